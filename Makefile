@@ -1,0 +1,43 @@
+# Python 3.11 and pip are all that must be there.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(STAMP) ## build .venv and install finsent with the extras demo and dev
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit(f"finsent needs Python 3.11, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	touch $@
+
+demo: install ## ingest, train, evaluate and publish on the sample corpus, then classify five sentences
+	$(BIN)/python -m ray_jobs.pipeline configs/demo.yaml
+	$(BIN)/python -m ray_jobs.classify configs/demo.yaml \
+	  "Net profit rose to 14.2 million euros from 9.8 million a year earlier." \
+	  "The company's operating loss narrowed for the third quarter in a row." \
+	  "The annual general meeting will be held in Tampere on 14 April." \
+	  "Airline cuts full-year guidance as fuel costs climb." \
+	  "Growth of 3 percent fell well short of the 8 percent that analysts had expected."
+
+test: install ## run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: install ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv, artefacts and caches
+	rm -rf $(VENV) artifacts .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,1 @@
+"""Financial sentiment: from a raw labelled file to a published model."""

@@ -1,0 +1,120 @@
+"""A dataset version on disk: an immutable directory of Parquet splits and a manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from finsent.data.settle import SPLITS
+from finsent.errors import InputError
+from finsent.files import read_json, sha256_file
+from finsent.labels import LABELS
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """A published dataset version."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = True) -> DatasetVersion:
+        """Open a version's directory.
+
+        Raises:
+            InputError: it is incomplete, damaged, or written with other labels.
+        """
+        version = cls(path)
+        manifest = version.manifest
+        labels = manifest.get("labels")
+        if labels is not None and tuple(labels) != LABELS:
+            raise InputError(
+                f"{path / MANIFEST}: labels are {labels}, not {list(LABELS)}; ingest again"
+            )
+        whole = manifest.keys() >= {"name", "version", "labels", "counts", "inputs", "splits"}
+        if (
+            manifest.get("schema_version") != SCHEMA_VERSION
+            or not whole
+            or not set(SPLITS) <= set(manifest["splits"])
+        ):
+            raise InputError(
+                f"{path / MANIFEST}: not a finsent dataset of schema {SCHEMA_VERSION}; ingest again"
+            )
+        if verify:
+            version.verify()
+        return version
+
+    @classmethod
+    def find(cls, reference: str, datasets_dir: Path, field: str) -> DatasetVersion:
+        """Open a version by id, by directory, or the newest one (`latest`).
+
+        Raises:
+            InputError: there is none.
+        """
+        if reference == "latest":
+            manifests = list(datasets_dir.glob(f"[!.]*/{MANIFEST}"))
+            if not manifests:
+                raise InputError(
+                    f"{field}='latest': no dataset version in {str(datasets_dir)!r}; "
+                    "run `python -m ray_jobs.ingest` first"
+                )
+            newest = max(manifests, key=lambda m: (m.stat().st_mtime_ns, m.parent.name))
+            return cls.open(newest.parent)
+        for candidate in (datasets_dir / reference, Path(reference).expanduser().absolute()):
+            if (candidate / MANIFEST).is_file():
+                return cls.open(candidate)
+        known = sorted(m.parent.name for m in datasets_dir.glob(f"[!.]*/{MANIFEST}"))
+        raise InputError(
+            f"{field}={reference!r}: no such dataset version; "
+            f"known in {str(datasets_dir)!r}: {', '.join(known) or 'none'}"
+        )
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The parsed manifest."""
+        manifest = read_json(self.path / MANIFEST)
+        if not isinstance(manifest, dict):
+            raise InputError(f"{self.path / MANIFEST}: not a manifest; ingest again")
+        return manifest
+
+    @property
+    def version(self) -> str:
+        """The version's id."""
+        return str(self.manifest["version"])
+
+    def files(self, split: str) -> list[Path]:
+        """The Parquet files of a split."""
+        return [self.path / f["path"] for f in self.manifest["splits"][split]["files"]]
+
+    def rows(self, split: str) -> int:
+        """The number of rows of a split."""
+        return int(self.manifest["splits"][split]["rows"])
+
+    def read(self, split: str, columns: list[str] | None = None) -> pa.Table:
+        """A whole split as one table, in the order of the files."""
+        return pa.concat_tables(
+            pq.read_table(file, columns=columns, partitioning=None) for file in self.files(split)
+        )
+
+    def verify(self) -> None:
+        """Compare every file with its digest.
+
+        Raises:
+            InputError: a file is missing or changed.
+        """
+        for split in SPLITS:
+            for entry in self.manifest["splits"][split]["files"]:
+                file = self.path / entry["path"]
+                if not file.is_file() or sha256_file(file) != entry["sha256"]:
+                    raise InputError(
+                        f"{file}: missing or changed since it was published; delete "
+                        f"{str(self.path)!r} and ingest again"
+                    )

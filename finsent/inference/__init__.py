@@ -1,0 +1,1 @@
+"""The engine: texts to probabilities."""

@@ -1,0 +1,29 @@
+"""The one list of labels; ids are positions in it. Every checkpoint and model carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from finsent.errors import InputError
+
+LABELS: tuple[str, ...] = ("negative", "neutral", "positive")
+ID2LABEL: dict[int, str] = dict(enumerate(LABELS))
+LABEL2ID: dict[str, int] = {label: i for i, label in ID2LABEL.items()}
+
+
+def check_labels(id2label: Mapping[int, str] | Mapping[str, str], where: str) -> None:
+    """Refuse a model whose ids mean something else than `LABELS`.
+
+    Args:
+        id2label: the mapping saved with the model; keys may be ints or their JSON strings.
+        where: the file that it came from, for the message.
+
+    Raises:
+        InputError: the mapping differs from `ID2LABEL`.
+    """
+    found = {str(key): value for key, value in id2label.items()}
+    if found != {str(key): value for key, value in ID2LABEL.items()}:
+        raise InputError(
+            f"{where}: labels are {found}, but finsent's are {ID2LABEL}; "
+            "use a model that finsent trained, or train one from this backbone"
+        )

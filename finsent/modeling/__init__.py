@@ -1,0 +1,1 @@
+"""Backbones, the classifier, its directory."""

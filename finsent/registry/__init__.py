@@ -1,0 +1,1 @@
+"""Published model versions and their aliases."""

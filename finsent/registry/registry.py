@@ -1,0 +1,242 @@
+"""Published model versions: immutable directories, and aliases that move between them.
+
+`ROOT/versions/ID/` holds a model in Hugging Face layout with a model card and `manifest.json`.
+`ROOT/aliases/NAME.json` names the version that an alias stands for, and the ones before it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from finsent.errors import InputError
+from finsent.files import digest, make_dir, read_json, sha256_file, staged_dir, write_json
+from finsent.labels import LABELS
+from finsent.modeling.layout import PROVENANCE, check_model_dir
+from finsent.registry.card import model_card
+from finsent.registry.config import ALIAS_PATTERN
+
+MANIFEST = "manifest.json"
+CARD = "README.md"
+SCHEMA_VERSION = 1
+_ID = re.compile(r"[0-9a-f]{12}")
+_SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # no pickle ever enters
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A published model."""
+
+    path: Path
+
+    @property
+    def version(self) -> str:
+        """The version's id: a digest of its model files."""
+        return self.path.name
+
+    @property
+    def created(self) -> str:
+        """When it was published, ISO 8601; empty when the manifest is damaged."""
+        try:
+            return str(self.manifest["created"])
+        except (InputError, KeyError):
+            return ""
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The parsed manifest."""
+        manifest = read_json(self.path / MANIFEST)
+        if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(
+                f"{self.path / MANIFEST}: not a manifest of schema {SCHEMA_VERSION}; publish again"
+            )
+        return manifest
+
+    def verify(self) -> ModelVersion:
+        """Compare labels and every file's digest with the manifest, and the manifest with the id.
+
+        Raises:
+            InputError: a file is missing, changed or foreign. Such a version is never loaded.
+        """
+        remedy = f"use another version, or delete {str(self.path)!r} and publish the model again"
+        damaged = f"model version {self.version} in {str(self.path)!r} is damaged"
+        manifest = self.manifest
+        if not isinstance(manifest.get("files"), list) or not manifest["files"]:
+            raise InputError(f"{damaged}: its manifest lists no files; {remedy}")
+        if manifest.get("labels") != list(LABELS):
+            raise InputError(
+                f"model version {self.version}: labels are {manifest.get('labels')}, not "
+                f"{list(LABELS)}; {remedy}"
+            )
+        files = {entry["path"]: entry for entry in manifest["files"]}
+        found = {str(p.relative_to(self.path)) for p in self.path.rglob("*") if p.is_file()}
+        for name in sorted(files.keys() | found - {MANIFEST}):
+            if name not in files or name not in found:
+                problem = "is not in the manifest" if name in found else "is missing"
+            elif sha256_file(self.path / name) != files[name]["sha256"]:
+                problem = "does not match its SHA-256"
+            else:
+                continue
+            raise InputError(f"{damaged}: {name} {problem}; {remedy}")
+        if _version_id(manifest["files"]) != self.version:
+            raise InputError(f"{damaged}: its manifest describes other files; {remedy}")
+        return self
+
+
+class Registry:
+    """A registry under a root directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check_writable(self) -> None:
+        """Fail early, before anything is trained.
+
+        Raises:
+            InputError: the root cannot be created or written.
+        """
+        make_dir(self.root / "versions", "registry.root")
+        make_dir(self.root / "aliases", "registry.root")
+
+    # --- versions ---
+
+    def versions(self) -> list[ModelVersion]:
+        """All versions, oldest first."""
+        manifests = self.root.glob(f"versions/[!.]*/{MANIFEST}")
+        found = [ModelVersion(m.parent) for m in manifests if _ID.fullmatch(m.parent.name)]
+        return sorted(found, key=lambda v: (v.created, v.version))
+
+    def publish(
+        self, model_dir: Path, metrics: dict[str, Any], code: dict[str, Any]
+    ) -> ModelVersion:
+        """Copy a trained, evaluated model into the registry. The same model gets the same id.
+
+        Args:
+            model_dir: written by `finsent.modeling.classifier.save_classifier`.
+            metrics: of the test split.
+            code: commit and package versions.
+
+        Raises:
+            InputError: the model's directory is incomplete or the root is not writable.
+        """
+        self.check_writable()
+        check_model_dir(model_dir)
+        sources = sorted(p for p in model_dir.rglob("*") if p.is_file() and p.suffix in _SUFFIXES)
+        provenance = read_json(model_dir / PROVENANCE)
+        entries = [_entry(path, model_dir) for path in sources]
+        version = ModelVersion(self.root / "versions" / _version_id(entries))
+        if (version.path / MANIFEST).is_file():
+            return version.verify()
+        with staged_dir(version.path) as staging:
+            for path in sources:
+                target = staging / path.relative_to(model_dir)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            card = staging / CARD
+            card.write_text(model_card(version.version, provenance, metrics), encoding="utf-8")
+            manifest = {
+                "schema_version": SCHEMA_VERSION,
+                "version": version.version,
+                "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+                "labels": list(LABELS),
+                "files": [*entries, _entry(card, staging)],
+                "metrics": metrics,
+                "backbone": provenance.get("backbone"),
+                "dataset": provenance.get("dataset"),
+                "config": provenance.get("config"),
+                "code": code,
+            }
+            write_json(staging / MANIFEST, manifest)
+        return version.verify()
+
+    def get(self, reference: str) -> ModelVersion:
+        """The verified version of an id or an alias.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        aliases = self.aliases()
+        version = aliases.get(reference, reference)
+        path = self.root / "versions" / version
+        if not _ID.fullmatch(version) or not (path / MANIFEST).is_file():
+            known = [*aliases, *(v.version for v in self.versions())]
+            raise InputError(
+                f"model {reference!r}: no such alias or version in {str(self.root)!r}; "
+                f"known: {', '.join(known) or 'none, publish one first'}"
+            )
+        return ModelVersion(path).verify()
+
+    # --- aliases ---
+
+    def aliases(self) -> dict[str, str]:
+        """Version id by alias."""
+        files = sorted(self.root.glob("aliases/[!.]*.json"))
+        return {path.stem: _read_alias(path)["version"] for path in files}
+
+    def promote(self, reference: str, alias: str) -> ModelVersion:
+        """Point an alias at a version, in one atomic step; readers see the old or the new one.
+
+        Raises:
+            InputError: the version is missing or damaged, or the alias is no valid name.
+        """
+        if not re.fullmatch(ALIAS_PATTERN, alias):
+            raise InputError(f"alias {alias!r}: write small letters, digits, - or _, e.g. champion")
+        if _ID.fullmatch(alias):
+            raise InputError(f"alias {alias!r}: looks like a version; write MODEL, then ALIAS")
+        version = self.get(reference)
+        self.check_writable()
+        path = self._alias_path(alias)
+        old = _read_alias(path) if path.is_file() else {"version": None, "previous": []}
+        if old["version"] != version.version:
+            previous = [*old["previous"], old["version"]] if old["version"] else []
+            self._write_alias(path, version.version, previous)
+        return version
+
+    def rollback(self, alias: str) -> ModelVersion:
+        """Point an alias back at the version before.
+
+        Raises:
+            InputError: the alias is unknown or has no earlier version.
+        """
+        path = self._alias_path(alias)
+        if not path.is_file():
+            known = ", ".join(self.aliases()) or "none"
+            raise InputError(f"alias {alias!r}: unknown; known: {known}")
+        previous = _read_alias(path)["previous"]
+        if not previous:
+            raise InputError(f"alias {alias!r}: has no earlier version to go back to")
+        version = self.get(previous[-1])
+        self.check_writable()
+        self._write_alias(path, version.version, previous[:-1])
+        return version
+
+    def _alias_path(self, alias: str) -> Path:
+        return self.root / "aliases" / f"{alias}.json"
+
+    def _write_alias(self, path: Path, version: str, previous: list[str]) -> None:
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(path, {"version": version, "previous": previous, "since": since})
+
+
+def _read_alias(path: Path) -> dict[str, Any]:
+    alias = read_json(path)
+    whole = isinstance(alias, dict) and isinstance(alias.get("previous"), list)
+    if not whole or not _ID.fullmatch(str(alias.get("version"))):
+        raise InputError(f"{path}: not an alias; delete it and promote a version again")
+    assert isinstance(alias, dict)
+    return alias
+
+
+def _entry(path: Path, root: Path) -> dict[str, Any]:
+    name = path.relative_to(root).as_posix()
+    return {"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def _version_id(entries: list[dict[str, Any]]) -> str:
+    """A digest of the model's files; the card, which tells of the id, is left out."""
+    return digest(sorted([e["path"], e["sha256"]] for e in entries if e["path"] != CARD))[:12]

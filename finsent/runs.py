@@ -1,0 +1,121 @@
+"""A run's directory: what was asked, with which code, and what came out."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from finsent.config import Section
+from finsent.errors import ConfigError, InputError
+from finsent.files import make_dir, read_json, write_json
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+RESULT = "result.json"
+_PACKAGES = ("finsent", "ray", "torch", "transformers", "tokenizers", "safetensors", "pyarrow",
+             "numpy", "scikit-learn", "pydantic", "omegaconf")  # fmt: skip
+# Sections that decide what a training run makes; only under the same ones may it go on.
+_RECIPE = ("data", "model", "train")
+
+
+def code_identity() -> dict[str, Any]:
+    """The git commit of the running code, if there is one, and the versions of its packages."""
+    source = Path(__file__).resolve().parent
+    commit = _git(source, "rev-parse", "HEAD")
+    changed = _git(source, "status", "--porcelain", "--untracked-files=no") if commit else None
+    versions: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+            versions[name] = None
+    return {"git_commit": commit, "git_dirty": bool(changed), "packages": versions}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def start_run(run_dir: Path, job: str, settings: Section) -> None:
+    """Create the run's directory and write what was asked, before any work.
+
+    Raises:
+        ConfigError: the directory holds another job's run, or one of another recipe.
+        InputError: it cannot be written.
+    """
+    make_dir(run_dir, "storage.root")
+    config = settings.model_dump(mode="json")
+    if (run_dir / CONFIG).is_file():
+        _check_same(run_dir, job, config)
+    write_json(run_dir / CONFIG, {"job": job, **config})
+    write_json(run_dir / ENVIRONMENT, code_identity())
+    (run_dir / RESULT).unlink(missing_ok=True)
+
+
+def _check_same(run_dir: Path, job: str, config: dict[str, Any]) -> None:
+    before = read_json(run_dir / CONFIG)
+    if not isinstance(before, dict):
+        raise InputError(f"{run_dir / CONFIG}: not a run's config; choose another run.name")
+    name = run_dir.name
+    if before.get("job") != job:
+        raise ConfigError(
+            f"run.name={name!r}: is a run of the job {before.get('job')!r}, not {job!r}; "
+            "choose another name"
+        )
+    if job not in ("train", "pipeline"):
+        return
+    old, new = _flat(before), _flat(config)
+    changed = [k for k in new if k.split(".")[0] in _RECIPE and old.get(k) != new[k]]
+    if changed:
+        key = changed[0]
+        raise ConfigError(
+            f"run.name={name!r}: exists with {key}={old.get(key)!r}, now {key}={new[key]!r}; a run "
+            "goes on only under its own settings: choose another name, or restore them"
+        )
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            flat |= _flat(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def finish_run(run_dir: Path, result: dict[str, Any]) -> None:
+    """Write the result; its presence says that the run succeeded."""
+    write_json(run_dir / RESULT, result)
+
+
+def find_model(reference: str, runs_dir: Path, field: str) -> Path:
+    """The model's directory of a run: by the run's name or directory, the model's own directory,
+    or `latest`, the training run that finished last.
+
+    Raises:
+        InputError: there is none.
+    """
+    if reference == "latest":
+        models = list(runs_dir.glob("*/model/provenance.json"))
+        if not models:
+            raise InputError(
+                f"{field}='latest': no trained model in {str(runs_dir)!r}; "
+                "run `python -m ray_jobs.train` first"
+            )
+        return max(models, key=lambda m: (m.stat().st_mtime_ns, str(m))).parent
+    for candidate in (Path(reference).expanduser().absolute(), runs_dir / reference):
+        for folder in (candidate, candidate / "model"):
+            if (folder / "provenance.json").is_file():
+                return folder
+    raise InputError(
+        f"{field}={reference!r}: neither a run in {str(runs_dir)!r} nor a model's directory"
+    )

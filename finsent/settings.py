@@ -1,0 +1,111 @@
+"""All settings of a project in one closed type, so that one YAML file serves every job.
+
+Sections that belong to a component are declared beside it; only ownerless ones stand here.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from finsent.config import Section, local_dir, setting
+from finsent.data.config import DataConfig
+from finsent.evaluation.config import EvaluateConfig
+from finsent.inference.config import ClassifyConfig, EngineConfig
+from finsent.modeling.config import ModelConfig
+from finsent.registry.config import PublishConfig, RegistryConfig
+from finsent.training.config import TrainConfig
+
+
+class StorageConfig(Section):
+    """Where artefacts go."""
+
+    root: Annotated[str, AfterValidator(local_dir)] = setting(
+        "artifacts",
+        "directory of datasets, runs and the registry; on several machines a mount they share. "
+        "Inside a Ray job a relative path counts from ~/finsent, as the job's own working "
+        "directory is deleted with it",
+        min_length=1,
+    )
+
+
+class RunConfig(Section):
+    """One execution of a job."""
+
+    name: str | None = setting(
+        None,
+        "name of the run's directory; a training run that was interrupted goes on under the same "
+        "name. null: job, time and a random suffix",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    )
+
+
+class RayConfig(Section):
+    """The Ray that a job starts when it is not inside one already."""
+
+    address: str | None = setting(
+        None,
+        "running cluster to join, e.g. auto; null: the one this job was submitted to, or else a "
+        "local Ray of its own",
+    )
+    num_cpus: int | None = setting(
+        None, "logical CPUs of a local Ray; null: the cores, and at least 4", unit="CPUs", ge=1
+    )
+    worker_logs: bool = setting(False, "show the log lines of Ray's worker processes on stderr")
+
+
+class BenchConfig(Section):
+    """Settings of the benchmarks."""
+
+    rounds: int = setting(3, "rounds of each variant, in turn; medians are compared", ge=1)
+    rows: int = setting(800, "training rows in one round", unit="rows", ge=8)
+
+
+class Settings(Section):
+    """Everything that a user can set."""
+
+    storage: StorageConfig = setting(StorageConfig, "where artefacts go")
+    run: RunConfig = setting(RunConfig, "this execution")
+    ray: RayConfig = setting(RayConfig, "the local Ray")
+    data: DataConfig = setting(DataConfig, "sources and their treatment")
+    model: ModelConfig = setting(ModelConfig, "the pre-trained encoder")
+    train: TrainConfig = setting(TrainConfig, "the recipe")
+    evaluate: EvaluateConfig = setting(EvaluateConfig, "what is measured")
+    registry: RegistryConfig = setting(RegistryConfig, "published models")
+    publish: PublishConfig = setting(PublishConfig, "what is published")
+    engine: EngineConfig = setting(EngineConfig, "inference")
+    classify: ClassifyConfig = setting(ClassifyConfig, "one-off classification")
+    bench: BenchConfig = setting(BenchConfig, "benchmarks")
+
+    @property
+    def root(self) -> Path:
+        """`storage.root` as an absolute path."""
+        root = Path(self.storage.root).expanduser()
+        if not root.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+            root = Path.home() / "finsent" / root
+        return root.absolute()
+
+    @property
+    def datasets_dir(self) -> Path:
+        """Where the versions of `data.name` lie."""
+        return self.root / "datasets" / self.data.name
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where the runs' directories lie."""
+        return self.root / "runs"
+
+    @property
+    def registry_dir(self) -> Path:
+        """Where published model versions lie."""
+        root = self.registry.root
+        return Path(root).expanduser().absolute() if root else self.root / "registry"
+
+
+def new_run_name(job: str) -> str:
+    """A name that sorts by time and does not collide."""
+    return f"{job}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"

@@ -1,0 +1,32 @@
+"""Whether a cluster can hold what is asked, before anything waits for it."""
+
+from __future__ import annotations
+
+from finsent.errors import InputError
+from finsent.training.config import TrainConfig
+
+
+def check_capacity(config: TrainConfig) -> bool:
+    """Whether to use GPUs, after checking that the cluster holds the workers.
+
+    Raises:
+        InputError: it never will. The message has the numbers.
+    """
+    import ray  # here, so that jobs fail early without it
+
+    total = ray.cluster_resources()
+    cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    workers = config.num_workers
+    if config.use_gpu == "yes" and gpus < workers:
+        raise InputError(
+            f"train.use_gpu='yes' with train.num_workers={workers} needs {workers} GPUs, but the "
+            f"cluster has {gpus}; lower train.num_workers, or set train.use_gpu=no"
+        )
+    needed = workers * config.cpus_per_worker + 1  # one for Ray Data
+    if cpus < needed:
+        raise InputError(
+            f"train.num_workers={workers} x train.cpus_per_worker={config.cpus_per_worker}, and 1 "
+            f"for Ray Data, need {needed} CPUs, but the cluster has {cpus}; lower them, or raise "
+            "ray.num_cpus (logical CPUs) of a local Ray"
+        )
+    return config.use_gpu != "no" and gpus >= workers

@@ -1,0 +1,65 @@
+"""A resumable training state on disk: safetensors and JSON, no pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from finsent.errors import InputError
+from finsent.files import read_json, write_json
+from finsent.labels import check_labels
+
+MODEL = "model"
+_OPTIMIZER = "optimizer.safetensors"
+_STATE = "state.json"
+
+
+def save_state(out: Path, optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Write the optimiser's tensors and a JSON-able state beside the model's directory."""
+    tensors = {
+        f"{index}.{name}": value.detach().contiguous()
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    save_file(tensors, out / _OPTIMIZER)
+    write_json(out / _STATE, state)
+
+
+def load_state(path: Path, model: PreTrainedModel, optimizer: Optimizer) -> dict[str, Any]:
+    """Restore model and optimiser in place; returns the JSON state.
+
+    Raises:
+        InputError: the checkpoint is incomplete or has other labels.
+    """
+    state: dict[str, Any] = read_json(path / _STATE)
+    config = read_json(path / MODEL / "config.json")
+    check_labels(config.get("id2label", {}), str(path / MODEL / "config.json"))
+    with _named(path / MODEL / "model.safetensors") as file:
+        load_model(model, file, device=str(model.device))
+    with _named(path / _OPTIMIZER) as file:
+        tensors = load_file(file)
+    restored = optimizer.state_dict()
+    restored["state"] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        restored["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(restored)
+    return state
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[Path]:
+    try:
+        yield file
+    except (SafetensorError, OSError, RuntimeError) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"checkpoint {str(file)!r}: damaged ({problem}); begin anew under another run.name"
+        ) from None

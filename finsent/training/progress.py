@@ -1,0 +1,70 @@
+"""A progress bar in the driver for work that happens in other processes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the run stands; a message for a person."""
+
+    rows: int  # trained since the start of the run, over all workers
+    total_rows: int
+    epoch: int  # counted from 1
+    loss: float
+    padding_share: float
+
+
+class ProgressBoard:
+    """Holds rank 0's latest progress for the driver to read; a Ray actor, but knows nothing of Ray.
+
+    It stands in this small module so that its process imports no torch.
+    """
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def write(self, progress: Progress) -> None:
+        """Replace what is known."""
+        self._progress = progress
+
+    def read(self) -> Progress | None:
+        """The latest, or None before the first step."""
+        return self._progress
+
+
+class TrainingBar:
+    """A bar on stderr: rows, rate, time left, epoch, loss, padding."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None  # a tqdm, made when the total is known
+
+    def __enter__(self) -> TrainingBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        """Move the bar to where the run stands."""
+        if self._bar is None:
+            every = 0.5 if sys.stderr.isatty() else 10.0  # a log file wants few lines
+            self._bar = tqdm(
+                total=progress.total_rows, initial=progress.rows, unit="row", desc="train",
+                mininterval=every, maxinterval=every, file=sys.stderr, dynamic_ncols=True,
+            )  # fmt: skip
+        self._bar.set_postfix(
+            epoch=progress.epoch, loss=f"{progress.loss:.3f}",
+            padding=f"{progress.padding_share:.1%}", refresh=False,
+        )  # fmt: skip
+        self._bar.update(progress.rows - self._bar.n)

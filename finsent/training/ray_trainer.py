@@ -1,0 +1,214 @@
+"""Ray Train around the loop: workers, checkpoints, restarts, resume by run name.
+
+Ray's helper processes import this module, too; what takes seconds to import (transformers) is
+imported where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+import ray.train
+import torch
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    CheckpointUploadMode,
+    DataConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+)
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from finsent.data.dataset import DatasetVersion
+from finsent.files import read_json, staged_dir
+from finsent.training.capacity import check_capacity
+from finsent.training.checkpoint import MODEL
+from finsent.training.progress import Progress, ProgressBoard, TrainingBar
+from finsent.training.task import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training run."""
+
+    model_dir: Path  # the best epoch's model
+    best: dict[str, Any]  # its metrics
+    history: list[dict[str, Any]]  # metrics of every epoch
+
+
+class _RayHooks:
+    """Progress to the board, metrics and checkpoints to Ray Train."""
+
+    def __init__(self, board: Any, run_dir: Path) -> None:
+        self._board = board
+        self._run_dir = run_dir
+        self._rank = ray.train.get_context().get_world_rank()
+
+    def inform(self, progress: Progress) -> None:
+        if self._rank == 0:
+            self._board.write.remote(progress)
+
+    def epoch_done(self, metrics: dict[str, Any], save: Callable[[Path], None] | None) -> None:
+        checkpoint = None
+        if save is not None:
+            # Written where it stays: a copy from a temporary place would cost as much again.
+            folder = self._run_dir / f"checkpoint_epoch_{metrics['epoch']:04d}"
+            with staged_dir(folder) as staging:
+                save(staging)
+            checkpoint = Checkpoint.from_directory(folder)
+        ray.train.report(metrics, checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+
+
+def _worker(arguments: dict[str, Any]) -> None:
+    from finsent.training.loop import train
+    from finsent.training.tokens import TokenRows
+
+    task: Task = arguments["task"]
+    if os.environ.get("OMP_NUM_THREADS") is None:
+        torch.set_num_threads(task.config.cpus_per_worker)
+    splits = {
+        name: TokenRows.from_table(_collect(name), arguments["pad_id"])
+        for name in ("train", "validation")
+    }
+    latest = ray.train.get_checkpoint()
+    with latest.as_directory() if latest else contextlib.nullcontext(None) as folder:
+        train(
+            task,
+            splits["train"],
+            splits["validation"],
+            _RayHooks(arguments["board"], arguments["run_dir"]),
+            get_device(),
+            resume=Path(folder) if folder else None,
+        )
+
+
+def _collect(split: str) -> pa.Table:
+    shard = ray.train.get_dataset_shard(split)
+    return pa.concat_tables(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
+
+
+def tokenised(version: DatasetVersion, split: str, task: Task) -> Any:
+    """A split as a materialised Ray dataset of schema `finsent.training.tokens.TOKENISED`."""
+    from finsent.training.tokens import tokenise
+
+    backbone = task.backbone
+    dataset = ray.data.read_parquet([str(file) for file in version.files(split)])
+    return (
+        dataset.select_columns(["key", "text", "label"])
+        .map_batches(
+            tokenise,  # type: ignore[arg-type] # keyword arguments are missing in Ray's types
+            batch_format="pyarrow",
+            fn_kwargs={
+                "source": backbone.source,
+                "revision": backbone.revision,
+                "max_length": task.max_length,
+            },
+        )
+        .materialize()  # so that no epoch needs CPUs beside the workers
+    )
+
+
+def fit(task: Task, version: DatasetVersion, run_dir: Path) -> TrainResult:
+    """Tokenise a dataset version with Ray Data and train on it; see `fit_tokenised`."""
+    check_capacity(task.config)
+    datasets = {name: tokenised(version, name, task) for name in ("train", "validation")}
+    return fit_tokenised(task, datasets, run_dir)
+
+
+def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainResult:
+    """Train on a running Ray; goes on from the last checkpoint when `run_dir` holds one.
+
+    Args:
+        datasets: `train` and `validation`, materialised Ray datasets of schema
+            `finsent.training.tokens.TOKENISED`.
+        run_dir: checkpoints and the best model are written here; seen by all nodes.
+
+    Raises:
+        InputError: the cluster cannot hold the workers.
+        ray.train.TrainingFailedError: a worker failed more often than allowed.
+    """
+    from finsent.modeling.classifier import load_tokenizer
+
+    config = task.config
+    use_gpu = check_capacity(config)
+    board = ray.remote(num_cpus=0)(ProgressBoard).remote()
+    tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "task": task,
+            "pad_id": tokenizer.pad_token_id,
+            "board": board,
+            "run_dir": run_dir,
+        },
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=run_dir.name,
+            storage_path=str(run_dir.parent),
+            failure_config=FailureConfig(
+                max_failures=config.max_failures,
+                controller_failure_limit=1,  # type: ignore[call-arg] # of Train V2's class
+            ),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=1,  # the best; Ray always keeps the latest beside it
+                checkpoint_score_attribute="macro_f1",
+                checkpoint_score_order="max",
+            ),
+        ),
+        datasets=datasets,
+        # Every worker sees all rows and takes its share of each batch: the batches stay the same
+        # whatever the number of workers, and no row is lost to equal splits.
+        dataset_config=DataConfig(datasets_to_split=[]),
+    )
+    return _export_best(_fit_with_bar(trainer, board), run_dir)
+
+
+def _fit_with_bar(trainer: TorchTrainer, board: Any) -> Any:
+    # In a thread of its own, as Ray Train takes over SIGINT when it runs in the main one; here the
+    # main thread shows the bar and stays interruptible.
+    pool = ThreadPoolExecutor(1, "ray-train")
+    future = pool.submit(trainer.fit)
+    with TrainingBar() as shown:
+        try:
+            while not future.done():
+                wait([future], timeout=1)
+                progress = ray.get(board.read.remote())
+                if progress is not None:
+                    shown.show(progress)
+            return future.result()
+        finally:
+            pool.shutdown(wait=False)
+
+
+def _export_best(result: Any, run_dir: Path) -> TrainResult:
+    checkpoint = result.get_best_checkpoint("macro_f1", "max")
+    source = Path(checkpoint.path)
+    last = read_json(Path(result.checkpoint.path) / "state.json")
+    history = last["history"]
+    best = read_json(source / "state.json")["history"][-1]
+    model_dir = run_dir / MODEL
+    if model_dir.exists():
+        shutil.rmtree(model_dir)
+    with staged_dir(model_dir) as staging:
+        shutil.copytree(source / MODEL, staging, dirs_exist_ok=True)
+    return TrainResult(model_dir, best, history)

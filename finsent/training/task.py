@@ -1,0 +1,48 @@
+"""What to train: the same on every worker, whoever starts the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from finsent.data.dataset import DatasetVersion
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.config import ModelConfig
+from finsent.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recipe, the encoder it starts from, and what is saved with the model."""
+
+    config: TrainConfig
+    backbone: Backbone
+    provenance: dict[str, Any]  # JSON-able; holds max_length (tokens), which inference needs
+
+    @property
+    def max_length(self) -> int:
+        """Longest input, tokens."""
+        return int(self.provenance["max_length"])
+
+
+def make_task(
+    config: TrainConfig, model: ModelConfig, backbone: Backbone, version: DatasetVersion
+) -> Task:
+    """Put a task together; its provenance leads from the model back to the sources' digests."""
+    if config.learning_rate is None:
+        config = config.model_copy(update={"learning_rate": backbone.learning_rate})
+    manifest = version.manifest
+    provenance = {
+        "backbone": model.backbone,
+        "revision": model.revision,
+        "max_length": model.max_length,
+        "labels": manifest["labels"],
+        "dataset": {
+            "name": manifest["name"],
+            "version": manifest["version"],
+            "rows": manifest["counts"]["kept"],
+            "inputs": manifest["inputs"],
+        },
+        "config": config.model_dump(mode="json", exclude={"dataset"}),
+    }
+    return Task(config, backbone, provenance)

@@ -1,0 +1,101 @@
+"""Tokenised rows in memory: two flat arrays instead of a list of lists."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from tokenizers import Tokenizer
+
+from finsent.labels import LABEL2ID
+
+TOKENISED = pa.schema(
+    [("key", pa.string()), ("input_ids", pa.list_(pa.int32())), ("label", pa.int64())]
+)
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(source: str, revision: str | None, max_length: int) -> Tokenizer:
+    # Loading takes longer than tokenising a block: once a process, not once a block.
+    from finsent.modeling.classifier import load_tokenizer
+
+    tokenizer = load_tokenizer(source, revision).backend_tokenizer
+    tokenizer.enable_truncation(max_length)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def tokenise(rows: pa.Table, source: str, revision: str | None, max_length: int) -> pa.Table:
+    """Tokenise a block of a split.
+
+    Args:
+        rows: with columns `key`, `text`, `label` (name).
+        max_length: tokens, special ones included; the rest of a text is cut off.
+
+    Returns:
+        Schema `TOKENISED`; labels as ids.
+    """
+    tokenizer = _tokenizer(source, revision, max_length)
+    encoded = tokenizer.encode_batch_fast(rows["text"].to_pylist())
+    ids = pa.array([row.ids for row in encoded], pa.list_(pa.int32()))
+    labels = pa.array([LABEL2ID[name] for name in rows["label"].to_pylist()], pa.int64())
+    return pa.table([rows["key"], ids, labels], schema=TOKENISED)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a step, padded to its longest row."""
+
+    input_ids: torch.Tensor  # (rows, longest), int64
+    attention_mask: torch.Tensor  # (rows, longest), int64
+    labels: torch.Tensor  # (rows,), int64
+    tokens: int  # real ones
+
+    @property
+    def padded_tokens(self) -> int:
+        """Rows times longest row."""
+        return self.input_ids.numel()
+
+
+class TokenRows:
+    """All rows of a split, in an order that depends on the rows alone."""
+
+    def __init__(self, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64],
+                 labels: npt.NDArray[np.int64], pad_id: int) -> None:  # fmt: skip
+        self._ids, self._offsets, self.labels, self._pad_id = ids, offsets, labels, pad_id
+        self.lengths: npt.NDArray[np.int64] = np.diff(offsets)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, pad_id: int) -> TokenRows:
+        """From schema `TOKENISED`, sorted by key: the order of Ray's blocks does not matter."""
+        table = table.sort_by("key").combine_chunks()
+        lists = table["input_ids"].combine_chunks()
+        lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+        return cls(
+            lists.flatten().to_numpy(),
+            np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]).astype(np.int64),
+            table["label"].to_numpy(),
+            pad_id,
+        )
+
+    def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
+        """Gather and pad rows by index."""
+        lengths = self.lengths[rows]
+        longest = int(lengths.max())
+        inside = np.arange(longest) < lengths[:, None]
+        ids = np.full((len(rows), longest), self._pad_id, np.int64)
+        positions = self._offsets[rows][:, None] + np.arange(longest)
+        ids[inside] = self._ids[positions[inside]]
+        return Batch(
+            torch.from_numpy(ids),
+            torch.from_numpy(inside.astype(np.int64)),
+            torch.from_numpy(self.labels[rows]),
+            int(lengths.sum()),
+        )

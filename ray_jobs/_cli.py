@@ -1,0 +1,234 @@
+"""What every job has in common: arguments, exit codes, the result line, and leaving cleanly."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import textwrap
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from finsent.config import help_lines, load, to_yaml
+from finsent.errors import ConfigError, UserError
+from finsent.runs import finish_run, start_run
+from finsent.settings import Settings, new_run_name
+
+_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=", re.ASCII)
+
+Result = dict[str, Any]
+
+
+class Interrupted(BaseException):
+    """A signal asked the job to end. Not an `Exception`: nothing may swallow it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a job."""
+
+    settings: Settings
+    run_dir: Path  # exists when the job keeps runs
+    arguments: list[str] = field(default_factory=list)  # positional ones, where the job takes them
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's face on the command line."""
+
+    name: str
+    summary: str  # shown by --help
+    result: str  # keys of the result line, shown by --help
+    sections: tuple[str, ...]  # settings that it uses
+    run: Callable[[Call], Result]
+    keeps_run: bool = True
+    arguments: str = ""  # how positional arguments are written; "": it takes none
+
+
+@dataclass
+class _Arguments:
+    files: list[str]
+    overrides: list[str]
+    positional: list[str]
+    help: bool = False
+    print_config: bool = False
+
+
+def main(job: Job, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a job from its command line and exit: 0 done, 2 bad config or input, 1 otherwise."""
+    with _stdout_for_result() as out:
+        code = _main(job, list(sys.argv[1:] if argv is None else argv), out)
+    # Interpreter shutdown runs atexit handlers (Ray's among them) first.
+    sys.exit(code)
+
+
+def _main(job: Job, argv: list[str], out: IO[str]) -> int:
+    try:
+        arguments = _parse(job, argv)
+        if arguments.help:
+            print(_help(job), file=out)
+            return 0
+        settings = load(Settings, arguments.files, arguments.overrides)
+        if arguments.print_config:
+            print(to_yaml(settings), end="", file=out)
+            return 0
+        _log_to_stderr()
+        catch_signals()
+        result = _run(job, settings, arguments.positional)
+    except UserError as error:
+        _say(f"error: {_one_line(error)}")
+        return 2
+    except Interrupted as interrupted:
+        _say(f"interrupted by {interrupted}; nothing half-written is left")
+        return 128 + interrupted.signum
+    except (Exception, SystemExit) as error:
+        cause = _user_cause(error)
+        if cause is not None:
+            _say(f"error: {_one_line(cause)}")
+            return 2
+        traceback.print_exc()
+        return 1
+    print(json.dumps(result, ensure_ascii=False), file=out, flush=True)
+    return 0
+
+
+def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
+    started = time.perf_counter()
+    run_dir = settings.runs_dir / (settings.run.name or new_run_name(job.name))
+    if job.keeps_run:
+        start_run(run_dir, job.name, settings)
+    result = job.run(Call(settings, run_dir, positional))
+    result = {"job": job.name, **result}
+    if job.keeps_run:
+        result["run_dir"] = str(run_dir)
+    result["seconds"] = round(time.perf_counter() - started, 3)
+    if job.keeps_run:
+        finish_run(run_dir, result)
+    return result
+
+
+def _parse(job: Job, argv: list[str]) -> _Arguments:
+    found = _Arguments([], [], [])
+    for index, argument in enumerate(argv):
+        if argument == "--":
+            found.positional += argv[index + 1 :]
+            break
+        if argument in ("-h", "--help"):
+            found.help = True
+        elif argument == "--print-config":
+            found.print_config = True
+        elif argument.endswith((".yaml", ".yml")) and "=" not in argument:
+            found.files.append(argument)
+        elif _OVERRIDE.match(argument):
+            found.overrides.append(argument)
+        elif job.arguments and not argument.startswith("--"):
+            found.positional.append(argument)
+        else:
+            raise ConfigError(
+                f"argument {argument!r}: not understood; write CONFIG.yaml, key=value, --help or "
+                "--print-config"
+            )
+    if found.positional and not job.arguments:
+        raise ConfigError(f"argument {found.positional[0]!r}: {job.name} takes no texts or names")
+    return found
+
+
+def _help(job: Job) -> str:
+    arguments = f" {job.arguments}" if job.arguments else ""
+    lines = [
+        f"usage: python -m ray_jobs.{job.name} [CONFIG.yaml ...] [key=value ...]{arguments}",
+        "",
+        *(textwrap.fill(line, 100) for line in job.summary.splitlines()),
+        "",
+        "Settings come from the defaults below, then the files from left to right, then key=value.",
+        "--print-config prints the outcome and exits. Progress goes to stderr; the last line on",
+        "stdout is a JSON object. Exit code: 0 done, 2 bad config or input, 1 anything else.",
+        "",
+        textwrap.fill(f"Result: {job.result}", 100),
+        "",
+        "Keys, as KEY=DEFAULT:",
+        *help_lines(Settings, job.sections),
+        "",
+        "Keys of the other sections are checked, too, so that one file serves every job.",
+    ]
+    return "\n".join(lines)
+
+
+# --- leaving cleanly ----------------------------------------------------------------------------
+
+
+def catch_signals() -> None:
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, once; `finally` blocks then clean up.
+
+    Called again after `ray.init`, which sets a handler of its own.
+    """
+
+    def interrupt(signum: int, _frame: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # cleaning up must not be interrupted
+        raise Interrupted(signum)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+
+
+def _user_cause(error: BaseException) -> UserError | None:
+    """The user's error inside one that crossed processes (Ray wraps what its workers raise)."""
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, UserError):
+            return current
+        failures = getattr(current, "worker_failures", None)
+        queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+        queue += list(failures.values()) if isinstance(failures, dict) else []
+    return None
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _one_line(error: UserError) -> str:
+    # An error that crossed processes may carry the remote traceback around its own text.
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    return " ".join(text.split())
+
+
+@contextmanager
+def _stdout_for_result() -> Iterator[IO[str]]:
+    """Keep stdout for the result; whatever libraries and child processes print goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8", errors="backslashreplace") as out:
+            yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    for noisy in ("ray", "httpx", "huggingface_hub", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,130 @@
+"""The Ray that a job runs on: the cluster it was submitted to, or a local one of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finsent.errors import InputError
+from finsent.settings import Settings
+from ray_jobs._cli import catch_signals
+
+log = logging.getLogger(__name__)
+
+# Read by Ray when it is imported or when its processes start. Whoever sets them before is right.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no report to anybody
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report() blocks for up to this long; default 2
+    "RAY_worker_niceness": "0",  # default 15: workers would yield to everything else
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # in workers; the driver's is set below
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; silences its notice
+    "TOKENIZERS_PARALLELISM": "false",  # Ray's processes are the parallelism
+}
+
+
+@contextmanager
+def ray_session(settings: Settings) -> Iterator[None]:
+    """A connected Ray. One that this job started is shut down at the end, whatever happened.
+
+    Raises:
+        InputError: the address of `ray.address` does not answer.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    given = settings.ray.address
+    joined = bool(given or os.environ.get("RAY_ADDRESS"))
+    try:
+        if joined:
+            try:
+                ray.init(
+                    address=given,
+                    log_to_driver=settings.ray.worker_logs,
+                    logging_level=logging.WARNING,
+                )
+            except (ConnectionError, ValueError) as error:
+                raise InputError(
+                    f"ray.address={given!r}: no Ray cluster answers "
+                    f"({str(error).splitlines()[0]}); "
+                    "start one with `ray start --head`, or set ray.address=null for a local Ray"
+                ) from None
+        else:
+            os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody scrapes it
+            cpus = settings.ray.num_cpus or max(4, len(os.sched_getaffinity(0)))
+            log.info("starting a local Ray with %d logical CPUs", cpus)
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=settings.ray.worker_logs,
+                logging_level=logging.ERROR,
+            )
+            _protect_token()
+        catch_signals()
+        _quiet_data()
+        check_shared(settings.root)
+        yield
+    finally:
+        ray.shutdown()
+        catch_signals()
+
+
+def _protect_token() -> None:
+    # Ray writes its cluster token with the process's umask.
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file():
+        token.chmod(0o600)
+
+
+def _quiet_data() -> None:
+    from ray.data import DataContext
+
+    DataContext.get_current().enable_progress_bars = os.isatty(2)
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+def check_shared(root: Path) -> None:
+    """On several machines, check that all see the same `storage.root`.
+
+    Raises:
+        InputError: a machine does not.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if len(nodes) < 2:
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    probe = root / f".probe-{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        sees = ray.remote(num_cpus=0)(_exists)
+        answers = {
+            node["NodeManagerHostname"]: sees.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(str(probe))
+            for node in nodes
+        }
+        blind = [name for name, answer in answers.items() if not ray.get(answer, timeout=60)]
+    finally:
+        probe.unlink()
+    if blind:
+        raise InputError(
+            f"storage.root={str(root)!r}: {', '.join(blind)} cannot see it; set storage.root to a "
+            "directory that every machine of the cluster mounts"
+        )

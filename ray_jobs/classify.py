@@ -1,0 +1,93 @@
+"""Label texts with a trained or published model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from finsent.errors import InputError
+from finsent.inference.config import ClassifyConfig
+from finsent.labels import LABELS
+from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs.evaluate import locate
+
+
+def read_texts(config: ClassifyConfig, arguments: list[str]) -> list[str]:
+    """Texts from the arguments, or from the lines of a file or of standard input.
+
+    Raises:
+        InputError: both or neither are given, or a line is empty or not UTF-8.
+    """
+    if arguments and config.input:
+        raise InputError(
+            f"classify.input={config.input!r}: texts are given as arguments, too; choose one"
+        )
+    source = config.input or (None if arguments else "-")
+    if source is None:
+        texts = arguments
+    elif source == "-":
+        texts = _lines(sys.stdin.buffer.read(), "standard input")
+    else:
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise InputError(f"classify.input={source!r}: no such file; give one text a line")
+        texts = _lines(path.read_bytes(), source)
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise InputError(
+            "classify: no text; give texts as arguments, a file as classify.input=FILE, or lines "
+            "on standard input"
+        )
+    return texts
+
+
+def _lines(raw: bytes, source: str) -> list[str]:
+    try:
+        # Not splitlines(): a text may hold U+2028 and the like.
+        return [line.removesuffix("\r") for line in raw.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise InputError(f"classify.input={source!r}: not UTF-8 ({error}); convert it") from None
+
+
+def run(call: Call) -> Result:
+    """The job."""
+    settings = call.settings
+    texts = read_texts(settings.classify, call.arguments)
+    model_dir = locate(settings, settings.classify.model, "classify.model")
+    from finsent.inference.engine import Engine
+
+    predictions = Engine(model_dir, settings.engine).classify(texts)
+    table = Table("label", *LABELS, "text")
+    for text, found in zip(texts, predictions, strict=True):
+        shares = (f"{found.probabilities[label]:.2f}" for label in LABELS)
+        table.add_row(found.label, *shares, text if len(text) < 200 else text[:199] + "…")
+    if len(texts) <= 100:
+        Console(file=sys.stderr, markup=False).print(table)
+    return {
+        "model": settings.classify.model,
+        "model_version": model_dir.name if model_dir.parent.name == "versions" else None,
+        "model_dir": str(model_dir),
+        "predictions": [
+            {"text": text, "label": p.label, "score": p.score, "probabilities": p.probabilities}
+            for text, p in zip(texts, predictions, strict=True)
+        ],
+    }
+
+
+JOB = Job(
+    name="classify",
+    summary="Label texts given as arguments, as lines of a file (classify.input=FILE), or as "
+    "lines of standard input. Write `--` before texts that look like key=value.",
+    result="model, model_version, model_dir, predictions (text, label, score, probabilities), "
+    "seconds",
+    sections=("classify", "engine", "registry", "storage"),
+    run=run,
+    keeps_run=False,
+    arguments="[TEXT ...]",
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -1,0 +1,100 @@
+"""The main job: ingest, train, evaluate, publish."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from finsent.data.sources import find_sources
+from finsent.files import make_dir
+from finsent.registry.registry import Registry
+from finsent.training.capacity import check_capacity
+from ray_jobs import evaluate, ingest, publish, train
+from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._ray import ray_session
+
+log = logging.getLogger(__name__)
+
+
+class _Clock:
+    """Seconds of each step, and a line when one starts."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._started = steps, time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, name: str) -> None:
+        self.end()
+        self.seconds[name] = 0.0
+        log.info("[%d/%d] %s", len(self.seconds), self._steps, name)
+
+    def end(self) -> None:
+        now = time.perf_counter()
+        if self.seconds:
+            self.seconds[list(self.seconds)[-1]] = round(now - self._started, 3)
+        self._started = now
+
+
+def run(call: Call) -> Result:
+    """The job."""
+    settings, run_dir = call.settings, call.run_dir
+    # Whatever can fail early fails before Ray starts.
+    files = find_sources(settings.data)
+    make_dir(settings.datasets_dir, "storage.root")
+    Registry(settings.registry_dir).check_writable()
+    backbone = train.prepare(settings)
+    clock = _Clock(4)
+    with ray_session(settings):
+        check_capacity(settings.train)
+        clock.begin("ingest")
+        version = ingest.step(settings, files)
+        ingested = ingest.describe(version)
+        clock.begin("train")
+        trained = train.step(settings, backbone, version, run_dir)
+    clock.begin("evaluate")
+    model_dir = Path(trained["model_dir"])
+    plain = settings.evaluate.model_copy(update={"dataset": None, "sources": [], "split": "test"})
+    measured = evaluate.step(
+        settings.model_copy(update={"evaluate": plain}), model_dir, run_dir / "evaluation"
+    )
+    clock.begin("publish")
+    published = publish.step(settings, model_dir)
+    clock.end()
+    return {
+        "dataset_version": version.version,
+        "model_version": published["model_version"],
+        "alias": published["alias"],
+        "macro_f1": measured["macro_f1"],
+        "accuracy": measured["accuracy"],
+        "split": "test",
+        "baselines": {
+            name: {key: found[key] for key in ("macro_f1", "accuracy")}
+            for name, found in measured.get("baselines", {}).items()
+        },
+        "validation_macro_f1": trained["macro_f1"],
+        "epoch": trained["epoch"],
+        "counts": ingested["counts"],
+        "rows_per_second": trained["rows_per_second"],
+        "padding_share": trained["padding_share"],
+        "model_dir": trained["model_dir"],
+        "version_dir": published["version_dir"],
+        "step_seconds": clock.seconds,
+    }
+
+
+JOB = Job(
+    name="pipeline",
+    summary="The main job: ingest, train, evaluate on the test split, publish.",
+    result="dataset_version, model_version, alias, macro_f1, accuracy (test split), split, "
+    "baselines, validation_macro_f1, epoch, counts, rows_per_second and padding_share (of"
+    " training), model_dir, version_dir, step_seconds, run_dir, seconds",
+    sections=(
+        "data", "model", "train", "evaluate", "engine", "publish", "registry", "storage", "run",
+        "ray",
+    ),
+    run=run,
+)  # fmt: skip
+
+if __name__ == "__main__":
+    main(JOB)

@@ -1,0 +1,76 @@
+"""Look at published models, and move aliases between them."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from finsent.errors import ConfigError
+from finsent.registry.registry import ModelVersion, Registry
+from ray_jobs._cli import Call, Job, Result, main
+
+_USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
+_ARGUMENTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}
+
+
+def run(call: Call) -> Result:
+    """The job."""
+    action, *names = call.arguments or ["list"]
+    if _ARGUMENTS.get(action) != len(names):
+        raise ConfigError(f"registry {' '.join(call.arguments)!r}: write {_USAGE}")
+    registry = Registry(call.settings.registry_dir)
+    if action == "show":
+        return {"manifest": registry.get(names[0]).manifest, **_summary(registry.get(names[0]))}
+    if action == "promote":
+        return {"alias": names[1], **_summary(registry.promote(*names))}
+    if action == "rollback":
+        return {"alias": names[0], **_summary(registry.rollback(names[0]))}
+    return _list(registry)
+
+
+def _list(registry: Registry) -> Result:
+    aliases = registry.aliases()
+    table = Table("version", "aliases", "created", "macro-F1", "dataset", "backbone")
+    models = []
+    for version in registry.versions():
+        names = [alias for alias, target in aliases.items() if target == version.version]
+        summary = _summary(version)
+        models.append(summary | {"aliases": names})
+        table.add_row(
+            version.version, ", ".join(names), summary["created"][:19],
+            f"{summary['macro_f1']:.3f}", str(summary["dataset_version"]), str(summary["backbone"]),
+        )  # fmt: skip
+    Console(file=sys.stderr, markup=False).print(table)
+    return {"root": str(registry.root), "aliases": aliases, "models": models}
+
+
+def _summary(version: ModelVersion) -> Result:
+    manifest = version.manifest
+    return {
+        "model_version": version.version,
+        "version_dir": str(version.path),
+        "created": manifest["created"],
+        "macro_f1": manifest["metrics"]["macro_f1"],
+        "accuracy": manifest["metrics"]["accuracy"],
+        "dataset_version": (manifest["dataset"] or {}).get("version"),
+        "backbone": manifest.get("backbone"),
+    }
+
+
+JOB = Job(
+    name="registry",
+    summary="list: the published models. show MODEL: verify one and print its manifest.\n"
+    "promote MODEL ALIAS: point an alias at a model. rollback ALIAS: point it at the one before.\n"
+    "MODEL is a version or an alias.",
+    result="list: root, aliases, models; else model_version, version_dir, created, macro_f1, "
+    "accuracy,\ndataset_version, backbone, with alias or manifest; seconds",
+    sections=("registry", "storage"),
+    run=run,
+    keeps_run=False,
+    arguments=_USAGE,
+)
+
+if __name__ == "__main__":
+    main(JOB)

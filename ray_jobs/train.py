@@ -1,0 +1,74 @@
+"""Fine-tune a backbone on a dataset version."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from finsent.data.dataset import DatasetVersion
+from finsent.modeling.backbone import Backbone, resolve_backbone
+from finsent.settings import Settings
+from finsent.training.task import make_task
+from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._ray import ray_session
+
+log = logging.getLogger(__name__)
+
+
+def prepare(settings: Settings) -> Backbone:
+    """Check what can be checked before Ray starts."""
+    return resolve_backbone(settings.model, settings.root / "backbones")
+
+
+def step(settings: Settings, backbone: Backbone, version: DatasetVersion, run_dir: Path) -> Result:
+    """Train on a running Ray."""
+    from finsent.training.loop import epoch_lines
+    from finsent.training.ray_trainer import fit
+
+    config = settings.train
+    log.info(
+        "train: %s on dataset %s, %d rows, %d epochs, %d worker(s); the workers start first",
+        backbone.name, version.version, version.rows("train"), config.epochs, config.num_workers,
+    )  # fmt: skip
+    trained = fit(make_task(config, settings.model, backbone, version), version, run_dir)
+    for line in epoch_lines(trained.history):
+        log.info("%s", line)
+    best, last = trained.best, trained.history[-1]
+    return {
+        "dataset_version": version.version,
+        "model_dir": str(trained.model_dir),
+        "epoch": best["epoch"],
+        "macro_f1": best["macro_f1"],
+        "accuracy": best["accuracy"],
+        "split": "validation",
+        "rows_per_second": last["rows_per_second"],
+        "tokens_per_second": last["tokens_per_second"],
+        "padding_share": last["padding_share"],
+        "history": trained.history,
+    }
+
+
+def run(call: Call) -> Result:
+    """The job."""
+    settings = call.settings
+    version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
+    backbone = prepare(settings)
+    with ray_session(settings):
+        return step(settings, backbone, version, call.run_dir)
+
+
+JOB = Job(
+    name="train",
+    summary="Fine-tune a BERT-like backbone on a dataset version with Ray Train (DDP). The epoch "
+    "with the best macro-F1 on the validation split is kept in RUN_DIR/model. An "
+    "interrupted run goes on from its last checkpoint when it is started again with the "
+    "same run.name.",
+    result="dataset_version, model_dir, epoch (the best), macro_f1, accuracy, split (which they "
+    "are of), rows_per_second, tokens_per_second, padding_share (of the last epoch), "
+    "history, run_dir, seconds",
+    sections=("train", "model", "data", "storage", "run", "ray"),
+    run=run,
+)
+
+if __name__ == "__main__":
+    main(JOB)

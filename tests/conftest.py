@@ -1,0 +1,39 @@
+"""Fixtures of all tests; marks follow the folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Ray or a Hugging Face library.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+TESTS = Path(__file__).parent
+SHARED = TESTS.parent.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in ("unit", "integration", "e2e"):
+            item.add_marker(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT's directory, built once."""
+    from finsent.modeling.tiny import tiny_backbone
+
+    return tiny_backbone(tmp_path_factory.mktemp("backbones"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real labelled data that lies beside the project in some places; else the test is skipped."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared/data here")
+    return SHARED

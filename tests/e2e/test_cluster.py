@@ -1,0 +1,119 @@
+"""The main job under `ray job submit`, on a Ray head with token authentication."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import PROJECT, descendants, environment, wait_until
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [int(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture
+def head() -> Iterator[tuple[str, dict[str, str]]]:
+    """The dashboard's address, and the environment of a user of the cluster."""
+    port, dashboard, client = free_ports(3)
+    # Ray's sockets lie below this directory, and their paths must be short.
+    home = Path(tempfile.mkdtemp(prefix="fs", dir="/tmp"))
+    token = home / "token"
+    token.write_text("a-token-for-this-test-only-0123456789abcdef")
+    token.chmod(0o600)
+    env = environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    env |= {"RAY_USAGE_STATS_ENABLED": "0", "HOME": str(home)}
+    process = subprocess.Popen(
+        [
+            RAY, "start", "--head", "--block", "--num-cpus=4", "--node-ip-address=127.0.0.1",
+            f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+            f"--temp-dir={home}/ray", "--object-store-memory=200000000",
+        ],
+        env=env, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{dashboard}"
+    children: set[psutil.Process] = set()
+    try:
+        wait_until(lambda: _status(f"{address}/api/version") == 401, 60, "the dashboard")
+        children = descendants(psutil.Process(process.pid))
+        yield address, env
+    finally:
+        # Asked politely, a head drains for half a minute.
+        for left in children | descendants(psutil.Process(process.pid)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        process.kill()
+        process.wait(timeout=60)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def test_the_pipeline_as_a_submitted_job(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    address, env = head
+    submit = [RAY, "job", "submit", "--address", address]
+
+    def takes_jobs() -> bool:
+        trial = subprocess.run([*submit, "--", "true"], env=env, cwd=tmp_path, capture_output=True)
+        return trial.returncode == 0
+
+    wait_until(takes_jobs, 60, "the head to take jobs")
+    command = ["python", "-m", "ray_jobs.pipeline", "configs/debug.yaml", "storage.root=artifacts"]
+    done = subprocess.run(
+        [*submit, "--working-dir", str(PROJECT), "--", *command],
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"job": "pipeline"')]
+    assert len(lines) == 1
+    result = json.loads(lines[0])
+    # A relative root would vanish with the job's working directory: it counts from the home.
+    version = Path(env["HOME"]) / "finsent/artifacts/registry/versions" / result["model_version"]
+    assert Path(result["version_dir"]) == version
+    assert (version / "manifest.json").is_file()
+
+    without = {k: v for k, v in env.items() if k != "RAY_AUTH_TOKEN_PATH"}
+    without["RAY_AUTH_TOKEN"] = "another-token-of-the-same-length-0123456789"
+    refused = subprocess.run(
+        [*submit, "--", "true"],
+        env=without, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert refused.returncode != 0
+
+
+def test_the_upload_is_small(tmp_path: Path) -> None:
+    from ray._private.runtime_env.packaging import create_package
+
+    package = tmp_path / "package.zip"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    create_package(str(PROJECT), package, include_gitignore=True)
+    assert 50_000 < package.stat().st_size < 5_000_000

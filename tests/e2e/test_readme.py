@@ -1,0 +1,66 @@
+"""The README's commands work as written, one after the other, in a new directory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import PROJECT, environment
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"^```bash\n(.*?)^```", README, flags=re.M | re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and line != ". .venv/bin/activate"]
+
+
+def test_every_job_has_a_command() -> None:
+    jobs = {p.stem for p in (PROJECT / "ray_jobs").glob("[a-z]*.py")}
+    assert jobs == set(re.findall(r"python -m ray_jobs\.(\w+)", README))
+
+
+def test_make_help_is_true() -> None:
+    made = subprocess.run(
+        ["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    listed = {line.split()[0] for line in made.splitlines()}
+    assert listed == set(re.findall(r"^([a-z]+):", makefile, flags=re.M))
+    assert set(re.findall(r"make ([a-z]+)", README)) <= listed
+
+
+@pytest.mark.timeout(600)
+def test_the_commands_work_as_written(project: Path) -> None:
+    sample = resources.files("finsent.data.sample") / "sentences.csv"
+    rows = list(csv.reader(sample.read_text(encoding="utf-8").splitlines()))
+    with (project / "news.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(rows[:150])  # enough for the pipeline to be the real thing
+    results = []
+    for command in commands():
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=project, env=environment(), capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if done.stdout:
+            results.append(json.loads(done.stdout.splitlines()[-1]))
+    by_job = {result["job"]: result for result in results}
+    assert by_job["ingest"]["counts"]["kept"] > 1400
+    # Far above the 0.22 of the majority class, and so are the labels of plain texts.
+    assert by_job["train"]["macro_f1"] > 0.6
+    assert by_job["evaluate"]["macro_f1"] > by_job["evaluate"]["baselines"]["majority"]["macro_f1"]
+    assert by_job["publish"]["model_version"] in by_job["registry"]["aliases"].values()
+    assert by_job["pipeline"]["model_version"] != by_job["publish"]["model_version"]
+    labels = [p["label"] for r in results if r["job"] == "classify" for p in r["predictions"]]
+    assert labels == ["positive", "neutral", "negative"]
+    assert (project / "artifacts/runs/first/evaluation/confusion.png").stat().st_size > 5_000
+    for name in ("config.json", "environment.json", "result.json"):
+        assert (project / "artifacts/runs/first" / name).is_file()

@@ -1,0 +1,150 @@
+"""Training on a real Ray with two DDP workers and the tiny BERT."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finsent.errors import InputError
+from finsent.evaluation.metrics import scores
+from finsent.inference.config import EngineConfig
+from finsent.inference.engine import Engine
+from finsent.labels import LABELS
+from finsent.modeling.backbone import Backbone
+from finsent.training.config import TrainConfig
+from finsent.training.task import Task
+from finsent.training.tokens import tokenise
+
+WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
+
+
+def rows(count: int, start: int) -> pa.Table:
+    labels = [LABELS[i % 3] for i in range(start, start + count)]
+    texts = [f"Item {i}: {WORDS[label]} {'again ' * (i % 9)}" for i, label in enumerate(labels)]
+    return pa.table({"key": [f"{i:06d}" for i in range(start, start + count)], "text": texts,
+                     "label": labels})  # fmt: skip
+
+
+def tokens(table: pa.Table, tiny: Path) -> pa.Table:
+    return tokenise(table, str(tiny), None, 64)
+
+
+def task(tiny: Path, **settings: object) -> Task:
+    recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "seed": 7, **settings}
+    return Task(TrainConfig(**recipe), Backbone("tiny", str(tiny)), {"max_length": 64})
+
+
+def weights(model_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(model_dir / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def splits(tiny: Path) -> dict[str, object]:
+    """97 and 31 rows: neither divides by two workers, nor the last batch."""
+    import ray.data
+
+    return {
+        "train": ray.data.from_arrow(tokens(rows(97, 0), tiny)).materialize(),
+        "validation": ray.data.from_arrow(tokens(rows(31, 97), tiny)).materialize(),
+    }
+
+
+def test_two_workers_count_every_row_once(
+    tiny: Path, splits: dict[str, object], tmp_path: Path
+) -> None:
+    from finsent.training.ray_trainer import fit_tokenised
+
+    result = fit_tokenised(task(tiny, epochs=8), splits, tmp_path / "run")
+    assert [m["validation_rows"] for m in result.history] == [31] * 8
+    assert [m["train_rows"] for m in result.history] == [97] * 8
+    assert result.best["macro_f1"] == max(m["macro_f1"] for m in result.history) > 0.6
+    assert result.history[-1]["train_loss"] < 0.7 * result.history[0]["train_loss"]
+
+    # The published directory is a classifier that scores, in one process, what training reported.
+    engine = Engine(result.model_dir, EngineConfig())
+    held_out = rows(31, 97)
+    predicted = [LABELS.index(p.label) for p in engine.classify(held_out["text"].to_pylist())]
+    truth = [LABELS.index(label) for label in held_out["label"].to_pylist()]
+    matrix = torch.zeros(3, 3, dtype=torch.int64)
+    for t, p in zip(truth, predicted, strict=True):
+        matrix[t, p] += 1
+    assert result.best["validation_confusion"] == matrix.tolist()
+    assert scores(matrix.numpy())["macro_f1"] == pytest.approx(result.best["macro_f1"])
+    assert not [*result.model_dir.parent.rglob("*.pt"), *result.model_dir.parent.rglob("*.bin")]
+    # The best and the latest checkpoint, no more.
+    assert len([*(tmp_path / "run").glob("checkpoint_*")]) <= 2
+
+
+def test_a_killed_worker_costs_nothing_but_time(
+    tiny: Path, splits: dict[str, object], tmp_path: Path
+) -> None:
+    from finsent.training.ray_trainer import fit_tokenised
+
+    undisturbed = fit_tokenised(task(tiny, epochs=4), splits, tmp_path / "calm")
+
+    run_dir = tmp_path / "killed"
+    killed: list[int] = []
+
+    def kill_one_worker() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not killed:
+            if [*run_dir.glob("checkpoint_*/state.json")]:
+                for process in psutil.Process().children(recursive=True):
+                    if "RayTrainWorker" in " ".join(process.cmdline()):
+                        os.kill(process.pid, signal.SIGKILL)
+                        killed.append(process.pid)
+                        return
+            time.sleep(0.01)  # polling a directory, with the deadline above
+
+    killer = threading.Thread(target=kill_one_worker)
+    killer.start()
+    disturbed = fit_tokenised(task(tiny, epochs=4), splits, run_dir)
+    killer.join()
+    assert killed
+    assert [m["epoch"] for m in disturbed.history] == [1, 2, 3, 4]
+    assert disturbed.best["epoch"] == undisturbed.best["epoch"]
+    for name, tensor in weights(undisturbed.model_dir).items():
+        torch.testing.assert_close(weights(disturbed.model_dir)[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_the_same_run_name_goes_on(tiny: Path, splits: dict[str, object], tmp_path: Path) -> None:
+    from finsent.training.ray_trainer import fit_tokenised
+
+    first = fit_tokenised(task(tiny, epochs=1), splits, tmp_path / "run")
+    began = first.history[0]["began"]
+    longer = fit_tokenised(task(tiny, epochs=2), splits, tmp_path / "run")
+    assert [m["epoch"] for m in longer.history] == [1, 2]
+    assert longer.history[0]["began"] == began  # taken from the checkpoint, not run again
+    assert json.loads((longer.model_dir / "provenance.json").read_text())["max_length"] == 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_workers": 64, "batch_size": 64}, ["train.num_workers=64", "65 CPUs", "has 4"]),
+        ({"cpus_per_worker": 2}, ["5 CPUs", "has 4"]),
+        ({"use_gpu": "yes"}, ["train.use_gpu='yes'", "2 GPUs", "train.use_gpu=no"]),
+    ],
+)
+def test_what_the_cluster_cannot_hold_fails_at_once(
+    tiny: Path, tmp_path: Path, settings: dict[str, object], words: list[str]
+) -> None:
+    from finsent.training.ray_trainer import fit_tokenised
+
+    if settings.get("use_gpu") and torch.cuda.is_available():
+        pytest.skip("has a GPU")
+    with pytest.raises(InputError) as caught:
+        fit_tokenised(task(tiny, **settings), {}, tmp_path / "run")
+    for word in words:
+        assert word in str(caught.value)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,173 @@
+"""A checkpoint goes on exactly where training stopped, and is plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from finsent.errors import InputError
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.training.checkpoint import MODEL, load_state, save_state
+from finsent.training.config import TrainConfig
+from finsent.training.optim import build_optimizer
+
+HISTORY = {"epoch": 2, "history": [{"macro_f1": 0.5, "validation_confusion": [[1, 0], [0, 2]]}]}
+Trainer = tuple[PreTrainedModel, torch.optim.AdamW]
+
+
+def trainer(tiny: Path, seed: int) -> Trainer:
+    model = new_classifier(Backbone("tiny", str(tiny)), seed)
+    model.eval()  # no dropout: steps are comparable
+    return model, build_optimizer(model, TrainConfig(learning_rate=0.01))
+
+
+def step(model: PreTrainedModel, optimizer: torch.optim.AdamW, number: int) -> None:
+    generator = torch.Generator().manual_seed(number)
+    ids = torch.randint(5, 100, (4, 6), generator=generator)
+    labels = torch.tensor([0, 1, 2, number % 3])
+    model(input_ids=ids, labels=labels).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def save(tiny: Path, made: Trainer, out: Path) -> Path:
+    model, optimizer = made
+    out.mkdir()
+    save_classifier(model, load_tokenizer(str(tiny)), out / MODEL, {"max_length": 64})
+    save_state(out, optimizer, HISTORY)
+    return out
+
+
+@pytest.fixture
+def trained(tiny: Path) -> Trainer:
+    made = trainer(tiny, seed=1)
+    for number in range(3):
+        step(*made, number)
+    return made
+
+
+def test_next_steps_are_those_of_an_undisturbed_run(
+    tiny: Path, trained: Trainer, tmp_path: Path
+) -> None:
+    path = save(tiny, trained, tmp_path / "c")
+    restored = trainer(tiny, seed=2)  # another head, and an optimiser that has not stepped
+    assert load_state(path, *restored) == HISTORY
+    for number in range(3, 6):
+        step(*trained, number)
+        step(*restored, number)
+    for (name, expected), found in zip(
+        trained[0].named_parameters(), restored[0].parameters(), strict=True
+    ):
+        assert torch.equal(expected, found), name
+
+
+def test_optimiser_state_matters(tiny: Path, trained: Trainer, tmp_path: Path) -> None:
+    """Weights alone would go another way, so the test above proves what it says."""
+    path = save(tiny, trained, tmp_path / "c")
+    forgetful = trainer(tiny, seed=2)
+    load_state(path, forgetful[0], trainer(tiny, seed=3)[1])
+    step(*trained, 3)
+    step(*forgetful, 3)
+    expected, found = (m[0].get_parameter("classifier.weight") for m in (trained, forgetful))
+    assert float((expected - found).detach().abs().max()) > 1e-3
+
+
+def test_rates_and_decay_come_from_the_config_not_from_the_checkpoint(
+    tiny: Path, trained: Trainer, tmp_path: Path
+) -> None:
+    path = save(tiny, trained, tmp_path / "c")
+    model = trainer(tiny, seed=2)[0]
+    optimizer = build_optimizer(model, TrainConfig(learning_rate=0.5, weight_decay=0.3))
+    load_state(path, model, optimizer)
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(0.5, 0.3), (0.5, 0)]
+
+
+def test_nothing_is_pickled(tiny: Path, trained: Trainer, tmp_path: Path) -> None:
+    path = save(tiny, trained, tmp_path / "c")
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt"}
+    assert {"optimizer.safetensors", "model.safetensors"} <= {file.name for file in files}
+    for file in files:
+        if file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def relabel(path: Path) -> None:
+    file = path / MODEL / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["id2label"] = {"0": "positive", "1": "neutral", "2": "negative"}
+    file.write_text(json.dumps(config), encoding="utf-8")
+
+
+def without_labels(path: Path) -> None:
+    file = path / MODEL / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    del config["id2label"]
+    file.write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [relabel, without_labels])
+def test_other_labels_are_refused_before_a_weight_is_taken(
+    tiny: Path, trained: Trainer, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    path = save(tiny, trained, tmp_path / "c")
+    change(path)
+    model, optimizer = trainer(tiny, seed=2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(InputError) as caught:
+        load_state(path, model, optimizer)
+    text = str(caught.value)
+    assert str(path / MODEL / "config.json") in text
+    assert "labels are" in text
+    assert "'negative'" in text
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def remove(name: str) -> Callable[[Path], object]:
+    return lambda path: (path / name).unlink()
+
+
+def truncate(name: str) -> Callable[[Path], object]:
+    return lambda path: (path / name).write_bytes((path / name).read_bytes()[:50])
+
+
+def drop_head(path: Path) -> None:
+    file = path / MODEL / "model.safetensors"
+    left = {k: v for k, v in load_file(file).items() if not k.startswith("classifier.")}
+    save_file(left, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (remove("state.json"), "state.json"),
+        (remove("optimizer.safetensors"), "optimizer.safetensors"),
+        (remove("model/config.json"), "config.json"),
+        (remove("model/model.safetensors"), "model.safetensors"),
+        (truncate("state.json"), "state.json"),
+        (truncate("optimizer.safetensors"), "optimizer.safetensors"),
+        (truncate("model/model.safetensors"), "model.safetensors"),
+        (drop_head, "model.safetensors"),
+    ],
+    ids=["no state", "no optimiser", "no config", "no weights", "half a state", "half an optimiser",
+         "half the weights", "no head"],
+)  # fmt: skip
+def test_damaged_checkpoint_is_refused_by_the_name_of_its_file(
+    tiny: Path, trained: Trainer, tmp_path: Path, damage: Callable[[Path], object], named: str
+) -> None:
+    path = save(tiny, trained, tmp_path / "c")
+    damage(path)
+    with pytest.raises(InputError) as caught:
+        load_state(path, *trainer(tiny, seed=2))
+    assert str(path) in str(caught.value)
+    assert named in str(caught.value)

@@ -1,0 +1,249 @@
+"""Files are whole or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from finsent.errors import InputError
+from finsent.files import (
+    canonical_json,
+    digest,
+    make_dir,
+    read_json,
+    sha256_file,
+    staged_dir,
+    write_json,
+)
+
+HOST = socket.gethostname()
+
+
+@contextmanager
+def without_root() -> Iterator[None]:
+    """Root writes everywhere; be `nobody` for a while where the tests run as root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.fixture
+def sealed() -> Iterator[Path]:
+    """A directory that everybody may read and only root may write."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are closed to other users
+        path = Path(name)
+        path.chmod(0o555)
+        yield path
+        path.chmod(0o755)
+
+
+def staging(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if "staging" in path.name]
+
+
+def dead_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+# --- staged_dir -----------------------------------------------------------------------------------
+
+
+def test_staged_dir_becomes_the_final_one_at_the_end(tmp_path: Path) -> None:
+    final = tmp_path / "deep" / "version"
+    with staged_dir(final) as place:
+        assert place.parent == final.parent  # a rename needs one file system
+        (place / "sub").mkdir()
+        (place / "sub" / "a.txt").write_text("whole")
+        assert not final.exists()
+    assert (final / "sub" / "a.txt").read_text() == "whole"
+    assert staging(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_failure_leaves_nothing(tmp_path: Path, kind: type[BaseException]) -> None:
+    with pytest.raises(kind), staged_dir(tmp_path / "version") as place:
+        (place / "a.txt").write_text("half")
+        raise kind
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_first_of_two_publishers_wins(tmp_path: Path) -> None:
+    final = tmp_path / "version"
+    with staged_dir(final) as second:
+        (second / "a.txt").write_text("second")
+        with staged_dir(final) as first:
+            (first / "a.txt").write_text("first")
+    assert (final / "a.txt").read_text() == "first"
+    assert staging(tmp_path) == []
+
+
+def test_a_file_in_the_way_is_kept_and_reported(tmp_path: Path) -> None:
+    final = tmp_path / "version"
+    final.write_text("not a directory")
+    with pytest.raises(OSError), staged_dir(final) as place:
+        (place / "a.txt").write_text("new")
+    assert final.read_text() == "not a directory"
+    assert staging(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "swept"),
+    [
+        ("{host}-{dead}", True),
+        ("{host}-{alive}", False),
+        ("elsewhere-{dead}", False),  # no way to look into another host's processes
+        ("{host}-{dead}-{alive}", False),  # a host whose name goes on with -NUMBER
+        ("{host}-unknown", False),
+    ],
+)
+def test_only_leftovers_of_the_dead_are_swept(tmp_path: Path, owner: str, swept: bool) -> None:
+    name = owner.format(host=HOST, dead=dead_pid(), alive=os.getppid())
+    left = tmp_path / f".staging-{name}-0123abcd"
+    left.mkdir()
+    (left / "a.txt").write_text("half")
+    with staged_dir(tmp_path / "version"):
+        pass
+    assert left.exists() is not swept
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from finsent.files import staged_dir\n"
+        "with staged_dir(Path(sys.argv[1])) as place:\n"
+        "    (place / 'a.txt').write_text('half'); print('ready', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "version")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with staged_dir(tmp_path / "other"):
+            assert len(staging(tmp_path)) == 2  # the living one's stays
+        process.send_signal(signal.SIGKILL)
+    assert len(staging(tmp_path)) == 1
+    assert not (tmp_path / "version").exists()
+    with staged_dir(tmp_path / "version"):
+        pass
+    assert staging(tmp_path) == []
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+class Interrupting(dict[str, int]):
+    """JSON is interrupted in the middle when it comes here."""
+
+    def items(self) -> NoReturn:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"), [({1}, TypeError), (Interrupting(a=1), KeyboardInterrupt)]
+)
+def test_failed_write_leaves_the_old_file(
+    tmp_path: Path, last: Any, kind: type[BaseException]
+) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"old": "Zürich"})
+    with pytest.raises(kind):
+        write_json(path, {"new": list(range(10_000)), "last": last})
+    assert read_json(path) == {"old": "Zürich"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_readers_never_see_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, [0] * 5000)
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(1, 30):
+            write_json(path, [number] * 5000)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = []
+    while not done.is_set():
+        seen.append(json.loads(path.read_text()))
+    writer.join()
+    assert seen
+    assert all(len(values) == 5000 and len(set(values)) == 1 for values in seen)
+    assert read_json(path) == [29] * 5000
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (None, "no such file"),
+        (b"", "not valid JSON"),
+        (b'{"a": 1', "not valid JSON"),
+        (b'{"a": "\xff"}', "not valid JSON"),
+    ],
+)
+def test_unreadable_json_is_named(tmp_path: Path, content: bytes | None, part: str) -> None:
+    path = tmp_path / "manifest.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_json(path)
+    assert str(caught.value).startswith(f"{path}: {part}")
+
+
+def test_digest_depends_on_values_and_not_on_their_order() -> None:
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
+    assert digest({"a": 1, "b": [1, 2]}) != digest({"a": 1, "b": [2, 1]})
+    assert canonical_json({"b": "Zürich", "a": None}) == '{"a":null,"b":"Zürich"}'
+
+
+def test_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    content = os.urandom(300_000)
+    (tmp_path / "a").write_bytes(content)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+# --- make_dir -------------------------------------------------------------------------------------
+
+
+def test_make_dir_creates_parents_and_leaves_no_trace(tmp_path: Path) -> None:
+    assert make_dir(tmp_path / "a" / "b", "storage.root") == tmp_path / "a" / "b"
+    assert make_dir(tmp_path / "a" / "b", "storage.root").is_dir()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "place", ["{tmp}/file", "{tmp}/file/below", "/proc/finsent", "/sys/finsent", "/proc", "{long}"]
+)
+def test_unusable_place_names_field_path_and_remedy(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("a regular file")
+    path = Path(place.format(tmp=tmp_path, long=tmp_path / ("x" * 300)))
+    with pytest.raises(InputError) as caught:
+        make_dir(path, "registry.root")
+    text = str(caught.value)
+    assert text.startswith(f"registry.root={str(path)!r}: cannot write there (")
+    assert "set registry.root to a directory that you may write" in text
+
+
+@pytest.mark.parametrize("below", ["", "new"])
+def test_place_of_somebody_else_is_refused(sealed: Path, below: str) -> None:
+    with without_root(), pytest.raises(InputError, match=r"storage\.root=.*Permission denied"):
+        make_dir(sealed / below, "storage.root")
+    assert list(sealed.iterdir()) == []

@@ -1,0 +1,296 @@
+"""The training loop in one process: it learns, repeats itself, goes on, and reports exactly."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn import metrics as sk
+
+from finsent.labels import LABELS
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.classifier import load_classifier, new_classifier
+from finsent.training.config import TrainConfig
+from finsent.training.loop import epoch_lines, train
+from finsent.training.progress import Progress
+from finsent.training.task import Task
+from finsent.training.tokens import TokenRows, tokenise
+
+TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # no multiple of the batch size, nor of evaluation's
+WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
+
+
+def rows_of(tiny: Path, count: int, start: int) -> TokenRows:
+    labels = [LABELS[i % 3] for i in range(start, start + count)]
+    texts = [f"Unit {i}: {WORDS[name]}{' today' * (i % 9)}" for i, name in enumerate(labels, start)]
+    keys = [f"{i:06d}" for i in range(start, start + count)]
+    table = tokenise(pa.table({"key": keys, "text": texts, "label": labels}), str(tiny), None, 64)
+    return TokenRows.from_table(table, pad_id=0)
+
+
+@dataclass
+class Recorder:
+    """Hooks that keep everything."""
+
+    folder: Path
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+
+    def inform(self, progress: Progress) -> None:
+        self.progress.append(progress)
+
+    def epoch_done(self, metrics: dict[str, Any], save: Callable[[Path], None] | None) -> None:
+        self.metrics.append(metrics)
+        assert save is not None  # this is the only rank
+        out = self.checkpoint(metrics["epoch"])
+        out.mkdir(parents=True)
+        save(out)
+
+    def checkpoint(self, epoch: int) -> Path:
+        return self.folder / f"checkpoint_{epoch}"
+
+    @property
+    def last(self) -> Path:
+        return self.checkpoint(self.metrics[-1]["epoch"])
+
+
+class Bench:
+    """Runs the loop on the same rows with other settings."""
+
+    def __init__(self, tiny: Path, folder: Path) -> None:
+        self.tiny, self.folder, self.runs = tiny, folder, 0
+        self.train_rows = rows_of(tiny, TRAIN_ROWS, 0)
+        self.validation_rows = rows_of(tiny, VALIDATION_ROWS, TRAIN_ROWS)
+
+    def run(
+        self, resume: Path | None = None, backbone: Path | None = None, **settings: object
+    ) -> Recorder:
+        recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "seed": 7, **settings}
+        config = TrainConfig.model_validate(recipe)
+        source = Backbone("tiny", str(backbone or self.tiny))
+        self.runs += 1
+        hooks = Recorder(self.folder / str(self.runs))
+        task = Task(config, source, {"max_length": 64})
+        train(task, self.train_rows, self.validation_rows, hooks, torch.device("cpu"), resume)
+        return hooks
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """More only get in each other's way with a model of this size."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tiny, tmp_path_factory.mktemp("loop"))
+
+
+@pytest.fixture(scope="module")
+def learned(bench: Bench) -> Recorder:
+    """One run that others are compared with."""
+    return bench.run(epochs=6)
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "model" / "model.safetensors")
+
+
+def initial(bench: Bench) -> dict[str, torch.Tensor]:
+    return new_classifier(Backbone("tiny", str(bench.tiny)), seed=7).state_dict()
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+# --- learning -------------------------------------------------------------------------------------
+
+
+def test_it_learns_what_can_be_learnt(learned: Recorder) -> None:
+    first, last = learned.metrics[0], learned.metrics[-1]
+    assert first["train_loss"] == pytest.approx(np.log(3), abs=0.4)  # starts from knowing nothing
+    assert last["train_loss"] < 0.5 * first["train_loss"]
+    assert last["accuracy"] > 0.9
+    assert last["macro_f1"] > 0.9
+
+
+def test_same_seed_same_weights_and_another_seed_others(bench: Bench, learned: Recorder) -> None:
+    again, other = bench.run(epochs=6), bench.run(epochs=6, seed=8)
+    assert distance(weights(again.last), weights(learned.last)) == 0
+    assert distance(weights(other.last), weights(learned.last)) > 0.01
+
+
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_resumed_run_ends_as_the_undisturbed_one(
+    bench: Bench, learned: Recorder, epoch: int
+) -> None:
+    resumed = bench.run(epochs=6, resume=learned.checkpoint(epoch))
+    assert [m["epoch"] for m in resumed.metrics] == list(range(epoch + 1, 7))
+    assert distance(weights(resumed.last), weights(learned.last)) == 0
+    timed = {"began", "epoch_seconds", "rows_per_second", "tokens_per_second"}
+    for found, expected in zip(resumed.metrics, learned.metrics[epoch:], strict=True):
+        assert {k: v for k, v in found.items() if k not in timed} == {
+            k: v for k, v in expected.items() if k not in timed
+        }
+    history = json.loads((resumed.last / "state.json").read_text())["history"]
+    assert history == learned.metrics[:epoch] + resumed.metrics
+
+
+def test_finished_run_has_nothing_left_to_do(bench: Bench, learned: Recorder) -> None:
+    assert bench.run(epochs=6, resume=learned.last).metrics == []
+
+
+# --- what it reports ------------------------------------------------------------------------------
+
+
+def test_validation_equals_scikit_learn_on_the_saved_model(bench: Bench, learned: Recorder) -> None:
+    rows = bench.validation_rows
+    for metrics in learned.metrics[::2]:
+        model = load_classifier(learned.checkpoint(metrics["epoch"]) / "model")
+        logits = []
+        with torch.no_grad():  # a row at a time: no padding
+            for i in range(len(rows)):
+                logits.append(model(input_ids=rows.batch(np.array([i])).input_ids).logits)
+        found, truth = torch.cat(logits), torch.tensor(rows.labels)
+        predicted = found.argmax(-1)
+        expected = sk.confusion_matrix(truth, predicted, labels=[0, 1, 2])
+        assert metrics["validation_confusion"] == expected.tolist()
+        assert metrics["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
+        assert metrics["macro_f1"] == pytest.approx(
+            sk.f1_score(truth, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
+        )
+        loss = float(torch.nn.functional.cross_entropy(found, truth))
+        assert metrics["validation_loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_metrics_are_plain_numbers(learned: Recorder) -> None:
+    numbers = {
+        "macro_f1": float, "accuracy": float, "validation_loss": float, "validation_rows": int,
+        "epoch": int, "learning_rate": float, "train_loss": float, "train_rows": int,
+        "rows_per_second": float, "tokens_per_second": float, "padding_share": float,
+        "began": float, "epoch_seconds": float, "validation_confusion": list,
+    }  # fmt: skip
+    for number, metrics in enumerate(learned.metrics, 1):
+        assert {key: type(value) for key, value in metrics.items()} == numbers
+        assert json.loads(json.dumps(metrics)) == metrics
+        assert (metrics["epoch"], metrics["train_rows"]) == (number, TRAIN_ROWS)
+        assert metrics["validation_rows"] == VALIDATION_ROWS
+        assert 0 <= metrics["padding_share"] < 0.3
+        assert metrics["tokens_per_second"] > metrics["rows_per_second"] > 0
+
+
+def test_an_epoch_is_a_line_in_the_log(learned: Recorder) -> None:
+    lines = [*epoch_lines(learned.metrics)]
+    assert len(lines) == 6
+    assert lines[5].startswith(f"epoch 6: macro-F1 {learned.metrics[5]['macro_f1']:.3f}, ")
+    assert "rows/s" in lines[5]
+
+
+def test_progress_ends_at_the_total(learned: Recorder) -> None:
+    rows = [progress.rows for progress in learned.progress]
+    assert rows == sorted(rows)
+    assert rows[-1] == learned.progress[-1].total_rows == 6 * TRAIN_ROWS
+    assert {progress.epoch for progress in learned.progress} == set(range(1, 7))
+
+
+def test_model_is_saved_in_fp32_with_its_provenance(learned: Recorder) -> None:
+    assert {tensor.dtype for tensor in weights(learned.last).values()} == {torch.float32}
+    provenance = json.loads((learned.last / "model" / "provenance.json").read_text())
+    assert provenance == {"max_length": 64, "epoch": 6}
+
+
+# --- settings have effect -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def without_dropout(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("still") / "backbone"
+    shutil.copytree(tiny, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+STILL: dict[str, Any] = {"epochs": 1, "weight_decay": 0.0, "max_grad_norm": 1e-16}
+
+
+def test_gradients_are_clipped_to_the_norm(bench: Bench) -> None:
+    """Clipped far below AdamW's epsilon, they no longer move anything."""
+    assert distance(weights(bench.run(**STILL).last), initial(bench)) < 1e-6
+    free = bench.run(**{**STILL, "max_grad_norm": 1.0})
+    assert distance(weights(free.last), initial(bench)) > 0.01
+
+
+def test_weight_decay_shrinks_matrices_only(bench: Bench) -> None:
+    before = initial(bench)
+    after = weights(bench.run(**{**STILL, "weight_decay": 0.5}).last)
+    shrunk = {name for name in before if distance({"": before[name]}, {"": after[name]}) > 1e-6}
+    assert shrunk == {name for name, tensor in before.items() if tensor.ndim > 1}
+    assert after["classifier.weight"].norm() < before["classifier.weight"].norm()
+
+
+def test_train_loss_is_the_mean_over_rows(bench: Bench, without_dropout: Path) -> None:
+    """Of an unmoved model, over batches of 8 and one of 1 row."""
+    hooks = bench.run(backbone=without_dropout, **STILL)
+    model = new_classifier(Backbone("still", str(without_dropout)), seed=7)
+    model.eval()
+    batch = bench.train_rows.batch(np.arange(TRAIN_ROWS))
+    with torch.no_grad():
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    loss = float(torch.nn.functional.cross_entropy(logits, batch.labels))
+    assert hooks.metrics[0]["train_loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_dropout_is_on_in_training_and_off_in_validation(
+    bench: Bench, without_dropout: Path
+) -> None:
+    still, noisy = bench.run(backbone=without_dropout, **STILL), bench.run(**STILL)
+    losses = [(hooks.metrics[0]["train_loss"], hooks.metrics[0]["validation_loss"])
+              for hooks in (still, noisy)]  # fmt: skip
+    assert losses[0][0] != pytest.approx(losses[1][0], abs=1e-4)
+    assert losses[0][1] == pytest.approx(losses[1][1], abs=1e-6)
+
+
+@pytest.mark.parametrize(("warmup", "halfway"), [(0.0, 0.5), (0.5, 1.0), (0.98, 14 / 26)])
+def test_rate_climbs_for_the_share_of_steps_that_is_set(
+    bench: Bench, warmup: float, halfway: float
+) -> None:
+    """After one of two epochs, 13 of 26 steps."""
+    hooks = bench.run(learning_rate=0.001, warmup_fraction=warmup)
+    rates = [metrics["learning_rate"] for metrics in hooks.metrics]
+    assert rates == pytest.approx([0.001 * halfway, 0.0])
+
+
+def test_warm_up_gives_other_weights(bench: Bench) -> None:
+    direct, gentle = (bench.run(epochs=1, warmup_fraction=w) for w in (0.0, 0.9))
+    assert distance(weights(direct.last), weights(gentle.last)) > 1e-3
+
+
+def test_bf16_runs_on_a_cpu_close_to_fp32(bench: Bench) -> None:
+    rounded, exact = (bench.run(precision=precision) for precision in ("bf16", "fp32"))
+    assert {tensor.dtype for tensor in weights(rounded.last).values()} == {torch.float32}
+    found, expected = rounded.metrics[-1]["train_loss"], exact.metrics[-1]["train_loss"]
+    assert found == pytest.approx(expected, rel=0.15)
+    assert found != expected  # the setting does something
+
+
+@pytest.mark.parametrize("size", [1, 64, 1000])
+def test_any_batch_size_sees_every_row(bench: Bench, size: int) -> None:
+    hooks = bench.run(epochs=1, batch_size=size, num_workers=1)
+    assert hooks.metrics[0]["train_rows"] == TRAIN_ROWS
+    assert np.isfinite(hooks.metrics[0]["train_loss"])

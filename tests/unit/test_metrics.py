@@ -1,0 +1,199 @@
+"""Figures equal scikit-learn's; baselines and pictures are what their names say."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from rich.console import Console
+from sklearn import metrics as sk
+
+from finsent.evaluation.baselines import majority, tfidf
+from finsent.evaluation.metrics import confusion, scores
+from finsent.evaluation.pictures import confusion_picture, label_table, score_table
+from finsent.labels import LABELS
+
+Ids = npt.NDArray[np.int64]
+NEG, NEU, POS = 0, 1, 2
+
+
+def ids(*values: int) -> Ids:
+    return np.array(values, np.int64)
+
+
+def random_ids(rows: int, among: list[int], seed: int) -> Ids:
+    return np.random.default_rng(seed).choice(np.array(among, np.int64), rows)
+
+
+ANSWERS = {
+    "all labels": (random_ids(200, [0, 1, 2], 1), random_ids(200, [0, 1, 2], 2)),
+    "all right": (random_ids(50, [0, 1, 2], 1), random_ids(50, [0, 1, 2], 1)),
+    "all wrong": (ids(0, 1, 2), ids(1, 2, 0)),
+    "one row": (ids(POS), ids(POS)),
+    "label absent from the truth": (random_ids(60, [0, 2], 3), random_ids(60, [0, 1, 2], 4)),
+    "label never predicted": (random_ids(60, [0, 1, 2], 5), random_ids(60, [0, 1], 6)),
+    "label absent from both": (random_ids(60, [0, 1], 7), random_ids(60, [0, 1], 8)),
+    "one label each, different": (ids(0, 0, 0), ids(2, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_scores_are_those_of_scikit_learn(name: str) -> None:
+    truth, predicted = ANSWERS[name]
+    every: dict[str, Any] = {"labels": [0, 1, 2], "zero_division": 0}
+    matrix = confusion(truth, predicted)
+    found = scores(matrix)
+    assert matrix.tolist() == sk.confusion_matrix(truth, predicted, labels=[0, 1, 2]).tolist()
+    assert found["confusion"] == matrix.tolist()
+    assert found["rows"] == len(truth)
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
+    macro = sk.f1_score(truth, predicted, average="macro", **every)
+    assert found["macro_f1"] == pytest.approx(macro)
+    by_label = sk.precision_recall_fscore_support(truth, predicted, **every)
+    for i, label in enumerate(LABELS):
+        figures = [found["labels"][label][k] for k in ("precision", "recall", "f1", "support")]
+        assert figures == pytest.approx([column[i] for column in by_label])
+
+
+def test_counts_of_parts_add_up() -> None:
+    truth, predicted = ANSWERS["all labels"]
+    parts = sum(confusion(truth[i::3], predicted[i::3]) for i in range(3))
+    assert np.array_equal(parts, confusion(truth, predicted))
+
+
+def test_no_rows_score_nothing_and_warn_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = scores(confusion(ids(), ids()))
+    assert (found["rows"], found["accuracy"], found["macro_f1"]) == (0, 0.0, 0.0)
+
+
+def test_scores_are_json() -> None:
+    found = scores(confusion(*ANSWERS["all labels"]))
+    assert json.loads(json.dumps(found)) == found
+    assert [type(found[k]) for k in ("accuracy", "macro_f1", "rows")] == [float, float, int]
+
+
+# --- baselines ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [(ids(POS, NEG, POS), POS), (ids(NEU), NEU), (ids(NEG, NEU, NEU, POS, NEG, NEG), NEG)],
+)
+def test_majority_is_the_most_frequent_training_label(labels: Ids, expected: int) -> None:
+    assert majority(labels, 4).tolist() == [expected] * 4
+    assert len(majority(labels, 0)) == 0
+
+
+def headlines(count: int, start: int = 0) -> tuple[list[str], Ids]:
+    words = ["losses widened", "meeting held", "profit rose"]
+    numbers = range(start, start + count)
+    return [f"Firm {i % 7}: {words[i % 3]} in region {i % 5}" for i in numbers], ids(
+        *(i % 3 for i in numbers)
+    )
+
+
+def test_tfidf_learns_words() -> None:
+    texts, labels = headlines(60)
+    unseen, truth = headlines(30, start=60)
+    found = tfidf(texts, labels, unseen)
+    assert found.tolist() == truth.tolist()
+    assert found.dtype == np.int64
+    assert tfidf(texts, labels, unseen).tolist() == found.tolist()
+
+
+def test_tfidf_needs_word_pairs_for_these() -> None:
+    texts = ["costs up profit down", "profit up costs down", "costs down profit up"] * 5
+    labels = ids(*[NEG, POS, POS] * 5)
+    assert tfidf(texts, labels, ["profit up costs down", "costs up profit down"]).tolist() == [2, 0]
+
+
+def test_tfidf_answers_texts_without_a_known_word() -> None:
+    found = tfidf(*headlines(60), ["", "zzz"])
+    assert set(found.tolist()) <= {NEG, NEU, POS}
+
+
+def test_tfidf_of_one_label_predicts_it() -> None:
+    """A user's file may hold nothing else; the report must still come out."""
+    assert tfidf(["Profit rose", "Sales grew"], ids(POS, POS), ["Costs fell"]).tolist() == [POS]
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    head = path.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", head[16:24])
+    return int(width), int(height)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "title"),
+    [
+        (confusion(*ANSWERS["all labels"]), "test split of 0123abcd: macro-F1 0.333, 200 rows"),
+        (np.zeros((3, 3), np.int64), "no rows"),
+        (np.full((3, 3), 10**7, np.int64), "many rows"),
+        (np.eye(3, dtype=np.int64), "us$_{$q2.csv: macro-F1 1.000, 3 rows"),  # a file's name
+    ],
+    ids=["usual", "empty", "large", "dollar signs"],
+)
+def test_confusion_picture_is_a_png_of_readable_size(
+    tmp_path: Path, matrix: Ids, title: str
+) -> None:
+    path = tmp_path / "confusion.png"
+    confusion_picture(matrix, path, title)
+    width, height = png_size(path)
+    assert 600 <= height <= width <= 1600
+    assert 5_000 < path.stat().st_size < 300_000
+
+
+def test_confusion_picture_shows_its_counts(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.png", tmp_path / "2.png"
+    confusion_picture(np.eye(3, dtype=np.int64) * 10, first, "rows")
+    confusion_picture(np.eye(3, dtype=np.int64) * 11, second, "rows")
+    assert first.read_bytes() != second.read_bytes()
+
+
+def rendered(table: object) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(table)
+    return stream.getvalue()
+
+
+def measured() -> dict[str, Any]:
+    result = scores(confusion(ids(0, 1, 2, 2), ids(0, 1, 2, 1)))
+    return result | {"baselines": {"majority": scores(confusion(ids(0, 1, 2, 2), ids(2, 2, 2, 2)))}}
+
+
+def test_score_table_sets_the_model_beside_its_baselines() -> None:
+    lines = rendered(score_table(measured(), "test split of 0123abcd")).splitlines()
+    assert "test split of 0123abcd" in lines[0]
+    model, base = ([w for w in line.split() if w[0].isdigit()] for line in lines
+                   if "model" in line or "majority" in line)  # fmt: skip
+    assert model == ["0.778", "0.750", "1.000", "0.667", "0.667"]
+    assert base == ["0.222", "0.500", "0.000", "0.000", "0.667"]
+
+
+def test_label_table_gives_each_label_its_figures() -> None:
+    lines = rendered(label_table(measured())).splitlines()
+    for label, figures in {
+        "negative": ["1.000", "1.000", "1.000", "1"],
+        "neutral": ["0.500", "1.000", "0.667", "1"],
+        "positive": ["1.000", "0.500", "0.667", "2"],
+    }.items():
+        row = next(line for line in lines if label in line)
+        assert [word for word in row.split() if word[0].isdigit()] == figures
+
+
+def test_file_name_with_brackets_is_shown_as_it_is() -> None:
+    """Titles hold file names; they are no markup."""
+    assert "[bold]q1[/x].csv" in rendered(score_table(measured(), "[bold]q1[/x].csv"))

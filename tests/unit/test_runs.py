@@ -1,0 +1,183 @@
+"""A run's directory: what was asked stays, what may go on goes on, and models are found."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finsent.config import load
+from finsent.errors import ConfigError, InputError, UserError
+from finsent.files import read_json
+from finsent.runs import code_identity, find_model, finish_run, start_run
+from finsent.settings import Settings
+
+
+def settings(*overrides: str) -> Settings:
+    return load(Settings, [], overrides)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+# --- starting and finishing -----------------------------------------------------------------------
+
+
+def test_run_says_what_was_asked_before_and_what_came_out_after(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "r1"
+    asked = settings("train.epochs=7")
+    start_run(run, "train", asked)
+    config = read_json(run / "config.json")
+    assert config.pop("job") == "train"
+    assert Settings.model_validate(config) == asked
+    assert set(read_json(run / "environment.json")) == {"git_commit", "git_dirty", "packages"}
+    assert not (run / "result.json").exists()  # its presence says that the run succeeded
+    finish_run(run, {"job": "train", "macro_f1": 0.5})
+    assert read_json(run / "result.json") == {"job": "train", "macro_f1": 0.5}
+
+
+def test_run_that_goes_on_has_no_result_until_it_ends_again(tmp_path: Path) -> None:
+    start_run(tmp_path / "r1", "train", settings())
+    finish_run(tmp_path / "r1", {"job": "train"})
+    start_run(tmp_path / "r1", "train", settings())
+    assert not (tmp_path / "r1" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("job", "overrides", "parts"),
+    [
+        ("evaluate", [], ["is a run of the job 'train', not 'evaluate'", "choose another name"]),
+        ("train", ["train.epochs=9"], ["train.epochs=4, now train.epochs=9", "restore them"]),
+        (
+            "train",
+            ["data.sources=[a.csv]"],
+            ["data.sources=['sample'], now data.sources=['a.csv']"],
+        ),
+        ("train", ["data.split.train=0.7", "data.split.test=0.2"], ["data.split.train=0.8, now"]),
+        ("train", ["model.max_length=64"], ["model.max_length=128, now model.max_length=64"]),
+    ],
+)
+def test_name_of_another_run_is_refused_and_nothing_is_touched(
+    tmp_path: Path, job: str, overrides: list[str], parts: list[str]
+) -> None:
+    run = tmp_path / "nightly"
+    start_run(run, "train", settings())
+    finish_run(run, {"job": "train"})
+    before = content(run)
+    with pytest.raises(ConfigError) as caught:
+        start_run(run, job, settings(*overrides))
+    text = str(caught.value)
+    assert text.startswith("run.name='nightly': ")
+    assert all(part in text for part in [*parts, "choose another name"]), text
+    assert content(run) == before
+
+
+@pytest.mark.parametrize(
+    ("job", "override"),
+    [
+        ("train", "ray.num_cpus=6"),  # where it runs, not what it makes
+        ("train", "engine.token_budget=64"),
+        ("pipeline", "publish.alias=challenger"),
+        ("evaluate", "train.epochs=9"),  # trains nothing
+    ],
+)
+def test_run_goes_on_when_other_settings_change(tmp_path: Path, job: str, override: str) -> None:
+    start_run(tmp_path / "r1", job, settings())
+    start_run(tmp_path / "r1", job, settings(override))
+    config = read_json(tmp_path / "r1" / "config.json")
+    key, _, value = override.partition("=")
+    section, _, name = key.partition(".")
+    assert str(config[section][name]) == value
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_damaged_run_is_named(tmp_path: Path, text: str) -> None:
+    start_run(tmp_path / "r1", "train", settings())
+    (tmp_path / "r1" / "config.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        start_run(tmp_path / "r1", "train", settings())
+    assert "r1" in str(caught.value)
+
+
+def test_place_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"^storage\.root=.*set storage\.root to a directory"):
+        start_run(tmp_path / "file" / "runs" / "r1", "train", settings())
+
+
+def test_code_identity_names_the_packages_that_decide_results() -> None:
+    identity = code_identity()
+    assert json.loads(json.dumps(identity)) == identity
+    packages = identity["packages"]
+    assert {"finsent", "ray", "torch", "transformers", "pyarrow"} <= set(packages)
+    assert packages["torch"].startswith("2.")
+    assert identity["git_commit"] is None or len(identity["git_commit"]) == 40
+    assert isinstance(identity["git_dirty"], bool)
+
+
+# --- finding a model ------------------------------------------------------------------------------
+
+
+def trained(runs: Path, name: str, age: int) -> Path:
+    model = runs / name / "model"
+    model.mkdir(parents=True)
+    (model / "provenance.json").write_text("{}")
+    os.utime(model / "provenance.json", (10_000 - age, 10_000 - age))
+    return model
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for name, age in {"b-old": 30, "a-new": 10, "c-older": 40}.items():
+        trained(tmp_path / "runs", name, age)
+    (tmp_path / "runs" / "z-failed" / "checkpoint_1" / "model").mkdir(parents=True)
+    (tmp_path / "runs" / "z-failed" / "checkpoint_1" / "model" / "provenance.json").write_text("{}")
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("latest", "a-new/model"),
+        ("b-old", "b-old/model"),
+        ("b-old/model", "b-old/model"),
+        ("{runs}/c-older", "c-older/model"),
+        ("{runs}/c-older/model", "c-older/model"),
+        ("~/runs/b-old", "b-old/model"),
+    ],
+)
+def test_model_is_found_by_run_by_directory_and_the_latest(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, reference: str, found: str
+) -> None:
+    monkeypatch.setenv("HOME", str(runs.parent))
+    monkeypatch.chdir(runs.parent)
+    assert find_model(reference.format(runs=runs), runs, "publish.model") == runs / found
+
+
+def test_relative_directory_counts_from_here(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs.parent)
+    found = find_model("runs/b-old", runs.parent / "none", "publish.model")
+    assert found == runs / "b-old" / "model"
+
+
+@pytest.mark.parametrize("reference", ["d-none", "z-failed", "~/none", "/etc"])
+def test_what_is_no_model_is_named(runs: Path, reference: str) -> None:
+    with pytest.raises(InputError) as caught:
+        find_model(reference, runs, "evaluate.model")
+    text = str(caught.value)
+    assert text.startswith(f"evaluate.model={reference!r}: neither a run in {str(runs)!r}")
+
+
+def test_latest_of_nothing_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"publish\.model='latest': .*`python -m ray_jobs\.train`"):
+        find_model("latest", tmp_path / "runs", "publish.model")
+
+
+def test_result_with_any_letters_is_read_back(tmp_path: Path) -> None:
+    result: dict[str, Any] = {"text": "Zürich ↑ 5 %", "loss": None}
+    finish_run(tmp_path, result)
+    assert read_json(tmp_path / "result.json") == result

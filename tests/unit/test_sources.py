@@ -1,0 +1,331 @@
+"""Labelled files as people have them: found, refused early with the remedy, or read exactly."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from finsent.data.config import DataConfig
+from finsent.data.sources import ROWS, find_sources, read_rows
+from finsent.errors import InputError
+from tests.unit.test_files import without_root
+
+HEADER = "Sentence,Sentiment\n"
+GOOD = HEADER + "Sales rose,positive\nSales fell,negative\n"
+MIB = 1 << 20
+
+
+class Row(NamedTuple):
+    """What the tests look at."""
+
+    number: int
+    text: str
+    label: str | None = None
+    fault: str | None = None
+
+
+def write(folder: Path, content: str | bytes, name: str = "news.csv") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def names(*sources: Path | str) -> list[str]:
+    return [file.name for file in find_sources(DataConfig(sources=[str(s) for s in sources]))]
+
+
+def read(path: Path, **changed: Any) -> list[Row]:
+    """All rows of one file, checked first as a job does, in the order of their numbers."""
+    config = DataConfig(sources=[str(path)], **changed)
+    (file,) = find_sources(config)
+    rows = []
+    for table in read_rows(file.path, 7, config):
+        assert table.schema == ROWS
+        assert set(table["source"].to_pylist()) <= {7}
+        columns = [table[c].to_pylist() for c in ("row", "raw_text", "raw_label", "fault")]
+        rows += [Row(*values) for values in zip(*columns, strict=True)]
+    return sorted(rows)
+
+
+def problem(path: Path | str, **changed: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        read(Path(path), **changed)
+    return str(caught.value)
+
+
+# --- finding --------------------------------------------------------------------------------------
+
+
+def test_directories_globs_and_files_are_expanded_once_in_order(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.CSV", "sub/c.csv", "notes.txt"):
+        write(tmp_path, GOOD, name)
+    assert names(tmp_path) == ["a.CSV", "b.csv", "c.csv"]
+    assert names(tmp_path / "*.csv") == ["b.csv"]
+    assert names(tmp_path / "**" / "*.csv") == ["b.csv", "c.csv"]
+    assert names(tmp_path / "sub" / "c.csv", tmp_path) == ["c.csv", "a.CSV", "b.csv"]
+    assert names(tmp_path / "notes.txt") == ["notes.txt"]  # named by the user: taken as CSV
+
+
+def test_a_name_with_glob_signs_is_a_file_first(tmp_path: Path) -> None:
+    assert names(write(tmp_path, GOOD, "q[1]*.csv")) == ["q[1]*.csv"]
+
+
+def test_one_file_under_two_spellings_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD, "sub/a.csv")
+    assert names(path, tmp_path / "sub" / ".." / "sub" / "a.csv") == ["a.csv"]
+
+
+def test_the_sample_and_relative_paths_and_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, GOOD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = find_sources(DataConfig(sources=["sample", "news.csv", "~/news.csv"]))
+    assert [file.name for file in found] == ["sentences.csv", "news.csv"]
+    assert found[1].path == str(tmp_path / "news.csv")
+    assert found[1].bytes == len(GOOD)
+
+
+def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) -> None:
+    places = [tmp_path / "home" / "ann", tmp_path / "mnt" / "cluster" / "data"]
+    for place in places:
+        for name in ("2023/news.csv", "2024/news.csv", "2024/tweets.csv"):
+            write(place, GOOD, name)
+    here, there = (find_sources(DataConfig(sources=[str(place)])) for place in places)
+    assert [f.name for f in here] == ["2023/news.csv", "2024/news.csv", "2024/tweets.csv"]
+    assert [(f.name, f.sha256) for f in here] == [(f.name, f.sha256) for f in there]
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("none.csv", ["'{tmp}/none.csv': no such file", "check the path", "'sample'"]),
+        ("no*.csv", ["'{tmp}/no*.csv'", "match", "check the path"]),
+        ("a**.csv", ["'{tmp}/a**.csv'"]),  # no glob that Python knows
+        ("empty", ["'{tmp}/empty' is a directory without .csv files", "put labelled CSV files"]),
+    ],
+)
+def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    text = problem(tmp_path / source)
+    assert text.startswith("data.sources: ")
+    assert all(part.format(tmp=tmp_path) in text for part in parts), text
+
+
+def test_uri_is_refused() -> None:
+    with pytest.raises(InputError, match=r"data\.sources: 's3://b/x\.csv' is a URI.*download it"):
+        find_sources(DataConfig(sources=["s3://b/x.csv"]))
+
+
+# --- unusable heads -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b"", ["is empty", "header and rows"]),
+        (b" \r\n\n", ["is empty", "header and rows"]),
+        (b"\xef\xbb\xbf", ["is empty", "header and rows"]),
+        (b"\xef\xbb\xbf\r\n", ["is empty", "header and rows"]),
+        (b"PK\x03\x04" + bytes(40), ["zip archive or an Excel workbook", "convert it to CSV"]),
+        (gzip.compress(GOOD.encode()), ["gzip-compressed", "convert it to CSV"]),
+        (b"PAR1" + bytes(40), ["Parquet", "convert it to CSV"]),
+        (b"%PDF-1.7\n", ["a PDF", "convert it to CSV"]),
+        (GOOD.encode() + b"a\0b,neutral\n", ["binary file (NUL bytes)", "give a CSV"]),
+        (GOOD.encode("utf-16"), ["is UTF-16", "data.encoding='utf-8'", "data.encoding=utf-16"]),
+        (GOOD.encode("utf-32"), ["is UTF-32", "data.encoding='utf-8'", "data.encoding=utf-32"]),
+        (b"Sentiment,Body\n", ["data.text_column='Sentence'", "'Sentiment', 'Body'", "set data."]),
+        (b"Sentence,Mood\n", ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "set data."]),
+        (b"Sentence;Sentiment\na;b\n", ["data.text_column=", "'Sentence;Sentiment'"]),
+        (b'"Sentence,Sentiment\na,b\n', ["quote"]),
+    ],
+)
+def test_unusable_file_is_refused_before_any_work(
+    tmp_path: Path, content: bytes, parts: list[str]
+) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(InputError) as caught:
+        find_sources(DataConfig(sources=[str(path)]))
+    text = str(caught.value)
+    assert all(part in text for part in [*parts, str(path)]), text
+    assert text.startswith("data.")
+
+
+@pytest.mark.parametrize("column", ["Sentence", "Sentiment"])
+def test_a_wanted_column_that_stands_twice_is_refused(tmp_path: Path, column: str) -> None:
+    path = write(tmp_path, f"Sentence,Sentiment,{column}\na,neutral,positive\n")
+    text = problem(path)
+    assert repr(column) in text
+    assert str(path) in text
+
+
+def test_another_column_that_stands_twice_does_not_matter(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,Sentence,id,Sentiment\n1,Flat,2,neutral\n")
+    assert read(path) == [Row(2, "Flat", "neutral")]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_header_alone_is_a_file_without_rows(tmp_path: Path, end: str) -> None:
+    assert read(write(tmp_path, HEADER.strip() + end)) == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '"Sentence","Sentiment"\n',
+        "id,Sentence,Sentiment\n",
+        '"a long\nname",Sentence,Sentiment\n',
+        "a\u2028b,Sentence,Sentiment\n",
+        "a\x0cb,Sentence,Sentiment\n",
+        "\nSentence,Sentiment\n",
+    ],
+)
+def test_header_is_found_as_the_parser_finds_it(tmp_path: Path, header: str) -> None:
+    wide = header.count(",") == 2
+    path = write(tmp_path, header + ("x," if wide else "") + "Flat,neutral\n")
+    assert read(path) == [Row(2, "Flat", "neutral")]
+
+
+def test_columns_may_have_other_names_and_places(tmp_path: Path) -> None:
+    path = write(tmp_path, "mood,id,headline\nneutral,5,Flat\n")
+    assert read(path, text_column="headline", label_column="mood") == [Row(2, "Flat", "neutral")]
+
+
+# --- encodings ------------------------------------------------------------------------------------
+
+CAFE = [Row(2, "Café: 5 €", "neutral"), Row(3, "Flat", "positive")]
+CAFE_TEXT = HEADER + "Café: 5 €,neutral\nFlat,positive\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "declared"),
+    [
+        ("utf-8", "utf-8"),
+        ("utf-8-sig", "utf-8"),
+        ("utf-8-sig", "utf-8-sig"),
+        ("utf-8", "utf-8-sig"),
+        ("cp1252", "cp1252"),
+        ("cp1252", "windows-1252"),
+        ("utf-16", "utf-16"),
+        ("utf-16-le", "utf-16-le"),
+        ("utf-32", "utf-32"),
+    ],
+)
+def test_declared_encoding_is_read(tmp_path: Path, written: str, declared: str) -> None:
+    path = write(tmp_path, CAFE_TEXT.encode(written))
+    assert read(path, encoding=declared) == CAFE
+
+
+@pytest.mark.parametrize(
+    ("written", "declared"), [("cp1252", "utf-8"), ("utf-8", "utf-16"), ("cp1252", "ascii")]
+)
+def test_other_encoding_in_the_head_names_the_setting(
+    tmp_path: Path, written: str, declared: str
+) -> None:
+    path = write(tmp_path, CAFE_TEXT.encode(written))
+    text = problem(path, encoding=declared)
+    assert text.startswith(f"data.encoding={declared!r}: {str(path)!r} is not in it (")
+    assert "set data.encoding to the file's own" in text
+
+
+@pytest.mark.parametrize("tail", ["Café,neutral\n", "Café,too,many\n"])
+def test_other_encoding_beyond_the_head_names_the_setting(tmp_path: Path, tail: str) -> None:
+    rows = MIB // 100 + 10
+    head = HEADER + ("y" * 91 + ",neutral\n") * rows
+    assert len(head) > MIB
+    path = write(tmp_path, (head + tail + "Flat,neutral\n").encode("cp1252"))
+    text = problem(path)
+    assert text.startswith(f"data.encoding='utf-8': {str(path)!r} is not in it (")
+    declared = read(path, encoding="cp1252")
+    assert declared[rows].text.startswith("Café")
+    assert declared[-1] == Row(rows + 3, "Flat", "neutral")
+
+
+def test_a_letter_across_the_end_of_the_head_is_no_wrong_encoding(tmp_path: Path) -> None:
+    text = "x" * (MIB - 1 - len(HEADER)) + "é"
+    assert read(write(tmp_path, f"{HEADER}{text},neutral\n")) == [Row(2, text, "neutral")]
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ('"Up\n5 %",positive\nFlat,neutral\n', [Row(2, "Up\n5 %", "positive")]),
+        ('"a ""b"", c",positive\nFlat,neutral\n', [Row(2, 'a "b", c', "positive")]),
+        ('A 5" screen,positive\nFlat,neutral\n', [Row(2, 'A 5" screen', "positive")]),
+        ("NA,null\nFlat,neutral\n", [Row(2, "NA", "null")]),
+        ("12,2\nFlat,neutral\n", [Row(2, "12", "2")]),
+        (",\nFlat,neutral\n", [Row(2, "", "")]),
+        ("a,positive\nFlat,neutral", [Row(2, "a", "positive")]),  # no newline at the end
+        ("a,positive\n\n\nFlat,neutral\n", [Row(2, "a", "positive")]),  # blank lines: no records
+    ],
+)
+def test_fields_come_as_they_are_written(tmp_path: Path, body: str, wanted: list[Row]) -> None:
+    flat = Row(3, "Flat", "neutral")
+    assert read(write(tmp_path, HEADER + body)) == [*wanted, flat]
+    assert read(write(tmp_path, (HEADER + body).replace("\n", "\r\n"))) == [
+        *(row._replace(text=row.text.replace("\n", "\r\n")) for row in wanted),
+        flat,
+    ]
+
+
+def test_malformed_rows_keep_their_numbers_and_their_text(tmp_path: Path) -> None:
+    body = 'a,neutral\nb,c,neutral\n"d\nd",neutral\nonly\n\n"e\n,",x,y,z\nf,neutral\n'
+    many, few = "malformed_row: {} fields, not 2", "malformed_row: 1 fields, not 2"
+    assert read(write(tmp_path, HEADER + body)) == [
+        Row(2, "a", "neutral"),
+        Row(3, "b,c,neutral", None, many.format(3)),
+        Row(4, "d\nd", "neutral"),
+        Row(5, "only", None, few),
+        Row(6, '"e\n,",x,y,z', None, many.format(4)),
+        Row(7, "f", "neutral"),
+    ]
+
+
+def test_numbers_stay_right_beyond_the_first_block(tmp_path: Path) -> None:
+    lines = [f"{'y' * 1990}{i},neutral\n" for i in range(10_000)]
+    lines[0], lines[4000], lines[9500] = "first\n", "in,the,middle\n", "near,the,end\n"
+    path = write(tmp_path, HEADER + "".join(lines))
+    assert path.stat().st_size > 18 * MIB
+    rows = read(path)
+    assert [row.number for row in rows] == list(range(2, 10_002))
+    assert [row.number for row in rows if row.fault] == [2, 4002, 9502]
+    assert all(row.text.endswith(f"y{row.number - 2}") for row in rows if not row.fault)
+
+
+def test_a_field_of_a_megabyte_is_read(tmp_path: Path) -> None:
+    text = "word " * (MIB // 5)
+    path = write(tmp_path, f"{HEADER}Flat,neutral\n{text},positive\nFlat,neutral\n")
+    assert read(path)[1] == Row(3, text, "positive")
+
+
+@pytest.mark.parametrize("place", ['"b,neutral', 'b,"neutral'])
+def test_unclosed_quote_does_not_swallow_the_rest_unnoticed(tmp_path: Path, place: str) -> None:
+    before, after = ("a,neutral\n" * count for count in (300, 100))
+    path = write(tmp_path, f"{HEADER}{before}{place}\n{after}")
+    text = problem(path)  # as one bad row of 302 it would pass data.max_rejected_fraction
+    assert str(path) in text
+    assert "record 302" in text  # the record where the quote opens
+    assert "quote" in text
+
+
+@pytest.mark.parametrize("closed", ["news.csv", "."])
+def test_source_of_somebody_else_is_named(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to other users
+        Path(folder).chmod(0o755)
+        path = write(Path(folder), GOOD)
+        (path.parent / closed).chmod(0)
+        try:
+            with without_root():
+                text = problem(path)
+        finally:
+            Path(folder).chmod(0o755)
+    assert text.startswith(f"data.sources: {str(path)!r}: cannot be read (Permission denied")

@@ -1,0 +1,162 @@
+"""Tokenised rows: the backbone's own tokens, whatever way Ray's blocks came in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+import torch
+
+from finsent.labels import LABEL2ID, LABELS
+from finsent.modeling.classifier import load_tokenizer
+from finsent.training.tokens import TOKENISED, TokenRows, tokenise
+
+TEXTS = [
+    "Profit rose.",
+    "The board of Halvorsen Plc proposes a dividend of EUR 0.45 a share, up 12 % on the year.",
+    "¥ fell — Zürich's traders shrugged; naïve bets lost 5½ bn",
+    "利益は増加した 📈",
+    "sales " * 90,
+    "",
+    "!",
+]
+
+
+def table(texts: list[str]) -> pa.Table:
+    keys = [f"{i:04d}" for i in range(len(texts))]
+    labels = [LABELS[i % 3] for i in range(len(texts))]
+    return pa.table({"key": keys, "text": texts, "label": labels})
+
+
+def tokenised(ids: list[list[int]], keys: list[str] | None = None) -> pa.Table:
+    labels = [i % 3 for i in range(len(ids))]
+    keys = keys or [f"{i:04d}" for i in range(len(ids))]
+    return pa.table([keys, ids, labels], schema=TOKENISED)
+
+
+def row_ids(rows: TokenRows, index: int) -> list[int]:
+    found: list[int] = rows.batch(np.array([index])).input_ids[0].tolist()
+    return found
+
+
+# --- tokenising -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_length", [8, 16, 512])
+def test_ids_are_those_of_the_transformers_tokenizer(tiny: Path, max_length: int) -> None:
+    found = tokenise(table(TEXTS), str(tiny), None, max_length)
+    assert found.schema == TOKENISED
+    expected = load_tokenizer(str(tiny))(TEXTS, truncation=True, max_length=max_length).input_ids
+    assert found["input_ids"].to_pylist() == expected
+    assert found["key"].to_pylist() == table(TEXTS)["key"].to_pylist()
+
+
+def test_labels_become_ids(tiny: Path) -> None:
+    rows = table(TEXTS)
+    found = tokenise(rows, str(tiny), None, 16)["label"].to_pylist()
+    assert found == [LABEL2ID[name] for name in rows["label"].to_pylist()]
+
+
+def test_only_what_is_too_long_is_cut(tiny: Path) -> None:
+    long = tokenise(table(TEXTS), str(tiny), None, 512)["input_ids"].to_pylist()
+    cut = tokenise(table(TEXTS), str(tiny), None, 16)["input_ids"].to_pylist()
+    assert max(map(len, long)) > 16
+    assert [len(row) for row in cut] == [min(len(row), 16) for row in long]
+
+
+def test_lengths_in_turn_do_not_leak_into_each_other(tiny: Path) -> None:
+    """Tokenisers are kept between blocks, and each keeps its own limit."""
+    first = tokenise(table(TEXTS), str(tiny), None, 16)
+    tokenise(table(TEXTS), str(tiny), None, 8)
+    assert tokenise(table(TEXTS), str(tiny), None, 16) == first
+
+
+def test_ids_of_a_text_do_not_depend_on_its_block(tiny: Path) -> None:
+    whole = tokenise(table(TEXTS), str(tiny), None, 64)
+    parts = [tokenise(table(TEXTS).slice(i, 1), str(tiny), None, 64) for i in range(len(TEXTS))]
+    assert pa.concat_tables(parts).combine_chunks() == whole.combine_chunks()
+
+
+def test_empty_block_keeps_its_columns(tiny: Path) -> None:
+    found = tokenise(table(TEXTS).slice(0, 0), str(tiny), None, 16)
+    assert found.schema == TOKENISED
+    assert found.num_rows == 0
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+IDS = [[5, 6, 7], [8], [], [9, 10, 11, 12], [13, 14]]
+
+
+def shuffled(rows: pa.Table, seed: int) -> pa.Table:
+    return rows.take(np.random.default_rng(seed).permutation(rows.num_rows))
+
+
+def in_blocks(rows: pa.Table, size: int) -> pa.Table:
+    parts = [rows.slice(i, size) for i in range(0, rows.num_rows, size)]
+    return pa.concat_tables(parts)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_order_and_size_of_blocks_do_not_matter(seed: int, size: int) -> None:
+    rows = TokenRows.from_table(in_blocks(shuffled(tokenised(IDS), seed), size), pad_id=0)
+    assert [row_ids(rows, i) for i in range(len(rows))] == IDS
+    assert rows.lengths.tolist() == [3, 1, 0, 4, 2]
+    assert rows.labels.tolist() == [0, 1, 2, 0, 1]
+
+
+def test_part_of_a_table_holds_only_its_own_rows() -> None:
+    rows = TokenRows.from_table(tokenised(IDS).slice(1, 3), pad_id=0)
+    assert [row_ids(rows, i) for i in range(len(rows))] == IDS[1:4]
+
+
+def test_empty_split_has_no_rows() -> None:
+    rows = TokenRows.from_table(TOKENISED.empty_table(), pad_id=0)
+    assert len(rows) == 0
+    assert rows.lengths.tolist() == []
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def indices(*values: int) -> npt.NDArray[np.int64]:
+    return np.array(values, np.int64)
+
+
+def test_batch_is_padded_to_its_longest_row_and_masked() -> None:
+    batch = TokenRows.from_table(tokenised(IDS), pad_id=3).batch(indices(4, 0, 1))
+    assert batch.input_ids.tolist() == [[13, 14, 3], [5, 6, 7], [8, 3, 3]]
+    assert batch.attention_mask.tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 0]]
+    assert batch.labels.tolist() == [1, 0, 1]
+    assert (batch.tokens, batch.padded_tokens) == (6, 9)
+    tensors = (batch.input_ids, batch.attention_mask, batch.labels)
+    assert {tensor.dtype for tensor in tensors} == {torch.int64}
+
+
+def test_real_token_that_equals_the_padding_is_not_masked() -> None:
+    batch = TokenRows.from_table(tokenised([[0, 4], [0]]), pad_id=0).batch(indices(0, 1))
+    assert batch.attention_mask.tolist() == [[1, 1], [1, 0]]
+
+
+def test_row_without_tokens_is_all_padding() -> None:
+    batch = TokenRows.from_table(tokenised(IDS), pad_id=3).batch(indices(2, 1))
+    assert batch.input_ids.tolist() == [[3], [8]]
+    assert batch.attention_mask.tolist() == [[0], [1]]
+
+
+def test_row_may_stand_twice_in_a_batch() -> None:
+    batch = TokenRows.from_table(tokenised(IDS), pad_id=3).batch(indices(1, 1))
+    assert batch.input_ids.tolist() == [[8], [8]]
+
+
+def test_batch_equals_the_padding_of_transformers(tiny: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny))
+    rows = TokenRows.from_table(tokenise(table(TEXTS), str(tiny), None, 32), tokenizer.pad_token_id)
+    expected = tokenizer(TEXTS, truncation=True, max_length=32, padding=True, return_tensors="pt")
+    batch = rows.batch(np.arange(len(TEXTS)))
+    assert torch.equal(batch.input_ids, expected.input_ids)
+    assert torch.equal(batch.attention_mask, expected.attention_mask)
