@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from rich.console import Console
+
 from finsent.config import help_lines, load, to_yaml
 from finsent.errors import ConfigError, UserError
 from finsent.runs import finish_run, start_run
@@ -199,6 +201,11 @@ def _user_cause(error: BaseException) -> UserError | None:
         queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]
         queue += list(failures.values()) if isinstance(failures, dict) else []
     return None
+
+
+def table_console() -> Console:
+    """Where a job prints tables for people: stderr, with texts as they are (no markup in them)."""
+    return Console(file=sys.stderr, markup=False, emoji=False)
 
 
 def _say(line: str) -> None:

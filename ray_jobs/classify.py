@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from finsent.errors import InputError
 from finsent.inference.config import ClassifyConfig
 from finsent.labels import LABELS
-from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs.evaluate import locate
 
 
@@ -65,7 +64,7 @@ def run(call: Call) -> Result:
         shares = (f"{found.probabilities[label]:.2f}" for label in LABELS)
         table.add_row(found.label, *shares, text if len(text) < 200 else text[:199] + "…")
     if len(texts) <= 100:
-        Console(file=sys.stderr, markup=False).print(table)
+        table_console().print(table)
     return {
         "model": settings.classify.model,
         "model_version": model_dir.name if model_dir.parent.name == "versions" else None,

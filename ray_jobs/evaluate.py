@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
-
-from rich.console import Console
 
 from finsent.data.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.registry.registry import Registry
 from finsent.runs import find_model
 from finsent.settings import Settings
-from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._cli import Call, Job, Result, main, table_console
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     result = evaluate(engine, rows, train)
     title = f"{what}: macro-F1 {result['macro_f1']:.3f}, {result['rows']} rows"
     write_report(result, out, title)
-    console = Console(file=sys.stderr, markup=False)
+    console = table_console()
     console.print(score_table(result, what))
     console.print(label_table(result))
     return {

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
-from rich.console import Console
 from rich.table import Table
 
 from finsent.errors import ConfigError
 from finsent.registry.registry import ModelVersion, Registry
-from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._cli import Call, Job, Result, main, table_console
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
 _ARGUMENTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}
@@ -42,7 +39,7 @@ def _list(registry: Registry) -> Result:
             version.version, ", ".join(names), summary["created"][:19],
             f"{summary['macro_f1']:.3f}", str(summary["dataset_version"]), str(summary["backbone"]),
         )  # fmt: skip
-    Console(file=sys.stderr, markup=False).print(table)
+    table_console().print(table)
     return {"root": str(registry.root), "aliases": aliases, "models": models}
 
 

@@ -24,7 +24,7 @@ from finsent.training.standalone import HISTORY, write_spec
 from finsent.training.task import Task
 from finsent.training.tokens import tokenise
 
-EPOCHS = 3
+EPOCHS = 10
 # Batches of 8 leave one of a single row, which one of two processes has no part in.
 TRAIN_ROWS, VALIDATION_ROWS, BATCH_SIZE = 49, 31, 8
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
@@ -60,7 +60,7 @@ def still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(backbone: Path, folder: Path, processes: int) -> Done:
     config = TrainConfig(
-        epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=3e-3, seed=7, use_gpu="no"
+        epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=5e-3, seed=7, use_gpu="no"
     )
     task = Task(config, Backbone("tiny", str(backbone)), {"max_length": 64})
     splits = {
@@ -117,6 +117,8 @@ def test_every_row_counts_once_each_epoch(paired: Done) -> None:
 def test_two_processes_train_as_one_does(alone: Done, paired: Done) -> None:
     assert alone.weights.keys() == paired.weights.keys()
     for name, expected in alone.weights.items():
+        if name.endswith("attention.self.key.bias"):
+            continue  # softmax is blind to it: its gradient is rounding noise, which AdamW enlarges
         torch.testing.assert_close(paired.weights[name], expected, rtol=0, atol=1e-4, msg=name)
     for found, expected_metrics in zip(paired.history, alone.history, strict=True):
         for key in ("validation_confusion", "learning_rate", "train_rows"):
@@ -126,4 +128,4 @@ def test_two_processes_train_as_one_does(alone: Done, paired: Done) -> None:
 
 
 def test_the_comparison_is_of_a_run_that_learns(paired: Done) -> None:
-    assert paired.history[-1]["train_loss"] < 0.9 * paired.history[0]["train_loss"]
+    assert paired.history[-1]["train_loss"] < 0.7 * paired.history[0]["train_loss"]

@@ -101,7 +101,7 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.fixture(scope="module")
 def learned(bench: Bench) -> Recorder:
     """One run that others are compared with."""
-    return bench.run(epochs=6)
+    return bench.run(epochs=8)
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -129,7 +129,7 @@ def test_it_learns_what_can_be_learnt(learned: Recorder) -> None:
 
 
 def test_same_seed_same_weights_and_another_seed_others(bench: Bench, learned: Recorder) -> None:
-    again, other = bench.run(epochs=6), bench.run(epochs=6, seed=8)
+    again, other = bench.run(epochs=8), bench.run(epochs=8, seed=8)
     assert distance(weights(again.last), weights(learned.last)) == 0
     assert distance(weights(other.last), weights(learned.last)) > 0.01
 
@@ -138,8 +138,8 @@ def test_same_seed_same_weights_and_another_seed_others(bench: Bench, learned: R
 def test_resumed_run_ends_as_the_undisturbed_one(
     bench: Bench, learned: Recorder, epoch: int
 ) -> None:
-    resumed = bench.run(epochs=6, resume=learned.checkpoint(epoch))
-    assert [m["epoch"] for m in resumed.metrics] == list(range(epoch + 1, 7))
+    resumed = bench.run(epochs=8, resume=learned.checkpoint(epoch))
+    assert [m["epoch"] for m in resumed.metrics] == list(range(epoch + 1, 9))
     assert distance(weights(resumed.last), weights(learned.last)) == 0
     timed = {"began", "epoch_seconds", "rows_per_second", "tokens_per_second"}
     for found, expected in zip(resumed.metrics, learned.metrics[epoch:], strict=True):
@@ -151,7 +151,7 @@ def test_resumed_run_ends_as_the_undisturbed_one(
 
 
 def test_finished_run_has_nothing_left_to_do(bench: Bench, learned: Recorder) -> None:
-    assert bench.run(epochs=6, resume=learned.last).metrics == []
+    assert bench.run(epochs=8, resume=learned.last).metrics == []
 
 
 # --- what it reports ------------------------------------------------------------------------------
@@ -195,22 +195,22 @@ def test_metrics_are_plain_numbers(learned: Recorder) -> None:
 
 def test_an_epoch_is_a_line_in_the_log(learned: Recorder) -> None:
     lines = [*epoch_lines(learned.metrics)]
-    assert len(lines) == 6
-    assert lines[5].startswith(f"epoch 6: macro-F1 {learned.metrics[5]['macro_f1']:.3f}, ")
-    assert "rows/s" in lines[5]
+    assert len(lines) == 8
+    assert lines[7].startswith(f"epoch 8: macro-F1 {learned.metrics[7]['macro_f1']:.3f}, ")
+    assert "rows/s" in lines[7]
 
 
 def test_progress_ends_at_the_total(learned: Recorder) -> None:
     rows = [progress.rows for progress in learned.progress]
     assert rows == sorted(rows)
-    assert rows[-1] == learned.progress[-1].total_rows == 6 * TRAIN_ROWS
-    assert {progress.epoch for progress in learned.progress} == set(range(1, 7))
+    assert rows[-1] == learned.progress[-1].total_rows == 8 * TRAIN_ROWS
+    assert {progress.epoch for progress in learned.progress} == set(range(1, 9))
 
 
 def test_model_is_saved_in_fp32_with_its_provenance(learned: Recorder) -> None:
     assert {tensor.dtype for tensor in weights(learned.last).values()} == {torch.float32}
     provenance = json.loads((learned.last / "model" / "provenance.json").read_text())
-    assert provenance == {"max_length": 64, "epoch": 6}
+    assert provenance == {"max_length": 64, "epoch": 8}
 
 
 # --- settings have effect -------------------------------------------------------------------------
