@@ -15,10 +15,11 @@ from ray_jobs.evaluate import locate
 
 
 def read_texts(config: ClassifyConfig, arguments: list[str]) -> list[str]:
-    """Texts from the arguments, or from the lines of a file or of standard input.
+    """Texts from the arguments, or from the lines of a file or of standard input; blank ones are
+    left out.
 
     Raises:
-        InputError: both or neither are given, or a line is empty or not UTF-8.
+        InputError: arguments and a file are both given, there is no text at all, or not UTF-8.
     """
     if arguments and config.input:
         raise InputError(

@@ -24,6 +24,8 @@ def check_model_dir(path: Path) -> None:
         if not (path / name).is_file():
             raise InputError(f"{str(path)!r}: {name} is missing; not a model that finsent trained")
     config = read_json(path / "config.json")
+    if not isinstance(config, dict):
+        raise InputError(f"{path / 'config.json'}: not a model's config; {REMEDY}")
     check_labels(config.get("id2label") or {}, str(path / "config.json"))
 
 

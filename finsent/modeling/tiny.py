@@ -14,6 +14,7 @@ from typing import Any
 
 from finsent.files import digest, staged_dir
 
+_FORMAT = 2  # raise it when another way of building gives other files
 _VOCABULARY = 2000
 _SHAPE: dict[str, Any] = {
     "hidden_size": 32,
@@ -35,7 +36,7 @@ def tiny_backbone(cache_dir: Path, seed: int = 0) -> Path:
     """Build the tiny BERT (2 layers, hidden size 32) under `cache_dir`, or find it there."""
     sample = resources.files("finsent.data.sample") / "sentences.csv"
     text = sample.read_text(encoding="utf-8")
-    name = digest([text, _VOCABULARY, _SHAPE, seed])[:12]
+    name = digest([_FORMAT, text, _VOCABULARY, _SHAPE, seed])[:12]
     final = cache_dir / f"tiny-{name}"
     if not final.is_dir():
         sentences = [row["Sentence"] for row in csv.DictReader(text.splitlines())]
@@ -60,12 +61,14 @@ def _build(sentences: list[str], out: Path, seed: int) -> None:
     import torch
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers.utils import logging as transformers_logging
 
     tokenizer = BertWordPieceTokenizer(vocab=_vocabulary(sentences), lowercase=True)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer._tokenizer, model_max_length=512, **_SPECIAL
     )
     fast.save_pretrained(out)
+    transformers_logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         BertModel(BertConfig(vocab_size=_VOCABULARY, **_SHAPE)).save_pretrained(out)

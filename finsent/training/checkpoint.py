@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file
 from torch.optim import Optimizer
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
-from finsent.labels import check_labels
+from finsent.modeling.layout import check_model_dir
 
 MODEL = "model"
 _OPTIMIZER = "optimizer.safetensors"
@@ -29,7 +30,7 @@ def save_state(out: Path, optimizer: Optimizer, state: dict[str, Any]) -> None:
         for name, value in values.items()
     }
     save_file(tensors, out / _OPTIMIZER)
-    write_json(out / _STATE, state)
+    write_json(out / _STATE, {**state, "optimizer_tensors": len(tensors)})
 
 
 def load_state(path: Path, model: PreTrainedModel, optimizer: Optimizer) -> dict[str, Any]:
@@ -39,12 +40,12 @@ def load_state(path: Path, model: PreTrainedModel, optimizer: Optimizer) -> dict
         InputError: the checkpoint is incomplete or has other labels.
     """
     state: dict[str, Any] = read_json(path / _STATE)
-    config = read_json(path / MODEL / "config.json")
-    check_labels(config.get("id2label", {}), str(path / MODEL / "config.json"))
+    check_model_dir(path / MODEL)
     with _named(path / MODEL / "model.safetensors") as file:
         load_model(model, file, device=str(model.device))
     with _named(path / _OPTIMIZER) as file:
         tensors = load_file(file)
+        _check_moments(tensors, optimizer, state.pop("optimizer_tensors", None))
     restored = optimizer.state_dict()
     restored["state"] = {}
     for name, tensor in tensors.items():
@@ -54,10 +55,25 @@ def load_state(path: Path, model: PreTrainedModel, optimizer: Optimizer) -> dict
     return state
 
 
+def _check_moments(
+    tensors: dict[str, torch.Tensor], optimizer: Optimizer, saved: int | None
+) -> None:
+    """`Optimizer.load_state_dict` takes any state, and would go on with a wrong one."""
+    if len(tensors) != saved:
+        raise RuntimeError(f"holds {len(tensors)} tensors, not {saved}")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        if key != "step" and tensor.shape != parameters[int(index)].shape:
+            raise RuntimeError(f"{name} has another shape than its weights")
+
+
 @contextmanager
 def _named(file: Path) -> Iterator[Path]:
     try:
         yield file
+    except torch.OutOfMemoryError:
+        raise
     except (SafetensorError, OSError, RuntimeError) as error:
         problem = " ".join(str(error).split())[:200]
         raise InputError(

@@ -64,11 +64,11 @@ def test_two_workers_count_every_row_once(
 ) -> None:
     from finsent.training.ray_trainer import fit_tokenised
 
-    result = fit_tokenised(task(tiny, epochs=8), splits, tmp_path / "run")
-    assert [m["validation_rows"] for m in result.history] == [31] * 8
-    assert [m["train_rows"] for m in result.history] == [97] * 8
-    assert result.best["macro_f1"] == max(m["macro_f1"] for m in result.history) > 0.6
-    assert result.history[-1]["train_loss"] < 0.7 * result.history[0]["train_loss"]
+    result = fit_tokenised(task(tiny, epochs=12), splits, tmp_path / "run")
+    assert [m["validation_rows"] for m in result.history] == [31] * 12
+    assert [m["train_rows"] for m in result.history] == [97] * 12
+    assert result.best["macro_f1"] == max(m["macro_f1"] for m in result.history) > 0.9
+    assert result.history[-1]["train_loss"] < 0.5 * result.history[0]["train_loss"]
 
     # The published directory is a classifier that scores, in one process, what training reported.
     engine = Engine(result.model_dir, EngineConfig())

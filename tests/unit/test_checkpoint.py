@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,15 @@ def save(tiny: Path, made: Trainer, out: Path) -> Path:
     save_classifier(model, load_tokenizer(str(tiny)), out / MODEL, {"max_length": 64})
     save_state(out, optimizer, HISTORY)
     return out
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """More only get in each other's way with a model of this size."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -147,6 +156,17 @@ def drop_head(path: Path) -> None:
     save_file(left, file, metadata={"format": "pt"})
 
 
+def drop_moments(path: Path) -> None:
+    file = path / "optimizer.safetensors"
+    save_file({k: v for k, v in load_file(file).items() if not k.startswith("3.")}, file)
+
+
+def other_moments(path: Path) -> None:
+    """Those of an encoder of another width."""
+    file = path / "optimizer.safetensors"
+    save_file({k: torch.cat([v, v]) if v.ndim else v for k, v in load_file(file).items()}, file)
+
+
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
@@ -158,9 +178,11 @@ def drop_head(path: Path) -> None:
         (truncate("optimizer.safetensors"), "optimizer.safetensors"),
         (truncate("model/model.safetensors"), "model.safetensors"),
         (drop_head, "model.safetensors"),
+        (drop_moments, "optimizer.safetensors"),
+        (other_moments, "optimizer.safetensors"),
     ],
     ids=["no state", "no optimiser", "no config", "no weights", "half a state", "half an optimiser",
-         "half the weights", "no head"],
+         "half the weights", "no head", "a parameter's moments lost", "moments of another encoder"],
 )  # fmt: skip
 def test_damaged_checkpoint_is_refused_by_the_name_of_its_file(
     tiny: Path, trained: Trainer, tmp_path: Path, damage: Callable[[Path], object], named: str
