@@ -68,6 +68,7 @@ class _RayHooks:
         if save is not None:
             # Written where it stays: a copy from a temporary place would cost as much again.
             folder = self._run_dir / f"checkpoint_epoch_{metrics['epoch']:04d}"
+            shutil.rmtree(folder, ignore_errors=True)  # of a try that died before its report
             with staged_dir(folder) as staging:
                 save(staging)
             checkpoint = Checkpoint.from_directory(folder)
@@ -146,6 +147,8 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
 
     config = task.config
     use_gpu = check_capacity(config)
+    # Read by Ray Train's controller when it starts; there is no argument for it.
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.start_timeout)
     board = ray.remote(num_cpus=0)(ProgressBoard).remote()
     tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
     trainer = TorchTrainer(
