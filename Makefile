@@ -24,8 +24,8 @@ demo: install ## ingest, train, evaluate and publish on the sample corpus, then 
 	  "Net profit rose to 14.2 million euros from 9.8 million a year earlier." \
 	  "The company's operating loss narrowed for the third quarter in a row." \
 	  "The annual general meeting will be held in Tampere on 14 April." \
-	  "Airline cuts full-year guidance as fuel costs climb." \
-	  "Growth of 3 percent fell well short of the 8 percent that analysts had expected."
+	  "Operating profit fell to 3.1 million euros from 4.4 million." \
+	  "The company lowered its full-year outlook after weak demand in Germany."
 
 test: install ## run the whole test suite
 	$(BIN)/python -m pytest

@@ -91,6 +91,7 @@ def _quiet_data() -> None:
     DataContext.get_current().enable_progress_bars = os.isatty(2)
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars are off"
 
 
 def _exists(path: str) -> bool:

@@ -36,7 +36,7 @@ def _list(registry: Registry) -> Result:
         summary = _summary(version)
         models.append(summary | {"aliases": names})
         table.add_row(
-            version.version, ", ".join(names), summary["created"][:19],
+            version.version, ", ".join(names), summary["created"][:10],
             f"{summary['macro_f1']:.3f}", str(summary["dataset_version"]), str(summary["backbone"]),
         )  # fmt: skip
     table_console().print(table)
