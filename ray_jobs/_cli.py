@@ -93,9 +93,10 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
         _say(f"error: {_one_line(error)}")
         return 2
     except Interrupted as interrupted:
-        _say(f"interrupted by {interrupted}; nothing half-written is left")
-        return 128 + interrupted.signum
+        return _interrupted(interrupted.signum)
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            return _interrupted(signal.SIGTERM)  # Ray's own handler, while ray.init runs
         cause = _user_cause(error)
         if cause is not None:
             _say(f"error: {_one_line(cause)}")
@@ -201,6 +202,11 @@ def _user_cause(error: BaseException) -> UserError | None:
         queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]
         queue += list(failures.values()) if isinstance(failures, dict) else []
     return None
+
+
+def _interrupted(signum: int) -> int:
+    _say(f"interrupted by {signal.Signals(signum).name}; nothing half-written is left")
+    return 128 + signum
 
 
 def table_console() -> Console:
