@@ -163,8 +163,8 @@ def _read_override(override: str, fields: dict[str, FieldInfo]) -> Any:
         parsed = OmegaConf.from_dotlist([override])
         field = fields.get(key)
         value = OmegaConf.select(parsed, key, throw_on_missing=False)
-        if field and _wants_text(field) and isinstance(value, int | float) and value == value:
-            # An id such as 12345678e901 is no number where a text is asked for.
+        if field and _wants_text(field) and (raw == "-" or isinstance(value, int | float)):
+            # Where a text is asked for, an id such as 12345678e901 is no number, and - no list.
             OmegaConf.update(parsed, key, raw)
         return parsed
     except yaml.YAMLError:
@@ -210,6 +210,8 @@ def _describe_one(problem: ErrorDetails, schema: type[Section]) -> str:
         return f"{key}={value!r}: is a section; write its keys, e.g. {key}.NAME=VALUE"
     field = dict(_walk(schema)).get(key)
     default = f" (default {_default(field)})" if field else ""
+    if kind == "list_type":
+        default += f"; write {key}='[\"{value}\"]'"
     return f"{key}={value!r}: {message[0].lower()}{message[1:]}{default}"
 
 

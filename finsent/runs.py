@@ -10,6 +10,7 @@ from typing import Any
 from finsent.config import Section
 from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
+from finsent.training.config import OPERATIONAL
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -70,10 +71,13 @@ def _check_same(run_dir: Path, job: str, config: dict[str, Any]) -> None:
             f"run.name={name!r}: is a run of the job {before.get('job')!r}, not {job!r}; "
             "choose another name"
         )
-    if job not in ("train", "pipeline"):
-        return
+    if job not in ("train", "pipeline") or not [*run_dir.glob("checkpoint_*")]:
+        return  # nothing was trained yet
     old, new = _flat(before), _flat(config)
-    changed = [k for k in new if k.split(".")[0] in _RECIPE and old.get(k) != new[k]]
+    free = {f"train.{name}" for name in OPERATIONAL}
+    changed = [
+        k for k in new if k.split(".")[0] in _RECIPE and k not in free and old.get(k) != new[k]
+    ]
     if changed:
         key = changed[0]
         raise ConfigError(
@@ -105,13 +109,19 @@ def find_model(reference: str, runs_dir: Path, field: str) -> Path:
         InputError: there is none.
     """
     if reference == "latest":
-        models = list(runs_dir.glob("*/model/provenance.json"))
+        # Of finished runs; result.json is written last.
+        models = [
+            r
+            for r in runs_dir.glob(f"*/{RESULT}")
+            if (r.parent / "model/provenance.json").is_file()
+        ]
         if not models:
             raise InputError(
                 f"{field}='latest': no trained model in {str(runs_dir)!r}; "
                 "run `python -m ray_jobs.train` first"
             )
-        return max(models, key=lambda m: (m.stat().st_mtime_ns, str(m))).parent
+        last = max(models, key=lambda result: (result.stat().st_mtime_ns, str(result)))
+        return last.parent / "model"
     for candidate in (Path(reference).expanduser().absolute(), runs_dir / reference):
         for folder in (candidate, candidate / "model"):
             if (folder / "provenance.json").is_file():

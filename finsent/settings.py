@@ -84,10 +84,7 @@ class Settings(Section):
     @property
     def root(self) -> Path:
         """`storage.root` as an absolute path."""
-        root = Path(self.storage.root).expanduser()
-        if not root.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-            root = Path.home() / "finsent" / root
-        return root.absolute()
+        return _lasting(self.storage.root)
 
     @property
     def datasets_dir(self) -> Path:
@@ -103,7 +100,15 @@ class Settings(Section):
     def registry_dir(self) -> Path:
         """Where published model versions lie."""
         root = self.registry.root
-        return Path(root).expanduser().absolute() if root else self.root / "registry"
+        return _lasting(root) if root else self.root / "registry"
+
+
+def _lasting(name: str) -> Path:
+    """An absolute path that outlives a Ray job's working directory."""
+    path = Path(name).expanduser()
+    if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        path = Path.home() / "finsent" / path
+    return path.absolute()
 
 
 def new_run_name(job: str) -> str:

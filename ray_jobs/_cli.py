@@ -184,7 +184,8 @@ def catch_signals() -> None:
         raise Interrupted(signum)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, interrupt)
 
 
 def _user_cause(error: BaseException) -> UserError | None:

@@ -43,6 +43,7 @@ def ray_session(settings: Settings) -> Iterator[None]:
         return
     given = settings.ray.address
     joined = bool(given or os.environ.get("RAY_ADDRESS"))
+    source = f"ray.address={given!r}" if given else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')!r}"
     try:
         if joined:
             try:
@@ -53,9 +54,10 @@ def ray_session(settings: Settings) -> Iterator[None]:
                 )
             except (ConnectionError, ValueError) as error:
                 raise InputError(
-                    f"ray.address={given!r}: no Ray cluster answers "
+                    f"{source}: no Ray cluster answers "
                     f"({str(error).splitlines()[0]}); "
-                    "start one with `ray start --head`, or set ray.address=null for a local Ray"
+                    "start one with `ray start --head`; for a local Ray set ray.address=null and "
+                    "unset RAY_ADDRESS"
                 ) from None
         else:
             os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody scrapes it
@@ -107,8 +109,9 @@ def check_shared(root: Path) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    if len(nodes) < 2:
+    here = ray.get_runtime_context().get_node_id()
+    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+    if not others:
         return
     root.mkdir(parents=True, exist_ok=True)
     probe = root / f".probe-{uuid.uuid4().hex}"
@@ -116,10 +119,10 @@ def check_shared(root: Path) -> None:
     try:
         sees = ray.remote(num_cpus=0)(_exists)
         answers = {
-            node["NodeManagerHostname"]: sees.options(
+            f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})": sees.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote(str(probe))
-            for node in nodes
+            for node in others
         }
         blind = [name for name, answer in answers.items() if not ray.get(answer, timeout=60)]
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -45,19 +46,36 @@ def _tokens(version: DatasetVersion, split: str, task: Task, rows: int) -> Any:
     return tokenise(table, task.backbone.source, task.backbone.revision, task.max_length)
 
 
+def run_group(command: list[str], env: dict[str, str]) -> None:
+    """Run a command to its end; when interrupted, end all the processes that it started.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    process = subprocess.Popen(command, env=env, stdout=sys.stderr, start_new_session=True)
+    try:
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code:
+        raise subprocess.CalledProcessError(code, command)
+
+
 def _under_torchrun(task: Task, splits: dict[str, Any]) -> dict[str, float]:
     from finsent.training.standalone import HISTORY, write_spec
 
     with tempfile.TemporaryDirectory() as name:
         spec = write_spec(Path(name), task, splits)
         threads = {"OMP_NUM_THREADS": str(task.config.cpus_per_worker)}
-        subprocess.run(
+        run_group(
             [
                 sys.executable, "-m", "torch.distributed.run", "--standalone",
                 "--nproc-per-node", str(task.config.num_workers),
                 "-m", "finsent.training.standalone", str(spec),
             ],
-            check=True, env={**os.environ, **threads}, stdout=sys.stderr,
+            {**os.environ, **threads},
         )  # fmt: skip
         return _rates(json.loads((Path(name) / HISTORY).read_text()))
 

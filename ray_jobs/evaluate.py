@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.dataset import MANIFEST, DatasetVersion
 from finsent.errors import InputError
 from finsent.registry.registry import Registry
 from finsent.runs import find_model
@@ -40,8 +40,9 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     engine = Engine(model_dir, settings.engine)
     trained_on = engine.provenance["dataset"]
     folder = settings.root / "datasets" / trained_on["name"]
-    version = None
-    if config.dataset or not config.sources or config.baselines:
+    own = _find(folder, str(trained_on["version"]))
+    version = own
+    if config.dataset or (own is None and not config.sources):
         reference = config.dataset or trained_on["version"]
         version = DatasetVersion.find(reference, folder, "evaluate.dataset")
     if config.sources:
@@ -52,8 +53,9 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         rows = version.read(config.split, COLUMNS)
         what = f"{config.split} split of {version.version}"
     train = version.read("train", COLUMNS) if version and config.baselines else None
+    seen = own.read("train", ["key"])["key"] if own else None
     log.info("evaluate: %s on %d rows (%s)", model_dir, len(rows), what)
-    result = evaluate(engine, rows, train)
+    result = evaluate(engine, rows, train, seen)
     title = f"{what}: macro-F1 {result['macro_f1']:.3f}, {result['rows']} rows"
     write_report(result, out, title)
     console = table_console()
@@ -66,6 +68,13 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         **result,
         "report_dir": str(out),
     }
+
+
+def _find(folder: Path, version: str) -> DatasetVersion | None:
+    """The model's own dataset version, where it is at hand."""
+    return (
+        DatasetVersion.open(folder / version) if (folder / version / MANIFEST).is_file() else None
+    )
 
 
 def run(call: Call) -> Result:

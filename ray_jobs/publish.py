@@ -24,6 +24,8 @@ def step(settings: Settings, model_dir: Path) -> Result:
             f"`python -m ray_jobs.evaluate evaluate.model={model_dir.parent}`"
         )
     metrics = read_json(report)
+    if not isinstance(metrics, dict) or not metrics.keys() >= {"macro_f1", "accuracy", "labels"}:
+        raise InputError(f"{report}: not an evaluation's metrics; evaluate the model again")
     registry = Registry(settings.registry_dir)
     version = registry.publish(model_dir, metrics, code_identity())
     alias = settings.publish.alias

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from finsent.errors import ConfigError
+from finsent.errors import ConfigError, InputError
 from finsent.registry.registry import ModelVersion, Registry
 from ray_jobs._cli import Call, Job, Result, main, table_console
 
@@ -19,7 +19,8 @@ def run(call: Call) -> Result:
         raise ConfigError(f"registry {' '.join(call.arguments)!r}: write {_USAGE}")
     registry = Registry(call.settings.registry_dir)
     if action == "show":
-        return {"manifest": registry.get(names[0]).manifest, **_summary(registry.get(names[0]))}
+        version = registry.get(names[0])
+        return {"manifest": version.manifest, **_summary(version)}
     if action == "promote":
         return {"alias": names[1], **_summary(registry.promote(*names))}
     if action == "rollback":
@@ -33,7 +34,12 @@ def _list(registry: Registry) -> Result:
     models = []
     for version in registry.versions():
         names = [alias for alias, target in aliases.items() if target == version.version]
-        summary = _summary(version)
+        try:
+            summary = _summary(version)
+        except (InputError, KeyError, TypeError, AttributeError):
+            table.add_row(version.version, "damaged")
+            models.append({"model_version": version.version, "damaged": True})
+            continue
         models.append(summary | {"aliases": names})
         table.add_row(
             version.version, ", ".join(names), summary["created"][:10],

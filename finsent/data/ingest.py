@@ -51,9 +51,12 @@ def ingest(config: DataConfig, datasets_dir: Path, files: list[SourceFile]) -> D
     """
     version = version_id(files, config)
     final = datasets_dir / version
-    if (final / MANIFEST).is_file():
+    existing = find_existing(config, datasets_dir, files)
+    if existing is not None:
         log.info("dataset version %s exists: reused", version)
-        return DatasetVersion.open(final)
+        return existing
+    if final.exists():
+        raise InputError(f"{str(final)!r}: is incomplete (no {MANIFEST}); delete it and run again")
     with staged_dir(final) as staging:
         stats = _run(config, files, staging)
         manifest = _manifest(config, files, version, stats)
@@ -69,7 +72,11 @@ def find_existing(
 ) -> DatasetVersion | None:
     """The published version of these files and settings, if there is one. Needs no Ray."""
     path = datasets_dir / version_id(files, config)
-    return DatasetVersion.open(path) if (path / MANIFEST).is_file() else None
+    if not (path / MANIFEST).is_file():
+        return None
+    version = DatasetVersion.open(path)
+    (path / MANIFEST).touch()  # `latest` is the one that was asked for last
+    return version
 
 
 def _run(config: DataConfig, files: list[SourceFile], out: Path) -> list[dict[str, Any]]:

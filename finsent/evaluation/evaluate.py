@@ -30,16 +30,20 @@ def label_ids(rows: pa.Table) -> npt.NDArray[np.int64]:
     return np.array([LABEL2ID[name] for name in rows["label"].to_pylist()], np.int64)
 
 
-def evaluate(engine: Engine, rows: pa.Table, train: pa.Table | None) -> dict[str, Any]:
+def evaluate(
+    engine: Engine, rows: pa.Table, train: pa.Table | None, seen: pa.ChunkedArray | None
+) -> dict[str, Any]:
     """Score the engine, and the baselines when there are training rows to fit them on.
 
     Args:
         rows: with `key`, `text` and `label` columns.
-        train: the rows the model was trained on, same columns; None: no baselines.
+        train: rows to fit the baselines on, same columns; None: no baselines.
+        seen: keys of the rows that the model was trained on; None: not at hand.
 
     Returns:
-        `finsent.evaluation.metrics.scores` of the model, `rows_per_second`, and with `train` also
-        `baselines` by name and `seen_in_training` (rows whose text the model was trained on).
+        `finsent.evaluation.metrics.scores` of the model, `rows_per_second`, `seen_in_training`
+        (rows whose text the model was trained on; None: unknown), and with `train` also `baselines`
+        by name.
     """
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     started = time.perf_counter()
@@ -49,6 +53,9 @@ def evaluate(engine: Engine, rows: pa.Table, train: pa.Table | None) -> dict[str
         predicted = engine.probabilities(texts, bar.update).argmax(1)
     seconds = time.perf_counter() - started
     result = scores(confusion(truth, predicted)) | {"rows_per_second": len(texts) / seconds}
+    result["seen_in_training"] = (
+        None if seen is None else int(pc.sum(pc.is_in(rows["key"], seen)).as_py() or 0)
+    )
     if train is not None:
         fitted = label_ids(train)
         guesses = {
@@ -56,9 +63,6 @@ def evaluate(engine: Engine, rows: pa.Table, train: pa.Table | None) -> dict[str
             "tfidf_logreg": baselines.tfidf(train["text"].to_pylist(), fitted, texts),
         }
         result["baselines"] = {n: scores(confusion(truth, g)) for n, g in guesses.items()}
-        result["seen_in_training"] = int(
-            pc.sum(pc.is_in(rows["key"], train["key"].combine_chunks())).as_py() or 0
-        )
     return result
 
 

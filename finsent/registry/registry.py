@@ -132,6 +132,10 @@ class Registry:
         version = ModelVersion(self.root / "versions" / _version_id(entries))
         if (version.path / MANIFEST).is_file():
             return version.verify()
+        if version.path.exists():
+            raise InputError(
+                f"{str(version.path)!r}: is incomplete (no {MANIFEST}); delete it and publish again"
+            )
         with staged_dir(version.path) as staging:
             for path in sources:
                 target = staging / path.relative_to(model_dir)
@@ -188,6 +192,8 @@ class Registry:
             raise InputError(f"alias {alias!r}: write small letters, digits, - or _, e.g. champion")
         if _ID.fullmatch(alias):
             raise InputError(f"alias {alias!r}: looks like a version; write MODEL, then ALIAS")
+        if alias == "latest":
+            raise InputError("alias 'latest': means the last run; choose another, e.g. champion")
         version = self.get(reference)
         self.check_writable()
         path = self._alias_path(alias)

@@ -23,10 +23,15 @@ def check_capacity(config: TrainConfig) -> bool:
             f"cluster has {gpus}; lower train.num_workers, or set train.use_gpu=no"
         )
     needed = workers * config.cpus_per_worker + 1  # one for Ray Data
-    if cpus < needed:
+    places = sum(
+        int(node["Resources"].get("CPU", 0)) // config.cpus_per_worker
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+    if cpus < needed or places < workers:
         raise InputError(
             f"train.num_workers={workers} x train.cpus_per_worker={config.cpus_per_worker}, and 1 "
-            f"for Ray Data, need {needed} CPUs, but the cluster has {cpus}; lower them, or raise "
-            "ray.num_cpus (logical CPUs) of a local Ray"
+            f"for Ray Data, need {needed} CPUs, but the cluster has {cpus}, with room for {places} "
+            "such workers; lower them, or raise ray.num_cpus (logical CPUs) of a local Ray"
         )
     return config.use_gpu != "no" and gpus >= workers

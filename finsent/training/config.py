@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from finsent.config import Section, setting
+
+# Settings that say where a run runs, not what it makes: free to change when it goes on.
+OPERATIONAL = frozenset(
+    {"num_workers", "use_gpu", "cpus_per_worker", "max_failures", "start_timeout"}
+)
 
 
 class TrainConfig(Section):
@@ -37,7 +42,7 @@ class TrainConfig(Section):
     bucket_batches: int = setting(
         50, "batches whose rows are sorted by length together, to save padding", ge=1
     )
-    seed: int = setting(42, "seed of initial weights, order of rows, and dropout", ge=0)
+    seed: int = setting(42, "seed of initial weights, order of rows, and dropout", ge=0, lt=2**63)
     num_workers: int = setting(2, "data-parallel (DDP) processes", ge=1, le=1024)
     use_gpu: Literal["auto", "yes", "no"] = setting(
         "auto", "one GPU a worker; auto: where the cluster has enough of them"
@@ -54,6 +59,11 @@ class TrainConfig(Section):
     start_timeout: int = setting(
         120, "give up when the workers' CPUs or GPUs do not come free in time", unit="seconds", ge=1
     )
+
+    @field_validator("use_gpu", mode="before")
+    @classmethod
+    def _yaml_yes(cls, value: object) -> object:
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _a_row_each(self) -> TrainConfig:

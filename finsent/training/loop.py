@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from finsent.errors import InputError
 from finsent.evaluation.metrics import confusion, scores
 from finsent.labels import LABELS
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
@@ -105,6 +106,12 @@ def train(
     config = task.config
     model = new_classifier(task.backbone, config.seed)
     torch.nn.Module.to(model, device)  # the subclass hides its signature
+    limit = getattr(model.config, "max_position_embeddings", task.max_length)
+    if task.max_length > limit:
+        raise InputError(
+            f"model.max_length={task.max_length}: {task.backbone.name} takes at most {limit} "
+            "tokens; lower it"
+        )
     tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
     optimizer = build_optimizer(model, config)
     state: dict[str, Any] = {"epoch": 0, "history": []}
@@ -170,7 +177,13 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         seen += len(indices)
         if len(mine):
-            sums.add(batch, float(total.detach()))
+            loss = float(total.detach())
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"train.learning_rate={config.learning_rate}: the loss is {loss} in epoch "
+                    f"{epoch + 1}; lower the rate"
+                )
+            sums.add(batch, loss)
         if time.monotonic() - informed > _INFORM_EVERY or seen == (epoch + 1) * len(rows):
             informed = time.monotonic()
             hooks.inform(

@@ -33,9 +33,11 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from finsent.data.dataset import DatasetVersion
-from finsent.files import read_json, staged_dir
+from finsent.errors import InputError
+from finsent.files import read_json, staged_dir, write_json
 from finsent.training.capacity import check_capacity
 from finsent.training.checkpoint import MODEL
+from finsent.training.config import OPERATIONAL
 from finsent.training.progress import Progress, ProgressBoard, TrainingBar
 from finsent.training.task import Task
 
@@ -126,9 +128,35 @@ def tokenised(version: DatasetVersion, split: str, task: Task) -> Any:
 
 def fit(task: Task, version: DatasetVersion, run_dir: Path) -> TrainResult:
     """Tokenise a dataset version with Ray Data and train on it; see `fit_tokenised`."""
-    check_capacity(task.config)
+    check_same_task(task, run_dir)
     datasets = {name: tokenised(version, name, task) for name in ("train", "validation")}
     return fit_tokenised(task, datasets, run_dir)
+
+
+def check_same_task(task: Task, run_dir: Path) -> None:
+    """A run goes on only with the data, the backbone and the recipe that it began with.
+
+    Raises:
+        InputError: its checkpoints are of another task.
+    """
+    begun = run_dir / "task.json"
+    mine = {"backbone": task.backbone.source, **task.provenance}
+    mine["config"] = {k: v for k, v in mine["config"].items() if k not in OPERATIONAL}
+    if begun.is_file() and [*run_dir.glob("checkpoint_*")]:
+        theirs = read_json(begun)
+        changed = [key for key in mine if theirs.get(key) != mine[key]]
+        if changed:
+            raise InputError(
+                f"run.name={run_dir.name!r}: its checkpoints are of another {changed[0]} "
+                f"({_brief(theirs.get(changed[0]))}, now {_brief(mine[changed[0]])}); choose "
+                "another run.name"
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(begun, mine)
+
+
+def _brief(value: Any) -> str:
+    return str(value.get("version", "changed") if isinstance(value, dict) else value)
 
 
 def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainResult:
@@ -195,7 +223,10 @@ def _fit_with_bar(trainer: TorchTrainer, board: Any) -> Any:
         try:
             while not future.done():
                 wait([future], timeout=1)
-                progress = ray.get(board.read.remote())
+                try:
+                    progress = ray.get(board.read.remote(), timeout=5)
+                except ray.exceptions.RayError:  # a bar is not worth a run
+                    progress = None
                 if progress is not None:
                     shown.show(progress)
             return future.result()
@@ -210,8 +241,8 @@ def _export_best(result: Any, run_dir: Path) -> TrainResult:
     history = last["history"]
     best = read_json(source / "state.json")["history"][-1]
     model_dir = run_dir / MODEL
-    if model_dir.exists():
-        shutil.rmtree(model_dir)
+    for old in (model_dir, run_dir / "evaluation"):  # figures of another model must not survive
+        shutil.rmtree(old, ignore_errors=True)
     with staged_dir(model_dir) as staging:
         shutil.copytree(source / MODEL, staging, dirs_exist_ok=True)
     return TrainResult(model_dir, best, history)

@@ -58,6 +58,15 @@ def test_unknown_key_names_the_nearest_one(override: str, parts: list[str]) -> N
     assert all(part in text for part in [*parts, "unknown key", "--help"]), text
 
 
+@pytest.mark.parametrize("value", ["auto", "yes", "no"])
+def test_use_gpu_can_be_written_as_told(value: str) -> None:
+    assert load(Settings, [], [f"train.use_gpu={value}"]).train.use_gpu == value
+
+
+def test_a_dash_is_standard_input() -> None:
+    assert load(Settings, [], ["classify.input=-"]).classify.input == "-"
+
+
 def test_right_name_in_the_wrong_section_is_found() -> None:
     assert "did you mean 'model.max_length'?" in problem("train.max_length=64")
 

@@ -21,7 +21,7 @@ def settings(*overrides: str) -> Settings:
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir()}
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
 
 
 # --- starting and finishing -----------------------------------------------------------------------
@@ -67,6 +67,7 @@ def test_name_of_another_run_is_refused_and_nothing_is_touched(
     run = tmp_path / "nightly"
     start_run(run, "train", settings())
     finish_run(run, {"job": "train"})
+    (run / "checkpoint_epoch_0001").mkdir()
     before = content(run)
     with pytest.raises(ConfigError) as caught:
         start_run(run, job, settings(*overrides))
@@ -76,9 +77,16 @@ def test_name_of_another_run_is_refused_and_nothing_is_touched(
     assert content(run) == before
 
 
+def test_a_run_that_trained_nothing_does_not_keep_its_name(tmp_path: Path) -> None:
+    start_run(tmp_path / "typo", "train", settings("data.sources=[absent.csv]"))
+    start_run(tmp_path / "typo", "train", settings("data.sources=[there.csv]"))
+    assert read_json(tmp_path / "typo" / "config.json")["data"]["sources"] == ["there.csv"]
+
+
 @pytest.mark.parametrize(
     ("job", "override"),
     [
+        ("train", "train.num_workers=1"),
         ("train", "ray.num_cpus=6"),  # where it runs, not what it makes
         ("train", "engine.token_budget=64"),
         ("pipeline", "publish.alias=challenger"),
@@ -126,7 +134,9 @@ def trained(runs: Path, name: str, age: int) -> Path:
     model = runs / name / "model"
     model.mkdir(parents=True)
     (model / "provenance.json").write_text("{}")
-    os.utime(model / "provenance.json", (10_000 - age, 10_000 - age))
+    result = runs / name / "result.json"  # written when the run has finished
+    result.write_text("{}")
+    os.utime(result, (10_000 - age, 10_000 - age))
     return model
 
 
@@ -134,6 +144,7 @@ def trained(runs: Path, name: str, age: int) -> Path:
 def runs(tmp_path: Path) -> Path:
     for name, age in {"b-old": 30, "a-new": 10, "c-older": 40}.items():
         trained(tmp_path / "runs", name, age)
+    (trained(tmp_path / "runs", "y-unfinished", 0).parent / "result.json").unlink()
     (tmp_path / "runs" / "z-failed" / "checkpoint_1" / "model").mkdir(parents=True)
     (tmp_path / "runs" / "z-failed" / "checkpoint_1" / "model" / "provenance.json").write_text("{}")
     return tmp_path / "runs"
