@@ -148,3 +148,22 @@ def test_what_the_cluster_cannot_hold_fails_at_once(
     for word in words:
         assert word in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_tied_to_its_data(tiny: Path, tmp_path: Path) -> None:
+    from finsent.training.ray_trainer import check_same_task
+
+    def of(version: str, **settings: object) -> Task:
+        plain = task(tiny, **settings)
+        recipe = plain.config.model_dump(mode="json")
+        provenance = {"max_length": 64, "dataset": {"version": version}, "config": recipe}
+        return Task(plain.config, plain.backbone, provenance)
+
+    check_same_task(of("aaa"), tmp_path)
+    check_same_task(of("bbb"), tmp_path)  # nothing was trained yet
+    (tmp_path / "checkpoint_epoch_0001").mkdir()
+    check_same_task(of("bbb", num_workers=1), tmp_path)
+    with pytest.raises(InputError, match=r"another dataset \(bbb, now ccc\); choose another run"):
+        check_same_task(of("ccc"), tmp_path)
+    with pytest.raises(InputError, match="another config"):
+        check_same_task(of("bbb", epochs=9), tmp_path)
