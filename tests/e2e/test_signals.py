@@ -26,7 +26,9 @@ def start(project: Path) -> subprocess.Popen[str]:
 
 
 def training(project: Path) -> bool:
-    return bool([*project.glob("out/runs/stopped/checkpoint_*/state.json")])
+    # The latest checkpoint may not be in Ray Train's records yet; those some epochs back are.
+    names = [p.parent.name for p in project.glob("out/runs/stopped/checkpoint_*/state.json")]
+    return any(int(name.rpartition("_")[2]) >= 4 for name in names)
 
 
 def ingesting(project: Path) -> bool:
