@@ -210,7 +210,7 @@ def _describe_one(problem: ErrorDetails, schema: type[Section]) -> str:
         return f"{key}={value!r}: is a section; write its keys, e.g. {key}.NAME=VALUE"
     field = dict(_walk(schema)).get(key)
     default = f" (default {_default(field)})" if field else ""
-    if kind == "list_type":
+    if kind == "list_type" and isinstance(value, str):
         default += f"; write {key}='[\"{value}\"]'"
     return f"{key}={value!r}: {message[0].lower()}{message[1:]}{default}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -46,19 +45,19 @@ def _tokens(version: DatasetVersion, split: str, task: Task, rows: int) -> Any:
     return tokenise(table, task.backbone.source, task.backbone.revision, task.max_length)
 
 
-def run_group(command: list[str], env: dict[str, str]) -> None:
-    """Run a command to its end; when interrupted, end all the processes that it started.
+def _run_torchrun(command: list[str], env: dict[str, str]) -> None:
+    """Run torchrun to its end; when interrupted, let it end its workers before it goes.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    process = subprocess.Popen(command, env=env, stdout=sys.stderr, start_new_session=True)
+    process = subprocess.Popen(command, env=env, stdout=sys.stderr)
     try:
         code = process.wait()
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        # Its workers are sessions of their own: only torchrun itself can end them.
+        process.terminate()
+        process.wait()
     if code:
         raise subprocess.CalledProcessError(code, command)
 
@@ -69,7 +68,7 @@ def _under_torchrun(task: Task, splits: dict[str, Any]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         spec = write_spec(Path(name), task, splits)
         threads = {"OMP_NUM_THREADS": str(task.config.cpus_per_worker)}
-        run_group(
+        _run_torchrun(
             [
                 sys.executable, "-m", "torch.distributed.run", "--standalone",
                 "--nproc-per-node", str(task.config.num_workers),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from finsent.data.dataset import MANIFEST, DatasetVersion
+from finsent.data.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.registry.registry import Registry
 from finsent.runs import find_model
@@ -40,7 +40,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     engine = Engine(model_dir, settings.engine)
     trained_on = engine.provenance["dataset"]
     folder = settings.root / "datasets" / trained_on["name"]
-    own = _find(folder, str(trained_on["version"]))
+    own = DatasetVersion.at(folder / trained_on["version"])
     version = own
     if config.dataset or (own is None and not config.sources):
         reference = config.dataset or trained_on["version"]
@@ -53,6 +53,8 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         rows = version.read(config.split, COLUMNS)
         what = f"{config.split} split of {version.version}"
     train = version.read("train", COLUMNS) if version and config.baselines else None
+    if version is None and config.baselines:
+        log.info("no baselines: dataset version %s is not in %s", trained_on["version"], folder)
     seen = own.read("train", ["key"])["key"] if own else None
     log.info("evaluate: %s on %d rows (%s)", model_dir, len(rows), what)
     result = evaluate(engine, rows, train, seen)
@@ -68,13 +70,6 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         **result,
         "report_dir": str(out),
     }
-
-
-def _find(folder: Path, version: str) -> DatasetVersion | None:
-    """The model's own dataset version, where it is at hand."""
-    return (
-        DatasetVersion.open(folder / version) if (folder / version / MANIFEST).is_file() else None
-    )
 
 
 def run(call: Call) -> Result:

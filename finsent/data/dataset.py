@@ -53,6 +53,11 @@ class DatasetVersion:
         return version
 
     @classmethod
+    def at(cls, path: Path) -> DatasetVersion | None:
+        """The version in a directory, or None when there is none; raises as `open` does."""
+        return cls.open(path) if (path / MANIFEST).is_file() else None
+
+    @classmethod
     def find(cls, reference: str, datasets_dir: Path, field: str) -> DatasetVersion:
         """Open a version by id, by directory, or the newest one (`latest`).
 

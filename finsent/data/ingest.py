@@ -71,11 +71,9 @@ def find_existing(
     config: DataConfig, datasets_dir: Path, files: list[SourceFile]
 ) -> DatasetVersion | None:
     """The published version of these files and settings, if there is one. Needs no Ray."""
-    path = datasets_dir / version_id(files, config)
-    if not (path / MANIFEST).is_file():
-        return None
-    version = DatasetVersion.open(path)
-    (path / MANIFEST).touch()  # `latest` is the one that was asked for last
+    version = DatasetVersion.at(datasets_dir / version_id(files, config))
+    if version is not None:
+        (version.path / MANIFEST).touch()  # `latest` is the one that was asked for last
     return version
 
 

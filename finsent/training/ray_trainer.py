@@ -82,8 +82,7 @@ def _worker(arguments: dict[str, Any]) -> None:
     from finsent.training.tokens import TokenRows
 
     task: Task = arguments["task"]
-    if os.environ.get("OMP_NUM_THREADS") is None:
-        torch.set_num_threads(task.config.cpus_per_worker)
+    torch.set_num_threads(task.config.cpus_per_worker)  # whatever OMP_NUM_THREADS says
     splits = {
         name: TokenRows.from_table(_collect(name), arguments["pad_id"])
         for name in ("train", "validation")
