@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from finsent.modeling.tiny import tiny_backbone
 
     return tiny_backbone(tmp_path_factory.mktemp("backbones"))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One compute thread: more get in each other's way with a model as small as the tiny one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

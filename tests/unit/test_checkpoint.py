@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier, save_cla
 from finsent.training.checkpoint import MODEL, load_state, save_state
 from finsent.training.config import TrainConfig
 from finsent.training.optim import build_optimizer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 HISTORY = {"epoch": 2, "history": [{"macro_f1": 0.5, "validation_confusion": [[1, 0], [0, 2]]}]}
 Trainer = tuple[PreTrainedModel, torch.optim.AdamW]
@@ -43,15 +45,6 @@ def save(tiny: Path, made: Trainer, out: Path) -> Path:
     save_classifier(model, load_tokenizer(str(tiny)), out / MODEL, {"max_length": 64})
     save_state(out, optimizer, HISTORY)
     return out
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """More only get in each other's way with a model of this size."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

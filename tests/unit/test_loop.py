@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from finsent.training.loop import epoch_lines, train
 from finsent.training.progress import Progress
 from finsent.training.task import Task
 from finsent.training.tokens import TokenRows, tokenise
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # no multiple of the batch size, nor of evaluation's
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
@@ -82,15 +84,6 @@ class Bench:
         task = Task(config, source, {"max_length": 64})
         train(task, self.train_rows, self.validation_rows, hooks, torch.device("cpu"), resume)
         return hooks
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """More only get in each other's way with a model of this size."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
