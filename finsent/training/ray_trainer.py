@@ -139,8 +139,8 @@ def check_same_task(task: Task, run_dir: Path) -> None:
         InputError: its checkpoints are of another task.
     """
     begun = run_dir / "task.json"
-    mine = {"backbone": task.backbone.source, **task.provenance}
-    mine["config"] = {k: v for k, v in mine["config"].items() if k not in OPERATIONAL}
+    recipe = {k: v for k, v in task.provenance["config"].items() if k not in OPERATIONAL}
+    mine = {**task.provenance, "config": recipe}
     if begun.is_file() and [*run_dir.glob("checkpoint_*")]:
         theirs = read_json(begun)
         changed = [key for key in mine if theirs.get(key) != mine[key]]
