@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 import yaml
 from omegaconf import OmegaConf
@@ -201,6 +201,8 @@ def _key(loc: tuple[int | str, ...]) -> str:
 
 def _describe_one(problem: ErrorDetails, schema: type[Section]) -> str:
     key, value, kind = _key(problem["loc"]), problem["input"], problem["type"]
+    if kind == "missing":
+        return f"{key}: is missing; write it, {_meaning(key, schema)}"
     if kind == "extra_forbidden":
         return _describe_unknown(key, schema)
     message = problem["msg"].removeprefix("Value error, ")
@@ -208,45 +210,82 @@ def _describe_one(problem: ErrorDetails, schema: type[Section]) -> str:
         return f"{key}: {message}" if key else message
     if kind == "model_type" or kind == "model_attributes_type":
         return f"{key}={value!r}: is a section; write its keys, e.g. {key}.NAME=VALUE"
-    field = dict(_walk(schema)).get(key)
-    default = f" (default {_default(field)})" if field else ""
+    field = dict(_walk(schema)).get(_pattern(key))
+    required = field is None or field.is_required()
+    default = "" if field is None or required else f" (default {_default(field)})"
+    if field is not None and "literal" in kind and (also := _mapping(field.annotation)):
+        default += f"; or a mapping with {', '.join(also.model_fields)}"
     if kind == "list_type" and isinstance(value, str):
         default += f"; write {key}='[\"{value}\"]'"
     return f"{key}={value!r}: {message[0].lower()}{message[1:]}{default}"
 
 
+def _pattern(key: str) -> str:
+    """The name that `_walk` has for a key: `sources.1.uri` is `sources[].uri`."""
+    return re.sub(r"\.\d+(?=\.|$)", "[]", key)
+
+
+def _meaning(key: str, schema: type[Section]) -> str:
+    field = dict(_walk(schema)).get(_pattern(key))
+    return field.description or "" if field else ""
+
+
 def _describe_unknown(key: str, schema: type[Section]) -> str:
     known = [name for name, _ in _walk(schema)]
     sections = sorted({name.rpartition(".")[0] for name in known} - {""})
+    shown, key = key, _pattern(key)
     parent, _, leaf = key.rpartition(".")
     near = [name for name in known if name.rpartition(".")[2] == leaf]  # right, but elsewhere
     near += difflib.get_close_matches(key, [*known, *sections], n=3, cutoff=0.6)
     near = [name for name in near if name != parent]
     hint = f"did you mean '{near[0]}'?" if near else f"sections are {', '.join(sections)}"
-    return f"{key}: unknown key; {hint} (--help lists every key)"
+    return f"{shown}: unknown key; {hint} (--help lists every key)"
 
 
 def _walk(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """All leaf settings as dotted names, in the order in which they are declared."""
+    """All leaf settings as dotted names, in the order in which they are declared.
+
+    The keys of a list's items follow the list, as `sources[].uri`.
+    """
     for name, field in schema.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from _walk(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
+            if (item := _item(field.annotation)) is not None:
+                yield from _walk(item, f"{prefix}{name}[].")
+
+
+def _item(annotation: Any) -> type[Section] | None:
+    """The section that a list holds, or None."""
+    if typing.get_origin(annotation) is not list:
+        return None
+    [item] = typing.get_args(annotation)
+    item = typing.get_args(item)[0] if typing.get_origin(item) is Annotated else item
+    return item if isinstance(item, type) and issubclass(item, Section) else None
 
 
 # --- help ---------------------------------------------------------------------------------------
 
 
 def help_lines(schema: type[Section], sections: Sequence[str]) -> Iterator[str]:
-    """`key  type  [unit]  default  meaning` for every setting of the named sections."""
+    """`key  type  [unit]  default  meaning` for every setting of the named sections.
+
+    The keys of a list's items stand under the first list that holds such items.
+    """
+    first: dict[type[Section], str] = {}
     for key, field in _walk(schema):
         if key.split(".")[0] not in sections:
             continue
+        owner = key.partition("[]")[0]
+        if owner != key and owner not in first.values():
+            continue
+        if (item := _item(field.annotation)) is not None:
+            first.setdefault(item, key)
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         unit = f", {extra['unit']}" if extra.get("unit") else ""
         limits = _limits(field)
-        yield f"  {key}={_default(field)}"
+        yield f"  {key}" + ("" if field.is_required() else f"={_default(field)}")
         yield f"      {_type_name(field.annotation)}{unit}{limits}. {field.description}"
 
 
@@ -262,8 +301,23 @@ def _limits(field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True, validated_data={})
+    value = _plain(field.get_default(call_default_factory=True, validated_data={}))
     return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+
+
+def _mapping(annotation: Any) -> type[Section] | None:
+    """The section that a union offers beside plain values, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    found = (_mapping(part) for part in typing.get_args(annotation))
+    return next((part for part in found if part is not None), None)
+
+
+def _plain(value: Any) -> Any:
+    """A default as a user would write it."""
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _type_name(annotation: Any) -> str:
@@ -272,6 +326,14 @@ def _type_name(annotation: Any) -> str:
         return "|".join(str(a) for a in args)
     if origin in (Union, types.UnionType):
         return "|".join("null" if a is type(None) else _type_name(a) for a in args)
+    if origin is Annotated:
+        return _type_name(args[0])
     if origin is list:
         return f"list of {_type_name(args[0])}"
+    if origin is tuple:
+        return f"[{', '.join(_type_name(a) for a in args)}]"
+    if origin is dict:
+        return f"mapping of {_type_name(args[0])} to {_type_name(args[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return "mapping"
     return getattr(annotation, "__name__", str(annotation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -79,6 +80,24 @@ def make_dir(path: Path, field: str) -> Path:
             f"set {field} to a directory that you may write"
         ) from None
     return path
+
+
+@contextmanager
+def storing(place: Path, field: str) -> Iterator[None]:
+    """Tell the owner of a place that it is full; other errors pass.
+
+    Raises:
+        InputError: no space is left, a quota or a file size limit is reached, or it is read-only.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        raise InputError(
+            f"{field}: writing to {str(place)!r} failed ({os.strerror(error.errno)}); free some "
+            f"space there, or set {field} to another place"
+        ) from None
 
 
 @contextmanager

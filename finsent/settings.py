@@ -62,7 +62,15 @@ class BenchConfig(Section):
     """Settings of the benchmarks."""
 
     rounds: int = setting(3, "rounds of each variant, in turn; medians are compared", ge=1)
-    rows: int = setting(800, "training rows in one round", unit="rows", ge=8)
+    rows: int | None = setting(
+        None,
+        "rows of one round; null: 800 for train, 1,000,000 for ingest, 100,000 for readback",
+        unit="rows",
+        ge=8,
+    )
+    peer_rows: int = setting(
+        1_000_000, "rows at which ingest is compared with its peers", unit="rows", ge=1000
+    )
 
 
 class Settings(Section):
@@ -90,6 +98,11 @@ class Settings(Section):
     def datasets_dir(self) -> Path:
         """Where the versions of `data.name` lie."""
         return self.root / "datasets" / self.data.name
+
+    @property
+    def sources_dir(self) -> Path:
+        """Where what hubs deliver lies."""
+        return self.root / "sources"
 
     @property
     def runs_dir(self) -> Path:

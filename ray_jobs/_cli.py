@@ -19,7 +19,7 @@ from typing import IO, Any, NoReturn
 
 from rich.console import Console
 
-from finsent.config import help_lines, load, to_yaml
+from finsent.config import Section, help_lines, load, to_yaml
 from finsent.errors import ConfigError, UserError
 from finsent.runs import finish_run, start_run
 from finsent.settings import Settings, new_run_name
@@ -57,6 +57,7 @@ class Job:
     run: Callable[[Call], Result]
     keeps_run: bool = True
     arguments: str = ""  # how positional arguments are written; "": it takes none
+    home: str = ""  # section whose keys may be written without its name
 
 
 @dataclass
@@ -135,7 +136,7 @@ def _parse(job: Job, argv: list[str]) -> _Arguments:
         elif argument.endswith((".yaml", ".yml")) and "=" not in argument:
             found.files.append(argument)
         elif _OVERRIDE.match(argument):
-            found.overrides.append(argument)
+            found.overrides.append(_at_home(job, argument))
         elif job.arguments and not argument.startswith("--"):
             found.positional.append(argument)
         else:
@@ -146,6 +147,15 @@ def _parse(job: Job, argv: list[str]) -> _Arguments:
     if found.positional and not job.arguments:
         raise ConfigError(f"argument {found.positional[0]!r}: {job.name} takes no texts or names")
     return found
+
+
+def _at_home(job: Job, override: str) -> str:
+    key = override.partition("=")[0]
+    section = Settings.model_fields[job.home].annotation if job.home else None
+    keys = (
+        section.model_fields if isinstance(section, type) and issubclass(section, Section) else ()
+    )
+    return f"{job.home}.{override}" if key in keys else override
 
 
 def _help(job: Job) -> str:

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from finsent.errors import ConfigError
 from finsent.files import make_dir
 from finsent.settings import Settings
 from finsent.training.task import Task, make_task
-from ray_jobs import ingest, train
+from ray_jobs import _bench_ingest, _bench_readback, ingest, train
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 
+_TRAIN_ROWS = 800
 _EPOCHS = 3  # the first two are measured from start to start, checkpoint and report included
 
 
@@ -89,23 +91,31 @@ def _under_ray(settings: Settings, task: Task, splits: dict[str, Any]) -> dict[s
         return _rates(fit_tokenised(task, datasets, Path(name) / "bench").history)
 
 
-def bench_train(call: Call) -> Result:
-    """The training loop under Ray Train and under torchrun, in turn."""
-    settings = call.settings
+def _prepare(settings: Settings, epochs: int) -> tuple[DatasetVersion, Task]:
+    """The dataset version and the task that a round trains."""
     backbone = train.prepare(settings)
-    files = find_sources(settings.data)
+    files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     version = find_existing(settings.data, settings.datasets_dir, files)
     if version is None:
         with ray_session(settings):
             version = ingest.step(settings, files)
-    recipe = settings.train.model_copy(update={"epochs": _EPOCHS})
-    task = make_task(recipe, settings.model, backbone, version)
-    rows = settings.bench.rows
-    splits = {
+    recipe = settings.train.model_copy(update={"epochs": epochs})
+    return version, make_task(recipe, settings.model, backbone, version)
+
+
+def _splits(version: DatasetVersion, task: Task, rows: int) -> dict[str, Any]:
+    return {
         "train": _tokens(version, "train", task, rows),
         "validation": _tokens(version, "validation", task, max(rows // 8, 1)),
     }
+
+
+def bench_train(call: Call) -> Result:
+    """The training loop under Ray Train and under torchrun, in turn."""
+    settings = call.settings
+    version, task = _prepare(settings, _EPOCHS)
+    splits = _splits(version, task, settings.bench.rows or _TRAIN_ROWS)
     found: dict[str, list[dict[str, float]]] = {"torchrun": [], "ray": []}
     for number in range(settings.bench.rounds):
         found["torchrun"].append(_under_torchrun(task, splits))
@@ -128,16 +138,38 @@ def bench_train(call: Call) -> Result:
         "rows_per_second": ray_rates["rows_per_second"],
         "padding_share": ray_rates["padding_share"],
         "rows": splits["train"].num_rows,
-        "workers": recipe.num_workers,
-        "threads_per_worker": recipe.cpus_per_worker,
-        "batch_size": recipe.batch_size,
-        "backbone": backbone.name,
+        "workers": task.config.num_workers,
+        "threads_per_worker": task.config.cpus_per_worker,
+        "batch_size": task.config.batch_size,
+        "backbone": task.backbone.name,
         "medians": medians,
         "rounds": found,
     }
 
 
-_BENCHES = {"train": bench_train}
+def bench_readback(call: Call) -> Result:
+    """Reading a dataset version back against training on it with one core."""
+    settings = call.settings
+    version, task = _prepare(settings, _EPOCHS)
+    one_core = replace(
+        task, config=task.config.model_copy(update={"num_workers": 1, "cpus_per_worker": 1})
+    )
+    splits = _splits(version, one_core, _bench_readback.TRAINED_ROWS)
+    return _bench_readback.bench_readback(
+        settings,
+        task,
+        version,
+        lambda: _under_torchrun(one_core, splits)["step_rows_per_second"],
+        lambda: ray_session(settings),
+    )
+
+
+def bench_ingest(call: Call) -> Result:
+    """Ingest of synthetic rows, beside pandas and Polars."""
+    return _bench_ingest.bench_ingest(call.settings)
+
+
+_BENCHES = {"train": bench_train, "ingest": bench_ingest, "readback": bench_readback}
 
 
 def run(call: Call) -> Result:
@@ -149,15 +181,22 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="bench",
-    summary="train: rows/s of the training loop under Ray Train against the same loop under "
-    "torchrun, with the same processes, threads and batches, in turn; medians of the "
-    "rounds.",
-    result="ray_over_torchrun (whole epochs: steps, validation, checkpoint, report), "
-    "ray_over_torchrun_steps (steps alone), rows_per_second, padding_share, rows, "
-    "workers, threads_per_worker, batch_size, backbone, medians, rounds, run_dir, seconds",
+    summary="""train: rows/s of the training loop under Ray Train against the same loop under \
+torchrun, with the same processes, threads and batches.
+ingest: synthetic rows from CSV to a dataset version, exact work only, against single-process \
+pandas and Polars programs that do the same; then with near-duplicates.
+readback: rows/s of a dataset version through the tokeniser into torch batches, against training \
+on one core.
+All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.rows=N`.""",
+    result="train: ray_over_torchrun (whole epochs: steps, validation, checkpoint, report), "
+    "ray_over_torchrun_steps (steps alone), rows_per_second, padding_share, rows, workers, "
+    "threads_per_worker, batch_size, backbone, medians, rounds; ingest: rows_per_second, "
+    "peak_rss_bytes, over_pandas, over_polars and more; readback: readback_over_training, "
+    "readback_rows_per_second, training_rows_per_second; run_dir, seconds",
     sections=("bench", "train", "model", "data", "storage", "run", "ray"),
     run=run,
-    arguments="train",
+    arguments="train|ingest|readback",
+    home="bench",
 )
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         reference = config.dataset or trained_on["version"]
         version = DatasetVersion.find(reference, folder, "evaluate.dataset")
     if config.sources:
-        rows = read_benchmark(config.sources, settings.data)
-        what = ", ".join(Path(source).name for source in config.sources)
+        rows = read_benchmark(config.sources, settings.data, settings.sources_dir)
+        what = ", ".join(source.name or Path(source.uri).name for source in config.sources)
     else:
         assert version is not None
         rows = version.read(config.split, COLUMNS)

@@ -1,4 +1,4 @@
-"""Make a dataset version from labelled files."""
+"""Make a dataset version from labelled files, or compare two versions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import logging
 from finsent.data.dataset import DatasetVersion
 from finsent.data.ingest import find_existing, ingest
 from finsent.data.sources import SourceFile, find_sources
+from finsent.errors import ConfigError
 from finsent.files import make_dir
 from finsent.settings import Settings
-from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
@@ -24,30 +25,57 @@ def step(settings: Settings, files: list[SourceFile]) -> DatasetVersion:
 
 def describe(version: DatasetVersion) -> Result:
     """The result keys of a dataset version."""
-    counts = version.manifest["counts"]
+    manifest = version.manifest
+    counts, details, noise = manifest["counts"], manifest["details"], manifest["label_noise"]
     log.info(
-        "dataset %s: %d rows in, %d kept (%s), %d rejected, %d duplicates, %d in conflict",
+        "dataset %s: %d rows in, %d kept (%s), %d rejected, %d duplicates, %d in conflict, "
+        "%d excluded",
         version.version,
         counts["rows_in"],
         counts["kept"],
-        ", ".join(f"{name} {s['rows']}" for name, s in version.manifest["splits"].items()),
+        ", ".join(f"{name} {s['rows']}" for name, s in manifest["splits"].items()),
         counts["rejected"],
         counts["duplicates"],
         counts["conflicts"],
+        counts["excluded"],
     )
+    log.info("report: %s", version.path / "report.html")
     return {
-        "dataset": version.manifest["name"],
+        "dataset": manifest["name"],
         "dataset_version": version.version,
         "dataset_dir": str(version.path),
         "counts": counts,
-        "splits": {name: s["rows"] for name, s in version.manifest["splits"].items()},
+        "splits": {name: s["rows"] for name, s in manifest["splits"].items()},
+        "near_groups": details["near_groups"],
+        "noise_ceiling": manifest["noise_ceiling"]["rows_in"],
+        "suspect_labels": noise and noise["issues"],
+        "report": str(version.path / "report.html"),
     }
+
+
+def compare(call: Call) -> Result:
+    """What changed between two versions."""
+    from finsent.data.diff import diff, diff_tables
+
+    if len(call.arguments) != 3 or call.arguments[0] != "diff":
+        raise ConfigError(
+            f"ingest {' '.join(call.arguments)!r}: write `diff VERSION_A VERSION_B`, or nothing"
+        )
+    folder = call.settings.datasets_dir
+    a, b = (DatasetVersion.find(name, folder, "diff") for name in call.arguments[1:])
+    result = diff(a, b)
+    console = table_console()
+    for table in diff_tables(result):
+        console.print(table)
+    return result
 
 
 def run(call: Call) -> Result:
     """The job."""
+    if call.arguments:
+        return compare(call)
     settings = call.settings
-    files = find_sources(settings.data)
+    files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     version = find_existing(settings.data, settings.datasets_dir, files)
     reused = version is not None
@@ -59,12 +87,16 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="ingest",
-    summary="Make a dataset version from labelled CSV files: read, normalise, reject bad rows, "
-    "drop duplicates, resolve conflicting labels, split 80/10/10 by a hash of the text. "
-    "The same input and settings give the same version, which is then reused.",
-    result="dataset, dataset_version, dataset_dir, counts, splits, reused, run_dir, seconds",
+    summary="Make a dataset version from labelled files: read, normalise, reject bad rows, drop "
+    "duplicates, resolve conflicting labels, find near-duplicates and likely wrong labels, split "
+    "80/10/10 by a hash of the text. The same input and settings give the same version, which is "
+    "then reused. `diff VERSION_A VERSION_B` shows what changed between two versions.",
+    result="dataset, dataset_version, dataset_dir, counts, splits, near_groups, noise_ceiling "
+    "(best accuracy of any deterministic classifier on the rows read), suspect_labels, report, "
+    "reused, run_dir, seconds; of diff: a, b, rows, counts, inputs, config, examples",
     sections=("data", "storage", "run", "ray"),
     run=run,
+    arguments="[diff VERSION_A VERSION_B]",
 )
 
 if __name__ == "__main__":

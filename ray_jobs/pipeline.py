@@ -40,7 +40,7 @@ def run(call: Call) -> Result:
     """The job."""
     settings, run_dir = call.settings, call.run_dir
     # Whatever can fail early fails before Ray starts.
-    files = find_sources(settings.data)
+    files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     Registry(settings.registry_dir).check_writable()
     backbone = train.prepare(settings)

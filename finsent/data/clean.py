@@ -3,78 +3,173 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finsent.data.config import DataConfig
-from finsent.labels import LABELS
+from finsent.data.config import DataConfig, SourceConfig, TimeSplitConfig, iso_time
+from finsent.data.normalise import key64, normalise, text_keys
+from finsent.labels import LABEL2ID, LABELS
 
-CLEAN = pa.schema(
+GOOD = pa.schema(
+    [
+        ("key", pa.binary(16)),  # what makes two texts the same: a digest of the text
+        ("source", pa.int32()),
+        ("row", pa.int64()),
+        ("text", pa.string()),
+        ("raw_text", pa.string()),  # null where it equals `text`
+        ("label", pa.int8()),  # position in LABELS; null in a source that must stay unseen
+        ("unit", pa.uint64()),  # what decides the split
+    ]
+)
+REJECTED = pa.schema(
     [
         ("source", pa.int32()),
         ("row", pa.int64()),
+        ("reason", pa.string()),
         ("raw_text", pa.string()),
         ("raw_label", pa.string()),
-        ("text", pa.string()),
-        ("label", pa.int8()),  # position in LABELS; null when the row is rejected
-        ("key", pa.string()),  # 32 hex digits: what makes two texts the same
-        ("reason", pa.string()),  # why the row is rejected; null when it is good
     ]
 )
 
 
-def normalise(text: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """One spelling for texts that look alike: NFC, single spaces, no control or invisible marks.
+class Cleaned(NamedTuple):
+    """A block's rows by usability, and what was mended."""
 
-    Idempotent. Letters keep their case: readers of the data want it, and cased backbones too.
-    """
-    text = pc.utf8_normalize(text, form="NFC")
-    text = pc.replace_substring_regex(
-        text, pattern=r"[\s\x{0b}\x{1c}-\x{1f}\x{85}\p{Z}]+", replacement=" "
-    )
-    text = pc.replace_substring_regex(text, pattern=r"[\p{Cc}\p{Cf}]+", replacement="")
-    # Removing an invisible mark may bring two spaces, or a letter and its accent, together.
-    text = pc.replace_substring_regex(text, pattern=" {2,}", replacement=" ")
-    return pc.utf8_trim_whitespace(pc.utf8_normalize(text, form="NFC"))
+    good: pa.Table  # schema GOOD
+    rejected: pa.Table  # schema REJECTED
+    mojibake: int  # rows
+    entities: int  # rows
 
 
-def text_keys(text: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """BLAKE2b-128 of each normalised text in lower case, as hex: equal for duplicates."""
-    blake2b = hashlib.blake2b
-    lowered = pc.utf8_lower(text).to_pylist()
-    return pa.array([blake2b(t.encode(), digest_size=16).hexdigest() for t in lowered], pa.string())
-
-
-def clean(rows: pa.Table, config: DataConfig) -> pa.Table:
-    """Normalise texts, map labels to ids, and give each bad row its reason.
+def clean(rows: pa.Table, source: SourceConfig, excluded: bool, config: DataConfig) -> Cleaned:
+    """Normalise texts, map labels to ids, and tell bad rows from good ones.
 
     Args:
-        rows: schema `finsent.data.sources.ROWS`.
-
-    Returns:
-        The same rows, schema `CLEAN`.
+        rows: of one source; schema `finsent.data.formats.ROWS`.
+        source: its settings.
+        excluded: the source must stay unseen, so its texts need no label.
     """
-    text = normalise(rows["raw_text"])
-    raw_label = pc.utf8_lower(pc.utf8_trim_whitespace(rows["raw_label"]))
-    label = pc.index_in(raw_label, pa.array(LABELS))
+    normalised = normalise(rows["raw_text"])
+    text = normalised.text
+    label = pa.nulls(len(rows), pa.int8()) if excluded else label_ids(rows["raw_label"], source)
+    keys = text_keys(text)
+    unit = pa.array(key64(keys)) if excluded else _units(rows["unit"], keys, config)
     reason = pc.case_when(
         pc.make_struct(
             pc.is_valid(rows["fault"]),
             pc.equal(text, ""),
             pc.greater(pc.utf8_length(text), config.max_chars),
-            pc.fill_null(pc.equal(raw_label, ""), True),
-            pc.is_null(label),
+            pc.and_(not excluded, pc.fill_null(pc.equal(_spelling(rows["raw_label"]), ""), True)),
+            pc.and_(not excluded, pc.is_null(label)),
+            pc.is_null(unit),
         ),
         rows["fault"],
         pa.scalar("missing_text"),
         pa.scalar("text_too_long"),
         pa.scalar("missing_label"),
         pa.scalar("unknown_label"),
+        pa.scalar("missing_time" if config.split.time.column else "missing_group"),
         pa.scalar(None, pa.string()),
     )
-    label = pc.if_else(pc.is_null(reason), label, None)
-    columns = [rows[c] for c in ("source", "row", "raw_text", "raw_label")]
-    return pa.table(
-        [*columns, text, pc.cast(label, pa.int8()), text_keys(text), reason], schema=CLEAN
+    raw = pc.if_else(pc.equal(text, rows["raw_text"]), None, rows["raw_text"])
+    columns = [keys, rows["source"], rows["row"], text, raw, label, unit]
+    table, bad = pa.table(columns, schema=GOOD), pc.is_valid(reason)
+    if not pc.any(bad).as_py():
+        return Cleaned(table, REJECTED.empty_table(), normalised.mojibake, normalised.entities)
+    rejected = [rows["source"], rows["row"], reason, rows["raw_text"], rows["raw_label"]]
+    return Cleaned(
+        good=table.filter(pc.invert(bad)),
+        rejected=pa.table(rejected, schema=REJECTED).filter(bad),
+        mojibake=normalised.mojibake,
+        entities=normalised.entities,
+    )
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+def label_ids(raw: pa.ChunkedArray, source: SourceConfig) -> pa.Array:
+    """Ids of the labels as a source writes them, by its `label_map` or `thresholds`.
+
+    Returns:
+        Positions in `LABELS`, int8; null where the label is unknown.
+    """
+    # Labels are few and rows many: each spelling is looked up once.
+    encoded = pc.dictionary_encode(raw).combine_chunks()
+    spellings = encoded.dictionary.to_pylist()
+    lookup = _score_reader(*source.thresholds) if source.thresholds else _name_reader(source)
+    ids = pa.array([lookup(spelling) for spelling in spellings], pa.int8())
+    return ids.take(encoded.indices)
+
+
+def _spelling(raw: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.utf8_lower(pc.utf8_trim_whitespace(raw))
+
+
+def _name_reader(source: SourceConfig) -> Callable[[str], int | None]:
+    names: Mapping[str, int] = {
+        **LABEL2ID,
+        **{raw.strip(): LABEL2ID[label] for raw, label in source.label_map.items()},
+    }
+
+    def read(spelling: str) -> int | None:
+        name = spelling.strip().lower()
+        if name not in names and name.endswith(".0"):  # an integer from a column of floats
+            name = name.removesuffix(".0")
+        return names.get(name)
+
+    return read
+
+
+def _score_reader(low: float, high: float) -> Callable[[str], int | None]:
+    def read(spelling: str) -> int | None:
+        try:
+            score = float(spelling)
+        except ValueError:
+            return None
+        if np.isnan(score):
+            return None
+        return LABELS.index(
+            "negative" if score < low else "positive" if score > high else "neutral"
+        )
+
+    return read
+
+
+# --- what decides the split ---------------------------------------------------------------------
+
+
+def _units(raw: pa.ChunkedArray, keys: pa.Array, config: DataConfig) -> pa.Array:
+    if config.split.time.column:
+        return _time_units(raw, config.split.time)
+    if config.split.group_by:
+        encoded = pc.dictionary_encode(pc.utf8_trim_whitespace(raw)).combine_chunks()
+        digests = [_digest64(value) if value else None for value in encoded.dictionary.to_pylist()]
+        return pa.array(digests, pa.uint64()).take(encoded.indices)
+    return pa.array(key64(keys))
+
+
+def _digest64(value: str) -> int:
+    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big")
+
+
+def _time_units(raw: pa.ChunkedArray, config: TimeSplitConfig) -> pa.Array:
+    """0, 1, 2 for train, validation, test; null where the value is no ISO time."""
+    times = parse_times(raw.to_pylist())
+    bounds = [pd.Timestamp(iso_time(str(b))) for b in (config.validation_from, config.test_from)]
+    unit = (times >= bounds[0]).astype(np.uint64) + (times >= bounds[1]).astype(np.uint64)
+    return pa.array(unit, pa.uint64(), mask=np.asarray(times.isna()))
+
+
+def parse_times(values: list[Any]) -> pd.DatetimeIndex:
+    """ISO 8601 dates and times in UTC; NaT where a value is none."""
+    # pandas would also take `now` for a time.
+    dates = [v if isinstance(v, str) and v[:1].isdigit() else None for v in values]
+    return pd.DatetimeIndex(
+        pd.to_datetime(pd.Series(dates, dtype=object), format="ISO8601", utc=True, errors="coerce")
     )

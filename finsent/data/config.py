@@ -3,13 +3,158 @@
 from __future__ import annotations
 
 import codecs
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from finsent.config import Section, setting
+from finsent.labels import LABELS
 
 SAMPLE = "sample"
+
+Format = Literal["csv", "tsv", "jsonl", "parquet", "phrasebank"]
+Label = Literal["negative", "neutral", "positive"]
+
+
+def _known_codec(value: str) -> str:
+    """A text codec's name in one spelling; `auto` stays."""
+    if value == "auto":
+        return value
+    try:
+        "".encode(value)  # a codec of text, not e.g. `hex`
+        return codecs.lookup(value).name
+    except LookupError:
+        raise ValueError(
+            f"{value!r} is no encoding that Python knows; write e.g. utf-8, cp1252, utf-16, or auto"
+        ) from None
+
+
+def _strings_as_keys(value: Any) -> Any:
+    # YAML reads 0 and true as themselves; labels in a file are texts in any case, 1.0 or 1.
+    if not isinstance(value, dict):
+        return value
+    found: dict[str, Any] = {}
+    for key, label in value.items():
+        name = str(key).strip().lower()
+        name = name.removesuffix(".0") if isinstance(key, float) else name
+        if found.setdefault(name, label) != label:
+            raise ValueError(f"{name!r} stands for two labels; case does not matter, write it once")
+    return found
+
+
+class SourceConfig(Section):
+    """One labelled place: a file, a directory, a glob, or a data set of a hub."""
+
+    uri: str = setting(
+        ...,
+        "path, glob, directory, s3:// or gs:// URI, hf://owner/name[/config][:split], "
+        "kaggle://owner/name/file.csv, or `sample`",
+        min_length=1,
+    )
+    format: Format | None = setting(None, "file format; null: by the file's name")
+    name: str | None = setting(
+        None, "what the column `source` says; null: the file's name", min_length=1
+    )
+    text: str | None = setting(None, "column of the text; null: data.text_column")
+    label: str | None = setting(None, "column of the label; null: data.label_column")
+    label_map: Annotated[dict[str, Label], BeforeValidator(_strings_as_keys)] = setting(
+        dict, "label by what the file says in any case, e.g. {bullish: positive, 0: negative}"
+    )
+    thresholds: tuple[float, float] | None = setting(
+        None,
+        "the label column holds scores: below the first is negative, above the second positive, "
+        "e.g. [-0.1, 0.1]",
+    )
+    encoding: str | None = setting(None, "character encoding; null: data.encoding")
+    weight: float = setting(
+        1.0,
+        "what a row counts in a majority; stored as the column `weight`",
+        gt=0,
+        allow_inf_nan=False,
+    )
+    priority: int = setting(0, "under conflicts=priority the rows with the highest decide")
+
+    _codec = field_validator("encoding")(lambda v: v if v is None else _known_codec(v))
+
+    @field_validator("thresholds")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] <= value[1]:
+            raise ValueError(
+                f"{list(value)}: the first must not be above the second; write e.g. [-0.1, 0.1]"
+            )
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: Any) -> Any:
+        """A URI alone, or the keys that say something: as a user would write it."""
+        given = {k: v for k, v in handler(self).items() if k in self.model_fields_set}
+        return given["uri"] if given.keys() == {"uri"} else given
+
+    @model_validator(mode="after")
+    def _one_reading_of_labels(self) -> SourceConfig:
+        if self.label_map and self.thresholds:
+            raise ValueError(
+                f"{self.uri!r}: label_map and thresholds are both given; scores need only "
+                "thresholds, names only label_map"
+            )
+        return self
+
+
+def _as_mapping(value: Any) -> Any:
+    if not isinstance(value, str | dict | SourceConfig):
+        raise ValueError(
+            f"{value!r} is no source; write a path or URI as a text, or a mapping with `uri`"
+        )
+    return {"uri": value} if isinstance(value, str) else value
+
+
+Source = Annotated[SourceConfig, BeforeValidator(_as_mapping)]
+
+
+def iso_time(value: str) -> datetime:
+    """An ISO date or time, in UTC where it names no zone.
+
+    Raises:
+        ValueError: it is none; says what to write.
+    """
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no ISO date or time; write e.g. 2024-07-01") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+class TimeSplitConfig(Section):
+    """Train on the past, test on the future."""
+
+    column: str | None = setting(None, "column with an ISO date or time; null: split by hash")
+    validation_from: str | None = setting(None, "first time of the validation split, ISO")
+    test_from: str | None = setting(None, "first time of the test split, ISO")
+
+    @model_validator(mode="after")
+    def _complete(self) -> TimeSplitConfig:
+        given = [self.column, self.validation_from, self.test_from]
+        if any(given) and not all(given):
+            raise ValueError(
+                "column, validation_from and test_from belong together; write all three, e.g. "
+                "{column: date, validation_from: 2024-01-01, test_from: 2024-07-01}"
+            )
+        times = [iso_time(value) for value in (self.validation_from, self.test_from) if value]
+        if times and times[0] >= times[1]:
+            raise ValueError(
+                f"validation_from={self.validation_from!r} is not before "
+                f"test_from={self.test_from!r}; the test split is the future"
+            )
+        return self
 
 
 class SplitConfig(Section):
@@ -20,6 +165,10 @@ class SplitConfig(Section):
         0.1, "share of rows to choose the best epoch on", unit="fraction", gt=0, lt=1
     )
     test: float = setting(0.1, "share of rows to report on", unit="fraction", gt=0, lt=1)
+    group_by: str | None = setting(
+        None, "column whose rows stay on one side, e.g. company; null: only near-duplicates do"
+    )
+    time: TimeSplitConfig = setting(TimeSplitConfig, "train on the past, test on the future")
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> SplitConfig:
@@ -29,7 +178,59 @@ class SplitConfig(Section):
                 f"train={self.train}, validation={self.validation}, test={self.test} "
                 f"add up to {total:g}; they must add up to 1, e.g. 0.8, 0.1, 0.1"
             )
+        if self.group_by and self.time.column:
+            raise ValueError(
+                f"group_by={self.group_by!r} and time.column={self.time.column!r} are both given; "
+                "choose one: rows are split by group or by time"
+            )
         return self
+
+
+class NearConfig(Section):
+    """Near-duplicates: texts that differ in a few words or figures."""
+
+    enabled: bool = setting(True, "find near-duplicates and keep each group in one split")
+    threshold: float = setting(
+        0.75, "Jaccard similarity of the texts' shingles from which they are near", gt=0.3, le=1
+    )
+    permutations: int = setting(128, "MinHash values a text", unit="values", ge=16, le=512)
+
+
+class NoiseConfig(Section):
+    """The report of likely wrong labels."""
+
+    enabled: bool = setting(True, "look for labels that out-of-fold predictions contradict")
+    folds: int = setting(5, "folds of the cross-validation", ge=2)
+    max_rows: int = setting(
+        20_000, "rows to look at; of more, those with the smallest hashes", unit="rows", ge=100
+    )
+
+
+class PreferPolicy(Section):
+    """Conflict policy: one label wins over another whatever the sources say."""
+
+    prefer: list[Label] = setting(..., "labels, the strongest first", min_length=1)
+
+    @field_validator("prefer")
+    @classmethod
+    def _distinct(cls, value: list[Label]) -> list[Label]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"{value} names a label twice; write each once, e.g. {list(LABELS)}")
+        return value
+
+
+Policy = Literal["drop", "majority", "priority", "keep", "error"]
+
+
+def _form(value: Any) -> str:
+    # In brackets, so that messages leave it out of the key.
+    return "[mapping]" if isinstance(value, dict | PreferPolicy) else "[name]"
+
+
+Conflicts = Annotated[
+    Annotated[Policy, Tag("[name]")] | Annotated[PreferPolicy, Tag("[mapping]")],
+    Discriminator(_form),
+]
 
 
 class DataConfig(Section):
@@ -40,38 +241,40 @@ class DataConfig(Section):
         "name of the dataset; its versions lie under storage.root/datasets/NAME",
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
     )
-    sources: list[str] = setting(
-        lambda: [SAMPLE],
-        "labelled CSV files: paths, directories or globs; `sample` is the corpus in the package",
+    sources: list[Source] = setting(
+        lambda: [SourceConfig(uri=SAMPLE)],
+        "labelled files: URIs, or mappings with the keys below; `sample` is the corpus in the "
+        "package",
         min_length=1,
+    )
+    exclude: list[Source] = setting(
+        list,
+        "sources that must stay unseen, e.g. a benchmark: their texts and near ones are removed; "
+        "they need no label column",
     )
     text_column: str = setting("Sentence", "column that holds the text", min_length=1)
     label_column: str = setting("Sentiment", "column that holds the label", min_length=1)
-    encoding: str = setting("utf-8", "character encoding of the sources, e.g. utf-8, cp1252")
+    encoding: str = setting(
+        "auto", "character encoding of the sources, e.g. utf-8, cp1252; auto: by their bytes"
+    )
     max_chars: int = setting(
         5000, "longest text that is kept; longer ones are rejected", unit="characters", ge=10
     )
-    conflicts: Literal["drop", "majority", "error"] = setting(
+    conflicts: Conflicts = setting(
         "drop",
-        "what to do with one text under several labels: drop it, take the majority's label "
-        "(drop at a tie), or stop",
+        "what to do with one text under several labels: drop it; take the majority's label or that "
+        "of the source with the highest priority (drop at a tie); {prefer: [labels in order]}; "
+        "keep one row a label (harmful: no classifier can be right on both); or stop",
     )
     max_rejected_fraction: float = setting(
         0.01, "fail when more of a source's rows are rejected", unit="fraction", ge=0, le=1
     )
+    near_duplicates: NearConfig = setting(NearConfig, "texts that differ in a few words")
+    label_noise: NoiseConfig = setting(NoiseConfig, "likely wrong labels")
     salt: str = setting("finsent", "changes which rows fall into which split")
     split: SplitConfig = setting(SplitConfig, "shares of the splits")
 
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str) -> str:
-        try:
-            "".encode(value)  # a codec of text, not e.g. `hex`
-            return codecs.lookup(value).name
-        except LookupError:
-            raise ValueError(
-                f"{value!r} is no encoding that Python knows; write e.g. utf-8, cp1252, utf-16"
-            ) from None
+    _codec = field_validator("encoding")(_known_codec)
 
     @model_validator(mode="after")
     def _columns_differ(self) -> DataConfig:

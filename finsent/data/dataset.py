@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from finsent.data.settle import SPLITS
+from finsent.data.split import SPLITS
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file
 from finsent.labels import LABELS
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ class DatasetVersion:
         Raises:
             InputError: a file is missing or changed.
         """
-        for split in SPLITS:
-            for entry in self.manifest["splits"][split]["files"]:
-                file = self.path / entry["path"]
-                if not file.is_file() or sha256_file(file) != entry["sha256"]:
-                    raise InputError(
-                        f"{file}: missing or changed since it was published; delete "
-                        f"{str(self.path)!r} and ingest again"
-                    )
+        listed = [entry for split in SPLITS for entry in self.manifest["splits"][split]["files"]]
+        for entry in [*listed, *self.manifest.get("files", [])]:
+            file = self.path / entry["path"]
+            if not file.is_file() or sha256_file(file) != entry["sha256"]:
+                raise InputError(
+                    f"{file}: missing or changed since it was published; delete "
+                    f"{str(self.path)!r} and ingest again"
+                )

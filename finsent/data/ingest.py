@@ -1,7 +1,7 @@
 """Ingest: from labelled files to a published dataset version, with Ray Data.
 
-One streaming pass reads, cleans and keys the rows; one shuffle brings equal texts into the same
-partition; each partition is settled and written where it is. Only counts reach the driver.
+Ray Data streams the sources' blocks through `scan` and runs the later steps over partitions; rows
+meet through files (`finsent.data.exchange`). Only counts and ids reach the driver.
 """
 
 from __future__ import annotations
@@ -9,37 +9,46 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import shutil
-from collections.abc import Iterator
-from datetime import UTC, datetime
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from finsent.data.clean import clean
 from finsent.data.config import DataConfig
 from finsent.data.dataset import MANIFEST, SCHEMA_VERSION, DatasetVersion
-from finsent.data.settle import SPLITS, count_labels, settle
-from finsent.data.sources import ROWS, SourceFile, read_rows
+from finsent.data.finish import look_for_noise, merge_side_tables
+from finsent.data.formats import BLOCK_BYTES, ROWS
+from finsent.data.manifest import Tally
+from finsent.data.near import Groups, resolve
+from finsent.data.report import write_report
+from finsent.data.sources import SourceFile
+from finsent.data.split import split_of
+from finsent.data.stages import (
+    Plan,
+    Stats,
+    compare_partition,
+    scan,
+    settle_partition,
+    write_partition,
+)
 from finsent.errors import InputError
-from finsent.files import digest, sha256_file, staged_dir, write_json
-from finsent.labels import LABELS
+from finsent.files import digest, sha256_file, staged_dir, storing, write_json
 
 log = logging.getLogger(__name__)
 
-_BYTES_PER_PARTITION = 64 << 20
-_SIDE_TABLES = ("rejected", "conflicts")
-
-Reasons = dict[str, dict[str, dict[str, Any]]]  # source -> reason -> {"rows", "first"}
+_BYTES_PER_PARTITION = 16 << 20
 
 
 def version_id(files: list[SourceFile], config: DataConfig) -> str:
     """The id of the version that these inputs give: a digest of bytes, names and settings."""
-    settings = config.model_dump(mode="json", exclude={"sources", "name"})
-    inputs = [[file.name, file.sha256] for file in files]
+    settings = config.model_dump(mode="json", exclude={"sources", "exclude", "name"})
+    inputs = [file.identity for file in files]
     return digest({"schema": SCHEMA_VERSION, "settings": settings, "inputs": inputs})[:12]
 
 
@@ -47,7 +56,7 @@ def ingest(config: DataConfig, datasets_dir: Path, files: list[SourceFile]) -> D
     """Make, or find, the dataset version of these files. Needs a running Ray when it is new.
 
     Raises:
-        InputError: too many rows are rejected, or too few are left.
+        InputError: too many rows are rejected, too few are left, or the disk is full.
     """
     version = version_id(files, config)
     final = datasets_dir / version
@@ -57,12 +66,9 @@ def ingest(config: DataConfig, datasets_dir: Path, files: list[SourceFile]) -> D
         return existing
     if final.exists():
         raise InputError(f"{str(final)!r}: is incomplete (no {MANIFEST}); delete it and run again")
-    with staged_dir(final) as staging:
-        stats = _run(config, files, staging)
-        manifest = _manifest(config, files, version, stats)
-        _check_enough(manifest, config)
-        for name in _SIDE_TABLES:
-            _merge(staging / name, staging / f"{name}.parquet")
+    with storing(datasets_dir, "storage.root"), staged_dir(final) as staging:
+        partitions = 1 + sum(file.unpacked_bytes for file in files) // _BYTES_PER_PARTITION
+        manifest = _run(Plan(files, config, staging, partitions), version)
         write_json(staging / MANIFEST, manifest)
     return DatasetVersion.open(final, verify=False)
 
@@ -77,196 +83,188 @@ def find_existing(
     return version
 
 
-def _run(config: DataConfig, files: list[SourceFile], out: Path) -> list[dict[str, Any]]:
-    import ray.data  # here, so that readers of datasets need no Ray
+def _run(plan: Plan, version: str) -> dict[str, Any]:
+    """All steps; the version's directory is whole but for its manifest, which is returned."""
+    tally = Tally(plan.files, plan.config)
+    with _data_context():
+        for stats in _scan(plan):
+            tally.add_scan(stats)
+        tally.check_scanned()
+        written: Iterator[Stats]
+        if plan.config.near_duplicates.enabled:
+            for stats in _over_partitions(plan, "settle", settle_partition):
+                tally.add_settled(stats)
+            tally.check_settled()
+            shutil.rmtree(plan.by_key.folder, ignore_errors=True)  # the disk may be small
+            written = _over_partitions(plan, "write", write_partition, _groups(plan))
+        else:
+            written = _over_partitions(plan, "settle", settle_partition)
+        for stats in written:
+            if "fates" in stats:
+                tally.add_settled(stats)
+            tally.add_written(stats)
+    tally.check_settled()
+    tally.check_written()
+    _task(merge_side_tables, plan.out, plan.work)
+    shutil.rmtree(plan.work)
+    noise = None
+    if plan.config.label_noise.enabled:
+        noise = _task(look_for_noise, plan.out, plan.config.label_noise)
+    manifest = tally.manifest(version, noise)
+    _task(write_report, plan.out, manifest)
+    listed = {entry["path"] for split in manifest["splits"].values() for entry in split["files"]}
+    manifest["files"] = _digests(plan.out, listed)
+    return manifest
 
-    partitions = 1 + sum(file.bytes for file in files) // _BYTES_PER_PARTITION
-    names = [file.name for file in files]
+
+def _digests(folder: Path, listed: set[str]) -> list[dict[str, str]]:
+    """What lies beside the splits: small tables, the report and its pictures."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    return [{"path": n, "sha256": sha256_file(p)} for n, p in names.items() if n not in listed]
+
+
+def _task(function: Callable[..., Any], out: Path, *arguments: Any) -> Any:
+    """Run what reads texts where data is processed: never in the driver."""
+    import ray
+
+    def run() -> Any:
+        with storing(out, "storage.root"):
+            return function(out, *arguments)
+
+    return ray.get(ray.remote(num_cpus=1)(run).remote())
+
+
+@contextmanager
+def _data_context() -> Iterator[None]:
+    """Ray Data with small blocks, so that what is on its way stays small, too."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    before = context.target_max_block_size
+    context.target_max_block_size = BLOCK_BYTES
+    try:
+        yield
+    finally:
+        context.target_max_block_size = before
+
+
+def _scan(plan: Plan) -> Iterator[Stats]:
+    """Read and clean all sources. Few files: reading and cleaning are separate tasks."""
+    import ray.data
+    from ray.data import TaskPoolStrategy
 
     def read(item: pa.Table) -> Iterator[pa.Table]:
-        for index, path in zip(item["index"].to_pylist(), item["path"].to_pylist(), strict=True):
-            # An empty table first: a file without rows still has columns to shuffle by.
-            for rows in itertools.chain([ROWS.empty_table()], read_rows(path, index, config)):
-                cleaned = clean(rows, config)
-                yield cleaned.append_column("partition", _partition(cleaned["key"], partitions))
+        for index in item["index"].to_pylist():
+            # An empty table first: a file without rows still has columns.
+            yield from itertools.chain([ROWS.empty_table()], plan.files[index].rows(index))
 
-    def write(rows: pa.Table) -> pa.Table:
-        stats = write_partition(rows.drop_columns("partition"), rows["partition"][0].as_py(),
-                                names, config, out)  # fmt: skip
-        return pa.table({"stats": [json.dumps(stats)]})
+    def clean(rows: pa.Table) -> pa.Table:
+        with storing(plan.out, "storage.root"):
+            return _reply(scan(plan, rows) if len(rows) else None)
 
-    items = [{"index": index, "path": file.path} for index, file in enumerate(files)]
-    dataset = (
-        ray.data.from_items(items, override_num_blocks=len(items))
-        .map_batches(read, batch_size=1, batch_format="pyarrow")
-        .groupby("partition", num_partitions=partitions)
-        .map_groups(write, batch_format="pyarrow")
+    def read_and_clean(item: pa.Table) -> Iterator[pa.Table]:
+        return (clean(rows) for rows in read(item))
+
+    items = ray.data.from_items(
+        [{"index": index} for index in range(len(plan.files))],
+        override_num_blocks=len(plan.files),
     )
-    return [json.loads(row["stats"]) for row in dataset.take_all()]
-
-
-def _partition(keys: pa.ChunkedArray, partitions: int) -> pa.Array:
-    return pa.array([int(key[:12], 16) % partitions for key in keys.to_pylist()], pa.int32())
-
-
-def write_partition(
-    rows: pa.Table, index: int, names: list[str], config: DataConfig, out: Path
-) -> dict[str, Any]:
-    """Settle one partition and write its Parquet files under `out`.
-
-    The names depend on the partition alone, so a task that Ray runs again overwrites its files.
-
-    Returns:
-        Counts and written files, without any text but one example of each fault.
-    """
-    settled = settle(rows, names, config)
-    tables = {**settled.splits, "rejected": settled.rejected, "conflicts": settled.conflicts}
-    files: dict[str, Any] = {}
-    for name, table in tables.items():
-        path = out / name / f"part-{index:05d}.parquet"
-        path.parent.mkdir(exist_ok=True)
-        if len(table) or index == 0:  # an empty split still has a schema
-            pq.write_table(table, path, compression="zstd")
-            files[name] = {
-                "path": f"{name}/{path.name}", "rows": len(table), "sha256": sha256_file(path)
-            }  # fmt: skip
-    return {
-        "rows": len(rows),
-        "rows_by_source": _counts(pa.array(names, pa.string()).take(rows["source"])),
-        "rejected": reject_reasons(settled.rejected),
-        "duplicates": settled.duplicates,
-        "conflicts": settled.conflict_rows,
-        "conflict_example": settled.conflicts["text"][0].as_py() if len(settled.conflicts) else "",
-        "labels": {name: count_labels(table) for name, table in settled.splits.items()},
-        "files": files,
-    }
-
-
-def _counts(values: pa.ChunkedArray | pa.Array) -> dict[str, int]:
-    return {v["values"]: v["counts"] for v in pc.value_counts(values).to_pylist()}
-
-
-def reject_reasons(rejected: pa.Table) -> Reasons:
-    """By source and reason: how many, and the first place."""
-    found: Reasons = {}
-    for row in rejected.select(["reason", "source", "row", "raw_label"]).to_pylist():
-        reason = row["reason"].split(":")[0]
-        first = f"record {row['row']}"
-        if reason == "unknown_label":
-            first += f", {row['raw_label'][:40]!r}"
-        entry = found.setdefault(row["source"], {}).setdefault(reason, {"rows": 0, "first": first})
-        entry["rows"] += 1
-    return found
-
-
-def _add_reasons(parts: list[Reasons], source: str) -> dict[str, dict[str, Any]]:
-    total: dict[str, dict[str, Any]] = {}
-    for part in parts:
-        for reason, entry in part.get(source, {}).items():
-            seen = total.setdefault(reason, {"rows": 0, "first": entry["first"]})
-            seen["rows"] += entry["rows"]
-    return total
-
-
-def _manifest(
-    config: DataConfig, files: list[SourceFile], version: str, stats: list[dict[str, Any]]
-) -> dict[str, Any]:
-    reasons = {
-        file.name: _add_reasons([part["rejected"] for part in stats], file.name) for file in files
-    }
-    rejected = {name: sum(e["rows"] for e in found.values()) for name, found in reasons.items()}
-    splits: dict[str, dict[str, Any]] = {
-        name: {
-            "rows": sum(p["files"][name]["rows"] for p in stats if name in p["files"]),
-            "labels": {label: sum(p["labels"][name][label] for p in stats) for label in LABELS},
-            "files": sorted(
-                (p["files"][name] for p in stats if name in p["files"]), key=lambda f: f["path"]
-            ),
-        }
-        for name in SPLITS
-    }
-    counts = {
-        "rows_in": sum(part["rows"] for part in stats),
-        "kept": sum(split["rows"] for split in splits.values()),
-        "rejected": sum(rejected.values()),
-        "duplicates": sum(part["duplicates"] for part in stats),
-        "conflicts": sum(part["conflicts"] for part in stats),
-    }
-    fates = counts["kept"] + counts["rejected"] + counts["duplicates"] + counts["conflicts"]
-    if counts["rows_in"] != fates:
-        raise RuntimeError(f"rows were lost: {counts} do not add up")
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": config.name,
-        "version": version,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "labels": list(LABELS),
-        "inputs": [
-            {
-                "source": file.name,
-                "bytes": file.bytes,
-                "sha256": file.sha256,
-                "rows": sum(part["rows_by_source"].get(file.name, 0) for part in stats),
-                "rejected": rejected[file.name],
-                "rejected_reasons": reasons[file.name],
-            }
-            for file in files
-        ],
-        "counts": counts,
-        "conflict_example": next((p["conflict_example"] for p in stats if p["conflicts"]), ""),
-        "splits": splits,
-        "config": config.model_dump(mode="json"),
-    }
-
-
-def _check_enough(manifest: dict[str, Any], config: DataConfig) -> None:
-    for source in manifest["inputs"]:
-        if not source["rows"]:
-            raise InputError(
-                f"data.sources: {source['source']!r} has a header and no rows; add labelled rows"
-            )
-        check_rejected(source["source"], source["rows"], source["rejected_reasons"], config)
-    if config.conflicts == "error" and manifest["counts"]["conflicts"]:
-        raise InputError(
-            f"data.conflicts='error': {manifest['counts']['conflicts']} rows are texts under "
-            f"several labels, e.g. {manifest['conflict_example'][:80]!r}; mend the labels, or set "
-            "data.conflicts=drop or majority"
+    tasks, cpus = _shares()
+    if len(plan.files) >= tasks:
+        replies = items.map_batches(
+            read_and_clean, batch_size=1, batch_format="pyarrow", num_cpus=cpus
         )
-    for name, split in manifest["splits"].items():
-        if not split["rows"]:
-            raise InputError(
-                f"data.split.{name}={getattr(config.split, name)}: the split is empty, as only "
-                f"{manifest['counts']['kept']} distinct rows are left; add rows or raise the share"
-            )
+    else:  # readers have a pool, so Ray does not make one task of the two
+        readers = TaskPoolStrategy(size=len(plan.files))
+        replies = items.map_batches(
+            read, batch_size=1, batch_format="pyarrow", num_cpus=cpus, compute=readers
+        ).map_batches(clean, batch_size=None, batch_format="pyarrow", num_cpus=cpus)
+    total = sum(file.unpacked_bytes for file in plan.files)
+    with _bar("read", total, "B") as bar:
+        for stats in _replies(replies):
+            bar.update(stats["bytes"])
+            yield stats
 
 
-def check_rejected(
-    source: str, rows: int, reasons: dict[str, dict[str, Any]], config: DataConfig
-) -> None:
-    """Fail when a source loses too many rows.
+def _over_partitions(
+    plan: Plan, name: str, function: Callable[..., Stats], *arguments: Any
+) -> Iterator[Stats]:
+    """Run a step over all partitions; `arguments` are shared through Ray's object store."""
+    import ray
 
-    Args:
-        rows: all rows of the source.
-        reasons: by reason, how many were rejected (`rows`) and the `first` place.
+    shared = [ray.put(argument) for argument in arguments]
 
-    Raises:
-        InputError: the source is above `data.max_rejected_fraction`.
+    def run(batch: pa.Table) -> pa.Table:
+        [index] = batch["id"].to_pylist()
+        with storing(plan.out, "storage.root"):
+            return _reply(function(plan, index, *ray.get(shared)))
+
+    with _bar(name, plan.partitions, "part") as bar:
+        for stats in _replies(_map_partitions(plan, run)):
+            bar.update()
+            yield stats
+
+
+def _map_partitions(plan: Plan, run: Callable[[pa.Table], pa.Table]) -> Any:
+    import ray.data
+
+    return ray.data.range(plan.partitions, override_num_blocks=plan.partitions).map_batches(
+        run, batch_size=1, batch_format="pyarrow", num_cpus=_shares()[1]
+    )
+
+
+def _shares() -> tuple[int, int]:
+    """How many tasks run at once, and the logical CPUs of each.
+
+    On one machine no more tasks than cores: a local Ray has more logical CPUs than that, and a task
+    more takes memory and no time. When each task takes its share, the next step also finds the
+    workers of the last one free, and Ray starts no others.
     """
-    rejected = sum(entry["rows"] for entry in reasons.values())
-    if rejected > config.max_rejected_fraction * rows:
-        ranked = sorted(reasons.items(), key=lambda item: -item[1]["rows"])
-        listed = "; ".join(f"{r}: {e['rows']} (first: {e['first']})" for r, e in ranked[:3])
-        raise InputError(
-            f"data.sources: {source!r}: {rejected} of {rows} rows are unusable, above "
-            f"data.max_rejected_fraction={config.max_rejected_fraction}: {listed}; "
-            f"mend them (labels are {', '.join(LABELS)}) or raise the limit"
-        )
+    import ray
+
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    if sum(node["Alive"] for node in ray.nodes()) > 1:
+        return cpus, 1
+    tasks = min(cpus, len(os.sched_getaffinity(0)))
+    return tasks, cpus // tasks
 
 
-def _merge(parts: Path, target: Path) -> None:
-    """Join the parts of a small side table into one file, one part in memory at a time."""
-    files = sorted(parts.glob("*.parquet"))
-    with pq.ParquetWriter(target, pq.read_schema(files[0]), compression="zstd") as writer:
-        for file in files:
-            writer.write_table(pq.read_table(file, partitioning=None))
-    shutil.rmtree(parts)
+def _reply(stats: Stats | None) -> pa.Table:
+    pa.default_memory_pool().release_unused()  # a worker may idle until the end
+    return pa.table({"stats": [json.dumps(stats)]})
+
+
+def _replies(dataset: Any) -> Iterator[Stats]:
+    for row in dataset.iter_rows():
+        stats = json.loads(row["stats"])
+        if stats is not None:
+            yield stats
+
+
+def _groups(plan: Plan) -> Groups:
+    """Compare the texts of each band's partition, and resolve the pairs to groups."""
+    config = plan.config
+
+    def compare(batch: pa.Table) -> pa.Table:
+        [index] = batch["id"].to_pylist()
+        return compare_partition(plan, index)
+
+    edges = _map_partitions(plan, compare)
+    own = config.split.group_by is None and config.split.time.column is None
+    with _bar("compare", plan.partitions, "part") as bar:
+
+        def parts() -> Iterator[pa.Table]:
+            for batch in edges.iter_batches(batch_size=None, batch_format="pyarrow"):
+                bar.update()
+                yield batch
+
+        return resolve(parts(), lambda units: split_of(units, config.salt, config.split), own)
+
+
+def _bar(name: str, total: int, unit: str) -> Any:
+    every = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(
+        total=total, desc=name, unit=unit, unit_scale=unit == "B", mininterval=every, delay=every,
+        file=sys.stderr, leave=sys.stderr.isatty(),
+    )  # fmt: skip

@@ -1,11 +1,10 @@
-"""What becomes of each row of a partition: kept in a split, duplicate, conflict, or rejected.
+"""What becomes of each row of a partition: kept, duplicate, conflict, or excluded.
 
 All rows of one text lie in one partition, so each partition is settled alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -14,117 +13,289 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finsent.data.config import DataConfig, SplitConfig
-from finsent.labels import LABELS
+from finsent.data.config import DataConfig, PreferPolicy
+from finsent.data.normalise import hex_keys, key64
+from finsent.data.sources import SourceFile
+from finsent.labels import LABEL2ID, LABELS
 
-SPLITS = ("train", "validation", "test")
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+KEPT = pa.schema(
+    [
+        ("key", pa.binary(16)),
+        ("unit", pa.uint64()),
+        ("text", pa.string()),
+        ("label", pa.int8()),
+        ("source", pa.int32()),
+        ("row", pa.int64()),
+        ("raw_text", pa.string()),  # null where it equals `text`
+        ("agreement", pa.float32()),
+        ("weight", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SourceTraits:
+    """What the sources say about their rows; arrays by the position of the source file."""
+
+    names: list[str]
+    excluded: Bools
+    priority: Ints
+    weight: npt.NDArray[np.float64]
+    agreement: npt.NDArray[np.float64]  # NaN: not known
+
+    @classmethod
+    def of(cls, files: list[SourceFile]) -> SourceTraits:
+        """The traits of these files."""
+        nan = float("nan")
+        return cls(
+            names=[file.name for file in files],
+            excluded=np.array([file.excluded for file in files]),
+            priority=np.array([file.settings.priority for file in files], np.int64),
+            weight=np.array([file.settings.weight for file in files]),
+            agreement=np.array([nan if f.agreement is None else f.agreement for f in files]),
+        )
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A partition's rows by fate. Every input row is in exactly one count."""
+    """A partition's rows by fate. Every labelled input row is in exactly one count."""
 
-    splits: dict[str, pa.Table]
-    rejected: pa.Table
+    kept: pa.Table  # schema KEPT, sorted by key
     conflicts: pa.Table  # all rows of the texts in conflict, with the decision
-    duplicates: int
-    conflict_rows: int  # rows that a conflict removed
+    excluded: pa.Table  # rows that stand in a source which must stay unseen
+    texts: pa.Table  # the distinct texts, dropped and unseen ones too: the input of `near.entries`
+    fates: dict[str, Ints]  # fate -> rows by source
+    decisions: Counter[str]  # texts in conflict by decision
+    best_votes: int  # rows that carry their text's most frequent label
+    kept_best_votes: int  # the same among kept rows
 
 
-def split_of(keys: list[str], salt: str, shares: SplitConfig) -> list[str]:
-    """The split of each text: a hash of its key, so that it never depends on the other rows."""
-    bounds = (shares.train, shares.train + shares.validation)
-    splits = []
-    for key in keys:
-        hashed = hashlib.blake2b(f"{salt}\0{key}".encode(), digest_size=8).digest()
-        position = int.from_bytes(hashed, "big") / 2**64
-        splits.append(SPLITS[(position >= bounds[0]) + (position >= bounds[1])])
-    return splits
-
-
-def settle(rows: pa.Table, names: list[str], config: DataConfig) -> Settled:
-    """Drop duplicates, resolve conflicts by policy, and split the rest.
+def settle(rows: pa.Table, traits: SourceTraits, config: DataConfig) -> Settled:
+    """Drop what must stay unseen and what stands twice, and resolve conflicts by policy.
 
     Args:
-        rows: schema `finsent.data.clean.CLEAN`; all rows of a text, or none.
-        names: names of the source files, by position.
+        rows: schema `finsent.data.clean.GOOD`; all rows of a text, or none; a text's rows in the
+            order of the sources.
     """
-    good = pc.is_null(rows["reason"])
-    rejected = _with_source(rows.filter(pc.invert(good)), names)
-    rejected = rejected.select(["source", "row", "reason", "raw_text", "raw_label"])
-    rejected = rejected.sort_by([("source", "ascending"), ("row", "ascending")])
-
-    rows = rows.filter(good).sort_by(
-        [("key", "ascending"), ("source", "ascending"), ("row", "ascending")]
-    )
-    label = rows["label"].to_numpy().astype(np.int64)
+    rows = rows.take(pa.array(_key_order(rows["key"]))).combine_chunks()
     group = _group_ids(rows["key"])
-    votes = np.zeros((int(group[-1]) + 1 if len(group) else 0, len(LABELS)), np.int64)
-    np.add.at(votes, (group, label), 1)
+    source = rows["source"].to_numpy()
+    unseen = traits.excluded[source]
+    texts = int(group[-1]) + 1 if len(group) else 0
+    unseen_text = np.zeros(texts, bool)
+    unseen_text[group[unseen]] = True
+    same = ~unseen & unseen_text[group]
+    labelled = ~unseen & ~same
+
+    label = pc.fill_null(rows["label"], 0).to_numpy().astype(np.int64)
+    votes = np.zeros((texts, len(LABELS)))
+    np.add.at(votes, (group[labelled], label[labelled]), 1)
     in_conflict = (votes > 0).sum(1) > 1
-    winner = _winners(votes, in_conflict, config.conflicts)
-
-    wins = label == winner[group]
-    candidates = np.flatnonzero(wins)
-    kept = np.zeros(len(group), bool)
-    kept[candidates[np.unique(group[candidates], return_index=True)[1]]] = True
-    lost = in_conflict[group] & ~wins
-
-    conflicts = _with_source(rows.filter(pa.array(in_conflict[group])), names)
-    decisions = [f"kept as {LABELS[w]}" if w >= 0 else "dropped" for w in winner[group]]
-    conflicts = _output(conflicts).append_column(
-        "decision", pa.array(np.array(decisions, dtype=object)[in_conflict[group]], pa.string())
-    )
-    table = _output(_with_source(rows.filter(pa.array(kept)), names))
-    fate = pa.array(split_of(table["key"].to_pylist(), config.salt, config.split), pa.string())
+    winner = _winners(votes, group, label, labelled, traits, source, config)
+    if config.conflicts == "keep":  # one row a label
+        wins = labelled
+        kept = _first_of(group * len(LABELS) + label, labelled)
+    else:
+        wins = labelled & (label == winner[group])
+        kept = _first_of(group, wins)
+    lost = labelled & in_conflict[group] & ~wins
+    decisions = _decisions(winner, config)
+    counted = np.flatnonzero(in_conflict)
+    table = _kept(rows, kept, wins, group, source, traits)
     return Settled(
-        splits={name: table.filter(pc.equal(fate, name)) for name in SPLITS},
-        rejected=rejected,
-        conflicts=conflicts,
-        duplicates=int((~kept & ~lost).sum()),
-        conflict_rows=int(lost.sum()),
+        kept=table,
+        conflicts=_conflict_rows(
+            rows, labelled & in_conflict[group], decisions[group], label, traits
+        ),
+        excluded=_excluded_rows(rows, same, "same_as_excluded", label, traits),
+        texts=_texts(rows, group, unseen_text),
+        fates={
+            "kept": _by_source(source[kept], traits),
+            "duplicates": _by_source(source[wins & ~kept], traits),
+            "conflicts": _by_source(source[lost], traits),
+            "excluded": _by_source(source[same], traits),
+        },
+        decisions=Counter(decisions[counted].tolist()),
+        best_votes=int(votes.max(1, initial=0).sum()),
+        kept_best_votes=len(np.unique(group[kept])),
     )
 
 
-def _group_ids(keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def _key_order(keys: pa.ChunkedArray) -> Ints:
+    """Sorted by key; rows of one key keep their order."""
+    keys = keys.combine_chunks()
+    high = key64(keys)
+    order = np.argsort(high, kind="stable")
+    if len(high) > 1 and (high[order][1:] == high[order][:-1]).any():
+        low = np.frombuffer(keys.buffers()[1], ">u8").reshape(-1, 2)[keys.offset :][: len(keys), 1]
+        order = np.lexsort((low, high))  # stable, too
+    return order
+
+
+def _group_ids(keys: pa.ChunkedArray) -> Ints:
     """0, 0, 1, 2, 2, ... for sorted keys."""
-    values = np.asarray(keys.to_pylist(), dtype=object)
-    changes = np.r_[False, values[1:] != values[:-1]] if len(values) else np.zeros(0, bool)
-    return np.cumsum(changes).astype(np.int64)
+    if not len(keys):
+        return np.zeros(0, np.int64)
+    keys = keys.combine_chunks()
+    values = np.frombuffer(keys.buffers()[1], ">u8").reshape(-1, 2)[keys.offset :][: len(keys)]
+    return np.cumsum(np.r_[False, (values[1:] != values[:-1]).any(1)]).astype(np.int64)
+
+
+def _first_of(group: Ints, among: Bools) -> Bools:
+    """Marks the first row of each group among the marked ones."""
+    candidates = np.flatnonzero(among)
+    first = np.zeros(len(group), bool)
+    first[candidates[np.unique(group[candidates], return_index=True)[1]]] = True
+    return first
+
+
+# --- conflicts ----------------------------------------------------------------------------------
 
 
 def _winners(
-    votes: npt.NDArray[np.int64], in_conflict: npt.NDArray[np.bool_], policy: str
-) -> npt.NDArray[np.int64]:
+    votes: npt.NDArray[np.float64],
+    group: Ints,
+    label: Ints,
+    labelled: Bools,
+    traits: SourceTraits,
+    source: npt.NDArray[np.int32],
+    config: DataConfig,
+) -> Ints:
     """The label id that each text keeps, or -1 when its rows are dropped."""
-    best = votes.argmax(1) if len(votes) else np.zeros(0, np.int64)
-    if policy == "majority":
-        tie = (votes == votes.max(1, keepdims=True)).sum(1) > 1 if len(votes) else in_conflict
-        return np.where(tie, -1, best)
-    return np.where(in_conflict, -1, best)
+    in_conflict = (votes > 0).sum(1) > 1
+    alone = votes.argmax(1)
+    if isinstance(config.conflicts, PreferPolicy):
+        ranked = [LABEL2ID[name] for name in config.conflicts.prefer]
+        strength = np.zeros(len(LABELS))
+        strength[ranked] = np.arange(len(ranked), 0, -1)
+        return np.where(in_conflict, _unique_best((votes > 0) * strength), alone)
+    if config.conflicts == "majority":
+        weighted = _votes(group[labelled], label[labelled], traits.weight[source[labelled]], votes)
+        return np.where(in_conflict, _unique_best(weighted), alone)
+    if config.conflicts == "priority":
+        priority = traits.priority[source]
+        highest = np.full(len(votes), np.iinfo(np.int64).min)
+        np.maximum.at(highest, group[labelled], priority[labelled])
+        heard = labelled & (priority == highest[group])
+        weighted = _votes(group[heard], label[heard], traits.weight[source[heard]], votes)
+        return np.where(in_conflict, _unique_best(weighted), alone)
+    return np.where(in_conflict, -1, alone)
 
 
-def _with_source(rows: pa.Table, names: list[str]) -> pa.Table:
-    source = pa.array(names, pa.string()).take(rows["source"].combine_chunks())
-    return rows.set_column(rows.schema.get_field_index("source"), "source", source)
+def _votes(
+    group: Ints,
+    label: Ints,
+    weight: npt.NDArray[np.float64],
+    like: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    votes = np.zeros_like(like)
+    np.add.at(votes, (group, label), weight)
+    return votes
 
 
-def _output(rows: pa.Table) -> pa.Table:
-    """The columns of a published split; labels by name."""
-    label = pa.array(LABELS, pa.string()).take(rows["label"].combine_chunks())
+def _unique_best(votes: npt.NDArray[np.float64]) -> Ints:
+    """The position of the largest value of each row; -1 where it is not the only one, or zero."""
+    most = votes.max(1, keepdims=True, initial=0)
+    as_many = np.isclose(votes, most, rtol=1e-9, atol=0)  # 0.1 + 0.2 is as much as 0.3
+    unique = (as_many.sum(1) == 1) & (most[:, 0] > 0)
+    return np.where(unique, votes.argmax(1), -1)
+
+
+def _decisions(winner: Ints, config: DataConfig) -> npt.NDArray[np.object_]:
+    if config.conflicts == "keep":
+        return np.full(len(winner), "kept under each label", object)
+    names = np.array([*(f"kept as {label}" for label in LABELS), "dropped"], object)
+    return names[winner]  # -1 is the last
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def _texts(rows: pa.Table, group: Ints, unseen_text: Bools) -> pa.Table:
+    """Each text once, as its oldest row. Also those that a conflict drops: the groups of near texts
+    must not depend on labels, or a new label could move an old row to another split."""
+    first = rows.filter(pa.array(np.r_[True, group[1:] != group[:-1]][: len(group)]))
+    source = first["source"].to_numpy().astype(np.uint64)
     return pa.table(
         {
-            "key": rows["key"],
-            "text": rows["text"],
-            "label": label,
-            "source": rows["source"],
-            "row": rows["row"],
-            "raw_text": rows["raw_text"],
+            "key": key64(first["key"]),
+            "order": source << np.uint64(40) | first["row"].to_numpy().astype(np.uint64),
+            "unit": first["unit"],
+            "excluded": unseen_text,
+            "text": first["text"],
         }
     )
 
 
-def count_labels(table: pa.Table) -> dict[str, int]:
-    """Rows by label, in the order of `LABELS`."""
-    counts = Counter(table["label"].to_pylist())
-    return {label: counts[label] for label in LABELS}
+def _by_source(source: npt.NDArray[np.int32], traits: SourceTraits) -> Ints:
+    return np.bincount(source, minlength=len(traits.names))
+
+
+def _kept(
+    rows: pa.Table,
+    kept: Bools,
+    wins: Bools,
+    group: Ints,
+    source: npt.NDArray[np.int32],
+    traits: SourceTraits,
+) -> pa.Table:
+    """The kept rows; the agreement of one is the best that any row of its text and label has."""
+    table = rows.filter(pa.array(kept))
+    known = traits.agreement[source]
+    best = np.full((int(group[-1]) + 1 if len(group) else 0) * len(LABELS), -np.inf)
+    said = group * len(LABELS) + pc.fill_null(rows["label"], 0).to_numpy()
+    np.maximum.at(best, said[wins], np.where(np.isnan(known[wins]), -np.inf, known[wins]))
+    agreement = best[said[kept]]
+    return pa.table(
+        {
+            **{name: table[name] for name in ("key", "unit", "text", "label", "source", "row")},
+            "raw_text": table["raw_text"],
+            "agreement": pa.array(agreement, pa.float32(), mask=np.isneginf(agreement)),
+            "weight": pa.array(traits.weight[source[kept]], pa.float32()),
+        },
+        schema=KEPT,
+    )
+
+
+def described(rows: pa.Table, label: Ints, traits: SourceTraits) -> dict[str, pa.Array]:
+    """The columns that tables for people begin with; keys in hex, labels and sources by name."""
+    return {
+        "key": hex_keys(rows["key"]),
+        "text": rows["text"],
+        "label": pa.array(LABELS, pa.string()).take(pa.array(label)),
+        "source": pa.array(traits.names, pa.string()).take(rows["source"]),
+        "row": rows["row"],
+    }
+
+
+def _conflict_rows(
+    rows: pa.Table,
+    which: Bools,
+    decisions: npt.NDArray[np.object_],
+    label: Ints,
+    traits: SourceTraits,
+) -> pa.Table:
+    chosen = rows.filter(pa.array(which))
+    return pa.table(
+        {
+            **described(chosen, label[which], traits),
+            "raw_text": pc.coalesce(chosen["raw_text"], chosen["text"]),
+            "decision": pa.array(decisions[which], pa.string()),
+        }
+    )
+
+
+def _excluded_rows(
+    rows: pa.Table, which: Bools, reason: str, label: Ints, traits: SourceTraits
+) -> pa.Table:
+    chosen = rows.filter(pa.array(which))
+    reasons = pa.repeat(pa.scalar(reason), len(chosen))
+    return pa.table({**described(chosen, label[which], traits), "reason": reasons})
+
+
+def excluded_rows(kept: pa.Table, which: Bools, reason: str, traits: SourceTraits) -> pa.Table:
+    """Rows of schema `KEPT` that are excluded after all, as `excluded.parquet` shows them."""
+    return _excluded_rows(kept, which, reason, kept["label"].to_numpy().astype(np.int64), traits)

@@ -1,288 +1,337 @@
-"""Labelled files: finding them, refusing unusable ones early, and streaming their rows."""
+"""The files of a dataset's sources: found, checked early, digested, and opened for reading."""
 
 from __future__ import annotations
 
 import codecs
-import csv as stdlib_csv
-import io
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast, get_args
 
-import numpy as np
 import pyarrow as pa
-from pyarrow import csv
 
-from finsent.data.config import SAMPLE, DataConfig
+from finsent.data import formats
+from finsent.data.config import SAMPLE, DataConfig, Format, SourceConfig
+from finsent.data.encodings import EncodingProbe
+from finsent.data.formats import Columns
+from finsent.data.places import Place, expand, short_names
 from finsent.errors import InputError
-from finsent.files import sha256_file
 
-# Rows longer than a block cannot be parsed; far above any text that is worth classifying.
-_BLOCK_BYTES = 16 << 20
-_HEAD_BYTES = 1 << 20
-_MAGIC = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"\x1f\x8b": "gzip-compressed",
-    b"PAR1": "Parquet",
-    b"%PDF": "a PDF",
-}
-
-ROWS = pa.schema(
-    [
-        ("source", pa.int32()),  # position in the list of source files
-        ("row", pa.int64()),  # record number in the file; the header is 1
-        ("raw_text", pa.string()),
-        ("raw_label", pa.string()),
-        ("fault", pa.string()),  # why the record could not be parsed, else null
-    ]
-)
+_READ_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a dataset's sources."""
+    """One file of a dataset's sources, with all that its reader must know."""
 
-    name: str  # short and unique within the dataset; the same on every machine
-    path: str  # absolute
-    bytes: int
+    name: str  # unique within the dataset; the same on every machine
+    place: Place
+    settings: SourceConfig  # of the source that it belongs to
+    format: Format
+    compression: str | None
+    encoding: str
+    columns: Columns
     sha256: str
+    agreement: float | None = None  # share of annotators that agreed, where the name says so
+    excluded: bool = False  # its texts must not be in the dataset
+
+    @property
+    def bytes(self) -> int:
+        """Size as it lies there, compressed or not."""
+        return self.place.size
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """About what its rows take as plain text: packed ones unfold to three times their size."""
+        return self.bytes * (3 if self.compression or self.format == "parquet" else 1)
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people; without credentials."""
+        hub = self.settings.uri.startswith(("hf://", "kaggle://"))
+        return self.settings.uri if hub or self.settings.uri == SAMPLE else self.place.shown
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it decides the rows that it gives: not where it lies."""
+        settings = {
+            name: getattr(self.settings, name)
+            for name in type(self.settings).model_fields
+            if name not in ("uri", "name")
+        }
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "excluded": self.excluded,
+            "agreement": self.agreement,
+            **settings,
+            "format": self.format,
+            "encoding": self.encoding,
+            "columns": self.columns.names,
+        }
+
+    def rows(self, index: int) -> Iterator[pa.Table]:
+        """Stream the file's rows: schema `finsent.data.formats.ROWS`, `index` as the source.
+
+        Raises:
+            InputError: the file is gone, has changed, or cannot be read.
+        """
+        where = _where(self.place)
+        with _reading(self.place, where), _open(self.place, self.compression) as stream:
+            yield from formats.read_rows(
+                self.format, stream, index, self.encoding, self.columns, where
+            )
 
 
-def find_sources(config: DataConfig) -> list[SourceFile]:
-    """Expand `data.sources` to files, check each one's head, and digest it.
+def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
+    """Expand `data.sources` and `data.exclude` to files, check each one's head, and digest it.
+
+    Args:
+        cache: directory for what hubs deliver.
 
     Raises:
-        InputError: a source is missing, empty, binary, in another encoding, or lacks a column.
+        InputError: a source is missing, empty, binary, or lacks a column.
     """
-    paths = list(dict.fromkeys(path for source in config.sources for path in _expand(source)))
-    for path in paths:
-        _check_head(path, config)
-    names = _short_names(paths)
-    return [
-        SourceFile(name, str(path), path.stat().st_size, sha256_file(path))
-        for name, path in zip(names, paths, strict=True)
+    found: dict[str, _Found] = {}
+    for excluded, sources in ((False, config.sources), (True, config.exclude)):
+        for source in sources:
+            for one in _expand(source, excluded, cache):
+                found.setdefault(f"{excluded} {one.place.uri}", one)  # a file counts once
+    files = list(found.values())
+    names = _names(files)
+    with ThreadPoolExecutor(4) as pool:  # hashing and reading release the interpreter's lock
+        return list(pool.map(lambda one, name: _survey(one, name, config), files, names))
+
+
+@dataclass(frozen=True)
+class _Found:
+    place: Place
+    source: SourceConfig
+    excluded: bool
+    columns: tuple[str | None, str | None] = (None, None)  # text and label, where a hub says
+
+
+def _expand(source: SourceConfig, excluded: bool, cache: Path) -> list[_Found]:
+    field = "data.exclude" if excluded else "data.sources"
+    if source.uri == SAMPLE:
+        sample = str(resources.files("finsent.data.sample") / "sentences.csv")
+        return [_Found(place, source, excluded) for place in expand(sample, (), field)]
+    if source.uri.startswith(("hf://", "kaggle://")):
+        from finsent.data.hubs import fetch
+
+        fetched = fetch(source, cache)
+        places = expand(str(fetched.path), (), field)
+        return [_Found(p, source, excluded, (fetched.text, fetched.label)) for p in places]
+    suffixes = [
+        suffix + packed for suffix in formats.SUFFIXES for packed in ("", *formats.COMPRESSIONS)
     ]
+    return [_Found(place, source, excluded) for place in expand(source.uri, suffixes, field)]
 
 
-def _expand(source: str) -> list[Path]:
-    if source == SAMPLE:
-        return [Path(str(resources.files("finsent.data.sample") / "sentences.csv"))]
-    if "://" in source:
-        raise InputError(
-            f"data.sources: {source!r} is a URI, but only local CSV files are read; "
-            "download it and give its path"
-        )
-    path = Path(os.path.normpath(Path(source).expanduser().absolute()))
-    try:
-        return _expand_path(source, path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _expand_path(source: str, path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".csv" and p.is_file())
-        if not found:
+def _names(files: list[_Found]) -> list[str]:
+    """What the column `source` says: the given name, or as little of the path as tells apart."""
+    short = short_names([one.place for one in files])
+    shared = [one.source.name for one in files if one.source.name]
+    names = [
+        name if not given else (given if shared.count(given) == 1 else f"{given}/{name}")
+        for name, given in ((n, one.source.name) for n, one in zip(short, files, strict=True))
+    ]
+    for name in names:
+        if names.count(name) > 1:
             raise InputError(
-                f"data.sources: {source!r} is a directory without .csv files; "
-                "put labelled CSV files there or name another place"
+                f"data.sources: two sources are named {name!r}; give each a name of its own"
             )
-        return found
-    if path.is_file():
-        return [path]
-    try:
-        pattern = str(path.relative_to(path.anchor))
-        found = sorted(p for p in Path(path.anchor).glob(pattern) if p.is_file())
-    except ValueError:  # a pattern that pathlib does not know, e.g. a**
-        found = []
-    if not found:
-        raise InputError(
-            f"data.sources: {source!r}: no such file, directory or match (looked for "
-            f"{str(path)!r}); check the path, or use {SAMPLE!r} for the corpus in the package"
-        )
-    return found
-
-
-def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"data.sources: {str(path)!r}: cannot be read ({error.strerror}); "
-        "allow it, or name another file"
-    )
-
-
-def _short_names(paths: list[Path]) -> list[str]:
-    """The last path parts, as few as keep the names apart."""
-    for depth in range(1, max(len(p.parts) for p in paths) + 1):
-        names = ["/".join(p.parts[-depth:]) for p in paths]
-        if len(set(names)) == len(names):
-            break
     return names
 
 
-def _check_head(path: Path, config: DataConfig) -> list[str]:
-    """Refuse a file that cannot be what it should be; returns its column names."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    for magic, kind in _MAGIC.items():
-        if head.startswith(magic):
-            raise InputError(
-                f"data.sources: {str(path)!r} is {kind}, not a CSV file; convert it to CSV"
-            )
-    _check_wide(path, head, config)
-    try:
-        text = codecs.getincrementaldecoder(config.encoding)().decode(head).lstrip("\ufeff")
-    except UnicodeError as error:
-        raise _wrong_encoding(path, config, str(error)) from None
-    if not text.strip():
-        raise InputError(f"data.sources: {str(path)!r} is empty; it needs a header and rows")
-    columns = _columns(path, text)
-    for field in ("text_column", "label_column"):
-        wanted = getattr(config, field)
-        if columns.count(wanted) != 1:
-            problem = "no such column" if wanted not in columns else "stands more than once"
-            raise InputError(
-                f"data.{field}={wanted!r}: {problem} in {str(path)!r}; its columns are "
-                f"{', '.join(map(repr, columns))[:300]}; set data.{field} to one of them"
-            )
-    return columns
+# --- checks -------------------------------------------------------------------------------------
+
+_MAGIC = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"%PDF": "a PDF",
+    b"PAR1": "Parquet",
+    b"\x1f\x8b": "gzip-compressed",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+}
 
 
-def _check_wide(path: Path, head: bytes, config: DataConfig) -> None:
-    """UTF-16 and UTF-32 are full of NUL bytes, and so is what is not text at all."""
-    for boms, name in (
-        ((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"),  # first: it begins like UTF-16's
-        ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
-    ):
-        if head.startswith(boms):
-            if not config.encoding.startswith(name):
-                raise InputError(
-                    f"data.sources: {str(path)!r} is {name.upper()} text, but "
-                    f"data.encoding={config.encoding!r}; set data.encoding={name}"
-                )
-            return
-    if b"\0" in head and not config.encoding.startswith(("utf-16", "utf-32")):
-        raise InputError(f"data.sources: {str(path)!r} is a binary file (NUL bytes); give a CSV")
-
-
-def _columns(path: Path, text: str) -> list[str]:
-    try:
-        records = stdlib_csv.reader(io.StringIO(text, newline=""), strict=True)
-        return next(record for record in records if record)
-    except (stdlib_csv.Error, StopIteration) as error:
+def _survey(found: _Found, name: str, config: DataConfig) -> SourceFile:
+    place, source = found.place, found.source
+    where = _where(place)
+    named, compression = formats.detect(place.name)
+    format = source.format or named
+    if format is None:
         raise InputError(
-            f"data.sources: {str(path)!r} has no valid CSV header ({error}); "
-            "mend its first line, e.g. an unclosed quote"
-        ) from None
-
-
-def _wrong_encoding(path: Path, config: DataConfig, problem: str) -> InputError:
-    return InputError(
-        f"data.encoding={config.encoding!r}: {str(path)!r} is not in it ({problem}); "
-        "set data.encoding to the file's own, e.g. cp1252"
+            f"{where}: its name does not say its format; set format to one of "
+            f"{', '.join(get_args(Format))} for this source"
+        )
+    declared = source.encoding or config.encoding
+    with _reading(place, where):
+        _check_magic(place, format, compression, where)
+        if format == "parquet":
+            sha256, encoding = _digest(place), "utf-8"
+        else:
+            sha256, encoding = _read_all(place, compression, declared, where)
+        columns = _columns(found, format, config)
+        with _open(place, compression) as stream:
+            there = formats.read_columns(format, stream, encoding, where)
+    if there is not None:
+        _check_columns(columns, there, where, found)
+        columns = replace(columns, last=there[-1])
+    return SourceFile(
+        name=name,
+        place=place,
+        settings=source,
+        format=format,
+        compression=compression,
+        encoding=encoding,
+        columns=columns,
+        sha256=sha256,
+        agreement=formats.agreement(place.name) if format == "phrasebank" else None,
+        excluded=found.excluded,
     )
 
 
-def read_rows(path: str, source: int, config: DataConfig) -> Iterator[pa.Table]:
-    """Stream one CSV file as tables of schema `ROWS`, block by block.
-
-    A record with a wrong number of fields is not lost: it comes with its line as `raw_text` and
-    the reason in `fault`.
-
-    Raises:
-        InputError: the file cannot be decoded or parsed.
-    """
-    columns = _check_head(Path(path), config)
-    broken: list[tuple[int, str, str]] = []
-
-    def keep_broken(row: Any) -> str:
-        fault = f"malformed_row: {row.actual_columns} fields, not {row.expected_columns}"
-        broken.append((row.number, row.text, fault))
-        return "skip"
-
-    next_row, last = 2, ""  # the header is record 1
-    try:
-        for batch in _open(path, columns, config, keep_broken):
-            taken = {number for number, _, _ in broken}
-            numbers = np.fromiter(_free_numbers(next_row, len(batch), taken), np.int64, len(batch))
-            next_row = int(numbers[-1]) + 1 if len(batch) else next_row
-            last = batch.column(columns[-1])[-1].as_py() if len(batch) else last
-            yield _rows(source, numbers, batch[config.text_column], batch[config.label_column])
-    except UnicodeError as error:
-        raise _wrong_encoding(Path(path), config, str(error)) from None
-    except pa.ArrowInvalid as error:
-        problem = str(error).splitlines()[0]
-        if "Empty CSV" in problem:  # a header and not even the end of its line
-            return
+def _check_magic(place: Place, format: Format, compression: str | None, where: str) -> None:
+    with place.open() as stream:
+        head = stream.read(8)
+    found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+    expected = f"{compression}-compressed" if compression else ""
+    if format == "parquet":
+        expected = "Parquet"
+    if not head:
+        raise InputError(f"{where} is empty; it needs labelled rows")
+    if found != expected:
         raise InputError(
-            f"data.sources: {path!r} is not valid CSV near record {next_row} ({problem}); "
-            "mend the file, e.g. an unclosed quote"
-        ) from None
-    _check_quotes(path, broken, next_row - 1, last, config)
-    if broken:
-        rows, texts, faults = zip(*broken, strict=True)
-        nulls = pa.nulls(len(broken), pa.string())
-        yield _rows(source, rows, pa.array(texts, pa.string()), nulls, pa.array(faults))
-
-
-def _open(
-    path: str, columns: list[str], config: DataConfig, keep_broken: Callable[[Any], str]
-) -> csv.CSVStreamingReader:
-    wanted = list(dict.fromkeys([config.text_column, config.label_column, columns[-1]]))
-    return csv.open_csv(
-        path,
-        read_options=csv.ReadOptions(
-            use_threads=False,  # only then do broken rows carry their numbers
-            block_size=_BLOCK_BYTES,
-            # Arrow itself would find wrong UTF-8 only after parsing; a codec finds it at once.
-            encoding="utf-8-sig" if config.encoding == "utf-8" else config.encoding,
-        ),
-        parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep_broken),
-        convert_options=csv.ConvertOptions(
-            include_columns=wanted,
-            column_types={name: pa.string() for name in wanted},
-            strings_can_be_null=False,
-        ),
-    )
-
-
-def _rows(
-    source: int, numbers: Any, texts: pa.Array, labels: pa.Array, faults: pa.Array | None = None
-) -> pa.Table:
-    count = len(texts)
-    faults = pa.nulls(count, pa.string()) if faults is None else faults
-    sources = pa.repeat(pa.scalar(source, pa.int32()), count)
-    return pa.table([sources, pa.array(numbers, pa.int64()), texts, labels, faults], schema=ROWS)
-
-
-def _check_quotes(
-    path: str, broken: list[tuple[int, str, str]], last_row: int, last: str, config: DataConfig
-) -> None:
-    """An unclosed quote makes one record of the rest of the file: never let that pass as one row.
-
-    Args:
-        last: the last field of the last well-formed record, number `last_row`.
-    """
-    opened = [number for number, text, _ in broken if text.count('"') % 2 and "\n" in text]
-    if not opened and "\n" in last:
-        tail = Path(path).read_bytes()[-64:].decode(config.encoding, errors="replace")
-        opened = [] if tail.rstrip().endswith('"') else [last_row]
-    if opened:
-        raise InputError(
-            f"data.sources: {path!r}: a quote that opens in record {opened[0]} is not closed; "
-            "close it, or double it where it belongs to the text"
+            f"{where} is {found or 'something else'}, not {_kind(format, compression)}; convert "
+            "or rename it, or set the source's format"
         )
 
 
-def _free_numbers(start: int, count: int, taken: set[int]) -> Iterator[int]:
-    number = start
-    while count:
-        if number not in taken:
-            yield number
-            count -= 1
-        number += 1
+def _kind(format: Format, compression: str | None) -> str:
+    kind = {"jsonl": "JSON Lines", "parquet": "Parquet", "phrasebank": "PhraseBank text"}.get(
+        format, f"a {format.upper()} file"
+    )
+    return f"{kind} in {compression}" if compression else kind
+
+
+def _digest(place: Place) -> str:
+    sha256 = hashlib.sha256()
+    with place.open() as stream:
+        while chunk := stream.read(_READ_BYTES):
+            sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+def _read_all(place: Place, compression: str | None, declared: str, where: str) -> tuple[str, str]:
+    """The digest of a text file's bytes and its encoding, which `auto` takes from all of them."""
+    sha256, probe = hashlib.sha256(), EncodingProbe()
+    decoder = None if declared == "auto" else codecs.getincrementaldecoder(declared)()
+    with _open(place, compression) as stream:
+        while chunk := stream.read(_READ_BYTES):
+            if not compression:
+                sha256.update(chunk)
+            if decoder is None:
+                probe.feed(chunk)
+                continue
+            try:
+                decoder.decode(chunk)
+            except UnicodeError as error:
+                raise InputError(
+                    f"data.encoding={declared!r}: {place.shown!r} is not in it ({error}); set "
+                    "data.encoding, or the source's encoding, to the file's own, e.g. cp1252, or "
+                    "to auto"
+                ) from None
+    encoding = probe.result(where) if decoder is None else declared
+    return (_digest(place) if compression else sha256.hexdigest()), encoding
+
+
+def _columns(found: _Found, format: Format, config: DataConfig) -> Columns:
+    source, (hub_text, hub_label) = found.source, found.columns
+    unit = config.split.group_by or config.split.time.column
+    if format == "phrasebank":
+        if unit is not None and not found.excluded:
+            raise InputError(
+                f"{_where(found.place)}: PhraseBank files have no column {unit!r}, by which "
+                "data.split divides the rows; leave the file out, or split by text"
+            )
+        return Columns("sentence", None if found.excluded else "label", None)
+    label = source.label or hub_label or config.label_column
+    return Columns(
+        text=source.text or hub_text or config.text_column,
+        label=None if found.excluded else label,
+        unit=None if found.excluded else unit,
+    )
+
+
+def _check_columns(columns: Columns, there: list[str], where: str, found: _Found) -> None:
+    fields = {
+        "text": (columns.text, "text" if found.source.text else "data.text_column"),
+        "label": (columns.label, "label" if found.source.label else "data.label_column"),
+        "unit": (columns.unit, "data.split.group_by or data.split.time.column"),
+    }
+    for wanted, field in fields.values():
+        if wanted is not None and there.count(wanted) != 1:
+            problem = "no such column" if wanted not in there else "stands more than once"
+            raise InputError(
+                f"{field}={wanted!r}: {problem} in {where}; its columns are "
+                f"{', '.join(map(repr, there))[:300]}; set {field} to one of them"
+            )
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def _where(place: Place) -> str:
+    return f"data.sources: {place.shown!r}"
+
+
+@contextmanager
+def _reading(place: Place, where: str) -> Iterator[None]:
+    """What can go wrong while a file is read, as one line for its owner."""
+    try:
+        place.check_unchanged()
+        yield
+        place.check_unchanged()
+    except EOFError as error:
+        raise InputError(f"{where} is cut off ({error}); fetch or make it again") from None
+    except UnicodeError as error:
+        raise InputError(
+            f"{where}: its bytes are not in its encoding ({error}); set data.encoding, or the "
+            "source's encoding, to the file's own, e.g. cp1252"
+        ) from None
+    except pa.ArrowException as error:
+        raise InputError(f"{where} is damaged ({_short(error)}); fetch or make it again") from None
+    except OSError as error:
+        if error.strerror is None:  # not from the system: what unpacks it gave up
+            raise InputError(
+                f"{where} is damaged or cut off ({_short(error)}); fetch or make it again"
+            ) from None
+        raise InputError(
+            f"{where}: cannot be read ({error.strerror}); mend or allow it, or name another file"
+        ) from None
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def _open(place: Place, compression: str | None) -> Iterator[BinaryIO]:
+    """A file's bytes, decompressed."""
+    with place.open() as raw:
+        if compression is None:
+            yield raw
+        elif compression == "gzip":
+            import gzip
+
+            # Not Arrow's: it takes a cut-off file for a whole one.
+            with gzip.open(raw) as stream:
+                yield cast(BinaryIO, stream)
+        else:
+            with pa.CompressedInputStream(raw, compression) as stream:
+                yield cast(BinaryIO, stream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from finsent.config import Section, setting
+from finsent.data.config import Source
 
 
 class EvaluateConfig(Section):
@@ -19,9 +20,9 @@ class EvaluateConfig(Section):
         None, "dataset version (id, directory or `latest`); null: the one the model was trained on"
     )
     split: Literal["train", "validation", "test"] = setting("test", "split to measure on")
-    sources: list[str] = setting(
+    sources: list[Source] = setting(
         list,
-        "labelled CSV files to measure on in place of a split; read by the rules of the section "
+        "labelled files to measure on in place of a split; read by the rules of the section "
         "data, and texts of the training split among them are reported",
     )
     baselines: bool = setting(

@@ -13,11 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from finsent.data.clean import clean
-from finsent.data.config import DataConfig
-from finsent.data.ingest import check_rejected, reject_reasons
-from finsent.data.settle import settle
-from finsent.data.sources import find_sources, read_rows
+from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.labelled import read_labelled
+from finsent.data.sources import find_sources
 from finsent.errors import InputError
 from finsent.evaluation import baselines
 from finsent.evaluation.metrics import confusion, scores
@@ -66,29 +64,20 @@ def evaluate(
     return result
 
 
-def read_benchmark(sources: list[str], config: DataConfig) -> pa.Table:
+def read_benchmark(sources: list[SourceConfig], config: DataConfig, cache: Path) -> pa.Table:
     """Read labelled files to measure on: cleaned, distinct, conflicts dropped; all splits as one.
+
+    Args:
+        cache: directory for what hubs deliver.
 
     Raises:
         InputError: a file is unusable, or nothing is left.
     """
-    config = config.model_copy(update={"sources": sources, "conflicts": "drop"})
-    files = find_sources(config)
-    tables = [
-        clean(rows, config)
-        for index, file in enumerate(files)
-        for rows in read_rows(file.path, index, config)
-    ]
-    if not sum(map(len, tables)):
-        raise InputError(f"evaluate.sources={sources}: headers and no rows; add labelled rows")
-    settled = settle(pa.concat_tables(tables), [file.name for file in files], config)
-    for index, file in enumerate(files):
-        rows = sum(int(pc.sum(pc.equal(t["source"], index)).as_py() or 0) for t in tables)
-        reasons = reject_reasons(settled.rejected).get(file.name, {})
-        check_rejected(file.name, rows, reasons, config)
-    table = pa.concat_tables(settled.splits.values())
+    config = config.model_copy(update={"sources": sources, "exclude": [], "conflicts": "drop"})
+    table = read_labelled(find_sources(config, cache), config)
     if not len(table):
-        raise InputError(f"evaluate.sources={sources}: no usable row is left; check the labels")
+        shown = [source.uri for source in sources]
+        raise InputError(f"evaluate.sources={shown}: no usable row; add labelled rows")
     return table
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from tokenizers import Tokenizer
 
-from finsent.data.clean import normalise
+from finsent.data.normalise import normalise
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
@@ -88,7 +88,7 @@ class Engine:
         if not len(texts):
             return result
         try:
-            cleaned = normalise(pa.array(texts, pa.string())).to_pylist()
+            cleaned = normalise(pa.array(texts, pa.string())).text.to_pylist()
         except UnicodeEncodeError as error:
             raise InputError(f"text is not valid Unicode ({error.reason}); mend it") from None
         encoded = self._tokenizer.encode_batch_fast(cleaned)

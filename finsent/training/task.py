@@ -10,6 +10,8 @@ from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
 from finsent.training.config import TrainConfig
 
+_ORIGIN = ("source", "bytes", "sha256", "rows")  # not where a file lay on some machine
+
 
 @dataclass(frozen=True)
 class Task:
@@ -41,7 +43,7 @@ def make_task(
             "name": manifest["name"],
             "version": manifest["version"],
             "rows": manifest["counts"]["kept"],
-            "inputs": manifest["inputs"],
+            "inputs": [{key: file[key] for key in _ORIGIN} for file in manifest["inputs"]],
         },
         "config": config.model_dump(mode="json", exclude={"dataset"}),
     }

@@ -67,7 +67,7 @@ SOURCES: list[tuple[Callable[[Path], Path], list[str]]] = [
     (binary, ["binary.csv", "binary file"]),
     (wrong_encoding, ["data.encoding='utf-8'", "latin.csv", "cp1252"]),
     (huge_line, ["huge.csv", "text_too_long: 1", "data.max_rejected_fraction"]),
-    (no_files, ["nothing", "without .csv files"]),
+    (no_files, ["nothing", "without files of a known format"]),
     (absent, ["absent.csv", "no such file"]),
 ]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import random
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,10 +12,11 @@ import pytest
 
 import finsent.data.ingest as ingest_module
 from finsent.config import load
+from finsent.data import synthetic
 from finsent.data.dataset import DatasetVersion
 from finsent.data.ingest import ingest
-from finsent.data.settle import SPLITS
 from finsent.data.sources import find_sources
+from finsent.data.split import SPLITS
 from finsent.errors import InputError
 from finsent.settings import Settings
 from ray_jobs._cli import _user_cause
@@ -31,9 +34,14 @@ def good_rows(count: int, start: int = 0) -> list[tuple[str, str]]:
     return [(f"Unit {i} sold {i * 7} pumps", LABELS[i % 3]) for i in range(start, start + count)]
 
 
-def make(folder: Path, sources: list[Path], *overrides: str) -> DatasetVersion:
-    config = load(Settings, [], [f"data.sources={[str(s) for s in sources]}", *overrides]).data
-    return ingest(config, folder, find_sources(config))
+# Rows that differ in two figures: near-duplicates have tests of their own.
+FAR = ("data.near_duplicates.enabled=false", "data.label_noise.enabled=false")
+
+
+def make(folder: Path, sources: list[Path | str], *overrides: str) -> DatasetVersion:
+    listed = ", ".join(str(source) for source in sources)
+    config = load(Settings, [], [f"data.sources=[{listed}]", *FAR, *overrides]).data
+    return ingest(config, folder, find_sources(config, folder / "hubs"))
 
 
 def content(version: DatasetVersion) -> dict[str, list[dict[str, object]]]:
@@ -60,6 +68,7 @@ def test_every_row_has_one_fate(tmp_path: Path) -> None:
         "rejected": 3,
         "duplicates": 51,
         "conflicts": 2,
+        "excluded": 0,
     }
     rejected = pq.read_table(version.path / "rejected.parquet").to_pylist()
     assert [(r["source"], r["row"], r["reason"]) for r in rejected] == [
@@ -167,15 +176,144 @@ def test_majority_keeps_the_label_of_most_rows(tmp_path: Path) -> None:
     assert version.manifest["counts"]["conflicts"] == 1
 
 
-def test_a_wrong_byte_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -> None:
+def test_what_is_found_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -> None:
     source = tmp_path / "rows.csv"
     lines = "".join(f"Plant {i} in Lyon makes valves,neutral\n" for i in range(60_000))
-    source.write_bytes(b"Sentence,Sentiment\n" + lines.encode() + b"Caf\xe9 chain grows,positive\n")
+    source.write_text(f'Sentence,Sentiment\n{lines}"Caf\xe9 chain grows,positive\nFlat,neutral\n')
     with pytest.raises(Exception) as caught:
         make(tmp_path / "out", [source])
     cause = _user_cause(caught.value)
     assert cause is not None
-    assert "data.encoding='utf-8'" in str(cause)
-    assert "cp1252" in str(cause)
+    assert str(source) in str(cause)
+    assert "a quote that opens in record 60002 is not closed" in str(cause)
     assert not [*(tmp_path / "out").iterdir()]
-    assert make(tmp_path / "out", [source], "data.encoding=cp1252").rows("train") > 40_000
+
+
+def test_a_row_near_rows_of_two_splits_is_taken_out_and_no_old_row_moves(tmp_path: Path) -> None:
+    """Texts that differ in one word of many, in a growing file."""
+    near = ("data.near_duplicates.enabled=true",)
+    stories = [story(number, "") for number in range(60)]
+    old = [(text, LABELS[i % 3]) for i, text in enumerate(stories)]
+    before = make(tmp_path / "a", [write_csv(tmp_path / "a.csv", old)], *near)
+    new = [(story(number, " again"), "neutral") for number in range(60)]
+    after = make(tmp_path / "b", [write_csv(tmp_path / "b.csv", [*old, *new])], *near)
+    assert after.manifest["details"]["near_groups"] == 60
+    splits = {str(row["text"]): name for name, rows in content(after).items() for row in rows}
+    for name, rows in content(before).items():
+        for row in rows:
+            text = str(row["text"])
+            assert splits[text] == name  # nothing moved
+            assert splits[f"{text} again"] == name  # and its near-duplicate went along
+    groups = {str(r["text"]): r["group"] for rows in content(after).values() for r in rows}
+    assert all(groups[text] == groups[f"{text} again"] for text in stories)
+
+
+def story(number: int, end: str) -> str:
+    rng = random.Random(number)
+    words = ["".join(rng.choices("aeiounrstlm", k=6)) for _ in range(20)]
+    return " ".join(words) + end
+
+
+def test_a_benchmark_stays_unseen_exactly_and_nearly(tmp_path: Path) -> None:
+    rows = [(story(number, ""), LABELS[number % 3]) for number in range(90)]
+    source = write_csv(tmp_path / "rows.csv", rows)
+    benchmark = tmp_path / "benchmark.csv"
+    unseen = [story(0, "").upper(), story(1, " again"), story(1000, "")]
+    benchmark.write_text("Sentence\n" + "\n".join(unseen) + "\n")
+    version = make(
+        tmp_path / "out",
+        [source],
+        f"data.exclude=[{benchmark}]",
+        "data.near_duplicates.enabled=true",
+    )
+    assert version.manifest["counts"]["excluded"] == 2
+    assert version.manifest["details"]["excluded_reasons"] == {
+        "near_excluded": 1,
+        "same_as_excluded": 1,
+    }
+    assert version.manifest["exclude"][0]["rows"] == 3
+    excluded = pq.read_table(version.path / "excluded.parquet").to_pylist()
+    assert {(r["text"], r["reason"]) for r in excluded} == {
+        (story(0, ""), "same_as_excluded"),
+        (story(1, ""), "near_excluded"),
+    }
+    texts = {row["text"] for rows in content(version).values() for row in rows}
+    assert not texts & {story(0, ""), story(1, "")}
+
+
+def test_rows_of_a_company_stay_together_and_time_divides(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    lines = [
+        json.dumps({"text": story(i, ""), "label": i % 3, "firm": f"firm {i % 20}",
+                    "day": f"2024-{1 + i % 12:02d}-15"})
+        for i in range(240)
+    ]  # fmt: skip
+    source.write_text("\n".join(lines))
+    names = "{0: negative, 1: neutral, 2: positive}"
+    entry = f"{{uri: {source}, text: text, label: label, label_map: {names}}}"
+    by_firm = make(tmp_path / "firm", [entry], "data.split.group_by=firm", "data.salt=s")
+    firm = {i: f"firm {i % 20}" for i in range(240)}
+    places: dict[str, set[str]] = {}
+    for split, rows in content(by_firm).items():
+        for row in rows:
+            places.setdefault(firm[int(str(row["row"])) - 1], set()).add(split)
+    assert len(places) == 20
+    assert all(len(splits) == 1 for splits in places.values())
+    by_time = make(
+        tmp_path / "time", [entry], "data.split.time.column=day",
+        "data.split.time.validation_from=2024-09-01", "data.split.time.test_from=2024-11-01",
+    )  # fmt: skip
+    months = {
+        s: {1 + (int(str(r["row"])) - 1) % 12 for r in rows} for s, rows in content(by_time).items()
+    }
+    assert months == {"train": {1, 2, 3, 4, 5, 6, 7, 8}, "validation": {9, 10}, "test": {11, 12}}
+
+
+def test_synthetic_rows_have_the_fates_that_they_were_made_for(tmp_path: Path) -> None:
+    wanted = synthetic.expected(20_000, seed=4)
+    synthetic.write_rows(tmp_path / "rows", rows=20_000, files=3, seed=4)
+    version = make(tmp_path / "out", [tmp_path / "rows"])
+    assert version.manifest["counts"] == {
+        "rows_in": 20_000,
+        "kept": wanted.kept,
+        "rejected": wanted.unknown_label + wanted.missing_text,
+        "duplicates": wanted.duplicates,
+        "conflicts": wanted.conflicts,
+        "excluded": 0,
+    }
+    assert version.manifest["details"]["conflict_texts"] == wanted.conflict_texts
+
+
+def test_label_noise_and_report_are_part_of_a_version(tmp_path: Path) -> None:
+    version = make(tmp_path / "out", ["sample"], "data.label_noise.enabled=true")
+    noise = version.manifest["label_noise"]
+    suspects = pq.read_table(version.path / "label_noise.parquet")
+    assert noise["rows"] == version.manifest["counts"]["kept"]
+    assert noise["issues"] == len(suspects) > 0
+    page = (version.path / "report.html").read_text()
+    assert version.version in page
+    assert len([*(version.path / "pictures").glob("*.png")]) == 5
+    listed = {file["path"] for file in version.manifest["files"]}
+    assert {"report.html", "label_noise.parquet", "pictures/fates.png"} <= listed
+    (version.path / "label_noise.parquet").write_bytes(b"changed")
+    with pytest.raises(InputError, match=r"label_noise\.parquet.*changed"):
+        DatasetVersion.open(version.path)
+
+
+def test_known_conflicts_come_out_as_the_better_source_says(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    """Sentences that Kaggle's data set has as negative and neutral are negative in PhraseBank."""
+    phrasebank = f"{{uri: {shared_data}/phrasebank/Sentences_50Agree.txt, priority: 1}}"
+    kaggle = shared_data / "financial-sentiment.csv"
+    version = make(tmp_path / "out", [kaggle, phrasebank], "data.conflicts=priority")
+    rows = pq.read_table(version.path / "conflicts.parquet").to_pylist()
+    labels: dict[str, set[str]] = {}
+    for row in rows:
+        if row["source"] == kaggle.name:
+            labels.setdefault(row["key"], set()).add(row["label"])
+    known = {row["key"] for row in rows if row["source"].startswith("Sentences")}
+    both = {key for key, found in labels.items() if found == {"negative", "neutral"}} & known
+    assert len(both) > 300
+    kept = {str(r["key"]): r["label"] for rows in content(version).values() for r in rows}
+    assert {kept[key] for key in both} == {"negative"}

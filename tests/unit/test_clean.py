@@ -1,150 +1,134 @@
-"""Normalised texts, keys of duplicates, and the reasons of rejected rows."""
+"""Labels, what decides the split, and the reasons of unusable rows."""
 
 from __future__ import annotations
 
-import random
-import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from finsent.data.clean import CLEAN, clean, normalise, text_keys
-from finsent.data.config import DataConfig
-from finsent.data.sources import ROWS
+from finsent.data.clean import GOOD, REJECTED, Cleaned, clean, parse_times
+from finsent.data.config import DataConfig, SourceConfig, SplitConfig, TimeSplitConfig
+from finsent.data.formats import ROWS
+from finsent.data.normalise import key64, text_keys
 from finsent.labels import LABELS
 
-# Spaces, marks that are not seen, accents alone, letters with two spellings, and some that matter.
-TRICKY: list[str] = [
-    *map(chr, [0, 7, 9, 10, 13, 0x1B, 0x20, 0x7F, 0x85, 0xA0, 0xAD, 0x34F, 0x115F, 0x1680, 0x180E]),
-    *map(chr, [0x2000, 0x200B, 0x200D, 0x200F, 0x2028, 0x202F, 0x2060, 0x3000, 0x3164, 0xFEFF]),
-    *map(chr, [0x300, 0x301, 0x308, 0x327, 0x338, 0x344, 0x3099, 0xE0061, 0x1D165]),
-    *"eEoÅK Ωſß=<>가각か\ufb1d\u0958\u2adc\u212b\u2126\u037e\U0001f600",
-]
+PLAIN = SourceConfig(uri="news.csv")
+BLANK = {
+    "source": 3, "row": 2, "raw_text": "Flat", "raw_label": "neutral", "unit": None, "fault": None
+}  # fmt: skip
 
 
-def norm(text: str) -> str:
-    return str(normalise(pa.array([text]))[0].as_py())
-
-
-def key(text: str) -> str:
-    return str(text_keys(normalise(pa.array([text])))[0].as_py())
-
-
-def cleaned(rows: list[dict[str, Any]], **changed: Any) -> list[dict[str, Any]]:
-    blank = {"source": 0, "row": 2, "raw_text": "Flat", "raw_label": "neutral", "fault": None}
-    table = pa.Table.from_pylist([blank | row for row in rows], schema=ROWS)
-    out = clean(table, DataConfig(**changed))
-    assert out.schema == CLEAN
-    found: list[dict[str, Any]] = out.to_pylist()
+def cleaned(
+    rows: Sequence[dict[str, Any]],
+    source: SourceConfig = PLAIN,
+    excluded: bool = False,
+    **changed: Any,
+) -> Cleaned:
+    table = pa.Table.from_pylist([BLANK | row for row in rows], schema=ROWS)
+    found = clean(table, source, excluded, DataConfig(**changed))
+    assert (found.good.schema, found.rejected.schema) == (GOOD, REJECTED)
+    assert len(found.good) + len(found.rejected) == len(rows)
     return found
 
 
-def random_texts(count: int, seed: int) -> list[str]:
-    rng = random.Random(seed)
+def labels(spellings: Sequence[str | None], **source: Any) -> list[str | None]:
+    """The label of each spelling, or None where its row is rejected as of an unknown one."""
+    rows = [{"row": n, "raw_label": spelling} for n, spelling in enumerate(spellings)]
+    found = cleaned(rows, SourceConfig(uri="news.csv", **source))
+    reasons = dict(zip(*(found.rejected[c].to_pylist() for c in ("row", "reason")), strict=True))
+    assert set(reasons.values()) <= {"unknown_label"}
+    ids = dict(zip(*(found.good[c].to_pylist() for c in ("row", "label")), strict=True))
+    return [LABELS[ids[n]] if n in ids else None for n in range(len(spellings))]
 
-    def letter() -> str:
-        if rng.random() < 0.7:
-            return rng.choice(TRICKY)
-        code = rng.randrange(0x110000 - 0x800)  # all but the surrogates, which no file can hold
-        return chr(code if code < 0xD800 else code + 0x800)
 
-    return ["".join(letter() for _ in range(rng.randint(0, 12))) for _ in range(count)]
+# --- labels ---------------------------------------------------------------------------------------
+
+
+def test_the_labels_themselves_are_read_in_any_case() -> None:
+    spellings = ["negative", "Neutral", " POSITIVE\t", "\xa0positive", "bullish", "1", "positive."]
+    wanted = ["negative", "neutral", "positive", "positive", None, None, None]
+    assert labels(spellings) == wanted
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("label_map", "spellings", "wanted"),
     [
-        ("Net sales  rose\t5 %", "Net sales rose 5 %"),
-        ("  \n both ends \r\n", "both ends"),
-        ("two\nlines", "two lines"),
-        ("soft\x0bbreak", "soft break"),  # what Word and Excel write inside a cell
-        ("next\x85line", "next line"),
-        ("no\xa0break\u202fspaces\u3000wide", "no break spaces wide"),
-        ("line\u2028and\u2029paragraph", "line and paragraph"),
-        ("\ufeffBOM", "BOM"),
-        ("zero\u200bwidth", "zerowidth"),
-        ("soft\xadhyphen", "softhyphen"),
-        ("right\u202eto left", "rightto left"),
-        ("nul\0 bell\a", "nul bell"),
-        ("a \u200b b", "a b"),  # two spaces meet
-        ("cafe\u0301", "caf\xe9"),
-        ("e\u200b\u0301", "\xe9"),  # a letter and its accent meet
-        ("\u212b and \u2126", "\xc5 and \u03a9"),  # ångström and ohm signs are letters
-        ("Straße ①  ½ ﬁ", "Straße ① ½ ﬁ"),  # only canonical equivalents are joined
-        ("NOKIA falls", "NOKIA falls"),
-        ("\U0001f680 to the moon", "\U0001f680 to the moon"),
-        ("$AAPL -3.5% (q/q) & \"more\"", "$AAPL -3.5% (q/q) & \"more\""),
-        ("", ""),
-        (" \u200b\t\ufeff ", ""),
+        (
+            {"Bullish": "positive", "bearish ": "negative"},
+            ["bullish", " BULLISH ", "Bearish", "neutral", "bull"],
+            ["positive", "positive", "negative", "neutral", None],
+        ),
+        (
+            {0: "negative", 1: "neutral", 2: "positive"},
+            ["0", "1", "2", "0.0", "2.0", "3", "00", "-0", "1.5"],
+            ["negative", "neutral", "positive", "negative", "positive", None, None, None, None],
+        ),
+        ({-1: "negative"}, ["-1", "-1.0", "1"], ["negative", "negative", None]),
+        # A Parquet column of floats says 1 where pandas shows 1.0.
+        ({1.0: "positive", -1.0: "negative"}, ["1.0", "1", "-1"], [*["positive"] * 2, "negative"]),
+        ({0.5: "positive"}, ["0.5", "0.50", ".5"], ["positive", None, None]),
+        ({True: "positive", False: "negative"}, ["true", "False"], ["positive", "negative"]),
+        ({"ÜBER": "positive"}, ["über", "Über"], ["positive", "positive"]),
+        ({"positive": "negative"}, ["positive", "Positive"], ["negative", "negative"]),
     ],
 )  # fmt: skip
-def test_normalise(text: str, wanted: str) -> None:
-    assert norm(text) == wanted
-
-
-def test_normalise_is_idempotent_and_leaves_nothing_unseen_on_random_text() -> None:
-    texts = random_texts(20_000, seed=1)
-    once = normalise(pa.array(texts))
-    assert normalise(once).to_pylist() == once.to_pylist()
-    for text, out in zip(texts, once.to_pylist(), strict=True):
-        assert unicodedata.is_normalized("NFC", out), ascii(text)
-        assert out == " ".join(out.split()), ascii(text)
-        assert not [c for c in out if unicodedata.category(c) in ("Cc", "Cf")], ascii(text)
-
-
-def test_canonically_equal_spellings_become_one() -> None:
-    texts = random_texts(5000, seed=2)
-    decomposed = [unicodedata.normalize("NFD", text) for text in texts]
-    composed = normalise(pa.array(texts)).to_pylist()
-    assert normalise(pa.array(decomposed)).to_pylist() == composed
+def test_label_map(
+    label_map: dict[Any, str], spellings: list[str], wanted: list[str | None]
+) -> None:
+    assert labels(spellings, label_map=label_map) == wanted
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("score", "wanted"),
     [
-        ("Profit ROSE", "profit rose", True),
-        ("Profit  rose ", "Profit rose", True),
-        ("caf\xe9", "CAFE\u0301", True),
-        ("zero\u200bwidth", "zerowidth", True),
-        ("Profit rose.", "Profit rose", False),
-        ("up 5%", "up 5 %", False),
-        ("cafe", "caf\xe9", False),
+        ("-0.11", "negative"),
+        ("-0.1", "neutral"),  # the bounds belong to neutral
+        ("0", "neutral"),
+        ("2e-1", "neutral"),
+        (" 0.2 ", "neutral"),
+        ("0.2000001", "positive"),
+        ("-3", "negative"),
+        ("Infinity", "positive"),
+        ("-inf", "negative"),
+        ("NaN", None),
+        ("nan", None),
+        ("0,5", None),
+        ("positive", None),
     ],
 )
-def test_keys_are_equal_for_duplicates_alone(one: str, other: str, same: bool) -> None:
-    assert (key(one) == key(other)) is same
+def test_thresholds(score: str, wanted: str | None) -> None:
+    assert labels([score], thresholds=(-0.1, 0.2)) == [wanted]
 
 
-def test_keys_are_the_same_everywhere_and_spread() -> None:
-    assert key("Profit rose") == "1d1c7580d1659f493ce4129f24d5a408"  # datasets' splits hang on it
-    keys = text_keys(pa.array([f"Sentence {i}" for i in range(1000)])).to_pylist()
-    assert len({k[:8] for k in keys}) == 1000
-    assert {len(k) for k in keys} == {32}
+@settings(max_examples=50)
+@given(st.lists(st.floats(-1, 1), min_size=1))
+def test_higher_scores_never_have_lower_labels(scores: list[float]) -> None:
+    found = labels([repr(score) for score in sorted(scores)], thresholds=(0, 0))
+    ids = [LABELS.index(label) for label in found if label]
+    assert len(ids) == len(scores)
+    assert ids == sorted(ids)
+    assert [label == "neutral" for label in found] == [score == 0 for score in sorted(scores)]
 
 
-@pytest.mark.parametrize(
-    ("label", "wanted"),
-    [(label, label) for label in LABELS]
-    + [("Positive", "positive"), (" NEUTRAL\t", "neutral"), ("\xa0negative", "negative")],
-)
-def test_labels_become_ids(label: str, wanted: str) -> None:
-    (row,) = cleaned([{"raw_label": label}])
-    assert LABELS[row["label"]] == wanted
-    assert row["reason"] is None
+# --- unusable rows --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         ({"raw_text": ""}, "missing_text"),
+        ({"raw_text": None}, "missing_text"),
         ({"raw_text": " \u200b\n"}, "missing_text"),
         ({"raw_label": ""}, "missing_label"),
-        ({"raw_label": " \t"}, "missing_label"),
+        ({"raw_label": " \t\xa0"}, "missing_label"),
         ({"raw_label": None}, "missing_label"),
         ({"raw_label": "bullish"}, "unknown_label"),
         ({"raw_label": "2"}, "unknown_label"),
-        ({"raw_label": "positive."}, "unknown_label"),
         ({"raw_text": "x" * 21}, "text_too_long"),
         ({"raw_text": "é" * 20}, None),  # characters, not bytes
         ({"raw_text": "x" + " " * 90 + "y"}, None),  # as long as it is after normalising
@@ -152,30 +136,161 @@ def test_labels_become_ids(label: str, wanted: str) -> None:
         # The first that applies, in the order in which one would mend them.
         ({"raw_text": "", "raw_label": ""}, "missing_text"),
         ({"raw_text": "x" * 21, "raw_label": "bullish"}, "text_too_long"),
-        ({"raw_text": "", "fault": "malformed_row: x"}, "malformed_row: x"),
+        ({"raw_text": "", "fault": "swallowed_rows: x"}, "swallowed_rows: x"),
     ],
 )
-def test_bad_rows_get_their_reason_and_no_label(row: dict[str, Any], reason: str | None) -> None:
-    (out,) = cleaned([row], max_chars=20)
-    assert out["reason"] == reason
-    assert (out["label"] is None) is (reason is not None)
+@pytest.mark.parametrize("companions", [0, 1])
+def test_reasons(row: dict[str, Any], reason: str | None, companions: int) -> None:
+    found = cleaned([{"row": 9, **row}] + [{}] * companions, max_chars=20)
+    assert len(found.good) == companions + (reason is None)
+    raw = BLANK | row
+    assert found.rejected.to_pylist() == [
+        {"source": 3, "row": 9, "reason": reason}
+        | {name: raw[name] for name in ("raw_text", "raw_label")}
+    ] * (reason is not None)
 
 
-def test_rows_keep_their_order_their_places_and_their_raw_form() -> None:
+def test_a_text_that_must_stay_unseen_needs_no_label_and_no_unit() -> None:
     rows: list[dict[str, Any]] = [
-        {"source": 1, "row": 9, "raw_text": " A\tb ", "raw_label": "Positive"},
-        {"source": 0, "row": 2, "raw_text": "", "raw_label": "x"},
-        {"source": 0, "row": 3},
+        {"raw_label": None, "raw_text": "Flat"},
+        {"raw_label": "bullish", "raw_text": "Up"},
+        {"raw_label": "positive", "raw_text": ""},
     ]
-    out = cleaned(rows)
-    assert [(r["source"], r["row"]) for r in out] == [(1, 9), (0, 2), (0, 3)]
-    assert (out[0]["raw_text"], out[0]["raw_label"], out[0]["text"]) == (
-        " A\tb ",
-        "Positive",
-        "A b",
-    )
-    assert [r["reason"] for r in out] == [None, "missing_text", None]
+    found = cleaned(rows, excluded=True, split=SplitConfig(group_by="firm"))
+    assert found.good["text"].to_pylist() == ["Flat", "Up"]
+    assert found.good["label"].to_pylist() == [None, None]
+    assert found.good["unit"].null_count == 0
+    assert found.rejected["reason"].to_pylist() == ["missing_text"]
 
 
-def test_a_block_without_rows_stays_one() -> None:
-    assert cleaned([]) == []
+# --- texts and keys -------------------------------------------------------------------------------
+
+
+def test_the_raw_text_is_kept_only_where_it_differs() -> None:
+    rows: list[dict[str, Any]] = [
+        {"row": 5, "raw_text": " Up\t5 "},
+        {"row": 4, "raw_text": "Up 5"},
+        {"row": 6},
+    ]
+    good = cleaned(rows).good
+    assert good["row"].to_pylist() == [5, 4, 6]  # their order
+    assert good["text"].to_pylist() == ["Up 5", "Up 5", "Flat"]
+    assert good["raw_text"].to_pylist() == [" Up\t5 ", None, None]
+
+
+def test_key_and_unit_are_of_the_normalised_text() -> None:
+    found = cleaned([{"raw_text": text} for text in ("Up  5", "up 5", "Up 6")]).good
+    assert found["key"].to_pylist() == text_keys(pa.array(["up 5", "up 5", "up 6"])).to_pylist()
+    assert found["unit"].to_pylist() == key64(found["key"]).tolist()
+
+
+def test_repairs_are_counted() -> None:
+    rows = [{"raw_text": text} for text in ("A &amp; B", "cafÃ© &lt;", "cafÃ©", "AT&T", "Flat")]
+    found = cleaned(rows)
+    assert (found.mojibake, found.entities) == (2, 2)
+    assert found.good["text"].to_pylist() == ["A & B", "café <", "café", "AT&T", "Flat"]
+
+
+def test_blocks_without_rows_and_in_several_chunks() -> None:
+    assert cleaned([]) == Cleaned(GOOD.empty_table(), REJECTED.empty_table(), 0, 0)
+    table = pa.Table.from_pylist([BLANK, BLANK | {"raw_label": "x"}, BLANK], schema=ROWS)
+    chunked = pa.concat_tables([table.slice(0, 0), table.slice(1, 1), table.slice(2)])
+    found = clean(chunked, PLAIN, False, DataConfig())
+    assert (len(found.good), len(found.rejected)) == (1, 1)
+    assert clean(ROWS.empty_table(), PLAIN, False, DataConfig()).good.schema == GOOD
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([None, "", "Flat", "Sales  rose", "x" * 30, "Café &amp;"]),
+            st.sampled_from([None, " ", "neutral", "Positive", "bullish", "1.0"]),
+            st.sampled_from([None, "malformed_row: x"]),
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 12),
+)
+def test_no_row_is_lost_and_none_depends_on_its_block(
+    records: list[tuple[str | None, str | None, str | None]], cut: int
+) -> None:
+    rows = [
+        {"row": n, "raw_text": text, "raw_label": label, "fault": fault}
+        for n, (text, label, fault) in enumerate(records)
+    ]
+    whole, parts = cleaned(rows), [cleaned(part) for part in (rows[:cut], rows[cut:])]
+    assert pa.concat_tables([part.good for part in parts]) == whole.good
+    assert pa.concat_tables([part.rejected for part in parts]) == whole.rejected
+    numbers = whole.good["row"].to_pylist() + whole.rejected["row"].to_pylist()
+    assert sorted(numbers) == list(range(len(rows)))
+
+
+# --- what decides the split -----------------------------------------------------------------------
+
+
+def test_rows_of_one_group_have_one_unit() -> None:
+    firms = ["Nokia", " Nokia ", "Kone", None, "", "\t", "nokia"]
+    rows = [{"row": n, "raw_text": f"Unit {n}", "unit": firm} for n, firm in enumerate(firms)]
+    found = cleaned(rows, split=SplitConfig(group_by="firm"))
+    one, same, other, lower = found.good["unit"].to_pylist()
+    assert one == same
+    assert len({one, other, lower}) == 3
+    assert found.rejected["row"].to_pylist() == [3, 4, 5]
+    assert set(found.rejected["reason"].to_pylist()) == {"missing_group"}
+    alone = cleaned(rows[2:3], split=SplitConfig(group_by="firm"))
+    assert alone.good["unit"].to_pylist() == [other]  # in another block, on another machine
+
+
+def time_units(values: Sequence[str | None], first: str, second: str) -> list[int | None]:
+    time = TimeSplitConfig(column="day", validation_from=first, test_from=second)
+    rows = [{"row": n, "unit": value} for n, value in enumerate(values)]
+    found = cleaned(rows, split=SplitConfig(time=time))
+    assert set(found.rejected["reason"].to_pylist()) <= {"missing_time"}
+    units = dict(zip(*(found.good[c].to_pylist() for c in ("row", "unit")), strict=True))
+    return [units.get(n) for n in range(len(values))]
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("2023-12-31", 0),
+        ("2023-12-31T23:59:59.999999", 0),
+        ("2024-01-01", 1),
+        ("2024-01-01 00:00:00.000000", 1),
+        ("2024-01-01T01:00+02:00", 0),  # 23:00 in UTC
+        ("2024-06-30 22:00:00.000000-0500", 2),
+        ("2024-07-01 00:00:00.000Z", 2),
+        ("20240701", 2),
+        ("9999-12-31", 2),
+        ("0001-01-01", 0),
+        *((value, None) for value in (
+            None, "", "soon", "now", "today", "NaT", "nan", "07/01/2024", "2024-02-30", "12")),
+    ],
+)  # fmt: skip
+def test_times_cut_the_rows(value: str | None, wanted: int | None) -> None:
+    assert time_units([value, "2024-03-01"], "2024-01-01", "2024-07-01") == [wanted, 1]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "2024-01-01",
+        "20240101",
+        "2024-01-01T00:00",
+        "2024-01-01T02:00+02:00",
+        "2024-W01-1",  # Python reads this, too
+        "2024-01-01x00:00",  # and any sign between date and time
+    ],
+)
+def test_any_bound_that_the_config_takes_cuts_the_rows(first: str) -> None:
+    days = ["2023-12-31", "2024-01-01", "2024-07-01"]
+    assert time_units(days, first, "2024-07-01") == [0, 1, 2]
+
+
+def test_times_of_mixed_precision_and_zone_are_ordered() -> None:
+    found = parse_times(["2024-01-01", "2024-01-01T00:00:00.000001Z", "2024-01-01T00:30-01:00"])
+    assert np.diff(found.to_numpy()).astype("timedelta64[us]").astype(int).tolist() == [
+        1,
+        5_399_999_999,
+    ]

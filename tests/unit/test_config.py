@@ -90,7 +90,12 @@ def test_hint_is_not_the_section_that_was_written() -> None:
         ("evaluate.baselines=maybe", ["evaluate.baselines='maybe'", "boolean", "default true"]),
         ("data.sources=a.csv", ["data.sources='a.csv'", "list", "default [sample]"]),
         ("data.sources=[]", ["data.sources=[]", "at least 1", "default [sample]"]),
-        ("data.sources=[1]", ["data.sources.0=1", "string"]),
+        ("data.sources=[1]", ["data.sources.0", "1 is no source", "a mapping with `uri`"]),
+        ("data.sources=[{format: csv}]", ["data.sources.0.uri: is missing", "write it"]),
+        (
+            "data.sources=[{uri: a, prioriy: 1}]",
+            ["data.sources.0.prioriy", "'data.sources[].priority'"],
+        ),
         ("data.salt=[5]", ["data.salt=[5]", "string", "default finsent"]),
         ("data=3", ["data=3", "is a section", "data.NAME=VALUE"]),
         ("data.split=0.8", ["data.split=0.8", "is a section", "data.split.NAME=VALUE"]),
@@ -248,7 +253,7 @@ def test_later_files_win_and_overrides_win_over_files(tmp_path: Path) -> None:
     second = write(tmp_path, "2.yaml", "train: {epochs: 3}\ndata: {sources: [c]}\n")
     settings = load(Settings, [first, second], ["train.seed=4", "train.seed=5"])
     assert (settings.train.epochs, settings.train.seed) == (3, 5)
-    assert settings.data.sources == ["c"]  # a list is replaced as a whole
+    assert [s.uri for s in settings.data.sources] == ["c"]  # a list is replaced as a whole
     assert load(Settings, [second, first], []).train.epochs == 2
 
 
@@ -327,10 +332,12 @@ def test_help_tells_type_unit_limits_default_and_meaning() -> None:
 def test_help_lists_every_key_of_a_section_and_no_other(section: str) -> None:
     lines = list(help_lines(Settings, [section]))
     listed = [line.strip().split("=")[0] for line in lines if re.match(r"  \w", line)]
+    listed = [key for key in listed if "[]" not in key]
     wanted = {
         key: field
         for key, field in fields(Settings)
-        if key.startswith(f"{section}.") and key != "data.split"
+        if key.startswith(f"{section}.")
+        and not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
     }
     assert listed == list(wanted)
     assert all(str(field.description) in "\n".join(lines) for field in wanted.values())
@@ -368,3 +375,10 @@ def test_new_run_names_are_valid_and_differ() -> None:
     names = {new_run_name("train") for _ in range(20)}
     assert len(names) > 15
     assert all(load(Settings, [], [f"run.name={name}"]).run.name == name for name in names)
+
+
+def test_help_lists_the_keys_of_a_lists_items_once() -> None:
+    lines = list(help_lines(Settings, ["data", "evaluate"]))
+    listed = [line.strip().split("=")[0] for line in lines if "[]." in line.split("=")[0]]
+    assert {key.partition("[]")[0] for key in listed} == {"data.sources"}
+    assert {"data.sources[].uri", "data.sources[].label_map"} <= set(listed)

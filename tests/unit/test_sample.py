@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data.clean import normalise
+from finsent.data.normalise import normalise
 from finsent.labels import LABELS
 
 Row = tuple[str, str]
@@ -45,7 +45,7 @@ def test_sentences_are_clean(rows: list[Row]) -> None:
     import pyarrow as pa
 
     sentences = [sentence for sentence, _ in rows]
-    assert normalise(pa.array(sentences)).to_pylist() == sentences
+    assert normalise(pa.array(sentences)).text.to_pylist() == sentences
     assert all(3 <= len(s.split()) <= 80 for s in sentences)
 
 

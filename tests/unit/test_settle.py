@@ -1,398 +1,398 @@
-"""The fate of every row, and the dataset version that is made of them. No Ray."""
+"""The fate of every row: kept, duplicate, conflict or excluded; none is lost, none counts twice."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
+import hashlib
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from finsent.data.clean import clean
-from finsent.data.config import DataConfig, SplitConfig
-from finsent.data.dataset import MANIFEST, DatasetVersion
-from finsent.data.ingest import (
-    _check_enough,
-    _manifest,
-    _partition,
-    check_rejected,
-    find_existing,
-    version_id,
-    write_partition,
-)
-from finsent.data.settle import SPLITS, Settled, settle, split_of
-from finsent.data.sources import ROWS, SourceFile
-from finsent.errors import InputError
-from finsent.files import write_json
+from finsent.data.clean import GOOD
+from finsent.data.config import DataConfig
+from finsent.data.settle import KEPT, Settled, SourceTraits, excluded_rows, settle
 from finsent.labels import LABELS
 
-NAMES = ["first.csv", "second.csv"]
-Record = tuple[int, int, str, str]  # source, row, text, label
-
-
-def table(records: list[Record], config: DataConfig) -> pa.Table:
-    columns = zip(*records, strict=True) if records else [[]] * 4
-    arrays = [pa.array(list(c), f.type) for c, f in zip(columns, ROWS, strict=False)]
-    return clean(pa.table([*arrays, pa.nulls(len(records), pa.string())], schema=ROWS), config)
-
-
-def settled(records: list[Record], **changed: Any) -> Settled:
-    config = DataConfig(**changed)
-    return settle(table(records, config), NAMES, config)
-
-
-def kept(found: Settled) -> list[tuple[str, str, str, int]]:
-    rows = [row for split in SPLITS for row in found.splits[split].to_pylist()]
-    return sorted((r["text"], r["label"], r["source"], r["row"]) for r in rows)
-
-
-def random_records(seed: int, count: int = 400) -> list[Record]:
-    """Many duplicates, conflicts and bad rows."""
-    rng = random.Random(seed)
-    labels = [*LABELS, "Neutral", "bullish", ""]
-    return [
-        (rng.randrange(2), row, rng.choice(["", "Firm {} grew", "firm {}  GREW "]).format(
-            rng.randrange(60)), rng.choices(labels, [30, 5, 2, 2, 1, 1])[0])
-        for row in range(2, count + 2)
-    ]  # fmt: skip
-
-
-# --- duplicates and conflicts ---------------------------------------------------------------------
-
-
-def test_the_first_of_equal_rows_is_kept_whatever_order_they_come_in() -> None:
-    records = [
-        (1, 2, "Profit rose", "positive"),
-        (0, 9, "profit  ROSE", "positive"),
-        (0, 4, "Profit Rose", "positive"),
-        (1, 3, "Flat", "neutral"),
-    ]
-    for seed in range(5):
-        random.Random(seed).shuffle(records)
-        found = settled(records)
-        assert kept(found) == [
-            ("Flat", "neutral", "second.csv", 3),
-            ("Profit Rose", "positive", "first.csv", 4),
-        ]
-        assert (found.duplicates, found.conflict_rows) == (2, 0)
-
-
 P, N, G = "positive", "neutral", "negative"
+POLICIES: list[Any] = [
+    "drop", "majority", "priority", "keep", "error", {"prefer": [G, P]}, {"prefer": [N]}
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("policy", "labels", "winner", "duplicates", "lost"),
-    [
-        ("drop", [P, P], (P, 2), 1, 0),
-        ("drop", [P, G], None, 0, 2),
-        ("drop", [P, P, P, G], None, 0, 4),
-        ("error", [P, P, G], None, 0, 3),
-        ("majority", [P, P], (P, 2), 1, 0),
-        ("majority", [P, G], None, 0, 2),
-        ("majority", [G, P, P], (P, 3), 1, 1),
-        ("majority", [N, P, G, N, N], (N, 2), 2, 2),
-        ("majority", [P, P, G, G], None, 0, 4),
-        ("majority", [P, P, G, G, N], None, 0, 5),
-        ("majority", [P, G, N], None, 0, 3),
-    ],
-)
-def test_conflict_policies(
-    policy: str, labels: list[str], winner: tuple[str, int] | None, duplicates: int, lost: int
-) -> None:
-    records = [(0, row, "Profit rose", label) for row, label in enumerate(labels, start=2)]
-    records.append((0, 99, "Flat", N))
-    found = settled(records, conflicts=policy)
-    wanted = [("Profit rose", winner[0], "first.csv", winner[1])] if winner else []
-    assert kept(found) == [("Flat", N, "first.csv", 99), *wanted]
-    assert (found.duplicates, found.conflict_rows) == (duplicates, lost)
-    decision = f"kept as {winner[0]}" if winner else "dropped"
-    assert [(c["row"], c["label"], c["decision"]) for c in found.conflicts.to_pylist()] == [
-        (row, label, decision) for row, label in enumerate(labels, start=2) if len(set(labels)) > 1
-    ]
+class Record(NamedTuple):
+    """A labelled row, or one of a source that must stay unseen."""
+
+    source: int
+    row: int
+    text: str
+    label: str | None
 
 
-def test_rejected_rows_come_with_reason_and_raw_form_and_never_outvote() -> None:
-    records = [
-        (0, 3, "Profit rose", "bullish"),
-        (0, 2, " ", "positive"),
-        (1, 2, "Profit rose", "positive"),
-    ]
-    found = settled(records)
-    assert kept(found) == [("Profit rose", "positive", "second.csv", 2)]
-    assert [tuple(row.values()) for row in found.rejected.to_pylist()] == [
-        ("first.csv", 2, "missing_text", " ", "positive"),
-        ("first.csv", 3, "unknown_label", "Profit rose", "bullish"),
-    ]
+class Origin(NamedTuple):
+    """What a source says about its rows."""
+
+    excluded: bool = False
+    priority: int = 0
+    weight: float = 1.0
+    agreement: float = float("nan")
 
 
-@pytest.mark.parametrize("records", [[], [(0, 2, "", "neutral")]])
-def test_nothing_good_gives_empty_tables(records: list[Record]) -> None:
-    found = settled(records)
-    assert kept(found) == []
-    assert (found.duplicates, found.conflict_rows) == (0, 0)
-    assert (len(found.rejected), len(found.conflicts)) == (len(records), 0)
-    full = settled([(0, 2, "a", "neutral"), (0, 3, "b", "neutral"), (0, 4, "b", "positive")])
-    for split in SPLITS:
-        assert found.splits[split].schema == full.splits[split].schema
-    assert found.conflicts.schema == full.conflicts.schema
-    assert found.rejected.schema == full.rejected.schema
-
-
-@pytest.mark.parametrize("policy", ["drop", "majority", "error"])
-@pytest.mark.parametrize("seed", range(4))
-def test_every_row_is_in_exactly_one_count(policy: str, seed: int) -> None:
-    records = random_records(seed)
-    found = settled(records, conflicts=policy)
-    rows = kept(found)
-    assert len(rows) + len(found.rejected) + found.duplicates + found.conflict_rows == len(records)
-    keys = [key for split in SPLITS for key in found.splits[split]["key"].to_pylist()]
-    assert len(set(keys)) == len(keys) == len(rows)  # no text twice, and none on two sides
-    good = [r for r in records if r[2] and r[3].lower() in LABELS]
-    votes: dict[str, Counter[str]] = {}
-    for _, _, text, label in good:
-        votes.setdefault(" ".join(text.lower().split()), Counter())[label.lower()] += 1
-    for text, label, _, _ in rows:
-        count = votes[text.lower()]
-        assert len(count) == 1 or (policy == "majority" and count.most_common(1)[0][0] == label)
-
-
-# --- splits ---------------------------------------------------------------------------------------
-
-
-def test_splits_have_their_shares() -> None:
-    keys = [f"{i:032x}" for i in range(20_000)]
-    shares = SplitConfig(train=0.7, validation=0.2, test=0.1)
-    counts = Counter(split_of(keys, "finsent", shares))
-    for name, share in shares.model_dump().items():
-        assert counts[name] / len(keys) == pytest.approx(share, abs=0.01)
-
-
-def test_a_salt_moves_rows_and_the_same_salt_does_not() -> None:
-    keys = [f"{i:032x}" for i in range(2000)]
-    first, again, other = (split_of(keys, salt, SplitConfig()) for salt in ("a", "a", "b"))
-    assert first == again
-    moved = sum(one != two for one, two in zip(first, other, strict=True)) / len(keys)
-    assert moved == pytest.approx(1 - (0.8**2 + 0.1**2 + 0.1**2), abs=0.05)
-
-
-def test_rows_stay_in_their_split_when_others_are_added() -> None:
-    old: list[Record] = [(0, i, f"Firm {i} grew", "positive") for i in range(2, 300)]
-    new: list[Record] = [(1, i, f"Unit {i} shrank", "negative") for i in range(2, 300)]
-
-    def places(found: Settled) -> dict[str, str]:
-        return {t: s for s in SPLITS for t in found.splits[s]["text"].to_pylist()}
-
-    before, after = places(settled(old)), places(settled([*new, *old]))
-    assert {text: after[text] for text in before} == before
-    assert len(after) == 2 * len(before)
-    assert set(before.values()) == set(SPLITS)
-
-
-# --- the dataset version --------------------------------------------------------------------------
-
-
-def publish(
-    folder: Path, records: list[Record], partitions: int = 1, **changed: Any
-) -> DatasetVersion:
-    """What `ingest` does, without Ray in between."""
-    config = DataConfig(**{"max_rejected_fraction": 1.0} | changed)
-    files = [SourceFile(name, f"/x/{name}", 10, "0" * 64) for name in NAMES]
-    folder.mkdir(parents=True)
-    rows = table(records, config)
-    part = _partition(rows["key"], partitions).to_pylist()
-    stats = [
-        write_partition(rows.filter(pa.array([p == i for p in part])), i, NAMES, config, folder)
-        for i in range(partitions)
-    ]
-    stats = json.loads(json.dumps(stats))  # as they come from Ray's workers
-    manifest = _manifest(config, files, folder.name, stats)
-    _check_enough(manifest, config)
-    write_json(folder / MANIFEST, manifest)
-    return DatasetVersion.open(folder)
-
-
-RECORDS: list[Record] = [
-    *((i % 2, i, f"Firm {i} grew", LABELS[i % 3]) for i in range(2, 102)),
-    (1, 102, "FIRM 2 grew", LABELS[2]),
-    (1, 103, "Firm 3 grew", LABELS[1]),
-    (1, 104, "", "neutral"),
-    (1, 105, "What?", "bullish"),
-    (1, 106, "Who?", "bearish"),
+SOURCES = [
+    Origin(),
+    Origin(excluded=True),
+    Origin(priority=2, weight=2, agreement=0.75),
+    Origin(priority=2, agreement=1.0),
+    Origin(priority=-1, weight=3),
 ]
 
 
-@pytest.mark.parametrize("partitions", [1, 3])
-def test_manifest_counts_what_lies_in_the_files(tmp_path: Path, partitions: int) -> None:
-    version = publish(tmp_path / "v", RECORDS, partitions)
-    assert version.manifest["counts"] == {
-        "rows_in": 105, "kept": 99, "rejected": 3, "duplicates": 1, "conflicts": 2
-    }  # fmt: skip
-    assert {s["source"]: (s["rows"], s["rejected"]) for s in version.manifest["inputs"]} == {
-        "first.csv": (50, 0),
-        "second.csv": (55, 3),
-    }
-    clean, reasons = (entry["rejected_reasons"] for entry in version.manifest["inputs"])
-    assert clean == {}
-    assert {reason: entry["rows"] for reason, entry in reasons.items()} == {
-        "missing_text": 1,
-        "unknown_label": 2,
-    }
-    assert reasons["missing_text"]["first"] == "record 104"
-    assert version.manifest["conflict_example"] == "Firm 3 grew"
-    texts: list[str] = []
-    for split in SPLITS:
-        rows = version.read(split)
-        assert len(rows) == version.rows(split) > 0
-        assert Counter(rows["label"].to_pylist()) == version.manifest["splits"][split]["labels"]
-        assert version.read(split, ["text"]).column_names == ["text"]
-        texts += rows["text"].to_pylist()
-    assert sorted(texts) == sorted(f"Firm {i} grew" for i in range(2, 102) if i != 3)
+def key(text: str) -> bytes:
+    return hashlib.blake2b(text.lower().encode(), digest_size=16).digest()
 
 
-def test_number_of_partitions_changes_no_row(tmp_path: Path) -> None:
-    one, many = (publish(tmp_path / str(n), random_records(3), n) for n in (1, 5))
-    for split in SPLITS:
-        assert one.read(split).sort_by("key") == many.read(split).sort_by("key")
-    assert one.manifest["counts"] == many.manifest["counts"]
-
-
-def test_a_partition_written_again_is_the_same(tmp_path: Path) -> None:
-    rows = table(RECORDS, DataConfig())
-    first, again = (write_partition(rows, 4, NAMES, DataConfig(), tmp_path) for _ in range(2))
-    assert first == again
-    assert {path.name for path in tmp_path.rglob("*.parquet")} == {"part-00004.parquet"}
-    alone = table(RECORDS[:1], DataConfig())
-    files = [write_partition(alone, i, NAMES, DataConfig(), tmp_path)["files"] for i in (0, 1)]
-    assert [len(found) for found in files] == [len(SPLITS) + 2, 1]  # the first has all schemas
-
-
-def test_version_id_follows_bytes_names_and_settings_alone() -> None:
-    file = SourceFile("a.csv", "/here/a.csv", 10, "0" * 64)
-    base = version_id([file], DataConfig())
-    elsewhere = SourceFile("a.csv", "/there/a.csv", 10, "0" * 64)
-    assert version_id([elsewhere], DataConfig(name="other", sources=["/there"])) == base
-    assert len(base) == 12
-    others = [
-        version_id([SourceFile("b.csv", file.path, 10, "0" * 64)], DataConfig()),
-        version_id([SourceFile("a.csv", file.path, 10, "1" * 64)], DataConfig()),
-        version_id([file, file], DataConfig()),
-        version_id([file], DataConfig(salt="x")),
-        version_id([file], DataConfig(conflicts="majority")),
-        version_id([file], DataConfig(max_rejected_fraction=0.5)),
+def table(records: Sequence[Record], keys: Sequence[bytes] | None = None) -> pa.Table:
+    rows = [
+        {
+            "key": key_,
+            "source": record.source,
+            "row": record.row,
+            "text": record.text,
+            "raw_text": f" {record.text}" if record.row % 2 else None,
+            "label": None if record.label is None else LABELS.index(record.label),
+            "unit": int.from_bytes(key_[:8], "big"),
+        }
+        for record, key_ in zip(records, keys or [key(r.text) for r in records], strict=True)
     ]
-    assert len({base, *others}) == 1 + len(others)
+    return pa.Table.from_pylist(rows, schema=GOOD)
 
 
-# --- refusals -------------------------------------------------------------------------------------
+def traits(sources: Sequence[Origin]) -> SourceTraits:
+    return SourceTraits(
+        names=[f"s{n}.csv" for n in range(len(sources))],
+        excluded=np.array([s.excluded for s in sources]),
+        priority=np.array([s.priority for s in sources], np.int64),
+        weight=np.array([s.weight for s in sources], float),
+        agreement=np.array([s.agreement for s in sources], float),
+    )
 
 
-@pytest.mark.parametrize(
-    ("records", "changed", "parts"),
-    [
-        (
-            RECORDS,
-            {"max_rejected_fraction": 0.01},
-            ["data.sources: 'second.csv'", "3 of 55 rows", "data.max_rejected_fraction=0.01",
-             "unknown_label: 2 (first: record 105, 'bullish')", "missing_text: 1",
-             "negative, neutral, positive", "or raise the limit"],
-        ),
-        (
-            [r for r in RECORDS if r[0] == 0],
-            {},
-            ["data.sources: 'second.csv'", "header and no rows", "add labelled rows"],
-        ),
-        (
-            RECORDS,
-            {"conflicts": "error"},
-            ["data.conflicts='error'", "2 rows", "'Firm 3 grew'", "data.conflicts=drop"],
-        ),
-        (
-            [(0, 2, "Up", "positive"), (1, 2, "Down", "negative")],
-            {},
-            ["data.split.", "the split is empty", "2 distinct rows", "add rows or raise the share"],
-        ),
-    ],
-)  # fmt: skip
-def test_unusable_data_is_refused_with_the_remedy(
-    tmp_path: Path, records: list[Record], changed: dict[str, Any], parts: list[str]
+def settled(
+    records: Sequence[Record], policy: Any = "drop", sources: Sequence[Origin] = SOURCES
+) -> Settled:
+    return settle(table(records), traits(sources), DataConfig(conflicts=policy))
+
+
+def places(rows: pa.Table) -> list[tuple[int, int]]:
+    sources = [int(s[1]) if isinstance(s, str) else s for s in rows["source"].to_pylist()]
+    return sorted(zip(sources, rows["row"].to_pylist(), strict=True))
+
+
+# --- what holds whatever the rows are -------------------------------------------------------------
+
+
+@st.composite
+def record_lists(draw: st.DrawFn) -> list[Record]:
+    """Few texts under many labels, in the order of the sources, as the exchange delivers them."""
+    drawn = draw(
+        st.lists(
+            st.tuples(
+                st.integers(0, len(SOURCES) - 1),
+                st.sampled_from(["Firm A grew", "FIRM A grew", "Firm B", "Firm C", "D"]),
+                st.sampled_from([P, P, N, G]),
+            ),
+            max_size=25,
+        )
+    )
+    return [
+        Record(source, row, text, None if SOURCES[source].excluded else label)
+        for row, (source, text, label) in enumerate(sorted(drawn, key=lambda d: d[0]), start=2)
+    ]
+
+
+@settings(max_examples=250, deadline=None)
+@given(record_lists(), st.sampled_from(POLICIES))
+def test_every_labelled_row_has_exactly_one_fate(records: list[Record], policy: Any) -> None:
+    found = settled(records, policy)
+    labelled = [r for r in records if r.label is not None]
+    unseen = {r.text.lower() for r in records if r.label is None}
+    texts: dict[str, list[Record]] = {}
+    for record in labelled:
+        if record.text.lower() not in unseen:
+            texts.setdefault(record.text.lower(), []).append(record)
+    disputed = {t: rows for t, rows in texts.items() if len({r.label for r in rows}) > 1}
+
+    # All fates together, source by source, are all labelled rows.
+    total = np.sum([found.fates[fate] for fate in found.fates], axis=0)
+    assert total.tolist() == [sum(r.source == s for r in labelled) for s in range(len(SOURCES))]
+    assert set(found.fates) == {"kept", "duplicates", "conflicts", "excluded"}
+
+    # What must stay unseen beats everything else.
+    excluded = sorted((r.source, r.row) for r in labelled if r.text.lower() in unseen)
+    assert places(found.excluded) == excluded
+    assert set(found.excluded["reason"].to_pylist()) <= {"same_as_excluded"}
+
+    # The table of conflicts has every row of every disputed text, and nothing else.
+    assert places(found.conflicts) == sorted(
+        (r.source, r.row) for rows in disputed.values() for r in rows
+    )
+    assert sum(found.decisions.values()) == len(disputed)
+
+    # Kept rows: sorted, one a text, the first in the order of the sources that has the label.
+    kept = found.kept
+    assert kept.schema == KEPT
+    keys = kept["key"].to_pylist()
+    assert keys == sorted(keys)
+    firsts: dict[tuple[str, str | None], Record] = {}
+    for record in labelled:
+        firsts.setdefault((record.text.lower(), record.label), record)
+    of_key = {key(text): text for text in texts}
+    chosen: dict[str, list[str]] = {}
+    for row in kept.to_pylist():
+        text, label = of_key[row["key"]], LABELS[row["label"]]
+        first = firsts[text, label]
+        assert (row["source"], row["row"], row["text"]) == (first.source, first.row, first.text)
+        chosen.setdefault(text, []).append(label)
+    if policy == "keep":
+        assert {text: set(ls) for text, ls in chosen.items()} == {
+            text: {r.label for r in rows} for text, rows in texts.items()
+        }
+    assert policy == "keep" or all(len(ls) == 1 for ls in chosen.values())
+    assert texts.keys() - chosen.keys() <= disputed.keys()  # only a conflict drops a text
+
+    # The decision says what was done.
+    wanted = {t: f"kept as {chosen[t][0]}" if t in chosen else "dropped" for t in disputed}
+    if policy == "keep":
+        wanted = dict.fromkeys(disputed, "kept under each label")
+    shown = found.conflicts
+    told = zip(*(shown[name].to_pylist() for name in ("text", "decision")), strict=True)
+    assert {text.lower(): decision for text, decision in told} == wanted
+    assert found.decisions == Counter(wanted.values())
+
+    # No classifier can be right more often than on each text's most frequent label.
+    assert found.best_votes == sum(
+        max(Counter(r.label for r in rows).values()) for rows in texts.values()
+    )
+    assert found.kept_best_votes == len(chosen)
+
+
+@settings(max_examples=100, deadline=None)
+@given(record_lists(), st.sampled_from(POLICIES), st.integers(2, 4), st.randoms())
+def test_partitions_and_their_order_change_nothing(
+    records: list[Record], policy: Any, partitions: int, random: Any
 ) -> None:
-    with pytest.raises(InputError) as caught:
-        publish(tmp_path / "v", records, **changed)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    whole = settled(records, policy)
+    spread = [[r for r in records if key(r.text)[0] % partitions == p] for p in range(partitions)]
+    for rows in spread:  # the texts in another order, each text's rows in theirs
+        rank = {text.lower(): random.random() for text in (r.text for r in rows)}
+        rows.sort(key=lambda r: rank[r.text.lower()])
+    parts = [settled(rows, policy) for rows in spread]
+    for name in ("kept", "conflicts", "excluded", "texts"):
+        joined = pa.concat_tables([getattr(part, name) for part in parts])
+        together = [("key", "ascending"), ("label" if name == "kept" else "key", "ascending")]
+        table = getattr(whole, name)
+        assert joined.schema == table.schema
+        assert joined.sort_by(together).to_pylist() == table.sort_by(together).to_pylist()
+    for fate in whole.fates:
+        added = np.sum([part.fates[fate] for part in parts], axis=0)
+        assert added.tolist() == whole.fates[fate].tolist()
+    assert sum((part.decisions for part in parts), Counter()) == whole.decisions
+    assert sum(part.best_votes for part in parts) == whole.best_votes
 
 
-@pytest.mark.parametrize(("rejected", "refused"), [(0, False), (10, False), (11, True)])
-def test_the_limit_itself_is_allowed(rejected: int, refused: bool) -> None:
-    def check() -> None:
-        found = {"missing_text": {"rows": rejected, "first": "record 2"}}
-        check_rejected("a.csv", 100, found, DataConfig(max_rejected_fraction=0.1))
+# --- policies -------------------------------------------------------------------------------------
 
-    if refused:
-        with pytest.raises(InputError, match=r"'a\.csv': 11 of 100 rows"):
-            check()
-    else:
-        check()
-
-
-# --- opening --------------------------------------------------------------------------------------
-
-
-def test_find_by_id_by_directory_and_the_newest(tmp_path: Path) -> None:
-    versions = [publish(tmp_path / name, RECORDS) for name in ("bbb", "ccc", "aaa")]
-    for age, version in enumerate(versions):
-        os.utime(version.path / MANIFEST, (1000 + age, 1000 + age))
-    (tmp_path / ".staging-x").mkdir()
-    (tmp_path / ".staging-x" / MANIFEST).write_text("{}")
-    for reference, name in [("latest", "aaa"), ("ccc", "ccc"), (str(tmp_path / "bbb"), "bbb")]:
-        assert DatasetVersion.find(reference, tmp_path, "train.dataset").version == name
-    with pytest.raises(InputError) as caught:
-        DatasetVersion.find("ddd", tmp_path, "train.dataset")
-    assert str(caught.value).startswith("train.dataset='ddd': no such dataset version")
-    assert str(caught.value).endswith(f"{str(tmp_path)!r}: aaa, bbb, ccc")
-
-
-def test_find_in_an_empty_place_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"train\.dataset='latest': .*ray_jobs\.ingest"):
-        DatasetVersion.find("latest", tmp_path / "none", "train.dataset")
-    with pytest.raises(InputError, match=r"train\.dataset='x': .*known in .*: none"):
-        DatasetVersion.find("x", tmp_path / "none", "train.dataset")
-
-
-def test_existing_version_is_found_without_ray(tmp_path: Path) -> None:
-    files = [SourceFile(name, f"/x/{name}", 10, "0" * 64) for name in NAMES]
-    config = DataConfig(max_rejected_fraction=1.0)
-    assert find_existing(config, tmp_path, files) is None
-    publish(tmp_path / version_id(files, config), RECORDS)
-    found = find_existing(config, tmp_path, files)
-    assert found is not None
-    assert found.version == version_id(files, config)
+# Sources by position: 0 plain; 1 unseen; 2 priority 2, weight 2; 3 priority 2; 4 priority -1,
+# weight 3. A case gives the labels of one text's rows as (source, label).
+LOW, HEAVY, HIGH, LAST = 0, 2, 3, 4
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "part"),
+    ("policy", "rows", "winner"),
     [
-        ("train/part-00000.parquet", b"PAR1", "missing or changed"),
-        ("test/part-00000.parquet", None, "missing or changed"),
-        (MANIFEST, None, "no such file"),
-        (MANIFEST, b'{"schema_version": 1,', "not valid JSON"),
-        (MANIFEST, b"[]", "ingest again"),
-        (MANIFEST, b'{"schema_version": 2, "splits": {}}', "schema 1; ingest again"),
-        (MANIFEST, b'{"schema_version": 1, "labels": ["up"], "splits": {}}', "labels are ['up']"),
-        (MANIFEST, b'{"schema_version": 1, "splits": {}}', "ingest again"),
+        ("drop", [(0, P), (0, P)], P),
+        ("drop", [(0, P), (0, G)], None),
+        ("drop", [(0, P), (0, P), (0, P), (0, G)], None),
+        ("error", [(0, P), (0, P), (0, G)], None),
+        ("majority", [(0, P), (0, G)], None),
+        ("majority", [(0, G), (0, P), (0, P)], P),
+        ("majority", [(0, N), (0, P), (0, G), (0, N), (0, N)], N),
+        ("majority", [(0, P), (0, P), (0, G), (0, G), (0, N)], None),
+        ("majority", [(0, P), (0, G), (0, N)], None),
+        ("majority", [(0, P), (LAST, G)], G),  # weight 3 against 1
+        ("majority", [(0, P), (0, P), (HEAVY, G)], None),  # 2 against 2
+        ("majority", [(0, P), (0, P), (0, P), (HEAVY, G)], P),
+        ("majority", [(HEAVY, N), (HIGH, G), (LAST, P), (LAST, P)], P),
+        ("priority", [(0, P), (0, P), (0, P), (HIGH, G)], G),
+        ("priority", [(LAST, P), (LAST, P), (0, N)], N),
+        ("priority", [(0, P), (0, G), (0, P)], P),  # one rank: its majority
+        ("priority", [(0, P), (0, G)], None),
+        ("priority", [(0, N), (HIGH, P), (HIGH, G)], None),  # a tie among the highest
+        ("priority", [(0, P), (HEAVY, G), (HIGH, P)], G),  # their weights count
+        ("priority", [(HEAVY, G), (HIGH, P), (HIGH, P)], None),
+        ("priority", [(HIGH, N), (HIGH, N), (HIGH, P)], N),
+        ("prefer", [(HIGH, P), (HIGH, P), (0, G)], G),
+        ("prefer", [(0, P), (0, N), (0, N)], P),
+        ("prefer", [(0, N), (0, N)], N),  # no conflict, so no preference
+        ("keep", [(0, P), (0, G), (0, P)], P),
     ],
 )
-def test_damage_is_seen_and_named(
-    tmp_path: Path, file: str, content: bytes | None, part: str
+def test_conflict_policies(policy: str, rows: list[tuple[int, str]], winner: str | None) -> None:
+    records = [Record(s, n, "Profit rose", label) for n, (s, label) in enumerate(rows, start=2)]
+    records.sort(key=lambda record: record.source)
+    records.append(Record(4, 99, "Flat", N))
+    found = settled(records, {"prefer": [G, P]} if policy == "prefer" else policy)
+    labels = {label for _, label in rows}
+    winners = labels if policy == "keep" else {winner} - {None}
+    kept = [row for row in found.kept.to_pylist() if row["text"] == "Profit rose"]
+    assert {LABELS[row["label"]] for row in kept} == winners
+    assert len(kept) == len(winners)
+    won = sum(label in winners for _, label in rows)
+    fates = {fate: int(counts.sum()) for fate, counts in found.fates.items()}
+    assert fates == {
+        "kept": 1 + len(kept),
+        "duplicates": won - len(kept),
+        "conflicts": len(rows) - won,
+        "excluded": 0,
+    }
+    decision = {"keep": "kept under each label"}.get(
+        policy, f"kept as {winner}" if winner else "dropped"
+    )
+    assert dict(found.decisions) == ({decision: 1} if len(labels) > 1 else {})
+
+
+def test_a_preference_for_none_of_the_labels_drops_the_text() -> None:
+    records = [Record(0, 2, "Profit rose", P), Record(0, 3, "Profit rose", G)]
+    found = settled(records, {"prefer": [N]})
+    assert len(found.kept) == 0
+    assert found.decisions == {"dropped": 1}
+
+
+@pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (0.3, 0.1, 0.2), (0.7, 0.1, 0.8)])
+@pytest.mark.parametrize("policy", ["majority", "priority"])
+def test_a_tie_is_one_whatever_floats_make_of_it(
+    policy: str, weights: tuple[float, float, float]
 ) -> None:
-    path = publish(tmp_path / "v", RECORDS).path / file
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError) as caught:
-        DatasetVersion.open(tmp_path / "v")
-    assert str(path) in str(caught.value)
-    assert part in str(caught.value)
+    heaviest = weights.index(max(weights))
+    records = [Record(s, 2, "Profit rose", G if s == heaviest else P) for s in range(3)]
+    found = settled(records, policy, [Origin(weight=weight) for weight in weights])
+    assert found.decisions == {"dropped": 1}
+
+
+def test_conflicts_are_shown_with_names_and_raw_texts() -> None:
+    records = [Record(0, 2, "Profit rose", P), Record(3, 5, "PROFIT rose", G)]
+    shown = settled(records, "majority").conflicts.to_pylist()
+    common = {"key": key("profit rose").hex(), "decision": "dropped"}
+    assert shown == [
+        common | {"text": "Profit rose", "label": P, "source": "s0.csv", "row": 2}
+        | {"raw_text": "Profit rose"},
+        common | {"text": "PROFIT rose", "label": G, "source": "s3.csv", "row": 5}
+        | {"raw_text": " PROFIT rose"},
+    ]  # fmt: skip
+
+
+# --- what a kept row carries ----------------------------------------------------------------------
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("policy", "rows", "wanted"),
+    [
+        ("drop", [(P, NAN), (P, NAN)], {P: None}),
+        ("drop", [(P, NAN), (P, 0.5), (P, 0.75)], {P: 0.75}),
+        ("drop", [(P, 1.0), (P, 0.5)], {P: 1.0}),
+        ("majority", [(P, 0.5), (P, NAN), (G, 1.0)], {P: 0.5}),  # of its label alone
+        ("majority", [(P, NAN), (P, NAN), (G, 1.0)], {P: None}),
+        ("keep", [(P, 0.5), (G, 1.0), (N, NAN)], {P: 0.5, G: 1.0, N: None}),
+    ],
+)
+def test_agreement_is_the_best_known_of_the_text_and_its_label(
+    policy: str, rows: list[tuple[str, float]], wanted: dict[str, float | None]
+) -> None:
+    records = [Record(s, 2, "Profit rose", label) for s, (label, _) in enumerate(rows)]
+    sources = [Origin(agreement=agreement) for _, agreement in rows]
+    kept = settled(records, policy, sources).kept.to_pylist()
+    assert {LABELS[row["label"]]: row["agreement"] for row in kept} == wanted
+
+
+def test_weight_is_that_of_the_kept_rows_source() -> None:
+    records = [Record(2, 2, "Up", P), Record(4, 2, "Up", P), Record(4, 3, "Flat", N)]
+    kept = {row["text"]: row for row in settled(records).kept.to_pylist()}
+    assert {text: row["weight"] for text, row in kept.items()} == {"Up": 2.0, "Flat": 3.0}
+    assert kept["Flat"]["raw_text"] == " Flat"
+    assert kept["Flat"]["unit"] == int.from_bytes(key("flat")[:8], "big")
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def test_texts_for_the_search_of_near_ones_do_not_hang_on_labels() -> None:
+    records = [
+        Record(0, 7, "Up", P), Record(0, 9, "Down", G), Record(1, 3, "Seen elsewhere", None),
+        Record(2, 2, "UP", G), Record(3, 4, "seen elsewhere", N),
+    ]  # fmt: skip
+    for policy in POLICIES:
+        rows = sorted(settled(records, policy).texts.to_pylist(), key=lambda row: row["order"])
+        assert [(row["text"], row["excluded"]) for row in rows] == [
+            ("Up", False),  # dropped by some policies
+            ("Down", False),
+            ("Seen elsewhere", True),
+        ]
+        assert [row["order"] for row in rows] == [7, 9, (1 << 40) + 3]
+        assert [row["key"] for row in rows] == [
+            int.from_bytes(key(row["text"])[:8], "big") for row in rows
+        ]
+
+
+def test_keys_that_share_their_first_half_are_two_texts() -> None:
+    first, second = b"same-hlf" + b"a" * 8, b"same-hlf" + b"b" * 8
+    records = [
+        Record(0, 2, "Up", P), Record(0, 3, "Down", G), Record(0, 4, "up", P), Record(2, 2, "UP", P)
+    ]  # fmt: skip
+    keys = [second, first, second, second]
+    found = settle(table(records, keys), traits(SOURCES), DataConfig())
+    kept = [(row["key"], row["text"]) for row in found.kept.to_pylist()]
+    assert kept == [(first, "Down"), (second, "Up")]
+    assert found.fates["duplicates"].tolist() == [1, 0, 1, 0, 0]
+
+
+# --- odd tables -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("records", [[], [Record(1, 2, "Unseen", None)]])
+def test_no_labelled_rows_give_empty_tables(records: list[Record], policy: Any) -> None:
+    found, full = settled(records, policy), settled([Record(0, 2, "a", P), Record(0, 3, "a", G)])
+    for name in ("kept", "conflicts", "excluded"):
+        assert len(getattr(found, name)) == 0
+        assert getattr(found, name).schema == getattr(full, name).schema
+    assert found.texts.schema == full.texts.schema
+    assert len(found.texts) == len(records)
+    assert all(counts.tolist() == [0] * len(SOURCES) for counts in found.fates.values())
+    assert (found.best_votes, found.kept_best_votes, found.decisions) == (0, 0, {})
+
+
+def test_rows_in_chunks_and_slices_are_settled_as_one_table() -> None:
+    records = [Record(0, n, f"Firm {n % 5}", P if n % 7 else G) for n in range(2, 40)]
+    whole = table(records)
+    chunked = pa.concat_tables([whole.slice(0, 0), whole.slice(0, 11), whole.slice(11)])
+    sliced = pa.concat_tables([table(records[:3]), whole]).combine_chunks().slice(3)
+    for other in (chunked, sliced):
+        found = settle(other, traits(SOURCES), DataConfig(conflicts="majority"))
+        assert found.kept == settled(records, "majority").kept
+
+
+def test_rows_excluded_later_are_shown_like_the_others() -> None:
+    found = settled([Record(0, 2, "Up", P), Record(1, 2, "Flat", None), Record(2, 3, "Flat", N)])
+    later = excluded_rows(found.kept, np.array([True]), "near_excluded", traits(SOURCES))
+    assert later.schema == found.excluded.schema
+    [row] = later.to_pylist()
+    assert row == {
+        "key": key("up").hex(), "text": "Up", "label": P, "source": "s0.csv", "row": 2,
+        "reason": "near_excluded",
+    }  # fmt: skip

@@ -7,10 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pytest
 
-from finsent.data.config import DataConfig
-from finsent.data.sources import ROWS, find_sources, read_rows
+from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.formats import ROWS
+from finsent.data.sources import SourceFile, find_sources
 from finsent.errors import InputError
 from tests.unit.test_files import without_root
 
@@ -35,16 +37,20 @@ def write(folder: Path, content: str | bytes, name: str = "news.csv") -> Path:
     return path
 
 
+def found(*sources: Path | str, **changed: Any) -> list[SourceFile]:
+    listed = [SourceConfig(uri=str(source)) for source in sources]
+    return find_sources(DataConfig(sources=listed, **changed), Path("no-hub-is-asked"))
+
+
 def names(*sources: Path | str) -> list[str]:
-    return [file.name for file in find_sources(DataConfig(sources=[str(s) for s in sources]))]
+    return [file.name for file in found(*sources)]
 
 
 def read(path: Path, **changed: Any) -> list[Row]:
     """All rows of one file, checked first as a job does, in the order of their numbers."""
-    config = DataConfig(sources=[str(path)], **changed)
-    (file,) = find_sources(config)
+    (file,) = found(path, **changed)
     rows = []
-    for table in read_rows(file.path, 7, config):
+    for table in file.rows(7):
         assert table.schema == ROWS
         assert set(table["source"].to_pylist()) <= {7}
         columns = [table[c].to_pylist() for c in ("row", "raw_text", "raw_label", "fault")]
@@ -68,7 +74,6 @@ def test_directories_globs_and_files_are_expanded_once_in_order(tmp_path: Path) 
     assert names(tmp_path / "*.csv") == ["b.csv"]
     assert names(tmp_path / "**" / "*.csv") == ["b.csv", "c.csv"]
     assert names(tmp_path / "sub" / "c.csv", tmp_path) == ["c.csv", "a.CSV", "b.csv"]
-    assert names(tmp_path / "notes.txt") == ["notes.txt"]  # named by the user: taken as CSV
 
 
 def test_a_name_with_glob_signs_is_a_file_first(tmp_path: Path) -> None:
@@ -86,10 +91,10 @@ def test_the_sample_and_relative_paths_and_home(
     write(tmp_path, GOOD)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = find_sources(DataConfig(sources=["sample", "news.csv", "~/news.csv"]))
-    assert [file.name for file in found] == ["sentences.csv", "news.csv"]
-    assert found[1].path == str(tmp_path / "news.csv")
-    assert found[1].bytes == len(GOOD)
+    files = found("sample", "news.csv", "~/news.csv")
+    assert [file.name for file in files] == ["sentences.csv", "news.csv"]
+    assert [file.origin for file in files] == ["sample", str(tmp_path / "news.csv")]
+    assert files[1].bytes == len(GOOD)
 
 
 def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) ->
     for place in places:
         for name in ("2023/news.csv", "2024/news.csv", "2024/tweets.csv"):
             write(place, GOOD, name)
-    here, there = (find_sources(DataConfig(sources=[str(place)])) for place in places)
+    here, there = (found(place) for place in places)
     assert [f.name for f in here] == ["2023/news.csv", "2024/news.csv", "2024/tweets.csv"]
     assert [(f.name, f.sha256) for f in here] == [(f.name, f.sha256) for f in there]
 
@@ -108,7 +113,7 @@ def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) ->
         ("none.csv", ["'{tmp}/none.csv': no such file", "check the path", "'sample'"]),
         ("no*.csv", ["'{tmp}/no*.csv'", "match", "check the path"]),
         ("a**.csv", ["'{tmp}/a**.csv'"]),  # no glob that Python knows
-        ("empty", ["'{tmp}/empty' is a directory without .csv files", "put labelled CSV files"]),
+        ("empty", ["'{tmp}/empty' is a directory without files of a known", "put labelled files"]),
     ],
 )
 def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]) -> None:
@@ -118,28 +123,21 @@ def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]
     assert all(part.format(tmp=tmp_path) in text for part in parts), text
 
 
-def test_uri_is_refused() -> None:
-    with pytest.raises(InputError, match=r"data\.sources: 's3://b/x\.csv' is a URI.*download it"):
-        find_sources(DataConfig(sources=["s3://b/x.csv"]))
-
-
 # --- unusable heads -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"", ["is empty", "header and rows"]),
-        (b" \r\n\n", ["is empty", "header and rows"]),
-        (b"\xef\xbb\xbf", ["is empty", "header and rows"]),
-        (b"\xef\xbb\xbf\r\n", ["is empty", "header and rows"]),
-        (b"PK\x03\x04" + bytes(40), ["zip archive or an Excel workbook", "convert it to CSV"]),
-        (gzip.compress(GOOD.encode()), ["gzip-compressed", "convert it to CSV"]),
-        (b"PAR1" + bytes(40), ["Parquet", "convert it to CSV"]),
-        (b"%PDF-1.7\n", ["a PDF", "convert it to CSV"]),
-        (GOOD.encode() + b"a\0b,neutral\n", ["binary file (NUL bytes)", "give a CSV"]),
-        (GOOD.encode("utf-16"), ["is UTF-16", "data.encoding='utf-8'", "data.encoding=utf-16"]),
-        (GOOD.encode("utf-32"), ["is UTF-32", "data.encoding='utf-8'", "data.encoding=utf-32"]),
+        (b"", ["is empty", "labelled rows"]),
+        (b" \r\n\n", ["is empty", "labelled rows"]),
+        (b"\xef\xbb\xbf", ["is empty", "labelled rows"]),
+        (b"\xef\xbb\xbf\r\n", ["is empty", "labelled rows"]),
+        (b"PK\x03\x04" + bytes(40), ["zip archive or an Excel workbook", "not a CSV file"]),
+        (gzip.compress(GOOD.encode()), ["gzip-compressed", "not a CSV file", "rename it"]),
+        (b"PAR1" + bytes(40), ["Parquet", "not a CSV file", "set the source's format"]),
+        (b"%PDF-1.7\n", ["a PDF", "not a CSV file", "convert"]),
+        (GOOD.encode() + bytes(range(256)), ["binary"]),
         (b"Sentiment,Body\n", ["data.text_column='Sentence'", "'Sentiment', 'Body'", "set data."]),
         (b"Sentence,Mood\n", ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "set data."]),
         (b"Sentence;Sentiment\na;b\n", ["data.text_column=", "'Sentence;Sentiment'"]),
@@ -151,7 +149,7 @@ def test_unusable_file_is_refused_before_any_work(
 ) -> None:
     path = write(tmp_path, content)
     with pytest.raises(InputError) as caught:
-        find_sources(DataConfig(sources=[str(path)]))
+        found(path)
     text = str(caught.value)
     assert all(part in text for part in [*parts, str(path)]), text
     assert text.startswith("data.")
@@ -223,28 +221,33 @@ def test_declared_encoding_is_read(tmp_path: Path, written: str, declared: str) 
 
 
 @pytest.mark.parametrize(
+    "written", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
+def test_other_encodings_are_found_by_their_bytes(tmp_path: Path, written: str) -> None:
+    assert read(write(tmp_path, CAFE_TEXT.encode(written))) == CAFE
+
+
+@pytest.mark.parametrize(
     ("written", "declared"), [("cp1252", "utf-8"), ("utf-8", "utf-16"), ("cp1252", "ascii")]
 )
-def test_other_encoding_in_the_head_names_the_setting(
-    tmp_path: Path, written: str, declared: str
-) -> None:
+def test_a_wrongly_declared_encoding_is_named(tmp_path: Path, written: str, declared: str) -> None:
     path = write(tmp_path, CAFE_TEXT.encode(written))
     text = problem(path, encoding=declared)
     assert text.startswith(f"data.encoding={declared!r}: {str(path)!r} is not in it (")
-    assert "set data.encoding to the file's own" in text
+    assert "the file's own, e.g. cp1252, or to auto" in text
 
 
 @pytest.mark.parametrize("tail", ["Café,neutral\n", "Café,too,many\n"])
-def test_other_encoding_beyond_the_head_names_the_setting(tmp_path: Path, tail: str) -> None:
+def test_all_bytes_are_looked_at_not_only_the_head(tmp_path: Path, tail: str) -> None:
     rows = MIB // 100 + 10
     head = HEADER + ("y" * 91 + ",neutral\n") * rows
     assert len(head) > MIB
     path = write(tmp_path, (head + tail + "Flat,neutral\n").encode("cp1252"))
-    text = problem(path)
+    text = problem(path, encoding="utf-8")
     assert text.startswith(f"data.encoding='utf-8': {str(path)!r} is not in it (")
-    declared = read(path, encoding="cp1252")
-    assert declared[rows].text.startswith("Café")
-    assert declared[-1] == Row(rows + 3, "Flat", "neutral")
+    detected = read(path)
+    assert detected[rows].text.startswith("Café")
+    assert detected[-1] == Row(rows + 3, "Flat", "neutral")
 
 
 def test_a_letter_across_the_end_of_the_head_is_no_wrong_encoding(tmp_path: Path) -> None:
@@ -329,3 +332,80 @@ def test_source_of_somebody_else_is_named(closed: str) -> None:
         finally:
             Path(folder).chmod(0o755)
     assert text.startswith(f"data.sources: {str(path)!r}: cannot be read (Permission denied")
+
+
+# --- formats, packing, names ----------------------------------------------------------------------
+
+
+def test_the_name_says_format_and_packing(tmp_path: Path) -> None:
+    body = GOOD.encode()
+    write(tmp_path, gzip.compress(body), "a.csv.gz")
+    write(tmp_path, pa.compress(body, codec="zstd", asbytes=True), "b.CSV.zst")
+    write(tmp_path, GOOD.replace(",", "\t"), "c.tsv")
+    write(tmp_path, '{"Sentence": "Sales rose", "Sentiment": "positive"}\n', "d.jsonl")
+    files = found(tmp_path)
+    assert [(f.name, f.format, f.compression) for f in files] == [
+        ("a.csv.gz", "csv", "gzip"),
+        ("b.CSV.zst", "csv", "zstd"),
+        ("c.tsv", "tsv", None),
+        ("d.jsonl", "jsonl", None),
+    ]
+    for file in files:
+        assert [t["raw_text"][0].as_py() for t in file.rows(0)] == ["Sales rose"]
+
+
+def test_a_format_is_never_guessed(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD, "notes.txt")
+    text = problem(path)
+    assert "its name does not say its format" in text
+    assert "csv, tsv, jsonl, parquet, phrasebank" in text
+    [file] = find_sources(
+        DataConfig(sources=[SourceConfig(uri=str(path), format="csv", name="notes")]), tmp_path
+    )
+    assert file.name == "notes"
+    assert sum(map(len, file.rows(0))) == 2
+
+
+@pytest.mark.parametrize("name", ["news.csv.gz", "news.csv.zst"])
+def test_a_cut_off_archive_is_an_error(tmp_path: Path, name: str) -> None:
+    body = (HEADER + "".join(f"Sales of unit {i} rose,positive\n" for i in range(50_000))).encode()
+    packed = (
+        gzip.compress(body)
+        if name.endswith("gz")
+        else pa.compress(body, codec="zstd", asbytes=True)
+    )
+    text = problem(write(tmp_path, packed[: len(packed) // 2], name))
+    assert str(tmp_path / name) in text
+    assert "cut off" in text or "damaged" in text
+
+
+def test_a_file_that_goes_or_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    gone, changed = write(tmp_path, GOOD, "a.csv"), write(tmp_path, GOOD, "b.csv")
+    first, second = found(gone, changed)
+    gone.unlink()
+    with pytest.raises(InputError, match=r"a\.csv.*(cannot be read|no longer|changed)"):
+        list(first.rows(0))
+    changed.write_text(GOOD + "More,neutral\n")
+    with pytest.raises(InputError, match=r"b\.csv.*changed"):
+        list(second.rows(0))
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
+    sources = [
+        SourceConfig(uri=str(write(tmp_path, GOOD, name)), name="news")
+        for name in ("a.csv", "b.csv")
+    ]
+    files = find_sources(DataConfig(sources=sources), tmp_path)
+    assert [file.name for file in files] == ["news/a.csv", "news/b.csv"]
+
+
+def test_what_must_stay_unseen_needs_no_labels(tmp_path: Path) -> None:
+    config = DataConfig(
+        sources=[SourceConfig(uri=str(write(tmp_path, GOOD)))],
+        exclude=[SourceConfig(uri=str(write(tmp_path, "Sentence\nSales rose\n", "test.csv")))],
+    )
+    files = find_sources(config, tmp_path)
+    assert [(file.name, file.excluded) for file in files] == [
+        ("news.csv", False),
+        ("test.csv", True),
+    ]

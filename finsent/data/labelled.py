@@ -1,0 +1,37 @@
+"""Labelled files read whole: for benchmarks, which are small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from finsent.data.clean import GOOD, clean
+from finsent.data.config import DataConfig
+from finsent.data.manifest import check_rejected
+from finsent.data.settle import SourceTraits, described, settle
+from finsent.data.sources import SourceFile
+from finsent.data.stages import reject_reasons
+
+
+def read_labelled(files: list[SourceFile], config: DataConfig) -> pa.Table:
+    """All usable rows as one table in memory: distinct, conflicts resolved as `config` says.
+
+    Returns:
+        Columns `key` (hex), `text`, `label` (name), `source`, `row`; sorted by key.
+
+    Raises:
+        InputError: a file is unusable, or too many of its rows are.
+    """
+    good = [GOOD.empty_table()]
+    for index, file in enumerate(files):
+        rows, rejected = 0, []
+        for block in file.rows(index):
+            cleaned = clean(block, file.settings, file.excluded, config)
+            good.append(cleaned.good)
+            rejected.append(cleaned.rejected)
+            rows += len(block)
+        reasons = reject_reasons(pa.concat_tables(rejected)) if rejected else {}
+        check_rejected(file.name, rows, reasons, config)
+    traits = SourceTraits.of(files)
+    kept = settle(pa.concat_tables(good), traits, config).kept
+    return pa.table(described(kept, kept["label"].to_numpy().astype(np.int64), traits))

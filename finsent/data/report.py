@@ -1,0 +1,177 @@
+"""A page for the person who must decide whether to trust a dataset version."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from finsent.data.config import DataConfig
+from finsent.data.pictures import COLOURS, PICTURES, draw_all
+from finsent.data.split import SPLITS
+from finsent.labels import LABELS
+
+Manifest = dict[str, Any]
+Rows = list[dict[str, Any]]
+
+_SAMPLES = 20
+_LONGEST = 300  # characters of a text that are shown
+_FEW_TEST_ROWS = 50
+_DEVIATION = 0.03
+
+
+def write_report(version_dir: Path, manifest: Manifest) -> None:
+    """Write `report.html` and `pictures/*.png` beside a version's Parquet files.
+
+    Reads no more rows than it shows, so a large version takes no longer than a small one.
+    """
+    from jinja2 import Environment
+
+    drawn = draw_all(manifest, version_dir / "pictures")
+    template = resources.files("finsent.data").joinpath("report.html.j2").read_text("utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "share": _share, "short": _short}
+    page = environment.from_string(template).render(
+        manifest=manifest,
+        counts=manifest["counts"],
+        details=manifest["details"],
+        noise=manifest["label_noise"],
+        warnings=list(warnings(manifest)),
+        pictures={
+            name: base64.b64encode(drawn[name].read_bytes()).decode("ascii") for name in PICTURES
+        },
+        colours=COLOURS,
+        labels=LABELS,
+        samples=_samples(version_dir),
+        conflicts=_head(version_dir / "conflicts.parquet"),
+        excluded=_head(version_dir / "excluded.parquet"),
+        rejected=_head(version_dir / "rejected.parquet"),
+        suspects=_head(version_dir / "label_noise.parquet"),
+        changed=_changed(manifest["config"]),
+        config=yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True),
+    )
+    (version_dir / "report.html").write_text(page, encoding="utf-8")
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "0.0%"
+
+
+def _short(text: str | None) -> str:
+    text = text or ""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def _head(path: Path, rows: int = _SAMPLES) -> Rows:
+    """The first rows of a Parquet file; none when there is no file."""
+    if not path.is_file():
+        return []
+    with pq.ParquetFile(path) as file:
+        batch = next(file.iter_batches(rows), None)
+        return batch.to_pylist() if batch is not None else []
+
+
+def _samples(version_dir: Path) -> dict[str, Rows]:
+    """Rows of each label with the smallest keys: keys are hashes, so they are a fair sample."""
+    found: dict[str, Rows] = {label: [] for label in LABELS}
+    for split in SPLITS:
+        missing = dict.fromkeys(LABELS, _SAMPLES)
+        for row in _rows(version_dir / split):
+            if missing[row["label"]]:
+                missing[row["label"]] -= 1
+                found[row["label"]].append({**row, "split": split})
+            if not any(missing.values()):
+                break
+    return {
+        label: sorted(rows, key=lambda row: str(row["key"]))[:_SAMPLES]
+        for label, rows in found.items()
+    }
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("*.parquet"))[:2]:  # a rare label may have less than it could
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(512, columns=["key", "text", "label", "source", "row"]):
+                yield from batch.to_pylist()
+
+
+def _changed(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are not the defaults, by dotted key."""
+    default = DataConfig().model_dump(mode="json")
+
+    def walk(value: Any, usual: Any, key: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict) and isinstance(usual, dict):
+            for name in value:
+                yield from walk(value[name], usual.get(name), f"{key}.{name}" if key else name)
+        elif value != usual:
+            yield key, value
+
+    return dict(walk(config, default, ""))
+
+
+# --- warnings -----------------------------------------------------------------------------------
+
+
+def warnings(manifest: Manifest) -> Iterator[str]:
+    """What should give pause, each with its number and a remedy."""
+    counts, details = manifest["counts"], manifest["details"]
+    whole = max(counts["rows_in"], 1)
+    for label, rows in manifest["splits"]["test"]["labels"].items():
+        if rows < _FEW_TEST_ROWS:
+            worth = f"{1 / rows:.3f} of its recall" if rows else "all of its recall"
+            yield (
+                f"The test split has {rows} {label} rows: one of them is worth {worth}. Add rows, "
+                "or do not read much into small differences."
+            )
+    for name, split in manifest["splits"].items():
+        if split["label_deviation"] > _DEVIATION:
+            yield (
+                f"The label mix of the {name} split is {split['label_deviation']:.1%} off that of "
+                "all rows. With few rows that is chance; with a split by group or time, see why."
+            )
+    if counts["conflicts"] > 0.01 * whole or details["conflict_texts"] > 0.01 * whole:
+        yield (
+            f"{details['conflict_texts']:,} texts stand under several labels. Name the better "
+            "source with priority, or say how they are settled with data.conflicts; "
+            "conflicts.parquet lists them."
+        )
+    if manifest["noise_ceiling"]["kept"] < 1:
+        yield (
+            f"No deterministic classifier can be right on more than "
+            f"{manifest['noise_ceiling']['kept']:.1%} of the kept rows: texts stand under several "
+            "labels (data.conflicts=keep)."
+        )
+    for file in manifest["inputs"]:
+        if file["rejected"] > 0.005 * max(file["rows"], 1):
+            yield (
+                f"{file['source']}: {file['rejected']:,} of {file['rows']:,} rows were rejected. "
+                "rejected.parquet lists them with their reasons."
+            )
+    if details["repaired"]["mojibake"]:
+        yield (
+            f"{details['repaired']['mojibake']:,} texts held mojibake and were repaired. The file "
+            "was once read in the wrong encoding; a better export is the better cure."
+        )
+    if details["near_label_conflicts"]:
+        yield (
+            f"{details['near_label_conflicts']:,} groups of near-duplicates carry several labels. "
+            "Figures may rightly decide between them; labels by different hands may not."
+        )
+    noise = manifest["label_noise"]
+    if noise and noise["issues"] and noise["issues"] > 0.1 * noise["rows"]:
+        yield (
+            f"{noise['issues']:,} of {noise['rows']:,} labels look wrong to a simple model. Read "
+            "the first of label_noise.parquet: many are hard, not wrong."
+        )

@@ -1,0 +1,276 @@
+"""The steps of ingest, as functions of files: each is one task's work, and can be run again.
+
+scan (a block of a source) -> settle (a partition of keys) -> compare (a partition of MinHash bands)
+-> write (a partition of keys). What a step leaves for the next lies in `Plan.work`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import feather
+
+from finsent.data.clean import clean
+from finsent.data.config import DataConfig
+from finsent.data.exchange import Exchange
+from finsent.data.near import Groups, entries, find_edges
+from finsent.data.normalise import hex_words, key64
+from finsent.data.settle import SourceTraits, described, excluded_rows, settle
+from finsent.data.sources import SourceFile
+from finsent.data.split import SPLITS, split_of
+from finsent.files import sha256_file
+from finsent.labels import LABELS
+
+Stats = dict[str, Any]
+
+_NEAR_ROWS = 50_000  # texts whose bands are in memory at once
+_LONGEST = 512  # words; longer texts share the histogram's last place
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every task of one ingest knows."""
+
+    files: list[SourceFile]
+    config: DataConfig
+    out: Path  # the version's directory while it is made; on storage that every machine sees
+    partitions: int
+
+    @property
+    def work(self) -> Path:
+        """Where steps leave what only later steps read."""
+        return self.out / ".work"
+
+    @cached_property
+    def traits(self) -> SourceTraits:
+        """The files' traits, by position."""
+        return SourceTraits.of(self.files)
+
+    @property
+    def by_key(self) -> Exchange:
+        """Clean rows, brought together by text."""
+        return Exchange(self.work / "rows", self.partitions)
+
+    @property
+    def by_band(self) -> Exchange:
+        """MinHash bands of the distinct texts, brought together by band."""
+        return Exchange(self.work / "bands", self.partitions)
+
+    def kept(self, partition: int) -> Path:
+        """A partition's rows between `settle` and `write`."""
+        return self.work / "kept" / f"{partition:05d}.arrow"
+
+
+# --- scan ---------------------------------------------------------------------------------------
+
+
+def scan(plan: Plan, rows: pa.Table) -> Stats:
+    """Clean a block of one source's rows and store it by key; set unusable rows aside.
+
+    Args:
+        rows: schema `finsent.data.formats.ROWS`, at least one.
+    """
+    index = rows["source"][0].as_py()
+    file = plan.files[index]
+    cleaned = clean(rows, file.settings, file.excluded, plan.config)
+    name = f"{index:05d}-{rows['row'][0].as_py():012d}"
+    if len(cleaned.good):
+        plan.by_key.write(name, cleaned.good, key64(cleaned.good["key"]))
+    labelled = not file.excluded  # a text of a benchmark that cannot be used needs no report
+    if len(cleaned.rejected) and labelled:
+        names = pa.array(plan.traits.names, pa.string())
+        rejected = cleaned.rejected.set_column(0, "source", names.take(cleaned.rejected["source"]))
+        _write_side(plan, "rejected", name, rejected)
+    return {
+        "source": index,
+        "rows": len(rows),
+        "bytes": rows["raw_text"].nbytes + rows["raw_label"].nbytes,
+        "rejected": reject_reasons(cleaned.rejected) if labelled else {},
+        "mojibake": cleaned.mojibake,
+        "entities": cleaned.entities,
+    }
+
+
+def reject_reasons(rejected: pa.Table) -> dict[str, dict[str, Any]]:
+    """Why rows of one source were rejected: by reason how many `rows`, and the `first` place."""
+    found: dict[str, dict[str, Any]] = {}
+    reasons = pc.replace_substring_regex(rejected["reason"], ":.*", "").to_pylist()
+    for reason, count in Counter(reasons).items():
+        row = rejected.slice(reasons.index(reason), 1).to_pylist()[0]
+        first = f"record {row['row']}"
+        if reason == "unknown_label":
+            first += f", {row['raw_label'][:40]!r}"
+        found[reason] = {"rows": count, "first": first, "row": row["row"]}
+    return found
+
+
+def _write_side(plan: Plan, table: str, name: str, rows: pa.Table) -> None:
+    if len(rows):
+        folder = plan.work / table
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, folder / f"{name}.parquet", compression="zstd")
+
+
+# --- settle and compare -------------------------------------------------------------------------
+
+
+def settle_partition(plan: Plan, partition: int) -> Stats:
+    """Settle the rows of a partition, and take the bands of its texts where near ones matter.
+
+    Without near-duplicates the splits are written at once.
+    """
+    rows = plan.by_key.read(partition)
+    if rows is None or not len(rows):
+        return {"partition": partition, "empty": True}
+    settled = settle(rows, plan.traits, plan.config)
+    del rows
+    name = f"{partition:05d}"
+    _write_side(plan, "conflicts", name, settled.conflicts)
+    _write_side(plan, "excluded", f"{name}-same", settled.excluded)
+    stats: Stats = {
+        "partition": partition,
+        "fates": {fate: counts.tolist() for fate, counts in settled.fates.items()},
+        "decisions": dict(settled.decisions),
+        "best_votes": settled.best_votes,
+        "kept_best_votes": settled.kept_best_votes,
+        "conflict_example": settled.conflicts["text"][0].as_py() if settled.decisions else "",
+    }
+    if not plan.config.near_duplicates.enabled:
+        return {**stats, **_write_splits(plan, partition, settled.kept, None)}
+    for start in range(0, len(settled.texts), _NEAR_ROWS):
+        bands = entries(settled.texts.slice(start, _NEAR_ROWS), plan.config.near_duplicates)
+        if len(bands):
+            plan.by_band.write(f"{name}-{start:09d}", bands, bands["band"].to_numpy())
+    plan.kept(partition).parent.mkdir(parents=True, exist_ok=True)
+    feather.write_feather(settled.kept, str(plan.kept(partition)), compression="lz4")
+    return stats
+
+
+def compare_partition(plan: Plan, partition: int) -> pa.Table | None:
+    """The verified near pairs among the texts that share a band of this partition; ids only."""
+    bands = plan.by_band.read(partition)
+    return None if bands is None else find_edges(bands, plan.config.near_duplicates)
+
+
+# --- write --------------------------------------------------------------------------------------
+
+
+def write_partition(plan: Plan, partition: int, groups: Groups) -> Stats:
+    """Write the splits of a settled partition, once the groups of near texts are known."""
+    if not plan.kept(partition).is_file():
+        return {"partition": partition, "empty": True}
+    kept = feather.read_table(str(plan.kept(partition)), memory_map=False)
+    return {"partition": partition, **_write_splits(plan, partition, kept, groups)}
+
+
+def _write_splits(plan: Plan, partition: int, kept: pa.Table, groups: Groups | None) -> Stats:
+    keys = key64(kept["key"])
+    roots = keys
+    removed: dict[str, list[int]] = {}
+    if groups is not None:
+        for reason, gone in (
+            ("near_excluded", groups.near_excluded),
+            ("near_two_splits", groups.crossing),
+        ):
+            which = _within(keys, gone)
+            rows = excluded_rows(kept, which, reason, plan.traits)
+            _write_side(plan, "excluded", f"{partition:05d}-{reason}", rows)
+            removed[reason] = np.bincount(
+                kept["source"].to_numpy()[which], minlength=len(plan.files)
+            ).tolist()
+            kept, keys = kept.filter(pa.array(~which)), keys[~which]
+        roots = groups.roots_of(keys)
+    own = plan.config.split.group_by is None and plan.config.split.time.column is None
+    units = roots if own else kept["unit"].to_numpy()
+    split = split_of(units, plan.config.salt, plan.config.split)
+    table = _published(kept, roots, plan.traits)
+    files = {
+        name: _write_split(plan.out, name, partition, table.filter(pa.array(split == position)))
+        for position, name in enumerate(SPLITS)
+    }
+    return {
+        "removed": removed,
+        "files": {name: entry for name, entry in files.items() if entry is not None},
+        "labels": _label_counts(kept, split, len(plan.files)),
+        "lengths": _lengths(kept["text"]),
+        "near": _near(keys, roots, kept["label"].to_numpy(), groups),
+    }
+
+
+def _within(keys: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which keys are among the sorted wanted ones."""
+    if not len(wanted):
+        return np.zeros(len(keys), bool)
+    places = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+    return np.asarray(wanted[places] == keys)
+
+
+def _published(kept: pa.Table, roots: npt.NDArray[np.uint64], traits: SourceTraits) -> pa.Table:
+    shown = described(kept, kept["label"].to_numpy().astype(np.int64), traits)
+    return pa.table(
+        {
+            "key": shown["key"],
+            "group": hex_words(roots),
+            "text": kept["text"],
+            "label": shown["label"],
+            "source": shown["source"],
+            "row": kept["row"],
+            "raw_text": pc.coalesce(kept["raw_text"], kept["text"]),
+            "agreement": kept["agreement"],
+            "weight": kept["weight"],
+        }
+    )
+
+
+def _write_split(out: Path, split: str, partition: int, rows: pa.Table) -> dict[str, Any] | None:
+    if not len(rows) and partition:  # an empty split still has a schema
+        return None
+    path = out / split / f"part-{partition:05d}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    # Texts and keys hardly repeat: a dictionary of them costs time and saves nothing.
+    pq.write_table(
+        rows, path, compression="zstd", row_group_size=65_536, use_dictionary=["label", "source"]
+    )
+    return {"path": f"{split}/{path.name}", "rows": len(rows), "sha256": sha256_file(path)}
+
+
+def _label_counts(
+    kept: pa.Table, split: npt.NDArray[np.int8], sources: int
+) -> dict[str, list[list[int]]]:
+    """Rows by split, source and label."""
+    shape = (len(SPLITS), sources, len(LABELS))
+    places = np.ravel_multi_index(
+        (split, kept["source"].to_numpy(), kept["label"].to_numpy()), shape
+    )
+    counts = np.bincount(places, minlength=int(np.prod(shape))).reshape(shape)
+    return {name: counts[position].tolist() for position, name in enumerate(SPLITS)}
+
+
+def _lengths(texts: pa.ChunkedArray) -> list[int]:
+    """Texts by their number of words."""
+    words = pc.add(pc.count_substring(texts, " "), 1).to_numpy()
+    counts: list[int] = np.bincount(np.minimum(words, _LONGEST), minlength=_LONGEST + 1).tolist()
+    return counts
+
+
+def _near(
+    keys: npt.NDArray[np.uint64],
+    roots: npt.NDArray[np.uint64],
+    labels: npt.NDArray[np.int8],
+    groups: Groups | None,
+) -> list[tuple[int, int, int]]:
+    """The rows that may have near ones, as (root, label, rows): ids and counts only."""
+    if groups is None:
+        return []
+    which = (roots != keys) | _within(keys, np.unique(groups.root))
+    counted = Counter(zip(roots[which].tolist(), labels[which].tolist(), strict=True))
+    return [(root, label, count) for (root, label), count in counted.items()]

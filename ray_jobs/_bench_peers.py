@@ -1,0 +1,141 @@
+"""The exact part of ingest in pandas and in Polars, one process each, to be measured against.
+
+Read CSV files, normalise, reject, drop duplicates and conflicts, split by a hash, write zstd
+Parquet and the side tables. Each uses its library's own vectorised means; what none has (HTML
+entities, mojibake) goes through Python for the rows that need it, as in finsent. Run as a module:
+`python -m ray_jobs._bench_peers pandas|polars FOLDER OUT` prints counts, seconds and peak memory.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+LABELS = ("negative", "neutral", "positive")
+SHARES = (("train", 0.0, 0.8), ("validation", 0.8, 0.9), ("test", 0.9, 2.0))
+ODD = r"[^\x00-\x7f]|&[#0-9A-Za-z]+;"  # rows that may need more than white space mended
+SPACES = r"[\s\x{85}\p{Z}]+"
+UNSEEN = r"[\p{Cc}\p{Cf}]+"
+
+
+def repair(text: str) -> str:
+    """HTML entities and mojibake."""
+    from ftfy import fix_encoding
+
+    while (plain := html.unescape(text)) != text:
+        text = plain
+    return fix_encoding(text)
+
+
+def with_pandas(folder: Path, out: Path) -> dict[str, int]:
+    """The work in pandas."""
+    import pandas as pd
+
+    parts = []
+    for path in sorted(folder.glob("*.csv")):
+        part = pd.read_csv(path, dtype=str, keep_default_na=False)
+        parts.append(part.assign(source=path.name, row=range(2, len(part) + 2)))
+    rows = pd.concat(parts, ignore_index=True).rename(columns={"Sentence": "raw_text"})
+    text = rows["raw_text"]
+    odd = text.str.contains(ODD, regex=True)
+    text = text.mask(odd, text[odd].map(repair))
+    text = text.mask(odd, text[odd].str.normalize("NFC"))
+    text = text.str.replace(r"\s+", " ", regex=True)
+    text = text.str.replace(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]+", "", regex=True)
+    rows["text"] = text.str.strip()
+    rows["label"] = rows["Sentiment"].str.strip().str.lower()
+    good = (rows["text"] != "") & rows["label"].isin(LABELS)
+    rejected, rows = rows[~good], rows[good]
+    hashes = pd.util.hash_array(rows["text"].str.lower().to_numpy(dtype=object))
+    rows = rows.assign(key=hashes)
+    different = rows.groupby("key")["label"].transform("nunique")
+    conflicts, rows = rows[different > 1], rows[different == 1]
+    kept = rows.drop_duplicates("key").sort_values("key")
+    place = kept["key"].to_numpy() / 2.0**64
+    for name, low, high in SHARES:
+        chosen = (place >= low) & (place < high)
+        kept[chosen].drop(columns="Sentiment").to_parquet(
+            out / f"{name}.parquet", compression="zstd", index=False
+        )
+    rejected.to_parquet(out / "rejected.parquet", compression="zstd", index=False)
+    conflicts.to_parquet(out / "conflicts.parquet", compression="zstd", index=False)
+    return {
+        "rejected": len(rejected),
+        "conflicts": len(conflicts),
+        "duplicates": len(rows) - len(kept),
+        "kept": len(kept),
+    }
+
+
+def with_polars(folder: Path, out: Path) -> dict[str, int]:
+    """The work in Polars."""
+    import polars as pl
+
+    rows = pl.concat(
+        pl.read_csv(path, infer_schema=False)
+        .fill_null("")
+        .with_columns(source=pl.lit(path.name), row=pl.int_range(2, pl.len() + 2))
+        for path in sorted(folder.glob("*.csv"))
+    ).rename({"Sentence": "raw_text"})
+    odd = rows["raw_text"].str.contains(ODD)
+    places = odd.arg_true()
+    mended = rows["raw_text"].gather(places).map_elements(repair, return_dtype=pl.String)
+    mended = mended.str.normalize("NFC")
+    rows = rows.with_columns(text=rows["raw_text"].scatter(places, mended)).with_columns(
+        text=pl.col("text")
+        .str.replace_all(SPACES, " ")
+        .str.replace_all(UNSEEN, "")
+        .str.strip_chars(),
+        label=pl.col("Sentiment").str.strip_chars().str.to_lowercase(),
+    )
+    good = (pl.col("text") != "") & pl.col("label").is_in(LABELS)
+    rejected, rows = rows.filter(~good), rows.filter(good)
+    rows = rows.with_columns(key=pl.col("text").str.to_lowercase().hash(seed=1))
+    different = pl.col("label").n_unique().over("key")
+    conflicts, rows = rows.filter(different > 1), rows.filter(different == 1)
+    kept = rows.unique("key", keep="first", maintain_order=True).sort("key")
+    place = pl.col("key") / 2.0**64
+    for name, low, high in SHARES:
+        chosen = (place >= low) & (place < high)
+        kept.filter(chosen).drop("Sentiment").write_parquet(
+            out / f"{name}.parquet", compression="zstd"
+        )
+    rejected.write_parquet(out / "rejected.parquet", compression="zstd")
+    conflicts.write_parquet(out / "conflicts.parquet", compression="zstd")
+    return {
+        "rejected": len(rejected),
+        "conflicts": len(conflicts),
+        "duplicates": len(rows) - len(kept),
+        "kept": len(kept),
+    }
+
+
+PEERS: dict[str, Callable[[Path, Path], dict[str, int]]] = {
+    "pandas": with_pandas,
+    "polars": with_polars,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Run one peer; imports are not counted, as Ray's start is not."""
+    name, folder, out = arguments
+    __import__(name)
+    __import__("ftfy")
+    started = time.perf_counter()
+    counts = PEERS[name](Path(folder), Path(out))
+    result: dict[str, Any] = {
+        "counts": counts,
+        "seconds": time.perf_counter() - started,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

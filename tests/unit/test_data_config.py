@@ -1,0 +1,251 @@
+"""The section `data`: sources in two spellings, conflict policies, time splits, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finsent.config import load, to_yaml
+from finsent.data.config import DataConfig, PreferPolicy, SourceConfig, SplitConfig
+from finsent.errors import ConfigError
+
+
+def config(*overrides: str) -> DataConfig:
+    return load(DataConfig, [], list(overrides))
+
+
+def problem(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config(*overrides)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def test_the_sample_is_the_source_that_nobody_needs_to_name() -> None:
+    assert config().sources == [SourceConfig(uri="sample")]
+    assert config().exclude == []
+
+
+def test_a_text_and_a_mapping_are_the_same_source() -> None:
+    plain = config("sources=[a.csv]", "exclude=[b.csv]")
+    mapped = config("sources=[{uri: a.csv}]", "exclude=[{uri: b.csv}]")
+    assert plain == mapped
+    assert (plain.sources[0].uri, plain.exclude[0].uri) == ("a.csv", "b.csv")
+
+
+FULL: dict[str, Any] = {
+    "uri": "s3://bucket/news-*.csv.gz",
+    "format": "csv",
+    "name": "news",
+    "text": "headline",
+    "label": "mood",
+    "label_map": {"Bullish": "positive", 0: "negative", True: "positive", -1.5: "neutral"},
+    "encoding": "Windows-1252",
+    "weight": 2,
+    "priority": -1,
+}
+
+
+def test_all_keys_of_a_source_may_stand_in_a_file(tmp_path: Path) -> None:
+    lines = [f"    {key}: {value}" for key, value in FULL.items() if key != "uri"]
+    file = tmp_path / "data.yaml"
+    text = "\n".join(["sources:", "  - sample", f"  - uri: {FULL['uri']}", *lines, ""])
+    file.write_text(text, encoding="utf-8")
+    loaded = load(DataConfig, [file], [])
+    assert loaded.sources == [SourceConfig(uri="sample"), SourceConfig(**FULL)]
+    source = loaded.sources[1]
+    assert source.label_map == {
+        "bullish": "positive",
+        "0": "negative",
+        "true": "positive",
+        "-1.5": "neutral",
+    }
+    assert (source.encoding, source.weight, source.priority) == ("cp1252", 2.0, -1)
+
+
+def test_what_is_printed_is_taken_back(tmp_path: Path) -> None:
+    given = config(
+        "sources=[a.csv, {uri: b.csv, thresholds: [-0.1, 0.1], weight: 0.5}]",
+        "exclude=[{uri: c.jsonl, label_map: {0: negative}}]",
+        "conflicts={prefer: [negative, positive]}",
+        "split.time={column: day, validation_from: 2024-01-01, test_from: 2024-07-01}",
+    )
+    file = tmp_path / "data.yaml"
+    file.write_text(to_yaml(given), encoding="utf-8")
+    assert load(DataConfig, [file], []) == given
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("UTF8", "utf-8"), ("latin1", "iso8859-1"), ("u16", "utf-16"), ("auto", "auto")],
+)
+def test_an_encoding_has_one_spelling(name: str, codec: str) -> None:
+    assert config(f"encoding={name}").encoding == codec
+    assert config(f"sources=[{{uri: a.csv, encoding: {name}}}]").sources[0].encoding == codec
+
+
+@pytest.mark.parametrize("bounds", [(-0.1, 0.1), (0, 0), (float("-inf"), 3)])
+def test_thresholds_in_order_are_taken(bounds: tuple[float, float]) -> None:
+    assert SourceConfig(uri="a.csv", thresholds=bounds).thresholds == bounds
+
+
+@pytest.mark.parametrize(
+    ("sources", "parts"),
+    [
+        ("a.csv", ["sources='a.csv'", "list", "default [sample]", "sources='[\"a.csv\"]'"]),
+        ("[]", ["sources=[]", "at least 1"]),
+        ("[5]", ["sources.0: 5 is no source", "a path or URI", "mapping with `uri`"]),
+        ("[a.csv, '']", ["sources.1.uri=''", "at least 1 character"]),
+        ("[{name: news}]", ["sources.0.uri: is missing", "path, glob, directory", "hf://"]),
+        ("[{uri: a, txt: b}]", ["sources.0.txt: unknown key", "did you mean 'sources[].text'?"]),
+        ("[{uri: a, format: xlsx}]", ["sources.0.format='xlsx'", "'csv'", "'phrasebank'"]),
+        ("[{uri: a, encoding: utf9}]", ["sources.0.encoding: 'utf9'", "cp1252", "auto"]),
+        ("[{uri: a, encoding: hex}]", ["sources.0.encoding: 'hex'", "no encoding"]),
+        ("[{uri: a, weight: 0}]", ["sources.0.weight=0", "greater than 0", "default 1.0"]),
+        ("[{uri: a, weight: -2}]", ["sources.0.weight=-2", "greater than 0"]),
+        ("[{uri: a, weight: .nan}]", ["sources.0.weight=nan"]),
+        ("[{uri: a, weight: .inf}]", ["sources.0.weight=inf"]),
+        ("[{uri: a, priority: 1.5}]", ["sources.0.priority=1.5", "integer", "default 0"]),
+        ("[{uri: a, priority: true}]", ["sources.0.priority=True", "integer"]),
+        (
+            "[{uri: a, label_map: {up: bullish}}]",
+            ["sources.0.label_map.up='bullish'", "'negative', 'neutral' or 'positive'"],
+        ),
+        (
+            "[{uri: a, label_map: {Up: positive, up: negative}}]",  # labels are read in any case
+            ["sources.0.label_map", "up"],
+        ),
+        (
+            "[{uri: a, thresholds: [0.1, -0.1]}]",
+            ["sources.0.thresholds: [0.1, -0.1]", "write e.g. [-0.1, 0.1]"],
+        ),
+        ("[{uri: a, thresholds: [.nan, 1]}]", ["sources.0.thresholds: [nan, 1.0]"]),
+        ("[{uri: a, thresholds: [0, high]}]", ["sources.0.thresholds.1='high'", "number"]),
+        (
+            "[{uri: a, thresholds: [0, 1], label_map: {up: positive}}]",
+            ["sources.0: 'a'", "label_map and thresholds", "only thresholds", "only label_map"],
+        ),
+    ],
+)
+def test_a_wrong_source_is_named_with_the_remedy(sources: str, parts: list[str]) -> None:
+    text = problem(f"sources={sources}")
+    assert all(part in text for part in parts), text
+
+
+# --- conflicts and other limits -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["drop", "majority", "priority", "keep", "error"])
+def test_conflict_policies_by_name(policy: str) -> None:
+    assert config(f"conflicts={policy}").conflicts == policy
+
+
+def test_labels_are_preferred_in_the_order_in_which_they_stand() -> None:
+    policy = config("conflicts={prefer: [positive, negative]}").conflicts
+    assert isinstance(policy, PreferPolicy)
+    assert policy.prefer == ["positive", "negative"]
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("vote", ["conflicts='vote'", "'drop'", "'majority'", "'priority'", "prefer"]),
+        ("{prefer: [up]}", ["prefer", "'up'", "'negative', 'neutral' or 'positive'"]),
+        ("{prefer: []}", ["prefer", "at least 1"]),
+        ("{prefer: [neutral, neutral]}", ["prefer", "names a label twice", "write each once"]),
+        ("{favour: [neutral]}", ["favour", "prefer"]),
+    ],
+)
+def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -> None:
+    text = problem(f"conflicts={value}")
+    assert text.startswith("conflicts")
+    assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("max_chars=9", ["max_chars=9", "greater than or equal to 10", "default 5000"]),
+        ("max_rejected_fraction=-0.1", ["max_rejected_fraction=-0.1", "default 0.01"]),
+        ("near_duplicates.threshold=0.3", ["near_duplicates.threshold=0.3", "default 0.75"]),
+        ("near_duplicates.threshold=1.01", ["near_duplicates.threshold=1.01", "default 0.75"]),
+        ("near_duplicates.permutations=8", ["near_duplicates.permutations=8", "default 128"]),
+        ("label_noise.folds=1", ["label_noise.folds=1", "default 5"]),
+        ("label_noise.max_rows=99", ["label_noise.max_rows=99", "default 20000"]),
+        ("label_column=Sentence", ["text_column and label_column are both 'Sentence'"]),
+        ("name=Up/down", ["name='Up/down'", "[a-z0-9]"]),
+    ],
+)
+def test_limits(override: str, parts: list[str]) -> None:
+    text = problem(override)
+    assert all(part in text for part in parts), text
+
+
+# --- splits ---------------------------------------------------------------------------------------
+
+TIME = "split.time={{column: day, validation_from: {}, test_from: {}}}"
+
+
+@pytest.mark.parametrize(
+    ("validation", "test"),
+    [
+        ("2024-01-01", "2024-07-01"),
+        ("2024-01-01T08:00", "2024-01-01T08:00:01"),
+        ("2024-07-01T01:00+02:00", "2024-07-01T00:00"),  # a time without a zone is in UTC
+        ("2023-12-31T23:59:59Z", "2024-01-01"),
+    ],
+)
+def test_a_time_split_keeps_its_times_as_written(validation: str, test: str) -> None:
+    time = config(TIME.format(f"'{validation}'", f"'{test}'")).split.time
+    assert (time.column, time.validation_from, time.test_from) == ("day", validation, test)
+
+
+def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text(
+        "split:\n  time:\n    column: day\n    validation_from: 2024-01-01\n"
+        "    test_from: 2024-07-01\n"
+    )
+    keys = ["column=day", "validation_from=2024-01-01", "test_from=2024-07-01"]
+    given = config(*(f"split.time.{key}" for key in keys))
+    assert load(DataConfig, [file], []) == given
+    assert given.split.time.test_from == "2024-07-01"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["split.time.column=day"], ["split.time: column, validation_from and test_from"]),
+        (["split.time.test_from=2024-07-01"], ["belong together", "{column: date, validation_"]),
+        ([TIME.format("soon", "2024-07-01")], ["split.time: 'soon'", "write e.g. 2024-07-01"]),
+        ([TIME.format("2024-13-01", "2024-07-01")], ["split.time: '2024-13-01'", "no ISO date"]),
+        (
+            [TIME.format("2024-07-01", "2024-07-01")],
+            ["validation_from='2024-07-01'", "not before test_from='2024-07-01'", "the future"],
+        ),
+        (
+            [TIME.format("'2024-07-01T00:00'", "'2024-07-01T01:00+02:00'")],
+            ["validation_from='2024-07-01T00:00'", "not before"],
+        ),
+        (
+            ["split.group_by=firm", TIME.format("2024-01-01", "2024-07-01")],
+            ["split: group_by='firm'", "time.column='day'", "choose one"],
+        ),
+        (["split.train=0.9"], ["split: train=0.9, validation=0.1, test=0.1", "1.1", "0.8, 0.1"]),
+        (["split.test=0"], ["split.test=0", "greater than 0", "default 0.1"]),
+    ],
+)
+def test_a_wrong_split_is_named_with_the_remedy(overrides: list[str], parts: list[str]) -> None:
+    text = problem(*overrides)
+    assert all(part in text for part in parts), text
+
+
+def test_shares_that_floats_cannot_add_up_exactly_are_taken() -> None:
+    assert 0.7 + 0.2 + 0.1 != 1
+    assert SplitConfig(train=0.7, validation=0.2, test=0.1).validation == 0.2
