@@ -69,7 +69,7 @@ class BenchConfig(Section):
         ge=8,
     )
     peer_rows: int = setting(
-        1_000_000, "rows at which ingest is compared with its peers", unit="rows", ge=1000
+        2_000_000, "rows at which ingest is compared with its peers", unit="rows", ge=1000
     )
 
 

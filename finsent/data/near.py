@@ -137,7 +137,7 @@ def _sketch(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
     """The two lowest bits of each value, four to a byte: (texts, permutations / 4, rounded up)."""
     mixed = (_mix(values.astype(np.uint64)) & np.uint64(3)).astype(np.uint8)
     mixed = np.pad(mixed, ((0, 0), (0, -values.shape[1] % 4)))
-    parts = mixed.reshape(len(mixed), -1, 4)
+    parts = mixed.reshape(len(mixed), mixed.shape[1] // 4, 4)
     packed = parts[:, :, 0] | parts[:, :, 1] << 2 | parts[:, :, 2] << 4 | parts[:, :, 3] << 6
     return np.ascontiguousarray(packed)
 

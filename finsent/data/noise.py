@@ -99,21 +99,33 @@ def out_of_fold(texts: Sequence[str], labels: Ints, fold: Ints) -> Floats:
 
 
 def confident_issues(probabilities: Floats, labels: Ints) -> tuple[Ints, Ints]:
-    """Rows off the diagonal of the confident joint, and the label that each is counted under.
+    """Rows whose label is likely wrong, and the label that each likely has ("prune by noise rate").
 
-    A label's threshold is its mean probability among rows that carry it; a row counts under the
-    most probable of the labels whose thresholds it reaches.
+    A label's threshold is its mean probability among rows that carry it. The confident joint counts
+    rows by given label and by the most probable of the labels whose thresholds they reach; scaled
+    to the labels' rows it says how many rows of each label truly have which other. That many are
+    taken, those with the largest margin between the two first.
     """
-    thresholds = np.array(
-        [
-            probabilities[labels == label, label].mean() if (labels == label).any() else np.inf
-            for label in range(probabilities.shape[1])
-        ]
-    )
+    count = probabilities.shape[1]
+    carried = np.bincount(labels, minlength=count)
+    totals = np.array([probabilities[labels == label, label].sum() for label in range(count)])
+    thresholds = np.where(carried > 0, totals / np.maximum(carried, 1), np.inf)
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
-    counted = confident.argmax(1)
-    rows = np.flatnonzero((confident.max(1) > 0) & (counted != labels))
-    return rows, counted[rows]
+    sure = confident.max(1) >= 0
+    joint = np.zeros((count, count))
+    np.add.at(joint, (labels[sure], confident.argmax(1)[sure]), 1)
+    wrong = joint / np.maximum(joint.sum(1, keepdims=True), 1) * carried[:, None]
+    found: dict[int, tuple[float, int]] = {}
+    for given, other in zip(*np.nonzero(wrong), strict=True):
+        if given == other:
+            continue
+        rows = np.flatnonzero(labels == given)
+        margins = probabilities[rows, other] - probabilities[rows, given]
+        for place in np.argsort(-margins, kind="stable")[: round(wrong[given, other])]:
+            best = found.get(int(rows[place]), (-np.inf, 0))
+            found[int(rows[place])] = max(best, (float(margins[place]), int(other)))
+    rows = np.array(sorted(found), np.int64)
+    return rows, np.array([found[row][1] for row in rows.tolist()], np.int64)
 
 
 def noise_ceiling(votes: npt.NDArray[Any]) -> float:

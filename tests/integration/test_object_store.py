@@ -1,0 +1,92 @@
+"""Sources on an object store: a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+from finsent.config import load
+from finsent.data.ingest import ingest
+from finsent.data.sources import SourceFile, find_sources
+from finsent.errors import InputError
+from finsent.settings import Settings
+
+BODY = "Sentence,Sentiment\n" + "".join(
+    f"{word} {i} of the group {verb} in spring,{label}\n"
+    for i, word in enumerate(f"unit{n}" for n in range(60))
+    for verb, label in (("rose", "positive"), ("fell", "negative"))
+)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """The options of a URI that leads to the server."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = fs.S3FileSystem(
+        access_key="test", secret_key="test", region="us-east-1", scheme="http",
+        endpoint_override=f"{host}:{port}", allow_bucket_creation=True,
+    )  # fmt: skip
+    client.create_dir("news")
+    for name, body in {
+        "2024/a.csv": BODY.encode(),
+        "2024/b.csv.gz": gzip.compress(BODY.replace("group", "bank").encode()),
+        "2023/c.csv": BODY.replace("group", "mill").encode(),
+        "2023/notes.txt": b"nothing",
+    }.items():
+        with client.open_output_stream(f"news/{name}", compression=None) as stream:
+            stream.write(body)
+    yield f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()
+
+
+def settings(path: str, store: str) -> Settings:
+    uri = f"s3://test:test@{path}?{store}"
+    return load(
+        Settings, [], [f"data.sources=['{uri}']", "data.near_duplicates.enabled=false",
+                       "data.label_noise.enabled=false"],
+    )  # fmt: skip
+
+
+def files(path: str, store: str) -> list[SourceFile]:
+    return find_sources(settings(path, store).data, Path("unused"))
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("news/2024/a.csv", ["a.csv"]),
+        ("news/2024", ["a.csv", "b.csv.gz"]),
+        ("news", ["c.csv", "a.csv", "b.csv.gz"]),
+        ("news/*/*.csv", ["c.csv", "a.csv"]),
+        ("news/**/*.gz", ["b.csv.gz"]),
+    ],
+)
+def test_keys_prefixes_and_globs(store: str, path: str, names: list[str]) -> None:
+    assert [file.name for file in files(path, store)] == names
+
+
+@pytest.mark.parametrize("path", ["news/2024/none.csv", "news/*.tsv", "nobucket/a.csv"])
+def test_what_is_not_there_is_named_without_credentials(store: str, path: str) -> None:
+    with pytest.raises(InputError) as caught:
+        files(path, store)
+    assert f"data.sources: 's3://{path}'" in str(caught.value)
+    assert "test:test" not in str(caught.value)
+
+
+def test_a_version_is_made_from_it(store: str, tmp_path: Path) -> None:
+    config = settings("news/2024", store).data
+    version = ingest(config, tmp_path, find_sources(config, tmp_path / "hubs"))
+    assert version.manifest["counts"]["kept"] == 240
+    assert [i["uri"] for i in version.manifest["inputs"]] == [
+        "s3://news/2024/a.csv",
+        "s3://news/2024/b.csv.gz",
+    ]
+    written = (version.path / "manifest.json").read_text()
+    assert "test:test" not in written

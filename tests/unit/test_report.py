@@ -1,0 +1,182 @@
+"""The report of a dataset version: its numbers, its warnings, and nothing that data could break."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from finsent.data.config import DataConfig
+from finsent.data.finish import SIDE_SCHEMAS
+from finsent.data.noise import NOISE
+from finsent.data.pictures import PICTURES, source_mixes
+from finsent.data.report import warnings, write_report
+from finsent.labels import LABELS
+
+EVIL = '<script>alert("x")</script> & "quoted" {{ 7 * 7 }}'
+
+
+def manifest(**changed: Any) -> dict[str, Any]:
+    counts = {"negative": 100, "neutral": 300, "positive": 200}
+    split = {"rows": 600, "labels": counts, "sources": {"a.csv": counts}, "label_deviation": 0.001,
+             "files": []}  # fmt: skip
+    found = {
+        "schema_version": 2,
+        "name": "news",
+        "version": "abc123",
+        "created": "2026-01-02T03:04:05+00:00",
+        "labels": list(LABELS),
+        "inputs": [
+            {"source": "a.csv", "uri": "/a.csv", "format": "csv", "encoding": "utf-8",
+             "bytes": 12345, "sha256": "f" * 64, "priority": 0, "weight": 1.0, "rows": 2000,
+             "kept": 1800, "rejected": 2, "duplicates": 180, "conflicts": 18, "excluded": 0,
+             "rejected_reasons": {"unknown_label": {"rows": 2, "first": f"record 7, {EVIL!r}"}}}
+        ],
+        "exclude": [],
+        "counts": {"rows_in": 2000, "kept": 1800, "rejected": 2, "duplicates": 180,
+                   "conflicts": 18, "excluded": 0},
+        "details": {"repaired": {"mojibake": 0, "entities": 3}, "conflict_texts": 9,
+                    "conflict_decisions": {"dropped": 9}, "excluded_reasons": {},
+                    "near_groups": 4, "near_rows": 9, "near_label_conflicts": 0},
+        "noise_ceiling": {"rows_in": 0.9955, "kept": 1.0},
+        "label_noise": None,
+        "lengths": {"unit": "words", "p50": 20, "p95": 41, "max": 90, "mean": 21.2,
+                    "histogram": {"20": 1799, "90": 1}},
+        "splits": {"train": split, "validation": split, "test": split},
+        "config": DataConfig().model_dump(mode="json"),
+    }  # fmt: skip
+    return {**found, **changed}
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    rows = 30
+    table = pa.table(
+        {
+            "key": [f"{i:032x}" for i in range(rows)],
+            "text": [f"{EVIL} number {i}" for i in range(rows)],
+            "label": [LABELS[i % 3] for i in range(rows)],
+            "source": ["a.csv"] * rows,
+            "row": list(range(rows)),
+        }
+    )
+    for split in ("train", "validation", "test"):
+        (tmp_path / split).mkdir()
+        pq.write_table(table, tmp_path / split / "part-00000.parquet")
+    for name, schema in SIDE_SCHEMAS.items():
+        pq.write_table(schema.empty_table(), tmp_path / f"{name}.parquet")
+    return tmp_path
+
+
+def page(version: Path, **changed: Any) -> str:
+    write_report(version, manifest(**changed))
+    return (version / "report.html").read_text(encoding="utf-8")
+
+
+def test_texts_are_escaped_and_nothing_is_fetched(version: Path) -> None:
+    text = page(version)
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp;" in text
+    assert "{{ 7 * 7 }}" in text  # shown, not computed
+    assert "http://" not in text and "https://" not in text
+    assert text.count("data:image/png;base64,") == len(PICTURES)
+
+
+def test_numbers_are_the_manifests(version: Path) -> None:
+    text = page(version)
+    for shown in ("2,000", "1,800", "90.0%", "unknown_label", "99.55 %", "median 20", "at most 41"):
+        assert shown in text
+    assert "9 kept rows are near-duplicates of others, in 4 groups" in text
+
+
+def test_twenty_samples_of_each_label_at_most(version: Path) -> None:
+    text = page(version)
+    assert "20 negative texts" in text
+    assert text.count("number 0<") == 1 + 2  # once for each split
+
+
+def test_pictures_are_pictures(version: Path) -> None:
+    page(version)
+    files = {path.stem: path.read_bytes() for path in (version / "pictures").iterdir()}
+    assert files.keys() == PICTURES.keys()
+    assert all(data.startswith(b"\x89PNG") and len(data) > 3000 for data in files.values())
+
+
+def test_what_was_not_looked_at_is_said(version: Path) -> None:
+    details = {**manifest()["details"], "near_groups": None, "near_rows": None,
+               "near_label_conflicts": None}  # fmt: skip
+    assert "Near-duplicates were not looked for" in page(version, details=details)
+    assert "Labels were not looked at" in page(version)
+    nothing = {"rows": 5, "issues": None, "reason": "there is only one label", "method": "m"}
+    assert "there is only one label" in page(version, label_noise=nothing)
+
+
+def test_suspects_are_shown(version: Path) -> None:
+    row = dict.fromkeys(NOISE.names, "positive") | {
+        "text": "Sales fell", "label_confidence": 0.1, "suggested_confidence": 0.8, "margin": 0.7,
+    }  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([row], schema=NOISE), version / "label_noise.parquet")
+    noise = {"rows": 50, "issues": 1, "out_of_fold_accuracy": 0.8, "out_of_fold_macro_f1": 0.7,
+             "method": "m"}  # fmt: skip
+    text = page(version, label_noise=noise)
+    assert "Sales fell" in text
+    assert "0.10 → 0.80" in text
+
+
+def test_only_what_is_shown_is_read(version: Path) -> None:
+    """The row groups behind the first may be damaged: nobody looks at them."""
+    path = version / "train" / "part-00000.parquet"
+    one = pq.read_table(path)
+    pq.write_table(pa.concat_tables([one] * 40), path, row_group_size=len(one) * 2)
+    with pq.ParquetFile(path) as file:
+        start = file.metadata.row_group(12).column(0).dictionary_page_offset
+        end = file.metadata.row_group(19).column(0).data_page_offset
+    raw = bytearray(path.read_bytes())
+    raw[start:end] = bytes(end - start)
+    path.write_bytes(raw)
+    with pytest.raises(OSError):  # it is damaged indeed
+        pq.read_table(path)
+    assert "20 negative texts" in page(version)
+
+
+def test_many_sources_become_others() -> None:
+    counts = {"negative": 1, "neutral": 1, "positive": 1}
+    names = [f"source-{i}" for i in range(40)]
+    sources = {
+        name: {label: n * (i + 1) for label, n in counts.items()} for i, name in enumerate(names)
+    }
+    split = {**manifest()["splits"]["train"], "sources": sources}
+    inputs = [{**manifest()["inputs"][0], "source": name} for name in names]
+    mixes = source_mixes(manifest(inputs=inputs, splits={"train": split}))
+    assert len(mixes) == 12
+    assert next(iter(mixes)) == "source-39"
+    assert sum(mixes["29 others"].values()) == 3 * sum(range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"noise_ceiling": {"rows_in": 0.9, "kept": 0.95}}, ["95.0%", "data.conflicts=keep"]),
+        ({"label_noise": {"rows": 100, "issues": 30}}, ["30 of 100 labels"]),
+    ],
+)
+def test_warnings_name_number_and_remedy(changed: dict[str, Any], words: list[str]) -> None:
+    [warning] = warnings(manifest(**changed))
+    assert all(word in warning for word in words)
+
+
+def test_a_good_version_gives_no_warning() -> None:
+    assert list(warnings(manifest())) == []
+
+
+def test_small_test_splits_and_skewed_ones_are_pointed_out() -> None:
+    found = json.loads(json.dumps(manifest()))
+    found["splits"]["test"]["labels"]["negative"] = 20
+    found["splits"]["validation"]["label_deviation"] = 0.05
+    first, second = warnings(found)
+    assert "20 negative rows" in first and "0.050" in first
+    assert "validation" in second and "5.0%" in second
