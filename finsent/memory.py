@@ -46,7 +46,7 @@ def memory(pids: list[int]) -> tuple[int, int]:
 class MemorySampler:
     """Peak memory of this process and its descendants while the block runs; Linux only."""
 
-    def __init__(self, seconds: float = 0.5) -> None:
+    def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import statistics
@@ -15,7 +16,8 @@ from typing import Any
 from finsent.config import load
 from finsent.data.ingest import ingest
 from finsent.data.sources import find_sources
-from finsent.data.synthetic import write_rows
+from finsent.data.synthetic import expected, write_rows
+from finsent.errors import InputError
 from finsent.files import make_dir
 from finsent.memory import MemorySampler
 from finsent.settings import Settings
@@ -33,8 +35,12 @@ def bench_ingest(settings: Settings) -> dict[str, Any]:
     """Generate rows, ingest them, and the peers' part of them with every contestant in turn.
 
     Raises:
-        RuntimeError: a peer counted other rows than finsent.
+        InputError: a peer is not installed.
+        RuntimeError: a peer, or the generator, counts other rows than finsent.
     """
+    for peer in PEERS:
+        if importlib.util.find_spec(peer) is None:
+            raise InputError(f"bench ingest compares with {peer}; pip install 'finsent[dev]'")
     rows = settings.bench.rows or ROWS
     peer_rows = min(settings.bench.peer_rows, rows)
     place = make_dir(settings.root / "bench", "storage.root")
@@ -53,6 +59,9 @@ def bench_ingest(settings: Settings) -> dict[str, Any]:
         )  # fmt: skip
         rounds = _rounds(settings, shared, folder)
         near = _finsent(settings, shared, folder / "out", near=True)
+    wanted = expected(rows, _SEED)
+    if whole["counts"]["kept"] != wanted.kept or whole["counts"]["conflicts"] != wanted.conflicts:
+        raise RuntimeError(f"counts {whole['counts']} are not those of the generator: {wanted}")
     medians = {
         name: statistics.median(r["rows_per_second"] for r in found)
         for name, found in rounds.items()

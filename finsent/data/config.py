@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -83,6 +84,17 @@ class SourceConfig(Section):
     priority: int = setting(0, "under conflicts=priority the rows with the highest decide")
 
     _codec = field_validator("encoding")(lambda v: v if v is None else _known_codec(v))
+
+    @field_validator("uri")
+    @classmethod
+    def _no_credentials(cls, value: str) -> str:
+        if re.match(r"(s3|gs|gcs)://[^/]*@", value):
+            raise ValueError(
+                "the URI holds credentials, which would stand in every manifest; leave them out "
+                "and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "GOOGLE_APPLICATION_CREDENTIALS"
+            )
+        return value
 
     @field_validator("thresholds")
     @classmethod

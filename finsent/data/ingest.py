@@ -6,7 +6,6 @@ meet through files (`finsent.data.exchange`). Only counts and ids reach the driv
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from finsent.data.config import DataConfig
@@ -33,16 +33,18 @@ from finsent.data.stages import (
     Plan,
     Stats,
     compare_partition,
+    read_edges,
     scan,
     settle_partition,
     write_partition,
 )
-from finsent.errors import InputError
+from finsent.errors import InputError, UserError
 from finsent.files import digest, sha256_file, staged_dir, storing, write_json
 
 log = logging.getLogger(__name__)
 
 _BYTES_PER_PARTITION = 16 << 20
+_FAILED = -1  # no number of a row
 
 
 def version_id(files: list[SourceFile], config: DataConfig) -> str:
@@ -155,13 +157,18 @@ def _scan(plan: Plan) -> Iterator[Stats]:
     from ray.data import TaskPoolStrategy
 
     def read(item: pa.Table) -> Iterator[pa.Table]:
+        yield ROWS.empty_table()  # a file without rows still has columns
         for index in item["index"].to_pylist():
-            # An empty table first: a file without rows still has columns.
-            yield from itertools.chain([ROWS.empty_table()], plan.files[index].rows(index))
+            try:
+                yield from plan.files[index].rows(index)
+            except UserError as error:
+                yield _failed(index, error)
 
     def clean(rows: pa.Table) -> pa.Table:
-        with storing(plan.out, "storage.root"):
-            return _reply(scan(plan, rows) if len(rows) else None)
+        failed = rows.filter(pc.equal(rows["row"], _FAILED))
+        if len(failed):
+            return _reply({"error": failed["fault"][0].as_py()})
+        return _answer(lambda: scan(plan, rows) if len(rows) else None, plan)
 
     def read_and_clean(item: pa.Table) -> Iterator[pa.Table]:
         return (clean(rows) for rows in read(item))
@@ -197,8 +204,7 @@ def _over_partitions(
 
     def run(batch: pa.Table) -> pa.Table:
         [index] = batch["id"].to_pylist()
-        with storing(plan.out, "storage.root"):
-            return _reply(function(plan, index, *ray.get(shared)))
+        return _answer(lambda: function(plan, index, *ray.get(shared)), plan)
 
     with _bar(name, plan.partitions, "part") as bar:
         for stats in _replies(_map_partitions(plan, run)):
@@ -230,6 +236,21 @@ def _shares() -> tuple[int, int]:
     return tasks, cpus // tasks
 
 
+def _failed(source: int, error: UserError) -> pa.Table:
+    """A reader's error as a row: what a task raises reaches the driver as text among tracebacks."""
+    row = {"source": source, "row": _FAILED, "fault": str(error)}
+    return pa.Table.from_pylist([row], schema=ROWS)
+
+
+def _answer(work: Callable[[], Stats | None], plan: Plan) -> pa.Table:
+    """What a task did, or what its user has to mend."""
+    try:
+        with storing(plan.out, "storage.root"):
+            return _reply(work())
+    except UserError as error:
+        return _reply({"error": str(error)})
+
+
 def _reply(stats: Stats | None) -> pa.Table:
     pa.default_memory_pool().release_unused()  # a worker may idle until the end
     return pa.table({"stats": [json.dumps(stats)]})
@@ -238,28 +259,20 @@ def _reply(stats: Stats | None) -> pa.Table:
 def _replies(dataset: Any) -> Iterator[Stats]:
     for row in dataset.iter_rows():
         stats = json.loads(row["stats"])
+        if stats is not None and "error" in stats:
+            raise InputError(stats["error"])
         if stats is not None:
             yield stats
 
 
 def _groups(plan: Plan) -> Groups:
     """Compare the texts of each band's partition, and resolve the pairs to groups."""
+    for _ in _over_partitions(plan, "compare", compare_partition):
+        pass
+    shutil.rmtree(plan.by_band.folder, ignore_errors=True)  # the disk may be small
     config = plan.config
-
-    def compare(batch: pa.Table) -> pa.Table:
-        [index] = batch["id"].to_pylist()
-        return compare_partition(plan, index)
-
-    edges = _map_partitions(plan, compare)
     own = config.split.group_by is None and config.split.time.column is None
-    with _bar("compare", plan.partitions, "part") as bar:
-
-        def parts() -> Iterator[pa.Table]:
-            for batch in edges.iter_batches(batch_size=None, batch_format="pyarrow"):
-                bar.update()
-                yield batch
-
-        return resolve(parts(), lambda units: split_of(units, config.salt, config.split), own)
+    return resolve(read_edges(plan), lambda units: split_of(units, config.salt, config.split), own)
 
 
 def _bar(name: str, total: int, unit: str) -> Any:

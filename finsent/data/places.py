@@ -162,16 +162,17 @@ def _filesystem(uri: str, field: str) -> tuple[fs.FileSystem, str]:
             f"{', '.join(f'{s}://' for s in (*_SCHEMES, 'hf', 'kaggle'))}"
         )
     try:
+        if scheme == "s3":
+            parts = urlsplit(uri)
+            return _impatient(uri), f"{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
         found, path = fs.FileSystem.from_uri(uri)
+        return found, str(path)
     except (pa.ArrowException, OSError) as error:
         raise _no_answer(uri, field, error) from None
-    if isinstance(found, fs.S3FileSystem):
-        found = _impatient(uri)
-    return found, path
 
 
 def _impatient(uri: str) -> fs.S3FileSystem:
-    # Arrow's URIs cannot say how long to wait; its default is minutes of retries.
+    # Arrow's own URIs cannot say how long to wait; its default is minutes of retries.
     parts = urlsplit(uri)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     keys: dict[str, Any] = {}

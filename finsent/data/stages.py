@@ -7,6 +7,7 @@ scan (a block of a source) -> settle (a partition of keys) -> compare (a partiti
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +65,11 @@ class Plan:
     def by_band(self) -> Exchange:
         """MinHash bands of the distinct texts, brought together by band."""
         return Exchange(self.work / "bands", self.partitions)
+
+    @property
+    def edges(self) -> Path:
+        """Verified near pairs, a file a partition of bands."""
+        return self.work / "edges"
 
     def kept(self, partition: int) -> Path:
         """A partition's rows between `settle` and `write`."""
@@ -155,10 +161,21 @@ def settle_partition(plan: Plan, partition: int) -> Stats:
     return stats
 
 
-def compare_partition(plan: Plan, partition: int) -> pa.Table | None:
-    """The verified near pairs among the texts that share a band of this partition; ids only."""
+def compare_partition(plan: Plan, partition: int) -> Stats:
+    """Store the verified near pairs among the texts that share a band of this partition."""
     bands = plan.by_band.read(partition)
-    return None if bands is None else find_edges(bands, plan.config.near_duplicates)
+    if bands is None or not len(bands):
+        return {"partition": partition, "edges": 0}
+    edges = find_edges(bands, plan.config.near_duplicates)
+    plan.edges.mkdir(exist_ok=True)
+    feather.write_feather(edges, str(plan.edges / f"{partition:05d}.arrow"), compression="lz4")
+    return {"partition": partition, "edges": len(edges)}
+
+
+def read_edges(plan: Plan) -> Iterator[pa.Table]:
+    """The stored pairs, part by part; ids only."""
+    for path in sorted(plan.edges.glob("*.arrow")):
+        yield feather.read_table(str(path), memory_map=False)
 
 
 # --- write --------------------------------------------------------------------------------------
