@@ -17,9 +17,10 @@ from finsent.data.dataset import DatasetVersion
 from finsent.data.ingest import ingest
 from finsent.data.sources import find_sources
 from finsent.data.split import SPLITS
-from finsent.errors import InputError
+from finsent.errors import ConfigError, InputError
 from finsent.settings import Settings
-from ray_jobs._cli import _user_cause
+from ray_jobs import ingest as ingest_job
+from ray_jobs._cli import Call, _user_cause
 
 LABELS = ("positive", "neutral", "negative")
 
@@ -317,3 +318,26 @@ def test_known_conflicts_come_out_as_the_better_source_says(
     assert len(both) > 300
     kept = {str(r["key"]): r["label"] for rows in content(version).values() for r in rows}
     assert {kept[key] for key in both} == {"negative"}
+
+
+def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [(story(number, ""), LABELS[number % 3]) for number in range(80)]
+    root = tmp_path / "artifacts"
+    folder = root / "datasets" / "financial-sentiment"
+    a = make(folder, [write_csv(tmp_path / "a.csv", rows)])
+    changed = [(rows[0][0], LABELS[1]), *rows[2:], (story(900, ""), "neutral")]
+    b = make(folder, [write_csv(tmp_path / "b.csv", changed)], "data.salt=finsent")
+    settings = load(Settings, [], [f"storage.root={root}"])
+    result = ingest_job.run(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
+    assert {
+        kind: result["rows"][kind]["rows"] for kind in ("added", "removed", "relabelled", "moved")
+    } == {
+        "added": 1,
+        "removed": 1,
+        "relabelled": 1,
+        "moved": 0,
+    }
+    shown = capfd.readouterr().err
+    assert "relabelled" in shown
+    with pytest.raises(ConfigError, match="diff VERSION_A VERSION_B"):
+        ingest_job.run(Call(settings, tmp_path, ["diff", a.version]))
