@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +96,11 @@ class DatasetVersion:
     def version(self) -> str:
         """The version's id."""
         return str(self.manifest["version"])
+
+    def mark_latest(self) -> None:
+        """Make this the version that `latest` means: the one that was asked for last."""
+        now = time.time_ns()  # the file system's own clock ticks every few milliseconds only
+        os.utime(self.path / MANIFEST, ns=(now, now))
 
     def files(self, split: str) -> list[Path]:
         """The Parquet files of a split."""

@@ -7,6 +7,7 @@ writes one file whose n-th record batch belongs to partition n; a reader picks i
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Exchange:
         rows = rows.take(pa.array(np.argsort(partition, kind="stable"))).combine_chunks()
         ends = np.cumsum(np.bincount(partition, minlength=self.partitions))
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}"
+        temporary = self.folder / f".{name}-{uuid.uuid4().hex[:8]}"  # of this try
         with ipc.new_file(temporary, rows.schema, options=_OPTIONS) as writer:
             start = 0
             for end in ends.tolist():

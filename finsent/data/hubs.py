@@ -17,8 +17,8 @@ from finsent.errors import InputError
 from finsent.files import sha256_file
 
 _ROWS_AT_ONCE = 10_000
-_TEXT_NAMES = ("text", "sentence", "Sentence")
-_LABEL_NAMES = ("label", "sentiment", "Sentiment")
+TEXT_NAMES = ("text", "sentence", "Sentence")
+LABEL_NAMES = ("label", "sentiment", "Sentiment")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,14 @@ class Fetched:
     """What a hub delivered."""
 
     path: Path
-    text: str | None = None  # the text's column, where the usual names tell
-    label: str | None = None
+    columns: tuple[str, ...] = ()  # where the hub says
+
+
+def usual(columns: tuple[str, ...], wanted: str, names: tuple[str, ...]) -> str:
+    """The wanted column, or where there is none the one that data sets usually have."""
+    if wanted in columns:
+        return wanted
+    return next((name for name in names if name in columns), wanted)
 
 
 def fetch(source: SourceConfig, cache: Path) -> Fetched:
@@ -62,11 +68,7 @@ def _fetch_hf(uri: str, cache: Path) -> Fetched:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return Fetched(
-        path,
-        next((name for name in _TEXT_NAMES if name in schema.names), None),
-        next((name for name in _LABEL_NAMES if name in schema.names), None),
-    )
+    return Fetched(path, tuple(schema.names))
 
 
 def _load(uri: str, name: str, split: str) -> dict[str, Any]:

@@ -72,7 +72,9 @@ def ingest(config: DataConfig, datasets_dir: Path, files: list[SourceFile]) -> D
         partitions = 1 + sum(file.unpacked_bytes for file in files) // _BYTES_PER_PARTITION
         manifest = _run(Plan(files, config, staging, partitions), version)
         write_json(staging / MANIFEST, manifest)
-    return DatasetVersion.open(final, verify=False)
+    made = DatasetVersion.open(final, verify=False)
+    made.mark_latest()
+    return made
 
 
 def find_existing(
@@ -81,7 +83,7 @@ def find_existing(
     """The published version of these files and settings, if there is one. Needs no Ray."""
     version = DatasetVersion.at(datasets_dir / version_id(files, config))
     if version is not None:
-        (version.path / MANIFEST).touch()  # `latest` is the one that was asked for last
+        version.mark_latest()
     return version
 
 
@@ -94,13 +96,15 @@ def _run(plan: Plan, version: str) -> dict[str, Any]:
         tally.check_scanned()
         written: Iterator[Stats]
         if plan.config.near_duplicates.enabled:
-            for stats in _over_partitions(plan, "settle", settle_partition):
+            for stats in _over_partitions(plan, "settle", plan.partitions, settle_partition):
                 tally.add_settled(stats)
             tally.check_settled()
             shutil.rmtree(plan.by_key.folder, ignore_errors=True)  # the disk may be small
-            written = _over_partitions(plan, "write", write_partition, _groups(plan))
+            written = _over_partitions(
+                plan, "write", plan.partitions, write_partition, _groups(plan)
+            )
         else:
-            written = _over_partitions(plan, "settle", settle_partition)
+            written = _over_partitions(plan, "settle", plan.partitions, settle_partition)
         for stats in written:
             if "fates" in stats:
                 tally.add_settled(stats)
@@ -195,10 +199,14 @@ def _scan(plan: Plan) -> Iterator[Stats]:
 
 
 def _over_partitions(
-    plan: Plan, name: str, function: Callable[..., Stats], *arguments: Any
+    plan: Plan, name: str, count: int, function: Callable[..., Stats], *arguments: Any
 ) -> Iterator[Stats]:
-    """Run a step over all partitions; `arguments` are shared through Ray's object store."""
+    """Run a step over the first `count` partitions.
+
+    `arguments` are shared through Ray's object store.
+    """
     import ray
+    import ray.data
 
     shared = [ray.put(argument) for argument in arguments]
 
@@ -206,18 +214,13 @@ def _over_partitions(
         [index] = batch["id"].to_pylist()
         return _answer(lambda: function(plan, index, *ray.get(shared)), plan)
 
-    with _bar(name, plan.partitions, "part") as bar:
-        for stats in _replies(_map_partitions(plan, run)):
-            bar.update()
-            yield stats
-
-
-def _map_partitions(plan: Plan, run: Callable[[pa.Table], pa.Table]) -> Any:
-    import ray.data
-
-    return ray.data.range(plan.partitions, override_num_blocks=plan.partitions).map_batches(
+    replies = ray.data.range(count, override_num_blocks=count).map_batches(
         run, batch_size=1, batch_format="pyarrow", num_cpus=_shares()[1]
     )
+    with _bar(name, count, "part") as bar:
+        for stats in _replies(replies):
+            bar.update()
+            yield stats
 
 
 def _shares() -> tuple[int, int]:
@@ -267,7 +270,7 @@ def _replies(dataset: Any) -> Iterator[Stats]:
 
 def _groups(plan: Plan) -> Groups:
     """Compare the texts of each band's partition, and resolve the pairs to groups."""
-    for _ in _over_partitions(plan, "compare", compare_partition):
+    for _ in _over_partitions(plan, "compare", plan.by_band.partitions, compare_partition):
         pass
     shutil.rmtree(plan.by_band.folder, ignore_errors=True)  # the disk may be small
     config = plan.config

@@ -112,7 +112,7 @@ class _Found:
     place: Place
     source: SourceConfig
     excluded: bool
-    columns: tuple[str | None, str | None] = (None, None)  # text and label, where a hub says
+    columns: tuple[str, ...] = ()  # where a hub says
 
 
 def _expand(source: SourceConfig, excluded: bool, cache: Path) -> list[_Found]:
@@ -125,7 +125,7 @@ def _expand(source: SourceConfig, excluded: bool, cache: Path) -> list[_Found]:
 
         fetched = fetch(source, cache)
         places = expand(str(fetched.path), (), field)
-        return [_Found(p, source, excluded, (fetched.text, fetched.label)) for p in places]
+        return [_Found(place, source, excluded, fetched.columns) for place in places]
     suffixes = [
         suffix + packed for suffix in formats.SUFFIXES for packed in ("", *formats.COMPRESSIONS)
     ]
@@ -251,7 +251,7 @@ def _read_all(place: Place, compression: str | None, declared: str, where: str) 
 
 
 def _columns(found: _Found, format: Format, config: DataConfig) -> Columns:
-    source, (hub_text, hub_label) = found.source, found.columns
+    source = found.source
     unit = config.split.group_by or config.split.time.column
     if format == "phrasebank":
         if unit is not None and not found.excluded:
@@ -260,9 +260,15 @@ def _columns(found: _Found, format: Format, config: DataConfig) -> Columns:
                 "data.split divides the rows; leave the file out, or split by text"
             )
         return Columns("sentence", None if found.excluded else "label", None)
-    label = source.label or hub_label or config.label_column
+    text, label = config.text_column, config.label_column
+    if found.columns:
+        from finsent.data.hubs import LABEL_NAMES, TEXT_NAMES, usual
+
+        text = usual(found.columns, text, TEXT_NAMES)
+        label = usual(found.columns, label, LABEL_NAMES)
+    label = source.label or label
     return Columns(
-        text=source.text or hub_text or config.text_column,
+        text=source.text or text,
         label=None if found.excluded else label,
         unit=None if found.excluded else unit,
     )

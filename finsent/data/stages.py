@@ -33,7 +33,8 @@ from finsent.labels import LABELS
 
 Stats = dict[str, Any]
 
-_NEAR_ROWS = 50_000  # texts whose bands are in memory at once
+_NEAR_ROWS = 20_000  # texts whose bands are in memory at once
+_BANDS_A_PARTITION = 8  # bands take some ten times the room of their texts
 _LONGEST = 512  # words; longer texts share the histogram's last place
 
 
@@ -64,7 +65,7 @@ class Plan:
     @property
     def by_band(self) -> Exchange:
         """MinHash bands of the distinct texts, brought together by band."""
-        return Exchange(self.work / "bands", self.partitions)
+        return Exchange(self.work / "bands", self.partitions * _BANDS_A_PARTITION)
 
     @property
     def edges(self) -> Path:

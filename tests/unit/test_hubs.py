@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import SourceConfig
-from finsent.data.hubs import fetch
+from finsent.data.hubs import TEXT_NAMES, fetch, usual
 from finsent.errors import InputError
 
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def texts(uri: str, cache: Path) -> list[str]:
     fetched = fetch(SourceConfig(uri=uri), cache)
-    assert (fetched.text, fetched.label) == ("text", "label")
+    assert fetched.columns == ("text", "label")
     return sorted(pq.read_table(fetched.path)["text"].to_pylist())
 
 
@@ -57,6 +57,13 @@ def test_class_labels_become_their_names(tmp_path: Path) -> None:
     DatasetDict({"train": rows}).save_to_disk(str(tmp_path / "saved"))
     fetched = fetch(SourceConfig(uri=f"hf://{tmp_path / 'saved'}:train"), tmp_path / "cache")
     assert pq.read_table(fetched.path)["label"].to_pylist() == ["bullish", "bearish", None]
+
+
+def test_usual_names_help_only_where_the_wanted_column_is_not_there() -> None:
+    columns = ("headline", "text", "label")
+    assert usual(columns, "headline", TEXT_NAMES) == "headline"
+    assert usual(columns, "Sentence", TEXT_NAMES) == "text"
+    assert usual(("a", "b"), "Sentence", TEXT_NAMES) == "Sentence"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,7 @@ def test_kaggle_without_its_package_says_what_to_install(tmp_path: Path) -> None
         "import sys; sys.modules['kagglehub'] = None\n"
         "from pathlib import Path\n"
         "from finsent.data.config import SourceConfig\n"
-        "from finsent.data.hubs import fetch\n"
+        "from finsent.data.hubs import TEXT_NAMES, fetch, usual\n"
         f"fetch(SourceConfig(uri={KAGGLE!r}), Path({str(tmp_path)!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
