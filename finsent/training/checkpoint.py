@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,44 @@ from finsent.files import read_json, write_json
 from finsent.modeling.layout import check_model_dir
 
 MODEL = "model"
+PREFIX = "checkpoint_epoch_"
 _OPTIMIZER = "optimizer.safetensors"
 _STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A whole checkpoint of a run."""
+
+    folder: Path
+    history: list[dict[str, Any]]  # metrics of every epoch up to it
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The metrics of its own epoch."""
+        return self.history[-1]
+
+
+def saved_checkpoints(run_dir: Path) -> list[Saved]:
+    """The run's checkpoints, the newest last; without any that is only half deleted.
+
+    Raises:
+        InputError: one is damaged.
+    """
+    needed = (_STATE, _OPTIMIZER, f"{MODEL}/config.json", f"{MODEL}/model.safetensors")
+    folders = [
+        folder
+        for folder in run_dir.glob(f"{PREFIX}*")
+        if all((folder / name).is_file() for name in needed)
+    ]
+    found = [Saved(folder, read_json(folder / _STATE)["history"]) for folder in folders]
+    return sorted(found, key=lambda saved: int(saved.metrics["epoch"]))
+
+
+def best_checkpoint(saved: list[Saved]) -> Saved:
+    """The one with the highest macro-F1 on the validation split; of equals the newest, as
+    Ray Train has it when it deletes the others."""
+    return max(saved, key=lambda one: (float(one.metrics["macro_f1"]), int(one.metrics["epoch"])))
 
 
 def save_state(out: Path, optimizer: Optimizer, state: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ imported where it is used.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -30,13 +29,14 @@ from ray.train import (
     RunConfig,
     ScalingConfig,
 )
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from finsent.data.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
 from finsent.training.capacity import check_capacity
-from finsent.training.checkpoint import MODEL
+from finsent.training.checkpoint import MODEL, PREFIX, best_checkpoint, saved_checkpoints
 from finsent.training.config import OPERATIONAL
 from finsent.training.progress import Progress, ProgressBoard, TrainingBar
 from finsent.training.task import Task
@@ -69,8 +69,8 @@ class _RayHooks:
         checkpoint = None
         if save is not None:
             # Written where it stays: a copy from a temporary place would cost as much again.
-            folder = self._run_dir / f"checkpoint_epoch_{metrics['epoch']:04d}"
-            shutil.rmtree(folder, ignore_errors=True)  # of a try that died before its report
+            folder = self._run_dir / f"{PREFIX}{metrics['epoch']:04d}"
+            shutil.rmtree(folder, ignore_errors=True)  # half deleted
             with staged_dir(folder) as staging:
                 save(staging)
             checkpoint = Checkpoint.from_directory(folder)
@@ -87,16 +87,27 @@ def _worker(arguments: dict[str, Any]) -> None:
         name: TokenRows.from_table(_collect(name), arguments["pad_id"])
         for name in ("train", "validation")
     }
-    latest = ray.train.get_checkpoint()
-    with latest.as_directory() if latest else contextlib.nullcontext(None) as folder:
-        train(
-            task,
-            splits["train"],
-            splits["validation"],
-            _RayHooks(arguments["board"], arguments["run_dir"]),
-            get_device(),
-            resume=Path(folder) if folder else None,
-        )
+    train(
+        task,
+        splits["train"],
+        splits["validation"],
+        _RayHooks(arguments["board"], arguments["run_dir"]),
+        get_device(),
+        resume=_newest(arguments["run_dir"]),
+    )
+
+
+def _newest(run_dir: Path) -> Path | None:
+    """The checkpoint to go on from, the same one on all ranks.
+
+    What lies there counts, not Ray Train's records, which a killed job may leave behind or torn.
+    """
+    newest = None
+    if ray.train.get_context().get_world_rank() == 0:
+        saved = saved_checkpoints(run_dir)
+        newest = str(saved[-1].folder) if saved else None
+    newest = broadcast_from_rank_zero(newest)
+    return None if newest is None else Path(newest)
 
 
 def _collect(split: str) -> pa.Table:
@@ -174,6 +185,7 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
 
     config = task.config
     use_gpu = check_capacity(config)
+    _tidy(run_dir)
     # Read by Ray Train's controller when it starts; there is no argument for it.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.start_timeout)
     board = ray.remote(num_cpus=0)(ProgressBoard).remote()
@@ -210,10 +222,25 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
         # whatever the number of workers, and no row is lost to equal splits.
         dataset_config=DataConfig(datasets_to_split=[]),
     )
-    return _export_best(_fit_with_bar(trainer, board), run_dir)
+    _fit_with_bar(trainer, board)
+    return _export_best(run_dir)
 
 
-def _fit_with_bar(trainer: TorchTrainer, board: Any) -> Any:
+def _tidy(run_dir: Path) -> None:
+    """Leave the best and the newest checkpoint of an earlier try, and none of Ray Train's records.
+
+    Ray Train writes them in place and refuses to start with torn ones; all that they say stands in
+    the checkpoints, too.
+    """
+    (run_dir / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+    saved = saved_checkpoints(run_dir)
+    kept = {best_checkpoint(saved).folder, saved[-1].folder} if saved else set()
+    for folder in run_dir.glob(f"{PREFIX}*"):
+        if folder not in kept:
+            shutil.rmtree(folder)
+
+
+def _fit_with_bar(trainer: TorchTrainer, board: Any) -> None:
     # In a thread of its own, as Ray Train takes over SIGINT when it runs in the main one; here the
     # main thread shows the bar and stays interruptible.
     pool = ThreadPoolExecutor(1, "ray-train")
@@ -228,20 +255,17 @@ def _fit_with_bar(trainer: TorchTrainer, board: Any) -> Any:
                     progress = None
                 if progress is not None:
                     shown.show(progress)
-            return future.result()
+            future.result()
         finally:
             pool.shutdown(wait=False)
 
 
-def _export_best(result: Any, run_dir: Path) -> TrainResult:
-    checkpoint = result.get_best_checkpoint("macro_f1", "max")
-    source = Path(checkpoint.path)
-    last = read_json(Path(result.checkpoint.path) / "state.json")
-    history = last["history"]
-    best = read_json(source / "state.json")["history"][-1]
+def _export_best(run_dir: Path) -> TrainResult:
+    saved = saved_checkpoints(run_dir)
+    best = best_checkpoint(saved)
     model_dir = run_dir / MODEL
     for old in (model_dir, run_dir / "evaluation"):  # figures of another model must not survive
         shutil.rmtree(old, ignore_errors=True)
     with staged_dir(model_dir) as staging:
-        shutil.copytree(source / MODEL, staging, dirs_exist_ok=True)
-    return TrainResult(model_dir, best, history)
+        shutil.copytree(best.folder / MODEL, staging, dirs_exist_ok=True)
+    return TrainResult(model_dir, best.metrics, saved[-1].history)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -126,6 +127,33 @@ def test_the_same_run_name_goes_on(tiny: Path, splits: dict[str, object], tmp_pa
     assert [m["epoch"] for m in longer.history] == [1, 2]
     assert longer.history[0]["began"] == began  # taken from the checkpoint, not run again
     assert json.loads((longer.model_dir / "provenance.json").read_text())["max_length"] == 64
+
+
+def test_what_a_killed_job_leaves_does_not_stop_the_next(
+    tiny: Path, splits: dict[str, object], tmp_path: Path
+) -> None:
+    """Killed between a checkpoint and its entry in Ray's records, in a deletion, in a record."""
+    from finsent.training.ray_trainer import fit_tokenised
+
+    run = tmp_path / "run"
+    whole = fit_tokenised(task(tiny, epochs=3), splits, run)
+    best = next(p for p in run.glob("checkpoint_*") if p.name.endswith(f"{whole.best['epoch']}"))
+    third = run / "checkpoint_epoch_0003"
+    assert third.is_dir()
+    (run / "checkpoint_manager_snapshot.json").write_text('{"ray_version"')
+    half = run / "checkpoint_epoch_0004"
+    shutil.copytree(third, half)
+    (half / "optimizer.safetensors").unlink()
+
+    again = fit_tokenised(task(tiny, epochs=4), splits, run)
+    assert [m["epoch"] for m in again.history] == [1, 2, 3, 4]
+    assert again.history[:3] == whole.history
+    assert (half / "optimizer.safetensors").is_file()
+    assert best.is_dir() or again.best["epoch"] == 4
+    assert again.best["macro_f1"] == max(m["macro_f1"] for m in again.history)
+
+    done = fit_tokenised(task(tiny, epochs=4), splits, run)  # nothing is left to do
+    assert (done.best, done.history) == (again.best, again.history)
 
 
 @pytest.mark.parametrize(
