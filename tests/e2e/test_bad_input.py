@@ -42,10 +42,6 @@ def binary(folder: Path) -> Path:
     return text(folder / "binary.csv", bytes(range(256)) * 40)
 
 
-def wrong_encoding(folder: Path) -> Path:
-    return text(folder / "latin.csv", "Sentence,Sentiment\nCafé closes,negative\n".encode("cp1252"))
-
-
 def huge_line(folder: Path) -> Path:
     rows = [*ROWS, ("profit " * 150_000, "positive")]
     return table(folder / "huge.csv", ("Sentence", "Sentiment"), rows)
@@ -64,8 +60,7 @@ SOURCES: list[tuple[Callable[[Path], Path], list[str]]] = [
     (empty, ["data.sources", "empty.csv", "is empty"]),
     (missing_column, ["data.text_column='Sentence'", "columns.csv", "'Headline'"]),
     (unknown_label, ["label.csv", "unknown_label: 1", "'bullish'", "negative, neutral, positive"]),
-    (binary, ["binary.csv", "binary file"]),
-    (wrong_encoding, ["data.encoding='utf-8'", "latin.csv", "cp1252"]),
+    (binary, ["binary.csv", "NUL bytes", "it is binary", "give a text file"]),
     (huge_line, ["huge.csv", "text_too_long: 1", "data.max_rejected_fraction"]),
     (no_files, ["nothing", "without files of a known format"]),
     (absent, ["absent.csv", "no such file"]),
@@ -95,6 +90,12 @@ def test_unusable_sources(
     assert not (project / "artifacts" / "registry" / "versions").exists() or not [
         *(project / "artifacts" / "registry" / "versions").iterdir()
     ]
+
+
+def test_a_wrong_declared_encoding(job: Callable[..., Done], project: Path) -> None:
+    text(project / "latin.csv", "Sentence,Sentiment\nCafé closes,negative\n".encode("cp1252"))
+    done = job("ingest", "data.sources=[latin.csv]", "data.encoding=utf-8", cwd=project)
+    check_refused(done, ["data.encoding='utf-8'", "latin.csv", "cp1252", "auto"])
 
 
 @pytest.mark.parametrize(
