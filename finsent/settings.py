@@ -64,7 +64,7 @@ class BenchConfig(Section):
     rounds: int = setting(3, "rounds of each variant, in turn; medians are compared", ge=1)
     rows: int | None = setting(
         None,
-        "rows of one round; null: 800 for train, 1,000,000 for ingest, 100,000 for readback",
+        "rows of one round; null: 800 for train, 1,000,000 for ingest, 30,000 for readback",
         unit="rows",
         ge=8,
     )

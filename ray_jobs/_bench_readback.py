@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pyarrow as pa
@@ -18,30 +17,38 @@ from finsent.training.task import Task
 log = logging.getLogger(__name__)
 
 TRAINED_ROWS = 192  # an epoch; seconds on one core
-FED_ROWS = 100_000
+FED_ROWS = 30_000
 
 
-def _padded(batch: pa.Table, pad_id: int) -> Any:
-    """What the loop gets: tensors of token ids, mask and labels."""
+def _collate(pad_id: int) -> Any:
+    """What makes of a block's rows the tensors that the loop gets."""
     import numpy as np
+    from ray.data.collate_fn import ArrowBatchCollateFn
 
-    from finsent.training.tokens import TokenRows
+    from finsent.training.tokens import Batch, TokenRows
 
-    rows = TokenRows.from_table(batch.combine_chunks(), pad_id)
-    return rows.batch(np.arange(len(rows)))
+    class Padded(ArrowBatchCollateFn):
+        def __call__(self, batch: pa.Table) -> Batch:
+            rows = TokenRows.from_table(batch, pad_id)
+            return rows.batch(np.arange(len(rows)))
+
+    return Padded()
 
 
 def feed(version: DatasetVersion, task: Task, rows: int) -> float:
-    """Rows/s of `iter_torch_batches` through the tokeniser, in one consumer, on a running Ray."""
+    """Rows/s of `iter_torch_batches` through the tokeniser, in one consumer, on a running Ray.
+
+    From the first batch on, epoch after epoch until `rows` have come: a worker that trains waits for
+    Ray's processes to load the tokeniser once, too.
+    """
     import ray.data
 
+    from finsent.modeling.classifier import load_tokenizer
     from finsent.training.tokens import Batch, tokenise
 
-    files = [str(file) for file in version.files("train")]
-    repeats = max(1, -(-rows // version.rows("train")))  # small sets are read again and again
     backbone = task.backbone
     dataset = (
-        ray.data.read_parquet(files * repeats)
+        ray.data.read_parquet([str(file) for file in version.files("train")])
         .select_columns(["key", "text", "label"])
         .map_batches(
             tokenise,  # type: ignore[arg-type] # keyword arguments are missing in Ray's types
@@ -53,12 +60,20 @@ def feed(version: DatasetVersion, task: Task, rows: int) -> float:
             },
         )
     )
-    batches = dataset.iter_torch_batches(
-        batch_size=task.config.batch_size, collate_fn=partial(_padded, pad_id=0)
-    )
+    pad_id = load_tokenizer(backbone.source, backbone.revision).pad_token_id
+
+    def batches() -> Iterator[Batch]:
+        while True:  # an epoch each
+            for batch in dataset.iter_torch_batches(
+                batch_size=task.config.batch_size, collate_fn=_collate(pad_id)
+            ):
+                yield cast(Batch, batch)
+
+    endless = batches()
+    next(endless)
     started, fed = time.perf_counter(), 0
-    for batch in batches:
-        fed += len(cast(Batch, batch).labels)
+    while fed < rows:
+        fed += len(next(endless).labels)
     return fed / (time.perf_counter() - started)
 
 
