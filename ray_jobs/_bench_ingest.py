@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import statistics
 import subprocess
 import sys
@@ -35,12 +36,17 @@ def bench_ingest(settings: Settings) -> dict[str, Any]:
     """Generate rows, ingest them, and the peers' part of them with every contestant in turn.
 
     Raises:
-        InputError: a peer is not installed.
+        InputError: a peer is not installed, or Ray is not of this machine alone.
         RuntimeError: a peer, or the generator, counts other rows than finsent.
     """
     for peer in PEERS:
         if importlib.util.find_spec(peer) is None:
             raise InputError(f"bench ingest compares with {peer}; pip install 'finsent[dev]'")
+    if settings.ray.address or os.environ.get("RAY_ADDRESS"):
+        raise InputError(
+            "bench ingest measures the memory of this machine's processes, so it starts a Ray of "
+            "its own; set ray.address=null and unset RAY_ADDRESS"
+        )
     rows = settings.bench.rows or ROWS
     peer_rows = min(settings.bench.peer_rows, rows)
     place = make_dir(settings.root / "bench", "storage.root")
@@ -58,7 +64,8 @@ def bench_ingest(settings: Settings) -> dict[str, Any]:
             tenth["peak_rss_bytes"] / 1e9,
         )  # fmt: skip
         rounds = _rounds(settings, shared, folder)
-        near = _finsent(settings, shared, folder / "out", near=True)
+        near_tenth = _finsent(settings, small, folder / "out", near=True)
+        near = _finsent(settings, generated, folder / "out", near=True)
     wanted = expected(rows, _SEED)
     if whole["counts"]["kept"] != wanted.kept or whole["counts"]["conflicts"] != wanted.conflicts:
         raise RuntimeError(f"counts {whole['counts']} are not those of the generator: {wanted}")
@@ -75,6 +82,7 @@ def bench_ingest(settings: Settings) -> dict[str, Any]:
         **{f"over_{name}": medians["finsent"] / medians[name] for name in PEERS},
         "near_rows_per_second": near["rows_per_second"],
         "near_peak_rss_bytes": near["peak_rss_bytes"],
+        "near_memory_growth": near["peak_rss_bytes"] / near_tenth["peak_rss_bytes"],
         "rows": rows,
         "peer_rows": peer_rows,
         "counts": whole["counts"],
@@ -82,6 +90,7 @@ def bench_ingest(settings: Settings) -> dict[str, Any]:
         "rounds": rounds,
         "near": near,
         "tenth": tenth,
+        "near_tenth": near_tenth,
     }
 
 

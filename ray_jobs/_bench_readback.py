@@ -25,10 +25,10 @@ def _collate(pad_id: int) -> Any:
     import numpy as np
     from ray.data.collate_fn import ArrowBatchCollateFn
 
-    from finsent.training.tokens import Batch, TokenRows
+    from finsent.training.tokens import TokenRows
 
     class Padded(ArrowBatchCollateFn):
-        def __call__(self, batch: pa.Table) -> Batch:
+        def __call__(self, batch: pa.Table) -> Any:
             rows = TokenRows.from_table(batch, pad_id)
             return rows.batch(np.arange(len(rows)))
 
@@ -38,8 +38,8 @@ def _collate(pad_id: int) -> Any:
 def feed(version: DatasetVersion, task: Task, rows: int) -> float:
     """Rows/s of `iter_torch_batches` through the tokeniser, in one consumer, on a running Ray.
 
-    From the first batch on, epoch after epoch until `rows` have come: a worker that trains waits for
-    Ray's processes to load the tokeniser once, too.
+    From the first batch on, epoch after epoch until `rows` have come: a worker that trains waits
+    for Ray's processes to load the tokeniser once, too.
     """
     import ray.data
 

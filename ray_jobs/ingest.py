@@ -6,6 +6,7 @@ import logging
 
 from finsent.data.dataset import DatasetVersion
 from finsent.data.ingest import find_existing, ingest
+from finsent.data.report import warnings
 from finsent.data.sources import SourceFile, find_sources
 from finsent.errors import ConfigError
 from finsent.files import make_dir
@@ -39,6 +40,8 @@ def describe(version: DatasetVersion) -> Result:
         counts["conflicts"],
         counts["excluded"],
     )
+    for warning in warnings(manifest):
+        log.warning("note: %s", warning)
     log.info("report: %s", version.path / "report.html")
     return {
         "dataset": manifest["name"],
@@ -46,6 +49,7 @@ def describe(version: DatasetVersion) -> Result:
         "dataset_dir": str(version.path),
         "counts": counts,
         "splits": {name: s["rows"] for name, s in manifest["splits"].items()},
+        "excluded_reasons": details["excluded_reasons"],
         "near_groups": details["near_groups"],
         "noise_ceiling": manifest["noise_ceiling"]["rows_in"],
         "suspect_labels": noise and noise["issues"],
@@ -91,9 +95,10 @@ JOB = Job(
     "duplicates, resolve conflicting labels, find near-duplicates and likely wrong labels, split "
     "80/10/10 by a hash of the text. The same input and settings give the same version, which is "
     "then reused. `diff VERSION_A VERSION_B` shows what changed between two versions.",
-    result="dataset, dataset_version, dataset_dir, counts, splits, near_groups, noise_ceiling "
-    "(best accuracy of any deterministic classifier on the rows read), suspect_labels, report, "
-    "reused, run_dir, seconds; of diff: a, b, rows, counts, inputs, config, examples",
+    result="dataset, dataset_version, dataset_dir, counts, splits, excluded_reasons, near_groups, "
+    "noise_ceiling (best accuracy of any deterministic classifier on the rows read), "
+    "suspect_labels, report, reused, run_dir, seconds; of diff: a, b, rows, counts, inputs, "
+    "config, examples",
     sections=("data", "storage", "run", "ray"),
     run=run,
     arguments="[diff VERSION_A VERSION_B]",

@@ -52,7 +52,7 @@ def clean(rows: pa.Table, source: SourceConfig, excluded: bool, config: DataConf
     Args:
         rows: of one source; schema `finsent.data.formats.ROWS`.
         source: its settings.
-        excluded: the source must stay unseen, so its texts need no label.
+        excluded: the source must stay unseen: its texts need no label, and any length will do.
     """
     normalised = normalise(rows["raw_text"])
     text = normalised.text
@@ -63,7 +63,7 @@ def clean(rows: pa.Table, source: SourceConfig, excluded: bool, config: DataConf
         pc.make_struct(
             pc.is_valid(rows["fault"]),
             pc.equal(text, ""),
-            pc.greater(pc.utf8_length(text), config.max_chars),
+            pc.and_(not excluded, pc.greater(pc.utf8_length(text), config.max_chars)),
             pc.and_(not excluded, pc.fill_null(pc.equal(_spelling(rows["raw_label"]), ""), True)),
             pc.and_(not excluded, pc.is_null(label)),
             pc.is_null(unit),

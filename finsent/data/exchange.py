@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,18 @@ from pyarrow import ipc
 _OPTIONS = ipc.IpcWriteOptions(compression="lz4")
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name for a task's file, which gets its own when all is in it.
+
+    Ray may run a task again while a lost try of it still writes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    yield temporary
+    temporary.rename(path)
+
+
 @dataclass(frozen=True)
 class Exchange:
     """A directory, on storage that every machine sees, of partitioned rows."""
@@ -27,14 +40,14 @@ class Exchange:
     folder: Path
     partitions: int
 
-    def of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
+    def of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
         """The partition of each hash: ranges, so that partition after partition is in order.
 
         Args:
             hashes: uniformly distributed.
         """
         return ((hashes >> np.uint64(32)) * np.uint64(self.partitions) >> np.uint64(32)).astype(
-            np.uint16
+            np.uint32
         )
 
     def write(self, name: str, rows: pa.Table, hashes: npt.NDArray[np.uint64]) -> None:
@@ -47,14 +60,14 @@ class Exchange:
         partition = self.of(hashes)
         rows = rows.take(pa.array(np.argsort(partition, kind="stable"))).combine_chunks()
         ends = np.cumsum(np.bincount(partition, minlength=self.partitions))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}-{uuid.uuid4().hex[:8]}"  # of this try
-        with ipc.new_file(temporary, rows.schema, options=_OPTIONS) as writer:
+        with (
+            whole(self.folder / f"{name}.arrow") as path,
+            ipc.new_file(path, rows.schema, options=_OPTIONS) as writer,
+        ):
             start = 0
             for end in ends.tolist():
                 writer.write_batch(_batch(rows.slice(start, end - start)))
                 start = end
-        temporary.rename(self.folder / f"{name}.arrow")
 
     def read(self, partition: int) -> pa.Table | None:
         """All rows of a partition; None when nothing was written at all."""

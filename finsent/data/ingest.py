@@ -24,8 +24,8 @@ from finsent.data.config import DataConfig
 from finsent.data.dataset import MANIFEST, SCHEMA_VERSION, DatasetVersion
 from finsent.data.finish import look_for_noise, merge_side_tables
 from finsent.data.formats import BLOCK_BYTES, ROWS
+from finsent.data.groups import Groups, resolve
 from finsent.data.manifest import Tally
-from finsent.data.near import Groups, resolve
 from finsent.data.report import write_report
 from finsent.data.sources import SourceFile
 from finsent.data.split import split_of
@@ -44,6 +44,7 @@ from finsent.files import digest, sha256_file, staged_dir, storing, write_json
 log = logging.getLogger(__name__)
 
 _BYTES_PER_PARTITION = 16 << 20
+_MOST_PARTITIONS = 1024  # from 16 GB on they grow: every block of a source has a part for each
 _FAILED = -1  # no number of a row
 
 
@@ -69,7 +70,8 @@ def ingest(config: DataConfig, datasets_dir: Path, files: list[SourceFile]) -> D
     if final.exists():
         raise InputError(f"{str(final)!r}: is incomplete (no {MANIFEST}); delete it and run again")
     with storing(datasets_dir, "storage.root"), staged_dir(final) as staging:
-        partitions = 1 + sum(file.unpacked_bytes for file in files) // _BYTES_PER_PARTITION
+        size = sum(file.unpacked_bytes for file in files)
+        partitions = min(1 + size // _BYTES_PER_PARTITION, _MOST_PARTITIONS)
         manifest = _run(Plan(files, config, staging, partitions), version)
         write_json(staging / MANIFEST, manifest)
     made = DatasetVersion.open(final, verify=False)

@@ -20,6 +20,7 @@ from finsent.labels import LABELS
 FATES = ("kept", "duplicates", "conflicts", "excluded")
 
 Ints = npt.NDArray[np.int64]
+Reasons = dict[str, dict[str, Any]]  # why rows were rejected: how many `rows`, the `first` place
 
 
 class Tally:
@@ -28,13 +29,13 @@ class Tally:
     def __init__(self, files: list[SourceFile], config: DataConfig) -> None:
         self.files, self.config = files, config
         self.rows = np.zeros(len(files), np.int64)
-        self.reasons: list[dict[str, dict[str, Any]]] = [{} for _ in files]
+        self.reasons: list[Reasons] = [{} for _ in files]
         self.repaired = {"mojibake": 0, "entities": 0}
         self.fates = {fate: np.zeros(len(files), np.int64) for fate in FATES}
         self.decisions: Counter[str] = Counter()
         self.excluded_reasons: Counter[str] = Counter()
         self.best_votes = self.kept_best_votes = 0
-        self.conflict_example = ""
+        self.conflict: list[Any] = []  # where the first one is
         self.labels = {name: np.zeros((len(files), len(LABELS)), np.int64) for name in SPLITS}
         self.lengths = np.zeros(0, np.int64)
         self.split_files: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
@@ -64,7 +65,7 @@ class Tally:
         self.decisions.update(stats["decisions"])
         self.best_votes += stats["best_votes"]
         self.kept_best_votes += stats["kept_best_votes"]
-        self.conflict_example = self.conflict_example or stats["conflict_example"]
+        self.conflict = min(filter(None, (self.conflict, stats["conflict"])), default=[])
 
     def add_written(self, stats: Stats) -> None:
         """A partition of the splits."""
@@ -94,7 +95,11 @@ class Tally:
         counts = {
             "rows_in": int(self.rows[labelled].sum()),
             "kept": int(self.fates["kept"].sum()),
-            "rejected": sum(e["rows"] for found in self.reasons for e in found.values()),
+            "rejected": sum(
+                _rejected(found)
+                for file, found in zip(self.files, self.reasons, strict=True)
+                if not file.excluded
+            ),
             **{fate: int(self.fates[fate].sum()) for fate in FATES[1:]},
         }
         written = sum(int(table.sum()) for table in self.labels.values())
@@ -115,7 +120,12 @@ class Tally:
             "labels": list(LABELS),
             "inputs": [self._input(i) for i, file in enumerate(self.files) if not file.excluded],
             "exclude": [
-                {**_origin(file), "rows": int(self.rows[i])}
+                {
+                    **_origin(file),
+                    "rows": int(self.rows[i]),
+                    "rejected": _rejected(self.reasons[i]),
+                    "rejected_reasons": _shown(self.reasons[i]),
+                }
                 for i, file in enumerate(self.files)
                 if file.excluded
             ],
@@ -166,12 +176,9 @@ class Tally:
             "weight": file.settings.weight,
             "rows": int(self.rows[index]),
             "kept": int(self.fates["kept"][index]),
-            "rejected": sum(entry["rows"] for entry in reasons.values()),
+            "rejected": _rejected(reasons),
             **{fate: int(self.fates[fate][index]) for fate in FATES[1:]},
-            "rejected_reasons": {
-                reason: {"rows": entry["rows"], "first": entry["first"]}
-                for reason, entry in sorted(reasons.items(), key=lambda item: -item[1]["rows"])
-            },
+            "rejected_reasons": _shown(reasons),
         }
 
     def _splits(self, kept: int) -> dict[str, dict[str, Any]]:
@@ -199,14 +206,19 @@ class Tally:
         """Stop before the rows are settled when a source is of no use.
 
         Raises:
-            InputError: a source has no rows, or too many unusable ones.
+            InputError: a source has no rows, or too many unusable ones; one that must stay unseen
+                has any that cannot be read.
         """
         for file, rows, reasons in zip(self.files, self.rows.tolist(), self.reasons, strict=True):
             if not rows:
+                field = "data.exclude" if file.excluded else "data.sources"
                 raise InputError(
-                    f"data.sources: {file.name!r} has a header and no rows; add labelled rows"
+                    f"{field}: {file.name!r} has a header and no rows; add rows, or leave it out"
                 )
-            check_rejected(file.name, rows, reasons, self.config)
+            if file.excluded:
+                _check_unseen(file.name, rows, reasons, self.config)
+            else:
+                check_rejected(file.name, rows, reasons, self.config)
 
     def check_settled(self) -> None:
         """Stop at a conflict when that is the policy.
@@ -218,7 +230,7 @@ class Tally:
         if self.config.conflicts == "error" and texts:
             raise InputError(
                 f"data.conflicts='error': {texts} texts stand under several labels, e.g. "
-                f"{self.conflict_example[:80]!r}; mend the labels, or set data.conflicts to drop, "
+                f"{self.conflict[-1]}; mend the labels, or set data.conflicts to drop, "
                 "majority, priority or {prefer: [labels in order]}"
             )
 
@@ -252,6 +264,22 @@ def _origin(file: SourceFile) -> dict[str, Any]:
     }
 
 
+def _rejected(reasons: Reasons) -> int:
+    return sum(entry["rows"] for entry in reasons.values())
+
+
+def _ranked(reasons: Reasons) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(reasons.items(), key=lambda item: -item[1]["rows"])
+
+
+def _shown(reasons: Reasons) -> Reasons:
+    return {r: {"rows": entry["rows"], "first": entry["first"]} for r, entry in _ranked(reasons)}
+
+
+def _listed(reasons: Reasons) -> str:
+    return "; ".join(f"{r}: {e['rows']} (first: {e['first']})" for r, e in _ranked(reasons)[:3])
+
+
 def _share(part: int, whole: int) -> float:
     return round(part / whole, 6) if whole else 1.0
 
@@ -270,9 +298,7 @@ def _length_figures(histogram: Ints) -> dict[str, Any]:
     }
 
 
-def check_rejected(
-    source: str, rows: int, reasons: dict[str, dict[str, Any]], config: DataConfig
-) -> None:
+def check_rejected(source: str, rows: int, reasons: Reasons, config: DataConfig) -> None:
     """Fail when a source loses too many rows.
 
     Args:
@@ -282,13 +308,22 @@ def check_rejected(
     Raises:
         InputError: the source is above `data.max_rejected_fraction`.
     """
-    rejected = sum(entry["rows"] for entry in reasons.values())
+    rejected = _rejected(reasons)
     if rejected > config.max_rejected_fraction * rows:
-        ranked = sorted(reasons.items(), key=lambda item: -item[1]["rows"])
-        listed = "; ".join(f"{r}: {e['rows']} (first: {e['first']})" for r, e in ranked[:3])
         labels = f"labels are {', '.join(LABELS)}, others need a label_map or thresholds"
         raise InputError(
             f"data.sources: {source!r}: {rejected} of {rows} rows are unusable, above "
-            f"data.max_rejected_fraction={config.max_rejected_fraction}: {listed}; "
+            f"data.max_rejected_fraction={config.max_rejected_fraction}: {_listed(reasons)}; "
             f"mend them ({labels}) or raise the limit"
+        )
+
+
+def _check_unseen(source: str, rows: int, reasons: Reasons, config: DataConfig) -> None:
+    """What cannot be read of a benchmark cannot be kept out. Rows without a text have none."""
+    unread = _rejected(reasons) - reasons.get("missing_text", {"rows": 0})["rows"]
+    if unread or _rejected(reasons) > config.max_rejected_fraction * rows:
+        raise InputError(
+            f"data.exclude: {source!r}: {_rejected(reasons)} of {rows} rows cannot be read, so "
+            f"their texts could not be kept out: {_listed(reasons)}; mend the file, or set the "
+            "source's text column and format"
         )

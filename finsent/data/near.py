@@ -2,13 +2,12 @@
 
 Broder 1997 (https://doi.org/10.1109/SEQUEN.1997.666900) for MinHash, Li and König 2010
 (https://arxiv.org/abs/0910.3349) for sketches of a few bits a value, Leskovec et al.
-(http://www.mmds.org, ch. 3) for bands. Groups depend on the age of texts: a newer text never
-changes what an older one belongs to.
+(http://www.mmds.org, ch. 3) for bands. What becomes of the pairs is in `finsent.data.groups`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +23,10 @@ Ints = npt.NDArray[np.int64]
 _SEED = 20_240_601  # of the hash functions; a constant, so that versions are the same anywhere
 _SHINGLE = 5  # bytes: about a word's stem; one changed word of twenty leaves 0.8 in common
 _RECALL = 0.99  # of pairs at the threshold that share a band
-_ALL_PAIRS = 64  # texts of a bucket up to which each is compared with each
-_LEADERS = 256  # of a larger bucket: how many of its oldest texts all others are compared with
+_ALL_PAIRS = 1024  # texts of a bucket up to which each is compared with each
+_LEADERS = 512  # of a larger bucket: how many of its texts all others are compared with
+_NEIGHBOURS = 64  # near older texts that are told of each text
+_PAIRS = 1 << 20  # compared at once
 _FOLD = 2_000_000  # edges that pile up before repeated ones are dropped
 
 EDGES = pa.schema(
@@ -148,6 +149,8 @@ def _sketch(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
 def find_edges(found: pa.Table, config: NearConfig) -> pa.Table:
     """The pairs of texts that share a band and whose sketches say that they are near.
 
+    Of a text's many near ones only the oldest few are told: enough for its group.
+
     Args:
         found: rows of `entries`; all of a band, or none.
 
@@ -155,28 +158,102 @@ def find_edges(found: pa.Table, config: NearConfig) -> pa.Table:
         Schema `EDGES`, each pair once, `a` the older. A text that must stay unseen is older than
         every other; two of them are no pair.
     """
-    unseen = found["excluded"].to_numpy()
-    rows = np.lexsort((found["order"].to_numpy(), ~unseen, found["band"].to_numpy()))
-    band = found["band"].to_numpy()[rows]
-    starts = np.flatnonzero(np.r_[True, band[1:] != band[:-1]][: len(band)])
-    sizes = np.diff(np.append(starts, len(band)))
-    sketches = _sketch_rows(found["sketch"])
-    pairs = [np.zeros((0, 2), np.int64)]
-    for size in np.unique(sizes[(sizes > 1) & (sizes <= _ALL_PAIRS)]).tolist():
-        buckets = rows[starts[sizes == size][:, None] + np.arange(size)]
+    buckets = _Buckets.of(found, config)
+    codes = [np.zeros(0, np.int64)]
+    for pairs in buckets.pairs():
+        a, b = pairs.T
+        codes.append(_oldest(pairs[(a < b) & (b >= buckets.unseen)]))
+        if sum(map(len, codes)) > _FOLD:
+            codes = [_oldest(_decoded(np.concatenate(codes)))]
+    a, b = _decoded(_oldest(_decoded(np.concatenate(codes)))).T
+    rows = {"a": pa.array(buckets.row[a]), "b": pa.array(buckets.row[b])}
+    columns = {name: found[name[2:]].take(rows[name[0]]) for name in EDGES.names}
+    return pa.table(columns, schema=EDGES)
+
+
+def _oldest(pairs: Ints) -> Ints:
+    """Each pair once, of each newer text those with its oldest few; sorted, as numbers."""
+    codes = np.unique(pairs[:, 1] << 32 | pairs[:, 0])
+    newer = codes >> 32
+    starts = np.flatnonzero(np.r_[True, newer[1:] != newer[:-1]][: len(newer)])
+    rank = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
+    return codes[rank < _NEIGHBOURS]
+
+
+def _decoded(codes: Ints) -> Ints:
+    return np.stack([codes & 0xFFFFFFFF, codes >> 32], axis=1)
+
+
+@dataclass(frozen=True)
+class _Buckets:
+    """Texts, numbered by age, by the bands that they share."""
+
+    row: Ints  # a row of each text in the table of entries
+    unseen: int  # how many texts must stay unseen; they are the oldest
+    sketches: npt.NDArray[np.uint8]  # of each text
+    texts: Ints  # numbers, bucket by bucket, the oldest first
+    starts: Ints  # of each bucket
+    config: NearConfig
+
+    @classmethod
+    def of(cls, found: pa.Table, config: NearConfig) -> _Buckets:
+        unseen = found["excluded"].to_numpy()
+        _, first, text = np.unique(found["key"].to_numpy(), return_index=True, return_inverse=True)
+        by_age = np.lexsort((found["order"].to_numpy()[first], ~unseen[first]))
+        age = np.empty(len(first), np.int64)
+        age[by_age] = np.arange(len(first))
+        row = first[by_age]
+        text, band = age[text], found["band"].to_numpy()
+        rows = np.lexsort((text, band))
+        text, band = text[rows], band[rows]
+        starts = np.flatnonzero(np.r_[True, band[1:] != band[:-1]][: len(band)])
+        sketches = _sketch_rows(found["sketch"])[row]
+        return cls(row, int(unseen[row].sum()), sketches, text, starts, config)
+
+    def pairs(self) -> Iterator[Ints]:
+        """Near pairs, the older text first; pieces of bounded size."""
+        sizes = np.diff(np.append(self.starts, len(self.texts)))
+        for size in np.unique(sizes[(sizes > 1) & (sizes <= _ALL_PAIRS)]).tolist():
+            yield from self._all_pairs(self.starts[sizes == size], size)
+        large = sizes > _ALL_PAIRS
+        for start, size in zip(self.starts[large].tolist(), sizes[large].tolist(), strict=True):
+            yield from self._led(self.texts[start : start + size])
+
+    def _all_pairs(self, starts: Ints, size: int) -> Iterator[Ints]:
+        """Every pair of buckets of one size."""
         left, right = np.triu_indices(size, 1)
-        both = np.stack([buckets[:, left].reshape(-1), buckets[:, right].reshape(-1)], axis=1)
-        pairs.append(both[_near(sketches, both[:, 0], both[:, 1], config)])
-    for start, size in zip(*(x[sizes > _ALL_PAIRS].tolist() for x in (starts, sizes)), strict=True):
-        pairs.append(_led(rows[start : start + size], sketches, config))
-    a, b = np.concatenate(pairs).T
-    columns = {
-        field.name: found[field.name[2:]].take(pa.array(a if field.name[0] == "a" else b))
-        for field in EDGES
-    }
-    edges = pa.table(columns, schema=EDGES)
-    wanted = ~unseen[b] & (edges["a_key"].to_numpy() != edges["b_key"].to_numpy())
-    return _unique(edges.filter(pa.array(wanted)))
+        step = max(1, _PAIRS // len(left))
+        for first in range(0, len(starts), step):
+            buckets = self.texts[starts[first : first + step, None] + np.arange(size)]
+            yield self._near_pairs(buckets[:, left].reshape(-1), buckets[:, right].reshape(-1))
+
+    def _led(self, bucket: Ints) -> Iterator[Ints]:
+        """Pairs of a large bucket: what must stay unseen with all others, and leaders with all.
+
+        A leader is the oldest text that is near to no leader yet. Two texts near the same leader
+        share its split, so their own pair is not needed.
+        """
+        others = bucket[bucket >= self.unseen]
+        apart = others
+        for text in bucket[: len(bucket) - len(others)].tolist():
+            pairs = self._near_pairs(np.full(len(apart), text), apart)
+            yield pairs
+            apart = np.setdiff1d(apart, pairs[:, 1], assume_unique=True)
+        free = np.ones(len(others), bool)
+        for _ in range(_LEADERS):
+            waiting = np.flatnonzero(free)
+            if not len(waiting):
+                break
+            rest = np.delete(others, waiting[0])
+            leader = np.full(len(rest), others[waiting[0]])
+            pairs = self._near_pairs(np.minimum(leader, rest), np.maximum(leader, rest))
+            yield pairs
+            free[waiting[0]] = False
+            free[np.isin(others, pairs)] = False
+
+    def _near_pairs(self, a: Ints, b: Ints) -> Ints:
+        near = _near(self.sketches, a, b, self.config)
+        return np.stack([a[near], b[near]], axis=1)
 
 
 def _sketch_rows(sketch: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
@@ -193,114 +270,10 @@ def _near(
     Two bits agree by chance once in four times: agreement = s + (1 - s) / 4.
     """
     near = np.zeros(len(a), bool)
-    for start in range(0, len(a), 1 << 20):  # bounds the memory of a large bucket
-        part = slice(start, start + (1 << 20))
+    for start in range(0, len(a), _PAIRS):  # bounds the memory of a large bucket
+        part = slice(start, start + _PAIRS)
         bits = sketches[a[part]] ^ sketches[b[part]]
         differ = np.bitwise_and(bits | bits >> 1, np.uint8(0x55))
         agreement = 1 - np.bitwise_count(differ).sum(1, dtype=np.int64) / config.permutations
         near[part] = (agreement - 0.25) / 0.75 >= config.threshold
     return near
-
-
-def _led(bucket: Ints, sketches: npt.NDArray[np.uint8], config: NearConfig) -> Ints:
-    """Pairs of a large bucket: its oldest text with all later ones, the oldest left over, ..."""
-    free = np.ones(len(bucket), bool)
-    pairs = []
-    for _ in range(_LEADERS):
-        leaders = np.flatnonzero(free)
-        if not len(leaders):
-            break
-        later = bucket[leaders[0] + 1 :]
-        near = _near(sketches, np.broadcast_to(bucket[leaders[0]], len(later)), later, config)
-        pairs.append(np.stack([np.full(near.sum(), bucket[leaders[0]]), later[near]], axis=1))
-        free[leaders[0]] = False
-        free[leaders[0] + 1 :] &= ~near
-    return np.concatenate(pairs)
-
-
-def _unique(edges: pa.Table) -> pa.Table:
-    both = np.stack([edges["a_key"].to_numpy(), edges["b_key"].to_numpy()])
-    order = np.lexsort(both)
-    both = both[:, order]
-    first = np.r_[True, (both[:, 1:] != both[:, :-1]).any(0)][: len(order)]
-    return edges.take(pa.array(order[first]))
-
-
-# --- groups -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Which texts belong together, and which cannot stay; ids only, arrays sorted."""
-
-    member: Words  # texts that belong to an older one
-    root: Words  # the oldest text of each member's group
-    near_excluded: Words  # texts near one that must stay unseen
-    crossing: Words  # texts near an older one of another split
-
-    def roots_of(self, keys: Words) -> Words:
-        """The group of each text: its root, or the text itself."""
-        if not len(self.member):
-            return keys
-        place = np.minimum(np.searchsorted(self.member, keys), len(self.member) - 1)
-        return np.where(self.member[place] == keys, self.root[place], keys)
-
-
-def resolve(
-    edges: Iterable[pa.Table], split_of: Callable[[Words], npt.NDArray[np.int8]], by_text: bool
-) -> Groups:
-    """Groups of near texts, and the texts that would stand near an older one of another split.
-
-    A text's parent is its oldest older neighbour, its root the end of the chain of parents; both
-    depend on older texts alone. Among what is neither `near_excluded` nor `crossing`, no edge joins
-    two splits.
-
-    Args:
-        edges: parts of schema `EDGES`; a pair may come more than once.
-        split_of: the splits of units.
-        by_text: the unit of a text is its root; otherwise the edges say it.
-    """
-    table = _folded(edges)
-    excluded = table["a_excluded"].to_numpy()
-    near_excluded = np.unique(table["b_key"].to_numpy()[excluded])
-    table = table.filter(pa.array(~excluded))
-    ends = {name: np.stack([table[f"{end}_{name}"].to_numpy() for end in "ab"])
-            for name in ("key", "order", "unit")}  # fmt: skip
-    keys, first, flat = np.unique(ends["key"], return_index=True, return_inverse=True)
-    a, b = flat.reshape(ends["key"].shape)
-    order, unit = (ends[name].reshape(-1)[first] for name in ("order", "unit"))
-    root = _roots(a, b, order)
-    split = split_of(keys[root] if by_text else unit)
-    gone = np.isin(keys, near_excluded)
-    differ = np.flatnonzero(split[a] != split[b])
-    crossing = np.zeros(len(keys), bool)
-    # From the oldest on: whether the older end stays is known when the newer one is looked at.
-    for edge in differ[np.argsort(order[b[differ]], kind="stable")].tolist():
-        if not gone[a[edge]] and not gone[b[edge]]:
-            gone[b[edge]] = crossing[b[edge]] = True
-    member = root != np.arange(len(keys))
-    return Groups(keys[member], keys[root[member]], near_excluded, keys[crossing])
-
-
-def _folded(parts: Iterable[pa.Table]) -> pa.Table:
-    """All edges once; parts repeat each other's, as a pair may share many bands."""
-    kept, waiting, rows = EDGES.empty_table(), [], 0
-    for part in parts:
-        waiting.append(part.cast(EDGES))
-        rows += len(part)
-        if rows > _FOLD:
-            kept, waiting, rows = _unique(pa.concat_tables([kept, *waiting])), [], 0
-    return _unique(pa.concat_tables([kept, *waiting]))
-
-
-def _roots(a: Ints, b: Ints, order: Words) -> Ints:
-    """The end of each text's chain of oldest neighbours. Chains lead to older texts: no circles."""
-    parent = np.arange(len(order))
-    by_age = np.lexsort((order[a], b))
-    newer, place = np.unique(b[by_age], return_index=True)
-    parent[newer] = a[by_age][place]
-    while True:
-        above = parent[parent]
-        if np.array_equal(above, parent):
-            return parent
-        parent = above

@@ -23,6 +23,7 @@ _SAMPLES = 20
 _LONGEST = 300  # characters of a text that are shown
 _FEW_TEST_ROWS = 50
 _DEVIATION = 0.03
+_BRIDGES = 0.01
 
 
 def write_report(version_dir: Path, manifest: Manifest) -> None:
@@ -159,6 +160,18 @@ def warnings(manifest: Manifest) -> Iterator[str]:
                 f"{file['source']}: {file['rejected']:,} of {file['rows']:,} rows were rejected. "
                 "rejected.parquet lists them with their reasons."
             )
+    bridges = details["excluded_reasons"].get("near_two_splits", 0)
+    if bridges > _BRIDGES * whole:
+        yield (
+            f"{bridges:,} rows ({bridges / whole:.1%}) were taken out because they are near to "
+            "texts of two splits. Texts from one template do that: raise "
+            "data.near_duplicates.threshold, or split by a column with data.split.group_by."
+        )
+    if manifest["exclude"] and details["near_groups"] is None:
+        yield (
+            "Only equal texts were kept out of what must stay unseen: near ones are found with "
+            "data.near_duplicates.enabled."
+        )
     if details["repaired"]["mojibake"]:
         yield (
             f"{details['repaired']['mojibake']:,} texts held mojibake and were repaired. The file "
@@ -166,7 +179,8 @@ def warnings(manifest: Manifest) -> Iterator[str]:
         )
     if details["near_label_conflicts"]:
         yield (
-            f"{details['near_label_conflicts']:,} groups of near-duplicates carry several labels. "
+            f"Groups of near-duplicates that carry several labels: "
+            f"{details['near_label_conflicts']:,}. "
             "Figures may rightly decide between them; labels by different hands may not."
         )
     noise = manifest["label_noise"]

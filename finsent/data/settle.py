@@ -104,14 +104,15 @@ def settle(rows: pa.Table, traits: SourceTraits, config: DataConfig) -> Settled:
     lost = labelled & in_conflict[group] & ~wins
     decisions = _decisions(winner, config)
     counted = np.flatnonzero(in_conflict)
-    table = _kept(rows, kept, wins, group, source, traits)
+    unit = _text_units(rows, group, kept)
+    table = _kept(rows, kept, wins, group, unit, traits)
     return Settled(
         kept=table,
         conflicts=_conflict_rows(
             rows, labelled & in_conflict[group], decisions[group], label, traits
         ),
         excluded=_excluded_rows(rows, same, "same_as_excluded", label, traits),
-        texts=_texts(rows, group, unseen_text),
+        texts=_texts(rows, group, unit, unseen_text),
         fates={
             "kept": _by_source(source[kept], traits),
             "duplicates": _by_source(source[wins & ~kept], traits),
@@ -214,16 +215,35 @@ def _decisions(winner: Ints, config: DataConfig) -> npt.NDArray[np.object_]:
 # --- tables -------------------------------------------------------------------------------------
 
 
-def _texts(rows: pa.Table, group: Ints, unseen_text: Bools) -> pa.Table:
+def _text_units(rows: pa.Table, group: Ints, kept: Bools) -> npt.NDArray[np.uint64]:
+    """What decides the split of each text: one value, that of its first kept row, or else row.
+
+    Rows of one text may have several companies or times; a text still stands in one split.
+    """
+    chosen = np.flatnonzero(_first_rows(group))
+    keepers = np.flatnonzero(kept)
+    groups, first = np.unique(group[keepers], return_index=True)
+    chosen[groups] = keepers[first]
+    return np.asarray(rows["unit"].to_numpy()[chosen])
+
+
+def _first_rows(group: Ints) -> Bools:
+    """Marks the first row of each group; rows are sorted by group."""
+    return np.asarray(np.r_[True, group[1:] != group[:-1]][: len(group)])
+
+
+def _texts(
+    rows: pa.Table, group: Ints, unit: npt.NDArray[np.uint64], unseen_text: Bools
+) -> pa.Table:
     """Each text once, as its oldest row. Also those that a conflict drops: the groups of near texts
     must not depend on labels, or a new label could move an old row to another split."""
-    first = rows.filter(pa.array(np.r_[True, group[1:] != group[:-1]][: len(group)]))
+    first = rows.filter(pa.array(_first_rows(group)))
     source = first["source"].to_numpy().astype(np.uint64)
     return pa.table(
         {
             "key": key64(first["key"]),
             "order": source << np.uint64(40) | first["row"].to_numpy().astype(np.uint64),
-            "unit": first["unit"],
+            "unit": unit,
             "excluded": unseen_text,
             "text": first["text"],
         }
@@ -239,11 +259,11 @@ def _kept(
     kept: Bools,
     wins: Bools,
     group: Ints,
-    source: npt.NDArray[np.int32],
+    unit: npt.NDArray[np.uint64],
     traits: SourceTraits,
 ) -> pa.Table:
     """The kept rows; the agreement of one is the best that any row of its text and label has."""
-    table = rows.filter(pa.array(kept))
+    table, source = rows.filter(pa.array(kept)), rows["source"].to_numpy()
     known = traits.agreement[source]
     best = np.full((int(group[-1]) + 1 if len(group) else 0) * len(LABELS), -np.inf)
     said = group * len(LABELS) + pc.fill_null(rows["label"], 0).to_numpy()
@@ -251,7 +271,8 @@ def _kept(
     agreement = best[said[kept]]
     return pa.table(
         {
-            **{name: table[name] for name in ("key", "unit", "text", "label", "source", "row")},
+            **{name: table[name] for name in ("key", "text", "label", "source", "row")},
+            "unit": unit[group[kept]],
             "raw_text": table["raw_text"],
             "agreement": pa.array(agreement, pa.float32(), mask=np.isneginf(agreement)),
             "weight": pa.array(traits.weight[source[kept]], pa.float32()),

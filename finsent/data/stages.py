@@ -22,8 +22,9 @@ from pyarrow import feather
 
 from finsent.data.clean import clean
 from finsent.data.config import DataConfig
-from finsent.data.exchange import Exchange
-from finsent.data.near import Groups, entries, find_edges
+from finsent.data.exchange import Exchange, whole
+from finsent.data.groups import Groups
+from finsent.data.near import entries, find_edges
 from finsent.data.normalise import hex_words, key64
 from finsent.data.settle import SourceTraits, described, excluded_rows, settle
 from finsent.data.sources import SourceFile
@@ -92,8 +93,7 @@ def scan(plan: Plan, rows: pa.Table) -> Stats:
     name = f"{index:05d}-{rows['row'][0].as_py():012d}"
     if len(cleaned.good):
         plan.by_key.write(name, cleaned.good, key64(cleaned.good["key"]))
-    labelled = not file.excluded  # a text of a benchmark that cannot be used needs no report
-    if len(cleaned.rejected) and labelled:
+    if len(cleaned.rejected) and not file.excluded:  # a benchmark's rows were never to be kept
         names = pa.array(plan.traits.names, pa.string())
         rejected = cleaned.rejected.set_column(0, "source", names.take(cleaned.rejected["source"]))
         _write_side(plan, "rejected", name, rejected)
@@ -101,7 +101,7 @@ def scan(plan: Plan, rows: pa.Table) -> Stats:
         "source": index,
         "rows": len(rows),
         "bytes": rows["raw_text"].nbytes + rows["raw_label"].nbytes,
-        "rejected": reject_reasons(cleaned.rejected) if labelled else {},
+        "rejected": reject_reasons(cleaned.rejected),
         "mojibake": cleaned.mojibake,
         "entities": cleaned.entities,
     }
@@ -122,9 +122,8 @@ def reject_reasons(rejected: pa.Table) -> dict[str, dict[str, Any]]:
 
 def _write_side(plan: Plan, table: str, name: str, rows: pa.Table) -> None:
     if len(rows):
-        folder = plan.work / table
-        folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, folder / f"{name}.parquet", compression="zstd")
+        with whole(plan.work / table / f"{name}.parquet") as path:
+            pq.write_table(rows, path, compression="zstd")
 
 
 # --- settle and compare -------------------------------------------------------------------------
@@ -149,7 +148,7 @@ def settle_partition(plan: Plan, partition: int) -> Stats:
         "decisions": dict(settled.decisions),
         "best_votes": settled.best_votes,
         "kept_best_votes": settled.kept_best_votes,
-        "conflict_example": settled.conflicts["text"][0].as_py() if settled.decisions else "",
+        "conflict": _first_conflict(settled.conflicts),
     }
     if not plan.config.near_duplicates.enabled:
         return {**stats, **_write_splits(plan, partition, settled.kept, None)}
@@ -157,9 +156,22 @@ def settle_partition(plan: Plan, partition: int) -> Stats:
         bands = entries(settled.texts.slice(start, _NEAR_ROWS), plan.config.near_duplicates)
         if len(bands):
             plan.by_band.write(f"{name}-{start:09d}", bands, bands["band"].to_numpy())
-    plan.kept(partition).parent.mkdir(parents=True, exist_ok=True)
-    feather.write_feather(settled.kept, str(plan.kept(partition)), compression="lz4")
+    with whole(plan.kept(partition)) as path:
+        feather.write_feather(settled.kept, str(path), compression="lz4")
     return stats
+
+
+def _first_conflict(conflicts: pa.Table) -> list[Any]:
+    """Source and record of the first row in conflict; where it is and one of another label."""
+    if not len(conflicts):
+        return []
+    rows = conflicts.sort_by([("source", "ascending"), ("row", "ascending")])
+    one = rows.slice(0, 1).to_pylist()[0]
+    other = rows.filter(
+        pc.and_(pc.equal(rows["key"], one["key"]), pc.not_equal(rows["label"], one["label"]))
+    ).slice(0, 1)
+    places = [f"{r['source']} record {r['row']} ({r['label']})" for r in [one, *other.to_pylist()]]
+    return [one["source"], one["row"], " and ".join(places)]
 
 
 def compare_partition(plan: Plan, partition: int) -> Stats:
@@ -168,14 +180,14 @@ def compare_partition(plan: Plan, partition: int) -> Stats:
     if bands is None or not len(bands):
         return {"partition": partition, "edges": 0}
     edges = find_edges(bands, plan.config.near_duplicates)
-    plan.edges.mkdir(exist_ok=True)
-    feather.write_feather(edges, str(plan.edges / f"{partition:05d}.arrow"), compression="lz4")
+    with whole(plan.edges / f"{partition:05d}.arrow") as path:
+        feather.write_feather(edges, str(path), compression="lz4")
     return {"partition": partition, "edges": len(edges)}
 
 
 def read_edges(plan: Plan) -> Iterator[pa.Table]:
     """The stored pairs, part by part; ids only."""
-    for path in sorted(plan.edges.glob("*.arrow")):
+    for path in sorted(plan.edges.glob("[!.]*.arrow")):
         yield feather.read_table(str(path), memory_map=False)
 
 
@@ -253,11 +265,12 @@ def _write_split(out: Path, split: str, partition: int, rows: pa.Table) -> dict[
     if not len(rows) and partition:  # an empty split still has a schema
         return None
     path = out / split / f"part-{partition:05d}.parquet"
-    path.parent.mkdir(exist_ok=True)
-    # Texts and keys hardly repeat: a dictionary of them costs time and saves nothing.
-    pq.write_table(
-        rows, path, compression="zstd", row_group_size=65_536, use_dictionary=["label", "source"]
-    )
+    with whole(path) as temporary:
+        # Texts and keys hardly repeat: a dictionary of them costs time and saves nothing.
+        pq.write_table(
+            rows, temporary, compression="zstd", row_group_size=65_536,
+            use_dictionary=["label", "source"],
+        )  # fmt: skip
     return {"path": f"{split}/{path.name}", "rows": len(rows), "sha256": sha256_file(path)}
 
 
@@ -289,6 +302,6 @@ def _near(
     """The rows that may have near ones, as (root, label, rows): ids and counts only."""
     if groups is None:
         return []
-    which = (roots != keys) | _within(keys, np.unique(groups.root))
+    which = (roots != keys) | _within(keys, groups.roots)
     counted = Counter(zip(roots[which].tolist(), labels[which].tolist(), strict=True))
     return [(root, label, count) for (root, label), count in counted.items()]

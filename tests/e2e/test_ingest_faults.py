@@ -142,7 +142,7 @@ def test_broken_sources_are_refused(
 
 
 def test_a_source_that_vanishes_half_way_is_a_clear_error(project: Path) -> None:
-    """The source is a pipe's worth of lines that somebody deletes once reading has begun."""
+    """Somebody deletes the files once they were found."""
     folder = project / "going"
     files = write_rows(folder, rows=400_000, files=8, seed=3)
     process = subprocess.Popen(

@@ -111,14 +111,15 @@ def test_same_input_and_config_give_the_same_version_and_reuse_it(tmp_path: Path
     ]
 
 
+@pytest.mark.parametrize("near", ["true", "false"])
 def test_the_number_of_partitions_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, near: str
 ) -> None:
     rows = good_rows(200) + good_rows(40) + [("UNIT 3 SOLD 21 PUMPS", "negative")]
     source = write_csv(tmp_path / "rows.csv", rows)
-    one = make(tmp_path / "one", [source])
-    monkeypatch.setattr(ingest_module, "_BYTES_PER_PARTITION", 1500)
-    many = make(tmp_path / "many", [source])
+    one = make(tmp_path / "one", [source], f"data.near_duplicates.enabled={near}")
+    monkeypatch.setattr(ingest_module, "_BYTES_PER_PARTITION", 3000)
+    many = make(tmp_path / "many", [source], f"data.near_duplicates.enabled={near}")
     assert len(many.files("train")) > 1
     assert content(many) == content(one)
     assert many.manifest["counts"] == one.manifest["counts"]

@@ -67,7 +67,7 @@ def test_what_is_written_is_read_once_in_ranges_and_in_the_writers_order(
 def test_partitions_are_even_and_in_range(partitions: int) -> None:
     count = 50_000
     hashes = np.random.default_rng(1).integers(0, 2**64 - 1, count, np.uint64)
-    found: npt.NDArray[np.uint16] = Exchange(Path("unused"), partitions).of(hashes)
+    found: npt.NDArray[np.uint32] = Exchange(Path("unused"), partitions).of(hashes)
     assert int(found.max()) < partitions
     half = float((found < partitions // 2).mean())
     share = partitions // 2 / partitions

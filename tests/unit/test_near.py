@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finsent.data import near
 from finsent.data.config import NearConfig
-from finsent.data.near import EDGES, Groups, band_shape, entries, find_edges, resolve
+from finsent.data.groups import Groups, resolve
+from finsent.data.near import EDGES, band_shape, entries, find_edges
 from finsent.data.normalise import key64, text_keys
 
 CONFIG = NearConfig()
@@ -125,6 +127,48 @@ def test_a_huge_bucket_does_not_take_all_pairs() -> None:
     assert len(one_band) > 10_000
     assert len(edges) < 5 * len(one_band)
     assert len(np.unique(edges["b_key"].to_numpy())) >= len(one_band) - 50
+
+
+def headlines(count: int) -> list[str]:
+    """From one template: most pairs are about as similar as the threshold."""
+    rng = random.Random(3)
+    names = ["".join(rng.choices("abcdefghijklmnoprstuvw", k=rng.randint(4, 9))) for _ in range(99)]
+    return [
+        f"{rng.choice(names)} Corporation announces third quarter financial results and conference "
+        f"call with {rng.choice(names)} management on Thursday, revenue rose {rng.randint(1, 99)} "
+        f"percent to {number} million dollars"
+        for number in range(1000, 1000 + count)
+    ]
+
+
+@pytest.mark.parametrize("all_pairs", [16, 1024])
+def test_templates_leak_neither_from_a_benchmark_nor_across_splits(
+    all_pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against all pairs whose sketches are near, in large buckets and in small ones."""
+    monkeypatch.setattr(near, "_ALL_PAIRS", all_pairs)
+    unseen = 60
+    rows = table(headlines(500), [i < unseen for i in range(500)])
+    found = entries(rows, CONFIG)
+    keys = rows["key"].to_numpy()
+    place = {key: i for i, key in enumerate(keys.tolist())}
+    sketches = np.zeros((500, 32), np.uint8)
+    for key, sketch in zip(*(found[c].to_pylist() for c in ("key", "sketch")), strict=True):
+        sketches[place[key]] = np.frombuffer(sketch, np.uint8)
+    a, b = np.triu_indices(500, 1)
+    which = near._near(sketches, a, b, CONFIG)
+    a, b = a[which], b[which]
+    groups = resolve([find_edges(found, CONFIG)], halves, by_text=True)
+    must_go = np.unique(b[(a < unseen) & (b >= unseen)])
+    assert len(must_go) > 300
+    assert {*keys[must_go].tolist()} <= {*groups.near_excluded.tolist()}
+
+    labelled = rows.filter(pa.array(np.arange(500) >= unseen))
+    groups = resolve([find_edges(entries(labelled, CONFIG), CONFIG)], halves, by_text=True)
+    split, gone = halves(groups.roots_of(keys)), np.isin(keys, groups.crossing)
+    left = (a >= unseen) & ~gone[a] & ~gone[b]
+    assert left.sum() > 1000
+    assert (split[a] != split[b])[left].mean() < 0.01
 
 
 def test_the_order_of_rows_in_a_table_changes_nothing() -> None:

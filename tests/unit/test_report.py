@@ -90,7 +90,7 @@ def test_numbers_are_the_manifests(version: Path) -> None:
     text = page(version)
     for shown in ("2,000", "1,800", "90.0%", "unknown_label", "99.55 %", "median 20", "at most 41"):
         assert shown in text
-    assert "9 kept rows are near-duplicates of others, in 4 groups" in text
+    assert "Kept rows that are near-duplicates of others: 9. Their groups: 4" in text
 
 
 def test_twenty_samples_of_each_label_at_most(version: Path) -> None:
