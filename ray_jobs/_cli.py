@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, TypeVar
 
 from rich.console import Console
 
@@ -27,6 +27,7 @@ from finsent.settings import Settings, new_run_name
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=", re.ASCII)
 
 Result = dict[str, Any]
+Error = TypeVar("Error", bound=BaseException)
 
 
 class Interrupted(BaseException):
@@ -98,7 +99,10 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
             return _interrupted(signal.SIGTERM)  # Ray's own handler, while ray.init runs
-        cause = _user_cause(error)
+        wrapped = _cause(error, Interrupted)
+        if wrapped is not None:  # Ray's own code wraps what a handler raises
+            return _interrupted(wrapped.signum)
+        cause = _cause(error, UserError)
         if cause is not None:
             _say(f"error: {_one_line(cause)}")
             return 2
@@ -198,8 +202,8 @@ def catch_signals() -> None:
             signal.signal(number, interrupt)
 
 
-def _user_cause(error: BaseException) -> UserError | None:
-    """The user's error inside one that crossed processes (Ray wraps what its workers raise)."""
+def _cause(error: BaseException, kind: type[Error]) -> Error | None:
+    """The error of a kind inside one that crossed processes (Ray wraps what its workers raise)."""
     seen: set[int] = set()
     queue: list[BaseException | None] = [error]
     while queue:
@@ -207,7 +211,7 @@ def _user_cause(error: BaseException) -> UserError | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, UserError):
+        if isinstance(current, kind):
             return current
         failures = getattr(current, "worker_failures", None)
         queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]

@@ -56,8 +56,9 @@ def ray_session(settings: Settings) -> Iterator[None]:
                 raise InputError(
                     f"{source}: no Ray cluster answers "
                     f"({str(error).splitlines()[0]}); "
-                    "start one with `ray start --head`; for a local Ray set ray.address=null and "
-                    "unset RAY_ADDRESS"
+                    "start one with `ray start --head`; where one runs, RAY_AUTH_MODE and the "
+                    "token must be the same here and there; for a local Ray set ray.address=null "
+                    "and unset RAY_ADDRESS"
                 ) from None
         else:
             os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody scrapes it

@@ -99,7 +99,7 @@ def _prepare(settings: Settings, epochs: int) -> tuple[DatasetVersion, Task]:
     version = find_existing(settings.data, settings.datasets_dir, files)
     if version is None:
         with ray_session(settings):
-            version = ingest.step(settings, files)
+            version = ingest.step(settings, files, None)
     recipe = settings.train.model_copy(update={"epochs": epochs})
     return version, make_task(recipe, settings.model, backbone, version)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from finsent.data.dataset import DatasetVersion
 from finsent.data.ingest import find_existing, ingest
@@ -17,11 +18,11 @@ from ray_jobs._ray import ray_session
 log = logging.getLogger(__name__)
 
 
-def step(settings: Settings, files: list[SourceFile]) -> DatasetVersion:
-    """Ingest on a running Ray."""
+def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
+    """Ingest on a running Ray; rows that stop it are listed in the run's directory."""
     size = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), size)
-    return ingest(settings.data, settings.datasets_dir, files)
+    return ingest(settings.data, settings.datasets_dir, files, run_dir)
 
 
 def describe(version: DatasetVersion) -> Result:
@@ -51,7 +52,7 @@ def describe(version: DatasetVersion) -> Result:
         "splits": {name: s["rows"] for name, s in manifest["splits"].items()},
         "excluded_reasons": details["excluded_reasons"],
         "near_groups": details["near_groups"],
-        "noise_ceiling": manifest["noise_ceiling"]["rows_in"],
+        "noise_ceiling": manifest["noise_ceiling"]["kept"],
         "suspect_labels": noise and noise["issues"],
         "report": str(version.path / "report.html"),
     }
@@ -85,7 +86,7 @@ def run(call: Call) -> Result:
     reused = version is not None
     if version is None:
         with ray_session(settings):
-            version = step(settings, files)
+            version = step(settings, files, call.run_dir)
     return {**describe(version), "reused": reused}
 
 
@@ -96,7 +97,7 @@ JOB = Job(
     "80/10/10 by a hash of the text. The same input and settings give the same version, which is "
     "then reused. `diff VERSION_A VERSION_B` shows what changed between two versions.",
     result="dataset, dataset_version, dataset_dir, counts, splits, excluded_reasons, near_groups, "
-    "noise_ceiling (best accuracy of any deterministic classifier on the rows read), "
+    "noise_ceiling (best accuracy of any deterministic classifier on the kept rows), "
     "suspect_labels, report, reused, run_dir, seconds; of diff: a, b, rows, counts, inputs, "
     "config, examples",
     sections=("data", "storage", "run", "ray"),

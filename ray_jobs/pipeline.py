@@ -48,7 +48,7 @@ def run(call: Call) -> Result:
     with ray_session(settings):
         check_capacity(settings.train)
         clock.begin("ingest")
-        version = ingest.step(settings, files)
+        version = ingest.step(settings, files, run_dir)
         ingested = ingest.describe(version)
         clock.begin("train")
         trained = train.step(settings, backbone, version, run_dir)

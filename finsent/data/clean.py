@@ -24,6 +24,7 @@ GOOD = pa.schema(
         ("raw_text", pa.string()),  # null where it equals `text`
         ("label", pa.int8()),  # position in LABELS; null in a source that must stay unseen
         ("unit", pa.uint64()),  # what decides the split
+        ("unit_text", pa.string()),  # the same as the file has it; null where the text decides
     ]
 )
 REJECTED = pa.schema(
@@ -73,11 +74,11 @@ def clean(rows: pa.Table, source: SourceConfig, excluded: bool, config: DataConf
         pa.scalar("text_too_long"),
         pa.scalar("missing_label"),
         pa.scalar("unknown_label"),
-        pa.scalar("missing_time" if config.split.time.column else "missing_group"),
+        _unit_fault(rows["unit"], config),
         pa.scalar(None, pa.string()),
     )
     raw = pc.if_else(pc.equal(text, rows["raw_text"]), None, rows["raw_text"])
-    columns = [keys, rows["source"], rows["row"], text, raw, label, unit]
+    columns = [keys, rows["source"], rows["row"], text, raw, label, unit, rows["unit"]]
     table, bad = pa.table(columns, schema=GOOD), pc.is_valid(reason)
     if not pc.any(bad).as_py():
         return Cleaned(table, REJECTED.empty_table(), normalised.mojibake, normalised.entities)
@@ -132,7 +133,7 @@ def _score_reader(low: float, high: float) -> Callable[[str], int | None]:
             score = float(spelling)
         except ValueError:
             return None
-        if np.isnan(score):
+        if not np.isfinite(score):
             return None
         return LABELS.index(
             "negative" if score < low else "positive" if score > high else "neutral"
@@ -152,6 +153,15 @@ def _units(raw: pa.ChunkedArray, keys: pa.Array, config: DataConfig) -> pa.Array
         digests = [_digest64(value) if value else None for value in encoded.dictionary.to_pylist()]
         return pa.array(digests, pa.uint64()).take(encoded.indices)
     return pa.array(key64(keys))
+
+
+def _unit_fault(raw: pa.ChunkedArray, config: DataConfig) -> pa.Array:
+    """Why a row has no unit."""
+    if not config.split.time.column:
+        return pa.scalar("missing_group")
+    there = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(raw), ""), False)
+    shown = pc.binary_join_element_wise("unknown_time: ", pc.utf8_slice_codeunits(raw, 0, 40), "")
+    return pc.if_else(there, shown, "missing_time")
 
 
 def _digest64(value: str) -> int:

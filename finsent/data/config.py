@@ -274,8 +274,9 @@ class DataConfig(Section):
     )
     conflicts: Conflicts = setting(
         "drop",
-        "what to do with one text under several labels: drop it; take the majority's label or that "
-        "of the source with the highest priority (drop at a tie); {prefer: [labels in order]}; "
+        "what to do with one text under several labels: drop it; take the majority's label; by "
+        "priority: the majority of the rows whose sources have the highest (both drop at a tie); "
+        "{prefer: [labels in order]}; "
         "keep one row a label (harmful: no classifier can be right on both); or stop",
     )
     max_rejected_fraction: float = setting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -161,6 +162,8 @@ def _warnings(rows: dict[str, Any], config: dict[str, Any]) -> list[str]:
 
 # --- for people ---------------------------------------------------------------------------------
 
+_EXAMPLES = 3  # of each kind
+_LONGEST = 200  # characters of a text
 _LISTED = 10  # lines of a table without a fixed length; the result has them all
 
 
@@ -182,7 +185,8 @@ def diff_tables(result: dict[str, Any]) -> list[Table]:
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
     """A table whose first columns are words, and the others numbers."""
-    table = Table(title=Text(title), title_justify="left")
+    # Narrow: eight columns fit into a terminal of 80.
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0)
     for place, name in enumerate(columns):
         table.add_column(Text(name), justify="left" if place < left else "right", overflow="fold")
     return table
@@ -270,12 +274,14 @@ def _config_table(config: dict[str, Any]) -> Table:
 
 
 def _example_table(examples: dict[str, list[dict[str, Any]]]) -> Table:
-    table = _table("examples", "", "split", "label", "source", "text", left=5)
+    table = _table("examples", "", "row", "text", left=3)
     for kind, rows in examples.items():
-        for row in rows:
+        for row in rows[:_EXAMPLES]:
             sides = [side for side in (row["a"], row["b"]) if side is not None]
             seen = [
                 dict.fromkeys(side[name] for side in sides) for name in ("split", "label", "source")
             ]
-            _add(table, kind, *(" -> ".join(names) for names in seen), sides[-1]["text"])
+            text = sides[-1]["text"]
+            shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+            _add(table, kind, ", ".join(" -> ".join(names) for names in seen), shown)
     return table

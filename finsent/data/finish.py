@@ -18,17 +18,32 @@ _LABELLED = [("key", pa.string()), ("text", pa.string()), ("label", pa.string())
 SIDE_SCHEMAS = {
     "rejected": REJECTED.set(0, pa.field("source", pa.string())),
     "conflicts": pa.schema([*_LABELLED, ("raw_text", pa.string()), ("decision", pa.string())]),
-    "excluded": pa.schema([*_LABELLED, ("reason", pa.string())]),
+    "excluded": pa.schema(
+        [
+            *_LABELLED,
+            ("raw_text", pa.string()),
+            ("reason", pa.string()),
+            ("match_source", pa.string()),  # where the text is that it equals or is near to
+            ("match_row", pa.int64()),
+        ]
+    ),
 }
 NOISE_COLUMNS = ["key", "text", "label", "group", "source"]
 
 
 def merge_side_tables(out: Path, work: Path) -> None:
-    """Join the parts of each small table into one file, one part in memory at a time."""
-    for name, schema in SIDE_SCHEMAS.items():
-        with pq.ParquetWriter(out / f"{name}.parquet", schema, compression="zstd") as writer:
-            for part in sorted((work / name).glob("*.parquet")):
-                writer.write_table(pq.read_table(part, partitioning=None))
+    """Join the parts of each small table into one file."""
+    for name in SIDE_SCHEMAS:
+        merge_side_table(out, work, name)
+
+
+def merge_side_table(out: Path, work: Path, name: str) -> Path:
+    """Join the parts of a small table into one file, one part in memory at a time."""
+    path = out / f"{name}.parquet"
+    with pq.ParquetWriter(path, SIDE_SCHEMAS[name], compression="zstd") as writer:
+        for part in sorted((work / name).glob("[!.]*.parquet")):
+            writer.write_table(pq.read_table(part, partitioning=None))
+    return path
 
 
 def look_for_noise(version_dir: Path, config: NoiseConfig) -> dict[str, Any]:

@@ -28,7 +28,9 @@ class Groups:
     root: Words  # the oldest text of each member's group
     roots: Words  # those texts, each once
     near_excluded: Words  # texts near one that must stay unseen
+    near_excluded_by: Words  # the age of that one, for each
     crossing: Words  # texts near an older one of another split
+    crossing_by: Words  # the age of that one, for each
 
     def roots_of(self, keys: Words) -> Words:
         """The group of each text: its root, or the text itself."""
@@ -59,14 +61,23 @@ def resolve(
     split = split_of(keys[root] if by_text else graph.unit)
     gone = np.isin(keys, graph.near_excluded)
     differ = np.flatnonzero(split[a] != split[b])
-    crossing = np.zeros(len(keys), bool)
+    crossing, met = np.zeros(len(keys), bool), np.zeros(len(keys), np.uint64)
     # From the oldest on: whether the older end stays is known when the newer one is looked at.
     for edge in differ[np.argsort(order[b[differ]], kind="stable")].tolist():
         if not gone[a[edge]] and not gone[b[edge]]:
             gone[b[edge]] = crossing[b[edge]] = True
+            met[b[edge]] = order[a[edge]]
     member = root != np.arange(len(keys))
     groups = keys[root[member]]
-    return Groups(keys[member], groups, np.unique(groups), graph.near_excluded, keys[crossing])
+    return Groups(
+        member=keys[member],
+        root=groups,
+        roots=np.unique(groups),
+        near_excluded=graph.near_excluded,
+        near_excluded_by=graph.near_excluded_by,
+        crossing=keys[crossing],
+        crossing_by=met[crossing],
+    )
 
 
 @dataclass
@@ -78,11 +89,12 @@ class _Graph:
     unit: Words
     pairs: Ints  # numbers of two texts in one: the newer one's above the older one's
     near_excluded: Words
+    near_excluded_by: Words
 
     @classmethod
     def of(cls, parts: Iterable[pa.Table]) -> _Graph:
         nothing = np.zeros(0, np.uint64)
-        graph = cls(nothing, nothing, nothing, np.zeros(0, np.int64), nothing)
+        graph = cls(nothing, nothing, nothing, np.zeros(0, np.int64), nothing, nothing)
         waiting, rows = [EDGES.empty_table()], 0
         for part in parts:
             waiting.append(part.cast(EDGES))
@@ -96,8 +108,7 @@ class _Graph:
 
     def _add(self, edges: pa.Table) -> None:
         excluded = edges["a_excluded"].to_numpy()
-        near = edges["b_key"].to_numpy()[excluded]
-        self.near_excluded = np.unique(np.concatenate([self.near_excluded, near]))
+        self._exclude(edges.filter(pa.array(excluded)))
         edges = edges.filter(pa.array(~excluded))
 
         def ends(name: str, known: Words) -> Words:
@@ -111,6 +122,14 @@ class _Graph:
         a, b = (np.searchsorted(self.key, edges[f"{end}_key"].to_numpy()) for end in "ab")
         known = now[self.pairs >> 32] << 32 | now[self.pairs & 0xFFFFFFFF]
         self.pairs = np.unique(np.concatenate([known, b << 32 | a]))
+
+    def _exclude(self, edges: pa.Table) -> None:
+        """Note each newer end, with the oldest of what it must not be near to."""
+        keys = np.concatenate([self.near_excluded, edges["b_key"].to_numpy()])
+        ages = np.concatenate([self.near_excluded_by, edges["a_order"].to_numpy()])
+        by_age = np.lexsort((ages, keys))
+        self.near_excluded, first = np.unique(keys[by_age], return_index=True)
+        self.near_excluded_by = ages[by_age][first]
 
 
 def _roots(a: Ints, b: Ints, order: Words) -> Ints:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from finsent.data.config import DataConfig
 from finsent.data.dataset import MANIFEST, SCHEMA_VERSION, DatasetVersion
-from finsent.data.finish import look_for_noise, merge_side_tables
+from finsent.data.finish import look_for_noise, merge_side_table, merge_side_tables
 from finsent.data.formats import BLOCK_BYTES, ROWS
 from finsent.data.groups import Groups, resolve
 from finsent.data.manifest import Tally
@@ -55,8 +55,13 @@ def version_id(files: list[SourceFile], config: DataConfig) -> str:
     return digest({"schema": SCHEMA_VERSION, "settings": settings, "inputs": inputs})[:12]
 
 
-def ingest(config: DataConfig, datasets_dir: Path, files: list[SourceFile]) -> DatasetVersion:
+def ingest(
+    config: DataConfig, datasets_dir: Path, files: list[SourceFile], refused: Path | None = None
+) -> DatasetVersion:
     """Make, or find, the dataset version of these files. Needs a running Ray when it is new.
+
+    Args:
+        refused: directory for the rows because of which nothing is published; None: not kept.
 
     Raises:
         InputError: too many rows are rejected, too few are left, or the disk is full.
@@ -72,7 +77,7 @@ def ingest(config: DataConfig, datasets_dir: Path, files: list[SourceFile]) -> D
     with storing(datasets_dir, "storage.root"), staged_dir(final) as staging:
         size = sum(file.unpacked_bytes for file in files)
         partitions = min(1 + size // _BYTES_PER_PARTITION, _MOST_PARTITIONS)
-        manifest = _run(Plan(files, config, staging, partitions), version)
+        manifest = _run(Plan(files, config, staging, partitions), version, refused)
         write_json(staging / MANIFEST, manifest)
     made = DatasetVersion.open(final, verify=False)
     made.mark_latest()
@@ -89,18 +94,20 @@ def find_existing(
     return version
 
 
-def _run(plan: Plan, version: str) -> dict[str, Any]:
+def _run(plan: Plan, version: str, refused: Path | None) -> dict[str, Any]:
     """All steps; the version's directory is whole but for its manifest, which is returned."""
     tally = Tally(plan.files, plan.config)
     with _data_context():
         for stats in _scan(plan):
             tally.add_scan(stats)
-        tally.check_scanned()
+        with _keeping(plan, "rejected", refused):
+            tally.check_scanned()
         written: Iterator[Stats]
         if plan.config.near_duplicates.enabled:
             for stats in _over_partitions(plan, "settle", plan.partitions, settle_partition):
                 tally.add_settled(stats)
-            tally.check_settled()
+            with _keeping(plan, "conflicts", refused):
+                tally.check_settled()
             shutil.rmtree(plan.by_key.folder, ignore_errors=True)  # the disk may be small
             written = _over_partitions(
                 plan, "write", plan.partitions, write_partition, _groups(plan)
@@ -111,7 +118,8 @@ def _run(plan: Plan, version: str) -> dict[str, Any]:
             if "fates" in stats:
                 tally.add_settled(stats)
             tally.add_written(stats)
-    tally.check_settled()
+    with _keeping(plan, "conflicts", refused):
+        tally.check_settled()
     tally.check_written()
     _task(merge_side_tables, plan.out, plan.work)
     shutil.rmtree(plan.work)
@@ -123,6 +131,18 @@ def _run(plan: Plan, version: str) -> dict[str, Any]:
     listed = {entry["path"] for split in manifest["splits"].values() for entry in split["files"]}
     manifest["files"] = _digests(plan.out, listed)
     return manifest
+
+
+@contextmanager
+def _keeping(plan: Plan, table: str, refused: Path | None) -> Iterator[None]:
+    """When a check stops the job, keep the rows that it is about for their owner."""
+    try:
+        yield
+    except InputError as error:
+        if refused is None or not (plan.work / table).is_dir():
+            raise
+        path = _task(merge_side_table, refused, plan.work, table)
+        raise InputError(f"{error}; they are listed in {str(path)!r}") from None
 
 
 def _digests(folder: Path, listed: set[str]) -> list[dict[str, str]]:

@@ -17,6 +17,18 @@ from finsent.data.stages import Stats
 from finsent.errors import InputError
 from finsent.labels import LABELS
 
+_HINTS = {
+    "unknown_label": f"labels are {', '.join(LABELS)}; others need the source's label_map, and "
+    "scores its thresholds, with a decimal point",
+    "missing_label": "the label column is empty there",
+    "missing_text": "the text column is empty there",
+    "text_too_long": "or raise data.max_chars",
+    "malformed_row": "a text that holds the delimiter must stand in quotes",
+    "swallowed_rows": "double a quote that belongs to a text",
+    "missing_time": "every row needs a time in data.split.time.column",
+    "unknown_time": "times are ISO, e.g. 2024-07-01 or 2024-07-01T09:30:00Z",
+    "missing_group": "every row needs a value in data.split.group_by",
+}
 FATES = ("kept", "duplicates", "conflicts", "excluded")
 
 Ints = npt.NDArray[np.int64]
@@ -240,7 +252,8 @@ class Tally:
         Raises:
             InputError: one is.
         """
-        kept, time = self.counts["kept"], self.config.split.time
+        counts, split = self.counts, self.config.split
+        kept, time = counts["kept"], split.time
         for name, table in self.labels.items():
             if table.sum():
                 continue
@@ -250,9 +263,19 @@ class Tally:
                     f"{time.validation_from!r} or test_from={time.test_from!r}"
                 )
             raise InputError(
-                f"data.split.{name}={getattr(self.config.split, name)}: the split is empty, as "
-                f"only {kept} distinct rows are left; add rows or raise the share"
+                f"data.split.{name}={getattr(self.config.split, name)}: the split is empty; of "
+                f"{counts['rows_in']} rows {kept} are kept ({_fates(counts)}); "
+                + (
+                    f"{split.group_by!r} has too few values, choose another data.split.group_by"
+                    if split.group_by
+                    else "add rows or raise the share"
+                )
             )
+
+
+def _fates(counts: dict[str, int]) -> str:
+    fates = ("rejected", "duplicates", "conflicts", "excluded")
+    return ", ".join(f"{fate}: {counts[fate]}" for fate in fates)
 
 
 def _origin(file: SourceFile) -> dict[str, Any]:
@@ -310,11 +333,11 @@ def check_rejected(source: str, rows: int, reasons: Reasons, config: DataConfig)
     """
     rejected = _rejected(reasons)
     if rejected > config.max_rejected_fraction * rows:
-        labels = f"labels are {', '.join(LABELS)}, others need a label_map or thresholds"
+        hint = _HINTS.get(_ranked(reasons)[0][0], "")
         raise InputError(
             f"data.sources: {source!r}: {rejected} of {rows} rows are unusable, above "
             f"data.max_rejected_fraction={config.max_rejected_fraction}: {_listed(reasons)}; "
-            f"mend them ({labels}) or raise the limit"
+            f"mend them{hint and f' ({hint})'} or raise the limit"
         )
 
 

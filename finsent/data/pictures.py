@@ -18,6 +18,7 @@ FATES = {
     "excluded": "#666666",
 }
 _MOST_SOURCES = 12
+_LONGEST_NAME = 30
 
 Manifest = dict[str, Any]
 
@@ -62,21 +63,27 @@ def _fates(axes: Any, manifest: Manifest) -> None:
 
 def _stacked(axes: Any, mixes: dict[str, dict[str, int]], title: str) -> None:
     """One bar of shares for each mix; its rows beside it."""
-    names = list(mixes)
-    left = [0.0] * len(names)
+    places = range(len(mixes))  # not names: cut ones may be equal
+    left = [0.0] * len(mixes)
     for label in LABELS:
-        shares = [mixes[n][label] / max(sum(mixes[n].values()), 1) for n in names]
-        bars = axes.barh(names, shares, left=left, color=COLOURS[label], label=label)
+        shares = [mix[label] / max(sum(mix.values()), 1) for mix in mixes.values()]
+        bars = axes.barh(places, shares, left=left, color=COLOURS[label], label=label)
         texts = [f"{share:.0%}" if share > 0.05 else "" for share in shares]
         axes.bar_label(bars, texts, label_type="center", color="white", fontsize=9)
         left = [a + b for a, b in zip(left, shares, strict=True)]
-    for place, name in enumerate(names):
-        axes.text(1.01, place, f"{sum(mixes[name].values()):,}", va="center", fontsize=9)
+    for place, mix in zip(places, mixes.values(), strict=True):
+        axes.text(1.01, place, f"{sum(mix.values()):,}", va="center", fontsize=9)
+    axes.set_yticks(places, [_cut(name) for name in mixes])
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.invert_yaxis()
     axes.set_title(title, loc="left", fontsize=11)
     axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
+
+
+def _cut(name: str) -> str:
+    """A long name without its middle: files of one vendor differ at their ends."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:12]}…{name[13 - _LONGEST_NAME :]}"
 
 
 def _splits(axes: Any, manifest: Manifest) -> None:
@@ -99,7 +106,7 @@ def source_mixes(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 
 def _sources(axes: Any, manifest: Manifest) -> None:
-    mixes = {f"{s[:27]}…" if len(s) > 28 else s: mix for s, mix in source_mixes(manifest).items()}
+    mixes = source_mixes(manifest)
     axes.figure.set_figheight(1.6 + 0.32 * max(len(mixes), 3))
     _stacked(axes, mixes, "Labels by source")
 
@@ -130,9 +137,12 @@ def _rejects(axes: Any, manifest: Manifest) -> None:
         axes.text(0.5, 0.5, "no row was rejected", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    bars = axes.barh([r for r, _ in ranked], [n for _, n in ranked], color=FATES["rejected"])
-    axes.bar_label(bars, [f" {n:,}" for _, n in ranked], fontsize=9)
-    axes.invert_yaxis()
+    axes.figure.set_figheight(1.2 + 0.32 * max(len(ranked), 2))
+    names, rows = [r for r, _ in ranked], [n for _, n in ranked]
+    bars = axes.barh(names, rows, color=FATES["rejected"], height=0.7)
+    axes.bar_label(bars, [f" {n:,}" for n in rows], fontsize=9)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylim(max(len(ranked), 2) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.set_xlabel("rows")
 

@@ -125,28 +125,42 @@ def _changed(config: dict[str, Any]) -> dict[str, Any]:
 # --- warnings -----------------------------------------------------------------------------------
 
 
-def warnings(manifest: Manifest) -> Iterator[str]:
-    """What should give pause, each with its number and a remedy."""
-    counts, details = manifest["counts"], manifest["details"]
-    whole = max(counts["rows_in"], 1)
-    for label, rows in manifest["splits"]["test"]["labels"].items():
-        if rows < _FEW_TEST_ROWS:
+def _label_warnings(splits: dict[str, Any]) -> Iterator[str]:
+    for label, rows in splits["test"]["labels"].items():
+        if not any(split["labels"][label] for split in splits.values()):
+            yield f"No kept row is {label}: a model cannot learn it. Add rows, or mend label_map."
+        elif rows < _FEW_TEST_ROWS:
             worth = f"{1 / rows:.3f} of its recall" if rows else "all of its recall"
             yield (
                 f"The test split has {rows} {label} rows: one of them is worth {worth}. Add rows, "
                 "or do not read much into small differences."
             )
-    for name, split in manifest["splits"].items():
+    for name, split in splits.items():
         if split["label_deviation"] > _DEVIATION:
             yield (
-                f"The label mix of the {name} split is {split['label_deviation']:.1%} off that of "
-                "all rows. With few rows that is chance; with a split by group or time, see why."
+                f"The label mix of the {name} split is {100 * split['label_deviation']:.1f} points "
+                "off that of all rows. With few rows that is chance; with a split by group or "
+                "time, see why."
             )
-    if counts["conflicts"] > 0.01 * whole or details["conflict_texts"] > 0.01 * whole:
+
+
+def warnings(manifest: Manifest) -> Iterator[str]:
+    """What should give pause, each with its number and a remedy."""
+    counts, details = manifest["counts"], manifest["details"]
+    whole = max(counts["rows_in"], 1)
+    yield from _label_warnings(manifest["splits"])
+    dropped = details["conflict_decisions"].get("dropped", 0)
+    if dropped > 0.01 * whole:
         yield (
-            f"{details['conflict_texts']:,} texts stand under several labels. Name the better "
+            f"Texts that stand under several labels and were dropped: {dropped:,}. Name the better "
             "source with priority, or say how they are settled with data.conflicts; "
             "conflicts.parquet lists them."
+        )
+    priorities = {file["priority"] for file in manifest["inputs"]}
+    if manifest["config"]["conflicts"] == "priority" and len(priorities) == 1:
+        yield (
+            "data.conflicts=priority, but all sources have the same priority, so the majority "
+            "decides. Give the better source a higher one."
         )
     if manifest["noise_ceiling"]["kept"] < 1:
         yield (

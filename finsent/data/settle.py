@@ -25,6 +25,7 @@ KEPT = pa.schema(
     [
         ("key", pa.binary(16)),
         ("unit", pa.uint64()),
+        ("unit_text", pa.string()),
         ("text", pa.string()),
         ("label", pa.int8()),
         ("source", pa.int32()),
@@ -111,7 +112,9 @@ def settle(rows: pa.Table, traits: SourceTraits, config: DataConfig) -> Settled:
         conflicts=_conflict_rows(
             rows, labelled & in_conflict[group], decisions[group], label, traits
         ),
-        excluded=_excluded_rows(rows, same, "same_as_excluded", label, traits),
+        excluded=_excluded_rows(
+            rows, same, "same_as_excluded", _oldest(rows, group, unseen)[group[same]], label, traits
+        ),
         texts=_texts(rows, group, unit, unseen_text),
         fates={
             "kept": _by_source(source[kept], traits),
@@ -212,6 +215,25 @@ def _decisions(winner: Ints, config: DataConfig) -> npt.NDArray[np.object_]:
     return names[winner]  # -1 is the last
 
 
+# --- age ----------------------------------------------------------------------------------------
+
+_ROW_BITS = np.uint64(40)
+
+
+def orders(rows: pa.Table) -> npt.NDArray[np.uint64]:
+    """The age of rows, by their sources' and their own positions: smaller is older."""
+    source = rows["source"].to_numpy().astype(np.uint64)
+    return np.asarray(source << _ROW_BITS | rows["row"].to_numpy().astype(np.uint64))
+
+
+def _oldest(rows: pa.Table, group: Ints, among: Bools) -> npt.NDArray[np.uint64]:
+    """The age of each group's first row among the marked ones; 0 where none is."""
+    found = np.zeros(int(group[-1]) + 1 if len(group) else 0, np.uint64)
+    first = np.flatnonzero(_first_of(group, among))
+    found[group[first]] = orders(rows)[first]
+    return found
+
+
 # --- tables -------------------------------------------------------------------------------------
 
 
@@ -238,11 +260,10 @@ def _texts(
     """Each text once, as its oldest row. Also those that a conflict drops: the groups of near texts
     must not depend on labels, or a new label could move an old row to another split."""
     first = rows.filter(pa.array(_first_rows(group)))
-    source = first["source"].to_numpy().astype(np.uint64)
     return pa.table(
         {
             "key": key64(first["key"]),
-            "order": source << np.uint64(40) | first["row"].to_numpy().astype(np.uint64),
+            "order": orders(first),
             "unit": unit,
             "excluded": unseen_text,
             "text": first["text"],
@@ -271,7 +292,7 @@ def _kept(
     agreement = best[said[kept]]
     return pa.table(
         {
-            **{name: table[name] for name in ("key", "text", "label", "source", "row")},
+            **{name: table[name] for name in KEPT.names if name in table.column_names},
             "unit": unit[group[kept]],
             "raw_text": table["raw_text"],
             "agreement": pa.array(agreement, pa.float32(), mask=np.isneginf(agreement)),
@@ -310,13 +331,37 @@ def _conflict_rows(
 
 
 def _excluded_rows(
-    rows: pa.Table, which: Bools, reason: str, label: Ints, traits: SourceTraits
+    rows: pa.Table,
+    which: Bools,
+    reason: str,
+    match: npt.NDArray[np.uint64],
+    label: Ints,
+    traits: SourceTraits,
 ) -> pa.Table:
     chosen = rows.filter(pa.array(which))
-    reasons = pa.repeat(pa.scalar(reason), len(chosen))
-    return pa.table({**described(chosen, label[which], traits), "reason": reasons})
+    by = pa.array((match >> _ROW_BITS).astype(np.int64))
+    return pa.table(
+        {
+            **described(chosen, label[which], traits),
+            "raw_text": pc.coalesce(chosen["raw_text"], chosen["text"]),
+            "reason": pa.repeat(pa.scalar(reason), len(chosen)),
+            "match_source": pa.array(traits.names, pa.string()).take(by),
+            "match_row": (match & ((np.uint64(1) << _ROW_BITS) - np.uint64(1))).astype(np.int64),
+        }
+    )
 
 
-def excluded_rows(kept: pa.Table, which: Bools, reason: str, traits: SourceTraits) -> pa.Table:
-    """Rows of schema `KEPT` that are excluded after all, as `excluded.parquet` shows them."""
-    return _excluded_rows(kept, which, reason, kept["label"].to_numpy().astype(np.int64), traits)
+def excluded_rows(
+    kept: pa.Table,
+    which: Bools,
+    reason: str,
+    match: npt.NDArray[np.uint64],
+    traits: SourceTraits,
+) -> pa.Table:
+    """Rows of schema `KEPT` that are excluded after all, as `excluded.parquet` shows them.
+
+    Args:
+        match: the age (see `orders`) of the text that each marked row is near to.
+    """
+    label = kept["label"].to_numpy().astype(np.int64)
+    return _excluded_rows(kept, which, reason, match, label, traits)

@@ -110,12 +110,15 @@ def scan(plan: Plan, rows: pa.Table) -> Stats:
 def reject_reasons(rejected: pa.Table) -> dict[str, dict[str, Any]]:
     """Why rows of one source were rejected: by reason how many `rows`, and the `first` place."""
     found: dict[str, dict[str, Any]] = {}
-    reasons = pc.replace_substring_regex(rejected["reason"], ":.*", "").to_pylist()
+    reasons = pc.replace_substring_regex(rejected["reason"], "(?s):.*", "").to_pylist()
     for reason, count in Counter(reasons).items():
         row = rejected.slice(reasons.index(reason), 1).to_pylist()[0]
         first = f"record {row['row']}"
+        detail = row["reason"].partition(": ")[2]
         if reason == "unknown_label":
             first += f", {row['raw_label'][:40]!r}"
+        elif detail:
+            first += f", {detail!r}" if reason == "unknown_time" else f", {detail}"
         found[reason] = {"rows": count, "first": first, "row": row["row"]}
     return found
 
@@ -207,12 +210,13 @@ def _write_splits(plan: Plan, partition: int, kept: pa.Table, groups: Groups | N
     roots = keys
     removed: dict[str, list[int]] = {}
     if groups is not None:
-        for reason, gone in (
-            ("near_excluded", groups.near_excluded),
-            ("near_two_splits", groups.crossing),
+        for reason, gone, by in (
+            ("near_excluded", groups.near_excluded, groups.near_excluded_by),
+            ("near_two_splits", groups.crossing, groups.crossing_by),
         ):
             which = _within(keys, gone)
-            rows = excluded_rows(kept, which, reason, plan.traits)
+            match = by[np.searchsorted(gone, keys[which])]
+            rows = excluded_rows(kept, which, reason, match, plan.traits)
             _write_side(plan, "excluded", f"{partition:05d}-{reason}", rows)
             removed[reason] = np.bincount(
                 kept["source"].to_numpy()[which], minlength=len(plan.files)
@@ -255,6 +259,7 @@ def _published(kept: pa.Table, roots: npt.NDArray[np.uint64], traits: SourceTrai
             "source": shown["source"],
             "row": kept["row"],
             "raw_text": pc.coalesce(kept["raw_text"], kept["text"]),
+            "unit": kept["unit_text"],
             "agreement": kept["agreement"],
             "weight": kept["weight"],
         }

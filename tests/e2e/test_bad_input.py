@@ -59,7 +59,16 @@ def absent(folder: Path) -> Path:
 SOURCES: list[tuple[Callable[[Path], Path], list[str]]] = [
     (empty, ["data.sources", "empty.csv", "is empty"]),
     (missing_column, ["data.text_column='Sentence'", "columns.csv", "'Headline'"]),
-    (unknown_label, ["label.csv", "unknown_label: 1", "'bullish'", "negative, neutral, positive"]),
+    (
+        unknown_label,
+        [
+            "label.csv",
+            "unknown_label: 1",
+            "'bullish'",
+            "negative, neutral, positive",
+            "rejected.parquet",
+        ],
+    ),
     (binary, ["binary.csv", "NUL bytes", "it is binary", "give a text file"]),
     (huge_line, ["huge.csv", "text_too_long: 1", "data.max_rejected_fraction"]),
     (no_files, ["nothing", "without files of a known format"]),

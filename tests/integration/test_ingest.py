@@ -17,10 +17,10 @@ from finsent.data.dataset import DatasetVersion
 from finsent.data.ingest import ingest
 from finsent.data.sources import find_sources
 from finsent.data.split import SPLITS
-from finsent.errors import ConfigError, InputError
+from finsent.errors import ConfigError, InputError, UserError
 from finsent.settings import Settings
 from ray_jobs import ingest as ingest_job
-from ray_jobs._cli import Call, _user_cause
+from ray_jobs._cli import Call, _cause
 
 LABELS = ("positive", "neutral", "negative")
 
@@ -184,7 +184,7 @@ def test_what_is_found_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -
     source.write_text(f'Sentence,Sentiment\n{lines}"Caf\xe9 chain grows,positive\nFlat,neutral\n')
     with pytest.raises(Exception) as caught:
         make(tmp_path / "out", [source])
-    cause = _user_cause(caught.value)
+    cause = _cause(caught.value, UserError)
     assert cause is not None
     assert str(source) in str(cause)
     assert "a quote that opens in record 60002 is not closed" in str(cause)
@@ -235,9 +235,9 @@ def test_a_benchmark_stays_unseen_exactly_and_nearly(tmp_path: Path) -> None:
     }
     assert version.manifest["exclude"][0]["rows"] == 3
     excluded = pq.read_table(version.path / "excluded.parquet").to_pylist()
-    assert {(r["text"], r["reason"]) for r in excluded} == {
-        (story(0, ""), "same_as_excluded"),
-        (story(1, ""), "near_excluded"),
+    assert {(r["text"], r["reason"], r["match_source"], r["match_row"]) for r in excluded} == {
+        (story(0, ""), "same_as_excluded", "benchmark.csv", 2),
+        (story(1, ""), "near_excluded", "benchmark.csv", 3),
     }
     texts = {row["text"] for rows in content(version).values() for row in rows}
     assert not texts & {story(0, ""), story(1, "")}
@@ -258,7 +258,8 @@ def test_rows_of_a_company_stay_together_and_time_divides(tmp_path: Path) -> Non
     places: dict[str, set[str]] = {}
     for split, rows in content(by_firm).items():
         for row in rows:
-            places.setdefault(firm[int(str(row["row"])) - 1], set()).add(split)
+            assert row["unit"] == firm[int(str(row["row"])) - 1]
+            places.setdefault(str(row["unit"]), set()).add(split)
     assert len(places) == 20
     assert all(len(splits) == 1 for splits in places.values())
     by_time = make(

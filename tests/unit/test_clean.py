@@ -93,8 +93,8 @@ def test_label_map(
         (" 0.2 ", "neutral"),
         ("0.2000001", "positive"),
         ("-3", "negative"),
-        ("Infinity", "positive"),
-        ("-inf", "negative"),
+        ("Infinity", None),
+        ("-inf", None),
         ("NaN", None),
         ("nan", None),
         ("0,5", None),
@@ -246,7 +246,8 @@ def time_units(values: Sequence[str | None], first: str, second: str) -> list[in
     time = TimeSplitConfig(column="day", validation_from=first, test_from=second)
     rows = [{"row": n, "unit": value} for n, value in enumerate(values)]
     found = cleaned(rows, split=SplitConfig(time=time))
-    assert set(found.rejected["reason"].to_pylist()) <= {"missing_time"}
+    faults = {"missing_time", *(f"unknown_time: {value}" for value in values)}
+    assert {*found.rejected["reason"].to_pylist()} <= faults
     units = dict(zip(*(found.good[c].to_pylist() for c in ("row", "unit")), strict=True))
     return [units.get(n) for n in range(len(values))]
 

@@ -259,13 +259,13 @@ def by_worker(error: UserError) -> BaseException:
 @pytest.mark.parametrize("wrap", [wrapped, by_attribute, by_worker])
 def test_user_error_is_found_inside_others(wrap: Callable[[UserError], BaseException]) -> None:
     error = InputError("a.csv: is empty")
-    assert _cli._user_cause(wrap(error)) is error
+    assert _cli._cause(wrap(error), UserError) is error
 
 
 def test_bug_is_not_taken_for_a_user_error() -> None:
     outer = WrapperError("workers failed")
     outer.worker_failures, outer.cause = {0: wrapped(ValueError("a bug"))}, outer
-    assert _cli._user_cause(outer) is None
+    assert _cli._cause(outer, UserError) is None
 
 
 NOISY = """

@@ -179,4 +179,4 @@ def test_small_test_splits_and_skewed_ones_are_pointed_out() -> None:
     found["splits"]["validation"]["label_deviation"] = 0.05
     first, second = warnings(found)
     assert "20 negative rows" in first and "0.050" in first
-    assert "validation" in second and "5.0%" in second
+    assert "validation" in second and "5.0 points" in second

@@ -389,10 +389,15 @@ def test_rows_in_chunks_and_slices_are_settled_as_one_table() -> None:
 
 def test_rows_excluded_later_are_shown_like_the_others() -> None:
     found = settled([Record(0, 2, "Up", P), Record(1, 2, "Flat", None), Record(2, 3, "Flat", N)])
-    later = excluded_rows(found.kept, np.array([True]), "near_excluded", traits(SOURCES))
+    near = np.array([1 << 40 | 2], np.uint64)
+    later = excluded_rows(found.kept, np.array([True]), "near_excluded", near, traits(SOURCES))
     assert later.schema == found.excluded.schema
     [row] = later.to_pylist()
     assert row == {
         "key": key("up").hex(), "text": "Up", "label": P, "source": "s0.csv", "row": 2,
-        "reason": "near_excluded",
+        "raw_text": "Up", "reason": "near_excluded", "match_source": "s1.csv", "match_row": 2,
     }  # fmt: skip
+    [same] = found.excluded.to_pylist()
+    assert (same["reason"], same["match_source"], same["match_row"]) == (
+        "same_as_excluded", "s1.csv", 2,
+    )  # fmt: skip
