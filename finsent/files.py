@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
 
 _STAGING = ".staging-"
+_LOCK = ".lock"
+_ABANDONED = 7 * 24 * 3600.0  # seconds without a change
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def sha256_file(path: Path) -> str:
@@ -35,18 +40,22 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically: readers see the old file or the new one, never a part."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: readers see the old one or the new one, never a part."""
     temporary = path.with_name(f"{_STAGING}{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -82,6 +91,11 @@ def make_dir(path: Path, field: str) -> Path:
     return path
 
 
+def no_space(error: BaseException) -> bool:
+    """Whether an error says that nothing more can be written."""
+    return isinstance(error, OSError) and error.errno in _NO_SPACE
+
+
 @contextmanager
 def storing(place: Path, field: str) -> Iterator[None]:
     """Tell the owner of a place that it is full; other errors pass.
@@ -92,12 +106,16 @@ def storing(place: Path, field: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        if not no_space(error):
             raise
+        problem = os.strerror(error.errno or 0)
         raise InputError(
-            f"{field}: writing to {str(place)!r} failed ({os.strerror(error.errno)}); free some "
-            f"space there, or set {field} to another place"
+            f"{field}: writing to {str(place)!r} failed ({problem}); free some space there, or set "
+            f"{field} to another place"
         ) from None
+
+
+# --- staging ------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -110,24 +128,81 @@ def staged_dir(final: Path) -> Iterator[Path]:
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
-    name = f"{_STAGING}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    temporary = final.parent / name
-    temporary.mkdir()
-    try:
-        yield temporary
+    temporary = final.parent / f"{_own_prefix()}{uuid.uuid4().hex[:8]}"
+    with _locked(_lock_of(temporary)):  # before it is there, until it is gone
+        temporary.mkdir()
         try:
-            temporary.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            yield temporary
+            try:
+                temporary.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _lock_of(staging: Path) -> Path:
+    # Beside it, since all that is in it gets published.
+    return staging.with_name(staging.name + _LOCK)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a new file's lock, which goes with the process, however that ends."""
+    with path.open("x") as stream:
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _sweep(parent: Path) -> None:
-    """Remove staging directories whose process on this host is gone (killed, power cut)."""
+    """Remove what processes left that died while they wrote (killed, power cut)."""
     for left in parent.glob(f"{_STAGING}*"):
-        host, _, pid = left.name.removeprefix(_STAGING).rpartition("-")[0].rpartition("-")
-        ours = host == socket.gethostname() and pid.isdigit() and Path("/proc/self").exists()
-        if ours and not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(left, ignore_errors=True)
+        if not _is_dead(left):
+            continue
+        shutil.rmtree(left, ignore_errors=True)
+        for file in (left, _lock_of(left)):
+            with suppress(OSError):  # a directory that is not ours
+                file.unlink(missing_ok=True)
+
+
+def _is_dead(left: Path) -> bool:
+    """Whether nobody writes to it any more.
+
+    On this host a lock says so, in whatever container its owner runs. What has no lock, or comes
+    from another host, whose locks may not show here, goes by its age.
+    """
+    lock = left if left.name.endswith(_LOCK) else _lock_of(left)
+    held = _is_locked(lock)
+    if held is False and lock != left and left.name.startswith(_own_prefix()):
+        return True
+    return not held and _is_old(left)
+
+
+def _own_prefix() -> str:
+    return f"{_STAGING}{socket.gethostname()}-"
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Whether somebody holds a file's lock; None where nothing says."""
+    try:
+        with path.open("r+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock file, somebody else's, or no locks in this file system
+        return None
+    return False
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nothing in it has changed for long."""
+    try:
+        newest = max(p.stat().st_mtime for p in (path, *path.rglob("*")))
+    except OSError:  # somebody is at work in it
+        return False
+    return time.time() - newest > _ABANDONED

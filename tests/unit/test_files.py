@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +32,7 @@ from finsent.files import (
 )
 
 HOST = socket.gethostname()
+LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
 @contextmanager
@@ -56,12 +59,6 @@ def sealed() -> Iterator[Path]:
 
 def staging(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*") if "staging" in path.name]
-
-
-def dead_pid() -> int:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
 
 
 # --- staged_dir -----------------------------------------------------------------------------------
@@ -105,24 +102,77 @@ def test_a_file_in_the_way_is_kept_and_reported(tmp_path: Path) -> None:
     assert staging(tmp_path) == []
 
 
+WEEK = 7 * 24 * 3600
+
+
 @pytest.mark.parametrize(
-    ("owner", "swept"),
+    ("host", "age", "locked", "swept"),
     [
-        ("{host}-{dead}", True),
-        ("{host}-{alive}", False),
-        ("elsewhere-{dead}", False),  # no way to look into another host's processes
-        ("{host}-{dead}-{alive}", False),  # a host whose name goes on with -NUMBER
-        ("{host}-unknown", False),
+        (HOST, 0, False, True),  # the lock went with its owner
+        (HOST, 0, True, False),
+        (HOST, WEEK + 60, True, False),  # a long job
+        (HOST, 0, None, False),  # no lock to ask: by age
+        (HOST, WEEK + 60, None, True),
+        ("elsewhere", WEEK - 60, False, False),  # its locks may not show here
+        ("elsewhere", WEEK + 60, False, True),
+        ("elsewhere", WEEK + 60, True, False),
     ],
 )
-def test_only_leftovers_of_the_dead_are_swept(tmp_path: Path, owner: str, swept: bool) -> None:
-    name = owner.format(host=HOST, dead=dead_pid(), alive=os.getppid())
-    left = tmp_path / f".staging-{name}-0123abcd"
-    left.mkdir()
-    (left / "a.txt").write_text("half")
+def test_only_leftovers_of_the_dead_are_swept(
+    tmp_path: Path, host: str, age: int, locked: bool | None, swept: bool
+) -> None:
+    left = tmp_path / f".staging-{host}-0123abcd"
+    lock = tmp_path / f"{left.name}.lock"
+    (left / "sub").mkdir(parents=True)
+    (left / "sub" / "a.txt").write_text("half")
+    with ExitStack() as stack:
+        if locked is not None:
+            fcntl.flock(stack.enter_context(lock.open("w")), LOCK if locked else fcntl.LOCK_UN)
+        for path in (left / "sub" / "a.txt", left / "sub", left, *tmp_path.glob("*.lock")):
+            os.utime(path, (time.time() - age,) * 2)
+        with staged_dir(tmp_path / "version"):
+            pass
+    assert left.exists() is not swept
+    assert lock.exists() is (locked is not None and not swept)
+
+
+def test_what_is_young_within_keeps_a_leftover(tmp_path: Path) -> None:
+    left = tmp_path / ".staging-elsewhere-0123abcd"
+    (left / "sub").mkdir(parents=True)
+    os.utime(left, (0, 0))
     with staged_dir(tmp_path / "version"):
         pass
-    assert left.exists() is not swept
+    assert left.exists()
+
+
+def test_old_parts_of_files_and_old_locks_are_swept(tmp_path: Path) -> None:
+    names = [".staging-manifest.json-0123abcd", ".staging-elsewhere-0123abcd.lock"]
+    for name in names:
+        (tmp_path / name).touch()
+    with staged_dir(tmp_path / "young"):
+        pass
+    assert sorted(staging(tmp_path)) == sorted(names)
+    for name in names:
+        os.utime(tmp_path / name, (0, 0))
+    with staged_dir(tmp_path / "old"):
+        pass
+    assert staging(tmp_path) == []
+
+
+def test_a_job_in_another_container_does_not_sweep_a_living_one(tmp_path: Path) -> None:
+    """It has our host's name, and does not see our process."""
+    script = (
+        "import sys; from pathlib import Path; from finsent.files import staged_dir\n"
+        "with staged_dir(Path(sys.argv[1])): pass\n"
+    )
+    isolated = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*isolated, "true"], capture_output=True).returncode:
+        pytest.skip("a PID namespace needs root")
+    with staged_dir(tmp_path / "mine") as place:
+        command = [*isolated, sys.executable, "-c", script, str(tmp_path / "other")]
+        subprocess.run(command, check=True)
+        assert place.is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "other"}
 
 
 def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path) -> None:
@@ -136,9 +186,9 @@ def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path) -> None
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         with staged_dir(tmp_path / "other"):
-            assert len(staging(tmp_path)) == 2  # the living one's stays
+            assert len(staging(tmp_path)) == 4  # the living one's stays, each with its lock
         process.send_signal(signal.SIGKILL)
-    assert len(staging(tmp_path)) == 1
+    assert len(staging(tmp_path)) == 2
     assert not (tmp_path / "version").exists()
     with staged_dir(tmp_path / "version"):
         pass
