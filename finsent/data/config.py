@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from pydantic import (
 )
 
 from finsent.config import Section, setting
+from finsent.data.uris import parse, refuse_secrets
 from finsent.labels import LABELS
 
 SAMPLE = "sample"
@@ -61,8 +61,11 @@ class SourceConfig(Section):
         min_length=1,
     )
     format: Format | None = setting(None, "file format; null: by the file's name")
+    delimiter: str | None = setting(
+        None, "sign between the fields of a CSV, e.g. a semicolon; null: a comma, in a TSV a tab"
+    )
     name: str | None = setting(
-        None, "what the column `source` says; null: the file's name", min_length=1
+        None, "what the column `source` says; null: the file's or the data set's name", min_length=1
     )
     text: str | None = setting(None, "column of the text; null: data.text_column")
     label: str | None = setting(None, "column of the label; null: data.label_column")
@@ -88,12 +91,16 @@ class SourceConfig(Section):
     @field_validator("uri")
     @classmethod
     def _no_credentials(cls, value: str) -> str:
-        if re.match(r"(s3|gs|gcs)://[^/]*@", value):
-            raise ValueError(
-                "the URI holds credentials, which would stand in every manifest; leave them out "
-                "and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                "GOOGLE_APPLICATION_CREDENTIALS"
-            )
+        refuse_secrets(value)
+        parts = parse(value)
+        return value if parts is None else parts.scheme + value[len(parts.scheme) :]
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_sign(cls, value: str | None) -> str | None:
+        taken = value is not None and (value.isalnum() or value in ' "\r\n')
+        if value is not None and (len(value) != 1 or not value.isascii() or taken):
+            raise ValueError(f'{value!r}: must be one ASCII sign between fields; write e.g. ";"')
         return value
 
     @field_validator("thresholds")
@@ -112,7 +119,16 @@ class SourceConfig(Section):
         return given["uri"] if given.keys() == {"uri"} else given
 
     @model_validator(mode="after")
-    def _one_reading_of_labels(self) -> SourceConfig:
+    def _one_reading(self) -> SourceConfig:
+        if self.delimiter and self.format not in (None, "csv", "tsv"):
+            raise ValueError(
+                f"{self.uri!r}: delimiter={self.delimiter!r} is for CSV, and format is "
+                f"{self.format!r}; leave one of them out"
+            )
+        if self.text is not None and self.text == self.label:
+            raise ValueError(
+                f"{self.uri!r}: text and label are both {self.text!r}; name two columns"
+            )
         if self.label_map and self.thresholds:
             raise ValueError(
                 f"{self.uri!r}: label_map and thresholds are both given; scores need only "

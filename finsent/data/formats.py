@@ -5,7 +5,6 @@ A reader never loses a record: one that cannot be used comes with the reason in 
 
 from __future__ import annotations
 
-import csv as stdlib_csv
 import io
 import json
 import re
@@ -20,22 +19,16 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from finsent.data.config import Format
+from finsent.data.heads import first_line, separator
 from finsent.errors import InputError
 from finsent.labels import LABELS
-
-SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-_PHRASEBANK = re.compile(r"^Sentences_(All|\d+)Agree\.txt$")  # Malo et al. 2014, as published
 
 # A record longer than a block cannot be parsed; far above any text that is worth classifying.
 BLOCK_BYTES = 8 << 20
 _BLOCK_ROWS = 100_000
+_MISFITS = 10_000  # malformed records before the first good one that say enough
+_READ_BYTES = 1 << 20
+_TAIL_BYTES = 64 << 10
 
 ROWS = pa.schema(
     [
@@ -64,98 +57,14 @@ class Columns:
         return [name for name in (self.text, self.label, self.unit) if name is not None]
 
 
-def detect(name: str) -> tuple[Format | None, str | None]:
-    """Format and compression by a file's name; None where the name does not say."""
-    compression = None
-    for suffix, kind in COMPRESSIONS.items():
-        if name.lower().endswith(suffix):
-            name, compression = name[: -len(suffix)], kind
-    if _PHRASEBANK.match(name):
-        return "phrasebank", compression
-    _, dot, suffix = name.rpartition(".")
-    return SUFFIXES.get(dot + suffix.lower()), compression
-
-
-def agreement(name: str) -> float | None:
-    """The share of annotators that agreed on a PhraseBank file's rows, at least; by its name."""
-    for suffix in COMPRESSIONS:
-        name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
-    found = _PHRASEBANK.match(name)
-    if found is None:
-        return None
-    return 1.0 if found[1] == "All" else int(found[1]) / 100
-
-
-# --- columns ------------------------------------------------------------------------------------
-
-
-def read_columns(format: Format, stream: BinaryIO, encoding: str, where: str) -> list[str] | None:
-    """The column names at the head of a file; None where the format has none (PhraseBank).
-
-    Raises:
-        InputError: the head is not what the format says.
-    """
-    if format == "parquet":
-        try:
-            return list(pq.read_schema(stream).names)
-        except pa.ArrowException as error:
-            raise InputError(
-                f"{where} is not valid Parquet ({_first_line(error)}); mend the file, or set the "
-                "source's format"
-            ) from None
-    # A sign cut in two at the end of the head is no error.
-    text = stream.read(1 << 20).decode(encoding, errors="ignore").lstrip("\ufeff")
-    if not text.strip():
-        raise InputError(f"{where} is empty; it needs labelled rows")
-    if format == "phrasebank":
-        if "@" not in text:
-            raise InputError(f"{where} has no `sentence@label` line; set the source's format")
-        return None
-    if format == "jsonl":
-        return _json_columns(text, where)
-    try:
-        records = stdlib_csv.reader(
-            io.StringIO(text, newline=""), strict=True, delimiter=_delimiter(format)
-        )
-        return next(record for record in records if record)
-    except (stdlib_csv.Error, StopIteration) as error:
-        raise InputError(
-            f"{where} has no valid {format.upper()} header ({error}); "
-            "mend its first line, e.g. an unclosed quote"
-        ) from None
-
-
-def _json_columns(text: str, where: str) -> list[str]:
-    first = next(line for line in text.split("\n") if line.strip())
-    try:
-        record = json.loads(first)
-    except ValueError as error:
-        raise InputError(
-            f"{where} is not JSON Lines: its first line is not JSON ({error}); write one object "
-            "a line, or set the source's format"
-        ) from None
-    if not isinstance(record, dict):
-        raise InputError(
-            f"{where} is not JSON Lines: its first line is no object; write one a line"
-        )
-    return list(record)
-
-
-def _delimiter(format: Format) -> str:
-    return "\t" if format == "tsv" else ","
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-# --- rows ---------------------------------------------------------------------------------------
-
-Reader = Callable[[BinaryIO, int, str, Columns, str], Iterator[pa.Table]]
-
-
 def read_rows(
-    format: Format, stream: BinaryIO, source: int, encoding: str, columns: Columns, where: str
+    format: Format,
+    stream: BinaryIO,
+    source: int,
+    encoding: str,
+    columns: Columns,
+    where: str,
+    delimiter: str | None = None,
 ) -> Iterator[pa.Table]:
     """Stream a file's records as tables of schema `ROWS`, block by block.
 
@@ -163,6 +72,7 @@ def read_rows(
         stream: decompressed bytes.
         source: what the column `source` says.
         where: the file, for messages.
+        delimiter: between the fields of a CSV; None: the format's usual one.
 
     Raises:
         InputError: the file cannot be parsed.
@@ -173,7 +83,8 @@ def read_rows(
         return _read_lines(stream, source, encoding, lambda line: _json_record(line, columns))
     if format == "phrasebank":
         return _read_lines(stream, source, encoding, _phrasebank_record)
-    return _read_csv(format, stream, source, encoding, columns, where)
+    reader = _CsvReader(format, source, columns, separator(format, delimiter), where)
+    return reader.read(stream, encoding)
 
 
 def _table(
@@ -196,8 +107,9 @@ def _read_parquet(
 ) -> Iterator[pa.Table]:
     first = 1
     try:
-        file = pq.ParquetFile(stream)
-        for batch in file.iter_batches(_BLOCK_ROWS, columns=list(dict.fromkeys(columns.names))):
+        file = pq.ParquetFile(stream, buffer_size=_READ_BYTES)  # not whole row groups at once
+        wanted = list(dict.fromkeys(columns.names))
+        for batch in file.iter_batches(_rows_a_block(file.metadata, wanted), columns=wanted):
             values = {name: _as_text(batch[name], name, where) for name in columns.names}
             yield _table(
                 source,
@@ -209,8 +121,18 @@ def _read_parquet(
             first += len(batch)
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{where} is not valid Parquet near row {first} ({_first_line(error)}); mend the file"
+            f"{where} is not valid Parquet near row {first} ({first_line(error)}); mend the file"
         ) from None
+
+
+def _rows_a_block(metadata: pq.FileMetaData, names: list[str]) -> int:
+    """So many rows as unfold to about a block where they are longest."""
+    most = 1.0  # bytes
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        chunks = map(group.column, range(group.num_columns))
+        size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema in names)
+        most = max(most, size / max(group.num_rows, 1))
+    return max(1, min(_BLOCK_ROWS, int(BLOCK_BYTES / most)))
 
 
 def _as_text(values: pa.Array, name: str, where: str) -> pa.Array:
@@ -219,6 +141,11 @@ def _as_text(values: pa.Array, name: str, where: str) -> pa.Array:
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+            raise InputError(
+                f"{where}: column {name!r} is of type {values.type}, and its bytes are not UTF-8; "
+                "write the column as strings, or name another"
+            ) from None
         raise InputError(
             f"{where}: column {name!r} is of type {values.type}, which is no text, number or time; "
             "name another column"
@@ -232,10 +159,10 @@ def _read_lines(
     stream: BinaryIO, source: int, encoding: str, parse: Callable[[str], Record]
 ) -> Iterator[pa.Table]:
     number = 0
-    with io.TextIOWrapper(stream, encoding=encoding, newline="\n") as lines:
+    with io.TextIOWrapper(stream, encoding=encoding, newline=None) as lines:
         while block := lines.readlines(BLOCK_BYTES // 2):
             numbered = [
-                (number + offset, line.lstrip("\ufeff").rstrip("\r\n"))
+                (number + offset, line.lstrip("\ufeff").rstrip("\n"))
                 for offset, line in enumerate(block, start=1)
             ]
             number += len(block)
@@ -275,110 +202,171 @@ def _encodable(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode()
 
 
-def _read_csv(
-    format: Format, stream: BinaryIO, source: int, encoding: str, columns: Columns, where: str
-) -> Iterator[pa.Table]:
-    broken: list[tuple[int, str, str]] = []
+class _CsvReader:
+    """Arrow's parser, with the number and the text of every record that it cannot use."""
 
-    def keep_broken(row: Any) -> str:
-        fault = f"malformed_row: {row.actual_columns} fields, not {row.expected_columns}"
-        broken.append((row.number, row.text, fault))
+    def __init__(
+        self, format: Format, source: int, columns: Columns, delimiter: str, where: str
+    ) -> None:
+        self._source, self._columns, self._where = source, columns, where
+        self._name, self._delimiter = format.upper(), delimiter
+        self._next = 2  # number of the next record; the header is 1
+        self._broken: list[tuple[int, str, int]] = []  # number, text, fields; not yielded yet
+        self._ahead = np.zeros(0, np.int64)  # numbers of broken records from `_next` on
+        self._last_broken = (0, "")  # number and text
+        self._last_value = ""  # of the last column, where an unclosed quote shows
+        self._expected = 0  # fields of a record
+        self._misfit = ""
+
+    def read(self, stream: BinaryIO, encoding: str) -> Iterator[pa.Table]:
+        """All records, block by block.
+
+        Raises:
+            InputError: the file cannot be parsed.
+        """
+        tail = _Tail(stream, encoding)
+        try:
+            # Until the first good record Arrow goes on by itself.
+            for batch in self._open(tail):
+                yield from self._take_broken()
+                if len(batch):
+                    yield self._good(batch)
+        except pa.ArrowInvalid as error:
+            problem = first_line(error)
+            if self._misfit:
+                raise InputError(f"{self._where}: {self._misfit}") from None
+            if "Empty CSV" in problem:  # a header and not even the end of its line
+                return
+            raise InputError(
+                f"{self._where} is not valid {self._name} near record {self._next} ({problem}); "
+                "mend the file, e.g. an unclosed quote"
+            ) from None
+        yield from self._take_broken()
+        self._check_end(tail)
+
+    def _open(self, stream: _Tail) -> csv.CSVStreamingReader:
+        columns = self._columns
+        wanted = list(dict.fromkeys([*columns.names, *([columns.last] if columns.last else [])]))
+        return csv.open_csv(
+            stream,
+            read_options=csv.ReadOptions(
+                use_threads=False,  # only then do broken rows carry their numbers
+                block_size=BLOCK_BYTES,
+            ),
+            parse_options=csv.ParseOptions(
+                delimiter=self._delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=self._keep_broken,
+            ),
+            convert_options=csv.ConvertOptions(
+                include_columns=wanted,
+                column_types={name: pa.string() for name in wanted},
+                strings_can_be_null=False,
+            ),
+        )
+
+    def _keep_broken(self, row: Any) -> str:
+        self._expected = row.expected_columns
+        self._broken.append((row.number, row.text, row.actual_columns))
+        if row.number - 1 == len(self._broken) > _MISFITS:  # all of them, from the first on
+            self._misfit = (
+                f"none of the first {_MISFITS:,} records has the header's {row.expected_columns} "
+                f"fields, the last one has {row.actual_columns}; set the source's "
+                "delimiter, or mend the file"
+            )
+            return "error"
         return "skip"
 
-    next_row, last = 2, ""  # the header is record 1
-    tail = _Tail(stream)
-    try:
-        for batch in _open_csv(format, tail, encoding, columns, keep_broken):
-            taken = {number for number, _, _ in broken}
-            numbers = np.fromiter(_free_numbers(next_row, len(batch), taken), np.int64, len(batch))
-            next_row = int(numbers[-1]) + 1 if len(batch) else next_row
-            last = batch.column(columns.last or columns.text)[-1].as_py() if len(batch) else last
-            yield _table(
-                source,
-                numbers,
-                batch[columns.text],
-                None if columns.label is None else batch[columns.label],
-                None if columns.unit is None else batch[columns.unit],
-                _swallowed(batch[columns.text], format),
-            )
-    except pa.ArrowInvalid as error:
-        problem = _first_line(error)
-        if "Empty CSV" in problem:  # a header and not even the end of its line
+    def _take_broken(self) -> Iterator[pa.Table]:
+        taken = self._broken[:]
+        del self._broken[: len(taken)]
+        if not taken:
             return
-        raise InputError(
-            f"{where} is not valid {format.upper()} near record {next_row} ({problem}); "
-            "mend the file, e.g. an unclosed quote"
-        ) from None
-    opened = [number for number, text, _ in broken if text.count('"') % 2 and "\n" in text]
-    if not opened and "\n" in last and not tail.ends_quoted:
-        opened = [next_row - 1]
-    if opened:
-        raise unclosed_quote(where, opened[0])
-    if broken:
-        rows, texts, faults = zip(*broken, strict=True)
-        yield _table(source, rows, pa.array(texts, pa.string()), faults=pa.array(faults))
+        numbers, texts, fields = zip(*taken, strict=True)
+        self._ahead = np.concatenate([self._ahead, np.array(numbers, np.int64)])
+        self._last_broken = (numbers[-1], texts[-1])
+        faults = [f"malformed_row: {count} fields, not {self._expected}" for count in fields]
+        yield _table(
+            self._source,
+            numbers,
+            pa.array(texts, pa.string()),
+            faults=pa.array(faults, pa.string()),
+        )
+
+    def _good(self, batch: pa.RecordBatch) -> pa.Table:
+        free = np.arange(self._next, self._next + len(batch) + len(self._ahead))
+        numbers = free[~np.isin(free, self._ahead)][: len(batch)]
+        self._next = int(numbers[-1]) + 1
+        self._ahead = self._ahead[self._ahead >= self._next]
+        columns = self._columns
+        self._last_value = batch.column(columns.last or columns.text)[-1].as_py()
+        return _table(
+            self._source,
+            numbers,
+            batch[columns.text],
+            None if columns.label is None else batch[columns.label],
+            None if columns.unit is None else batch[columns.unit],
+            _swallowed(batch[columns.text], self._delimiter),
+        )
+
+    def _check_end(self, tail: _Tail) -> None:
+        """An unclosed quote makes one record of the rest: never let that pass as one.
+
+        Raises:
+            InputError: a quote that opens in the last record is not closed.
+        """
+        number, text = self._last_broken
+        opened = _stays_open(text, self._delimiter)
+        if number < self._next - 1:  # the last record is a good one
+            number, opened = self._next - 1, tail.ends_within(self._last_value)
+        if opened:
+            raise InputError(
+                f"{self._where}: a quote that opens in record {number} is not closed; close it, "
+                "or double it where it belongs to the text"
+            )
 
 
 class _Tail(io.RawIOBase):
-    """A stream that remembers its end."""
+    """A stream in UTF-8 that remembers its end."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._tail = stream, b""
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        raw = pa.PythonFile(stream, "r")
+        utf8 = encoding == "utf-8"
+        self._stream = raw if utf8 else pa.transcoding_input_stream(raw, encoding, "utf-8")
+        self._tail = b""
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        chunk = self._stream.read(size)
-        self._tail = (self._tail + chunk)[-64:] if len(chunk) < 64 else bytes(chunk[-64:])
+        chunk: bytes = self._stream.read(size)
+        self._tail = (self._tail[-_TAIL_BYTES:] + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         return chunk
 
-    @property
-    def ends_quoted(self) -> bool:
-        """Whether a quote is the last sign, in any encoding that CSV comes in."""
-        return self._tail.replace(b"\0", b"").rstrip().endswith(b'"')
+    def ends_within(self, value: str) -> bool:
+        """Whether the last field's value, which spans lines, goes on to the very end.
+
+        Behind a closed one stands at least its quote.
+        """
+        if not value.strip() or not re.search(r"[\r\n]", value):
+            return False
+        written = value.rstrip("\r\n").replace('"', '""').encode()
+        return self._tail.rstrip(b"\r\n").endswith(written[-_TAIL_BYTES // 2 :])
 
 
-def unclosed_quote(where: str, record: int) -> InputError:
-    """An unclosed quote makes one record of the rest of the file: never let that pass as one."""
-    return InputError(
-        f"{where}: a quote that opens in record {record} is not closed; close it, or double it "
-        "where it belongs to the text"
-    )
+def _stays_open(record: str, delimiter: str) -> bool:
+    """Whether a quote that opens a field of a malformed record is never closed."""
+    field = rf'(?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^{re.escape(delimiter)}\r\n]*+'
+    fields = rf"{field}(?:{re.escape(delimiter)}{field})*+"
+    return re.fullmatch(fields, record.rstrip("\r\n")) is None
 
 
-def _open_csv(
-    format: Format,
-    stream: io.RawIOBase,
-    encoding: str,
-    columns: Columns,
-    keep_broken: Callable[[Any], str],
-) -> csv.CSVStreamingReader:
-    wanted = list(dict.fromkeys([*columns.names, *([columns.last] if columns.last else [])]))
-    return csv.open_csv(
-        stream,
-        read_options=csv.ReadOptions(
-            use_threads=False,  # only then do broken rows carry their numbers
-            block_size=BLOCK_BYTES,
-            encoding=encoding,
-        ),
-        parse_options=csv.ParseOptions(
-            delimiter=_delimiter(format), newlines_in_values=True, invalid_row_handler=keep_broken
-        ),
-        convert_options=csv.ConvertOptions(
-            include_columns=wanted,
-            column_types={name: pa.string() for name in wanted},
-            strings_can_be_null=False,
-        ),
-    )
-
-
-def _swallowed(texts: pa.Array, format: Format) -> pa.Array:
+def _swallowed(texts: pa.Array, delimiter: str) -> pa.Array:
     """A stray pair of quotes makes one text of the rows between: such a text holds whole records.
 
     A line in a text with a label as a field of its own is no part of a sentence.
     """
-    label, comma = rf'"?({"|".join(LABELS)})"?', _delimiter(format)
+    label, comma = rf'"?({"|".join(LABELS)})"?', re.escape(delimiter)
     places = (
         rf"{comma}\s*{label}\s*[\r\n]",
         rf"{comma}{label}{comma}[^\r\n]*[\r\n]",
@@ -388,12 +376,3 @@ def _swallowed(texts: pa.Array, format: Format) -> pa.Array:
     swallowed = pc.match_substring_regex(texts, pattern)
     fault = pa.scalar("swallowed_rows: a stray quote made one text of several records")
     return pc.if_else(swallowed, fault, pa.scalar(None, pa.string()))
-
-
-def _free_numbers(start: int, count: int, taken: set[int]) -> Iterator[int]:
-    number = start
-    while count:
-        if number not in taken:
-            yield number
-            count -= 1
-        number += 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 
 from finsent.data.config import SourceConfig
 from finsent.errors import InputError
-from finsent.files import sha256_file
+from finsent.files import no_space, sha256_file, staged_dir, storing
 
 _ROWS_AT_ONCE = 10_000
 TEXT_NAMES = ("text", "sentence", "Sentence")
@@ -26,6 +28,7 @@ class Fetched:
     """What a hub delivered."""
 
     path: Path
+    name: str  # what people call it; the same when its rows change
     columns: tuple[str, ...] = ()  # where the hub says
 
 
@@ -36,87 +39,119 @@ def usual(columns: tuple[str, ...], wanted: str, names: tuple[str, ...]) -> str:
     return next((name for name in names if name in columns), wanted)
 
 
-def fetch(source: SourceConfig, cache: Path) -> Fetched:
+def fetch(source: SourceConfig, cache: Path, field: str = "data.sources") -> Fetched:
     """Bring a hub's data set here.
 
     Args:
         source: with a URI `hf://...` or `kaggle://...`.
-        cache: directory for the files.
+        cache: directory for the files, on storage that every machine sees.
+        field: the setting, for messages.
 
     Raises:
-        InputError: there is no such data set, or no way to it; says what to install or set.
+        InputError: there is no such data set, it is damaged, or there is no way to it; says what
+            to install or set.
     """
-    if source.uri.startswith("hf://"):
-        return _fetch_hf(source.uri, cache)
-    return _fetch_kaggle(source.uri)
+    where = f"{field}: {source.uri!r}"
+    with storing(cache, "storage.root"):
+        cache.mkdir(parents=True, exist_ok=True)
+        if source.uri.startswith("hf://"):
+            return _fetch_hf(source.uri, cache, where)
+        return _fetch_kaggle(source.uri, cache, where)
 
 
 # --- Hugging Face -------------------------------------------------------------------------------
 
 
-def _fetch_hf(uri: str, cache: Path) -> Fetched:
+def _fetch_hf(uri: str, cache: Path, where: str) -> Fetched:
     rest = uri.removeprefix("hf://")
     name, colon, split = rest.rpartition(":")
     if not colon or "/" in split:
         name, split = rest, ""
-    splits = _load(uri, name, split)
-    cache.mkdir(parents=True, exist_ok=True)
+    local = re.match(r"[/.~]", name) is not None
+    splits = _load(where, name, split, local)
     temporary = cache / f".{uuid.uuid4().hex}.parquet"
     try:
-        schema = _write(splits, temporary)
+        schema = _write(where, splits, temporary)
         path = cache / f"hf-{sha256_file(temporary)[:16]}.parquet"
-        temporary.replace(path)
+        if not path.is_file():  # else another job may be reading it
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return Fetched(path, tuple(schema.names))
+    called = Path(name).expanduser().absolute().name if local else name.strip("/")
+    return Fetched(path, f"{called}:{split}" if split else called, tuple(schema.names))
 
 
-def _load(uri: str, name: str, split: str) -> dict[str, Any]:
+def _load(where: str, name: str, split: str, local: bool) -> dict[str, Any]:
     """The splits of a data set, by name; all, or the one that is asked for."""
-    from datasets import DatasetDict, disable_progress_bars, load_dataset, load_from_disk
-    from datasets.exceptions import DatasetNotFoundError
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
-    disable_progress_bars()
-    local = re.match(r"[/.~]", name) is not None
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what it would say is in the error
     try:
-        if local:
-            folder = Path(name).expanduser().absolute()
-            if not folder.is_dir():
-                raise InputError(
-                    f"data.sources: {uri!r}: {str(folder)!r} is no directory; give a folder of "
-                    "CSV, JSON Lines or Parquet files, or one that `save_to_disk` made"
-                )
-            saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
-            loaded = load_from_disk(str(folder)) if saved else load_dataset(str(folder))
-        else:
-            owner_and_name, config = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
-            loaded = load_dataset(owner_and_name, config or None)
-    except (DatasetNotFoundError, ConnectionError) as error:
+        loaded = _load_local(where, name) if local else _load_remote(name)
+    except InputError:
+        raise
+    except (DatasetsError, OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        cause = error.__cause__ or error
+        if no_space(cause):
+            raise InputError(
+                f"{where}: no space left for the cache of `datasets` in "
+                f"{str(datasets.config.HF_DATASETS_CACHE)!r}; free some, or set HF_HOME to another "
+                "place"
+            ) from None
+        if local or not isinstance(error, DatasetNotFoundError | OSError):
+            raise InputError(
+                f"{where}: cannot be loaded ({_short(cause)}); mend the data set, or name another"
+            ) from None
         raise InputError(
-            f"data.sources: {uri!r}: no such data set, or the hub does not answer "
+            f"{where}: no such data set, or the hub does not answer "
             f"({_short(error)}); check the name and the network (HF_HUB_OFFLINE must not be set), "
             "or give a local folder as hf:///PATH[:split]"
         ) from None
-    except (ValueError, FileNotFoundError) as error:  # wrong config, or nothing that can be loaded
-        raise InputError(f"data.sources: {uri!r}: cannot be loaded ({_short(error)})") from None
-    splits = dict(loaded) if isinstance(loaded, DatasetDict) else {str(loaded.split): loaded}
-    if split and split not in splits:
+    found = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split): loaded}
+    if split and split not in found:
+        raise InputError(f"{where}: no split {split!r}; its splits are {', '.join(found)}")
+    return {split: found[split]} if split else dict(found)
+
+
+def _load_local(where: str, name: str) -> Any:
+    from datasets import load_dataset, load_from_disk
+
+    folder = Path(name).expanduser().absolute()
+    if not folder.is_dir():
         raise InputError(
-            f"data.sources: {uri!r}: no split {split!r}; its splits are {', '.join(splits)}"
+            f"{where}: {str(folder)!r} is no directory; give a folder of CSV, JSON "
+            "Lines or Parquet files, or one that `save_to_disk` made"
         )
-    return {split: splits[split]} if split else splits
+    saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+    return load_from_disk(str(folder)) if saved else load_dataset(str(folder))
 
 
-def _write(splits: dict[str, Any], path: Path) -> pa.Schema:
+def _load_remote(name: str) -> Any:
+    from datasets import load_dataset
+
+    parts = name.split("/")
+    return load_dataset("/".join(parts[:2]), "/".join(parts[2:]) or None)
+
+
+def _write(where: str, splits: dict[str, Any], path: Path) -> pa.Schema:
     """All splits as one Parquet file, a batch in memory at a time."""
     tables = (table for dataset in splits.values() for table in _tables(dataset))
     first = next(tables, None)
     if first is None:
-        raise InputError("data.sources: the data set has no rows")
+        raise InputError(f"{where}: has no rows; name another data set or split")
     with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
         writer.write_table(first)
         for table in tables:
-            writer.write_table(table.select(first.schema.names).cast(first.schema))
+            try:
+                same = table.select(first.schema.names).cast(first.schema)
+            except (KeyError, pa.ArrowException):
+                raise InputError(
+                    f"{where}: its splits {', '.join(splits)} have different "
+                    f"columns; name one at its end, e.g. :{next(iter(splits))}"
+                ) from None
+            writer.write_table(same)
     return first.schema
 
 
@@ -140,19 +175,19 @@ def _short(error: BaseException) -> str:
 # --- Kaggle -------------------------------------------------------------------------------------
 
 
-def _fetch_kaggle(uri: str) -> Fetched:
+def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
     found = re.fullmatch(r"kaggle://([^/]+/[^/]+)/(.+)", uri)
     if found is None:
-        raise InputError(f"data.sources: {uri!r}: write kaggle://owner/name/file.csv")
+        raise InputError(f"{where}: write kaggle://owner/name/file.csv")
     try:
         import kagglehub
         from kagglehub import exceptions
     except ImportError:
         raise InputError(
-            f"data.sources: {uri!r} needs the package kagglehub; pip install 'finsent[kaggle]'"
+            f"{where} needs the package kagglehub; pip install 'finsent[kaggle]'"
         ) from None
     try:
-        return Fetched(Path(kagglehub.dataset_download(found[1], path=found[2])))
+        file = Path(kagglehub.dataset_download(found[1], path=found[2]))
     except (
         OSError,  # requests' errors: no network, no such data set, not allowed
         ValueError,
@@ -163,7 +198,13 @@ def _fetch_kaggle(uri: str) -> Fetched:
         exceptions.UnauthenticatedError,
     ) as error:
         raise InputError(
-            f"data.sources: {uri!r}: Kaggle did not deliver it ({_short(error)}); check the name "
+            f"{where}: Kaggle did not deliver it ({_short(error)}); check the name "
             "and the network, and set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put "
             "kaggle.json into ~/.kaggle"
         ) from None
+    # It lies in this user's home, which other machines do not see.
+    kept = cache / f"kaggle-{sha256_file(file)[:16]}"
+    if not kept.is_dir():
+        with staged_dir(kept) as staging:
+            shutil.copyfile(file, staging / file.name)
+    return Fetched(kept / file.name, f"{found[1]}/{found[2]}")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import fs
 
+from finsent.data.config import Format
+from finsent.data.heads import KNOWN_NAMES, detect
+from finsent.data.uris import Uri, parse
 from finsent.errors import InputError
 
 _SECONDS = 10.0  # until an object store that does not answer is given up
-_SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "abfs", "abfss")
+_SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
+_PACKAGED = "package"
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class Place:
 
     uri: str  # an absolute local path, or a URI
     size: int  # bytes
-    mtime_ns: int | None
+    mtime_ns: int | None  # None: its time says nothing
+    field: str = "data.sources"  # the setting that names it
 
     @property
     def shown(self) -> str:
         """The URI without credentials and options, for messages and manifests."""
-        return _shown(self.uri)
+        uri = parse(self.uri)
+        return self.uri if uri is None else uri.shown
 
     @property
     def name(self) -> str:
@@ -39,8 +45,9 @@ class Place:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the path."""
-        return PurePosixPath(urlsplit(self.uri).path if _is_uri(self.uri) else self.uri).parts
+        """The parts of the path, with the bucket where there is one."""
+        uri = parse(self.uri)
+        return PurePosixPath(self.uri if uri is None else uri.host + uri.path).parts
 
     def open(self) -> BinaryIO:
         """The file's bytes, from their start.
@@ -48,10 +55,11 @@ class Place:
         Raises:
             OSError: it is gone or may not be read.
         """
-        if not _is_uri(self.uri):
-            return Path(self.uri).open("rb")
-        filesystem, path = _filesystem(self.uri, "data.sources")
-        return cast(BinaryIO, filesystem.open_input_file(path))
+        uri = parse(self.uri)
+        if uri is None or uri.scheme == _PACKAGED:
+            return _local(self.uri, uri).open("rb")
+        filesystem, base = _filesystem(uri, self.field)
+        return cast(BinaryIO, filesystem.open_input_file(base + uri.path))
 
     def check_unchanged(self) -> None:
         """Refuse a file that is not the one that was found.
@@ -60,36 +68,58 @@ class Place:
             InputError: its size or time has changed.
             OSError: it is gone.
         """
-        if _is_uri(self.uri):
-            filesystem, path = _filesystem(self.uri, "data.sources")
-            there = _place(filesystem.get_file_info(path), self.uri)
+        uri = parse(self.uri)
+        if uri is None or uri.scheme == _PACKAGED:
+            stat = _local(self.uri, uri).stat()
+            size, mtime_ns = stat.st_size, stat.st_mtime_ns
         else:
-            stat = Path(self.uri).stat()
-            there = Place(self.uri, stat.st_size, stat.st_mtime_ns)
-        if there != self:
+            filesystem, base = _filesystem(uri, self.field)
+            info = filesystem.get_file_info(base + uri.path)
+            if info.type != fs.FileType.File:
+                raise FileNotFoundError(2, "No such file", self.shown)
+            size, mtime_ns = info.size, info.mtime_ns
+        if size != self.size or (self.mtime_ns is not None and mtime_ns != self.mtime_ns):
             raise InputError(
-                f"data.sources: {self.shown!r} has changed since it was found; run again when it "
+                f"{self.field}: {self.shown!r} has changed since it was found; run again when it "
                 "is complete"
             )
 
 
-def expand(uri: str, suffixes: Collection[str], field: str) -> list[Place]:
+def packaged(path: str, field: str) -> Place:
+    """A file of this package, wherever the package lies on the machine that reads it.
+
+    Its time is that of the installation, so it says nothing.
+
+    Args:
+        path: within the package.
+        field: the setting, for messages.
+    """
+    uri = f"{_PACKAGED}://finsent/{path}"
+    return Place(uri, _local(uri, parse(uri)).stat().st_size, None, field)
+
+
+def _local(path: str, uri: Uri | None) -> Path:
+    return Path(path if uri is None else str(resources.files(uri.host)) + uri.path)
+
+
+def expand(uri: str, format: Format | None, field: str) -> list[Place]:
     """The files that a path, directory, glob or URI names, in order.
 
     Args:
-        suffixes: ends of the names that are taken from a directory, in lower case.
+        format: of the files, where it is set; None: a directory gives the files whose names say it.
         field: the setting, for messages.
 
     Raises:
         InputError: nothing is there, it may not be read, or its file system does not answer.
     """
-    if _is_uri(uri) and not uri.startswith("file://"):
-        return _expand_uri(uri, suffixes, field)
-    name = fs.FileSystem.from_uri(uri)[1] if uri.startswith("file://") else uri
+    parts = parse(uri)
+    if parts is not None and parts.scheme != "file":
+        return _expand_uri(parts, format, field)
+    name = uri if parts is None else unquote(parts.path)
     path = Path(os.path.normpath(Path(name).expanduser().absolute()))
     try:
-        files = _expand_path(uri, path, suffixes, field)
-        return [Place(str(f), s.st_size, s.st_mtime_ns) for f in files if (s := f.stat())]
+        files = _expand_path(uri, path, format, field)
+        return [Place(str(f), s.st_size, s.st_mtime_ns, field) for f in files if (s := f.stat())]
     except OSError as error:
         raise InputError(
             f"{field}: {str(path)!r}: cannot be read ({error.strerror}); allow it, or name another "
@@ -109,14 +139,15 @@ def short_names(places: list[Place]) -> list[str]:
 # --- local --------------------------------------------------------------------------------------
 
 
-def _expand_path(uri: str, path: Path, suffixes: Collection[str], field: str) -> list[Path]:
+def _expand_path(uri: str, path: Path, format: Format | None, field: str) -> list[Path]:
     if path.is_dir():
         found = [p for p in path.rglob("*") if p.is_file()]
-        found = [p for p in found if _taken(p.relative_to(path).parts, suffixes)]
+        found = [p for p in found if _taken(p.relative_to(path).parts, format)]
         if not found:
             raise InputError(
                 f"{field}: {uri!r} is a directory without files of a known format "
-                f"({', '.join(sorted(suffixes))}); put labelled files there or name another place"
+                f"({KNOWN_NAMES}); put labelled files there, name another place, or set the "
+                "source's format"
             )
         return sorted(found)
     if path.is_file():
@@ -134,50 +165,47 @@ def _expand_path(uri: str, path: Path, suffixes: Collection[str], field: str) ->
     return found
 
 
-def _taken(parts: tuple[str, ...], suffixes: Collection[str]) -> bool:
-    hidden = any(part.startswith(".") for part in parts)
-    return not hidden and parts[-1].lower().endswith(tuple(suffixes))
+def _taken(parts: tuple[str, ...], format: Format | None) -> bool:
+    """Whether a directory gives a file, by its path within it."""
+    if any(part.startswith(".") for part in parts):
+        return False
+    # Jobs leave marks such as _SUCCESS beside what they write.
+    return detect(parts[-1])[0] is not None or (
+        format is not None and not parts[-1].startswith("_")
+    )
 
 
 # --- remote -------------------------------------------------------------------------------------
 
 
-def _is_uri(uri: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", uri) is not None
+def _filesystem(uri: Uri, field: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a URI, and what stands before the URI's path in it.
 
-
-def _shown(uri: str) -> str:
-    if not _is_uri(uri):
-        return uri
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _filesystem(uri: str, field: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a URI and the path in it; one that does not answer fails soon."""
-    scheme = urlsplit(uri).scheme
-    if scheme not in _SCHEMES:
+    One that does not answer fails soon.
+    """
+    if uri.scheme not in _SCHEMES:
+        known = ", ".join(f"{s}://" for s in ("file", *_SCHEMES, "hf", "kaggle"))
         raise InputError(
-            f"{field}: {_shown(uri)!r}: nothing here reads {scheme}://; give a path, or one of "
-            f"{', '.join(f'{s}://' for s in (*_SCHEMES, 'hf', 'kaggle'))}"
+            f"{field}: {uri.shown!r}: nothing here reads {uri.scheme}://; give a path, or one of "
+            f"{known}"
         )
     try:
-        if scheme == "s3":
-            parts = urlsplit(uri)
-            return _impatient(uri), f"{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
-        found, path = fs.FileSystem.from_uri(uri)
-        return found, str(path)
+        if uri.scheme == "s3":
+            return _impatient(uri), uri.host
+        # Without the path: Arrow takes `?` and `#` in it for the start of something else.
+        found, base = fs.FileSystem.from_uri(f"{uri.root}/{uri.tail}")
+        return found, str(base).rstrip("/")
     except (pa.ArrowException, OSError) as error:
         raise _no_answer(uri, field, error) from None
 
 
-def _impatient(uri: str) -> fs.S3FileSystem:
+def _impatient(uri: Uri) -> fs.S3FileSystem:
     # Arrow's own URIs cannot say how long to wait; its default is minutes of retries.
-    parts = urlsplit(uri)
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    options = uri.options
+    user, _, password = uri.login.partition(":")
     keys: dict[str, Any] = {}
-    if parts.username:
-        keys = {"access_key": unquote(parts.username), "secret_key": unquote(parts.password or "")}
+    if user:
+        keys = {"access_key": unquote(user), "secret_key": unquote(password)}
     elif options.get("anonymous") == "true":
         keys = {"anonymous": True}
     region = options.get("region") or os.environ.get("AWS_REGION")
@@ -191,17 +219,17 @@ def _impatient(uri: str) -> fs.S3FileSystem:
     )
 
 
-def _expand_uri(uri: str, suffixes: Collection[str], field: str) -> list[Place]:
-    filesystem, path = _filesystem(uri, field)
+def _expand_uri(uri: Uri, format: Format | None, field: str) -> list[Place]:
+    filesystem, base = _filesystem(uri, field)
+    path = (base + uri.path).rstrip("/")
     fixed = PurePosixPath(path)
-    pattern = any(sign in path for sign in "*?[")
+    pattern = any(sign in uri.path for sign in "*?[")
     while any(sign in str(fixed) for sign in "*?["):
         fixed = fixed.parent
     try:
-        if not pattern:
-            info = filesystem.get_file_info(path)
-            if info.type == fs.FileType.File:
-                return [_place(info, uri)]
+        info = filesystem.get_file_info(path)
+        if info.type == fs.FileType.File:  # also one with glob signs in its name
+            return [_place(info, uri, base, field)]
         listed = filesystem.get_file_info(
             fs.FileSelector(str(fixed), recursive=True, allow_not_found=True)
         )
@@ -211,15 +239,13 @@ def _expand_uri(uri: str, suffixes: Collection[str], field: str) -> list[Place]:
     if pattern:
         found = [i for i in files if _glob(path).fullmatch(i.path)]
     else:
-        found = [
-            i for i in files if _taken(PurePosixPath(i.path).relative_to(path).parts, suffixes)
-        ]
+        found = [i for i in files if _taken(PurePosixPath(i.path).relative_to(path).parts, format)]
     if not found:
         raise InputError(
-            f"{field}: {_shown(uri)!r}: no such file, and no matching file below it (of "
-            f"{', '.join(sorted(suffixes))}); check the bucket and the path"
+            f"{field}: {uri.shown!r}: no such file, and no matching file below it ({KNOWN_NAMES}); "
+            "check the bucket and the path, or set the source's format"
         )
-    return [_place(info, uri) for info in found]
+    return [_place(info, uri, base, field) for info in found]
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
@@ -234,24 +260,16 @@ def _glob(pattern: str) -> re.Pattern[str]:
     )
 
 
-def _place(info: fs.FileInfo, uri: str) -> Place:
-    """A listed file under the scheme, credentials and options of the URI that led to it."""
-    if info.type != fs.FileType.File:
-        raise FileNotFoundError(2, "No such file", _shown(uri))
-    parts = urlsplit(uri)
-    login, at, host = parts.netloc.rpartition("@")
-    where = info.path
-    if parts.scheme in ("s3", "gs", "gcs"):  # the bucket is part of Arrow's path
-        host, _, where = info.path.partition("/")
-    path = where if where.startswith("/") else f"/{where}"
-    query = f"?{parts.query}" if parts.query else ""
-    return Place(f"{parts.scheme}://{login}{at}{host}{path}{query}", info.size, info.mtime_ns)
+def _place(info: fs.FileInfo, uri: Uri, base: str, field: str) -> Place:
+    """A listed file under the scheme, login and options of the URI that led to it."""
+    path = info.path.removeprefix(base)
+    return Place(f"{uri.root}{path}{uri.tail}", info.size, info.mtime_ns, field)
 
 
-def _no_answer(uri: str, field: str, error: BaseException) -> InputError:
+def _no_answer(uri: Uri, field: str, error: BaseException) -> InputError:
     problem = (str(error).splitlines() or [type(error).__name__])[0][:300]
     return InputError(
-        f"{field}: {_shown(uri)!r}: cannot be read ({problem}); check the network, the address and "
+        f"{field}: {uri.shown!r}: cannot be read ({problem}); check the network, the address and "
         "the credentials (for s3:// the AWS_* variables or ~/.aws, for gs:// "
         "GOOGLE_APPLICATION_CREDENTIALS)"
     )

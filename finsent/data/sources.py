@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO, cast, get_args
 
 import pyarrow as pa
 
-from finsent.data import formats
+from finsent.data import formats, heads
 from finsent.data.config import SAMPLE, DataConfig, Format, SourceConfig
 from finsent.data.encodings import EncodingProbe
 from finsent.data.formats import Columns
-from finsent.data.places import Place, expand, short_names
+from finsent.data.places import Place, expand, packaged, short_names
 from finsent.errors import InputError
 
 _READ_BYTES = 4 << 20
@@ -52,8 +52,7 @@ class SourceFile:
     @property
     def origin(self) -> str:
         """Where it comes from, for people; without credentials."""
-        hub = self.settings.uri.startswith(("hf://", "kaggle://"))
-        return self.settings.uri if hub or self.settings.uri == SAMPLE else self.place.shown
+        return _origin(self.place, self.settings)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -61,8 +60,10 @@ class SourceFile:
         settings = {
             name: getattr(self.settings, name)
             for name in type(self.settings).model_fields
-            if name not in ("uri", "name")
+            if name not in ("uri", "name", "delimiter")
         }
+        if self.settings.delimiter is not None:
+            settings["delimiter"] = self.settings.delimiter
         return {
             "name": self.name,
             "sha256": self.sha256,
@@ -80,10 +81,16 @@ class SourceFile:
         Raises:
             InputError: the file is gone, has changed, or cannot be read.
         """
-        where = _where(self.place)
+        where = f"{self.place.field}: {self.origin!r}"
         with _reading(self.place, where), _open(self.place, self.compression) as stream:
             yield from formats.read_rows(
-                self.format, stream, index, self.encoding, self.columns, where
+                self.format,
+                stream,
+                index,
+                self.encoding,
+                self.columns,
+                where,
+                self.settings.delimiter,
             )
 
 
@@ -91,16 +98,18 @@ def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
     """Expand `data.sources` and `data.exclude` to files, check each one's head, and digest it.
 
     Args:
-        cache: directory for what hubs deliver.
+        cache: directory for what hubs deliver, on storage that every machine sees.
 
     Raises:
-        InputError: a source is missing, empty, binary, or lacks a column.
+        InputError: a source is missing, empty, binary, or lacks a column; or two entries want the
+            same file read differently.
     """
-    found: dict[str, _Found] = {}
+    found: dict[tuple[str, bool], _Found] = {}
     for excluded, sources in ((False, config.sources), (True, config.exclude)):
         for source in sources:
             for one in _expand(source, excluded, cache):
-                found.setdefault(f"{excluded} {one.place.uri}", one)  # a file counts once
+                first = found.setdefault((one.place.uri, excluded), one)  # a file counts once
+                _check_same(first, one, config)
     files = list(found.values())
     names = _names(files)
     with ThreadPoolExecutor(4) as pool:  # hashing and reading release the interpreter's lock
@@ -113,33 +122,81 @@ class _Found:
     source: SourceConfig
     excluded: bool
     columns: tuple[str, ...] = ()  # where a hub says
+    name: str = ""  # where a hub says
+
+    @property
+    def where(self) -> str:
+        """The file, for messages."""
+        return f"{self.place.field}: {_origin(self.place, self.source)!r}"
+
+
+def _origin(place: Place, source: SourceConfig) -> str:
+    return source.uri if source.uri == SAMPLE or _of_hub(source) else place.shown
+
+
+def _of_hub(source: SourceConfig) -> bool:
+    return source.uri.startswith(("hf://", "kaggle://"))
 
 
 def _expand(source: SourceConfig, excluded: bool, cache: Path) -> list[_Found]:
     field = "data.exclude" if excluded else "data.sources"
     if source.uri == SAMPLE:
-        sample = str(resources.files("finsent.data.sample") / "sentences.csv")
-        return [_Found(place, source, excluded) for place in expand(sample, (), field)]
-    if source.uri.startswith(("hf://", "kaggle://")):
+        return [_Found(packaged("data/sample/sentences.csv", field), source, excluded)]
+    if _of_hub(source):
         from finsent.data.hubs import fetch
 
-        fetched = fetch(source, cache)
-        places = expand(str(fetched.path), (), field)
-        return [_Found(place, source, excluded, fetched.columns) for place in places]
-    suffixes = [
-        suffix + packed for suffix in formats.SUFFIXES for packed in ("", *formats.COMPRESSIONS)
-    ]
-    return [_Found(place, source, excluded) for place in expand(source.uri, suffixes, field)]
+        fetched = fetch(source, cache, field)
+        places = expand(str(fetched.path), source.format, field)
+        return [_Found(place, source, excluded, fetched.columns, fetched.name) for place in places]
+    places = expand(source.uri, source.format, field)
+    # PhraseBank's files hold each other's sentences: the first that has one says its agreement.
+    places.sort(key=lambda place: -(heads.agreement(place.name) or 0))
+    return [_Found(place, source, excluded) for place in places]
+
+
+def _check_same(first: _Found, again: _Found, config: DataConfig) -> None:
+    """One file has one reading.
+
+    Raises:
+        InputError: two entries name a file and differ in what they say of it.
+    """
+    a, b = _effective(first, config), _effective(again, config)
+    differ = [name for name in a if a[name] != b[name]]
+    if differ:
+        entries = [
+            json.dumps(found.source.model_dump(mode="json"), ensure_ascii=False)
+            for found in (first, again)
+        ]
+        raise InputError(
+            f"{again.where} is named by two entries that differ in {', '.join(differ)}: "
+            f"{entries[0]} and {entries[1]}; let one of them name it, e.g. by a narrower glob, or "
+            "give both the same settings"
+        )
+
+
+def _effective(found: _Found, config: DataConfig) -> dict[str, Any]:
+    """What an entry says of a file, its defaults filled in."""
+    source = found.source
+    said = {name: getattr(source, name) for name in type(source).model_fields if name != "uri"}
+    return {
+        **said,
+        "format": source.format or heads.detect(found.place.name)[0],
+        "encoding": source.encoding or config.encoding,
+        "text": source.text or config.text_column,
+        "label": source.label or config.label_column,
+    }
 
 
 def _names(files: list[_Found]) -> list[str]:
     """What the column `source` says: the given name, or as little of the path as tells apart."""
-    short = short_names([one.place for one in files])
+    short = iter(short_names([one.place for one in files if not one.name]))
     shared = [one.source.name for one in files if one.source.name]
-    names = [
-        name if not given else (given if shared.count(given) == 1 else f"{given}/{name}")
-        for name, given in ((n, one.source.name) for n, one in zip(short, files, strict=True))
-    ]
+    names = []
+    for one in files:
+        name, given = one.name or next(short), one.source.name
+        names.append(
+            name if not given else given if shared.count(given) == 1 else f"{given}/{name}"
+        )
     for name in names:
         if names.count(name) > 1:
             raise InputError(
@@ -150,37 +207,34 @@ def _names(files: list[_Found]) -> list[str]:
 
 # --- checks -------------------------------------------------------------------------------------
 
-_MAGIC = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"%PDF": "a PDF",
-    b"PAR1": "Parquet",
-    b"\x1f\x8b": "gzip-compressed",
-    b"\x28\xb5\x2f\xfd": "zstd-compressed",
-}
-
 
 def _survey(found: _Found, name: str, config: DataConfig) -> SourceFile:
-    place, source = found.place, found.source
-    where = _where(place)
-    named, compression = formats.detect(place.name)
+    place, source, where = found.place, found.source, found.where
+    named, compression = heads.detect(place.name)
     format = source.format or named
     if format is None:
         raise InputError(
             f"{where}: its name does not say its format; set format to one of "
             f"{', '.join(get_args(Format))} for this source"
         )
+    if source.delimiter is not None and format not in ("csv", "tsv"):
+        raise InputError(
+            f"{where} is {format}, which has no delimiter; leave out {source.delimiter!r}, or give "
+            "the file an entry of its own"
+        )
     declared = source.encoding or config.encoding
     with _reading(place, where):
-        _check_magic(place, format, compression, where)
+        with place.open() as stream:
+            heads.check_magic(stream.read(8), format, compression, where)
         if format == "parquet":
             sha256, encoding = _digest(place), "utf-8"
         else:
             sha256, encoding = _read_all(place, compression, declared, where)
         columns = _columns(found, format, config)
         with _open(place, compression) as stream:
-            there = formats.read_columns(format, stream, encoding, where)
+            there = heads.read_columns(format, stream, encoding, where, source.delimiter)
     if there is not None:
-        _check_columns(columns, there, where, found)
+        _check_columns(columns, there, format, found)
         columns = replace(columns, last=there[-1])
     return SourceFile(
         name=name,
@@ -191,32 +245,9 @@ def _survey(found: _Found, name: str, config: DataConfig) -> SourceFile:
         encoding=encoding,
         columns=columns,
         sha256=sha256,
-        agreement=formats.agreement(place.name) if format == "phrasebank" else None,
+        agreement=heads.agreement(place.name) if format == "phrasebank" else None,
         excluded=found.excluded,
     )
-
-
-def _check_magic(place: Place, format: Format, compression: str | None, where: str) -> None:
-    with place.open() as stream:
-        head = stream.read(8)
-    found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
-    expected = f"{compression}-compressed" if compression else ""
-    if format == "parquet":
-        expected = "Parquet"
-    if not head:
-        raise InputError(f"{where} is empty; it needs labelled rows")
-    if found != expected:
-        raise InputError(
-            f"{where} is {found or 'something else'}, not {_kind(format, compression)}; convert "
-            "or rename it, or set the source's format"
-        )
-
-
-def _kind(format: Format, compression: str | None) -> str:
-    kind = {"jsonl": "JSON Lines", "parquet": "Parquet", "phrasebank": "PhraseBank text"}.get(
-        format, f"a {format.upper()} file"
-    )
-    return f"{kind} in {compression}" if compression else kind
 
 
 def _digest(place: Place) -> str:
@@ -242,9 +273,9 @@ def _read_all(place: Place, compression: str | None, declared: str, where: str) 
                 decoder.decode(chunk)
             except UnicodeError as error:
                 raise InputError(
-                    f"data.encoding={declared!r}: {place.shown!r} is not in it ({error}); set "
-                    "data.encoding, or the source's encoding, to the file's own, e.g. cp1252, or "
-                    "to auto"
+                    f"data.encoding={declared!r}: {where.partition(': ')[2]} is not in it "
+                    f"({error}); set data.encoding, or the source's encoding, to the file's own, "
+                    "e.g. cp1252, or to auto"
                 ) from None
     encoding = probe.result(where) if decoder is None else declared
     return (_digest(place) if compression else sha256.hexdigest()), encoding
@@ -256,7 +287,7 @@ def _columns(found: _Found, format: Format, config: DataConfig) -> Columns:
     if format == "phrasebank":
         if unit is not None and not found.excluded:
             raise InputError(
-                f"{_where(found.place)}: PhraseBank files have no column {unit!r}, by which "
+                f"{found.where}: PhraseBank files have no column {unit!r}, by which "
                 "data.split divides the rows; leave the file out, or split by text"
             )
         return Columns("sentence", None if found.excluded else "label", None)
@@ -274,26 +305,46 @@ def _columns(found: _Found, format: Format, config: DataConfig) -> Columns:
     )
 
 
-def _check_columns(columns: Columns, there: list[str], where: str, found: _Found) -> None:
+def _check_columns(columns: Columns, there: list[str], format: Format, found: _Found) -> None:
     fields = {
         "text": (columns.text, "text" if found.source.text else "data.text_column"),
         "label": (columns.label, "label" if found.source.label else "data.label_column"),
         "unit": (columns.unit, "data.split.group_by or data.split.time.column"),
     }
+    where, shown = found.where, ", ".join(map(repr, there))[:300]
     for wanted, field in fields.values():
-        if wanted is not None and there.count(wanted) != 1:
-            problem = "no such column" if wanted not in there else "stands more than once"
+        if wanted is None or there.count(wanted) == 1:
+            continue
+        if wanted in there:
             raise InputError(
-                f"{field}={wanted!r}: {problem} in {where}; its columns are "
-                f"{', '.join(map(repr, there))[:300]}; set {field} to one of them"
+                f"{field}={wanted!r}: {there.count(wanted)} columns of {where} have this name; "
+                f"rename all but one in the file, or set {field} to another of {shown}"
             )
+        raise InputError(
+            f"{field}={wanted!r}: no such column in {where}; its columns are {shown}; "
+            f"{_separated(there, format) or f'set {field} to one of them'}"
+        )
+    if columns.text == columns.label:
+        raise InputError(
+            f"{where}: text and label are both the column {columns.text!r}; name two columns"
+        )
+
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+
+
+def _separated(columns: list[str], format: Format) -> str:
+    """What to do about a header that is one column since it has another separator."""
+    sign = next((sign for sign in _SEPARATORS if sign in columns[0]), None)
+    if format not in ("csv", "tsv") or len(columns) > 1 or sign is None:
+        return ""
+    remedy = f"delimiter: {json.dumps(sign)}"
+    if sign == "\t":
+        remedy += " or format: tsv"
+    return f"it looks separated by {_SEPARATORS[sign]}: set {remedy} for this source"
 
 
 # --- opening ------------------------------------------------------------------------------------
-
-
-def _where(place: Place) -> str:
-    return f"data.sources: {place.shown!r}"
 
 
 @contextmanager

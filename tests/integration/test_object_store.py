@@ -39,6 +39,12 @@ def store() -> Iterator[str]:
         "2024/b.csv.gz": gzip.compress(BODY.replace("group", "bank").encode()),
         "2023/c.csv": BODY.replace("group", "mill").encode(),
         "2023/notes.txt": b"nothing",
+        "odd/part-1.csv": BODY.encode(),
+        "odd/part-2.csv": BODY.encode(),
+        "odd/part-10.csv": BODY.encode(),
+        "odd/a#1?b.csv": BODY.encode(),
+        "bank/Sentences_AllAgree.txt": b"Sales rose@positive\n",
+        "bank/License.txt": b"nothing",
     }.items():
         with client.open_output_stream(f"news/{name}", compression=None) as stream:
             stream.write(body)
@@ -63,13 +69,20 @@ def files(path: str, store: str) -> list[SourceFile]:
     [
         ("news/2024/a.csv", ["a.csv"]),
         ("news/2024", ["a.csv", "b.csv.gz"]),
-        ("news", ["c.csv", "a.csv", "b.csv.gz"]),
-        ("news/*/*.csv", ["c.csv", "a.csv"]),
+        ("news/2023", ["c.csv"]),
+        ("news/bank", ["Sentences_AllAgree.txt"]),
+        ("news/odd/part-?.csv", ["part-1.csv", "part-2.csv"]),
+        ("news/odd/a#1?b.csv", ["a#1?b.csv"]),
+        ("news/odd/a#*", ["a#1?b.csv"]),
+        ("news/20*/*.csv", ["c.csv", "a.csv"]),
         ("news/**/*.gz", ["b.csv.gz"]),
     ],
 )
 def test_keys_prefixes_and_globs(store: str, path: str, names: list[str]) -> None:
-    assert [file.name for file in files(path, store)] == names
+    found = files(path, store)
+    assert [file.name for file in found] == names
+    for file in found:
+        assert sum(map(len, file.rows(0)))  # it is opened where it was found
 
 
 @pytest.mark.parametrize("path", ["news/2024/none.csv", "news/*.tsv", "nobucket/a.csv"])
@@ -77,6 +90,13 @@ def test_what_is_not_there_is_named(store: str, path: str) -> None:
     with pytest.raises(InputError) as caught:
         files(path, store)
     assert f"data.sources: 's3://{path}'" in str(caught.value)
+
+
+def test_with_a_format_a_prefix_gives_keys_of_any_name(store: str) -> None:
+    uri = f"s3://news/2023?{store}"
+    with pytest.raises(InputError, match=r"'s3://news/2023/notes\.txt'"):
+        sources = [f"data.sources=[{{uri: '{uri}', format: csv}}]"]
+        find_sources(load(Settings, [], sources).data, Path("unused"))
 
 
 def test_credentials_do_not_belong_into_a_uri(store: str) -> None:

@@ -127,6 +127,8 @@ def test_thresholds_in_order_are_taken(bounds: tuple[float, float]) -> None:
         ),
         ("[{uri: a, thresholds: [.nan, 1]}]", ["sources.0.thresholds: [nan, 1.0]"]),
         ("[{uri: a, thresholds: [0, high]}]", ["sources.0.thresholds.1='high'", "number"]),
+        ("[{uri: a, format: jsonl, delimiter: ;}]", ["sources.0: 'a'", "delimiter", "is for CSV"]),
+        ("[{uri: a, text: x, label: x}]", ["sources.0: 'a'", "text and label are both 'x'"]),
         (
             "[{uri: a, thresholds: [0, 1], label_map: {up: positive}}]",
             ["sources.0: 'a'", "label_map and thresholds", "only thresholds", "only label_map"],
@@ -136,6 +138,70 @@ def test_thresholds_in_order_are_taken(bounds: tuple[float, float]) -> None:
 def test_a_wrong_source_is_named_with_the_remedy(sources: str, parts: list[str]) -> None:
     text = problem(f"sources={sources}")
     assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize("sign", [";", "|", "\t", "~"])
+def test_a_delimiter_is_one_sign(sign: str) -> None:
+    assert SourceConfig(uri="a.csv", delimiter=sign).delimiter == sign
+
+
+@pytest.mark.parametrize("sign", ["", ";;", "a", "1", '"', "\n", "\r", " ", "§"])
+def test_a_delimiter_that_cannot_be_one_is_refused(sign: str) -> None:
+    with pytest.raises(ValueError, match="must be one ASCII sign"):
+        SourceConfig(uri="a.csv", delimiter=sign)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://{secret}:{secret}@bucket/x.csv",
+        "S3://key:{secret}@bucket/x.csv",
+        "s3://{secret}@bucket/x.csv",
+        "s3://key:a/{secret}@bucket/x.csv",  # a slash ends the host, but not the secret
+        "s3://key:a?{secret}@bucket/x.csv",
+        "Gs://{secret}@bucket/x.csv",
+        "abfs://account:{secret}@container/x.csv",
+        "HDFS://user:{secret}@host:9000/x.csv",
+        "hf://user:{secret}@owner/name",
+        "https://user:{secret}@host/x.csv",
+        "s3://b/x.csv?access_key=K&secret_key={secret}",
+        "s3://b/x.csv?secret%5Fkey={secret}",
+        "s3://b/x.csv?secret_key={secret}?region=us-east-1",
+        "s3://b/x.csv?region=us-east-1&{secret}=",
+        "s3://b?secret_key={secret}",
+        "https://host/x.csv?sig={secret}%3D",
+    ],
+)
+@pytest.mark.parametrize("field", ["sources", "exclude"])
+def test_no_secret_gets_into_a_manifest_or_a_message(field: str, uri: str) -> None:
+    uri = uri.format(secret="wJalrXUtnFEMI")
+    for value in (f"['{uri}']", f"[{{uri: '{uri}', text: headline}}]"):
+        text = problem(f"{field}={value}")
+        assert text.startswith(f"{field}.0.uri: the URI h"), text
+        assert "leave them out" in text
+        assert "wJalr" not in text
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/x.csv?endpoint_override=host:9000&scheme=http&region=us-east-1&anonymous=true",
+        "abfs://container@account.dfs.core.windows.net/x.csv",
+        "hdfs://user@host:9000/x.csv",
+        "s3://bucket/part-?.csv",
+        "s3://bucket/50%:a@b.csv",
+        "hf://imdb:train",
+        "hf://owner/name@main:train",
+        "hf:///data/a:b@c",
+        "/data/a:b@c?d=e.csv",
+    ],
+)
+def test_what_is_no_secret_is_taken(uri: str) -> None:
+    assert config(f"sources=['{uri}']").sources[0].uri == uri
+
+
+def test_schemes_are_read_in_any_case() -> None:
+    assert config("sources=['S3://Bucket/A.csv']").sources[0].uri == "s3://Bucket/A.csv"
 
 
 # --- conflicts and other limits -------------------------------------------------------------------

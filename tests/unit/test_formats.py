@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import io
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import Format
-from finsent.data.formats import ROWS, Columns, agreement, detect, read_columns, read_rows
+from finsent.data.formats import BLOCK_BYTES, ROWS, Columns, read_rows
+from finsent.data.heads import agreement, detect, read_columns
 from finsent.errors import InputError
 
 SOURCE = 7
@@ -142,6 +144,48 @@ def test_an_unclosed_quote_is_an_error_that_names_its_record(tail: str) -> None:
     assert text.startswith("here: a quote that opens in record 3 is not closed; close it"), text
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        '"two\nlines",5" pipe,up',
+        'x,y,5" pipe',
+        '"a"b\n,up',  # behind its quote, a line ends the field
+        'a "quoted" word,up,z',
+        '"say ""so""\nnow",up,z',
+    ],
+)
+@pytest.mark.parametrize("after", ["", "Flat,up\n"])
+def test_an_odd_quote_costs_its_record_and_no_more(record: str, after: str) -> None:
+    rows = read_csv(f"text,label\na,up\n{record}\n{after}")
+    assert rows[0] == Row(2, "a", "up")
+    assert [row.fault for row in rows[1:] if row.text != "Flat"] != [None]
+    assert (rows[-1].text == "Flat") == bool(after)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        'b,"up\nc"',
+        'b,"up\nc" x\n',
+        'b,"say ""up\nso"""\n',
+        'b,"\n"\n',
+        'b,"up\nc"\nx,y,z\n',
+        'b,"up\nc"\n"x\ny",5" z,w\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
+def test_the_end_of_the_file_does_not_look_like_an_open_quote(tail: str, encoding: str) -> None:
+    assert read_csv("text,label\na,up\n" + tail, encoding)[1].number == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize("tail", ['b,"say ""up""\nc ""d""\n', 'x,y,z\n"b\n"" é\n', 'b,"up\r'])
+def test_quotes_within_do_not_hide_an_open_one(tail: str, encoding: str) -> None:
+    record = 4 if tail.startswith("x") else 3
+    with pytest.raises(InputError, match=f"opens in record {record} is not closed"):
+        read_csv("text,label\na,up\n" + tail, encoding)
+
+
 @pytest.mark.parametrize("tail", ['b,"up\nc"', 'b,"up\nc"\n', 'b,"up\nc"\r\n\n', '"b\nc",up\n'])
 def test_a_closed_quote_over_lines_is_none(tail: str) -> None:
     assert [row.number for row in read_csv("text,label\na,up\n" + tail)] == [2, 3]
@@ -176,6 +220,51 @@ def test_lines_of_a_text_are_no_swallowed_records(text: str) -> None:
 @pytest.mark.parametrize("content", ["text,label", "text,label\n", "text,label\r\n\r\n"])
 def test_a_header_alone_has_no_rows(content: str) -> None:
     assert read_csv(content) == []
+
+
+def broken_blocks(content: str) -> Iterator[pa.Table]:
+    stream = io.BytesIO(content.encode())
+    columns = Columns("text", "label", None, last="label")
+    return read_rows("csv", stream, SOURCE, "utf-8", columns, "here")
+
+
+def test_malformed_rows_come_with_their_block_and_not_at_the_end() -> None:
+    good, bad = "y" * 1000 + ",up\n", "y" * 1000 + ",up,z\n"
+    content = "text,label\n" + good + (bad * 9 + good) * 4_000
+    numbers: list[int] = []
+    seen: list[int] = []
+    for table in broken_blocks(content):
+        numbers += table["row"].to_pylist()
+        seen.append(table["fault"].null_count)
+        assert len(table) < 25_000  # of 36,000 malformed ones
+    assert sorted(numbers) == [*range(2, 40_003)]
+    assert sum(seen) == 4_001
+
+
+def test_a_file_that_does_not_fit_its_header_is_given_up_soon() -> None:
+    content = "text,label\n" + "Sales, in euros, rose,up\n" * 10_010
+    with pytest.raises(InputError) as caught:
+        list(broken_blocks(content))
+    text = str(caught.value)
+    assert "none of the first 10,000 records has the header's 2 fields" in text
+    assert "the last one has 4; set the source's delimiter, or mend" in text
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", "\t", "^"])
+def test_any_sign_may_stand_between_fields(delimiter: str) -> None:
+    content = "text,label\n" + 'Up. "5",up\n"a,b",down\nonly\n"Odd,neutral\nFlat",same\n'
+    content = content.replace(",", delimiter)
+    stream = io.BytesIO(content.encode())
+    assert read_columns("csv", stream, "utf-8", "here", delimiter) == ["text", "label"]
+    stream.seek(0)
+    tables = read_rows("csv", stream, SOURCE, "utf-8", BOTH, "here", delimiter)
+    rows = pa.concat_tables(tables).sort_by("row").drop(["source"]).to_pylist()
+    assert [Row(*row.values()) for row in rows] == [
+        Row(2, 'Up. "5"', "up"),
+        Row(3, f"a{delimiter}b", "down"),
+        Row(4, "only", fault=fields(1)),
+        Row(5, f"Odd{delimiter}neutral\nFlat", "same", fault=SWALLOWED),
+    ]
 
 
 # --- JSON Lines -----------------------------------------------------------------------------------
@@ -221,6 +310,19 @@ def test_lines_are_decoded(format: Format) -> None:
     content = '{"text": "Café 5 €", "label": "up"}\n' if format == "jsonl" else "Café 5 €@up\n"
     for encoding in ("utf-8-sig", "cp1252", "utf-16"):
         assert read(format, content, encoding=encoding) == [Row(1, "Café 5 €", "up")]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_files_of_any_system_do(end: str) -> None:
+    lines = ["Sales rose@up", "", "Sales fell@down", "no label"]
+    assert read("phrasebank", end.join(lines)) == [
+        Row(1, "Sales rose", "up"),
+        Row(3, "Sales fell", "down"),
+        Row(4, "no label", fault="malformed_row: no @ before the label"),
+    ]
+    records = end.join(['{"text": "Up", "label": "up"}', '{"text": "Down"}'])
+    assert read("jsonl", records) == [Row(1, "Up", "up"), Row(2, "Down")]
+    assert read_columns("jsonl", io.BytesIO(records.encode()), "utf-8", "here") == ["text", "label"]
 
 
 def test_lines_keep_their_numbers_beyond_the_first_block() -> None:
@@ -292,11 +394,36 @@ def test_parquet_rows_are_numbered_through_its_row_groups() -> None:
     assert read("parquet", content, Columns("a.b", None, None)) == wanted
 
 
-@pytest.mark.parametrize("values", [[["up"]], [{"a": 1}], [b"\xff"]])
+@pytest.mark.parametrize("values", [[["up"]], [{"a": 1}]])
 def test_parquet_columns_that_hold_no_text_are_named(values: list[Any]) -> None:
     text = problem("parquet", parquet(text=["a"], label=values))
     assert text.startswith("here: column 'label' is of type "), text
     assert text.endswith("no text, number or time; name another column"), text
+
+
+@pytest.mark.parametrize("type", [pa.binary(), pa.large_binary()])
+def test_bytes_that_are_no_utf8_are_named(type: pa.DataType) -> None:
+    values = pa.array([b"up", b"\xff"], type)
+    for column in (values, values.dictionary_encode()):
+        text = problem("parquet", parquet(text=["a", "b"], label=column))
+        assert text.startswith("here: column 'label' is of type "), text
+        assert "binary, and its bytes are not UTF-8; write the column as strings" in text
+
+
+def test_parquet_blocks_are_bounded_by_bytes() -> None:
+    count, size = 4000, 10_000
+    texts = [f"{n:05d}" * (size // 5) for n in range(count)]
+    content = parquet(count, text=texts, label=["up"] * count, other=["x" * 20] * count)
+    tables = list(read_rows("parquet", io.BytesIO(content), 0, "utf-8", BOTH, "here"))
+    assert sum(map(len, tables)) == count
+    assert max(table.nbytes for table in tables) < 1.25 * BLOCK_BYTES
+    assert min(map(len, tables[:-1])) * size > BLOCK_BYTES / 2
+
+
+def test_a_parquet_row_of_more_than_a_block_is_read_alone() -> None:
+    content = parquet(text=["x" * (BLOCK_BYTES + n) for n in (1, 2)], label=["up", "down"])
+    tables = list(read_rows("parquet", io.BytesIO(content), 0, "utf-8", BOTH, "here"))
+    assert [len(table) for table in tables] == [1, 1]
 
 
 def test_a_cut_off_parquet_file_or_a_missing_column_is_one_line() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from finsent.data.config import SourceConfig
+from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.hubs import TEXT_NAMES, fetch, usual
+from finsent.data.sources import find_sources
 from finsent.errors import InputError
 
 
@@ -45,6 +48,89 @@ def test_json_lines_and_the_same_bytes_twice(tmp_path: Path) -> None:
     assert first.path.name == again.path.name
     assert first.path.read_bytes() == again.path.read_bytes()
     assert [*first.path.parent.iterdir()] == [first.path]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("train.csv", "a,b\n1,2\n1,2,3,4\n", "Expected 2 fields in line 3, saw 4"),
+        ("train.jsonl", '{"a": 1}\nnot json\n', "JSON parse error"),
+        ("train.parquet", "PAR1xxxx", "Parquet magic bytes not found"),
+        ("train.csv", "", "No columns to parse"),
+        ("train.csv", "text,label\n", "no data"),
+        ("readme.txt", "", "at least one example"),
+        ("", "", "doesn't contain any data files"),
+        ("set.py", "x = 1", "scripts are no longer supported"),
+    ],
+)
+def test_a_damaged_or_empty_folder_is_one_line_with_the_cause(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: str, cause: str
+) -> None:
+    place = tmp_path / "set"
+    place.mkdir()
+    if name:
+        (place / name).write_text(content)
+    with pytest.raises(InputError) as caught:
+        fetch(SourceConfig(uri=f"hf://{place}"), tmp_path / "cache", "data.exclude")
+    text = str(caught.value)
+    assert text.startswith(f"data.exclude: 'hf://{place}': cannot be loaded ("), text
+    assert cause in text
+    assert "\n" not in text
+    assert capfd.readouterr() == ("", "")
+
+
+def save(place: Path, **splits: dict[str, list[str]]) -> str:
+    from datasets import Dataset, DatasetDict, disable_progress_bars
+
+    disable_progress_bars()
+    DatasetDict({k: Dataset.from_dict(v) for k, v in splits.items()}).save_to_disk(str(place))
+    return f"hf://{place}"
+
+
+def test_splits_that_do_not_go_together_and_none_at_all(tmp_path: Path) -> None:
+    uri = save(tmp_path / "saved", train={"text": ["Up"]}, test={"headline": ["Down"]})
+    with pytest.raises(InputError, match="its splits train, test have different columns; name one"):
+        fetch(SourceConfig(uri=uri), tmp_path / "cache")
+    assert fetch(SourceConfig(uri=f"{uri}:test"), tmp_path / "cache").columns == ("headline",)
+    empty = save(tmp_path / "empty", train={"text": []})
+    with pytest.raises(InputError, match=r"'hf://.*empty': (has no rows|cannot be loaded)"):
+        fetch(SourceConfig(uri=empty), tmp_path / "cache")
+    assert len([*(tmp_path / "cache").iterdir()]) == 1
+
+
+def test_a_full_cache_is_a_clear_error(folder: Path, tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    fetch(SourceConfig(uri=f"hf://{folder}"), tmp_path / "cache")  # so that `datasets` has it
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limit[1]))
+    try:
+        with pytest.raises(InputError) as caught:
+            fetch(SourceConfig(uri=f"hf://{folder}"), tmp_path / "small")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert str(caught.value).startswith("storage.root: writing to"), caught.value
+    assert list((tmp_path / "small").iterdir()) == []
+
+
+def test_the_name_of_a_folder_does_not_change_with_its_rows(folder: Path, tmp_path: Path) -> None:
+    def names() -> list[str]:
+        sources = [SourceConfig(uri=f"hf://{folder}{split}") for split in ("", ":test")]
+        config = DataConfig(sources=sources, label_noise={"enabled": False})
+        return [file.name for file in find_sources(config, tmp_path / "cache")]
+
+    assert names() == ["set", "set:test"]
+    (folder / "train.csv").write_text("text,label\nSales rose a lot,2\n")
+    assert names() == ["set", "set:test"]
+
+
+def test_a_file_that_is_there_is_not_replaced_under_its_readers(
+    folder: Path, tmp_path: Path
+) -> None:
+    path = fetch(SourceConfig(uri=f"hf://{folder}"), tmp_path / "cache").path
+    before = path.stat()
+    assert fetch(SourceConfig(uri=f"hf://{folder}"), tmp_path / "cache").path == path
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_class_labels_become_their_names(tmp_path: Path) -> None:
@@ -84,6 +170,29 @@ def test_what_cannot_be_had_is_named(
 
 
 KAGGLE = "kaggle://owner/name/file.csv"
+
+
+def test_kaggles_files_are_kept_where_every_machine_sees_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kagglehub = pytest.importorskip("kagglehub")
+    home = tmp_path / "home" / "file.csv"
+    home.parent.mkdir()
+    home.write_text("Sentence,Sentiment\nSales rose,positive\n")
+    monkeypatch.setattr(kagglehub, "dataset_download", lambda *_, **__: str(home))
+    config = DataConfig(sources=[SourceConfig(uri=KAGGLE)])
+    [file] = find_sources(config, tmp_path / "cache")
+    assert (file.name, file.origin) == ("owner/name/file.csv", KAGGLE)
+    assert Path(file.place.uri).is_relative_to(tmp_path / "cache")
+    [again] = find_sources(config, tmp_path / "cache")
+    assert again.place == file.place
+    home.unlink()
+    assert [t["raw_text"].to_pylist() for t in file.rows(0)] == [["Sales rose"]]
+    home.write_text("Sentence,Sentiment\nSales fell,negative\n")
+    [new] = find_sources(config, tmp_path / "cache")
+    assert new.name == file.name
+    assert new.sha256 != file.sha256
+    assert sum(map(len, file.rows(0))) == 1  # the old one stays whole
 
 
 def test_kaggle_without_credentials_or_network_says_what_to_set(

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data.places import Place, expand, short_names
+from finsent.data.places import Place, _filesystem, expand, short_names
+from finsent.data.uris import parse
 from finsent.errors import InputError
-
-SUFFIXES = (".csv", ".csv.gz")
 
 
 def write(path: Path, text: str = "a") -> Path:
@@ -22,14 +21,14 @@ def write(path: Path, text: str = "a") -> Path:
 def test_a_directory_gives_its_known_files_in_order(tmp_path: Path) -> None:
     for name in ("b.csv", "a.CSV", "sub/c.csv.gz", "notes.txt", ".hidden.csv", ".git/d.csv"):
         write(tmp_path / name)
-    found = expand(str(tmp_path), SUFFIXES, "data.sources")
+    found = expand(str(tmp_path), None, "data.sources")
     assert short_names(found) == ["a.CSV", "b.csv", "c.csv.gz"]
-    assert [p.name for p in expand(f"file://{tmp_path}", SUFFIXES, "f")] == [p.name for p in found]
+    assert [p.name for p in expand(f"file://{tmp_path}", None, "f")] == [p.name for p in found]
 
 
 def test_a_place_crosses_processes_and_notices_changes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "abc")
-    [place] = expand(str(path), SUFFIXES, "data.sources")
+    [place] = expand(str(path), None, "data.sources")
     assert pickle.loads(pickle.dumps(place)) == place
     with place.open() as stream:
         assert stream.read() == b"abc"
@@ -37,6 +36,49 @@ def test_a_place_crosses_processes_and_notices_changes(tmp_path: Path) -> None:
     path.write_text("abcd")
     with pytest.raises(InputError, match="has changed since it was found"):
         place.check_unchanged()
+
+
+def test_a_question_mark_and_a_hash_are_signs_of_names_and_globs(tmp_path: Path) -> None:
+    for name in ("a#1.csv", "a#2.csv", "b.csv"):
+        write(tmp_path / name)
+    for start in ("", "file://"):
+        assert [p.name for p in expand(f"{start}{tmp_path}/a#?.csv", None, "f")] == [
+            "a#1.csv",
+            "a#2.csv",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("uri", "path", "options"),
+    [
+        ("s3://b/part-?.csv", "/part-?.csv", {}),
+        ("s3://b/a#1.csv", "/a#1.csv", {}),
+        (
+            "s3://b/part-?.csv?region=x&scheme=http",
+            "/part-?.csv",
+            {"region": "x", "scheme": "http"},
+        ),
+        ("S3://b?region=x", "", {"region": "x"}),
+        ("s3://u:p@b/x?", "/x?", {}),
+    ],
+)
+def test_only_options_are_a_query(uri: str, path: str, options: dict[str, str]) -> None:
+    parts = parse(uri)
+    assert parts is not None
+    assert (parts.scheme, parts.host, parts.path, parts.options) == ("s3", "b", path, options)
+    assert f"{parts.root}{parts.path}{parts.tail}" == uri.replace("S3", "s3")
+
+
+def test_other_stores_find_the_path_as_it_is_written() -> None:
+    """Their file systems are made without it, and without a network."""
+    for uri, base in {
+        "gs://bucket/dir/part-?.csv": "bucket",
+        "gs://bucket/a#1.csv?endpoint_override=localhost:1&scheme=http": "bucket",
+        "abfs://box@account.dfs.core.windows.net/a b.csv": "box",
+    }.items():
+        parts = parse(uri)
+        assert parts is not None
+        assert _filesystem(parts, "f")[1] == base
 
 
 @pytest.mark.parametrize(
@@ -55,7 +97,7 @@ def test_credentials_are_never_shown(uri: str, shown: str) -> None:
 
 def test_an_unknown_scheme_lists_the_known() -> None:
     with pytest.raises(InputError) as caught:
-        expand("ftp://host/a.csv", SUFFIXES, "data.sources")
+        expand("ftp://host/a.csv", None, "data.sources")
     assert "data.sources: 'ftp://host/a.csv'" in str(caught.value)
     assert "s3://" in str(caught.value) and "hf://" in str(caught.value)
 
@@ -63,7 +105,7 @@ def test_an_unknown_scheme_lists_the_known() -> None:
 def test_an_object_store_that_does_not_answer_is_given_up_soon() -> None:
     uri = "s3://user:word@bucket/a.csv?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
     with pytest.raises(InputError) as caught:
-        expand(uri, SUFFIXES, "data.sources")
+        expand(uri, None, "data.sources")
     text = str(caught.value)
     assert "'s3://bucket/a.csv': cannot be read" in text
     assert "AWS_*" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,58 @@ def test_one_file_under_two_spellings_is_read_once(tmp_path: Path) -> None:
     assert names(path, tmp_path / "sub" / ".." / "sub" / "a.csv") == ["a.csv"]
 
 
+def configured(tmp_path: Path, *sources: dict[str, Any]) -> list[SourceFile]:
+    return find_sources(DataConfig(sources=[SourceConfig(**one) for one in sources]), tmp_path)
+
+
+def test_two_entries_that_say_the_same_of_a_file_count_once(tmp_path: Path) -> None:
+    path = str(write(tmp_path, GOOD, "sub/a.csv"))
+    same = {"uri": path, "format": "csv", "text": "Sentence", "encoding": "auto", "weight": 1}
+    files = configured(tmp_path, {"uri": str(tmp_path / "sub")}, {"uri": path}, same)
+    assert [file.name for file in files] == ["a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("priority", 5),
+        ("weight", 2.0),
+        ("text", "Sentiment"),
+        ("label", "Sentence"),
+        ("label_map", {"up": "positive"}),
+        ("thresholds", (0, 1)),
+        ("encoding", "cp1252"),
+        ("name", "mine"),
+        ("delimiter", ";"),
+    ],
+)
+def test_a_file_that_two_entries_read_differently_is_refused(
+    tmp_path: Path, setting: str, value: Any
+) -> None:
+    """Neither of them silently: the last one may be the one that matters."""
+    write(tmp_path, GOOD, "a.csv")
+    path = str(write(tmp_path, GOOD, "b.csv"))
+    glob = f"{tmp_path}/*.csv"
+    with pytest.raises(InputError) as caught:
+        configured(tmp_path, {"uri": glob}, {"uri": path, setting: value})
+    text = str(caught.value)
+    start = f"data.sources: {path!r} is named by two entries that differ in {setting}: "
+    assert text.startswith(start), text
+    assert f'"{glob}" and {{"uri": "{path}", "{setting}": ' in text
+    assert "let one of them name it" in text
+
+
+def test_the_sample_has_no_time_and_lies_where_the_package_does(tmp_path: Path) -> None:
+    [file] = found("sample")
+    assert file.place.mtime_ns is None  # machines unpack the package at other times
+    assert str(tmp_path.anchor) not in file.place.uri.removeprefix("package://finsent/")[:1]
+    other = replace(file.place, size=file.place.size + 1)
+    with pytest.raises(InputError, match="has changed since it was found"):
+        other.check_unchanged()
+    file.place.check_unchanged()
+    assert sum(map(len, file.rows(0))) > 2000
+
+
 def test_the_sample_and_relative_paths_and_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +193,15 @@ def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]
         (GOOD.encode() + bytes(range(256)), ["binary"]),
         (b"Sentiment,Body\n", ["data.text_column='Sentence'", "'Sentiment', 'Body'", "set data."]),
         (b"Sentence,Mood\n", ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "set data."]),
-        (b"Sentence;Sentiment\na;b\n", ["data.text_column=", "'Sentence;Sentiment'"]),
+        (
+            b"Sentence;Sentiment\na;b\n",
+            ["data.text_column='Sentence'", "looks separated by semicolons", 'delimiter: ";"'],
+        ),
+        (
+            b"Sentence\tSentiment\na\tb\n",
+            ["looks separated by tabs", 'delimiter: "\\t" or format: tsv', "for this source"],
+        ),
+        (b"Sentence|Sentiment\na|b\n", ["looks separated by bars", 'delimiter: "|"']),
         (b'"Sentence,Sentiment\na,b\n', ["quote"]),
     ],
 )
@@ -159,8 +220,7 @@ def test_unusable_file_is_refused_before_any_work(
 def test_a_wanted_column_that_stands_twice_is_refused(tmp_path: Path, column: str) -> None:
     path = write(tmp_path, f"Sentence,Sentiment,{column}\na,neutral,positive\n")
     text = problem(path)
-    assert repr(column) in text
-    assert str(path) in text
+    assert f"={column!r}: 2 columns of data.sources: {str(path)!r} have this name; rename" in text
 
 
 def test_another_column_that_stands_twice_does_not_matter(tmp_path: Path) -> None:
@@ -352,6 +412,63 @@ def test_the_name_says_format_and_packing(tmp_path: Path) -> None:
     ]
     for file in files:
         assert [t["raw_text"][0].as_py() for t in file.rows(0)] == ["Sales rose"]
+
+
+def test_a_tsv_with_commas_says_so(tmp_path: Path) -> None:
+    text = problem(write(tmp_path, GOOD, "a.tsv"))
+    assert 'looks separated by commas: set delimiter: "," for this source' in text
+
+
+def test_a_source_may_have_its_own_delimiter(tmp_path: Path) -> None:
+    path = str(write(tmp_path, "Sentence;Sentiment\nSales, up;positive\n"))
+    [file] = configured(tmp_path, {"uri": path, "delimiter": ";"})
+    assert [t["raw_text"].to_pylist() for t in file.rows(0)] == [["Sales, up"]]
+    assert file.identity["delimiter"] == ";"
+    [plain] = found(write(tmp_path, GOOD, "plain.csv"))
+    assert "delimiter" not in plain.identity  # versions keep their ids
+
+
+def test_a_delimiter_is_for_csv(tmp_path: Path) -> None:
+    path = str(write(tmp_path, '{"Sentence": "a", "Sentiment": "b"}\n', "a.jsonl"))
+    with pytest.raises(InputError, match=r"a\.jsonl' is jsonl, which has no delimiter; leave out"):
+        configured(tmp_path, {"uri": path, "delimiter": ";"})
+
+
+def test_a_directory_gives_phrasebank_files_the_strictest_first(tmp_path: Path) -> None:
+    names = ["Sentences_50Agree.txt", "Sentences_AllAgree.txt", "Sentences_75Agree.txt"]
+    for name in [*names, "License.txt"]:
+        write(tmp_path, f"Sales of {name} rose@positive\n", name)
+    files = found(tmp_path)
+    assert [(f.name, f.agreement) for f in files] == [
+        ("Sentences_AllAgree.txt", 1.0),
+        ("Sentences_75Agree.txt", 0.75),
+        ("Sentences_50Agree.txt", 0.5),
+    ]
+
+
+def test_with_a_format_a_directory_gives_files_of_any_name(tmp_path: Path) -> None:
+    for name in ("part-00000", "sub/part-00001.txt", "c.csv"):
+        write(tmp_path, GOOD, f"raw/{name}")
+    for name in (".part-00000.crc", ".git/a.csv", "_SUCCESS"):
+        write(tmp_path, "", f"raw/{name}")
+    files = configured(tmp_path, {"uri": str(tmp_path / "raw"), "format": "csv"})
+    assert [file.name for file in files] == ["c.csv", "part-00000", "part-00001.txt"]
+
+
+def test_what_is_wrong_with_an_excluded_source_names_data_exclude(tmp_path: Path) -> None:
+    good = SourceConfig(uri=str(write(tmp_path, GOOD)))
+    for name, content in {"a.csv": "", "b.csv": "Text\nUp\n", "c.txt": "x", "d.csv": ""}.items():
+        bad = str(write(tmp_path, content, name)) if name != "d.csv" else "nowhere.csv"
+        with pytest.raises(InputError) as caught:
+            find_sources(DataConfig(sources=[good], exclude=[SourceConfig(uri=bad)]), tmp_path)
+        assert "data.exclude: " in str(caught.value)
+        assert "data.sources" not in str(caught.value)
+
+
+def test_text_and_label_are_two_columns(tmp_path: Path) -> None:
+    path = str(write(tmp_path, GOOD))
+    with pytest.raises(InputError, match="text and label are both the column 'Sentiment'"):
+        configured(tmp_path, {"uri": path, "text": "Sentiment"})
 
 
 def test_a_format_is_never_guessed(tmp_path: Path) -> None:
