@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +13,13 @@ import pyarrow.parquet as pq
 
 from finsent.data.split import SPLITS
 from finsent.errors import InputError
-from finsent.files import read_json, sha256_file
+from finsent.files import read_json, sha256_file, write_text
 from finsent.labels import LABELS
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
+LATEST = ".latest"  # beside the versions: the id of the one that was made or asked for last
 SCHEMA_VERSION = 2
 
 
@@ -61,7 +63,7 @@ class DatasetVersion:
 
     @classmethod
     def find(cls, reference: str, datasets_dir: Path, field: str) -> DatasetVersion:
-        """Open a version by id, by directory, or the newest one (`latest`).
+        """Open a version by id, by directory, or the one that was asked for last (`latest`).
 
         Raises:
             InputError: there is none.
@@ -74,7 +76,8 @@ class DatasetVersion:
                     "run `python -m ray_jobs.ingest` first"
                 )
             newest = max(manifests, key=lambda m: (m.stat().st_mtime_ns, m.parent.name))
-            return cls.open(newest.parent)
+            marked = datasets_dir / _marked(datasets_dir) / MANIFEST
+            return cls.open((marked if marked in manifests else newest).parent)
         for candidate in (datasets_dir / reference, Path(reference).expanduser().absolute()):
             if (candidate / MANIFEST).is_file():
                 return cls.open(candidate)
@@ -98,9 +101,19 @@ class DatasetVersion:
         return str(self.manifest["version"])
 
     def mark_latest(self) -> None:
-        """Make this the version that `latest` means: the one that was asked for last."""
-        now = time.time_ns()  # the file system's own clock ticks every few milliseconds only
-        os.utime(self.path / MANIFEST, ns=(now, now))
+        """Make this the version that `latest` means, where its directory's parent may be written.
+
+        To use a version of somebody else's is no reason to fail.
+        """
+        try:
+            write_text(self.path.parent / LATEST, f"{self.path.name}\n")
+        except OSError as error:
+            log.warning(
+                "`latest` does not become %s: cannot write to %s (%s)",
+                self.path.name,
+                self.path.parent,
+                error.strerror,
+            )
 
     def files(self, split: str) -> list[Path]:
         """The Parquet files of a split."""
@@ -130,3 +143,11 @@ class DatasetVersion:
                     f"{file}: missing or changed since it was published; delete "
                     f"{str(self.path)!r} and ingest again"
                 )
+
+
+def _marked(datasets_dir: Path) -> str:
+    """The id that `LATEST` holds; empty where there is none."""
+    try:
+        return (datasets_dir / LATEST).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError):
+        return ""

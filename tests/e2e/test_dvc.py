@@ -94,6 +94,10 @@ def versions(folder: Path) -> set[str]:
     return {manifest.parent.name for manifest in folder.glob("*/manifest.json")}
 
 
+def latest(folder: Path) -> str:
+    return DatasetVersion.find("latest", folder, "train.dataset").version
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(folder)): file.read_bytes()
@@ -141,9 +145,9 @@ def test_own_data_and_its_history(job: Callable[..., Done], desk: Desk) -> None:
 
     back, forth = history.split("git checkout --quiet -\n")
     desk.shell(back)
-    assert versions(folder) == {first}
+    assert (versions(folder), latest(folder)) == ({first}, first)
     desk.shell(f"git checkout --quiet -\n{forth}")
-    assert versions(folder) == {first, second}
+    assert (versions(folder), latest(folder)) == ({first, second}, second)
 
     # Links into DVC's cache are read-only.
     colleague = desk.project.parent / "colleague"
@@ -152,12 +156,19 @@ def test_own_data_and_its_history(job: Callable[..., Done], desk: Desk) -> None:
         "dvc config --local cache.type hardlink,symlink; dvc pull"
     )
     assert sorted(path.name for path in (colleague / "artifacts").iterdir()) == ["datasets"]
+    pulled = colleague / "artifacts" / "datasets" / "news"
+    assert latest(pulled) == second
+    DatasetVersion.open(pulled / first).mark_latest()
+    assert "modified" in desk.shell("dvc status", colleague)
+    desk.shell("dvc checkout --force", colleague)
+    assert latest(pulled) == second
+    assert "up to date" in desk.shell("dvc status", colleague)
     found = job("ingest", "configs/news.yaml", cwd=colleague)
     assert found.code == 0, found.err
     assert (found.result["dataset_version"], found.result["reused"]) == (second, True)
     changed = job("ingest", "configs/news.yaml", "diff", first, second, cwd=colleague)
     assert changed.code == 0, changed.err
-    check_growth(changed.result, colleague / "artifacts" / "datasets" / "news", first, second)
+    check_growth(changed.result, pulled, first, second)
     trained = job(
         "train", "configs/debug.yaml", "configs/news.yaml", "train.num_workers=1", cwd=colleague
     )
