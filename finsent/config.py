@@ -202,7 +202,8 @@ def _key(loc: tuple[int | str, ...]) -> str:
 def _describe_one(problem: ErrorDetails, schema: type[Section]) -> str:
     key, value, kind = _key(problem["loc"]), problem["input"], problem["type"]
     if kind == "missing":
-        return f"{key}: is missing; write it, {_meaning(key, schema)}"
+        meaning = _meaning(key, schema) or _meaning(key.rpartition(".")[0], schema)
+        return f"{key}: is missing; write it{', ' if meaning else ''}{meaning}"
     if kind == "extra_forbidden":
         return _describe_unknown(key, schema)
     message = problem["msg"].removeprefix("Value error, ")

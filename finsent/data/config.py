@@ -206,6 +206,14 @@ class SplitConfig(Section):
                 f"train={self.train}, validation={self.validation}, test={self.test} "
                 f"add up to {total:g}; they must add up to 1, e.g. 0.8, 0.1, 0.1"
             )
+        given = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        changed = [k for k, v in given.items() if v != type(self).model_fields[k].default]
+        if self.time.column and changed:
+            raise ValueError(
+                f"{', '.join(f'{k}={given[k]}' for k in changed)} and "
+                f"time.column={self.time.column!r} are both given; the times alone decide the "
+                "splits: leave the shares out"
+            )
         if self.group_by and self.time.column:
             raise ValueError(
                 f"group_by={self.group_by!r} and time.column={self.time.column!r} are both given; "

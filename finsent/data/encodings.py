@@ -113,7 +113,10 @@ class EncodingProbe:
         if self._name:
             self._decode(chunk)
         elif b"\0" in chunk:
-            self._problem = "has NUL bytes, so it is binary or in an unknown encoding"
+            self._problem = (
+                "has NUL bytes, so it is binary or in an unknown encoding (where they are stray "
+                "ones in a text, encoding: utf-8 takes it)"
+            )
         else:
             cut = self._decoder.getstate()[0] if self._utf8 else b""  # a begun letter
             if chunk.isascii() and not cut:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from finsent.data.config import Format
 from finsent.errors import InputError
+from finsent.labels import LABELS
 
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -27,6 +28,8 @@ KNOWN_NAMES = (
     f"{' or '.join(COMPRESSIONS)}"
 )
 _PHRASEBANK = re.compile(r"^Sentences_(All|\d+)Agree\.txt$")  # Malo et al. 2014, as published
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 _HEAD_BYTES = 1 << 20
 _MAGIC = {
@@ -147,6 +150,27 @@ def _json_columns(text: str, where: str) -> list[str]:
             f"{where} is not JSON Lines: its first line is no object; write one a line"
         )
     return list(record)
+
+
+def column_remedy(wanted: str, columns: list[str], format: Format, setting: str) -> str:
+    """What to do where a column is not there.
+
+    Args:
+        wanted: its name.
+        columns: what the header has.
+        setting: what names the column, for messages.
+    """
+    near = [name for name in columns if name.strip().casefold() == wanted.strip().casefold()]
+    if near:
+        return f"did you mean {near[0]!r}? set {setting} to it"
+    sign = next((sign for sign in _SEPARATORS if sign in columns[0]), None)
+    if format in ("csv", "tsv") and len(columns) == 1 and sign is not None:
+        remedy = f"delimiter: {json.dumps(sign)}" + (" or format: tsv" if sign == "\t" else "")
+        return f"it looks separated by {_SEPARATORS[sign]}: set {remedy} for this source"
+    remedy = f"set {setting} to one of them"
+    if any(name.strip().lower() in LABELS for name in columns):
+        remedy += ", or where its first line is a row, put a header above it"
+    return remedy
 
 
 def first_line(error: BaseException) -> str:

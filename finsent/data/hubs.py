@@ -67,6 +67,8 @@ def _fetch_hf(uri: str, cache: Path, where: str) -> Fetched:
     name, colon, split = rest.rpartition(":")
     if not colon or "/" in split:
         name, split = rest, ""
+    if not name.strip("/") or (colon and not split):
+        raise InputError(f"{where}: write hf://owner/name[/config][:split], or hf:///PATH[:split]")
     local = re.match(r"[/.~]", name) is not None
     splits = _load(where, name, split, local)
     temporary = cache / f".{uuid.uuid4().hex}.parquet"
@@ -110,6 +112,8 @@ def _load(where: str, name: str, split: str, local: bool) -> dict[str, Any]:
             "or give a local folder as hf:///PATH[:split]"
         ) from None
     found = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split): loaded}
+    if split and [*found] == ["None"]:
+        raise InputError(f"{where}: it has no splits; leave :{split} out")
     if split and split not in found:
         raise InputError(f"{where}: no split {split!r}; its splits are {', '.join(found)}")
     return {split: found[split]} if split else dict(found)
@@ -175,6 +179,11 @@ def _short(error: BaseException) -> str:
 # --- Kaggle -------------------------------------------------------------------------------------
 
 
+def _reason(error: BaseException) -> str:
+    host = re.match(r"HTTPS?ConnectionPool\(host='([^']+)'", str(error))
+    return f"no connection to {host[1]}" if host else _short(error)
+
+
 def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
     found = re.fullmatch(r"kaggle://([^/]+/[^/]+)/(.+)", uri)
     if found is None:
@@ -198,7 +207,7 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
         exceptions.UnauthenticatedError,
     ) as error:
         raise InputError(
-            f"{where}: Kaggle did not deliver it ({_short(error)}); check the name "
+            f"{where}: Kaggle did not deliver it ({_reason(error)}); check the name "
             "and the network, and set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put "
             "kaggle.json into ~/.kaggle"
         ) from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -17,6 +19,8 @@ from finsent.data.config import Format
 from finsent.data.heads import KNOWN_NAMES, detect
 from finsent.data.uris import Uri, parse
 from finsent.errors import InputError
+
+log = logging.getLogger(__name__)
 
 _SECONDS = 10.0  # until an object store that does not answer is given up
 _SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
@@ -141,8 +145,9 @@ def short_names(places: list[Place]) -> list[str]:
 
 def _expand_path(uri: str, path: Path, format: Format | None, field: str) -> list[Path]:
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file()]
-        found = [p for p in found if _taken(p.relative_to(path).parts, format)]
+        files = {p: p.relative_to(path).parts for p in path.rglob("*") if p.is_file()}
+        found = [p for p, parts in files.items() if _taken(parts, format)]
+        _tell_skipped(uri, ["/".join(p) for p in files.values() if not _taken(p, format)])
         if not found:
             raise InputError(
                 f"{field}: {uri!r} is a directory without files of a known format "
@@ -175,6 +180,13 @@ def _taken(parts: tuple[str, ...], format: Format | None) -> bool:
     )
 
 
+def _tell_skipped(uri: str, names: list[str]) -> None:
+    names = sorted(name for name in names if not name.startswith(".") and "/." not in name)
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        log.info("%s: %d files of no known format are left out: %s", uri, len(names), shown)
+
+
 # --- remote -------------------------------------------------------------------------------------
 
 
@@ -191,7 +203,9 @@ def _filesystem(uri: Uri, field: str) -> tuple[fs.FileSystem, str]:
         )
     try:
         if uri.scheme == "s3":
-            return _impatient(uri), uri.host
+            return _impatient_s3(uri), uri.host
+        if uri.scheme in ("gs", "gcs"):
+            return _impatient_gs(uri), uri.host
         # Without the path: Arrow takes `?` and `#` in it for the start of something else.
         found, base = fs.FileSystem.from_uri(f"{uri.root}/{uri.tail}")
         return found, str(base).rstrip("/")
@@ -199,7 +213,17 @@ def _filesystem(uri: Uri, field: str) -> tuple[fs.FileSystem, str]:
         raise _no_answer(uri, field, error) from None
 
 
-def _impatient(uri: Uri) -> fs.S3FileSystem:
+def _impatient_gs(uri: Uri) -> fs.GcsFileSystem:
+    # Arrow's own URIs wait 15 minutes for a network, and longer for a login.
+    return fs.GcsFileSystem(
+        anonymous=uri.options.get("anonymous") == "true",
+        scheme=uri.options.get("scheme", "https"),
+        endpoint_override=uri.options.get("endpoint_override"),
+        retry_time_limit=timedelta(seconds=_SECONDS),
+    )
+
+
+def _impatient_s3(uri: Uri) -> fs.S3FileSystem:
     # Arrow's own URIs cannot say how long to wait; its default is minutes of retries.
     options = uri.options
     user, _, password = uri.login.partition(":")
@@ -239,7 +263,9 @@ def _expand_uri(uri: Uri, format: Format | None, field: str) -> list[Place]:
     if pattern:
         found = [i for i in files if _glob(path).fullmatch(i.path)]
     else:
-        found = [i for i in files if _taken(PurePosixPath(i.path).relative_to(path).parts, format)]
+        parts = [PurePosixPath(i.path).relative_to(path).parts for i in files]
+        found = [i for i, p in zip(files, parts, strict=True) if _taken(p, format)]
+        _tell_skipped(uri.shown, ["/".join(p) for p in parts if not _taken(p, format)])
     if not found:
         raise InputError(
             f"{field}: {uri.shown!r}: no such file, and no matching file below it ({KNOWN_NAMES}); "

@@ -108,6 +108,11 @@ def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
     for excluded, sources in ((False, config.sources), (True, config.exclude)):
         for source in sources:
             for one in _expand(source, excluded, cache):
+                if (one.place.uri, not excluded) in found:
+                    raise InputError(
+                        f"{one.where} is also in data.sources; a file is learnt from or stays "
+                        "unseen: leave it out of one of them"
+                    )
                 first = found.setdefault((one.place.uri, excluded), one)  # a file counts once
                 _check_same(first, one, config)
     files = list(found.values())
@@ -306,42 +311,29 @@ def _columns(found: _Found, format: Format, config: DataConfig) -> Columns:
 
 
 def _check_columns(columns: Columns, there: list[str], format: Format, found: _Found) -> None:
+    where, shown, source = found.where, ", ".join(map(repr, there))[:300], found.source
     fields = {
-        "text": (columns.text, "text" if found.source.text else "data.text_column"),
-        "label": (columns.label, "label" if found.source.label else "data.label_column"),
+        "text": (columns.text, "text" if source.text else "data.text_column"),
+        "label": (columns.label, "label" if source.label else "data.label_column"),
         "unit": (columns.unit, "data.split.group_by or data.split.time.column"),
     }
-    where, shown = found.where, ", ".join(map(repr, there))[:300]
-    for wanted, field in fields.values():
+    for key, (wanted, field) in fields.items():
         if wanted is None or there.count(wanted) == 1:
             continue
+        remedy = field if key == "unit" else f"{key} for this source"
         if wanted in there:
             raise InputError(
                 f"{field}={wanted!r}: {there.count(wanted)} columns of {where} have this name; "
-                f"rename all but one in the file, or set {field} to another of {shown}"
+                f"rename all but one in the file, or set {remedy} to another of {shown}"
             )
         raise InputError(
             f"{field}={wanted!r}: no such column in {where}; its columns are {shown}; "
-            f"{_separated(there, format) or f'set {field} to one of them'}"
+            f"{heads.column_remedy(wanted, there, format, remedy)}"
         )
     if columns.text == columns.label:
         raise InputError(
             f"{where}: text and label are both the column {columns.text!r}; name two columns"
         )
-
-
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
-
-
-def _separated(columns: list[str], format: Format) -> str:
-    """What to do about a header that is one column since it has another separator."""
-    sign = next((sign for sign in _SEPARATORS if sign in columns[0]), None)
-    if format not in ("csv", "tsv") or len(columns) > 1 or sign is None:
-        return ""
-    remedy = f"delimiter: {json.dumps(sign)}"
-    if sign == "\t":
-        remedy += " or format: tsv"
-    return f"it looks separated by {_SEPARATORS[sign]}: set {remedy} for this source"
 
 
 # --- opening ------------------------------------------------------------------------------------

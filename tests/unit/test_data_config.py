@@ -125,6 +125,10 @@ def test_thresholds_in_order_are_taken(bounds: tuple[float, float]) -> None:
             "[{uri: a, thresholds: [0.1, -0.1]}]",
             ["sources.0.thresholds: [0.1, -0.1]", "write e.g. [-0.1, 0.1]"],
         ),
+        (
+            "[{uri: a, thresholds: [-0.1]}]",
+            ["sources.0.thresholds.1: is missing; write it, the label column holds scores"],
+        ),
         ("[{uri: a, thresholds: [.nan, 1]}]", ["sources.0.thresholds: [nan, 1.0]"]),
         ("[{uri: a, thresholds: [0, high]}]", ["sources.0.thresholds.1='high'", "number"]),
         ("[{uri: a, format: jsonl, delimiter: ;}]", ["sources.0: 'a'", "delimiter", "is for CSV"]),
@@ -226,6 +230,7 @@ def test_labels_are_preferred_in_the_order_in_which_they_stand() -> None:
         ("{prefer: []}", ["prefer", "at least 1"]),
         ("{prefer: [neutral, neutral]}", ["prefer", "names a label twice", "write each once"]),
         ("{favour: [neutral]}", ["favour", "prefer"]),
+        ("{priority: 1}", ["conflicts.prefer: is missing; write it, what to do with one text"]),
     ],
 )
 def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -> None:
@@ -302,6 +307,10 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
         (
             ["split.group_by=firm", TIME.format("2024-01-01", "2024-07-01")],
             ["split: group_by='firm'", "time.column='day'", "choose one"],
+        ),
+        (
+            ["split.train=0.7", "split.test=0.2", TIME.format("2024-01-01", "2024-07-01")],
+            ["split: train=0.7, test=0.2", "time.column='day'", "leave the shares out"],
         ),
         (["split.train=0.9"], ["split: train=0.9, validation=0.1, test=0.1", "1.1", "0.8, 0.1"]),
         (["split.test=0"], ["split.test=0", "greater than 0", "default 0.1"]),

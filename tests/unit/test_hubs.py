@@ -98,6 +98,15 @@ def test_splits_that_do_not_go_together_and_none_at_all(tmp_path: Path) -> None:
     assert len([*(tmp_path / "cache").iterdir()]) == 1
 
 
+def test_a_saved_set_without_splits(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_dict({"text": ["Up"]}).save_to_disk(str(tmp_path / "saved"))
+    assert fetch(SourceConfig(uri=f"hf://{tmp_path / 'saved'}"), tmp_path / "cache").name == "saved"
+    with pytest.raises(InputError, match="saved:train': it has no splits; leave :train out"):
+        fetch(SourceConfig(uri=f"hf://{tmp_path / 'saved'}:train"), tmp_path / "cache")
+
+
 def test_a_full_cache_is_a_clear_error(folder: Path, tmp_path: Path) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     fetch(SourceConfig(uri=f"hf://{folder}"), tmp_path / "cache")  # so that `datasets` has it
@@ -158,6 +167,9 @@ def test_usual_names_help_only_where_the_wanted_column_is_not_there() -> None:
         ("hf://no/such-set", ["no such data set", "HF_HUB_OFFLINE", "local folder"]),
         ("hf://{folder}:dev", ["no split 'dev'", "train", "test"]),
         ("hf:///no/such/folder", ["is no directory", "save_to_disk"]),
+        ("hf://", ["write hf://owner/name[/config][:split]"]),
+        ("hf://:train", ["write hf://owner/name[/config][:split]"]),
+        ("hf://{folder}:", ["write hf://owner/name[/config][:split]"]),
         ("kaggle://owner/name", ["write kaggle://owner/name/file.csv"]),
     ],
 )
@@ -209,6 +221,8 @@ def test_kaggle_without_credentials_or_network_says_what_to_set(
         fetch(SourceConfig(uri=KAGGLE), tmp_path)
     for word in (KAGGLE, "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "kaggle.json"):
         assert word in str(caught.value)
+    assert "no connection to " in str(caught.value)
+    assert "Pool(" not in str(caught.value)
 
 
 def test_kaggle_without_its_package_says_what_to_install(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import time
 from pathlib import Path
 
 import pytest
 
+from finsent.data import places
 from finsent.data.places import Place, _filesystem, expand, short_names
 from finsent.data.uris import parse
 from finsent.errors import InputError
@@ -100,6 +102,17 @@ def test_an_unknown_scheme_lists_the_known() -> None:
         expand("ftp://host/a.csv", None, "data.sources")
     assert "data.sources: 'ftp://host/a.csv'" in str(caught.value)
     assert "s3://" in str(caught.value) and "hf://" in str(caught.value)
+
+
+def test_google_cloud_that_does_not_answer_is_given_up_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places, "_SECONDS", 0.5)
+    uri = "gs://bucket/a.csv?endpoint_override=127.0.0.1:9&scheme=http&anonymous=true"
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"'gs://bucket/a\.csv': cannot be read \(.*GOOGLE_APPL"):
+        expand(uri, None, "data.sources")
+    assert time.monotonic() - started < 60  # by itself it tries for 15 minutes
 
 
 def test_an_object_store_that_does_not_answer_is_given_up_soon() -> None:

@@ -191,8 +191,14 @@ def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]
         (b"PAR1" + bytes(40), ["Parquet", "not a CSV file", "set the source's format"]),
         (b"%PDF-1.7\n", ["a PDF", "not a CSV file", "convert"]),
         (GOOD.encode() + bytes(range(256)), ["binary"]),
-        (b"Sentiment,Body\n", ["data.text_column='Sentence'", "'Sentiment', 'Body'", "set data."]),
-        (b"Sentence,Mood\n", ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "set data."]),
+        (
+            b"Sentiment,Body\n",
+            ["data.text_column='Sentence'", "'Sentiment', 'Body'", "set text for"],
+        ),
+        (
+            b"Sentence,Mood\n",
+            ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "set label for"],
+        ),
         (
             b"Sentence;Sentiment\na;b\n",
             ["data.text_column='Sentence'", "looks separated by semicolons", 'delimiter: ";"'],
@@ -201,6 +207,13 @@ def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]
             b"Sentence\tSentiment\na\tb\n",
             ["looks separated by tabs", 'delimiter: "\\t" or format: tsv', "for this source"],
         ),
+        (
+            b"Sales rose,positive\nSales fell,negative\n",
+            ["its first line is a row", "put a header"],
+        ),
+        (b" sentence,Sentiment\na,b\n", ["did you mean ' sentence'? set text for this source"]),
+        (b"Sentence,SENTIMENT\na,b\n", ["did you mean 'SENTIMENT'? set label for this source"]),
+        (GOOD.encode() + b"a\0b,positive\n", ["NUL bytes", "encoding: utf-8 takes it"]),
         (b"Sentence|Sentiment\na|b\n", ["looks separated by bars", 'delimiter: "|"']),
         (b'"Sentence,Sentiment\na,b\n', ["quote"]),
     ],
@@ -463,6 +476,31 @@ def test_what_is_wrong_with_an_excluded_source_names_data_exclude(tmp_path: Path
             find_sources(DataConfig(sources=[good], exclude=[SourceConfig(uri=bad)]), tmp_path)
         assert "data.exclude: " in str(caught.value)
         assert "data.sources" not in str(caught.value)
+
+
+def test_a_file_is_learnt_from_or_stays_unseen(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    sources, exclude = [SourceConfig(uri=str(tmp_path))], [SourceConfig(uri=str(path))]
+    with pytest.raises(
+        InputError, match=r"data\.exclude: '.*news\.csv' is also in data\.sources; a"
+    ):
+        find_sources(DataConfig(sources=sources, exclude=exclude), tmp_path)
+
+
+def test_stray_nul_bytes_are_taken_in_a_declared_encoding(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "a\0b,positive\n")
+    assert read(path, encoding="utf-8")[-1].number == 4
+
+
+def test_files_that_a_directory_does_not_give_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.csv", ".hidden", "b.doc", "c.txt", "d.txt", "sub/e.txt"):
+        write(tmp_path, GOOD, name)
+    with caplog.at_level("INFO"):
+        found(tmp_path)
+    wanted = f"{tmp_path}: 4 files of no known format are left out: b.doc, c.txt, d.txt, ..."
+    assert caplog.messages == [wanted]
 
 
 def test_text_and_label_are_two_columns(tmp_path: Path) -> None:
