@@ -1,4 +1,4 @@
-"""The main job under `ray job submit`, on a Ray head with token authentication."""
+"""The main job under `ray job submit`, on a cluster of two nodes with token authentication."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture
-def head() -> Iterator[tuple[str, dict[str, str]]]:
-    """The dashboard's address, and the environment of a user of the cluster."""
+def cluster() -> Iterator[tuple[str, dict[str, str]]]:
+    """Two nodes: the dashboard's address, and the environment of a user of the cluster."""
     port, dashboard, client = free_ports(3)
     # Ray's sockets lie below this directory, and their paths must be short.
     home = Path(tempfile.mkdtemp(prefix="fs", dir="/tmp"))
@@ -44,28 +44,48 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     token.chmod(0o600)
     env = environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     env |= {"RAY_USAGE_STATS_ENABLED": "0", "HOME": str(home)}
-    process = subprocess.Popen(
-        [
-            RAY, "start", "--head", "--block", "--num-cpus=4", "--node-ip-address=127.0.0.1",
-            f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
-            f"--temp-dir={home}/ray", "--object-store-memory=200000000",
-        ],
-        env=env, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [RAY, "start", "--block", "--num-cpus=2", "--object-store-memory=200000000",
+             *arguments],
+            env=env, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    nodes = [
+        start(
+            "--head", "--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={home}/ray",
+            f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+        )
+    ]  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"
-    children: set[psutil.Process] = set()
     try:
         wait_until(lambda: _status(f"{address}/api/version") == 401, 60, "the dashboard")
-        children = descendants(psutil.Process(process.pid))
+        nodes.append(start(f"--address=127.0.0.1:{port}"))
+        wait_until(lambda: _alive_nodes(address, env) == 2, 60, "the second node")
         yield address, env
     finally:
-        # Asked politely, a head drains for half a minute.
-        for left in children | descendants(psutil.Process(process.pid)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                left.kill()
-        process.kill()
-        process.wait(timeout=60)
+        # Asked politely, a node drains for half a minute.
+        for node in nodes:
+            for left in descendants(psutil.Process(node.pid)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+            node.kill()
+            node.wait(timeout=60)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _alive_nodes(address: str, env: dict[str, str]) -> int:
+    token = Path(env["RAY_AUTH_TOKEN_PATH"]).read_text()
+    asked = urllib.request.Request(
+        f"{address}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=5) as answer:
+            nodes = json.load(answer)["data"]["summary"]
+    except OSError:
+        return 0
+    return sum(node["raylet"].get("state") == "ALIVE" for node in nodes)
 
 
 def _status(url: str) -> int:
@@ -78,8 +98,10 @@ def _status(url: str) -> int:
         return 0
 
 
-def test_the_pipeline_as_a_submitted_job(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
-    address, env = head
+def test_the_pipeline_as_a_submitted_job(
+    cluster: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    address, env = cluster
     submit = [RAY, "job", "submit", "--address", address]
 
     def takes_jobs() -> bool:
