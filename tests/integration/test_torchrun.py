@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.training.checkpoint import MODEL, saved_checkpoints
 from finsent.training.config import TrainConfig
 from finsent.training.standalone import HISTORY, write_spec
 from finsent.training.task import Task
@@ -73,7 +74,7 @@ def run(backbone: Path, folder: Path, processes: int) -> Done:
     finish([sys.executable, *(launcher if processes > 1 else []), *module])
     return Done(
         json.loads((folder / HISTORY).read_text()),
-        load_file(folder / "checkpoint" / "model" / "model.safetensors"),
+        load_file(saved_checkpoints(folder)[-1].folder / MODEL / "model.safetensors"),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from sklearn import metrics as sk
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_classifier, new_classifier
+from finsent.training.checkpoint import epoch_name
 from finsent.training.config import TrainConfig
 from finsent.training.loop import epoch_lines, train
+from finsent.training.outputs import Save
 from finsent.training.progress import Progress
 from finsent.training.task import Task
 from finsent.training.tokens import TokenRows, tokenise
@@ -46,19 +47,36 @@ class Recorder:
     folder: Path
     metrics: list[dict[str, Any]] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    begun: int = -1
 
     def inform(self, progress: Progress) -> None:
         self.progress.append(progress)
 
-    def epoch_done(self, metrics: dict[str, Any], save: Callable[[Path], None] | None) -> None:
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def started(self, step: int) -> None:
+        self.begun = step
+
+    def log(self, record: dict[str, Any]) -> None:
+        self.lines.append(record)
+
+    def step_done(self, name: str, save: Save | None) -> None:
+        self._save(self.folder / name, save)
+
+    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
         self.metrics.append(metrics)
+        self._save(self.checkpoint(metrics["epoch"]), save)
+
+    def _save(self, out: Path, save: Save | None) -> None:
         assert save is not None  # this is the only rank
-        out = self.checkpoint(metrics["epoch"])
         out.mkdir(parents=True)
         save(out)
 
     def checkpoint(self, epoch: int) -> Path:
-        return self.folder / f"checkpoint_{epoch}"
+        return self.folder / epoch_name(epoch)
 
     @property
     def last(self) -> Path:

@@ -93,7 +93,7 @@ def test_every_group_starts_at_the_configured_rate(model: PreTrainedModel) -> No
 def test_rate_climbs_to_its_peak_and_falls_to_zero(
     total: int, warmup: float, expected: list[float]
 ) -> None:
-    found = [rate_factor(step, total, warmup) for step in range(total + 1)]
+    found = [rate_factor(step, total, round(total * warmup)) for step in range(total + 1)]
     assert found == pytest.approx(expected)
     assert rates(total, warmup_fraction=warmup) == pytest.approx([0.01 * f for f in expected])
 
@@ -101,13 +101,13 @@ def test_rate_climbs_to_its_peak_and_falls_to_zero(
 @pytest.mark.parametrize("warmup", [0.0, 0.06, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("total", [3, 10, 137])
 def test_no_step_is_wasted_or_beyond_the_peak(total: int, warmup: float) -> None:
-    found = [rate_factor(step, total, warmup) for step in range(total)]
+    found = [rate_factor(step, total, round(total * warmup)) for step in range(total)]
     assert all(0 < factor <= 1 for factor in found)
     climb = found.index(max(found))
     assert climb <= round(total * warmup)
     assert found[: climb + 1] == sorted(found[: climb + 1])
     assert found[climb:] == sorted(found[climb:], reverse=True)
-    assert rate_factor(total, total, warmup) == rate_factor(total + 5, total, warmup) == 0
+    assert rate_factor(total, total, climb) == rate_factor(total + 5, total, climb) == 0
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 6, 11])
