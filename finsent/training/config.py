@@ -118,6 +118,12 @@ class TrainConfig(Section):
         50, "batches whose rows are sorted by length together, to save padding", ge=1
     )
     seed: int = setting(42, "seed of initial weights, order of rows, and dropout", ge=0, lt=2**63)
+    deterministic: bool = setting(
+        False,
+        "take only algorithms that give the same bits for the same seed, machine and num_workers; "
+        "on a CPU that is so anyway and costs nothing, on a GPU attention's and the embeddings' "
+        "gradients get slower",
+    )
     num_workers: int = setting(2, "data-parallel (DDP) processes", ge=1, le=1024)
     use_gpu: Literal["auto", "yes", "no"] = setting(
         "auto", "one GPU a worker; auto: where the cluster has enough of them"

@@ -22,6 +22,7 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier
 from finsent.training.batches import Indices, count_steps, epoch_batches
 from finsent.training.checkpoint import Snapshot, epoch_name, load_state, moments, step_name
 from finsent.training.config import TrainConfig
+from finsent.training.determinism import deterministic
 from finsent.training.ema import Average
 from finsent.training.hooks import Hooks
 from finsent.training.loss import row_weights
@@ -59,7 +60,8 @@ def train(
         InputError: the backbone does not suit the recipe, memory does not suffice for one row, or
             the loss is not a number or grows beyond `max_loss`.
     """
-    _Run(task, train_rows, validation_rows, hooks, device, resume).finish()
+    with deterministic(task.config.deterministic):
+        _Run(task, train_rows, validation_rows, hooks, device, resume).finish()
 
 
 class _Run:
@@ -78,7 +80,7 @@ class _Run:
         self.rows, self.validation_rows = train_rows, validation_rows
         self.world = World.current(device)
         config = self.config
-        self.model = _new_model(task, device)
+        self.model = new_model(task, device)
         self.tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
         self.average = Average(self.model, config.ema_decay) if config.ema_decay else None
         self.optimizer = build_optimizer(self.model, config)
@@ -250,7 +252,12 @@ class _Run:
         )
 
 
-def _new_model(task: Task, device: torch.device) -> PreTrainedModel:
+def new_model(task: Task, device: torch.device) -> PreTrainedModel:
+    """The classifier that a task begins with, on its device.
+
+    Raises:
+        InputError: it does not suit the recipe.
+    """
     config = task.config
     model = new_classifier(task.backbone, config.seed, config.dropout)
     torch.nn.Module.to(model, device)  # the subclass hides its signature

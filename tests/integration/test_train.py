@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,7 +23,9 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.training.checkpoint import damage, saved_checkpoints
 from finsent.training.config import TrainConfig
+from finsent.training.outputs import read_journal
 from finsent.training.task import Task
 from finsent.training.tokens import tokenise
 
@@ -127,6 +130,55 @@ def test_the_same_run_name_goes_on(tiny: Path, splits: dict[str, object], tmp_pa
     assert [m["epoch"] for m in longer.history] == [1, 2]
     assert longer.history[0]["began"] == began  # taken from the checkpoint, not run again
     assert json.loads((longer.model_dir / "provenance.json").read_text())["max_length"] == 64
+
+
+def test_killed_in_mid_epoch_and_damaged_it_goes_on_from_the_one_before(
+    tiny: Path, splits: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from finsent.training.ray_trainer import fit_tokenised
+
+    recipe: dict[str, object] = {"epochs": 2, "checkpoint_every_steps": 4, "log_every_steps": 2}
+    calm = fit_tokenised(task(tiny, **recipe), splits, tmp_path / "calm")
+
+    # What lies there after a kill in the second epoch: all that came later is gone.
+    run = tmp_path / "run"
+    fit_tokenised(task(tiny, **recipe), splits, run)
+    newest = saved_checkpoints(run)[-1]
+    assert newest.epoch == 2
+    shutil.rmtree(newest.folder)
+    shutil.rmtree(run / "model")
+    damaged = run / "checkpoint_step_00000024"
+    before = (damaged.stat().st_mtime_ns, (damaged / "state.json").read_bytes())
+    with (damaged / "optimizer.safetensors").open("r+b") as stream:
+        stream.truncate(1000)
+
+    with caplog.at_level(logging.WARNING):
+        resumed = fit_tokenised(task(tiny, **recipe), splits, run)
+    assert "checkpoint_step_00000024" in caplog.text
+    assert "optimizer.safetensors has 1000 bytes" in caplog.text
+    assert [m["epoch"] for m in resumed.history] == [1, 2]
+    assert [m["train_rows"] for m in resumed.history] == [97, 97]
+    assert resumed.history[0]["began"] != calm.history[0]["began"]
+    for name, tensor in weights(calm.model_dir).items():
+        torch.testing.assert_close(weights(resumed.model_dir)[name], tensor, rtol=0, atol=1e-5)
+    # Written anew, and whole.
+    assert (damaged.stat().st_mtime_ns, (damaged / "state.json").read_bytes()) != before
+    assert damage(damaged) is None
+    lines = read_journal(run)
+    steps = [line["step"] for line in lines if line["kind"] == "step"]
+    assert steps == sorted({*range(2, 27, 2), 13})
+    assert (run / "training.png").stat().st_size > 10_000
+
+
+def test_what_the_user_has_to_mend_comes_as_one_line_and_at_once(
+    tiny: Path, splits: dict[str, object], tmp_path: Path
+) -> None:
+    from finsent.training.ray_trainer import fit_tokenised
+
+    with pytest.raises(
+        InputError, match=r"above train\.max_loss=0\.01; last good checkpoint: none"
+    ):
+        fit_tokenised(task(tiny, max_loss=0.01), splits, tmp_path / "run")
 
 
 def test_what_a_killed_job_leaves_does_not_stop_the_next(

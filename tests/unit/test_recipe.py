@@ -142,7 +142,7 @@ def test_a_row_of_weight_two_counts_as_if_it_stood_twice(bench: Bench, still: Pa
 def test_train_loss_is_the_weighted_mean(bench: Bench, still: Path, tiny: Path) -> None:
     agreement = [0.5 + (i % 3) / 4 for i in range(TRAIN_ROWS)]
     rows = rows_of(tiny, TRAIN_ROWS, 0, agreement=agreement)
-    settings = {"agreement_weight": "linear", "class_weights": {"neutral": 3.0}}
+    settings: dict[str, Any] = {"agreement_weight": "linear", "class_weights": {"neutral": 3.0}}
     hooks = bench.run(
         backbone=still, rows=rows, epochs=1, max_grad_norm=1e-16, weight_decay=0.0, **settings
     )
@@ -318,10 +318,10 @@ def test_average_is_the_exponential_one(bench: Bench) -> None:
 
     model = new_classifier(Backbone("tiny", str(bench.tiny)), 7)
     average, bias = Average(model, 0.3), model.get_parameter("classifier.bias")
-    expected = bias.detach().clone()
+    expected: torch.Tensor = bias.detach().clone()
     for step in range(6):
         with torch.no_grad():
-            bias += step + 1
+            bias.add_(step + 1)
         average.update(model, step)
         decay = min(0.3, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * bias.detach()
