@@ -113,9 +113,7 @@ def newest_whole(run_dir: Path, warn: Callable[[str], None] = log.warning) -> Sa
         if problem is None:
             return saved
         damaged.append(f"{saved.folder.name}: {problem}")
-        warn(
-            f"checkpoint {str(saved.folder)!r} is damaged ({problem}); going on from the one before"
-        )
+        warn(f"checkpoint {str(saved.folder)!r} is damaged ({problem}); the one before is used")
     if damaged:
         raise InputError(
             f"run.name={run_dir.name!r}: every checkpoint is damaged ({damaged[0]}); begin anew "

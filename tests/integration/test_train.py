@@ -23,7 +23,7 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
-from finsent.training.checkpoint import damage, saved_checkpoints
+from finsent.training.checkpoint import damage
 from finsent.training.config import TrainConfig
 from finsent.training.outputs import read_journal
 from finsent.training.task import Task
@@ -112,7 +112,7 @@ def test_a_killed_worker_costs_nothing_but_time(
 
     killer = threading.Thread(target=kill_one_worker)
     killer.start()
-    disturbed = fit_tokenised(task(tiny, epochs=4), splits, run_dir)
+    disturbed = fit_tokenised(task(tiny, epochs=4, checkpoint_every_steps=2), splits, run_dir)
     killer.join()
     assert killed
     assert [m["epoch"] for m in disturbed.history] == [1, 2, 3, 4]
@@ -132,38 +132,30 @@ def test_the_same_run_name_goes_on(tiny: Path, splits: dict[str, object], tmp_pa
     assert json.loads((longer.model_dir / "provenance.json").read_text())["max_length"] == 64
 
 
-def test_killed_in_mid_epoch_and_damaged_it_goes_on_from_the_one_before(
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     tiny: Path, splits: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The one before is of the middle of the second epoch."""
     from finsent.training.ray_trainer import fit_tokenised
 
-    recipe: dict[str, object] = {"epochs": 2, "checkpoint_every_steps": 4, "log_every_steps": 2}
-    calm = fit_tokenised(task(tiny, **recipe), splits, tmp_path / "calm")
-
-    # What lies there after a kill in the second epoch: all that came later is gone.
+    recipe = task(tiny, checkpoint_every_steps=4, log_every_steps=2)
     run = tmp_path / "run"
-    fit_tokenised(task(tiny, **recipe), splits, run)
-    newest = saved_checkpoints(run)[-1]
-    assert newest.epoch == 2
-    shutil.rmtree(newest.folder)
-    shutil.rmtree(run / "model")
-    damaged = run / "checkpoint_step_00000024"
-    before = (damaged.stat().st_mtime_ns, (damaged / "state.json").read_bytes())
-    with (damaged / "optimizer.safetensors").open("r+b") as stream:
+    calm = fit_tokenised(recipe, splits, run)
+    shutil.copytree(calm.model_dir, tmp_path / "calm")
+    last = run / "checkpoint_epoch_0002"
+    with (last / "optimizer.safetensors").open("r+b") as stream:
         stream.truncate(1000)
 
     with caplog.at_level(logging.WARNING):
-        resumed = fit_tokenised(task(tiny, **recipe), splits, run)
-    assert "checkpoint_step_00000024" in caplog.text
+        resumed = fit_tokenised(recipe, splits, run)
+    assert str(last) in caplog.text
     assert "optimizer.safetensors has 1000 bytes" in caplog.text
-    assert [m["epoch"] for m in resumed.history] == [1, 2]
     assert [m["train_rows"] for m in resumed.history] == [97, 97]
-    assert resumed.history[0]["began"] != calm.history[0]["began"]
-    for name, tensor in weights(calm.model_dir).items():
+    assert resumed.history[0] == calm.history[0]  # not trained again
+    assert resumed.history[1]["began"] > calm.history[1]["began"]
+    for name, tensor in weights(tmp_path / "calm").items():
         torch.testing.assert_close(weights(resumed.model_dir)[name], tensor, rtol=0, atol=1e-5)
-    # Written anew, and whole.
-    assert (damaged.stat().st_mtime_ns, (damaged / "state.json").read_bytes()) != before
-    assert damage(damaged) is None
+    assert damage(last) is None  # written anew
     lines = read_journal(run)
     steps = [line["step"] for line in lines if line["kind"] == "step"]
     assert steps == sorted({*range(2, 27, 2), 13})
