@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import textwrap
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -200,6 +201,18 @@ def catch_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, interrupt)
+    sys.unraisablehook = _again
+
+
+def _again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in a destructor: send a signal that came there once more."""
+    error = unraisable.exc_value
+    if not isinstance(error, Interrupted):
+        sys.__unraisablehook__(unraisable)
+        return
+    catch_signals()
+    # Not now: it would be dropped here, too.
+    threading.Timer(0.05, os.kill, (os.getpid(), error.signum)).start()
 
 
 def _cause(error: BaseException, kind: type[Error]) -> Error | None:

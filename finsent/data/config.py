@@ -80,7 +80,7 @@ class SourceConfig(Section):
     encoding: str | None = setting(None, "character encoding; null: data.encoding")
     weight: float = setting(
         1.0,
-        "what a row counts in a majority; stored as the column `weight`",
+        "what a row counts in a majority, and its loss in training; the column `weight`",
         gt=0,
         allow_inf_nan=False,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -34,10 +35,35 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
     return tokenizer
 
 
-def new_classifier(backbone: Backbone, seed: int) -> PreTrainedModel:
-    """The backbone with a fresh classification head for `LABELS`, seeded; safetensors only."""
+# What backbones' configs call their dropout: of hidden states, of attention, before the head.
+_DROPOUTS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout",  # BERT, RoBERTa
+    "dropout", "attention_dropout", "seq_classif_dropout",  # DistilBERT
+    "pooler_dropout", "cls_dropout", "mlp_dropout", "embedding_dropout",  # DeBERTa, ModernBERT
+    "classifier_dropout_prob", "summary_last_dropout",  # ALBERT, XLNet
+)  # fmt: skip
+
+
+def new_classifier(backbone: Backbone, seed: int, dropout: float | None = None) -> PreTrainedModel:
+    """The backbone with a fresh classification head for `LABELS`, seeded; safetensors only.
+
+    Args:
+        dropout: in place of every dropout that the backbone's config names; None: as it is there.
+
+    Raises:
+        InputError: its config names none.
+    """
     transformers_logging.set_verbosity_error()  # the head is new: no warning about that
     transformers_logging.disable_progress_bar()
+    changed: dict[str, float] = {}
+    if dropout is not None:
+        config = AutoConfig.from_pretrained(backbone.source, revision=backbone.revision)
+        changed = {name: dropout for name in _DROPOUTS if hasattr(config, name)}
+        if not changed:
+            raise InputError(
+                f"train.dropout={dropout}: the config of {backbone.name} names no dropout; set "
+                "train.dropout=null"
+            )
     torch.manual_seed(seed)
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
         backbone.source,
@@ -46,6 +72,7 @@ def new_classifier(backbone: Backbone, seed: int) -> PreTrainedModel:
         label2id=LABEL2ID,
         use_safetensors=True,
         dtype=torch.float32,
+        **changed,
     )
     return model
 
@@ -55,13 +82,15 @@ def save_classifier(
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
     provenance: dict[str, Any],
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write weights, config with labels, tokenizer, and where the model came from.
 
     Args:
         provenance: JSON-able; `max_length` (tokens) is required, as inference depends on it.
+        weights: in place of the model's own.
     """
-    model.save_pretrained(out)
+    model.save_pretrained(out, state_dict=weights)
     tokenizer.save_pretrained(out)
     write_json(out / PROVENANCE, provenance)
 

@@ -8,10 +8,23 @@ from pydantic import field_validator, model_validator
 
 from finsent.config import Section, setting
 
-# Settings that say where a run runs, not what it makes: free to change when it goes on.
+# Settings that say where and how a run is computed, not what it makes (but for the order of sums
+# and dropout's random numbers): free to change when it goes on.
 OPERATIONAL = frozenset(
-    {"num_workers", "use_gpu", "cpus_per_worker", "max_failures", "start_timeout"}
-)
+    {
+        "num_workers", "use_gpu", "cpus_per_worker", "max_failures", "start_timeout",
+        "accumulation_steps", "gradient_checkpointing", "checkpoint_every_steps",
+        "log_every_steps", "max_loss",
+    }
+)  # fmt: skip
+
+
+class ClassWeights(Section):
+    """What a row's loss counts, by its label."""
+
+    negative: float = setting(1.0, "of a negative row", gt=0, le=1000)
+    neutral: float = setting(1.0, "of a neutral row", gt=0, le=1000)
+    positive: float = setting(1.0, "of a positive row", gt=0, le=1000)
 
 
 class TrainConfig(Section):
@@ -24,6 +37,18 @@ class TrainConfig(Section):
     batch_size: int = setting(
         32, "rows in one optimiser step, over all workers together", unit="rows", ge=1
     )
+    batch_tokens: int | None = setting(
+        None,
+        "padded tokens in one optimiser step, over all workers together: many short rows or few "
+        "long ones; null: batch_size rows, whatever their length",
+        unit="tokens", ge=8,
+    )  # fmt: skip
+    accumulation_steps: int = setting(
+        1,
+        "parts in which each worker computes its rows of a step, one after another, to save "
+        "memory; the step has as many rows as before",
+        ge=1, le=4096,
+    )  # fmt: skip
     learning_rate: float | None = setting(
         None,
         "peak learning rate of AdamW; null: what suits the backbone (demo 2e-4, tiny 1e-3, others "
@@ -31,18 +56,74 @@ class TrainConfig(Section):
         gt=0,
         lt=1,
     )
-    weight_decay: float = setting(
-        0.01, "AdamW's decay; biases and LayerNorm weights are left out", ge=0, lt=1
+    schedule: Literal["linear", "cosine", "constant"] = setting(
+        "linear", "how the rate goes after the warm-up: to 0 in a line, in half a cosine, or stays"
     )
     warmup_fraction: float = setting(
         0.1, "share of the steps in which the rate climbs linearly from 0", unit="fraction",
         ge=0, lt=1,
     )  # fmt: skip
+    warmup_steps: int | None = setting(
+        None, "steps of that climb; null: warmup_fraction decides", unit="steps", ge=0
+    )
+    layer_decay: float = setting(
+        1.0,
+        "each encoder layer's rate as a share of that of the layer above it, the head's being "
+        "learning_rate; FinBERT has 0.85",
+        unit="fraction", gt=0, le=1,
+    )  # fmt: skip
+    unfreeze_epochs: float = setting(
+        0.0,
+        "at first only the head is trained; over this many epochs the layers join, the top one "
+        "first, the embeddings last. 0: all from the start; FinBERT has about 4",
+        unit="epochs", ge=0, le=1000,
+    )  # fmt: skip
+    weight_decay: float = setting(
+        0.01, "AdamW's decay; biases and LayerNorm weights are left out", ge=0, lt=1
+    )
     max_grad_norm: float = setting(1.0, "gradients are clipped to this global norm", gt=0)
+    dropout: float | None = setting(
+        None,
+        "dropout of the backbone's hidden states and attention, and before the head; null: as "
+        "the backbone has it",
+        unit="fraction", ge=0, lt=1,
+    )  # fmt: skip
+    label_smoothing: float = setting(
+        0.0, "share of the target that is spread evenly over the labels", unit="fraction",
+        ge=0, lt=1,
+    )  # fmt: skip
+    class_weights: Literal["none", "balanced"] | ClassWeights = setting(
+        "none",
+        "what a row's loss counts by its label: all the same; as much as its label is rare (all "
+        "labels together count the same); or {negative: 2.0, neutral: 1.0, positive: 1.0}",
+    )
+    agreement_weight: Literal["none", "linear"] = setting(
+        "none",
+        "what a row's loss counts by the column `agreement`: nothing, or that share of annotators; "
+        "rows without one count 1",
+    )
+    ema_decay: float | None = setting(
+        None,
+        "keep a moving average of the weights with this decay, and evaluate and save it in place "
+        "of the weights of the last step; null: no average",
+        unit="fraction", gt=0, lt=1,
+    )  # fmt: skip
+    patience: int | None = setting(
+        None,
+        "stop after this many epochs without a better macro-F1 on the validation split; null: "
+        "never",
+        unit="epochs", ge=1,
+    )  # fmt: skip
     bucket_batches: int = setting(
         50, "batches whose rows are sorted by length together, to save padding", ge=1
     )
     seed: int = setting(42, "seed of initial weights, order of rows, and dropout", ge=0, lt=2**63)
+    deterministic: bool = setting(
+        False,
+        "take only algorithms that give the same bits for the same seed, machine and num_workers; "
+        "on a CPU that is so anyway and costs nothing, on a GPU attention's and the embeddings' "
+        "gradients get slower",
+    )
     num_workers: int = setting(2, "data-parallel (DDP) processes", ge=1, le=1024)
     use_gpu: Literal["auto", "yes", "no"] = setting(
         "auto", "one GPU a worker; auto: where the cluster has enough of them"
@@ -50,8 +131,32 @@ class TrainConfig(Section):
     cpus_per_worker: int = setting(
         1, "CPUs that each worker reserves; also its number of compute threads", unit="CPUs", ge=1
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", "number format of matrix products; auto: bf16 autocast on a GPU, fp32 on a CPU"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto",
+        "number format of matrix products; auto: bf16 autocast on a GPU, fp32 on a CPU; fp16 "
+        "scales the loss so that small gradients survive",
+    )
+    gradient_checkpointing: bool = setting(
+        False, "compute activations again in the backward pass: less memory, about a third slower"
+    )
+    compile: bool = setting(
+        False,
+        "compile the model by torch.compile: faster steps after minutes of compiling; needs a C++ "
+        "compiler on a CPU",
+    )
+    checkpoint_every_steps: int | None = setting(
+        None,
+        "write a checkpoint after every so many steps, too, while training goes on; null: only "
+        "at the end of an epoch",
+        unit="steps", ge=1,
+    )  # fmt: skip
+    log_every_steps: int = setting(
+        10,
+        "write the loss to metrics.jsonl, and check that it is a number, every so many steps",
+        unit="steps", ge=1,
+    )  # fmt: skip
+    max_loss: float = setting(
+        25.0, "a mean loss above this over log_every_steps is a diverged run, which stops", gt=0
     )
     max_failures: int = setting(
         1, "how often a lost worker group starts again from the last checkpoint", ge=0

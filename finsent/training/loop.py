@@ -6,83 +6,37 @@ worker) and passes hooks that carry progress and checkpoints outside.
 
 from __future__ import annotations
 
-import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from finsent.errors import InputError
-from finsent.evaluation.metrics import confusion, scores
-from finsent.labels import LABELS
-from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
-from finsent.training.batches import epoch_batches, share, sorted_batches
-from finsent.training.checkpoint import MODEL, load_state, save_state
+from finsent.modeling.classifier import load_tokenizer, new_classifier
+from finsent.training.batches import Indices, count_steps, epoch_batches
+from finsent.training.checkpoint import Snapshot, epoch_name, load_state, moments, step_name
 from finsent.training.config import TrainConfig
-from finsent.training.optim import build_optimizer, build_schedule
+from finsent.training.determinism import deterministic
+from finsent.training.ema import Average
+from finsent.training.hooks import Hooks
+from finsent.training.loss import row_weights
+from finsent.training.meter import Meter, Sums
+from finsent.training.optim import Thaw, build_optimizer, build_schedule
 from finsent.training.progress import Progress
+from finsent.training.step import Gradients, Stepper, new_scaler
 from finsent.training.task import Task
-from finsent.training.tokens import Batch, TokenRows
+from finsent.training.tokens import TokenRows
+from finsent.training.validate import stalled, validate
+from finsent.training.world import World
 
-_EVALUATION_ROWS = 64
 _INFORM_EVERY = 0.5  # seconds between two progress messages
-
-
-class Hooks(Protocol):
-    """The loop's ways out, called on every rank."""
-
-    def inform(self, progress: Progress) -> None:
-        """Show progress. Must not block."""
-
-    def epoch_done(self, metrics: dict[str, Any], save: Callable[[Path], None] | None) -> None:
-        """Take an epoch's metrics; `save` writes the checkpoint (rank 0 only, else None)."""
-
-
-@dataclass
-class _Sums:
-    """What an epoch adds up on one rank; all numbers, so that ranks can be summed."""
-
-    loss: float = 0.0
-    rows: int = 0
-    tokens: int = 0
-    padded: int = 0
-
-    def add(self, batch: Batch, loss: float) -> None:
-        self.loss += loss
-        self.rows += len(batch.labels)
-        self.tokens += batch.tokens
-        self.padded += batch.padded_tokens
-
-
-@dataclass
-class _World:
-    """This process among the workers."""
-
-    rank: int = 0
-    size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    @classmethod
-    def current(cls, device: torch.device) -> _World:
-        if not dist.is_initialized():
-            return cls(device=device)
-        return cls(dist.get_rank(), dist.get_world_size(), device)
-
-    def total(self, values: Any) -> torch.Tensor:
-        """Sum an array over the ranks, in double precision."""
-        tensor = torch.as_tensor(values, dtype=torch.float64, device=self.device)
-        if self.size > 1:
-            dist.all_reduce(tensor)
-        return tensor.cpu()
+_KEYS_SHOWN = 8
 
 
 def train(
@@ -100,11 +54,212 @@ def train(
 
     Args:
         train_rows: all rows, on every rank; each rank takes its share of each batch.
-        resume: a checkpoint written by this loop; training goes on with the next epoch.
+        resume: a checkpoint written by this loop; training goes on after its last step.
+
+    Raises:
+        InputError: the backbone does not suit the recipe, memory does not suffice for one row, or
+            the loss is not a number or grows beyond `max_loss`.
     """
-    world = _World.current(device)
+    with deterministic(task.config.deterministic):
+        _Run(task, train_rows, validation_rows, hooks, device, resume).finish()
+
+
+class _Run:
+    """One rank's part in a run."""
+
+    def __init__(
+        self,
+        task: Task,
+        train_rows: TokenRows,
+        validation_rows: TokenRows,
+        hooks: Hooks,
+        device: torch.device,
+        resume: Path | None,
+    ) -> None:
+        self.task, self.config, self.hooks = task, task.config, hooks
+        self.rows, self.validation_rows = train_rows, validation_rows
+        self.world = World.current(device)
+        config = self.config
+        self.model = new_model(task, device)
+        self.tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
+        self.average = Average(self.model, config.ema_decay) if config.ema_decay else None
+        self.optimizer = build_optimizer(self.model, config)
+        self.scaler = new_scaler(config, device)
+        self.weights = row_weights(train_rows, config)
+        self.saved = "none"  # the last good checkpoint
+        state: dict[str, Any] = {"epoch": 0, "step": 0, "history": []}
+        if resume:
+            shown = self.average.model if self.average else None
+            state = load_state(resume, self.model, self.optimizer, shown)
+            self.saved = resume.name
+        if self.scaler and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.done, self.history = state["epoch"], state["step"], state["history"]
+        self.before = Sums(**state.get("sums") or {})
+        self.logged = Sums(**state.get("logged") or {})
+        steps = count_steps(
+            train_rows.lengths, config.batch_size, config.bucket_batches, config.seed,
+            config.epochs, config.batch_tokens,
+        )  # fmt: skip
+        self.starts = [0, *np.cumsum(steps).tolist()]
+        self.schedule = build_schedule(
+            self.optimizer, config, self.starts[-1], self.starts[self.epoch] + self.done
+        )
+        self.wrapped = _wrap(self.model, config, self.world)
+        self.stepper = Stepper(
+            self.model,
+            Gradients(self.wrapped, config, self.world, hooks.note, self.scaler),
+            self.optimizer,
+            self.schedule,
+            Thaw(self.model, config, self.starts[-1] / config.epochs),
+            self.scaler,
+            config.max_grad_norm,
+        )
+
+    def finish(self) -> None:
+        """Train to the end."""
+        self.hooks.started(self.starts[self.epoch] + self.done)
+        while self.epoch < self.config.epochs:
+            if stalled(self.history, self.config.patience):
+                self.hooks.note(
+                    f"stopped after epoch {self.epoch}: macro-F1 has not risen for "
+                    f"{self.config.patience} epoch(s) (train.patience)"
+                )
+                return
+            began, started = time.time(), time.perf_counter()
+            metrics = self._train_epoch()
+            shown = self.average.model if self.average else self.model
+            found = validate(shown, self.validation_rows, self.config, self.world)
+            found |= {"epoch": self.epoch + 1, **metrics}
+            found |= {"began": began, "epoch_seconds": time.perf_counter() - started}
+            self.epoch, self.done, self.history = self.epoch + 1, 0, [*self.history, found]
+            self.before = self.logged = Sums()
+            self.hooks.log({"kind": "epoch", "step": self.starts[self.epoch], **found})
+            snapshot = self._snapshot() if self.world.rank == 0 else None
+            self.saved = epoch_name(self.epoch)
+            self.hooks.epoch_done(found, snapshot.write if snapshot else None)
+
+    def _train_epoch(self) -> dict[str, Any]:
+        config, rows, world = self.config, self.rows, self.world
+        batches = epoch_batches(
+            rows.lengths, config.batch_size, config.bucket_batches, config.seed, self.epoch,
+            config.batch_tokens,
+        )  # fmt: skip
+        meter = Meter(world, self.before)
+        started, informed = time.perf_counter() - self.before.seconds, 0.0
+        seen = self.epoch * len(rows) + sum(map(len, batches[: self.done]))
+        self.wrapped.train()
+        self.model.train()
+        for number in range(self.done, len(batches)):
+            step = self.starts[self.epoch] + number
+            # Anew for each step and rank: a run that goes on draws an undisturbed one's numbers.
+            _seed_dropout(config.seed, self.epoch, number, world.rank)
+            meter.begin(number)
+            self.stepper.step(rows, self.weights, batches[number], meter, step)
+            if self.average:
+                self.average.update(self.model, step)
+            seen += len(batches[number])
+            if time.monotonic() - informed > _INFORM_EVERY or number == len(batches) - 1:
+                informed = time.monotonic()
+                self._inform(meter.local(), seen, step + 1)
+            self._look(meter, batches, number, time.perf_counter() - started)
+        total = meter.total(time.perf_counter() - started)
+        return {"learning_rate": float(self.schedule.get_last_lr()[0]), **total.throughput()}
+
+    def _look(self, meter: Meter, batches: list[Indices], number: int, seconds: float) -> None:
+        """Log the loss, check it, and write a checkpoint, where one of these is due."""
+        config, step = self.config, self.starts[self.epoch] + number + 1
+        last = number == len(batches) - 1
+        every = config.checkpoint_every_steps
+        save = bool(every) and step % (every or 1) == 0 and not last
+        log = step % config.log_every_steps == 0 or last
+        if not (save or log):
+            return
+        total = meter.total(seconds)
+        recent = total - self.logged
+        self._check(meter, batches, recent.mean_loss)
+        if log:
+            self.logged = total
+            self.hooks.log(
+                {
+                    "kind": "step",
+                    "step": step,
+                    "epoch": self.epoch + 1,
+                    "loss": recent.mean_loss,
+                    "learning_rate": float(self.schedule.get_last_lr()[0]),
+                    "rows_per_second": recent.rows / max(recent.seconds, 1e-9),
+                    "padding_share": recent.padding_share,
+                }
+            )
+        if save:
+            self.done = number + 1
+            snapshot = self._snapshot(total).copied() if self.world.rank == 0 else None
+            self.saved = step_name(step)
+            self.hooks.step_done(self.saved, snapshot.write if snapshot else None)
+
+    def _check(self, meter: Meter, batches: list[Indices], recent: float) -> None:
+        bad = meter.bad_step()
+        where = f"in epoch {self.epoch + 1}"
+        if bad is not None:
+            keys = self.rows.keys(batches[bad][:_KEYS_SHOWN])
+            more = len(batches[bad]) - len(keys)
+            problem = (
+                f"the loss or its gradient is not a finite number {where}, step {bad + 1} (of the "
+                f"run {self.starts[self.epoch] + bad + 1}), on rows {', '.join(keys)}"
+                f"{f' and {more} more' if more else ''}"
+            )
+        elif recent > self.config.max_loss:
+            problem = (
+                f"the loss is {recent:.1f} {where}, above train.max_loss={self.config.max_loss:g}"
+            )
+        else:
+            return
+        raise InputError(
+            f"train.learning_rate={self.config.learning_rate}: {problem}; last good checkpoint: "
+            f"{self.saved}; lower the rate under another run.name, or look at those rows"
+        )
+
+    def _inform(self, sums: Sums, seen: int, step: int) -> None:
+        self.hooks.inform(
+            Progress(
+                rows=seen,
+                total_rows=self.config.epochs * len(self.rows),
+                epoch=self.epoch + 1,
+                loss=sums.mean_loss,
+                padding_share=sums.padding_share,
+                step=step,
+                total_steps=self.starts[-1],
+            )
+        )
+
+    def _snapshot(self, sums: Sums | None = None) -> Snapshot:
+        shown = self.average.model if self.average else self.model
+        return Snapshot(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            provenance={**self.task.provenance, "epoch": self.epoch},
+            shown=shown.state_dict(),
+            weights=self.model.state_dict() if self.average else None,
+            moments=moments(self.optimizer),
+            state={
+                "epoch": self.epoch,
+                "step": self.done,
+                "history": self.history,
+                "sums": None if sums is None else asdict(sums),
+                "logged": None if sums is None else asdict(self.logged),
+                "scaler": self.scaler.state_dict() if self.scaler else None,
+            },
+        )
+
+
+def new_model(task: Task, device: torch.device) -> PreTrainedModel:
+    """The classifier that a task begins with, on its device.
+
+    Raises:
+        InputError: it does not suit the recipe.
+    """
     config = task.config
-    model = new_classifier(task.backbone, config.seed)
+    model = new_classifier(task.backbone, config.seed, config.dropout)
     torch.nn.Module.to(model, device)  # the subclass hides its signature
     limit = getattr(model.config, "max_position_embeddings", task.max_length)
     if task.max_length > limit:
@@ -112,161 +267,36 @@ def train(
             f"model.max_length={task.max_length}: {task.backbone.name} takes at most {limit} "
             "tokens; lower it"
         )
-    tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
-    optimizer = build_optimizer(model, config)
-    state: dict[str, Any] = {"epoch": 0, "history": []}
-    if resume:
-        state = load_state(resume, model, optimizer)
-    steps = math.ceil(len(train_rows) / config.batch_size)
-    schedule = build_schedule(optimizer, config, config.epochs * steps, state["epoch"] * steps)
-    wrapped = _wrap(model, world)
-    for epoch in range(state["epoch"], config.epochs):
-        began, started = time.time(), time.perf_counter()
-        _seed_dropout(config.seed, epoch, world.rank)
-        sums = _train_epoch(
-            wrapped, optimizer, schedule, train_rows, epoch, config, world, hooks
-        )  # fmt: skip
-        trained = time.perf_counter()
-        metrics = _validate(model, validation_rows, config, world)
-        metrics |= {"epoch": epoch + 1, "learning_rate": float(schedule.get_last_lr()[0])}
-        metrics |= _throughput(sums, world, trained - started)
-        metrics |= {"began": began, "epoch_seconds": time.perf_counter() - started}
-        state = {"epoch": epoch + 1, "history": [*state["history"], metrics]}
-        save = _saver(task, model, tokenizer, optimizer, state) if world.rank == 0 else None
-        hooks.epoch_done(metrics, save)
+    if config.batch_tokens is not None and config.batch_tokens < task.max_length:
+        raise InputError(
+            f"train.batch_tokens={config.batch_tokens}: a row may have model.max_length="
+            f"{task.max_length} tokens; raise train.batch_tokens or lower model.max_length"
+        )
+    if config.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise InputError(
+                f"train.gradient_checkpointing=true: {type(model).__name__} cannot; set it to false"
+            )
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
 
 
 def _seed_dropout(*parts: int) -> None:
-    # Anew for each epoch and rank: a resumed run draws the numbers of an undisturbed one.
     torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
 
 
-def _wrap(model: PreTrainedModel, world: _World) -> torch.nn.Module:
-    if world.size == 1:
-        return model
-    ids = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
-
-
-def _train_epoch(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    rows: TokenRows,
-    epoch: int,
-    config: TrainConfig,
-    world: _World,
-    hooks: Hooks,
-) -> _Sums:
-    model.train()
-    sums, informed, seen = _Sums(), 0.0, epoch * len(rows)
-    batches = epoch_batches(
-        rows.lengths, config.batch_size, config.bucket_batches, config.seed, epoch
-    )
-    for indices in batches:
-        mine = share(indices, world.rank, world.size)
-        # A rank without a row must still take part in the gradient exchange: with weight 0.
-        batch = rows.batch(mine if len(mine) else indices[:1])
-        with _autocast(config, world.device):
-            total = _loss_sum(model, batch, world.device) * (1.0 if len(mine) else 0.0)
-        # DDP averages over ranks; with this factor the average is the mean over the batch's rows.
-        (total * (world.size / len(indices))).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        seen += len(indices)
-        if len(mine):
-            loss = float(total.detach())
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"train.learning_rate={config.learning_rate}: the loss is {loss} in epoch "
-                    f"{epoch + 1}; lower the rate"
-                )
-            sums.add(batch, loss)
-        if time.monotonic() - informed > _INFORM_EVERY or seen == (epoch + 1) * len(rows):
-            informed = time.monotonic()
-            hooks.inform(
-                Progress(
-                    rows=seen,
-                    total_rows=config.epochs * len(rows),
-                    epoch=epoch + 1,
-                    loss=sums.loss / max(sums.rows, 1),
-                    padding_share=1 - sums.tokens / max(sums.padded, 1),
-                )
-            )
-    return sums
-
-
-def _loss_sum(model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
-    return functional.cross_entropy(
-        _logits(model, batch, device), batch.labels.to(device), reduction="sum"
-    )
-
-
-def _logits(model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
-    output = model(
-        input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
-    )
-    logits: torch.Tensor = output.logits.float()
-    return logits
-
-
-def _autocast(config: TrainConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
-
-
-@torch.no_grad()
-def _validate(
-    model: PreTrainedModel, rows: TokenRows, config: TrainConfig, world: _World
-) -> dict[str, Any]:
-    """Exact metrics over all ranks: each row counts once, however the rows divide."""
-    model.eval()
-    matrix, loss = np.zeros((len(LABELS), len(LABELS)), np.int64), 0.0
-    for indices in sorted_batches(rows.lengths, world.rank, world.size, _EVALUATION_ROWS):
-        batch = rows.batch(indices)
-        with _autocast(config, world.device):
-            logits = _logits(model, batch, world.device)
-        labels = batch.labels.to(world.device)
-        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-        matrix += confusion(batch.labels.numpy(), logits.argmax(-1).cpu().numpy())
-    counts = world.total(matrix).numpy().astype(np.int64)
-    found = scores(counts)
-    return {
-        "macro_f1": found["macro_f1"],
-        "accuracy": found["accuracy"],
-        "validation_loss": float(world.total(loss)) / max(len(rows), 1),
-        "validation_rows": found["rows"],
-        "validation_confusion": found["confusion"],
-    }
-
-
-def _throughput(sums: _Sums, world: _World, seconds: float) -> dict[str, Any]:
-    values = asdict(sums)
-    totals = dict(zip(values, world.total(list(values.values())).tolist(), strict=True))
-    return {
-        "train_loss": totals["loss"] / totals["rows"],
-        "train_rows": int(totals["rows"]),
-        "rows_per_second": totals["rows"] / seconds,
-        "tokens_per_second": totals["tokens"] / seconds,  # real ones, without padding
-        "padding_share": 1 - totals["tokens"] / totals["padded"],
-    }
-
-
-def _saver(
-    task: Task,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
-) -> Callable[[Path], None]:
-    def save(out: Path) -> None:
-        provenance = {**task.provenance, "epoch": state["epoch"]}
-        save_classifier(model, tokenizer, out / MODEL, provenance)
-        save_state(out, optimizer, state)
-
-    return save
+def _wrap(model: PreTrainedModel, config: TrainConfig, world: World) -> torch.nn.Module:
+    wrapped: torch.nn.Module = model
+    if world.size > 1:
+        wrapped = DistributedDataParallel(
+            model,
+            device_ids=[world.device] if world.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+            broadcast_buffers=False,  # an encoder's are constants
+        )
+    if config.compile:
+        wrapped = cast(torch.nn.Module, torch.compile(wrapped, dynamic=True))
+    return wrapped
 
 
 def epoch_lines(history: list[dict[str, Any]]) -> Iterator[str]:

@@ -19,16 +19,20 @@ class Progress:
     epoch: int  # counted from 1
     loss: float
     padding_share: float
+    step: int  # steps made since the start of the run
+    total_steps: int
 
 
 class ProgressBoard:
-    """Holds rank 0's latest progress for the driver to read; a Ray actor, but knows nothing of Ray.
+    """Holds what the workers tell the driver; a Ray actor, but knows nothing of Ray.
 
     It stands in this small module so that its process imports no torch.
     """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+        self._notes: list[str] = []
+        self._failure: str | None = None
 
     def write(self, progress: Progress) -> None:
         """Replace what is known."""
@@ -38,9 +42,26 @@ class ProgressBoard:
         """The latest, or None before the first step."""
         return self._progress
 
+    def note(self, message: str) -> None:
+        """Add a message for the user."""
+        self._notes.append(message)
+
+    def take_notes(self) -> list[str]:
+        """The messages since this was asked last."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def fail(self, message: str) -> None:
+        """Say why all workers have stopped, where the user can mend it."""
+        self._failure = message
+
+    def failure(self) -> str | None:
+        """Why all workers have stopped, or None."""
+        return self._failure
+
 
 class TrainingBar:
-    """A bar on stderr: rows, rate, time left, epoch, loss, padding."""
+    """A bar on stderr: rows, rate, time left, epoch, step, loss, padding."""
 
     def __init__(self) -> None:
         self._bar: Any = None  # a tqdm, made when the total is known
@@ -64,7 +85,7 @@ class TrainingBar:
                 mininterval=every, maxinterval=every, file=sys.stderr, dynamic_ncols=True,
             )  # fmt: skip
         self._bar.set_postfix(
-            epoch=progress.epoch, loss=f"{progress.loss:.3f}",
-            padding=f"{progress.padding_share:.1%}", refresh=False,
+            epoch=progress.epoch, step=f"{progress.step}/{progress.total_steps}",
+            loss=f"{progress.loss:.3f}", padding=f"{progress.padding_share:.1%}", refresh=False,
         )  # fmt: skip
         self._bar.update(progress.rows - self._bar.n)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,18 @@ from finsent.data.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
 from finsent.training.capacity import check_capacity
-from finsent.training.checkpoint import MODEL, PREFIX, best_checkpoint, saved_checkpoints
+from finsent.training.checkpoint import (
+    MODEL,
+    best_checkpoint,
+    damage,
+    epoch_name,
+    newest_whole,
+    retain,
+    saved_checkpoints,
+)
 from finsent.training.config import OPERATIONAL
+from finsent.training.outputs import JOURNAL, Outputs, Save, read_journal
+from finsent.training.picture import training_picture
 from finsent.training.progress import Progress, ProgressBoard, TrainingBar
 from finsent.training.task import Task
 
@@ -54,25 +64,35 @@ class TrainResult:
 
 
 class _RayHooks:
-    """Progress to the board, metrics and checkpoints to Ray Train."""
+    """Progress and notes to the board, checkpoints and lines to disk, metrics to Ray Train."""
 
-    def __init__(self, board: Any, run_dir: Path) -> None:
-        self._board = board
-        self._run_dir = run_dir
-        self._rank = ray.train.get_context().get_world_rank()
+    def __init__(self, board: Any, outputs: Outputs | None) -> None:
+        self._board, self._outputs = board, outputs  # None: not the first rank
 
     def inform(self, progress: Progress) -> None:
-        if self._rank == 0:
+        if self._outputs:
             self._board.write.remote(progress)
 
-    def epoch_done(self, metrics: dict[str, Any], save: Callable[[Path], None] | None) -> None:
+    def note(self, message: str) -> None:
+        if self._outputs:
+            self._board.note.remote(message)
+
+    def started(self, step: int) -> None:
+        if self._outputs:
+            self._outputs.started(step)
+
+    def log(self, record: dict[str, Any]) -> None:
+        if self._outputs:
+            self._outputs.log(record)
+
+    def step_done(self, name: str, save: Save | None) -> None:
+        if self._outputs and save:
+            self._outputs.save_later(name, save)
+
+    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
         checkpoint = None
-        if save is not None:
-            # Written where it stays: a copy from a temporary place would cost as much again.
-            folder = self._run_dir / f"{PREFIX}{metrics['epoch']:04d}"
-            shutil.rmtree(folder, ignore_errors=True)  # half deleted
-            with staged_dir(folder) as staging:
-                save(staging)
+        if self._outputs and save:
+            folder = self._outputs.save(epoch_name(metrics["epoch"]), save)
             checkpoint = Checkpoint.from_directory(folder)
         ray.train.report(metrics, checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
 
@@ -82,31 +102,42 @@ def _worker(arguments: dict[str, Any]) -> None:
     from finsent.training.tokens import TokenRows
 
     task: Task = arguments["task"]
+    board, run_dir = arguments["board"], arguments["run_dir"]
     torch.set_num_threads(task.config.cpus_per_worker)  # whatever OMP_NUM_THREADS says
     splits = {
         name: TokenRows.from_table(_collect(name), arguments["pad_id"])
         for name in ("train", "validation")
     }
-    train(
-        task,
-        splits["train"],
-        splits["validation"],
-        _RayHooks(arguments["board"], arguments["run_dir"]),
-        get_device(),
-        resume=_newest(arguments["run_dir"]),
-    )
+    first = ray.train.get_context().get_world_rank() == 0
+    try:
+        resume = _newest(run_dir, board)
+        with Outputs(run_dir) if first else nullcontext() as outputs:
+            hooks = _RayHooks(board, outputs)
+            train(task, splits["train"], splits["validation"], hooks, get_device(), resume)
+    except InputError as error:
+        # It would come again, and all ranks have met it: no reason to start the workers anew.
+        if first:
+            ray.get(board.fail.remote(str(error)))
 
 
-def _newest(run_dir: Path) -> Path | None:
+def _newest(run_dir: Path, board: Any) -> Path | None:
     """The checkpoint to go on from, the same one on all ranks.
 
     What lies there counts, not Ray Train's records, which a killed job may leave behind or torn.
+
+    Raises:
+        InputError: all are damaged; on all ranks.
     """
-    newest = None
+    newest, problem = None, None
     if ray.train.get_context().get_world_rank() == 0:
-        saved = saved_checkpoints(run_dir)
-        newest = str(saved[-1].folder) if saved else None
-    newest = broadcast_from_rank_zero(newest)
+        try:
+            saved = newest_whole(run_dir, board.note.remote)
+            newest = str(saved.folder) if saved else None
+        except InputError as error:
+            problem = str(error)
+    newest, problem = broadcast_from_rank_zero((newest, problem))
+    if problem is not None:
+        raise InputError(problem)
     return None if newest is None else Path(newest)
 
 
@@ -117,12 +148,12 @@ def _collect(split: str) -> pa.Table:
 
 def tokenised(version: DatasetVersion, split: str, task: Task) -> Any:
     """A split as a materialised Ray dataset of schema `finsent.training.tokens.TOKENISED`."""
-    from finsent.training.tokens import tokenise
+    from finsent.training.tokens import COLUMNS, tokenise
 
     backbone = task.backbone
     dataset = ray.data.read_parquet([str(file) for file in version.files(split)])
     return (
-        dataset.select_columns(["key", "text", "label"])
+        dataset.select_columns([*COLUMNS])
         .map_batches(
             tokenise,  # type: ignore[arg-type] # keyword arguments are missing in Ray's types
             batch_format="pyarrow",
@@ -211,33 +242,38 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
                 max_failures=config.max_failures,
                 controller_failure_limit=1,  # type: ignore[call-arg] # of Train V2's class
             ),
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=1,  # the best; Ray always keeps the latest beside it
-                checkpoint_score_attribute="macro_f1",
-                checkpoint_score_order="max",
-            ),
+            # Which ones to keep is decided by what lies on disk, see `retain`.
+            checkpoint_config=CheckpointConfig(num_to_keep=None),
         ),
         datasets=datasets,
         # Every worker sees all rows and takes its share of each batch: the batches stay the same
         # whatever the number of workers, and no row is lost to equal splits.
         dataset_config=DataConfig(datasets_to_split=[]),
     )
-    _fit_with_bar(trainer, board)
+    try:
+        _fit_with_bar(trainer, board)
+    finally:
+        if (run_dir / JOURNAL).is_file():
+            training_picture(read_journal(run_dir), run_dir / "training.png", run_dir.name)
     return _export_best(run_dir)
 
 
 def _tidy(run_dir: Path) -> None:
-    """Leave the best and the newest checkpoint of an earlier try, and none of Ray Train's records.
+    """Leave what is needed of an earlier try's checkpoints, and none of Ray Train's records.
 
     Ray Train writes them in place and refuses to start with torn ones; all that they say stands in
     the checkpoints, too.
+
+    Raises:
+        InputError: there are checkpoints, and all are damaged.
     """
     (run_dir / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-    saved = saved_checkpoints(run_dir)
-    kept = {best_checkpoint(saved).folder, saved[-1].folder} if saved else set()
-    for folder in run_dir.glob(f"{PREFIX}*"):
-        if folder not in kept:
-            shutil.rmtree(folder)
+    newest = newest_whole(run_dir)
+    if newest is not None:
+        for saved in saved_checkpoints(run_dir, lambda _: None):
+            if (saved.epoch, saved.step) > (newest.epoch, newest.step):  # damaged
+                shutil.rmtree(saved.folder)
+    retain(run_dir)
 
 
 def _fit_with_bar(trainer: TorchTrainer, board: Any) -> None:
@@ -249,20 +285,28 @@ def _fit_with_bar(trainer: TorchTrainer, board: Any) -> None:
         try:
             while not future.done():
                 wait([future], timeout=1)
-                try:
-                    progress = ray.get(board.read.remote(), timeout=5)
-                except ray.exceptions.RayError:  # a bar is not worth a run
-                    progress = None
-                if progress is not None:
-                    shown.show(progress)
+                _show(board, shown)
             future.result()
         finally:
             pool.shutdown(wait=False)
+    if (failure := ray.get(board.failure.remote())) is not None:
+        raise InputError(failure)
+
+
+def _show(board: Any, bar: TrainingBar) -> None:
+    try:
+        progress, notes = ray.get([board.read.remote(), board.take_notes.remote()], timeout=5)
+    except ray.exceptions.RayError:  # a bar is not worth a run
+        return
+    for note in notes:
+        log.warning("train: %s", note)
+    if progress is not None:
+        bar.show(progress)
 
 
 def _export_best(run_dir: Path) -> TrainResult:
     saved = saved_checkpoints(run_dir)
-    best = best_checkpoint(saved)
+    best = best_checkpoint([one for one in saved if damage(one.folder) is None])
     model_dir = run_dir / MODEL
     for old in (model_dir, run_dir / "evaluation"):  # figures of another model must not survive
         shutil.rmtree(old, ignore_errors=True)

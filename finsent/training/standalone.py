@@ -6,10 +6,10 @@ The yardstick of the benchmark, and a way to run where there is no Ray.
 from __future__ import annotations
 
 import json
-import shutil
+import logging
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,19 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
-from finsent.files import write_json
+from finsent.files import read_json, write_json
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer
+from finsent.training.checkpoint import epoch_name, newest_whole
 from finsent.training.config import TrainConfig
 from finsent.training.loop import train
+from finsent.training.outputs import Outputs, Save, read_journal
+from finsent.training.picture import training_picture
 from finsent.training.progress import Progress
 from finsent.training.task import Task
 from finsent.training.tokens import TokenRows
+
+log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
 
@@ -47,29 +52,47 @@ def write_spec(folder: Path, task: Task, splits: dict[str, pa.Table]) -> Path:
     return folder / "spec.json"
 
 
-@dataclass
 class FileHooks:
-    """Checkpoints and metrics into a directory: one checkpoint, replaced each epoch."""
+    """Checkpoints, metrics and notes into a directory."""
 
-    folder: Path
-    history: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, folder: Path, outputs: Outputs | None) -> None:
+        self._folder, self._outputs = folder, outputs  # None: not the first rank
 
     def inform(self, progress: Progress) -> None:
         """Nothing: the log of epochs is enough here."""
 
-    def epoch_done(self, metrics: dict[str, Any], save: Callable[[Path], None] | None) -> None:
+    def note(self, message: str) -> None:
+        """To the log."""
+        if self._outputs:
+            log.warning("%s", message)
+
+    def started(self, step: int) -> None:
+        """Begin or go on with `metrics.jsonl`."""
+        if self._outputs:
+            self._outputs.started(step)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """A line of `metrics.jsonl`."""
+        if self._outputs:
+            self._outputs.log(record)
+
+    def step_done(self, name: str, save: Save | None) -> None:
+        """Save a checkpoint in the background."""
+        if self._outputs and save:
+            self._outputs.save_later(name, save)
+
+    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
         """Save the checkpoint, then the metrics so far."""
-        self.history.append(metrics)
-        if save is not None:
-            out = self.folder / "checkpoint"
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir()
-            save(out)
-            write_json(self.folder / HISTORY, self.history)
+        if self._outputs and save:
+            folder = self._outputs.save(epoch_name(metrics["epoch"]), save)
+            write_json(self._folder / HISTORY, read_json(folder / "state.json")["history"])
 
 
 def main(spec_path: Path) -> None:
-    """Train in this process, one of those that torchrun started, or alone."""
+    """Train in this process, one of those that torchrun started, or alone.
+
+    Goes on from the newest whole checkpoint beside the spec, if there is one.
+    """
     spec = json.loads(spec_path.read_text(encoding="utf-8"))
     task = Task(TrainConfig(**spec["config"]), Backbone(**spec["backbone"]), spec["provenance"])
     device = torch.device("cpu")
@@ -84,8 +107,15 @@ def main(spec_path: Path) -> None:
         TokenRows.from_table(pq.read_table(spec_path.parent / f"{name}.parquet"), pad_id)
         for name in ("train", "validation")
     )
+    folder = spec_path.parent
     try:
-        train(task, train_rows, validation_rows, FileHooks(spec_path.parent), device)
+        first = not dist.is_initialized() or dist.get_rank() == 0
+        newest = newest_whole(folder)  # on all ranks: nobody writes before they have met
+        resume = newest.folder if newest else None
+        with Outputs(folder) if first else nullcontext() as outputs:
+            train(task, train_rows, validation_rows, FileHooks(folder, outputs), device, resume)
+        if first:
+            training_picture(read_journal(folder), folder / "training.png", "torchrun")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

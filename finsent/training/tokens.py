@@ -14,8 +14,15 @@ from tokenizers import Tokenizer
 from finsent.labels import LABEL2ID
 
 TOKENISED = pa.schema(
-    [("key", pa.string()), ("input_ids", pa.list_(pa.int32())), ("label", pa.int64())]
+    [
+        ("key", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("label", pa.int64()),
+        ("weight", pa.float32()),
+        ("agreement", pa.float32()),  # null: not known
+    ]
 )
+COLUMNS = ("key", "text", "label", "weight", "agreement")  # of a split, as `tokenise` wants them
 
 
 @functools.lru_cache(maxsize=2)
@@ -33,7 +40,8 @@ def tokenise(rows: pa.Table, source: str, revision: str | None, max_length: int)
     """Tokenise a block of a split.
 
     Args:
-        rows: with columns `key`, `text`, `label` (name).
+        rows: with columns `key`, `text`, `label` (name), and, where rows have them, `weight` (else
+            1) and `agreement` (else unknown).
         max_length: tokens, special ones included; the rest of a text is cut off.
 
     Returns:
@@ -43,7 +51,18 @@ def tokenise(rows: pa.Table, source: str, revision: str | None, max_length: int)
     encoded = tokenizer.encode_batch_fast(rows["text"].to_pylist())
     ids = pa.array([row.ids for row in encoded], pa.list_(pa.int32()))
     labels = pa.array([LABEL2ID[name] for name in rows["label"].to_pylist()], pa.int64())
-    return pa.table([rows["key"], ids, labels], schema=TOKENISED)
+    size = rows.num_rows
+    weight = pa.array(np.ones(size, np.float32))
+    columns = [
+        rows["weight"] if "weight" in rows.column_names else weight,
+        rows["agreement"] if "agreement" in rows.column_names else pa.nulls(size, pa.float32()),
+    ]
+    return pa.table([rows["key"], ids, labels, *columns], schema=TOKENISED)
+
+
+def _doubles(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
+    return found
 
 
 @dataclass(frozen=True)
@@ -64,10 +83,19 @@ class Batch:
 class TokenRows:
     """All rows of a split, in an order that depends on the rows alone."""
 
-    def __init__(self, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64],
-                 labels: npt.NDArray[np.int64], pad_id: int) -> None:  # fmt: skip
-        self._ids, self._offsets, self.labels, self._pad_id = ids, offsets, labels, pad_id
+    def __init__(
+        self,
+        ids: npt.NDArray[np.int32],
+        offsets: npt.NDArray[np.int64],
+        table: pa.Table,
+        pad_id: int,
+    ) -> None:
+        self._ids, self._offsets, self._pad_id = ids, offsets, pad_id
+        self.labels: npt.NDArray[np.int64] = table["label"].to_numpy()
+        self.weight: npt.NDArray[np.float64] = _doubles(table["weight"].fill_null(1.0))
+        self.agreement = _doubles(table["agreement"])  # NaN: not known
         self.lengths: npt.NDArray[np.int64] = np.diff(offsets)
+        self._keys = table["key"]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,9 +109,14 @@ class TokenRows:
         return cls(
             lists.flatten().to_numpy(),
             np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]).astype(np.int64),
-            table["label"].to_numpy(),
+            table,
             pad_id,
         )
+
+    def keys(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The keys of rows by index."""
+        found: list[str] = self._keys.take(pa.array(rows)).to_pylist()
+        return found
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
         """Gather and pad rows by index."""

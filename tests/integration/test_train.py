@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,7 +23,9 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.training.checkpoint import damage
 from finsent.training.config import TrainConfig
+from finsent.training.outputs import read_journal
 from finsent.training.task import Task
 from finsent.training.tokens import tokenise
 
@@ -82,8 +85,8 @@ def test_two_workers_count_every_row_once(
     assert result.best["validation_confusion"] == matrix.tolist()
     assert scores(matrix.numpy())["macro_f1"] == pytest.approx(result.best["macro_f1"])
     assert not [*result.model_dir.parent.rglob("*.pt"), *result.model_dir.parent.rglob("*.bin")]
-    # The best and the latest checkpoint, no more.
-    assert len([*(tmp_path / "run").glob("checkpoint_*")]) <= 2
+    # The best and the two newest checkpoints, no more.
+    assert len([*(tmp_path / "run").glob("checkpoint_epoch_*")]) in (2, 3)
 
 
 def test_a_killed_worker_costs_nothing_but_time(
@@ -109,7 +112,7 @@ def test_a_killed_worker_costs_nothing_but_time(
 
     killer = threading.Thread(target=kill_one_worker)
     killer.start()
-    disturbed = fit_tokenised(task(tiny, epochs=4), splits, run_dir)
+    disturbed = fit_tokenised(task(tiny, epochs=4, checkpoint_every_steps=2), splits, run_dir)
     killer.join()
     assert killed
     assert [m["epoch"] for m in disturbed.history] == [1, 2, 3, 4]
@@ -127,6 +130,47 @@ def test_the_same_run_name_goes_on(tiny: Path, splits: dict[str, object], tmp_pa
     assert [m["epoch"] for m in longer.history] == [1, 2]
     assert longer.history[0]["began"] == began  # taken from the checkpoint, not run again
     assert json.loads((longer.model_dir / "provenance.json").read_text())["max_length"] == 64
+
+
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+    tiny: Path, splits: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one before is of the middle of the second epoch."""
+    from finsent.training.ray_trainer import fit_tokenised
+
+    recipe = task(tiny, checkpoint_every_steps=4, log_every_steps=2)
+    run = tmp_path / "run"
+    calm = fit_tokenised(recipe, splits, run)
+    shutil.copytree(calm.model_dir, tmp_path / "calm")
+    last = run / "checkpoint_epoch_0002"
+    with (last / "optimizer.safetensors").open("r+b") as stream:
+        stream.truncate(1000)
+
+    with caplog.at_level(logging.WARNING):
+        resumed = fit_tokenised(recipe, splits, run)
+    assert str(last) in caplog.text
+    assert "optimizer.safetensors has 1000 bytes" in caplog.text
+    assert [m["train_rows"] for m in resumed.history] == [97, 97]
+    assert resumed.history[0] == calm.history[0]  # not trained again
+    assert resumed.history[1]["began"] > calm.history[1]["began"]
+    for name, tensor in weights(tmp_path / "calm").items():
+        torch.testing.assert_close(weights(resumed.model_dir)[name], tensor, rtol=0, atol=1e-5)
+    assert damage(last) is None  # written anew
+    lines = read_journal(run)
+    steps = [line["step"] for line in lines if line["kind"] == "step"]
+    assert steps == sorted({*range(2, 27, 2), 13})
+    assert (run / "training.png").stat().st_size > 10_000
+
+
+def test_what_the_user_has_to_mend_comes_as_one_line_and_at_once(
+    tiny: Path, splits: dict[str, object], tmp_path: Path
+) -> None:
+    from finsent.training.ray_trainer import fit_tokenised
+
+    with pytest.raises(
+        InputError, match=r"above train\.max_loss=0\.01; last good checkpoint: none"
+    ):
+        fit_tokenised(task(tiny, max_loss=0.01), splits, tmp_path / "run")
 
 
 def test_what_a_killed_job_leaves_does_not_stop_the_next(

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from finsent.training.batches import Indices, epoch_batches, share, sorted_batches
+from finsent.training.batches import (
+    Indices,
+    count_steps,
+    epoch_batches,
+    share,
+    sorted_batches,
+)
 
 
 def uneven_lengths(rows: int, seed: int = 0) -> Indices:
@@ -88,6 +96,39 @@ def test_sorting_by_length_saves_most_of_the_padding() -> None:
     random = padding_share(epoch_batches(lengths, 32, 1, seed=1, epoch=0), lengths)
     assert random > 0.4  # a window of one batch is drawn at random
     assert bucketed < 0.05
+
+
+# --- by a budget of tokens ---
+
+
+@given(
+    lengths=st.lists(st.integers(0, 60), min_size=1, max_size=200),
+    budget=st.integers(8, 300),
+    window=st.integers(1, 6),
+)
+def test_budget_holds_and_each_row_is_seen_once(
+    lengths: list[int], budget: int, window: int
+) -> None:
+    tokens = np.array(lengths, np.int64)
+    batches = epoch_batches(tokens, 8, window, seed=3, epoch=1, batch_tokens=budget)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(tokens)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * tokens[batch].max() <= budget
+    assert count_steps(tokens, 8, window, 3, 2, budget)[1] == len(batches)
+
+
+def test_budget_is_used() -> None:
+    lengths = uneven_lengths(3200)
+    batches = epoch_batches(lengths, 32, 50, seed=1, epoch=0, batch_tokens=1024)
+    used = np.array([len(b) * lengths[b].max() for b in batches])
+    assert np.median(used) > 0.95 * 1024
+    assert padding_share(batches, lengths) < 0.05
+    assert len({len(b) for b in batches}) > 10
+
+
+def test_steps_are_counted_without_a_budget_too() -> None:
+    assert count_steps(uneven_lengths(97), 8, 2, 5, 3) == [13, 13, 13]
+    assert count_steps(uneven_lengths(0), 8, 2, 5, 1) == [0]
 
 
 # --- shares ---------------------------------------------------------------------------------------

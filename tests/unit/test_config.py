@@ -99,7 +99,10 @@ def test_hint_is_not_the_section_that_was_written() -> None:
         ("data.salt=[5]", ["data.salt=[5]", "string", "default finsent"]),
         ("data=3", ["data=3", "is a section", "data.NAME=VALUE"]),
         ("data.split=0.8", ["data.split=0.8", "is a section", "data.split.NAME=VALUE"]),
-        ("train.precision=fp16", ["train.precision='fp16'", "'auto', 'fp32' or 'bf16'"]),
+        ("train.precision=fp8", ["train.precision='fp8'", "'bf16' or 'fp16'"]),
+        ("train.class_weights=balaced", ["train.class_weights", "'none' or 'balanced'", "mapping"]),
+        ("train.class_weights={negativ: 2}", ["negativ"]),
+        ("train.layer_decay=0", ["train.layer_decay=0", "greater than 0"]),
         ("data.encoding=utf9", ["data.encoding", "'utf9'", "cp1252"]),
         ("data.encoding=hex", ["data.encoding", "'hex'", "cp1252"]),  # a codec, but not of text
     ],

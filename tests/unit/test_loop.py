@@ -3,87 +3,29 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import load_file
 from sklearn import metrics as sk
 
-from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_classifier, new_classifier
-from finsent.training.config import TrainConfig
-from finsent.training.loop import epoch_lines, train
-from finsent.training.progress import Progress
-from finsent.training.task import Task
-from finsent.training.tokens import TokenRows, tokenise
+from finsent.training.loop import epoch_lines
+from tests.unit.loop_bench import (
+    TRAIN_ROWS,
+    VALIDATION_ROWS,
+    Bench,
+    Recorder,
+    distance,
+    initial,
+    weights,
+    without_dropout,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # no multiple of the batch size, nor of evaluation's
-WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
-
-
-def rows_of(tiny: Path, count: int, start: int) -> TokenRows:
-    labels = [LABELS[i % 3] for i in range(start, start + count)]
-    texts = [f"Unit {i}: {WORDS[name]}{' today' * (i % 9)}" for i, name in enumerate(labels, start)]
-    keys = [f"{i:06d}" for i in range(start, start + count)]
-    table = tokenise(pa.table({"key": keys, "text": texts, "label": labels}), str(tiny), None, 64)
-    return TokenRows.from_table(table, pad_id=0)
-
-
-@dataclass
-class Recorder:
-    """Hooks that keep everything."""
-
-    folder: Path
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    progress: list[Progress] = field(default_factory=list)
-
-    def inform(self, progress: Progress) -> None:
-        self.progress.append(progress)
-
-    def epoch_done(self, metrics: dict[str, Any], save: Callable[[Path], None] | None) -> None:
-        self.metrics.append(metrics)
-        assert save is not None  # this is the only rank
-        out = self.checkpoint(metrics["epoch"])
-        out.mkdir(parents=True)
-        save(out)
-
-    def checkpoint(self, epoch: int) -> Path:
-        return self.folder / f"checkpoint_{epoch}"
-
-    @property
-    def last(self) -> Path:
-        return self.checkpoint(self.metrics[-1]["epoch"])
-
-
-class Bench:
-    """Runs the loop on the same rows with other settings."""
-
-    def __init__(self, tiny: Path, folder: Path) -> None:
-        self.tiny, self.folder, self.runs = tiny, folder, 0
-        self.train_rows = rows_of(tiny, TRAIN_ROWS, 0)
-        self.validation_rows = rows_of(tiny, VALIDATION_ROWS, TRAIN_ROWS)
-
-    def run(
-        self, resume: Path | None = None, backbone: Path | None = None, **settings: object
-    ) -> Recorder:
-        recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "seed": 7, **settings}
-        config = TrainConfig.model_validate(recipe)
-        source = Backbone("tiny", str(backbone or self.tiny))
-        self.runs += 1
-        hooks = Recorder(self.folder / str(self.runs))
-        task = Task(config, source, {"max_length": 64})
-        train(task, self.train_rows, self.validation_rows, hooks, torch.device("cpu"), resume)
-        return hooks
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +37,6 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def learned(bench: Bench) -> Recorder:
     """One run that others are compared with."""
     return bench.run(epochs=8)
-
-
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return load_file(checkpoint / "model" / "model.safetensors")
-
-
-def initial(bench: Bench) -> dict[str, torch.Tensor]:
-    return new_classifier(Backbone("tiny", str(bench.tiny)), seed=7).state_dict()
-
-
-def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
 # --- learning -------------------------------------------------------------------------------------
@@ -210,13 +139,8 @@ def test_model_is_saved_in_fp32_with_its_provenance(learned: Recorder) -> None:
 
 
 @pytest.fixture(scope="module")
-def without_dropout(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("still") / "backbone"
-    shutil.copytree(tiny, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+def still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return without_dropout(tiny, tmp_path_factory.mktemp("still") / "backbone")
 
 
 STILL: dict[str, Any] = {"epochs": 1, "weight_decay": 0.0, "max_grad_norm": 1e-16}
@@ -237,10 +161,10 @@ def test_weight_decay_shrinks_matrices_only(bench: Bench) -> None:
     assert after["classifier.weight"].norm() < before["classifier.weight"].norm()
 
 
-def test_train_loss_is_the_mean_over_rows(bench: Bench, without_dropout: Path) -> None:
+def test_train_loss_is_the_mean_over_rows(bench: Bench, still: Path) -> None:
     """Of an unmoved model, over batches of 8 and one of 1 row."""
-    hooks = bench.run(backbone=without_dropout, **STILL)
-    model = new_classifier(Backbone("still", str(without_dropout)), seed=7)
+    hooks = bench.run(backbone=still, **STILL)
+    model = new_classifier(Backbone("still", str(still)), seed=7)
     model.eval()
     batch = bench.train_rows.batch(np.arange(TRAIN_ROWS))
     with torch.no_grad():
@@ -249,12 +173,10 @@ def test_train_loss_is_the_mean_over_rows(bench: Bench, without_dropout: Path) -
     assert hooks.metrics[0]["train_loss"] == pytest.approx(loss, rel=1e-4)
 
 
-def test_dropout_is_on_in_training_and_off_in_validation(
-    bench: Bench, without_dropout: Path
-) -> None:
-    still, noisy = bench.run(backbone=without_dropout, **STILL), bench.run(**STILL)
+def test_dropout_is_on_in_training_and_off_in_validation(bench: Bench, still: Path) -> None:
+    quiet, noisy = bench.run(backbone=still, **STILL), bench.run(**STILL)
     losses = [(hooks.metrics[0]["train_loss"], hooks.metrics[0]["validation_loss"])
-              for hooks in (still, noisy)]  # fmt: skip
+              for hooks in (quiet, noisy)]  # fmt: skip
     assert losses[0][0] != pytest.approx(losses[1][0], abs=1e-4)
     assert losses[0][1] == pytest.approx(losses[1][1], abs=1e-6)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import Embedding, LayerNorm, Linear
 from transformers import PreTrainedModel
 
+from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import new_classifier
 from finsent.training.config import TrainConfig
-from finsent.training.optim import build_optimizer, build_schedule, rate_factor
+from finsent.training.optim import Thaw, build_optimizer, build_schedule, depths, rate_factor
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,84 @@ def test_every_group_starts_at_the_configured_rate(model: PreTrainedModel) -> No
     assert [group["lr"] for group in groups] == [0.003, 0.003]
 
 
+# --- layers ---
+
+
+def test_depths_count_from_the_head(model: PreTrainedModel) -> None:
+    found = depths(model, recipe())
+    assert found["classifier.weight"] == found["bert.pooler.dense.weight"] == 0
+    assert found["bert.encoder.layer.1.output.dense.weight"] == 1
+    assert found["bert.encoder.layer.0.output.dense.weight"] == 2
+    assert found["bert.embeddings.word_embeddings.weight"] == 3
+    assert found["bert.embeddings.LayerNorm.bias"] == 3
+    assert len(found) == len([*model.parameters()])
+
+
+def test_each_layer_has_a_rate_below_that_of_the_one_above(model: PreTrainedModel) -> None:
+    config = recipe(layer_decay=0.5)
+    optimizer = build_optimizer(model, config)
+    schedule = build_schedule(optimizer, recipe(layer_decay=0.5, warmup_fraction=0), 10)
+    names = {id(p): name for name, p in model.named_parameters()}
+    rate = {names[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    depth = depths(model, config)
+    assert {name: 0.01 * 0.5 ** depth[name] for name in rate} == pytest.approx(rate)
+    assert schedule.get_last_lr()[0] == 0.01  # the head's stands first: it is the one shown
+    decayed = {
+        names[id(p)] for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]
+    }
+    assert decayed == {name for name, p in model.named_parameters() if p.ndim > 1}
+
+
+def thawed(model: PreTrainedModel, step: int, **settings: object) -> set[int]:
+    """The depths that keep their gradients at a step, of epochs of 10 steps."""
+    config = recipe(**settings)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    Thaw(model, config, 10).drop(step)
+    depth = depths(model, config)
+    return {depth[name] for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("step", "trained"),
+    [(0, {0}), (9, {0}), (10, {0, 1}), (19, {0, 1}), (20, {0, 1, 2}), (30, {0, 1, 2, 3})],
+)
+def test_layers_join_from_the_top(model: PreTrainedModel, step: int, trained: set[int]) -> None:
+    assert thawed(model, step, unfreeze_epochs=3) == trained
+    assert thawed(model, step) == {0, 1, 2, 3}
+
+
+def test_frozen_layers_are_not_moved_or_decayed(tiny: Path) -> None:
+    model = new_classifier(Backbone("tiny", str(tiny)), seed=1)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    config = recipe(unfreeze_epochs=3)
+    optimizer, thaw = build_optimizer(model, config), Thaw(model, config, 10)
+    for step in (9, 10):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        thaw.drop(step)
+        optimizer.step()
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    depth = depths(model, config)
+    assert moved == {name for name in before if depth[name] <= 1}
+
+
+class Flat(torch.nn.Module):
+    """No layers with numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = torch.nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("setting", ["layer_decay", "unfreeze_epochs"])
+def test_model_without_layers_is_refused_only_where_they_matter(setting: str) -> None:
+    flat: Any = Flat()
+    assert set(depths(flat, recipe()).values()) == {0}
+    with pytest.raises(InputError, match=rf"train\.{setting}=0\.5: Flat has no layers"):
+        depths(flat, recipe(**{setting: 0.5}))
+
+
 # --- schedule -------------------------------------------------------------------------------------
 
 
@@ -93,7 +173,7 @@ def test_every_group_starts_at_the_configured_rate(model: PreTrainedModel) -> No
 def test_rate_climbs_to_its_peak_and_falls_to_zero(
     total: int, warmup: float, expected: list[float]
 ) -> None:
-    found = [rate_factor(step, total, warmup) for step in range(total + 1)]
+    found = [rate_factor(step, total, round(total * warmup)) for step in range(total + 1)]
     assert found == pytest.approx(expected)
     assert rates(total, warmup_fraction=warmup) == pytest.approx([0.01 * f for f in expected])
 
@@ -101,13 +181,13 @@ def test_rate_climbs_to_its_peak_and_falls_to_zero(
 @pytest.mark.parametrize("warmup", [0.0, 0.06, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("total", [3, 10, 137])
 def test_no_step_is_wasted_or_beyond_the_peak(total: int, warmup: float) -> None:
-    found = [rate_factor(step, total, warmup) for step in range(total)]
+    found = [rate_factor(step, total, round(total * warmup)) for step in range(total)]
     assert all(0 < factor <= 1 for factor in found)
     climb = found.index(max(found))
     assert climb <= round(total * warmup)
     assert found[: climb + 1] == sorted(found[: climb + 1])
     assert found[climb:] == sorted(found[climb:], reverse=True)
-    assert rate_factor(total, total, warmup) == rate_factor(total + 5, total, warmup) == 0
+    assert rate_factor(total, total, climb) == rate_factor(total + 5, total, climb) == 0
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 6, 11])
@@ -124,3 +204,28 @@ def test_longer_run_resumes_on_its_own_schedule() -> None:
     schedule = build_schedule(optimizer, recipe(warmup_fraction=0), 20, 10)
     assert schedule.get_last_lr() == pytest.approx([0.005])
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+
+
+def test_shapes_of_the_schedule() -> None:
+    assert rates(4, schedule="constant", warmup_fraction=0) == pytest.approx([0.01] * 5)
+    half = 0.01 * (1 + 2**-0.5) / 2
+    expected = [0.01, half, 0.005, 0.01 - half, 0]
+    assert rates(4, schedule="cosine", warmup_fraction=0) == pytest.approx(expected)
+    assert rates(4, schedule="constant", warmup_fraction=0.5)[:3] == pytest.approx(
+        [0.01 / 3, 0.02 / 3, 0.01]
+    )
+
+
+def test_cosine_is_that_of_transformers() -> None:
+    from transformers import get_cosine_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    theirs = get_cosine_schedule_with_warmup(optimizer, 0, 20).lr_lambdas[0]
+    found = [rate_factor(step, 20, 0, "cosine") for step in range(21)]
+    assert found == pytest.approx([theirs(step) for step in range(21)])
+
+
+def test_warm_up_in_steps_overrides_the_fraction() -> None:
+    found = rates(10, warmup_steps=3, warmup_fraction=0.9, schedule="constant")
+    assert found[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
+    assert rates(10, warmup_steps=0, warmup_fraction=0.9)[0] == pytest.approx(0.01)

@@ -34,7 +34,8 @@ def table(texts: list[str]) -> pa.Table:
 def tokenised(ids: list[list[int]], keys: list[str] | None = None) -> pa.Table:
     labels = [i % 3 for i in range(len(ids))]
     keys = keys or [f"{i:04d}" for i in range(len(ids))]
-    return pa.table([keys, ids, labels], schema=TOKENISED)
+    columns = [keys, ids, labels, [1.0] * len(ids), [None] * len(ids)]
+    return pa.table(columns, schema=TOKENISED)
 
 
 def row_ids(rows: TokenRows, index: int) -> list[int]:

@@ -1,0 +1,93 @@
+"""What two ranks agree on, for torchrun: `-m tests.integration.two_ranks BACKBONE OUT`.
+
+Each rank writes what it found to `OUT/RANK.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from finsent.errors import InputError
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.classifier import new_classifier
+from finsent.training.config import TrainConfig
+from finsent.training.loss import Weights, forward, loss_sum
+from finsent.training.meter import Meter
+from finsent.training.step import Gradients
+from finsent.training.tokens import Batch, TokenRows
+from finsent.training.world import World
+from tests.unit.loop_bench import rows_of
+
+ROWS = 23
+CPU = torch.device("cpu")
+
+
+def distance(model: torch.nn.Module, other: torch.nn.Module) -> float:
+    pairs = zip(model.parameters(), other.parameters(), strict=True)
+    found = [(a.grad - b.grad).abs().max() for a, b in pairs
+             if a.grad is not None and b.grad is not None]  # fmt: skip
+    return float(max(found))
+
+
+def memory(backbone: Backbone, rows: TokenRows, fits: int) -> dict[str, Any]:
+    """Rank 1 can hold `fits` rows at a time, rank 0 all."""
+    world = World.current(CPU)
+    weights = np.linspace(0.5, 2.0, ROWS)
+    alone, model = new_classifier(backbone, 7), new_classifier(backbone, 7)
+    config = TrainConfig(learning_rate=0.01)
+    Gradients(alone, config, World(), print).compute(rows, weights, np.arange(ROWS), Meter(World()))
+    wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
+    notes: list[str] = []
+    tried: list[int] = []
+
+    def loss_of(batch: Batch, given: Weights) -> torch.Tensor:
+        tried.append(len(batch.labels))
+        if world.rank == 1 and len(batch.labels) > fits:
+            raise torch.OutOfMemoryError("out of memory")
+        return loss_sum(forward(wrapped, batch, CPU), batch.labels, given, 0.0)
+
+    gradients = Gradients(wrapped, config, world, notes.append, loss_of=loss_of, guard=True)
+    found: dict[str, Any] = {}
+    try:
+        # Two times the same: first without DDP's exchange, then with it.
+        for turn in ("careful", "overlapped"):
+            meter = Meter(world)
+            gradients.compute(rows, weights, np.arange(ROWS), meter)
+            found[turn] = distance(alone, model)
+            found[f"{turn}_rows"] = meter.total(0.0).rows
+            found[f"{turn}_tried"] = tried.copy()
+            tried.clear()
+            wrapped.zero_grad(set_to_none=True)
+    except InputError as error:
+        found["error"] = str(error)
+    return {**found, "parts": gradients.parts, "notes": len(notes)}
+
+
+def main(backbone_dir: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    world = World.current(CPU)
+    backbone, rows = Backbone("still", str(backbone_dir)), rows_of(backbone_dir, ROWS, 0)
+    meter = Meter(world)
+    for step in range(4):
+        meter.begin(step)
+        meter.check(torch.tensor(float("nan") if (world.rank, step) == (1, 2) else 1.0))
+    found = {
+        "small": memory(backbone, rows, fits=3),
+        "none": memory(backbone, rows, fits=0),
+        "bad_step": meter.bad_step(),
+    }
+    (out / f"{world.rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

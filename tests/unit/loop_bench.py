@@ -1,0 +1,139 @@
+"""The loop on a tiny BERT in this process, for tests: hooks that keep everything, and rows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from safetensors.torch import load_file
+
+from finsent.labels import LABELS
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.classifier import new_classifier
+from finsent.training.checkpoint import epoch_name
+from finsent.training.config import TrainConfig
+from finsent.training.loop import train
+from finsent.training.outputs import Save
+from finsent.training.progress import Progress
+from finsent.training.task import Task
+from finsent.training.tokens import TokenRows, tokenise
+
+TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # no multiple of the batch size, nor of evaluation's
+WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
+
+
+def rows_of(tiny: Path, count: int, start: int, **columns: list[Any]) -> TokenRows:
+    labels = columns.pop("label", [LABELS[i % 3] for i in range(start, start + count)])
+    texts = [f"Unit {i}: {WORDS[name]}{' today' * (i % 9)}" for i, name in enumerate(labels, start)]
+    keys = [f"{i:06d}" for i in range(start, start + count)]
+    rows = {"key": keys, "text": texts, "label": labels, **columns}
+    table = tokenise(pa.table(rows), str(tiny), None, 64)
+    return TokenRows.from_table(table, pad_id=0)
+
+
+class Stopped(Exception):  # noqa: N818 - as StopIteration
+    """A run was killed."""
+
+
+@dataclass
+class Recorder:
+    """Hooks that keep everything."""
+
+    folder: Path
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    begun: int = -1
+    stop_after: str | None = None
+
+    def inform(self, progress: Progress) -> None:
+        self.progress.append(progress)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def started(self, step: int) -> None:
+        self.begun = step
+
+    def log(self, record: dict[str, Any]) -> None:
+        self.lines.append(record)
+
+    def step_done(self, name: str, save: Save | None) -> None:
+        self._save(self.folder / name, save)
+
+    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
+        self.metrics.append(metrics)
+        self._save(self.checkpoint(metrics["epoch"]), save)
+
+    def _save(self, out: Path, save: Save | None) -> None:
+        assert save is not None  # this is the only rank
+        out.mkdir(parents=True)
+        save(out)
+        if out.name == self.stop_after:
+            raise Stopped
+
+    def checkpoint(self, epoch: int) -> Path:
+        return self.folder / epoch_name(epoch)
+
+    @property
+    def last(self) -> Path:
+        return self.checkpoint(self.metrics[-1]["epoch"])
+
+
+class Bench:
+    """Runs the loop on the same rows with other settings."""
+
+    def __init__(self, tiny: Path, folder: Path) -> None:
+        self.tiny, self.folder, self.runs = tiny, folder, 0
+        self.train_rows = rows_of(tiny, TRAIN_ROWS, 0)
+        self.validation_rows = rows_of(tiny, VALIDATION_ROWS, TRAIN_ROWS)
+
+    def run(
+        self,
+        resume: Path | None = None,
+        backbone: Path | None = None,
+        rows: TokenRows | None = None,
+        stop_after: str | None = None,
+        hooks: type[Recorder] | None = None,
+        **settings: object,
+    ) -> Recorder:
+        """Train; with `stop_after`, until the checkpoint of that name is written."""
+        recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "seed": 7, **settings}
+        config = TrainConfig.model_validate(recipe)
+        source = Backbone("tiny", str(backbone or self.tiny))
+        self.runs += 1
+        made = (hooks or Recorder)(self.folder / str(self.runs), stop_after=stop_after)
+        task = Task(config, source, {"max_length": 64})
+        given = self.train_rows if rows is None else rows
+        with contextlib.suppress(Stopped):
+            train(task, given, self.validation_rows, made, torch.device("cpu"), resume)
+        return made
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "model" / "model.safetensors")
+
+
+def initial(bench: Bench) -> dict[str, torch.Tensor]:
+    return new_classifier(Backbone("tiny", str(bench.tiny)), seed=7).state_dict()
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def without_dropout(tiny: Path, folder: Path) -> Path:
+    """A copy of the tiny BERT whose config has no dropout."""
+    shutil.copytree(tiny, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

@@ -1,0 +1,223 @@
+"""What a run does when numbers blow up or memory runs out; and that a seed gives one result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from finsent.errors import InputError
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.classifier import new_classifier
+from finsent.training.checkpoint import epoch_name, step_name
+from finsent.training.config import TrainConfig
+from finsent.training.loss import Weights, forward, loss_sum
+from finsent.training.meter import Meter
+from finsent.training.step import Gradients
+from finsent.training.tokens import Batch, TokenRows
+from finsent.training.world import World
+from tests.unit.loop_bench import (
+    TRAIN_ROWS,
+    Bench,
+    Recorder,
+    distance,
+    rows_of,
+    weights,
+    without_dropout,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = World()
+
+
+@pytest.fixture(scope="module")
+def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tiny, tmp_path_factory.mktemp("mishaps"))
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def broken(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT, which has no number for an unknown token."""
+    folder = tmp_path_factory.mktemp("broken") / "backbone"
+    shutil.copytree(tiny, folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    unknown = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]["[UNK]"]
+    tensors[name][unknown] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def with_an_unknown_token(tiny: Path, index: int) -> TokenRows:
+    texts = [f"Unit {i}: profit rose" for i in range(TRAIN_ROWS)]
+    texts[index] = "利益"
+    return rows_of(tiny, TRAIN_ROWS, 0, text=texts)
+
+
+@pytest.mark.parametrize("log_every", [1, 5, 1000])
+def test_loss_that_is_no_number_names_step_rows_and_checkpoint(
+    bench: Bench, broken: Path, log_every: int
+) -> None:
+    """The step that went wrong, not the one at which it was noticed."""
+    rows = with_an_unknown_token(bench.tiny, 57)
+    with pytest.raises(InputError) as caught:
+        bench.run(
+            backbone=broken, rows=rows, log_every_steps=log_every, checkpoint_every_steps=2,
+            bucket_batches=1,
+        )  # fmt: skip
+    text = str(caught.value)
+    assert "\n" not in text
+    named = text.partition("on rows ")[2].partition(";")[0].split(", ")
+    assert "000057" in named
+    assert len(named) == 8
+    step = int(text.partition("epoch 1, step ")[2].partition(" ")[0])
+    written = sorted(path.name for path in (bench.folder / str(bench.runs)).glob("checkpoint_*"))
+    good = [step_name(s) for s in range(2, step, 2)]
+    assert written == good  # none with broken weights
+    assert f"last good checkpoint: {good[-1] if good else 'none'}" in text
+    assert "train.learning_rate=0.003" in text
+
+
+def test_run_that_diverges_stops_before_its_checkpoint(bench: Bench) -> None:
+    first = bench.run(epochs=1)
+    with pytest.raises(InputError) as caught:
+        bench.run(epochs=2, resume=first.last, max_loss=0.001)
+    text = str(caught.value)
+    assert "in epoch 2, above train.max_loss=0.001" in text
+    assert f"last good checkpoint: {epoch_name(1)}" in text
+
+
+def test_infinite_gradient_is_found_though_the_loss_is_finite() -> None:
+    meter = Meter(CPU)
+    for step in range(3):
+        meter.begin(step)
+        meter.check(torch.tensor(1.0))
+    assert meter.bad_step() is None
+    meter.begin(3)
+    meter.check(torch.tensor(float("inf")))
+    meter.begin(4)
+    meter.check(torch.tensor(float("nan")))
+    assert meter.bad_step() == 3
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return without_dropout(tiny, tmp_path_factory.mktemp("still") / "backbone")
+
+
+class Small:
+    """A device on which so many rows fit, and no more."""
+
+    def __init__(self, backbone: Path, rows: int, **settings: object) -> None:
+        self.model = new_classifier(Backbone("still", str(backbone)), 7)
+        self.fits = rows
+        self.tried: list[int] = []
+        self.notes: list[str] = []
+        config = TrainConfig.model_validate({"learning_rate": 0.01, **settings})
+        self.gradients = Gradients(
+            self.model, config, CPU, self.notes.append, loss_of=self.loss_of, guard=True
+        )
+
+    def loss_of(self, batch: Batch, given: Weights) -> torch.Tensor:
+        self.tried.append(len(batch.labels))
+        loss = loss_sum(forward(self.model, batch, CPU.device), batch.labels, given, 0.0)
+        if len(batch.labels) > self.fits:
+            raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
+        return loss
+
+    def step(self, rows: TokenRows, size: int) -> tuple[dict[str, torch.Tensor], Meter]:
+        meter = Meter(CPU)
+        self.model.zero_grad(set_to_none=True)
+        self.gradients.compute(rows, np.ones(len(rows)), np.arange(size), meter)
+        grads = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
+        return grads, meter
+
+
+def test_micro_batch_is_halved_until_it_fits(bench: Bench, still: Path) -> None:
+    expected, _ = Small(still, 1000).step(bench.train_rows, 16)
+    small = Small(still, 5)
+    found, meter = small.step(bench.train_rows, 16)
+    assert distance(found, expected) < 1e-6
+    assert small.tried == [16, 8, 4, 4, 4, 4]
+    assert (small.gradients.parts, meter.local().rows) == (4, 16)
+    assert len(small.notes) == 2
+    assert "micro-batches of 16 rows" in small.notes[0]
+    assert "train.accumulation_steps=4" in small.notes[1]
+    small.tried.clear()
+    small.step(bench.train_rows, 16)  # it stays so for the rest of the run
+    assert small.tried == [4, 4, 4, 4]
+
+
+def test_what_was_computed_before_memory_ran_out_does_not_count(bench: Bench, still: Path) -> None:
+    """The second part fails: the first one's gradients must go."""
+    expected, _ = Small(still, 1000).step(bench.train_rows, 7)
+    small = Small(still, 1000, accumulation_steps=2)
+    plain = small.loss_of
+    failed: list[bool] = []
+
+    def fail_once(batch: Batch, given: Weights) -> torch.Tensor:
+        if len(small.tried) == 1 and not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(batch, given)
+
+    small.gradients = Gradients(
+        small.model, TrainConfig(learning_rate=0.01, accumulation_steps=2), CPU,
+        small.notes.append, loss_of=fail_once, guard=True,
+    )  # fmt: skip
+    found, meter = small.step(bench.train_rows, 7)
+    assert failed
+    assert distance(found, expected) < 1e-6
+    assert meter.local().rows == 7
+
+
+def test_more_parts_than_rows_are_not_tried(bench: Bench, still: Path) -> None:
+    small = Small(still, 1, accumulation_steps=64)
+    small.step(bench.train_rows, 3)
+    assert small.tried == [1, 1, 1]
+    big = Small(still, 2, accumulation_steps=1)
+    big.step(bench.train_rows, 3)
+    assert big.tried == [3, 2, 1]
+
+
+def test_below_one_row_it_fails_with_the_numbers(bench: Bench, still: Path) -> None:
+    small = Small(still, 0)
+    with pytest.raises(InputError) as caught:
+        small.step(bench.train_rows, 8)
+    text = str(caught.value)
+    assert f"one row of {bench.train_rows.lengths[:8].max()} tokens" in text
+    assert "2.00 GiB" in text
+    assert "model.max_length" in text
+    assert "train.gradient_checkpointing=true" in text
+    assert [size for size in small.tried if size > 1] == [8, 4, 2]
+
+
+# --- one seed, one result -------------------------------------------------------------------------
+
+
+def test_deterministic_is_on_in_the_run_and_off_after_it(bench: Bench) -> None:
+    found: list[bool] = []
+
+    class Asking(Recorder):
+        def started(self, step: int) -> None:
+            found.append(torch.are_deterministic_algorithms_enabled())
+            super().started(step)
+
+    free = bench.run(hooks=Asking)
+    bound = [bench.run(hooks=Asking, deterministic=True) for _ in range(2)]
+    assert found == [False, True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert distance(weights(bound[0].last), weights(bound[1].last)) == 0
+    assert distance(weights(bound[0].last), weights(free.last)) == 0  # on a CPU it is so anyway
