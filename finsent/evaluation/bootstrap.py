@@ -1,0 +1,54 @@
+"""Bootstrap intervals (Efron & Tibshirani 1993, chapter 13): how much the figures owe to which rows
+happened to be in the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from finsent.evaluation.metrics import HEADLINE, Answers, Floats
+
+LEVEL = 0.95
+_CHUNK = 1_000_000  # counts held at once: 8 MB an array
+
+
+def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each row is drawn in each resample, in blocks of shape (some, rows).
+
+    Each resample draws `rows` rows with replacement.
+    """
+    random = np.random.default_rng(seed)
+    step = max(1, _CHUNK // max(rows, 1))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = random.integers(0, rows, (size, rows)) + np.arange(size)[:, None] * rows
+        counts = np.bincount(drawn.ravel(), minlength=size * rows).astype(np.float64)
+        yield counts.reshape(size, rows)
+
+
+def percentiles(values: Floats) -> list[float] | None:
+    """The 95 % percentile interval of resampled values; None when all are undefined."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    tail = 100 * (1 - LEVEL) / 2
+    return [float(v) for v in np.percentile(values, [tail, 100 - tail])]
+
+
+def intervals(answers: Answers, resamples: int, seed: int) -> dict[str, list[float] | None]:
+    """95 % percentile intervals of the `HEADLINE` figures, as [low, high].
+
+    ECE adds up absolute gaps, so sampling noise raises it, and resampling raises it once more: its
+    interval lies rather high, and never holds 0.
+
+    Args:
+        resamples: at least 1; some hundred for steady ends.
+        seed: of the resampling; the same one gives the same intervals.
+    """
+    if not len(answers.truth):
+        return dict.fromkeys(HEADLINE)
+    blocks = [
+        answers.figures(counts) for counts in resample_counts(len(answers.truth), resamples, seed)
+    ]
+    return {name: percentiles(np.concatenate([b[name] for b in blocks])) for name in HEADLINE}
