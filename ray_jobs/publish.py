@@ -120,8 +120,8 @@ JOB = Job(
     name="publish",
     summary="Copy an evaluated model into the registry as an immutable version with a manifest "
     "and a model card, and point an alias at it. A model that is to be `champion` is first "
-    "compared with the present champion on its dataset version's test split, as by `ray_jobs.compare`; one "
-    "that is worse is refused unless publish.force=true.",
+    "compared with the present champion on its dataset version's test split, as by "
+    "`ray_jobs.compare`; one that is worse is refused unless publish.force=true.",
     result="model_version, alias, version_dir, dataset_version, macro_f1, accuracy (test split),"
     " gate (the comparison with the champion; null: there was none to make), run_dir, seconds",
     sections=("publish", "evaluate", "engine", "registry", "storage", "run"),

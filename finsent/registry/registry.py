@@ -144,9 +144,9 @@ class Registry:
         provenance = read_json(model_dir / PROVENANCE)
         entries = [_entry(path, model_dir) for path in sources]
         version = ModelVersion(self.root / "versions" / _version_id(entries))
-        if (version.path / MANIFEST).is_file():
-            return version.verify()
-        if version.path.exists():
+        if version.path.exists():  # first: another publisher's appears whole, at any moment
+            if (version.path / MANIFEST).is_file():
+                return version.verify()
             raise InputError(
                 f"{str(version.path)!r}: is incomplete (no {MANIFEST}); delete it and publish again"
             )

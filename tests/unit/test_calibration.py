@@ -305,7 +305,7 @@ def test_damaged_calibration_is_refused_with_the_remedy(
     (model_dir / "calibration.json").write_text(content)
     for action in (read_calibration, engine):
         with pytest.raises(InputError) as caught:
-            action(model_dir)  # type: ignore[operator]
+            action(model_dir)
         text = str(caught.value)
         assert text.startswith(f"{model_dir / 'calibration.json'}: ")
         assert words in text

@@ -28,6 +28,8 @@ from ray_jobs import compare, evaluate, publish, train
 from ray_jobs._cli import Call
 from tests.unit.test_diff import Row, write
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 NAMES = {"good": 0.0, "poor": 0.9}  # the share of negative training rows that are called neutral
 
@@ -80,15 +82,15 @@ def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str)
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():  # three times too sure
-        model.classifier.weight.mul_(3)
-        model.classifier.bias.mul_(3)
+        for parameter in model.get_submodule("classifier").parameters():
+            parameter.mul_(3)
     provenance = {"max_length": 48, "backbone": "tiny",
                   "dataset": {"name": "tests", "version": dataset, "rows": len(rows)}}  # fmt: skip
     save_classifier(model, tokenizer, folder, provenance)
 
 
 @pytest.fixture(scope="module")
-def built(one_thread: None, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("world"))
     rows = {
         name: made(n, name, i)
