@@ -281,6 +281,15 @@ def test_calibration_is_written_beside_the_model_and_used(model_dir: Path) -> No
     assert again == found  # on raw logits, whatever the engine's temperature was
 
 
+def test_many_rows_are_sampled(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finsent.evaluation.calibration._MOST_ROWS", 60)
+    texts = [f"Unit {i} opened" for i in range(90)]
+    rows = pa.table({"text": texts, "label": [LABELS[i % 3] for i in range(90)]})
+    found = [calibrate(engine(model_dir), rows, 0.9, {}) for _ in range(2)]
+    assert found[0]["rows"] == 60
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
