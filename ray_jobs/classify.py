@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
@@ -59,20 +60,23 @@ def run(call: Call) -> Result:
     model_dir = locate(settings, settings.classify.model, "classify.model")
     from finsent.inference.engine import Engine
 
-    predictions = Engine(model_dir, settings.engine).classify(texts)
-    table = Table("label", *LABELS, "text")
+    engine = Engine(model_dir, settings.engine)
+    predictions = engine.classify(texts)
+    table = Table("label", *LABELS, "abstains", "text")
     for text, found in zip(texts, predictions, strict=True):
         shares = (f"{found.probabilities[label]:.2f}" for label in LABELS)
-        table.add_row(found.label, *shares, text if len(text) < 200 else text[:199] + "…")
+        abstains = "yes" if found.abstained else ""
+        table.add_row(found.label, *shares, abstains, text if len(text) < 200 else text[:199] + "…")
     if len(texts) <= 100:
         table_console().print(table)
     return {
         "model": settings.classify.model,
         "model_version": model_dir.name if model_dir.parent.name == "versions" else None,
         "model_dir": str(model_dir),
+        "temperature": engine.temperature,
+        "threshold": engine.threshold,
         "predictions": [
-            {"text": text, "label": p.label, "score": p.score, "probabilities": p.probabilities}
-            for text, p in zip(texts, predictions, strict=True)
+            {"text": text, **asdict(p)} for text, p in zip(texts, predictions, strict=True)
         ],
     }
 
@@ -81,8 +85,8 @@ JOB = Job(
     name="classify",
     summary="Label texts given as arguments, as lines of a file (classify.input=FILE), or as "
     "lines of standard input. Write `--` before texts that look like key=value.",
-    result="model, model_version, model_dir, predictions (text, label, score, probabilities), "
-    "seconds",
+    result="model, model_version, model_dir, temperature, threshold (null: the model never "
+    "abstains), predictions (text, label, score, probabilities, abstained), seconds",
     sections=("classify", "engine", "registry", "storage"),
     run=run,
     keeps_run=False,

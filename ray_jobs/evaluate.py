@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from finsent.data.dataset import DatasetVersion
 from finsent.errors import InputError
+from finsent.evaluation.metrics import brief
 from finsent.registry.registry import Registry
 from finsent.runs import find_model
 from finsent.settings import Settings
@@ -14,7 +19,7 @@ from ray_jobs._cli import Call, Job, Result, main, table_console
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["key", "text", "label"]
+COLUMNS = ["key", "text", "label", "source", "row"]
 
 
 def locate(settings: Settings, reference: str, field: str) -> Path:
@@ -30,44 +35,83 @@ def locate(settings: Settings, reference: str, field: str) -> Path:
         raise InputError(f"{error}; published in {str(registry.root)!r}: {known}") from None
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The rows that the section `evaluate` names."""
+
+    rows: pa.Table
+    what: str  # for people
+    version: DatasetVersion | None  # None: they come from files, and no version is at hand
+
+
+def own_dataset(settings: Settings, trained_on: dict[str, Any]) -> DatasetVersion | None:
+    """The version that a model was trained on, or None when it is not here any more.
+
+    Args:
+        trained_on: `dataset` of the model's provenance.
+    """
+    folder = settings.root / "datasets" / trained_on["name"]
+    return DatasetVersion.at(folder / trained_on["version"])
+
+
+def training_keys(version: DatasetVersion | None) -> pa.ChunkedArray | None:
+    """Keys of a version's training rows."""
+    return version.read("train", ["key"])["key"] if version else None
+
+
+def select_rows(settings: Settings, trained_on: dict[str, Any]) -> Selection:
+    """Read the rows to measure on; by default a split of what the model was trained on.
+
+    Raises:
+        InputError: the dataset version is not at hand, or a file is unusable.
+    """
+    from finsent.evaluation.evaluate import read_benchmark
+
+    config = settings.evaluate
+    version = own_dataset(settings, trained_on)
+    if config.dataset or (version is None and not config.sources):
+        reference = config.dataset or trained_on["version"]
+        folder = settings.root / "datasets" / trained_on["name"]
+        version = DatasetVersion.find(reference, folder, "evaluate.dataset")
+    if config.sources:
+        rows = read_benchmark(config.sources, settings.data, settings.sources_dir)
+        what = ", ".join(source.name or Path(source.uri).name for source in config.sources)
+        return Selection(rows, what, version)
+    assert version is not None
+    rows = version.read(config.split, COLUMNS)
+    return Selection(rows, f"{config.split} split of {version.version}", version)
+
+
 def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     """Measure a model and write the report to `out`. Needs no Ray."""
-    from finsent.evaluation.evaluate import evaluate, read_benchmark, write_report
-    from finsent.evaluation.pictures import label_table, score_table
+    from finsent.evaluation.evaluate import evaluate, write_report
+    from finsent.evaluation.pictures import label_table, score_table, trust_lines
     from finsent.inference.engine import Engine
 
     config = settings.evaluate
     engine = Engine(model_dir, settings.engine)
     trained_on = engine.provenance["dataset"]
-    folder = settings.root / "datasets" / trained_on["name"]
-    own = DatasetVersion.at(folder / trained_on["version"])
-    version = own
-    if config.dataset or (own is None and not config.sources):
-        reference = config.dataset or trained_on["version"]
-        version = DatasetVersion.find(reference, folder, "evaluate.dataset")
-    if config.sources:
-        rows = read_benchmark(config.sources, settings.data, settings.sources_dir)
-        what = ", ".join(source.name or Path(source.uri).name for source in config.sources)
-    else:
-        assert version is not None
-        rows = version.read(config.split, COLUMNS)
-        what = f"{config.split} split of {version.version}"
+    chosen = select_rows(settings, trained_on)
+    version, what = chosen.version, chosen.what
     train = version.read("train", COLUMNS) if version and config.baselines else None
     if version is None and config.baselines:
-        log.info("no baselines: dataset version %s is not in %s", trained_on["version"], folder)
-    seen = own.read("train", ["key"])["key"] if own else None
-    log.info("evaluate: %s on %d rows (%s)", model_dir, len(rows), what)
-    result = evaluate(engine, rows, train, seen)
+        log.info("no baselines: dataset version %s is not at hand", trained_on["version"])
+    seen = training_keys(own_dataset(settings, trained_on))
+    ceiling = version.manifest.get("noise_ceiling") if version and not config.sources else None
+    log.info("evaluate: %s on %d rows (%s)", model_dir, len(chosen.rows), what)
+    result = evaluate(engine, chosen.rows, train, seen, config, ceiling)
     title = f"{what}: macro-F1 {result['macro_f1']:.3f}, {result['rows']} rows"
     write_report(result, out, title)
     console = table_console()
     console.print(score_table(result, what))
     console.print(label_table(result))
+    for line in trust_lines(result):
+        log.info("%s", line)
     return {
         "model_dir": str(model_dir),
         "dataset_version": version.version if version else None,
         "split": None if config.sources else config.split,
-        **result,
+        **brief(result),
         "report_dir": str(out),
     }
 
@@ -86,12 +130,15 @@ def run(call: Call) -> Result:
 JOB = Job(
     name="evaluate",
     summary="Measure a model on a split of its dataset version, or on labelled files: accuracy, "
-    "macro-F1, figures by label, confusion matrix, beside the majority class and TF-IDF +"
-    " logistic regression. Writes metrics.json and confusion.png. The test split's report"
+    "F1, MCC, AUROC, log loss, Brier score and calibration error (ECE) with bootstrap intervals, "
+    "figures by label, confusion matrix, and how often it abstains, beside the majority class and "
+    "TF-IDF + logistic regression. Writes metrics.json and confusion.png. The test split's report"
     " of a run's model goes into that run, where `ray_jobs.publish` looks for it.",
-    result="model_dir, dataset_version, split, macro_f1, accuracy, rows, labels (precision, "
-    "recall, f1, support), confusion (rows: true, columns: predicted), baselines, "
-    "seen_in_training, rows_per_second, report_dir, run_dir, seconds",
+    result="model_dir, dataset_version, split, rows, accuracy, macro_f1, weighted_f1, mcc, auroc, "
+    "log_loss, brier, ece, labels (precision, recall, f1, support, auroc), confusion (rows: true, "
+    "columns: predicted), intervals (95 %, by figure), noise_ceiling, baselines, calibration, "
+    "abstention, seen_in_training, rows_per_second, report_dir, run_dir, seconds; metrics.json "
+    "also has reliability, mistakes and the abstention's curve",
     sections=("evaluate", "engine", "data", "registry", "storage", "run"),
     run=run,
 )

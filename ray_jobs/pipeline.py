@@ -59,7 +59,7 @@ def run(call: Call) -> Result:
         settings.model_copy(update={"evaluate": plain}), model_dir, run_dir / "evaluation"
     )
     clock.begin("publish")
-    published = publish.step(settings, model_dir)
+    published = publish.step(settings, model_dir, run_dir / "comparison")
     clock.end()
     return {
         "dataset_version": version.version,
@@ -72,6 +72,11 @@ def run(call: Call) -> Result:
             name: {key: found[key] for key in ("macro_f1", "accuracy")}
             for name, found in measured.get("baselines", {}).items()
         },
+        "ece": measured["ece"],
+        "intervals": {key: measured["intervals"][key] for key in ("macro_f1", "accuracy")},
+        "temperature": trained["temperature"],
+        "threshold": trained["threshold"],
+        "gate": published["gate"],
         "validation_macro_f1": trained["macro_f1"],
         "epoch": trained["epoch"],
         "counts": ingested["counts"],
@@ -87,7 +92,8 @@ JOB = Job(
     name="pipeline",
     summary="The main job: ingest, train, evaluate on the test split, publish.",
     result="dataset_version, model_version, alias, macro_f1, accuracy (test split), split, "
-    "baselines, validation_macro_f1, epoch, counts, rows_per_second and padding_share (of"
+    "baselines, ece, intervals (95 %), temperature, threshold, gate (the comparison with the "
+    "champion before), validation_macro_f1, epoch, counts, rows_per_second and padding_share (of"
     " training), model_dir, version_dir, step_seconds, run_dir, seconds",
     sections=(
         "data", "model", "train", "evaluate", "engine", "publish", "registry", "storage", "run",

@@ -22,7 +22,7 @@ def run(call: Call) -> Result:
         version = registry.get(names[0])
         return {"manifest": version.manifest, **_summary(version)}
     if action == "promote":
-        return {"alias": names[1], **_summary(registry.promote(*names))}
+        return {"alias": names[1], **_summary(registry.promote(names[0], names[1]))}
     if action == "rollback":
         return {"alias": names[0], **_summary(registry.rollback(names[0]))}
     return _list(registry)

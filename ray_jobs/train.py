@@ -33,6 +33,7 @@ def step(settings: Settings, backbone: Backbone, version: DatasetVersion, run_di
     trained = fit(make_task(config, settings.model, backbone, version), version, run_dir)
     for line in epoch_lines(trained.history):
         log.info("%s", line)
+    calibration = calibrate(settings, trained.model_dir, version)
     best, last = trained.best, trained.history[-1]
     return {
         "dataset_version": version.version,
@@ -44,8 +45,26 @@ def step(settings: Settings, backbone: Backbone, version: DatasetVersion, run_di
         "rows_per_second": last["rows_per_second"],
         "tokens_per_second": last["tokens_per_second"],
         "padding_share": last["padding_share"],
+        "temperature": calibration["temperature"],
+        "ece": calibration["ece_after"],
+        "threshold": calibration["abstention"]["threshold"],
         "history": trained.history,
     }
+
+
+def calibrate(settings: Settings, model_dir: Path, version: DatasetVersion) -> Result:
+    """Fit temperature and abstention threshold on the validation split. Needs no Ray."""
+    from finsent.evaluation.calibration import calibrate as fit_calibration
+    from finsent.evaluation.calibration import calibration_line
+    from finsent.inference.engine import Engine
+
+    rows = version.read("validation", ["text", "label"])
+    origin = {"dataset_version": version.version, "split": "validation"}
+    log.info("calibrate: %s on %d rows of the validation split", model_dir, len(rows))
+    engine = Engine(model_dir, settings.engine)
+    found = fit_calibration(engine, rows, settings.evaluate.wanted_accuracy, origin)
+    log.info("%s", calibration_line(found))
+    return found
 
 
 def run(call: Call) -> Result:
@@ -60,13 +79,15 @@ def run(call: Call) -> Result:
 JOB = Job(
     name="train",
     summary="Fine-tune a BERT-like backbone on a dataset version with Ray Train (DDP). The epoch "
-    "with the best macro-F1 on the validation split is kept in RUN_DIR/model. An "
+    "with the best macro-F1 on the validation split is kept in RUN_DIR/model, with a temperature "
+    "that calibrates its confidence and the threshold below which it abstains. An "
     "interrupted run goes on from its last checkpoint when it is started again with the "
     "same run.name.",
     result="dataset_version, model_dir, epoch (the best), macro_f1, accuracy, split (which they "
     "are of), rows_per_second, tokens_per_second, padding_share (of the last epoch), "
-    "history, run_dir, seconds",
-    sections=("train", "model", "data", "storage", "run", "ray"),
+    "temperature, ece and threshold (after calibration; null: no threshold reaches "
+    "evaluate.wanted_accuracy), history, run_dir, seconds",
+    sections=("train", "model", "data", "evaluate", "engine", "storage", "run", "ray"),
     run=run,
 )
 

@@ -28,3 +28,17 @@ class EvaluateConfig(Section):
     baselines: bool = setting(
         True, "also measure the majority class and TF-IDF + logistic regression"
     )
+    bootstrap: int = setting(
+        1000,
+        "resamples of the rows behind each 95 % interval",
+        unit="resamples",
+        ge=100,
+        le=100_000,
+    )
+    seed: int = setting(0, "seed of the resamples", ge=0, lt=2**63)
+    wanted_accuracy: float = setting(
+        0.9,
+        "accuracy that the answered rows of the validation split must reach: decides, at the end "
+        "of training, the confidence below which the model abstains",
+        unit="fraction", gt=0, le=1,
+    )  # fmt: skip

@@ -18,50 +18,114 @@ from finsent.data.labelled import read_labelled
 from finsent.data.sources import find_sources
 from finsent.errors import InputError
 from finsent.evaluation import baselines
-from finsent.evaluation.metrics import confusion, scores
-from finsent.inference.engine import Engine
-from finsent.labels import LABEL2ID
+from finsent.evaluation.abstention import risk_coverage, selective
+from finsent.evaluation.bootstrap import intervals
+from finsent.evaluation.calibration import label_ids
+from finsent.evaluation.config import EvaluateConfig
+from finsent.evaluation.metrics import Answers
+from finsent.inference.engine import Engine, softmax
+from finsent.labels import LABELS
 
-
-def label_ids(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """Ids of a table's `label` column (names)."""
-    return np.array([LABEL2ID[name] for name in rows["label"].to_pylist()], np.int64)
+_MISTAKES = 50
 
 
 def evaluate(
-    engine: Engine, rows: pa.Table, train: pa.Table | None, seen: pa.ChunkedArray | None
+    engine: Engine,
+    rows: pa.Table,
+    train: pa.Table | None,
+    seen: pa.ChunkedArray | None,
+    config: EvaluateConfig,
+    noise_ceiling: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Score the engine, and the baselines when there are training rows to fit them on.
 
     Args:
-        rows: with `key`, `text` and `label` columns.
-        train: rows to fit the baselines on, same columns; None: no baselines.
+        rows: with `key`, `text` and `label` columns, maybe also `source` and `row`.
+        train: rows to fit the baselines on, with `text` and `label`; None: no baselines.
         seen: keys of the rows that the model was trained on; None: not at hand.
+        noise_ceiling: the best accuracy that the labels allow, as the data's manifest has it.
 
     Returns:
-        `finsent.evaluation.metrics.scores` of the model, `rows_per_second`, `seen_in_training`
-        (rows whose text the model was trained on; None: unknown), and with `train` also `baselines`
-        by name.
+        JSON-able. `finsent.evaluation.metrics.Answers.measure` of the model, with `intervals` by
+        figure, `noise_ceiling`, `baselines` by name (empty without `train`), `calibration`,
+        `reliability`, `abstention`, `seen_in_training` (rows whose text the model was trained on;
+        None: unknown), `rows_per_second` and `mistakes` (the 50 wrong rows of most confidence).
     """
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
-    started = time.perf_counter()
-    every = 0.2 if sys.stderr.isatty() else 10.0
-    bar = tqdm(total=len(texts), unit="row", desc="evaluate", mininterval=every, file=sys.stderr)
-    with bar:
-        predicted = engine.probabilities(texts, bar.update).argmax(1)
-    seconds = time.perf_counter() - started
-    result = scores(confusion(truth, predicted)) | {"rows_per_second": len(texts) / seconds}
-    result["seen_in_training"] = (
-        None if seen is None else int(pc.sum(pc.is_in(rows["key"], seen)).as_py() or 0)
-    )
+    logits, seconds = _run(engine, texts)
+    answers = Answers(truth, softmax(logits, engine.temperature))
+    guesses = {}
     if train is not None:
         fitted = label_ids(train)
         guesses = {
             "majority": baselines.majority(fitted, len(texts)),
             "tfidf_logreg": baselines.tfidf(train["text"].to_pylist(), fitted, texts),
         }
-        result["baselines"] = {n: scores(confusion(truth, g)) for n, g in guesses.items()}
-    return result
+    return {
+        **answers.measure(),
+        "intervals": intervals(answers, config.bootstrap, config.seed),
+        "noise_ceiling": noise_ceiling,
+        "baselines": {name: Answers(truth, found).measure() for name, found in guesses.items()},
+        "calibration": _calibration(engine, logits, answers),
+        "reliability": answers.reliability(),
+        "abstention": _abstention(engine, answers),
+        "seen_in_training": (
+            None if seen is None else int(pc.sum(pc.is_in(rows["key"], seen)).as_py() or 0)
+        ),
+        "rows_per_second": len(texts) / seconds,
+        "mistakes": _mistakes(rows, answers),
+    }
+
+
+def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], float]:
+    """Logits, and the seconds that they took."""
+    started = time.perf_counter()
+    every = 0.2 if sys.stderr.isatty() else 10.0
+    bar = tqdm(total=len(texts), unit="row", desc="evaluate", mininterval=every, file=sys.stderr)
+    with bar:
+        logits = engine.logits(texts, bar.update)
+    return logits, time.perf_counter() - started
+
+
+def _calibration(
+    engine: Engine, logits: npt.NDArray[np.float32], answers: Answers
+) -> dict[str, Any]:
+    """ECE and log loss of these rows without and with the temperature, and where that is from."""
+    record = engine.calibration.record
+    raw = Answers(answers.truth, softmax(logits, 1.0)).measure()
+    scaled = answers.measure()
+    keys = ("dataset_version", "split", "rows", "reason", "ece_before", "ece_after")
+    return {
+        "temperature": engine.temperature,
+        "ece_before": raw["ece"],
+        "ece_after": scaled["ece"],
+        "log_loss_before": raw["log_loss"],
+        "log_loss_after": scaled["log_loss"],
+        "fitted_on": {key: record.get(key) for key in keys} if record else None,
+    }
+
+
+def _abstention(engine: Engine, answers: Answers) -> dict[str, Any]:
+    """What the model's own threshold does to these rows, and what others would do."""
+    rule = engine.calibration.record.get("abstention") or {}
+    return {
+        "wanted_accuracy": rule.get("wanted_accuracy"),
+        "threshold": engine.threshold,
+        "reason": rule.get("reason") if rule else "the model was never calibrated",
+        **selective(answers.confidence, answers.right, engine.threshold),
+        "curve": risk_coverage(answers.confidence, answers.right),
+    }
+
+
+def _mistakes(rows: pa.Table, answers: Answers) -> list[dict[str, Any]]:
+    wrong = np.flatnonzero(~answers.right)
+    worst = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:_MISTAKES]
+    columns = [c for c in ("key", "text", "label", "source", "row") if c in rows.column_names]
+    found: list[dict[str, Any]] = rows.select(columns).take(pa.array(worst)).to_pylist()
+    for mistake, place in zip(found, worst, strict=True):
+        mistake["predicted"] = LABELS[int(answers.predicted[place])]
+        mistake["score"] = float(answers.confidence[place])
+    return found
 
 
 def read_benchmark(sources: list[SourceConfig], config: DataConfig, cache: Path) -> pa.Table:

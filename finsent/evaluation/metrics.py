@@ -1,4 +1,5 @@
-"""Metrics from a confusion matrix, so that counts from several workers simply add up."""
+"""Metrics: from a confusion matrix, whose counts from several workers simply add up, and from
+probabilities, under many weightings of the rows at once, so that resampling costs little."""
 
 from __future__ import annotations
 
@@ -10,6 +11,24 @@ import numpy.typing as npt
 from finsent.labels import LABELS
 
 Counts = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+HEADLINE = ("accuracy", "macro_f1", "weighted_f1", "mcc", "auroc", "log_loss", "brier", "ece")
+BINS = 15  # of the reliability figures, as in Guo et al. 2017
+_LARGE = ("reliability", "mistakes")
+_LEAST = float(np.finfo(np.float32).eps)  # smallest probability in the log loss
+
+
+def brief(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without its long lists (reliability, mistakes, risk-coverage curve)."""
+    short = {key: value for key, value in result.items() if key not in _LARGE}
+    if isinstance(short.get("abstention"), dict):
+        short["abstention"] = {k: v for k, v in short["abstention"].items() if k != "curve"}
+    return short
+
+
+# --- from a confusion matrix --------------------------------------------------------------------
 
 
 def confusion(truth: Counts, predicted: Counts) -> Counts:
@@ -19,7 +38,7 @@ def confusion(truth: Counts, predicted: Counts) -> Counts:
 
 
 def scores(matrix: Counts) -> dict[str, Any]:
-    """Accuracy, macro-F1 and the figures of each label.
+    """Accuracy, F1 (macro, weighted by support), MCC and the figures of each label.
 
     A label that is neither present nor predicted has an F1 of 0 and counts in the mean, as in
     scikit-learn's `f1_score(labels=..., average="macro", zero_division=0)`.
@@ -29,12 +48,10 @@ def scores(matrix: Counts) -> dict[str, Any]:
     """
     hits = matrix.diagonal().astype(float)
     support, predicted = matrix.sum(1), matrix.sum(0)
-    precision = _ratio(hits, predicted)
-    recall = _ratio(hits, support)
+    precision, recall = _ratio(hits, predicted), _ratio(hits, support)
     f1 = _ratio(2 * hits, support + predicted)
     return {
-        "accuracy": float(hits.sum() / max(matrix.sum(), 1)),
-        "macro_f1": float(f1.mean()),
+        **{name: float(value) for name, value in matrix_figures(matrix).items()},
         "rows": int(matrix.sum()),
         "labels": {
             label: {
@@ -49,7 +66,155 @@ def scores(matrix: Counts) -> dict[str, Any]:
     }
 
 
-def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    out = np.zeros(len(LABELS))
-    np.divide(part, whole, out=out, where=whole > 0)
+def matrix_figures(matrices: npt.NDArray[Any]) -> dict[str, Floats]:
+    """The overall figures of confusion matrices, each of shape (...).
+
+    MCC is Gorodkin's for several classes (2004, doi:10.1016/j.compbiolchem.2004.09.006), 0 when
+    truth or predictions hold one label only.
+
+    Args:
+        matrices: shape (..., labels, labels); counts, or sums of weights.
+    """
+    matrices = np.asarray(matrices, float)
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    support, predicted = matrices.sum(-1), matrices.sum(-2)
+    total, right = support.sum(-1), hits.sum(-1)
+    f1 = _ratio(2 * hits, support + predicted)
+    spread = (total**2 - (predicted**2).sum(-1)) * (total**2 - (support**2).sum(-1))
+    return {
+        "accuracy": _ratio(right, total),
+        "macro_f1": f1.mean(-1),
+        "weighted_f1": _ratio((f1 * support).sum(-1), total),
+        "mcc": _ratio(right * total - (support * predicted).sum(-1), np.sqrt(spread)),
+    }
+
+
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
+    """Element by element; 0 where there is nothing to divide by."""
+    out = np.zeros(np.broadcast_shapes(np.shape(part), np.shape(whole)))
+    np.divide(part, whole, out=out, where=np.asarray(whole) > 0)
     return out
+
+
+# --- from probabilities -------------------------------------------------------------------------
+
+
+def bin_of(confidence: Floats) -> Ids:
+    """Which of `BINS` bins of equal width a confidence is in; bin i is (i / BINS, (i+1) / BINS]."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+class Answers:
+    """A model's probabilities beside the truth, made ready for many weightings of the rows."""
+
+    def __init__(self, truth: Ids, probabilities: npt.NDArray[Any]) -> None:
+        """Work out what each row adds to each figure.
+
+        Args:
+            truth: label ids, shape (rows,).
+            probabilities: shape (rows, labels); rows sum to 1.
+        """
+        self.truth = truth
+        self.probabilities = np.asarray(probabilities, np.float64)
+        self.predicted: Ids = self.probabilities.argmax(1).astype(np.int64)
+        self.confidence: Floats = self.probabilities.max(1)
+        self.right = self.predicted == truth
+        size, rows = len(LABELS), np.arange(len(truth))
+        of_truth = self.probabilities[rows, truth]
+        cells = np.zeros((len(truth), size * size))
+        cells[rows, truth * size + self.predicted] = 1
+        gaps = np.zeros((len(truth), BINS))
+        gaps[rows, bin_of(self.confidence)] = self.right - self.confidence
+        log_loss = -np.log(np.clip(of_truth, _LEAST, 1))
+        brier = ((self.probabilities - np.eye(size)[truth]) ** 2).sum(1)
+        self._adds = np.column_stack([cells, gaps, log_loss, brier])
+        self._ranked = [self._rank(label) for label in range(size)]
+
+    def _rank(self, label: int) -> tuple[Ids, npt.NDArray[np.bool_], Ids]:
+        """Rows by rising probability of a label, which of them carry it, where ties begin."""
+        order = np.argsort(self.probabilities[:, label], kind="stable").astype(np.int64)
+        ranked = self.probabilities[order, label]
+        starts = np.flatnonzero(np.r_[True, ranked[1:] > ranked[:-1]]) if len(order) else order
+        return order, self.truth[order] == label, starts.astype(np.int64)
+
+    def figures(self, weights: Floats) -> dict[str, Floats]:
+        """The `HEADLINE` figures under each weighting; NaN where an AUROC is undefined.
+
+        - log loss: the mean of -ln(probability of the true label), in nats.
+        - Brier: the mean over rows of the squared distance to the truth, summed over labels: 0 to 2
+          (Brier 1950).
+        - ECE: sum over `BINS` bins of (rows in it / rows) x |accuracy - mean confidence|, by the
+          confidence of the predicted label (Guo et al. 2017, arXiv:1706.04599, equation 3).
+        - AUROC: the mean over labels, each against the rest; labels without rows are left out.
+
+        Args:
+            weights: how often each row counts, shape (weightings, rows).
+
+        Returns:
+            Arrays of shape (weightings,).
+        """
+        size = len(LABELS) ** 2
+        sums = weights @ self._adds
+        total = weights.sum(1)
+        found = matrix_figures(sums[:, :size].reshape(-1, len(LABELS), len(LABELS)))
+        aurocs = self.aurocs(weights)
+        defined = ~np.isnan(aurocs)
+        means = _ratio(np.where(defined, aurocs, 0).sum(1), defined.sum(1))
+        found["auroc"] = np.where(defined.any(1), means, np.nan)
+        found["log_loss"] = _ratio(sums[:, -2], total)
+        found["brier"] = _ratio(sums[:, -1], total)
+        found["ece"] = _ratio(np.abs(sums[:, size : size + BINS]).sum(1), total)
+        return found
+
+    def aurocs(self, weights: Floats) -> Floats:
+        """AUROC of each label against the rest, shape (weightings, labels).
+
+        The chance that a row of the label has a higher probability of it than another row, ties
+        counted as half (Mann-Whitney). NaN where one of the two sides has no row.
+        """
+        columns = []
+        for order, carries, starts in self._ranked:
+            ranked = weights[:, order]
+            inside = np.where(carries, ranked, 0)
+            outside = ranked - inside
+            if len(starts) < len(order):  # ties count together
+                inside = np.add.reduceat(inside, starts, axis=1)
+                outside = np.add.reduceat(outside, starts, axis=1)
+            below = np.cumsum(outside, axis=1) - outside / 2
+            pairs = inside.sum(1) * outside.sum(1)
+            won = np.einsum("ij,ij->i", inside, below)
+            columns.append(np.where(pairs > 0, _ratio(won, pairs), np.nan))
+        return np.column_stack(columns)
+
+    def measure(self) -> dict[str, Any]:
+        """`scores`, the other `HEADLINE` figures and each label's `auroc`; None where undefined."""
+        once = np.ones((1, len(self.truth)))
+        found = scores(confusion(self.truth, self.predicted))
+        figures = self.figures(once)
+        for name in HEADLINE:
+            found.setdefault(name, number(figures[name][0]))
+        for label, value in zip(LABELS, self.aurocs(once)[0], strict=True):
+            found["labels"][label]["auroc"] = number(value)
+        return found
+
+    def reliability(self) -> list[dict[str, Any]]:
+        """Rows, mean confidence and accuracy of each confidence bin; None where it has no row."""
+        place = bin_of(self.confidence)
+        rows = np.bincount(place, minlength=BINS)
+        confidence = np.bincount(place, self.confidence, BINS)
+        right = np.bincount(place, self.right.astype(float), BINS)
+        return [
+            {
+                "low": i / BINS,
+                "high": (i + 1) / BINS,
+                "rows": int(n),
+                "confidence": float(confidence[i] / n) if n else None,
+                "accuracy": float(right[i] / n) if n else None,
+            }
+            for i, n in enumerate(rows)
+        ]
+
+
+def number(value: float) -> float | None:
+    """For JSON: None in place of NaN."""
+    return None if np.isnan(value) else float(value)

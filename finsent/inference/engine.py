@@ -18,7 +18,7 @@ from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.modeling.classifier import load_classifier
-from finsent.modeling.layout import REMEDY, read_provenance
+from finsent.modeling.layout import REMEDY, read_calibration, read_provenance
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Prediction:
     label: str
     score: float  # probability of `label`
     probabilities: dict[str, float]  # by label; they sum to 1
+    abstained: bool = False  # the score is below the model's threshold: better not act on it
 
 
 def micro_batches(lengths: npt.NDArray[np.int64], token_budget: int) -> list[npt.NDArray[np.int64]]:
@@ -45,8 +46,15 @@ def micro_batches(lengths: npt.NDArray[np.int64], token_budget: int) -> list[npt
     return batches
 
 
+def softmax(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
+    """Probabilities of logits that are divided by a temperature first, shape (rows, labels)."""
+    scaled = torch.from_numpy(logits).double() / temperature
+    probabilities: npt.NDArray[np.float32] = scaled.softmax(-1).float().numpy()
+    return probabilities
+
+
 class Engine:
-    """Tokeniser and model of one model directory."""
+    """Tokeniser, model and calibration of one model directory."""
 
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
         """Load a model.
@@ -55,8 +63,10 @@ class Engine:
             model_dir: a trained classifier's directory.
 
         Raises:
-            InputError: it is incomplete or has other labels.
+            InputError: it is incomplete or damaged, or has other labels.
         """
+        self.model_dir = model_dir
+        self.calibration = read_calibration(model_dir)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
         self._model = load_classifier(model_dir)
@@ -73,13 +83,20 @@ class Engine:
         self._tokenizer.no_padding()
         self._pad_id = int(self._model.config.pad_token_id or 0)
 
-    def probabilities(
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by; 1 for a model that was never calibrated."""
+        return self.calibration.temperature
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence below which the model abstains; None: it never does."""
+        return self.calibration.threshold
+
+    def logits(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Probabilities of `LABELS` for each text, shape (texts, labels), in the order given.
-
-        Args:
-            progress: called with the number of texts of each finished micro-batch.
+        """The model's raw answers, shape (texts, labels), in the order given; see `probabilities`.
 
         Raises:
             InputError: a text is not valid Unicode.
@@ -99,6 +116,19 @@ class Engine:
                 progress(len(rows))
         return result
 
+    def probabilities(
+        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Calibrated probabilities of `LABELS`, shape (texts, labels), in the order given.
+
+        Args:
+            progress: called with the number of texts of each finished micro-batch.
+
+        Raises:
+            InputError: a text is not valid Unicode.
+        """
+        return softmax(self.logits(texts, progress), self.temperature)
+
     def classify(self, texts: Sequence[str]) -> list[Prediction]:
         """Label each text."""
         return [
@@ -106,6 +136,7 @@ class Engine:
                 label=LABELS[int(row.argmax())],
                 score=float(row.max()),
                 probabilities=dict(zip(LABELS, map(float, row), strict=True)),
+                abstained=self.threshold is not None and float(row.max()) < self.threshold,
             )
             for row in self.probabilities(texts)
         ]
@@ -118,8 +149,6 @@ class Engine:
         for i, row in enumerate(ids):
             padded[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = 1
-        logits = self._model(
-            input_ids=padded.to(self.device), attention_mask=mask.to(self.device)
-        ).logits
-        probabilities: npt.NDArray[np.float32] = logits.float().softmax(-1).cpu().numpy()
-        return probabilities
+        output = self._model(input_ids=padded.to(self.device), attention_mask=mask.to(self.device))
+        logits: npt.NDArray[np.float32] = output.logits.float().cpu().numpy()
+        return logits

@@ -28,3 +28,8 @@ class PublishConfig(Section):
     alias: str | None = setting(
         "champion", "alias that is moved to the new version; null: none", pattern=ALIAS_PATTERN
     )
+    force: bool = setting(
+        False,
+        "make it `champion` even if it is worse than the present one, or cannot be compared with "
+        "it; recorded with the version and the alias",
+    )

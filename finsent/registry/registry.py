@@ -111,8 +111,21 @@ class Registry:
         found = [ModelVersion(m.parent) for m in manifests if _ID.fullmatch(m.parent.name)]
         return sorted(found, key=lambda v: (v.created, v.version))
 
+    def version_id(self, model_dir: Path) -> str:
+        """The id that a model's directory has, or would get, as a version.
+
+        Raises:
+            InputError: the directory is incomplete.
+        """
+        check_model_dir(model_dir)
+        return _version_id([_entry(path, model_dir) for path in _model_files(model_dir)])
+
     def publish(
-        self, model_dir: Path, metrics: dict[str, Any], code: dict[str, Any]
+        self,
+        model_dir: Path,
+        metrics: dict[str, Any],
+        code: dict[str, Any],
+        gate: dict[str, Any] | None = None,
     ) -> ModelVersion:
         """Copy a trained, evaluated model into the registry. The same model gets the same id.
 
@@ -120,19 +133,20 @@ class Registry:
             model_dir: written by `finsent.modeling.classifier.save_classifier`.
             metrics: of the test split.
             code: commit and package versions.
+            gate: what the comparison with the champion said, when there was one.
 
         Raises:
             InputError: the model's directory is incomplete or the root is not writable.
         """
         self.check_writable()
         check_model_dir(model_dir)
-        sources = sorted(p for p in model_dir.rglob("*") if p.is_file() and p.suffix in _SUFFIXES)
+        sources = _model_files(model_dir)
         provenance = read_json(model_dir / PROVENANCE)
         entries = [_entry(path, model_dir) for path in sources]
         version = ModelVersion(self.root / "versions" / _version_id(entries))
-        if (version.path / MANIFEST).is_file():
-            return version.verify()
-        if version.path.exists():
+        if version.path.exists():  # first: another publisher's appears whole, at any moment
+            if (version.path / MANIFEST).is_file():
+                return version.verify()
             raise InputError(
                 f"{str(version.path)!r}: is incomplete (no {MANIFEST}); delete it and publish again"
             )
@@ -150,6 +164,7 @@ class Registry:
                 "labels": list(LABELS),
                 "files": [*entries, _entry(card, staging)],
                 "metrics": metrics,
+                "gate": gate,
                 "backbone": provenance.get("backbone"),
                 "dataset": provenance.get("dataset"),
                 "config": provenance.get("config"),
@@ -182,8 +197,13 @@ class Registry:
         files = sorted(self.root.glob("aliases/[!.]*.json"))
         return {path.stem: _read_alias(path)["version"] for path in files}
 
-    def promote(self, reference: str, alias: str) -> ModelVersion:
+    def promote(
+        self, reference: str, alias: str, gate: dict[str, Any] | None = None
+    ) -> ModelVersion:
         """Point an alias at a version, in one atomic step; readers see the old or the new one.
+
+        Args:
+            gate: kept with the alias: what the comparison with the version before said.
 
         Raises:
             InputError: the version is missing or damaged, or the alias is no valid name.
@@ -200,7 +220,7 @@ class Registry:
         old = _read_alias(path) if path.is_file() else {"version": None, "previous": []}
         if old["version"] != version.version:
             previous = [*old["previous"], old["version"]] if old["version"] else []
-            self._write_alias(path, version.version, previous)
+            self._write_alias(path, version.version, previous, gate)
         return version
 
     def rollback(self, alias: str) -> ModelVersion:
@@ -224,9 +244,12 @@ class Registry:
     def _alias_path(self, alias: str) -> Path:
         return self.root / "aliases" / f"{alias}.json"
 
-    def _write_alias(self, path: Path, version: str, previous: list[str]) -> None:
+    def _write_alias(
+        self, path: Path, version: str, previous: list[str], gate: dict[str, Any] | None = None
+    ) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(path, {"version": version, "previous": previous, "since": since})
+        record = {"version": version, "previous": previous, "since": since, "gate": gate}
+        write_json(path, record)
 
 
 def _read_alias(path: Path) -> dict[str, Any]:
@@ -236,6 +259,10 @@ def _read_alias(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not an alias; delete it and promote a version again")
     assert isinstance(alias, dict)
     return alias
+
+
+def _model_files(model_dir: Path) -> list[Path]:
+    return sorted(p for p in model_dir.rglob("*") if p.is_file() and p.suffix in _SUFFIXES)
 
 
 def _entry(path: Path, root: Path) -> dict[str, Any]:

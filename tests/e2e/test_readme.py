@@ -69,6 +69,8 @@ def test_the_commands_work_as_written(project: Path) -> None:
     assert by_job["evaluate"]["macro_f1"] > by_job["evaluate"]["baselines"]["majority"]["macro_f1"]
     assert by_job["publish"]["model_version"] in by_job["registry"]["aliases"].values()
     assert by_job["pipeline"]["model_version"] != by_job["publish"]["model_version"]
+    assert by_job["compare"]["verdict"] in ("better", "worse", "no difference")
+    assert by_job["compare"]["a"] != by_job["compare"]["b"]
     labels = [p["label"] for r in results if r["job"] == "classify" for p in r["predictions"]]
     assert labels == ["negative", "neutral", "negative"]
     assert (project / "artifacts/runs/first/evaluation/confusion.png").stat().st_size > 5_000

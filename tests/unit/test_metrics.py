@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 from sklearn import metrics as sk
 
 from finsent.evaluation.baselines import majority, tfidf
-from finsent.evaluation.metrics import confusion, scores
+from finsent.evaluation.metrics import Answers, confusion, scores
 from finsent.evaluation.pictures import confusion_picture, label_table, score_table
 from finsent.labels import LABELS
 
@@ -44,6 +45,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")  # of scikit-learn's MCC
 @pytest.mark.parametrize("name", ANSWERS)
 def test_scores_are_those_of_scikit_learn(name: str) -> None:
     truth, predicted = ANSWERS[name]
@@ -54,8 +56,10 @@ def test_scores_are_those_of_scikit_learn(name: str) -> None:
     assert found["confusion"] == matrix.tolist()
     assert found["rows"] == len(truth)
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
-    macro = sk.f1_score(truth, predicted, average="macro", **every)
-    assert found["macro_f1"] == pytest.approx(macro)
+    for kind in ("macro", "weighted"):
+        expected = sk.f1_score(truth, predicted, average=kind, **every)
+        assert found[f"{kind}_f1"] == pytest.approx(expected)
+    assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(truth, predicted))
     by_label = sk.precision_recall_fscore_support(truth, predicted, **every)
     for i, label in enumerate(LABELS):
         figures = [found["labels"][label][k] for k in ("precision", "recall", "f1", "support")]
@@ -89,8 +93,10 @@ def test_scores_are_json() -> None:
     [(ids(POS, NEG, POS), POS), (ids(NEU), NEU), (ids(NEG, NEU, NEU, POS, NEG, NEG), NEG)],
 )
 def test_majority_is_the_most_frequent_training_label(labels: Ids, expected: int) -> None:
-    assert majority(labels, 4).tolist() == [expected] * 4
-    assert len(majority(labels, 0)) == 0
+    found = majority(labels, 4)
+    assert found.argmax(1).tolist() == [expected] * 4
+    assert found == pytest.approx(np.tile([(labels == i).mean() for i in range(3)], (4, 1)))
+    assert majority(labels, 0).shape == (0, 3)
 
 
 def headlines(count: int, start: int = 0) -> tuple[list[str], Ids]:
@@ -105,25 +111,28 @@ def test_tfidf_learns_words() -> None:
     texts, labels = headlines(60)
     unseen, truth = headlines(30, start=60)
     found = tfidf(texts, labels, unseen)
-    assert found.tolist() == truth.tolist()
-    assert found.dtype == np.int64
+    assert found.argmax(1).tolist() == truth.tolist()
+    assert found.sum(1) == pytest.approx(np.ones(30))
     assert tfidf(texts, labels, unseen).tolist() == found.tolist()
 
 
 def test_tfidf_needs_word_pairs_for_these() -> None:
     texts = ["costs up profit down", "profit up costs down", "costs down profit up"] * 5
     labels = ids(*[NEG, POS, POS] * 5)
-    assert tfidf(texts, labels, ["profit up costs down", "costs up profit down"]).tolist() == [2, 0]
+    found = tfidf(texts, labels, ["profit up costs down", "costs up profit down"])
+    assert found.argmax(1).tolist() == [POS, NEG]
+    assert found[:, NEU].tolist() == [0, 0]  # no training row has it
 
 
 def test_tfidf_answers_texts_without_a_known_word() -> None:
     found = tfidf(*headlines(60), ["", "zzz"])
-    assert set(found.tolist()) <= {NEG, NEU, POS}
+    assert found.sum(1) == pytest.approx([1, 1])
 
 
 def test_tfidf_of_one_label_predicts_it() -> None:
     """A user's file may hold nothing else; the report must still come out."""
-    assert tfidf(["Profit rose", "Sales grew"], ids(POS, POS), ["Costs fell"]).tolist() == [POS]
+    found = tfidf(["Profit rose", "Sales grew"], ids(POS, POS), ["Costs fell"])
+    assert found.tolist() == [[0, 0, 1]]
 
 
 # --- pictures -------------------------------------------------------------------------------------
@@ -170,25 +179,40 @@ def rendered(table: object) -> str:
 
 
 def measured() -> dict[str, Any]:
-    result = scores(confusion(ids(0, 1, 2, 2), ids(0, 1, 2, 1)))
-    return result | {"baselines": {"majority": scores(confusion(ids(0, 1, 2, 2), ids(2, 2, 2, 2)))}}
+    model = np.eye(3)[[0, 1, 2, 1]] * 0.7 + 0.1
+    result = Answers(ids(0, 1, 2, 2), model).measure()
+    result["intervals"] = {"macro_f1": [0.25, 0.9], "auroc": None}
+    return result | {
+        "baselines": {"majority": Answers(ids(0, 1, 2, 2), np.eye(3)[[2] * 4]).measure()}
+    }
 
 
 def test_score_table_sets_the_model_beside_its_baselines() -> None:
     lines = rendered(score_table(measured(), "test split of 0123abcd")).splitlines()
     assert "test split of 0123abcd" in lines[0]
-    model, base = ([w for w in line.split() if w[0].isdigit()] for line in lines
-                   if "model" in line or "majority" in line)  # fmt: skip
-    assert model == ["0.778", "0.750", "1.000", "0.667", "0.667"]
-    assert base == ["0.222", "0.500", "0.000", "0.000", "0.667"]
+    for name, figures in {
+        "macro-F1": ["0.778", "0.250", "0.900", "0.222"],
+        "accuracy": ["0.750", "0.500"],
+        "F1 neutral": ["0.667", "0.000"],
+        "F1 positive": ["0.667", "0.667"],
+        "ECE": ["0.050", "0.500"],
+    }.items():
+        row = next(line for line in lines if name in line).split(name)[1]
+        assert re.findall(r"\d\.\d+", row) == figures
+
+
+def test_what_is_undefined_is_shown_as_such() -> None:
+    one_label = Answers(ids(2, 2), np.full((2, 3), 1 / 3)).measure()
+    row = next(x for x in rendered(score_table(one_label, "")).splitlines() if "AUROC" in x)
+    assert re.findall(r"[-\d.]+", row) == ["-"]
 
 
 def test_label_table_gives_each_label_its_figures() -> None:
     lines = rendered(label_table(measured())).splitlines()
     for label, figures in {
-        "negative": ["1.000", "1.000", "1.000", "1"],
-        "neutral": ["0.500", "1.000", "0.667", "1"],
-        "positive": ["1.000", "0.500", "0.667", "2"],
+        "negative": ["1.000", "1.000", "1.000", "1.000", "1"],
+        "neutral": ["0.500", "1.000", "0.667", "0.833", "1"],
+        "positive": ["1.000", "0.500", "0.667", "0.750", "2"],
     }.items():
         row = next(line for line in lines if label in line)
         assert [word for word in row.split() if word[0].isdigit()] == figures

@@ -1,0 +1,75 @@
+"""When a model should rather not answer: the risk-coverage curve and a threshold on it.
+
+El-Yaniv & Wiener 2010 (https://www.jmlr.org/papers/v11/el-yaniv10a.html); Geifman & El-Yaniv 2017
+(arXiv:1705.08500), of which this is the plain empirical form, without their guarantee.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finsent.evaluation.metrics import Floats, Ids
+
+Flags = npt.NDArray[np.bool_]
+
+_POINTS = 100  # of a curve that is kept
+
+
+def threshold_for(confidence: Floats, right: Flags, wanted: float) -> float | None:
+    """The smallest threshold that reaches an accuracy, and so leaves the most coverage.
+
+    Rows whose confidence is at least the threshold are answered. It lies half-way between the last
+    answered row and the next one, so that rounding moves no row across; 0 when all are answered.
+
+    Args:
+        confidence: probability of the predicted label, shape (rows,).
+        right: whether that label is the true one.
+        wanted: accuracy among the answered rows, 0 to 1.
+
+    Returns:
+        None when no threshold reaches it.
+    """
+    ranked, answered, hits = _nested(confidence, right)
+    reached = np.flatnonzero(hits / answered >= wanted)
+    if not len(reached):
+        return None
+    last = int(answered[reached[-1]]) - 1
+    if last + 1 == len(ranked):
+        return 0.0
+    return float((ranked[last] + ranked[last + 1]) / 2)
+
+
+def selective(confidence: Floats, right: Flags, threshold: float | None) -> dict[str, Any]:
+    """Coverage (share of rows answered) and accuracy among them; None where there is none."""
+    if threshold is None or not len(confidence):
+        return {"coverage": None, "accuracy": None}
+    answered = confidence >= threshold
+    accuracy = float(right[answered].mean()) if answered.any() else None
+    return {"coverage": float(answered.mean()), "accuracy": accuracy}
+
+
+def risk_coverage(confidence: Floats, right: Flags) -> list[dict[str, float]]:
+    """Accuracy (1 - risk) by coverage, from few rows to all: at most 100 points, evenly spaced."""
+    ranked, answered, hits = _nested(confidence, right)
+    places = np.unique(np.linspace(0, len(answered) - 1, min(_POINTS, len(answered))).astype(int))
+    return [
+        {
+            "threshold": float(ranked[answered[i] - 1]),
+            "coverage": float(answered[i] / len(ranked)),
+            "accuracy": float(hits[i] / answered[i]),
+        }
+        for i in places
+    ]
+
+
+def _nested(confidence: Floats, right: Flags) -> tuple[Floats, Ids, Ids]:
+    """Falling confidences; then, for each set of rows that a threshold can answer, the number of
+    rows and of right ones. Rows of equal confidence are answered together."""
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    last = np.append(ranked[1:] < ranked[:-1], True)[: len(ranked)]
+    ends = np.flatnonzero(last).astype(np.int64)
+    return ranked, ends + 1, np.cumsum(right[order], dtype=np.int64)[ends]

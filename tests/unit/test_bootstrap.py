@@ -1,0 +1,195 @@
+"""Figures from probabilities equal scikit-learn's, on resamples, too; intervals keep their word."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn import metrics as sk
+
+from finsent.evaluation.bootstrap import intervals, percentiles, resample_counts
+from finsent.evaluation.metrics import BINS, HEADLINE, Answers, bin_of, brief
+from finsent.labels import LABELS
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def simulated(rows: int, seed: int, shares: tuple[float, ...] = (0.2, 0.5, 0.3)) -> Answers:
+    """A decent, overconfident model on uneven labels."""
+    random = np.random.default_rng(seed)
+    truth = random.choice(3, rows, p=shares)
+    logits = random.normal(0, 1.5, (rows, 3))
+    logits[np.arange(rows), truth] += 2
+    odds = np.exp(logits)
+    return Answers(truth, odds / odds.sum(1, keepdims=True))
+
+
+def by_hand(truth: Ids, probabilities: Floats) -> dict[str, float]:
+    """By scikit-learn, and ECE as its definition reads."""
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    ece = 0.0
+    for i in range(BINS):
+        inside = (confidence > i / BINS) & (confidence <= (i + 1) / BINS)
+        if inside.any():
+            gap = (predicted[inside] == truth[inside]).mean() - confidence[inside].mean()
+            ece += inside.mean() * abs(gap)
+    labels = [0, 1, 2]
+    f1 = {
+        kind: sk.f1_score(truth, predicted, average=kind, labels=labels, zero_division=0)
+        for kind in ("macro", "weighted")
+    }
+    return {
+        "accuracy": sk.accuracy_score(truth, predicted),
+        "macro_f1": f1["macro"],
+        "weighted_f1": f1["weighted"],
+        "mcc": sk.matthews_corrcoef(truth, predicted),
+        "auroc": sk.roc_auc_score(truth, probabilities, multi_class="ovr", labels=labels),
+        "log_loss": sk.log_loss(truth, probabilities, labels=labels),
+        "brier": sk.brier_score_loss(truth, probabilities, labels=labels, scale_by_half=False),
+        "ece": ece,
+    }
+
+
+@pytest.mark.parametrize("digits", [17, 1], ids=["no ties", "many ties"])
+def test_figures_are_those_of_scikit_learn(digits: int) -> None:
+    whole = simulated(400, 1)
+    probabilities = np.round(whole.probabilities, digits) + 0.01  # no 0, no log of it
+    probabilities /= probabilities.sum(1, keepdims=True)
+    found = Answers(whole.truth, probabilities).measure()
+    expected = by_hand(whole.truth, probabilities)
+    assert {name: found[name] for name in HEADLINE} == pytest.approx(expected)
+    for i, label in enumerate(LABELS):
+        auroc = sk.roc_auc_score(whole.truth == i, probabilities[:, i])
+        assert found["labels"][label]["auroc"] == pytest.approx(auroc)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_weights_are_as_good_as_repeated_rows() -> None:
+    answers = simulated(150, 2)
+    [counts] = resample_counts(150, 10, seed=3)
+    found = answers.figures(counts)
+    for i, times in enumerate(counts.astype(int)):
+        repeated = np.repeat(np.arange(150), times)
+        expected = by_hand(answers.truth[repeated], answers.probabilities[repeated])
+        assert {name: found[name][i] for name in HEADLINE} == pytest.approx(expected)
+
+
+def test_auroc_of_a_label_without_rows_is_left_out() -> None:
+    answers = simulated(80, 4, shares=(0.5, 0.5, 0.0))
+    found = answers.measure()
+    per_label = [found["labels"][label]["auroc"] for label in LABELS]
+    assert per_label[2] is None
+    assert found["auroc"] == pytest.approx(np.mean(per_label[:2]))
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_hardly_any_rows_warn_of_nothing(rows: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answers = Answers(np.zeros(rows, np.int64), np.full((rows, 3), 1 / 3))
+        found = answers.measure()
+        bounds = intervals(answers, 100, seed=0)
+    assert found["auroc"] is None
+    assert bounds["auroc"] is None
+    for name, value in {"brier": 2 / 3, "ece": 2 / 3}.items():  # sure to a third, and right
+        assert bounds[name] == (pytest.approx([value, value]) if rows else None)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected"),
+    [(0.0, 0), (1 / 15, 0), (0.0667, 1), (1 / 3, 4), (0.3334, 5), (0.99, 14), (1.0, 14)],
+)
+def test_bins_hold_their_upper_end(confidence: float, expected: int) -> None:
+    assert bin_of(np.array([confidence])).tolist() == [expected]
+
+
+def test_reliability_adds_up_to_ece_and_accuracy() -> None:
+    answers = simulated(500, 5)
+    found, bins = answers.measure(), answers.reliability()
+    assert [b["low"] for b in bins] == pytest.approx([i / 15 for i in range(15)])
+    full = [b for b in bins if b["rows"]]
+    assert sum(b["rows"] for b in full) == 500
+    ece = sum(b["rows"] / 500 * abs(b["accuracy"] - b["confidence"]) for b in full)
+    assert ece == pytest.approx(found["ece"])
+    assert sum(b["rows"] * b["accuracy"] for b in full) / 500 == pytest.approx(found["accuracy"])
+    assert all(b["low"] < b["confidence"] <= b["high"] for b in full)
+    assert all(b["accuracy"] is b["confidence"] is None for b in bins if not b["rows"])
+
+
+def test_hopeless_certainty_costs_a_finite_log_loss() -> None:
+    found = Answers(np.array([0]), np.array([[0.0, 1.0, 0.0]])).measure()
+    assert (found["log_loss"], found["brier"], found["ece"]) == pytest.approx(
+        (-math.log(np.finfo(np.float32).eps), 2.0, 1.0)
+    )
+
+
+# --- intervals ------------------------------------------------------------------------------------
+
+
+def test_resamples_draw_as_many_rows_as_there_are() -> None:
+    blocks = [*resample_counts(700, 2000, seed=1)]
+    assert len(blocks) > 1  # more than is held at once
+    counts = np.concatenate(blocks)
+    assert counts.shape == (2000, 700)
+    assert (counts.sum(1) == 700).all()
+    # Poisson-like: mean 1, variance 1 - 1/n; rows alike.
+    assert counts.var(0).mean() == pytest.approx(1, abs=0.02)
+    assert abs(counts.mean(0) - 1).max() < 5 / math.sqrt(2000)
+    assert np.array_equal(counts, np.concatenate([*resample_counts(700, 2000, seed=1)]))
+    assert not np.array_equal(counts, np.concatenate([*resample_counts(700, 2000, seed=2)]))
+
+
+def test_percentiles_leave_out_what_is_undefined() -> None:
+    assert percentiles(np.r_[np.arange(101.0), np.nan]) == pytest.approx([2.5, 97.5])
+    assert percentiles(np.full(3, np.nan)) is None
+
+
+def test_intervals_cover_the_truth_in_95_of_100_samples() -> None:
+    """On samples of one population; without resampling, or at another level, this fails."""
+    population = simulated(200_000, 6)
+    truth = population.measure()
+    random = np.random.default_rng(7)
+    names = [name for name in HEADLINE if name != "ece"]  # see its own test
+    samples, covered = 300, dict.fromkeys(names, 0)
+    for seed in range(samples):
+        rows = random.integers(0, 200_000, 250)
+        sample = Answers(population.truth[rows], population.probabilities[rows])
+        found = intervals(sample, 200, seed)
+        for name in names:
+            low, high = found[name] or [0, 0]
+            covered[name] += low <= truth[name] <= high
+    for name, count in covered.items():
+        assert 0.91 <= count / samples <= 0.985, (name, count / samples)
+
+
+def test_interval_of_ece_makes_up_for_its_bias() -> None:
+    """The plain percentile interval would cover the truth in one sample of ten here."""
+    population = simulated(200_000, 6)
+    sharper = population.probabilities**1.1
+    probabilities = sharper / sharper.sum(1, keepdims=True)
+    truth = Answers(population.truth, probabilities).measure()["ece"]
+    assert 0.02 < truth < 0.06
+    random, covered = np.random.default_rng(9), 0
+    for seed in range(60):
+        rows = random.integers(0, 200_000, 1000)
+        answers = Answers(population.truth[rows], probabilities[rows])
+        low, high = intervals(answers, 100, seed)["ece"] or [0, 0]
+        assert 0 <= low < high < 0.2
+        covered += low <= truth <= high
+    assert covered / 60 > 0.8
+
+
+# --- what goes where ------------------------------------------------------------------------------
+
+
+def test_brief_leaves_out_the_long_lists_only() -> None:
+    rule = {"threshold": 0.5, "curve": [1, 2]}
+    result = {"accuracy": 1.0, "reliability": [], "mistakes": [], "abstention": rule}
+    assert brief(result) == {"accuracy": 1.0, "abstention": {"threshold": 0.5}}
+    assert rule["curve"] == [1, 2]
+    assert brief({"macro_f1": 0.5}) == {"macro_f1": 0.5}

@@ -1,0 +1,296 @@
+"""The jobs that judge models: evaluate, compare, publish's gate; on real small models, no Ray."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from finsent.data.dataset import DatasetVersion
+from finsent.errors import ConfigError, InputError
+from finsent.files import read_json, write_json
+from finsent.inference.config import EngineConfig
+from finsent.labels import LABELS
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.registry.config import PublishConfig
+from finsent.registry.registry import Registry
+from finsent.settings import Settings, StorageConfig
+from ray_jobs import compare, evaluate, publish, train
+from ray_jobs._cli import Call
+from tests.unit.test_diff import Row, write
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
+NAMES = {"good": 0.0, "poor": 0.9}  # the share of negative training rows that are called neutral
+
+
+def made(count: int, split: str, seed: int) -> list[Row]:
+    """Rows of which one in eight has another label than its words."""
+    random = np.random.default_rng(seed)
+    said = random.integers(0, 3, count)
+    label = np.where(random.random(count) < 1 / 8, random.integers(0, 3, count), said)
+    texts = (
+        f"Unit {split} {i}: {WORDS[LABELS[s]]}{' today' * (i % 5)}" for i, s in enumerate(said)
+    )
+    return [Row(text, LABELS[i], split) for text, i in zip(texts, label, strict=True)]
+
+
+@dataclass(frozen=True)
+class World:
+    """A storage root with a dataset version and two measured runs."""
+
+    root: Path
+
+    def settings(self, **sections: Any) -> Settings:
+        return Settings(
+            storage=StorageConfig(root=str(self.root)), engine=EngineConfig(threads=1), **sections
+        )
+
+    def run(self, name: str) -> Path:
+        return self.root / "runs" / name
+
+    def registry(self) -> Registry:
+        return Registry(self.root / "registry")
+
+    def publish(self, name: str, **settings: Any) -> dict[str, Any]:
+        config = self.settings(publish=PublishConfig(model=name, **settings))
+        return publish.run(Call(config, self.root / "runs" / f"publish-{name}"))
+
+
+def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str) -> None:
+    """The tiny BERT after some passes, with a share of the negative rows taken for neutral."""
+    tokenizer = load_tokenizer(str(tiny))
+    model = new_classifier(Backbone("tiny", str(tiny)), seed=1)
+    random = np.random.default_rng(0)
+    truth = np.array([LABELS.index(row.label) for row in rows])
+    truth[(truth == 0) & (random.random(len(truth)) < lost)] = 1
+    inputs = tokenizer([row.text for row in rows], padding=True, return_tensors="pt")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for batch in np.array_split(random.permutation(np.tile(np.arange(len(rows)), 8)), 150):
+        part = {name: values[batch] for name, values in inputs.items()}
+        model(**part, labels=torch.tensor(truth[batch])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():  # three times too sure
+        for parameter in model.get_submodule("classifier").parameters():
+            parameter.mul_(3)
+    provenance = {"max_length": 48, "backbone": "tiny",
+                  "dataset": {"name": "tests", "version": dataset, "rows": len(rows)}}  # fmt: skip
+    save_classifier(model, tokenizer, folder, provenance)
+
+
+@pytest.fixture(scope="module")
+def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("world"))
+    rows = {
+        name: made(n, name, i)
+        for i, (name, n) in enumerate([("train", 300), ("validation", 150), ("test", 200)])
+    }
+    path = world.root / "datasets" / "tests" / "0123456789ab"
+    write(path, [row for split in rows.values() for row in split])
+    manifest = read_json(path / "manifest.json")
+    write_json(path / "manifest.json", manifest | {"noise_ceiling": {"rows_in": 0.9, "kept": 1.0}})
+    for name, lost in NAMES.items():
+        taught(tiny, rows["train"], lost, world.run(name) / "model", path.name)
+        train.calibrate(world.settings(), world.run(name) / "model", DatasetVersion.open(path))
+        evaluate.step(world.settings(), world.run(name) / "model", world.run(name) / "evaluation")
+    return world
+
+
+@pytest.fixture
+def world(built: World) -> Iterator[World]:
+    """With an empty registry."""
+    yield built
+    shutil.rmtree(built.root / "registry", ignore_errors=True)
+
+
+def metrics(world: World, name: str) -> dict[str, Any]:
+    found = json.loads((world.run(name) / "evaluation" / "metrics.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+# --- evaluate -------------------------------------------------------------------------------------
+
+
+def test_metrics_hold_what_others_build_on(world: World) -> None:
+    found = metrics(world, "good")
+    assert found["rows"] == 200
+    assert 0.8 < found["macro_f1"] <= found["accuracy"] + 0.05 < 1
+    for name, bounds in found["intervals"].items():
+        if name != "ece":
+            assert bounds[0] <= found[name] <= bounds[1], name
+    assert set(found["intervals"]) == {
+        "accuracy", "macro_f1", "weighted_f1", "mcc", "auroc", "log_loss", "brier", "ece",
+    }  # fmt: skip
+    assert all(found["labels"][name]["auroc"] > 0.7 for name in LABELS)
+    assert np.array(found["confusion"]).sum() == 200
+    assert found["noise_ceiling"] == {"rows_in": 0.9, "kept": 1.0}
+    assert set(found["baselines"]) == {"majority", "tfidf_logreg"}
+    for base in found["baselines"].values():
+        assert base.keys() >= {"accuracy", "macro_f1", "mcc", "auroc", "log_loss", "brier", "ece"}
+    assert found["baselines"]["majority"]["auroc"] == 0.5
+    assert found["baselines"]["tfidf_logreg"]["macro_f1"] > 0.8
+    assert sum(one["rows"] for one in found["reliability"]) == 200
+    assert found["seen_in_training"] == 0
+    assert found["rows_per_second"] > 0
+
+
+def test_temperature_of_the_validation_split_calibrates_the_test_split(world: World) -> None:
+    found = metrics(world, "good")["calibration"]
+    assert found["temperature"] > 1.5  # its logits were three times too large
+    assert found["ece_after"] < found["ece_before"]
+    assert found["log_loss_after"] < found["log_loss_before"]
+    assert found["ece_after"] == metrics(world, "good")["ece"]
+    fitted = found["fitted_on"]
+    assert (fitted["dataset_version"], fitted["split"]) == ("0123456789ab", "validation")
+    assert fitted["rows"] == 150
+
+
+def test_abstention_reports_the_models_own_threshold(world: World) -> None:
+    for name in NAMES:
+        found = metrics(world, name)["abstention"]
+        kept = json.loads((world.run(name) / "model" / "calibration.json").read_text())
+        assert found["threshold"] == kept["abstention"]["threshold"]
+        assert found["wanted_accuracy"] == 0.9
+        assert (found["coverage"] is None) == (found["threshold"] is None)
+        assert found["curve"][-1]["coverage"] == 1
+        assert found["curve"][-1]["accuracy"] == pytest.approx(metrics(world, name)["accuracy"])
+
+
+def test_mistakes_are_the_surest_wrong_rows(world: World) -> None:
+    found = metrics(world, "poor")
+    mistakes, wrong = found["mistakes"], 200 - round(200 * found["accuracy"])
+    assert len(mistakes) == min(50, wrong)
+    scores = [one["score"] for one in mistakes]
+    assert scores == sorted(scores, reverse=True)
+    for one in mistakes:
+        assert one["predicted"] != one["label"]
+        assert one.keys() == {"key", "text", "label", "source", "row", "predicted", "score"}
+
+
+def test_result_line_has_no_long_lists_and_no_texts(world: World, tmp_path: Path) -> None:
+    found = evaluate.step(world.settings(), world.run("good") / "model", tmp_path / "evaluation")
+    assert not {"mistakes", "reliability"} & found.keys()
+    assert "curve" not in found["abstention"]
+    assert "Unit test" not in json.dumps(found)
+    assert len(json.dumps(found)) < 8_000
+
+
+# --- compare --------------------------------------------------------------------------------------
+
+
+def test_compare_says_which_is_better_and_on_which_rows(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = compare.run(Call(world.settings(), tmp_path, ["poor", "good"]))
+    assert found["verdict"] == "better"
+    assert found["rows"] == 200
+    assert found["b"]["macro_f1"] == metrics(world, "good")["macro_f1"]
+    assert found["a"]["model_dir"] == str(world.run("poor") / "model")
+    assert found["seen_in_training"] == {"a": 0, "b": 0}
+    flips = pq.read_table(Path(found["comparison_dir"]) / "flipped.parquet")
+    assert len(flips) == found["flipped"] > 20
+    assert "B is: better" in capsys.readouterr().err
+    back = compare.run(Call(world.settings(), tmp_path, ["good", "poor"]))
+    assert back["verdict"] == "worse"
+
+
+def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:
+    config = world.settings().evaluate.model_copy(update={"split": "train"})
+    settings = world.settings(evaluate=config)
+    with pytest.raises(InputError, match="trained on each of the 300 rows of train split"):
+        compare.run(Call(settings, tmp_path, ["poor", "good"]))
+
+
+@pytest.mark.parametrize("arguments", [[], ["good"], ["a", "b", "c"]])
+def test_compare_takes_two_models(world: World, tmp_path: Path, arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match="write A B, two models"):
+        compare.run(Call(world.settings(), tmp_path, arguments))
+
+
+# --- the gate -------------------------------------------------------------------------------------
+
+
+def alias(world: World) -> dict[str, Any]:
+    found = json.loads((world.root / "registry" / "aliases" / "champion.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_first_champion_is_compared_with_nobody(world: World) -> None:
+    first = world.publish("poor")
+    assert first["gate"] is None
+    again = world.publish("poor")  # the same model
+    assert (again["model_version"], again["gate"]) == (first["model_version"], None)
+    version = world.registry().get("champion")
+    assert (version.path / "calibration.json").is_file()
+    assert any(entry["path"] == "calibration.json" for entry in version.manifest["files"])
+    assert "mistakes" not in version.manifest["metrics"]
+
+
+def test_better_model_becomes_champion_with_the_numbers_kept(world: World) -> None:
+    poor = world.publish("poor")["model_version"]
+    good = world.publish("good")
+    assert world.registry().aliases() == {"champion": good["model_version"]}
+    gate = good["gate"]
+    assert (gate["against"], gate["verdict"], gate["forced"]) == (poor, "better", False)
+    assert gate["candidate"]["macro_f1"] > gate["champion"]["macro_f1"]
+    assert alias(world)["gate"] == gate == world.registry().get("champion").manifest["gate"]
+    assert str(world.root) not in json.dumps(gate)
+
+
+def test_worse_model_is_refused_with_the_numbers_unless_forced(world: World) -> None:
+    good = world.publish("good")["model_version"]
+    with pytest.raises(InputError) as caught:
+        world.publish("poor")
+    text = str(caught.value)
+    for word in (f"worse than the champion {good}", "macro-F1 0.", "against 0.", "95 % interval",
+                 "McNemar p = ", "publish.force=true"):  # fmt: skip
+        assert word in text
+    assert "\n" not in text
+    assert [v.version for v in world.registry().versions()] == [good]
+
+    other = world.publish("poor", alias="challenger")
+    assert other["gate"] is None
+    assert world.registry().aliases()["champion"] == good
+
+    forced = world.publish("poor", force=True)
+    assert (forced["gate"]["verdict"], forced["gate"]["forced"]) == ("worse", True)
+    assert world.registry().aliases()["champion"] == forced["model_version"]
+    assert alias(world)["gate"]["forced"] is True
+
+
+def test_champion_that_cannot_be_loaded_stops_the_gate_unless_forced(world: World) -> None:
+    poor = world.publish("poor")["model_version"]
+    (world.root / "registry" / "versions" / poor / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"cannot be compared with the champion .*force=true"):
+        world.publish("good")
+    gate = world.publish("good", force=True)["gate"]
+    assert (gate["verdict"], gate["forced"], gate["against"]) == (None, True, poor)
+    assert "does not match its SHA-256" in gate["reason"]
+
+
+def test_card_tells_how_far_to_trust_the_model(world: World) -> None:
+    world.publish("good")
+    card = (world.registry().get("champion").path / "README.md").read_text(encoding="utf-8")
+    found = metrics(world, "good")
+    low, high = found["intervals"]["macro_f1"]
+    for part in (
+        f"| this model | {found['macro_f1']:.3f} ({low:.3f} to {high:.3f}) |",
+        f"temperature {found['calibration']['temperature']:.3f}",
+        f"{found['ece']:.3f} with it",
+        f"abstains below a confidence of {found['abstention']['threshold']:.3f}",
+        "no classifier can exceed an accuracy of 1.000 on the rows that were kept, 0.900 on all",
+    ):
+        assert part in card
