@@ -35,18 +35,22 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically: readers see the old file or the new one, never a part."""
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 atomically: readers see the old file or the new one, never a part."""
     temporary = path.with_name(f"{_STAGING}{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically, as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -101,20 +105,25 @@ def storing(place: Path, field: str) -> Iterator[None]:
 
 
 @contextmanager
-def staged_dir(final: Path) -> Iterator[Path]:
+def staged_dir(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """A temporary sibling of `final` that becomes `final` by rename when the block succeeds.
 
     When the block fails or is interrupted, the temporary directory is removed. When another
     process publishes `final` first, ours is dropped: a content-addressed directory has one content.
     Leftovers of processes that died without cleaning up are swept first.
+
+    Args:
+        replace: put ours in the place of a `final` that is there; for a moment neither is.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
     name = f"{_STAGING}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    temporary = final.parent / name
+    temporary, old = final.parent / name, final.parent / f"{name}old"
     temporary.mkdir()
     try:
         yield temporary
+        if replace and final.is_dir():
+            final.rename(old)
         try:
             temporary.rename(final)
         except OSError:
@@ -122,6 +131,7 @@ def staged_dir(final: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _sweep(parent: Path) -> None:
