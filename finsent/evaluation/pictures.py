@@ -144,12 +144,11 @@ def _slices(axes: Any, result: Result) -> None:
     places = np.arange(len(shown))
     reach = np.abs(np.array([part["interval"] for part in shown]).T - accuracy)
     axes.errorbar(accuracy, places, xerr=reach, fmt="o", color=_BLUE, elinewidth=1.5, markersize=5)
+    title = "Accuracy by slice, the worst first"
     if result.get("accuracy") is not None:
         axes.axvline(result["accuracy"], color=_RED, linewidth=1, linestyle="--")
-        axes.text(
-            result["accuracy"], 1.0, f" all rows {result['accuracy']:.3f}", fontsize=9,
-            va="bottom", color=_RED, transform=axes.get_xaxis_transform(),
-        )  # fmt: skip
+        title += f"; dashed: all rows, {result['accuracy']:.3f}"
+    axes.set_title(title, loc="left", fontsize=11)
     for place, part in enumerate(shown):
         axes.text(
             1.01, place, f"{part['rows']:,}", va="center", fontsize=9,
@@ -178,7 +177,8 @@ def _behaviour(axes: Any, result: Result) -> None:
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel("cases that fail")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9)
+    axes.set_title("Cases of the behaviour suite that fail", loc="left", fontsize=11)
+    axes.legend(loc="lower right", fontsize=9)
 
 
 def _cut(name: str) -> str:

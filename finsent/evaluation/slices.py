@@ -58,9 +58,9 @@ def slices(
     whether a text holds a digit, a negation, a cashtag or URL, and by the annotators' agreement.
     A way of cutting that leaves all rows in one part is left out.
 
-    The order is that of the intervals' upper ends: first the part that is the worst even at its
-    best. By accuracy alone tiny parts would lead by chance. Parts below `fewest` rows stand
-    behind the others, with `small` true.
+    By accuracy alone tiny parts would lead by chance. So the order is that of the accuracy shrunk
+    towards that of all rows, as if each part had `fewest` more rows of it (Efron & Morris 1975,
+    JASA 70, 311). Parts below `fewest` rows stand behind the others, with `small` true.
 
     Args:
         rows: with a `text` column; `source` and `agreement` (a share, null: not known) are used
@@ -93,7 +93,12 @@ def slices(
                 | part
                 | {"difference": part["accuracy"] - whole, "small": part["rows"] < fewest}
             )
-    return sorted(found, key=lambda part: (part["small"], part["interval"][1], -part["rows"]))
+    return sorted(found, key=lambda part: (part["small"], _shrunk(part, fewest)))
+
+
+def _shrunk(part: Slice, by: int) -> float:
+    """The difference to all rows, drawn to 0 by so many rows."""
+    return float(part["difference"] * part["rows"] / (part["rows"] + by))
 
 
 def _measure(truth: Ids, predicted: Ids) -> Slice:

@@ -115,8 +115,7 @@ def test_tiny_slices_do_not_lead() -> None:
     assert [(part["value"], part["small"]) for part in found] == [
         ("big", False), ("few", False), ("good", False), ("tiny", True)
     ]  # fmt: skip
-    assert found[1]["accuracy"] < found[0]["accuracy"]  # 22 of 40 could still be 0.69, 60 of 100
-    assert found[1]["interval"][1] > found[0]["interval"][1]  # hardly
+    assert found[1]["accuracy"] < found[0]["accuracy"]  # 22 of 40 say less than 60 of 100
 
 
 def test_rows_without_source_and_agreement_are_cut_by_their_text() -> None:
