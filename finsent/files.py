@@ -119,27 +119,34 @@ def storing(place: Path, field: str) -> Iterator[None]:
 
 
 @contextmanager
-def staged_dir(final: Path) -> Iterator[Path]:
+def staged_dir(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """A temporary sibling of `final` that becomes `final` by rename when the block succeeds.
 
     When the block fails or is interrupted, the temporary directory is removed. When another
     process publishes `final` first, ours is dropped: a content-addressed directory has one content.
     Leftovers of processes that died without cleaning up are swept first.
+
+    Args:
+        replace: put ours in the place of a `final` that is there; for a moment neither is.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
     temporary = final.parent / f"{_own_prefix()}{uuid.uuid4().hex[:8]}"
+    old = temporary.with_name(f"{temporary.name}old")
     with _locked(_lock_of(temporary)):  # before it is there, until it is gone
         temporary.mkdir()
         try:
             yield temporary
+            if replace and final.is_dir():
+                final.rename(old)
             try:
                 temporary.rename(final)
             except OSError:
                 if not final.is_dir():
                     raise
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in (temporary, old):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _lock_of(staging: Path) -> Path:

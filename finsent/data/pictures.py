@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from finsent.labels import LABELS
+from finsent.reports.pictures import COLOURS, Draw
 
-# Okabe and Ito's, which the colour-blind can tell apart (https://jfly.uni-koeln.de/color).
-COLOURS = {"negative": "#D55E00", "neutral": "#999999", "positive": "#0072B2"}
 FATES = {
     "kept": "#009E73",
     "duplicates": "#56B4E9",
@@ -21,31 +18,6 @@ _MOST_SOURCES = 12
 _LONGEST_NAME = 30
 
 Manifest = dict[str, Any]
-
-
-def draw_all(manifest: Manifest, folder: Path) -> dict[str, Path]:
-    """Write every picture as PNG; returns them by name, in the order of the report."""
-    folder.mkdir(exist_ok=True)
-    drawn = {}
-    for name, draw in PICTURES.items():
-        path = folder / f"{name}.png"
-        _save(lambda axes, draw=draw: draw(axes, manifest), path)  # type: ignore[misc]
-        drawn[name] = path
-    return drawn
-
-
-def _save(draw: Callable[[Any], None], path: Path) -> None:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context({"text.parse_math": False}):  # a file name may hold a $
-        figure = Figure(figsize=(7.2, 3.0), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        draw(axes)
-        figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
 def _fates(axes: Any, manifest: Manifest) -> None:
@@ -147,7 +119,7 @@ def _rejects(axes: Any, manifest: Manifest) -> None:
     axes.set_xlabel("rows")
 
 
-PICTURES: dict[str, Callable[[Any, Manifest], None]] = {
+PICTURES: dict[str, Draw[Manifest]] = {
     "fates": _fates,
     "labels_by_split": _splits,
     "labels_by_source": _sources,

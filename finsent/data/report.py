@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,16 @@ import pyarrow.parquet as pq
 import yaml
 
 from finsent.data.config import DataConfig
-from finsent.data.pictures import COLOURS, PICTURES, draw_all
+from finsent.data.pictures import PICTURES
 from finsent.data.split import SPLITS
 from finsent.labels import LABELS
+from finsent.reports.page import render
+from finsent.reports.pictures import draw_all
 
 Manifest = dict[str, Any]
 Rows = list[dict[str, Any]]
 
 _SAMPLES = 20
-_LONGEST = 300  # characters of a text that are shown
 _FEW_TEST_ROWS = 50
 _DEVIATION = 0.03
 _BRIDGES = 0.01
@@ -31,23 +30,14 @@ def write_report(version_dir: Path, manifest: Manifest) -> None:
 
     Reads no more rows than it shows, so a large version takes no longer than a small one.
     """
-    from jinja2 import Environment
-
-    drawn = draw_all(manifest, version_dir / "pictures")
-    template = resources.files("finsent.data").joinpath("report.html.j2").read_text("utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "share": _share, "short": _short}
-    page = environment.from_string(template).render(
+    page = render(
+        "finsent.data/report.html.j2",
+        draw_all(PICTURES, manifest, version_dir / "pictures"),
         manifest=manifest,
         counts=manifest["counts"],
         details=manifest["details"],
         noise=manifest["label_noise"],
         warnings=list(warnings(manifest)),
-        pictures={
-            name: base64.b64encode(drawn[name].read_bytes()).decode("ascii") for name in PICTURES
-        },
-        colours=COLOURS,
-        labels=LABELS,
         samples=_samples(version_dir),
         conflicts=_head(version_dir / "conflicts.parquet"),
         excluded=_head(version_dir / "excluded.parquet"),
@@ -57,19 +47,6 @@ def write_report(version_dir: Path, manifest: Manifest) -> None:
         config=yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True),
     )
     (version_dir / "report.html").write_text(page, encoding="utf-8")
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "0.0%"
-
-
-def _short(text: str | None) -> str:
-    text = text or ""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 # --- what is shown ------------------------------------------------------------------------------

@@ -7,31 +7,193 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
+from finsent.evaluation.slices import wilson
 from finsent.labels import LABELS
+from finsent.reports.pictures import Draw, save
+
+Result = dict[str, Any]
+
+_BLUE, _RED, _GREY = "#0072B2", "#D55E00", "#999999"
+_KINDS = {"mft": "#0072B2", "inv": "#009E73", "dir": "#E69F00"}
+KIND_NAMES = {"mft": "minimum functionality", "inv": "invariance", "dir": "direction"}
+_MOST_SLICES = 24
+_LONGEST_NAME = 44
+
+
+def pictures_of(result: Result) -> dict[str, Draw[Result]]:
+    """What can be drawn of a result, in the order of the report."""
+    abstention, behaviour = result.get("abstention") or {}, result.get("behaviour") or {}
+    there = {
+        "confusion": result.get("confusion"),
+        "reliability": _filled(result.get("reliability")),
+        "coverage": abstention.get("curve"),
+        "slices": _large(result),
+        "behaviour": behaviour.get("groups"),
+    }
+    return {name: draw for name, draw in _PICTURES.items() if there[name]}
+
+
+# --- confusion ----------------------------------------------------------------------------------
 
 
 def confusion_picture(matrix: npt.NDArray[np.int64], path: Path, title: str) -> None:
     """A confusion matrix as PNG: counts, coloured by their share of the true label's rows."""
+    save(lambda axes, value: _draw_confusion(axes, value, title), matrix, path)
+
+
+def _confusion(axes: Any, result: Result) -> None:
+    _draw_confusion(axes, np.array(result["confusion"]), "Predicted and true labels")
+
+
+def _draw_confusion(axes: Any, matrix: npt.NDArray[np.int64], title: str) -> None:
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(5.6, 4.8), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes.figure.set_size_inches(5.6, 4.8)
+    axes.spines[:].set_visible(True)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (i, j), count in np.ndenumerate(matrix):
         color = "white" if shares[i, j] > 0.55 else "#1a1a1a"
-        axes.text(j, i, f"{count}\n{shares[i, j]:.0%}", ha="center", va="center", color=color)
+        axes.text(j, i, f"{count:,}\n{shares[i, j]:.0%}", ha="center", va="center", color=color)
     axes.set_xticks(range(len(LABELS)), LABELS)
     axes.set_yticks(range(len(LABELS)), LABELS)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=10, parse_math=False)  # a file name may hold a $
-    figure.colorbar(image, ax=axes, label="share of the true label's rows")
-    figure.savefig(path)
+    axes.set_title(title, fontsize=10)
+    axes.figure.colorbar(image, ax=axes, label="share of the true label's rows")
+
+
+# --- confidence ---------------------------------------------------------------------------------
+
+
+def _filled(bins: list[Result] | None) -> list[Result]:
+    """The bins that hold rows."""
+    return [each for each in bins or [] if each["rows"]]
+
+
+def _reliability(axes: Any, result: Result) -> None:
+    """Accuracy by confidence; a dot's area is its share of the rows."""
+    axes.figure.set_size_inches(5.6, 4.8)
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=":", label="as it should be")
+    before, after = _filled(result.get("reliability_before")), _filled(result["reliability"])
+    calibration = result.get("calibration") or {}
+    if before:
+        line = [[each[key] for each in before] for key in ("confidence", "accuracy")]
+        name = _with_ece("before calibration", calibration.get("ece_before"))
+        axes.plot(*line, color=_RED, linewidth=1, linestyle="--", marker="x", label=name)
+    x, y, rows = (
+        np.array([each[key] for each in after]) for key in ("confidence", "accuracy", "rows")
+    )
+    ends = [wilson(round(share * n), int(n)) for share, n in zip(y, rows, strict=True)]
+    reach = np.abs(np.array(ends).T - y)
+    name = _with_ece("after calibration" if before else "the model", result.get("ece"))
+    axes.errorbar(x, y, reach, color=_BLUE, linewidth=1.2, elinewidth=0.8, label=name)
+    axes.scatter(x, y, s=20 + 180 * rows / rows.sum(), color=_BLUE, zorder=3)
+    low = min(1 / len(LABELS), *x, *(each["confidence"] for each in before))
+    axes.set_xlim(low - 0.02, 1.02)
+    axes.set_ylim(-0.02, 1.04)
+    axes.set_xlabel("confidence (probability of the predicted label)")
+    axes.set_ylabel("accuracy")
+    axes.set_title("Does confidence mean what it says?", loc="left", fontsize=11)
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
+
+
+def _with_ece(name: str, ece: float | None) -> str:
+    return name if ece is None else f"{name}, ECE {ece:.3f}"
+
+
+def _coverage(axes: Any, result: Result) -> None:
+    """Accuracy among the rows that are answered, by the share that is."""
+    rule = result["abstention"]
+    axes.figure.set_figheight(3.6)
+    x, y = ([point[key] for point in rule["curve"]] for key in ("coverage", "accuracy"))
+    axes.plot(x, y, color=_BLUE, linewidth=1.5)
+    wanted, threshold = rule.get("wanted_accuracy"), rule.get("threshold")
+    if wanted is not None:
+        axes.axhline(wanted, color=_GREY, linewidth=1, linestyle=":")
+        axes.text(0.005, wanted, f"wanted: {wanted:g}", fontsize=9, va="bottom", color="#666666")
+    if threshold is not None and rule.get("accuracy") is not None:
+        place = (rule["coverage"], rule["accuracy"])
+        axes.scatter(*place, color=_RED, zorder=3)
+        axes.annotate(
+            f"confidence from {threshold:.2f} on:\n{place[0]:.0%} answered, {place[1]:.1%} right",
+            place, xytext=(-8, -12), textcoords="offset points", ha="right", va="top", fontsize=9,
+        )  # fmt: skip
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(min(0.95, *y, 1 if wanted is None else wanted) - 0.05, 1.01)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel("rows answered, the surest first")
+    axes.set_ylabel("accuracy among them")
+    axes.set_title("What abstention buys", loc="left", fontsize=11)
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def _large(result: Result) -> list[Result]:
+    """The slices that are large enough to be judged."""
+    return [part for part in result.get("slices") or [] if not part.get("small")]
+
+
+def _slices(axes: Any, result: Result) -> None:
+    shown = _large(result)[:_MOST_SLICES]
+    axes.figure.set_figheight(1.2 + 0.3 * max(len(shown), 3))
+    names = [_cut(f"{part['slice']}: {part['value']}") for part in shown]
+    accuracy = np.array([part["accuracy"] for part in shown])
+    places = np.arange(len(shown))
+    reach = np.abs(np.array([part["interval"] for part in shown]).T - accuracy)
+    axes.errorbar(accuracy, places, xerr=reach, fmt="o", color=_BLUE, elinewidth=1.5, markersize=5)
+    title = "Accuracy by slice, the worst first"
+    if result.get("accuracy") is not None:
+        axes.axvline(result["accuracy"], color=_RED, linewidth=1, linestyle="--")
+        title += f"; dashed: all rows, {result['accuracy']:.3f}"
+    axes.set_title(title, loc="left", fontsize=11)
+    for place, part in enumerate(shown):
+        axes.text(
+            1.01, place, f"{part['rows']:,}", va="center", fontsize=9,
+            transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
+    axes.set_yticks(places, names, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlabel("accuracy, with 95 % intervals; rows at the right")
+
+
+def _behaviour(axes: Any, result: Result) -> None:
+    groups = sorted(result["behaviour"]["groups"], key=lambda group: -group["failure_rate"])
+    axes.figure.set_figheight(1.4 + 0.21 * max(len(groups), 3))
+    places = np.arange(len(groups))
+    for kind, colour in _KINDS.items():
+        here = [i for i, group in enumerate(groups) if group["kind"] == kind]
+        if here:
+            rates = [groups[i]["failure_rate"] for i in here]
+            axes.barh(places[here], rates, color=colour, label=KIND_NAMES[kind])
+    for place, group in enumerate(groups):
+        text = f" {group['failed']} of {group['cases']}"
+        axes.text(group["failure_rate"], place, text, va="center", fontsize=8)
+    axes.set_yticks(places, [_cut(group["group"]) for group in groups], fontsize=8)
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel("cases that fail")
+    axes.set_title("Cases of the behaviour suite that fail", loc="left", fontsize=11)
+    axes.legend(loc="lower right", fontsize=9)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+_PICTURES: dict[str, Draw[Result]] = {
+    "confusion": _confusion,
+    "reliability": _reliability,
+    "coverage": _coverage,
+    "slices": _slices,
+    "behaviour": _behaviour,
+}
+
+# --- tables -------------------------------------------------------------------------------------
 
 
 _SHOWN = {

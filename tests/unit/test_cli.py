@@ -313,7 +313,9 @@ def test_module_refuses_in_one_line(tmp_path: Path, name: str, argv: list[str], 
 
 def test_inference_and_evaluation_load_no_ray() -> None:
     modules = ["finsent.inference.engine", "finsent.evaluation.evaluate",
-               "finsent.training.standalone", *(f"ray_jobs.{name}" for name in JOBS)]  # fmt: skip
+               "finsent.evaluation.report", "finsent.evaluation.behaviour.run",
+               "finsent.evaluation.slices", "finsent.training.standalone",
+               *(f"ray_jobs.{name}" for name in JOBS)]  # fmt: skip
     code = f"import {', '.join(modules)}, sys; sys.exit('ray' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT

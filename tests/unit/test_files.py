@@ -64,6 +64,28 @@ def staging(folder: Path) -> list[str]:
 # --- staged_dir -----------------------------------------------------------------------------------
 
 
+def test_staged_dir_takes_the_place_of_another_only_when_told(tmp_path: Path) -> None:
+    final = tmp_path / "pictures"
+    for replace, left in ((True, "new.txt"), (False, "old.txt")):
+        final.mkdir()
+        (final / "old.txt").touch()
+        with staged_dir(final, replace=replace) as place:
+            (place / "new.txt").touch()
+        assert [path.name for path in tmp_path.rglob("*.txt")] == [left]
+        assert staging(tmp_path) == []
+        (final / left).unlink()
+        final.rmdir()
+
+
+def test_a_failure_leaves_what_was_to_be_replaced(tmp_path: Path) -> None:
+    final = tmp_path / "pictures"
+    final.mkdir()
+    (final / "old.txt").touch()
+    with pytest.raises(ZeroDivisionError), staged_dir(final, replace=True):
+        1 / 0  # noqa: B018
+    assert [path.name for path in tmp_path.rglob("*")] == ["pictures", "old.txt"]
+
+
 def test_staged_dir_becomes_the_final_one_at_the_end(tmp_path: Path) -> None:
     final = tmp_path / "deep" / "version"
     with staged_dir(final) as place:

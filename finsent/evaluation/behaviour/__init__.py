@@ -1,0 +1,1 @@
+"""The behaviour suite: cases in YAML, and their runner."""

@@ -1,0 +1,171 @@
+"""A page for the person who must decide whether to trust a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from finsent.evaluation.pictures import KIND_NAMES, pictures_of
+from finsent.files import staged_dir, write_text
+from finsent.labels import LABELS
+from finsent.reports.page import render
+from finsent.reports.pictures import draw_all
+
+Result = dict[str, Any]
+
+# Name and meaning of each figure.
+FIGURES = {
+    "accuracy": ("accuracy", "share of rows whose label is right"),
+    "macro_f1": ("macro-F1", "mean F1 of the labels, each counted alike"),
+    "weighted_f1": ("weighted F1", "mean F1 of the labels, weighted by their rows"),
+    "mcc": ("MCC", "correlation of predicted and true labels; 0 is chance, 1 perfect"),
+    "auroc": ("AUROC", "how well probabilities rank, each label against the rest; 0.5 is chance"),
+    "log_loss": ("log loss", "mean of -ln(probability of the true label); lower is better"),
+    "brier": ("Brier score", "squared distance to the truth, 0 to 2; lower is better"),
+    "ece": ("ECE", "mean gap between confidence and accuracy; lower is better"),
+}
+_TILES = ("accuracy", "macro_f1", "mcc", "auroc", "log_loss", "ece")
+_FEW_ROWS = 50  # of a label
+_LARGE_ECE = 0.05
+_MOST_MISTAKES = 50
+
+
+def write_report(result: Result, out_dir: Path, title: str) -> None:
+    """Write `report.html`, which holds all it shows, and `pictures/*.png` beside it.
+
+    Each replaces an older one as a whole. A section whose part of the result is missing or null is
+    left out, or says so.
+
+    Args:
+        result: as `ray_jobs.evaluate` returns it: `rows` and the figures of `FIGURES`, `labels`,
+            `confusion`, `intervals`, `noise_ceiling`, `baselines`, `calibration`, `reliability`
+            (and `reliability_before`), `abstention`, `slices`, `behaviour`, `mistakes`,
+            `seen_in_training`, `model_dir`, `dataset_version`, `split`.
+        out_dir: a directory; made when it is not there.
+        title: the page's heading.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with staged_dir(out_dir / "pictures", replace=True) as folder:
+        drawn = draw_all(pictures_of(result), result, folder)
+        page = render(
+            "finsent.evaluation/report.html.j2",
+            drawn,
+            title=title,
+            result=result,
+            warnings=list(warnings(result)),
+            figures=FIGURES,
+            tiles=[name for name in _TILES if result.get(name) is not None],
+            kinds=KIND_NAMES,
+            behaviour=_by_failures(result),
+            mistakes=(result.get("mistakes") or [])[:_MOST_MISTAKES],
+            identity=_identity(result),
+        )
+    write_text(out_dir / "report.html", page)
+
+
+def _by_failures(result: Result) -> Result | None:
+    """The behaviour suite's outcome, the worst group first."""
+    found = result.get("behaviour")
+    if not found or not found.get("groups"):
+        return None
+    return {**found, "groups": sorted(found["groups"], key=lambda g: -g["failure_rate"])}
+
+
+def _identity(result: Result) -> dict[str, Any]:
+    """What was measured on what, as far as it is known."""
+    seen = result.get("seen_in_training")
+    speed = result.get("rows_per_second")
+    fitted = (result.get("calibration") or {}).get("fitted_on") or {}
+    found = {
+        "model": result.get("model_dir"),
+        "dataset version": result.get("dataset_version"),
+        "split": result.get("split"),
+        "rows": result.get("rows"),
+        "rows that the model was trained on": "not known" if seen is None else seen,
+        "temperature": (result.get("calibration") or {}).get("temperature"),
+        "temperature fitted on": " ".join(
+            str(fitted[key]) for key in ("dataset_version", "split") if fitted.get(key)
+        ),
+        "rows per second": None if speed is None else round(speed, 1),
+    }
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+# --- warnings -----------------------------------------------------------------------------------
+
+
+def warnings(result: Result) -> Iterator[str]:
+    """What should give pause, each with its number and a remedy."""
+    yield from _about_rows(result)
+    yield from _about_figures(result)
+    yield from _about_confidence(result)
+    yield from _about_parts(result)
+
+
+def _about_rows(result: Result) -> Iterator[str]:
+    if result.get("seen_in_training"):
+        yield (
+            f"The model was trained on {result['seen_in_training']:,} of these rows, so the "
+            "figures flatter it. Keep a benchmark unseen with data.exclude, and train again."
+        )
+    for label in LABELS:
+        rows = ((result.get("labels") or {}).get(label) or {}).get("support")
+        if rows is not None and rows < _FEW_ROWS:
+            worth = f"{1 / rows:.3f} of its recall" if rows else "all of its recall"
+            yield (
+                f"There are {rows} {label} rows: one of them is worth {worth}. Add rows, or look "
+                "at the intervals rather than the figures."
+            )
+
+
+def _about_figures(result: Result) -> Iterator[str]:
+    interval = (result.get("intervals") or {}).get("macro_f1")
+    low = interval[0] if interval else result.get("macro_f1")
+    for name, found in (result.get("baselines") or {}).items():
+        if low is not None and found.get("macro_f1", 0) >= low:
+            yield (
+                f"The baseline {name} reaches a macro-F1 of {found['macro_f1']:.3f}, which the "
+                f"model does not clearly beat ({low:.3f} at the low end). Train longer, on more "
+                "rows or from a better backbone."
+            )
+    ceiling = (result.get("noise_ceiling") or {}).get("kept")
+    if ceiling is not None and ceiling < 1:
+        yield (
+            f"No deterministic classifier can be right on more than {ceiling:.1%} of these rows: "
+            "texts stand under several labels. Settle them with data.conflicts."
+        )
+
+
+def _about_confidence(result: Result) -> Iterator[str]:
+    ece = result.get("ece")
+    if ece is not None and ece > _LARGE_ECE:
+        yield (
+            f"Confidence is {ece:.3f} off the accuracy on average (ECE). Do not act on it without "
+            "a calibration on rows like these."
+        )
+    rule = result.get("abstention") or {}
+    wanted, reached = rule.get("wanted_accuracy"), rule.get("accuracy")
+    if rule.get("threshold") is not None and reached is not None and (wanted or 0) > reached:
+        yield (
+            f"With the model's threshold {reached:.1%} of the answered rows are right, not the "
+            f"{wanted:.1%} wanted. Calibrate on rows like these, or ask for more."
+        )
+
+
+def _about_parts(result: Result) -> Iterator[str]:
+    whole = (result.get("intervals") or {}).get("accuracy")
+    for part in result.get("slices") or []:
+        if whole and not part.get("small") and part["interval"][1] < whole[0]:
+            yield (
+                f"{part['slice']}, {part['value']}: accuracy {part['accuracy']:.3f} on "
+                f"{part['rows']:,} rows, {-part['difference']:.3f} below that of all rows and not "
+                "by chance. Add training rows of that kind."
+            )
+    groups = (result.get("behaviour") or {}).get("groups") or []
+    failing = [group["group"] for group in groups if group["failure_rate"] >= 0.5]
+    if failing:
+        yield (
+            f"At least half of the cases fail in {len(failing)} of {len(groups)} groups of the "
+            f"behaviour suite: {'; '.join(failing)}. Add training rows that show the difference."
+        )

@@ -1,0 +1,152 @@
+"""Where a model is weak: accuracy on parts of the evaluated rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finsent.evaluation.metrics import confusion
+
+FEWEST = 30  # rows; below them the interval is wider than any difference worth acting on
+SHORT, LONG = 12, 28  # words: mostly headlines and tweets up to here; several clauses from there
+
+_Z = 1.959963984540054  # the normal distribution's 97.5 % point
+_WORD = r"\S+"
+# Words after Potts (http://sentiment.christopherpotts.net/lingstruc.html), as in
+# nltk.sentiment.util, and `without`; "No. 2" is no negation.
+_NUMERO = r"\b[Nn]o\. ?[0-9]"
+_NEGATION = (
+    r"(?i)\b(?:no|not|non|nor|never|none|nobody|nothing|nowhere|noone|neither|cannot|without)\b"
+    r"|n['\x{2019}]t\b"
+)
+_CASHTAG_OR_URL = r"(?i)(?:^|[^\w$])\$[a-z]{1,6}(?:[._][a-z]{1,2})?\b|https?://|\bwww\."
+_AGREEMENT = ((1.0, "all"), (0.75, "0.75 to 1"), (0.66, "0.66 to 0.75"), (0.0, "below 0.66"))
+
+Ids = npt.NDArray[np.int64]
+Slice = dict[str, Any]
+
+
+def wilson(hits: int, rows: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    It stays within [0, 1] and holds its level with few rows and shares near 0 or 1, where the
+    normal interval collapses.
+    """
+    if not rows:
+        return 0.0, 1.0
+    share, spread = hits / rows, _Z * _Z / rows
+    centre = share + spread / 2
+    reach = _Z * float(np.sqrt(share * (1 - share) / rows + spread / (4 * rows)))
+    low, high = (centre - reach) / (1 + spread), (centre + reach) / (1 + spread)
+    return (0.0 if hits == 0 else low), (1.0 if hits == rows else high)
+
+
+def slices(
+    rows: pa.Table,
+    truth: Ids,
+    probabilities: npt.NDArray[np.floating[Any]],
+    fewest: int = FEWEST,
+) -> list[Slice]:
+    """Accuracy and macro-F1 on parts of the rows, the worst part first.
+
+    Parts are made by source, length (words between spaces: short up to 12, long from 29), by
+    whether a text holds a digit, a negation, a cashtag or URL, and by the annotators' agreement.
+    A way of cutting that leaves all rows in one part is left out.
+
+    By accuracy alone tiny parts would lead by chance. So the order is that of the accuracy shrunk
+    towards that of all rows, as if each part had `fewest` more rows of it (Efron & Morris 1975,
+    JASA 70, 311). Parts below `fewest` rows stand behind the others, with `small` true.
+
+    Args:
+        rows: with a `text` column; `source` and `agreement` (a share, null: not known) are used
+            where present.
+        truth: ids of the labels, shape (rows,).
+        probabilities: shape (rows, labels).
+        fewest: rows below which a part is small.
+
+    Returns:
+        For each part `slice`, `value`, `rows`, `accuracy`, `interval` (95 %, Wilson's), `macro_f1`
+        (mean over the labels that occur there as true or predicted, as in scikit-learn's default),
+        `difference` (of accuracy, to all rows) and `small`.
+    """
+    if not len(truth):
+        return []
+    predicted = probabilities.argmax(1).astype(np.int64)
+    whole = float((truth == predicted).mean())
+    found = []
+    for name, values in _cuts(rows):
+        encoded = pc.dictionary_encode(values, null_encoding="encode")
+        ids = encoded.indices.to_numpy(zero_copy_only=False)
+        names = encoded.dictionary.to_pylist()
+        if len(names) < 2:
+            continue
+        for i, value in enumerate(names):
+            mask = ids == i
+            part = _measure(truth[mask], predicted[mask])
+            found.append(
+                {"slice": name, "value": "not known" if value is None else value}
+                | part
+                | {"difference": part["accuracy"] - whole, "small": part["rows"] < fewest}
+            )
+    return sorted(found, key=lambda part: (part["small"], _shrunk(part, fewest)))
+
+
+def _shrunk(part: Slice, by: int) -> float:
+    """The difference to all rows, drawn to 0 by so many rows."""
+    return float(part["difference"] * part["rows"] / (part["rows"] + by))
+
+
+def _measure(truth: Ids, predicted: Ids) -> Slice:
+    matrix = confusion(truth, predicted)
+    hits, both = matrix.diagonal(), matrix.sum(0) + matrix.sum(1)
+    f1 = 2 * hits[both > 0] / both[both > 0]
+    return {
+        "rows": len(truth),
+        "accuracy": float(hits.sum() / len(truth)),
+        "interval": list(wilson(int(hits.sum()), len(truth))),
+        "macro_f1": float(f1.mean()),
+    }
+
+
+def _cuts(rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
+    """Each way of cutting, and the part of every row by it."""
+    text = pc.fill_null(_whole(rows["text"]).cast(pa.string()), "")
+    if "source" in rows.column_names:
+        yield "source", _whole(rows["source"]).cast(pa.string())
+    words = pc.count_substring_regex(text, _WORD)
+    yield (
+        "length",
+        _choose(
+            [pc.less_equal(words, SHORT), pc.less_equal(words, LONG)],
+            [f"short, up to {SHORT} words", f"medium, {SHORT + 1} to {LONG} words"],
+            f"long, from {LONG + 1} words",
+        ),
+    )
+    numbered = pc.match_substring_regex(text, r"\p{Nd}")
+    yield "number", _choose([numbered], ["has a number"], "has no number")
+    plain = pc.replace_substring_regex(text, pattern=_NUMERO, replacement="")
+    negated = pc.match_substring_regex(plain, _NEGATION)
+    yield "negation", _choose([negated], ["has a negation"], "has no negation")
+    tagged = pc.match_substring_regex(text, _CASHTAG_OR_URL)
+    yield "cashtag or URL", _choose([tagged], ["has one"], "has none")
+    if "agreement" in rows.column_names:
+        # To two digits: 0.66 as float32 is below 0.66.
+        share = pc.round(_whole(rows["agreement"]).cast(pa.float64()), 2)
+        levels = [pc.greater_equal(share, least) for least, _ in _AGREEMENT]
+        level = _choose([pc.fill_null(at, False) for at in levels], [n for _, n in _AGREEMENT], "")
+        yield "agreement", pc.if_else(pc.is_valid(share), level, pa.scalar(None, pa.string()))
+
+
+def _choose(conditions: list[pa.Array], names: list[str], other: str) -> pa.Array:
+    """The name of the first condition that holds, for each row."""
+    made = pa.StructArray.from_arrays(conditions, [str(i) for i in range(len(conditions))])
+    return pc.case_when(made, *(pa.scalar(name) for name in names), pa.scalar(other))
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

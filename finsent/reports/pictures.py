@@ -1,0 +1,38 @@
+"""Pictures as PNG files, of one look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+# Okabe and Ito's, which the colour-blind can tell apart (https://jfly.uni-koeln.de/color).
+COLOURS = {"negative": "#D55E00", "neutral": "#999999", "positive": "#0072B2"}
+
+T = TypeVar("T")
+Draw = Callable[[Any, T], None]  # on axes, from a value
+
+
+def draw_all(pictures: Mapping[str, Draw[T]], value: T, folder: Path) -> dict[str, Path]:
+    """Write every picture as `NAME.png`; returns the files by name, in the order given."""
+    folder.mkdir(exist_ok=True)
+    drawn = {}
+    for name, draw in pictures.items():
+        drawn[name] = folder / f"{name}.png"
+        save(draw, value, drawn[name])
+    return drawn
+
+
+def save(draw: Draw[T], value: T, path: Path) -> None:
+    """Draw one picture and write it as PNG, 7.2 x 3 inches unless `draw` resizes the figure."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context({"text.parse_math": False}):  # a file name may hold a $
+        figure = Figure(figsize=(7.2, 3.0), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes, value)
+        figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -1,0 +1,154 @@
+"""Slices of evaluated rows, against a slow computation of the same."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from finsent.evaluation.slices import LONG, SHORT, slices, wilson
+
+PHRASES = [
+    "Sales were flat", "Profit did not recover", "No. 2 maker of lifts", "It isn\u2019t over",
+    "rose 5", "buy $ABC", "$5 a share", "see https://example.org", "A note on cannoli", "w " * 20,
+    "x " * 30, "US$AB is odd", "without a loss", "",
+]  # fmt: skip
+NEGATED = {"not", "isn\u2019t", "without", "no", "no."}
+
+
+def slow_value(name: str, row: dict[str, Any]) -> str:
+    """The part that a row belongs to, word by word."""
+    words = row["text"].split()
+    if name == "source":
+        return str(row["source"])
+    if name == "length":
+        return "short" if len(words) <= SHORT else "medium" if len(words) <= LONG else "long"
+    if name == "number":
+        return "has a number" if any(c.isdigit() for c in row["text"]) else "has no number"
+    if name == "negation":
+        joined = row["text"].replace("No. 2", "")
+        found = NEGATED & {word.lower() for word in joined.split()}
+        return "has a negation" if found else "has no negation"
+    if name == "cashtag or URL":
+        tag = any(re.fullmatch(r"\$[A-Z]+", word) or "://" in word for word in words)
+        return "has one" if tag else "has none"
+    share = row["agreement"]
+    if share is None:
+        return "not known"
+    if share >= 1:
+        return "all"
+    levels = [(0.75, "0.75 to 1"), (0.66, "0.66 to 0.75"), (0, "below 0.66")]
+    return next(level for least, level in levels if share >= least)
+
+
+row = st.fixed_dictionaries(
+    {
+        "text": st.lists(st.sampled_from(PHRASES), min_size=1, max_size=2).map(" ; ".join),
+        "source": st.sampled_from(["a.csv", "b.csv"]),
+        "agreement": st.sampled_from([None, 0.5, 0.66, 0.75, 1.0]),
+        "truth": st.integers(0, 2),
+        "predicted": st.integers(0, 2),
+    }
+)
+
+
+def table(rows: list[dict[str, Any]]) -> pa.Table:
+    agreement = pa.array([r["agreement"] for r in rows], pa.float32())  # as in dataset versions
+    columns = {"text": [r["text"] for r in rows], "source": [r["source"] for r in rows]}
+    return pa.table({**columns, "agreement": agreement})
+
+
+def ids(rows: list[dict[str, Any]], name: str) -> npt.NDArray[np.int64]:
+    return np.array([r[name] for r in rows], np.int64)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(row, min_size=1, max_size=25), st.integers(1, 6))
+def test_slices_are_what_a_loop_finds(rows: list[dict[str, Any]], fewest: int) -> None:
+    truth, predicted = ids(rows, "truth"), ids(rows, "predicted")
+    found = slices(table(rows), truth, np.eye(3)[predicted], fewest)
+    whole = (truth == predicted).mean()
+    seen: dict[str, int] = {}
+    for part in found:
+        value = part["value"].split(",")[0] if part["slice"] == "length" else part["value"]
+        here = np.array([slow_value(part["slice"], r) == value for r in rows])
+        t, p = truth[here], predicted[here]
+        assert part["rows"] == here.sum()
+        assert part["accuracy"] == pytest.approx(sk.accuracy_score(t, p))
+        assert part["macro_f1"] == pytest.approx(sk.f1_score(t, p, average="macro"))
+        assert part["difference"] == pytest.approx(part["accuracy"] - whole)
+        assert part["small"] == (part["rows"] < fewest)
+        seen[part["slice"]] = seen.get(part["slice"], 0) + 1
+        assert part["interval"][0] <= part["accuracy"] <= part["interval"][1]
+    for name in ("source", "length", "number", "negation", "cashtag or URL", "agreement"):
+        values = {slow_value(name, r) for r in rows}
+        assert seen.get(name, 0) == (len(values) if len(values) > 1 else 0)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_wilson_is_the_textbooks(rows: int, share: float) -> None:
+    hits = round(rows * share)
+    low, high = binomtest(hits, rows).proportion_ci(method="wilson")
+    assert wilson(hits, rows) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_wilson_of_nothing_says_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_tiny_slices_do_not_lead() -> None:
+    """One wrong row of one is worse than 60 of 100 by its share, not by what is known."""
+    sources = ["big"] * 100 + ["good"] * 100 + ["tiny"] + ["few"] * 40
+    right = [True] * 60 + [False] * 40 + [True] * 100 + [False] + [True] * 22 + [False] * 18
+    truth = np.zeros(len(sources), np.int64)
+    predicted = np.where(right, 0, 1)
+    rows = pa.table({"text": ["x"] * len(sources), "source": sources})
+    found = slices(rows, truth, np.eye(3)[predicted])
+    assert [(part["value"], part["small"]) for part in found] == [
+        ("big", False), ("few", False), ("good", False), ("tiny", True)
+    ]  # fmt: skip
+    assert found[1]["accuracy"] < found[0]["accuracy"]  # 22 of 40 say less than 60 of 100
+
+
+def test_rows_without_source_and_agreement_are_cut_by_their_text() -> None:
+    rows = pa.table({"text": ["Sales fell 5 %", "Sales fell"]})
+    found = slices(rows, np.array([0, 0]), np.eye(3)[[0, 1]], fewest=1)
+    assert [part["slice"] for part in found] == ["number", "number"]
+
+
+def test_no_rows_give_no_slices() -> None:
+    rows = pa.table({"text": pa.array([], pa.string())})
+    assert slices(rows, np.array([], np.int64), np.zeros((0, 3))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("Never again", "negation", "has a negation"),
+        ("Now or later", "negation", "has no negation"),
+        ("A notable gain", "negation", "has no negation"),
+        ("They won't pay", "negation", "has a negation"),
+        ("The No. 1 lender", "negation", "has no negation"),
+        ("Long $BRK.B here", "cashtag or URL", "has one"),
+        ("www.example.org", "cashtag or URL", "has one"),
+        ("US$ 5 million", "cashtag or URL", "has none"),
+        ("$5bn", "cashtag or URL", "has none"),
+        ("Up \u0665 percent", "number", "has a number"),
+    ],
+)
+def test_signs_in_texts(text: str, name: str, value: str) -> None:
+    opposite = {
+        "negation": ["is not", "is"], "cashtag or URL": ["$X", "x"], "number": ["1", "one"]
+    }[name]  # fmt: skip
+    rows = pa.table({"text": [text, *opposite]})
+    found = slices(rows, np.array([0, 0, 0]), np.eye(3)[[1, 0, 0]], fewest=1)
+    [here] = [part for part in found if part["slice"] == name and part["accuracy"] < 1]
+    assert here["value"] == value
