@@ -19,7 +19,7 @@ from ray_jobs._cli import Call, Job, Result, main, table_console
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["key", "text", "label", "source", "row"]
+COLUMNS = ["key", "text", "label", "source", "row", "agreement"]
 
 
 def locate(settings: Settings, reference: str, field: str) -> Path:
@@ -84,7 +84,7 @@ def select_rows(settings: Settings, trained_on: dict[str, Any]) -> Selection:
 
 def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     """Measure a model and write the report to `out`. Needs no Ray."""
-    from finsent.evaluation.evaluate import evaluate, write_report
+    from finsent.evaluation.evaluate import evaluate, write_results
     from finsent.evaluation.pictures import label_table, score_table, trust_lines
     from finsent.inference.engine import Engine
 
@@ -99,21 +99,21 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     seen = training_keys(own_dataset(settings, trained_on))
     ceiling = version.manifest.get("noise_ceiling") if version and not config.sources else None
     log.info("evaluate: %s on %d rows (%s)", model_dir, len(chosen.rows), what)
-    result = evaluate(engine, chosen.rows, train, seen, config, ceiling)
+    result = {
+        "model_dir": str(model_dir),
+        "dataset_version": version.version if version else None,
+        "split": None if config.sources else config.split,
+        **evaluate(engine, chosen.rows, train, seen, config, ceiling),
+    }
     title = f"{what}: macro-F1 {result['macro_f1']:.3f}, {result['rows']} rows"
-    write_report(result, out, title)
+    write_results(result, out, title)
     console = table_console()
     console.print(score_table(result, what))
     console.print(label_table(result))
     for line in trust_lines(result):
         log.info("%s", line)
-    return {
-        "model_dir": str(model_dir),
-        "dataset_version": version.version if version else None,
-        "split": None if config.sources else config.split,
-        **brief(result),
-        "report_dir": str(out),
-    }
+    log.info("report: %s", out / "report.html")
+    return {**brief(result), "report_dir": str(out)}
 
 
 def run(call: Call) -> Result:
@@ -132,13 +132,15 @@ JOB = Job(
     summary="Measure a model on a split of its dataset version, or on labelled files: accuracy, "
     "F1, MCC, AUROC, log loss, Brier score and calibration error (ECE) with bootstrap intervals, "
     "figures by label, confusion matrix, and how often it abstains, beside the majority class and "
-    "TF-IDF + logistic regression. Writes metrics.json and confusion.png. The test split's report"
-    " of a run's model goes into that run, where `ray_jobs.publish` looks for it.",
+    "TF-IDF + logistic regression; accuracy by slices, and a behaviour suite. Writes metrics.json "
+    "and report.html with its pictures. The test split's report of a run's model goes into that "
+    "run, where `ray_jobs.publish` looks for it.",
     result="model_dir, dataset_version, split, rows, accuracy, macro_f1, weighted_f1, mcc, auroc, "
     "log_loss, brier, ece, labels (precision, recall, f1, support, auroc), confusion (rows: true, "
     "columns: predicted), intervals (95 %, by figure), noise_ceiling, baselines, calibration, "
-    "abstention, seen_in_training, rows_per_second, report_dir, run_dir, seconds; metrics.json "
-    "also has reliability, mistakes and the abstention's curve",
+    "abstention, behaviour (cases, failed), seen_in_training, rows_per_second, report_dir, "
+    "run_dir, seconds; metrics.json also has reliability, slices, mistakes, the groups of cases "
+    "and the abstention's curve",
     sections=("evaluate", "engine", "data", "registry", "storage", "run"),
     run=run,
 )

@@ -7,6 +7,8 @@ from typing import Literal
 from finsent.config import Section, setting
 from finsent.data.config import Source
 
+SHIPPED = "shipped"
+
 
 class EvaluateConfig(Section):
     """Which model is measured on which rows."""
@@ -27,6 +29,12 @@ class EvaluateConfig(Section):
     )
     baselines: bool = setting(
         True, "also measure the majority class and TF-IDF + logistic regression"
+    )
+    behaviour: str | None = setting(
+        SHIPPED,
+        "behaviour suite that the model goes through: `shipped`, a directory of YAML files of your "
+        "own, or null for none",
+        min_length=1,
     )
     bootstrap: int = setting(
         1000,

@@ -19,10 +19,13 @@ from finsent.data.sources import find_sources
 from finsent.errors import InputError
 from finsent.evaluation import baselines
 from finsent.evaluation.abstention import risk_coverage, selective
+from finsent.evaluation.behaviour.run import run_suite
+from finsent.evaluation.behaviour.suite import Suite, read_suite
 from finsent.evaluation.bootstrap import intervals
 from finsent.evaluation.calibration import label_ids
-from finsent.evaluation.config import EvaluateConfig
+from finsent.evaluation.config import SHIPPED, EvaluateConfig
 from finsent.evaluation.metrics import Answers
+from finsent.evaluation.slices import slices
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
 
@@ -48,11 +51,17 @@ def evaluate(
     Returns:
         JSON-able. `finsent.evaluation.metrics.Answers.measure` of the model, with `intervals` by
         figure, `noise_ceiling`, `baselines` by name (empty without `train`), `calibration`,
-        `reliability`, `abstention`, `seen_in_training` (rows whose text the model was trained on;
+        `reliability` (and `reliability_before` the temperature), `abstention`, `slices`,
+        `behaviour` (None: not run), `seen_in_training` (rows whose text the model was trained on;
         None: unknown), `rows_per_second` and `mistakes` (the 50 wrong rows of most confidence).
+
+    Raises:
+        InputError: the behaviour suite has a fault.
     """
+    suite = _suite(config)
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     logits, seconds = _run(engine, texts)
+    raw = Answers(truth, softmax(logits, 1.0))
     answers = Answers(truth, softmax(logits, engine.temperature))
     guesses = {}
     if train is not None:
@@ -66,9 +75,12 @@ def evaluate(
         "intervals": intervals(answers, config.bootstrap, config.seed),
         "noise_ceiling": noise_ceiling,
         "baselines": {name: Answers(truth, found).measure() for name, found in guesses.items()},
-        "calibration": _calibration(engine, logits, answers),
+        "calibration": _calibration(engine, raw, answers),
         "reliability": answers.reliability(),
+        "reliability_before": raw.reliability(),
         "abstention": _abstention(engine, answers),
+        "slices": slices(rows, truth, answers.probabilities),
+        "behaviour": run_suite(suite, engine.probabilities) if suite else None,
         "seen_in_training": (
             None if seen is None else int(pc.sum(pc.is_in(rows["key"], seen)).as_py() or 0)
         ),
@@ -87,19 +99,22 @@ def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], flo
     return logits, time.perf_counter() - started
 
 
-def _calibration(
-    engine: Engine, logits: npt.NDArray[np.float32], answers: Answers
-) -> dict[str, Any]:
+def _suite(config: EvaluateConfig) -> Suite | None:
+    if config.behaviour is None:
+        return None
+    return read_suite(None if config.behaviour == SHIPPED else Path(config.behaviour).expanduser())
+
+
+def _calibration(engine: Engine, raw: Answers, answers: Answers) -> dict[str, Any]:
     """ECE and log loss of these rows without and with the temperature, and where that is from."""
     record = engine.calibration.record
-    raw = Answers(answers.truth, softmax(logits, 1.0)).measure()
-    scaled = answers.measure()
+    unscaled, scaled = raw.measure(), answers.measure()
     keys = ("dataset_version", "split", "rows", "reason", "ece_before", "ece_after")
     return {
         "temperature": engine.temperature,
-        "ece_before": raw["ece"],
+        "ece_before": unscaled["ece"],
         "ece_after": scaled["ece"],
-        "log_loss_before": raw["log_loss"],
+        "log_loss_before": unscaled["log_loss"],
         "log_loss_after": scaled["log_loss"],
         "fitted_on": {key: record.get(key) for key in keys} if record else None,
     }
@@ -145,11 +160,10 @@ def read_benchmark(sources: list[SourceConfig], config: DataConfig, cache: Path)
     return table
 
 
-def write_report(result: dict[str, Any], out: Path, title: str) -> None:
-    """Write `metrics.json` and `confusion.png`."""
-    from finsent.evaluation.pictures import confusion_picture
+def write_results(result: dict[str, Any], out: Path, title: str) -> None:
+    """Write `report.html` with its pictures, and `metrics.json`."""
+    from finsent.evaluation.report import write_report
     from finsent.files import write_json
 
-    out.mkdir(parents=True, exist_ok=True)
-    confusion_picture(np.array(result["confusion"]), out / "confusion.png", title)
+    write_report(result, out, title)
     write_json(out / "metrics.json", result)

@@ -16,15 +16,17 @@ Floats = npt.NDArray[np.float64]
 
 HEADLINE = ("accuracy", "macro_f1", "weighted_f1", "mcc", "auroc", "log_loss", "brier", "ece")
 BINS = 15  # of the reliability figures, as in Guo et al. 2017
-_LARGE = ("reliability", "mistakes")
+_LARGE = ("reliability", "reliability_before", "mistakes", "slices")
 _LEAST = float(np.finfo(np.float32).eps)  # smallest probability in the log loss
 
 
 def brief(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without its long lists (reliability, mistakes, risk-coverage curve)."""
+    """A result without its long lists: reliability, mistakes, slices, curves, groups of cases."""
     short = {key: value for key, value in result.items() if key not in _LARGE}
     if isinstance(short.get("abstention"), dict):
         short["abstention"] = {k: v for k, v in short["abstention"].items() if k != "curve"}
+    if isinstance(short.get("behaviour"), dict):
+        short["behaviour"] = {k: v for k, v in short["behaviour"].items() if k != "groups"}
     return short
 
 

@@ -73,6 +73,8 @@ def test_the_commands_work_as_written(project: Path) -> None:
     assert by_job["compare"]["a"] != by_job["compare"]["b"]
     labels = [p["label"] for r in results if r["job"] == "classify" for p in r["predictions"]]
     assert labels == ["negative", "neutral", "negative"]
-    assert (project / "artifacts/runs/first/evaluation/confusion.png").stat().st_size > 5_000
+    evaluation = project / "artifacts/runs/first/evaluation"
+    assert (evaluation / "pictures/confusion.png").stat().st_size > 5_000
+    assert "behaviour" in (evaluation / "report.html").read_text().lower()
     for name in ("config.json", "environment.json", "result.json"):
         assert (project / "artifacts/runs/first" / name).is_file()
