@@ -89,6 +89,7 @@ def write_part(path: Path, split: str, part: int, rows: list[Row]) -> dict[str, 
     }
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     table = table.append_column("row", pa.array(range(len(rows)), pa.int64()))
+    table = table.append_column("agreement", pa.nulls(len(rows), pa.float32()))
     pq.write_table(table, file, compression="zstd", row_group_size=7)
     return {"path": f"{split}/{file.name}", "rows": len(rows), "sha256": sha256_file(file)}
 
