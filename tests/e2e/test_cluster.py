@@ -98,6 +98,7 @@ def _status(url: str) -> int:
         return 0
 
 
+@pytest.mark.timeout(420)  # two nodes start, and every worker of theirs imports torch
 def test_the_pipeline_as_a_submitted_job(
     cluster: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
@@ -108,7 +109,7 @@ def test_the_pipeline_as_a_submitted_job(
         trial = subprocess.run([*submit, "--", "true"], env=env, cwd=tmp_path, capture_output=True)
         return trial.returncode == 0
 
-    wait_until(takes_jobs, 60, "the head to take jobs")
+    wait_until(takes_jobs, 120, "the head to take jobs")
     command = ["python", "-m", "ray_jobs.pipeline", "configs/debug.yaml", "storage.root=artifacts"]
     done = subprocess.run(
         [*submit, "--working-dir", str(PROJECT), "--", *command],
