@@ -196,23 +196,25 @@ def catch_signals() -> None:
     def interrupt(signum: int, _frame: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # cleaning up must not be interrupted
+        sys.unraisablehook = _leaving
         raise Interrupted(signum)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, interrupt)
-    sys.unraisablehook = _again
 
 
-def _again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Python drops what is raised in a destructor: send a signal that came there once more."""
+def _leaving(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in a destructor: send a signal that came there once more.
+
+    Anything else is an object that the signal caught half made, and that can't be torn down whole:
+    of no use to a person.
+    """
     error = unraisable.exc_value
-    if not isinstance(error, Interrupted):
-        sys.__unraisablehook__(unraisable)
-        return
-    catch_signals()
-    # Not now: it would be dropped here, too.
-    threading.Timer(0.05, os.kill, (os.getpid(), error.signum)).start()
+    if isinstance(error, Interrupted):
+        catch_signals()
+        # Not now: it would be dropped here, too.
+        threading.Timer(0.05, os.kill, (os.getpid(), error.signum)).start()
 
 
 def _cause(error: BaseException, kind: type[Error]) -> Error | None:

@@ -39,6 +39,24 @@ def test_in_a_destructor() -> None:
             time.sleep(0.01)  # until it comes again, with the deadline above
 
 
+class HalfMade:
+    """What a signal leaves when it comes in the middle of `__init__`."""
+
+    def __del__(self) -> None:
+        raise AttributeError("not set yet")
+
+
+def test_what_it_leaves_half_made_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    sys.unraisablehook = sys.__unraisablehook__
+    HalfMade()
+    assert "not set yet" in capsys.readouterr().err  # an error is shown, as long as none came
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+    catch_signals()  # as when Ray is left
+    HalfMade()
+    assert capsys.readouterr().err == ""
+
+
 def test_in_the_open() -> None:
     with pytest.raises(Interrupted, match="SIGHUP"):
         signal.raise_signal(signal.SIGHUP)
