@@ -102,6 +102,20 @@ class TrainConfig(Section):
         "what a row's loss counts by the column `agreement`: nothing, or that share of annotators; "
         "rows without one count 1",
     )
+    distill_folds: int | None = setting(
+        None,
+        "self-distillation: first train this many models, each without one part of the rows, let "
+        "each label its part, and mix that into the rows' targets. Softens wrong and doubtful "
+        "labels; costs about distill_folds trainings more. null: off",
+        ge=2, le=100,
+    )  # fmt: skip
+    distill_share: float = setting(
+        0.5, "share of those models' labels in a row's target, the rest being its own label",
+        unit="fraction", gt=0, le=1,
+    )  # fmt: skip
+    distill_epochs: int | None = setting(
+        None, "epochs of those models; null: as many as epochs", ge=1, le=1000
+    )
     ema_decay: float | None = setting(
         None,
         "keep a moving average of the weights with this decay, and evaluate and save it in place "

@@ -52,16 +52,17 @@ def forward(model: torch.nn.Module, batch: Batch, device: torch.device) -> torch
 
 
 def loss_sum(
-    logits: torch.Tensor, labels: torch.Tensor, weights: Weights, smoothing: float
+    logits: torch.Tensor, targets: torch.Tensor, weights: Weights, smoothing: float
 ) -> torch.Tensor:
     """The sum of weight times cross-entropy over rows.
 
     Args:
+        targets: label ids, shape (rows,), or probabilities, shape (rows, labels).
         smoothing: as in Szegedy et al. (arXiv:1512.00567); a row's weight counts for the whole of
             its loss, the smoothed part included.
     """
     losses = functional.cross_entropy(
-        logits, labels.to(logits.device), reduction="none", label_smoothing=smoothing
+        logits, targets.to(logits.device), reduction="none", label_smoothing=smoothing
     )
     return (losses * torch.from_numpy(weights).to(losses)).sum()
 

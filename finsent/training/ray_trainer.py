@@ -12,6 +12,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from finsent.training.checkpoint import (
     saved_checkpoints,
 )
 from finsent.training.config import OPERATIONAL
+from finsent.training.distill import Part, distilled, rows_of
 from finsent.training.outputs import JOURNAL, Outputs, Save, read_journal
 from finsent.training.picture import training_picture
 from finsent.training.progress import Progress, ProgressBoard, TrainingBar
@@ -146,22 +148,20 @@ def _collect(split: str) -> pa.Table:
     return pa.concat_tables(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
-def tokenised(version: DatasetVersion, split: str, task: Task) -> Any:
-    """A split as a materialised Ray dataset of schema `finsent.training.tokens.TOKENISED`."""
-    from finsent.training.tokens import COLUMNS, tokenise
+def tokenised(version: DatasetVersion, split: str, task: Task, part: Part | None = None) -> Any:
+    """A split as a materialised Ray dataset of schema `finsent.training.tokens.TOKENISED`.
 
-    backbone = task.backbone
-    dataset = ray.data.read_parquet([str(file) for file in version.files(split)])
+    Args:
+        part: which rows of it; None: all.
+    """
+    from finsent.training.tokens import tokenise
+
     return (
-        dataset.select_columns([*COLUMNS])
+        rows_of(version, split, part)
         .map_batches(
-            tokenise,  # type: ignore[arg-type] # keyword arguments are missing in Ray's types
+            tokenise,
             batch_format="pyarrow",
-            fn_kwargs={
-                "source": backbone.source,
-                "revision": backbone.revision,
-                "max_length": task.max_length,
-            },
+            fn_kwargs=task.tokenising,
         )
         .materialize()  # so that no epoch needs CPUs beside the workers
     )
@@ -170,8 +170,19 @@ def tokenised(version: DatasetVersion, split: str, task: Task) -> Any:
 def fit(task: Task, version: DatasetVersion, run_dir: Path) -> TrainResult:
     """Tokenise a dataset version with Ray Data and train on it; see `fit_tokenised`."""
     check_same_task(task, run_dir)
-    datasets = {name: tokenised(version, name, task) for name in ("train", "validation")}
-    return fit_tokenised(task, datasets, run_dir)
+    validation = tokenised(version, "validation", task)
+    if task.config.distill_folds is None:
+        train = tokenised(version, "train", task)
+    else:
+        train = distilled(task, version, run_dir / "folds", partial(_fit_fold, validation))
+    return fit_tokenised(task, {"train": train, "validation": validation}, run_dir)
+
+
+def _fit_fold(
+    validation: Any, task: Task, version: DatasetVersion, part: Part, run_dir: Path
+) -> Path:
+    train = tokenised(version, "train", task, part)
+    return fit_tokenised(task, {"train": train, "validation": validation}, run_dir).model_dir
 
 
 def check_same_task(task: Task, run_dir: Path) -> None:

@@ -115,7 +115,7 @@ class Gradients:
     def _model_loss(self, batch: Batch, weights: Weights) -> torch.Tensor:
         with autocast(self._config, self._world.device):
             logits = forward(self._model, batch, self._world.device)
-        return loss_sum(logits, batch.labels, weights, self._config.label_smoothing)
+        return loss_sum(logits, batch.targets, weights, self._config.label_smoothing)
 
     def _exchanging(self, wanted: bool) -> contextlib.AbstractContextManager[Any]:
         ddp = getattr(self._model, "_orig_mod", self._model)  # inside what torch.compile made

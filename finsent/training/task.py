@@ -26,6 +26,16 @@ class Task:
         """Longest input, tokens."""
         return int(self.provenance["max_length"])
 
+    @property
+    def tokenising(self) -> dict[str, Any]:
+        """Arguments of `finsent.training.tokens.tokenise`."""
+        backbone = self.backbone
+        return {
+            "source": backbone.source,
+            "revision": backbone.revision,
+            "max_length": self.max_length,
+        }
+
 
 def make_task(
     config: TrainConfig, model: ModelConfig, backbone: Backbone, version: DatasetVersion

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from tokenizers import Tokenizer
 
-from finsent.labels import LABEL2ID
+from finsent.labels import LABEL2ID, LABELS
 
 TOKENISED = pa.schema(
     [
@@ -20,9 +20,11 @@ TOKENISED = pa.schema(
         ("label", pa.int64()),
         ("weight", pa.float32()),
         ("agreement", pa.float32()),  # null: not known
+        ("target", pa.list_(pa.float32(), len(LABELS))),  # probabilities; null: the label
     ]
 )
 COLUMNS = ("key", "text", "label", "weight", "agreement")  # of a split, as `tokenise` wants them
+Targets = npt.NDArray[np.float32]
 
 
 @functools.lru_cache(maxsize=2)
@@ -36,13 +38,20 @@ def _tokenizer(source: str, revision: str | None, max_length: int) -> Tokenizer:
     return tokenizer
 
 
-def tokenise(rows: pa.Table, source: str, revision: str | None, max_length: int) -> pa.Table:
+def tokenise(
+    rows: pa.Table,
+    source: str,
+    revision: str | None,
+    max_length: int,
+    targets: Targets | None = None,
+) -> pa.Table:
     """Tokenise a block of a split.
 
     Args:
         rows: with columns `key`, `text`, `label` (name), and, where rows have them, `weight` (else
             1) and `agreement` (else unknown).
         max_length: tokens, special ones included; the rest of a text is cut off.
+        targets: probabilities to learn in place of the labels, shape (rows, labels).
 
     Returns:
         Schema `TOKENISED`; labels as ids.
@@ -57,12 +66,27 @@ def tokenise(rows: pa.Table, source: str, revision: str | None, max_length: int)
         rows["weight"] if "weight" in rows.column_names else weight,
         rows["agreement"] if "agreement" in rows.column_names else pa.nulls(size, pa.float32()),
     ]
-    return pa.table([rows["key"], ids, labels, *columns], schema=TOKENISED)
+    soft = pa.nulls(size, TOKENISED.field("target").type)
+    if targets is not None:
+        flat = pa.array(targets.astype(np.float32).ravel())
+        soft = pa.FixedSizeListArray.from_arrays(flat, len(LABELS))
+    return pa.table([rows["key"], ids, labels, *columns, soft], schema=TOKENISED)
 
 
 def _doubles(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     found: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
     return found
+
+
+def _targets(column: pa.ChunkedArray, labels: npt.NDArray[np.int64]) -> Targets | None:
+    if column.null_count == len(column):
+        return None
+    targets = np.eye(len(LABELS), dtype=np.float32)[labels]
+    given = column.is_valid().to_numpy()
+    soft = column.drop_null().combine_chunks()
+    soft = soft.chunk(0) if isinstance(soft, pa.ChunkedArray) else soft
+    targets[given] = soft.flatten().to_numpy().reshape(-1, len(LABELS))
+    return targets
 
 
 @dataclass(frozen=True)
@@ -72,6 +96,7 @@ class Batch:
     input_ids: torch.Tensor  # (rows, longest), int64
     attention_mask: torch.Tensor  # (rows, longest), int64
     labels: torch.Tensor  # (rows,), int64
+    targets: torch.Tensor  # what to learn: the labels, or probabilities (rows, labels), float32
     tokens: int  # real ones
 
     @property
@@ -96,6 +121,7 @@ class TokenRows:
         self.agreement = _doubles(table["agreement"])  # NaN: not known
         self.lengths: npt.NDArray[np.int64] = np.diff(offsets)
         self._keys = table["key"]
+        self.targets = _targets(table["target"], self.labels)  # None: the labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -126,9 +152,11 @@ class TokenRows:
         ids = np.full((len(rows), longest), self._pad_id, np.int64)
         positions = self._offsets[rows][:, None] + np.arange(longest)
         ids[inside] = self._ids[positions[inside]]
+        labels = torch.from_numpy(self.labels[rows])
         return Batch(
             torch.from_numpy(ids),
             torch.from_numpy(inside.astype(np.int64)),
-            torch.from_numpy(self.labels[rows]),
+            labels,
+            labels if self.targets is None else torch.from_numpy(self.targets[rows]),
             int(lengths.sum()),
         )

@@ -34,7 +34,7 @@ def table(texts: list[str]) -> pa.Table:
 def tokenised(ids: list[list[int]], keys: list[str] | None = None) -> pa.Table:
     labels = [i % 3 for i in range(len(ids))]
     keys = keys or [f"{i:04d}" for i in range(len(ids))]
-    columns = [keys, ids, labels, [1.0] * len(ids), [None] * len(ids)]
+    columns = [keys, ids, labels, [1.0] * len(ids), [None] * len(ids), [None] * len(ids)]
     return pa.table(columns, schema=TOKENISED)
 
 

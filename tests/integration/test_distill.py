@@ -1,0 +1,97 @@
+"""Self-distillation on a real Ray: wrong labels are outvoted by models that have not seen them."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finsent.config import load
+from finsent.data.dataset import DatasetVersion
+from finsent.data.ingest import ingest
+from finsent.data.sources import find_sources
+from finsent.errors import InputError
+from finsent.labels import LABELS
+from finsent.modeling.backbone import Backbone
+from finsent.settings import Settings
+from finsent.training.task import Task, make_task
+
+WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
+ROWS, WRONG = 240, 24
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
+    folder = tmp_path_factory.mktemp("distill")
+    wrong = set(random.Random(1).sample(range(ROWS), WRONG))
+    with (folder / "rows.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("Sentence", "Sentiment"))
+        for i in range(ROWS):
+            says, label = LABELS[i % 3], LABELS[(i + (i in wrong)) % 3]
+            writer.writerow((f"Unit {i}: {WORDS[says]}, then {WORDS[says]} once more", label))
+    overrides = [
+        f"data.sources=[{folder / 'rows.csv'}]", "data.near_duplicates.enabled=false",
+        "data.label_noise.enabled=false",
+    ]  # fmt: skip
+    config = load(Settings, [], overrides).data
+    return ingest(config, folder / "datasets", find_sources(config, folder / "hubs"))
+
+
+def task(tiny: Path, version: DatasetVersion, *overrides: str) -> Task:
+    recipe = [
+        "train.epochs=6", "train.batch_size=8", "train.learning_rate=3e-3", "train.num_workers=1",
+        "model.max_length=64", "train.distill_folds=2", "train.distill_epochs=5",
+    ]  # fmt: skip
+    settings = load(Settings, [], [*recipe, *overrides])
+    return make_task(settings.train, settings.model, Backbone("tiny", str(tiny)), version)
+
+
+def test_wrong_labels_are_outvoted(tiny: Path, version: DatasetVersion, tmp_path: Path) -> None:
+    import ray.data
+
+    from finsent.training.distill import distilled
+    from finsent.training.ray_trainer import fit
+    from finsent.training.tokens import TOKENISED
+
+    run_dir = tmp_path / "run"
+    result = fit(task(tiny, version), version, run_dir)
+    assert result.best["macro_f1"] > 0.7
+    folds = run_dir / "folds"
+    assert sorted(path.name for path in folds.iterdir()) == ["scored_0", "scored_1"]
+
+    scored = ray.data.read_parquet([str(file) for file in folds.glob("*/*.parquet")])
+    rows = {row["key"]: row for row in scored.take_all()}
+    assert set(rows[next(iter(rows))]) == set(TOKENISED.names)
+    train = version.read("train", ["key", "text", "label"])
+    assert sorted(rows) == sorted(train["key"].to_pylist())  # each row once
+    doubted: list[float] = []
+    trusted: list[float] = []
+    for key, text, label in zip(*(train[name].to_pylist() for name in train.column_names),
+                                strict=True):  # fmt: skip
+        target = np.array(rows[key]["target"])
+        assert target.sum() == pytest.approx(1, abs=1e-5)
+        assert target[LABELS.index(label)] >= 0.5 - 1e-6  # half of it is the row's own label
+        (trusted if WORDS[label] in text else doubted).append(target[LABELS.index(label)])
+    assert len(doubted) > 10
+    assert np.mean(doubted) < 0.75 < np.mean(trusted)
+
+    # A job that is started again does not train them anew.
+    kept = distilled(task(tiny, version), version, folds, no_training)
+    assert {row["key"]: row["target"] for row in kept.take_all()} == {
+        key: row["target"] for key, row in rows.items()
+    }
+
+
+def no_training(*_: object) -> Path:
+    raise AssertionError("a fold is trained again")
+
+
+def test_folds_need_rows(tiny: Path, version: DatasetVersion, tmp_path: Path) -> None:
+    from finsent.training.ray_trainer import fit
+
+    with pytest.raises(InputError, match=r"train.distill_folds=50: the training split has \d+ row"):
+        fit(task(tiny, version, "train.distill_folds=50"), version, tmp_path / "run")
