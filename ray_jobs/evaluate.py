@@ -131,10 +131,10 @@ JOB = Job(
     name="evaluate",
     summary="Measure a model on a split of its dataset version, or on labelled files: accuracy, "
     "F1, MCC, AUROC, log loss, Brier score and calibration error (ECE) with bootstrap intervals, "
-    "figures by label, confusion matrix, and how often it abstains, beside the majority class and "
-    "TF-IDF + logistic regression; accuracy by slices, and a behaviour suite. Writes metrics.json "
-    "and report.html with its pictures. The test split's report of a run's model goes into that "
-    "run, where `ray_jobs.publish` looks for it.",
+    "figures by label, confusion matrix, and how often it abstains, beside the majority class, "
+    "VADER and TF-IDF + logistic regression; accuracy by slices, and a behaviour suite. Writes "
+    "metrics.json and report.html with its pictures. The test split's report of a run's model "
+    "goes into that run, where `ray_jobs.publish` looks for it.",
     result="model_dir, dataset_version, split, rows, accuracy, macro_f1, weighted_f1, mcc, auroc, "
     "log_loss, brier, ece, labels (precision, recall, f1, support, auroc), confusion (rows: true, "
     "columns: predicted), intervals (95 %, by figure), noise_ceiling, baselines, calibration, "

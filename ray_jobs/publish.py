@@ -41,7 +41,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         raise InputError(f"{report}: not an evaluation's metrics; evaluate the model again")
     registry = Registry(settings.registry_dir)
     registry.check_writable()
-    gate = check_gate(settings, registry, model_dir, out)
+    gate = check_gate(settings, registry, model_dir, settings.publish.alias, out)
     version = registry.publish(model_dir, brief(metrics), code_identity(), gate)
     alias = settings.publish.alias
     if alias:
@@ -59,9 +59,13 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
 
 
 def check_gate(
-    settings: Settings, registry: Registry, model_dir: Path, out: Path
+    settings: Settings, registry: Registry, model_dir: Path, alias: str | None, out: Path
 ) -> dict[str, Any] | None:
     """Compare a model that is to be champion with the present one, on its own test split.
+
+    Args:
+        alias: what the model is to be.
+        out: the comparison is written here.
 
     Returns:
         `against`, `verdict` (None: could not be compared), `forced` (it took `publish.force`), and
@@ -71,8 +75,8 @@ def check_gate(
     Raises:
         InputError: it is worse or cannot be compared, and `publish.force` is not set.
     """
-    config = settings.publish
-    against = registry.aliases().get(CHAMPION) if config.alias == CHAMPION else None
+    force = settings.publish.force
+    against = registry.aliases().get(CHAMPION) if alias == CHAMPION else None
     if against is None or against == registry.version_id(model_dir):
         return None
     plain = settings.evaluate.model_copy(update={"dataset": None, "sources": [], "split": "test"})
@@ -82,21 +86,20 @@ def check_gate(
             registry.get(against).path, model_dir, out,
         )  # fmt: skip
     except InputError as error:
-        if not config.force:
+        if not force:
             raise InputError(
-                f"publish.alias={CHAMPION!r}: the model cannot be compared with the champion "
-                f"{against} ({error}); mend that, publish it under another alias, or set "
-                "publish.force=true"
+                f"alias {CHAMPION!r}: the model cannot be compared with the champion {against} "
+                f"({error}); mend that, give it another alias, or set publish.force=true"
             ) from None
         log.warning("published without a comparison with the champion %s: %s", against, error)
         return {"against": against, "verdict": None, "forced": True, "reason": str(error)}
-    if found["verdict"] == "worse" and not config.force:
+    if found["verdict"] == "worse" and not force:
         from finsent.evaluation.compare import comparison_line
 
         raise InputError(
-            f"publish.alias={CHAMPION!r}: the model is worse than the champion {against}: "
-            f"{comparison_line(found)}; keep the champion, publish it under another alias, e.g. "
-            "publish.alias=challenger, or set publish.force=true"
+            f"alias {CHAMPION!r}: the model is worse than the champion {against}: "
+            f"{comparison_line(found)}; keep the champion, give the model another alias, e.g. "
+            "challenger, or set publish.force=true"
         )
     kept = ("verdict", "rows", "dataset_version", "difference", "mcnemar", "flipped")
     figures = ("accuracy", "macro_f1")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
 from finsent.registry.registry import ModelVersion, Registry
+from ray_jobs import publish
 from ray_jobs._cli import Call, Job, Result, main, table_console
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
@@ -22,10 +26,18 @@ def run(call: Call) -> Result:
         version = registry.get(names[0])
         return {"manifest": version.manifest, **_summary(version)}
     if action == "promote":
-        return {"alias": names[1], **_summary(registry.promote(names[0], names[1]))}
+        return _promote(call, registry, *names)
     if action == "rollback":
         return {"alias": names[0], **_summary(registry.rollback(names[0]))}
     return _list(registry)
+
+
+def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Result:
+    candidate = registry.get(reference)
+    with tempfile.TemporaryDirectory() as out:
+        gate = publish.check_gate(call.settings, registry, candidate.path, alias, Path(out))
+    promoted = registry.promote(candidate.version, alias, gate)
+    return {"alias": alias, "gate": gate, **_summary(promoted)}
 
 
 def _list(registry: Registry) -> Result:
@@ -65,11 +77,13 @@ def _summary(version: ModelVersion) -> Result:
 JOB = Job(
     name="registry",
     summary="list: the published models. show MODEL: verify one and print its manifest.\n"
-    "promote MODEL ALIAS: point an alias at a model. rollback ALIAS: point it at the one before.\n"
+    "promote MODEL ALIAS: point an alias at a model; what is to be `champion` is first compared "
+    "with the present one, as by `ray_jobs.publish`, and refused if it is worse, unless "
+    "publish.force=true. rollback ALIAS: point it at the one before, without a comparison.\n"
     "MODEL is a version or an alias.",
     result="list: root, aliases, models; else model_version, version_dir, created, macro_f1, "
-    "accuracy,\ndataset_version, backbone, with alias or manifest; seconds",
-    sections=("registry", "storage"),
+    "accuracy, dataset_version, backbone, with alias (and gate, of promote) or manifest; seconds",
+    sections=("registry", "publish", "evaluate", "engine", "storage"),
     run=run,
     keeps_run=False,
     arguments=_USAGE,

@@ -1,11 +1,11 @@
-"""What a model has to beat: no learning at all, and words without order."""
+"""What a model has to beat: no learning at all, words without order, and a general lexicon."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from finsent.labels import LABELS
+from finsent.labels import LABEL2ID, LABELS
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -40,4 +40,23 @@ def tfidf(train_texts: list[str], train_labels: Ids, texts: list[str]) -> Floats
     model.fit(train_texts, train_labels)
     found = np.zeros((len(texts), len(LABELS)))
     found[:, model.classes_] = model.predict_proba(texts)
+    return found
+
+
+def vader(texts: list[str]) -> Floats:
+    """VADER (Hutto & Gilbert 2014), a lexicon with rules for general English, by its authors.
+
+    Labelled as they do: positive from a compound score of 0.05 on, negative from -0.05 down.
+
+    Returns:
+        1 for the label, 0 for the others, as it gives no probabilities; shape (texts, labels).
+    """
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    score = SentimentIntensityAnalyzer().polarity_scores
+    found = np.zeros((len(texts), len(LABELS)))
+    for row, text in enumerate(texts):
+        compound = score(text)["compound"]
+        label = "neutral" if abs(compound) < 0.05 else "positive" if compound > 0 else "negative"
+        found[row, LABEL2ID[label]] = 1.0
     return found

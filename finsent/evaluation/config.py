@@ -28,7 +28,7 @@ class EvaluateConfig(Section):
         "data, and texts of the training split among them are reported",
     )
     baselines: bool = setting(
-        True, "also measure the majority class and TF-IDF + logistic regression"
+        True, "also measure the majority class, VADER, and TF-IDF + logistic regression"
     )
     behaviour: str | None = setting(
         SHIPPED,

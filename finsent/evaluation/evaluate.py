@@ -68,6 +68,7 @@ def evaluate(
         fitted = label_ids(train)
         guesses = {
             "majority": baselines.majority(fitted, len(texts)),
+            "vader": baselines.vader(texts),
             "tfidf_logreg": baselines.tfidf(train["text"].to_pylist(), fitted, texts),
         }
     return {

@@ -24,7 +24,7 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier, save_cla
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
 from finsent.settings import Settings, StorageConfig
-from ray_jobs import compare, evaluate, publish, train
+from ray_jobs import compare, evaluate, publish, registry, train
 from ray_jobs._cli import Call
 from tests.unit.test_diff import Row, write
 
@@ -136,7 +136,7 @@ def test_metrics_hold_what_others_build_on(world: World) -> None:
     assert all(found["labels"][name]["auroc"] > 0.7 for name in LABELS)
     assert np.array(found["confusion"]).sum() == 200
     assert found["noise_ceiling"] == {"rows_in": 0.9, "kept": 1.0}
-    assert set(found["baselines"]) == {"majority", "tfidf_logreg"}
+    assert set(found["baselines"]) == {"majority", "vader", "tfidf_logreg"}
     for base in found["baselines"].values():
         assert base.keys() >= {"accuracy", "macro_f1", "mcc", "auroc", "log_loss", "brier", "ece"}
     assert found["baselines"]["majority"]["auroc"] == 0.5
@@ -279,6 +279,24 @@ def test_champion_that_cannot_be_loaded_stops_the_gate_unless_forced(world: Worl
     gate = world.publish("good", force=True)["gate"]
     assert (gate["verdict"], gate["forced"], gate["against"]) == (None, True, poor)
     assert "does not match its SHA-256" in gate["reason"]
+
+
+def test_promoting_to_champion_passes_the_gate_too(world: World) -> None:
+    poor = world.publish("poor", alias="challenger")["model_version"]
+    good = world.publish("good")["model_version"]
+
+    def promote(*names: str, force: bool = False) -> dict[str, Any]:
+        config = world.settings(publish=PublishConfig(force=force))
+        return registry.run(Call(config, world.root, ["promote", *names]))
+
+    with pytest.raises(InputError, match=f"worse than the champion {good}.*publish.force=true"):
+        promote("challenger", "champion")
+    assert world.registry().aliases()["champion"] == good
+    assert promote("challenger", "candidate")["gate"] is None
+    forced = promote(poor, "champion", force=True)
+    assert (forced["model_version"], forced["gate"]["forced"]) == (poor, True)
+    assert alias(world)["gate"] == forced["gate"]
+    assert promote(good, "champion")["gate"]["verdict"] == "better"
 
 
 def test_card_tells_how_far_to_trust_the_model(world: World) -> None:

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 from sklearn import metrics as sk
 
-from finsent.evaluation.baselines import majority, tfidf
+from finsent.evaluation.baselines import majority, tfidf, vader
 from finsent.evaluation.metrics import Answers, confusion, scores
 from finsent.evaluation.pictures import confusion_picture, label_table, score_table
 from finsent.labels import LABELS
@@ -127,6 +127,14 @@ def test_tfidf_needs_word_pairs_for_these() -> None:
 def test_tfidf_answers_texts_without_a_known_word() -> None:
     found = tfidf(*headlines(60), ["", "zzz"])
     assert found.sum(1) == pytest.approx([1, 1])
+
+
+def test_vader_knows_plain_english_and_not_finance() -> None:
+    found = vader(["A great success!", "A horrible disaster.", "The meeting is in May.", ""])
+    assert found.argmax(1).tolist() == [POS, NEG, NEU, NEU]
+    assert found.sum(1).tolist() == [1.0] * 4
+    assert vader(["Operating loss narrowed."]).argmax(1).tolist() == [NEG]  # a person: positive
+    assert vader([]).shape == (0, 3)
 
 
 def test_tfidf_of_one_label_predicts_it() -> None:
