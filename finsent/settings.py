@@ -68,6 +68,9 @@ class BenchConfig(Section):
         unit="rows",
         ge=8,
     )
+    ray: bool = setting(
+        True, "train: measure the loop under Ray Train, too; without it no Ray is started"
+    )
     peer_rows: int = setting(
         2_000_000, "rows at which ingest is compared with its peers", unit="rows", ge=1000
     )

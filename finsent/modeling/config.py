@@ -11,7 +11,8 @@ class ModelConfig(Section):
     backbone: str = setting(
         "bert-base-uncased",
         "pre-trained encoder: `demo` (MiniLM from the extra `demo`, no network), a local folder in "
-        "Hugging Face layout, or a hub id",
+        "Hugging Face layout, or a hub id; with random weights, for dry runs and speed: `tiny` and "
+        "`random-base` (BERT-base's shape)",
         min_length=1,
     )
     revision: str | None = setting(None, "commit, tag or branch of a hub id; null: its default")

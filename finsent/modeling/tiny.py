@@ -1,4 +1,5 @@
-"""A tiny BERT with random weights: the whole system in seconds, for tests and dry runs.
+"""BERTs with random weights: a tiny one, the whole system in seconds, for tests and dry runs, and
+one of BERT-base's shape, for measuring speed without a network.
 
 Its vocabulary is counted on the sample corpus, so texts are tokenised as with a real backbone.
 """
@@ -14,13 +15,22 @@ from typing import Any
 
 from finsent.files import digest, staged_dir
 
-_FORMAT = 2  # raise it when another way of building gives other files
+_FORMAT = 3  # raise it when another way of building gives other files
 _VOCABULARY = 2000
-_SHAPE: dict[str, Any] = {
+_TINY: dict[str, Any] = {
+    "vocab_size": _VOCABULARY,
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 64,
+    "max_position_embeddings": 512,
+}
+_BASE: dict[str, Any] = {  # Devlin et al., arXiv:1810.04805
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
     "max_position_embeddings": 512,
 }
 _SPECIAL = {
@@ -34,14 +44,26 @@ _SPECIAL = {
 
 def tiny_backbone(cache_dir: Path, seed: int = 0) -> Path:
     """Build the tiny BERT (2 layers, hidden size 32) under `cache_dir`, or find it there."""
+    return _random(cache_dir, "tiny", _TINY, seed)
+
+
+def random_base_backbone(cache_dir: Path, seed: int = 0) -> Path:
+    """Build a BERT of bert-base-uncased's shape, 440 MB, under `cache_dir`, or find it there.
+
+    Its tokenizer is the tiny one's, which cuts rare words into letters: texts are somewhat longer
+    than with the real vocabulary.
+    """
+    return _random(cache_dir, "random-base", _BASE, seed)
+
+
+def _random(cache_dir: Path, kind: str, shape: dict[str, Any], seed: int) -> Path:
     sample = resources.files("finsent.data.sample") / "sentences.csv"
     text = sample.read_text(encoding="utf-8")
-    name = digest([_FORMAT, text, _VOCABULARY, _SHAPE, seed])[:12]
-    final = cache_dir / f"tiny-{name}"
+    final = cache_dir / f"{kind}-{digest([_FORMAT, text, _VOCABULARY, shape, seed])[:12]}"
     if not final.is_dir():
         sentences = [row["Sentence"] for row in csv.DictReader(text.splitlines())]
         with staged_dir(final) as staging:
-            _build(sentences, staging, seed)
+            _build(sentences, staging, shape, seed)
     return final
 
 
@@ -57,7 +79,7 @@ def _vocabulary(sentences: list[str]) -> dict[str, int]:
     return {token: i for i, token in enumerate(list(dict.fromkeys(tokens))[:_VOCABULARY])}
 
 
-def _build(sentences: list[str], out: Path, seed: int) -> None:
+def _build(sentences: list[str], out: Path, shape: dict[str, Any], seed: int) -> None:
     import torch
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -71,4 +93,4 @@ def _build(sentences: list[str], out: Path, seed: int) -> None:
     transformers_logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        BertModel(BertConfig(vocab_size=_VOCABULARY, **_SHAPE)).save_pretrained(out)
+        BertModel(BertConfig(**shape)).save_pretrained(out)

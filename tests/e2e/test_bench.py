@@ -31,3 +31,22 @@ def test_readback_feeds_a_worker(job: Callable[..., Done], project: Path) -> Non
     rates = result["readback_rows_per_second"] / result["training_rows_per_second"]
     assert result["readback_over_training"] == rates
     assert result["backbone"] == "tiny"
+
+
+def test_training_beside_its_peers(job: Callable[..., Done], project: Path) -> None:
+    small = ("rows=64", "train.batch_size=8", "bench.ray=false", *SMALL)
+    done = job("bench", "configs/debug.yaml", "train", *small, cwd=project)
+    assert done.code == 0, done.err
+    result = done.result
+    medians = {name: m["step_rows_per_second"] for name, m in result["medians"].items()}
+    assert set(medians) == {"torchrun", "one_worker", "hf_trainer", "hf_grouped"}
+    ours = medians["torchrun"]
+    assert result["over_hf_trainer"] == ours / medians["hf_trainer"] > 0
+    assert result["over_hf_grouped"] == ours / medians["hf_grouped"] > 0
+    assert result["two_over_one_worker"] == ours / medians["one_worker"] > 0
+    assert result["ray_over_torchrun"] is None  # not asked for
+    assert result["flops_per_second"] == result["flops_per_row"] * ours
+    assert 0 < result["share_of_matmul_rate"] < 1
+    assert 0 < result["padding_share"] < 0.5
+    assert (result["rows"], result["workers"], result["number_format"]) == (64, 2, "float32")
+    assert "Traceback" not in done.err

@@ -1,0 +1,300 @@
+"""Training speed: our loop under torchrun and Ray Train, with one worker, and Hugging Face's."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from finsent.data.dataset import DatasetVersion
+from finsent.data.ingest import find_existing
+from finsent.data.sources import find_sources
+from finsent.files import make_dir
+from finsent.settings import Settings
+from finsent.training.task import Task, make_task
+from ray_jobs import ingest, train
+from ray_jobs._cli import Result, table_console
+from ray_jobs._ray import ray_session
+
+log = logging.getLogger(__name__)
+
+ROWS = 800
+EPOCHS = 3  # the first warms up; whole epochs are measured from start to start
+_SHOWN = {
+    "torchrun": "this loop, torchrun",
+    "ray": "this loop, Ray Train",
+    "one_worker": "this loop, one worker",
+    "hf_trainer": "HF Trainer, default padding",
+    "hf_grouped": "HF Trainer, grouped by length",
+}
+Rates = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all variants train."""
+
+    settings: Settings
+    task: Task
+    splits: dict[str, Any]
+
+
+# --- what is trained ----------------------------------------------------------------------------
+
+
+def prepare(settings: Settings, epochs: int) -> tuple[DatasetVersion, Task]:
+    """The dataset version and the task that a round trains."""
+    backbone = train.prepare(settings)
+    if settings.train.dataset != "latest":
+        version = DatasetVersion.find(
+            settings.train.dataset, settings.datasets_dir, "train.dataset"
+        )
+    else:
+        version = _ingested(settings)
+    recipe = settings.train.model_copy(update={"epochs": epochs})
+    return version, make_task(recipe, settings.model, backbone, version)
+
+
+def _ingested(settings: Settings) -> DatasetVersion:
+    files = find_sources(settings.data, settings.sources_dir)
+    make_dir(settings.datasets_dir, "storage.root")
+    version = find_existing(settings.data, settings.datasets_dir, files)
+    if version is None:
+        with ray_session(settings):
+            version = ingest.step(settings, files, None)
+    return version
+
+
+def token_splits(version: DatasetVersion, task: Task, rows: int) -> dict[str, Any]:
+    """Tokenised tables of `rows` rows of the training split and an eighth for validation."""
+    return {
+        "train": _tokens(version, "train", task, rows),
+        "validation": _tokens(version, "validation", task, max(rows // 8, 1)),
+    }
+
+
+def _tokens(version: DatasetVersion, split: str, task: Task, rows: int) -> Any:
+    from finsent.training.tokens import tokenise
+
+    table = version.read(split, ["key", "text", "label"])[:rows]
+    return tokenise(table, **task.tokenising)
+
+
+# --- the variants -------------------------------------------------------------------------------
+
+
+def _rates(history: list[dict[str, Any]]) -> Rates:
+    """Rows/s of whole epochs (with validation, checkpoint and report), and of their steps alone."""
+    rows = sum(epoch["train_rows"] for epoch in history[:-1])
+    return {
+        "rows_per_second": rows / (history[-1]["began"] - history[0]["began"]),
+        "step_rows_per_second": statistics.median(e["rows_per_second"] for e in history[1:]),
+        "padding_share": history[-1]["padding_share"],
+    }
+
+
+def under_torchrun(task: Task, splits: dict[str, Any]) -> Rates:
+    """Our loop in processes that torchrun starts."""
+    from finsent.training.standalone import HISTORY, write_spec
+
+    with tempfile.TemporaryDirectory() as name:
+        spec = write_spec(Path(name), task, splits)
+        _torchrun(task, "finsent.training.standalone", str(spec))
+        return _rates(json.loads((Path(name) / HISTORY).read_text()))
+
+
+def _hugging_face(task: Task, splits: dict[str, Any], sampling: str) -> Rates:
+    from finsent.training.standalone import write_spec
+    from ray_jobs._bench_peers_train import HISTORY
+
+    with tempfile.TemporaryDirectory() as name:
+        spec = write_spec(Path(name), task, splits)
+        _torchrun(task, "ray_jobs._bench_peers_train", str(spec), sampling)
+        epochs = json.loads((Path(name) / HISTORY).read_text())
+    return {"step_rows_per_second": statistics.median(e["rows"] / e["seconds"] for e in epochs[1:])}
+
+
+def _torchrun(task: Task, *command: str) -> None:
+    """Run torchrun to its end; when interrupted, let it end its workers before it goes.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    torchrun = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        "--nproc-per-node", str(task.config.num_workers), "-m", *command,
+    ]  # fmt: skip
+    threads = {"OMP_NUM_THREADS": str(task.config.cpus_per_worker)}
+    process = subprocess.Popen(torchrun, env={**os.environ, **threads}, stdout=sys.stderr)
+    try:
+        code = process.wait()
+    finally:
+        # Its workers are sessions of their own: only torchrun itself can end them.
+        process.terminate()
+        process.wait()
+    if code:
+        raise subprocess.CalledProcessError(code, torchrun)
+
+
+def _under_ray(bench: Bench) -> Rates:
+    with ray_session(bench.settings), tempfile.TemporaryDirectory() as name:
+        import ray.data
+
+        from finsent.training.ray_trainer import fit_tokenised
+
+        datasets = {split: ray.data.from_arrow(table) for split, table in bench.splits.items()}
+        return _rates(fit_tokenised(bench.task, datasets, Path(name) / "bench").history)
+
+
+def _variants(bench: Bench) -> list[str]:
+    """Those that can be run here; what is left out is said."""
+    found = ["torchrun"]
+    if bench.settings.bench.ray:
+        found.append("ray")
+    if bench.task.config.num_workers > 1:
+        found.append("one_worker")
+    else:
+        log.info("two_over_one_worker: none, as train.num_workers=1")
+    if importlib.util.find_spec("accelerate"):
+        found += ["hf_trainer", "hf_grouped"]
+    else:
+        log.info("over_hf_trainer, over_hf_grouped: none; pip install 'finsent[bench]'")
+    return found
+
+
+def _run(bench: Bench, name: str) -> Rates:
+    if name == "ray":
+        return _under_ray(bench)
+    if name == "hf_trainer":
+        return _hugging_face(bench.task, bench.splits, "random")
+    if name == "hf_grouped":
+        return _hugging_face(bench.task, bench.splits, "group_by_length")
+    if name == "one_worker":
+        alone = bench.task.config.model_copy(update={"num_workers": 1})
+        return under_torchrun(replace(bench.task, config=alone), bench.splits)
+    return under_torchrun(bench.task, bench.splits)
+
+
+# --- the whole ----------------------------------------------------------------------------------
+
+
+def bench_train(settings: Settings) -> Result:
+    """All variants in turn, round by round; medians and their ratios."""
+    settings = _fitted(settings)
+    version, task = prepare(settings, EPOCHS)
+    bench = Bench(settings, task, token_splits(version, task, settings.bench.rows or ROWS))
+    names = _variants(bench)
+    rounds: dict[str, list[Rates]] = {name: [] for name in names}
+    for number in range(settings.bench.rounds):
+        for name in names:
+            rounds[name].append(_run(bench, name))
+            log.info(
+                "round %d of %d, %s: %.1f rows/s",
+                number + 1, settings.bench.rounds, _SHOWN[name],
+                rounds[name][-1]["step_rows_per_second"],
+            )  # fmt: skip
+    medians = {
+        name: {key: statistics.median(r[key] for r in found) for key in found[0]}
+        for name, found in rounds.items()
+    }
+    result = {**_ratios(medians), **_work(bench, medians), "medians": medians, "rounds": rounds}
+    table_console().print(_table(result))
+    return result
+
+
+def _fitted(settings: Settings) -> Settings:
+    """With as many workers as there are GPUs, where they are to be used."""
+    import torch
+
+    if not torch.cuda.is_available() or settings.train.use_gpu == "no":
+        return settings
+    workers = min(settings.train.num_workers, torch.cuda.device_count())
+    fitted = settings.train.model_copy(update={"num_workers": workers})
+    return settings.model_copy(update={"train": fitted})
+
+
+def _ratios(medians: dict[str, Rates]) -> Result:
+    def over(one: str, other: str, key: str = "step_rows_per_second") -> float | None:
+        if one not in medians or other not in medians:
+            return None
+        return medians[one][key] / medians[other][key]
+
+    best = medians.get("ray", medians["torchrun"])
+    return {
+        "over_hf_trainer": over("torchrun", "hf_trainer"),
+        "over_hf_grouped": over("torchrun", "hf_grouped"),
+        "ray_over_torchrun": over("ray", "torchrun", "rows_per_second"),
+        "ray_over_torchrun_steps": over("ray", "torchrun"),
+        "two_over_one_worker": over("torchrun", "one_worker"),
+        "rows_per_second": best["rows_per_second"],
+        "step_rows_per_second": medians["torchrun"]["step_rows_per_second"],
+        "padding_share": medians["torchrun"]["padding_share"],
+    }
+
+
+def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
+    """What a row costs, and how much of what the machine can do goes into rows."""
+    import numpy as np
+    import torch
+    from transformers import AutoConfig
+
+    from finsent.labels import LABELS
+    from finsent.training.flops import matmul_rate, training_flops
+    from finsent.training.loss import half_type
+
+    task = bench.task
+    config = task.config
+    cuda = torch.cuda.is_available() and config.use_gpu != "no"
+    device = torch.device("cuda" if cuda else "cpu")
+    dtype = half_type(config, device) or torch.float32
+    lengths = bench.splits["train"]["input_ids"].combine_chunks().value_lengths().to_numpy()
+    shape = AutoConfig.from_pretrained(
+        task.backbone.source, revision=task.backbone.revision, num_labels=len(LABELS)
+    )
+    flops = training_flops(shape, float(lengths.mean()), float((lengths**2.0).mean()))
+    workers = config.num_workers
+    threads = workers * config.cpus_per_worker
+    rate = matmul_rate(device, dtype, threads) * (workers if cuda else 1)
+    used = flops * medians["torchrun"]["step_rows_per_second"]
+    return {
+        "flops_per_row": flops,
+        "flops_per_second": used,
+        "matmul_flops_per_second": rate,
+        "share_of_matmul_rate": used / rate,
+        "tokens_per_row": float(np.mean(lengths)),
+        "device": torch.cuda.get_device_name(device) if cuda else f"cpu, {threads} threads",
+        "number_format": str(dtype).removeprefix("torch."),
+        "rows": len(lengths),
+        "workers": workers,
+        "threads_per_worker": config.cpus_per_worker,
+        "batch_size": config.batch_size,
+        "backbone": task.backbone.name,
+    }
+
+
+def _table(result: Result) -> Table:
+    table = Table("variant", "rows/s, steps", "rows/s, epochs", "this loop over it")
+    ours = result["step_rows_per_second"]
+    for name, rates in result["medians"].items():
+        steps, epochs = rates["step_rows_per_second"], rates.get("rows_per_second")
+        table.add_row(
+            _SHOWN[name], f"{steps:.1f}", "" if epochs is None else f"{epochs:.1f}",
+            f"{ours / steps:.2f}",
+        )  # fmt: skip
+    table.caption = (
+        f"{result['backbone']} on {result['device']}, {result['number_format']}: "
+        f"{result['flops_per_row'] / 1e9:.2f} GFLOP a row, "
+        f"{result['share_of_matmul_rate']:.0%} of the rate of matrix products, "
+        f"padding {result['padding_share']:.1%}"
+    )
+    return table
