@@ -90,8 +90,9 @@ class Recorder:
 class Bench:
     """Runs the loop on the same rows with other settings."""
 
-    def __init__(self, tiny: Path, folder: Path) -> None:
+    def __init__(self, tiny: Path, folder: Path, device: str = "cpu") -> None:
         self.tiny, self.folder, self.runs = tiny, folder, 0
+        self.device = torch.device(device)
         self.train_rows = rows_of(tiny, TRAIN_ROWS, 0)
         self.validation_rows = rows_of(tiny, VALIDATION_ROWS, TRAIN_ROWS)
 
@@ -113,7 +114,7 @@ class Bench:
         task = Task(config, source, {"max_length": 64})
         given = self.train_rows if rows is None else rows
         with contextlib.suppress(Stopped):
-            train(task, given, self.validation_rows, made, torch.device("cpu"), resume)
+            train(task, given, self.validation_rows, made, self.device, resume)
         return made
 
 
