@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
         model=new_classifier(backbone, config.seed, config.dropout),
         args=TrainingArguments(
             output_dir=str(spec_path.parent / "peer"),
-            per_device_train_batch_size=config.batch_size // config.num_workers,
+            per_device_train_batch_size=config.batch_size // config.max_workers,
             num_train_epochs=config.epochs,
             learning_rate=config.learning_rate or 5e-5,
             weight_decay=config.weight_decay,

@@ -132,7 +132,7 @@ def _torchrun(task: Task, *command: str) -> None:
     """
     torchrun = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", str(task.config.num_workers), "-m", *command,
+        "--nproc-per-node", str(task.config.max_workers), "-m", *command,
     ]  # fmt: skip
     threads = {"OMP_NUM_THREADS": str(task.config.cpus_per_worker)}
     process = subprocess.Popen(torchrun, env={**os.environ, **threads}, stdout=sys.stderr)
@@ -161,7 +161,7 @@ def _variants(bench: Bench) -> list[str]:
     found = ["torchrun"]
     if bench.settings.bench.ray:
         found.append("ray")
-    if bench.task.config.num_workers > 1:
+    if bench.task.config.max_workers > 1:
         found.append("one_worker")
     else:
         log.info("two_over_one_worker: none, as train.num_workers=1")
@@ -218,7 +218,7 @@ def _fitted(settings: Settings) -> Settings:
 
     if not torch.cuda.is_available() or settings.train.use_gpu == "no":
         return settings
-    workers = min(settings.train.num_workers, torch.cuda.device_count())
+    workers = min(settings.train.max_workers, torch.cuda.device_count())
     fitted = settings.train.model_copy(update={"num_workers": workers})
     return settings.model_copy(update={"train": fitted})
 
@@ -262,7 +262,7 @@ def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
         task.backbone.source, revision=task.backbone.revision, num_labels=len(LABELS)
     )
     flops = training_flops(shape, float(lengths.mean()), float((lengths**2.0).mean()))
-    workers = config.num_workers
+    workers = config.max_workers
     threads = workers * config.cpus_per_worker
     rate = matmul_rate(device, dtype, threads) * (workers if cuda else 1)
     used = flops * medians["torchrun"]["step_rows_per_second"]

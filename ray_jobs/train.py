@@ -28,7 +28,7 @@ def step(settings: Settings, backbone: Backbone, version: DatasetVersion, run_di
     config = settings.train
     log.info(
         "train: %s on dataset %s, %d rows, %d epochs, %d worker(s); the workers start first",
-        backbone.name, version.version, version.rows("train"), config.epochs, config.num_workers,
+        backbone.name, version.version, version.rows("train"), config.epochs, config.max_workers,
     )  # fmt: skip
     trained = fit(make_task(config, settings.model, backbone, version), version, run_dir)
     for line in epoch_lines(trained.history):

@@ -16,7 +16,7 @@ def check_capacity(config: TrainConfig) -> bool:
 
     total = ray.cluster_resources()
     cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
-    workers = config.num_workers
+    workers = config.min_workers  # of an elastic run: with these it can begin
     if config.use_gpu == "yes" and gpus < workers:
         raise InputError(
             f"train.use_gpu='yes' with train.num_workers={workers} needs {workers} GPUs, but the "

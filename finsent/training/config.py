@@ -12,11 +12,14 @@ from finsent.config import Section, setting
 # and dropout's random numbers): free to change when it goes on.
 OPERATIONAL = frozenset(
     {
-        "num_workers", "use_gpu", "cpus_per_worker", "max_failures", "start_timeout",
-        "accumulation_steps", "gradient_checkpointing", "checkpoint_every_steps",
+        "num_workers", "resize_every", "use_gpu", "cpus_per_worker", "max_failures",
+        "start_timeout", "accumulation_steps", "gradient_checkpointing", "checkpoint_every_steps",
         "log_every_steps", "max_loss",
     }
 )  # fmt: skip
+
+
+_MOST_WORKERS = 1024
 
 
 class ClassWeights(Section):
@@ -138,7 +141,18 @@ class TrainConfig(Section):
         "on a CPU that is so anyway and costs nothing, on a GPU attention's and the embeddings' "
         "gradients get slower",
     )
-    num_workers: int = setting(2, "data-parallel (DDP) processes", ge=1, le=1024)
+    num_workers: int | tuple[int, int] = setting(
+        2,
+        "data-parallel (DDP) processes; [1, 4]: an elastic run, which goes on with fewer when "
+        "nodes are lost and with more when they come, from the last checkpoint, with the same "
+        "batches",
+    )
+    resize_every: int = setting(
+        60,
+        "how often an elastic run looks whether the cluster has room for more workers; growing "
+        "starts them anew from the last checkpoint (checkpoint_every_steps)",
+        unit="seconds", ge=1,
+    )  # fmt: skip
     use_gpu: Literal["auto", "yes", "no"] = setting(
         "auto", "one GPU a worker; auto: where the cluster has enough of them"
     )
@@ -173,7 +187,10 @@ class TrainConfig(Section):
         25.0, "a mean loss above this over log_every_steps is a diverged run, which stops", gt=0
     )
     max_failures: int = setting(
-        1, "how often a lost worker group starts again from the last checkpoint", ge=0
+        1,
+        "how often the workers start again from the last checkpoint when one of them, or its node, "
+        "is lost",
+        ge=0,
     )
     start_timeout: int = setting(
         120, "give up when the workers' CPUs or GPUs do not come free in time", unit="seconds", ge=1
@@ -184,11 +201,40 @@ class TrainConfig(Section):
     def _yaml_yes(cls, value: object) -> object:
         return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
+    @property
+    def min_workers(self) -> int:
+        """With fewer an elastic run waits; else all of them."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """As many as there may be."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
+    def parts(self, workers: int) -> int:
+        """In how many parts each of some workers computes its rows of a step.
+
+        With fewer workers than there may be, each has more rows: they must not need more memory.
+        """
+        if isinstance(self.num_workers, int):
+            return self.accumulation_steps
+        return -(-self.accumulation_steps * self.max_workers // workers)
+
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def _some_workers(cls, value: object) -> object:
+        given = [*value] if isinstance(value, list | tuple) else [value, value]
+        numbers = [number for number in given if type(number) is int]
+        whole = len(given) == len(numbers) == 2
+        if not (whole and 1 <= numbers[0] <= numbers[1] <= _MOST_WORKERS):
+            raise ValueError(f"write 1 to {_MOST_WORKERS}, or least and most, such as [1, 4]")
+        return value
+
     @model_validator(mode="after")
     def _a_row_each(self) -> TrainConfig:
-        if self.batch_size < self.num_workers:
+        if self.batch_size < self.max_workers:
             raise ValueError(
-                f"batch_size={self.batch_size} is less than num_workers={self.num_workers}; a step "
+                f"batch_size={self.batch_size} is less than num_workers={self.max_workers}; a step "
                 "needs a row for each worker: raise batch_size or lower num_workers"
             )
         return self

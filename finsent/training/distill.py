@@ -118,7 +118,7 @@ def _score(task: Task, version: DatasetVersion, part: Part, model_dir: Path, out
             _Teacher,
             batch_format="pyarrow",
             batch_size=_BATCH,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.num_workers),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.max_workers),
             num_cpus=config.cpus_per_worker,
             num_gpus=gpu,
             fn_constructor_args=(task, model_dir),

@@ -189,6 +189,7 @@ class _Run:
                     "learning_rate": float(self.schedule.get_last_lr()[0]),
                     "rows_per_second": recent.rows / max(recent.seconds, 1e-9),
                     "padding_share": recent.padding_share,
+                    "workers": self.world.size,
                 }
             )
         if save:

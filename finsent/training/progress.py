@@ -78,6 +78,9 @@ class TrainingBar:
 
     def show(self, progress: Progress) -> None:
         """Move the bar to where the run stands."""
+        if self._bar is not None and progress.rows < self._bar.n:  # back at a checkpoint
+            self._bar.close()
+            self._bar = None
         if self._bar is None:
             every = 0.5 if sys.stderr.isatty() else 10.0  # a log file wants few lines
             self._bar = tqdm(

@@ -32,6 +32,7 @@ from ray.train import (
 )
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.data.dataset import DatasetVersion
 from finsent.errors import InputError
@@ -54,6 +55,10 @@ from finsent.training.progress import Progress, ProgressBoard, TrainingBar
 from finsent.training.task import Task
 
 log = logging.getLogger(__name__)
+
+# Ray Train looks at the cluster's nodes this often (seconds). When one is lost, it may first ask
+# for as many workers as before, and must not wait for them much longer than this.
+_STALE = 20
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,10 @@ def _worker(arguments: dict[str, Any]) -> None:
         name: TokenRows.from_table(_collect(name), arguments["pad_id"])
         for name in ("train", "validation")
     }
-    first = ray.train.get_context().get_world_rank() == 0
+    context = ray.train.get_context()
+    first, workers = context.get_world_rank() == 0, context.get_world_size()
+    if first and workers < task.config.max_workers:
+        board.note.remote(f"{workers} of at most {task.config.max_workers} worker(s) for now")
     try:
         resume = _newest(run_dir, board)
         with Outputs(run_dir) if first else nullcontext() as outputs:
@@ -228,9 +236,13 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
     config = task.config
     use_gpu = check_capacity(config)
     _tidy(run_dir)
+    elastic = config.min_workers < config.max_workers
+    patience = min(config.start_timeout, _STALE) if elastic else config.start_timeout
     # Read by Ray Train's controller when it starts; there is no argument for it.
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.start_timeout)
-    board = ray.remote(num_cpus=0)(ProgressBoard).remote()
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(patience)
+    # Here: another node may be lost.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0)(ProgressBoard).options(scheduling_strategy=here).remote()
     tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
     trainer = TorchTrainer(
         _worker,
@@ -242,7 +254,8 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
         },
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
+            num_workers=config.num_workers,  # type: ignore[arg-type] # Train V2's class takes pairs
+            elastic_resize_monitor_interval_s=config.resize_every,  # type: ignore[call-arg] # same
             use_gpu=use_gpu,
             resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
         ),
@@ -251,7 +264,7 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
             storage_path=str(run_dir.parent),
             failure_config=FailureConfig(
                 max_failures=config.max_failures,
-                controller_failure_limit=1,  # type: ignore[call-arg] # of Train V2's class
+                controller_failure_limit=-1 if elastic else 1,  # type: ignore[call-arg] # of Train V2's class
             ),
             # Which ones to keep is decided by what lies on disk, see `retain`.
             checkpoint_config=CheckpointConfig(num_to_keep=None),

@@ -57,7 +57,7 @@ class Gradients:
         self._loss_of = loss_of or self._model_loss
         self._guard = world.device.type == "cuda" if guard is None else guard
         self._fitted: list[tuple[int, int]] = []  # (rows, longest) of micro-batches
-        self.parts = config.accumulation_steps
+        self.parts = config.parts(world.size)
 
     def compute(self, rows: TokenRows, weights: Weights, batch: Indices, meter: Meter) -> None:
         """Leave the step's gradients in the parameters, the same on all ranks, and count the rows.

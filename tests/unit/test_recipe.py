@@ -362,3 +362,22 @@ def test_run_without_progress_stops_early_and_says_so(bench: Bench) -> None:
 def test_budget_below_a_row_is_refused(bench: Bench) -> None:
     with pytest.raises(InputError, match=r"train\.batch_tokens=63.*model\.max_length=64"):
         bench.run(batch_tokens=63)
+
+
+# --- elastic runs ---------------------------------------------------------------------------------
+
+
+def test_fewer_workers_than_there_may_be_need_no_more_memory_each() -> None:
+    elastic = recipe(num_workers=[1, 4], accumulation_steps=2)
+    assert (elastic.min_workers, elastic.max_workers) == (1, 4)
+    assert [elastic.parts(workers) for workers in (4, 3, 2, 1)] == [2, 3, 4, 8]
+    fixed = recipe(num_workers=4, accumulation_steps=2)
+    assert (fixed.min_workers, fixed.max_workers) == (4, 4)
+    assert [fixed.parts(workers) for workers in (4, 1)] == [2, 2]  # as under torchrun
+
+
+def test_an_elastic_run_is_the_same_run(tiny: Path, bench: Bench, tmp_path: Path) -> None:
+    still = without_dropout(tiny, tmp_path / "still")
+    fixed = bench.run(backbone=still, num_workers=1)
+    elastic = bench.run(backbone=still, num_workers=[1, 4])  # one worker, in four parts
+    assert distance(weights(fixed.last), weights(elastic.last)) < 1e-5

@@ -1,0 +1,105 @@
+"""An elastic run on a cluster of its own that loses a node and gains one: a program for a test.
+
+Prints what happened as JSON: the numbers of workers by the journal's steps, in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.cluster_utils import Cluster
+
+from finsent.labels import LABELS
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.tiny import tiny_backbone
+from finsent.training.config import TrainConfig
+from finsent.training.outputs import read_journal
+from finsent.training.ray_trainer import TrainResult, fit_tokenised
+from finsent.training.task import Task
+from finsent.training.tokens import tokenise
+from tests.e2e.conftest import wait_until
+
+ROWS, HELD_OUT = 2000, 60
+WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
+QUICK = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 200,
+    "health_check_timeout_ms": 2000,
+    "health_check_failure_threshold": 3,
+}
+
+
+def rows(tiny: Path, count: int, start: int) -> pa.Table:
+    labels = [LABELS[i % 3] for i in range(start, start + count)]
+    texts = [f"Item {i}: {WORDS[label]} {'again ' * (i % 40)}" for i, label in enumerate(labels)]
+    keys = [f"{i:06d}" for i in range(start, start + count)]
+    return tokenise(pa.table({"key": keys, "text": texts, "label": labels}), str(tiny), None, 64)
+
+
+def task(tiny: Path, epochs: int) -> Task:
+    config = TrainConfig(
+        num_workers=(1, 2), resize_every=1, epochs=epochs, batch_size=32, learning_rate=1e-3,
+        checkpoint_every_steps=20, log_every_steps=5, start_timeout=5,
+    )  # fmt: skip
+    return Task(config, Backbone("tiny", str(tiny)), {"max_length": 64})
+
+
+def main(folder: Path, epochs: int) -> None:
+    """Train with two workers, with one after a node has died, with two when another came."""
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK},
+    )
+    doomed = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    tiny = tiny_backbone(folder)
+    splits = {
+        "train": ray.data.from_arrow(rows(tiny, ROWS, 0)),
+        "validation": ray.data.from_arrow(rows(tiny, HELD_OUT, ROWS)),
+    }
+    run_dir = folder / "run"
+    results: list[TrainResult] = []
+    thread = threading.Thread(
+        target=lambda: results.append(fit_tokenised(task(tiny, epochs), splits, run_dir)),
+        daemon=True,
+    )
+    thread.start()
+
+    def trains_with(workers: int) -> bool:
+        lines = [line for line in read_journal(run_dir) if line["kind"] == "step"]
+        assert thread.is_alive(), "training has ended before the cluster has changed"
+        return bool(lines) and lines[-1]["workers"] == workers and lines[-1]["step"] > 20
+
+    try:
+        wait_until(lambda: trains_with(2), 90, "two workers to train")
+        cluster.remove_node(doomed, allow_graceful=False)
+        cluster.add_node(num_cpus=0)  # a node without room changes nothing
+        wait_until(lambda: trains_with(1), 90, "one worker to go on")
+        cluster.add_node(num_cpus=1)
+        wait_until(lambda: trains_with(2), 90, "two workers to go on")
+        thread.join(180)
+        assert results, "training has not ended"
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    journal = read_journal(run_dir)
+    print(  # noqa: T201
+        json.dumps(
+            {
+                "steps": [line["step"] for line in journal if line["kind"] == "step"],
+                "workers": [line["workers"] for line in journal if line["kind"] == "step"],
+                "rows": [metrics["train_rows"] for metrics in results[0].history],
+                "macro_f1": results[0].best["macro_f1"],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
