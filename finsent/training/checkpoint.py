@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 MODEL = "model"
 PREFIX = "checkpoint_"
 _OPTIMIZER = "optimizer.safetensors"
-_WEIGHTS = "weights.safetensors"  # of the last step, where the model's directory has an average
+# What the next step starts from, where the model's directory has something else: all weights beside
+# an average, those that are trained beside merged ones.
+_WEIGHTS = "weights.safetensors"
 _STATE = "state.json"
 _SEAL = ("optimizer_tensors", "files", "digest")  # what a written state has besides
 _NEWEST = 2  # kept beside the best: should one be damaged, there is another
@@ -141,7 +143,7 @@ class Snapshot:
     tokenizer: PreTrainedTokenizerFast
     provenance: dict[str, Any]
     shown: dict[str, torch.Tensor]  # weights that are evaluated and published
-    weights: dict[str, torch.Tensor] | None  # of the last step, where those are an average
+    weights: dict[str, torch.Tensor] | None  # what the next step starts from, where it is not those
     moments: dict[str, torch.Tensor]
     state: dict[str, Any]
 
@@ -216,11 +218,15 @@ def load_state(
     """
     state: dict[str, Any] = read_json(path / _STATE)
     check_model_dir(path / MODEL)
-    with _named(path / MODEL / "model.safetensors") as file:
-        load_model(model if average is None else average, file, device=str(model.device))
-    if average is not None:
-        with _named(path / _WEIGHTS) as file:
-            load_model(model, file, device=str(model.device))
+    device, own = str(model.device), path / _WEIGHTS
+    if average is not None or not own.is_file():
+        with _named(path / MODEL / "model.safetensors") as file:
+            load_model(model if average is None else average, file, device=device)
+    if own.is_file():
+        with _named(own) as file:
+            _, unknown = load_model(model, file, strict=False, device=device)
+            if unknown:
+                raise RuntimeError(f"has {unknown[0]}, which the model has not")
     with _named(path / _OPTIMIZER) as file:
         tensors = load_file(file)
         _check_moments(tensors, optimizer, state.get("optimizer_tensors"))

@@ -119,6 +119,15 @@ class TrainConfig(Section):
     distill_epochs: int | None = setting(
         None, "epochs of those models; null: as many as epochs", ge=1, le=1000
     )
+    lora_rank: int | None = setting(
+        None,
+        "train low-rank adapters of this rank in the encoder's layers, and the head, in place of "
+        "all weights: less memory for large backbones; wants a higher learning_rate; needs the "
+        "extra lora. null: all weights",
+        ge=1, le=1024,
+    )  # fmt: skip
+    lora_alpha: float = setting(16.0, "adapters count lora_alpha / lora_rank", gt=0)
+    lora_dropout: float = setting(0.0, "dropout before the adapters", unit="fraction", ge=0, lt=1)
     ema_decay: float | None = setting(
         None,
         "keep a moving average of the weights with this decay, and evaluate and save it in place "

@@ -25,6 +25,7 @@ from finsent.training.config import TrainConfig
 from finsent.training.determinism import deterministic
 from finsent.training.ema import Average
 from finsent.training.hooks import Hooks
+from finsent.training.lora import add_adapters, merged, trained
 from finsent.training.loss import row_weights
 from finsent.training.meter import Meter, Sums
 from finsent.training.optim import Thaw, build_optimizer, build_schedule
@@ -234,13 +235,17 @@ class _Run:
         )
 
     def _snapshot(self, sums: Sums | None = None) -> Snapshot:
-        shown = self.average.model if self.average else self.model
+        shown, weights = self.model.state_dict(), None
+        if self.average:
+            shown, weights = self.average.model.state_dict(), shown
+        elif self.config.lora_rank is not None:
+            shown, weights = merged(self.model), trained(self.model)
         return Snapshot(
             model=self.model,
             tokenizer=self.tokenizer,
             provenance={**self.task.provenance, "epoch": self.epoch},
-            shown=shown.state_dict(),
-            weights=self.model.state_dict() if self.average else None,
+            shown=shown,
+            weights=weights,
             moments=moments(self.optimizer),
             state={
                 "epoch": self.epoch,
@@ -261,6 +266,8 @@ def new_model(task: Task, device: torch.device) -> PreTrainedModel:
     """
     config = task.config
     model = new_classifier(task.backbone, config.seed, config.dropout)
+    if config.lora_rank is not None:
+        add_adapters(model, config)
     torch.nn.Module.to(model, device)  # the subclass hides its signature
     limit = getattr(model.config, "max_position_embeddings", task.max_length)
     if task.max_length > limit:

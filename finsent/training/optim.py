@@ -21,6 +21,12 @@ def peak_rate(config: TrainConfig) -> float:
     return config.learning_rate
 
 
+def layer_of(name: str) -> int | None:
+    """The encoder layer of a parameter, counted from 0, or None: it belongs to none."""
+    found = _LAYER.search(name)
+    return int(found[1]) if found else None
+
+
 def depths(model: PreTrainedModel, config: TrainConfig) -> dict[str, int]:
     """How far below the head each parameter lies: head and pooler 0, top layer 1, embeddings last.
 
@@ -28,7 +34,7 @@ def depths(model: PreTrainedModel, config: TrainConfig) -> dict[str, int]:
         InputError: the recipe treats layers differently, and the model's cannot be told apart.
     """
     names = [name for name, _ in model.named_parameters()]
-    layer = {name: int(found[1]) for name in names if (found := _LAYER.search(name))}
+    layer = {name: found for name in names if (found := layer_of(name)) is not None}
     if not layer:
         for field, off in (("layer_decay", 1.0), ("unfreeze_epochs", 0.0)):
             if (value := getattr(config, field)) != off:
