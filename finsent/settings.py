@@ -18,6 +18,7 @@ from finsent.evaluation.config import EvaluateConfig
 from finsent.inference.config import ClassifyConfig, EngineConfig
 from finsent.modeling.config import ModelConfig
 from finsent.registry.config import PublishConfig, RegistryConfig
+from finsent.tracking.config import TrackingConfig
 from finsent.training.config import TrainConfig
 
 
@@ -88,6 +89,7 @@ class Settings(Section):
     evaluate: EvaluateConfig = setting(EvaluateConfig, "what is measured")
     registry: RegistryConfig = setting(RegistryConfig, "published models")
     publish: PublishConfig = setting(PublishConfig, "what is published")
+    tracking: TrackingConfig = setting(TrackingConfig, "experiment tracking")
     engine: EngineConfig = setting(EngineConfig, "inference")
     classify: ClassifyConfig = setting(ClassifyConfig, "one-off classification")
     bench: BenchConfig = setting(BenchConfig, "benchmarks")

@@ -16,6 +16,7 @@ from finsent.registry.registry import Registry
 from finsent.runs import find_model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._tracking import tracking
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,11 @@ def run(call: Call) -> Result:
     run_of_model = model_dir.parent
     own_test_split = not settings.evaluate.sources and settings.evaluate.split == "test"
     if own_test_split and settings.evaluate.dataset is None and model_dir.name == "model":
-        return step(settings, model_dir, run_of_model / "evaluation")  # where publish looks
+        out = run_of_model / "evaluation"  # where publish looks
+        with tracking(settings, run_of_model) as tracker:
+            found = step(settings, model_dir, out)
+            tracker.report(found, out)
+        return found
     return step(settings, model_dir, call.run_dir / "evaluation")
 
 
@@ -141,7 +146,7 @@ JOB = Job(
     "abstention, behaviour (cases, failed), seen_in_training, rows_per_second, report_dir, "
     "run_dir, seconds; metrics.json also has reliability, slices, mistakes, the groups of cases "
     "and the abstention's curve",
-    sections=("evaluate", "engine", "data", "registry", "storage", "run"),
+    sections=("evaluate", "engine", "data", "registry", "storage", "run", "tracking"),
     run=run,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from finsent.data.sources import find_sources
@@ -13,6 +14,7 @@ from finsent.training.capacity import check_capacity
 from ray_jobs import evaluate, ingest, publish, train
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
+from ray_jobs._tracking import tracking
 
 log = logging.getLogger(__name__)
 
@@ -45,21 +47,25 @@ def run(call: Call) -> Result:
     Registry(settings.registry_dir).check_writable()
     backbone = train.prepare(settings)
     clock = _Clock(4)
-    with ray_session(settings):
-        check_capacity(settings.train)
-        clock.begin("ingest")
-        version = ingest.step(settings, files, run_dir)
-        ingested = ingest.describe(version)
-        clock.begin("train")
-        trained = train.step(settings, backbone, version, run_dir)
-    clock.begin("evaluate")
-    model_dir = Path(trained["model_dir"])
-    plain = settings.evaluate.model_copy(update={"dataset": None, "sources": [], "split": "test"})
-    measured = evaluate.step(
-        settings.model_copy(update={"evaluate": plain}), model_dir, run_dir / "evaluation"
-    )
-    clock.begin("publish")
-    published = publish.step(settings, model_dir, run_dir / "comparison")
+    with ExitStack() as stack:
+        with ray_session(settings):
+            check_capacity(settings.train)
+            clock.begin("ingest")
+            version = ingest.step(settings, files, run_dir)
+            ingested = ingest.describe(version)
+            clock.begin("train")
+            tracker = stack.enter_context(tracking(settings, run_dir))
+            trained = train.step(settings, backbone, version, run_dir)
+        clock.begin("evaluate")
+        model_dir, out = Path(trained["model_dir"]), run_dir / "evaluation"
+        plain = settings.evaluate.model_copy(
+            update={"dataset": None, "sources": [], "split": "test"}
+        )
+        measured = evaluate.step(settings.model_copy(update={"evaluate": plain}), model_dir, out)
+        tracker.report(measured, out)
+        clock.begin("publish")
+        published = publish.step(settings, model_dir, run_dir / "comparison")
+        publish.track(tracker, published)
     clock.end()
     return {
         "dataset_version": version.version,
@@ -97,7 +103,7 @@ JOB = Job(
     " training), model_dir, version_dir, step_seconds, run_dir, seconds",
     sections=(
         "data", "model", "train", "evaluate", "engine", "publish", "registry", "storage", "run",
-        "ray",
+        "ray", "tracking",
     ),
     run=run,
 )  # fmt: skip

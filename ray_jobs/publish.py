@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
@@ -14,6 +14,10 @@ from finsent.runs import code_identity, find_model
 from finsent.settings import Settings
 from ray_jobs import compare
 from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._tracking import tracking
+
+if TYPE_CHECKING:
+    from finsent.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +120,16 @@ def run(call: Call) -> Result:
     """The job."""
     settings = call.settings
     model_dir = find_model(settings.publish.model, settings.runs_dir, "publish.model")
-    return step(settings, model_dir, call.run_dir / "comparison")
+    with tracking(settings, model_dir.parent) as tracker:
+        published = step(settings, model_dir, call.run_dir / "comparison")
+        track(tracker, published)
+    return published
+
+
+def track(tracker: Tracker, published: Result) -> None:
+    """Record a published version."""
+    folder = Path(published["version_dir"])
+    tracker.model(folder, published["model_version"], published["alias"])
 
 
 JOB = Job(
@@ -127,7 +140,7 @@ JOB = Job(
     "`ray_jobs.compare`; one that is worse is refused unless publish.force=true.",
     result="model_version, alias, version_dir, dataset_version, macro_f1, accuracy (test split),"
     " gate (the comparison with the champion; null: there was none to make), run_dir, seconds",
-    sections=("publish", "evaluate", "engine", "registry", "storage", "run"),
+    sections=("publish", "evaluate", "engine", "registry", "storage", "run", "tracking"),
     run=run,
 )
 

@@ -11,6 +11,7 @@ from finsent.settings import Settings
 from finsent.training.task import make_task
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
+from ray_jobs._tracking import tracking
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def run(call: Call) -> Result:
     settings = call.settings
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
     backbone = prepare(settings)
-    with ray_session(settings):
+    with ray_session(settings), tracking(settings, call.run_dir):
         return step(settings, backbone, version, call.run_dir)
 
 
@@ -87,7 +88,7 @@ JOB = Job(
     "are of), rows_per_second, tokens_per_second, padding_share (of the last epoch), "
     "temperature, ece and threshold (after calibration; null: no threshold reaches "
     "evaluate.wanted_accuracy), history, run_dir, seconds",
-    sections=("train", "model", "data", "evaluate", "engine", "storage", "run", "ray"),
+    sections=("train", "model", "data", "evaluate", "engine", "storage", "run", "ray", "tracking"),
     run=run,
 )
 

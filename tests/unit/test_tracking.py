@@ -1,0 +1,160 @@
+"""Tracking by Weights & Biases: what an offline run holds, and that nothing stops a job."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made at run time
+
+from finsent.tracking.config import TrackingConfig
+from finsent.tracking.tracker import RECORD, mode_of, tracked
+
+SETTINGS = {"train": {"seed": 7, "epochs": 2}, "data": {"name": "news"}}
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):  # set by the tracker: undone afterwards
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb" / name.lower()))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def journal(run_dir: Path, *lines: dict[str, Any]) -> None:
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run_dir / "metrics.jsonl").write_text(text, encoding="utf-8")
+
+
+def step(number: int, loss: float) -> dict[str, Any]:
+    return {"kind": "step", "step": number, "epoch": 1, "loss": loss}
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    """The records of a `.wandb` file: 7 bytes, then LevelDB's log format, blocks of 32 KiB."""
+    place, parts = 7, b""
+    while place + 7 <= len(data):
+        room = 32768 - place % 32768
+        if room < 7:  # no place for a header: the block's rest is empty
+            place += room
+            continue
+        _, size, kind = struct.unpack("<IHB", data[place : place + 7])
+        if kind == 0:
+            return
+        parts += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or its last part
+            yield parts
+            parts = b""
+
+
+def records(run_dir: Path) -> list[Any]:
+    """All that the run's offline files hold, the oldest first."""
+    found: list[Any] = []
+    for file in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")):
+        deadline = time.monotonic() + 20  # its service may still be writing when a run has ended
+        while True:
+            own = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
+            if own and own[-1].HasField("exit"):
+                break
+            assert time.monotonic() < deadline, f"{file} has no end"
+            time.sleep(0.05)
+        found += own
+    return found
+
+
+def history(run_dir: Path) -> list[dict[str, Any]]:
+    rows = [record.history.item for record in records(run_dir) if record.HasField("history")]
+    return [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row}
+        for row in rows
+    ]
+
+
+def test_an_offline_run_holds_config_steps_report_and_model(tmp_path: Path) -> None:
+    evaluation, version = tmp_path / "evaluation", tmp_path / "version"
+    evaluation.mkdir()
+    (evaluation / "report.html").write_text("<p>All of it</p>")
+    version.mkdir()
+    (version / "model.safetensors").write_bytes(b"weights")
+    config = TrackingConfig(mode="offline", project="news", tags=["a"])
+    with tracked(config, tmp_path, SETTINGS) as tracker:
+        epoch = {"kind": "epoch", "step": 20, "epoch": 1, "macro_f1": 0.7, "labels": [1, 2]}
+        journal(tmp_path, step(10, 1.0), step(20, 0.5), epoch)
+        tracker.report({"split": "test", "macro_f1": 0.75, "rows": 40, "mistakes": []}, evaluation)
+        tracker.model(version, "abcdef123456", "champion")
+    lines = history(tmp_path)
+    assert [line["step/loss"] for line in lines if "step/loss" in line] == [1.0, 0.5]
+    assert [line["epoch/macro_f1"] for line in lines if "epoch/macro_f1" in line] == [0.7]
+    assert any("test/report" in key for line in lines for key in line)
+    whole = str(records(tmp_path))
+    for part in ("seed", "news", "test/macro_f1", "finsent-model", "abcdef123456", "champion"):
+        assert part in whole, part
+    kept = json.loads((tmp_path / RECORD).read_text())
+    assert kept["sent"] == [20, 1]
+    assert kept["id"] in whole
+    assert not [*tmp_path.glob("home/*")], "nothing in the home directory"
+
+
+def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Path) -> None:
+    config = TrackingConfig(mode="offline")
+    with tracked(config, tmp_path, SETTINGS):
+        journal(tmp_path, step(10, 1.0), step(20, 0.5))
+    first = json.loads((tmp_path / RECORD).read_text())
+    with tracked(config, tmp_path, SETTINGS):
+        journal(tmp_path, step(10, 1.0), step(20, 0.5), step(30, 0.25))
+    second = json.loads((tmp_path / RECORD).read_text())
+    assert (first["id"], first["sent"], second["sent"]) == (second["id"], [20, 0], [30, 0])
+    assert [line["step/loss"] for line in history(tmp_path)] == [1.0, 0.5, 0.25]
+
+
+def test_disabled_writes_nothing(tmp_path: Path) -> None:
+    with tracked(TrackingConfig(mode="disabled"), tmp_path, SETTINGS) as tracker:
+        tracker.report({"macro_f1": 1.0}, tmp_path)
+        tracker.model(tmp_path, "a", None)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_auto_asks_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    auto = TrackingConfig()
+    assert mode_of(auto) == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert mode_of(auto) == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert mode_of(auto) == "disabled"
+    assert mode_of(TrackingConfig(mode="offline")) == "offline"
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY")
+    (tmp_path / "home").mkdir()
+    file = tmp_path / "home" / ".netrc"
+    file.write_text("machine api.wandb.ai login user password " + "k" * 40 + "\n")
+    file.chmod(0o600)
+    assert mode_of(auto) == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
+    assert mode_of(auto) == "offline"
+
+
+def test_a_server_that_does_not_answer_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING), tracked(TrackingConfig(), tmp_path, SETTINGS) as tracker:
+        journal(tmp_path, step(10, 1.0))
+        tracker.report({"macro_f1": 1.0}, tmp_path)
+    assert time.monotonic() - started < 90
+    assert "tracking: off for this job" in caplog.text
