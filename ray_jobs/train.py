@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 def prepare(settings: Settings) -> Backbone:
     """Check what can be checked before Ray starts."""
+    from finsent.training.frontends.check import check
+
+    check(settings.train)
     return resolve_backbone(settings.model, settings.root / "backbones")
 
 

@@ -36,6 +36,11 @@ class TrainConfig(Section):
     dataset: str = setting(
         "latest", "dataset version to train on: its id, its directory, or `latest` of data.name"
     )
+    trainer: Literal["native", "transformers", "lightning"] = setting(
+        "native",
+        "who computes the steps: this project's loop, Hugging Face `Trainer` (extra transformers) "
+        "or Lightning (extra lightning); the same seed and recipe give the same model",
+    )
     epochs: int = setting(4, "passes over the training split", ge=1, le=1000)
     batch_size: int = setting(
         32, "rows in one optimiser step, over all workers together", unit="rows", ge=1

@@ -62,11 +62,33 @@ def train(
             the loss is not a number or grows beyond `max_loss`.
     """
     with deterministic(task.config.deterministic):
-        _Run(task, train_rows, validation_rows, hooks, device, resume).finish()
+        run = Run(task, train_rows, validation_rows, hooks, device, resume)
+        wrapped = _wrap(run.model, run.config, run.world)
+        stepper = Stepper(
+            run.model,
+            Gradients(wrapped, run.config, run.world, hooks.note, run.scaler),
+            run.optimizer,
+            run.schedule,
+            Thaw(run.model, run.config, run.starts[-1] / run.config.epochs),
+            run.scaler,
+            run.config.max_grad_norm,
+        )
+        while not run.over:
+            run.start_epoch()
+            wrapped.train()
+            while run.done < len(run.batches):
+                run.before_step()
+                stepper.step(run.rows, run.weights, run.batch, run.meter, run.number)
+                run.after_step()
+            run.end_epoch()
 
 
-class _Run:
-    """One rank's part in a run."""
+class Run:
+    """One rank's part in a run: all but how a step is computed, which is the caller's.
+
+    `start_epoch`, then `before_step` and `after_step` around each step, then `end_epoch`, until
+    `over`.
+    """
 
     def __init__(
         self,
@@ -95,90 +117,101 @@ class _Run:
             self.saved = resume.name
         if self.scaler and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.done, self.history = state["epoch"], state["step"], state["history"]
+        self.epoch, self.done = int(state["epoch"]), int(state["step"])
+        self.history: list[dict[str, Any]] = state["history"]
         self.before = Sums(**state.get("sums") or {})
         self.logged = Sums(**state.get("logged") or {})
         steps = count_steps(
             train_rows.lengths, config.batch_size, config.bucket_batches, config.seed,
             config.epochs, config.batch_tokens,
         )  # fmt: skip
-        self.starts = [0, *np.cumsum(steps).tolist()]
+        self.starts: list[int] = [0, *np.cumsum(steps).tolist()]
         self.schedule = build_schedule(
             self.optimizer, config, self.starts[-1], self.starts[self.epoch] + self.done
         )
-        self.wrapped = _wrap(self.model, config, self.world)
-        self.stepper = Stepper(
-            self.model,
-            Gradients(self.wrapped, config, self.world, hooks.note, self.scaler),
-            self.optimizer,
-            self.schedule,
-            Thaw(self.model, config, self.starts[-1] / config.epochs),
-            self.scaler,
-            config.max_grad_norm,
+        self.batches: list[Indices] = []
+        hooks.started(self.number)
+
+    @property
+    def number(self) -> int:
+        """The next step of the run, counted from 0."""
+        return self.starts[self.epoch] + self.done
+
+    @property
+    def batch(self) -> Indices:
+        """All ranks' rows of the next step."""
+        return self.batches[self.done]
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no epoch left to train, or none that would help; asked between two."""
+        if self.epoch >= self.config.epochs:
+            return True
+        if not stalled(self.history, self.config.patience):
+            return False
+        self.hooks.note(
+            f"stopped after epoch {self.epoch}: macro-F1 has not risen for "
+            f"{self.config.patience} epoch(s) (train.patience)"
         )
+        return True
 
-    def finish(self) -> None:
-        """Train to the end."""
-        self.hooks.started(self.starts[self.epoch] + self.done)
-        while self.epoch < self.config.epochs:
-            if stalled(self.history, self.config.patience):
-                self.hooks.note(
-                    f"stopped after epoch {self.epoch}: macro-F1 has not risen for "
-                    f"{self.config.patience} epoch(s) (train.patience)"
-                )
-                return
-            began, started = time.time(), time.perf_counter()
-            metrics = self._train_epoch()
-            shown = self.average.model if self.average else self.model
-            found = validate(shown, self.validation_rows, self.config, self.world)
-            found |= {"epoch": self.epoch + 1, **metrics}
-            found |= {"began": began, "epoch_seconds": time.perf_counter() - started}
-            self.epoch, self.done, self.history = self.epoch + 1, 0, [*self.history, found]
-            self.before = self.logged = Sums()
-            self.hooks.log({"kind": "epoch", "step": self.starts[self.epoch], **found})
-            snapshot = self._snapshot() if self.world.rank == 0 else None
-            self.saved = epoch_name(self.epoch)
-            self.hooks.epoch_done(found, snapshot.write if snapshot else None)
-
-    def _train_epoch(self) -> dict[str, Any]:
-        config, rows, world = self.config, self.rows, self.world
-        batches = epoch_batches(
+    def start_epoch(self) -> None:
+        """Deal the rows; in a run that goes on, from the step after its checkpoint."""
+        config, rows = self.config, self.rows
+        self.batches = epoch_batches(
             rows.lengths, config.batch_size, config.bucket_batches, config.seed, self.epoch,
             config.batch_tokens,
         )  # fmt: skip
-        meter = Meter(world, self.before)
-        started, informed = time.perf_counter() - self.before.seconds, 0.0
-        seen = self.epoch * len(rows) + sum(map(len, batches[: self.done]))
-        self.wrapped.train()
+        self.meter = Meter(self.world, self.before)
+        self._began, self._epoch_started = time.time(), time.perf_counter()
+        self._started, self._informed = self._epoch_started - self.before.seconds, 0.0
+        self._seen = self.epoch * len(rows) + sum(map(len, self.batches[: self.done]))
         self.model.train()
-        for number in range(self.done, len(batches)):
-            step = self.starts[self.epoch] + number
-            # Anew for each step and rank: a run that goes on draws an undisturbed one's numbers.
-            _seed_dropout(config.seed, self.epoch, number, world.rank)
-            meter.begin(number)
-            self.stepper.step(rows, self.weights, batches[number], meter, step)
-            if self.average:
-                self.average.update(self.model, step)
-            seen += len(batches[number])
-            if time.monotonic() - informed > _INFORM_EVERY or number == len(batches) - 1:
-                informed = time.monotonic()
-                self._inform(meter.local(), seen, step + 1)
-            self._look(meter, batches, number, time.perf_counter() - started)
-        total = meter.total(time.perf_counter() - started)
-        return {"learning_rate": float(self.schedule.get_last_lr()[0]), **total.throughput()}
 
-    def _look(self, meter: Meter, batches: list[Indices], number: int, seconds: float) -> None:
+    def before_step(self) -> None:
+        """A step begins."""
+        # Anew for each step and rank: a run that goes on draws an undisturbed one's numbers.
+        _seed_dropout(self.config.seed, self.epoch, self.done, self.world.rank)
+        self.meter.begin(self.done)
+
+    def after_step(self) -> None:
+        """The weights have changed: average, show, log, check and save, where these are due."""
+        if self.average:
+            self.average.update(self.model, self.number)
+        self._seen += len(self.batch)
+        if time.monotonic() - self._informed > _INFORM_EVERY or self.done == len(self.batches) - 1:
+            self._informed = time.monotonic()
+            self._inform(self.meter.local(), self._seen, self.number + 1)
+        self.done += 1
+        self._look(time.perf_counter() - self._started)
+
+    def end_epoch(self) -> None:
+        """Validate, report and save."""
+        total = self.meter.total(time.perf_counter() - self._started)
+        metrics = {"learning_rate": float(self.schedule.get_last_lr()[0]), **total.throughput()}
+        shown = self.average.model if self.average else self.model
+        found = validate(shown, self.validation_rows, self.config, self.world)
+        found |= {"epoch": self.epoch + 1, **metrics}
+        found |= {"began": self._began, "epoch_seconds": time.perf_counter() - self._epoch_started}
+        self.epoch, self.done, self.history = self.epoch + 1, 0, [*self.history, found]
+        self.before = self.logged = Sums()
+        self.hooks.log({"kind": "epoch", "step": self.number, **found})
+        snapshot = self._snapshot() if self.world.rank == 0 else None
+        self.saved = epoch_name(self.epoch)
+        self.hooks.epoch_done(found, snapshot.write if snapshot else None)
+
+    def _look(self, seconds: float) -> None:
         """Log the loss, check it, and write a checkpoint, where one of these is due."""
-        config, step = self.config, self.starts[self.epoch] + number + 1
-        last = number == len(batches) - 1
+        config, step = self.config, self.number  # steps made
+        last = self.done == len(self.batches)
         every = config.checkpoint_every_steps
         save = bool(every) and step % (every or 1) == 0 and not last
         log = step % config.log_every_steps == 0 or last
         if not (save or log):
             return
-        total = meter.total(seconds)
+        total = self.meter.total(seconds)
         recent = total - self.logged
-        self._check(meter, batches, recent.mean_loss)
+        self._check(recent.mean_loss)
         if log:
             self.logged = total
             self.hooks.log(
@@ -194,13 +227,12 @@ class _Run:
                 }
             )
         if save:
-            self.done = number + 1
             snapshot = self._snapshot(total).copied() if self.world.rank == 0 else None
             self.saved = step_name(step)
             self.hooks.step_done(self.saved, snapshot.write if snapshot else None)
 
-    def _check(self, meter: Meter, batches: list[Indices], recent: float) -> None:
-        bad = meter.bad_step()
+    def _check(self, recent: float) -> None:
+        bad, batches = self.meter.bad_step(), self.batches
         where = f"in epoch {self.epoch + 1}"
         if bad is not None:
             keys = self.rows.keys(batches[bad][:_KEYS_SHOWN])
@@ -285,7 +317,7 @@ def new_model(task: Task, device: torch.device) -> PreTrainedModel:
             raise InputError(
                 f"train.gradient_checkpointing=true: {type(model).__name__} cannot; set it to false"
             )
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return model
 
 

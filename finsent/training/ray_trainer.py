@@ -105,7 +105,7 @@ class _RayHooks:
 
 
 def _worker(arguments: dict[str, Any]) -> None:
-    from finsent.training.loop import train
+    from finsent.training.frontends import trainer_of
     from finsent.training.tokens import TokenRows
 
     task: Task = arguments["task"]
@@ -123,6 +123,7 @@ def _worker(arguments: dict[str, Any]) -> None:
         resume = _newest(run_dir, board)
         with Outputs(run_dir) if first else nullcontext() as outputs:
             hooks = _RayHooks(board, outputs)
+            train = trainer_of(task.config)
             train(task, splits["train"], splits["validation"], hooks, get_device(), resume)
     except InputError as error:
         # It would come again, and all ranks have met it: no reason to start the workers anew.
@@ -232,8 +233,10 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
         ray.train.TrainingFailedError: a worker failed more often than allowed.
     """
     from finsent.modeling.classifier import load_tokenizer
+    from finsent.training.frontends import trainer_of
 
     config = task.config
+    trainer_of(config)  # fails here rather than on every worker
     use_gpu = check_capacity(config)
     _tidy(run_dir)
     elastic = config.min_workers < config.max_workers

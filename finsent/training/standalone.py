@@ -23,7 +23,7 @@ from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer
 from finsent.training.checkpoint import epoch_name, newest_whole
 from finsent.training.config import TrainConfig
-from finsent.training.loop import train
+from finsent.training.frontends import trainer_of
 from finsent.training.outputs import Outputs, Save, read_journal
 from finsent.training.picture import training_picture
 from finsent.training.progress import Progress
@@ -113,6 +113,7 @@ def main(spec_path: Path) -> None:
         newest = newest_whole(folder)  # on all ranks: nobody writes before they have met
         resume = newest.folder if newest else None
         with Outputs(folder) if first else nullcontext() as outputs:
+            train = trainer_of(task.config)
             train(task, train_rows, validation_rows, FileHooks(folder, outputs), device, resume)
         if first:
             training_picture(read_journal(folder), folder / "training.png", "torchrun")

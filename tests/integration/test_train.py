@@ -89,6 +89,24 @@ def test_two_workers_count_every_row_once(
     assert len([*(tmp_path / "run").glob("checkpoint_epoch_*")]) in (2, 3)
 
 
+def test_other_front_ends_with_two_workers_train_the_same_model(
+    tiny: Path, splits: dict[str, object], tmp_path: Path
+) -> None:
+    from finsent.training.ray_trainer import fit_tokenised
+
+    found = {
+        name: fit_tokenised(task(tiny, trainer=name), splits, tmp_path / name)
+        for name in ("native", "transformers", "lightning")
+    }
+    native = found.pop("native")
+    for name, other in found.items():
+        assert [m["train_rows"] for m in other.history] == [97, 97], name
+        assert other.best["macro_f1"] == native.best["macro_f1"], name
+        mine, theirs = weights(native.model_dir), weights(other.model_dir)
+        assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) < 1e-4, name
+        assert (tmp_path / name / "training.png").is_file()
+
+
 def test_a_killed_worker_costs_nothing_but_time(
     tiny: Path, splits: dict[str, object], tmp_path: Path
 ) -> None:

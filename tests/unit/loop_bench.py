@@ -18,7 +18,7 @@ from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import new_classifier
 from finsent.training.checkpoint import epoch_name
 from finsent.training.config import TrainConfig
-from finsent.training.loop import train
+from finsent.training.frontends import trainer_of
 from finsent.training.outputs import Save
 from finsent.training.progress import Progress
 from finsent.training.task import Task
@@ -114,6 +114,7 @@ class Bench:
         task = Task(config, source, {"max_length": 64})
         given = self.train_rows if rows is None else rows
         with contextlib.suppress(Stopped):
+            train = trainer_of(config)
             train(task, given, self.validation_rows, made, self.device, resume)
         return made
 
