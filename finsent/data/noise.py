@@ -128,19 +128,6 @@ def confident_issues(probabilities: Floats, labels: Ints) -> tuple[Ints, Ints]:
     return rows, np.array([found[row][1] for row in rows.tolist()], np.int64)
 
 
-def noise_ceiling(votes: npt.NDArray[Any]) -> float:
-    """The best accuracy of any deterministic classifier: one label a text, the most frequent.
-
-    Args:
-        votes: rows by text and label.
-
-    Returns:
-        A share; 1 when there are no rows.
-    """
-    rows = votes.sum()
-    return float(votes.max(1).sum() / rows) if rows else 1.0
-
-
 def report_noise(rows: pa.Table, config: NoiseConfig) -> tuple[pa.Table, dict[str, Any]]:
     """The table of suspects, and the manifest's entry.
 

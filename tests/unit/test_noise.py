@@ -14,7 +14,6 @@ from finsent.data.noise import (
     Ints,
     confident_issues,
     label_issues,
-    noise_ceiling,
     report_noise,
 )
 from finsent.labels import LABELS
@@ -80,19 +79,6 @@ def test_the_confident_joint_by_hand() -> None:
     rows, suggested = confident_issues(probabilities, np.array([0, 0, 1, 1, 2]))
     assert rows.tolist() == [3]
     assert suggested.tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("votes", "ceiling"),
-    [
-        ([[1, 0, 0], [0, 2, 0]], 1.0),
-        ([[1, 1, 0], [0, 0, 2]], 0.75),
-        ([[2, 1, 0]], 2 / 3),
-        ([], 1.0),
-    ],
-)
-def test_noise_ceiling(votes: list[list[int]], ceiling: float) -> None:
-    assert noise_ceiling(np.array(votes).reshape(-1, 3)) == pytest.approx(ceiling)
 
 
 def rows_of(texts: list[str], labels: list[str]) -> pa.Table:
