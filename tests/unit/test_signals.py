@@ -17,6 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
     handlers, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be, and stay, ignored
     catch_signals()
     yield
     for number, handler in handlers.items():
