@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,25 @@ def test_patience_and_a_finished_run(bench: Bench, trainer: str) -> None:
     assert "macro-F1 has not risen" in run.notes[0]
     again = bench.run(resume=run.last, trainer=trainer, epochs=2)
     assert again.metrics == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "package", "extra"),
+    [
+        ({"trainer": "transformers"}, "accelerate", "transformers"),
+        ({"trainer": "lightning"}, "lightning", "lightning"),
+    ],
+)
+def test_missing_package_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], package: str, extra: str
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else found(name)
+    )
+    with pytest.raises(InputError) as caught:
+        trainer_of(TrainConfig.model_validate(settings))
+    assert f"needs the package {package}; run pip install 'finsent[{extra}]'" in str(caught.value)
 
 
 @pytest.mark.parametrize("trainer", OTHERS)

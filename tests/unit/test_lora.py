@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,14 @@ def test_settings_reach_adapters(bench: Bench, settings: dict[str, float]) -> No
 def test_averaged_weights_are_refused(tiny: Path) -> None:
     with pytest.raises(InputError, match=r"train.ema_decay=0.99: does not go with train.lora_rank"):
         model_of(tiny, lora_rank=RANK, ema_decay=0.99)
+
+
+def test_missing_package_is_named_with_the_remedy(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "peft" else found(name)
+    )
+    with pytest.raises(InputError, match=r"lora_rank=4: needs .* pip install 'finsent\[lora\]'"):
+        model_of(tiny, lora_rank=RANK)
