@@ -46,10 +46,9 @@ class ProgressBoard:
         """Add a message for the user."""
         self._notes.append(message)
 
-    def take_notes(self) -> list[str]:
-        """The messages since this was asked last."""
-        notes, self._notes = self._notes, []
-        return notes
+    def notes(self, start: int) -> list[str]:
+        """The messages from number `start` on. They stay: an answer may come too late to be seen."""
+        return self._notes[start:]
 
     def fail(self, message: str) -> None:
         """Say why all workers have stopped, where the user can mend it."""

@@ -308,11 +308,12 @@ def _fit_with_bar(trainer: TorchTrainer, board: Any) -> None:
     # main thread shows the bar and stays interruptible.
     pool = ThreadPoolExecutor(1, "ray-train")
     future = pool.submit(trainer.fit)
+    told = 0  # notes that the user has seen
     with TrainingBar() as shown:
         try:
             while not future.done():
                 wait([future], timeout=1)
-                _show(board, shown)
+                told = _show(board, shown, told)
             future.result()
         finally:
             pool.shutdown(wait=False)
@@ -320,15 +321,17 @@ def _fit_with_bar(trainer: TorchTrainer, board: Any) -> None:
         raise InputError(failure)
 
 
-def _show(board: Any, bar: TrainingBar) -> None:
+def _show(board: Any, bar: TrainingBar, told: int) -> int:
+    """Show what is new; returns how many notes have been told by now."""
     try:
-        progress, notes = ray.get([board.read.remote(), board.take_notes.remote()], timeout=5)
+        progress, notes = ray.get([board.read.remote(), board.notes.remote(told)], timeout=5)
     except ray.exceptions.RayError:  # a bar is not worth a run
-        return
+        return told
     for note in notes:
         log.warning("train: %s", note)
     if progress is not None:
         bar.show(progress)
+    return told + len(notes)
 
 
 def _export_best(run_dir: Path) -> TrainResult:
