@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import DataConfig
 from finsent.evaluation.config import EvaluateConfig
-from finsent.inference.config import ClassifyConfig, EngineConfig
+from finsent.inference.config import ClassifyConfig, EngineConfig, ExportConfig, PredictConfig
 from finsent.modeling.config import ModelConfig
 from finsent.registry.config import PublishConfig, RegistryConfig
 from finsent.tracking.config import TrackingConfig
@@ -91,6 +91,8 @@ class Settings(Section):
     publish: PublishConfig = setting(PublishConfig, "what is published")
     tracking: TrackingConfig = setting(TrackingConfig, "experiment tracking")
     engine: EngineConfig = setting(EngineConfig, "inference")
+    export: ExportConfig = setting(ExportConfig, "faster forms of a model")
+    predict: PredictConfig = setting(PredictConfig, "batch scoring")
     classify: ClassifyConfig = setting(ClassifyConfig, "one-off classification")
     bench: BenchConfig = setting(BenchConfig, "benchmarks")
 

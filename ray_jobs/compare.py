@@ -47,7 +47,7 @@ def step(settings: Settings, a_dir: Path, b_dir: Path, out: Path) -> Result:
         "compare: %s with %s on %d rows of %s (left out as trained on: %s by A, %s by B)",
         b_dir, a_dir, len(rows), chosen.what, *("unknown" if n is None else n for n in seen),
     )  # fmt: skip
-    a, b = (answers_of(Engine(folder, settings.engine), rows) for folder in (a_dir, b_dir))
+    a, b = (answers_of(Engine(folder, settings.engine.exact()), rows) for folder in (a_dir, b_dir))
     config = settings.evaluate
     found = compare(a, b, config.bootstrap, config.seed)
     found |= {

@@ -90,7 +90,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     from finsent.inference.engine import Engine
 
     config = settings.evaluate
-    engine = Engine(model_dir, settings.engine)
+    engine = Engine(model_dir, settings.engine.exact())
     trained_on = engine.provenance["dataset"]
     chosen = select_rows(settings, trained_on)
     version, what = chosen.version, chosen.what

@@ -1,4 +1,4 @@
-"""The main job: ingest, train, evaluate, publish."""
+"""The main job: ingest, train, evaluate, export, publish."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 from finsent.data.sources import find_sources
 from finsent.files import make_dir
+from finsent.inference.exporting import wanted
 from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
-from ray_jobs import evaluate, ingest, publish, train
+from ray_jobs import evaluate, export, ingest, publish, train
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
 from ray_jobs._tracking import tracking
@@ -42,11 +43,12 @@ def run(call: Call) -> Result:
     """The job."""
     settings, run_dir = call.settings, call.run_dir
     # Whatever can fail early fails before Ray starts.
+    wanted(settings.export)
     files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     Registry(settings.registry_dir).check_writable()
     backbone = train.prepare(settings)
-    clock = _Clock(4)
+    clock = _Clock(5)
     with ExitStack() as stack:
         with ray_session(settings):
             check_capacity(settings.train)
@@ -63,6 +65,8 @@ def run(call: Call) -> Result:
         )
         measured = evaluate.step(settings.model_copy(update={"evaluate": plain}), model_dir, out)
         tracker.report(measured, out)
+        clock.begin("export")
+        exported = export.step(settings, model_dir)
         clock.begin("publish")
         published = publish.step(settings, model_dir, run_dir / "comparison")
         publish.track(tracker, published)
@@ -83,6 +87,7 @@ def run(call: Call) -> Result:
         "temperature": trained["temperature"],
         "threshold": trained["threshold"],
         "gate": published["gate"],
+        "exports": [name for name, one in exported["exports"].items() if one["refused"] is None],
         "validation_macro_f1": trained["macro_f1"],
         "epoch": trained["epoch"],
         "counts": ingested["counts"],
@@ -96,14 +101,14 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="pipeline",
-    summary="The main job: ingest, train, evaluate on the test split, publish.",
+    summary="The main job: ingest, train, evaluate on the test split, export, publish.",
     result="dataset_version, model_version, alias, macro_f1, accuracy (test split), split, "
     "baselines, ece, intervals (95 %), temperature, threshold, gate (the comparison with the "
-    "champion before), validation_macro_f1, epoch, counts, rows_per_second and padding_share (of"
-    " training), model_dir, version_dir, step_seconds, run_dir, seconds",
+    "champion before), exports (kept ones), validation_macro_f1, epoch, counts, rows_per_second "
+    "and padding_share (of training), model_dir, version_dir, step_seconds, run_dir, seconds",
     sections=(
-        "data", "model", "train", "evaluate", "engine", "publish", "registry", "storage", "run",
-        "ray", "tracking",
+        "data", "model", "train", "evaluate", "engine", "export", "publish", "registry",
+        "storage", "run", "ray", "tracking",
     ),
     run=run,
 )  # fmt: skip

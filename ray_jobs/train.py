@@ -65,7 +65,7 @@ def calibrate(settings: Settings, model_dir: Path, version: DatasetVersion) -> R
     rows = version.read("validation", ["text", "label"])
     origin = {"dataset_version": version.version, "split": "validation"}
     log.info("calibrate: %s on %d rows of the validation split", model_dir, len(rows))
-    engine = Engine(model_dir, settings.engine)
+    engine = Engine(model_dir, settings.engine.exact())
     found = fit_calibration(engine, rows, settings.evaluate.wanted_accuracy, origin)
     log.info("%s", calibration_line(found))
     return found

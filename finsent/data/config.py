@@ -21,7 +21,7 @@ from finsent.labels import LABELS
 
 SAMPLE = "sample"
 
-Format = Literal["csv", "tsv", "jsonl", "parquet", "phrasebank"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "phrasebank", "text"]
 Label = Literal["negative", "neutral", "positive"]
 
 

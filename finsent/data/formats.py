@@ -1,4 +1,4 @@
-"""Readers of labelled files: CSV, TSV, JSON Lines, Parquet, PhraseBank; streaming, in blocks.
+"""Readers of files of texts: CSV, TSV, JSON Lines, Parquet, PhraseBank, lines; in blocks.
 
 A reader never loses a record: one that cannot be used comes with the reason in `fault`.
 """
@@ -83,6 +83,8 @@ def read_rows(
         return _read_lines(stream, source, encoding, lambda line: _json_record(line, columns))
     if format == "phrasebank":
         return _read_lines(stream, source, encoding, _phrasebank_record)
+    if format == "text":
+        return _read_lines(stream, source, encoding, lambda line: (line, None, None, None))
     reader = _CsvReader(format, source, columns, separator(format, delimiter), where)
     return reader.read(stream, encoding)
 

@@ -92,16 +92,19 @@ def check_magic(head: bytes, format: Format, compression: str | None, where: str
 
 
 def _kind(format: Format, compression: str | None) -> str:
-    kind = {"jsonl": "JSON Lines", "parquet": "Parquet", "phrasebank": "PhraseBank text"}.get(
-        format, f"a {format.upper()} file"
-    )
+    kind = {
+        "jsonl": "JSON Lines",
+        "parquet": "Parquet",
+        "phrasebank": "PhraseBank text",
+        "text": "a text file",
+    }.get(format, f"a {format.upper()} file")
     return f"{kind} in {compression}" if compression else kind
 
 
 def read_columns(
     format: Format, stream: BinaryIO, encoding: str, where: str, delimiter: str | None = None
 ) -> list[str] | None:
-    """The column names at the head of a file; None where the format has none (PhraseBank).
+    """The column names at the head of a file; None where the format has none.
 
     Raises:
         InputError: the head is not what the format says.
@@ -118,6 +121,8 @@ def read_columns(
     text = stream.read(_HEAD_BYTES).decode(encoding, errors="ignore").lstrip("\ufeff")
     if not text.strip():
         raise InputError(f"{where} is empty; it needs labelled rows")
+    if format == "text":
+        return None
     if format == "phrasebank":
         if "@" not in text:
             raise InputError(f"{where} has no `sentence@label` line; set the source's format")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast, get_args
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from finsent.data import formats, heads
 from finsent.data.config import SAMPLE, DataConfig, Format, SourceConfig
@@ -74,6 +75,22 @@ class SourceFile:
             "encoding": self.encoding,
             "columns": self.columns.names,
         }
+
+    def count_rows(self) -> int:
+        """How many records there are, about: a text's line breaks count, too.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        with _reading(self.place, f"{self.place.field}: {self.origin!r}"):
+            if self.format == "parquet":
+                with self.place.open() as stream:
+                    return int(pq.ParquetFile(stream).metadata.num_rows)
+            with _open(self.place, self.compression) as stream:
+                lines = sum(
+                    chunk.count(b"\n") for chunk in iter(lambda: stream.read(_READ_BYTES), b"")
+                )
+        return lines
 
     def rows(self, index: int) -> Iterator[pa.Table]:
         """Stream the file's rows: schema `finsent.data.formats.ROWS`, `index` as the source.
@@ -143,8 +160,32 @@ def _of_hub(source: SourceConfig) -> bool:
     return source.uri.startswith(("hf://", "kaggle://"))
 
 
-def _expand(source: SourceConfig, excluded: bool, cache: Path) -> list[_Found]:
-    field = "data.exclude" if excluded else "data.sources"
+def find_texts(
+    sources: list[SourceConfig], config: DataConfig, cache: Path, field: str
+) -> list[SourceFile]:
+    """Expand entries to files whose texts need no label, and check each one's head.
+
+    Args:
+        field: the setting that names them, for messages.
+
+    Raises:
+        InputError: a source is missing, empty, binary, or lacks the column of the text.
+    """
+    found: dict[str, _Found] = {}
+    for source in sources:
+        for one in _expand(source, True, cache, field):
+            if source.format is None and _is_text(one.place.name):
+                one = replace(one, source=source.model_copy(update={"format": "text"}))
+            _check_same(found.setdefault(one.place.uri, one), one, config)
+    files = list(found.values())
+    names = short_names([one.place for one in files])
+    return [_survey(one, name, config) for one, name in zip(files, names, strict=True)]
+
+
+def _expand(
+    source: SourceConfig, excluded: bool, cache: Path, field: str | None = None
+) -> list[_Found]:
+    field = field or ("data.exclude" if excluded else "data.sources")
     if source.uri == SAMPLE:
         return [_Found(packaged("data/sample/sentences.csv", field), source, excluded)]
     if _of_hub(source):
@@ -255,6 +296,14 @@ def _survey(found: _Found, name: str, config: DataConfig) -> SourceFile:
     )
 
 
+def _is_text(name: str) -> bool:
+    if heads.detect(name)[0] is not None:  # PhraseBank
+        return False
+    for suffix in heads.COMPRESSIONS:
+        name = name.removesuffix(suffix)
+    return name.lower().endswith(".txt")
+
+
 def _digest(place: Place) -> str:
     sha256 = hashlib.sha256()
     with place.open() as stream:
@@ -289,6 +338,12 @@ def _read_all(place: Place, compression: str | None, declared: str, where: str) 
 def _columns(found: _Found, format: Format, config: DataConfig) -> Columns:
     source = found.source
     unit = config.split.group_by or config.split.time.column
+    if format == "text":
+        if not found.excluded:
+            raise InputError(
+                f"{found.where} is text without labels; name a file that has a column of them"
+            )
+        return Columns("text", None, None)
     if format == "phrasebank":
         if unit is not None and not found.excluded:
             raise InputError(

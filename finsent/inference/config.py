@@ -1,20 +1,75 @@
-"""Settings of the engine and of one-off classification."""
+"""Settings of the engine, of exports, and of the jobs that only use a model."""
 
 from __future__ import annotations
 
-from finsent.config import Section, setting
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator
+
+from finsent.config import Section, local_dir, setting
+from finsent.data.config import Source
+
+Truncate = Literal["right", "left", "error"]
 
 
 class EngineConfig(Section):
-    """How texts are batched on their way through the model."""
+    """How texts become probabilities."""
 
-    token_budget: int = setting(
-        1024, "padded tokens (rows x longest row) allowed in one micro-batch", unit="tokens", ge=16
+    backend: Literal["auto", "torch", "onnxruntime", "openvino"] = setting(
+        "auto",
+        "what computes; auto: the fastest that the model was exported for and that kept its "
+        "quality, measured at load; evaluation takes torch in fp32 where this says auto",
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = setting(
+        "auto", "number format of weights and products; auto: any that kept the model's quality"
     )
     threads: int | None = setting(
         None, "compute threads; null: one a CPU core that this process may use", unit="threads",
         ge=1,
     )  # fmt: skip
+    token_budget: int = setting(
+        1024, "padded tokens (rows x longest row) allowed in one micro-batch", unit="tokens", ge=16
+    )
+    truncate: Truncate = setting(
+        "right", "side on which a text longer than the model's max_length is cut; error: refuse it"
+    )
+    compile: bool = setting(False, "backend torch: compile the model at load (torch.compile)")
+
+    def exact(self) -> EngineConfig:
+        """These settings with torch in fp32 where the choice is left open.
+
+        What is measured then does not depend on which machine it is measured on.
+        """
+        if (self.backend, self.precision) != ("auto", "auto"):
+            return self
+        return self.model_copy(update={"backend": "torch", "precision": "fp32"})
+
+
+class ExportConfig(Section):
+    """What `ray_jobs.export` writes beside a model's weights."""
+
+    model: str = setting(
+        "latest", "run's or model's directory to export; `latest`: the last finished training run"
+    )
+    onnx: bool = setting(True, "write ONNX in fp32 and, dynamically quantised, in int8")
+    openvino: bool | None = setting(
+        None,
+        "write OpenVINO in int8, calibrated on validation rows (extra `openvino`); null: where "
+        "that is installed",
+    )
+    calibration_rows: int = setting(
+        300, "validation rows that int8 ranges are calibrated on", unit="rows", ge=16
+    )
+    max_difference: float = setting(
+        1e-4, "largest difference of any probability from torch in fp32 that an fp32 export may "
+        "have", gt=0, le=1,
+    )  # fmt: skip
+    max_f1_loss: float = setting(
+        0.005, "macro-F1 that a quantised export may lose on the validation split", ge=0, le=1
+    )
+    min_same_labels: float = setting(
+        0.99, "share of the validation rows whose label a quantised export must keep", ge=0, le=1
+    )
 
 
 class ClassifyConfig(Section):
@@ -25,4 +80,34 @@ class ClassifyConfig(Section):
     )
     input: str | None = setting(
         None, "file with one text a line; `-`: standard input; null: texts from the arguments"
+    )
+
+
+def _sources(value: object) -> object:
+    # One place may be written by itself.
+    return [value] if isinstance(value, str | dict) else value
+
+
+class PredictConfig(Section):
+    """What `ray_jobs.predict` scores."""
+
+    model: str = setting(
+        "champion", "model to use: an alias, a model version, or a model's directory"
+    )
+    input: Annotated[list[Source], BeforeValidator(_sources)] = setting(
+        list,
+        "files of texts, as data.sources names them, labels not needed; also .txt, one text a line",
+    )
+    output: Annotated[str | None, AfterValidator(local_dir)] = setting(
+        None, "directory for one scored file an input file, and manifest.json; null: RUN_DIR/scored"
+    )
+    format: Literal["parquet", "csv", "jsonl"] = setting("parquet", "format of the scored files")
+    actors: int | None = setting(
+        None,
+        "processes that score side by side, each with its share of the cluster's CPUs; null: one a "
+        "machine, or one a GPU",
+        ge=1,
+    )
+    start_timeout: int = setting(
+        300, "time for the processes to find room and load the model", unit="seconds", ge=1
     )

@@ -1,27 +1,32 @@
-"""The engine: texts in, probabilities out, whatever the texts are batched with."""
+"""The engine: texts in, probabilities out, whatever the texts are batched with.
+
+Used alike by evaluation, batch scoring and serving. Imports no torch: a backend brings what it
+needs.
+"""
 
 from __future__ import annotations
 
-import os
+import queue
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import torch
-from tokenizers import Tokenizer
 
-from finsent.data.normalise import normalise
 from finsent.errors import InputError
-from finsent.inference.config import EngineConfig
+from finsent.files import read_json
+from finsent.inference.backends import Backend, Logits, Run
+from finsent.inference.batching import Ids, micro_batches, padded
+from finsent.inference.choose import choose
+from finsent.inference.config import EngineConfig, Truncate
+from finsent.inference.encode import Encoded, Encoder
 from finsent.labels import LABELS
-from finsent.modeling.classifier import load_classifier
-from finsent.modeling.layout import REMEDY, read_calibration, read_provenance
+from finsent.modeling.layout import check_model_dir, read_calibration, read_provenance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The answer for one text."""
 
@@ -31,57 +36,45 @@ class Prediction:
     abstained: bool = False  # the score is below the model's threshold: better not act on it
 
 
-def micro_batches(lengths: npt.NDArray[np.int64], token_budget: int) -> list[npt.NDArray[np.int64]]:
-    """Group rows by length so that rows x longest row stays within the budget.
-
-    A row longer than the budget goes alone.
-    """
-    order = np.argsort(lengths, kind="stable").astype(np.int64)
-    batches, start = [], 0
-    for end in range(1, len(order) + 1):
-        full = end < len(order) and (end + 1 - start) * lengths[order[end]] > token_budget
-        if full or end == len(order):
-            batches.append(order[start:end])
-            start = end
-    return batches
-
-
-def softmax(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
+def softmax(logits: Logits, temperature: float) -> npt.NDArray[np.float32]:
     """Probabilities of logits that are divided by a temperature first, shape (rows, labels)."""
-    scaled = torch.from_numpy(logits).double() / temperature
-    probabilities: npt.NDArray[np.float32] = scaled.softmax(-1).float().numpy()
+    scaled = np.asarray(logits, np.float64) / temperature
+    scaled -= scaled.max(-1, keepdims=True)
+    exp = np.exp(scaled)
+    probabilities: npt.NDArray[np.float32] = (exp / exp.sum(-1, keepdims=True)).astype(np.float32)
     return probabilities
 
 
 class Engine:
     """Tokeniser, model and calibration of one model directory."""
 
-    def __init__(self, model_dir: Path, config: EngineConfig) -> None:
+    def __init__(
+        self, model_dir: Path, config: EngineConfig, backend: Backend | None = None
+    ) -> None:
         """Load a model.
 
         Args:
             model_dir: a trained classifier's directory.
+            backend: in place of what the config names: one that is not beside the model (yet).
 
         Raises:
-            InputError: it is incomplete or damaged, or has other labels.
+            InputError: it is incomplete or damaged, has other labels, or was not exported for the
+                backend that the config asks for.
         """
+        check_model_dir(model_dir)
         self.model_dir = model_dir
+        self.config = config
         self.calibration = read_calibration(model_dir)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
-        self._model = load_classifier(model_dir)
-        torch.nn.Module.to(self._model, self.device)  # the subclass hides its signature
         self.provenance = read_provenance(model_dir)
-        self._budget = config.token_budget
-        try:
-            self._tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-        except Exception as error:  # tokenizers raises nothing more special
-            raise InputError(
-                f"{str(model_dir)!r}: tokenizer.json cannot be read ({error}); {REMEDY}"
-            ) from None
-        self._tokenizer.enable_truncation(int(self.provenance["max_length"]))
-        self._tokenizer.no_padding()
-        self._pad_id = int(self._model.config.pad_token_id or 0)
+        self.max_length = int(self.provenance["max_length"])
+        self._encode = Encoder(model_dir, self.max_length)
+        self._pad_id = int(read_json(model_dir / "config.json").get("pad_token_id") or 0)
+        self.backend, self.rates = (backend, {}) if backend else choose(model_dir, config)
+        self.streams = self.backend.streams
+        self._free: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        for run in self.backend.streams_of():
+            self._free.put(run)
+        self._pool = ThreadPoolExecutor(self.streams, "engine")
 
     @property
     def temperature(self) -> float:
@@ -93,28 +86,111 @@ class Engine:
         """The confidence below which the model abstains; None: it never does."""
         return self.calibration.threshold
 
-    def logits(
-        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
-    ) -> npt.NDArray[np.float32]:
-        """The model's raw answers, shape (texts, labels), in the order given; see `probabilities`.
+    def warm(self) -> None:
+        """Run each usual shape once, so that the first text does not pay for it.
+
+        Raises:
+            InputError: the model's answers are no numbers.
+        """
+        for shape in self.backend.shapes(self.max_length):
+            rows, length = shape
+            found = self.compute([[self._pad_id] * length] * rows)
+            if not np.isfinite(found).all():
+                raise InputError(
+                    f"{str(self.model_dir)!r}: its answers are not numbers; the weights are "
+                    "damaged: use another model"
+                )
+
+    # --- steps ---
+
+    def encode(self, texts: Sequence[str], truncate: Truncate | None = None) -> list[Encoded]:
+        """Token ids of texts, at most `max_length` each.
+
+        Args:
+            truncate: None: as the config says.
 
         Raises:
             InputError: a text is not valid Unicode.
         """
-        result = np.zeros((len(texts), len(LABELS)), np.float32)
-        if not len(texts):
-            return result
+        return self._encode(texts, truncate or self.config.truncate) if len(texts) else []
+
+    def tokens(self, text: str) -> list[tuple[str, int, int]]:
+        """See `finsent.inference.encode.Encoder.tokens`; one entry an id of `encode`."""
+        return self._encode.tokens(text, self.config.truncate)
+
+    def groups(self, lengths: Sequence[int]) -> list[Ids]:
+        """Row numbers by micro-batch, short rows first."""
+        return micro_batches(
+            np.asarray(lengths, np.int64), self.config.token_budget, self.backend.most_rows
+        )
+
+    def compute(self, rows: Sequence[Sequence[int]]) -> Logits:
+        """Logits of one micro-batch of token ids, shape (rows, labels); waits for a free stream."""
+        shape = self.backend.shape(len(rows), max(map(len, rows)))
+        ids, mask = padded(rows, shape, self._pad_id)
+        run = self._free.get()
         try:
-            cleaned = normalise(pa.array(texts, pa.string())).text.to_pylist()
-        except UnicodeEncodeError as error:
-            raise InputError(f"text is not valid Unicode ({error.reason}); mend it") from None
-        encoded = self._tokenizer.encode_batch_fast(cleaned)
-        lengths = np.array([len(row) for row in encoded], np.int64)
-        for rows in micro_batches(lengths, self._budget):
-            result[rows] = self._run([encoded[i].ids for i in rows])
-            if progress is not None:
-                progress(len(rows))
+            return run(ids, mask)[: len(rows)]
+        finally:
+            self._free.put(run)
+
+    def logits_of(
+        self, rows: Sequence[Sequence[int]], progress: Callable[[int], object] | None = None
+    ) -> Logits:
+        """Logits of token ids, shape (rows, labels), in the order given, on all streams."""
+        result = np.zeros((len(rows), len(LABELS)), np.float32)
+        # Long ones first: the last ones to end are then short.
+        groups = self.groups([len(row) for row in rows])[::-1]
+        if self.streams == 1 or len(groups) == 1:
+            for group in groups:
+                result[group] = self.compute([rows[i] for i in group])
+                if progress is not None:
+                    progress(len(group))
+            return result
+        futures = {self._pool.submit(self.compute, [rows[i] for i in g]): g for g in groups}
+        try:
+            for future in as_completed(futures):
+                group = futures[future]
+                result[group] = future.result()
+                if progress is not None:
+                    progress(len(group))
+        finally:
+            for future in futures:
+                future.cancel()
         return result
+
+    def predictions(self, logits: Logits) -> list[Prediction]:
+        """Labels, calibrated probabilities and abstentions of logits, shape (rows, labels)."""
+        threshold = self.threshold
+        return [
+            Prediction(
+                label=LABELS[max(range(len(row)), key=row.__getitem__)],
+                score=max(row),
+                probabilities=dict(zip(LABELS, row, strict=True)),
+                abstained=threshold is not None and max(row) < threshold,
+            )
+            for row in softmax(logits, self.temperature).tolist()
+        ]
+
+    # --- all in one ---
+
+    def logits(
+        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
+    ) -> Logits:
+        """The model's raw answers, shape (texts, labels), in the order given; see `probabilities`.
+
+        Raises:
+            InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
+        """
+        encoded = self.encode(texts)
+        if self.config.truncate == "error":
+            long = next((i for i, one in enumerate(encoded) if one.truncated), None)
+            if long is not None:
+                raise InputError(
+                    f"text {long + 1} has more than {self.max_length} tokens; shorten it, or set "
+                    "engine.truncate to right or left"
+                )
+        return self.logits_of([one.ids for one in encoded], progress)
 
     def probabilities(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
@@ -125,30 +201,10 @@ class Engine:
             progress: called with the number of texts of each finished micro-batch.
 
         Raises:
-            InputError: a text is not valid Unicode.
+            InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
         """
         return softmax(self.logits(texts, progress), self.temperature)
 
     def classify(self, texts: Sequence[str]) -> list[Prediction]:
         """Label each text."""
-        return [
-            Prediction(
-                label=LABELS[int(row.argmax())],
-                score=float(row.max()),
-                probabilities=dict(zip(LABELS, map(float, row), strict=True)),
-                abstained=self.threshold is not None and float(row.max()) < self.threshold,
-            )
-            for row in self.probabilities(texts)
-        ]
-
-    @torch.inference_mode()
-    def _run(self, ids: list[list[int]]) -> npt.NDArray[np.float32]:
-        longest = max(map(len, ids))
-        padded = torch.full((len(ids), longest), self._pad_id, dtype=torch.int64)
-        mask = torch.zeros_like(padded)
-        for i, row in enumerate(ids):
-            padded[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        output = self._model(input_ids=padded.to(self.device), attention_mask=mask.to(self.device))
-        logits: npt.NDArray[np.float32] = output.logits.float().cpu().numpy()
-        return logits
+        return self.predictions(self.logits(texts))

@@ -16,6 +16,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import digest, make_dir, read_json, sha256_file, staged_dir, write_json
+from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, read_exports
 from finsent.labels import LABELS
 from finsent.modeling.layout import PROVENANCE, check_model_dir
 from finsent.registry.card import model_card
@@ -165,6 +166,7 @@ class Registry:
                 "files": [*entries, _entry(card, staging)],
                 "metrics": metrics,
                 "gate": gate,
+                "exports": _exports(model_dir),
                 "backbone": provenance.get("backbone"),
                 "dataset": provenance.get("dataset"),
                 "config": provenance.get("config"),
@@ -261,8 +263,18 @@ def _read_alias(path: Path) -> dict[str, Any]:
     return alias
 
 
+def _exports(model_dir: Path) -> list[dict[str, Any]]:
+    """What the model was exported to, and the numbers of the parity gate; also of those refused."""
+    path = model_dir / EXPORTS
+    return list(read_json(path)["exports"]) if path.is_file() else []
+
+
 def _model_files(model_dir: Path) -> list[Path]:
-    return sorted(p for p in model_dir.rglob("*") if p.is_file() and p.suffix in _SUFFIXES)
+    """What belongs to a version: the model's own files, and the exports that its record names."""
+    exported = {path for one in read_exports(model_dir) for path in one.files(model_dir)}
+    folders = {path.parent for path in exported} | {model_dir / name for name in EXPORT_FOLDERS}
+    own = (p for p in model_dir.rglob("*") if p.is_file() and p.suffix in _SUFFIXES)
+    return sorted({*exported, *(p for p in own if p.parent not in folders)})
 
 
 def _entry(path: Path, root: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class ProgressBoard:
         self._notes.append(message)
 
     def notes(self, start: int) -> list[str]:
-        """The messages from number `start` on. They stay: an answer may come too late to be seen."""
+        """The messages from number `start` on. They stay: an answer may come too late."""
         return self._notes[start:]
 
     def fail(self, message: str) -> None:

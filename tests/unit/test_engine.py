@@ -11,35 +11,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
 
 from finsent.errors import InputError
+from finsent.inference.batching import micro_batches
 from finsent.inference.config import EngineConfig
-from finsent.inference.engine import Engine, micro_batches
+from finsent.inference.engine import Engine
 from finsent.labels import LABELS
-from finsent.modeling.backbone import Backbone
-from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
-
-MAX_LENGTH = 48
-TEXTS = [
-    "Profit rose.",
-    "Harrow & Finch cut its outlook after a weak spring, and the shares fell 8 %.",
-    "The meeting is on 4 May.",
-    "Zürich-based Albis earned CHF 5½ mn — twice last year's figure",
-    "order " * 30,
-    "Up",
-    "The bond matures in 2031 and pays 4.25 percent, twice a year, to holders of record.",
-]
-
-
-def opinionated(tiny: Path) -> PreTrainedModel:
-    """A classifier whose answers differ from text to text, so that mixing them up would show."""
-    model = new_classifier(Backbone("tiny", str(tiny)), seed=3)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 2 and "embeddings" not in name:
-                parameter.mul_(20)
-    return model
+from finsent.modeling.classifier import load_tokenizer
+from tests.unit.models import MAX_LENGTH, TEXTS, opinionated, saved_model
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,10 +31,7 @@ def keep_threads() -> Iterator[None]:
 
 @pytest.fixture
 def model_dir(tiny: Path, tmp_path: Path) -> Path:
-    provenance = {"max_length": MAX_LENGTH, "backbone": "tiny"}
-    tokenizer = load_tokenizer(str(tiny))
-    save_classifier(opinionated(tiny), tokenizer, tmp_path / "model", provenance)
-    return tmp_path / "model"
+    return saved_model(tiny, tmp_path / "model")
 
 
 @pytest.fixture

@@ -1,0 +1,154 @@
+"""Export a model to all that was asked for, and keep what answers as the model does."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from finsent.errors import InputError
+from finsent.evaluation.calibration import label_ids
+from finsent.files import read_json
+from finsent.inference.choose import load_export, threads_of
+from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.engine import Engine
+from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, Export, installed, write_exports
+from finsent.inference.parity import compare, refusal
+
+log = logging.getLogger(__name__)
+
+_MOST_ROWS = 5000  # of the comparison; more would only cost time
+
+
+def wanted(config: ExportConfig) -> list[tuple[str, str]]:
+    """Backends and precisions to export to.
+
+    Raises:
+        InputError: something is asked for that is not installed, or nothing is.
+    """
+    openvino = config.openvino
+    there = installed("openvino") and installed("nncf")
+    if openvino and not there:
+        raise InputError(
+            "export.openvino=true: not installed; pip install 'finsent[openvino]', or set it to "
+            "false"
+        )
+    found = [("onnxruntime", "fp32"), ("onnxruntime", "int8")] if config.onnx else []
+    found += [("openvino", "int8")] if openvino or (openvino is None and there) else []
+    if not found:
+        raise InputError("export.onnx=false: then nothing is left to export to; set one to true")
+    return found
+
+
+def export(
+    model_dir: Path,
+    rows: pa.Table,
+    config: ExportConfig,
+    engine: EngineConfig,
+    origin: dict[str, Any],
+) -> list[Export]:
+    """Write exports and `exports.json` into a model's directory; the old ones go.
+
+    Args:
+        rows: labelled (`text`, `label`); compared and calibrated on.
+        engine: threads and token budget of the comparison.
+        origin: recorded: which rows these are.
+
+    Raises:
+        InputError: see `wanted`; or the model's directory is damaged.
+    """
+    forms = wanted(config)
+    if len(rows) > _MOST_ROWS:
+        chosen = np.random.default_rng(0).choice(len(rows), _MOST_ROWS, replace=False)
+        rows = rows.take(pa.array(np.sort(chosen)))
+    texts, truth = rows["text"].to_pylist(), label_ids(rows)
+    exact_config = engine.model_copy(update={"backend": "torch", "precision": "fp32"})
+    exact_engine = Engine(model_dir, exact_config)
+    exact = exact_engine.probabilities(texts)
+    if not np.isfinite(exact).all():
+        raise InputError(
+            f"{str(model_dir)!r}: its answers are not numbers; the weights are damaged: train again"
+        )
+    with _scratch(model_dir) as scratch:
+        _write(model_dir, exact_engine, texts, forms, config, scratch)
+        found = []
+        for backend, precision in forms:
+            file = _file(backend, precision)
+            loaded = load_export(scratch / file, backend, precision, threads_of(engine))
+            answers = Engine(model_dir, exact_config, loaded).probabilities(texts)
+            parity = compare(exact, answers, truth)
+            refused = refusal(parity, precision, config)
+            if refused:
+                log.warning("export: %s-%s is refused: %s", backend, precision, refused)
+            size = sum(p.stat().st_size for p in (scratch / file).parent.glob(f"{file.stem}.*"))
+            found.append(
+                Export(
+                    backend, precision, None if refused else file.as_posix(), size,
+                    **asdict(parity), refused=refused,
+                )
+            )  # fmt: skip
+            if refused:
+                for piece in (scratch / file).parent.glob(f"{file.stem}.*"):
+                    piece.unlink()
+        _place(scratch, model_dir)
+    write_exports(model_dir, found, {**origin, "rows": len(rows)})
+    return found
+
+
+def _file(backend: str, precision: str) -> Path:
+    if backend == "openvino":
+        return Path("openvino", f"model_{precision}.xml")
+    return Path("onnx", "model.onnx" if precision == "fp32" else f"model_{precision}.onnx")
+
+
+def _write(
+    model_dir: Path,
+    engine: Engine,
+    texts: list[str],
+    forms: list[tuple[str, str]],
+    config: ExportConfig,
+    scratch: Path,
+) -> None:
+    from finsent.inference import export as to
+
+    raw, fused = scratch / "raw.onnx", scratch / "fused.onnx"
+    to.export_onnx(model_dir, raw)
+    if any(backend == "onnxruntime" for backend, _ in forms):
+        to.fuse(raw, read_json(model_dir / "config.json"), fused)
+    calibrated_on = np.random.default_rng(0).permutation(len(texts))[: config.calibration_rows]
+    steps: dict[tuple[str, str], Callable[[Path], object]] = {
+        ("onnxruntime", "fp32"): lambda out: shutil.copyfile(fused, out),
+        ("onnxruntime", "int8"): lambda out: to.quantise_onnx(fused, out),
+        ("openvino", "int8"): lambda out: to.quantise_openvino(
+            raw, [one.ids for one in engine.encode([texts[i] for i in calibrated_on])], out
+        ),
+    }
+    for form in forms:
+        log.info("export: %s-%s", *form)
+        out = scratch / _file(*form)
+        out.parent.mkdir(exist_ok=True)
+        steps[form](out)
+
+
+@contextmanager
+def _scratch(model_dir: Path) -> Iterator[Path]:
+    """A directory on the model's own file system, hidden from whoever copies the model."""
+    with tempfile.TemporaryDirectory(dir=model_dir.parent, prefix=".staging-export-") as name:
+        yield Path(name)
+
+
+def _place(scratch: Path, model_dir: Path) -> None:
+    """Put new folders in the place of the old; without a record meanwhile, nothing uses either."""
+    (model_dir / EXPORTS).unlink(missing_ok=True)
+    for name in EXPORT_FOLDERS:
+        shutil.rmtree(model_dir / name, ignore_errors=True)
+        if (scratch / name).is_dir() and any((scratch / name).iterdir()):
+            (scratch / name).rename(model_dir / name)

@@ -1,0 +1,91 @@
+"""What a model was exported to, and what that cost in quality: its `exports.json`."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from finsent.errors import InputError
+from finsent.files import read_json, sha256_file, write_json
+
+EXPORTS = "exports.json"
+EXPORT_FOLDERS = ("onnx", "openvino")
+SCHEMA = 1
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Export:
+    """One exported form of a model, and how it compares with torch in fp32."""
+
+    backend: str  # onnxruntime or openvino
+    precision: str  # fp32 or int8
+    file: str | None  # relative to the model's directory; None: refused, and not kept
+    bytes: int
+    max_difference: float  # of any probability
+    same_labels: float  # share of the rows
+    macro_f1: float
+    macro_f1_exact: float  # of torch in fp32, on the same rows
+    refused: str | None = None  # why it may not be used
+
+    @property
+    def name(self) -> str:
+        """Library and precision, e.g. onnxruntime-int8."""
+        return f"{self.backend}-{self.precision}"
+
+    def files(self, model_dir: Path) -> list[Path]:
+        """Its files: OpenVINO keeps weights beside the graph."""
+        if self.file is None:
+            return []
+        path = model_dir / self.file
+        return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def write_exports(model_dir: Path, found: list[Export], origin: dict[str, Any]) -> dict[str, Any]:
+    """Write the record.
+
+    Args:
+        origin: which rows were compared.
+    """
+    record = {
+        "schema_version": SCHEMA,
+        "weights_sha256": sha256_file(model_dir / WEIGHTS),
+        **origin,
+        "exports": [asdict(one) for one in found],
+    }
+    write_json(model_dir / EXPORTS, record)
+    return record
+
+
+def read_exports(model_dir: Path) -> list[Export]:
+    """Exports that may be used; none where the model was never exported.
+
+    Raises:
+        InputError: the record is damaged, a file is missing, or they are of other weights.
+    """
+    path = model_dir / EXPORTS
+    if not path.is_file():
+        return []
+    record = read_json(path)
+    remedy = f"export the model again, or delete {str(path)!r}"
+    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA:
+        raise InputError(f"{path}: not a record of exports of schema {SCHEMA}; {remedy}")
+    if record.get("weights_sha256") != sha256_file(model_dir / WEIGHTS):
+        raise InputError(f"{path}: the exports are of other weights than {WEIGHTS}; {remedy}")
+    try:
+        found = [Export(**one) for one in record["exports"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}); {remedy}") from None
+    usable = [one for one in found if one.file is not None and one.refused is None]
+    for one in usable:
+        for file in one.files(model_dir):
+            if not file.is_file():
+                raise InputError(f"{path}: {file.name} is missing; {remedy}")
+    return usable
+
+
+def installed(backend: str) -> bool:
+    """Whether a backend's library is there."""
+    return importlib.util.find_spec(backend) is not None

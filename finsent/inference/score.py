@@ -1,0 +1,134 @@
+"""Score a file's rows: blocks of records in, the same records with labels out. Knows no Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from finsent.inference.engine import Engine, softmax
+from finsent.labels import LABELS
+
+SCORED = pa.schema(
+    [
+        ("row", pa.int64()),  # number of the record in its file; a CSV's header is 1
+        ("text", pa.string()),  # as the file says it
+        ("label", pa.string()),  # null: not scored, see fault
+        ("score", pa.float32()),  # probability of the label
+        *((f"probability_{label}", pa.float32()) for label in LABELS),
+        ("abstained", pa.bool_()),  # the score is below the model's threshold
+        ("truncated", pa.bool_()),  # a part of the text was left out
+        ("model_version", pa.string()),
+        ("fault", pa.string()),  # why the row was not scored, else null
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """An engine that scores tables."""
+
+    engine: Engine
+    model_version: str  # written into each row
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Score records.
+
+        Args:
+            rows: with columns of `finsent.data.formats.ROWS`.
+
+        Returns:
+            Schema `SCORED`, a row for each of the records, in their order.
+        """
+        texts = rows["raw_text"].combine_chunks()
+        faults = _faults(rows["fault"].combine_chunks(), texts)
+        good = np.flatnonzero(pc.is_null(faults).to_numpy(zero_copy_only=False))
+        encoded = self.engine.encode(texts.take(pa.array(good)).to_pylist())
+        truncated = np.array([one.truncated for one in encoded], bool)
+        if self.engine.config.truncate == "error" and truncated.any():
+            long = pa.array(good[truncated])
+            marks = np.zeros(len(rows), bool)
+            marks[long.to_numpy()] = True
+            why = f"too_long: more than {self.engine.max_length} tokens"
+            faults = pc.if_else(pa.array(marks), pa.scalar(why), faults)
+            encoded = [one for one in encoded if not one.truncated]
+            good, truncated = good[~truncated], truncated[~truncated]
+        probabilities = softmax(
+            self.engine.logits_of([one.ids for one in encoded]), self.engine.temperature
+        )
+        found = _answers(probabilities, truncated, self.engine.threshold)
+        places = np.full(len(rows), -1)
+        places[good] = np.arange(len(good))
+        back = pa.array(places, mask=places < 0)
+        versions = pa.repeat(pa.scalar(self.model_version), len(rows))
+        return pa.table(
+            [rows["row"], texts, *(column.take(back) for column in found), versions, faults],
+            schema=SCORED,
+        )
+
+
+def _faults(faults: pa.Array, texts: pa.Array) -> pa.Array:
+    """Why rows can't be scored, where nothing was wrong with the record itself."""
+    blank = pc.or_kleene(
+        pc.is_null(texts), pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
+    )
+    return pc.if_else(pc.and_(pc.is_null(faults), blank), pa.scalar("no_text"), faults)
+
+
+def _answers(
+    probabilities: np.ndarray[Any, np.dtype[np.float32]],
+    truncated: np.ndarray[Any, np.dtype[np.bool_]],
+    threshold: float | None,
+) -> list[pa.Array]:
+    scores = probabilities.max(1, initial=0)
+    names = pa.array(LABELS, pa.string())
+    least = -1.0 if threshold is None else threshold
+    return [
+        names.take(pa.array(probabilities.argmax(1))),
+        pa.array(scores, pa.float32()),
+        *(pa.array(probabilities[:, i], pa.float32()) for i in range(len(LABELS))),
+        pa.array(scores < least),
+        pa.array(truncated),
+    ]
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+class Writer(Protocol):
+    """Takes tables of schema `SCORED` one after another."""
+
+    def write_table(self, table: pa.Table) -> object:
+        """Append rows."""
+
+    def close(self) -> object:
+        """Finish the file."""
+
+
+class _JsonLines:
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("w", encoding="utf-8")
+
+    def write_table(self, table: pa.Table) -> None:
+        import orjson
+
+        for row in table.to_pylist():
+            self._stream.write(orjson.dumps(row).decode() + "\n")
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def open_writer(path: Path, format: str) -> Writer:
+    """A new file of a format: parquet, csv or jsonl."""
+    if format == "parquet":
+        return pq.ParquetWriter(path, SCORED, compression="zstd")  # type: ignore[no-any-return]
+    if format == "csv":
+        return pyarrow.csv.CSVWriter(path, SCORED)  # type: ignore[no-any-return]
+    return _JsonLines(path)

@@ -1,0 +1,40 @@
+"""Small models with opinions, for tests of what uses a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+
+MAX_LENGTH = 48
+TEXTS = [
+    "Profit rose.",
+    "Harrow & Finch cut its outlook after a weak spring, and the shares fell 8 %.",
+    "The meeting is on 4 May.",
+    "Zürich-based Albis earned CHF 5½ mn — twice last year's figure",
+    "order " * 30,
+    "Up",
+    "The bond matures in 2031 and pays 4.25 percent, twice a year, to holders of record.",
+]
+
+
+def opinionated(tiny: Path, seed: int = 3) -> PreTrainedModel:
+    """A classifier whose answers differ from text to text, so that mixing them up would show."""
+    model = new_classifier(Backbone("tiny", str(tiny)), seed=seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and "embeddings" not in name:
+                parameter.mul_(20)
+    return model
+
+
+def saved_model(tiny: Path, out: Path, seed: int = 3, **provenance: Any) -> Path:
+    """Its directory, as training leaves it."""
+    found = {"max_length": MAX_LENGTH, "backbone": "tiny", **provenance}
+    save_classifier(opinionated(tiny, seed), load_tokenizer(str(tiny)), out, found)
+    return out

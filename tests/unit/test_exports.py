@@ -1,0 +1,328 @@
+"""Exports answer as the model does, or are refused; the engine uses no other model's."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from finsent.errors import InputError
+from finsent.files import read_json, write_json
+from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.engine import Engine
+from finsent.inference.exporting import export, wanted
+from finsent.inference.exports import EXPORTS, read_exports
+from finsent.inference.parity import Parity, compare, refusal
+from finsent.labels import LABELS
+from finsent.registry.registry import Registry
+from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
+
+ALL = {"onnxruntime-fp32", "onnxruntime-int8", "openvino-int8"}
+EXACT = EngineConfig(threads=1).exact()
+# A tiny model with random weights loses more in int8 than one that was trained.
+ANY = ExportConfig(max_f1_loss=1, min_same_labels=0)
+
+
+def corpus(count: int = 60) -> list[str]:
+    words = [
+        "profit",
+        "loss",
+        "rose",
+        "fell",
+        "bank",
+        "shares",
+        "outlook",
+        "the",
+        "of",
+        "in",
+        "8",
+        "%",
+        "weak",
+        "strong",
+        "order",
+        "May",
+    ]
+    draw = random.Random(5)
+    return [" ".join(draw.choices(words, k=draw.randint(1, 60))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def rows(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """Texts with the labels that the model gives them."""
+    engine = Engine(saved_model(tiny, tmp_path_factory.mktemp("labels") / "model"), EXACT)
+    texts = [*TEXTS, *corpus()]
+    return pa.table({"text": texts, "label": [one.label for one in engine.classify(texts)]})
+
+
+@pytest.fixture(scope="module")
+def exported(tiny: Path, rows: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with all its exports; left as it is."""
+    folder = saved_model(tiny, tmp_path_factory.mktemp("exported") / "model")
+    export(folder, rows, ANY, EXACT, {"split": "validation"})
+    return folder
+
+
+@pytest.fixture
+def own(tiny: Path, tmp_path: Path) -> Path:
+    return saved_model(tiny, tmp_path / "model")
+
+
+def engine(folder: Path, name: str, **config: Any) -> Engine:
+    backend, _, precision = name.partition("-")
+    config = {"threads": 2, "backend": backend, "precision": precision, **config}
+    return Engine(folder, EngineConfig.model_validate(config))
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def test_all_are_written_with_their_numbers(exported: Path, rows: pa.Table) -> None:
+    found = {one.name: one for one in read_exports(exported)}
+    assert found.keys() == ALL
+    fp32 = found["onnxruntime-fp32"]
+    assert fp32.max_difference < 1e-4
+    assert (fp32.same_labels, fp32.macro_f1, fp32.macro_f1_exact) == (1, 1, 1)
+    assert all(one.max_difference > 0 for one in found.values())
+    record = read_json(exported / EXPORTS)
+    assert (record["rows"], record["split"]) == (len(rows), "validation")
+    assert not [*exported.parent.glob(".staging*")]
+    for one in found.values():
+        assert one.bytes == sum(file.stat().st_size for file in one.files(exported))
+
+
+def test_numbers_are_those_of_the_answers(exported: Path, rows: pa.Table) -> None:
+    texts = rows["text"].to_pylist()
+    exact = Engine(exported, EXACT).probabilities(texts)
+    for one in read_exports(exported):
+        found = engine(exported, one.name).probabilities(texts)
+        assert np.abs(found - exact).max() == pytest.approx(one.max_difference, abs=1e-5)
+
+
+def test_one_that_answers_otherwise_is_refused(
+    own: Path, rows: pa.Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    strict = ExportConfig(max_difference=1e-12, max_f1_loss=1, min_same_labels=0, openvino=False)
+    found = {one.name: one for one in export(own, rows, strict, EXACT, {})}
+    refused = found["onnxruntime-fp32"]
+    assert refused.file is None
+    assert "1.0e-12" in str(refused.refused)
+    assert "onnxruntime-fp32 is refused" in caplog.text
+    assert [one.name for one in read_exports(own)] == ["onnxruntime-int8"]
+    assert not (own / "onnx" / "model.onnx").exists()
+    with pytest.raises(InputError, match="exported to onnxruntime-int8"):
+        engine(own, "onnxruntime-fp32")
+
+
+def test_exporting_again_leaves_nothing_of_before(own: Path, rows: pa.Table) -> None:
+    export(own, rows, ANY, EXACT, {})
+    assert (own / "openvino").is_dir()
+    export(own, rows, ANY.model_copy(update={"openvino": False}), EXACT, {})
+    assert not (own / "openvino").exists()
+    assert {one.backend for one in read_exports(own)} == {"onnxruntime"}
+
+
+def test_nothing_to_export_to_is_said() -> None:
+    with pytest.raises(InputError, match=r"export\.onnx=false"):
+        wanted(ExportConfig(onnx=False, openvino=False))
+
+
+# --- the gate -------------------------------------------------------------------------------------
+
+
+def parity(**changed: float) -> Parity:
+    whole = {"max_difference": 0.0, "same_labels": 1.0, "macro_f1": 0.8, "macro_f1_exact": 0.8}
+    return Parity(**{**whole, **changed})
+
+
+@pytest.mark.parametrize(
+    ("precision", "changed", "word"),
+    [
+        ("fp32", {}, None),
+        ("fp32", {"max_difference": 1e-4}, None),
+        ("fp32", {"max_difference": 1.1e-4}, "max_difference"),
+        ("fp32", {"max_difference": float("nan")}, "max_difference"),
+        ("int8", {"max_difference": 0.5}, None),
+        ("int8", {"macro_f1": 0.7951}, None),
+        ("int8", {"macro_f1": 0.9}, None),
+        ("int8", {"macro_f1": 0.7949}, "max_f1_loss"),
+        ("int8", {"macro_f1": float("nan")}, "max_f1_loss"),
+        ("int8", {"same_labels": 0.99}, None),
+        ("int8", {"same_labels": 0.9899}, "min_same_labels"),
+    ],
+)
+def test_gate(precision: str, changed: dict[str, float], word: str | None) -> None:
+    found = refusal(parity(**changed), precision, ExportConfig())
+    assert (found is None) if word is None else (word in str(found))
+
+
+def test_comparison_counts_labels_and_differences() -> None:
+    exact = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.4, 0.5, 0.1]])
+    other = exact.copy()
+    other[3] = [0.6, 0.3, 0.1]
+    found = compare(exact.astype(np.float32), other.astype(np.float32), np.array([0, 1, 2, 1]))
+    assert found.max_difference == pytest.approx(0.2)
+    assert found.same_labels == 0.75
+    assert found.macro_f1_exact == 1
+    assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+
+
+# --- the engine -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["torch-fp32", *sorted(ALL)])
+def test_answer_does_not_depend_on_the_company(exported: Path, name: str) -> None:
+    """Random mixes of texts, at random token budgets."""
+    draw = random.Random(7)
+    texts = [*TEXTS, *corpus(40)]
+    alone = {text: engine(exported, name).probabilities([text])[0] for text in texts}
+    tolerance = 1e-5 if name.endswith("fp32") else 2e-2
+    for _ in range(6):
+        mix = draw.choices(texts, k=draw.randint(2, 70))
+        found = engine(exported, name, token_budget=draw.choice([16, 300, 4096])).probabilities(mix)
+        for text, row in zip(mix, found, strict=True):
+            assert row == pytest.approx(alone[text], abs=tolerance), (name, text)
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_streams_side_by_side_do_not_mix_answers(exported: Path, name: str) -> None:
+    texts = corpus(200)
+    one, two = (engine(exported, name, threads=n).probabilities(texts) for n in (1, 2))
+    assert two == pytest.approx(one, abs=1e-5 if name.endswith("fp32") else 2e-2)
+
+
+def test_fastest_is_chosen_and_said(exported: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        found = Engine(exported, EngineConfig(threads=1))
+    assert found.rates.keys() == ALL  # on a CPU torch only where there is nothing else
+    assert found.rates[found.backend.name] == max(found.rates.values())
+    assert f"{found.backend.name} is the fastest here" in caplog.text
+    assert found.probabilities(TEXTS).shape == (len(TEXTS), len(LABELS))
+
+
+def test_precision_limits_the_choice(exported: Path) -> None:
+    assert Engine(exported, EngineConfig(precision="fp32")).backend.name == "onnxruntime-fp32"
+    assert Engine(exported, EngineConfig().exact()).backend.name == "torch-fp32"
+    kept = EngineConfig(backend="openvino")
+    assert kept.exact() == kept
+
+
+def test_model_without_exports_takes_torch(own: Path) -> None:
+    assert Engine(own, EngineConfig(threads=1)).backend.name == "torch-fp32"
+    with pytest.raises(InputError, match=r"engine\.backend='onnxruntime'.*ray_jobs\.export"):
+        Engine(own, EngineConfig(backend="onnxruntime"))
+
+
+def test_bf16_and_compiled_torch_answer_alike(own: Path) -> None:
+    exact = Engine(own, EXACT).probabilities(TEXTS)
+    half = Engine(own, EngineConfig(backend="torch", precision="bf16")).probabilities(TEXTS)
+    assert half == pytest.approx(exact, abs=0.1)
+    assert np.abs(half - exact).max() > 1e-5
+
+
+@pytest.mark.parametrize("name", ["torch-fp32", *sorted(ALL)])
+def test_warming_up_changes_no_answer(exported: Path, name: str) -> None:
+    warm = engine(exported, name)
+    warm.warm()
+    expected = engine(exported, name).probabilities(TEXTS)
+    assert warm.probabilities(TEXTS) == pytest.approx(expected, abs=1e-6)
+
+
+def test_weights_that_are_no_numbers_are_found_when_warming_up(own: Path, rows: pa.Table) -> None:
+    weights = load_file(own / "model.safetensors")
+    weights["classifier.weight"][0, 0] = float("nan")
+    save_file(weights, own / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="not numbers"):
+        Engine(own, EXACT).warm()
+    with pytest.raises(InputError, match="not numbers"):
+        export(own, rows, ANY, EXACT, {})
+    assert not (own / EXPORTS).exists()
+
+
+def test_long_texts_are_cut_where_the_config_says(exported: Path) -> None:
+    long = "profit rose " * 100 + "loss fell " * 100
+    right = engine(exported, "onnxruntime-fp32")
+    left = engine(exported, "onnxruntime-fp32", truncate="left")
+    strict = engine(exported, "onnxruntime-fp32", truncate="error")
+    [cut] = right.encode([long])
+    assert cut.truncated
+    assert len(cut.ids) == MAX_LENGTH
+    assert not right.encode(["short"])[0].truncated
+    assert right.encode([long])[0].ids != left.encode([long])[0].ids
+    assert left.encode([long])[0].ids[1:-1] == left.encode(["loss fell " * 100])[0].ids[1:-1]
+    with pytest.raises(InputError, match=rf"text 2 has more than {MAX_LENGTH} tokens"):
+        strict.classify(["short", long])
+
+
+# --- what does not belong to the model ------------------------------------------------------------
+
+
+def test_exports_of_other_weights_are_refused(exported: Path, tiny: Path, tmp_path: Path) -> None:
+    other = saved_model(tiny, tmp_path / "other", seed=4)
+    for name in ("onnx", "openvino", EXPORTS):
+        (other / name).symlink_to(exported / name)
+    with pytest.raises(InputError, match="exports are of other weights"):
+        Engine(other, EngineConfig())
+    Engine(other, EXACT)  # torch needs none of them
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda record: record.update(schema_version=0), "schema"),
+        (lambda record: record["exports"][0].pop("bytes"), "damaged"),
+        (lambda record: record["exports"][0].update(file="onnx/none.onnx"), "none.onnx is missing"),
+    ],
+)
+def test_damaged_record_is_refused(own: Path, rows: pa.Table, change: Any, word: str) -> None:
+    export(own, rows, ANY.model_copy(update={"openvino": False}), EXACT, {})
+    record = json.loads((own / EXPORTS).read_text())
+    change(record)
+    write_json(own / EXPORTS, record)
+    with pytest.raises(InputError, match=word):
+        read_exports(own)
+
+
+def test_damaged_graph_is_refused(own: Path, rows: pa.Table) -> None:
+    export(own, rows, ANY, EXACT, {})
+    (own / "onnx" / "model.onnx").write_bytes(b"half a graph")
+    (own / "openvino" / "model_int8.xml").write_text("<net")
+    for name in ("onnxruntime-fp32", "openvino-int8"):
+        with pytest.raises(InputError, match="cannot be loaded"):
+            engine(own, name)
+
+
+def test_registry_takes_exports_along_and_verifies_them(
+    own: Path, rows: pa.Table, tmp_path: Path
+) -> None:
+    registry = Registry(tmp_path / "registry")
+    metrics = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "labels": {}}
+    plain = registry.publish(own, metrics, {})
+    assert plain.manifest["exports"] == []
+    export(own, rows, ANY, EXACT, {})
+    (own / "openvino" / "pytorch_model.bin").write_bytes(b"a pickle")  # nobody's
+    version = registry.publish(own, metrics, {})
+    assert version.version != plain.version
+    assert {one["backend"] for one in version.manifest["exports"]} == {"onnxruntime", "openvino"}
+    listed = {one["path"] for one in version.manifest["files"]}
+    assert {"onnx/model.onnx", "openvino/model_int8.bin", EXPORTS} <= listed
+    assert not (version.path / "openvino" / "pytorch_model.bin").exists()
+    assert Engine(version.path, EngineConfig(threads=1)).rates.keys() == ALL
+    with (version.path / "openvino" / "model_int8.bin").open("ab") as stream:
+        stream.write(b"\0")
+    with pytest.raises(InputError, match=r"model_int8\.bin does not match its SHA-256"):
+        registry.get(version.version)
