@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -41,6 +43,12 @@ def memory(pids: list[int]) -> tuple[int, int]:
         pss += values.get("Pss", 0) * 1024
         rss += values.get("Rss", 0) * 1024
     return pss, rss
+
+
+def release_unused() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class MemorySampler:

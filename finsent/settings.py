@@ -18,6 +18,7 @@ from finsent.evaluation.config import EvaluateConfig
 from finsent.inference.config import ClassifyConfig, EngineConfig, ExportConfig, PredictConfig
 from finsent.modeling.config import ModelConfig
 from finsent.registry.config import PublishConfig, RegistryConfig
+from finsent.serving.config import ServeConfig
 from finsent.tracking.config import TrackingConfig
 from finsent.training.config import TrainConfig
 
@@ -93,6 +94,7 @@ class Settings(Section):
     engine: EngineConfig = setting(EngineConfig, "inference")
     export: ExportConfig = setting(ExportConfig, "faster forms of a model")
     predict: PredictConfig = setting(PredictConfig, "batch scoring")
+    serve: ServeConfig = setting(ServeConfig, "the service")
     classify: ClassifyConfig = setting(ClassifyConfig, "one-off classification")
     bench: BenchConfig = setting(BenchConfig, "benchmarks")
 

@@ -56,18 +56,6 @@ class Encoder:
             for row in self._tokenizer(truncate).encode_batch_fast(cleaned(texts))
         ]
 
-    def tokens(self, text: str, truncate: Truncate) -> list[tuple[str, int, int]]:
-        """The tokens of a text as (its part of the normalised text, start, end).
-
-        Special tokens are left out; `start` and `end` count characters of `cleaned([text])[0]`.
-        """
-        [clean] = cleaned([text])
-        found = self._tokenizer(truncate).encode(clean)
-        return [
-            (clean[start:end], start, end) if not special else ("", 0, 0)
-            for (start, end), special in zip(found.offsets, found.special_tokens_mask, strict=True)
-        ]
-
     def _tokenizer(self, truncate: Truncate) -> Tokenizer:
         return self._by_side["right" if truncate == "error" else truncate]
 

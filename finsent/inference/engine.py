@@ -114,10 +114,6 @@ class Engine:
         """
         return self._encode(texts, truncate or self.config.truncate) if len(texts) else []
 
-    def tokens(self, text: str) -> list[tuple[str, int, int]]:
-        """See `finsent.inference.encode.Encoder.tokens`; one entry an id of `encode`."""
-        return self._encode.tokens(text, self.config.truncate)
-
     def groups(self, lengths: Sequence[int]) -> list[Ids]:
         """Row numbers by micro-batch, short rows first."""
         return micro_batches(

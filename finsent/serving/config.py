@@ -1,0 +1,99 @@
+"""Settings of the service."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from finsent.config import Section, setting
+
+
+class LimitsConfig(Section):
+    """What one request, and all of them, may ask for."""
+
+    body_bytes: int = setting(
+        2 << 20, "largest body of a request; more is refused with 413", unit="bytes", ge=1024
+    )
+    file_bytes: int = setting(
+        64 << 20, "largest file that /predict/file takes", unit="bytes", ge=1024
+    )
+    texts: int = setting(1024, "texts of one request; more are refused with 422", ge=1)
+    characters: int = setting(
+        20_000, "characters of one text; more are refused with 422", unit="characters", ge=1
+    )
+    requests: int = setting(
+        1024, "requests of a replica at the same time; more are refused with 429", ge=1
+    )
+    queue_seconds: float = setting(
+        5.0,
+        "work that may wait at a replica, by the rate measured there; a request that would make "
+        "it more is refused with 429",
+        unit="seconds", gt=0,
+    )  # fmt: skip
+    timeout_ms: int = setting(
+        10_000,
+        "time for a request without the header X-Request-Timeout-Ms, and the most that it may ask "
+        "for; then 504",
+        unit="ms", ge=1,
+    )  # fmt: skip
+    explain_words: int = setting(
+        64, "words of a text that /explain weighs one by one; in longer texts groups of words", ge=1
+    )
+
+
+class ServeConfig(Section):
+    """The service: where it listens, what it answers with, how far it grows."""
+
+    model: str = setting(
+        "champion", "alias or version of the registry; an alias is followed while the service runs"
+    )
+    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0: all of this machine's")
+    port: int = setting(8000, "port of HTTP; 0: a free one", ge=0, le=65535)
+    min_replicas: int = setting(1, "replicas that always run, each with an engine", ge=1)
+    max_replicas: int = setting(
+        1, "replicas to grow to while work waits; each wants cores of its own", ge=1
+    )
+    num_cpus: float = setting(
+        1.0, "CPUs that a replica asks Ray for; null threads in `engine` use all there are", gt=0
+    )
+    drain_seconds: float = setting(
+        0.5, "waiting work, by the rate measured, at which another replica is started",
+        unit="seconds", gt=0,
+    )  # fmt: skip
+    upscale_seconds: float = setting(
+        2.0, "time that the wish for more replicas must last", unit="seconds", ge=0
+    )
+    downscale_seconds: float = setting(
+        60.0, "time that the wish for fewer replicas must last", unit="seconds", ge=0
+    )
+    watch_seconds: float = setting(
+        5.0, "how often a replica looks where the alias points; 0: never", unit="seconds", ge=0
+    )
+    api_keys: str | None = setting(
+        None,
+        "file of API keys (`ray_jobs.serve new-key NAME ROLE` makes entries); null: no key is "
+        "asked for",
+    )
+    cors_origins: list[str] = setting(
+        list, "origins whose pages may call the service, e.g. https://desk.example; none by default"
+    )
+    cache_entries: int = setting(
+        0, "answers that a replica keeps, by exact text and model version; 0: none", ge=0
+    )
+    log_texts: bool = setting(False, "write texts into the log, not only their lengths")
+    fast: bool = setting(
+        True,
+        "in a local Ray: replicas answer HTTP themselves, without Serve's proxy process in between",
+    )
+    start_timeout: int = setting(
+        120, "time until the service must be healthy", unit="seconds", ge=1
+    )
+    limits: LimitsConfig = setting(LimitsConfig, "what requests may ask for")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ServeConfig:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas={self.max_replicas}: must not be below "
+                f"min_replicas={self.min_replicas}"
+            )
+        return self

@@ -1,0 +1,192 @@
+"""Serve a published model over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from finsent.errors import ConfigError, InputError
+from finsent.settings import Settings
+from ray_jobs._cli import Call, Interrupted, Job, Result, main
+from ray_jobs._ray import ray_session
+
+log = logging.getLogger(__name__)
+
+# Read by Serve's processes when they import it. HAProxy sends requests straight to the replicas,
+# which then answer HTTP on their own event loop.
+_FAST = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+}
+_QUICK = {  # controllers look at queues this often (seconds); default 10
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+}
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def check(settings: Settings) -> None:
+    """Fail before Ray starts.
+
+    Raises:
+        InputError: the model is not there or damaged, or the port is taken.
+    """
+    from finsent.registry.registry import Registry
+    from serve_app.auth import Keys
+
+    config = settings.serve
+    try:
+        Registry(settings.registry_dir).get(config.model)
+    except InputError as error:
+        raise InputError(f"serve.model={config.model!r}: {error}") from None
+    if config.api_keys:
+        Keys(Path(config.api_keys).expanduser())
+    if settings.ray.address or os.environ.get("RAY_ADDRESS"):
+        return
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((config.host, config.port))
+    except OSError as error:
+        raise InputError(
+            f"serve.host={config.host!r}, serve.port={config.port}: cannot listen there "
+            f"({error.strerror}); end what does, or set serve.port to another, 0 for a free one"
+        ) from None
+
+
+def start(settings: Settings) -> str:
+    """Deploy on a running Ray and wait until it answers; returns the address.
+
+    Raises:
+        InputError: it does not answer in time.
+    """
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    from serve_app.graph import NAME, build
+
+    config = settings.serve
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(http_options=HTTPOptions(host=config.host, port=config.port))
+    # Unlike serve.run it does not wait, for ever where no CPU is free.
+    serve.api._run(build(settings), name=NAME, route_prefix="/", _blocking=False)
+    host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host
+    address = f"http://{host}:{config.port}"
+    _wait(address, config.start_timeout)
+    return address
+
+
+def _wait(address: str, seconds: int) -> None:
+    from ray import serve
+
+    from serve_app.graph import NAME
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass  # not yet
+        app = serve.status().applications.get(NAME)
+        if app is not None and app.status == "DEPLOY_FAILED":
+            raise InputError(f"serve: the service did not start: {_reason(app)}")
+        time.sleep(0.1)
+    raise InputError(
+        f"serve.start_timeout={seconds}: {address} does not answer by then; see the logs in "
+        "/tmp/ray/session_latest/logs/serve, or raise the timeout"
+    )
+
+
+def _reason(app: Any) -> str:
+    texts = [app.message, *(one.message for one in app.deployments.values())]
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line]
+    return str((errors or lines or ["no reason is known"])[-1])[:500]
+
+
+def run(call: Call) -> Result:
+    """The job."""
+    settings = call.settings
+    if call.arguments:
+        return _new_key(settings, call.arguments)
+    config = settings.serve
+    if config.port == 0:
+        config = config.model_copy(update={"port": free_port(config.host)})
+        settings = settings.model_copy(update={"serve": config})
+    check(settings)
+    # Ports of its own, so that two services fit on one machine.
+    fast = _FAST | {
+        f"RAY_SERVE_HAPROXY_{what}_PORT": str(free_port("0.0.0.0")) for what in ("STATS", "METRICS")
+    }
+    for name, value in {**_QUICK, **(fast if config.fast else {})}.items():
+        os.environ.setdefault(name, value)
+    started = time.perf_counter()
+    with ray_session(settings):
+        address = start(settings)
+        seconds = time.perf_counter() - started
+        log.info("serving %s at %s/ after %.1f s", config.model, address, seconds)
+        log.info("page: %s/   API: %s/docs   metrics: %s/metrics", address, address, address)
+        joined = bool(settings.ray.address or os.environ.get("RAY_ADDRESS"))
+        if not joined:
+            log.info("Ctrl-C ends it")
+            _until_signal()
+    return {"address": address, "model": config.model, "startup_seconds": round(seconds, 3)}
+
+
+def _until_signal() -> None:
+    """Wait for SIGINT or SIGTERM: here they are the ordinary end."""
+    try:
+        while True:
+            signal.pause()
+    except Interrupted as interrupted:
+        log.info("ending after %s", signal.Signals(interrupted.signum).name)
+
+
+def _new_key(settings: Settings, arguments: list[str]) -> Result:
+    from serve_app.auth import new_key
+
+    if len(arguments) != 3 or arguments[0] != "new-key":
+        raise ConfigError(f"serve {' '.join(arguments)!r}: write nothing, or new-key NAME ROLE")
+    if settings.serve.api_keys is None:
+        raise ConfigError("serve.api_keys: null; name the file that the key is added to")
+    path = Path(settings.serve.api_keys).expanduser().absolute()
+    value = new_key(path, arguments[1], arguments[2])
+    sys.stderr.write("The key is shown once; only its hash is kept.\n")
+    return {"key": value, "name": arguments[1], "role": arguments[2], "file": str(path)}
+
+
+JOB = Job(
+    name="serve",
+    summary="Serve a published model over HTTP, with a page for people at /: on a local Ray until "
+    "Ctrl-C, or, with ray.address or under `ray job submit`, on a cluster, where it stays when "
+    "this job has ended. An alias is followed: after `registry promote` or `rollback` replicas "
+    "load the other version while the old one answers. `serve new-key NAME predict|admin` adds an "
+    "API key to serve.api_keys.",
+    result="address, model, startup_seconds, seconds; new-key: key, name, role, file",
+    sections=("serve", "engine", "registry", "storage", "ray"),
+    run=run,
+    keeps_run=False,
+    arguments="[new-key NAME ROLE]",
+    home="serve",
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -1,0 +1,111 @@
+"""API keys: hashed at rest, compared in constant time, with roles."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finsent.errors import InputError
+from finsent.files import read_json, write_json
+from serve_app.problems import Problem
+
+ROLES = ("predict", "admin")  # each may do what the ones before it may
+_PREFIX = "fs_"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of the file of keys."""
+
+    name: str
+    role: str
+    sha256: str  # of a random key of 256 bits: nothing to guess, so nothing to salt or stretch
+
+
+class Keys:
+    """Who may ask; without a file everybody may."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read the file.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        self._keys = None if path is None else read_keys(path)
+
+    def check(self, headers: Mapping[str, str], role: str) -> str | None:
+        """The name of the key that a request carries; None where no key is needed.
+
+        Args:
+            headers: of the request, lower case; `authorization: Bearer KEY` or `x-api-key: KEY`.
+            role: that the request needs.
+
+        Raises:
+            Problem: there is none, an unknown one, or its role is not enough.
+        """
+        if self._keys is None:
+            return None
+        scheme, _, value = headers.get("authorization", "").partition(" ")
+        given = value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        digest = _sha256(given)
+        found = None
+        for key in self._keys:  # all of them: the time must not tell which one is near
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        if found is None:
+            raise Problem(
+                "unauthorized", "send `Authorization: Bearer KEY` with a key of this service"
+            )
+        if ROLES.index(found.role) < ROLES.index(role):
+            raise Problem("forbidden", f"this needs a key of role {role}; {found.name!r} has not")
+        return found.name
+
+
+def read_keys(path: Path) -> list[Key]:
+    """The entries of a file of keys.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    entries = read_json(path)
+    try:
+        found = [Key(**entry) for entry in entries["keys"]]
+        if not all(key.role in ROLES and len(key.sha256) == 64 for key in found):
+            raise ValueError("a role or a digest is not one")
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"serve.api_keys={str(path)!r}: not a file of keys ({error}); make one with "
+            "`python -m ray_jobs.serve new-key NAME ROLE serve.api_keys=FILE`"
+        ) from None
+    return found
+
+
+def new_key(path: Path, name: str, role: str) -> str:
+    """Add a key to a file and return it: it can't be read back from there.
+
+    Raises:
+        InputError: the name is taken, the role unknown, or the file damaged.
+    """
+    if role not in ROLES:
+        raise InputError(f"role {role!r}: write one of {', '.join(ROLES)}")
+    keys = read_keys(path) if path.is_file() else []
+    if any(key.name == name for key in keys):
+        raise InputError(
+            f"key {name!r}: is in {str(path)!r} already; delete its entry to replace it"
+        )
+    value = _PREFIX + secrets.token_urlsafe(32)
+    entries: list[dict[str, Any]] = [vars(key) for key in keys]
+    entries.append({"name": name, "role": role, "sha256": _sha256(value)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"keys": entries})
+    path.chmod(0o600)
+    return value
+
+
+def _sha256(value: str) -> str:
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

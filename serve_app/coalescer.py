@@ -1,0 +1,210 @@
+"""Greedy micro-batches: the moment a stream is free it takes of what waits.
+
+Nothing waits for a batch to fill. While the streams compute, requests gather; the next free stream
+takes rows of about one length, the longest-waiting request's first. Requests take turns, so that a
+long list does not hold up a single text. Runs on one event loop; only the model runs elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from finsent.inference.backends import Logits
+from finsent.labels import LABELS
+
+_RATE_SHARE = 0.1  # of a new measurement in the running rate
+_NEAR = 8  # tokens that rows of a batch may differ by while there are nearer ones
+
+
+@dataclass(slots=True)
+class Timing:
+    """How a request fared."""
+
+    queued: float = 0.0  # seconds until the last of its rows was taken
+    computed: float = 0.0  # seconds of the longest of its micro-batches
+    rows: int = 0  # of the largest of its micro-batches, other requests' included
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    rows: Sequence[list[int]]
+    logits: Logits
+    done: asyncio.Future[None]
+    arrived: float
+    left: int  # rows without an answer
+    next: int = 0  # first row that may not have been taken
+    taken: list[bool] = field(default_factory=list)
+    timing: Timing = field(default_factory=Timing)
+
+
+class Coalescer:
+    """Rows of many requests through the streams of one engine."""
+
+    def __init__(
+        self,
+        compute: Callable[[Sequence[Sequence[int]]], Logits],
+        streams: int,
+        token_budget: int,
+        most_rows: int | None,
+    ) -> None:
+        """Make one; it starts to work with the first request.
+
+        Args:
+            compute: logits of a micro-batch; called in a thread, by `streams` at a time.
+            token_budget: padded tokens of a micro-batch.
+            most_rows: of a micro-batch.
+        """
+        self._compute = compute
+        self._streams, self._budget = streams, token_budget
+        self._most_rows = most_rows or token_budget
+        self._pool = ThreadPoolExecutor(streams, "stream")
+        self._free = streams
+        self._turns: deque[_Job] = deque()
+        self._by_length: dict[int, deque[tuple[_Job, int]]] = {}
+        self.waiting_rows = 0
+        self.waiting_tokens = 0
+        self.running_tokens = 0
+        self.rate = 0.0  # tokens/s of all streams together, as measured lately; 0: not yet
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long what is here will take, by the rate measured."""
+        return (self.waiting_tokens + self.running_tokens) / self.rate if self.rate else 0.0
+
+    async def run(self, rows: Sequence[list[int]]) -> tuple[Logits, Timing]:
+        """Logits of token ids, shape (rows, labels), in the order given.
+
+        When the caller is cancelled, rows that no stream has taken are dropped.
+        """
+        loop = asyncio.get_running_loop()
+        logits = np.zeros((len(rows), len(LABELS)), np.float32)
+        job = _Job(
+            rows, logits, loop.create_future(), time.perf_counter(), len(rows),
+            taken=[False] * len(rows),
+        )  # fmt: skip
+        for i, row in enumerate(rows):
+            self._by_length.setdefault(len(row), deque()).append((job, i))
+            self.waiting_tokens += len(row)
+        self.waiting_rows += len(rows)
+        self._turns.append(job)
+        self._start(loop)
+        try:
+            await job.done
+        except asyncio.CancelledError:
+            self._drop(job)
+            raise
+        return logits, job.timing
+
+    def close(self) -> None:
+        """End the threads when they have finished what they compute."""
+        self._pool.shutdown(wait=False)
+
+    # --- taking ---
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._free and self.waiting_rows:
+            batch = self._take()
+            self._free -= 1
+            now = time.perf_counter()
+            for job, _ in batch:
+                job.timing.queued = now - job.arrived
+            rows = [job.rows[i] for job, i in batch]
+            tokens = sum(map(len, rows))
+            self.running_tokens += tokens
+            future = loop.run_in_executor(self._pool, self._compute, rows)
+            future.add_done_callback(partial(self._finish, loop, batch, now, tokens))
+        if not self.waiting_rows:  # what is left in them was taken
+            self._turns.clear()
+            self._by_length.clear()
+
+    def _take(self) -> list[tuple[_Job, int]]:
+        """Rows of one micro-batch: the next request's first one, and others of about its length.
+
+        When little waits, it is shared among the streams that are free.
+        """
+        first_job, first = self._next_turn()
+        longest = len(first_job.rows[first])
+        most = min(self._most_rows, -(-self.waiting_rows // self._free))
+        batch = [self._pop(first_job, first)]
+        lengths = sorted(self._by_length, key=lambda length: (abs(length - longest), length))
+        for length in lengths:
+            if len(batch) >= most:
+                break
+            if abs(length - longest) > _NEAR and len(batch) * 4 >= most:
+                break  # near ones are enough: far ones would only be padded
+            queue = self._by_length[length]
+            padded = max(longest, length)
+            while queue and len(batch) < most and (len(batch) + 1) * padded <= self._budget:
+                job, i = queue[0]
+                if job.taken[i]:
+                    queue.popleft()
+                    continue
+                batch.append(self._pop(job, i))
+                longest = padded
+            if not queue:
+                del self._by_length[length]
+        return batch
+
+    def _next_turn(self) -> tuple[_Job, int]:
+        while True:
+            job = self._turns.popleft()
+            while job.next < len(job.rows) and job.taken[job.next]:
+                job.next += 1
+            if job.next < len(job.rows):
+                self._turns.append(job)
+                return job, job.next
+
+    def _pop(self, job: _Job, i: int) -> tuple[_Job, int]:
+        job.taken[i] = True
+        self.waiting_rows -= 1
+        self.waiting_tokens -= len(job.rows[i])
+        return job, i
+
+    def _drop(self, job: _Job) -> None:
+        for i in range(job.next, len(job.rows)):
+            if not job.taken[i]:
+                self._pop(job, i)
+        if not self.waiting_rows:
+            self._turns.clear()
+            self._by_length.clear()
+
+    # --- answering ---
+
+    def _finish(
+        self, loop: asyncio.AbstractEventLoop, batch: list[tuple[_Job, int]], started: float,
+        tokens: int, done: asyncio.Future[Logits],
+    ) -> None:  # fmt: skip
+        self._free += 1
+        self.running_tokens -= tokens
+        seconds = time.perf_counter() - started
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            self._measure(tokens, seconds)
+            found = done.result()
+            for place, (job, i) in enumerate(batch):
+                job.logits[i] = found[place]
+                job.left -= 1
+                job.timing.computed = max(job.timing.computed, seconds)
+                job.timing.rows = max(job.timing.rows, len(batch))
+                if not job.left and not job.done.done():
+                    job.done.set_result(None)
+        else:
+            for job, _ in batch:
+                if not job.done.done():
+                    job.done.set_exception(error)
+                    self._drop(job)
+        self._start(loop)
+
+    def _measure(self, tokens: int, seconds: float) -> None:
+        rate = tokens / max(seconds, 1e-6) * self._streams
+        self.rate = rate if not self.rate else self.rate + _RATE_SHARE * (rate - self.rate)

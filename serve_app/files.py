@@ -1,0 +1,124 @@
+"""CSV files over HTTP: rows in, the same rows with answers out."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from finsent.labels import LABELS
+from serve_app.problems import Problem
+from serve_app.service import Answer, Service
+
+_ROWS = 256  # of one piece of the answer
+_COLUMNS = ("text", "sentence", "headline", "title")  # of the text, where none is named
+_ADDED = ("label", "score", *LABELS, "abstained", "truncated", "model_version", "error")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV's header and its rows."""
+
+    header: list[str]
+    rows: Iterator[list[str]]
+    column: int  # of the text
+
+
+def read_csv(body: bytes, headers: Mapping[str, str], column: str | None) -> Table:
+    """Find the text in a CSV.
+
+    Args:
+        headers: of the request.
+        column: name of the text's column; None: one of the usual names, or the only one.
+
+    Raises:
+        Problem: it is no CSV in UTF-8 with a header, or its text can't be told.
+    """
+    kind = headers.get("content-type", "text/csv").partition(";")[0].strip().lower()
+    if kind not in ("text/csv", "application/csv", "text/plain", "application/octet-stream"):
+        raise Problem("unsupported_media_type", f"{kind} is not taken; send the CSV as text/csv")
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Problem("invalid_request", f"the CSV is not UTF-8 ({error.reason})") from None
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = next(row for row in rows if row)
+    except (StopIteration, csv.Error):
+        raise Problem("invalid_request", "the CSV has no header") from None
+    if column is None:
+        usual = [name for name in header if name.strip().lower() in _COLUMNS]
+        column = usual[0] if usual else header[0] if len(header) == 1 else None
+    if column is None or column not in header:
+        raise Problem(
+            "invalid_request",
+            f"which column is the text? Add ?column=NAME; there are {', '.join(header)[:300]}",
+        )
+    return Table(header, (row for row in rows if row), header.index(column))
+
+
+async def scored_csv(
+    table: Table, service: Service, fault_of: Callable[[Any], Problem | None]
+) -> AsyncIterator[bytes]:
+    """The rows with their answers, piece by piece; a row that has none says why."""
+    yield _line([*table.header, *_ADDED])
+    width = len(table.header)
+    while rows := list(_some(table.rows)):
+        texts = [row[table.column] if table.column < len(row) else "" for row in rows]
+        faults = [fault_of(text) for text in texts]
+        good = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
+        answers = iter(await _patiently(service, good))
+        yield b"".join(
+            _line([*row[:width], *[""] * (width - len(row)), *_cells(fault or next(answers))])
+            for row, fault in zip(rows, faults, strict=True)
+        )
+
+
+async def _patiently(service: Service, texts: list[str]) -> list[Answer | Problem]:
+    """Answers; a file can wait for room, as its client waits for the file."""
+    while True:
+        try:
+            answers, _ = await service.classify(texts)
+        except Problem as problem:
+            if problem.code != "overloaded":
+                raise
+            await asyncio.sleep(problem.retry_after or 1)
+        else:
+            return answers
+
+
+def _some(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    for _ in range(_ROWS):
+        try:
+            yield next(rows)
+        except (StopIteration, csv.Error):
+            return
+
+
+def _cells(answer: Answer | Problem) -> list[str]:
+    if isinstance(answer, Problem):
+        return ["", "", *("" for _ in LABELS), "", "", "", f"{answer.code}: {answer.detail}"]
+    found = answer.prediction
+    return [
+        found.label,
+        f"{found.score:.6f}",
+        *(f"{found.probabilities[label]:.6f}" for label in LABELS),
+        str(found.abstained).lower(),
+        str(answer.truncated).lower(),
+        answer.model_version,
+        "",
+    ]
+
+
+def _line(cells: list[str]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out).writerow([_harmless(cell) for cell in cells])
+    return out.getvalue().encode()
+
+
+def _harmless(cell: str) -> str:
+    # Spreadsheets run what begins like a formula.
+    return f"'{cell}" if cell[:1] in ("=", "+", "@") or cell[:2] == "-=" else cell

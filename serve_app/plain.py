@@ -1,0 +1,34 @@
+"""The same service on one uvicorn, without Ray: for measuring what Ray costs, and for debugging.
+
+python -m serve_app.plain configs/serve.yaml [key=value ...]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from finsent.config import load
+from finsent.settings import Settings
+from serve_app.http import build_app
+from serve_app.service import Service
+
+
+async def serve(settings: Settings) -> None:
+    """Load the model and answer until a signal comes."""
+    service = Service(settings.registry_dir, settings.serve, settings.engine)
+    await service.follow()
+    keys = settings.serve.api_keys
+    config = uvicorn.Config(
+        build_app(service, Path(keys) if keys else None), settings.serve.host, settings.serve.port,
+        log_level="warning", access_log=False,
+    )  # fmt: skip
+    await uvicorn.Server(config).serve()
+
+
+if __name__ == "__main__":
+    files = [name for name in sys.argv[1:] if "=" not in name]
+    asyncio.run(serve(load(Settings, files, [name for name in sys.argv[1:] if "=" in name])))

@@ -1,0 +1,67 @@
+"""Errors as clients see them: problem+json (RFC 9457) with a stable code, never a stack trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+
+# Code: status and title. Codes are part of the API: they never change their meaning.
+CODES: dict[str, tuple[int, str]] = {
+    "invalid_json": (400, "The body is not JSON"),
+    "unauthorized": (401, "No valid API key"),
+    "forbidden": (403, "The API key's role does not allow this"),
+    "not_found": (404, "No such path"),
+    "method_not_allowed": (405, "The path does not take this method"),
+    "body_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The body's type or encoding is not supported"),
+    "invalid_request": (422, "The request is not understood"),
+    "too_many_texts": (422, "Too many texts in one request"),
+    "text_too_long": (422, "A text is too long"),
+    "invalid_text": (422, "A text cannot be classified"),
+    "overloaded": (429, "Too much work is waiting"),
+    "internal": (500, "Something went wrong here"),
+    "not_ready": (503, "No model is loaded yet"),
+    "deadline_exceeded": (504, "The deadline has passed"),
+}
+
+
+class Problem(Exception):  # noqa: N818 # RFC 9457's word
+    """What a client is told instead of an answer."""
+
+    def __init__(self, code: str, detail: str, *, retry_after: int | None = None) -> None:
+        """Make one.
+
+        Args:
+            code: one of `CODES`.
+            detail: what to do about it.
+            retry_after: seconds.
+        """
+        super().__init__(detail)
+        self.code, self.detail, self.retry_after = code, detail, retry_after
+        self.status, self.title = CODES[code]
+
+    def body(self, request_id: str | None = None) -> dict[str, Any]:
+        """The problem's fields."""
+        found = {
+            "type": f"urn:finsent:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        return found if request_id is None else {**found, "request_id": request_id}
+
+    def response(self, request_id: str) -> Response:
+        """The whole answer."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(self.retry_after)
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return Response(
+            orjson.dumps(self.body(request_id)), self.status, headers, media_type=MEDIA_TYPE
+        )

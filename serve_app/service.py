@@ -1,0 +1,354 @@
+"""What the service does, whatever protocol asks: classify, explain, follow an alias."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finsent.errors import InputError
+from finsent.inference.config import EngineConfig, Truncate
+from finsent.inference.encode import Encoded, cleaned
+from finsent.inference.engine import Engine, Prediction, softmax
+from finsent.labels import LABELS
+from finsent.memory import release_unused
+from finsent.registry.registry import Registry
+from finsent.serving.config import ServeConfig
+from serve_app.coalescer import Coalescer, Timing
+from serve_app.problems import Problem
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer for one text."""
+
+    prediction: Prediction
+    logits: list[float]
+    truncated: bool
+    model_version: str
+
+
+@dataclass(eq=False)
+class Model:
+    """A loaded model version with its queue."""
+
+    version: str
+    engine: Engine
+    coalescer: Coalescer
+    loaded: float  # Unix time
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, registry: Registry, reference: str, config: EngineConfig) -> Model:
+        """Verify, load and warm up a version.
+
+        Raises:
+            InputError: there is none, it is damaged, or its answers are no numbers.
+        """
+        version = registry.get(reference)
+        engine = Engine(version.path, config)
+        engine.warm()
+        release_unused()  # what the backends that lost the choice took
+        manifest = version.manifest
+        coalescer = Coalescer(
+            engine.compute, engine.streams, config.token_budget, engine.backend.most_rows
+        )
+        details = {
+            "created": manifest.get("created"),
+            "backbone": manifest.get("backbone"),
+            "dataset": manifest.get("dataset"),
+            "metrics": {k: manifest["metrics"].get(k) for k in ("macro_f1", "accuracy", "ece")},
+        }
+        return cls(version.version, engine, coalescer, time.time(), details)
+
+
+@dataclass(slots=True)
+class _Arrival:
+    model: Model
+    texts: Sequence[str]
+    truncate: Truncate
+    encoded: asyncio.Future[list[Encoded | InputError]]
+
+
+class Service:
+    """One replica's work. All methods but the constructor belong to one event loop."""
+
+    def __init__(self, registry: Path, config: ServeConfig, engine: EngineConfig) -> None:
+        self.config, self.registry = config, Registry(registry)
+        self._engine_config = engine
+        self._model: Model | None = None
+        self._wanted = config.model
+        self._arrivals: list[_Arrival] = []
+        self._cache: OrderedDict[tuple[str, str, str], Answer] = OrderedDict()
+        self.requests = 0  # at work now
+        self.cache_hits = 0
+        self.refused_version: dict[str, str] | None = None  # the last one that could not be loaded
+        self._loading = asyncio.Lock()
+
+    # --- the model ---
+
+    @property
+    def model(self) -> Model:
+        """The version that answers.
+
+        Raises:
+            Problem: none is loaded yet.
+        """
+        if self._model is None:
+            raise Problem("not_ready", "the model is being loaded; try again in a few seconds")
+        return self._model
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model is loaded and warm."""
+        return self._model is not None
+
+    async def follow(self, reference: str | None = None) -> None:
+        """Load what an alias or version names now, if that is not what is loaded.
+
+        Requests go on with the old version meanwhile, and finish with the one they began with.
+
+        Args:
+            reference: None: what was asked for last.
+
+        Raises:
+            InputError: it can't be used; the old version stays.
+        """
+        async with self._loading:
+            self._wanted = reference or self._wanted
+            version = await asyncio.to_thread(self._resolve, self._wanted)
+            if self._model is not None and self._model.version == version:
+                return
+            try:
+                new = await asyncio.to_thread(
+                    Model.load, self.registry, version, self._engine_config
+                )
+            except InputError as error:
+                self.refused_version = {"version": version, "reason": str(error)}
+                raise
+            old, self._model = self._model, new
+            self.refused_version = None
+            self._cache.clear()
+            log.info(
+                "model %s is loaded (%s)%s", new.version, new.engine.backend.name,
+                f" in place of {old.version}" if old else "",
+            )  # fmt: skip
+            if old is not None:
+                asyncio.get_running_loop().create_task(_retire(old))
+
+    def _resolve(self, reference: str) -> str:
+        return self.registry.aliases().get(reference, reference)
+
+    async def watch(self) -> None:
+        """Follow the alias for ever."""
+        told = ""
+        while True:
+            await asyncio.sleep(self.config.watch_seconds)
+            try:
+                await self.follow()
+            except InputError as error:
+                if str(error) != told:  # once
+                    log.error("model %r is refused: %s", self._wanted, error)
+                told = str(error)
+
+    # --- admission ---
+
+    def admit(self, tokens: int) -> None:
+        """Refuse work that would wait too long; a list as a whole.
+
+        Raises:
+            Problem: overloaded, with the time after which there is room.
+        """
+        queue = self.model.coalescer
+        limits = self.config.limits
+        # More than a queue's worth by itself is taken when nothing else waits.
+        room = limits.queue_seconds - queue.drain_seconds
+        wanted = tokens / queue.rate if queue.rate else 0.0
+        if self.requests > limits.requests or (room < wanted and queue.waiting_rows):
+            wait = max(1, math.ceil(queue.drain_seconds))
+            raise Problem(
+                "overloaded",
+                f"{queue.waiting_rows} texts wait, {queue.drain_seconds:.1f} s of work; try again "
+                f"after {wait} s",
+                retry_after=wait,
+            )
+
+    # --- classifying ---
+
+    async def classify(
+        self, texts: Sequence[str], truncate: Truncate | None = None
+    ) -> tuple[list[Answer | Problem], Timing]:
+        """An answer, or what is wrong, for each text, in order.
+
+        Raises:
+            Problem: overloaded, or no model is loaded.
+        """
+        model = self.model
+        policy = truncate or model.engine.config.truncate
+        found: list[Answer | Problem | None] = [self._cached(model, t, policy) for t in texts]
+        todo = [i for i, one in enumerate(found) if one is None]
+        timing = Timing()
+        if todo:
+            encoded = await self._encode(model, [texts[i] for i in todo], policy)
+            good: list[tuple[int, Encoded]] = []
+            for i, one in zip(todo, encoded, strict=True):
+                if isinstance(one, InputError):
+                    found[i] = Problem("invalid_text", str(one))
+                elif one.truncated and policy == "error":
+                    most = model.engine.max_length
+                    found[i] = Problem(
+                        "text_too_long",
+                        f"the text has more than {most} tokens; shorten it, or set truncate to "
+                        "right or left",
+                    )
+                else:
+                    good.append((i, one))
+            if good:
+                self.admit(sum(len(one.ids) for _, one in good))
+                logits, timing = await model.coalescer.run([one.ids for _, one in good])
+                predictions = model.engine.predictions(logits)
+                for (i, one), prediction, row in zip(
+                    good, predictions, logits.tolist(), strict=True
+                ):
+                    answer = Answer(prediction, row, one.truncated, model.version)
+                    found[i] = answer
+                    self._keep(texts[i], policy, answer)
+        return [one for one in found if one is not None], timing
+
+    def _cached(self, model: Model, text: str, policy: str) -> Answer | None:
+        if not self.config.cache_entries:
+            return None
+        key = (model.version, policy, text)
+        answer = self._cache.get(key)
+        if answer is not None:
+            self._cache.move_to_end(key)
+            self.cache_hits += 1
+        return answer
+
+    def _keep(self, text: str, policy: str, answer: Answer) -> None:
+        if not self.config.cache_entries:
+            return
+        self._cache[answer.model_version, policy, text] = answer
+        if len(self._cache) > self.config.cache_entries:
+            self._cache.popitem(last=False)
+
+    async def _encode(
+        self, model: Model, texts: Sequence[str], policy: Truncate
+    ) -> list[Encoded | InputError]:
+        """Token ids; texts that arrive in one turn of the loop are encoded together.
+
+        One alone takes 0.19 ms, one of many 0.03 ms.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._arrivals:
+            loop.call_soon(self._encode_arrivals)
+        arrival = _Arrival(model, texts, policy, loop.create_future())
+        self._arrivals.append(arrival)
+        return await arrival.encoded
+
+    def _encode_arrivals(self) -> None:
+        arrivals, self._arrivals = self._arrivals, []
+        groups: dict[tuple[Model, Truncate], list[_Arrival]] = {}
+        for one in arrivals:
+            if not one.encoded.done():  # else the client has left
+                groups.setdefault((one.model, one.truncate), []).append(one)
+        for (model, policy), group in groups.items():
+            engine = model.engine
+            texts = [text for one in group for text in one.texts]
+            try:
+                rows: list[Encoded | InputError] = [*engine.encode(texts, policy)]
+            except InputError:  # one of them: find out which
+                rows = [_encode_one(engine, text, policy) for text in texts]
+            start = 0
+            for one in group:
+                one.encoded.set_result(rows[start : start + len(one.texts)])
+                start += len(one.texts)
+
+    # --- explaining ---
+
+    async def explain(self, text: str, truncate: Truncate | None = None) -> dict[str, Any]:
+        """How much each word of a text speaks for its label, by leaving it out (occlusion).
+
+        Zeiler and Fergus 2014 (arXiv:1311.2901), for text as in Li et al. 2016
+        (arXiv:1612.08220): a word's attribution is the probability that the label loses when the
+        word is not there; below 0 it speaks against it.
+
+        Raises:
+            Problem: the text can't be classified, or overloaded.
+        """
+        [answer], timing = await self.classify([text], truncate)
+        if isinstance(answer, Problem):
+            raise answer
+        model = self.model
+        [clean] = cleaned([text])
+        spans = _groups(
+            [match.span() for match in re.finditer(r"\S+", clean)],
+            self.config.limits.explain_words,
+        )
+        without = [f"{clean[:start]}{clean[end:]}" for start, end in spans]
+        policy = truncate or model.engine.config.truncate
+        encoded = await self._encode(model, without, policy)
+        rows = [one.ids for one in encoded if isinstance(one, Encoded)]
+        self.admit(sum(map(len, rows)))
+        probabilities = np.zeros((0, len(LABELS)))
+        if rows:
+            logits, _ = await model.coalescer.run(rows)
+            probabilities = softmax(logits, model.engine.temperature).astype(np.float64)
+        place = LABELS.index(answer.prediction.label)
+        whole = np.array([*answer.prediction.probabilities.values()])
+        words = [
+            {
+                "text": clean[start:end],
+                "start": start,
+                "end": end,
+                "attribution": float(whole[place] - row[place]),
+                "by_label": dict(zip(LABELS, (whole - row).tolist(), strict=True)),
+            }
+            for (start, end), row in zip(spans, probabilities, strict=True)
+        ]
+        return {"answer": answer, "timing": timing, "text": clean, "words": words}
+
+    # --- how it is ---
+
+    def stats(self) -> dict[str, float]:
+        """What autoscaling goes by."""
+        if self._model is None:
+            return {"queue_tokens": 0.0, "drain_seconds": 0.0}
+        queue = self._model.coalescer
+        return {
+            "queue_tokens": float(queue.waiting_tokens + queue.running_tokens),
+            "drain_seconds": queue.drain_seconds,
+        }
+
+
+def _encode_one(engine: Engine, text: str, policy: Truncate) -> Encoded | InputError:
+    try:
+        return engine.encode([text], policy)[0]
+    except InputError as error:
+        return error
+
+
+def _groups(spans: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """Neighbouring words joined, so that there are at most so many."""
+    size = -(-len(spans) // most) if spans else 1
+    return [
+        (spans[i][0], spans[min(i + size, len(spans)) - 1][1]) for i in range(0, len(spans), size)
+    ]
+
+
+async def _retire(old: Model) -> None:
+    """Let a model go when the requests that it began are answered."""
+    while old.coalescer.waiting_rows or old.coalescer.running_tokens:
+        await asyncio.sleep(0.05)
+    old.coalescer.close()

@@ -1,0 +1,601 @@
+"""The HTTP API without a server: answers, limits, problems, keys, deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from finsent.errors import InputError
+from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.engine import Engine
+from finsent.inference.exporting import export
+from finsent.labels import LABELS
+from finsent.registry.registry import Registry
+from finsent.serving.config import LimitsConfig, ServeConfig
+from serve_app.auth import new_key, read_keys
+from serve_app.http import build_app
+from serve_app.problems import CODES
+from serve_app.service import Service
+from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
+
+ENGINE = EngineConfig(precision="fp32", threads=2)
+METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Two versions; the champion is the first. Exported: ONNX Runtime loads in no time."""
+    folder = tmp_path_factory.mktemp("served")
+    registry = Registry(folder / "registry")
+    for seed, alias in ((3, "champion"), (4, "challenger")):
+        model = saved_model(tiny, folder / f"model-{seed}", seed)
+        rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
+        export(model, rows, ExportConfig(openvino=False), ENGINE, {})
+        registry.promote(registry.publish(model, METRICS, {}).version, alias)
+    return registry
+
+
+@pytest.fixture(scope="module")
+def engine(registry: Registry) -> Engine:
+    return Engine(registry.get("champion").path, ENGINE)
+
+
+def make_app(registry: Registry, **config: Any) -> Any:
+    config = {"watch_seconds": 0, **config}
+    service = Service(registry.root, ServeConfig(**config), ENGINE)
+    asyncio.run(service.follow())
+    keys = config.get("api_keys")
+    return build_app(service, Path(keys) if keys else None)
+
+
+@pytest.fixture(scope="module")
+def client(registry: Registry) -> Iterator[TestClient]:
+    with TestClient(make_app(registry)) as client:
+        yield client
+
+
+@pytest.fixture
+def serving(registry: Registry) -> Iterator[Callable[..., TestClient]]:
+    """Clients of services with other settings."""
+    opened = []
+
+    def make(**config: Any) -> TestClient:
+        client = TestClient(make_app(registry, **config))
+        client.__enter__()
+        opened.append(client)
+        return client
+
+    yield make
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+def problem(response: Any, code: str) -> dict[str, Any]:
+    """Check that an answer is a problem of this code, and return it."""
+    assert response.status_code == CODES[code][0], response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = response.json()
+    assert found["code"] == code, found
+    assert found["status"] == response.status_code
+    assert found["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+    return found
+
+
+def post(client: TestClient, body: Any, path: str = "/predict", **headers: str) -> Any:
+    return client.post(
+        path, json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def test_one_text_gets_what_the_engine_says(
+    client: TestClient, engine: Engine, registry: Registry
+) -> None:
+    for text, expected in zip(TEXTS, engine.classify(TEXTS), strict=True):
+        response = post(client, {"text": text})
+        found = response.json()
+        assert response.status_code == 200
+        assert found.keys() == {"label", "score", "probabilities", "model_version", "abstained",
+                                "truncated", "request_id"}  # fmt: skip
+        assert found["label"] == expected.label
+        assert found["score"] == pytest.approx(expected.score, abs=1e-5)
+        assert found["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
+        assert found["model_version"] == registry.aliases()["champion"]
+        assert found["truncated"] == engine.encode([text])[0].truncated
+        for name in ("x-queue-time", "x-inference-time"):
+            assert float(response.headers[name]) >= 0
+        assert response.headers["x-batch-size"] == "1"
+        assert response.headers["x-request-id"] == found["request_id"]
+
+
+def test_a_list_is_answered_in_order_with_errors_in_their_places(
+    client: TestClient, engine: Engine
+) -> None:
+    texts = [*TEXTS, 3, "", None, "x" * 30_000, " \n", ["a"], "Profit rose."]
+    found = post(client, {"texts": texts}).json()["predictions"]
+    assert len(found) == len(texts)
+    codes = [one.get("code") for one in found[len(TEXTS) :]]
+    assert codes == ["invalid_text"] * 3 + ["text_too_long"] + ["invalid_text"] * 2 + [None]
+    labels = [one["label"] for one in [*found[: len(TEXTS)], found[-1]]]
+    assert labels == [one.label for one in engine.classify([*TEXTS, "Profit rose."])]
+
+
+def test_empty_list_and_a_list_of_errors_are_answered(client: TestClient) -> None:
+    assert post(client, {"texts": []}).json()["predictions"] == []
+    assert [one["code"] for one in post(client, {"texts": [1, ""]}).json()["predictions"]] == [
+        "invalid_text", "invalid_text"
+    ]  # fmt: skip
+
+
+def test_logits_and_truncation_on_request(client: TestClient, engine: Engine) -> None:
+    long = "profit rose " * 100 + "loss fell " * 100
+    raw = post(client, {"text": TEXTS[0], "raw_scores": True}).json()["raw_scores"]
+    assert [*raw.values()] == pytest.approx(engine.logits([TEXTS[0]])[0].tolist(), abs=1e-4)
+    right, left = (
+        post(client, {"text": long, "truncate": side}).json() for side in ("right", "left")
+    )
+    assert right["truncated"]
+    assert left["truncated"]
+    assert right["probabilities"] != left["probabilities"]
+    found = problem(post(client, {"text": long, "truncate": "error"}), "text_too_long")
+    assert str(MAX_LENGTH) in found["detail"]
+    listed = post(client, {"texts": [long, "Up"], "truncate": "error"}).json()["predictions"]
+    assert listed[0]["code"] == "text_too_long"
+    assert listed[1]["label"] in LABELS
+
+
+def test_clients_of_text_embeddings_inference_are_understood(
+    client: TestClient, engine: Engine
+) -> None:
+    one = post(client, {"inputs": TEXTS[0]}).json()
+    assert [entry.keys() for entry in one] == [{"label", "score"}] * 3
+    assert [entry["score"] for entry in one] == sorted((e["score"] for e in one), reverse=True)
+    batch = post(client, {"inputs": [[TEXTS[0]], [TEXTS[1]]]}).json()
+    assert [entry["label"] for entry in batch[0]] == [entry["label"] for entry in one]
+    flat = post(client, {"inputs": TEXTS[:2], "truncate": True}).json()
+    labels = [one.label for one in engine.classify(TEXTS[:2])]
+    assert [entry[0]["label"] for entry in batch] == labels
+    assert [entry[0]["label"] for entry in flat] == labels
+    long = "order " * 100
+    problem(post(client, {"inputs": long}), "text_too_long")  # as they refuse by default
+    assert post(client, {"inputs": long, "truncate": True}).status_code == 200
+    raw = post(client, {"inputs": TEXTS[0], "raw_scores": True}).json()
+    assert {e["label"]: e["score"] for e in raw} == pytest.approx(
+        dict(zip(LABELS, engine.logits([TEXTS[0]])[0].tolist(), strict=True)), abs=1e-4
+    )
+    problem(post(client, {"inputs": ["fine", 3]}), "invalid_text")
+
+
+def test_explanation_is_what_leaving_words_out_does(client: TestClient, engine: Engine) -> None:
+    text = "Harrow cut  its outlook sharply."
+    found = post(client, {"text": text}, "/explain").json()
+    assert found["text"] == "Harrow cut its outlook sharply."
+    whole = engine.classify([text])[0]
+    assert found["label"] == whole.label
+    assert [word["text"] for word in found["words"]] == found["text"].split()
+    for word in found["words"]:
+        assert found["text"][word["start"] : word["end"]] == word["text"]
+        rest = found["text"][: word["start"]] + found["text"][word["end"] :]
+        without = engine.classify([rest])[0].probabilities
+        lost = {name: whole.probabilities[name] - without[name] for name in LABELS}
+        assert word["attribution"] == pytest.approx(lost[whole.label], abs=1e-4)
+        assert word["by_label"] == pytest.approx(lost, abs=1e-4)
+    assert any(abs(word["attribution"]) > 0.01 for word in found["words"])
+
+
+def test_long_and_blank_texts_are_explained_or_refused(client: TestClient) -> None:
+    many = post(client, {"text": " ".join(f"word{i}" for i in range(500))}, "/explain").json()
+    assert 32 <= len(many["words"]) <= 64
+    assert many["words"][0]["text"].startswith("word0 word1")
+    problem(post(client, {"text": " "}, "/explain"), "invalid_text")
+    problem(post(client, {"texts": ["a"]}, "/explain"), "invalid_request")
+    assert len(post(client, {"text": "Up"}, "/explain").json()["words"]) == 1
+
+
+def test_csv_comes_back_with_answers(client: TestClient, engine: Engine) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["id", "Headline", "date"])
+    texts = [f"{TEXTS[i % 4]} {i}" for i in range(700)]
+    texts[5], texts[6] = "", 'He said "up, 5 %"\nand left'
+    writer.writerows([i, text, "2024"] for i, text in enumerate(texts))
+    response = client.post(
+        "/predict/file", content=out.getvalue().encode(), headers={"content-type": "text/csv"}
+    )
+    assert response.headers["content-type"].startswith("text/csv")
+    rows = [*csv.DictReader(io.StringIO(response.text, newline=""))]
+    assert [row["id"] for row in rows] == [str(i) for i in range(700)]
+    assert rows[6]["Headline"] == texts[6]
+    assert rows[5]["error"].startswith("invalid_text")
+    assert rows[5]["label"] == ""
+    expected = engine.classify([texts[i] for i in range(700) if i != 5])
+    assert [row["label"] for i, row in enumerate(rows) if i != 5] == [e.label for e in expected]
+    shares = [float(rows[0][name]) for name in LABELS]
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "query", "code"),
+    [
+        (b"a,b\n1,2\n", "text/csv", "", "invalid_request"),  # which column?
+        (b"a,b\n1,2\n", "text/csv", "?column=c", "invalid_request"),
+        (b"", "text/csv", "", "invalid_request"),
+        (b"text\n\xff\xfe\n", "text/csv", "", "invalid_request"),
+        (b"{}", "application/json", "", "unsupported_media_type"),
+    ],
+)
+def test_files_that_are_none_are_refused(
+    client: TestClient, body: bytes, kind: str, query: str, code: str
+) -> None:
+    response = client.post(f"/predict/file{query}", content=body, headers={"content-type": kind})
+    problem(response, code)
+
+
+def test_formulas_do_not_come_back_as_formulas(client: TestClient) -> None:
+    body = b"=cmd(),text\n=1+1,@SUM(A1)\n"
+    response = client.post("/predict/file", content=body, headers={"content-type": "text/csv"})
+    header, row = csv.reader(io.StringIO(response.text, newline=""))
+    assert header[0] == "'=cmd()"
+    assert row[:2] == ["'=1+1", "'@SUM(A1)"]
+
+
+# --- what is not taken ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("", "invalid_json"),
+        ("{", "invalid_json"),
+        ('{"text": "\\ud800"}', "invalid_json"),  # half a surrogate pair
+        ("[" * 50_000, "invalid_json"),
+        ("[1]", "invalid_request"),
+        ("null", "invalid_request"),
+        ("{}", "invalid_request"),
+        ('{"text": "a", "texts": ["b"]}', "invalid_request"),
+        ('{"text": 3}', "invalid_request"),
+        ('{"texts": "a"}', "invalid_request"),
+        ('{"text": "a", "raw_scores": "yes"}', "invalid_request"),
+        ('{"text": "a", "truncate": "middle"}', "invalid_request"),
+        ('{"text": "a", "truncate": true}', "invalid_request"),
+        ('{"text": "a", "txet": "b"}', "invalid_request"),
+        ('{"text": ""}', "invalid_text"),
+        ('{"text": "\\u0000"}', None),
+        ('{"text": "\\u200b\\ufeff"}', None),
+        (json.dumps({"text": "x" * 20_001}), "text_too_long"),
+        (json.dumps({"texts": ["a"] * 1025}), "too_many_texts"),
+        (json.dumps({"text": "x" * (3 << 20)}), "body_too_large"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said(
+    client: TestClient, body: str, code: str | None
+) -> None:
+    response = client.post("/predict", content=body)
+    if code is None:
+        assert response.status_code == 200
+    else:
+        problem(response, code)
+
+
+def test_messages_name_field_and_limit(client: TestClient) -> None:
+    assert "txet" in problem(post(client, {"text": "a", "txet": 1}), "invalid_request")["detail"]
+    found = problem(post(client, {"texts": ["a"] * 1025}), "too_many_texts")
+    assert "1024" in found["detail"]
+    assert "serve.limits.texts" in found["detail"]
+
+
+def test_compressed_bodies_are_not_unpacked(client: TestClient) -> None:
+    response = client.post("/predict", content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    problem(response, "unsupported_media_type")
+
+
+def test_body_without_a_length_is_cut_off_at_the_limit(
+    serving: Callable[..., TestClient],
+) -> None:
+    client = serving(limits=LimitsConfig(body_bytes=2000))
+    pieces = (b"x" * 500 for _ in range(10))
+    problem(client.post("/predict", content=pieces), "body_too_large")
+
+
+def test_unknown_paths_and_methods(client: TestClient) -> None:
+    problem(client.get("/nope"), "not_found")
+    found = client.get("/predict")
+    problem(found, "method_not_allowed")
+    assert "POST" in found.headers["allow"]
+
+
+def test_request_ids_are_kept_where_they_are_plain(client: TestClient) -> None:
+    assert post(client, {"text": "Up"}, x_request_id="desk-17").json()["request_id"] == "desk-17"
+    for odd in ("", "x" * 200):
+        assert post(client, {"text": "Up"}, x_request_id=odd).json()["request_id"] != odd
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text() | st.integers(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+    st.sampled_from(["text", "texts", "inputs", "raw_scores", "truncate"]),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_json_is_answered_without_a_fault_of_ours(
+    client: TestClient, value: Any, field: str
+) -> None:
+    body = json.dumps({field: value} if field != "raw_scores" else {"text": "a", field: value})
+    for path in ("/predict", "/explain"):
+        assert client.post(path, content=body).status_code < 500, body
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_answered_without_a_fault_of_ours(client: TestClient, body: bytes) -> None:
+    for path in ("/predict", "/explain", "/predict/file"):
+        assert client.post(path, content=body).status_code < 500
+
+
+# --- load -----------------------------------------------------------------------------------------
+
+
+def in_loop(app: Any, test: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await asyncio.wait_for(test(client), 60)
+
+    return asyncio.run(main())
+
+
+def test_answers_do_not_depend_on_the_company(registry: Registry, engine: Engine) -> None:
+    draw = random.Random(1)
+    texts = [f"{TEXTS[draw.randrange(7)]} {i}" for i in range(300)]
+    alone = [engine.probabilities([text])[0] for text in texts]
+
+    async def test(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return await asyncio.gather(*(client.post("/predict", json={"text": t}) for t in texts))
+
+    responses = in_loop(make_app(registry), test)
+    assert max(int(one.headers["x-batch-size"]) for one in responses) > 4
+    for response, expected in zip(responses, alone, strict=True):
+        found = [*response.json()["probabilities"].values()]
+        assert np.array(found) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_deadline_ends_a_request(client: TestClient) -> None:
+    body = {"texts": ["order " * 60] * 1000}
+    found = problem(post(client, body, x_request_timeout_ms="1"), "deadline_exceeded")
+    assert "1 ms" in found["detail"]
+    assert post(client, {"text": "Up"}).status_code == 200  # nothing is left behind
+    assert client.get("/health").json()["queue_tokens"] < 10_000
+    for odd in ("0", "-1", "soon", "1e3", "²"):
+        headers: Any = {"x-request-timeout-ms": odd.encode()}
+        response = client.post("/predict", json={"text": "Up"}, headers=headers)
+        problem(response, "invalid_request")
+    assert post(client, {"text": "Up"}, x_request_timeout_ms="999999999999").status_code == 200
+
+
+def test_more_than_can_wait_is_refused_as_a_whole(registry: Registry) -> None:
+    app = make_app(registry, limits=LimitsConfig(queue_seconds=0.05))
+
+    async def test(client: httpx.AsyncClient) -> list[httpx.Response]:
+        await client.post("/predict", json={"texts": TEXTS})  # a rate is measured
+        bulk = {"texts": ["order " * 60] * 500}
+        return await asyncio.gather(*(client.post("/predict", json=bulk) for _ in range(40)))
+
+    found = in_loop(app, test)
+    refused = [one for one in found if one.status_code == 429]
+    assert refused
+    assert len(refused) < 40
+    for one in refused:
+        problem(one, "overloaded")
+        assert 1 <= int(one.headers["retry-after"]) < 60
+    for one in found:
+        if one.status_code == 200:
+            assert all("label" in answer for answer in one.json()["predictions"])
+
+
+def test_too_many_requests_at_a_time_are_refused(registry: Registry) -> None:
+    app = make_app(registry, limits=LimitsConfig(requests=5))
+
+    async def test(client: httpx.AsyncClient) -> list[httpx.Response]:
+        asked = (client.post("/predict", json={"text": f"order {i}"}) for i in range(30))
+        return await asyncio.gather(*asked)
+
+    codes = [one.status_code for one in in_loop(app, test)]
+    assert set(codes) == {200, 429}
+
+
+def test_cache_answers_the_same_text_once(serving: Callable[..., TestClient]) -> None:
+    client = serving(cache_entries=2)
+    first = post(client, {"text": "Profit rose."})
+    again = post(client, {"text": "Profit rose."})
+    assert first.json()["probabilities"] == again.json()["probabilities"]
+    assert (first.headers["x-batch-size"], again.headers["x-batch-size"]) == ("1", "0")
+    for text in ("a", "b"):
+        post(client, {"text": text})
+    assert post(client, {"text": "Profit rose."}).headers["x-batch-size"] == "1"  # pushed out
+    assert "finsent_cache_hits 1.0" in client.get("/metrics").text
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_alias_is_followed_under_load_without_a_failed_request(registry: Registry) -> None:
+    service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
+    asyncio.run(service.follow())
+    versions = registry.aliases()
+    expected = {
+        version: Engine(registry.get(version).path, ENGINE).classify(TEXTS)
+        for version in versions.values()
+    }
+
+    async def test(client: httpx.AsyncClient) -> set[str]:
+        seen, done = set(), False
+
+        async def ask() -> None:
+            while not done:
+                for i, text in enumerate(TEXTS):
+                    found = (await client.post("/predict", json={"text": text})).json()
+                    seen.add(found["model_version"])
+                    wanted = expected[found["model_version"]][i]
+                    assert found["score"] == pytest.approx(wanted.score, abs=1e-5)
+
+        askers = [asyncio.create_task(ask()) for _ in range(8)]
+        for turn in range(6):
+            await service.follow(("challenger", "champion")[turn % 2])
+            await asyncio.sleep(0.05)
+        done = True
+        await asyncio.gather(*askers)
+        return seen
+
+    assert in_loop(build_app(service, None), test) == set(versions.values())
+
+
+def test_version_that_is_broken_is_refused_and_the_old_one_stays(
+    tiny: Path, tmp_path: Path
+) -> None:
+    own = Registry(tmp_path / "registry")
+    good = own.publish(saved_model(tiny, tmp_path / "good", 3), METRICS, {})
+    bad = own.publish(saved_model(tiny, tmp_path / "bad", 4), METRICS, {})
+    own.promote(good.version, "champion")
+    service = Service(own.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
+    asyncio.run(service.follow())
+    with (bad.path / "model.safetensors").open("ab") as stream:
+        stream.write(b"\0")
+
+    async def test(client: httpx.AsyncClient) -> dict[str, Any]:
+        with pytest.raises(InputError, match="SHA-256"):
+            await service.follow(bad.version)
+        answer = await client.post("/predict", json={"text": "Up"})
+        assert answer.json()["model_version"] == good.version
+        info: dict[str, Any] = (await client.get("/info")).json()
+        return info
+
+    info = in_loop(build_app(service, None), test)
+    assert info["model_version"] == good.version
+    assert info["refused"]["version"] == bad.version
+    assert "SHA-256" in info["refused"]["reason"]
+
+
+def test_before_a_model_is_loaded_nothing_is_promised(registry: Registry) -> None:
+    service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
+    with TestClient(build_app(service, None)) as client:
+        problem(client.get("/readyz"), "not_ready")
+        problem(post(client, {"text": "Up"}), "not_ready")
+        assert client.get("/livez").status_code == 200
+
+
+def test_what_answers_is_shown(client: TestClient, registry: Registry) -> None:
+    info = client.get("/info").json()
+    assert info["model_version"] == registry.aliases()["champion"]
+    assert (info["labels"], info["max_length"]) == (list(LABELS), MAX_LENGTH)
+    assert info["backend"] == "onnxruntime-fp32"
+    assert info["limits"]["texts"] == 1024
+    assert client.get("/health").json()["status"] == "ok"
+
+
+def test_metrics_count_what_happened(serving: Callable[..., TestClient], engine: Engine) -> None:
+    client = serving()
+    texts = [*TEXTS, "order " * 60]
+    post(client, {"texts": [*texts, 3]})
+    post(client, {"text": ""})
+    text = client.get("/metrics").text
+    assert 'finsent_requests_total{operation="predict",status="200"} 1.0' in text
+    assert 'finsent_requests_total{operation="predict",status="422"} 1.0' in text
+    assert 'finsent_problems_total{code="invalid_text"} 2.0' in text
+    truncated = sum(one.truncated for one in engine.encode(texts))
+    assert truncated
+    assert f'finsent_marked_predictions_total{{mark="truncated"}} {truncated}.0' in text
+    counts = [float(line.split()[-1]) for line in text.splitlines()
+              if line.startswith("finsent_predictions_total")]  # fmt: skip
+    assert sum(counts) == len(texts)
+
+
+# --- keys, origins, pages -------------------------------------------------------------------------
+
+
+def test_keys_open_what_their_role_allows(
+    serving: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    desk, root = new_key(path, "desk", "predict"), new_key(path, "root", "admin")
+    assert desk not in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+    client = serving(api_keys=str(path))
+    for headers in ({}, {"authorization": "Bearer no"}, {"x-api-key": ""}, {"authorization": desk}):
+        response = client.post("/predict", json={"text": "Up"}, headers=headers)
+        problem(response, "unauthorized")
+        assert response.headers["www-authenticate"] == "Bearer"
+    for headers in ({"authorization": f"Bearer {desk}"}, {"x-api-key": root}):
+        assert client.post("/predict", json={"text": "Up"}, headers=headers).status_code == 200
+    problem(client.get("/metrics", headers={"x-api-key": desk}), "forbidden")
+    assert client.get("/metrics", headers={"x-api-key": root}).status_code == 200
+    assert client.get("/readyz").status_code == 200  # probes carry no key
+    assert client.get("/").status_code == 200
+
+
+def test_file_of_keys_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    new_key(path, "desk", "predict")
+    for name, role in (("desk", "predict"), ("other", "king")):
+        with pytest.raises(InputError):
+            new_key(path, name, role)
+    assert [key.name for key in read_keys(path)] == ["desk"]
+    path.write_text('{"keys": [{"name": "a", "role": "king", "sha256": "0"}]}')
+    with pytest.raises(InputError, match=r"serve\.api_keys=.*new-key"):
+        read_keys(path)
+
+
+def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient]) -> None:
+    ask = {"origin": "https://desk.example"}
+    closed, opened = serving(), serving(cors_origins=["https://desk.example"])
+    assert "access-control-allow-origin" not in closed.get("/health", headers=ask).headers
+    found = opened.get("/health", headers=ask).headers
+    assert found["access-control-allow-origin"] == "https://desk.example"
+    other = opened.get("/health", headers={"origin": "https://evil.example"}).headers
+    assert "access-control-allow-origin" not in other
+
+
+def test_pages_ask_nothing_of_others(client: TestClient) -> None:
+    for path in ("/", "/docs", "/page.js", "/page.css", "/docs.js"):
+        response = client.get(path)
+        assert response.status_code == 200
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "http://" not in response.text
+        assert "https://" not in response.text
+    assert client.get("/").headers["content-type"].startswith("text/html")
+
+
+def test_api_is_described(client: TestClient) -> None:
+    found = client.get("/openapi.json").json()
+    assert found["openapi"].startswith("3.1")
+    assert {"/predict", "/explain", "/predict/file", "/info", "/health", "/livez", "/readyz",
+            "/metrics"} == found["paths"].keys()  # fmt: skip
+    statuses = found["paths"]["/predict"]["post"]["responses"].keys()
+    assert {"200", "400", "401", "413", "422", "429", "503", "504"} <= statuses
+    for name in ("PredictAnswer", "PredictList", "ProblemAnswer", "PredictRequest"):
+        assert name in found["components"]["schemas"]
