@@ -52,7 +52,7 @@ function showOne(answer) {
   $("bars").replaceChildren(...LABELS.map((label) => {
     const bar = element("div", undefined, "bar"), track = element("div", undefined, "track");
     const fill = element("div", undefined, `fill ${label}`);
-    fill.style.width = percent(answer.probabilities[label]);
+    fill.style.width = `${100 * answer.probabilities[label]}%`;
     track.append(fill);
     bar.append(element("span", label), track, element("span", percent(answer.probabilities[label])));
     return bar;
@@ -205,6 +205,13 @@ $("form").addEventListener("submit", (event) => {
 });
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
+});
+$("text").addEventListener("paste", (event) => {
+  // Browsers insert pasted text line by line, which takes minutes for ten thousand.
+  const pasted = event.clipboardData.getData("text"), box = $("text");
+  if (pasted.length < 20000) return;
+  event.preventDefault();
+  box.setRangeText(pasted, box.selectionStart, box.selectionEnd, "end");
 });
 $("stop").addEventListener("click", () => { stopped = true; });
 $("file").addEventListener("change", () => {

@@ -1,0 +1,375 @@
+"""The service as users run it: a real command, real HTTP, a real browser, versions that change."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pyarrow as pa
+import pytest
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.exporting import export
+from finsent.registry.registry import Registry
+from tests.e2e.conftest import Done, alive, descendants, environment, wait_until
+from tests.unit.models import TEXTS, saved_model
+
+METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+INJECTION = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service."""
+
+    address: str
+    root: Path
+    registry: Registry
+    process: subprocess.Popen[bytes]
+
+    def ask(self, text: str = "Profit rose.") -> dict[str, Any]:
+        found: dict[str, Any] = httpx.post(
+            f"{self.address}/predict", json={"text": text}, timeout=30
+        ).raise_for_status().json()  # fmt: skip
+        return found
+
+
+def publish(tiny: Path, root: Path, seed: int) -> str:
+    model = saved_model(tiny, root / f"model-{seed}", seed)
+    rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
+    export(model, rows, ExportConfig(openvino=False), EngineConfig(threads=1), {})
+    return Registry(root / "registry").publish(model, METRICS, {}).version
+
+
+@pytest.fixture(scope="module")
+def root(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with two versions; the champion is the first."""
+    root = tmp_path_factory.mktemp("artifacts")
+    registry = Registry(root / "registry")
+    registry.promote(publish(tiny, root, 3), "champion")
+    registry.promote(publish(tiny, root, 4), "challenger")
+    return root
+
+
+@pytest.fixture(scope="module")
+def served(root: Path) -> Iterator[Served]:
+    """`ray_jobs.serve` with up to two replicas, of little patience with waiting work."""
+    log = root / "serve.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ray_jobs.serve", f"storage.root={root}", "port=0",
+             "engine.precision=fp32", "engine.threads=1", "serve.watch_seconds=0.5",
+             "serve.max_replicas=2", "serve.drain_seconds=0.02", "serve.upscale_seconds=0.5",
+             "serve.downscale_seconds=2", "serve.limits.queue_seconds=30"],
+            env=environment(), stdout=subprocess.PIPE, stderr=stderr,
+        )  # fmt: skip
+    started = descendants(psutil.Process(process.pid))
+    try:
+
+        def address() -> str | None:
+            assert process.poll() is None, log.read_text()
+            found = re.search(r"at (http://\S+)/ after", log.read_text())
+            return found and found[1]
+
+        wait_until(lambda: address() is not None, 120, "the service to start")
+        started |= descendants(psutil.Process(process.pid))
+        yield Served(str(address()), root, Registry(root / "registry"), process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, log.read_text()
+    assert json.loads(out.splitlines()[-1])["address"].startswith("http://127.0.0.1:")
+    assert "Traceback" not in log.read_text()
+    wait_until(lambda: not alive(started), 30, "its processes to end")
+
+
+def replicas(served: Served) -> int:
+    below = psutil.Process(served.process.pid).children(recursive=True)
+    names = []
+    for process in below:
+        try:
+            names.append(" ".join(process.cmdline()))
+        except psutil.NoSuchProcess:
+            continue
+    return sum("ServeReplica" in name for name in names)
+
+
+def test_it_answers_over_http(served: Served) -> None:
+    found = served.ask()
+    assert found["label"] in ("negative", "neutral", "positive")
+    assert found["model_version"] == served.registry.aliases()["champion"]
+    response = httpx.post(
+        f"{served.address}/predict", json={"texts": TEXTS}, headers={"x-request-id": "desk-1"}
+    )
+    assert response.headers.get_list("x-request-id") == ["desk-1"]
+    assert response.json()["request_id"] == "desk-1"
+    refused = httpx.post(f"{served.address}/predict", content=b"{")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_json")
+    late = httpx.post(
+        f"{served.address}/predict", json={"texts": ["order " * 60] * 1000},
+        headers={"x-request-timeout-ms": "1"},
+    )  # fmt: skip
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+    assert "finsent_requests_total" in httpx.get(f"{served.address}/metrics").text
+
+
+def test_it_listens_on_this_machine_alone(served: Served) -> None:
+    port = int(served.address.rpartition(":")[2])
+    open_ports: list[Any] = [
+        one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN
+    ]
+    assert {one.ip for one in open_ports if one.port == port} == {"127.0.0.1"}
+
+
+def test_promoting_changes_the_version_under_load_without_a_failed_request(
+    served: Served,
+) -> None:
+    first, second = (served.registry.aliases()[name] for name in ("champion", "challenger"))
+    end, failures, seen = threading.Event(), [], []
+
+    def ask() -> None:
+        with httpx.Client(timeout=30) as client:
+            while not end.is_set():
+                response = client.post(f"{served.address}/predict", json={"text": "Profit rose."})
+                if response.status_code == 200:
+                    seen.append(response.json()["model_version"])
+                else:
+                    failures.append(response.text)
+
+    def answers_with(version: str) -> bool:
+        return seen[-8:] == [version] * 8
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        registry = served.registry
+        for version in (second, first, second):
+            registry.promote(version, "champion")
+            wait_until(partial(answers_with, version), 20, "the new version to answer")
+        registry.rollback("champion")
+        wait_until(partial(answers_with, first), 20, "the old version to answer")
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert set(seen) == {first, second}
+
+
+def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
+    wait_until(lambda: replicas(served) == 1, 60, "one replica")
+    end = threading.Event()
+    codes: list[int] = []
+
+    def load() -> None:
+        with httpx.Client(timeout=60) as client:
+            while not end.is_set():
+                body = {"texts": ["order book of the unit " * 8] * 512}
+                codes.append(client.post(f"{served.address}/predict", json=body).status_code)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: replicas(served) == 2, 60, "a second replica")
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+    assert set(codes) == {200}
+    wait_until(lambda: replicas(served) == 1, 90, "the second replica to go")
+    assert served.ask()["label"]
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real headless Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert chromium, "the page's tests need Chromium: apt-get install chromium"
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def home(browser: Browser, served: Served) -> Iterator[Page]:
+    """The page, freshly opened; afterwards nothing is wrong on its console, and nobody else was
+    asked for anything."""
+    page = browser.new_page()
+    page.set_default_timeout(30_000)
+    wrong: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(served.address)
+    yield page
+    page.close()
+    assert not wrong
+    assert all(url.startswith((served.address, "data:", "blob:")) for url in asked), asked
+
+
+def done(page: Page) -> None:
+    page.locator("#status", has_text=": done").wait_for()
+
+
+def test_page_shows_label_bars_and_words(home: Page, served: Served) -> None:
+    text = "Harrow cut its outlook, and the shares fell."
+    expected = served.ask(text)
+    assert expected["model_version"] in home.locator("#model").inner_text()
+    home.locator("#text").fill(text)
+    home.keyboard.press("Control+Enter")  # by keyboard alone
+    home.locator("#words span").first.wait_for()
+    assert home.locator("#one-label").inner_text().startswith(expected["label"])
+    widths = home.locator(".fill").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().width / "
+        "one.parentElement.getBoundingClientRect().width)"
+    )
+    assert widths == pytest.approx([*expected["probabilities"].values()], abs=0.02)
+    assert home.locator("#words").inner_text() == text
+    titles = home.locator("#words span").evaluate_all("all => all.map(one => one.title)")
+    assert len(titles) == len(text.split())
+    assert all(re.fullmatch(r"[+-]?\d+\.\d points", title) for title in titles)
+
+
+def test_page_runs_nothing_that_a_text_says(home: Page) -> None:
+    home.locator("#text").fill(INJECTION)
+    home.locator("#go").click()
+    home.locator("#words span").first.wait_for()
+    assert home.locator("#words").inner_text() == INJECTION
+    home.locator("#text").fill(f"{INJECTION}\nProfit rose.")
+    home.locator("#go").click()
+    done(home)
+    assert home.locator("#rows td:last-child").first.inner_text() == INJECTION
+    assert home.locator("#rows img, #words img, #rows script").count() == 0
+    assert home.title() == "finsent: financial sentiment"
+
+
+def test_page_tells_what_the_server_says(home: Page) -> None:
+    def fail(route: Route) -> None:
+        problem = {"title": "Something <b>went</b> wrong", "detail": "quote request 17"}
+        route.fulfill(status=500, json=problem)
+
+    home.route("**/predict", fail)
+    home.locator("#text").fill("Profit rose.")
+    home.locator("#go").click()
+    home.locator("#error").wait_for()
+    told = home.locator("#error").inner_text()
+    assert told == "Something <b>went</b> wrong: quote request 17"
+    assert home.locator("#go").is_enabled()
+    home.unroute("**/predict")
+    home.route("**/predict", lambda route: route.abort())
+    home.locator("#go").click()
+    home.locator("#error", has_text="does not answer").wait_for()
+    home.unroute("**/predict")
+    home.locator("#text").fill(" \n ")
+    home.locator("#go").click()
+    home.locator("#error", has_text="no text yet").wait_for()
+
+
+def test_page_takes_ten_thousand_lines(home: Page, tmp_path: Path) -> None:
+    lines = [f"Unit {i} sold {i * 7 % 100} pumps" for i in range(10_000)]
+    home.locator("#text").evaluate(
+        """(box, text) => {
+          const data = new DataTransfer();
+          data.setData("text/plain", text);
+          const paste = {clipboardData: data, bubbles: true, cancelable: true};
+          box.dispatchEvent(new ClipboardEvent("paste", paste));
+        }""",
+        "\n".join(lines),
+    )
+    home.locator("#go").click()
+    done(home)
+    assert home.locator("#rows tr").count() == 10_000
+    with home.expect_download() as download:
+        home.locator("#download").click()
+    download.value.save_as(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as stream:
+        rows = [*csv.DictReader(stream)]
+    assert [row["text"] for row in rows] == lines
+    assert {row["label"] for row in rows} <= {"negative", "neutral", "positive"}
+    assert all(row["error"] == "" for row in rows)
+
+
+def test_page_takes_a_csv_and_shows_what_it_cannot_classify(home: Page, tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        texts = ['He said "up, 5 %",\nand left.', "x" * 21_000, "Loss widened."]
+        csv.writer(stream).writerows([("id", "Headline"), *enumerate(texts)])
+    home.locator("#file").set_input_files(path)
+    done(home)
+    cells = home.locator("#rows tr").evaluate_all(
+        "all => all.map(row => [...row.children].map(cell => cell.textContent))"
+    )
+    assert [row[3] for row in cells] == texts
+    assert "20000" in cells[1][1]
+    assert "%" in cells[0][2]
+
+
+def test_docs_are_a_page_without_outside_help(home: Page, served: Served) -> None:
+    home.goto(f"{served.address}/docs")
+    home.locator("h2", has_text="POST /predict/file").wait_for()
+    assert home.locator("section").count() > 10
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serve.model=nobody"], ["serve.model='nobody'", "known: challenger, champion"]),
+        (["serve.max_replicas=0"], ["serve.max_replicas"]),
+        (["serve.min_replicas=3", "serve.max_replicas=2"], ["max_replicas=2", "min_replicas=3"]),
+        (["serve.api_keys=none.json"], ["none.json"]),
+        (["start"], ["new-key NAME ROLE"]),
+        (["new-key", "desk", "predict"], ["serve.api_keys"]),
+    ],
+)
+def test_what_cannot_be_served_is_said_before_ray_starts(
+    job: Callable[..., Done], root: Path, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    started = time.monotonic()
+    done = job("serve", f"storage.root={root}", *arguments, cwd=tmp_path)
+    assert done.code == 2, done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert all(word in done.err for word in words), done.err
+    assert time.monotonic() - started < 20
+
+
+def test_port_that_is_taken_is_named(
+    job: Callable[..., Done], served: Served, tmp_path: Path
+) -> None:
+    port = served.address.rpartition(":")[2]
+    done = job("serve", f"storage.root={served.root}", f"port={port}", cwd=tmp_path)
+    assert done.code == 2
+    assert f"serve.port={port}: cannot listen there" in done.err
+
+
+def test_keys_are_made_by_the_command(job: Callable[..., Done], tmp_path: Path) -> None:
+    done = job("serve", "api_keys=keys.json", "new-key", "desk", "predict", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert done.result["key"] not in (tmp_path / "keys.json").read_text()
+    assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
