@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
 	touch $@
 
-demo: install ## ingest, train, evaluate and publish on the sample corpus, then classify five sentences
+demo: install ## all of it on the sample corpus, five sentences, then a page; DEMO_ONESHOT=1: no page
 	$(BIN)/python -m ray_jobs.pipeline configs/demo.yaml
 	$(BIN)/python -m ray_jobs.classify configs/demo.yaml \
 	  "Net profit rose to 14.2 million euros from 9.8 million a year earlier." \
@@ -26,6 +26,7 @@ demo: install ## ingest, train, evaluate and publish on the sample corpus, then 
 	  "The annual general meeting will be held in Tampere on 14 April." \
 	  "Operating profit fell to 3.1 million euros from 4.4 million." \
 	  "The company lowered its full-year outlook after weak demand in Germany."
+	test -n "$$DEMO_ONESHOT" || $(BIN)/python -m ray_jobs.serve configs/demo.yaml
 
 test: install ## run the whole test suite
 	$(BIN)/python -m pytest

@@ -48,7 +48,7 @@ def test_make_help_is_true() -> None:
     assert set(re.findall(r"make ([a-z]+)", README)) <= listed
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_commands_work_as_written(project: Path) -> None:
     sample = resources.files("finsent.data.sample") / "sentences.csv"
     rows = list(csv.reader(sample.read_text(encoding="utf-8").splitlines()))
@@ -73,6 +73,11 @@ def test_the_commands_work_as_written(project: Path) -> None:
     assert by_job["compare"]["a"] != by_job["compare"]["b"]
     labels = [p["label"] for r in results if r["job"] == "classify" for p in r["predictions"]]
     assert labels == ["negative", "neutral", "negative"]
+    assert by_job["export"]["exports"]["onnxruntime-fp32"]["refused"] is None
+    assert by_job["predict"]["rows"] == 149
+    assert sum(by_job["predict"]["labels"].values()) == 149
+    assert (project / "scored" / "news.csv.csv").is_file()
+    assert by_job["serve"]["role"] == "predict"
     evaluation = project / "artifacts/runs/first/evaluation"
     assert (evaluation / "pictures/confusion.png").stat().st_size > 5_000
     assert "behaviour" in (evaluation / "report.html").read_text().lower()
