@@ -73,6 +73,12 @@ class BenchConfig(Section):
     ray: bool = setting(
         True, "train: measure the loop under Ray Train, too; without it no Ray is started"
     )
+    seconds: int = setting(8, "serve: time of each load", unit="seconds", ge=2)
+    peers_python: str | None = setting(
+        None,
+        "serve: interpreter of an environment with LitServe and BentoML, e.g. .peers/bin/python; "
+        "null: this one",
+    )
     peer_rows: int = setting(
         2_000_000, "rows at which ingest is compared with its peers", unit="rows", ge=1000
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from finsent.errors import ConfigError
 from finsent.settings import Settings
-from ray_jobs import _bench_ingest, _bench_readback, _bench_train
+from ray_jobs import _bench_ingest, _bench_readback, _bench_serve, _bench_train
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
 
@@ -32,6 +32,7 @@ _BENCHES: dict[str, Callable[[Settings], Result]] = {
     "train": _bench_train.bench_train,
     "ingest": _bench_ingest.bench_ingest,
     "readback": bench_readback,
+    "serve": _bench_serve.bench_serve,
 }
 
 
@@ -52,6 +53,9 @@ ingest: synthetic rows from CSV to a dataset version, exact work only, against s
 pandas and Polars programs that do the same; then with near-duplicates.
 readback: rows/s of a dataset version through the tokeniser into torch batches, against training \
 on one core.
+serve: requests/s and latency of the published serve.model under Ray Serve, under plain uvicorn, \
+and in other servers (the predecessor's shape, LitServe, BentoML), by wrk at 1, 16, 64 and 256 \
+connections; lists, the engine alone, start-up and memory.
 All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.rows=N`.""",
     result="train: over_hf_trainer, over_hf_grouped (steps of the second epoch on), "
     "ray_over_torchrun (whole epochs: steps, validation, checkpoint, report), "
@@ -59,10 +63,24 @@ All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.row
     "flops_per_row, matmul_flops_per_second, share_of_matmul_rate, device and more; null: could "
     "not be measured here; ingest: rows_per_second, "
     "peak_rss_bytes, over_pandas, over_polars and more; readback: readback_over_training, "
-    "readback_rows_per_second, training_rows_per_second; run_dir, seconds",
-    sections=("bench", "train", "model", "data", "storage", "run", "ray"),
+    "readback_rows_per_second, training_rows_per_second; serve: rps64_over_predecessor, "
+    "rps64_over_best_peer, p99_64_over_predecessor, p99_64_over_best_peer, "
+    "p50_1_over_predecessor_int8, serve_over_uvicorn, bulk_over_engine, "
+    "engine_over_onnx_fp32_single, startup_seconds, replica_megabytes, servers; run_dir, seconds",
+    sections=(
+        "bench",
+        "train",
+        "model",
+        "data",
+        "serve",
+        "engine",
+        "registry",
+        "storage",
+        "run",
+        "ray",
+    ),
     run=run,
-    arguments="train|ingest|readback",
+    arguments="train|ingest|readback|serve",
     home="bench",
 )
 

@@ -138,8 +138,8 @@ def run(call: Call) -> Result:
     }
     for name, value in {**_QUICK, **(fast if config.fast else {})}.items():
         os.environ.setdefault(name, value)
-    started = time.perf_counter()
     with ray_session(settings):
+        started = time.perf_counter()
         address = start(settings)
         seconds = time.perf_counter() - started
         log.info("serving %s at %s/ after %.1f s", config.model, address, seconds)

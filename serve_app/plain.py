@@ -5,11 +5,11 @@ python -m serve_app.plain configs/serve.yaml [key=value ...]
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from finsent.config import load
 from finsent.settings import Settings
@@ -31,4 +31,4 @@ async def serve(settings: Settings) -> None:
 
 if __name__ == "__main__":
     files = [name for name in sys.argv[1:] if "=" not in name]
-    asyncio.run(serve(load(Settings, files, [name for name in sys.argv[1:] if "=" in name])))
+    uvloop.run(serve(load(Settings, files, [name for name in sys.argv[1:] if "=" in name])))

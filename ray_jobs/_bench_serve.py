@@ -1,0 +1,376 @@
+"""The service against other servers of the same model, one after the other on one machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from finsent.errors import InputError
+from finsent.files import read_json
+from finsent.memory import family, memory
+from finsent.registry.registry import Registry
+from finsent.settings import Settings
+from ray_jobs._cli import Result, table_console
+from ray_jobs.serve import free_port
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = (1, 16, 64, 256)
+BULK = 256  # texts of a list
+_BULK_CONNECTIONS = 4
+_READY = 180.0  # seconds
+_PEERS = Path(__file__).with_name("_bench_servers.py")
+_LUA = """
+local bodies = {}
+for line in io.lines("%s") do bodies[#bodies + 1] = line end
+local i = 0
+local headers = {["Content-Type"] = "application/json"}
+function request()
+  i = i %% #bodies + 1
+  return wrk.format("POST", "/predict", headers, bodies[i])
+end
+function done(summary, latency)
+  io.write(string.format('{"requests": %%d, "micros": %%d, "p50": %%.1f, "p99": %%.1f, ' ..
+    '"failed": %%d}\\n', summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(99), summary.errors.status + summary.errors.timeout +
+    summary.errors.connect + summary.errors.read + summary.errors.write))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk measured."""
+
+    rate: float  # requests/s
+    p50: float  # ms
+    p99: float
+    failed: int
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started; `{port}` stands for its port."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+# --- the servers --------------------------------------------------------------------------------
+
+
+def servers(settings: Settings, model_dir: Path, work: Path) -> list[Server]:
+    """All that can be started here, ours first.
+
+    The peers' ONNX files are made here: their int8 need not pass our gate.
+    """
+    from finsent.inference import export
+
+    raw, fp32, int8 = work / "raw.onnx", work / "fp32.onnx", work / "int8.onnx"
+    export.export_onnx(model_dir, raw)
+    export.fuse(raw, read_json(model_dir / "config.json"), fp32)
+    export.quantise_onnx(fp32, int8)
+    tokenizer = str(model_dir / "tokenizer.json")
+    overrides = [
+        f"storage.root={settings.root}", f"registry.root={settings.registry_dir}",
+        f"serve.model={settings.serve.model}", "serve.port={port}", "serve.watch_seconds=0",
+        "serve.limits.queue_seconds=60", "serve.limits.timeout_ms=60000",
+        f"engine.backend={settings.engine.backend}",
+        f"engine.precision={settings.engine.precision}",
+    ]  # fmt: skip
+    found = [
+        Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *overrides]),
+        Server("uvicorn", [sys.executable, "-m", "serve_app.plain", *overrides]),
+    ]
+    python = settings.bench.peers_python or sys.executable
+    there = subprocess.run(
+        [python, str(_PEERS), "--available"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    folder = _PEERS.parent
+    commands = {
+        "predecessor fp32": ("predecessor", [str(_PEERS), str(fp32), tokenizer, "{port}"]),
+        "predecessor int8": ("predecessor", [str(_PEERS), str(int8), tokenizer, "{port}"]),
+        "LitServe int8": (
+            "litserve", [str(folder / "_bench_litserve.py"), str(int8), tokenizer, "{port}"]
+        ),
+        "BentoML int8": (
+            "bentoml", ["-m", "bentoml", "serve", "_bench_bentoml:Gateway", "--working-dir",
+                        str(folder), "--host", "127.0.0.1", "--port", "{port}"],
+        ),
+    }  # fmt: skip
+    files = {"BENCH_MODEL": str(int8), "BENCH_TOKENIZER": tokenizer, "BENTOML_DO_NOT_TRACK": "1"}
+    for label, (name, arguments) in commands.items():
+        if name in there:
+            found.append(Server(label, [python, *arguments], files))
+        else:
+            log.warning("bench: %s is skipped: not installed for %s", label, python)
+    return found
+
+
+@contextmanager
+def running(server: Server, work: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], float]]:
+    """A started server: its address, its process, and the seconds until it answered.
+
+    Its whole process group ends with the block: one that is left would answer for the next.
+    """
+    port = free_port("127.0.0.1")
+    command = [part.replace("{port}", str(port)) for part in server.command]
+    with (work / "server.log").open("wb") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, start_new_session=True,
+            env={**os.environ, **server.environment},
+        )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}"
+        seconds = _until_ready(address, process, server.name, work)
+        yield address, process, seconds
+    finally:
+        for signum, patience in ((signal.SIGINT, 30), (signal.SIGKILL, 10)):
+            try:
+                os.killpg(process.pid, signum)
+            except ProcessLookupError:
+                break
+            try:
+                process.wait(patience)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def _until_ready(address: str, process: subprocess.Popen[bytes], name: str, work: Path) -> float:
+    started = time.perf_counter()
+    request = urllib.request.Request(
+        f"{address}/predict", b'{"text": "Profit rose."}', {"content-type": "application/json"}
+    )
+    while time.perf_counter() - started < _READY:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(request, timeout=10):
+                return time.perf_counter() - started
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    tail = (work / "server.log").read_text(errors="replace")[-1000:]
+    raise InputError(f"bench: {name} does not answer: {tail}")
+
+
+# --- the load -----------------------------------------------------------------------------------
+
+
+def load(address: str, bodies: Path, connections: int, seconds: int, work: Path) -> Load:
+    """Ask for some seconds over connections that each wait for an answer before they ask again."""
+    script = work / f"{bodies.stem}.lua"
+    script.write_text(_LUA % bodies)
+    done = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script),
+         address],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    rate = (found["requests"] - found["failed"]) / (found["micros"] / 1e6)
+    return Load(rate, found["p50"] / 1000, found["p99"] / 1000, found["failed"])
+
+
+def write_bodies(texts: list[str], work: Path) -> tuple[Path, Path]:
+    """Bodies of single texts and of lists, one a line."""
+    single, bulk = work / "single.txt", work / "bulk.txt"
+    single.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    lists = [texts[i : i + BULK] for i in range(0, len(texts), BULK)]
+    lists = [one for one in lists if len(one) == BULK] or [(texts * BULK)[:BULK]]
+    bulk.write_text("\n".join(json.dumps({"texts": one}) for one in lists))
+    return single, bulk
+
+
+def distinct_texts(settings: Settings) -> list[str]:
+    """The sources' texts in random order, each once."""
+    from finsent.data.sources import find_texts
+
+    files = find_texts(settings.data.sources, settings.data, settings.sources_dir, "data.sources")
+    found = {
+        text
+        for file in files
+        for table in file.rows(0)
+        for text in table["raw_text"].to_pylist()
+        if text and text.strip()
+    }
+    texts = sorted(found)
+    random.Random(0).shuffle(texts)
+    return texts
+
+
+_ENGINE = """
+import json, sys, time
+from pathlib import Path
+from finsent.inference.config import EngineConfig
+from finsent.inference.engine import Engine
+from ray_jobs._bench_servers import answer, load
+model_dir, fp32, texts = Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text())
+engine = Engine(model_dir, EngineConfig(**json.loads(sys.argv[4])))
+engine.warm()
+engine.classify(texts)
+started = time.perf_counter()
+engine.classify(texts)
+ours = len(texts) / (time.perf_counter() - started)
+session, tokenizer = load(fp32, str(model_dir / "tokenizer.json"), None)
+some = texts[:300]
+answer(session, tokenizer, some[:1])
+started = time.perf_counter()
+for text in some:
+    answer(session, tokenizer, [text])
+single = len(some) / (time.perf_counter() - started)
+print(json.dumps({"engine": ours, "single": single, "backend": engine.backend.name}))
+"""
+
+
+def engine_rates(settings: Settings, model_dir: Path, texts: list[str], work: Path) -> Any:
+    """Rows/s of the engine alone, and of ONNX Runtime in fp32 one text at a time."""
+    (work / "texts.json").write_text(json.dumps(texts))
+    done = subprocess.run(
+        [sys.executable, "-c", _ENGINE, str(model_dir), str(work / "fp32.onnx"),
+         str(work / "texts.json"), settings.engine.model_dump_json()],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- the bench ----------------------------------------------------------------------------------
+
+
+def bench_serve(settings: Settings) -> Result:
+    """Measure all servers in turn, and compare medians of the rounds."""
+    if shutil.which("wrk") is None:
+        raise InputError("bench serve: wrk is not there; apt-get install wrk")
+    model_dir = Registry(settings.registry_dir).get(settings.serve.model).path
+    texts = distinct_texts(settings)
+    rounds, seconds = settings.bench.rounds, settings.bench.seconds
+    single: dict[str, dict[int, list[Load]]] = {}
+    bulk: list[float] = []
+    engines: list[Any] = []
+    startup: list[float] = []
+    megabytes: list[float] = []
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        one, many = write_bodies(texts, work)
+        candidates = servers(settings, model_dir, work)
+        for number in range(rounds):
+            engines.append(engine_rates(settings, model_dir, texts, work))
+            for server in candidates:
+                log.info("round %d of %d: %s", number + 1, rounds, server.name)
+                with running(server, work) as (address, process, _):
+                    load(address, one, 16, max(2, seconds // 4), work)  # warms up
+                    for connections in CONNECTIONS:
+                        found = load(address, one, connections, seconds, work)
+                        by_connections = single.setdefault(server.name, {})
+                        by_connections.setdefault(connections, []).append(found)
+                    if server.name == "finsent":
+                        lists = load(address, many, _BULK_CONNECTIONS, seconds, work)
+                        bulk.append(lists.rate * BULK)
+                        startup.append(_startup(work))
+                        megabytes.append(_replica_bytes(process.pid) / 1e6)
+    _show(single)
+    return _ratios(single, bulk, engines) | {
+        "startup_seconds": statistics.median(startup),
+        "replica_megabytes": statistics.median(megabytes),
+        "texts": len(texts),
+        "rounds": rounds,
+    }
+
+
+def _startup(work: Path) -> float:
+    """From Ray being up to the first answer, as the job says it."""
+    line = next(
+        line for line in (work / "server.log").read_text().splitlines() if " after " in line
+    )
+    return float(line.rpartition(" after ")[2].split()[0])
+
+
+def _replica_bytes(root: int) -> float:
+    """Resident memory of the service's replica."""
+    for pid in family(root):
+        try:
+            title = (Path("/proc") / str(pid) / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"ServeReplica" in title:
+            return float(memory([pid])[1])
+    return float("nan")
+
+
+def _ratios(
+    single: dict[str, dict[int, list[Load]]], bulk: list[float], engines: list[Any]
+) -> Result:
+    def median(name: str, connections: int, field: str) -> float | None:
+        if name not in single:
+            return None
+        return float(statistics.median(getattr(o, field) for o in single[name][connections]))
+
+    def over(a: float | None, b: float | None) -> float | None:
+        return None if a is None or not b else round(a / b, 3)
+
+    peers = [name for name in single if name.endswith("int8")]
+    rates = [r for name in peers if (r := median(name, 64, "rate")) is not None]
+    tails = [p for name in single if name not in ("finsent", "uvicorn")
+             if (p := median(name, 64, "p99")) is not None]  # fmt: skip
+    ours = {field: median("finsent", 64, field) for field in ("rate", "p99")}
+    engine = statistics.median(one["engine"] for one in engines)
+    return {
+        "rps64_over_predecessor": over(ours["rate"], median("predecessor fp32", 64, "rate")),
+        "rps64_over_best_peer": over(ours["rate"], max(rates, default=None)),
+        "p99_64_over_predecessor": over(ours["p99"], median("predecessor fp32", 64, "p99")),
+        "p99_64_over_best_peer": over(ours["p99"], min(tails, default=None)),
+        "p50_1_over_predecessor_int8": over(
+            median("finsent", 1, "p50"), median("predecessor int8", 1, "p50")
+        ),
+        "serve_over_uvicorn": over(ours["rate"], median("uvicorn", 64, "rate")),
+        "bulk_over_engine": over(statistics.median(bulk), engine),
+        "engine_over_onnx_fp32_single": over(
+            engine, statistics.median(one["single"] for one in engines)
+        ),
+        "engine_rows_per_second": round(engine, 1),
+        "backend": engines[0]["backend"],
+        "servers": {
+            name: {
+                str(connections): {
+                    "requests_per_second": round(statistics.median(o.rate for o in all_), 1),
+                    "p50_ms": round(statistics.median(o.p50 for o in all_), 1),
+                    "p99_ms": round(statistics.median(o.p99 for o in all_), 1),
+                    "failed": sum(o.failed for o in all_),
+                }
+                for connections, all_ in by_connections.items()
+            }
+            for name, by_connections in single.items()
+        },
+    }
+
+
+def _show(single: dict[str, dict[int, list[Load]]]) -> None:
+    table = Table("requests/s (p50, p99 ms)", *(f"{n} connections" for n in CONNECTIONS))
+    for name, by_connections in single.items():
+        cells = []
+        for connections in CONNECTIONS:
+            found = by_connections[connections]
+            rate, p50, p99 = (
+                statistics.median(getattr(one, field) for one in found)
+                for field in ("rate", "p50", "p99")
+            )
+            cells.append(f"{rate:.0f} ({p50:.0f}, {p99:.0f})")
+        table.add_row(name, *cells)
+    table_console().print(table)
