@@ -15,7 +15,8 @@ from finsent.config import Section, help_lines, load, setting, to_yaml
 from finsent.errors import ConfigError
 from finsent.settings import Settings, new_run_name
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+SERVE = Path(__file__).parents[2] / "configs" / "serve.yaml"  # Ray Serve's own form
+CONFIGS = sorted({*SERVE.parent.glob("*.yaml")} - {SERVE})
 
 
 def write(folder: Path, name: str, text: str | bytes) -> Path:
