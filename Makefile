@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ lint: install ## check style and types
 format: install ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+proto: install ## generate serve_app/proto from sentiment.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. serve_app/proto/sentiment.proto
 
 clean: ## remove .venv, artefacts and caches
 	rm -rf $(VENV) artifacts .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -87,18 +87,23 @@ def load(schema: type[T], files: Sequence[Path | str], overrides: Sequence[str])
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "config"
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}; mend the value") from None
-    return _check(schema, values)
+    return check(schema, values)
 
 
 def _merge(merged: Any, piece: Any, schema: type[T]) -> Any:
     try:
         return OmegaConf.merge(merged, piece)
     except TypeError:  # a section met a list: by itself the piece is wrong, too, and has a name
-        _check(schema, OmegaConf.to_container(piece))
+        check(schema, OmegaConf.to_container(piece))
         raise
 
 
-def _check(schema: type[T], values: Any) -> T:
+def check(schema: type[T], values: Any) -> T:
+    """Check plain values.
+
+    Raises:
+        ConfigError: a key or value is wrong; one line, as of `load`.
+    """
     try:
         return schema.model_validate(values)
     except ValidationError as error:

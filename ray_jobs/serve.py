@@ -27,11 +27,23 @@ _FAST = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # A replica that dies takes the requests with it that it was working on: they are sent to
+    # another one, for all that is asked here may be asked twice. HAProxy can do that with requests
+    # that it holds whole, so it is told to (in the line after; Ray has no setting for it) as far
+    # as they fit into its buffer.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout\n"
+    "    option http-buffer-request",
+    "RAY_SERVE_HAPROXY_RETRIES": "5",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
 }
+_PORTS = ("port", "grpc_port")
 _QUICK = {  # controllers look at queues this often (seconds); default 10
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
 }
+
+
+_SERVICER = "serve_app.proto.sentiment_pb2_grpc.add_SentimentServicer_to_server"
 
 
 def free_port(host: str) -> int:
@@ -59,15 +71,18 @@ def check(settings: Settings) -> None:
         Keys(Path(config.api_keys).expanduser())
     if settings.ray.address or os.environ.get("RAY_ADDRESS"):
         return
-    try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((config.host, config.port))
-    except OSError as error:
-        raise InputError(
-            f"serve.host={config.host!r}, serve.port={config.port}: cannot listen there "
-            f"({error.strerror}); end what does, or set serve.port to another, 0 for a free one"
-        ) from None
+    for name in _PORTS:
+        port = getattr(config, name)
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((config.host, port or 0))
+        except OSError as error:
+            raise InputError(
+                f"serve.host={config.host!r}, serve.{name}={port}: cannot listen there "
+                f"({error.strerror}); end what does, or set serve.{name} to another, 0 for a free "
+                "one"
+            ) from None
 
 
 def start(settings: Settings) -> str:
@@ -77,13 +92,18 @@ def start(settings: Settings) -> str:
         InputError: it does not answer in time.
     """
     from ray import serve
-    from ray.serve.config import HTTPOptions
+    from ray.serve.config import HTTPOptions, gRPCOptions
 
     from serve_app.graph import NAME, build
 
     config = settings.serve
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(http_options=HTTPOptions(host=config.host, port=config.port))
+    grpc = config.grpc_port is not None and gRPCOptions(
+        port=config.grpc_port, grpc_servicer_functions=[_SERVICER], enable_reflection=True
+    )
+    serve.start(
+        http_options=HTTPOptions(host=config.host, port=config.port), grpc_options=grpc or None
+    )
     # Unlike serve.run it does not wait, for ever where no CPU is free.
     serve.api._run(build(settings), name=NAME, route_prefix="/", _blocking=False)
     host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host
@@ -128,9 +148,9 @@ def run(call: Call) -> Result:
     if call.arguments:
         return _new_key(settings, call.arguments)
     config = settings.serve
-    if config.port == 0:
-        config = config.model_copy(update={"port": free_port(config.host)})
-        settings = settings.model_copy(update={"serve": config})
+    free = {name: free_port(config.host) for name in _PORTS if getattr(config, name) == 0}
+    config = config.model_copy(update=free)
+    settings = settings.model_copy(update={"serve": config})
     check(settings)
     # Ports of its own, so that two services fit on one machine.
     fast = _FAST | {
@@ -144,11 +164,18 @@ def run(call: Call) -> Result:
         seconds = time.perf_counter() - started
         log.info("serving %s at %s/ after %.1f s", config.model, address, seconds)
         log.info("page: %s/   API: %s/docs   metrics: %s/metrics", address, address, address)
+        if config.grpc_port is not None:
+            log.info("gRPC: %s:%d, with reflection", config.host, config.grpc_port)
         joined = bool(settings.ray.address or os.environ.get("RAY_ADDRESS"))
         if not joined:
             log.info("Ctrl-C ends it")
             _until_signal()
-    return {"address": address, "model": config.model, "startup_seconds": round(seconds, 3)}
+    return {
+        "address": address,
+        "grpc_address": None if config.grpc_port is None else f"{config.host}:{config.grpc_port}",
+        "model": config.model,
+        "startup_seconds": round(seconds, 3),
+    }
 
 
 def _until_signal() -> None:
@@ -180,7 +207,7 @@ JOB = Job(
     "this job has ended. An alias is followed: after `registry promote` or `rollback` replicas "
     "load the other version while the old one answers. `serve new-key NAME predict|admin` adds an "
     "API key to serve.api_keys.",
-    result="address, model, startup_seconds, seconds; new-key: key, name, role, file",
+    result="address, grpc_address, model, startup_seconds, seconds; new-key: key, name, role, file",
     sections=("serve", "engine", "registry", "storage", "ray"),
     run=run,
     keeps_run=False,

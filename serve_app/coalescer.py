@@ -28,9 +28,20 @@ _NEAR = 8  # tokens that rows of a batch may differ by while there are nearer on
 class Timing:
     """How a request fared."""
 
+    encoded: float = 0.0  # seconds until its texts were token ids
     queued: float = 0.0  # seconds until the last of its rows was taken
     computed: float = 0.0  # seconds of the longest of its micro-batches
     rows: int = 0  # of the largest of its micro-batches, other requests' included
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A micro-batch that was computed."""
+
+    rows: int
+    tokens: int  # without padding
+    longest: int  # tokens of its longest row
+    seconds: float
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +74,7 @@ class Coalescer:
             most_rows: of a micro-batch.
         """
         self._compute = compute
-        self._streams, self._budget = streams, token_budget
+        self._streams, self.budget = streams, token_budget
         self._most_rows = most_rows or token_budget
         self._pool = ThreadPoolExecutor(streams, "stream")
         self._free = streams
@@ -72,6 +83,7 @@ class Coalescer:
         self.waiting_rows = 0
         self.waiting_tokens = 0
         self.running_tokens = 0
+        self.observer: Callable[[Batch], None] | None = None
         self.rate = 0.0  # tokens/s of all streams together, as measured lately; 0: not yet
 
     @property
@@ -142,7 +154,7 @@ class Coalescer:
                 break  # near ones are enough: far ones would only be padded
             queue = self._by_length[length]
             padded = max(longest, length)
-            while queue and len(batch) < most and (len(batch) + 1) * padded <= self._budget:
+            while queue and len(batch) < most and (len(batch) + 1) * padded <= self.budget:
                 job, i = queue[0]
                 if job.taken[i]:
                     queue.popleft()
@@ -190,6 +202,9 @@ class Coalescer:
         error = done.exception()
         if error is None:
             self._measure(tokens, seconds)
+            if self.observer is not None:
+                longest = max(len(job.rows[i]) for job, i in batch)
+                self.observer(Batch(len(batch), tokens, longest, seconds))
             found = done.result()
             for place, (job, i) in enumerate(batch):
                 job.logits[i] = found[place]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from finsent.labels import LABELS
 from serve_app.problems import Problem
@@ -60,28 +59,24 @@ def read_csv(body: bytes, headers: Mapping[str, str], column: str | None) -> Tab
     return Table(header, (row for row in rows if row), header.index(column))
 
 
-async def scored_csv(
-    table: Table, service: Service, fault_of: Callable[[Any], Problem | None]
-) -> AsyncIterator[bytes]:
+async def scored_csv(table: Table, service: Service, request_id: str) -> AsyncIterator[bytes]:
     """The rows with their answers, piece by piece; a row that has none says why."""
     yield _line([*table.header, *_ADDED])
     width = len(table.header)
-    while rows := list(_some(table.rows)):
+    while rows := list(_some(table.rows, min(_ROWS, service.config.limits.texts))):
         texts = [row[table.column] if table.column < len(row) else "" for row in rows]
-        faults = [fault_of(text) for text in texts]
-        good = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
-        answers = iter(await _patiently(service, good))
+        answers = await _patiently(service, texts, request_id)
         yield b"".join(
-            _line([*row[:width], *[""] * (width - len(row)), *_cells(fault or next(answers))])
-            for row, fault in zip(rows, faults, strict=True)
+            _line([*row[:width], *[""] * (width - len(row)), *_cells(answer)])
+            for row, answer in zip(rows, answers, strict=True)
         )
 
 
-async def _patiently(service: Service, texts: list[str]) -> list[Answer | Problem]:
+async def _patiently(service: Service, texts: list[str], request_id: str) -> list[Answer | Problem]:
     """Answers; a file can wait for room, as its client waits for the file."""
     while True:
         try:
-            answers, _ = await service.classify(texts)
+            answers, _ = await service.answer(texts, None, request_id)
         except Problem as problem:
             if problem.code != "overloaded":
                 raise
@@ -90,8 +85,8 @@ async def _patiently(service: Service, texts: list[str]) -> list[Answer | Proble
             return answers
 
 
-def _some(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    for _ in range(_ROWS):
+def _some(rows: Iterator[list[str]], most: int) -> Iterator[list[str]]:
+    for _ in range(most):
         try:
             yield next(rows)
         except (StopIteration, csv.Error):

@@ -1,66 +1,152 @@
-"""The Serve graph: gateways that hold an engine each, and what they scale by.
+"""The Serve graph: gateways that hold an engine each, and branches beside them.
 
 `serve run serve_app.graph:app config=configs/serve.yaml` builds it; so does `ray_jobs.serve`.
+
+    client -> Gateway (HTTP, gRPC, tokeniser, coalescer, engine; 1..max_replicas)
+                |- Explainer (serve.explainers; else the gateway explains)
+                |. Shadow    (started when one is named; a challenger)      } fed in batches,
+                |. Recorder  (serve.record; the prediction log)             } never waited for
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
+from ray.serve import metrics as ray_metrics
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from finsent.config import load
 from finsent.errors import ConfigError, InputError
+from finsent.inference.config import Truncate
 from finsent.settings import Settings
+from serve_app import recorder
+from serve_app.auth import Keys
+from serve_app.branches import Branch, Item, record_tap, shadow_tap
+from serve_app.explain import explain
 from serve_app.http import build_app
+from serve_app.live import changed
+from serve_app.metrics import Metrics
+from serve_app.problems import Problem
+from serve_app.proto import sentiment_pb2 as pb
+from serve_app.rpc import Rpc
 from serve_app.service import Service
+from serve_app.shadow import Shadow
 
 log = logging.getLogger("ray.serve")
 
 NAME = "finsent"
+_REPORT_SECONDS = 2.0  # for the shadow's counts, which /info shows
+_IDLE_SECONDS = 300.0  # without texts; then the shadow's process ends, and its counts with it
 
 
 @serve.ingress()
 class Gateway:
-    """One replica: HTTP, tokeniser, coalescer and engine in one process.
+    """One replica: HTTP, gRPC, tokeniser, coalescer and engine in one process.
 
     A hop to classifiers in processes of their own costs more than it brings where the model takes
     milliseconds: PERFORMANCE.md has the numbers.
     """
 
-    async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc] # Serve awaits it
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self, settings: dict[str, Any], shadow: Any, explainer: Any = None, recorder: Any = None
+    ) -> None:
         """Load the model and warm it up; until then the replica is not ready.
 
         Args:
             settings: all sections, as JSON has them.
+            shadow: handle of `ShadowReplica`; so on.
         """
         _log_like_serve()
         self._settings = Settings.model_validate(settings)
-        registry, config = self._settings.registry_dir, self._settings.serve
-        self._service = Service(registry, config, self._settings.engine)
+        config = self._settings.serve
+        self._service = _service(self._settings)
         await self._service.follow()
+        self._keys = Keys(config.keys_file)
+        self._metrics = Metrics(self._service, ray_metrics)
+        self._shadow, self._explainer = shadow, explainer
+        self._service.taps.append(shadow_tap(self._service, Branch("shadow", self._to_shadow)))
+        if recorder is not None:
+            self._service.taps.append(
+                record_tap(self._service, Branch("recorder", recorder.record.remote))
+            )
+        self._explain = (
+            partial(explain, self._service) if explainer is None else self._explain_there
+        )
+        self._rpc = Rpc(self._service, self._keys, self._metrics, self._explain)
 
     def __serve_build_asgi_app__(self) -> Any:
-        keys = self._settings.serve.api_keys
-        return build_app(self._service, Path(keys) if keys else None, returns_id=False)
+        return build_app(
+            self._service, self._keys, self._metrics, self._explain, self._shadow_report,
+            returns_id=False,
+        )  # fmt: skip
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take another model at run time, without a restart or a failed request.
+        """Take another model, limits or shadow at run time, without a restart or a failed request.
 
-        One that can't be used is logged and shown by /info; the old one goes on.
+        What can't be used is logged, and a model also shown by /info; the old one goes on.
         """
-        unknown = user_config.keys() - {"model"}
-        if unknown:
-            log.error("user_config: unknown %s; it takes model", ", ".join(sorted(unknown)))
-        if "model" not in user_config:
-            return
         try:
-            await self._service.follow(user_config["model"])
-        except InputError as error:
-            log.error("user_config.model=%r is refused: %s", user_config["model"], error)
+            settings = changed(self._settings, user_config)
+            self._service.apply(settings.serve, settings.engine)
+            await self._service.follow(settings.serve.model)
+        except (ConfigError, InputError) as error:
+            log.error("user_config is refused: %s", error)
+
+    # --- branches ---
+
+    async def _to_shadow(self, items: list[Item]) -> None:
+        reference = self._service.config.shadow
+        if reference is not None:
+            await self._shadow.compare.remote(reference, items)
+
+    async def _shadow_report(self) -> Any:
+        """What the shadow counted, or why there is nothing."""
+        try:
+            async with asyncio.timeout(_REPORT_SECONDS):
+                pairs = await self._shadow.report.remote()
+        except (TimeoutError, RayServeException, ray.exceptions.RayError) as error:
+            return {"model": self._service.config.shadow, "problem": repr(error)[:200]}
+        return {"model": self._service.config.shadow, "pairs": pairs}
+
+    async def _explain_there(self, text: Any, truncate: Truncate | None, request_id: str) -> Any:
+        try:
+            found = await self._explainer.explain.remote(text, truncate, request_id)
+        except (RayServeException, ray.exceptions.RayError) as error:
+            log.warning("the explainer failed, the gateway explains: %r", error)
+            return await explain(self._service, text, truncate, request_id)
+        if isinstance(found, Problem):
+            raise found
+        return found
+
+    # --- gRPC: Serve calls methods by the names of the .proto ---
+
+    async def Predict(self, request: pb.PredictRequest, grpc_context: Any) -> Any:  # noqa: N802
+        """See `sentiment.proto`; so on."""
+        return await self._rpc.predict(request, grpc_context)
+
+    async def PredictList(  # noqa: N802, D102
+        self, request: pb.PredictListRequest, grpc_context: Any
+    ) -> Any:
+        return await self._rpc.predict_list(request, grpc_context)
+
+    async def Explain(self, request: pb.ExplainRequest, grpc_context: Any) -> Any:  # noqa: N802, D102
+        return await self._rpc.explain(request, grpc_context)
+
+    async def Info(self, request: pb.InfoRequest, grpc_context: Any) -> Any:  # noqa: N802, D102
+        return await self._rpc.info(request, grpc_context)
+
+    async def Health(self, request: pb.HealthRequest, grpc_context: Any) -> Any:  # noqa: N802, D102
+        return await self._rpc.health(request, grpc_context)
+
+    # --- Serve ---
 
     async def check_health(self) -> None:
         """Healthy as long as a model is there: its queue can't hang without the event loop."""
@@ -68,8 +154,66 @@ class Gateway:
             raise RuntimeError("no model is loaded")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `serve_app.autoscaling` goes by."""
+        """What `serve_app.autoscaling` goes by; asked for every second."""
+        self._metrics.refresh()
         return self._service.stats()
+
+
+class ExplainerReplica:
+    """Explains with an engine of its own, so that long texts don't hold up predictions."""
+
+    async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc] # Serve awaits
+        _log_like_serve()
+        self._service = _service(Settings.model_validate(settings))
+        await self._service.follow()
+        self._watching = asyncio.create_task(self._service.watch())
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take another model."""
+        try:
+            await self._service.follow(user_config.get("model"))
+        except InputError as error:
+            log.error("user_config.model=%r is refused: %s", user_config.get("model"), error)
+
+    async def explain(self, text: Any, truncate: Truncate | None, request_id: str) -> Any:
+        """As `serve_app.explain.explain`; a problem is returned."""
+        try:
+            return await explain(self._service, text, truncate, request_id)
+        except Problem as problem:
+            return problem
+
+
+class ShadowReplica:
+    """Holds the challenger. Started by the first texts for it, ended when none come."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        _log_like_serve()
+        # On one machine with gateways it takes the time that they leave.
+        os.nice(10)
+        self._shadow = Shadow(_service(Settings.model_validate(settings)))
+
+    async def compare(self, reference: str, items: list[Item]) -> None:
+        """Ask the challenger what clients asked."""
+        await self._shadow.compare(reference, items)
+
+    async def report(self) -> list[dict[str, Any]]:
+        """What was counted, by pair of versions."""
+        return self._shadow.report()
+
+
+class RecorderReplica:
+    """Writes the prediction log: one process, so lines don't mix."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    async def record(self, items: list[Item]) -> int:
+        """Append answers."""
+        return await asyncio.to_thread(recorder.write, self._folder, items)
+
+
+def _service(settings: Settings) -> Service:
+    return Service(settings.registry_dir, settings.serve, settings.engine)
 
 
 def _log_like_serve() -> None:
@@ -84,22 +228,61 @@ def _log_like_serve() -> None:
 def build(settings: Settings) -> Any:
     """The application for settings, to be run or deployed."""
     config = settings.serve
-    # Far above what we refuse ourselves, with 429: Serve must never hold requests back unseen.
-    most = 2 * config.limits.requests
-    options: dict[str, Any] = {
-        "name": "Gateway",
-        "max_ongoing_requests": most,
-        "ray_actor_options": {"num_cpus": config.num_cpus},
+    data = settings.model_dump(mode="json")
+    # Replicas have other working directories.
+    data["storage"]["root"] = str(settings.root)
+    data["registry"]["root"] = str(settings.registry_dir)
+    data["serve"]["api_keys"] = str(config.keys_file) if config.keys_file else None
+    common: dict[str, Any] = {
+        # Requests are logged by us, where something is wrong.
+        "logging_config": LoggingConfig(enable_access_log=False),
         "health_check_period_s": 5,
         "graceful_shutdown_wait_loop_s": 0.5,
         "graceful_shutdown_timeout_s": 10,
-        "max_surge_percent": 100,
-        "user_config": {"model": config.model},
-        # Requests are logged by us, where something is wrong.
-        "logging_config": LoggingConfig(enable_access_log=False),
     }
-    if config.max_replicas > config.min_replicas:
-        options["autoscaling_config"] = {
+    cpus = {"num_cpus": config.num_cpus}
+    branches: dict[str, Any] = {
+        "shadow": _bind(
+            ShadowReplica, "Shadow", data, **common, ray_actor_options={"num_cpus": 0},
+            autoscaling_config={
+                "min_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0,
+                "downscale_to_zero_delay_s": _IDLE_SECONDS,
+            },
+        )
+    }  # fmt: skip
+    if config.explainers:
+        branches["explainer"] = _bind(
+            ExplainerReplica, "Explainer", data, **common, num_replicas=config.explainers,
+            ray_actor_options=cpus, user_config={"model": config.model},
+        )  # fmt: skip
+    if config.record:
+        branches["recorder"] = _bind(
+            RecorderReplica, "Recorder", str(settings.root / "predictions"), **common,
+            ray_actor_options={"num_cpus": 0},
+        )  # fmt: skip
+    return _bind(
+        Gateway, "Gateway", data, **branches, **common, **_replicas(settings),
+        # Far above what we refuse ourselves, with 429: Serve must never hold requests back unseen.
+        max_ongoing_requests=2 * config.limits.requests,
+        ray_actor_options=cpus, max_surge_percent=100, user_config={"model": config.model},
+    )  # fmt: skip
+
+
+def _bind(kind: type, name: str, *args: Any, **options: Any) -> Any:
+    """A deployment with its options; handles of other ones go to its constructor."""
+    handles = {
+        key: options.pop(key) for key in ("shadow", "explainer", "recorder") if key in options
+    }
+    deployment: Any = serve.deployment(kind)
+    return deployment.options(name=name, **options).bind(*args, **handles)
+
+
+def _replicas(settings: Settings) -> dict[str, Any]:
+    config = settings.serve
+    if config.max_replicas == config.min_replicas:
+        return {"num_replicas": config.min_replicas}
+    return {
+        "autoscaling_config": {
             "min_replicas": config.min_replicas,
             "max_replicas": config.max_replicas,
             "upscale_delay_s": config.upscale_seconds,
@@ -110,16 +293,7 @@ def build(settings: Settings) -> Any:
                 "policy_kwargs": {"target_seconds": config.drain_seconds},
             },
         }
-    else:
-        options["num_replicas"] = config.min_replicas
-    data = settings.model_dump(mode="json")
-    # Replicas have other working directories.
-    data["storage"]["root"] = str(settings.root)
-    data["registry"]["root"] = str(settings.registry_dir)
-    if config.api_keys:
-        data["serve"]["api_keys"] = str(Path(config.api_keys).expanduser().absolute())
-    gateway: Any = serve.deployment(Gateway)
-    return gateway.options(**options).bind(data)
+    }
 
 
 def app(args: dict[str, str]) -> Any:

@@ -8,8 +8,8 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,9 +19,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
+from finsent.inference.config import Truncate
 from finsent.labels import LABELS
+from finsent.serving.config import LimitsConfig
 from serve_app import schemas
 from serve_app.auth import Keys
+from serve_app.coalescer import Timing
+from serve_app.explain import explain
 from serve_app.files import read_csv, scored_csv
 from serve_app.metrics import CONTENT_TYPE, Metrics
 from serve_app.openapi import describe
@@ -38,6 +42,14 @@ _PAGE_POLICY = (
 _ID_LENGTH = 128
 
 Handler = Callable[["Call"], Awaitable[Response]]
+# Text, truncation and request id; see `serve_app.explain.explain`.
+Explain = Callable[
+    [Any, Truncate | None, str], Awaitable[tuple[Answer, Timing, str, list[dict[str, Any]]]]
+]
+
+
+# How a shadow compares.
+Shadow = Callable[[], Awaitable[Any]]
 
 
 class Call:
@@ -52,25 +64,37 @@ class Call:
         self.body = b""
         self.headers: dict[str, str] = {}  # of the answer
 
+    def timed(self, timing: Timing) -> None:
+        """Tell the client how its texts fared."""
+        self.headers["x-queue-time"] = f"{timing.queued * 1000:.2f}"
+        self.headers["x-inference-time"] = f"{timing.computed * 1000:.2f}"
+        self.headers["x-batch-size"] = str(timing.rows)
+
 
 class Api:
     """The operations of one replica."""
 
-    def __init__(self, service: Service, keys: Keys, metrics: Metrics, returns_id: bool) -> None:
-        self._returns_id = returns_id
+    def __init__(
+        self, service: Service, keys: Keys, metrics: Metrics, explain: Explain,
+        shadow: Shadow | None, returns_id: bool,
+    ) -> None:  # fmt: skip
         self._service, self._keys, self._metrics = service, keys, metrics
-        self._limits = service.config.limits
+        self._explain, self._shadow, self._returns_id = explain, shadow, returns_id
+
+    @property
+    def _limits(self) -> LimitsConfig:
+        return self._service.config.limits  # of now: they change at run time
 
     # --- what all have in common ---
 
     def operation(
-        self, name: str, handler: Handler, role: str | None = "predict", body: int | None = None
+        self, name: str, handler: Handler, role: str | None = "predict", body: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
         """An endpoint: key, body, deadline, problems, request id, counters, one line of log.
 
         Args:
             role: that the request's key needs; None: no key.
-            body: bytes that the request's body may have; None: it has none.
+            body: it has one, of at most `limits.body_bytes`.
         """
 
         async def endpoint(request: Request) -> Response:
@@ -81,9 +105,13 @@ class Api:
             try:
                 if role is not None:
                     self._keys.check(request.headers, role)
-                call = Call(request, request_id, self._deadline(request))
-                if body is not None:
-                    call.body = await _read(request, body)
+                call = Call(
+                    request,
+                    request_id,
+                    self._service.deadline(request.headers.get("x-request-timeout-ms")),
+                )
+                if body:
+                    call.body = await _read(request, self._limits.body_bytes)
                     response = await self._in_time(handler, call)
                 else:
                     response = await handler(call)
@@ -107,17 +135,6 @@ class Api:
             return response
 
         return endpoint
-
-    def _deadline(self, request: Request) -> float:
-        most = self._limits.timeout_ms
-        given = request.headers.get("x-request-timeout-ms")
-        if given is None:
-            return most / 1000
-        if not (given.isascii() and given.isdigit() and int(given[:9]) > 0):
-            raise Problem(
-                "invalid_request", f"x-request-timeout-ms: write milliseconds from 1 to {most}"
-            )
-        return min(int(given[:9]), most) / 1000
 
     async def _in_time(self, handler: Handler, call: Call) -> Response:
         """Run a handler until it answers, its deadline passes, or its client leaves."""
@@ -169,9 +186,6 @@ class Api:
                 raise answer
             return _json(schemas.answer_body(answer, asked.raw_scores, call.request_id))
         answers = await self._classify(call, asked.texts or [], asked.truncate)
-        for one in answers:
-            if isinstance(one, Problem):
-                self._metrics.problem(one.code)
         return _json(
             {
                 "predictions": [
@@ -205,53 +219,18 @@ class Api:
     async def _classify(
         self, call: Call, texts: list[Any], truncate: Any
     ) -> list[Answer | Problem]:
-        """Answers in order; what is no text, or too long a one, is not shown to the model."""
-        if len(texts) > self._limits.texts:
-            raise Problem(
-                "too_many_texts",
-                f"{len(texts)} texts; at most {self._limits.texts} are taken in one request "
-                "(serve.limits.texts)",
-            )
-        faults = [self._fault(text) for text in texts]
-        good = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
-        answers, timing = await self._service.classify(good, truncate)
-        call.headers["x-queue-time"] = f"{timing.queued * 1000:.2f}"
-        call.headers["x-inference-time"] = f"{timing.computed * 1000:.2f}"
-        call.headers["x-batch-size"] = str(timing.rows)
-        self._metrics.answers([one for one in answers if isinstance(one, Answer)], timing)
-        if self._service.config.log_texts:
-            log.info("%s texts %s", call.request_id, orjson.dumps(good).decode())
-        rest = iter(answers)
-        return [next(rest) if fault is None else fault for fault in faults]
-
-    def _fault(self, text: Any) -> Problem | None:
-        if not isinstance(text, str):
-            return Problem("invalid_text", f"not a text but {type(text).__name__}; write a string")
-        if len(text) > self._limits.characters:
-            return Problem(
-                "text_too_long",
-                f"{len(text)} characters; at most {self._limits.characters} are taken "
-                "(serve.limits.characters)",
-            )
-        if not text.strip():
-            return Problem("invalid_text", "the text is blank; write something")
-        return None
+        answers, timing = await self._service.answer(texts, truncate, call.request_id)
+        call.timed(timing)
+        return answers
 
     async def explain(self, call: Call) -> Response:
         """One text's label, word by word."""
         asked: schemas.ExplainRequest = schemas.parse(schemas.ExplainRequest, call.body)
-        fault = self._fault(asked.text)
-        if fault is not None:
-            raise fault
-        found = await self._service.explain(asked.text, asked.truncate)
-        return _json(
-            {
-                **schemas.answer_body(found["answer"], False, call.request_id),
-                "text": found["text"],
-                "words": found["words"],
-                "method": "occlusion",
-            }
+        answer, timing, text, words = await self._explain(
+            asked.text, asked.truncate, call.request_id
         )
+        call.timed(timing)
+        return _json(schemas.explain_body(answer, text, words, call.request_id))
 
     async def predict_file(self, call: Call) -> Response:
         """A CSV with a header in, the same with answers out, piece by piece."""
@@ -259,31 +238,15 @@ class Api:
         table = read_csv(body, call.request.headers, call.request.query_params.get("column"))
         self._service.model  # noqa: B018 # 503 rather than an empty stream
         return StreamingResponse(
-            scored_csv(table, self._service, self._fault), media_type="text/csv; charset=utf-8"
+            scored_csv(table, self._service, call.request_id), media_type="text/csv; charset=utf-8"
         )
 
     async def info(self, _: Call) -> Response:
         """What answers here, and within which limits."""
-        model, config = self._service.model, self._service.config
-        engine = model.engine
-        return _json(
-            {
-                "model": config.model,
-                "model_version": model.version,
-                "labels": list(LABELS),
-                "max_length": engine.max_length,
-                "temperature": engine.temperature,
-                "threshold": engine.threshold,
-                "backend": engine.backend.name,
-                "device": engine.backend.device,
-                "streams": engine.streams,
-                "measured_rows_per_second": engine.rates,
-                "loaded": model.loaded,
-                "refused": self._service.refused_version,
-                "limits": config.limits.model_dump(),
-                **model.details,
-            }
-        )
+        found = describe_service(self._service)
+        if self._service.config.shadow is not None and self._shadow is not None:
+            found["shadow"] = await self._shadow()
+        return _json(found)
 
     async def health(self, _: Call) -> Response:
         """Whether it can answer, and how much waits."""
@@ -319,21 +282,28 @@ class Api:
         return response
 
 
-def build_app(service: Service, keys_file: Path | None, *, returns_id: bool = True) -> FastAPI:
+def build_app(
+    service: Service,
+    keys: Keys,
+    metrics: Metrics | None = None,
+    explain_by: Explain | None = None,
+    shadow: Shadow | None = None,
+    *,
+    returns_id: bool = True,
+) -> FastAPI:
     """The ASGI application of one replica.
 
     Hot paths are plain routes: FastAPI's own way to read a body takes longer than this service does
     for all that is not the model.
 
     Args:
-        keys_file: of `serve_app.auth`; None: nobody needs a key.
+        metrics: None: its own.
+        explain_by: who explains; None: the service itself.
+        shadow: asks how the shadow compares; None: there can't be one.
         returns_id: put the request's id into the answer's headers; Serve does it by itself.
-
-    Raises:
-        InputError: the file of keys is unusable.
     """
-    api = Api(service, Keys(keys_file), Metrics(service), returns_id)
-    limits = service.config.limits
+    metrics = metrics or Metrics(service)
+    api = Api(service, keys, metrics, explain_by or partial(explain, service), shadow, returns_id)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -352,20 +322,20 @@ def build_app(service: Service, keys_file: Path | None, *, returns_id: bool = Tr
         exception_handlers={404: api.unknown, 405: api.unknown},
     )  # fmt: skip
     for path, name, handler, method, role, body in (
-        ("/predict", "predict", api.predict, "POST", "predict", limits.body_bytes),
-        ("/explain", "explain", api.explain, "POST", "predict", limits.body_bytes),
-        ("/predict/file", "predict_file", api.predict_file, "POST", "predict", None),
-        ("/info", "info", api.info, "GET", "predict", None),
-        ("/metrics", "metrics", api.metrics, "GET", "admin", None),
-        ("/health", "health", api.health, "GET", None, None),
-        ("/readyz", "readyz", api.health, "GET", None, None),
-        ("/livez", "livez", api.live, "GET", None, None),
+        ("/predict", "predict", api.predict, "POST", "predict", True),
+        ("/explain", "explain", api.explain, "POST", "predict", True),
+        ("/predict/file", "predict_file", api.predict_file, "POST", "predict", False),
+        ("/info", "info", api.info, "GET", "predict", False),
+        ("/metrics", "metrics", api.metrics, "GET", "admin", False),
+        ("/health", "health", api.health, "GET", None, False),
+        ("/readyz", "readyz", api.health, "GET", None, False),
+        ("/livez", "livez", api.live, "GET", None, False),
     ):
         endpoint = api.operation(name, handler, role, body)
         app.add_route(path, endpoint, [method], include_in_schema=False)
     for path, (content, kind) in _page().items():
         app.add_route(path, _static(content, kind), ["GET"], include_in_schema=False)
-    app.openapi = lambda: describe(limits)  # type: ignore[method-assign] # FastAPI's own way
+    app.openapi = lambda: describe(service.config.limits)  # type: ignore[method-assign] # FastAPI's own way
     if service.config.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=service.config.cors_origins,
@@ -373,6 +343,29 @@ def build_app(service: Service, keys_file: Path | None, *, returns_id: bool = Tr
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-timeout-ms"],
         )  # fmt: skip
     return app
+
+
+def describe_service(service: Service) -> dict[str, Any]:
+    """What answers here, and within which limits, as JSON."""
+    model, config = service.model, service.config
+    engine = model.engine
+    return {
+        "model": config.model,
+        "model_version": model.version,
+        "labels": list(LABELS),
+        "max_length": engine.max_length,
+        "temperature": engine.temperature,
+        "threshold": engine.threshold,
+        "backend": engine.backend.name,
+        "device": engine.backend.device,
+        "streams": engine.streams,
+        "token_budget": model.coalescer.budget,
+        "measured_rows_per_second": engine.rates,
+        "loaded": model.loaded,
+        "refused": service.refused_version,
+        "limits": config.limits.model_dump(),
+        **model.details,
+    }
 
 
 def _page() -> dict[str, tuple[str, str]]:

@@ -1,93 +1,157 @@
-"""What a replica counts, in Prometheus' terms."""
+"""What a replica counts, in Prometheus' terms: at its own /metrics, and through Ray's metrics."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
+import prometheus_client as prometheus
 
-from serve_app.coalescer import Timing
+from serve_app.coalescer import Batch, Timing
+from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_TENTHS = tuple(i / 10 for i in range(4, 11))
+
+
+class _Instruments:
+    """Makes each metric here and, under Ray, there too: a node's own endpoint then has all
+    replicas', told apart by tags."""
+
+    def __init__(self, ray_metrics: ModuleType | None) -> None:
+        self.registry = prometheus.CollectorRegistry()
+        self._ray = ray_metrics
+
+    def __call__(
+        self, kind: str, name: str, text: str, labels: tuple[str, ...] = (),
+        buckets: Sequence[float] = (),
+    ) -> _Instrument:  # fmt: skip
+        name = f"finsent_{name}"
+        mine: dict[str, Any] = {"buckets": buckets} if buckets else {}
+        theirs: dict[str, Any] = {"boundaries": [b for b in buckets if b > 0]} if buckets else {}
+        here = getattr(prometheus, kind)(name, text, labels, registry=self.registry, **mine)
+        there = None
+        if self._ray is not None:
+            there = getattr(self._ray, kind)(name, text, tag_keys=labels or None, **theirs)
+        return _Instrument(here, there, labels)
+
+
+class _Instrument:
+    def __init__(self, here: Any, there: Any, labels: tuple[str, ...]) -> None:
+        self._here, self._there, self._labels = here, there, labels
+
+    def _do(self, verb: str, value: float, labels: tuple[str, ...]) -> None:
+        getattr(self._here.labels(*labels) if labels else self._here, verb)(value)
+        if self._there is not None:
+            tags = dict(zip(self._labels, labels, strict=True)) if labels else None
+            getattr(self._there, verb)(value, tags)
+
+    def inc(self, *labels: str, by: float = 1) -> None:
+        if by > 0:  # Ray's refuse zero
+            self._do("inc", by, labels)
+
+    def observe(self, value: float, *labels: str) -> None:
+        self._do("observe", value, labels)
+
+    def set(self, value: float, *labels: str) -> None:
+        self._do("set", value, labels)
 
 
 class Metrics:
     """Counters of one replica."""
 
-    def __init__(self, service: Service) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, service: Service, ray_metrics: ModuleType | None = None) -> None:
+        """Make them, and listen to a service.
+
+        Args:
+            ray_metrics: `ray.serve.metrics`, in a replica.
+        """
+        make = _Instruments(ray_metrics)
+        self.registry = make.registry
         self._service = service
-        made: dict[str, Any] = {"registry": self.registry, "namespace": "finsent"}
-        self._requests = Counter(
-            "requests", "Requests by operation and status.", ["operation", "status"], **made
+        self._requests = make(
+            "Counter", "requests", "Requests by operation and status.", ("operation", "status")
         )
-        self._latency = Histogram(
-            "request_seconds", "Time from a request's last byte to its answer.", ["operation"],
-            buckets=_SECONDS, **made,
+        self._latency = make(
+            "Histogram", "request_seconds", "Time of a request.", ("operation",), _SECONDS
+        )
+        self._stages = make(
+            "Histogram", "stage_seconds",
+            "Time of a request's texts by stage: tokenising, waiting for a stream, the model.",
+            ("stage",), _SECONDS,
         )  # fmt: skip
-        self._queued = Histogram(
-            "queue_seconds", "Time that texts waited for a stream.", buckets=_SECONDS, **made
+        self._rows = make(
+            "Histogram", "batch_rows", "Rows of a micro-batch.", (), (1, 2, 4, 8, 16, 32, 64)
         )
-        self._computed = Histogram(
-            "inference_seconds", "Time of a micro-batch.", buckets=_SECONDS, **made
+        self._tokens = make(
+            "Counter", "tokens", "Tokens through the model: of texts, or padding.", ("kind",)
         )
-        self._rows = Histogram(
-            "batch_rows", "Rows of a micro-batch.", buckets=(1, 2, 4, 8, 16, 32, 64), **made
+        self._labels = make(
+            "Counter", "predictions", "Texts by label and model.", ("label", "model_version")
         )
-        self._labels = Counter(
-            "predictions", "Texts by label and model version.", ["label", "model_version"], **made
+        self._scores = make("Histogram", "score", "Probability of the label.", (), _TENTHS)
+        self._marks = make(
+            "Counter", "marked_predictions", "Texts truncated, or abstained on.", ("mark",)
         )
-        self._scores = Histogram(
-            "score", "Probability of the label.", buckets=[i / 10 for i in range(4, 11)], **made
-        )
-        self._marks = Counter(
-            "marked_predictions", "Texts that were truncated, or abstained on.", ["mark"], **made
-        )
-        self._refused = Counter("problems", "Problems by code.", ["code"], **made)
+        self._refused = make("Counter", "problems", "Refused requests by code.", ("code",))
+        self._faults = make("Counter", "text_problems", "Texts without an answer.", ("code",))
+        self._hits = make("Counter", "cache_hits", "Answers from the cache.")
+        self._hits_told = 0
         self._gauges = {
-            name: Gauge(name, text, **made)
+            name: make("Gauge", name, text)
             for name, text in {
                 "queue_rows": "Texts that wait.",
                 "queue_tokens": "Tokens that wait or are computed.",
                 "drain_seconds": "Time that they will take, by the rate measured.",
                 "requests_in_progress": "Requests at work.",
-                "cache_hits": "Answers from the cache since the start.",
             }.items()
         }
+        service.taps.append(self.answered)
+        service.batch_taps.append(self.computed)
 
     def request(self, operation: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._requests.labels(operation, str(status)).inc()
-        self._latency.labels(operation).observe(seconds)
+        self._requests.inc(operation, str(status))
+        self._latency.observe(seconds, operation)
 
     def problem(self, code: str) -> None:
-        """Count a problem, of a request or of a text in it."""
-        self._refused.labels(code).inc()
+        """Count a problem of a whole request."""
+        self._refused.inc(code)
 
-    def answers(self, answers: list[Answer], timing: Timing) -> None:
+    def computed(self, batch: Batch, padded: int) -> None:
+        """Count a micro-batch.
+
+        Args:
+            padded: its tokens with padding.
+        """
+        self._rows.observe(batch.rows)
+        self._tokens.inc("text", by=batch.tokens)
+        self._tokens.inc("padding", by=padded - batch.tokens)
+
+    def answered(
+        self, _: str, __: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
+    ) -> None:
         """Count what a request was answered."""
         if timing.rows:
-            self._queued.observe(timing.queued)
-            self._computed.observe(timing.computed)
-            self._rows.observe(timing.rows)
+            self._stages.observe(timing.encoded, "encode")
+            self._stages.observe(timing.queued, "queue")
+            self._stages.observe(timing.computed, "inference")
         for one in answers:
-            self._labels.labels(one.prediction.label, one.model_version).inc()
+            if isinstance(one, Problem):
+                self._faults.inc(one.code)
+                continue
+            self._labels.inc(one.prediction.label, one.model_version)
             self._scores.observe(one.prediction.score)
             if one.truncated:
-                self._marks.labels("truncated").inc()
+                self._marks.inc("truncated")
             if one.prediction.abstained:
-                self._marks.labels("abstained").inc()
+                self._marks.inc("abstained")
 
-    def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+    def refresh(self) -> None:
+        """Bring what is a state, not an event, up to date."""
         service = self._service
         queue = service.model.coalescer if service.ready else None
         stats = service.stats()
@@ -95,5 +159,10 @@ class Metrics:
         self._gauges["queue_tokens"].set(stats["queue_tokens"])
         self._gauges["drain_seconds"].set(stats["drain_seconds"])
         self._gauges["requests_in_progress"].set(service.requests)
-        self._gauges["cache_hits"].set(service.cache_hits)
-        return generate_latest(self.registry)
+        self._hits.inc(by=service.cache_hits - self._hits_told)
+        self._hits_told = service.cache_hits
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        self.refresh()
+        return prometheus.generate_latest(self.registry)

@@ -6,13 +6,13 @@ python -m serve_app.plain configs/serve.yaml [key=value ...]
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import uvicorn
 import uvloop
 
 from finsent.config import load
 from finsent.settings import Settings
+from serve_app.auth import Keys
 from serve_app.http import build_app
 from serve_app.service import Service
 
@@ -21,9 +21,9 @@ async def serve(settings: Settings) -> None:
     """Load the model and answer until a signal comes."""
     service = Service(settings.registry_dir, settings.serve, settings.engine)
     await service.follow()
-    keys = settings.serve.api_keys
+    keys = Keys(settings.serve.keys_file)
     config = uvicorn.Config(
-        build_app(service, Path(keys) if keys else None), settings.serve.host, settings.serve.port,
+        build_app(service, keys), settings.serve.host, settings.serve.port,
         log_level="warning", access_log=False,
     )  # fmt: skip
     await uvicorn.Server(config).serve()

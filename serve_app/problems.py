@@ -44,6 +44,9 @@ class Problem(Exception):  # noqa: N818 # RFC 9457's word
         self.code, self.detail, self.retry_after = code, detail, retry_after
         self.status, self.title = CODES[code]
 
+    def __reduce__(self) -> Any:  # replicas send them to each other
+        return _problem, (self.code, self.detail, self.retry_after)
+
     def body(self, request_id: str | None = None) -> dict[str, Any]:
         """The problem's fields."""
         found = {
@@ -65,3 +68,7 @@ class Problem(Exception):  # noqa: N818 # RFC 9457's word
         return Response(
             orjson.dumps(self.body(request_id)), self.status, headers, media_type=MEDIA_TYPE
         )
+
+
+def _problem(code: str, detail: str, retry_after: int | None) -> Problem:
+    return Problem(code, detail, retry_after=retry_after)

@@ -161,3 +161,15 @@ def tei_body(answer: Answer, raw_scores: bool) -> list[dict[str, Any]]:
     )
     ranked = sorted(scores.items(), key=lambda pair: -pair[1])
     return [{"label": label, "score": score} for label, score in ranked]
+
+
+def explain_body(
+    answer: Answer, text: str, words: list[dict[str, Any]], request_id: str
+) -> dict[str, Any]:
+    """One text's answer with its words as JSON."""
+    return {
+        **answer_body(answer, False, request_id),
+        "text": text,
+        "words": words,
+        "method": "occlusion",
+    }

@@ -1,29 +1,26 @@
-"""What the service does, whatever protocol asks: classify, explain, follow an alias."""
+"""What the service does, whatever protocol asks: check, admit, classify, follow an alias."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-import re
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig, Truncate
-from finsent.inference.encode import Encoded, cleaned
-from finsent.inference.engine import Engine, Prediction, softmax
-from finsent.labels import LABELS
-from finsent.memory import release_unused
+from finsent.inference.encode import Encoded
+from finsent.inference.engine import Engine, Prediction
 from finsent.registry.registry import Registry
 from finsent.serving.config import ServeConfig
-from serve_app.coalescer import Coalescer, Timing
+from serve_app.coalescer import Batch, Timing
+from serve_app.model import Model
 from serve_app.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -39,38 +36,8 @@ class Answer:
     model_version: str
 
 
-@dataclass(eq=False)
-class Model:
-    """A loaded model version with its queue."""
-
-    version: str
-    engine: Engine
-    coalescer: Coalescer
-    loaded: float  # Unix time
-    details: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, registry: Registry, reference: str, config: EngineConfig) -> Model:
-        """Verify, load and warm up a version.
-
-        Raises:
-            InputError: there is none, it is damaged, or its answers are no numbers.
-        """
-        version = registry.get(reference)
-        engine = Engine(version.path, config)
-        engine.warm()
-        release_unused()  # what the backends that lost the choice took
-        manifest = version.manifest
-        coalescer = Coalescer(
-            engine.compute, engine.streams, config.token_budget, engine.backend.most_rows
-        )
-        details = {
-            "created": manifest.get("created"),
-            "backbone": manifest.get("backbone"),
-            "dataset": manifest.get("dataset"),
-            "metrics": {k: manifest["metrics"].get(k) for k in ("macro_f1", "accuracy", "ece")},
-        }
-        return cls(version.version, engine, coalescer, time.time(), details)
+# Told of each request that was answered: its id, its texts, an answer or problem for each.
+Tap = Callable[[str, Sequence[Any], Sequence["Answer | Problem"], Timing], None]
 
 
 @dataclass(slots=True)
@@ -94,6 +61,8 @@ class Service:
         self.requests = 0  # at work now
         self.cache_hits = 0
         self.refused_version: dict[str, str] | None = None  # the last one that could not be loaded
+        self.taps: list[Tap] = []
+        self.batch_taps: list[Callable[[Batch, int], None]] = []  # with the padded tokens
         self._loading = asyncio.Lock()
 
     # --- the model ---
@@ -137,6 +106,7 @@ class Service:
             except InputError as error:
                 self.refused_version = {"version": version, "reason": str(error)}
                 raise
+            new.coalescer.observer = partial(self._computed, new)
             old, self._model = self._model, new
             self.refused_version = None
             self._cache.clear()
@@ -145,7 +115,18 @@ class Service:
                 f" in place of {old.version}" if old else "",
             )  # fmt: skip
             if old is not None:
-                asyncio.get_running_loop().create_task(_retire(old))
+                asyncio.get_running_loop().create_task(old.retire())
+
+    def apply(self, config: ServeConfig, engine: EngineConfig) -> None:
+        """Take other limits and another token budget, from the next request and batch on."""
+        self.config, self._engine_config = config, engine
+        if self._model is not None:
+            self._model.coalescer.budget = engine.token_budget
+
+    def _computed(self, model: Model, batch: Batch) -> None:
+        rows, length = model.engine.backend.shape(batch.rows, batch.longest)
+        for tap in self.batch_taps:
+            tap(batch, rows * length)
 
     def _resolve(self, reference: str) -> str:
         return self.registry.aliases().get(reference, reference)
@@ -163,6 +144,24 @@ class Service:
                 told = str(error)
 
     # --- admission ---
+
+    def deadline(self, given: str | None) -> float:
+        """Seconds that a request may take.
+
+        Args:
+            given: milliseconds that it asks for.
+
+        Raises:
+            Problem: that is no such number.
+        """
+        most = self.config.limits.timeout_ms
+        if given is None:
+            return most / 1000
+        if not (given.isascii() and given.isdigit() and int(given[:9]) > 0):
+            raise Problem(
+                "invalid_request", f"x-request-timeout-ms: write milliseconds from 1 to {most}"
+            )
+        return min(int(given[:9]), most) / 1000
 
     def admit(self, tokens: int) -> None:
         """Refuse work that would wait too long; a list as a whole.
@@ -186,6 +185,43 @@ class Service:
 
     # --- classifying ---
 
+    def fault(self, text: Any) -> Problem | None:
+        """Why something is not shown to the model; None: it is."""
+        most = self.config.limits.characters
+        if not isinstance(text, str):
+            return Problem("invalid_text", f"not a text but {type(text).__name__}; write a string")
+        if len(text) > most:
+            return Problem(
+                "text_too_long",
+                f"{len(text)} characters; at most {most} are taken (serve.limits.characters)",
+            )
+        if not text.strip():
+            return Problem("invalid_text", "the text is blank; write something")
+        return None
+
+    async def answer(
+        self, texts: Sequence[Any], truncate: Truncate | None, request_id: str
+    ) -> tuple[list[Answer | Problem], Timing]:
+        """A request's answers in order; what is no text, or too long a one, gets a problem.
+
+        Raises:
+            Problem: there are too many, overloaded, or no model is loaded.
+        """
+        most = self.config.limits.texts
+        if len(texts) > most:
+            raise Problem(
+                "too_many_texts",
+                f"{len(texts)} texts; at most {most} are taken in one request (serve.limits.texts)",
+            )
+        faults = [self.fault(text) for text in texts]
+        good = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
+        answers, timing = await self.classify(good, truncate)
+        rest = iter(answers)
+        found = [next(rest) if fault is None else fault for fault in faults]
+        for tap in self.taps:
+            tap(request_id, texts, found, timing)
+        return found, timing
+
     async def classify(
         self, texts: Sequence[str], truncate: Truncate | None = None
     ) -> tuple[list[Answer | Problem], Timing]:
@@ -198,9 +234,11 @@ class Service:
         policy = truncate or model.engine.config.truncate
         found: list[Answer | Problem | None] = [self._cached(model, t, policy) for t in texts]
         todo = [i for i, one in enumerate(found) if one is None]
-        timing = Timing()
+        timing, took = Timing(), 0.0
         if todo:
-            encoded = await self._encode(model, [texts[i] for i in todo], policy)
+            started = time.perf_counter()
+            encoded = await self.encode(model, [texts[i] for i in todo], policy)
+            took = time.perf_counter() - started
             good: list[tuple[int, Encoded]] = []
             for i, one in zip(todo, encoded, strict=True):
                 if isinstance(one, InputError):
@@ -224,6 +262,7 @@ class Service:
                     answer = Answer(prediction, row, one.truncated, model.version)
                     found[i] = answer
                     self._keep(texts[i], policy, answer)
+        timing.encoded = took
         return [one for one in found if one is not None], timing
 
     def _cached(self, model: Model, text: str, policy: str) -> Answer | None:
@@ -243,7 +282,7 @@ class Service:
         if len(self._cache) > self.config.cache_entries:
             self._cache.popitem(last=False)
 
-    async def _encode(
+    async def encode(
         self, model: Model, texts: Sequence[str], policy: Truncate
     ) -> list[Encoded | InputError]:
         """Token ids; texts that arrive in one turn of the loop are encoded together.
@@ -275,50 +314,6 @@ class Service:
                 one.encoded.set_result(rows[start : start + len(one.texts)])
                 start += len(one.texts)
 
-    # --- explaining ---
-
-    async def explain(self, text: str, truncate: Truncate | None = None) -> dict[str, Any]:
-        """How much each word of a text speaks for its label, by leaving it out (occlusion).
-
-        Zeiler and Fergus 2014 (arXiv:1311.2901), for text as in Li et al. 2016
-        (arXiv:1612.08220): a word's attribution is the probability that the label loses when the
-        word is not there; below 0 it speaks against it.
-
-        Raises:
-            Problem: the text can't be classified, or overloaded.
-        """
-        [answer], timing = await self.classify([text], truncate)
-        if isinstance(answer, Problem):
-            raise answer
-        model = self.model
-        [clean] = cleaned([text])
-        spans = _groups(
-            [match.span() for match in re.finditer(r"\S+", clean)],
-            self.config.limits.explain_words,
-        )
-        without = [f"{clean[:start]}{clean[end:]}" for start, end in spans]
-        policy = truncate or model.engine.config.truncate
-        encoded = await self._encode(model, without, policy)
-        rows = [one.ids for one in encoded if isinstance(one, Encoded)]
-        self.admit(sum(map(len, rows)))
-        probabilities = np.zeros((0, len(LABELS)))
-        if rows:
-            logits, _ = await model.coalescer.run(rows)
-            probabilities = softmax(logits, model.engine.temperature).astype(np.float64)
-        place = LABELS.index(answer.prediction.label)
-        whole = np.array([*answer.prediction.probabilities.values()])
-        words = [
-            {
-                "text": clean[start:end],
-                "start": start,
-                "end": end,
-                "attribution": float(whole[place] - row[place]),
-                "by_label": dict(zip(LABELS, (whole - row).tolist(), strict=True)),
-            }
-            for (start, end), row in zip(spans, probabilities, strict=True)
-        ]
-        return {"answer": answer, "timing": timing, "text": clean, "words": words}
-
     # --- how it is ---
 
     def stats(self) -> dict[str, float]:
@@ -337,18 +332,3 @@ def _encode_one(engine: Engine, text: str, policy: Truncate) -> Encoded | InputE
         return engine.encode([text], policy)[0]
     except InputError as error:
         return error
-
-
-def _groups(spans: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
-    """Neighbouring words joined, so that there are at most so many."""
-    size = -(-len(spans) // most) if spans else 1
-    return [
-        (spans[i][0], spans[min(i + size, len(spans)) - 1][1]) for i in range(0, len(spans), size)
-    ]
-
-
-async def _retire(old: Model) -> None:
-    """Let a model go when the requests that it began are answered."""
-    while old.coalescer.waiting_rows or old.coalescer.running_tokens:
-        await asyncio.sleep(0.05)
-    old.coalescer.close()

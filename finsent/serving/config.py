@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import model_validator
 
 from finsent.config import Section, setting
@@ -65,6 +67,28 @@ class ServeConfig(Section):
     downscale_seconds: float = setting(
         60.0, "time that the wish for fewer replicas must last", unit="seconds", ge=0
     )
+    grpc_port: int | None = setting(
+        None, "port of gRPC; 0: a free one; null: none is opened", ge=0, le=65535
+    )
+    shadow: str | None = setting(
+        None,
+        "alias or version that is asked the same as `model`, unseen by clients, to compare it "
+        "(/info has how often it agrees); null: none",
+    )
+    shadow_share: float = setting(
+        1.0, "share of the texts that the shadow is asked, as far as it keeps up", ge=0, le=1
+    )
+    explainers: int = setting(
+        0,
+        "processes for /explain alone, each with an engine; 0: gateways explain, between other "
+        "requests",
+        ge=0,
+    )
+    record: bool = setting(
+        False,
+        "write each answer (label, probabilities, version, the text's SHA-256; with log_texts the "
+        "text) as a line of STORAGE/predictions/DATE.jsonl",
+    )
     watch_seconds: float = setting(
         5.0, "how often a replica looks where the alias points; 0: never", unit="seconds", ge=0
     )
@@ -88,6 +112,11 @@ class ServeConfig(Section):
         120, "time until the service must be healthy", unit="seconds", ge=1
     )
     limits: LimitsConfig = setting(LimitsConfig, "what requests may ask for")
+
+    @property
+    def keys_file(self) -> Path | None:
+        """`api_keys` as a path."""
+        return Path(self.api_keys).expanduser().absolute() if self.api_keys else None
 
     @model_validator(mode="after")
     def _in_order(self) -> ServeConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -17,15 +18,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pyarrow as pa
 import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.exporting import export
 from finsent.registry.registry import Registry
+from serve_app.proto import sentiment_pb2 as pb
+from serve_app.proto import sentiment_pb2_grpc
 from tests.e2e.conftest import Done, alive, descendants, environment, wait_until
 from tests.unit.models import TEXTS, saved_model
 
@@ -38,6 +45,7 @@ class Served:
     """A running service."""
 
     address: str
+    grpc_address: str
     root: Path
     registry: Registry
     process: subprocess.Popen[bytes]
@@ -75,7 +83,9 @@ def served(root: Path) -> Iterator[Served]:
             [sys.executable, "-m", "ray_jobs.serve", f"storage.root={root}", "port=0",
              "engine.precision=fp32", "engine.threads=1", "serve.watch_seconds=0.5",
              "serve.max_replicas=2", "serve.drain_seconds=0.02", "serve.upscale_seconds=0.5",
-             "serve.downscale_seconds=2", "serve.limits.queue_seconds=30"],
+             "serve.downscale_seconds=2", "serve.limits.queue_seconds=90",
+             "serve.limits.timeout_ms=60000", "serve.grpc_port=0",
+             "serve.shadow=challenger", "serve.record=true"],
             env=environment(), stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     started = descendants(psutil.Process(process.pid))
@@ -88,7 +98,9 @@ def served(root: Path) -> Iterator[Served]:
 
         wait_until(lambda: address() is not None, 120, "the service to start")
         started |= descendants(psutil.Process(process.pid))
-        yield Served(str(address()), root, Registry(root / "registry"), process)
+        grpc_address = re.search(r"gRPC: (\S+),", log.read_text())
+        assert grpc_address
+        yield Served(str(address()), grpc_address[1], root, Registry(root / "registry"), process)
     finally:
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
@@ -98,15 +110,27 @@ def served(root: Path) -> Iterator[Served]:
     wait_until(lambda: not alive(started), 30, "its processes to end")
 
 
-def replicas(served: Served) -> int:
-    below = psutil.Process(served.process.pid).children(recursive=True)
-    names = []
-    for process in below:
+def gateways(served: Served) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(served.process.pid).children(recursive=True):
         try:
-            names.append(" ".join(process.cmdline()))
+            name = " ".join(process.cmdline())
         except psutil.NoSuchProcess:
             continue
-    return sum("ServeReplica" in name for name in names)
+        if "ServeReplica" in name and "Gateway" in name:
+            found.append(process)
+    return found
+
+
+def answering(served: Served) -> int:
+    """Gateways that hold an HTTP connection of the load balancer."""
+    return sum(
+        any(
+            one.laddr.port in range(30_000, 31_000) and one.status == psutil.CONN_ESTABLISHED
+            for one in process.net_connections("tcp")
+        )
+        for process in gateways(served)
+    )
 
 
 def test_it_answers_over_http(served: Served) -> None:
@@ -128,12 +152,58 @@ def test_it_answers_over_http(served: Served) -> None:
     assert "finsent_requests_total" in httpx.get(f"{served.address}/metrics").text
 
 
+def test_it_answers_over_grpc_which_tells_what_it_can(served: Served) -> None:
+    with grpc.insecure_channel(served.grpc_address) as channel:
+        found = sentiment_pb2_grpc.SentimentStub(channel).PredictList(
+            pb.PredictListRequest(texts=["Profit rose.", ""]), timeout=30
+        )
+        answer = served.ask("Profit rose.")
+        good, blank = found.items
+        assert pb.Label.Name(good.prediction.label) == answer["label"].upper()
+        assert good.prediction.score == pytest.approx(answer["score"], abs=1e-5)
+        assert blank.problem.code == "invalid_text"
+        with pytest.raises(grpc.RpcError) as error:
+            sentiment_pb2_grpc.SentimentStub(channel).Predict(pb.PredictRequest(), timeout=30)
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "invalid_text" in error.value.details()
+        services = ProtoReflectionDescriptorDatabase(channel).get_services()
+        assert "finsent.v1.Sentiment" in services
+
+
+def test_branches_see_what_clients_asked(served: Served) -> None:
+    text = f"Sales of unit {served.process.pid} fell."
+    answer = served.ask(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    folder = served.root / "predictions"
+
+    def recorded() -> list[dict[str, Any]]:
+        lines = [line for file in folder.glob("*.jsonl") for line in file.read_text().splitlines()]
+        found = [json.loads(line) for line in lines]
+        return [line for line in found if line["text_sha256"] == digest]
+
+    wait_until(lambda: bool(recorded()), 60, "the answer in the prediction log")
+    [line] = recorded()
+    assert (line["label"], line["request_id"]) == (answer["label"], answer["request_id"])
+    assert "text" not in line
+
+    def compared() -> list[dict[str, Any]]:
+        shadow = httpx.get(f"{served.address}/info").json()["shadow"]
+        assert shadow["model"] == "challenger"
+        pairs: list[dict[str, Any]] = shadow.get("pairs", [])
+        return pairs
+
+    wait_until(lambda: bool(compared()), 60, "the shadow's counts")
+    pair = compared()[-1]
+    assert pair["shadow_version"] == served.registry.aliases()["challenger"]
+    assert pair["texts"] >= 1
+
+
 def test_it_listens_on_this_machine_alone(served: Served) -> None:
-    port = int(served.address.rpartition(":")[2])
+    ports = {int(one.rpartition(":")[2]) for one in (served.address, served.grpc_address)}
     open_ports: list[Any] = [
         one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN
     ]
-    assert {one.ip for one in open_ports if one.port == port} == {"127.0.0.1"}
+    assert {one.ip for one in open_ports if one.port in ports} == {"127.0.0.1"}
 
 
 def test_promoting_changes_the_version_under_load_without_a_failed_request(
@@ -173,7 +243,7 @@ def test_promoting_changes_the_version_under_load_without_a_failed_request(
 
 
 def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
-    wait_until(lambda: replicas(served) == 1, 60, "one replica")
+    wait_until(lambda: len(gateways(served)) == 1, 60, "one replica")
     end = threading.Event()
     codes: list[int] = []
 
@@ -187,13 +257,18 @@ def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: replicas(served) == 2, 60, "a second replica")
+        wait_until(lambda: len(gateways(served)) == 2, 60, "a second replica")
+        first = gateways(served)[0]
+        wait_until(lambda: answering(served) == 2, 60, "both to answer")
+        first.kill()  # its requests go to the other one
+        before = len(codes)
+        wait_until(lambda: len(codes) >= before + 16, 60, "answers after a replica's death")
     finally:
         end.set()
         for thread in threads:
             thread.join()
     assert set(codes) == {200}
-    wait_until(lambda: replicas(served) == 1, 90, "the second replica to go")
+    wait_until(lambda: len(gateways(served)) == 1, 90, "the second replica to go")
     assert served.ask()["label"]
 
 

@@ -27,7 +27,7 @@ from finsent.inference.exporting import export
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
-from serve_app.auth import new_key, read_keys
+from serve_app.auth import Keys, new_key, read_keys
 from serve_app.http import build_app
 from serve_app.problems import CODES
 from serve_app.service import Service
@@ -66,8 +66,7 @@ def make_app(registry: Registry, **config: Any) -> Any:
     config = {"watch_seconds": 0, **config}
     service = Service(registry.root, ServeConfig(**config), ENGINE)
     asyncio.run(service.follow())
-    keys = config.get("api_keys")
-    return build_app(service, Path(keys) if keys else None)
+    return build_app(service, Keys(service.config.keys_file))
 
 
 @pytest.fixture(scope="module")
@@ -438,7 +437,7 @@ def test_cache_answers_the_same_text_once(serving: Callable[..., TestClient]) ->
     for text in ("a", "b"):
         post(client, {"text": text})
     assert post(client, {"text": "Profit rose."}).headers["x-batch-size"] == "1"  # pushed out
-    assert "finsent_cache_hits 1.0" in client.get("/metrics").text
+    assert "finsent_cache_hits_total 1.0" in client.get("/metrics").text
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -472,7 +471,7 @@ def test_alias_is_followed_under_load_without_a_failed_request(registry: Registr
         await asyncio.gather(*askers)
         return seen
 
-    assert in_loop(build_app(service, None), test) == set(versions.values())
+    assert in_loop(build_app(service, Keys(None)), test) == set(versions.values())
 
 
 def test_version_that_is_broken_is_refused_and_the_old_one_stays(
@@ -495,7 +494,7 @@ def test_version_that_is_broken_is_refused_and_the_old_one_stays(
         info: dict[str, Any] = (await client.get("/info")).json()
         return info
 
-    info = in_loop(build_app(service, None), test)
+    info = in_loop(build_app(service, Keys(None)), test)
     assert info["model_version"] == good.version
     assert info["refused"]["version"] == bad.version
     assert "SHA-256" in info["refused"]["reason"]
@@ -503,7 +502,7 @@ def test_version_that_is_broken_is_refused_and_the_old_one_stays(
 
 def test_before_a_model_is_loaded_nothing_is_promised(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-    with TestClient(build_app(service, None)) as client:
+    with TestClient(build_app(service, Keys(None))) as client:
         problem(client.get("/readyz"), "not_ready")
         problem(post(client, {"text": "Up"}), "not_ready")
         assert client.get("/livez").status_code == 200
@@ -526,7 +525,11 @@ def test_metrics_count_what_happened(serving: Callable[..., TestClient], engine:
     text = client.get("/metrics").text
     assert 'finsent_requests_total{operation="predict",status="200"} 1.0' in text
     assert 'finsent_requests_total{operation="predict",status="422"} 1.0' in text
-    assert 'finsent_problems_total{code="invalid_text"} 2.0' in text
+    assert 'finsent_problems_total{code="invalid_text"} 1.0' in text
+    assert 'finsent_text_problems_total{code="invalid_text"} 2.0' in text
+    lengths = [len(one.ids) for one in engine.encode(texts)]
+    assert f'finsent_tokens_total{{kind="text"}} {sum(lengths)}.0' in text
+    assert 'finsent_stage_seconds_count{stage="inference"} 1.0' in text
     truncated = sum(one.truncated for one in engine.encode(texts))
     assert truncated
     assert f'finsent_marked_predictions_total{{mark="truncated"}} {truncated}.0' in text

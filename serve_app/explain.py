@@ -1,0 +1,68 @@
+"""Which words pushed an answer which way."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from finsent.inference.config import Truncate
+from finsent.inference.encode import Encoded, cleaned
+from finsent.inference.engine import softmax
+from finsent.labels import LABELS
+from serve_app.coalescer import Timing
+from serve_app.problems import Problem
+from serve_app.service import Answer, Service
+
+
+async def explain(
+    service: Service, text: Any, truncate: Truncate | None, request_id: str
+) -> tuple[Answer, Timing, str, list[dict[str, Any]]]:
+    """How much each word of a text speaks for its label, by leaving it out (occlusion).
+
+    Zeiler and Fergus 2014 (arXiv:1311.2901), for text as in Li et al. 2016 (arXiv:1612.08220): a
+    word's attribution is the probability that the label loses when the word is not there; below 0
+    it speaks against it. All variants go through the queue as one request, which takes turns.
+
+    Returns:
+        The answer, how it fared, the text as the model reads it, and its words.
+
+    Raises:
+        Problem: the text can't be classified, or overloaded.
+    """
+    model = service.model
+    [answer], timing = await service.answer([text], truncate, request_id)
+    if isinstance(answer, Problem):
+        raise answer
+    [clean] = cleaned([text])
+    spans = _groups(
+        [match.span() for match in re.finditer(r"\S+", clean)], service.config.limits.explain_words
+    )
+    without = [f"{clean[:start]}{clean[end:]}" for start, end in spans]
+    encoded = await service.encode(model, without, truncate or model.engine.config.truncate)
+    rows = [one.ids for one in encoded if isinstance(one, Encoded)]
+    service.admit(sum(map(len, rows)))
+    logits, _ = await model.coalescer.run(rows)
+    probabilities = softmax(logits, model.engine.temperature).astype(np.float64)
+    place = LABELS.index(answer.prediction.label)
+    whole = np.array([*answer.prediction.probabilities.values()])
+    words = [
+        {
+            "text": clean[start:end],
+            "start": start,
+            "end": end,
+            "attribution": float(whole[place] - row[place]),
+            "by_label": dict(zip(LABELS, (whole - row).tolist(), strict=True)),
+        }
+        for (start, end), row in zip(spans, probabilities, strict=True)
+    ]
+    return answer, timing, clean, words
+
+
+def _groups(spans: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """Neighbouring words joined, so that there are at most so many."""
+    size = -(-len(spans) // most) if spans else 1
+    return [
+        (spans[i][0], spans[min(i + size, len(spans)) - 1][1]) for i in range(0, len(spans), size)
+    ]

@@ -1,0 +1,54 @@
+"""A loaded model version with its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from finsent.inference.config import EngineConfig
+from finsent.inference.engine import Engine
+from finsent.memory import release_unused
+from finsent.registry.registry import Registry
+from serve_app.coalescer import Coalescer
+
+
+@dataclass(eq=False)
+class Model:
+    """A loaded model version with its queue."""
+
+    version: str
+    engine: Engine
+    coalescer: Coalescer
+    loaded: float  # Unix time
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, registry: Registry, reference: str, config: EngineConfig) -> Model:
+        """Verify, load and warm up a version.
+
+        Raises:
+            InputError: there is none, it is damaged, or its answers are no numbers.
+        """
+        version = registry.get(reference)
+        engine = Engine(version.path, config)
+        engine.warm()
+        release_unused()  # what the backends that lost the choice took
+        manifest = version.manifest
+        coalescer = Coalescer(
+            engine.compute, engine.streams, config.token_budget, engine.backend.most_rows
+        )
+        details = {
+            "created": manifest.get("created"),
+            "backbone": manifest.get("backbone"),
+            "dataset": manifest.get("dataset"),
+            "metrics": {k: manifest["metrics"].get(k) for k in ("macro_f1", "accuracy", "ece")},
+        }
+        return cls(version.version, engine, coalescer, time.time(), details)
+
+    async def retire(self) -> None:
+        """Let it go when the requests that it began are answered."""
+        while self.coalescer.waiting_rows or self.coalescer.running_tokens:
+            await asyncio.sleep(0.05)
+        self.coalescer.close()

@@ -1,0 +1,1 @@
+"""gRPC: `sentiment.proto`, and what `make proto` generates from it."""

@@ -1,0 +1,191 @@
+"""The gRPC API: the operations of `serve_app.http`, as `proto/sentiment.proto` has them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import grpc
+import orjson
+
+from finsent.inference.config import Truncate
+from finsent.labels import LABELS
+from serve_app.auth import Keys
+from serve_app.http import Explain, describe_service
+from serve_app.metrics import Metrics
+from serve_app.problems import Problem
+from serve_app.proto import sentiment_pb2 as pb
+from serve_app.service import Answer, Service
+
+T = TypeVar("T")
+
+log = logging.getLogger("finsent.requests")
+
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_TRUNCATE: dict[int, Truncate | None] = {
+    pb.DEFAULT: None, pb.RIGHT: "right", pb.LEFT: "left", pb.ERROR: "error"
+}  # fmt: skip
+
+
+class Context(Protocol):
+    """What is used of Serve's `RayServegRPCContext`."""
+
+    def invocation_metadata(self) -> Any:
+        """Pairs of names and values."""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Of the answer."""
+
+    def set_details(self, details: str) -> None:
+        """Of the answer."""
+
+
+class Rpc:
+    """The operations of one replica."""
+
+    def __init__(self, service: Service, keys: Keys, metrics: Metrics, explain: Explain) -> None:
+        self._service, self._keys, self._metrics = service, keys, metrics
+        self._explain = explain
+
+    async def predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
+        """One text."""
+
+        async def work(request_id: str) -> pb.PredictResponse:
+            [answer], _ = await self._service.answer(
+                [request.text], _truncate(request.truncate), request_id
+            )
+            if isinstance(answer, Problem):
+                raise answer
+            return pb.PredictResponse(
+                prediction=_prediction(answer, request.raw_scores), request_id=request_id
+            )
+
+        return await self._call("grpc_predict", context, work)
+
+    async def predict_list(
+        self, request: pb.PredictListRequest, context: Context
+    ) -> pb.PredictListResponse:
+        """A list of texts; a problem in place of an answer where there is one."""
+
+        async def work(request_id: str) -> pb.PredictListResponse:
+            answers, _ = await self._service.answer(
+                list(request.texts), _truncate(request.truncate), request_id
+            )
+            return pb.PredictListResponse(
+                items=[_item(one, request.raw_scores) for one in answers], request_id=request_id
+            )
+
+        return await self._call("grpc_predict_list", context, work)
+
+    async def explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
+        """One text's label, word by word."""
+
+        async def work(request_id: str) -> pb.ExplainResponse:
+            answer, _, text, words = await self._explain(
+                request.text, _truncate(request.truncate), request_id
+            )
+            return pb.ExplainResponse(
+                prediction=_prediction(answer, False), text=text, request_id=request_id,
+                words=[
+                    pb.Word(**{**word, "by_label": pb.Probabilities(**word["by_label"])})
+                    for word in words
+                ],
+            )  # fmt: skip
+
+        return await self._call("grpc_explain", context, work)
+
+    async def info(self, _: pb.InfoRequest, context: Context) -> pb.InfoResponse:
+        """What answers here."""
+
+        async def work(_: str) -> pb.InfoResponse:
+            return pb.InfoResponse(
+                model_version=self._service.model.version,
+                json=orjson.dumps(describe_service(self._service)).decode(),
+            )
+
+        return await self._call("grpc_info", context, work)
+
+    async def health(self, _: pb.HealthRequest, context: Context) -> pb.HealthResponse:
+        """Whether it can answer."""
+
+        async def work(_: str) -> pb.HealthResponse:
+            return pb.HealthResponse(status="ok", model_version=self._service.model.version)
+
+        return await self._call("grpc_health", context, work, role=None)
+
+    async def _call(
+        self, name: str, context: Context, work: Callable[[str], Awaitable[T]],
+        role: str | None = "predict",
+    ) -> T:  # fmt: skip
+        """Key, deadline, problems, counters, one line of log."""
+        started = time.perf_counter()
+        metadata = {key.lower(): str(value) for key, value in context.invocation_metadata()}
+        request_id = metadata.get("x-request-id") or uuid.uuid4().hex
+        status = 200
+        self._service.requests += 1
+        try:
+            if role is not None:
+                self._keys.check(metadata, role)
+            seconds = self._service.deadline(metadata.get("x-request-timeout-ms"))
+            try:
+                async with asyncio.timeout(seconds):
+                    return await work(request_id)
+            except TimeoutError:
+                raise Problem(
+                    "deadline_exceeded", f"no answer within {seconds * 1000:.0f} ms"
+                ) from None
+        except Problem as problem:
+            status = problem.status
+            self._metrics.problem(problem.code)
+            log.info("%s %s %d %s", request_id, name, status, problem.code)
+            context.set_code(_CODES[status])
+            context.set_details(f"{problem.code}: {problem.detail}")
+            raise
+        finally:
+            self._service.requests -= 1
+            self._metrics.request(name, status, time.perf_counter() - started)
+
+
+def _truncate(value: int) -> Truncate | None:
+    if value not in _TRUNCATE:
+        raise Problem("invalid_request", f"truncate={value}: write RIGHT, LEFT or ERROR")
+    return _TRUNCATE[value]
+
+
+def _probabilities(values: Mapping[str, float]) -> pb.Probabilities:
+    return pb.Probabilities(**values)
+
+
+def _prediction(answer: Answer, raw_scores: bool) -> pb.Prediction:
+    found = answer.prediction
+    return pb.Prediction(
+        label=pb.Label.Value(found.label.upper()),
+        score=found.score,
+        probabilities=_probabilities(found.probabilities),
+        model_version=answer.model_version,
+        abstained=found.abstained,
+        truncated=answer.truncated,
+        raw_scores=(
+            _probabilities(dict(zip(LABELS, answer.logits, strict=True))) if raw_scores else None
+        ),
+    )
+
+
+def _item(one: Answer | Problem, raw_scores: bool) -> pb.PredictListResponse.Item:
+    if isinstance(one, Problem):
+        return pb.PredictListResponse.Item(problem=pb.Problem(code=one.code, detail=one.detail))
+    return pb.PredictListResponse.Item(prediction=_prediction(one, raw_scores))

@@ -1,0 +1,236 @@
+"""Side branches: what gateways feed, and what the shadow and the recorder make of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from finsent.errors import ConfigError, InputError
+from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.exporting import export
+from finsent.labels import LABELS
+from finsent.registry.registry import Registry
+from finsent.serving.config import ServeConfig
+from finsent.settings import Settings
+from serve_app import branches, recorder
+from serve_app.branches import Branch, record_tap, shadow_tap
+from serve_app.live import changed
+from serve_app.problems import Problem
+from serve_app.service import Answer, Service
+from serve_app.shadow import Shadow
+from tests.unit.models import TEXTS, saved_model
+
+ENGINE = EngineConfig(precision="fp32", threads=1)
+METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("branches")
+    registry = Registry(folder / "registry")
+    for seed, alias in ((3, "champion"), (4, "challenger")):
+        model = saved_model(tiny, folder / f"model-{seed}", seed)
+        rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
+        export(model, rows, ExportConfig(openvino=False), ENGINE, {})
+        registry.promote(registry.publish(model, METRICS, {}).version, alias)
+    return registry
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches, "_SECONDS", 0.01)
+
+
+async def done(branch: Branch) -> None:
+    if branch._task is not None:
+        await branch._task
+
+
+# --- branches -------------------------------------------------------------------------------------
+
+
+def test_items_go_in_one_call_and_nobody_waits() -> None:
+    calls: list[list[Any]] = []
+
+    async def send(items: list[Any]) -> None:
+        await asyncio.sleep(0.01)
+        calls.append(items)
+
+    async def main() -> Branch:
+        branch = Branch("b", send)
+        for i in range(10):
+            branch.offer([{"i": i}])
+        assert calls == []  # it only takes them along
+        await done(branch)
+        branch.offer([{"i": 10}])  # it begins anew
+        await done(branch)
+        return branch
+
+    branch = asyncio.run(main())
+    assert calls == [[{"i": i} for i in range(10)], [{"i": 10}]]
+    assert (branch.sent, branch.lost) == (11, 0)
+
+
+def test_what_a_branch_cannot_take_is_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches, "_MOST", 3)
+
+    async def send(items: list[Any]) -> None:
+        if items[0]["i"] == 0:
+            raise RuntimeError("it is gone")
+
+    async def main() -> Branch:
+        branch = Branch("b", send)
+        branch.offer([{"i": i} for i in range(5)])
+        assert branch.lost == 2
+        await done(branch)
+        assert branch.lost == 5
+        branch.offer([{"i": 7}])
+        await done(branch)
+        return branch
+
+    branch = asyncio.run(main())
+    assert (branch.sent, branch.lost) == (1, 5)
+
+
+# --- the shadow -----------------------------------------------------------------------------------
+
+
+def ask(registry: Registry, config: ServeConfig, texts: list[Any], tap: Any) -> list[Any]:
+    """What a tap offers to its branch for one request."""
+    found: list[Any] = []
+
+    async def send(items: list[Any]) -> None:
+        found.extend(items)
+
+    async def main() -> None:
+        service = Service(registry.root, config, ENGINE)
+        await service.follow()
+        branch = Branch("b", send)
+        service.taps.append(tap(service, branch))
+        await service.answer(texts, None, "request-1")
+        await done(branch)
+
+    asyncio.run(main())
+    return found
+
+
+def test_the_shadow_is_offered_its_share(registry: Registry) -> None:
+    texts = TEXTS * 20
+    assert ask(registry, ServeConfig(), texts, shadow_tap) == []  # none is named
+    everything = ask(registry, ServeConfig(shadow="challenger"), [*texts, "", 3], shadow_tap)
+    assert [one["text"] for one in everything] == texts
+    some = ask(registry, ServeConfig(shadow="challenger", shadow_share=0.5), texts, shadow_tap)
+    assert 0 < len(some) < len(texts)
+
+
+def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
+    items = ask(registry, ServeConfig(shadow="challenger"), TEXTS, shadow_tap)
+
+    async def main() -> list[dict[str, Any]]:
+        service = Service(registry.root, ServeConfig(), ENGINE)
+        shadow = Shadow(service)
+        await shadow.compare("champion", items)
+        await shadow.compare("challenger", items)
+        await shadow.compare("challenger", items)
+        with pytest.raises(InputError):
+            await shadow.compare("nobody", items)
+        answers, _ = await service.classify(TEXTS)
+        expected = [one.prediction.label for one in answers if isinstance(one, Answer)]
+        same, other = shadow.report()
+        agreeing = sum(a == b["label"] for a, b in zip(expected, items, strict=True))
+        assert other["same_labels"] == pytest.approx(agreeing / len(TEXTS))
+        for item, label in zip(items, expected, strict=True):
+            assert other["confusion"][item["label"]][label] >= 2
+        return [same, other]
+
+    same, other = asyncio.run(main())
+    assert same["model_version"] == same["shadow_version"] == other["model_version"]
+    assert other["shadow_version"] == registry.aliases()["challenger"]
+    assert (same["texts"], other["texts"]) == (len(TEXTS), 2 * len(TEXTS))
+    assert (same["same_labels"], same["mean_difference"]) == (1.0, pytest.approx(0.0, abs=1e-6))
+    assert 0 < other["mean_difference"] < 1
+    assert sum(sum(row.values()) for row in other["confusion"].values()) == 2 * len(TEXTS)
+
+
+# --- the recorder ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_text", [False, True])
+def test_answers_are_recorded_without_texts_unless_wanted(
+    registry: Registry, tmp_path: Path, with_text: bool
+) -> None:
+    items = ask(registry, ServeConfig(log_texts=with_text), [*TEXTS, ""], record_tap)
+    assert recorder.write(tmp_path, items[:2]) == 2
+    items[-1]["time"] = 0.0  # another day
+    assert recorder.write(tmp_path, items[2:]) == len(TEXTS) - 2
+    files = sorted(tmp_path.iterdir())
+    assert files[0].name == "1970-01-01.jsonl"
+    lines = [json.loads(line) for file in files[::-1] for line in file.read_text().splitlines()]
+    assert len(lines) == len(TEXTS)
+    for text, line in zip(TEXTS, lines, strict=True):
+        assert line["text_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+        assert line.get("text") == (text if with_text else None)
+        assert line["request_id"] == "request-1"
+        assert line["model_version"] == registry.aliases()["champion"]
+        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert line["probabilities"][line["label"]] == line["score"]
+        assert set(line["probabilities"]) == set(LABELS)
+
+
+# --- user_config ----------------------------------------------------------------------------------
+
+
+def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) -> None:
+    settings = Settings()
+    new = changed(
+        settings,
+        {"model": "challenger", "limits": {"texts": 2}, "token_budget": 64, "shadow": "champion"},
+    )
+    assert (new.serve.model, new.serve.shadow, new.engine.token_budget) == (
+        "challenger", "champion", 64
+    )  # fmt: skip
+    assert new.serve.limits.model_copy(update={"texts": 1024}) == settings.serve.limits
+    assert changed(settings, {}) == settings
+
+    async def main() -> None:
+        service = Service(registry.root, settings.serve, ENGINE)
+        await service.follow()
+        await service.answer(TEXTS, None, "before")
+        service.apply(new.serve, new.engine)
+        assert service.model.coalescer.budget == 64
+        with pytest.raises(Problem, match="at most 2") as error:
+            await service.answer(TEXTS, None, "after")
+        assert error.value.code == "too_many_texts"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("user_config", "named"),
+    [
+        ({"modle": "champion"}, "user_config.modle"),
+        ({"limits": {"texts": 0}}, "serve.limits.texts"),
+        ({"limits": {"text": 5}}, "serve.limits.text"),
+        ({"limits": 5}, "user_config.limits"),
+        ({"token_budget": "much"}, "engine.token_budget"),
+        ({"shadow_share": 2}, "serve.shadow_share"),
+    ],
+)
+def test_a_wrong_user_config_is_refused_by_name(user_config: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        changed(Settings(), user_config)

@@ -1,0 +1,171 @@
+"""The gRPC operations, called as Serve calls them; tests/e2e has them over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pyarrow as pa
+import pytest
+import torch
+from google.protobuf import descriptor_pb2
+
+from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.engine import Engine
+from finsent.inference.exporting import export
+from finsent.registry.registry import Registry
+from finsent.serving.config import LimitsConfig, ServeConfig
+from serve_app.auth import Keys, new_key
+from serve_app.explain import explain
+from serve_app.metrics import Metrics
+from serve_app.problems import CODES, Problem
+from serve_app.proto import sentiment_pb2 as pb
+from serve_app.rpc import _CODES, Rpc
+from serve_app.service import Service
+from tests.unit.models import TEXTS, saved_model
+
+ENGINE = EngineConfig(precision="fp32", threads=1)
+METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("rpc")
+    registry = Registry(folder / "registry")
+    model = saved_model(tiny, folder / "model", 3)
+    rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
+    export(model, rows, ExportConfig(openvino=False), ENGINE, {})
+    registry.promote(registry.publish(model, METRICS, {}).version, "champion")
+    return registry
+
+
+class Context:
+    """As much of Serve's context as is used."""
+
+    def __init__(self, **metadata: str) -> None:
+        self.metadata = [(name.replace("_", "-"), value) for name, value in metadata.items()]
+        self.code: grpc.StatusCode | None = None
+        self.details = ""
+
+    def invocation_metadata(self) -> Any:
+        return self.metadata
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.code = code
+
+    def set_details(self, details: str) -> None:
+        self.details = details
+
+
+def call(
+    registry: Registry, name: str, request: Any, context: Context | None = None, **config: Any
+) -> Any:
+    async def main() -> Any:
+        service = Service(registry.root, ServeConfig(**config), ENGINE)
+        await service.follow()
+        rpc = Rpc(
+            service, Keys(service.config.keys_file), Metrics(service), partial(explain, service)
+        )
+        try:
+            return await getattr(rpc, name)(request, context or Context())
+        finally:
+            assert service.requests == 0
+
+    return asyncio.run(main())
+
+
+def refused(registry: Registry, name: str, request: Any, context: Context, **config: Any) -> str:
+    with pytest.raises(Problem):
+        call(registry, name, request, context, **config)
+    assert context.code is not None
+    return f"{context.code.name} {context.details}"
+
+
+def test_answers_are_the_engines(registry: Registry) -> None:
+    expected = Engine(registry.get("champion").path, ENGINE).classify(TEXTS)
+    request = pb.PredictListRequest(texts=[*TEXTS, " "], raw_scores=True)
+    found = call(registry, "predict_list", request, Context(x_request_id="desk-1"))
+    assert found.request_id == "desk-1"
+    *answers, blank = found.items
+    assert blank.problem.code == "invalid_text"
+    for one, want in zip(answers, expected, strict=True):
+        assert pb.Label.Name(one.prediction.label) == want.label.upper()
+        assert one.prediction.score == pytest.approx(want.score, abs=1e-5)
+        assert one.prediction.probabilities.neutral == pytest.approx(
+            want.probabilities["neutral"], abs=1e-5
+        )
+        assert one.prediction.HasField("raw_scores")
+    single = call(registry, "predict", pb.PredictRequest(text=TEXTS[0]))
+    assert single.prediction.score == pytest.approx(expected[0].score, abs=1e-5)
+    assert not single.prediction.HasField("raw_scores")
+    assert single.request_id
+
+
+def test_explain_info_and_health(registry: Registry) -> None:
+    found = call(registry, "explain", pb.ExplainRequest(text="Profit rose sharply."))
+    assert [word.text for word in found.words] == ["Profit", "rose", "sharply."]
+    assert found.text[found.words[1].start : found.words[1].end] == "rose"
+    champion = registry.aliases()["champion"]
+    assert call(registry, "info", pb.InfoRequest()).model_version == champion
+    assert call(registry, "health", pb.HealthRequest()).status == "ok"
+
+
+def test_problems_come_as_statuses(registry: Registry, tmp_path: Path) -> None:
+    blank = pb.PredictRequest(text="")
+    said = refused(registry, "predict", blank, Context())
+    assert said.startswith("INVALID_ARGUMENT invalid_text: ")
+    many = pb.PredictListRequest(texts=["a", "b"])
+    said = refused(registry, "predict_list", many, Context(), limits=LimitsConfig(texts=1))
+    assert said.startswith("INVALID_ARGUMENT too_many_texts: ")
+    long = pb.PredictRequest(text="order " * 99, truncate=pb.ERROR)
+    assert "text_too_long" in refused(registry, "predict", long, Context())
+    odd = pb.PredictRequest(text="Profit rose.", truncate=17)  # type: ignore[arg-type]
+    assert "invalid_request" in refused(registry, "predict", odd, Context())
+    late = pb.PredictListRequest(texts=["order " * 40] * 500)
+    said = refused(registry, "predict_list", late, Context(x_request_timeout_ms="1"))
+    assert said.startswith("DEADLINE_EXCEEDED deadline_exceeded: ")
+
+    keys = tmp_path / "keys.json"
+    key = new_key(keys, "desk", "predict")
+    good = pb.PredictRequest(text="Profit rose.")
+    said = refused(registry, "predict", good, Context(), api_keys=str(keys))
+    assert said.startswith("UNAUTHENTICATED unauthorized: ")
+    allowed = Context(authorization=f"Bearer {key}")
+    assert call(registry, "predict", good, allowed, api_keys=str(keys)).prediction.score > 0
+    assert call(registry, "health", pb.HealthRequest(), api_keys=str(keys)).status == "ok"
+
+
+def test_every_problem_has_a_status() -> None:
+    only_http = {404, 405, 415}
+    assert {status for status, _ in CODES.values()} - only_http == set(_CODES)
+
+
+def test_generated_code_is_of_the_proto(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--descriptor_set_out={made}",
+         "serve_app/proto/sentiment.proto"],
+        cwd=ROOT, check=True,
+    )  # fmt: skip
+    [file] = descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes()).file
+    checked_in = descriptor_pb2.FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
+    assert _plain(file) == _plain(checked_in), "run `make proto`"
+
+
+def _plain(file: descriptor_pb2.FileDescriptorProto) -> str:
+    # One says what the other leaves to be derived.
+    return "\n".join(line for line in str(file).splitlines() if "json_name" not in line)
