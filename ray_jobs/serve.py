@@ -57,10 +57,13 @@ def check(settings: Settings) -> None:
     """Fail before Ray starts.
 
     Raises:
-        InputError: the model is not there or damaged, or the port is taken.
+        InputError: the model is not there or damaged, the port is taken, or packages for
+            `serve.otlp_endpoint` are missing.
+        ConfigError: `serve.otlp_endpoint` is no address.
     """
     from finsent.registry.registry import Registry
     from serve_app.auth import Keys
+    from serve_app.tracing import check as check_tracing
 
     config = settings.serve
     try:
@@ -69,6 +72,8 @@ def check(settings: Settings) -> None:
         raise InputError(f"serve.model={config.model!r}: {error}") from None
     if config.api_keys:
         Keys(Path(config.api_keys).expanduser())
+    if config.otlp_endpoint is not None:
+        check_tracing(config.otlp_endpoint)
     if settings.ray.address or os.environ.get("RAY_ADDRESS"):
         return
     for name in _PORTS:

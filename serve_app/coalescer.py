@@ -32,6 +32,7 @@ class Timing:
     queued: float = 0.0  # seconds until the last of its rows was taken
     computed: float = 0.0  # seconds of the longest of its micro-batches
     rows: int = 0  # of the largest of its micro-batches, other requests' included
+    arrived: float = 0.0  # Unix time from which it waited
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Coalescer:
         logits = np.zeros((len(rows), len(LABELS)), np.float32)
         job = _Job(
             rows, logits, loop.create_future(), time.perf_counter(), len(rows),
-            taken=[False] * len(rows),
+            taken=[False] * len(rows), timing=Timing(arrived=time.time()),
         )  # fmt: skip
         for i, row in enumerate(rows):
             self._by_length.setdefault(len(row), deque()).append((job, i))

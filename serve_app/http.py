@@ -31,6 +31,7 @@ from serve_app.metrics import CONTENT_TYPE, Metrics
 from serve_app.openapi import describe
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
+from serve_app.tracing import Tracer
 
 log = logging.getLogger("finsent.requests")
 
@@ -55,7 +56,9 @@ Shadow = Callable[[], Awaitable[Any]]
 class Call:
     """One request on its way through a handler."""
 
-    __slots__ = ("body", "deadline", "headers", "request", "request_id", "started")
+    __slots__ = (
+        "body", "deadline", "headers", "request", "request_id", "started", "timing", "version"
+    )  # fmt: skip
 
     def __init__(self, request: Request, request_id: str, deadline: float) -> None:
         self.request, self.request_id = request, request_id
@@ -63,9 +66,12 @@ class Call:
         self.started = time.perf_counter()
         self.body = b""
         self.headers: dict[str, str] = {}  # of the answer
+        self.timing: Timing | None = None  # None: the model was not asked
+        self.version: str | None = None  # of the model that was asked
 
     def timed(self, timing: Timing) -> None:
         """Tell the client how its texts fared."""
+        self.timing = timing
         self.headers["x-queue-time"] = f"{timing.queued * 1000:.2f}"
         self.headers["x-inference-time"] = f"{timing.computed * 1000:.2f}"
         self.headers["x-batch-size"] = str(timing.rows)
@@ -76,8 +82,9 @@ class Api:
 
     def __init__(
         self, service: Service, keys: Keys, metrics: Metrics, explain: Explain,
-        shadow: Shadow | None, returns_id: bool,
+        shadow: Shadow | None, returns_id: bool, tracer: Tracer | None = None,
     ) -> None:  # fmt: skip
+        self._tracer = tracer
         self._service, self._keys, self._metrics = service, keys, metrics
         self._explain, self._shadow, self._returns_id = explain, shadow, returns_id
 
@@ -100,7 +107,8 @@ class Api:
         async def endpoint(request: Request) -> Response:
             started = time.perf_counter()
             request_id = _request_id(request)
-            code = None
+            code: str | None = None
+            call: Call | None = None
             self._service.requests += 1
             try:
                 if role is not None:
@@ -129,6 +137,11 @@ class Api:
                 response.headers["x-request-id"] = request_id
             seconds = time.perf_counter() - started
             self._metrics.request(name, response.status_code, seconds)
+            if self._tracer is not None:
+                self._tracer.answered(
+                    request, response, seconds, request_id, code,
+                    call.version if call else None, call.timing if call else None,
+                )  # fmt: skip
             if code is not None:
                 self._metrics.problem(code)
                 log.info("%s %s %d %s %.4f", request_id, name, response.status_code, code, seconds)
@@ -221,6 +234,7 @@ class Api:
     ) -> list[Answer | Problem]:
         answers, timing = await self._service.answer(texts, truncate, call.request_id)
         call.timed(timing)
+        call.version = next((one.model_version for one in answers if isinstance(one, Answer)), None)
         return answers
 
     async def explain(self, call: Call) -> Response:
@@ -230,13 +244,14 @@ class Api:
             asked.text, asked.truncate, call.request_id
         )
         call.timed(timing)
+        call.version = answer.model_version
         return _json(schemas.explain_body(answer, text, words, call.request_id))
 
     async def predict_file(self, call: Call) -> Response:
         """A CSV with a header in, the same with answers out, piece by piece."""
         body = await _read(call.request, self._limits.file_bytes)
         table = read_csv(body, call.request.headers, call.request.query_params.get("column"))
-        self._service.model  # noqa: B018 # 503 rather than an empty stream
+        call.version = self._service.model.version  # 503 rather than an empty stream
         return StreamingResponse(
             scored_csv(table, self._service, call.request_id), media_type="text/csv; charset=utf-8"
         )
@@ -301,9 +316,17 @@ def build_app(
         explain_by: who explains; None: the service itself.
         shadow: asks how the shadow compares; None: there can't be one.
         returns_id: put the request's id into the answer's headers; Serve does it by itself.
+
+    Raises:
+        InputError: packages for `serve.otlp_endpoint` are missing.
+        ConfigError: `serve.otlp_endpoint` is no address.
     """
     metrics = metrics or Metrics(service)
-    api = Api(service, keys, metrics, explain_by or partial(explain, service), shadow, returns_id)
+    collector = service.config.otlp_endpoint
+    tracer = None if collector is None else Tracer(collector)
+    api = Api(
+        service, keys, metrics, explain_by or partial(explain, service), shadow, returns_id, tracer
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -315,6 +338,8 @@ def build_app(
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
     app = FastAPI(
         title="finsent", summary="Financial sentiment: positive, neutral or negative",

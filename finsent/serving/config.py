@@ -104,6 +104,11 @@ class ServeConfig(Section):
         0, "answers that a replica keeps, by exact text and model version; 0: none", ge=0
     )
     log_texts: bool = setting(False, "write texts into the log, not only their lengths")
+    otlp_endpoint: str | None = setting(
+        None,
+        "where OpenTelemetry traces go over OTLP/HTTP, e.g. http://localhost:4318; null: none are "
+        "made (extra `otel`)",
+    )
     fast: bool = setting(
         True,
         "in a local Ray: replicas answer HTTP themselves, without Serve's proxy process in between",
