@@ -6,10 +6,20 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from finsent.labels import LABELS
 from serve_app.problems import Problem
 from serve_app.service import Answer
 
 Truncate = Literal["right", "left", "error"]
+_LABEL: dict[str, Any] = {"enum": [*LABELS]}
+
+
+def _one_of_them(schema: dict[str, Any]) -> None:
+    """Say in the schema what `Api.predict` asks for: a value in one of three fields."""
+    kinds = {"text": ["string"], "texts": ["array"], "inputs": ["string", "array"]}
+    schema["oneOf"] = [
+        {"required": [name], "properties": {name: {"type": kind}}} for name, kind in kinds.items()
+    ]
 
 
 class Strict(BaseModel):
@@ -20,6 +30,8 @@ class Strict(BaseModel):
 
 class PredictRequest(Strict):
     """One text, or a list of texts."""
+
+    model_config = ConfigDict(json_schema_extra=_one_of_them)
 
     text: str | None = Field(None, description="the text to classify")
     texts: list[Any] | None = Field(
@@ -33,7 +45,15 @@ class PredictRequest(Strict):
         "text-embeddings-inference does: a string, or a list of strings or of lists of one string",
         json_schema_extra={
             "anyOf": [
-                {"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}},
+                {
+                    "type": "array",
+                    "items": {
+                        "type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1
+                    },
+                },
+                {"type": "null"},
             ]
         },
     )  # fmt: skip
@@ -62,7 +82,7 @@ class Probabilities(BaseModel):
 class PredictAnswer(BaseModel):
     """The answer for one text."""
 
-    label: str = Field(description="negative, neutral or positive")
+    label: str = Field(json_schema_extra=_LABEL)
     score: float = Field(description="probability of the label")
     probabilities: Probabilities
     model_version: str
@@ -94,7 +114,7 @@ class PredictList(BaseModel):
 class TeiScore(BaseModel):
     """A label's probability, as text-embeddings-inference writes it."""
 
-    label: str
+    label: str = Field(json_schema_extra=_LABEL)
     score: float
 
 
@@ -116,6 +136,35 @@ class ExplainAnswer(PredictAnswer):
     text: str = Field(description="as the model reads it: what start and end count in")
     words: list[Word]
     method: str
+
+
+class LiveAnswer(BaseModel):
+    """The process is there."""
+
+    status: Literal["ok"]
+
+
+class HealthAnswer(LiveAnswer):
+    """It can answer; how much waits."""
+
+    model_version: str
+    queue_tokens: float = Field(description="tokens that wait or are computed")
+    drain_seconds: float = Field(description="time that they will take, by the rate measured")
+    requests: int = Field(description="at work now, this one included")
+
+
+class InfoAnswer(BaseModel):
+    """What answers here, and within which limits; there may be more fields."""
+
+    model: str = Field(description="the alias or version that is followed")
+    model_version: str
+    labels: list[str]
+    max_length: int = Field(description="tokens of a text; what is longer is cut")
+    temperature: float = Field(description="that logits are divided by")
+    threshold: float | None = Field(description="the score below which an answer is abstained")
+    backend: str
+    device: str
+    limits: dict[str, int | float]
 
 
 def parse(kind: type[BaseModel], body: bytes) -> Any:
