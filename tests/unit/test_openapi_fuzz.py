@@ -1,0 +1,121 @@
+"""The service does what its description says, whatever is asked: schemathesis tries it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from starlette.testclient import TestClient
+
+from finsent.registry.registry import Registry
+from finsent.serving.config import LimitsConfig
+from serve_app.auth import new_key
+from serve_app.openapi import describe
+from tests.unit.models import saved_model
+from tests.unit.test_api import METRICS, make_app
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+DEADLINE = "X-Request-Timeout-Ms"
+DESCRIPTION = describe(LimitsConfig())
+schema = schemathesis.openapi.from_dict(DESCRIPTION, config=schemathesis.Config(seed=7))
+
+
+@pytest.fixture(scope="module")
+def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    registry = Registry(folder / "registry")
+    version = registry.publish(saved_model(tiny, folder / "model"), METRICS, {}).version
+    registry.promote(version, "champion")
+    return registry
+
+
+@pytest.fixture(scope="module")
+def app(registry: Registry) -> Any:
+    return make_app(registry)
+
+
+@pytest.fixture(scope="module")
+def locked(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One that asks for a key, which nobody who guesses has."""
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    new_key(path, "desk", "predict")
+    return make_app(registry, api_keys=str(path))
+
+
+@pytest.fixture(scope="module")
+def statuses() -> dict[str, set[int]]:
+    """Statuses that were seen, by operation."""
+    return defaultdict(set)
+
+
+def test_what_is_tried_is_what_clients_are_shown(app: Any) -> None:
+    with TestClient(app) as client:
+        assert client.get("/openapi.json").json() == DESCRIPTION
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-encoding": "gzip"}, b"{}"),
+        ({"content-type": "image/png"}, b"{}"),
+        ({DEADLINE: "soon"}, b"{}"),
+        ({}, b" " * (3 << 20)),
+        ({}, b"\xff"),
+    ],
+)
+def test_what_schemathesis_does_not_send_is_described_too(
+    app: Any, headers: dict[str, str], body: bytes
+) -> None:
+    with TestClient(app) as client:
+        for path, methods in DESCRIPTION["paths"].items():
+            for method, operation in methods.items():
+                found = client.request(method, path, content=body, headers=headers)
+                described = operation["responses"][str(found.status_code)]
+                kind = found.headers["content-type"].partition(";")[0]
+                assert kind in described["content"], (path, found.text)
+                assert {name.lower() for name in described["headers"]} <= found.headers.keys()
+
+
+@schema.parametrize()
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+def test_the_service_answers_as_it_is_described(
+    case: schemathesis.Case[Any], app: Any, statuses: dict[str, set[int]]
+) -> None:
+    if case.headers.get(DEADLINE, "").isdecimal():
+        case.headers[DEADLINE] = "10000"  # else it is up to the machine whether the answer is 504
+    response = case.call_and_validate(checks=CHECKS, app=app)
+    statuses[case.operation.label].add(response.status_code)
+
+
+def test_both_good_and_bad_requests_were_tried(statuses: dict[str, set[int]]) -> None:
+    if len(statuses) < len(DESCRIPTION["paths"]):
+        pytest.skip("not all of this module's tests have run")
+    for operation, seen in statuses.items():
+        assert 200 in seen, operation
+        assert operation.startswith("GET") or 422 in seen, operation
+
+
+@schema.parametrize()
+@settings(max_examples=5, deadline=None, derandomize=True, database=None)
+def test_keys_are_asked_for_as_it_is_described(case: schemathesis.Case[Any], locked: Any) -> None:
+    response = case.call_and_validate(checks=CHECKS, app=locked)
+    if response.status_code != 405:
+        is_open = case.operation.definition.raw.get("security") == []
+        assert response.status_code == (200 if is_open else 401)
