@@ -74,6 +74,9 @@ class BenchConfig(Section):
         True, "train: measure the loop under Ray Train, too; without it no Ray is started"
     )
     seconds: int = setting(8, "serve: time of each load", unit="seconds", ge=2)
+    fault_seconds: int = setting(
+        60, "serve-faults: time of the overload, and of the killing", unit="seconds", ge=5
+    )
     peers_python: str | None = setting(
         None,
         "serve: interpreter of an environment with LitServe and BentoML, e.g. .peers/bin/python; "

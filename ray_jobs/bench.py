@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from finsent.errors import ConfigError
 from finsent.settings import Settings
-from ray_jobs import _bench_ingest, _bench_readback, _bench_serve, _bench_train
+from ray_jobs import _bench_faults, _bench_ingest, _bench_readback, _bench_serve, _bench_train
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
 
@@ -33,6 +33,7 @@ _BENCHES: dict[str, Callable[[Settings], Result]] = {
     "ingest": _bench_ingest.bench_ingest,
     "readback": bench_readback,
     "serve": _bench_serve.bench_serve,
+    "serve-faults": _bench_faults.bench_faults,
 }
 
 
@@ -56,6 +57,8 @@ on one core.
 serve: requests/s and latency of the published serve.model under Ray Serve, under plain uvicorn, \
 and in other servers (the predecessor's shape, LitServe, BentoML), by wrk at 1, 16, 64 and 256 \
 connections; lists, the engine alone, start-up and memory.
+serve-faults: the service under ten times the load that it can answer, with one of two replicas \
+killed every five seconds, and with versions that change or are broken under load.
 All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.rows=N`.""",
     result="train: over_hf_trainer, over_hf_grouped (steps of the second epoch on), "
     "ray_over_torchrun (whole epochs: steps, validation, checkpoint, report), "
@@ -66,7 +69,9 @@ All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.row
     "readback_rows_per_second, training_rows_per_second; serve: rps64_over_predecessor, "
     "rps64_over_best_peer, p99_64_over_predecessor, p99_64_over_best_peer, "
     "p50_1_over_predecessor_int8, serve_over_uvicorn, bulk_over_engine, "
-    "engine_over_onnx_fp32_single, startup_seconds, replica_megabytes, servers; run_dir, seconds",
+    "engine_over_onnx_fp32_single, startup_seconds, replica_megabytes, servers; "
+    "serve-faults: overload, kills, switches, each with the codes that clients got; "
+    "run_dir, seconds",
     sections=(
         "bench",
         "train",
@@ -80,7 +85,7 @@ All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.row
         "ray",
     ),
     run=run,
-    arguments="train|ingest|readback|serve",
+    arguments="train|ingest|readback|serve|serve-faults",
     home="bench",
 )
 

@@ -31,7 +31,7 @@ _FAST = {
     # another one, for all that is asked here may be asked twice. HAProxy can do that with requests
     # that it holds whole, so it is told to (in the line after; Ray has no setting for it) as far
     # as they fit into its buffer.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout\n"
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout 500\n"
     "    option http-buffer-request",
     "RAY_SERVE_HAPROXY_RETRIES": "5",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",

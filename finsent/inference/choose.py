@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -13,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from finsent.errors import InputError
+from finsent.inference import measured
 from finsent.inference.backends import Backend
 from finsent.inference.config import EngineConfig
 from finsent.inference.exports import Export, installed, read_exports
@@ -37,16 +41,37 @@ def choose(model_dir: Path, config: EngineConfig) -> tuple[Backend, dict[str, fl
     if len(loaders) == 1:
         [load] = loaders.values()
         return load(), {}
-    best, rates = None, {}
-    for name, load in loaders.items():
-        backend = load()
-        rates[name] = measure(backend)
-        if best is None or rates[name] > rates[best.name]:
-            best = backend
-    assert best is not None
+    file = measured.file_of(model_dir, config, threads_of(config))
+    rates = measured.recall(file, loaders.keys())
+    when = "measured before" if rates else "measured now"
+    if not rates:
+        # In a process of its own: what the losers load would stay in this one.
+        rates = _elsewhere(model_dir, config) or measure_all(model_dir, config)
+        measured.remember(file, rates)
+    best = max(rates, key=rates.__getitem__)
     shown = ", ".join(f"{name} {rate:.0f}" for name, rate in sorted(rates.items()))
-    log.info("engine: %s is the fastest here (rows/s: %s)", best.name, shown)
-    return best, rates
+    log.info("engine: %s is the fastest here (rows/s, %s: %s)", best, when, shown)
+    return loaders[best](), rates
+
+
+def measure_all(model_dir: Path, config: EngineConfig) -> dict[str, float]:
+    """Rows/s by name of all that may be used.
+
+    Raises:
+        InputError: one of them can't be loaded.
+    """
+    return {name: measure(load()) for name, load in _candidates(model_dir, config).items()}
+
+
+def _elsewhere(model_dir: Path, config: EngineConfig) -> dict[str, float]:
+    """`measure_all` in another process; nothing where that fails: then do it here, and see why."""
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(model_dir), config.model_dump_json()],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
+    )  # fmt: skip
+    found: dict[str, float] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return found
 
 
 def threads_of(config: EngineConfig) -> int:
@@ -139,3 +164,8 @@ def _torch_loader(
         return TorchBackend(model_dir, precision, threads, config.compile)
 
     return load
+
+
+if __name__ == "__main__":
+    found = measure_all(Path(sys.argv[1]), EngineConfig.model_validate_json(sys.argv[2]))
+    sys.stdout.write(json.dumps(found))

@@ -1,0 +1,371 @@
+"""The service under overload, killed replicas, changing and broken versions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from finsent.errors import InputError
+from finsent.files import read_json, write_json
+from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, WEIGHTS
+from finsent.memory import family, memory
+from finsent.registry.registry import Registry
+from finsent.settings import Settings
+from ray_jobs._bench_serve import Server, distinct_texts, load, running, write_bodies
+from ray_jobs._cli import Result
+
+log = logging.getLogger(__name__)
+
+_FLOOD_CONNECTIONS = 512
+_FLOOD_LIST = (
+    64  # texts of a list: a refusal costs as much as one text, so lists are how to overload
+)
+_DEADLINE_MS = 5000
+_KILL_SECONDS = 5.0
+_SWITCHES = 20
+_PROBES = 16  # clients at the same time
+_CALM = 2.0  # times the latency before: back to normal
+
+_FLOOD = """
+local bodies = {}
+for line in io.lines("%s") do bodies[#bodies + 1] = line end
+local i, threads = 0, {}
+local headers = {["Content-Type"] = "application/json"}
+codes = ""
+local counts = {}
+function setup(thread) threads[#threads + 1] = thread end
+function request()
+  i = i %% #bodies + 1
+  return wrk.format("POST", "/predict", headers, bodies[i])
+end
+function response(status)
+  counts[status] = (counts[status] or 0) + 1
+  local parts = {}
+  for code, n in pairs(counts) do parts[#parts + 1] = '"' .. code .. '": ' .. n end
+  codes = "{" .. table.concat(parts, ", ") .. "}"
+end
+function done(summary, latency)
+  io.write(string.format('{"requests": %%d, "micros": %%d, "errors": %%d, "codes": %%s}\\n',
+    summary.requests, summary.duration, summary.errors.connect + summary.errors.read +
+    summary.errors.write + summary.errors.timeout, threads[1]:get("codes")))
+end
+"""
+
+
+@dataclass
+class Probes:
+    """What clients saw that each wait for an answer before they ask again."""
+
+    codes: Counter[str] = field(default_factory=Counter)  # status, or the kind of failure
+    good: list[float] = field(default_factory=list)  # seconds of the 200s
+    versions: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def p99(self) -> float:
+        """Seconds."""
+        ordered = sorted(self.good)
+        return ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else math.nan
+
+    def failed(self) -> int:
+        """All but the 200s."""
+        return sum(n for code, n in self.codes.items() if code != "200")
+
+
+@contextmanager
+def probing(address: str, texts: list[str], clients: int, pause: float = 0.0) -> Iterator[Probes]:
+    """Ask single texts while the block runs.
+
+    Args:
+        pause: seconds between an answer and the next request.
+    """
+    found, end = Probes(), threading.Event()
+
+    def ask(number: int) -> None:
+        with httpx.Client(base_url=address, timeout=30) as client:
+            turn = number
+            while not end.is_set():
+                turn += clients
+                _probe(client, texts[turn % len(texts)], found)
+                end.wait(pause)
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+def _probe(client: httpx.Client, text: str, found: Probes) -> None:
+    started = time.perf_counter()
+    try:
+        response = client.post("/predict", json={"text": text})
+    except httpx.HTTPError as error:
+        with found.lock:
+            found.codes[type(error).__name__] += 1
+        return
+    with found.lock:
+        found.codes[str(response.status_code)] += 1
+        if response.status_code == 200:
+            found.good.append(time.perf_counter() - started)
+            found.versions.add(response.json()["model_version"])
+
+
+def service(settings: Settings, root: Path, *more: str) -> Server:
+    """The service as users start it, on a registry of its own."""
+    overrides = [
+        f"storage.root={root}", "serve.port={port}", "serve.model=champion",
+        f"engine.backend={settings.engine.backend}",
+        f"engine.precision={settings.engine.precision}", *more,
+    ]  # fmt: skip
+    return Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *overrides])
+
+
+def replicas(root: int) -> list[int]:
+    """Processes of the service's gateways."""
+    found = []
+    for pid in family(root):
+        with suppress(OSError):
+            title = (Path("/proc") / str(pid) / "cmdline").read_bytes()
+            if b"ServeReplica" in title and b"Gateway" in title:
+                found.append(pid)
+    return found
+
+
+# --- overload -----------------------------------------------------------------------------------
+
+
+def overload(settings: Settings, root: Path, texts: list[str], work: Path) -> Result:
+    """Ten times and more of what it can answer, for `bench.fault_seconds`."""
+    single, _ = write_bodies(texts, work)
+    lists = work / "flood.txt"
+    lists.write_text(
+        "\n".join(
+            json.dumps({"texts": texts[i : i + _FLOOD_LIST]})
+            for i in range(0, len(texts) - _FLOOD_LIST + 1, _FLOOD_LIST)
+        )
+    )
+    limits = [f"serve.limits.timeout_ms={_DEADLINE_MS}", "serve.limits.queue_seconds=2"]
+    with running(service(settings, root, *limits), work) as (address, process, _):
+        load(address, single, 16, 3, work)
+        sustainable = load(address, single, 64, settings.bench.seconds, work).rate
+        with probing(address, texts, 1, 0.05) as before:
+            time.sleep(3)
+        [pid] = replicas(process.pid)
+        start = memory([pid])[1]
+        with probing(address, texts, 4, 0.1) as during:
+            flood, peak = _flood(address, lists, settings.bench.fault_seconds, pid, work)
+        calm = _calm(address, texts, _CALM * statistics.median(before.good))
+        end = memory([pid])[1]
+    offered = flood["requests"] * _FLOOD_LIST / (flood["micros"] / 1e6)
+    codes = Counter(flood["codes"]) + during.codes
+    return {
+        "sustainable_texts_per_second": round(sustainable, 1),
+        "offered_over_sustainable": round(offered / sustainable, 1),
+        "codes": dict(codes),
+        "unexpected": sum(n for code, n in codes.items() if code not in ("200", "429", "504"))
+        + flood["errors"],
+        "p99_of_200_over_deadline": round(during.p99() / (_DEADLINE_MS / 1000), 3),
+        "seconds_to_normal": round(calm, 2),
+        "megabytes": {k: round(v / 1e6) for k, v in
+                      {"before": start, "peak": peak, "after": end}.items()},
+        "memory_growth": round(end / start - 1, 3),
+    }  # fmt: skip
+
+
+def _flood(address: str, bodies: Path, seconds: int, pid: int, work: Path) -> tuple[Any, int]:
+    """What wrk sent and got, and the replica's peak memory."""
+    script = work / "flood.lua"
+    script.write_text(_FLOOD % bodies)
+    process = subprocess.Popen(
+        ["wrk", "-t1", f"-c{_FLOOD_CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s",
+         "-s", str(script), address],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, memory([pid])[1])
+        time.sleep(0.5)
+    assert process.stdout is not None
+    return json.loads(process.stdout.read().splitlines()[-1]), peak
+
+
+def _calm(address: str, texts: list[str], seconds: float) -> float:
+    """Time until five answers in a row come within so many seconds; at most a minute."""
+    started, quick, turn = time.perf_counter(), 0, 0
+    with httpx.Client(base_url=address, timeout=30) as client:
+        while quick < 5 and time.perf_counter() - started < 60:
+            asked, turn = time.perf_counter(), turn + 1
+            response = client.post("/predict", json={"text": texts[turn % len(texts)]})
+            good = response.status_code == 200 and time.perf_counter() - asked <= seconds
+            quick = quick + 1 if good else 0
+    return time.perf_counter() - started
+
+
+# --- killed replicas ----------------------------------------------------------------------------
+
+
+def kills(settings: Settings, root: Path, texts: list[str], work: Path) -> Result:
+    """One of two replicas is killed again and again, for `bench.fault_seconds`."""
+    two = ["serve.min_replicas=2", "serve.max_replicas=2", "engine.threads=1",
+           "serve.limits.timeout_ms=30000"]  # fmt: skip
+    killed = 0
+    with running(service(settings, root, *two), work) as (address, process, _):
+        _until(lambda: len(replicas(process.pid)) == 2, 60)
+        load(address, write_bodies(texts, work)[0], 16, 5, work)
+        with probing(address, texts, _PROBES) as found:
+            end = time.monotonic() + settings.bench.fault_seconds
+            while time.monotonic() < end:
+                time.sleep(_KILL_SECONDS)
+                with suppress(OSError, ValueError):  # it is gone, or none is there
+                    victim = min(replicas(process.pid))  # the one that has been there longest
+                    os.kill(victim, signal.SIGKILL)
+                    killed += 1
+    return {
+        "killed": killed,
+        "codes": dict(found.codes),
+        "failed": found.failed(),
+        "p99_seconds": round(found.p99(), 3),
+        "slowest_seconds": round(max(found.good), 3),
+    }
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise InputError(f"bench serve-faults: not so after {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+
+def switches(settings: Settings, root: Path, texts: list[str], work: Path) -> Result:
+    """The alias moves to and fro under load, then to versions that are broken."""
+    registry = Registry(root / "registry")
+    first = registry.aliases()["champion"]
+    second = _publish(registry, first, work / "second", _warmer)
+    broken = {
+        "nan_weights": _publish(registry, first, work / "nan", _not_numbers),
+        "bad_digest": _publish(registry, first, work / "digest", _hotter),
+    }
+    weights = registry.get(broken["bad_digest"]).path / "calibration.json"
+    refused = {}
+    with running(service(settings, root, "serve.watch_seconds=0.2"), work) as (address, _, _):
+
+        def info() -> Any:
+            return httpx.get(f"{address}/info", timeout=30).json()
+
+        with probing(address, texts, _PROBES) as found:
+            for turn in range(_SWITCHES):
+                version = (second, first)[turn % 2]
+                registry.promote(version, "champion")
+                _until(lambda version=version: info()["model_version"] == version, 60)  # type: ignore[misc]
+            both = set(found.versions)
+            weights.chmod(0o644)
+            weights.write_text(weights.read_text() + " ")
+            for name, version in broken.items():
+                _point(root, version)
+                _until(lambda version=version: (info()["refused"] or {}).get("version") == version,  # type: ignore[misc]
+                       60)  # fmt: skip
+                refused[name] = info()["refused"]["reason"]
+            served = info()["model_version"]
+    return {
+        "switches": _SWITCHES,
+        "codes": dict(found.codes),
+        "failed": found.failed(),
+        "both_answered": both == {first, second},
+        "refused": refused,
+        "old_one_served": served == first and found.versions == {first, second},
+    }
+
+
+def _point(root: Path, version: str) -> None:
+    """Move the alias as a hand or a faulty script would: `promote` would refuse."""
+    file = root / "registry" / "aliases" / "champion.json"
+    write_json(file, {**read_json(file), "version": version})
+
+
+def _publish(registry: Registry, version: str, folder: Path, change: Callable[[Path], None]) -> str:
+    """A changed copy of a version as another one."""
+    origin = registry.get(version)
+    shutil.copytree(origin.path, folder)
+    (folder / "manifest.json").unlink()
+    change(folder)
+    return registry.publish(folder, origin.manifest["metrics"], {}).version
+
+
+def _heated(folder: Path, factor: float) -> None:
+    file = folder / "calibration.json"
+    calibration = read_json(file)
+    write_json(file, {**calibration, "temperature": calibration["temperature"] * factor})
+
+
+def _warmer(folder: Path) -> None:
+    _heated(folder, 1.25)
+
+
+def _hotter(folder: Path) -> None:
+    _heated(folder, 1.5)
+
+
+def _not_numbers(folder: Path) -> None:
+    """Weights that are NaN, and no exports that would hide them."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / WEIGHTS)
+    name = next(iter(sorted(weights)))
+    weights[name] = torch.full_like(weights[name], math.nan)
+    (folder / WEIGHTS).unlink()
+    save_file(weights, folder / WEIGHTS)
+    (folder / EXPORTS).unlink(missing_ok=True)
+    for part in EXPORT_FOLDERS:
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+# --- the bench ----------------------------------------------------------------------------------
+
+
+def bench_faults(settings: Settings) -> Result:
+    """All of it, on a copy of the served version in a registry of its own."""
+    if shutil.which("wrk") is None:
+        raise InputError("bench serve-faults: wrk is not there; apt-get install wrk")
+    texts = distinct_texts(settings)
+    result: Result = {}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        root = work / "artifacts"
+        origin = Registry(settings.registry_dir).get(settings.serve.model)
+        registry = Registry(root / "registry")
+        copied = work / "copy"
+        shutil.copytree(origin.path, copied)
+        (copied / "manifest.json").unlink()
+        version = registry.publish(copied, origin.manifest["metrics"], {}).version
+        registry.promote(version, "champion")
+        for part in (overload, kills, switches):
+            log.info("bench serve-faults: %s", part.__name__)
+            result[part.__name__] = part(settings, root, texts, work)
+    return result
