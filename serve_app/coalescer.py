@@ -1,7 +1,8 @@
 """Greedy micro-batches: the moment a stream is free it takes of what waits.
 
 Nothing waits for a batch to fill. While the streams compute, requests gather; the next free stream
-takes rows of about one length, the longest-waiting request's first. Requests take turns, so that a
+takes rows of about one length, the longest-waiting request's first. While full batches wait, one
+more is taken for each stream, so that no stream waits for this loop. Requests take turns, so that a
 long list does not hold up a single text. Runs on one event loop; only the model runs elsewhere.
 """
 
@@ -78,7 +79,7 @@ class Coalescer:
         self._streams, self.budget = streams, token_budget
         self._most_rows = most_rows or token_budget
         self._pool = ThreadPoolExecutor(streams, "stream")
-        self._free = streams
+        self._free = streams  # below 0: batches that are taken, and wait for a stream
         self._turns: deque[_Job] = deque()
         self._by_length: dict[int, deque[tuple[_Job, int]]] = {}
         self.waiting_rows = 0
@@ -123,20 +124,34 @@ class Coalescer:
     # --- taking ---
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._free and self.waiting_rows:
+        while self.waiting_rows and (self._free > 0 or self._ahead()):
             batch = self._take()
             self._free -= 1
             now = time.perf_counter()
             for job, _ in batch:
                 job.timing.queued = now - job.arrived
-            rows = [job.rows[i] for job, i in batch]
-            tokens = sum(map(len, rows))
+            tokens = sum(len(job.rows[i]) for job, i in batch)
             self.running_tokens += tokens
-            future = loop.run_in_executor(self._pool, self._compute, rows)
-            future.add_done_callback(partial(self._finish, loop, batch, now, tokens))
+            future = loop.run_in_executor(self._pool, self._work, batch)
+            future.add_done_callback(partial(self._finish, loop, batch, tokens))
         if not self.waiting_rows:  # what is left in them was taken
             self._turns.clear()
             self._by_length.clear()
+
+    def _ahead(self) -> bool:
+        """Whether a full batch may be taken before a stream is free: one for each stream."""
+        return -self._free < self._streams and self.waiting_rows >= 2 * self._most_rows
+
+    def _work(self, batch: list[tuple[_Job, int]]) -> tuple[Logits, float]:
+        """A stream's part, in its thread: logits of a batch, and the seconds they took."""
+        started = time.perf_counter()
+        logits = np.zeros((len(batch), len(LABELS)), np.float32)
+        # Clients may have left since it was taken.
+        live = [place for place, (job, _) in enumerate(batch) if not job.done.done()]
+        if not live:
+            return logits, 0.0
+        logits[live] = self._compute([batch[place][0].rows[batch[place][1]] for place in live])
+        return logits, time.perf_counter() - started
 
     def _take(self) -> list[tuple[_Job, int]]:
         """Rows of one micro-batch: the next request's first one, and others of about its length.
@@ -145,7 +160,7 @@ class Coalescer:
         """
         first_job, first = self._next_turn()
         longest = len(first_job.rows[first])
-        most = min(self._most_rows, -(-self.waiting_rows // self._free))
+        most = min(self._most_rows, -(-self.waiting_rows // max(1, self._free)))
         batch = [self._pop(first_job, first)]
         lengths = sorted(self._by_length, key=lambda length: (abs(length - longest), length))
         for length in lengths:
@@ -192,21 +207,21 @@ class Coalescer:
     # --- answering ---
 
     def _finish(
-        self, loop: asyncio.AbstractEventLoop, batch: list[tuple[_Job, int]], started: float,
-        tokens: int, done: asyncio.Future[Logits],
+        self, loop: asyncio.AbstractEventLoop, batch: list[tuple[_Job, int]], tokens: int,
+        done: asyncio.Future[tuple[Logits, float]],
     ) -> None:  # fmt: skip
         self._free += 1
         self.running_tokens -= tokens
-        seconds = time.perf_counter() - started
         if done.cancelled():
             return
         error = done.exception()
         if error is None:
-            self._measure(tokens, seconds)
-            if self.observer is not None:
+            found, seconds = done.result()
+            if seconds:
+                self._measure(tokens, seconds)
+            if seconds and self.observer is not None:
                 longest = max(len(job.rows[i]) for job, i in batch)
                 self.observer(Batch(len(batch), tokens, longest, seconds))
-            found = done.result()
             for place, (job, i) in enumerate(batch):
                 job.logits[i] = found[place]
                 job.left -= 1

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from functools import partial
@@ -26,6 +27,7 @@ from ray.serve.schema import LoggingConfig
 from finsent.config import load
 from finsent.errors import ConfigError, InputError
 from finsent.inference.config import Truncate
+from finsent.memory import release_early
 from finsent.settings import Settings
 from serve_app import recorder
 from serve_app.auth import Keys
@@ -64,11 +66,14 @@ class Gateway:
             settings: all sections, as JSON has them.
             shadow: handle of `ShadowReplica`; so on.
         """
+        release_early()
         _log_like_serve()
         self._settings = Settings.model_validate(settings)
         config = self._settings.serve
         self._service = _service(self._settings)
         await self._service.follow()
+        gc.collect()
+        gc.freeze()  # what is there stays: no collection need look at it again
         self._keys = Keys(config.keys_file)
         self._metrics = Metrics(self._service, ray_metrics)
         self._shadow, self._explainer = shadow, explainer
