@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from finsent.inference.backends.quiet import forbid_telemetry
 from finsent.modeling.classifier import load_classifier
 
 OPSET = 17  # the newest that the tracing exporter and the fusions both know well
@@ -101,6 +102,7 @@ def quantise_openvino(raw: Path, rows: Sequence[Sequence[int]], out: Path) -> No
         rows: token ids to calibrate on.
         out: ends in .xml; the weights lie beside it in a .bin.
     """
+    forbid_telemetry()
     with _quiet():
         import nncf
         import openvino

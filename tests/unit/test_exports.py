@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -326,3 +329,32 @@ def test_registry_takes_exports_along_and_verifies_them(
         stream.write(b"\0")
     with pytest.raises(InputError, match=r"model_int8\.bin does not match its SHA-256"):
         registry.get(version.version)
+
+
+_QUANTISE = """
+import multiprocessing, socket, sys
+from pathlib import Path
+
+def refuse(*_, **__):
+    raise SystemExit("somebody was asked for something")
+
+socket.getaddrinfo = refuse
+started = []
+multiprocessing.Process.start = lambda process: started.append(process)
+from finsent.inference import export
+raw, out = Path(sys.argv[2]), Path(sys.argv[3])
+export.export_onnx(Path(sys.argv[1]), raw)
+export.quantise_openvino(raw, [[5, 6, 7]] * 16, out)
+assert out.is_file()
+assert not started, started
+"""
+
+
+def test_exporting_reports_to_nobody(own: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _QUANTISE, str(own), str(tmp_path / "raw.onnx"),
+         str(tmp_path / "model.xml")],
+        env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "intel").exists()

@@ -6,12 +6,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import openvino
-
 from finsent.errors import InputError
 from finsent.inference.backends import Logits, Run
+from finsent.inference.backends.quiet import forbid_telemetry
 from finsent.inference.batching import Ids
 from finsent.modeling.layout import REMEDY
+
+forbid_telemetry()
+
+import openvino  # noqa: E402
 
 _ROWS = (1, 2, 4, 8, 16)
 # What lengths are padded to. Each pair of rows and length that occurs is compiled and takes 4 MB
