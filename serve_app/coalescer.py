@@ -15,14 +15,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
+from operator import mul
 
 import numpy as np
 
 from finsent.inference.backends import Logits
 from finsent.labels import LABELS
+from serve_app.packing import best_run
 
 _RATE_SHARE = 0.1  # of a new measurement in the running rate
-_NEAR = 8  # tokens that rows of a batch may differ by while there are nearer ones
+_USUAL_ROWS = 32  # of a micro-batch, where only the token budget limits them
+_LOOK = 8  # full micro-batches' worth of rows that one is chosen from
 
 
 @dataclass(slots=True)
@@ -57,6 +61,11 @@ class _Job:
     taken: list[bool] = field(default_factory=list)
     timing: Timing = field(default_factory=Timing)
 
+    def all_taken(self) -> bool:
+        while self.next < len(self.rows) and self.taken[self.next]:
+            self.next += 1
+        return self.next == len(self.rows)
+
 
 class Coalescer:
     """Rows of many requests through the streams of one engine."""
@@ -67,6 +76,7 @@ class Coalescer:
         streams: int,
         token_budget: int,
         most_rows: int | None,
+        padded: Callable[[int, int], int] = mul,
     ) -> None:
         """Make one; it starts to work with the first request.
 
@@ -74,14 +84,16 @@ class Coalescer:
             compute: logits of a micro-batch; called in a thread, by `streams` at a time.
             token_budget: padded tokens of a micro-batch.
             most_rows: of a micro-batch.
+            padded: tokens that are computed for so many rows with so long a longest one.
         """
         self._compute = compute
         self._streams, self.budget = streams, token_budget
         self._most_rows = most_rows or token_budget
+        self._padded = padded
+        self._look = _LOOK * min(self._most_rows, _USUAL_ROWS)
         self._pool = ThreadPoolExecutor(streams, "stream")
         self._free = streams  # below 0: batches that are taken, and wait for a stream
         self._turns: deque[_Job] = deque()
-        self._by_length: dict[int, deque[tuple[_Job, int]]] = {}
         self.waiting_rows = 0
         self.waiting_tokens = 0
         self.running_tokens = 0
@@ -104,8 +116,7 @@ class Coalescer:
             rows, logits, loop.create_future(), time.perf_counter(), len(rows),
             taken=[False] * len(rows), timing=Timing(arrived=time.time()),
         )  # fmt: skip
-        for i, row in enumerate(rows):
-            self._by_length.setdefault(len(row), deque()).append((job, i))
+        for row in rows:
             self.waiting_tokens += len(row)
         self.waiting_rows += len(rows)
         self._turns.append(job)
@@ -136,7 +147,6 @@ class Coalescer:
             future.add_done_callback(partial(self._finish, loop, batch, tokens))
         if not self.waiting_rows:  # what is left in them was taken
             self._turns.clear()
-            self._by_length.clear()
 
     def _ahead(self) -> bool:
         """Whether a full batch may be taken before a stream is free: one for each stream."""
@@ -154,41 +164,40 @@ class Coalescer:
         return logits, time.perf_counter() - started
 
     def _take(self) -> list[tuple[_Job, int]]:
-        """Rows of one micro-batch: the next request's first one, and others of about its length.
+        """Rows of one micro-batch: the next request's first one, and what goes well with it.
 
-        When little waits, it is shared among the streams that are free.
+        Only the rows that come first are looked at, so that none of a rare length waits for ever
+        while common ones pass it. When little waits, it is shared among the streams that are free.
         """
-        first_job, first = self._next_turn()
-        longest = len(first_job.rows[first])
+        window = self._window()
         most = min(self._most_rows, -(-self.waiting_rows // max(1, self._free)))
-        batch = [self._pop(first_job, first)]
-        lengths = sorted(self._by_length, key=lambda length: (abs(length - longest), length))
-        for length in lengths:
-            if len(batch) >= most:
-                break
-            if abs(length - longest) > _NEAR and len(batch) * 4 >= most:
-                break  # near ones are enough: far ones would only be padded
-            queue = self._by_length[length]
-            padded = max(longest, length)
-            while queue and len(batch) < most and (len(batch) + 1) * padded <= self.budget:
-                job, i = queue[0]
-                if job.taken[i]:
-                    queue.popleft()
-                    continue
-                batch.append(self._pop(job, i))
-                longest = padded
-            if not queue:
-                del self._by_length[length]
+        order = sorted(range(len(window)), key=lambda n: len(window[n][0].rows[window[n][1]]))
+        lengths = [len(window[n][0].rows[window[n][1]]) for n in order]
+        start, end = best_run(lengths, order.index(0), most, self.budget, self._padded)
+        batch = [self._pop(*window[n]) for n in order[start:end]]
+        if self._turns[0].all_taken():
+            self._turns.popleft()
+        else:
+            self._turns.rotate(-1)
         return batch
 
-    def _next_turn(self) -> tuple[_Job, int]:
-        while True:
-            job = self._turns.popleft()
-            while job.next < len(job.rows) and job.taken[job.next]:
-                job.next += 1
-            if job.next < len(job.rows):
-                self._turns.append(job)
-                return job, job.next
+    def _window(self) -> list[tuple[_Job, int]]:
+        """The rows that come next: one of each request, then a second one, so on."""
+        while self._turns[0].all_taken():
+            self._turns.popleft()
+        found: list[tuple[_Job, int]] = []
+        live = (job for job in self._turns if not job.all_taken())
+        pending = [(job, job.next) for job in islice(live, self._look)]
+        while pending and len(found) < self._look:
+            again = []
+            for job, i in pending:
+                while i < len(job.rows) and job.taken[i]:
+                    i += 1
+                if i < len(job.rows):
+                    found.append((job, i))
+                    again.append((job, i + 1))
+            pending = again
+        return found[: self._look]
 
     def _pop(self, job: _Job, i: int) -> tuple[_Job, int]:
         job.taken[i] = True
@@ -202,7 +211,6 @@ class Coalescer:
                 self._pop(job, i)
         if not self.waiting_rows:
             self._turns.clear()
-            self._by_length.clear()
 
     # --- answering ---
 

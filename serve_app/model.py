@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,11 @@ class Model:
         release_unused()  # what the backends that lost the choice took
         manifest = version.manifest
         coalescer = Coalescer(
-            engine.compute, engine.streams, config.token_budget, engine.backend.most_rows
+            engine.compute,
+            engine.streams,
+            config.token_budget,
+            engine.backend.most_rows,
+            lambda rows, longest: math.prod(engine.backend.shape(rows, longest)),
         )
         details = {
             "created": manifest.get("created"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import time
@@ -24,6 +25,7 @@ from serve_app.model import Model
 from serve_app.problems import Problem
 
 log = logging.getLogger(__name__)
+requests_log = logging.getLogger("finsent.requests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ class Service:
         faults = [self.fault(text) for text in texts]
         good = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
         answers, timing = await self.classify(good, truncate)
+        if self.config.log_texts:
+            requests_log.info("%s texts %s", request_id, json.dumps(good, ensure_ascii=False))
         rest = iter(answers)
         found = [next(rest) if fault is None else fault for fault in faults]
         for tap in self.taps:

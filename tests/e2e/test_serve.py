@@ -85,7 +85,7 @@ def served(root: Path) -> Iterator[Served]:
              "serve.max_replicas=2", "serve.drain_seconds=0.02", "serve.upscale_seconds=0.5",
              "serve.downscale_seconds=2", "serve.limits.queue_seconds=90",
              "serve.limits.timeout_ms=60000", "serve.grpc_port=0",
-             "serve.shadow=challenger", "serve.record=true"],
+             "serve.shadow=challenger", "serve.record=true", "serve.explainers=1"],
             env=environment(), stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     started = descendants(psutil.Process(process.pid))
@@ -196,6 +196,26 @@ def test_branches_see_what_clients_asked(served: Served) -> None:
     pair = compared()[-1]
     assert pair["shadow_version"] == served.registry.aliases()["challenger"]
     assert pair["texts"] >= 1
+
+
+def test_explanations_have_a_process_of_their_own(served: Served) -> None:
+    def predictions() -> float:
+        lines = httpx.get(f"{served.address}/metrics").text.splitlines()
+        return sum(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith("finsent_predictions_total")
+        )
+
+    before = predictions()
+    found = httpx.post(
+        f"{served.address}/explain", json={"text": "Profit rose sharply."}, timeout=30
+    ).json()
+    assert [word["text"] for word in found["words"]] == ["Profit", "rose", "sharply."]
+    assert found["label"] == served.ask("Profit rose sharply.")["label"]
+    assert predictions() == before + 1  # the gateway's own
+    refused = httpx.post(f"{served.address}/explain", json={"text": " "}, timeout=30)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_text")
 
 
 def test_it_listens_on_this_machine_alone(served: Served) -> None:

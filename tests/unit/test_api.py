@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -602,3 +603,18 @@ def test_api_is_described(client: TestClient) -> None:
     assert {"200", "400", "401", "413", "422", "429", "503", "504"} <= statuses
     for name in ("PredictAnswer", "PredictList", "ProblemAnswer", "PredictRequest"):
         assert name in found["components"]["schemas"]
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_texts_are_logged_only_where_wanted(
+    serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, wanted: bool
+) -> None:
+    client = serving(log_texts=wanted)
+    with caplog.at_level(logging.INFO, "finsent.requests"):
+        post(client, {"text": "Zürich sold its stake."}, x_request_id="desk-9")
+        post(client, {"texts": ["Zürich sold its stake.", ""]})
+        post(client, {"text": "Zürich " * 60, "truncate": "error"})
+    said = caplog.text
+    assert ("Zürich sold its stake." in said) == wanted
+    assert ("Zürich" in said) == wanted
+    assert "text_too_long" in said
