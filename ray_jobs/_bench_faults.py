@@ -34,10 +34,8 @@ from ray_jobs._cli import Result
 
 log = logging.getLogger(__name__)
 
-_FLOOD_CONNECTIONS = 512
-_FLOOD_LIST = (
-    64  # texts of a list: a refusal costs as much as one text, so lists are how to overload
-)
+_FLOOD_CONNECTIONS = 256
+_FLOOD_LIST = 8  # texts of a list: with one each, clients could not ask ten times too much
 _DEADLINE_MS = 5000
 _KILL_SECONDS = 5.0
 _SWITCHES = 20

@@ -119,6 +119,9 @@ class Api:
                     self._service.deadline(request.headers.get("x-request-timeout-ms")),
                 )
                 if body:
+                    # Before a byte is read: under overload each step of a request waits for all
+                    # others, so a refusal must be one step.
+                    self._service.admit_body(_declared(request))
                     call.body = await _read(request, self._limits.body_bytes)
                     response = await self._in_time(handler, call)
                 else:
@@ -144,7 +147,9 @@ class Api:
                 )  # fmt: skip
             if code is not None:
                 self._metrics.problem(code)
-                log.info("%s %s %d %s %.4f", request_id, name, response.status_code, code, seconds)
+                if code != "overloaded":  # they come by the thousand, and are counted
+                    status = response.status_code
+                    log.info("%s %s %d %s %.4f", request_id, name, status, code, seconds)
             return response
 
         return endpoint
@@ -434,6 +439,12 @@ def _request_id(request: Request) -> str:
     return uuid.uuid4().hex
 
 
+def _declared(request: Request) -> int:
+    """Bytes that the body is said to have; 0 where that is not said."""
+    declared = request.headers.get("content-length", "")
+    return int(declared[:18]) if declared.isdigit() else 0
+
+
 async def _read(request: Request, most: int) -> bytes:
     """The body, as far as it is allowed to go."""
     too_large = Problem(
@@ -441,8 +452,7 @@ async def _read(request: Request, most: int) -> bytes:
     )
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem("unsupported_media_type", "compressed bodies are not taken; send it as it is")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:18]) > most:
+    if _declared(request) > most:
         raise too_large
     pieces, size = [], 0
     async for piece in request.stream():

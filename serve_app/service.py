@@ -25,6 +25,8 @@ from serve_app.model import Model
 from serve_app.problems import Problem
 
 log = logging.getLogger(__name__)
+_CHARACTERS_PER_TOKEN = 5  # of financial English, about
+_BYTES_PER_TOKEN = 8  # fewer in nearly all text: so much it will be at least
 requests_log = logging.getLogger("finsent.requests")
 
 
@@ -61,6 +63,7 @@ class Service:
         self._arrivals: list[_Arrival] = []
         self._cache: OrderedDict[tuple[str, str, str], Answer] = OrderedDict()
         self.requests = 0  # at work now
+        self._reserved = 0  # tokens, estimated, of texts that were admitted and are being encoded
         self.cache_hits = 0
         self.refused_version: dict[str, str] | None = None  # the last one that could not be loaded
         self.taps: list[Tap] = []
@@ -173,17 +176,26 @@ class Service:
         """
         queue = self.model.coalescer
         limits = self.config.limits
+        per_token = 1 / queue.rate if queue.rate else 0.0
+        drain = queue.drain_seconds + self._reserved * per_token
+        full = drain + tokens * per_token > limits.queue_seconds
         # More than a queue's worth by itself is taken when nothing else waits.
-        room = limits.queue_seconds - queue.drain_seconds
-        wanted = tokens / queue.rate if queue.rate else 0.0
-        if self.requests > limits.requests or (room < wanted and queue.waiting_rows):
-            wait = max(1, math.ceil(queue.drain_seconds))
+        if self.requests > limits.requests or (full and (queue.waiting_rows or self._reserved)):
+            wait = max(1, math.ceil(drain))
             raise Problem(
                 "overloaded",
-                f"{queue.waiting_rows} texts wait, {queue.drain_seconds:.1f} s of work; try again "
-                f"after {wait} s",
+                f"{queue.waiting_rows} texts wait, {drain:.1f} s of work; try again after {wait} s",
                 retry_after=wait,
             )
+
+    def admit_body(self, size: int) -> None:
+        """Refuse a body that is too much by its bytes alone: reading it would cost what is short.
+
+        Raises:
+            Problem: overloaded.
+        """
+        most = self.config.limits.texts * self.model.engine.max_length
+        self.admit(min(size // _BYTES_PER_TOKEN, most))
 
     # --- classifying ---
 
@@ -241,7 +253,7 @@ class Service:
         timing, took = Timing(), 0.0
         if todo:
             started = time.perf_counter()
-            encoded = await self.encode(model, [texts[i] for i in todo], policy)
+            encoded = await self._admitted(model, [texts[i] for i in todo], policy)
             took = time.perf_counter() - started
             good: list[tuple[int, Encoded]] = []
             for i, one in zip(todo, encoded, strict=True):
@@ -257,7 +269,6 @@ class Service:
                 else:
                     good.append((i, one))
             if good:
-                self.admit(sum(len(one.ids) for _, one in good))
                 logits, timing = await model.coalescer.run([one.ids for _, one in good])
                 predictions = model.engine.predictions(logits)
                 for (i, one), prediction, row in zip(
@@ -268,6 +279,26 @@ class Service:
                     self._keep(texts[i], policy, answer)
         timing.encoded = took
         return [one for one in found if one is not None], timing
+
+    async def _admitted(
+        self, model: Model, texts: Sequence[str], policy: Truncate
+    ) -> list[Encoded | InputError]:
+        """Token ids of texts that there is room for.
+
+        By an estimate, as tokenising what is refused then would cost more than the refusal; what is
+        being tokenised counts, for requests come in herds.
+
+        Raises:
+            Problem: overloaded.
+        """
+        most = model.engine.max_length
+        tokens = sum(min(len(text) // _CHARACTERS_PER_TOKEN + 2, most) for text in texts)
+        self.admit(tokens)
+        self._reserved += tokens
+        try:
+            return await self.encode(model, texts, policy)
+        finally:
+            self._reserved -= tokens
 
     def _cached(self, model: Model, text: str, policy: str) -> Answer | None:
         if not self.config.cache_entries:

@@ -20,7 +20,9 @@ _ROWS = (1, 2, 4, 8, 16)
 # What lengths are padded to. Each pair of rows and length that occurs is compiled and takes 4 MB
 # for good; all that stand here take 120 MB (MiniLM, two streams).
 _LENGTHS = (8, 16, 24, 32, 40, 48, 64)
-_FAR = 32  # step beyond; such texts are rare, and pay for their shape once, about 20 ms
+# Longer texts are rare: fewer shapes, so that memory does not grow while the service runs.
+_FAR = 64
+_FAR_ROWS = (1, 4, 8)
 
 
 @cache
@@ -52,13 +54,17 @@ class OpenvinoBackend:
 
     def shape(self, rows: int, length: int) -> tuple[int, int]:
         """To the next rows and length of the lists above."""
-        fitting = next((size for size in _ROWS if size >= rows), rows)
+        far = length > _LENGTHS[-1]
+        fitting = next((size for size in (_FAR_ROWS if far else _ROWS) if size >= rows), rows)
         return fitting, next((n for n in _LENGTHS if n >= length), -(-length // _FAR) * _FAR)
 
     def shapes(self, longest: int) -> list[tuple[int, int]]:
-        """All that texts of usual length come in."""
-        lengths = sorted({self.shape(1, min(length, longest))[1] for length in _LENGTHS})
-        return [(rows, length) for length in lengths for rows in _ROWS]
+        """All that texts of usual length come in, and those of the model's longest ones."""
+        near = sorted({self.shape(1, min(length, longest))[1] for length in _LENGTHS})
+        far = self.shape(1, longest)[1]
+        return [(rows, length) for length in near for rows in _ROWS] + [
+            (rows, far) for rows in _FAR_ROWS if far not in near
+        ]
 
 
 def _compiled(file: Path, streams: int) -> Any:
