@@ -1,0 +1,1 @@
+"""Hyper-parameter sweeps: the search, and what its results say."""
