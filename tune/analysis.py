@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -17,8 +18,9 @@ from finsent.errors import InputError, UserError
 from finsent.files import make_dir, staged_dir, write_text
 from finsent.reports.page import render
 from finsent.reports.pictures import draw_all
-from tune.importance import Importances, importances, pareto_front
-from tune.pictures import View, pictures_of
+from tune.drawing import View
+from tune.importance import importances, pareto_front
+from tune.pictures import pictures_of
 from tune.records import Sweep, Trial, read_sweep
 from tune.stats import (
     at_edge,
@@ -40,6 +42,7 @@ PICTURES = "sweep-pictures"
 Result = dict[str, Any]
 
 _MANY_FAILED = 0.2  # of the trials
+_MATTERS = 0.1  # of the importance: below, a value at the edge of its range says nothing
 
 
 def analyse(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Result:
@@ -138,6 +141,7 @@ def _values(view: View) -> Result:
         "front": [trial for trial in sweep.trials if trial.number in view.front],
         "sweeps": comparison([sweep, *view.others]).to_dict("records") if view.others else [],
         "duration": duration,
+        "moment": moment,
         "text": text,
         "is_number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
     }
@@ -188,16 +192,21 @@ def comparison(sweeps: Sequence[Sweep]) -> pd.DataFrame:
     return table.astype(object).where(table.notna(), None)
 
 
+def moment(when: Any) -> str:
+    """A time as a sweep records it, to the second; `UTC` in the place of +00:00."""
+    return re.sub(r"(\.\d+)?(\+00:00|Z)$", " UTC", str(when).replace("T", " ", 1))
+
+
 def duration(seconds: float | None) -> str:
     """A time as people say it: `45 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds is None:
-        return "–"  # noqa: RUF001
+        return "\N{EN DASH}"
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
     minutes, rest = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
 
 
@@ -214,10 +223,11 @@ def warnings(view: View) -> Iterator[str]:
             f"The sweep has not ended ({running} trials without an end): it still runs, or was "
             "killed and goes on with the same command. All below may change."
         )
-    if sweep.finished and not sweep.verification:
+    count = len(ended(sweep, [main_objective(sweep)]))
+    if sweep.finished and not sweep.verification and count > 1:
         yield (
-            f"The best value, {value:.4f}, is the best of {len(ended(sweep, [main_objective(sweep)]))} "
-            "and so partly luck; nothing was trained again with other seeds to say how much."
+            f"The best value, {value:.4f}, is the best of {count} and so "
+            "partly luck; nothing was trained again with other seeds to say how much."
         )
     yield from _about_verification(sweep)
     yield from _about_failures(sweep)
@@ -240,8 +250,8 @@ def _about_verification(sweep: Sweep) -> Iterator[str]:
         if abs(luck) > gain > 0:
             yield (
                 f"Luck ({luck:+.4f}) was larger than what the sweep gained over the default recipe "
-                f"({verified - default['mean']:+.4f}): more seeds or more validation rows would say "
-                "more than more trials."
+                f"({verified - default['mean']:+.4f}): more seeds or more validation rows would "
+                "say more than more trials."
             )
 
 
@@ -249,16 +259,21 @@ def _about_failures(sweep: Sweep) -> Iterator[str]:
     failed = [trial for trial in sweep.trials if trial.status == "failed"]
     if failed:
         reason, times = Counter(t.reason or "no reason given" for t in failed).most_common(1)[0]
+        alike = "all" if times == len(failed) > 1 else f"{times} of them"
         share = len(failed) / len(sweep.trials)
         remedy = " Narrow the space where they lie." if share > _MANY_FAILED else ""
-        yield f"{len(failed)} trials failed, {times} of them with: {reason}.{remedy}"
+        yield f"{len(failed)} of {len(sweep.trials)} trials failed, {alike} with: {reason}.{remedy}"
 
 
 def _about_best(view: View, best: Trial) -> Iterator[str]:
     sweep = view.sweep
+    table = view.importances.table
+    table = table[table["objective"] == sweep.metric]
+    known = table["importance"].where(table["importance"] > table["chance"], 0.0)
+    weights = dict(zip(table["parameter"], known, strict=True))
     for key, value in best.params.items():
         edge = at_edge(view.axes[key], value)
-        if edge and key in sweep.space:
+        if edge and key in sweep.space and weights.get(key, 1.0) >= _MATTERS:
             axis = view.axes[key]
             yield (
                 f"The best trial's {key}, {text(value)}, is at the {edge} end of its range "
@@ -270,8 +285,8 @@ def _about_best(view: View, best: Trial) -> Iterator[str]:
         last, before = course[-1], course[:-1]
         if last > max(before) if sweep.mode == "max" else last < min(before):
             yield (
-                f"The best trial was best at its last epoch ({best.epochs[-1].epoch}): longer trials "
-                "may do better, and rank differently."
+                f"The best trial was best at its last epoch ({best.epochs[-1].epoch}): longer "
+                "trials may do better, and rank differently."
             )
 
 

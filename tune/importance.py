@@ -25,8 +25,9 @@ FRONT = "Pareto front"  # in the place of an objective: what it takes to reach t
 _LEAST = 10  # trials; below, any ranking is chance
 _TRUSTED = 50  # trials: PED-ANOVA wants five among the best tenth
 _BEST = 5  # trials that make up "good" at least
-_RESAMPLES = 20
-_COLUMNS = ["parameter", "objective", "importance", "low", "high", "trials"]
+_SHUFFLES = 20
+_CHANCE = 0.9  # quantile of the shuffles
+_COLUMNS = ["parameter", "objective", "importance", "chance", "trials"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,14 @@ def importances(sweep: Sweep) -> Importances:
 
     Watanabe et al., "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
     Subspaces" (IJCAI 2023), with conditional parameters as in "Conditional PED-ANOVA" (2026), both
-    in Optuna. Good are the best tenth of the trials, or the best five where those are more. `low` and
-    `high` are the 10th and 90th percentile over 20 bootstrap resamples of the trials.
+    in Optuna. Good are the best tenth of the trials, or the best five where those are more.
+    `importance` sums to 1 for an objective. `chance` is what a parameter reaches, on the same
+    scale, when the values are dealt to the trials at random: the 90th percentile of 20 shuffles
+    (Altmann et al., "Permutation importance: a corrected feature importance measure", 2010). An
+    importance below it says nothing.
 
-    Only trials that finished or were stopped count. A stopped trial counts with what it had reached,
-    so a parameter that makes learning slow at first looks worse than it is.
+    Only trials that finished or were stopped count. A stopped trial counts with what it had
+    reached, so a parameter that makes learning slow at first looks worse than it is.
     """
     targets: list[tuple[str, list[Objective]]] = [(o.name, [o]) for o in sweep.objectives]
     if len(sweep.objectives) > 1:
@@ -62,7 +66,10 @@ def importances(sweep: Sweep) -> Importances:
         for name, objectives in targets:
             rows += _rows(sweep, name, objectives)
     if count < _LEAST:
-        note = f"{count} trials ended with a value: too few to say what matters ({_LEAST} at least)"
+        trials = "trial" if count == 1 else "trials"
+        note = (
+            f"{count} {trials} ended with a value: too few to say what matters ({_LEAST} at least)"
+        )
     elif not rows:
         note = "no parameter took two values, or all trials are alike: nothing to compare"
     elif count < _TRUSTED:
@@ -78,24 +85,32 @@ def importances(sweep: Sweep) -> Importances:
 def _rows(sweep: Sweep, name: str, objectives: list[Objective]) -> list[tuple[Any, ...]]:
     trials = ended(sweep, objectives)
     frozen = _frozen(sweep, trials, objectives)
-    found = _evaluate(frozen, objectives)
+    found = _divergences(frozen, objectives)
+    total = sum(found.values())
+    if total <= 0:
+        return []
+    values = [trial.values for trial in frozen]
     random = np.random.default_rng(0)
-    drawn = [
-        _evaluate([frozen[i] for i in random.integers(0, len(frozen), len(frozen))], objectives)
-        for _ in range(_RESAMPLES if found else 0)
-    ]
+    shuffled = []
+    for _ in range(_SHUFFLES):
+        for trial, place in zip(frozen, random.permutation(len(frozen)), strict=True):
+            trial.values = values[place]
+        shuffled.append(_divergences(frozen, objectives))
     rows = []
     for key, value in sorted(found.items(), key=lambda item: (-item[1], item[0])):
-        low, high = np.quantile([each.get(key, 0.0) for each in drawn], [0.1, 0.9])
+        chance = float(np.quantile([each.get(key, 0.0) for each in shuffled], _CHANCE))
         having = sum(key in trial.params for trial in trials)
-        rows.append((key, name, value, float(low), float(high), having))
+        rows.append((key, name, value / total, chance / total, having))
     return rows
 
 
-def _evaluate(
+def _divergences(
     trials: list[optuna.trial.FrozenTrial], objectives: Sequence[Objective]
 ) -> dict[str, float]:
-    """Importances that sum to 1; empty where all values are the same or nothing varies."""
+    """By parameter, how far good trials' values differ from all trials' (0: not at all).
+
+    Empty where all values are the same or nothing varies.
+    """
     if len({tuple(trial.values) for trial in trials}) < 2:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(
@@ -103,7 +118,7 @@ def _evaluate(
     )
     with _quiet():
         found = optuna.importance.get_param_importances(
-            _study(trials, objectives), evaluator=evaluator
+            _study(trials, objectives), evaluator=evaluator, normalize=False
         )
     return {key: float(value) for key, value in found.items() if np.isfinite(value)}
 
@@ -124,9 +139,7 @@ def pareto_front(sweep: Sweep) -> list[int]:
 # --- studies ------------------------------------------------------------------------------------
 
 
-def _study(
-    trials: list[optuna.trial.FrozenTrial], objectives: Sequence[Objective]
-) -> optuna.Study:
+def _study(trials: list[optuna.trial.FrozenTrial], objectives: Sequence[Objective]) -> optuna.Study:
     study = optuna.create_study(
         directions=["maximize" if each.mode == "max" else "minimize" for each in objectives]
     )

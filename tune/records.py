@@ -1,8 +1,8 @@
 """What a sweep writes of itself while it runs: `sweep.json` and `trials.jsonl`, and reading them.
 
-`trials.jsonl` is append-only, one JSON object an event: `start`, `epoch`, `end`. A reader may come at
-any time: the last line may be half written, and a trial without an `end` still runs or was killed
-with its sweep.
+`trials.jsonl` is append-only, one JSON object an event: `start`, `epoch`, `end`. A reader may come
+at any time: the last line may be half written, and a trial without an `end` still runs or was
+killed with its sweep. Who appends to a file again first cuts off a half line.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def read_sweep(run_dir: Path | str) -> Sweep:
     run_dir = Path(run_dir)
     if not (run_dir / SWEEP).is_file():
         raise InputError(
-            f"{str(run_dir)!r} is not a sweep's directory: it has no {SWEEP}; name a directory that "
-            "ray_jobs.sweep wrote"
+            f"{str(run_dir)!r} is not a sweep's directory: it has no {SWEEP}; name a directory "
+            "that ray_jobs.sweep wrote"
         )
     settings = read_json(run_dir / SWEEP)
     try:
@@ -106,8 +106,8 @@ def read_sweep(run_dir: Path | str) -> Sweep:
             raise ValueError(f"mode {sorted(modes)}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{run_dir / SWEEP}: damaged ({type(error).__name__}: {error}); restore the file or run "
-            "the sweep again"
+            f"{run_dir / SWEEP}: damaged ({type(error).__name__}: {error}); restore the file or "
+            "run the sweep again"
         ) from None
     trials = _read_trials(run_dir / TRIALS)
     if settings.get("finished"):

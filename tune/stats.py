@@ -243,8 +243,8 @@ class Axis:
         if value is None and "null" not in self.categories:
             return None
         if self.categories:
-            at = self.categories.index(text(value))
-            return at / (len(self.categories) - 1) if len(self.categories) > 1 else 0.5
+            steps = len(self.categories) - 1
+            return self.categories.index(text(value)) / steps if steps else 0.5
         low, high, at = (_log10(n) if self.log else n for n in (self.low, self.high, float(value)))
         return (at - low) / (high - low) if high > low else 0.5
 
@@ -278,8 +278,8 @@ def at_edge(axis: Axis, value: Any) -> str | None:
 def smoothed(x: Floats, y: Floats, values: Floats, cells: int = 60) -> Floats:
     """Values on a grid over the unit square, as a kernel-weighted mean of the points around.
 
-    Nadaraya, "On Estimating Regression" (1964), and Watson, "Smooth Regression Analysis" (1964), with
-    a Gaussian kernel as wide as Scott's rule says for two dimensions.
+    Nadaraya, "On Estimating Regression" (1964), and Watson, "Smooth Regression Analysis" (1964),
+    with a Gaussian kernel as wide as Scott's rule says for two dimensions.
 
     Args:
         x, y: places of the points, 0 to 1, shape (points,).
