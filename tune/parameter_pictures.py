@@ -11,6 +11,7 @@ from tune.drawing import LINES, MAP, RED, View, cut, legend_below, limit, usual_
 from tune.stats import Axis, parameters, ranked, short_names, smoothed
 
 _MOST_TICKS = 12
+_SURFACE = 10  # points: a surface through fewer is invention
 _DARK = 0.9  # of the map, where points and lines stand on white
 _MOST_PARAMETERS = 16  # in one picture
 _PANELS = 3  # of slices, side by side
@@ -205,8 +206,8 @@ def _along(panel: Any, axis: Axis, values: list[Any], random: Any, side: str = "
     last = len(axis.categories) - 1
     marks = [(place * last, words) for place, words in _ticks(axis)]
     long = side == "x" and sum(len(words) for _, words in marks) > 22
-    ticks(*zip(*marks, strict=True), rotation=30 if long else 0, ha="right" if long else "center",
-          **({} if side == "x" else {"va": "center"}))  # fmt: skip
+    how = {"rotation": 30 if long else 0, "ha": "right" if long or side == "y" else "center"}
+    ticks(*zip(*marks, strict=True), **how, **({} if side == "x" else {"va": "center"}))
     limits(-0.5, last + 0.5)
     places = np.array([(axis.place(value) or 0.0) * last for value in values])
     return places + random.uniform(-0.15, 0.15, len(places))
@@ -226,7 +227,7 @@ def draw_contour(axes: Any, view: View) -> None:
     random = np.random.default_rng(0)
     x = _along(axes, across, [t.params[pair[0]] for _, t in found], random)
     y = _along(axes, down, [t.params[pair[1]] for _, t in found], random, "y")
-    if not across.categories and not down.categories:
+    if len(found) >= _SURFACE and not across.categories and not down.categories:
         places = [[axis.place(t.params[axis.key]) for _, t in found] for axis in (across, down)]
         surface = smoothed(np.array(places[0]), np.array(places[1]), values)
         grid = [np.geomspace(a.low, a.high, len(surface)) if a.log
@@ -239,4 +240,4 @@ def draw_contour(axes: Any, view: View) -> None:
     axes.set_xlabel(cut(names[pair[0]]))
     axes.set_ylabel(cut(names[pair[1]]))
     axes.figure.colorbar(dots, ax=axes, label=cut(sweep.metric))
-    write_title(axes, "The two most important parameters together; circled: the best")
+    write_title(axes, "The two most important parameters together; circled: the best of them")

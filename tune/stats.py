@@ -287,7 +287,7 @@ def smoothed(x: Floats, y: Floats, values: Floats, cells: int = 60) -> Floats:
         cells: the grid's side.
 
     Returns:
-        Shape (cells, cells), rows along y; NaN further than two widths from every point.
+        Shape (cells, cells), rows along y; NaN further than 1.5 widths from every point.
     """
     width = min(max(0.3 * len(x) ** (-1 / 6), 0.06), 0.2)
     grid = np.linspace(0, 1, cells)
@@ -297,5 +297,5 @@ def smoothed(x: Floats, y: Floats, values: Floats, cells: int = 60) -> Floats:
     total = weights_y @ weights_x.T
     found: Floats = (weights_y * values) @ weights_x.T / np.maximum(total, 1e-300)
     nearest = (down[:, None, :] + across[None, :, :]).min(-1)
-    found[nearest > (2 * width) ** 2] = np.nan
+    found[nearest > (1.5 * width) ** 2] = np.nan
     return found
