@@ -1,0 +1,126 @@
+"""The search space: what is drawn from it, and what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+
+from finsent.errors import ConfigError
+from finsent.settings import Settings
+from tune.space import Space, parse, with_values
+
+SPACE = {
+    "train.learning_rate": {"loguniform": [1e-5, 3e-4]},
+    "train.dropout": {"quantized": [0.0, 0.3, 0.1]},
+    "train.epochs": {"int": [2, 6]},
+    "train.batch_size": {"choice": [16, 32]},
+    "train.ema_decay": {"uniform": [0.9, 0.999], "when": {"train.batch_size": 16}},
+}
+
+
+def samples(space: Space, count: int = 200, seed: int = 3) -> list[dict[str, Any]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return [space.sample(study.ask()) for _ in range(count)]
+
+
+def test_values_lie_within_their_bounds() -> None:
+    space = parse(SPACE, Settings())
+    found = samples(space)
+    assert all(1e-5 <= one["train.learning_rate"] <= 3e-4 for one in found)
+    middle = sum(one["train.learning_rate"] < 5.5e-5 for one in found)
+    assert 70 < middle < 130  # half of them below the geometric middle
+    assert {one["train.dropout"] for one in found} == {0.0, 0.1, 0.2, 0.3}
+    assert {one["train.epochs"] for one in found} == {2, 3, 4, 5, 6}
+    assert {one["train.batch_size"] for one in found} == {16, 32}
+    for one in found:
+        assert ("train.ema_decay" in one) == (one["train.batch_size"] == 16)
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    space = parse(SPACE, Settings())
+    assert samples(space, 20) == samples(space, 20)
+    assert samples(space, 20) != samples(space, 20, seed=4)
+
+
+def test_a_parameter_may_stand_before_what_it_depends_on() -> None:
+    backwards = dict(reversed(SPACE.items()))
+    assert samples(parse(backwards, Settings()), 50)[0].keys() >= {"train.batch_size"}
+    order = [one.key for one in parse(backwards, Settings()).parameters]
+    assert order.index("train.batch_size") < order.index("train.ema_decay")
+
+
+def test_what_is_drawn_makes_settings() -> None:
+    for params in samples(parse(SPACE, Settings()), 20):
+        train = with_values(Settings(), params).train
+        assert train.learning_rate == params["train.learning_rate"]
+        assert train.batch_size == params["train.batch_size"]
+
+
+def test_a_grid_has_each_combination_once() -> None:
+    space = parse(
+        {
+            "train.batch_size": {"choice": [16, 32, 64]},
+            "train.epochs": {"int": [2, 3], "when": {"train.batch_size": [16, 32]}},
+        },
+        Settings(),
+    )
+    found = list(space.grid())
+    assert len(found) == 5
+    assert {"train.batch_size": 64} in found
+    with pytest.raises(ConfigError, match=r"train\.learning_rate: loguniform has no end"):
+        list(parse(SPACE, Settings()).grid())
+
+
+def test_lists_may_be_choices() -> None:
+    space = parse({"train.num_workers": {"choice": [1, [1, 4]]}}, Settings())
+    drawn = {str(one["train.num_workers"]) for one in samples(space, 30)}
+    assert drawn == {"1", "[1, 4]"}
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({}, "sweep.space: is empty"),
+        ({"train.learning_rat": {"uniform": [0.1, 0.2]}}, "train.learning_rat: unknown key"),
+        ({"serve.port": {"int": [1, 2]}}, "sweep.space.serve.port: a trial varies settings of"),
+        ({"train.dropout": 0.1}, "sweep.space.train.dropout=0.1: write one of"),
+        ({"train.dropout": {"normal": [0, 1]}}, "sweep.space.train.dropout: write one of"),
+        ({"train.dropout": {"uniform": 0.1}}, "train.dropout.uniform=0.1: write {uniform"),
+        ({"train.dropout": {"uniform": [0.1]}}, "with numbers"),
+        ({"train.dropout": {"uniform": [0.1, "much"]}}, "with numbers"),
+        ({"train.dropout": {"uniform": [0.1, float("nan")]}}, "with numbers"),
+        ({"train.dropout": {"uniform": [0.2, 0.2]}}, "is empty"),
+        ({"train.dropout": {"uniform": [0.3, 0.2]}}, "lower bound above the upper"),
+        ({"train.learning_rate": {"loguniform": [0, 0.1]}}, "begins above 0"),
+        ({"train.epochs": {"int": [1.5, 3]}}, "write whole numbers"),
+        ({"train.dropout": {"quantized": [0, 0.3, 0.5]}}, "STEP must be above 0"),
+        ({"train.batch_size": {"choice": [16]}}, "two different values"),
+        ({"train.batch_size": {"choice": [16, 16]}}, "two different values"),
+        ({"train.epochs": {"int": [0, 3]}}, "sweep.space.train.epochs: train.epochs=0"),
+        ({"train.batch_size": {"choice": [16, "many"]}}, "train.batch_size='many'"),
+        (
+            {"train.epochs": {"int": [1, 3], "when": {"train.batch_size": 8}}},
+            "'train.batch_size' must be in sweep.space",
+        ),
+        (
+            {
+                "train.batch_size": {"choice": [16, 32]},
+                "train.epochs": {"int": [1, 3], "when": {"train.batch_size": 8}},
+            },
+            r"train.batch_size never is \[8\]",
+        ),
+        (
+            {
+                "train.batch_size": {"choice": [16, 32], "when": {"train.epochs": 2}},
+                "train.epochs": {"int": [1, 3], "when": {"train.batch_size": 16}},
+            },
+            "depends on itself",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(space: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        parse(space, Settings())
+    assert "\n" not in str(error.value)

@@ -1,0 +1,1 @@
+"""Hyper-parameter sweeps: their space, their records, and what the results say."""

@@ -1,0 +1,243 @@
+"""Pictures of what a sweep says of its parameters."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from tune.drawing import LINES, MAP, RED, View, cut, legend_below, limit, usual_range, write_title
+from tune.stats import Axis, parameters, ranked, short_names, smoothed
+
+_MOST_TICKS = 12
+_SURFACE = 10  # points: a surface through fewer is invention
+_DARK = 0.9  # of the map, where points and lines stand on white
+_MOST_PARAMETERS = 16  # in one picture
+_PANELS = 3  # of slices, side by side
+
+
+def varied(view: View) -> list[str]:
+    """Parameters with more than one place, the most important first, at most 16."""
+    keys = [k for k, a in view.axes.items() if len(a.categories) > 1 or (a.high > a.low and not
+            a.categories)]  # fmt: skip
+    order = {key: i for i, key in enumerate(view.importances.order(view.sweep.metric))}
+    return sorted(keys, key=lambda key: order.get(key, len(order)))[:_MOST_PARAMETERS]
+
+
+def leading_pair(view: View) -> list[str]:
+    """The two most important parameters that some trials have together."""
+    pairs = combinations(varied(view)[:4], 2)
+    trials = [trial for _, trial in ranked(view.sweep)]
+    for pair in pairs:
+        if sum(all(key in t.params for key in pair) for t in trials) > 3:
+            return list(pair)
+    return []
+
+
+def draw_parallel(axes: Any, view: View) -> None:
+    """One line a trial over one axis a parameter; a missing parameter is at the rung below."""
+    from matplotlib.collections import LineCollection
+
+    sweep, keys = view.sweep, varied(view)
+    found = ranked(sweep)[::-1]  # the best drawn last
+    values = np.array([value for value, _ in found])
+    limits = usual_range(values.tolist(), sweep.mode) or (values.min(), values.max())
+    low, high = (max(limits[0], values.min()), min(limits[1], values.max()))
+    axes.figure.set_size_inches(max(7.2, 1.15 * (len(keys) + 1)), 4.2)
+    heights = np.clip((values - low) / (high - low) if high > low else values * 0 + 0.5, 0, 1)
+    absent = -0.14
+    lines = []
+    for (_, trial), height in zip(found, heights, strict=True):
+        places = [view.axes[key].place(trial.params.get(key)) for key in keys]
+        ys = [*(absent if place is None else place for place in places), height]
+        lines.append(np.column_stack([np.arange(len(ys)), ys]))
+    good = heights if sweep.mode == "max" else 1 - heights
+    widths = np.full(len(lines), 0.9)
+    widths[-1] = 2.6
+    drawn = LineCollection(
+        lines, cmap=_dark_map(), linewidths=widths, alpha=0.75 if len(lines) < 80 else 0.4
+    )
+    drawn.set_array(good)
+    axes.add_collection(drawn)
+    names = short_names(keys)
+    for x in range(len(keys)):
+        if any(line[x, 1] == absent for line in lines):
+            axes.text(
+                x, absent - 0.02, "not set", ha="center", va="top", fontsize=8, color="#444444"
+            )
+    for x, key in enumerate(keys):
+        _rule(axes, x, _ticks(view.axes[key]))
+    _rule(axes, len(keys), [(t, f"{low + t * (high - low):.3g}") for t in (0, 0.25, 0.5, 0.75, 1)])
+    headings = [*(cut(names[key]) for key in keys), cut(sweep.metric)]
+    for x, heading in enumerate(headings):  # in two rows, so that long names do not meet
+        axes.text(x, 1.05 + 0.07 * (x % 2), heading, ha="center", fontsize=8.5, fontweight="bold")
+    axes.set_xlim(-0.45, len(keys) + 0.45)
+    axes.set_ylim(-0.22, 1.2)
+    axes.set_axis_off()
+    write_title(axes, "All trials: the brighter the line, the better; the best one is thick")
+
+
+def _rule(axes: Any, x: int, ticks: list[tuple[float, str]]) -> None:
+    from matplotlib.patheffects import withStroke
+
+    axes.plot([x, x], [0, 1], color="#333333", linewidth=1, zorder=3)
+    for place, words in ticks:
+        axes.plot([x - 0.03, x], [place, place], color="#333333", linewidth=1, zorder=3)
+        axes.text(x - 0.05, place, words, ha="right", va="center", fontsize=7.5, zorder=4,
+                  path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
+
+
+def _ticks(axis: Axis) -> list[tuple[float, str]]:
+    """Places and words along an axis, few enough to be read."""
+    if axis.categories:
+        shown = axis.categories[:: -(-len(axis.categories) // _MOST_TICKS)]
+        last = max(len(axis.categories) - 1, 1)
+        return [(axis.categories.index(name) / last, cut(name)) for name in shown]
+    if axis.log:
+        first, end = np.log10(axis.low), np.log10(axis.high)
+        powers = [10.0**n for n in range(int(np.ceil(first)), int(np.floor(end)) + 1)]
+        inner = [n for n in powers if 0.08 < (axis.place(n) or 0.0) < 0.92]
+        numbers = [axis.low, *inner[:: len(inner) // 5 + 1], axis.high]
+    else:
+        numbers = np.linspace(axis.low, axis.high, 5).tolist()
+    return [(axis.place(n) or 0.0, f"{n:.3g}") for n in numbers]
+
+
+def draw_importances(axes: Any, view: View) -> None:
+    """A bar a parameter and objective, with a mark at what chance reaches."""
+    table = view.importances.table
+    groups = list(dict.fromkeys(table["objective"]))
+    keys = list(dict.fromkeys(table["parameter"]))[:_MOST_PARAMETERS]
+    names = short_names(keys)
+    axes.figure.set_figheight(1.3 + 0.32 * len(keys) * max(1, 0.6 * len(groups)))
+    height = 0.75 / len(groups)
+    for i, group in enumerate(groups):
+        rows = table[table["objective"] == group].set_index("parameter").reindex(keys)
+        places = np.arange(len(keys)) + (i - (len(groups) - 1) / 2) * height
+        chance = rows["chance"].clip(upper=1.0)
+        axes.barh(
+            places, rows["importance"], height * 0.9, color=LINES[i % len(LINES)], label=group
+        )
+        axes.vlines(chance, places - height * 0.45, places + height * 0.45, color="#333333",
+                    linewidth=2, label="chance" if i == len(groups) - 1 else None)  # fmt: skip
+        for place, value, end in zip(places, rows["importance"], chance, strict=True):
+            if np.isfinite(value):
+                words = f"{value:.0%}" + (" (chance)" if value <= end else "")
+                axes.text(max(value, end) + 0.01, place, words, va="center", fontsize=8)
+    axes.set_yticks(range(len(keys)), [cut(names[key]) for key in keys], fontsize=9)
+    axes.set_xlim(0, min(1.0, float(table[["importance", "chance"]].to_numpy().max())) * 1.18)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.invert_yaxis()
+    axes.set_xlabel("share of the importance")
+    legend_below(axes)
+    write_title(axes, "Which parameters decide whether a trial is good")
+
+
+def _dark_map() -> Any:
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps[MAP](np.linspace(0, _DARK, 256)))
+
+
+def draw_slices(axes: Any, view: View) -> None:
+    """A panel a parameter: the metric over it, trials without it left out and counted."""
+    from matplotlib.ticker import MaxNLocator
+
+    sweep, keys = view.sweep, varied(view)
+    figure, rows = axes.figure, -(-len(keys) // _PANELS)
+    axes.remove()
+    figure.set_size_inches(8.4, 0.5 + 2.3 * rows)
+    panels = figure.subplots(rows, _PANELS, squeeze=False, sharey=True)
+    names, found = short_names(keys), ranked(sweep)
+    random = np.random.default_rng(0)
+    image = None
+    for panel, key in zip(panels.flat, keys, strict=False):
+        axis = view.axes[key]
+        having = [(value, t) for value, t in found if key in t.params]
+        panel.spines[["top", "right"]].set_visible(False)
+        for hollow in (True, False):
+            here = [(v, t) for v, t in having if (t.status != "finished") == hollow]
+            x = _along(panel, axis, [t.params[key] for _, t in here], random)
+            colours = [t.number for _, t in here]
+            image = panel.scatter(
+                x, [v for v, _ in here], c=colours, s=22, cmap=_dark_map(), linewidths=1, alpha=0.8,
+                marker="x" if hollow else "o", vmin=0, vmax=max(t.number for _, t in found) or 1,
+            )  # fmt: skip
+        absent = len(found) - len(having)
+        panel.set_xlabel(
+            cut(names[key]) + (f" (not set in {absent})" if absent else ""), fontsize=9
+        )
+        panel.tick_params(labelsize=8)
+        limit(panel, [value for value, _ in found], sweep.mode)
+    for panel in panels.flat[len(keys) :]:
+        panel.set_axis_off()
+    for row in panels:
+        row[0].set_ylabel(cut(sweep.metric), fontsize=9)
+    figure.colorbar(
+        image,
+        ax=panels,
+        label="trial number",
+        ticks=MaxNLocator(integer=True),
+        shrink=0.8 if rows > 1 else 1,
+    )
+    figure.suptitle(
+        "Each parameter alone: dots finished, crosses did not", fontsize=11, x=0.01, ha="left"
+    )
+
+
+def _along(panel: Any, axis: Axis, values: list[Any], random: Any, side: str = "x") -> Any:
+    """Set one side of a panel up for a parameter; returns where its values lie there."""
+    scale, ticks = getattr(panel, f"set_{side}scale"), getattr(panel, f"set_{side}ticks")
+    limits = getattr(panel, f"set_{side}lim")
+    if not axis.categories:
+        if axis.log:
+            scale("log")
+            side_axis = getattr(panel, f"{side}axis")
+            side_axis.set_major_formatter(lambda value, _: f"{value:g}")
+            side_axis.set_minor_formatter("")
+            ratio = (axis.high / axis.low) ** 0.05
+            limits(axis.low / ratio, axis.high * ratio)
+        else:
+            room = 0.05 * (axis.high - axis.low)
+            limits(axis.low - room, axis.high + room)
+        return [float(value) for value in values]
+    last = len(axis.categories) - 1
+    marks = [(place * last, words) for place, words in _ticks(axis)]
+    long = side == "x" and sum(len(words) for _, words in marks) > 22
+    how = {"rotation": 30 if long else 0, "ha": "right" if long or side == "y" else "center"}
+    ticks(*zip(*marks, strict=True), **how, **({} if side == "x" else {"va": "center"}))
+    limits(-0.5, last + 0.5)
+    places = np.array([(axis.place(value) or 0.0) * last for value in values])
+    return places + random.uniform(-0.15, 0.15, len(places))
+
+
+def draw_contour(axes: Any, view: View) -> None:
+    """Points of the two most important parameters, over a smooth surface where both are numbers."""
+    sweep, pair = view.sweep, leading_pair(view)
+    axes.figure.set_size_inches(6.4, 4.6)
+    across, down = (view.axes[key] for key in pair)
+    found = [(v, t) for v, t in ranked(sweep)[::-1] if all(key in t.params for key in pair)]
+    values = np.array([value for value, _ in found])
+    limits = usual_range(values.tolist(), sweep.mode) or (values.min(), values.max())
+    values = values.clip(*limits)
+    low, high = values.min(), values.max()
+    colours = MAP if sweep.mode == "max" else f"{MAP}_r"
+    random = np.random.default_rng(0)
+    x = _along(axes, across, [t.params[pair[0]] for _, t in found], random)
+    y = _along(axes, down, [t.params[pair[1]] for _, t in found], random, "y")
+    if len(found) >= _SURFACE and not across.categories and not down.categories:
+        places = [[axis.place(t.params[axis.key]) for _, t in found] for axis in (across, down)]
+        surface = smoothed(np.array(places[0]), np.array(places[1]), values)
+        grid = [np.geomspace(a.low, a.high, len(surface)) if a.log
+                else np.linspace(a.low, a.high, len(surface)) for a in (across, down)]  # fmt: skip
+        axes.contourf(*grid, surface, levels=14, cmap=colours, alpha=0.75, vmin=low, vmax=high)
+    dots = axes.scatter(x, y, c=values, cmap=colours, vmin=low, vmax=high, s=26, edgecolors="white",
+                        linewidths=0.7, zorder=3)  # fmt: skip
+    axes.scatter(x[-1:], y[-1:], s=150, facecolors="none", edgecolors=RED, linewidths=2, zorder=4)
+    names = short_names(parameters(sweep))
+    axes.set_xlabel(cut(names[pair[0]]))
+    axes.set_ylabel(cut(names[pair[1]]))
+    axes.figure.colorbar(dots, ax=axes, label=cut(sweep.metric))
+    write_title(axes, "The two most important parameters together; circled: the best of them")
