@@ -16,13 +16,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from types import TracebackType
 from typing import Any
 
 import httpx
 
 BATCH = 256  # texts of one request of a stream
+_CHARACTERS = 250_000  # of them, about: services take bodies of 2 MB, and a sign may need 6 bytes
 _AGAIN = (429, 502, 503)  # classifying again does no harm
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0  # seconds, where the service does not say
 
@@ -110,8 +110,11 @@ def _error(response: httpx.Response) -> ServiceError:
         return ServiceError(response.status_code, f"http_{response.status_code}", text)
 
 
-def _headers(key: str | None) -> dict[str, str]:
-    return {} if key is None else {"authorization": f"Bearer {key}"}
+def _headers(key: str | None, deadline: float | None) -> dict[str, str]:
+    found = {} if key is None else {"authorization": f"Bearer {key}"}
+    if deadline is not None:
+        found["x-request-timeout-ms"] = str(max(1, round(deadline * 1000)))
+    return found
 
 
 def _answer(found: dict[str, Any]) -> Answer:
@@ -129,8 +132,18 @@ def _words(found: dict[str, Any]) -> list[Word]:
 
 
 def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    source = iter(texts)
-    while batch := list(islice(source, size)):
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        if batch and characters + len(text) > _CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == size:
+            yield batch
+            batch, characters = [], 0
+    if batch:
         yield batch
 
 
@@ -138,8 +151,9 @@ class Client:
     """Asks from ordinary code; may be shared by threads."""
 
     def __init__(
-        self, address: str, key: str | None = None, timeout: float = 30.0, retries: int = 5
-    ) -> None:
+        self, address: str, key: str | None = None, timeout: float = 30.0, retries: int = 5,
+        deadline: float | None = None,
+    ) -> None:  # fmt: skip
         """Connect with the first request.
 
         Args:
@@ -147,9 +161,13 @@ class Client:
             key: API key.
             timeout: seconds of one attempt.
             retries: attempts beyond the first, where the service is busy or can't be reached.
+            deadline: seconds that the service may take for a request, at most; it drops what is
+                later, with the code deadline_exceeded. None: its own limit.
         """
         self._retries = retries
-        self._http = httpx.Client(base_url=address, headers=_headers(key), timeout=timeout)
+        self._http = httpx.Client(
+            base_url=address, headers=_headers(key, deadline), timeout=timeout
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -212,11 +230,14 @@ class AsyncClient:
     """Asks from async code; a stream keeps several requests in flight."""
 
     def __init__(
-        self, address: str, key: str | None = None, timeout: float = 30.0, retries: int = 5
-    ) -> None:
+        self, address: str, key: str | None = None, timeout: float = 30.0, retries: int = 5,
+        deadline: float | None = None,
+    ) -> None:  # fmt: skip
         """See `Client`."""
         self._retries = retries
-        self._http = httpx.AsyncClient(base_url=address, headers=_headers(key), timeout=timeout)
+        self._http = httpx.AsyncClient(
+            base_url=address, headers=_headers(key, deadline), timeout=timeout
+        )
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -29,7 +29,8 @@ from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, WEIGHTS
 from finsent.memory import family, memory
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
-from ray_jobs._bench_serve import Server, distinct_texts, load, running, write_bodies
+from ray_jobs._bench_serve import distinct_texts, load, write_bodies
+from ray_jobs._bench_start import Server, running
 from ray_jobs._cli import Result
 
 log = logging.getLogger(__name__)

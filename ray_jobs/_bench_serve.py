@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from finsent.errors import InputError
-from finsent.files import read_json
 from finsent.memory import family, memory
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
+from ray_jobs._bench_start import DoesNotAnswer, Server, running, servers
 from ray_jobs._cli import Result, table_console
-from ray_jobs.serve import free_port
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS = (1, 16, 64, 256)
 BULK = 256  # texts of a list
 _BULK_CONNECTIONS = 4
-_READY = 180.0  # seconds
-_PEERS = Path(__file__).with_name("_bench_servers.py")
 _LUA = """
 local bodies = {}
 for line in io.lines("%s") do bodies[#bodies + 1] = line end
@@ -45,7 +35,7 @@ local i = 0
 local headers = {["Content-Type"] = "application/json"}
 function request()
   i = i %% #bodies + 1
-  return wrk.format("POST", "/predict", headers, bodies[i])
+  return wrk.format("POST", "%s", headers, bodies[i])
 end
 function done(summary, latency)
   io.write(string.format('{"requests": %%d, "micros": %%d, "p50": %%.1f, "p99": %%.1f, ' ..
@@ -66,119 +56,15 @@ class Load:
     failed: int
 
 
-@dataclass(frozen=True)
-class Server:
-    """How a server is started; `{port}` stands for its port."""
-
-    name: str
-    command: list[str]
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-# --- the servers --------------------------------------------------------------------------------
-
-
-def servers(settings: Settings, model_dir: Path, work: Path) -> list[Server]:
-    """All that can be started here, ours first.
-
-    The peers' ONNX files are made here: their int8 need not pass our gate.
-    """
-    from finsent.inference import export
-
-    raw, fp32, int8 = work / "raw.onnx", work / "fp32.onnx", work / "int8.onnx"
-    export.export_onnx(model_dir, raw)
-    export.fuse(raw, read_json(model_dir / "config.json"), fp32)
-    export.quantise_onnx(fp32, int8)
-    tokenizer = str(model_dir / "tokenizer.json")
-    overrides = [
-        f"storage.root={settings.root}", f"registry.root={settings.registry_dir}",
-        f"serve.model={settings.serve.model}", "serve.port={port}", "serve.watch_seconds=0",
-        "serve.limits.queue_seconds=60", "serve.limits.timeout_ms=60000",
-        f"engine.backend={settings.engine.backend}",
-        f"engine.precision={settings.engine.precision}",
-    ]  # fmt: skip
-    found = [
-        Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *overrides]),
-        Server("uvicorn", [sys.executable, "-m", "serve_app.plain", *overrides]),
-    ]
-    python = settings.bench.peers_python or sys.executable
-    there = subprocess.run(
-        [python, str(_PEERS), "--available"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    folder = _PEERS.parent
-    commands = {
-        "predecessor fp32": ("predecessor", [str(_PEERS), str(fp32), tokenizer, "{port}"]),
-        "predecessor int8": ("predecessor", [str(_PEERS), str(int8), tokenizer, "{port}"]),
-        "LitServe int8": (
-            "litserve", [str(folder / "_bench_litserve.py"), str(int8), tokenizer, "{port}"]
-        ),
-        "BentoML int8": (
-            "bentoml", ["-m", "bentoml", "serve", "_bench_bentoml:Gateway", "--working-dir",
-                        str(folder), "--host", "127.0.0.1", "--port", "{port}"],
-        ),
-    }  # fmt: skip
-    files = {"BENCH_MODEL": str(int8), "BENCH_TOKENIZER": tokenizer, "BENTOML_DO_NOT_TRACK": "1"}
-    for label, (name, arguments) in commands.items():
-        if name in there:
-            found.append(Server(label, [python, *arguments], files))
-        else:
-            log.warning("bench: %s is skipped: not installed for %s", label, python)
-    return found
-
-
-@contextmanager
-def running(server: Server, work: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], float]]:
-    """A started server: its address, its process, and the seconds until it answered.
-
-    Its whole process group ends with the block: one that is left would answer for the next.
-    """
-    port = free_port("127.0.0.1")
-    command = [part.replace("{port}", str(port)) for part in server.command]
-    with (work / "server.log").open("wb") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, start_new_session=True,
-            env={**os.environ, **server.environment},
-        )  # fmt: skip
-    try:
-        address = f"http://127.0.0.1:{port}"
-        seconds = _until_ready(address, process, server.name, work)
-        yield address, process, seconds
-    finally:
-        for signum, patience in ((signal.SIGINT, 30), (signal.SIGKILL, 10)):
-            try:
-                os.killpg(process.pid, signum)
-            except ProcessLookupError:
-                break
-            try:
-                process.wait(patience)
-            except subprocess.TimeoutExpired:
-                continue
-
-
-def _until_ready(address: str, process: subprocess.Popen[bytes], name: str, work: Path) -> float:
-    started = time.perf_counter()
-    request = urllib.request.Request(
-        f"{address}/predict", b'{"text": "Profit rose."}', {"content-type": "application/json"}
-    )
-    while time.perf_counter() - started < _READY:
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(request, timeout=10):
-                return time.perf_counter() - started
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    tail = (work / "server.log").read_text(errors="replace")[-1000:]
-    raise InputError(f"bench: {name} does not answer: {tail}")
-
-
 # --- the load -----------------------------------------------------------------------------------
 
 
-def load(address: str, bodies: Path, connections: int, seconds: int, work: Path) -> Load:
+def load(
+    address: str, bodies: Path, connections: int, seconds: int, work: Path, path: str = "/predict"
+) -> Load:
     """Ask for some seconds over connections that each wait for an answer before they ask again."""
     script = work / f"{bodies.stem}.lua"
-    script.write_text(_LUA % bodies)
+    script.write_text(_LUA % (bodies, path))
     done = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script),
          address],
@@ -190,9 +76,11 @@ def load(address: str, bodies: Path, connections: int, seconds: int, work: Path)
 
 
 def write_bodies(texts: list[str], work: Path) -> tuple[Path, Path]:
-    """Bodies of single texts and of lists, one a line."""
+    """Bodies of single texts and of lists, one a line; beside them infinity's of single texts."""
     single, bulk = work / "single.txt", work / "bulk.txt"
     single.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    theirs = (json.dumps({"model": "bench", "input": [text]}) for text in texts)
+    (work / "infinity.txt").write_text("\n".join(theirs))
     lists = [texts[i : i + BULK] for i in range(0, len(texts), BULK)]
     lists = [one for one in lists if len(one) == BULK] or [(texts * BULK)[:BULK]]
     bulk.write_text("\n".join(json.dumps({"texts": one}) for one in lists))
@@ -268,23 +156,30 @@ def bench_serve(settings: Settings) -> Result:
     megabytes: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        one, many = write_bodies(texts, work)
+        _, many = write_bodies(texts, work)
         candidates = servers(settings, model_dir, work)
         for number in range(rounds):
             engines.append(engine_rates(settings, model_dir, texts, work))
-            for server in candidates:
+            for server in [*candidates]:
                 log.info("round %d of %d: %s", number + 1, rounds, server.name)
-                with running(server, work) as (address, process, _):
-                    load(address, one, 16, max(2, seconds // 4), work)  # warms up
-                    for connections in CONNECTIONS:
-                        found = load(address, one, connections, seconds, work)
-                        by_connections = single.setdefault(server.name, {})
-                        by_connections.setdefault(connections, []).append(found)
-                    if server.name == "finsent":
-                        lists = load(address, many, _BULK_CONNECTIONS, seconds, work)
-                        bulk.append(lists.rate * BULK)
-                        startup.append(_startup(work))
-                        megabytes.append(_replica_bytes(process.pid) / 1e6)
+                try:
+                    with running(server, work) as (address, process, _):
+                        found = _loads(server, address, seconds, work)
+                        if server.name == "finsent":
+                            lists = load(address, many, _BULK_CONNECTIONS, seconds, work)
+                            bulk.append(lists.rate * BULK)
+                            startup.append(_startup(work))
+                            megabytes.append(_replica_bytes(process.pid) / 1e6)
+                except DoesNotAnswer as error:
+                    if not server.peer:
+                        raise
+                    # Packages of a peer that do not go together are no reason to measure nothing.
+                    log.warning("%s; it is skipped", error)
+                    candidates.remove(server)
+                    continue
+                by_connections = single.setdefault(server.name, {})
+                for connections, one in found.items():
+                    by_connections.setdefault(connections, []).append(one)
     _show(single)
     return _ratios(single, bulk, engines) | {
         "startup_seconds": statistics.median(startup),
@@ -292,6 +187,13 @@ def bench_serve(settings: Settings) -> Result:
         "texts": len(texts),
         "rounds": rounds,
     }
+
+
+def _loads(server: Server, address: str, seconds: int, work: Path) -> dict[int, Load]:
+    """Single texts over each number of connections, when it is warm."""
+    bodies = work / f"{server.single}.txt"
+    load(address, bodies, 16, max(2, seconds // 4), work, server.path)
+    return {n: load(address, bodies, n, seconds, work, server.path) for n in CONNECTIONS}
 
 
 def _startup(work: Path) -> float:

@@ -1,8 +1,8 @@
 """What `bench serve` is measured against: the predecessor's server, and what other peers share.
 
 Run by path, maybe with another interpreter, so it imports nothing of ours:
-`python _bench_servers.py MODEL.onnx TOKENIZER.json PORT`. All peers answer `POST /predict` with
-`{"text": ...}` and label and score.
+`python _bench_servers.py MODEL.onnx TOKENIZER.json PORT`. All peers but infinity, which has an API
+of its own, answer `POST /predict` with `{"text": ...}` and label and score.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from typing import Any
 LABELS = ("negative", "neutral", "positive")
 MAX_LENGTH = 128
 # What each needs beside ONNX Runtime and tokenizers.
-PACKAGES = {"predecessor": "fastapi", "litserve": "litserve", "bentoml": "bentoml"}
+PACKAGES = {
+    "predecessor": ["fastapi"],
+    "litserve": ["litserve"],
+    "bentoml": ["bentoml"],
+    "infinity": ["infinity_emb", "optimum"],
+}
 
 
 def load(model: str, tokenizer: str, threads: int | None) -> tuple[Any, Any]:
@@ -72,7 +77,7 @@ def predecessor(model: str, tokenizer: str, port: int) -> None:
 
 def available(name: str) -> bool:
     """Whether this interpreter has what a server needs."""
-    needed = (PACKAGES[name], "onnxruntime", "tokenizers")
+    needed = (*PACKAGES[name], "onnxruntime", "tokenizers")
     return all(importlib.util.find_spec(package) is not None for package in needed)
 
 

@@ -80,7 +80,8 @@ def _score(
             record = _score_file(file, out, settings.predict.format, scorers, bar)
             rows += record["rows"]
             records[file.name] = {**record, "identity": digest([file.identity, made_by])}
-            write_json(out / MANIFEST, {"files": records})
+            # What other commands scored into the same directory stays known.
+            write_json(out / MANIFEST, {"files": {**_manifest(out), **records}})
     seconds = time.perf_counter() - started
     return {"backends": backends, "rows_per_second": round(rows / seconds, 1)}
 
@@ -99,6 +100,20 @@ def _finished(
     out: Path, files: list[SourceFile], made_by: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Records of the files that need not be scored again."""
+    known, found = _manifest(out), {}
+    for file in files:
+        record = known.get(file.name)
+        if (
+            record
+            and record["identity"] == digest([file.identity, made_by])
+            and (out / record["output"]).is_file()
+        ):
+            found[file.name] = record
+    return found
+
+
+def _manifest(out: Path) -> dict[str, dict[str, Any]]:
+    """Records of all files that were scored into a directory."""
     path = out / MANIFEST
     if not path.is_file():
         return {}
@@ -108,16 +123,8 @@ def _finished(
             f"predict.output={str(out)!r}: its {MANIFEST} is not one of scored files; choose "
             "another directory"
         )
-    found = {}
-    for file in files:
-        record = manifest["files"].get(file.name)
-        if (
-            record
-            and record["identity"] == digest([file.identity, made_by])
-            and (out / record["output"]).is_file()
-        ):
-            found[file.name] = record
-    return found
+    files: dict[str, dict[str, Any]] = manifest["files"]
+    return files
 
 
 def _score_file(

@@ -29,10 +29,14 @@ _FAST = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # A replica that dies takes the requests with it that it was working on: they are sent to
     # another one, for all that is asked here may be asked twice. HAProxy can do that with requests
-    # that it holds whole, so it is told to (in the line after; Ray has no setting for it) as far
-    # as they fit into its buffer.
+    # that it holds whole, so it is told to (in the lines after; Ray has no settings for it) as far
+    # as they fit into its buffer. One that does not come is refused (408) rather than held for
+    # Ray's hour. And it says when it took each request, so that a deadline counts from there.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout 500\n"
-    "    option http-buffer-request",
+    "    option http-buffer-request\n"
+    "    timeout http-request 10s\n"
+    "    unique-id-format t=%[date(0,ms)]\n"
+    "    unique-id-header X-Request-Start",
     "RAY_SERVE_HAPROXY_RETRIES": "5",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
 }
@@ -66,10 +70,12 @@ def check(settings: Settings) -> None:
     from serve_app.tracing import check as check_tracing
 
     config = settings.serve
-    try:
-        Registry(settings.registry_dir).get(config.model)
-    except InputError as error:
-        raise InputError(f"serve.model={config.model!r}: {error}") from None
+    for key, reference in (("model", config.model), ("shadow", config.shadow)):
+        try:
+            if reference is not None:
+                Registry(settings.registry_dir).get(reference)
+        except InputError as error:
+            raise InputError(f"serve.{key}={reference!r}: {error}") from None
     if config.api_keys:
         Keys(Path(config.api_keys).expanduser())
     if config.otlp_endpoint is not None:
@@ -124,20 +130,25 @@ def _wait(address: str, seconds: int) -> None:
 
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            pass  # not yet
         app = serve.status().applications.get(NAME)
         if app is not None and app.status == "DEPLOY_FAILED":
             raise InputError(f"serve: the service did not start: {_reason(app)}")
+        # On a cluster that serves already the old replicas answer until the new ones do.
+        if app is not None and app.status == "RUNNING" and _answers(address):
+            return
         time.sleep(0.1)
     raise InputError(
         f"serve.start_timeout={seconds}: {address} does not answer by then; see the logs in "
         "/tmp/ray/session_latest/logs/serve, or raise the timeout"
     )
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False  # not yet
 
 
 def _reason(app: Any) -> str:
@@ -152,11 +163,11 @@ def run(call: Call) -> Result:
     settings = call.settings
     if call.arguments:
         return _new_key(settings, call.arguments)
+    check(settings)
     config = settings.serve
     free = {name: free_port(config.host) for name in _PORTS if getattr(config, name) == 0}
     config = config.model_copy(update=free)
     settings = settings.model_copy(update={"serve": config})
-    check(settings)
     # Ports of its own, so that two services fit on one machine.
     fast = _FAST | {
         f"RAY_SERVE_HAPROXY_{what}_PORT": str(free_port("0.0.0.0")) for what in ("STATS", "METRICS")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,11 @@ from finsent.errors import InputError
 from finsent.files import read_json, write_json
 from serve_app.problems import Problem
 
+log = logging.getLogger(__name__)
+
 ROLES = ("predict", "admin")  # each may do what the ones before it may
 _PREFIX = "fs_"
+_LOOK_SECONDS = 1.0  # between looks at whether the file of keys is another
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,13 @@ class Keys:
     """Who may ask; without a file everybody may."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read the file.
+        """Read the file. Keys that are added or deleted later count within seconds.
 
         Raises:
             InputError: it is missing or damaged.
         """
+        self._path, self._again = path, 0.0
+        self._stamp = _stamp(path)
         self._keys = None if path is None else read_keys(path)
 
     def check(self, headers: Mapping[str, str], role: str) -> str | None:
@@ -50,6 +57,7 @@ class Keys:
         """
         if self._keys is None:
             return None
+        self._refresh()
         scheme, _, value = headers.get("authorization", "").partition(" ")
         given = value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         digest = _sha256(given)
@@ -64,6 +72,29 @@ class Keys:
         if ROLES.index(found.role) < ROLES.index(role):
             raise Problem("forbidden", f"this needs a key of role {role}; {found.name!r} has not")
         return found.name
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if self._path is None or now < self._again:
+            return
+        self._again = now + _LOOK_SECONDS
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._keys = read_keys(self._path)
+        except InputError as error:  # the keys that were read last still count
+            log.error("%s", error)
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    """What tells one state of a file from another; None: it is not there."""
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def read_keys(path: Path) -> list[Key]:

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from serve_app.coalescer import Timing
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 _SECONDS = 0.5  # items gather so long; then one call takes them all
 _MOST = 4096  # items that wait; a branch that does not keep up loses the rest
 _PATIENCE = 60.0  # seconds for a call; a branch may have to start first
+_LAST_PATIENCE = 5.0  # seconds for the last one, as the replica ends
 
 Item = dict[str, Any]
 
@@ -31,6 +33,7 @@ class Branch:
         self._name, self._send = name, send
         self._waiting: list[Item] = []
         self._task: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
 
     def offer(self, items: list[Item]) -> None:
         """Take items along as far as there is room; returns at once."""
@@ -40,10 +43,18 @@ class Branch:
         if self._waiting and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
+    async def close(self) -> None:
+        """Send what still waits."""
+        self._ending.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_LAST_PATIENCE)
+
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await asyncio.sleep(_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_SECONDS):
+                        await self._ending.wait()
                 items, self._waiting = self._waiting, []
                 try:
                     async with asyncio.timeout(_PATIENCE):

@@ -110,6 +110,8 @@ class Coalescer:
 
         When the caller is cancelled, rows that no stream has taken are dropped.
         """
+        if not rows:  # no batch would ever answer them
+            return np.zeros((0, len(LABELS)), np.float32), Timing()
         loop = asyncio.get_running_loop()
         logits = np.zeros((len(rows), len(LABELS)), np.float32)
         job = _Job(

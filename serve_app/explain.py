@@ -12,6 +12,7 @@ from finsent.inference.encode import Encoded, cleaned
 from finsent.inference.engine import softmax
 from finsent.labels import LABELS
 from serve_app.coalescer import Timing
+from serve_app.model import Model
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
@@ -32,6 +33,13 @@ async def explain(
         Problem: the text can't be classified, or overloaded.
     """
     model = service.model
+    with model.used():
+        return await _explain(service, model, text, truncate, request_id)
+
+
+async def _explain(
+    service: Service, model: Model, text: Any, truncate: Truncate | None, request_id: str
+) -> tuple[Answer, Timing, str, list[dict[str, Any]]]:
     [answer], timing = await service.answer([text], truncate, request_id)
     if isinstance(answer, Problem):
         raise answer

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 from finsent.labels import LABELS
 from serve_app.problems import Problem
@@ -14,6 +17,8 @@ from serve_app.service import Answer, Service
 
 _ROWS = 256  # of one piece of the answer
 _COLUMNS = ("text", "sentence", "headline", "title")  # of the text, where none is named
+_FORMULA = re.compile(r"[=+@\t\r-]")
+_NUMBER = re.compile(r"[+-]?[\d.,]+%?")
 _ADDED = ("label", "score", *LABELS, "abstained", "truncated", "model_version", "error")
 
 
@@ -22,7 +27,7 @@ class Table:
     """A CSV's header and its rows."""
 
     header: list[str]
-    rows: Iterator[list[str]]
+    rows: Iterator[list[str] | Problem]  # a problem in the place of a row that can't be read
     column: int  # of the text
 
 
@@ -40,10 +45,11 @@ def read_csv(body: bytes, headers: Mapping[str, str], column: str | None) -> Tab
     if kind not in ("text/csv", "application/csv", "text/plain", "application/octet-stream"):
         raise Problem("unsupported_media_type", f"{kind} is not taken; send the CSV as text/csv")
     try:
-        text = body.decode("utf-8-sig")
+        body.decode()
     except UnicodeDecodeError as error:
         raise Problem("invalid_request", f"the CSV is not UTF-8 ({error.reason})") from None
-    rows = csv.reader(io.StringIO(text, newline=""))
+    # Read line by line from the bytes: a StringIO takes four for each sign.
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""))
     try:
         header = next(row for row in rows if row)
     except (StopIteration, csv.Error):
@@ -56,19 +62,35 @@ def read_csv(body: bytes, headers: Mapping[str, str], column: str | None) -> Tab
             "invalid_request",
             f"which column is the text? Add ?column=NAME; there are {', '.join(header)[:300]}",
         )
-    return Table(header, (row for row in rows if row), header.index(column))
+    return Table(header, _readable(rows), header.index(column))
+
+
+def _readable(reader: Any) -> Iterator[list[str] | Problem]:
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:  # e.g. a quote that never closes; goes on with the next line
+            yield Problem("invalid_request", f"line {reader.line_num} of the CSV: {error}")
+        else:
+            if row:
+                yield row
 
 
 async def scored_csv(table: Table, service: Service, request_id: str) -> AsyncIterator[bytes]:
     """The rows with their answers, piece by piece; a row that has none says why."""
     yield _line([*table.header, *_ADDED])
     width = len(table.header)
-    while rows := list(_some(table.rows, min(_ROWS, service.config.limits.texts))):
-        texts = [row[table.column] if table.column < len(row) else "" for row in rows]
-        answers = await _patiently(service, texts, request_id)
+    while rows := list(islice(table.rows, min(_ROWS, service.config.limits.texts))):
+        good = [row for row in rows if not isinstance(row, Problem)]
+        texts = [row[table.column] if table.column < len(row) else "" for row in good]
+        answers = iter(await _patiently(service, texts, request_id))
         yield b"".join(
-            _line([*row[:width], *[""] * (width - len(row)), *_cells(answer)])
-            for row, answer in zip(rows, answers, strict=True)
+            _line([*[""] * width, *_cells(row)])
+            if isinstance(row, Problem)
+            else _line([*row[:width], *[""] * (width - len(row)), *_cells(next(answers))])
+            for row in rows
         )
 
 
@@ -83,14 +105,6 @@ async def _patiently(service: Service, texts: list[str], request_id: str) -> lis
             await asyncio.sleep(problem.retry_after or 1)
         else:
             return answers
-
-
-def _some(rows: Iterator[list[str]], most: int) -> Iterator[list[str]]:
-    for _ in range(most):
-        try:
-            yield next(rows)
-        except (StopIteration, csv.Error):
-            return
 
 
 def _cells(answer: Answer | Problem) -> list[str]:
@@ -115,5 +129,5 @@ def _line(cells: list[str]) -> bytes:
 
 
 def _harmless(cell: str) -> str:
-    # Spreadsheets run what begins like a formula.
-    return f"'{cell}" if cell[:1] in ("=", "+", "@") or cell[:2] == "-=" else cell
+    # Spreadsheets run what begins like a formula; what is a number stays one.
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell

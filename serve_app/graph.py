@@ -1,6 +1,6 @@
 """The Serve graph: gateways that hold an engine each, and branches beside them.
 
-`serve run serve_app.graph:app config=configs/serve.yaml` builds it; so does `ray_jobs.serve`.
+`serve run serve_app.graph:app config=configs/demo.yaml` builds it; so does `ray_jobs.serve`.
 
     client -> Gateway (HTTP, gRPC, tokeniser, coalescer, engine; 1..max_replicas)
                 |- Explainer (serve.explainers; else the gateway explains)
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 from functools import partial
@@ -77,11 +78,11 @@ class Gateway:
         self._keys = Keys(config.keys_file)
         self._metrics = Metrics(self._service, ray_metrics)
         self._shadow, self._explainer = shadow, explainer
-        self._service.taps.append(shadow_tap(self._service, Branch("shadow", self._to_shadow)))
+        self._branches = [Branch("shadow", self._to_shadow)]
+        self._service.taps.append(shadow_tap(self._service, self._branches[0]))
         if recorder is not None:
-            self._service.taps.append(
-                record_tap(self._service, Branch("recorder", recorder.record.remote))
-            )
+            self._branches.append(Branch("recorder", recorder.record.remote))
+            self._service.taps.append(record_tap(self._service, self._branches[-1]))
         self._explain = (
             partial(explain, self._service) if explainer is None else self._explain_there
         )
@@ -90,7 +91,7 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> Any:
         return build_app(
             self._service, self._keys, self._metrics, self._explain, self._shadow_report,
-            returns_id=False,
+            returns_id=False, at_end=self._end_branches,
         )  # fmt: skip
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -100,12 +101,17 @@ class Gateway:
         """
         try:
             settings = changed(self._settings, user_config)
+            if settings.serve.shadow is not None:
+                await asyncio.to_thread(self._service.registry.get, settings.serve.shadow)
             self._service.apply(settings.serve, settings.engine)
             await self._service.follow(settings.serve.model)
         except (ConfigError, InputError) as error:
             log.error("user_config is refused: %s", error)
 
     # --- branches ---
+
+    async def _end_branches(self) -> None:
+        await asyncio.gather(*(branch.close() for branch in self._branches))
 
     async def _to_shadow(self, items: list[Item]) -> None:
         reference = self._service.config.shadow
@@ -123,7 +129,9 @@ class Gateway:
 
     async def _explain_there(self, text: Any, truncate: Truncate | None, request_id: str) -> Any:
         try:
-            found = await self._explainer.explain.remote(text, truncate, request_id)
+            found = await self._explainer.explain.remote(
+                text, truncate, request_id, self._service.wanted
+            )
         except (RayServeException, ray.exceptions.RayError) as error:
             log.warning("the explainer failed, the gateway explains: %r", error)
             return await explain(self._service, text, truncate, request_id)
@@ -155,6 +163,7 @@ class Gateway:
 
     async def check_health(self) -> None:
         """Healthy as long as a model is there: its queue can't hang without the event loop."""
+        self._metrics.refresh()  # where nothing scales, nobody asks for the autoscaling stats
         if not self._service.ready:
             raise RuntimeError("no model is loaded")
 
@@ -173,15 +182,19 @@ class ExplainerReplica:
         await self._service.follow()
         self._watching = asyncio.create_task(self._service.watch())
 
-    async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take another model."""
-        try:
-            await self._service.follow(user_config.get("model"))
-        except InputError as error:
-            log.error("user_config.model=%r is refused: %s", user_config.get("model"), error)
+    async def explain(
+        self, text: Any, truncate: Truncate | None, request_id: str, model: str
+    ) -> Any:
+        """As `serve_app.explain.explain`; a problem is returned.
 
-    async def explain(self, text: Any, truncate: Truncate | None, request_id: str) -> Any:
-        """As `serve_app.explain.explain`; a problem is returned."""
+        Args:
+            model: alias or version that the gateway follows: its `user_config` may name another.
+        """
+        if model != self._service.wanted:
+            try:
+                await self._service.follow(model)
+            except InputError as error:
+                log.error("model %r is refused: %s", model, error)
         try:
             return await explain(self._service, text, truncate, request_id)
         except Problem as problem:
@@ -258,7 +271,7 @@ def build(settings: Settings) -> Any:
     if config.explainers:
         branches["explainer"] = _bind(
             ExplainerReplica, "Explainer", data, **common, num_replicas=config.explainers,
-            ray_actor_options=cpus, user_config={"model": config.model},
+            ray_actor_options=cpus,
         )  # fmt: skip
     if config.record:
         branches["recorder"] = _bind(
@@ -301,7 +314,12 @@ def _replicas(settings: Settings) -> dict[str, Any]:
     }
 
 
-def app(args: dict[str, str]) -> Any:
+def _written(value: Any) -> str:
+    """A value of a YAML file as an override has it: null is not the word None."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def app(args: dict[str, Any]) -> Any:
     """Builder for `serve run` and `serve build`.
 
     Args:
@@ -312,7 +330,7 @@ def app(args: dict[str, str]) -> Any:
     """
     args = dict(args)
     files = [name for name in str(args.pop("config", "")).split(",") if name]
-    settings = load(Settings, files, [f"{key}={value}" for key, value in args.items()])
+    settings = load(Settings, files, [f"{key}={_written(value)}" for key, value in args.items()])
     if not settings.registry_dir.is_dir():
         raise ConfigError(
             f"registry.root={str(settings.registry_dir)!r}: no registry there; publish a model "

@@ -5,42 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from importlib import resources
 from typing import Any
 
 import orjson
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
 
 from finsent.inference.config import Truncate
 from finsent.labels import LABELS
 from finsent.serving.config import LimitsConfig
-from serve_app import schemas
+from serve_app import logs, schemas
 from serve_app.auth import Keys
 from serve_app.coalescer import Timing
 from serve_app.explain import explain
 from serve_app.files import read_csv, scored_csv
+from serve_app.incoming import declared, read_body, request_id_of, steady, until_left, waited
 from serve_app.metrics import CONTENT_TYPE, Metrics
 from serve_app.openapi import describe
-from serve_app.problems import Problem
+from serve_app.pages import pages, static
+from serve_app.problems import Problem, too_late
 from serve_app.service import Answer, Service
 from serve_app.tracing import Tracer
 
 log = logging.getLogger("finsent.requests")
 
 JSON = "application/json"
-_PAGE_POLICY = (
-    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_ID_LENGTH = 128
+_LEFT = 499  # the client is gone; nobody reads the answer
+_FILE_WAIT = 5  # seconds after which another file may be tried, where too many are at work
 
 Handler = Callable[["Call"], Awaitable[Response]]
 # Text, truncation and request id; see `serve_app.explain.explain`.
@@ -87,6 +84,7 @@ class Api:
         self._tracer = tracer
         self._service, self._keys, self._metrics = service, keys, metrics
         self._explain, self._shadow, self._returns_id = explain, shadow, returns_id
+        self._files = 0  # that are being scored
 
     @property
     def _limits(self) -> LimitsConfig:
@@ -106,7 +104,7 @@ class Api:
 
         async def endpoint(request: Request) -> Response:
             started = time.perf_counter()
-            request_id = _request_id(request)
+            request_id = request_id_of(request.headers)
             code: str | None = None
             call: Call | None = None
             self._service.requests += 1
@@ -116,13 +114,14 @@ class Api:
                 call = Call(
                     request,
                     request_id,
-                    self._service.deadline(request.headers.get("x-request-timeout-ms")),
+                    self._service.deadline(
+                        request.headers.get("x-request-timeout-ms"), waited(request)
+                    ),
                 )
                 if body:
                     # Before a byte is read: under overload each step of a request waits for all
                     # others, so a refusal must be one step.
-                    self._service.admit_body(_declared(request))
-                    call.body = await _read(request, self._limits.body_bytes)
+                    self._service.admit_body(declared(request))
                     response = await self._in_time(handler, call)
                 else:
                     response = await handler(call)
@@ -130,6 +129,8 @@ class Api:
             except Problem as problem:
                 code = problem.code
                 response = problem.response(request_id)
+            except ClientDisconnect:  # while its body was read
+                response = Response(status_code=_LEFT)
             except Exception:
                 log.exception("request %s failed", request_id)
                 code = "internal"
@@ -147,15 +148,26 @@ class Api:
                 )  # fmt: skip
             if code is not None:
                 self._metrics.problem(code)
-                if code != "overloaded":  # they come by the thousand, and are counted
-                    status = response.status_code
-                    log.info("%s %s %d %s %.4f", request_id, name, status, code, seconds)
+            logs.answered(
+                self._service.config.log_requests, request_id, name, response.status_code,
+                seconds, code, call.version if call else None, call.timing if call else None,
+            )  # fmt: skip
             return response
 
         return endpoint
 
     async def _in_time(self, handler: Handler, call: Call) -> Response:
-        """Run a handler until it answers, its deadline passes, or its client leaves."""
+        """Read the body and run a handler until it answers, its deadline passes, or its client
+        leaves."""
+        try:
+            async with asyncio.timeout(call.deadline):
+                call.body = await read_body(call.request, self._limits.body_bytes)
+                return await self._while_there(handler, call)
+        except TimeoutError:
+            raise too_late(call.deadline) from None
+
+    async def _while_there(self, handler: Handler, call: Call) -> Response:
+        """Run a handler until it answers or its client leaves."""
         task = asyncio.current_task()
         assert task is not None
         left = False
@@ -166,22 +178,15 @@ class Api:
                 left = True
                 task.cancel()
 
-        gone = asyncio.create_task(_disconnected(call.request))
+        gone = asyncio.create_task(until_left(call.request))
         gone.add_done_callback(leave)
         try:
-            async with asyncio.timeout(call.deadline):
-                return await handler(call)
-        except TimeoutError:
-            raise Problem(
-                "deadline_exceeded",
-                f"no answer within {call.deadline * 1000:.0f} ms; allow more by the header "
-                "X-Request-Timeout-Ms, or try again later",
-            ) from None
+            return await handler(call)
         except asyncio.CancelledError:
             if not left:
                 raise
             task.uncancel()
-            return Response(status_code=499)  # nobody reads it
+            return Response(status_code=_LEFT)
         finally:
             gone.remove_done_callback(leave)
             gone.cancel()
@@ -196,6 +201,9 @@ class Api:
             raise Problem("invalid_request", "give one of text, texts and inputs")
         if given == ["inputs"]:
             return await self._predict_tei(call, asked)
+        for name in ("truncation_direction", "parameters"):
+            if getattr(asked, name) is not None:
+                raise Problem("invalid_request", f"{name}: goes with inputs only")
         if isinstance(asked.truncate, bool):
             raise Problem("invalid_request", "truncate: write right, left or error")
         if asked.text is not None:
@@ -223,10 +231,10 @@ class Api:
         assert isinstance(texts, list)
         if texts and all(isinstance(one, list) and len(one) == 1 for one in texts):
             texts = [one[0] for one in texts]
-        # Its default is to refuse what is too long; `truncate: true` cuts on the right.
+        # Its default is to refuse what is too long; `truncate: true` cuts.
         policy: Any = asked.truncate
         if policy is None or isinstance(policy, bool):
-            policy = "right" if policy else "error"
+            policy = (asked.truncation_direction or "right").lower() if policy else "error"
         bodies = []
         for one in await self._classify(call, texts, policy):
             if isinstance(one, Problem):
@@ -254,12 +262,27 @@ class Api:
 
     async def predict_file(self, call: Call) -> Response:
         """A CSV with a header in, the same with answers out, piece by piece."""
-        body = await _read(call.request, self._limits.file_bytes)
-        table = read_csv(body, call.request.headers, call.request.query_params.get("column"))
-        call.version = self._service.model.version  # 503 rather than an empty stream
-        return StreamingResponse(
-            scored_csv(table, self._service, call.request_id), media_type="text/csv; charset=utf-8"
-        )
+        most = self._limits.files
+        if self._files >= most:
+            raise Problem(
+                "overloaded",
+                f"{most} files are being scored (serve.limits.files); try again in {_FILE_WAIT} s",
+                retry_after=_FILE_WAIT,
+            )
+        self._files += 1
+        try:
+            body = await read_body(steady(call.request, call.deadline), self._limits.file_bytes)
+            table = read_csv(body, call.request.headers, call.request.query_params.get("column"))
+            call.version = self._service.model.version  # 503 rather than an empty stream
+        except BaseException as error:
+            self._file_done()
+            if isinstance(error, TimeoutError):
+                raise too_late(call.deadline) from None
+            raise
+        return _Streamed(scored_csv(table, self._service, call.request_id), self._file_done)
+
+    def _file_done(self) -> None:
+        self._files -= 1
 
     async def info(self, _: Call) -> Response:
         """What answers here, and within which limits."""
@@ -294,12 +317,26 @@ class Api:
         assert isinstance(error, HTTPException)
         code = "method_not_allowed" if error.status_code == 405 else "not_found"
         problem = Problem(code, f"{request.method} is not taken there; see /docs")
-        request_id = _request_id(request)
+        request_id = request_id_of(request.headers)
         response = problem.response(request_id)
         response.headers.update(error.headers or {})
         if self._returns_id:
             response.headers["x-request-id"] = request_id
         return response
+
+
+class _Streamed(StreamingResponse):
+    """A CSV, piece by piece; says when it has ended, whether its client took all of it or not."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], ended: Callable[[], None]) -> None:
+        super().__init__(pieces, media_type="text/csv; charset=utf-8")
+        self._ended = ended
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 def build_app(
@@ -310,6 +347,7 @@ def build_app(
     shadow: Shadow | None = None,
     *,
     returns_id: bool = True,
+    at_end: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """The ASGI application of one replica.
 
@@ -321,6 +359,7 @@ def build_app(
         explain_by: who explains; None: the service itself.
         shadow: asks how the shadow compares; None: there can't be one.
         returns_id: put the request's id into the answer's headers; Serve does it by itself.
+        at_end: awaited when the last request is answered, and the replica ends.
 
     Raises:
         InputError: packages for `serve.otlp_endpoint` are missing.
@@ -343,6 +382,8 @@ def build_app(
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+        if at_end is not None:
+            await at_end()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
@@ -363,8 +404,8 @@ def build_app(
     ):
         endpoint = api.operation(name, handler, role, body)
         app.add_route(path, endpoint, [method], include_in_schema=False)
-    for path, (content, kind) in _page().items():
-        app.add_route(path, _static(content, kind), ["GET"], include_in_schema=False)
+    for path, (content, kind) in pages().items():
+        app.add_route(path, static(content, kind), ["GET"], include_in_schema=False)
     app.openapi = lambda: describe(service.config.limits)  # type: ignore[method-assign] # FastAPI's own way
     if service.config.cors_origins:
         app.add_middleware(
@@ -398,72 +439,5 @@ def describe_service(service: Service) -> dict[str, Any]:
     }
 
 
-def _page() -> dict[str, tuple[str, str]]:
-    folder = resources.files("serve_app") / "page"
-    files = {
-        "/": ("index.html", "text/html"),
-        "/page.js": ("page.js", "text/javascript"),
-        "/page.css": ("page.css", "text/css"),
-        "/docs": ("docs.html", "text/html"),
-        "/docs.js": ("docs.js", "text/javascript"),
-    }
-    return {
-        path: ((folder / name).read_text(encoding="utf-8"), kind)
-        for path, (name, kind) in files.items()
-    }
-
-
-def _static(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    headers = {
-        "content-security-policy": _PAGE_POLICY,
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-        "cache-control": "no-cache",
-    }
-
-    async def endpoint(_: Request) -> Response:
-        return HTMLResponse(content, headers=headers, media_type=kind)
-
-    return endpoint
-
-
 def _json(content: Any) -> Response:
     return Response(orjson.dumps(content), media_type=JSON)
-
-
-def _request_id(request: Request) -> str:
-    """The client's own, where it is a plain one."""
-    given = request.headers.get("x-request-id", "")
-    if given and len(given) <= _ID_LENGTH and given.isascii() and given.isprintable():
-        return given
-    return uuid.uuid4().hex
-
-
-def _declared(request: Request) -> int:
-    """Bytes that the body is said to have; 0 where that is not said."""
-    declared = request.headers.get("content-length", "")
-    return int(declared[:18]) if declared.isdigit() else 0
-
-
-async def _read(request: Request, most: int) -> bytes:
-    """The body, as far as it is allowed to go."""
-    too_large = Problem(
-        "body_too_large", f"the body has more than {most} bytes; send less at a time"
-    )
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem("unsupported_media_type", "compressed bodies are not taken; send it as it is")
-    if _declared(request) > most:
-        raise too_large
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > most:
-            raise too_large
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-async def _disconnected(request: Request) -> None:
-    """Return when the client has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,7 @@ class Model:
     coalescer: Coalescer
     loaded: float  # Unix time
     details: dict[str, Any] = field(default_factory=dict)
+    users: int = 0  # requests that began with it and are not answered
 
     @classmethod
     def load(cls, registry: Registry, reference: str, config: EngineConfig) -> Model:
@@ -52,8 +55,20 @@ class Model:
         }
         return cls(version.version, engine, coalescer, time.time(), details)
 
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep it from retiring: between its steps a request may have nothing in the queue."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
+
     async def retire(self) -> None:
         """Let it go when the requests that it began are answered."""
-        while self.coalescer.waiting_rows or self.coalescer.running_tokens:
+        while self.users or self.coalescer.waiting_rows or self.coalescer.running_tokens:
             await asyncio.sleep(0.05)
         self.coalescer.close()
+        # It knows this model, which knows it: collecting garbage would not free the two where they
+        # were frozen (`gc.freeze`).
+        self.coalescer.observer = None

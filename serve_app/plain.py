@@ -1,6 +1,6 @@
 """The same service on one uvicorn, without Ray: for measuring what Ray costs, and for debugging.
 
-python -m serve_app.plain configs/serve.yaml [key=value ...]
+python -m serve_app.plain configs/demo.yaml [key=value ...]
 """
 
 from __future__ import annotations

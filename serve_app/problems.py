@@ -70,5 +70,14 @@ class Problem(Exception):  # noqa: N818 # RFC 9457's word
         )
 
 
+def too_late(seconds: float) -> Problem:
+    """No answer within a request's time."""
+    return Problem(
+        "deadline_exceeded",
+        f"no answer within {seconds * 1000:.0f} ms; allow more by the header "
+        "X-Request-Timeout-Ms, or try again later",
+    )
+
+
 def _problem(code: str, detail: str, retry_after: int | None) -> Problem:
     return Problem(code, detail, retry_after=retry_after)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -14,8 +13,10 @@ import orjson
 
 from finsent.inference.config import Truncate
 from finsent.labels import LABELS
+from serve_app import logs
 from serve_app.auth import Keys
 from serve_app.http import Explain, describe_service
+from serve_app.incoming import request_id_of
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem
 from serve_app.proto import sentiment_pb2 as pb
@@ -134,8 +135,8 @@ class Rpc:
         """Key, deadline, problems, counters, one line of log."""
         started = time.perf_counter()
         metadata = {key.lower(): str(value) for key, value in context.invocation_metadata()}
-        request_id = metadata.get("x-request-id") or uuid.uuid4().hex
-        status = 200
+        request_id = request_id_of(metadata)
+        status, code = 200, None
         self._service.requests += 1
         try:
             if role is not None:
@@ -148,16 +149,26 @@ class Rpc:
                 raise Problem(
                     "deadline_exceeded", f"no answer within {seconds * 1000:.0f} ms"
                 ) from None
-        except Problem as problem:
-            status = problem.status
-            self._metrics.problem(problem.code)
-            log.info("%s %s %d %s", request_id, name, status, problem.code)
-            context.set_code(_CODES[status])
-            context.set_details(f"{problem.code}: {problem.detail}")
+        except asyncio.CancelledError:  # the client has left
+            status = 499
             raise
+        except Exception as error:
+            problem = error if isinstance(error, Problem) else None
+            if problem is None:
+                log.exception("request %s failed", request_id)
+                problem = Problem("internal", f"quote request {request_id}")
+            status, code = problem.status, problem.code
+            self._metrics.problem(code)
+            context.set_code(_CODES[status])
+            context.set_details(f"{code}: {problem.detail}")
+            raise problem from None
         finally:
             self._service.requests -= 1
-            self._metrics.request(name, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._metrics.request(name, status, seconds)
+            logs.answered(
+                self._service.config.log_requests, request_id, name, status, seconds, code
+            )
 
 
 def _truncate(value: int) -> Truncate | None:

@@ -62,6 +62,12 @@ class PredictRequest(Strict):
         None,
         description="side on which too long texts are cut, or error; with inputs true or false",
     )
+    truncation_direction: Literal["Left", "Right", "left", "right"] | None = Field(
+        None, description="with inputs: the side on which truncate=true cuts"
+    )
+    parameters: dict[str, Any] | None = Field(
+        None, description="with inputs: taken, and left aside, as Hugging Face's clients send it"
+    )
 
 
 class ExplainRequest(Strict):
@@ -179,7 +185,7 @@ def parse(kind: type[BaseModel], body: bytes) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise Problem("invalid_json", first["msg"]) from None
-        where = ".".join(str(part) for part in first["loc"][:2])
+        where = ".".join(str(part)[:100] for part in first["loc"][:2])  # keys are the client's own
         what = first["msg"]
         raise Problem("invalid_request", f"{where}: {what}" if where else what) from None
 

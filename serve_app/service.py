@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,14 +19,18 @@ from finsent.inference.encode import Encoded
 from finsent.inference.engine import Engine, Prediction
 from finsent.registry.registry import Registry
 from finsent.serving.config import ServeConfig
+from serve_app import logs
 from serve_app.coalescer import Batch, Timing
 from serve_app.model import Model
-from serve_app.problems import Problem
+from serve_app.problems import Problem, too_late
 
 log = logging.getLogger(__name__)
+# A refused version is tried again so late, as loading takes the other one's time. Its files may be
+# whole by then.
+_AGAIN_SECONDS = 60.0
+_PIECE_CHARACTERS = 50_000  # that are encoded in one go: about 12 ms
 _CHARACTERS_PER_TOKEN = 5  # of financial English, about
 _BYTES_PER_TOKEN = 8  # fewer in nearly all text: so much it will be at least
-requests_log = logging.getLogger("finsent.requests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Service:
         self.config, self.registry = config, Registry(registry)
         self._engine_config = engine
         self._model: Model | None = None
-        self._wanted = config.model
+        self.wanted = config.model  # alias or version that was asked for last
         self._arrivals: list[_Arrival] = []
         self._cache: OrderedDict[tuple[str, str, str], Answer] = OrderedDict()
         self.requests = 0  # at work now
@@ -68,6 +71,7 @@ class Service:
         self.refused_version: dict[str, str] | None = None  # the last one that could not be loaded
         self.taps: list[Tap] = []
         self.batch_taps: list[Callable[[Batch, int], None]] = []  # with the padded tokens
+        self._again = 0.0  # when it may be tried again
         self._loading = asyncio.Lock()
 
     # --- the model ---
@@ -100,17 +104,24 @@ class Service:
             InputError: it can't be used; the old version stays.
         """
         async with self._loading:
-            self._wanted = reference or self._wanted
-            version = await asyncio.to_thread(self._resolve, self._wanted)
+            self.wanted = reference or self.wanted
+            version = await asyncio.to_thread(self._resolve, self.wanted)
             if self._model is not None and self._model.version == version:
+                return
+            refused = (self.refused_version or {}).get("version")
+            if reference is None and version == refused and time.monotonic() < self._again:
                 return
             try:
                 new = await asyncio.to_thread(
                     Model.load, self.registry, version, self._engine_config
                 )
-            except InputError as error:
+            except Exception as error:
                 self.refused_version = {"version": version, "reason": str(error)}
-                raise
+                self._again = time.monotonic() + _AGAIN_SECONDS
+                if isinstance(error, InputError):
+                    raise
+                log.exception("model version %s cannot be loaded", version)
+                raise InputError(f"model version {version}: cannot be loaded ({error!r})") from None
             new.coalescer.observer = partial(self._computed, new)
             old, self._model = self._model, new
             self.refused_version = None
@@ -145,28 +156,35 @@ class Service:
                 await self.follow()
             except InputError as error:
                 if str(error) != told:  # once
-                    log.error("model %r is refused: %s", self._wanted, error)
+                    log.error("model %r is refused: %s", self.wanted, error)
                 told = str(error)
+            except Exception:  # the registry's disk, say: it may be back the next time
+                log.exception("cannot look where %r points", self.wanted)
 
     # --- admission ---
 
-    def deadline(self, given: str | None) -> float:
-        """Seconds that a request may take.
+    def deadline(self, given: str | None, waited: float = 0.0) -> float:
+        """Seconds that a request may still take.
 
         Args:
             given: milliseconds that it asks for.
+            waited: seconds that it has waited before it came here.
 
         Raises:
-            Problem: that is no such number.
+            Problem: that is no such number, or they have passed.
         """
         most = self.config.limits.timeout_ms
         if given is None:
-            return most / 1000
-        if not (given.isascii() and given.isdigit() and int(given[:9]) > 0):
+            whole = most
+        elif given.isascii() and given.isdigit() and int(given[:9]) > 0:
+            whole = min(int(given[:9]), most)
+        else:
             raise Problem(
                 "invalid_request", f"x-request-timeout-ms: write milliseconds from 1 to {most}"
             )
-        return min(int(given[:9]), most) / 1000
+        if waited * 1000 >= whole:
+            raise too_late(whole / 1000)
+        return whole / 1000 - waited
 
     def admit(self, tokens: int) -> None:
         """Refuse work that would wait too long; a list as a whole.
@@ -231,7 +249,7 @@ class Service:
         good = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
         answers, timing = await self.classify(good, truncate)
         if self.config.log_texts:
-            requests_log.info("%s texts %s", request_id, json.dumps(good, ensure_ascii=False))
+            logs.asked(request_id, good)
         rest = iter(answers)
         found = [next(rest) if fault is None else fault for fault in faults]
         for tap in self.taps:
@@ -247,6 +265,12 @@ class Service:
             Problem: overloaded, or no model is loaded.
         """
         model = self.model
+        with model.used():
+            return await self._classify(model, texts, truncate)
+
+    async def _classify(
+        self, model: Model, texts: Sequence[str], truncate: Truncate | None
+    ) -> tuple[list[Answer | Problem], Timing]:
         policy = truncate or model.engine.config.truncate
         found: list[Answer | Problem | None] = [self._cached(model, t, policy) for t in texts]
         todo = [i for i, one in enumerate(found) if one is None]
@@ -325,11 +349,14 @@ class Service:
         One alone takes 0.19 ms, one of many 0.03 ms.
         """
         loop = asyncio.get_running_loop()
-        if not self._arrivals:
-            loop.call_soon(self._encode_arrivals)
-        arrival = _Arrival(model, texts, policy, loop.create_future())
-        self._arrivals.append(arrival)
-        return await arrival.encoded
+        found: list[Encoded | InputError] = []
+        for piece in _pieces(texts):
+            if not self._arrivals:
+                loop.call_soon(self._encode_arrivals)
+            arrival = _Arrival(model, piece, policy, loop.create_future())
+            self._arrivals.append(arrival)
+            found += await arrival.encoded
+        return found
 
     def _encode_arrivals(self) -> None:
         arrivals, self._arrivals = self._arrivals, []
@@ -360,6 +387,17 @@ class Service:
             "queue_tokens": float(queue.waiting_tokens + queue.running_tokens),
             "drain_seconds": queue.drain_seconds,
         }
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A list in parts, after each of which the loop serves others."""
+    start = characters = 0
+    for end, text in enumerate(texts):
+        if end > start and characters + len(text) > _PIECE_CHARACTERS:
+            yield texts[start:end]
+            start, characters = end, 0
+        characters += len(text)
+    yield texts[start:]
 
 
 def _encode_one(engine: Engine, text: str, policy: Truncate) -> Encoded | InputError:

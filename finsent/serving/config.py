@@ -18,6 +18,9 @@ class LimitsConfig(Section):
     file_bytes: int = setting(
         64 << 20, "largest file that /predict/file takes", unit="bytes", ge=1024
     )
+    files: int = setting(
+        8, "files that a replica scores at the same time; more are refused with 429", ge=1
+    )
     texts: int = setting(1024, "texts of one request; more are refused with 422", ge=1)
     characters: int = setting(
         20_000, "characters of one text; more are refused with 422", unit="characters", ge=1
@@ -103,7 +106,12 @@ class ServeConfig(Section):
     cache_entries: int = setting(
         0, "answers that a replica keeps, by exact text and model version; 0: none", ge=0
     )
-    log_texts: bool = setting(False, "write texts into the log, not only their lengths")
+    log_requests: bool = setting(
+        False,
+        "write a line of JSON for each request into the log; those that went wrong, but for the "
+        "ones refused with 429, have one anyway",
+    )
+    log_texts: bool = setting(False, "also write the texts into the log and the prediction log")
     otlp_endpoint: str | None = setting(
         None,
         "where OpenTelemetry traces go over OTLP/HTTP, e.g. http://localhost:4318; null: none are "

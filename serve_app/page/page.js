@@ -2,10 +2,10 @@
 // All that comes from a person or the server enters the page as text, never as markup.
 
 const LABELS = ["negative", "neutral", "positive"];
-const PIECE = 256; // texts of one request
+const PIECE = 256, SIGNS = 250000; // texts, and about their length, of one request
 const $ = (id) => document.getElementById(id);
 let results = []; // of the table: [text, answer or problem]
-let stopped = false;
+let stopped = false, running = false;
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
@@ -104,13 +104,20 @@ function addRows(texts, answers) {
   $("rows").append(rows);
 }
 
+function next(texts, start) {
+  let end = start, signs = 0;
+  do signs += texts[end++].length;
+  while (end < texts.length && end < start + PIECE && signs + texts[end].length <= SIGNS);
+  return texts.slice(start, end);
+}
+
 async function classifyMany(texts) {
   results = [];
   $("rows").replaceChildren();
   $("many").hidden = false;
   const started = performance.now();
-  for (let start = 0; start < texts.length && !stopped; start += PIECE) {
-    const piece = texts.slice(start, start + PIECE);
+  while (results.length < texts.length && !stopped) {
+    const piece = next(texts, results.length);
     const found = await post("predict", {texts: piece});
     addRows(piece, found.predictions);
     const seconds = (performance.now() - started) / 1000, rate = results.length / seconds;
@@ -124,6 +131,10 @@ async function classifyMany(texts) {
 }
 
 async function run(texts) {
+  if (running) { // by Ctrl+Enter or a file
+    fail("Wait until it is done, or stop it.");
+    return;
+  }
   texts = texts.filter((text) => text.trim());
   fail("");
   $("status").textContent = "";
@@ -133,6 +144,7 @@ async function run(texts) {
     return;
   }
   stopped = false;
+  running = true;
   $("go").disabled = true;
   $("stop").hidden = texts.length <= PIECE;
   try {
@@ -145,6 +157,7 @@ async function run(texts) {
   } catch (error) {
     fail(error.message);
   } finally {
+    running = false;
     $("go").disabled = false;
     $("stop").hidden = true;
   }
@@ -183,7 +196,7 @@ async function open(file) {
 function download() {
   const cell = (value) => {
     const text = String(value ?? "");
-    const safe = /^[=+@]/.test(text) ? `'${text}` : text; // no formulas for spreadsheets
+    const safe = /^[=+@\t\r-]/.test(text) && !/^[+-]?[\d.,]+%?$/.test(text) ? `'${text}` : text; // no formulas for spreadsheets
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const lines = [["text", "label", "score", ...LABELS, "model_version", "error"]];

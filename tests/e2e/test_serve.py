@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -142,6 +143,11 @@ def test_it_answers_over_http(served: Served) -> None:
     )
     assert response.headers.get_list("x-request-id") == ["desk-1"]
     assert response.json()["request_id"] == "desk-1"
+    # The load balancer says when a request came; what a client says about that does not count.
+    stale = httpx.post(
+        f"{served.address}/predict", json={"text": "Up"}, headers={"x-request-start": "t=1000"}
+    )
+    assert stale.status_code == 200
     refused = httpx.post(f"{served.address}/predict", content=b"{")
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_json")
     late = httpx.post(
@@ -150,6 +156,13 @@ def test_it_answers_over_http(served: Served) -> None:
     )  # fmt: skip
     assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
     assert "finsent_requests_total" in httpx.get(f"{served.address}/metrics").text
+
+
+def test_a_request_that_does_not_come_is_not_held(served: Served) -> None:
+    host, _, port = served.address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{")
+        assert client.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_it_answers_over_grpc_which_tells_what_it_can(served: Served) -> None:
@@ -408,6 +421,33 @@ def test_page_takes_ten_thousand_lines(home: Page, tmp_path: Path) -> None:
     assert all(row["error"] == "" for row in rows)
 
 
+def test_page_does_one_thing_at_a_time(home: Page) -> None:
+    waiting: list[Route] = []
+    home.route("**/predict", lambda route: waiting.append(route))
+    home.locator("#text").fill("Profit rose.\nLoss widened.")
+    home.keyboard.press("Control+Enter")
+    home.locator("#many").wait_for()
+    home.locator("#text").fill("Other.\nTexts.\nThan before.")
+    home.keyboard.press("Control+Enter")
+    home.locator("#error", has_text="Wait until it is done").wait_for()
+    assert len(waiting) == 1
+    waiting[0].continue_()
+    done(home)
+    assert home.locator("#rows td:last-child").all_inner_texts() == [
+        "Profit rose.",
+        "Loss widened.",
+    ]
+
+
+def test_page_takes_many_long_lines(home: Page) -> None:
+    home.locator("#text").evaluate(
+        "box => { box.value = Array(200).fill('Profit rose. '.repeat(1400)).join('\\n'); }"
+    )
+    home.locator("#go").click()
+    done(home)
+    assert home.locator("#rows tr").count() == 200
+
+
 def test_page_takes_a_csv_and_shows_what_it_cannot_classify(home: Page, tmp_path: Path) -> None:
     path = tmp_path / "news.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
@@ -436,9 +476,11 @@ def test_docs_are_a_page_without_outside_help(home: Page, served: Served) -> Non
     ("arguments", "words"),
     [
         (["serve.model=nobody"], ["serve.model='nobody'", "known: challenger, champion"]),
+        (["serve.shadow=nobody"], ["serve.shadow='nobody'", "known: challenger, champion"]),
         (["serve.max_replicas=0"], ["serve.max_replicas"]),
         (["serve.min_replicas=3", "serve.max_replicas=2"], ["max_replicas=2", "min_replicas=3"]),
         (["serve.api_keys=none.json"], ["none.json"]),
+        (["serve.host=no.invalid", "port=0"], ["serve.host='no.invalid'", "cannot listen there"]),
         (["start"], ["new-key NAME ROLE"]),
         (["new-key", "desk", "predict"], ["serve.api_keys"]),
     ],

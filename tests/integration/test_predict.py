@@ -149,6 +149,11 @@ def test_finished_files_are_not_scored_again(model: Path, tmp_path: Path) -> Non
     assert pq.read_table(out / "a.csv.parquet").num_rows == len(TEXTS) + 1
     fourth = score(model, str(folder), out, "engine.truncate=left")  # other answers
     assert fourth["finished_before"] == 0
+    # A command for other files forgets nothing.
+    write_csv(tmp_path / "c.csv", TEXTS)
+    score(model, str(tmp_path / "c.csv"), out, "engine.truncate=left")
+    fifth = score(model, str(folder), out, "engine.truncate=left")
+    assert fifth["finished_before"] == 2
 
 
 def test_a_fault_in_one_file_leaves_the_finished_ones_and_no_half(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gc
 import io
 import json
 import logging
 import random
+import time
+import tracemalloc
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +32,12 @@ from finsent.inference.exporting import export
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
+from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys
+from serve_app.explain import explain
+from serve_app.files import read_csv
 from serve_app.http import build_app
+from serve_app.model import Model
 from serve_app.problems import CODES
 from serve_app.service import Service
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
@@ -189,6 +197,15 @@ def test_clients_of_text_embeddings_inference_are_understood(
         dict(zip(LABELS, engine.logits([TEXTS[0]])[0].tolist(), strict=True)), abs=1e-4
     )
     problem(post(client, {"inputs": ["fine", 3]}), "invalid_text")
+    # All that its own API names, and what huggingface_hub's client adds.
+    full = {"inputs": "up " * 100 + "down " * 100, "raw_scores": False, "truncate": True}
+    left, right = (
+        post(client, {**full, "truncation_direction": side, "parameters": {}}).json()
+        for side in ("Left", "Right")
+    )
+    assert {one["label"] for one in left} == {*LABELS}
+    assert left != right
+    problem(post(client, {"text": "Up", "parameters": {}}), "invalid_request")
 
 
 def test_explanation_is_what_leaving_words_out_does(client: TestClient, engine: Engine) -> None:
@@ -215,6 +232,8 @@ def test_long_and_blank_texts_are_explained_or_refused(client: TestClient) -> No
     problem(post(client, {"text": " "}, "/explain"), "invalid_text")
     problem(post(client, {"texts": ["a"]}, "/explain"), "invalid_request")
     assert len(post(client, {"text": "Up"}, "/explain").json()["words"]) == 1
+    # Only signs that are not shown: a text without words.
+    assert post(client, {"text": "\u200b"}, "/explain").json()["words"] == []
 
 
 def test_csv_comes_back_with_answers(client: TestClient, engine: Engine) -> None:
@@ -239,6 +258,32 @@ def test_csv_comes_back_with_answers(client: TestClient, engine: Engine) -> None
     assert sum(shares) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_file_takes_little_more_memory_than_its_bytes() -> None:
+    line = b"Profit rose in unit 7 by some percent this quarter again.\n"
+    body = b"text\n" + line * 100_000
+    tracemalloc.start()
+    try:
+        table = read_csv(body, {}, None)
+        assert sum(1 for _ in table.rows) == 100_000
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_row_that_cannot_be_read_says_so_and_the_next_ones_come(client: TestClient) -> None:
+    # A quote that never closes takes all that follows, up to what the reader allows.
+    lines = ["id,text", "1,Profit rose.", '2,"' + "x" * 140_000, "3,Loss widened."]
+    response = client.post(
+        "/predict/file", content="\n".join(lines).encode(), headers={"content-type": "text/csv"}
+    )
+    first, odd, last = csv.DictReader(io.StringIO(response.text, newline=""))
+    assert (first["id"], last["id"]) == ("1", "3")
+    assert first["label"] in LABELS
+    assert last["label"] in LABELS
+    assert (odd["id"], odd["label"]) == ("", "")
+    assert odd["error"].startswith("invalid_request: line 3 of the CSV: field larger")
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "query", "code"),
     [
@@ -257,11 +302,31 @@ def test_files_that_are_none_are_refused(
 
 
 def test_formulas_do_not_come_back_as_formulas(client: TestClient) -> None:
-    body = b"=cmd(),text\n=1+1,@SUM(A1)\n"
+    body = b"=cmd(),text,change\n=1+1,@SUM(A1),-2.5%\n-1+cmd,\tA1,+3\n"
     response = client.post("/predict/file", content=body, headers={"content-type": "text/csv"})
-    header, row = csv.reader(io.StringIO(response.text, newline=""))
+    header, *rows = csv.reader(io.StringIO(response.text, newline=""))
     assert header[0] == "'=cmd()"
-    assert row[:2] == ["'=1+1", "'@SUM(A1)"]
+    assert [row[:3] for row in rows] == [
+        ["'=1+1", "'@SUM(A1)", "-2.5%"], ["'-1+cmd", "'\tA1", "+3"],
+    ]  # fmt: skip
+
+
+def test_no_more_files_than_allowed_are_scored_at_a_time(registry: Registry) -> None:
+    app = make_app(registry, limits=LimitsConfig(files=2))
+    body = ("text\n" + "Profit rose.\n" * 300).encode()
+
+    async def test(client: httpx.AsyncClient) -> list[httpx.Response]:
+        some = (client.post("/predict/file", content=body) for _ in range(5))
+        found = await asyncio.gather(*some)
+        wrong = await client.post("/predict/file", content=b"")
+        again = [await client.post("/predict/file", content=body) for _ in range(3)]
+        return [*found, wrong, *again]  # what has ended, well or not, makes room
+
+    *first, wrong, a, b, c = in_loop(app, test)
+    assert sorted(one.status_code for one in first) == [200, 200, 429, 429, 429]
+    refused = next(one for one in first if one.status_code == 429)
+    assert "serve.limits.files" in problem(refused, "overloaded")["detail"]
+    assert [one.status_code for one in (wrong, a, b, c)] == [422, 200, 200, 200]
 
 
 # --- what is not taken ----------------------------------------------------------------------------
@@ -385,6 +450,19 @@ def test_answers_do_not_depend_on_the_company(registry: Registry, engine: Engine
         assert np.array(found) == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_deadline_counts_from_where_a_proxy_took_the_request(client: TestClient) -> None:
+    def asked(began: float | str) -> Any:
+        said = began if isinstance(began, str) else f"t={began * 1000:.0f}"
+        headers: Any = {"x-request-start": said.encode(), "x-request-timeout-ms": "5000"}
+        return client.post("/predict", json={"text": "Up"}, headers=headers)
+
+    assert problem(asked(time.time() - 6), "deadline_exceeded")["detail"].startswith("no answer")
+    assert asked(time.time() - 1).status_code == 200
+    assert asked(time.time() + 100).status_code == 200  # another clock
+    for odd in ("", "t=", "soon", "t=-5", "t=²", "t=" + "9" * 5000):
+        assert asked(odd).status_code == 200
+
+
 def test_a_deadline_ends_a_request(client: TestClient) -> None:
     body = {"texts": ["order " * 60] * 1000}
     found = problem(post(client, body, x_request_timeout_ms="1"), "deadline_exceeded")
@@ -396,6 +474,46 @@ def test_a_deadline_ends_a_request(client: TestClient) -> None:
         response = client.post("/predict", json={"text": "Up"}, headers=headers)
         problem(response, "invalid_request")
     assert post(client, {"text": "Up"}, x_request_timeout_ms="999999999999").status_code == 200
+
+
+def sends(
+    app: Any, *events: dict[str, Any], timeout_ms: int = 10_000, path: str = "/predict"
+) -> int:
+    """The status for a client that sends so much of its request, and then nothing."""
+    given, status = iter(events), []
+
+    async def receive() -> Any:
+        event = next(given, None)
+        return event if event else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            status.append(message["status"])
+
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(),
+        "query_string": b"", "scheme": "http", "http_version": "1.1", "root_path": "",
+        "headers": [(b"x-request-timeout-ms", str(timeout_ms).encode())],
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 20))
+    return int(status[0])
+
+
+def test_a_body_that_does_not_come_ends_at_the_deadline(registry: Registry) -> None:
+    some = {"type": "http.request", "body": b'{"text"', "more_body": True}
+    app = make_app(registry, limits=LimitsConfig(files=1))
+    assert sends(app, some, timeout_ms=50) == 504
+    for _ in range(2):  # the first one is not counted for ever
+        assert sends(app, some, timeout_ms=50, path="/predict/file") == 504
+
+
+def test_a_client_that_leaves_within_its_body_is_no_fault_of_ours(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    some = {"type": "http.request", "body": b'{"text"', "more_body": True}
+    assert sends(make_app(registry), some, {"type": "http.disconnect"}) == 499
+    assert "Traceback" not in caplog.text
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
 def test_more_than_can_wait_is_refused_as_a_whole(registry: Registry) -> None:
@@ -416,6 +534,23 @@ def test_more_than_can_wait_is_refused_as_a_whole(registry: Registry) -> None:
     for one in found:
         if one.status_code == 200:
             assert all("label" in answer for answer in one.json()["predictions"])
+
+
+def test_others_are_served_while_a_long_list_is_encoded(registry: Registry) -> None:
+    async def main() -> None:
+        service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
+        await service.follow()
+        texts = [f"{i} " + "profit rose " * 700 for i in range(200)]
+        encoded = asyncio.create_task(service.encode(service.model, texts, "right"))
+        turns = 0
+        while not encoded.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 20
+        rows = [one.ids for one in await encoded if not isinstance(one, InputError)]
+        assert rows == [one.ids for one in service.model.engine.encode(texts)]
+
+    asyncio.run(main())
 
 
 def test_too_many_requests_at_a_time_are_refused(registry: Registry) -> None:
@@ -501,6 +636,78 @@ def test_version_that_is_broken_is_refused_and_the_old_one_stays(
     assert "SHA-256" in info["refused"]["reason"]
 
 
+def test_a_version_that_cannot_be_loaded_costs_little_and_does_not_end_the_watch(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    load = Model.load
+
+    def broken(registry: Registry, reference: str, config: EngineConfig) -> Model:
+        if reference == registry.aliases()["challenger"]:
+            tried.append(reference)
+            raise RuntimeError("bad allocation")
+        return load(registry, reference, config)
+
+    def unreadable() -> dict[str, str]:
+        raise OSError("stale file handle")
+
+    async def main() -> None:
+        service = Service(registry.root, ServeConfig(watch_seconds=0.01), ENGINE)
+        monkeypatch.setattr(Model, "load", broken)
+        await service.follow()
+        watching = asyncio.create_task(service.watch())
+        with pytest.raises(InputError, match=r"cannot be loaded.*bad allocation"):
+            await service.follow("challenger")
+        await asyncio.sleep(0.3)
+        assert len(tried) == 1
+        assert service.refused_version is not None
+        assert service.model.version == registry.aliases()["champion"]
+        monkeypatch.setattr(service.registry, "aliases", unreadable)
+        await asyncio.sleep(0.1)
+        assert not watching.done()
+        watching.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_version_stays_until_its_requests_are_answered(registry: Registry) -> None:
+    async def main() -> None:
+        service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
+        await service.follow()
+        asked = asyncio.create_task(service.classify(["Profit rose."]))
+        await asyncio.sleep(0)  # it is being encoded, and not in the queue yet
+        await asyncio.gather(asyncio.wait_for(service.model.retire(), 20), asked)
+
+        await service.follow("challenger")
+        retired: list[asyncio.Task[None]] = []
+        # When the text is answered; then come its words.
+        service.taps.append(lambda *_: retired.append(asyncio.create_task(service.model.retire())))
+        _, _, _, words = await explain(service, "Profit rose.", None, "1")
+        assert len(words) == 2
+        await asyncio.wait_for(asyncio.gather(*retired), 20)
+
+    asyncio.run(main())
+
+
+def test_a_version_that_was_replaced_is_freed(registry: Registry) -> None:
+    async def main() -> None:
+        service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
+        await service.follow()
+        old = weakref.ref(service.model)
+        gc.disable()  # a replica's first model is frozen: no collection looks at it
+        try:
+            await service.follow("challenger")
+            for _ in range(100):
+                if old() is None:
+                    break
+                await asyncio.sleep(0.02)
+            assert old() is None
+        finally:
+            gc.enable()
+
+    asyncio.run(main())
+
+
 def test_before_a_model_is_loaded_nothing_is_promised(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
     with TestClient(build_app(service, Keys(None))) as client:
@@ -562,6 +769,27 @@ def test_keys_open_what_their_role_allows(
     assert client.get("/").status_code == 200
 
 
+def test_keys_that_come_and_go_count_without_a_restart(
+    serving: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_LOOK_SECONDS", 0.0)
+    path = tmp_path / "keys.json"
+    first = new_key(path, "first", "predict")
+    client = serving(api_keys=str(path))
+
+    def status(key: str) -> int:
+        headers = {"x-api-key": key}
+        return client.post("/predict", json={"text": "Up"}, headers=headers).status_code
+
+    second = new_key(path, "second", "predict")
+    assert (status(first), status(second)) == (200, 200)
+    keys = json.loads(path.read_text())["keys"]
+    path.write_text(json.dumps({"keys": keys[1:]}))
+    assert (status(first), status(second)) == (401, 200)
+    path.write_text("{")  # half a file opens and closes nothing
+    assert (status(first), status(second)) == (401, 200)
+
+
 def test_file_of_keys_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     new_key(path, "desk", "predict")
@@ -589,6 +817,7 @@ def test_pages_ask_nothing_of_others(client: TestClient) -> None:
         response = client.get(path)
         assert response.status_code == 200
         assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "unsafe" not in response.headers["content-security-policy"]
         assert "http://" not in response.text
         assert "https://" not in response.text
     assert client.get("/").headers["content-type"].startswith("text/html")
@@ -618,3 +847,21 @@ def test_texts_are_logged_only_where_wanted(
     assert ("Zürich sold its stake." in said) == wanted
     assert ("Zürich" in said) == wanted
     assert "text_too_long" in said
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_the_log_has_a_line_of_json_for_each_request_where_wanted(
+    serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, every: bool
+) -> None:
+    client = serving(log_requests=every)
+    with caplog.at_level(logging.INFO, "finsent.requests"):
+        version = post(client, {"text": "Up"}, x_request_id="desk-1").json()["model_version"]
+        post(client, {"text": ""}, x_request_id="desk-2")
+    lines = [json.loads(one.message) for one in caplog.records if one.name == "finsent.requests"]
+    if every:
+        good = lines.pop(0)
+        assert (good["request_id"], good["status"], good["code"]) == ("desk-1", 200, None)
+        assert (good["operation"], good["model_version"]) == ("predict", version)
+        assert 0 < good["inference_seconds"] < good["seconds"]
+    [bad] = lines
+    assert (bad["request_id"], bad["status"], bad["code"]) == ("desk-2", 422, "invalid_text")

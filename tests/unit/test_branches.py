@@ -107,6 +107,22 @@ def test_what_a_branch_cannot_take_is_counted_as_lost(monkeypatch: pytest.Monkey
     assert (branch.sent, branch.lost) == (1, 5)
 
 
+def test_what_waits_is_sent_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches, "_SECONDS", 3600.0)
+    calls: list[list[Any]] = []
+
+    async def send(items: list[Any]) -> None:
+        calls.append(items)
+
+    async def main() -> None:
+        idle, branch = Branch("a", send), Branch("b", send)
+        branch.offer([{"i": 1}])
+        await asyncio.wait_for(asyncio.gather(idle.close(), branch.close()), 10)
+
+    asyncio.run(main())
+    assert calls == [[{"i": 1}]]
+
+
 # --- the shadow -----------------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ class Server:
     def __init__(self) -> None:
         self.script: list[Script] = [good]
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.deadline: str | None = None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -52,6 +53,7 @@ class Server:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                server.deadline = self.headers.get("x-request-timeout-ms")
                 server.asked.append((self.headers.get("authorization", ""), body))
                 script = server.script.pop(0) if len(server.script) > 1 else server.script[0]
                 status, headers, content = script(body)
@@ -91,9 +93,16 @@ def test_answers_are_typed_and_the_key_is_sent(server: Server, client: Client) -
     found = client.predict("Up", truncate="left")
     assert (found.label, found.score, found.model_version) == ("neutral", 0.5, "abc")
     assert server.asked == [("Bearer secret", {"text": "Up", "truncate": "left"})]
+    assert server.deadline is None
     explained, [word] = client.explain("Up")
     assert explained.label == "neutral"
     assert (word.text, word.attribution) == ("Up", 0.3)
+
+
+def test_the_service_is_told_the_deadline(server: Server) -> None:
+    with Client(server.address, deadline=1.5) as client:
+        client.predict("Up")
+    assert server.deadline == "1500"
 
 
 def test_a_text_that_is_refused_has_its_reason_in_its_place(client: Client) -> None:
@@ -152,6 +161,16 @@ def test_streams_read_as_answers_are_taken(server: Server, client: Client) -> No
     assert len(read) == 100
     assert sum(1 for _ in stream) == 999
     assert [len(body["texts"]) for _, body in server.asked] == [100] * 10
+
+
+def test_streams_of_long_texts_stay_below_the_services_limit_of_bytes(
+    server: Server, client: Client
+) -> None:
+    texts = ["x" * 20_000] * 256 + ["y" * 2_000_000, "Up"]
+    assert sum(1 for _ in client.stream(texts)) == len(texts)
+    sizes = [sum(map(len, body["texts"])) for _, body in server.asked]
+    assert sorted(sizes)[-2] <= 250_000
+    assert [text for _, body in server.asked for text in body["texts"]] == texts
 
 
 def test_async_client_answers_in_order_and_waits_too(server: Server) -> None:

@@ -38,6 +38,19 @@ def test_nine_rows_do_not_pay_for_sixteen() -> None:
     assert end - start == 8
 
 
+def test_many_rows_are_not_all_tried() -> None:
+    tried = 0
+
+    def padded(rows: int, longest: int) -> int:
+        nonlocal tried
+        tried += 1
+        return rows * longest
+
+    start, end = best_run([20] * 4096, 2000, 512, 16_384, padded)
+    assert end - start > 450
+    assert tried < 2000
+
+
 @given(
     lengths=st.lists(st.integers(1, 128), min_size=1, max_size=64).map(sorted),
     data=st.data(),

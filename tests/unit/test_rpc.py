@@ -109,6 +109,9 @@ def test_answers_are_the_engines(registry: Registry) -> None:
             want.probabilities["neutral"], abs=1e-5
         )
         assert one.prediction.HasField("raw_scores")
+    # As over HTTP: what a client may put into logs is short.
+    odd = call(registry, "predict", pb.PredictRequest(text="Up"), Context(x_request_id="x" * 200))
+    assert len(odd.request_id) == 32
     single = call(registry, "predict", pb.PredictRequest(text=TEXTS[0]))
     assert single.prediction.score == pytest.approx(expected[0].score, abs=1e-5)
     assert not single.prediction.HasField("raw_scores")
@@ -147,6 +150,21 @@ def test_problems_come_as_statuses(registry: Registry, tmp_path: Path) -> None:
     allowed = Context(authorization=f"Bearer {key}")
     assert call(registry, "predict", good, allowed, api_keys=str(keys)).prediction.score > 0
     assert call(registry, "health", pb.HealthRequest(), api_keys=str(keys)).status == "ok"
+
+
+def test_faults_of_ours_are_counted_and_tell_nothing(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> Any:
+        raise RuntimeError("/srv/secret")
+
+    counted = []
+    monkeypatch.setattr(Service, "answer", fail)
+    monkeypatch.setattr(Metrics, "request", lambda _, __, status, ___: counted.append(status))
+    context = Context(x_request_id="desk-3")
+    said = refused(registry, "predict", pb.PredictRequest(text="Up"), context)
+    assert said == "INTERNAL internal: quote request desk-3"
+    assert counted == [500]
 
 
 def test_every_problem_has_a_status() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from ray.serve.schema import ServeDeploySchema
 from finsent.config import load
 from finsent.errors import ConfigError
 from finsent.settings import Settings
-from serve_app.graph import app
+from serve_app.graph import Gateway, app
 from tests.unit.test_config import SERVE
 
 
@@ -36,6 +39,26 @@ def test_serve_knows_every_key_and_we_know_every_argument() -> None:
     [gateway] = application["deployments"]
     assert gateway["name"] == "Gateway"
     assert gateway["user_config"].keys() == {"model"}
+
+
+def test_arguments_mean_what_yaml_says(tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    args = {"storage.root": str(tmp_path), "serve.shadow": None, "serve.record": True}
+    built = app({**args, "serve.cors_origins": ["https://desk.example"]})
+    [settings] = built._bound_deployment.init_args
+    assert settings["serve"]["shadow"] is None
+    assert settings["serve"]["record"] is True
+    assert settings["serve"]["cors_origins"] == ["https://desk.example"]
+
+
+def test_metrics_that_show_a_state_are_refreshed_without_autoscaling() -> None:
+    refreshed = []
+    replica = SimpleNamespace(
+        _service=SimpleNamespace(ready=True),
+        _metrics=SimpleNamespace(refresh=lambda: refreshed.append(1)),
+    )
+    asyncio.run(Gateway.check_health(replica))  # type: ignore[arg-type]
+    assert refreshed
 
 
 def test_builder_refuses_what_is_not_there() -> None:
