@@ -124,9 +124,9 @@ def _quoted(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _quoted)
 
 
-def to_yaml(config: Section) -> str:
-    """The resolved config as YAML that a job takes back unchanged."""
-    values = config.model_dump(mode="json")
+def to_yaml(config: Section, sections: Sequence[str] | None = None) -> str:
+    """The resolved config, or some of its sections, as YAML that a job takes back unchanged."""
+    values = config.model_dump(mode="json", include=set(sections) if sections else None)
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

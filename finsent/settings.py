@@ -21,6 +21,7 @@ from finsent.registry.config import PublishConfig, RegistryConfig
 from finsent.serving.config import ServeConfig
 from finsent.tracking.config import TrackingConfig
 from finsent.training.config import TrainConfig
+from finsent.tuning.config import SweepConfig
 
 
 class StorageConfig(Section):
@@ -77,10 +78,11 @@ class BenchConfig(Section):
     fault_seconds: int = setting(
         60, "serve-faults: time of the overload, and of the killing", unit="seconds", ge=5
     )
+    trials: int = setting(500, "sweep: trials that do nothing", ge=2)
     peers_python: str | None = setting(
         None,
-        "serve: interpreter of an environment with LitServe and BentoML, e.g. .peers/bin/python; "
-        "null: this one",
+        "serve: interpreter of an environment with LitServe, BentoML and infinity, e.g. "
+        ".peers/bin/python; null: this one",
     )
     peer_rows: int = setting(
         2_000_000, "rows at which ingest is compared with its peers", unit="rows", ge=1000
@@ -96,6 +98,7 @@ class Settings(Section):
     data: DataConfig = setting(DataConfig, "sources and their treatment")
     model: ModelConfig = setting(ModelConfig, "the pre-trained encoder")
     train: TrainConfig = setting(TrainConfig, "the recipe")
+    sweep: SweepConfig = setting(SweepConfig, "hyperparameter search")
     evaluate: EvaluateConfig = setting(EvaluateConfig, "what is measured")
     registry: RegistryConfig = setting(RegistryConfig, "published models")
     publish: PublishConfig = setting(PublishConfig, "what is published")

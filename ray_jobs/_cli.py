@@ -60,6 +60,9 @@ class Job:
     keeps_run: bool = True
     arguments: str = ""  # how positional arguments are written; "": it takes none
     home: str = ""  # section whose keys may be written without its name
+    flags: dict[str, str] = field(default_factory=dict)  # of the command line: what each sets
+    dry: Callable[[Settings], bool] = lambda _: False  # it only says what it would do
+    check: Callable[[Settings, Path], None] = lambda *_: None  # before a run is begun or goes on
 
 
 @dataclass
@@ -116,14 +119,16 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
 def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
     started = time.perf_counter()
     run_dir = settings.runs_dir / (settings.run.name or new_run_name(job.name))
-    if job.keeps_run:
+    keeps_run = job.keeps_run and not job.dry(settings)
+    if keeps_run:
+        job.check(settings, run_dir)
         start_run(run_dir, job.name, settings)
     result = job.run(Call(settings, run_dir, positional))
     result = {"job": job.name, **result}
-    if job.keeps_run:
+    if keeps_run:
         result["run_dir"] = str(run_dir)
     result["seconds"] = round(time.perf_counter() - started, 3)
-    if job.keeps_run:
+    if keeps_run:
         finish_run(run_dir, result)
     return result
 
@@ -138,6 +143,8 @@ def _parse(job: Job, argv: list[str]) -> _Arguments:
             found.help = True
         elif argument == "--print-config":
             found.print_config = True
+        elif argument in job.flags:
+            found.overrides.append(job.flags[argument])
         elif argument.endswith((".yaml", ".yml")) and "=" not in argument:
             found.files.append(argument)
         elif _OVERRIDE.match(argument):
@@ -165,8 +172,9 @@ def _at_home(job: Job, override: str) -> str:
 
 def _help(job: Job) -> str:
     arguments = f" {job.arguments}" if job.arguments else ""
+    flags = "".join(f" [{flag}]" for flag in job.flags)
     lines = [
-        f"usage: python -m ray_jobs.{job.name} [CONFIG.yaml ...] [key=value ...]{arguments}",
+        f"usage: python -m ray_jobs.{job.name} [CONFIG.yaml ...] [key=value ...]{flags}{arguments}",
         "",
         *(textwrap.fill(line, 100) for line in job.summary.splitlines()),
         "",

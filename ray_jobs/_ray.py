@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,13 @@ ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # in workers; the driver's is set below
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; silences its notice
     "TOKENIZERS_PARALLELISM": "false",  # Ray's processes are the parallelism
+}
+
+
+# The same, of a local Ray.
+LOCAL = {
+    "RAY_enable_metrics_collection": "0",  # nobody scrapes it
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process a run, for nodes that are taken away
 }
 
 
@@ -61,8 +69,9 @@ def ray_session(settings: Settings) -> Iterator[None]:
                     "and unset RAY_ADDRESS"
                 ) from None
         else:
-            os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody scrapes it
             cpus = settings.ray.num_cpus or max(4, len(os.sched_getaffinity(0)))
+            for name, value in LOCAL.items():
+                os.environ.setdefault(name, value)
             log.info("starting a local Ray with %d logical CPUs", cpus)
             ray.init(
                 address="local",
@@ -77,8 +86,19 @@ def ray_session(settings: Settings) -> Iterator[None]:
         check_shared(settings.root)
         yield
     finally:
+        _wait_for_readers()
         ray.shutdown()
         catch_signals()
+
+
+def _wait_for_readers() -> None:
+    """Let Ray Data's threads end, which outlive an iteration that was left by a tenth of a second.
+
+    Ray ends the process at once, with code 1 and no message, when one calls it after its shutdown.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "iter_threaded":
+            thread.join(timeout=5)
 
 
 def _protect_token() -> None:

@@ -7,7 +7,14 @@ from dataclasses import replace
 
 from finsent.errors import ConfigError
 from finsent.settings import Settings
-from ray_jobs import _bench_faults, _bench_ingest, _bench_readback, _bench_serve, _bench_train
+from ray_jobs import (
+    _bench_faults,
+    _bench_ingest,
+    _bench_readback,
+    _bench_serve,
+    _bench_sweep,
+    _bench_train,
+)
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
 
@@ -34,6 +41,7 @@ _BENCHES: dict[str, Callable[[Settings], Result]] = {
     "readback": bench_readback,
     "serve": _bench_serve.bench_serve,
     "serve-faults": _bench_faults.bench_faults,
+    "sweep": _bench_sweep.bench_sweep,
 }
 
 
@@ -59,6 +67,7 @@ and in other servers (the predecessor's shape, LitServe, BentoML), by wrk at 1, 
 connections; lists, the engine alone, start-up and memory.
 serve-faults: the service under ten times the load that it can answer, with one of two replicas \
 killed every five seconds, and with versions that change or are broken under load.
+sweep: a sweep of trials that do nothing, and the analysis of it.
 All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.rows=N`.""",
     result="train: over_hf_trainer, over_hf_grouped (steps of the second epoch on), "
     "ray_over_torchrun (whole epochs: steps, validation, checkpoint, report), "
@@ -71,6 +80,8 @@ All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.row
     "p50_1_over_predecessor_int8, serve_over_uvicorn, bulk_over_engine, "
     "engine_over_onnx_fp32_single, startup_seconds, replica_megabytes, servers; "
     "serve-faults: overload, kills, switches, each with the codes that clients got; "
+    "sweep: seconds, seconds_per_trial, analysis_seconds, and seconds_over_bar and "
+    "analysis_over_bar, over 5 minutes and 30 seconds for 500 trials; "
     "run_dir, seconds",
     sections=(
         "bench",
@@ -85,7 +96,7 @@ All in turn, in one run; medians of the rounds. `rows=N` is short for `bench.row
         "ray",
     ),
     run=run,
-    arguments="train|ingest|readback|serve|serve-faults",
+    arguments="train|ingest|readback|serve|serve-faults|sweep",
     home="bench",
 )
 

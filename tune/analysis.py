@@ -156,7 +156,7 @@ def _candidates(verification: Result, reached: dict[int, float]) -> list[Result]
         rows.append(
             {
                 "name": "default recipe" if trial is None else f"trial {trial}",
-                "sweep": None if trial is None else reached.get(trial),
+                "sweep": each.get("sweep") if trial is None else reached.get(trial),
                 "mean": each.get("mean"),
                 "std": each.get("std"),
                 "seeds": [s.get("validation") for s in each.get("seeds") or []],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,21 @@ def read_sweep(run_dir: Path | str) -> Sweep:
         settings=settings,
         verification=_verification(verification) if verification.is_file() else None,
     )
+
+
+def kept_value(epochs: Iterable[Mapping[str, float]], metric: str, mode: str) -> float | None:
+    """The metric after the epoch that training would keep: the best macro-F1's, of equals the last.
+
+    Args:
+        epochs: metrics in the order of the epochs; where one lacks macro-F1, the best value counts.
+    """
+    reported = [found for found in epochs if metric in found]
+    if not reported:
+        return None
+    if all("macro_f1" in found for found in reported):
+        return max(reversed(reported), key=lambda found: found["macro_f1"])[metric]
+    values = [found[metric] for found in reported]
+    return max(values) if mode == "max" else min(values)
 
 
 def _verification(path: Path) -> dict[str, Any]:

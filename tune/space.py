@@ -79,9 +79,19 @@ class Parameter:
             "cannot try; write quantized or choice, or another search"
         )
 
+    def tried(self) -> tuple[Any, ...]:
+        """Values that must be right for all to be: the bounds, and one between them."""
+        if self.kind == "choice":
+            return self.choices
+        if self.kind == "int":
+            return int(self.low), int(self.high)
+        return self.low, self.high, self.low + (self.step or 0.382 * (self.high - self.low))
+
     def holds(self, params: Mapping[str, Any]) -> bool:
         """Whether it varies, given its parent's value."""
-        return self.parent is None or params.get(self.parent) in self.parent_values
+        return self.parent is None or (
+            self.parent in params and params[self.parent] in self.parent_values
+        )
 
     def body(self) -> dict[str, Any]:
         """It as JSON, for a sweep's record."""
@@ -104,6 +114,22 @@ def encoded(value: Any) -> Any:
 def decoded(value: Any) -> Any:
     """The reverse of `encoded`."""
     return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+
+
+def inside(one: Parameter, value: Any) -> bool:
+    """Whether a parameter may have a value."""
+    if one.kind == "choice":
+        return any(
+            isinstance(value, bool) == isinstance(c, bool) and value == c for c in one.choices
+        )
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if not one.low <= value <= one.high:
+        return False
+    if one.kind == "int":
+        return float(value).is_integer()
+    steps = (value - one.low) / one.step if one.step else 0.0
+    return abs(steps - round(steps)) < 1e-6
 
 
 class Space:
@@ -158,8 +184,10 @@ def parse(space: Mapping[str, Any], settings: Settings) -> Space:
     by_key = {one.key: one for one in parameters}
     for one in parameters:
         _check_condition(one, by_key)
-        for value in one.choices or (one.low, one.high):
-            _check_value(settings, one, int(value) if one.kind == "int" else value)
+    for one in parameters:
+        given = _given(one, by_key)
+        for value in one.tried():
+            _check_value(settings, one, {**given, one.key: value})
     return Space(parameters)
 
 
@@ -185,6 +213,11 @@ def _parameter(key: str, form: Any) -> Parameter:
     where = f"sweep.space.{key}"
     if key.partition(".")[0] not in _SECTIONS:
         raise ConfigError(f"{where}: a trial varies settings of {', '.join(_SECTIONS)} only")
+    if key == "train.dataset":
+        raise ConfigError(
+            f"{where}: all trials train on one dataset version; vary settings of data, by which "
+            "each trial makes its own"
+        )
     if not isinstance(form, Mapping):
         raise ConfigError(f"{where}={form!r}: write one of {', '.join(_FORMS.values())}")
     kinds = [name for name in form if name != "when"]
@@ -219,9 +252,12 @@ def _range(where: str, kind: str, given: Sequence[Any]) -> tuple[float, float, f
     if kind == "int" and not (float(low).is_integer() and float(high).is_integer()):
         raise ConfigError(f"{said}: write whole numbers, or uniform")
     step = given[2] if kind == "quantized" else None
-    if step is not None and not 0 < step <= high - low:
+    if step is None:
+        return low, high, None
+    if not 0 < step <= high - low:
         raise ConfigError(f"{said}: STEP must be above 0 and at most HIGH - LOW")
-    return low, high, step
+    # Up to the last whole step.
+    return low, round(low + math.floor((high - low) / step + 1e-9) * step, 12), step
 
 
 def _condition(where: str, when: Any) -> tuple[str | None, tuple[Any, ...]]:
@@ -240,7 +276,7 @@ def _check_condition(one: Parameter, by_key: Mapping[str, Parameter]) -> None:
     parent = by_key.get(one.parent)
     if parent is None or parent.kind not in ("choice", "int"):
         raise ConfigError(f"{where}: {one.parent!r} must be in sweep.space as a choice or int")
-    foreign = [value for value in one.parent_values if value not in parent.values()]
+    foreign = [value for value in one.parent_values if not inside(parent, value)]
     if foreign or not one.parent_values:
         raise ConfigError(f"{where}: {one.parent} never is {foreign or 'nothing'}")
     seen: set[str] = {one.key}
@@ -252,9 +288,17 @@ def _check_condition(one: Parameter, by_key: Mapping[str, Parameter]) -> None:
         current = by_key.get(current.parent or "")
 
 
-def _check_value(settings: Settings, one: Parameter, value: Any) -> None:
+def _given(one: Parameter, by_key: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Values of those that a parameter depends on, with which it varies."""
+    if one.parent is None:
+        return {}
+    parent = by_key[one.parent]
+    return {**_given(parent, by_key), parent.key: one.parent_values[0]}
+
+
+def _check_value(settings: Settings, one: Parameter, params: Mapping[str, Any]) -> None:
     try:
-        with_values(settings, {one.key: value})
+        with_values(settings, params)
     except ConfigError as error:
         raise ConfigError(f"sweep.space.{one.key}: {error}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tune.records import Objective, Sweep, Trial
+from tune.records import Objective, Sweep, Trial, kept_value
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,17 +23,12 @@ _EDGE = 0.05  # of a parameter's range
 
 
 def score(trial: Trial, objective: Objective) -> float | None:
-    """A trial's value: what its end says, else its best epoch so far; None for a failed one."""
+    """A trial's value: what its end says, else as if it ended now; None for a failed one."""
     if trial.status == "failed":
         return None
     if objective.name in trial.values:
         return trial.values[objective.name]
-    reported = [e.metrics[objective.name] for e in trial.epochs if objective.name in e.metrics]
-    return _best(reported, objective.mode) if reported else None
-
-
-def _best(values: Iterable[float], mode: str) -> float:
-    return max(values) if mode == "max" else min(values)
+    return kept_value((e.metrics for e in trial.epochs), objective.name, objective.mode)
 
 
 def main_objective(sweep: Sweep) -> Objective:
@@ -166,6 +161,31 @@ def full_length(sweep: Sweep, trial: Trial) -> int:
     if not limits:
         limits = [max((len(t.epochs) for t in sweep.trials), default=0)]
     return max(min(limits), len(trial.epochs))
+
+
+def driver_share(sweep: Sweep) -> float | None:
+    """Time between a trial's end and the start of the one in its place, over all trials' time.
+
+    None where no trial took another's place.
+    """
+    attempts = [float(begin) for begin in sweep.settings.get("attempts") or []]
+    whole = [
+        (trial.started, trial.ended)
+        for trial in sweep.trials
+        if trial.started is not None and trial.ended is not None
+    ]
+    ends = sorted(end for _, end in whole)
+    gaps: list[float] = []
+    for start in sorted(start for start, _ in whole):
+        before = [end for end in ends if end <= start]
+        if not before:
+            continue
+        free = before[0]
+        ends.remove(free)
+        if not any(free < begin <= start for begin in attempts):
+            gaps.append(start - free)
+    total = sum(end - start for start, end in whole)
+    return sum(gaps) / total if gaps and total > 0 else None
 
 
 # --- tables -------------------------------------------------------------------------------------

@@ -282,12 +282,14 @@ def _reply(stats: Stats | None) -> pa.Table:
 
 
 def _replies(dataset: Any) -> Iterator[Stats]:
-    for row in dataset.iter_rows():
-        stats = json.loads(row["stats"])
-        if stats is not None and "error" in stats:
-            raise InputError(stats["error"])
-        if stats is not None:
-            yield stats
+    # Without fetching ahead: its thread never ends, and might call Ray while that is shut down.
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for text in batch["stats"].to_pylist():
+            stats = json.loads(text)
+            if stats is not None and "error" in stats:
+                raise InputError(stats["error"])
+            if stats is not None:
+                yield stats
 
 
 def _groups(plan: Plan) -> Groups:

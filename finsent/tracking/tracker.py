@@ -125,6 +125,7 @@ def _open(
             id=record["id"],
             name=run_dir.name,
             resume="allow",
+            reinit="create_new",  # a sweep's trials run side by side
             dir=run_dir,
             config=settings,
             mode=mode,  # type: ignore[arg-type] # one of its literals

@@ -15,12 +15,13 @@ def check_capacity(config: TrainConfig) -> bool:
     import ray  # here, so that jobs fail early without it
 
     total = ray.cluster_resources()
-    cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    cpus, gpus = int(total.get("CPU", 0)), total.get("GPU", 0.0)
     workers = config.min_workers  # of an elastic run: with these it can begin
-    if config.use_gpu == "yes" and gpus < workers:
+    wanted = workers * config.gpus_per_worker
+    if config.use_gpu == "yes" and gpus < wanted:
         raise InputError(
-            f"train.use_gpu='yes' with train.num_workers={workers} needs {workers} GPUs, but the "
-            f"cluster has {gpus}; lower train.num_workers, or set train.use_gpu=no"
+            f"train.use_gpu='yes' with train.num_workers={workers} needs {wanted:g} GPUs, but the "
+            f"cluster has {gpus:g}; lower train.num_workers, or set train.use_gpu=no"
         )
     needed = workers * config.cpus_per_worker + 1  # one for Ray Data
     places = sum(
@@ -34,4 +35,4 @@ def check_capacity(config: TrainConfig) -> bool:
             f"for Ray Data, need {needed} CPUs, but the cluster has {cpus}, with room for {places} "
             "such workers; lower them, or raise ray.num_cpus (logical CPUs) of a local Ray"
         )
-    return config.use_gpu != "no" and gpus >= workers
+    return config.use_gpu != "no" and gpus >= wanted

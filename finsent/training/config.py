@@ -12,9 +12,9 @@ from finsent.config import Section, setting
 # and dropout's random numbers): free to change when it goes on.
 OPERATIONAL = frozenset(
     {
-        "num_workers", "resize_every", "use_gpu", "cpus_per_worker", "max_failures",
-        "start_timeout", "accumulation_steps", "gradient_checkpointing", "checkpoint_every_steps",
-        "log_every_steps", "max_loss",
+        "num_workers", "resize_every", "use_gpu", "gpus_per_worker", "cpus_per_worker",
+        "max_failures", "start_timeout", "accumulation_steps", "gradient_checkpointing",
+        "checkpoint_every_steps", "log_every_steps", "max_loss",
     }
 )  # fmt: skip
 
@@ -170,6 +170,10 @@ class TrainConfig(Section):
     use_gpu: Literal["auto", "yes", "no"] = setting(
         "auto", "one GPU a worker; auto: where the cluster has enough of them"
     )
+    gpus_per_worker: float = setting(
+        1.0, "share of a GPU that each worker reserves where GPUs are used; below 1 several runs, "
+        "such as a sweep's trials, share one", unit="GPUs", gt=0, le=1,
+    )  # fmt: skip
     cpus_per_worker: int = setting(
         1, "CPUs that each worker reserves; also its number of compute threads", unit="CPUs", ge=1
     )
@@ -250,5 +254,10 @@ class TrainConfig(Section):
             raise ValueError(
                 f"batch_size={self.batch_size} is less than num_workers={self.max_workers}; a step "
                 "needs a row for each worker: raise batch_size or lower num_workers"
+            )
+        if self.gpus_per_worker < 1 and self.max_workers > 1:
+            raise ValueError(
+                f"gpus_per_worker={self.gpus_per_worker:g}: NCCL wants a whole GPU for each of "
+                f"num_workers={self.max_workers}; set one of them to 1"
             )
         return self

@@ -32,6 +32,7 @@ from ray.train import (
 )
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.data.dataset import DatasetVersion
@@ -59,6 +60,18 @@ log = logging.getLogger(__name__)
 # Ray Train looks at the cluster's nodes this often (seconds). When one is lost, it may first ask
 # for as many workers as before, and must not wait for them much longer than this.
 _STALE = 20
+
+
+class _Trainer(TorchTrainer):
+    """Without the process beside each run that removes a dead controller's placement group.
+
+    Ray does that itself at the end of the job; who kills runs within one has to do it. The process
+    would go on for ever where there is no dashboard to ask.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc] # of Train V2's class
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
 
 
 @dataclass(frozen=True)
@@ -176,9 +189,20 @@ def tokenised(version: DatasetVersion, split: str, task: Task, part: Part | None
     )
 
 
-def fit(task: Task, version: DatasetVersion, run_dir: Path) -> TrainResult:
-    """Tokenise a dataset version with Ray Data and train on it; see `fit_tokenised`."""
+def fit(
+    task: Task,
+    version: DatasetVersion,
+    run_dir: Path,
+    datasets: dict[str, Any] | None = None,
+) -> TrainResult:
+    """Tokenise a dataset version with Ray Data and train on it; see `fit_tokenised`.
+
+    Args:
+        datasets: the version's splits, tokenised by `tokenised` for the same task before.
+    """
     check_same_task(task, run_dir)
+    if datasets is not None:
+        return fit_tokenised(task, datasets, run_dir)
     validation = tokenised(version, "validation", task)
     if task.config.distill_folds is None:
         train = tokenised(version, "train", task)
@@ -245,9 +269,10 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(patience)
     # Here: another node may be lost.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0)(ProgressBoard).options(scheduling_strategy=here).remote()
+    remote: Any = ray.remote(num_cpus=0)(ProgressBoard).options(scheduling_strategy=here)
+    board = remote.remote()
     tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         _worker,
         train_loop_config={
             "task": task,
@@ -260,7 +285,10 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
             num_workers=config.num_workers,  # type: ignore[arg-type] # Train V2's class takes pairs
             elastic_resize_monitor_interval_s=config.resize_every,  # type: ignore[call-arg] # same
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+            resources_per_worker={
+                "CPU": config.cpus_per_worker,
+                **({"GPU": config.gpus_per_worker} if use_gpu else {}),
+            },
         ),
         run_config=RunConfig(
             name=run_dir.name,
@@ -278,7 +306,7 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
         dataset_config=DataConfig(datasets_to_split=[]),
     )
     try:
-        _fit_with_bar(trainer, board)
+        _fit(trainer, board)
     finally:
         if (run_dir / JOURNAL).is_file():
             training_picture(read_journal(run_dir), run_dir / "training.png", run_dir.name)
@@ -303,6 +331,15 @@ def _tidy(run_dir: Path) -> None:
     retain(run_dir)
 
 
+def _fit(trainer: TorchTrainer, board: Any) -> None:
+    if ray.get_runtime_context().get_actor_id() is None:
+        _fit_with_bar(trainer, board)
+    else:
+        trainer.fit()  # nobody sees a bar
+    if (failure := ray.get(board.failure.remote())) is not None:
+        raise InputError(failure)
+
+
 def _fit_with_bar(trainer: TorchTrainer, board: Any) -> None:
     # In a thread of its own, as Ray Train takes over SIGINT when it runs in the main one; here the
     # main thread shows the bar and stays interruptible.
@@ -317,8 +354,6 @@ def _fit_with_bar(trainer: TorchTrainer, board: Any) -> None:
             future.result()
         finally:
             pool.shutdown(wait=False)
-    if (failure := ray.get(board.failure.remote())) is not None:
-        raise InputError(failure)
 
 
 def _show(board: Any, bar: TrainingBar, told: int) -> int:

@@ -60,9 +60,9 @@ def cluster() -> Iterator[tuple[str, dict[str, str]]]:
     ]  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"
     try:
-        wait_until(lambda: _status(f"{address}/api/version") == 401, 60, "the dashboard")
+        wait_until(lambda: _status(f"{address}/api/version") == 401, 120, "the dashboard")
         nodes.append(start(f"--address=127.0.0.1:{port}"))
-        wait_until(lambda: _alive_nodes(address, env) == 2, 60, "the second node")
+        wait_until(lambda: _alive_nodes(address, env) == 2, 120, "the second node")
         yield address, env
     finally:
         # Asked politely, a node drains for half a minute.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import random
+import threading
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import ray.data
+from ray.data._internal.block_batching.util import iter_threaded
 
 import finsent.data.ingest as ingest_module
 from finsent.config import load
@@ -21,6 +24,7 @@ from finsent.errors import ConfigError, InputError, UserError
 from finsent.settings import Settings
 from ray_jobs import ingest as ingest_job
 from ray_jobs._cli import Call, _cause
+from ray_jobs._ray import _wait_for_readers
 
 LABELS = ("positive", "neutral", "negative")
 
@@ -343,3 +347,17 @@ def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert "relabelled" in shown
     with pytest.raises(ConfigError, match="diff VERSION_A VERSION_B"):
         ingest_job.run(Call(settings, tmp_path, ["diff", a.version]))
+
+
+def test_readers_have_ended_before_ray_is_shut_down() -> None:
+    def readers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "iter_threaded"]
+
+    for _ in ray.data.range(50, override_num_blocks=50).iter_rows():
+        break
+    iteration = iter_threaded(iter(range(9)), lambda numbers: numbers)
+    next(iteration)
+    assert readers()  # by the name that Ray gives them
+    iteration.close()
+    _wait_for_readers()
+    assert not readers()

@@ -123,7 +123,7 @@ def test_what_is_not_understood_is_named(what: Job, argv: list[str], words: list
 
 def keys_of(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:  # an empty mapping is a value
             yield from keys_of(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"

@@ -73,6 +73,38 @@ def test_a_grid_has_each_combination_once() -> None:
         list(parse(SPACE, Settings()).grid())
 
 
+def test_steps_that_do_not_fit_end_at_the_last_whole_one() -> None:
+    space = parse({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, Settings())
+    assert space.parameters[0].high == 0.4
+    assert {one["train.dropout"] for one in samples(space, 50)} == {0.0, 0.2, 0.4}
+
+
+def test_bounds_are_tried_where_the_parameter_varies() -> None:
+    workers = {"train.num_workers": {"choice": [1, 2]}}
+    share = {"train.gpus_per_worker": {"choice": [0.5, 1.0], "when": {"train.num_workers": 1}}}
+    assert Settings().train.num_workers == 2  # with which 0.5 is refused
+    parse(workers | share, Settings())
+    with pytest.raises(ConfigError, match="NCCL"):
+        parse({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, Settings())
+
+
+def test_a_condition_on_nothing_does_not_hold_where_there_is_no_value() -> None:
+    space = parse(
+        {
+            "train.epochs": {"choice": [2, 3]},
+            "train.lora_rank": {"choice": [None, 8], "when": {"train.epochs": 2}},
+            "train.dropout": {"uniform": [0, 0.3], "when": {"train.lora_rank": None}},
+        },
+        Settings(),
+    )
+    assert not any("train.dropout" in one for one in samples(space) if one["train.epochs"] == 3)
+
+
+def test_a_condition_may_be_of_many_values() -> None:
+    seeds = {"train.seed": {"int": [0, 2**40]}}  # not counted one by one
+    parse(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, Settings())
+
+
 def test_lists_may_be_choices() -> None:
     space = parse({"train.num_workers": {"choice": [1, [1, 4]]}}, Settings())
     drawn = {str(one["train.num_workers"]) for one in samples(space, 30)}
@@ -118,6 +150,16 @@ def test_lists_may_be_choices() -> None:
             },
             "depends on itself",
         ),
+        (
+            {
+                "train.batch_size": {"choice": [16, 32], "when": {"train.epochs": 2}},
+                "train.epochs": {"int": [1, 3], "when": {"train.seed": 1}},
+            },
+            "'train.seed' must be in sweep.space",
+        ),
+        ({"train.batch_size": {"uniform": [8, 16]}}, "train.batch_size=11.05.*valid integer"),
+        ({"train.epochs": {"quantized": [1, 4, 1.5]}}, "train.epochs=2.5.*valid integer"),
+        ({"train.dataset": {"choice": ["a", "b"]}}, "all trials train on one dataset version"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(space: dict[str, Any], said: str) -> None:

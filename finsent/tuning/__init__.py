@@ -1,0 +1,1 @@
+"""Settings of hyperparameter search; `tune/` is what uses them."""

@@ -1,0 +1,86 @@
+"""What a sweep costs beside its trials: many trials that do nothing, and the analysis of them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finsent.settings import Settings
+from ray_jobs._cli import Result
+from ray_jobs._ray import ray_session
+
+log = logging.getLogger(__name__)
+
+_BAR_SECONDS, _BAR_ANALYSIS = 300 / 500, 30 / 500  # a trial
+_EPOCHS = 4
+_SPACE = {
+    "train.learning_rate": {"loguniform": [1e-5, 1e-3]},
+    "train.dropout": {"uniform": [0.0, 0.5]},
+    "train.label_smoothing": {"uniform": [0.0, 0.3]},
+    "train.batch_size": {"choice": [16, 32, 64]},
+    "train.schedule": {"choice": ["linear", "cosine", "constant"]},
+}
+
+
+def stub_trial(config: Mapping[str, Any], work: Any) -> None:  # noqa: ARG001
+    """A trial's reports without a training: the best learning rate is 1e-4, all else is luck."""
+    import math
+    import random
+
+    from ray import tune
+
+    params = config["params"]
+    luck = random.Random(str(sorted(params.items())))
+    level = 0.8 - 0.3 * (math.log10(params["train.learning_rate"]) + 4) ** 2 + luck.gauss(0, 0.01)
+    best = 0.0
+    for epoch in range(1, _EPOCHS + 1):
+        value = level * (1 - 0.5 * math.exp(-epoch / 1.5))
+        best = max(best, value)
+        tune.report({"epoch": epoch, "macro_f1": value, "epoch_seconds": 0.0})
+    tune.report({"final": {"macro_f1": best}, "macro_f1": best, "epoch": _EPOCHS})
+
+
+def bench_sweep(settings: Settings) -> Result:
+    """`bench.trials` trials of `stub_trial` by TPE and ASHA, then their analysis."""
+    from finsent.config import check
+    from tune.analysis import analyse
+    from tune.plan import Plan, begin
+    from tune.records import read_sweep
+    from tune.space import parse
+    from tune.sweep import search
+    from tune.trial import Work
+
+    trials = settings.bench.trials
+    values = settings.model_dump(mode="json")
+    values["sweep"] = {"space": _SPACE, "trials": trials}
+    values["train"]["epochs"] = _EPOCHS
+    settings = check(Settings, values)
+    plan = Plan(settings, parse(_SPACE, settings), [], _EPOCHS, None)
+    with tempfile.TemporaryDirectory() as folder, ray_session(settings):
+        run_dir = Path(folder) / "bench"
+        run_dir.mkdir()
+        sweep = begin(plan, run_dir, "none", 2)
+        work = Work(settings, run_dir, run_dir, plan.config.modes, {})
+        begun = time.perf_counter()
+        search(plan, work, sweep, [], 2, trainable=stub_trial)
+        seconds = time.perf_counter() - begun
+        analysed = analyse([run_dir])
+        sweep = read_sweep(run_dir)
+        best = analysed["best"]
+        statuses = [trial.status for trial in sweep.trials]
+    log.info("%d trials in %.1f s, analysed in %.1f s", trials, seconds, analysed["seconds"])
+    return {
+        "trials": len(statuses),
+        "stopped": statuses.count("stopped"),
+        "failed": statuses.count("failed"),
+        "seconds": round(seconds, 1),
+        "seconds_per_trial": round(seconds / trials, 4),
+        "seconds_over_bar": round(seconds / (_BAR_SECONDS * trials), 3),
+        "analysis_seconds": analysed["seconds"],
+        "analysis_over_bar": round(analysed["seconds"] / (_BAR_ANALYSIS * trials), 3),
+        "best": best,
+    }

@@ -1,0 +1,125 @@
+"""A sweep on a cluster of its own that loses a node: a program for a test.
+
+Prints what became of the trials as JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import threading
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+from finsent.config import check
+from finsent.data.ingest import ingest
+from finsent.data.sources import find_sources
+from finsent.labels import LABELS
+from finsent.modeling.backbone import resolve_backbone
+from finsent.settings import Settings
+from finsent.training.outputs import read_journal
+from finsent.training.ray_trainer import tokenised
+from finsent.training.task import make_task
+from tests.e2e.conftest import wait_until
+from tests.e2e.elastic_driver import QUICK, WORDS
+from tune.plan import begin, make_plan
+from tune.records import read_sweep
+from tune.sweep import search
+from tune.trial import Work
+
+ROWS, EPOCHS = 1200, 16
+
+
+def made_settings(root: Path) -> Settings:
+    with (root / "rows.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("Sentence", "Sentiment"))
+        for i in range(ROWS):
+            writer.writerow(
+                (f"Unit {i}: {WORDS[LABELS[i % 3]]} {'again ' * (i % 40)}", LABELS[i % 3])
+            )
+    off = {"enabled": False}
+    values = {
+        "storage": {"root": str(root / "out")},
+        "data": {"sources": [str(root / "rows.csv")], "near_duplicates": off, "label_noise": off},
+        "model": {"backbone": "tiny", "max_length": 64},
+        "train": {"epochs": EPOCHS, "num_workers": 1, "learning_rate": 1e-3, "start_timeout": 60},
+        "sweep": {
+            "space": {"train.dropout": {"uniform": [0.0, 0.3]}},
+            "trials": 2, "scheduler": "none", "default_first": False,
+        },
+    }  # fmt: skip
+    return check(Settings, values)
+
+
+def main(folder: Path) -> None:
+    """Two trials on two nodes of one CPU each, one of which is lost and replaced."""
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK},
+    )
+    doomed = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    settings = made_settings(folder)
+    version = ingest(
+        settings.data, settings.datasets_dir, find_sources(settings.data, settings.sources_dir)
+    )
+    backbone = resolve_backbone(settings.model, settings.root / "backbones")
+    plan, run_dir = make_plan(settings, backbone), settings.runs_dir / "sweep"
+    run_dir.mkdir(parents=True)
+    task = make_task(settings.train, settings.model, backbone, version)
+    datasets = {split: tokenised(version, split, task) for split in ("train", "validation")}
+    work = Work(settings, run_dir, version.path, plan.config.modes, datasets)
+    past = begin(plan, run_dir, version.version, 2)
+    journals = [run_dir / "trials" / f"{n:04d}" / "metrics.jsonl" for n in (0, 1)]
+    problems: list[BaseException] = []
+
+    def searched() -> None:
+        try:
+            search(plan, work, past, [], 2)
+        except BaseException as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=searched, daemon=True)
+    thread.start()
+
+    def both_train() -> bool:
+        # On nodes of one CPU each that takes both of them.
+        assert thread.is_alive(), f"the sweep has ended before the cluster has changed: {problems}"
+        epochs = [
+            [line["epoch"] for line in read_journal(journal.parent) if line["kind"] == "epoch"]
+            for journal in journals
+        ]
+        return all(found and found[-1] >= 2 for found in epochs)
+
+    try:
+        wait_until(both_train, 120, "both trials to train")
+        before = [journal.stat().st_ino for journal in journals]
+        cluster.remove_node(doomed, allow_graceful=False)
+        cluster.add_node(num_cpus=1)
+        thread.join(150)
+        assert not thread.is_alive() and not problems, problems
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    trials = read_sweep(run_dir).trials
+    after = [journal.stat().st_ino for journal in journals]
+    print(  # noqa: T201
+        json.dumps(
+            {
+                "statuses": [trial.status for trial in trials],
+                "reasons": [trial.reason for trial in trials],
+                "epochs": [[epoch.epoch for epoch in trial.epochs] for trial in trials],
+                "wanted": EPOCHS,
+                # A run that goes on writes its journal anew.
+                "untouched": sum(a == b for a, b in zip(before, after, strict=True)),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

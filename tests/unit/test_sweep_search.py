@@ -1,0 +1,327 @@
+"""The study behind Ray Tune's searcher interface. No Ray."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from finsent.errors import ConfigError, InputError
+from finsent.settings import Settings
+from finsent.tuning.config import SweepConfig
+from tests.unit import sweeps
+from tune.records import Trial, read_sweep
+from tune.search import (
+    StudySearch,
+    add_past,
+    check_point,
+    check_search,
+    claim,
+    open_study,
+    shown,
+)
+from tune.space import Space, parse
+
+SPACE = {
+    "train.learning_rate": {"loguniform": [1e-5, 1e-3]},
+    "train.schedule": {"choice": ["linear", "cosine"]},
+    "train.lora_rank": {"int": [2, 8], "when": {"train.schedule": "cosine"}},
+}
+
+
+def config(**changes: Any) -> SweepConfig:
+    return SweepConfig(**{"space": SPACE, "trials": 6, **changes})
+
+
+def space(of: dict[str, Any] = SPACE) -> Space:
+    return parse(of, Settings())
+
+
+def searcher(
+    folder: Path, past: list[Trial] | None = None, first: Any = (), **changes: Any
+) -> tuple[StudySearch, optuna.Study]:
+    settings = config(**changes)
+    study = open_study(settings, folder, len(past or []))
+    return StudySearch(study, space(settings.space), settings, past or [], first), study
+
+
+def report(found: StudySearch, trial_id: str, epoch: int, value: float) -> None:
+    found.on_trial_result(trial_id, {"epoch": epoch, "macro_f1": value})
+
+
+def test_a_finished_trial_is_complete_with_its_final_value(tmp_path: Path) -> None:
+    found, study = searcher(tmp_path)
+    suggested = found.suggest("a")
+    assert suggested["number"] == 0 and suggested["source"] == "search"
+    report(found, "a", 1, 0.5)
+    found.on_trial_complete("a", {"final/macro_f1": 0.7, "macro_f1": 0.7})
+    (trial,) = study.trials
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.7)
+    assert trial.intermediate_values == {1: 0.5}
+
+
+def test_a_stopped_trial_is_pruned_with_what_it_reached(tmp_path: Path) -> None:
+    found, study = searcher(tmp_path)
+    found.suggest("a")
+    report(found, "a", 1, 0.4)
+    # Ray tells the searcher the last result only when the trial is complete.
+    found.on_trial_complete("a", {"epoch": 2, "macro_f1": 0.3})
+    (trial,) = study.trials
+    assert trial.state == TrialState.PRUNED
+    assert trial.intermediate_values == {1: 0.4, 2: 0.3}
+
+
+@pytest.mark.parametrize(
+    ("result", "error"),
+    [({"failure": "CUDA out of memory", "macro_f1": -1e9}, False), (None, True), ({}, True)],
+)
+def test_a_failed_trial_has_no_value(tmp_path: Path, result: Any, error: bool) -> None:
+    found, study = searcher(tmp_path)
+    found.suggest("a")
+    found.on_trial_complete("a", result, error)
+    (trial,) = study.trials
+    assert (trial.state, trial.values) == (TrialState.FAIL, None)
+
+
+def test_nan_never_reaches_the_study(tmp_path: Path) -> None:
+    found, study = searcher(tmp_path)
+    found.suggest("a")
+    report(found, "a", 1, math.nan)
+    found.on_trial_complete("a", {"final/macro_f1": math.nan, "epoch": 2, "macro_f1": math.nan})
+    (trial,) = study.trials
+    assert trial.state in (TrialState.PRUNED, TrialState.FAIL)
+    assert not trial.intermediate_values and trial.value is None
+
+
+def test_known_points_come_first_and_the_budget_ends_it(tmp_path: Path) -> None:
+    known = {"train.learning_rate": 2e-4, "train.schedule": "cosine", "train.lora_rank": 4}
+    found, _ = searcher(tmp_path, first=[known], trials=2)
+    first, second = found.suggest("a"), found.suggest("b")
+    assert (first["params"], first["source"]) == (known, "known")
+    assert second["source"] == "search" and second["params"] != known
+    assert found.suggest("c") == StudySearch.FINISHED
+
+
+def test_a_sweep_goes_on_with_its_open_trials_and_numbers(tmp_path: Path) -> None:
+    before, study = searcher(tmp_path)
+    params = [before.suggest(name)["params"] for name in "abc"]
+    report(before, "b", 1, 0.5)
+    before.on_trial_complete("a", {"final/macro_f1": 0.6})
+    trials = [
+        Trial(0, params[0], "finished", values={"macro_f1": 0.6}),
+        Trial(1, params[1], "running"),
+        Trial(2, params[2], "interrupted"),
+    ]
+    after, study = searcher(tmp_path, trials)
+    suggested = [after.suggest(name) for name in "def"]
+    assert [(s["number"], s["source"]) for s in suggested] == [
+        (1, "resumed"), (2, "resumed"), (3, "search"),
+    ]  # fmt: skip
+    assert [s["params"] for s in suggested[:2]] == params[1:]
+    assert suggested[2]["params"] not in params  # not drawn from the same numbers again
+    report(after, "d", 1, 0.5)  # its run reports all epochs again
+    after.on_trial_complete("d", {"final/macro_f1": 0.8})
+    assert [t.state for t in study.trials] == [
+        TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING, TrialState.RUNNING,
+    ]  # fmt: skip
+    assert study.trials[1].value == 0.8
+
+
+def test_a_lost_study_is_told_anew(tmp_path: Path) -> None:
+    params = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
+    found, study = searcher(tmp_path, [Trial(4, params, "running")])
+    assert found.suggest("a")["params"] == params
+    found.on_trial_complete("a", {"final/macro_f1": 0.8})
+    assert study.trials[0].params == params and study.trials[0].value == 0.8
+
+
+def test_a_trial_that_nobody_recorded_is_not_waited_for(tmp_path: Path) -> None:
+    before, study = searcher(tmp_path)
+    before.suggest("a")  # and the driver is killed
+    after, study = searcher(tmp_path, [])
+    assert study.trials[0].state == TrialState.FAIL
+    assert after.suggest("b")["number"] == 0
+
+
+def test_after_close_the_study_hears_nothing(tmp_path: Path) -> None:
+    found, study = searcher(tmp_path)
+    found.suggest("a")
+    found.close()
+    found.on_trial_complete("a", {"epoch": 1, "macro_f1": 0.2})
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+def test_a_grid_is_tried_once_each(tmp_path: Path) -> None:
+    of = {
+        "train.schedule": {"choice": ["linear", "cosine"]},
+        "train.epochs": {"int": [1, 3]},
+    }
+    first = {"train.schedule": "cosine", "train.epochs": 2}
+    done = Trial(0, {"train.schedule": "linear", "train.epochs": 1}, "finished")
+    found, _ = searcher(tmp_path, [done], [first], space=of, search="grid", trials=100)
+    seen: list[Any] = []
+    while (suggested := found.suggest(f"t{len(seen)}")) != StudySearch.FINISHED:
+        seen.append(suggested["params"])
+    assert len(seen) == 5 and done.params not in seen and seen[0] == first
+    assert all(seen.count(params) == 1 for params in seen)
+
+
+@pytest.mark.parametrize("search", ["tpe", "gp", "random"])
+def test_searches_are_seeded(tmp_path: Path, search: str) -> None:
+    drawn = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        found, _ = searcher(tmp_path / name, search=search)
+        drawn.append([found.suggest(str(i))["params"] for i in range(3)])
+    assert drawn[0] == drawn[1]
+
+
+def test_cma_es_finds_numbers(tmp_path: Path) -> None:
+    of = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}, "train.dropout": {"uniform": [0, 1]}}
+    of["train.dropout"] = {"uniform": [0, 0.5]}
+    found, study = searcher(tmp_path, space=of, search="cmaes", trials=12)
+    for i in range(12):
+        params = found.suggest(str(i))["params"]
+        found.on_trial_complete(str(i), {"final/macro_f1": -((params["train.dropout"] - 0.2) ** 2)})
+    assert study.best_value > -0.02
+    assert any("cma:" in str(t.system_attrs) for t in study.trials)
+
+
+def test_cma_es_learns_from_stopped_trials(tmp_path: Path) -> None:
+    of = {
+        "train.learning_rate": {"loguniform": [1e-5, 1e-3]},
+        "train.dropout": {"uniform": [0, 0.5]},
+    }
+    found, study = searcher(tmp_path, space=of, search="cmaes", trials=20)
+    for i in range(20):
+        params = found.suggest(str(i))["params"]
+        value = -((params["train.dropout"] - 0.2) ** 2)
+        result = {"epoch": 1, "macro_f1": value}
+        found.on_trial_complete(str(i), result | ({} if i else {"final/macro_f1": value}))
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.COMPLETE, *[TrialState.PRUNED] * 19]
+    assert study.trials[-1].system_attrs["cma:generation"] > 0
+
+
+def test_several_objectives(tmp_path: Path) -> None:
+    found, study = searcher(tmp_path, objectives=["parameters"], scheduler="none")
+    found.suggest("a")
+    report(found, "a", 1, 0.5)
+    found.on_trial_complete("a", {"final/macro_f1": 0.7, "final/parameters": 100.0})
+    found.suggest("b")
+    found.on_trial_complete("b", {"epoch": 1, "macro_f1": 0.3})
+    assert study.trials[0].values == [0.7, 100.0]
+    assert study.trials[1].state == TrialState.FAIL
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+
+
+def test_earlier_sweeps_are_known(tmp_path: Path) -> None:
+    of = {"train.learning_rate": {"loguniform": [1e-4, 1e-3]}}
+    rates = [2e-4, 5e-5, 3e-4]
+    events = []
+    for number, rate in enumerate(rates):
+        events += [
+            sweeps.start(number, number, {"train.learning_rate": rate}),
+            sweeps.end(number, number + 0.5, 4, 0.5 + number / 10),
+        ]
+    events += [
+        sweeps.start(3, 3, {"train.learning_rate": 4e-4}),
+        sweeps.end(3, 4, 1, None, status="failed"),
+    ]
+    old = read_sweep(sweeps.write(tmp_path / "old", events))
+    settings = config(space=of)
+    study = open_study(settings, tmp_path)
+    assert add_past(study, space(of), old, settings.modes) == 2  # one outside, one failed
+    assert add_past(study, space(of), old, settings.modes) == 0
+    assert [t.value for t in study.trials] == [0.5, 0.7]
+    found = StudySearch(study, space(of), settings, [], [])
+    assert found.suggest("a")["number"] == 0  # the sweep counts its own
+    found.on_trial_complete("a", {"final/macro_f1": 0.9})
+    assert study.best_value == 0.9
+
+
+def test_a_locked_storage_is_one_line(tmp_path: Path) -> None:
+    open_study(config(), tmp_path)
+    holder = sqlite3.connect(tmp_path / "study.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(InputError, match=r"sweep\.storage=.*locked") as caught:
+            open_study(config(), tmp_path)
+        assert "\n" not in str(caught.value)
+    finally:
+        holder.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://nobody@127.0.0.1:1/x", "nonsense", "sqlite:////no/such/dir/x.db"]
+)
+def test_an_unreachable_storage_is_one_line(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InputError, match=r"sweep\.storage="):
+        open_study(config(storage=url), tmp_path)
+
+
+def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
+    open_study(config(), tmp_path)
+    with pytest.raises(InputError, match="other objectives"):
+        open_study(config(metric="validation_loss"), tmp_path)
+
+
+def test_a_study_is_one_sweeps_only(tmp_path: Path) -> None:
+    study = open_study(config(), tmp_path)
+    claim(study, None)  # empty
+    claim(study, "a of today")
+    study.ask()
+    claim(study, "a of today")  # it goes on
+    for other in ("b of today", None):
+        with pytest.raises(InputError, match=r"another sweep \(a of today\)"):
+            claim(study, other)
+    unknown = open_study(config(study="unknown"), tmp_path)
+    unknown.ask()
+    with pytest.raises(InputError, match="trials of another sweep"):
+        claim(unknown, None)
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    url = "postgresql://me:secret@127.0.0.1:1/x"
+    with pytest.raises(InputError, match="me:") as caught:
+        open_study(config(storage=url), tmp_path)
+    assert "secret" not in str(caught.value)
+    assert shown("sqlite:////a/study.db") == "sqlite:////a/study.db"
+
+
+@pytest.mark.parametrize(
+    ("params", "problem"),
+    [
+        ({"train.learning_rate": 1e-4}, "train.schedule is missing"),
+        ({"train.learning_rate": 1e-4, "train.schedule": "linear", "x": 1}, "x is not in"),
+        ({"train.learning_rate": 1.0, "train.schedule": "linear"}, "lies outside"),
+        ({"train.learning_rate": 1e-4, "train.schedule": "step"}, "lies outside"),
+        ({"train.learning_rate": 1e-4, "train.schedule": "cosine"}, "lora_rank is missing"),
+        (
+            {"train.learning_rate": 1e-4, "train.schedule": "cosine", "train.lora_rank": 2.5},
+            "outside",
+        ),
+    ],
+)
+def test_points_outside_a_space(params: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        check_point(space(), params, "sweep.known")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"search": "cmaes"}, "numbers without conditions"),
+        ({"search": "grid"}, "learning_rate"),
+        ({"search": "random", "scheduler": "pbt"}, "depends on another"),
+        ({"known": [{"train.dropout": 0.1}]}, "sweep.known"),
+    ],
+)
+def test_what_a_search_cannot_do(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        check_search(config(**changes), space())

@@ -1,0 +1,255 @@
+"""One trial, in a process of its own on some node: `ray_jobs.train`'s loop on a trial's settings.
+
+What it reports to Ray Tune:
+- after each epoch: `epoch` (from 1), the epoch's finite metrics, `epoch_seconds`;
+- at its end: `final` (values by objective), `model_dir`, the metric and the last epoch once more;
+- where it fails: `failure` (why), the worst value of the metric, and the last epoch. It does not
+  raise: the same would come again, and only a lost process is worth another try.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from finsent.errors import InputError, UserError
+from finsent.files import read_json, write_json
+from finsent.settings import Settings
+from finsent.training.outputs import read_journal
+from tune.search import FAILURE, FINAL
+from tune.space import with_values
+from tune.training import Training
+
+TRIALS = "trials"
+RESULT = "trial.json"  # in a trial's directory, once it has ended by itself
+STOP = ".stop"  # in the sweep's, when no trial is to go on
+_WORST = {"max": -1e9, "min": 1e9}  # finite: Optuna and Ray's schedulers compute with it
+_REASON = 300  # characters
+_LOOK = 0.5  # seconds between two looks at a training elsewhere
+_SOURCE = "source.json"  # in a checkpoint of PBT: where the weights lie
+_PARAMS = "params.json"  # of PBT: under which a directory's weights are trained
+_OWN_ROWS = ("data.", "model.")  # settings under which a trial's tokenised rows are its own
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the trials of a sweep have in common."""
+
+    settings: Settings
+    run_dir: Path  # of the sweep; seen by all nodes
+    version_dir: Path  # the dataset version, where no trial makes its own
+    modes: dict[str, str]  # by objective; the metric first
+    datasets: dict[str, Any]  # tokenised splits by name, for trials that leave data and model alone
+    exchanges: bool = False  # weights go from trial to trial (PBT)
+    environment: dict[str, str] = field(default_factory=dict)  # where it is not set
+
+    @property
+    def metric(self) -> str:
+        """The first objective."""
+        return next(iter(self.modes))
+
+
+def run_trial(config: Mapping[str, Any], work: Work) -> None:
+    """Ray Tune's trainable.
+
+    Args:
+        config: `number`, `params`, and maybe `place`, the name of its directory.
+    """
+    config = own_config(config, tune.get_context().get_trial_name())
+    reports = _Reports(work)
+    try:
+        _run(config, work, reports)
+    except ray.exceptions.RayActorError:  # a process or a node was lost
+        raise
+    except Exception as error:  # whatever it is, it is this trial's end and not the sweep's
+        reports.failed(reason(error))
+
+
+def trial_name(number: int) -> str:
+    """What Ray Tune calls a trial."""
+    return f"trial-{number:04d}"
+
+
+def own_config(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A trial's config, where PBT may have put another's in its place: the number stays.
+
+    Args:
+        name: of `trial_name`.
+    """
+    return {**config.get("trial", config), "number": int(name.rpartition("-")[2])}
+
+
+class _Reports:
+    """What a trial tells Ray Tune; always with `epoch` and the metric, as schedulers want them."""
+
+    def __init__(self, work: Work) -> None:
+        self._work, self._epoch = work, 0
+
+    def epoch(self, line: Mapping[str, Any], place: Path) -> None:
+        """An epoch, by its line of the journal; with PBT also where its weights lie."""
+        metric = self._work.metric
+        found = {
+            key: value
+            for key, value in line.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
+        if metric not in found:
+            raise InputError(f"{metric} is not a number after epoch {line['epoch']}")
+        self._epoch = line["epoch"]
+        if not self._work.exchanges:
+            tune.report(found)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / _SOURCE).write_text(json.dumps({"place": str(place)}))
+            tune.report(found, checkpoint=tune.Checkpoint.from_directory(folder))
+
+    def finished(self, found: Mapping[str, Any]) -> None:
+        """The trial's end; see the module's docstring."""
+        tune.report({**found, "epoch": self._epoch})
+
+    def failed(self, why: str) -> None:
+        """The same, where it failed."""
+        worst = _WORST[self._work.modes[self._work.metric]]
+        tune.report({FAILURE: why, self._work.metric: worst, "epoch": self._epoch})
+
+
+def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
+    settings = with_values(work.settings, config["params"])
+    place = _place(config, work)
+    if (place / RESULT).is_file():  # the driver was killed before it knew
+        for line in read_journal(place):
+            if line["kind"] == "epoch":
+                reports.epoch(line, place)
+        reports.finished(read_json(place / RESULT))
+        return
+    found = _apart(settings, config["params"], work, place, lambda line: reports.epoch(line, place))
+    found[work.metric] = found[FINAL][work.metric]
+    write_json(place / RESULT, found)
+    if not work.exchanges:
+        drop_checkpoints(place)
+    reports.finished(found)
+
+
+def _apart(
+    settings: Settings, params: Mapping[str, Any], work: Work, place: Path,
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Train in a process of its own, and tell of epochs as they come.
+
+    Ray Tune stops a trial by ending this thread, and keeps the process for another: what trains
+    is then killed, see `tune.leftovers`. And Ray Tune's placement group would hold Ray Data's tasks
+    of this process.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    remote: Any = ray.remote(num_cpus=0)(Training).options(scheduling_strategy=here)
+    training = remote.remote(work.environment)
+    own = settings.train.distill_folds or any(key.startswith(_OWN_ROWS) for key in params)
+    datasets = {} if own else work.datasets
+    teller = _Teller(place, on_epoch)
+    try:
+        done = training.run.remote(settings, params, work.version_dir, datasets, place, work.modes)
+        while not ray.wait([done], timeout=_LOOK)[0]:
+            if (work.run_dir / STOP).exists():  # Ray Tune would wait 10 seconds for a report
+                sys.exit()  # this thread, as Ray Tune ends it
+            teller.look()
+        values, model_dir = ray.get(done)
+        teller.look()
+    finally:
+        ray.kill(training)
+    return {FINAL: values, "model_dir": str(model_dir)}
+
+
+class _Teller:
+    """Tells somebody each epoch of a run's journal once, also those before the run went on."""
+
+    def __init__(self, place: Path, on_epoch: Callable[[dict[str, Any]], None]) -> None:
+        self._place, self._on_epoch, self._told = place, on_epoch, 0
+
+    def look(self) -> None:
+        """Tell what is new."""
+        for line in read_journal(self._place):
+            if line["kind"] == "epoch" and line["epoch"] > self._told:
+                self._told = line["epoch"]
+                self._on_epoch(line)
+
+
+def _place(config: Mapping[str, Any], work: Work) -> Path:
+    """The trial's own directory; with another's weights in it where PBT says so."""
+    place = work.run_dir / config.get("place", f"{TRIALS}/{config['number']:04d}")
+    if not work.exchanges:
+        return Path(place)
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:  # new, or the driver was: it goes on where it was last
+        last = max(place.parent.glob(f"{place.name}-*"), key=_turn, default=Path(place))
+        return _settled(last, Path(place), config["params"])
+    with checkpoint.as_directory() as folder:
+        source = Path(read_json(Path(folder) / _SOURCE)["place"])
+    if source.name.split("-")[0] == Path(place).name:  # its own, of before it was paused
+        return source
+    return _settled(_take_over(source, Path(place)), Path(place), config["params"])
+
+
+def _settled(last: Path, place: Path, params: Mapping[str, Any]) -> Path:
+    """Where a trial trains under its settings.
+
+    When the driver was killed, a trial may have been given others that it has not begun with: it
+    goes on with its own weights then.
+    """
+    file = last / _PARAMS
+    if file.is_file() and read_json(file) != params:
+        last = _take_over(last, place)
+        file = last / _PARAMS
+    last.mkdir(parents=True, exist_ok=True)
+    write_json(file, dict(params))
+    return last
+
+
+def _turn(place: Path) -> int:
+    return int(place.name.rpartition("-")[2])
+
+
+def _take_over(source: Path, place: Path) -> Path:
+    """A new directory for a trial, whose run goes on from another's newest checkpoint."""
+    from finsent.files import staged_dir
+    from finsent.training.checkpoint import newest_whole
+
+    taken = len(list(place.parent.glob(f"{place.name}-*")))
+    following = place.with_name(f"{place.name}-{taken + 1}")
+    saved = newest_whole(source)
+    if saved is None:
+        raise InputError(f"{source}: has no checkpoint to go on from")
+    with staged_dir(following / saved.folder.name) as staging:
+        shutil.copytree(saved.folder, staging, dirs_exist_ok=True)
+    return following
+
+
+def drop_checkpoints(place: Path) -> None:
+    """Delete the checkpoints of a trial that does not go on."""
+    for folder in place.glob("checkpoint_[es]*_[0-9]*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def reason(error: BaseException) -> str:
+    """Why a trial failed, in one line: the innermost cause that says something."""
+    found, seen = error, set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        found = current
+        failures = getattr(current, "worker_failures", None)
+        inner = next(iter(failures.values()), None) if isinstance(failures, dict) else None
+        current = inner or getattr(current, "cause", None) or current.__cause__
+    text = " ".join(str(found).split())
+    text = text if isinstance(found, UserError) else f"{type(found).__name__}: {text}"
+    return text if len(text) <= _REASON else text[: _REASON - 3] + "..."
