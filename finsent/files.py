@@ -21,6 +21,7 @@ from finsent.errors import InputError
 _STAGING = ".staging-"
 _LOCK = ".lock"
 _ABANDONED = 7 * 24 * 3600.0  # seconds without a change
+_LOOK = 0.05  # seconds between two looks at what is about to go
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -164,6 +165,21 @@ def _locked(path: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def sweep_below(folder: Path, timeout: float) -> None:
+    """Remove at once what processes of this host left below a folder that died as they wrote.
+
+    Args:
+        timeout: seconds to wait for those that are about to die.
+    """
+    deadline = time.monotonic() + timeout
+    while left := [*folder.rglob(f"{_own_prefix()}*")]:
+        for parent in {path.parent for path in left}:
+            _sweep(parent)
+        if time.monotonic() > deadline or not any(path.exists() for path in left):
+            return
+        time.sleep(_LOOK)
 
 
 def _sweep(parent: Path) -> None:

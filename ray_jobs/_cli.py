@@ -22,9 +22,11 @@ from rich.console import Console
 
 from finsent.config import Section, help_lines, load, to_yaml
 from finsent.errors import ConfigError, UserError
+from finsent.files import sweep_below
 from finsent.runs import finish_run, start_run
 from finsent.settings import Settings, new_run_name
 
+_DYING = 5.0  # seconds for workers that are about to die
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=", re.ASCII)
 
 Result = dict[str, Any]
@@ -123,7 +125,11 @@ def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
     if keeps_run:
         job.check(settings, run_dir)
         start_run(run_dir, job.name, settings)
-    result = job.run(Call(settings, run_dir, positional))
+    try:
+        result = job.run(Call(settings, run_dir, positional))
+    except BaseException:
+        sweep_below(run_dir, _DYING)  # workers that a signal killed as they wrote a checkpoint
+        raise
     result = {"job": job.name, **result}
     if keeps_run:
         result["run_dir"] = str(run_dir)

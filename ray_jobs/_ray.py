@@ -73,13 +73,7 @@ def ray_session(settings: Settings) -> Iterator[None]:
             for name, value in LOCAL.items():
                 os.environ.setdefault(name, value)
             log.info("starting a local Ray with %d logical CPUs", cpus)
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=settings.ray.worker_logs,
-                logging_level=logging.ERROR,
-            )
+            _start_local(cpus, settings.ray.worker_logs)
             _protect_token()
         catch_signals()
         _quiet_data()
@@ -89,6 +83,31 @@ def ray_session(settings: Settings) -> Iterator[None]:
         _wait_for_readers()
         ray.shutdown()
         catch_signals()
+
+
+def _start_local(cpus: int, worker_logs: bool) -> None:
+    import ray
+
+    for last in (False, True):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=worker_logs,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:  # Ray raises no class of its own
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if last:
+                raise InputError(
+                    "ray: a local Ray did not start within 30 seconds, twice; free this machine of "
+                    "other work, or join a cluster by ray.address"
+                ) from None
+            log.warning("Ray did not start within 30 seconds; trying once more")
 
 
 def _wait_for_readers() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import random
 import signal
 import socket
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,7 @@ _FAST = {
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
 }
 _PORTS = ("port", "grpc_port")
+_FREE = range(20_000, 30_000)  # below those of clients, and those of Serve's replicas
 _QUICK = {  # controllers look at queues this often (seconds); default 10
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
@@ -51,10 +55,16 @@ _SERVICER = "serve_app.proto.sentiment_pb2_grpc.add_SentimentServicer_to_server"
 
 
 def free_port(host: str) -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that the system gives to nobody who does not name it.
+
+    Raises:
+        OSError: there is none.
+    """
+    for port in random.sample(_FREE, len(_FREE)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise OSError(errno.EADDRINUSE, f"no port of {_FREE} is free", host)
 
 
 def check(settings: Settings) -> None:

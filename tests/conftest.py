@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before anything imports Ray or a Hugging Face library.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,6 +17,11 @@ os.environ.setdefault("WANDB_MODE", "disabled")  # but where a test is about it
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parent.parent / "shared" / "data"
+
+
+# A stall of the machine is no fault of a property; a counterexample can be tried again.
+settings.register_profile("finsent", deadline=None, print_blob=True)
+settings.load_profile("finsent")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 RECORD = "tracking.json"
 _FOLLOW_EVERY = 2.0  # seconds
-_INIT_SECONDS, _FINISH_SECONDS = 15, 60
+_INIT_SECONDS, _FINISH_SECONDS = 30, 60
 _ORDER = {"step": 0, "epoch": 1}  # of two lines of the same step
 _FIGURES = (
     "macro_f1",

@@ -46,7 +46,7 @@ def environment() -> dict[str, str]:
 def job() -> Callable[..., Done]:
     """Run `python -m ray_jobs.NAME ...` to its end."""
 
-    def run(name: str, *arguments: str, cwd: Path, stdin: str = "", timeout: float = 280) -> Done:
+    def run(name: str, *arguments: str, cwd: Path, stdin: str = "", timeout: float = 550) -> Done:
         done = subprocess.run(
             [sys.executable, "-m", f"ray_jobs.{name}", *arguments],
             cwd=cwd, env=environment(), input=stdin, capture_output=True, text=True,

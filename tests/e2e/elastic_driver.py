@@ -77,13 +77,13 @@ def main(folder: Path, epochs: int) -> None:
         return bool(lines) and lines[-1]["workers"] == workers and lines[-1]["step"] > 20
 
     try:
-        wait_until(lambda: trains_with(2), 90, "two workers to train")
+        wait_until(lambda: trains_with(2), 180, "two workers to train")
         cluster.remove_node(doomed, allow_graceful=False)
         cluster.add_node(num_cpus=0)  # a node without room changes nothing
-        wait_until(lambda: trains_with(1), 90, "one worker to go on")
+        wait_until(lambda: trains_with(1), 180, "one worker to go on")
         cluster.add_node(num_cpus=1)
-        wait_until(lambda: trains_with(2), 90, "two workers to go on")
-        thread.join(180)
+        wait_until(lambda: trains_with(2), 180, "two workers to go on")
+        thread.join(300)
         assert results, "training has not ended"
     finally:
         ray.shutdown()

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,19 +17,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ray_jobs.serve import free_port
 from tests.e2e.conftest import PROJECT, descendants, environment, wait_until
 
 RAY = str(Path(sys.executable).parent / "ray")
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    found = {free_port("127.0.0.1") for _ in range(count)}
+    return [*found] if len(found) == count else free_ports(count)
 
 
 @pytest.fixture
@@ -98,7 +93,7 @@ def _status(url: str) -> int:
         return 0
 
 
-@pytest.mark.timeout(420)  # two nodes start, and every worker of theirs imports torch
+@pytest.mark.timeout(900)  # two nodes start, and every worker of theirs imports torch
 def test_the_pipeline_as_a_submitted_job(
     cluster: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
@@ -113,7 +108,7 @@ def test_the_pipeline_as_a_submitted_job(
     command = ["python", "-m", "ray_jobs.pipeline", "configs/debug.yaml", "storage.root=artifacts"]
     done = subprocess.run(
         [*submit, "--working-dir", str(PROJECT), "--", *command],
-        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=280,
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=560,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"job": "pipeline"')]
@@ -128,7 +123,7 @@ def test_the_pipeline_as_a_submitted_job(
     without["RAY_AUTH_TOKEN"] = "another-token-of-the-same-length-0123456789"
     refused = subprocess.run(
         [*submit, "--", "true"],
-        env=without, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env=without, cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert refused.returncode != 0
 

@@ -65,7 +65,7 @@ def test_a_killed_ingest_leaves_the_old_version_whole_and_a_rerun_finishes(
                 any([*new.glob(pattern)] for new in {*place.glob(".staging-*")} - left)
                 or process.poll() is not None
             ),
-            120,
+            240,
             step,
         )
         process.kill()
@@ -151,10 +151,10 @@ def test_a_source_that_vanishes_half_way_is_a_clear_error(project: Path) -> None
     )  # fmt: skip
     place = project / "out" / "datasets" / NAME
     wait_until(
-        lambda: bool([*place.glob(".staging-*")]) or process.poll() is not None, 120, "reading"
+        lambda: bool([*place.glob(".staging-*")]) or process.poll() is not None, 240, "reading"
     )
     for file in files:  # its workers only start now: most files are still to be opened
         file.unlink()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     check_refused(Done(process.returncode, out, err), ["data.sources", "cannot be read"])
     assert not versions(project)

@@ -58,7 +58,7 @@ def shorten(configs: Path) -> None:
     (configs / "demo.yaml").write_text(demo.replace("epochs: 5", "epochs: 2"), encoding="utf-8")
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_the_commands_work_as_written(project: Path) -> None:
     shorten(project / "configs")
     sample = resources.files("finsent.data.sample") / "sentences.csv"

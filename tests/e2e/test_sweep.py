@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +59,27 @@ def epochs_after_an_end(run_dir: Path) -> bool:
     return bool(ended and running)
 
 
-@pytest.mark.timeout(800)
+def named(processes: set[psutil.Process]) -> set[str]:
+    found = set()
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            found.add(process.name())
+    return {name for name in found if "RuntimeEnv" not in name}
+
+
+@pytest.mark.timeout(1200)
 def test_a_killed_sweep_goes_on(ingested: Path) -> None:
     run_dir = ingested / "out/runs/found"
     process = start(ingested, "sweep.concurrent=1")
     wait_until(
-        lambda: epochs_after_an_end(run_dir) or process.poll() is not None, 250, "a second trial"
+        lambda: epochs_after_an_end(run_dir) or process.poll() is not None, 400, "a second trial"
     )
     assert process.poll() is None, process.communicate()
     children = descendants(psutil.Process(process.pid))
     process.kill()
     process.communicate()
-    wait_until(lambda: not alive(children), 90, "Ray's processes to end")
+    # But one: Ray's agent tries for a minute to tell the dead of their death.
+    wait_until(lambda: not named(alive(children)), 90, "Ray's processes to end")
     before = events(run_dir)
     ended = {e["trial"] for e in before if e["event"] == "end"}
     interrupted = {e["trial"] for e in before if e["event"] == "epoch"} - ended
@@ -77,7 +87,7 @@ def test_a_killed_sweep_goes_on(ingested: Path) -> None:
     reached = max(e["epoch"] for e in before if e["event"] == "epoch" and e["trial"] == number)
 
     process = start(ingested)
-    out, err = process.communicate(timeout=450)
+    out, err = process.communicate(timeout=700)
     assert process.returncode == 0, err[-4000:]
     after = events(run_dir)[len(before) :]
     # What had ended is not run again; what was interrupted goes on after its last checkpoint.
@@ -102,21 +112,20 @@ def test_a_killed_sweep_goes_on(ingested: Path) -> None:
     assert states == [("COMPLETE",)] * 3
 
 
-@pytest.mark.timeout(240)
 def test_sigterm_leaves_the_best_so_far(ingested: Path) -> None:
     run_dir = ingested / "out/runs/stopped"
     process = start(ingested, "run.name=stopped", "train.epochs=50")
     wait_until(
         lambda: any(e["event"] == "epoch" for e in events(run_dir)) or process.poll() is not None,
-        150, "an epoch",
+        240, "an epoch",
     )  # fmt: skip
     children = descendants(psutil.Process(process.pid))
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=90)
+    out, err = process.communicate(timeout=150)
     assert process.returncode == 128 + signal.SIGTERM, err[-4000:]
     assert out == "" and "Traceback" not in err, err[-4000:]
     assert "Best so far" in err and "run.name=stopped goes on" in err
-    wait_until(lambda: not alive(children), 20, "Ray's processes to end")
+    wait_until(lambda: not alive(children), 60, "Ray's processes to end")
     best = yaml.safe_load((run_dir / "best.yaml").read_text())
     assert best["train"]["epochs"] == 50
     last = {e["trial"]: e for e in events(run_dir)}
@@ -166,7 +175,7 @@ def test_bad_input_is_one_line_before_any_trial(
     assert not (ingested / "out/runs" / name / "trials.jsonl").exists()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 def test_losing_a_node_costs_only_its_trials(tmp_path: Path) -> None:
     env = environment() | {
         "RAY_AUTH_MODE": "disabled",
@@ -175,7 +184,7 @@ def test_losing_a_node_costs_only_its_trials(tmp_path: Path) -> None:
     }
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.sweep_driver", str(tmp_path)],
-        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=280,
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=650,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])

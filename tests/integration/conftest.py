@@ -16,7 +16,7 @@ def local_ray() -> Iterator[None]:
     for name, value in {
         **ENVIRONMENT,
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
-        "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "60",
+        "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "240",
     }.items():
         os.environ.setdefault(name, value)
     import ray

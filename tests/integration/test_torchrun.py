@@ -109,7 +109,7 @@ def finish(command: list[str]) -> None:
     """Run to the end; whatever happens, leave none of its processes behind."""
     process = start(command)
     try:
-        output, _ = process.communicate(timeout=250)
+        output, _ = process.communicate(timeout=500)
         assert process.returncode == 0, output[-4000:]
     finally:
         if process.poll() is None:

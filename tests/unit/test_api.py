@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import random
+import re
 import time
 import tracemalloc
 import weakref
@@ -529,8 +530,9 @@ def test_more_than_can_wait_is_refused_as_a_whole(registry: Registry) -> None:
     assert refused
     assert len(refused) < 40
     for one in refused:
-        problem(one, "overloaded")
-        assert 1 <= int(one.headers["retry-after"]) < 60
+        detail = problem(one, "overloaded")["detail"]
+        drain = float(re.search(r"([\d.]+) s of work", detail)[1])  # type: ignore[index]
+        assert 1 <= int(one.headers["retry-after"]) <= drain + 1.1  # rounded up
     for one in found:
         if one.status_code == 200:
             assert all("label" in answer for answer in one.json()["predictions"])
@@ -588,8 +590,9 @@ def test_alias_is_followed_under_load_without_a_failed_request(registry: Registr
         for version in versions.values()
     }
 
-    async def test(client: httpx.AsyncClient) -> set[str]:
-        seen, done = set(), False
+    async def test(client: httpx.AsyncClient) -> None:
+        seen: set[str] = set()
+        done = False
 
         async def ask() -> None:
             while not done:
@@ -599,15 +602,17 @@ def test_alias_is_followed_under_load_without_a_failed_request(registry: Registr
                     wanted = expected[found["model_version"]][i]
                     assert found["score"] == pytest.approx(wanted.score, abs=1e-5)
 
-        askers = [asyncio.create_task(ask()) for _ in range(8)]
+        askers = asyncio.gather(*(ask() for _ in range(8)))
         for turn in range(6):
-            await service.follow(("challenger", "champion")[turn % 2])
-            await asyncio.sleep(0.05)
+            alias = ("challenger", "champion")[turn % 2]
+            await service.follow(alias)
+            seen.clear()
+            while versions[alias] not in seen and not askers.done():
+                await asyncio.sleep(0.01)
         done = True
-        await asyncio.gather(*askers)
-        return seen
+        await askers
 
-    assert in_loop(build_app(service, Keys(None)), test) == set(versions.values())
+    in_loop(build_app(service, Keys(None)), test)
 
 
 def test_version_that_is_broken_is_refused_and_the_old_one_stays(
@@ -697,7 +702,7 @@ def test_a_version_that_was_replaced_is_freed(registry: Registry) -> None:
         gc.disable()  # a replica's first model is frozen: no collection looks at it
         try:
             await service.follow("challenger")
-            for _ in range(100):
+            for _ in range(1000):
                 if old() is None:
                     break
                 await asyncio.sleep(0.02)

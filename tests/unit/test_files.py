@@ -28,6 +28,7 @@ from finsent.files import (
     read_json,
     sha256_file,
     staged_dir,
+    sweep_below,
     write_json,
 )
 
@@ -156,6 +157,32 @@ def test_only_leftovers_of_the_dead_are_swept(
             pass
     assert left.exists() is not swept
     assert lock.exists() is (locked is not None and not swept)
+
+
+STAGES = """
+import sys
+from pathlib import Path
+from finsent.files import staged_dir
+with staged_dir(Path(sys.argv[1]) / "deep" / "version") as staging:
+    (staging / "a.txt").write_text("half")
+    print("staged", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_the_dying_leave_is_swept_when_they_have_died(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STAGES, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline()
+        sweep_below(tmp_path, timeout=0)
+        assert [*tmp_path.rglob("a.txt")], "it lives"
+        timer = threading.Timer(0.3, child.kill)
+        timer.start()
+        sweep_below(tmp_path, timeout=30)
+        assert [*tmp_path.rglob("*")] == [tmp_path / "deep"]
+        assert child.wait() == -signal.SIGKILL
+    timer.join()
 
 
 def test_what_is_young_within_keeps_a_leftover(tmp_path: Path) -> None:

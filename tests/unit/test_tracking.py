@@ -62,7 +62,7 @@ def records(run_dir: Path) -> list[Any]:
     """All that the run's offline files hold, the oldest first."""
     found: list[Any] = []
     for file in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")):
-        deadline = time.monotonic() + 20  # its service may still be writing when a run has ended
+        deadline = time.monotonic() + 60  # its service may still be writing when a run has ended
         while True:
             own = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
             if own and own[-1].HasField("exit"):
