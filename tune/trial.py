@@ -9,7 +9,6 @@ What it reports to Ray Tune:
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import sys
@@ -37,7 +36,7 @@ STOP = ".stop"  # in the sweep's, when no trial is to go on
 _WORST = {"max": -1e9, "min": 1e9}  # finite: Optuna and Ray's schedulers compute with it
 _REASON = 300  # characters
 _LOOK = 0.5  # seconds between two looks at a training elsewhere
-_SOURCE = "source.json"  # in a checkpoint of PBT: where the weights lie
+_SOURCE = "source.json"  # in a checkpoint of PBT: where the weights lie, and of which epoch
 _PARAMS = "params.json"  # of PBT: under which a directory's weights are trained
 _OWN_ROWS = ("data.", "model.")  # settings under which a trial's tokenised rows are its own
 
@@ -111,7 +110,7 @@ class _Reports:
             tune.report(found)
             return
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / _SOURCE).write_text(json.dumps({"place": str(place)}))
+            write_json(Path(folder) / _SOURCE, {"place": str(place), "epoch": self._epoch})
             tune.report(found, checkpoint=tune.Checkpoint.from_directory(folder))
 
     def finished(self, found: Mapping[str, Any]) -> None:
@@ -126,6 +125,9 @@ class _Reports:
 
 def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
     settings = with_values(work.settings, config["params"])
+    if work.exchanges:  # what others may take over stays
+        kept = {"keep_every_epochs": settings.sweep.grace_epochs}
+        settings = settings.model_copy(update={"train": settings.train.model_copy(update=kept)})
     place = _place(config, work)
     if (place / RESULT).is_file():  # the driver was killed before it knew
         for line in read_journal(place):
@@ -194,10 +196,12 @@ def _place(config: Mapping[str, Any], work: Work) -> Path:
         last = max(place.parent.glob(f"{place.name}-*"), key=_turn, default=Path(place))
         return _settled(last, Path(place), config["params"])
     with checkpoint.as_directory() as folder:
-        source = Path(read_json(Path(folder) / _SOURCE)["place"])
+        found = read_json(Path(folder) / _SOURCE)
+    source = Path(found["place"])
     if source.name.split("-")[0] == Path(place).name:  # its own, of before it was paused
         return source
-    return _settled(_take_over(source, Path(place)), Path(place), config["params"])
+    taken = _take_over(source, Path(place), found["epoch"])
+    return _settled(taken, Path(place), config["params"])
 
 
 def _settled(last: Path, place: Path, params: Mapping[str, Any]) -> Path:
@@ -219,18 +223,25 @@ def _turn(place: Path) -> int:
     return int(place.name.rpartition("-")[2])
 
 
-def _take_over(source: Path, place: Path) -> Path:
-    """A new directory for a trial, whose run goes on from another's newest checkpoint."""
+def _take_over(source: Path, place: Path, epoch: int | None = None) -> Path:
+    """A new directory for a trial, whose run goes on from another's checkpoint.
+
+    Args:
+        epoch: whose; where it is no more, and by default, the newest.
+    """
     from finsent.files import staged_dir
-    from finsent.training.checkpoint import newest_whole
+    from finsent.training.checkpoint import damage, epoch_name, newest_whole
 
     taken = len(list(place.parent.glob(f"{place.name}-*")))
     following = place.with_name(f"{place.name}-{taken + 1}")
-    saved = newest_whole(source)
-    if saved is None:
-        raise InputError(f"{source}: has no checkpoint to go on from")
-    with staged_dir(following / saved.folder.name) as staging:
-        shutil.copytree(saved.folder, staging, dirs_exist_ok=True)
+    folder = source / epoch_name(epoch or 0)
+    if not folder.is_dir() or damage(folder):
+        saved = newest_whole(source)
+        if saved is None:
+            raise InputError(f"{source}: has no checkpoint to go on from")
+        folder = saved.folder
+    with staged_dir(following / folder.name) as staging:
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
     return following
 
 

@@ -124,10 +124,16 @@ def newest_whole(run_dir: Path, warn: Callable[[str], None] = log.warning) -> Sa
     return None
 
 
-def retain(run_dir: Path) -> None:
-    """Delete all checkpoints but the best and the two newest."""
+def retain(run_dir: Path, every: int | None = None) -> None:
+    """Delete all checkpoints but the best and the two newest.
+
+    Args:
+        every: and those at the end of every so many epochs.
+    """
     saved = saved_checkpoints(run_dir)
     kept = {one.folder for one in saved[-_NEWEST:]}
+    if every is not None:
+        kept |= {one.folder for one in saved if one.step == 0 and len(one.history) % every == 0}
     if any(one.step == 0 for one in saved):
         kept.add(best_checkpoint(saved).folder)
     for folder in run_dir.glob(f"{PREFIX}[es]*_[0-9]*"):

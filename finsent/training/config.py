@@ -14,7 +14,7 @@ OPERATIONAL = frozenset(
     {
         "num_workers", "resize_every", "use_gpu", "gpus_per_worker", "cpus_per_worker",
         "max_failures", "start_timeout", "accumulation_steps", "gradient_checkpointing",
-        "checkpoint_every_steps", "log_every_steps", "max_loss",
+        "checkpoint_every_steps", "keep_every_epochs", "log_every_steps", "max_loss",
     }
 )  # fmt: skip
 
@@ -195,6 +195,11 @@ class TrainConfig(Section):
         "write a checkpoint after every so many steps, too, while training goes on; null: only "
         "at the end of an epoch",
         unit="steps", ge=1,
+    )  # fmt: skip
+    keep_every_epochs: int | None = setting(
+        None,
+        "keep the checkpoints of every so many epochs, too; null: the best and the two newest",
+        unit="epochs", ge=1,
     )  # fmt: skip
     log_every_steps: int = setting(
         10,

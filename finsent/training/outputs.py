@@ -32,10 +32,14 @@ def read_journal(run_dir: Path) -> list[dict[str, Any]]:
 
 
 class Outputs:
-    """Writes for the first rank; a context manager that waits for what is being written."""
+    """Writes for the first rank; a context manager that waits for what is being written.
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    Args:
+        keep_every: the setting `train.keep_every_epochs`.
+    """
+
+    def __init__(self, run_dir: Path, keep_every: int | None = None) -> None:
+        self._run_dir, self._keep_every = run_dir, keep_every
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[Path] | None = None
 
@@ -83,7 +87,7 @@ class Outputs:
         shutil.rmtree(folder, ignore_errors=True)  # half deleted, or damaged
         with staged_dir(folder) as staging:
             save(staging)
-        retain(self._run_dir)
+        retain(self._run_dir, self._keep_every)
         return folder
 
     # --- the journal ------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def _worker(arguments: dict[str, Any]) -> None:
         board.note.remote(f"{workers} of at most {task.config.max_workers} worker(s) for now")
     try:
         resume = _newest(run_dir, board)
-        with Outputs(run_dir) if first else nullcontext() as outputs:
+        with Outputs(run_dir, task.config.keep_every_epochs) if first else nullcontext() as outputs:
             hooks = _RayHooks(board, outputs)
             train = trainer_of(task.config)
             train(task, splits["train"], splits["validation"], hooks, get_device(), resume)
@@ -262,7 +262,7 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
     config = task.config
     trainer_of(config)  # fails here rather than on every worker
     use_gpu = check_capacity(config)
-    _tidy(run_dir)
+    _tidy(run_dir, task.config.keep_every_epochs)
     elastic = config.min_workers < config.max_workers
     patience = min(config.start_timeout, _STALE) if elastic else config.start_timeout
     # Read by Ray Train's controller when it starts; there is no argument for it.
@@ -313,7 +313,7 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
     return _export_best(run_dir)
 
 
-def _tidy(run_dir: Path) -> None:
+def _tidy(run_dir: Path, keep_every: int | None) -> None:
     """Leave what is needed of an earlier try's checkpoints, and none of Ray Train's records.
 
     Ray Train writes them in place and refuses to start with torn ones; all that they say stands in
@@ -328,7 +328,7 @@ def _tidy(run_dir: Path) -> None:
         for saved in saved_checkpoints(run_dir, lambda _: None):
             if (saved.epoch, saved.step) > (newest.epoch, newest.step):  # damaged
                 shutil.rmtree(saved.folder)
-    retain(run_dir)
+    retain(run_dir, keep_every)
 
 
 def _fit(trainer: TorchTrainer, board: Any) -> None:

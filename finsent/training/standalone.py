@@ -112,7 +112,7 @@ def main(spec_path: Path) -> None:
         first = not dist.is_initialized() or dist.get_rank() == 0
         newest = newest_whole(folder)  # on all ranks: nobody writes before they have met
         resume = newest.folder if newest else None
-        with Outputs(folder) if first else nullcontext() as outputs:
+        with Outputs(folder, task.config.keep_every_epochs) if first else nullcontext() as outputs:
             train = trainer_of(task.config)
             train(task, train_rows, validation_rows, FileHooks(folder, outputs), device, resume)
         if first:

@@ -154,6 +154,14 @@ def test_the_best_and_the_two_newest_are_kept(run_dir: Path) -> None:
     assert {p.name for p in run_dir.iterdir()} == left
 
 
+@pytest.mark.parametrize(("every", "kept"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
+def test_those_of_every_so_many_epochs_are_kept(run_dir: Path, every: int, kept: list[int]) -> None:
+    best = best_checkpoint(saved_checkpoints(run_dir)).folder.name
+    retain(run_dir, every)
+    wanted = {best, step_name(35), *map(epoch_name, kept)}
+    assert {p.name for p in run_dir.iterdir()} == wanted
+
+
 def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
