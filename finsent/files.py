@@ -167,19 +167,28 @@ def _locked(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def sweep_below(folder: Path, timeout: float) -> None:
+def sweep_below(folder: Path, calm: float, timeout: float) -> None:
     """Remove at once what processes of this host left below a folder that died as they wrote.
 
     Args:
-        timeout: seconds to wait for those that are about to die.
+        calm: seconds to look again, for those that have still to die.
+        timeout: seconds to wait for those that write.
     """
-    deadline = time.monotonic() + timeout
-    while left := [*folder.rglob(f"{_own_prefix()}*")]:
-        for parent in {path.parent for path in left}:
+    begun = time.monotonic()
+    while True:
+        staged = [*_staged_below(folder)]
+        for parent in {path.parent for path in staged}:
             _sweep(parent)
-        if time.monotonic() > deadline or not any(path.exists() for path in left):
+        writing = any(_is_locked(_lock_of(path)) for path in staged)
+        if time.monotonic() - begun >= (timeout if writing else calm):
             return
         time.sleep(_LOOK)
+
+
+def _staged_below(folder: Path) -> Iterator[Path]:
+    for top, folders, files in os.walk(folder):  # which minds nothing that vanishes meanwhile
+        yield from (Path(top, name) for name in (*folders, *files) if name.startswith(_STAGING))
+        folders[:] = [name for name in folders if not name.startswith(_STAGING)]
 
 
 def _sweep(parent: Path) -> None:

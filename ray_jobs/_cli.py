@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
@@ -26,7 +26,7 @@ from finsent.files import sweep_below
 from finsent.runs import finish_run, start_run
 from finsent.settings import Settings, new_run_name
 
-_DYING = 5.0  # seconds for workers that are about to die
+_CALM, _DYING = 1.0, 5.0  # seconds for workers that are about to die, and that write meanwhile
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=", re.ASCII)
 
 Result = dict[str, Any]
@@ -127,8 +127,10 @@ def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
         start_run(run_dir, job.name, settings)
     try:
         result = job.run(Call(settings, run_dir, positional))
-    except BaseException:
-        sweep_below(run_dir, _DYING)  # workers that a signal killed as they wrote a checkpoint
+    except BaseException as error:
+        calm = 0.0 if isinstance(error, UserError) else _CALM
+        with suppress(OSError):  # the job's own error counts
+            sweep_below(run_dir, calm, _DYING)  # checkpoints of workers that died with Ray
         raise
     result = {"job": job.name, **result}
     if keeps_run:

@@ -88,26 +88,22 @@ def ray_session(settings: Settings) -> Iterator[None]:
 def _start_local(cpus: int, worker_logs: bool) -> None:
     import ray
 
-    for last in (False, True):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=worker_logs,
-                logging_level=logging.ERROR,
-            )
-            return
-        except Exception as error:  # Ray raises no class of its own
-            if "timed out during startup" not in str(error):
-                raise
-            ray.shutdown()
-            if last:
-                raise InputError(
-                    "ray: a local Ray did not start within 30 seconds, twice; free this machine of "
-                    "other work, or join a cluster by ray.address"
-                ) from None
-            log.warning("Ray did not start within 30 seconds; trying once more")
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=worker_logs,
+            logging_level=logging.ERROR,
+        )
+    except Exception as error:  # Ray raises no class of its own
+        if "timed out during startup" not in str(error):
+            raise
+        # No second try: this process cannot end what it has started, only take it along.
+        raise InputError(
+            "ray: a local Ray did not start within its 30 seconds; free this machine of other "
+            "work and try again, or join a cluster by ray.address"
+        ) from None
 
 
 def _wait_for_readers() -> None:

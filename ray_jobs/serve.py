@@ -12,7 +12,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +57,17 @@ def free_port(host: str) -> int:
     """A port that nobody listens on, and that the system gives to nobody who does not name it.
 
     Raises:
-        OSError: there is none.
+        OSError: there is none, or nobody can listen on that host.
     """
     for port in random.sample(_FREE, len(_FREE)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((host, port))
-            return port
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
     raise OSError(errno.EADDRINUSE, f"no port of {_FREE} is free", host)
 
 

@@ -43,13 +43,12 @@ def give_back_all(timeout: float) -> None:
     Args:
         timeout: seconds to wait for that.
     """
-    begun = time.monotonic()
-    died = begun
-    while _making() and died < begun + timeout:
+    deadline = time.monotonic() + timeout
+    while _making() and time.monotonic() < deadline:
         time.sleep(_LOOK)
-        died = time.monotonic()
+    deadline = time.monotonic() + _LATE
     give_back()
-    while died > begun and time.monotonic() < died + _LATE:
+    while time.monotonic() < deadline:
         time.sleep(_LOOK)
         give_back()
 

@@ -68,7 +68,7 @@ def scheduler_of(
             min_time_slice=math.inf,  # type: ignore[arg-type]
         )
     if config.scheduler == "pbt":
-        return _pbt(config, space, common)
+        return _pbt(config, space, epochs, common)
     return FIFOScheduler()
 
 
@@ -112,16 +112,42 @@ class _Resumed(AsyncHyperBandScheduler):
                 self.on_trial_result(_NOBODY, trial, result)
 
 
-def _pbt(config: SweepConfig, space: Space, common: Mapping[str, Any]) -> PopulationBasedTraining:
+class _Aligned(PopulationBasedTraining):
+    """Exchanges only after epochs whose checkpoints stay, and while there are epochs left to train.
+
+    Ray's class counts from the first epoch that it hears of, which after a resume may be any.
+
+    Args:
+        every: epochs.
+        epochs: of a trial.
+        settings: of the base class.
+    """
+
+    def __init__(self, every: int, epochs: int, **settings: Any) -> None:
+        super().__init__(perturbation_interval=every, **settings)
+        self._every, self._epochs = every, epochs
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """A trial has finished an epoch."""
+        epoch = result["epoch"]
+        if epoch % self._every or epoch >= self._epochs:
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(tune_controller, trial, result))
+
+
+def _pbt(
+    config: SweepConfig, space: Space, epochs: int, common: Mapping[str, Any]
+) -> PopulationBasedTraining:
     for one in space.parameters:
         if one.key.startswith(_NOT_EXCHANGED):
             raise ConfigError(
                 f"sweep.space.{one.key}: scheduler=pbt takes weights from trial to trial, which "
                 "this setting does not allow; take it out, or set sweep.scheduler=asha"
             )
-    return PopulationBasedTraining(
+    return _Aligned(
+        config.grace_epochs,
+        epochs,
         **common,
-        perturbation_interval=config.grace_epochs,
         hyperparam_mutations={
             "trial": {"params": {one.key: _domain(one) for one in space.parameters}}
         },

@@ -158,7 +158,7 @@ def _apart(
     training = remote.remote(work.environment)
     own = settings.train.distill_folds or any(key.startswith(_OWN_ROWS) for key in params)
     datasets = {} if own else work.datasets
-    teller = _Teller(place, on_epoch)
+    teller = _Teller(place, on_epoch, saved=work.exchanges)
     try:
         done = training.run.remote(settings, params, work.version_dir, datasets, place, work.modes)
         while not ray.wait([done], timeout=_LOOK)[0]:
@@ -173,15 +173,26 @@ def _apart(
 
 
 class _Teller:
-    """Tells somebody each epoch of a run's journal once, also those before the run went on."""
+    """Tells somebody each epoch of a run's journal once, also those before the run went on.
 
-    def __init__(self, place: Path, on_epoch: Callable[[dict[str, Any]], None]) -> None:
-        self._place, self._on_epoch, self._told = place, on_epoch, 0
+    Args:
+        saved: the newest only when its checkpoint is there.
+    """
+
+    def __init__(
+        self, place: Path, on_epoch: Callable[[dict[str, Any]], None], *, saved: bool
+    ) -> None:
+        self._place, self._on_epoch, self._saved, self._told = place, on_epoch, saved, 0
 
     def look(self) -> None:
         """Tell what is new."""
-        for line in read_journal(self._place):
-            if line["kind"] == "epoch" and line["epoch"] > self._told:
+        from finsent.training.checkpoint import epoch_name
+
+        lines = [line for line in read_journal(self._place) if line["kind"] == "epoch"]
+        if self._saved and lines and not (self._place / epoch_name(lines[-1]["epoch"])).is_dir():
+            lines.pop()
+        for line in lines:
+            if line["epoch"] > self._told:
                 self._told = line["epoch"]
                 self._on_epoch(line)
 
@@ -230,16 +241,15 @@ def _take_over(source: Path, place: Path, epoch: int | None = None) -> Path:
         epoch: whose; where it is no more, and by default, the newest.
     """
     from finsent.files import staged_dir
-    from finsent.training.checkpoint import damage, epoch_name, newest_whole
+    from finsent.training.checkpoint import damage, newest_whole, saved_checkpoints
 
     taken = len(list(place.parent.glob(f"{place.name}-*")))
     following = place.with_name(f"{place.name}-{taken + 1}")
-    folder = source / epoch_name(epoch or 0)
-    if not folder.is_dir() or damage(folder):
-        saved = newest_whole(source)
-        if saved is None:
-            raise InputError(f"{source}: has no checkpoint to go on from")
-        folder = saved.folder
+    ends = [one for one in saved_checkpoints(source) if (one.epoch, one.step) == (epoch, 0)]
+    saved = ends[0] if ends and damage(ends[0].folder) is None else newest_whole(source)
+    if saved is None:
+        raise InputError(f"{source}: has no checkpoint to go on from")
+    folder = saved.folder
     with staged_dir(following / folder.name) as staging:
         shutil.copytree(folder, staging, dirs_exist_ok=True)
     return following

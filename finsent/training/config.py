@@ -198,7 +198,8 @@ class TrainConfig(Section):
     )  # fmt: skip
     keep_every_epochs: int | None = setting(
         None,
-        "keep the checkpoints of every so many epochs, too; null: the best and the two newest",
+        "keep the last four checkpoints of every so many epochs, too; null: only the best and the "
+        "two newest",
         unit="epochs", ge=1,
     )  # fmt: skip
     log_every_steps: int = setting(

@@ -371,7 +371,11 @@ def _show(board: Any, bar: TrainingBar, told: int) -> int:
 
 def _export_best(run_dir: Path) -> TrainResult:
     saved = saved_checkpoints(run_dir)
-    best = best_checkpoint([one for one in saved if damage(one.folder) is None])
+    whole = list(saved)
+    best = best_checkpoint(whole)
+    while damage(best.folder) is not None:
+        whole.remove(best)
+        best = best_checkpoint(whole)
     model_dir = run_dir / MODEL
     for old in (model_dir, run_dir / "evaluation"):  # figures of another model must not survive
         shutil.rmtree(old, ignore_errors=True)

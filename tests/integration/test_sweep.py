@@ -283,10 +283,6 @@ def test_population_based_training_exchanges_weights(
     # It went on from another's weights, as they were when they were given.
     assert epochs[0] in (41, 81)
     assert found.trials[number].epochs[-1].epoch == 120
-    # The model remembers the epochs of the trial whose weights it took.
-    of_best = {line["epoch"]: line["macro_f1"] for line in read_journal(run_dir / "trials" / "0000")
-               if line["kind"] == "epoch"}  # fmt: skip
-    assert of_best
     assert max(t.values["macro_f1"] for t in found.trials) > 0.5
 
 

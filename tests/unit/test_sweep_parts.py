@@ -233,6 +233,38 @@ def test_population_based_training_stays_in_the_space(backbone: Backbone) -> Non
                        "train.warmup_steps": 10, "train.layer_decay": 0.9}  # fmt: skip
 
 
+class Population:
+    """A trial of Ray Tune's, and a controller that has another one waiting."""
+
+    def __init__(self) -> None:
+        keeps = SimpleNamespace(checkpoint_config=SimpleNamespace(num_to_keep=None))
+        self.run_metadata = SimpleNamespace(checkpoint_manager=keeps)
+        self.config: dict[str, Any] = {"trial": {}}
+        self.status, self.search_alg, self.experiment_tag = "RUNNING", None, ""
+
+    def is_finished(self) -> bool:
+        return False
+
+    def get_trials(self) -> list[Any]:
+        return [SimpleNamespace(status="PENDING")]
+
+
+def test_weights_are_exchanged_where_they_stay_and_while_there_is_something_to_train(
+    backbone: Backbone,
+) -> None:
+    plan = make_plan(settings(scheduler="pbt", search="random", grace_epochs=2), backbone)
+    found = []
+    for first in (1, 3):  # a trial that goes on begins later
+        scheduler = scheduler_of(plan.config, plan.space, 6, [])
+        trial: Any = Population()
+        scheduler.on_trial_add(trial, trial)
+        for epoch in range(first, 7):
+            result = {"epoch": epoch, "macro_f1": 0.5}
+            decision = scheduler.on_trial_result(trial, trial, result)
+            found += [epoch] if decision != TrialScheduler.CONTINUE else []
+    assert found == [2, 4, 4]
+
+
 def test_the_cost_of_early_stopping(backbone: Backbone) -> None:
     expected, full = expected_epochs(make_plan(settings(trials=12), backbone))
     assert full == 48 and 12 < expected < 0.75 * full
