@@ -270,7 +270,7 @@ def test_population_based_training_exchanges_weights(
         "grace_epochs": 40,
     }  # fmt: skip
     # So long that both train at the same time, though one begins some seconds later.
-    plan, work, past = prepared(version, run_dir, sweep, epochs=120, batch_size=4)
+    plan, work, past = prepared(version, run_dir, sweep, epochs=160, batch_size=4)
     search(plan, work, past, [], 2)
     found = read_sweep(run_dir)
     assert [t.status for t in found.trials] == ["finished"] * 2, [t.reason for t in found.trials]
@@ -281,8 +281,8 @@ def test_population_based_training_exchanges_weights(
     following = run_dir / "trials" / f"{number:04d}-1"
     epochs = [line["epoch"] for line in read_journal(following) if line["kind"] == "epoch"]
     # It went on from another's weights, as they were when they were given.
-    assert epochs[0] in (41, 81)
-    assert found.trials[number].epochs[-1].epoch == 120
+    assert epochs[0] in (41, 81, 121)
+    assert found.trials[number].epochs[-1].epoch == 160
     assert max(t.values["macro_f1"] for t in found.trials) > 0.5
 
 
