@@ -258,6 +258,7 @@ def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
     assert not (run_dir / STOP).exists()  # the winner is verified next
 
 
+@pytest.mark.timeout(1500)
 def test_population_based_training_exchanges_weights(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
