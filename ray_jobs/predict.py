@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from tqdm import tqdm
 
+from finsent.bars import bar
 from finsent.data.sources import SourceFile, find_texts
 from finsent.errors import InputError
 from finsent.files import digest, make_dir, read_json, sha256_file, storing, write_json
@@ -164,11 +163,8 @@ def _slices(file: SourceFile) -> Iterator[pa.Table]:
 
 def _bar(files: list[SourceFile]) -> Any:
     """A bar over the rows of all files, as far as they can be counted beforehand."""
-    every = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(
-        total=sum(file.count_rows() for file in files), unit="row", desc="predict",
-        mininterval=every, maxinterval=every, file=sys.stderr, dynamic_ncols=True,
-    )  # fmt: skip
+    total = sum(file.count_rows() for file in files)
+    return bar("predict", "row", total, live=0.2, log=10.0)
 
 
 def run(call: Call) -> Result:

@@ -52,7 +52,7 @@ def run(call: Call) -> Result:
         # Both fail here rather than beside running workers.
         claim(open_study(settings.sweep, run_dir), identity(run_dir))
         with ray_session(settings):
-            return _sweep(plan, version, run_dir, warm)
+            return _sweep(plan, backbone, version, run_dir, warm)
 
 
 def _check(settings: Settings, run_dir: Path) -> None:
@@ -73,7 +73,9 @@ def _check_choices(plan: Plan) -> None:
                 train.prepare(with_values(plan.settings, {one.key: value}))
 
 
-def _sweep(plan: Plan, version: DatasetVersion, run_dir: Path, warm: list[Sweep]) -> Result:
+def _sweep(
+    plan: Plan, backbone: Backbone, version: DatasetVersion, run_dir: Path, warm: list[Sweep]
+) -> Result:
     from finsent.training.ray_trainer import tokenised
     from finsent.training.task import make_task
     from ray_jobs._sweep_tracking import TrialTracking
@@ -92,7 +94,7 @@ def _sweep(plan: Plan, version: DatasetVersion, run_dir: Path, warm: list[Sweep]
         "sweep: %d trials of %s on dataset %s, up to %d epochs each, %d at the same time; %s",
         config.trials, config.search, version.version, plan.epochs, concurrent, run_dir,
     )  # fmt: skip
-    task = make_task(settings.train, settings.model, train.prepare(settings), version)
+    task = make_task(settings.train, settings.model, backbone, version)
     datasets = {split: tokenised(version, split, task) for split in ("train", "validation")}
     work = Work(
         settings, run_dir, version.path, config.modes, datasets, config.scheduler == "pbt",

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-
+from finsent.bars import bar
 from finsent.tuning.config import SweepConfig
 from tune.records import Trial
 
 log = logging.getLogger(__name__)
 
-
-def bar(what: str, unit: str, total: int, done: int = 0) -> Any:
-    """A bar on stderr with rate and time left."""
-    every = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    return tqdm(
-        total=total, initial=done, unit=unit, desc=what,
-        mininterval=every, maxinterval=every, file=sys.stderr, dynamic_ncols=True,
-    )  # fmt: skip
+LIVE, LOG = 0.5, 30.0  # seconds between two drawings of a bar
 
 
 class SweepBar:
@@ -40,7 +31,7 @@ class SweepBar:
             key=lambda pair: self._sign * pair[0],
             default=None,
         )
-        self._bar = bar("sweep", "trial", config.trials, len(ended))
+        self._bar = bar("sweep", "trial", config.trials, len(ended), live=LIVE, log=LOG)
 
     def __enter__(self) -> SweepBar:
         return self

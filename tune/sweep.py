@@ -103,12 +103,7 @@ def search(
         BaseException: whatever interrupts this thread, when the trials have been ended.
     """
     config, run_dir = plan.config, past.run_dir
-    study = open_study(config, run_dir, len(past.trials))
-    claim(study, identity(run_dir))
-    for each in warm:
-        added = add_past(study, plan.space, each, config.modes)
-        log.info("sweep: knows %d trials of %s", added, each.run_dir)
-    searcher = StudySearch(study, plan.space, config, past.trials, plan.first)
+    searcher = _searcher(plan, past, warm)
     spent = sum(len(t.epochs) for t in past.trials)
     budget = Budget(config, spent, spent_seconds(past), run_dir / STOP)
     if budget.stop_all():
@@ -158,6 +153,16 @@ def search(
     if work.exchanges and "interrupted" not in {t.status for t in read_sweep(run_dir).trials}:
         for place in (run_dir / TRIALS).glob("*"):
             drop_checkpoints(place)
+
+
+def _searcher(plan: Plan, past: Sweep, warm: Sequence[Sweep]) -> StudySearch:
+    config = plan.config
+    study = open_study(config, past.run_dir, len(past.trials))
+    claim(study, identity(past.run_dir))
+    for each in warm:
+        added = add_past(study, plan.space, each, config.modes)
+        log.info("sweep: knows %d trials of %s", added, each.run_dir)
+    return StudySearch(study, plan.space, config, past.trials, plan.first)
 
 
 def _tidy(work: Work, number: int, fields: Mapping[str, Any]) -> None:

@@ -130,9 +130,7 @@ def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
         settings = settings.model_copy(update={"train": settings.train.model_copy(update=kept)})
     place = _place(config, work)
     if (place / RESULT).is_file():  # the driver was killed before it knew
-        for line in read_journal(place):
-            if line["kind"] == "epoch":
-                reports.epoch(line, place)
+        _Teller(place, lambda line: reports.epoch(line, place), saved=False).look()
         reports.finished(read_json(place / RESULT))
         return
     found = _apart(settings, config["params"], work, place, lambda line: reports.epoch(line, place))
@@ -199,20 +197,20 @@ class _Teller:
 
 def _place(config: Mapping[str, Any], work: Work) -> Path:
     """The trial's own directory; with another's weights in it where PBT says so."""
-    place = work.run_dir / config.get("place", f"{TRIALS}/{config['number']:04d}")
+    place: Path = work.run_dir / config.get("place", f"{TRIALS}/{config['number']:04d}")
     if not work.exchanges:
-        return Path(place)
+        return place
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:  # new, or the driver was: it goes on where it was last
-        last = max(place.parent.glob(f"{place.name}-*"), key=_turn, default=Path(place))
-        return _settled(last, Path(place), config["params"])
+        last = max(place.parent.glob(f"{place.name}-*"), key=_turn, default=place)
+        return _settled(last, place, config["params"])
     with checkpoint.as_directory() as folder:
         found = read_json(Path(folder) / _SOURCE)
     source = Path(found["place"])
-    if source.name.split("-")[0] == Path(place).name:  # its own, of before it was paused
+    if source.name.split("-")[0] == place.name:  # its own, of before it was paused
         return source
-    taken = _take_over(source, Path(place), found["epoch"])
-    return _settled(taken, Path(place), config["params"])
+    taken = _take_over(source, place, found["epoch"])
+    return _settled(taken, place, config["params"])
 
 
 def _settled(last: Path, place: Path, params: Mapping[str, Any]) -> Path:

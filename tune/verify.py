@@ -20,10 +20,11 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from finsent.bars import bar
 from finsent.errors import InputError
 from finsent.files import staged_dir, write_json
 from tune.plan import Plan
-from tune.progress import bar
+from tune.progress import LIVE, LOG
 from tune.records import VERIFICATION, Sweep, Trial
 from tune.search import FAILURE, FINAL
 from tune.stats import ranked
@@ -128,7 +129,7 @@ def verify(
         run_dir / "tune" / f"verify-{attempt}", concurrent, config.max_failures, stop=end,
     )  # fmt: skip
     told: set[str] = set()
-    progress = bar("verify", "epoch", len(configs) * plan.epochs)
+    progress = bar("verify", "epoch", len(configs) * plan.epochs, live=LIVE, log=LOG)
 
     def show() -> None:
         progress.update(sum(searcher.epochs.values()) - progress.n)

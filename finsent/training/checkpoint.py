@@ -32,7 +32,7 @@ _OPTIMIZER = "optimizer.safetensors"
 _WEIGHTS = "weights.safetensors"
 _STATE = "state.json"
 _SEAL = ("optimizer_tensors", "files", "digest")  # what a written state has besides
-KEPT_EVERY = 4  # of `train.keep_every_epochs`
+_KEPT_EVERY = 4  # of `train.keep_every_epochs`
 _NEWEST = 2  # kept beside the best: should one be damaged, there is another
 
 
@@ -135,7 +135,7 @@ def retain(run_dir: Path, every: int | None = None) -> None:
     kept = {one.folder for one in saved[-_NEWEST:]}
     if every is not None:
         those = [one for one in saved if one.step == 0 and one.epoch % every == 0]
-        kept |= {one.folder for one in those[-KEPT_EVERY:]}
+        kept |= {one.folder for one in those[-_KEPT_EVERY:]}
     if any(one.step == 0 for one in saved):
         kept.add(best_checkpoint(saved).folder)
     for folder in run_dir.glob(f"{PREFIX}[es]*_[0-9]*"):

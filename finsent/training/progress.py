@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
+from finsent.bars import bar
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,7 @@ class TrainingBar:
             self._bar.close()
             self._bar = None
         if self._bar is None:
-            every = 0.5 if sys.stderr.isatty() else 10.0  # a log file wants few lines
-            self._bar = tqdm(
-                total=progress.total_rows, initial=progress.rows, unit="row", desc="train",
-                mininterval=every, maxinterval=every, file=sys.stderr, dynamic_ncols=True,
-            )  # fmt: skip
+            self._bar = bar("train", "row", progress.total_rows, progress.rows, live=0.5, log=10.0)
         self._bar.set_postfix(
             epoch=progress.epoch, step=f"{progress.step}/{progress.total_steps}",
             loss=f"{progress.loss:.3f}", padding=f"{progress.padding_share:.1%}", refresh=False,

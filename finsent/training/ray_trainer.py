@@ -262,7 +262,7 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
     config = task.config
     trainer_of(config)  # fails here rather than on every worker
     use_gpu = check_capacity(config)
-    _tidy(run_dir, task.config.keep_every_epochs)
+    _tidy(run_dir, config.keep_every_epochs)
     elastic = config.min_workers < config.max_workers
     patience = min(config.start_timeout, _STALE) if elastic else config.start_timeout
     # Read by Ray Train's controller when it starts; there is no argument for it.

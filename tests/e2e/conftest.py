@@ -57,6 +57,20 @@ def job() -> Callable[..., Done]:
     return run
 
 
+def run_driver(module: str, folder: Path, *arguments: str, timeout: float) -> Done:
+    """Run a program of a test that has a cluster of its own, without tokens, in a folder."""
+    env = environment() | {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(folder), *arguments],
+        env=env, cwd=folder, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A working directory with the project's configs in it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -17,7 +16,15 @@ import psutil
 import pytest
 import yaml
 
-from tests.e2e.conftest import PROJECT, Done, alive, descendants, environment, wait_until
+from tests.e2e.conftest import (
+    PROJECT,
+    Done,
+    alive,
+    descendants,
+    environment,
+    run_driver,
+    wait_until,
+)
 
 SWEEP = (
     "configs/debug.yaml", "configs/sweep.yaml", "storage.root=out", "train.epochs=5",
@@ -177,17 +184,9 @@ def test_bad_input_is_one_line_before_any_trial(
 
 @pytest.mark.timeout(700)
 def test_losing_a_node_costs_only_its_trials(tmp_path: Path) -> None:
-    env = environment() | {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.sweep_driver", str(tmp_path)],
-        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=650,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    done = run_driver("tests.e2e.sweep_driver", tmp_path, timeout=650)
+    assert done.code == 0, done.err[-4000:]
+    found = done.result
     assert found["statuses"] == ["finished"] * 2, found
     for epochs in found["epochs"]:
         assert epochs == [*range(1, found["wanted"] + 1)]
