@@ -3,12 +3,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=8 --dist loadgroup
+COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
+COVERAGE_DATA := $(CURDIR)/build/coverage
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format proto clean
+.PHONY: help install demo test test-slow coverage mutants lint format proto clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(STAMP) ## build .venv and install finsent with the extras demo and dev
 
@@ -28,8 +31,19 @@ demo: install ## all of it on the sample corpus, five sentences, then a page; DE
 	  "The company lowered its full-year outlook after weak demand in Germany."
 	test -n "$$DEMO_ONESHOT" || $(BIN)/python -m ray_jobs.serve configs/demo.yaml
 
-test: install ## run the whole test suite
-	$(BIN)/python -m pytest
+test: install ## run the tests but for the slow ones, on all cores
+	$(PYTEST)
+
+test-slow: install ## run what is long by nature: repeated kills, node loss, load, deep property tests
+	$(BIN)/python -m pytest tests/slow
+	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -m hypothesis --hypothesis-seed=1
+
+coverage: install ## run `make test` with line and branch coverage, also of jobs and Ray's workers
+	rm -rf $(COVERAGE_DATA) && mkdir -p $(COVERAGE_DATA)
+	PYTHONPATH=$(CURDIR) COVERAGE_PROCESS_START=$(COVERAGE) COVERAGE_DATA=$(COVERAGE_DATA) $(PYTEST)
+	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage combine --quiet --rcfile $(COVERAGE)
+	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage report --rcfile $(COVERAGE)
+	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage html --quiet --rcfile $(COVERAGE)
 
 lint: install ## check style and types
 	$(BIN)/ruff check .

@@ -13,8 +13,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -27,6 +28,7 @@ from finsent.runs import finish_run, start_run
 from finsent.settings import Settings, new_run_name
 
 _CALM, _DYING = 1.0, 5.0  # seconds for workers that are about to die, and that write meanwhile
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=", re.ASCII)
 
 Result = dict[str, Any]
@@ -82,6 +84,42 @@ def main(job: Job, argv: Sequence[str] | None = None) -> NoReturn:
         code = _main(job, list(sys.argv[1:] if argv is None else argv), out)
     # Interpreter shutdown runs atexit handlers (Ray's among them) first.
     sys.exit(code)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has ended: exit code and what it wrote to stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> Result:
+        """The JSON object on the last line of stdout."""
+        result: Result = json.loads(self.out.splitlines()[-1])
+        return result
+
+
+def invoke(job: Job, argv: Sequence[str]) -> Finished:
+    """Run a job in this process as its command line does, and return instead of exiting.
+
+    Signal handlers and log handlers are restored. A Ray that this process is connected to is used
+    and stays connected. Call it from the main thread, since only that may handle signals.
+    """
+    out, err = StringIO(), StringIO()
+    root, handlers = logging.getLogger(), {n: signal.getsignal(n) for n in _SIGNALS}
+    log_handlers, level, hook = root.handlers[:], root.level, sys.unraisablehook
+    root.handlers.clear()  # `_log_to_stderr` adds one that writes to `err`
+    try:
+        with redirect_stdout(err), redirect_stderr(err):
+            code = _main(job, list(argv), out)
+    finally:
+        root.handlers[:], sys.unraisablehook = log_handlers, hook
+        root.setLevel(level)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return Finished(code, out.getvalue(), err.getvalue())
 
 
 def _main(job: Job, argv: list[str], out: IO[str]) -> int:
@@ -210,12 +248,12 @@ def catch_signals() -> None:
     """
 
     def interrupt(signum: int, _frame: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # cleaning up must not be interrupted
         sys.unraisablehook = _leaving
         raise Interrupted(signum)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, interrupt)
 

@@ -1,4 +1,4 @@
-"""Fixtures of all tests; marks follow the folders."""
+"""Fixtures of all tests. The folder of a test gives its mark, its xdist group and its budget."""
 
 from __future__ import annotations
 
@@ -9,26 +9,36 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.properties import DEEP
+
 # Before anything imports Ray or a Hugging Face library.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("WANDB_MODE", "disabled")  # but where a test is about it
+os.environ.setdefault("WANDB_MODE", "disabled")  # tests of tracking set it
+
+pytest_plugins = ["tests.budget", "tests.served"]
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parent.parent / "shared" / "data"
+KINDS = ("unit", "integration", "e2e", "slow")
+# Tests of a group run in one xdist worker, so that a group starts its Ray once.
+GROUPS = {"integration": "local Ray", "e2e": "cluster", "slow": "cluster"}
 
-
-# A stall of the machine is no fault of a property; a counterexample can be tried again.
-settings.register_profile("finsent", deadline=None, print_blob=True)
+# Examples have no deadline: the machine may stall.
+settings.register_profile("finsent", deadline=None, print_blob=True, max_examples=50 * DEEP)
 settings.load_profile("finsent")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        if folder in ("unit", "integration", "e2e"):
+        if folder in KINDS:
             item.add_marker(folder)
+        # Unit tests of a file share its fixtures, too.
+        group = GROUPS.get(folder, item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +62,15 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real labelled data that lies beside the project in some places; else the test is skipped."""
+    """Real labelled data next to the project; the test is skipped where there is none."""
     if not SHARED.is_dir():
         pytest.skip("no ../shared/data here")
     return SHARED
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with the project's configs in it."""
+    (tmp_path / "configs").symlink_to(TESTS.parent / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

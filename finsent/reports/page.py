@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finsent.labels import LABELS
 from finsent.reports.pictures import COLOURS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _LONGEST = 300  # characters of a text that are shown
 _NONE = "\N{EN DASH}"
@@ -23,13 +27,7 @@ def render(template: str, pictures: Mapping[str, Path], **values: Any) -> str:
         pictures: PNG files by the name that the template has for them.
         values: what the template shows; texts are escaped.
     """
-    from jinja2 import Environment, FunctionLoader
-
-    environment = Environment(
-        loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "share": share, "short": short, "figure": figure}
-    return environment.get_template(template).render(
+    return _environment().get_template(template).render(
         pictures={
             name: base64.b64encode(path.read_bytes()).decode("ascii")
             for name, path in pictures.items()
@@ -38,6 +36,17 @@ def render(template: str, pictures: Mapping[str, Path], **values: Any) -> str:
         labels=LABELS,
         **values,
     )
+
+
+@cache  # compiling a template costs more than rendering it
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader
+
+    environment = Environment(
+        loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "share": share, "short": short, "figure": figure}
+    return environment
 
 
 def _source(template: str) -> str:

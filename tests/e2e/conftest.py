@@ -1,106 +1,127 @@
-"""Real commands in processes of their own."""
+"""One cluster for all tests that submit jobs or join one: two nodes, tokens, its own ports."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import random
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[2]
+from ray_jobs.serve import free_port
+from tests.commands import descendants, environment, wait_until
+
+RAY = str(Path(sys.executable).parent / "ray")
+AGENT_PORTS = (
+    "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
+    "metrics-export-port", "node-manager-port", "object-manager-port",
+)  # fmt: skip
+WORKER_PORTS = range(10_000, 20_000, 200)  # the first of each node's own 200
 
 
 @dataclass(frozen=True)
-class Done:
-    """A finished command."""
+class Cluster:
+    """A running cluster: its dashboard, its address, and the environment of its users."""
 
-    code: int
-    out: str
-    err: str
+    dashboard: str
+    address: str
+    home: Path
+    env: dict[str, str]
 
     @property
-    def result(self) -> dict[str, Any]:
-        """The JSON object on the last line of stdout."""
-        found = json.loads(self.out.splitlines()[-1])
-        assert isinstance(found, dict)
-        return found
+    def joining(self) -> dict[str, str]:
+        """The environment of a job that joins the cluster."""
+        return self.env | {"RAY_ADDRESS": self.address}
 
 
-def environment() -> dict[str, str]:
-    """Ours, with the commands of this interpreter first and no cluster to join."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
-    env.pop("RAY_ADDRESS", None)
-    return env
+def free_ports(count: int) -> list[int]:
+    """Different free ports."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port("127.0.0.1"))
+    return [*ports]
+
+
+def start_node(home: Path, env: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a node on ports that another Ray of the machine does not use."""
+    first = random.choice(WORKER_PORTS)
+    ports = zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)
+    return subprocess.Popen(
+        [RAY, "start", "--block", "--num-cpus=2", "--object-store-memory=200000000",
+         f"--min-worker-port={first}", f"--max-worker-port={first + 199}",
+         *(f"--{name}={port}" for name, port in ports), *arguments],
+        env=env, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def job() -> Callable[..., Done]:
-    """Run `python -m ray_jobs.NAME ...` to its end."""
-
-    def run(name: str, *arguments: str, cwd: Path, stdin: str = "", timeout: float = 550) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", f"ray_jobs.{name}", *arguments],
-            cwd=cwd, env=environment(), input=stdin, capture_output=True, text=True,
-            timeout=timeout,
-        )  # fmt: skip
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    return run
-
-
-def run_driver(module: str, folder: Path, *arguments: str, timeout: float) -> Done:
-    """Run a program of a test that has a cluster of its own, without tokens, in a folder."""
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of two logical CPUs each."""
+    port, dashboard, client = free_ports(3)
+    # Ray's sockets are below this directory, and their paths must be short.
+    home = Path(tempfile.mkdtemp(prefix="fs", dir="/tmp"))
+    token = home / "token"
+    token.write_text("a-token-for-these-tests-only-0123456789abcdef")
+    token.chmod(0o600)
     env = environment() | {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "HOME": str(home),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", module, str(folder), *arguments],
-        env=env, cwd=folder, capture_output=True, text=True, timeout=timeout,
+    head = start_node(
+        home, env, "--head", "--node-ip-address=127.0.0.1", f"--port={port}",
+        f"--temp-dir={home}/ray", f"--dashboard-port={dashboard}",
+        f"--ray-client-server-port={client}",
     )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A working directory with the project's configs in it."""
-    (tmp_path / "configs").symlink_to(PROJECT / "configs")
-    return tmp_path
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll a condition with a deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-
-
-def alive(processes: set[psutil.Process]) -> set[psutil.Process]:
-    """Those that still run; one that nobody has waited for yet is dead."""
-    found = set()
-    for process in processes:
-        try:
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                found.add(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-def descendants(process: psutil.Process) -> set[psutil.Process]:
-    """All living processes below one."""
+    nodes = [head]
+    url = f"http://127.0.0.1:{dashboard}"
     try:
-        return set(process.children(recursive=True))
-    except psutil.NoSuchProcess:
-        return set()
+        wait_until(lambda: status_code(f"{url}/api/version") == 401, 120, "the dashboard")
+        nodes.append(start_node(home, env, f"--address=127.0.0.1:{port}"))
+        wait_until(lambda: alive_nodes(url, token) == 2, 120, "the second node")
+        yield Cluster(url, f"127.0.0.1:{port}", home, env)
+    finally:
+        # On SIGTERM, a node drains for half a minute.
+        for node in nodes:
+            for process in descendants(psutil.Process(node.pid)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            node.kill()
+            node.wait(timeout=60)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def alive_nodes(url: str, token: Path) -> int:
+    """How many nodes the dashboard reports as alive."""
+    request = urllib.request.Request(
+        f"{url}/nodes?view=summary", headers={"Authorization": f"Bearer {token.read_text()}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            nodes = json.load(response)["data"]["summary"]
+    except OSError:
+        return 0
+    return sum(node["raylet"].get("state") == "ALIVE" for node in nodes)
+
+
+def status_code(url: str) -> int:
+    """The HTTP status of a GET; 0: no answer."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0

@@ -6,15 +6,8 @@ import csv
 import hashlib
 import json
 import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,117 +15,19 @@ from typing import Any
 import grpc
 import httpx
 import psutil
-import pyarrow as pa
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Page, Route
 
-from finsent.inference.config import EngineConfig, ExportConfig
-from finsent.inference.exporting import export
-from finsent.registry.registry import Registry
 from serve_app.proto import sentiment_pb2 as pb
 from serve_app.proto import sentiment_pb2_grpc
-from tests.e2e.conftest import Done, alive, descendants, environment, wait_until
-from tests.unit.models import TEXTS, saved_model
+from tests.commands import invoke_job, wait_until
+from tests.served import Served, gateways, wait_until_done
+from tests.unit.models import TEXTS
 
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
 INJECTION = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running service."""
-
-    address: str
-    grpc_address: str
-    root: Path
-    registry: Registry
-    process: subprocess.Popen[bytes]
-
-    def ask(self, text: str = "Profit rose.") -> dict[str, Any]:
-        found: dict[str, Any] = httpx.post(
-            f"{self.address}/predict", json={"text": text}, timeout=30
-        ).raise_for_status().json()  # fmt: skip
-        return found
-
-
-def publish(tiny: Path, root: Path, seed: int) -> str:
-    model = saved_model(tiny, root / f"model-{seed}", seed)
-    rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
-    export(model, rows, ExportConfig(openvino=False), EngineConfig(threads=1), {})
-    return Registry(root / "registry").publish(model, METRICS, {}).version
-
-
-@pytest.fixture(scope="module")
-def root(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with two versions; the champion is the first."""
-    root = tmp_path_factory.mktemp("artifacts")
-    registry = Registry(root / "registry")
-    registry.promote(publish(tiny, root, 3), "champion")
-    registry.promote(publish(tiny, root, 4), "challenger")
-    return root
-
-
-@pytest.fixture(scope="module")
-def served(root: Path) -> Iterator[Served]:
-    """`ray_jobs.serve` with up to two replicas, of little patience with waiting work."""
-    log = root / "serve.log"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ray_jobs.serve", f"storage.root={root}", "port=0",
-             "engine.precision=fp32", "engine.threads=1", "serve.watch_seconds=0.5",
-             "serve.max_replicas=2", "serve.drain_seconds=0.02", "serve.upscale_seconds=0.5",
-             "serve.downscale_seconds=2", "serve.limits.queue_seconds=90",
-             "serve.limits.timeout_ms=60000", "serve.grpc_port=0",
-             "serve.shadow=challenger", "serve.record=true", "serve.explainers=1"],
-            env=environment(), stdout=subprocess.PIPE, stderr=stderr,
-        )  # fmt: skip
-    started = descendants(psutil.Process(process.pid))
-    try:
-
-        def address() -> str | None:
-            assert process.poll() is None, log.read_text()
-            found = re.search(r"at (http://\S+)/ after", log.read_text())
-            return found and found[1]
-
-        wait_until(lambda: address() is not None, 240, "the service to start")
-        started |= descendants(psutil.Process(process.pid))
-        grpc_address = re.search(r"gRPC: (\S+),", log.read_text())
-        assert grpc_address
-        yield Served(str(address()), grpc_address[1], root, Registry(root / "registry"), process)
-    finally:
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, log.read_text()
-    assert json.loads(out.splitlines()[-1])["address"].startswith("http://127.0.0.1:")
-    assert "Traceback" not in log.read_text()
-    wait_until(lambda: not alive(started), 30, "its processes to end")
-
-
-def gateways(served: Served) -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(served.process.pid).children(recursive=True):
-        try:
-            name = " ".join(process.cmdline())
-        except psutil.NoSuchProcess:
-            continue
-        if "ServeReplica" in name and "Gateway" in name:
-            found.append(process)
-    return found
-
-
-def answering(served: Served) -> int:
-    """Gateways that hold an HTTP connection of the load balancer."""
-    found = 0
-    for process in gateways(served):
-        with suppress(psutil.NoSuchProcess):
-            found += any(
-                one.laddr.port in range(30_000, 31_000) and one.status == psutil.CONN_ESTABLISHED
-                for one in process.net_connections("tcp")
-            )
-    return found
 
 
 def test_it_answers_over_http(served: Served) -> None:
@@ -280,72 +175,7 @@ def test_promoting_changes_the_version_under_load_without_a_failed_request(
     assert set(seen) == {first, second}
 
 
-def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
-    wait_until(lambda: len(gateways(served)) == 1, 60, "one replica")
-    end = threading.Event()
-    codes: list[int] = []
-
-    def load() -> None:
-        with httpx.Client(timeout=60) as client:
-            while not end.is_set():
-                body = {"texts": ["order book of the unit " * 8] * 512}
-                codes.append(client.post(f"{served.address}/predict", json=body).status_code)
-
-    threads = [threading.Thread(target=load) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    try:
-        wait_until(lambda: len(gateways(served)) == 2, 150, "a second replica")
-        first = gateways(served)[0]
-        wait_until(lambda: answering(served) == 2, 150, "both to answer")
-        first.kill()  # its requests go to the other one
-        before = len(codes)
-        wait_until(lambda: len(codes) >= before + 16, 150, "answers after a replica's death")
-    finally:
-        end.set()
-        for thread in threads:
-            thread.join()
-    assert set(codes) == {200}
-    wait_until(lambda: len(gateways(served)) == 1, 90, "the second replica to go")
-    assert served.ask()["label"]
-
-
 # --- the page -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A real headless Chromium."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "the page's tests need Chromium: apt-get install chromium"
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def home(browser: Browser, served: Served) -> Iterator[Page]:
-    """The page, freshly opened; afterwards nothing is wrong on its console, and nobody else was
-    asked for anything."""
-    page = browser.new_page()
-    page.set_default_timeout(90_000)
-    wrong: list[str] = []
-    asked: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(served.address)
-    yield page
-    page.close()
-    assert not wrong
-    assert all(url.startswith((served.address, "data:", "blob:")) for url in asked), asked
-
-
-def done(page: Page) -> None:
-    page.locator("#status", has_text=": done").wait_for()
 
 
 def test_page_shows_label_bars_and_words(home: Page, served: Served) -> None:
@@ -374,7 +204,7 @@ def test_page_runs_nothing_that_a_text_says(home: Page) -> None:
     assert home.locator("#words").inner_text() == INJECTION
     home.locator("#text").fill(f"{INJECTION}\nProfit rose.")
     home.locator("#go").click()
-    done(home)
+    wait_until_done(home)
     assert home.locator("#rows td:last-child").first.inner_text() == INJECTION
     assert home.locator("#rows img, #words img, #rows script").count() == 0
     assert home.title() == "finsent: financial sentiment"
@@ -402,30 +232,6 @@ def test_page_tells_what_the_server_says(home: Page) -> None:
     home.locator("#error", has_text="no text yet").wait_for()
 
 
-def test_page_takes_ten_thousand_lines(home: Page, tmp_path: Path) -> None:
-    lines = [f"Unit {i} sold {i * 7 % 100} pumps" for i in range(10_000)]
-    home.locator("#text").evaluate(
-        """(box, text) => {
-          const data = new DataTransfer();
-          data.setData("text/plain", text);
-          const paste = {clipboardData: data, bubbles: true, cancelable: true};
-          box.dispatchEvent(new ClipboardEvent("paste", paste));
-        }""",
-        "\n".join(lines),
-    )
-    home.locator("#go").click()
-    done(home)
-    assert home.locator("#rows tr").count() == 10_000
-    with home.expect_download() as download:
-        home.locator("#download").click()
-    download.value.save_as(tmp_path / "out.csv")
-    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as stream:
-        rows = [*csv.DictReader(stream)]
-    assert [row["text"] for row in rows] == lines
-    assert {row["label"] for row in rows} <= {"negative", "neutral", "positive"}
-    assert all(row["error"] == "" for row in rows)
-
-
 def test_page_does_one_thing_at_a_time(home: Page) -> None:
     waiting: list[Route] = []
     home.route("**/predict", lambda route: waiting.append(route))
@@ -438,20 +244,11 @@ def test_page_does_one_thing_at_a_time(home: Page) -> None:
     home.locator("#error", has_text="Wait until it is done").wait_for()
     assert len(waiting) == 1
     waiting[0].continue_()
-    done(home)
+    wait_until_done(home)
     assert home.locator("#rows td:last-child").all_inner_texts() == [
         "Profit rose.",
         "Loss widened.",
     ]
-
-
-def test_page_takes_many_long_lines(home: Page) -> None:
-    home.locator("#text").evaluate(
-        "box => { box.value = Array(200).fill('Profit rose. '.repeat(1400)).join('\\n'); }"
-    )
-    home.locator("#go").click()
-    done(home)
-    assert home.locator("#rows tr").count() == 200
 
 
 def test_page_takes_a_csv_and_shows_what_it_cannot_classify(home: Page, tmp_path: Path) -> None:
@@ -460,7 +257,7 @@ def test_page_takes_a_csv_and_shows_what_it_cannot_classify(home: Page, tmp_path
         texts = ['He said "up, 5 %",\nand left.', "x" * 21_000, "Loss widened."]
         csv.writer(stream).writerows([("id", "Headline"), *enumerate(texts)])
     home.locator("#file").set_input_files(path)
-    done(home)
+    wait_until_done(home)
     cells = home.locator("#rows tr").evaluate_all(
         "all => all.map(row => [...row.children].map(cell => cell.textContent))"
     )
@@ -492,25 +289,24 @@ def test_docs_are_a_page_without_outside_help(home: Page, served: Served) -> Non
     ],
 )
 def test_what_cannot_be_served_is_said_before_ray_starts(
-    job: Callable[..., Done], root: Path, tmp_path: Path, arguments: list[str], words: list[str]
+    served_root: Path, project: Path, arguments: list[str], words: list[str]
 ) -> None:
-    done = job("serve", f"storage.root={root}", *arguments, cwd=tmp_path)
-    assert done.code == 2, done.err
-    assert len(done.err.strip().splitlines()) == 1, "and not that Ray starts"
-    assert all(word in done.err for word in words), done.err
+    refused = invoke_job("serve", f"storage.root={served_root}", *arguments)
+    assert refused.code == 2, refused.err
+    assert len(refused.err.strip().splitlines()) == 1, "and not that Ray starts"
+    assert all(word in refused.err for word in words), refused.err
+    assert [path.name for path in project.iterdir()] == ["configs"]
 
 
-def test_port_that_is_taken_is_named(
-    job: Callable[..., Done], served: Served, tmp_path: Path
-) -> None:
+def test_port_that_is_taken_is_named(served: Served) -> None:
     port = served.address.rpartition(":")[2]
-    done = job("serve", f"storage.root={served.root}", f"port={port}", cwd=tmp_path)
-    assert done.code == 2
-    assert f"serve.port={port}: cannot listen there" in done.err
+    refused = invoke_job("serve", f"storage.root={served.root}", f"port={port}")
+    assert refused.code == 2
+    assert f"serve.port={port}: cannot listen there" in refused.err
 
 
-def test_keys_are_made_by_the_command(job: Callable[..., Done], tmp_path: Path) -> None:
-    done = job("serve", "api_keys=keys.json", "new-key", "desk", "predict", cwd=tmp_path)
-    assert done.code == 0, done.err
-    assert done.result["key"] not in (tmp_path / "keys.json").read_text()
-    assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
+def test_keys_are_made_by_the_command(project: Path) -> None:
+    made = invoke_job("serve", "api_keys=keys.json", "new-key", "desk", "predict")
+    assert made.code == 0, made.err
+    assert made.result["key"] not in (project / "keys.json").read_text()
+    assert (project / "keys.json").stat().st_mode & 0o077 == 0

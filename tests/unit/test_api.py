@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
@@ -41,6 +41,7 @@ from serve_app.http import build_app
 from serve_app.model import Model
 from serve_app.problems import CODES
 from serve_app.service import Service
+from tests.properties import examples
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
 
 ENGINE = EngineConfig(precision="fp32", threads=2)
@@ -408,7 +409,7 @@ def test_request_ids_are_kept_where_they_are_plain(client: TestClient) -> None:
     ),
     st.sampled_from(["text", "texts", "inputs", "raw_scores", "truncate"]),
 )
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_json_is_answered_without_a_fault_of_ours(
     client: TestClient, value: Any, field: str
 ) -> None:
@@ -418,7 +419,7 @@ def test_any_json_is_answered_without_a_fault_of_ours(
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_any_bytes_are_answered_without_a_fault_of_ours(client: TestClient, body: bytes) -> None:
     for path in ("/predict", "/explain", "/predict/file"):
         assert client.post(path, content=body).status_code < 500

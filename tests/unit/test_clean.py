@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.clean import GOOD, REJECTED, Cleaned, clean, parse_times
@@ -16,6 +16,7 @@ from finsent.data.config import DataConfig, SourceConfig, SplitConfig, TimeSplit
 from finsent.data.formats import ROWS
 from finsent.data.normalise import key64, text_keys
 from finsent.labels import LABELS
+from tests.properties import examples
 
 PLAIN = SourceConfig(uri="news.csv")
 BLANK = {
@@ -105,7 +106,7 @@ def test_thresholds(score: str, wanted: str | None) -> None:
     assert labels([score], thresholds=(-0.1, 0.2)) == [wanted]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.lists(st.floats(-1, 1), min_size=1))
 def test_higher_scores_never_have_lower_labels(scores: list[float]) -> None:
     found = labels([repr(score) for score in sorted(scores)], thresholds=(0, 0))
@@ -200,7 +201,7 @@ def test_blocks_without_rows_and_in_several_chunks() -> None:
     assert clean(ROWS.empty_table(), PLAIN, False, DataConfig()).good.schema == GOOD
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.lists(
         st.tuples(

@@ -11,7 +11,7 @@ import zlib
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import csv
 
@@ -19,6 +19,7 @@ from finsent.data.encodings import EncodingProbe
 from finsent.data.normalise import normalise
 from finsent.errors import InputError
 from tests.conftest import SHARED
+from tests.properties import examples
 
 ENGLISH = "The “adjusted” profit rose – it’s up 5 %\nCafé Bar won’t pay\n"
 FINNISH = "Mäkinen Oyj nosti ennustettaan 5 %.\nJyväskylä ja Äänekoski: myynti jäi vähäiseksi.\n"
@@ -135,7 +136,7 @@ def test_what_is_no_text_is_refused(data: bytes, what: str, chunk: int) -> None:
     assert re.fullmatch(rf"data.sources: 'a.csv' .*{what}.*; {remedy}give a text file", text)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=300).map(lambda data: data.replace(b"\0", b"")))
 def test_what_is_found_decodes_all_bytes(data: bytes) -> None:
     try:
@@ -145,7 +146,7 @@ def test_what_is_found_decodes_all_bytes(data: bytes) -> None:
     assert isinstance(data.decode(name), str)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.integers(1, 9))
 def test_any_utf_8_is_found(text: str, chunk: int) -> None:
     assert (text + "€").encode().decode(probe((text + "€").encode(), chunk)).endswith("€")

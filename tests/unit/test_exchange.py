@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.exchange import Exchange
+from tests.properties import examples
 
 SCHEMA = pa.schema([("hash", pa.uint64()), ("key", pa.binary(4)), ("text", pa.string())])
 HASHES = st.lists(
@@ -41,7 +42,7 @@ def parts(exchange: Exchange) -> list[pa.Table]:
     return [part for part in found if part is not None]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(HASHES, min_size=1, max_size=4), st.integers(1, 9))
 def test_what_is_written_is_read_once_in_ranges_and_in_the_writers_order(
     tmp_path_factory: pytest.TempPathFactory, written: list[list[int]], partitions: int

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data import near
@@ -17,6 +17,7 @@ from finsent.data.config import NearConfig
 from finsent.data.groups import Groups, resolve
 from finsent.data.near import EDGES, band_shape, entries, find_edges
 from finsent.data.normalise import key64, text_keys
+from tests.properties import examples
 
 CONFIG = NearConfig()
 
@@ -241,7 +242,7 @@ def test_no_edges_no_groups() -> None:
 edge_lists = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)), max_size=60)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(edges=edge_lists, cut=st.integers(1, 25), by_text=st.booleans())
 def test_newer_texts_never_change_the_fate_of_older_ones(
     edges: list[tuple[int, int]], cut: int, by_text: bool
@@ -253,7 +254,7 @@ def test_newer_texts_never_change_the_fate_of_older_ones(
     assert before.crossing.tolist() == [k for k in after.crossing.tolist() if k < cut * 10]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     edges=edge_lists, unseen=st.frozensets(st.integers(0, 25), max_size=4), by_text=st.booleans()
 )

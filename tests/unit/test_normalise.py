@@ -11,10 +11,11 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finsent.data.normalise import hex_keys, hex_words, key64, normalise, text_keys
+from tests.properties import examples
 
 # Spaces, marks that are not seen, accents alone, letters with two spellings, and some that matter.
 TRICKY: list[str] = [
@@ -179,13 +180,13 @@ def test_rare_letters_stay(text: str) -> None:
     assert (result.text.to_pylist(), *result[1:]) == (wanted, 0, 0)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_any_text_settles(texts: list[str]) -> None:
     assert_settled(texts)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(
     st.lists(st.lists(st.sampled_from(NASTY), max_size=12).map("".join), min_size=1, max_size=40)
 )
@@ -194,7 +195,7 @@ def test_texts_of_nasty_pieces_settle(texts: list[str]) -> None:
     assert_settled(texts)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.lists(st.sampled_from([*RARE, *NASTY]), min_size=1, max_size=6).map("".join),
     st.lists(st.sampled_from(["latin-1", "cp1252", "mac_roman", "cp437", "cp1251"]), max_size=3),

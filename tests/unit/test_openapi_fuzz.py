@@ -22,6 +22,7 @@ from finsent.registry.registry import Registry
 from finsent.serving.config import LimitsConfig
 from serve_app.auth import new_key
 from serve_app.openapi import describe
+from tests.properties import DEEP
 from tests.unit.models import saved_model
 from tests.unit.test_api import METRICS, make_app
 
@@ -94,7 +95,7 @@ def test_what_schemathesis_does_not_send_is_described_too(
 
 
 @schema.parametrize()
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60 * DEEP, deadline=None, derandomize=True, database=None)
 def test_the_service_answers_as_it_is_described(
     case: schemathesis.Case[Any], app: Any, statuses: dict[str, set[int]]
 ) -> None:
@@ -113,7 +114,7 @@ def test_both_good_and_bad_requests_were_tried(statuses: dict[str, set[int]]) ->
 
 
 @schema.parametrize()
-@settings(max_examples=5, deadline=None, derandomize=True, database=None)
+@settings(max_examples=5 * DEEP, deadline=None, derandomize=True, database=None)
 def test_keys_are_asked_for_as_it_is_described(case: schemathesis.Case[Any], locked: Any) -> None:
     response = case.call_and_validate(checks=CHECKS, app=locked)
     if response.status_code != 405:

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.clean import GOOD
 from finsent.data.config import DataConfig
 from finsent.data.settle import KEPT, Settled, SourceTraits, excluded_rows, settle
 from finsent.labels import LABELS
+from tests.properties import examples
 
 P, N, G = "positive", "neutral", "negative"
 POLICIES: list[Any] = [
@@ -114,7 +115,7 @@ def record_lists(draw: st.DrawFn) -> list[Record]:
     ]
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(record_lists(), st.sampled_from(POLICIES))
 def test_every_labelled_row_has_exactly_one_fate(records: list[Record], policy: Any) -> None:
     found = settled(records, policy)
@@ -180,7 +181,7 @@ def test_every_labelled_row_has_exactly_one_fate(records: list[Record], policy: 
     assert found.kept_best_votes == len(chosen)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(record_lists(), st.sampled_from(POLICIES), st.integers(2, 4), st.randoms())
 def test_partitions_and_their_order_change_nothing(
     records: list[Record], policy: Any, partitions: int, random: Any

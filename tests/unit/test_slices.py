@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import sklearn.metrics as sk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from finsent.evaluation.slices import LONG, SHORT, slices, wilson
+from tests.properties import examples
 
 PHRASES = [
     "Sales were flat", "Profit did not recover", "No. 2 maker of lifts", "It isn\u2019t over",
@@ -70,7 +71,7 @@ def ids(rows: list[dict[str, Any]], name: str) -> npt.NDArray[np.int64]:
     return np.array([r[name] for r in rows], np.int64)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(row, min_size=1, max_size=25), st.integers(1, 6))
 def test_slices_are_what_a_loop_finds(rows: list[dict[str, Any]], fewest: int) -> None:
     truth, predicted = ids(rows, "truth"), ids(rows, "predicted")

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import SplitConfig, TimeSplitConfig
 from finsent.data.split import SPLITS, split_of
+from tests.properties import examples
 
 TRAIN, VALIDATION, TEST = range(3)
 COUNT = 100_000
@@ -64,13 +65,13 @@ def test_a_salt_moves_rows_and_the_same_salt_does_not() -> None:
     assert near(float((first != other).mean()), 1 - (0.8**2 + 0.1**2 + 0.1**2))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(UNITS, UNITS)
 def test_rows_stay_in_their_split_when_others_are_added(old: list[int], new: list[int]) -> None:
     assert places(new + old)[len(new) :] == places(old)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(UNITS)
 def test_a_larger_share_takes_no_row_away(units: list[int]) -> None:
     before = places(units, train=0.6, validation=0.2, test=0.2)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.config import load
@@ -30,6 +30,7 @@ from finsent.data.stages import (
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.settings import Settings
+from tests.properties import examples
 
 Row = tuple[str, ...]
 
@@ -182,7 +183,7 @@ rows_of_few_texts = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     rows=rows_of_few_texts,
     policy=st.sampled_from(["drop", "majority", "priority", "keep", "{prefer: [neutral]}"]),

@@ -1,4 +1,7 @@
-"""Sweeps as users run them: ended at any point, they go on; what is wrong is said before."""
+"""Sweeps that are ended by signals: the same command resumes them.
+
+tests/integration/test_sweep.py resumes a sweep of stub trials.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import json
 import signal
 import sqlite3
 import subprocess
-import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,39 +17,26 @@ import psutil
 import pytest
 import yaml
 
-from tests.e2e.conftest import (
-    PROJECT,
-    Done,
-    alive,
-    descendants,
-    environment,
-    run_driver,
-    wait_until,
-)
+from tests.commands import PROJECT, alive, descendants, run_job, start_job, wait_until
 
 SWEEP = (
     "configs/debug.yaml", "configs/sweep.yaml", "storage.root=out", "train.epochs=5",
     "sweep.trials=3", "sweep.scheduler=none", "sweep.verify_best=1", "sweep.verify_seeds=1",
     "run.name=found",
 )  # fmt: skip
-SPACE = 'sweep.space={"train.dropout": {"uniform": [0.0, 0.5]}}'
 
 
 @pytest.fixture(scope="module")
-def ingested(job: Callable[..., Done], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("sweeps")
     (project / "configs").symlink_to(PROJECT / "configs")
-    done = job("ingest", "configs/debug.yaml", "storage.root=out", cwd=project)
+    done = run_job("ingest", "configs/debug.yaml", "storage.root=out", cwd=project)
     assert done.code == 0, done.err
     return project
 
 
 def start(project: Path, *more: str) -> subprocess.Popen[str]:
-    env = environment() | {"WANDB_MODE": "disabled"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "ray_jobs.sweep", *SWEEP, *more], cwd=project, env=env,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return start_job("sweep", *SWEEP, *more, cwd=project)
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
@@ -138,56 +126,3 @@ def test_sigterm_leaves_the_best_so_far(ingested: Path) -> None:
     last = {e["trial"]: e for e in events(run_dir)}
     assert {e["status"] for e in last.values()} == {"interrupted"}
     assert (run_dir / "sweep.html").is_file() or "no trial has ended" in err
-
-
-def test_a_dry_run_writes_nothing(ingested: Path, job: Callable[..., Done]) -> None:
-    done = job("sweep", *SWEEP, "--dry-run", "run.name=dry", cwd=ingested)
-    assert done.code == 0, done.err
-    assert len(done.result["configs"]) == 10 and done.result["trial_seconds"] > 0
-    assert "rows/s" in done.err
-    assert not (ingested / "out/runs/dry").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (['sweep.space={"train.dropuot": {"uniform": [0.0, 0.5]}}'], ["train.dropuot", "dropout"]),
-        (['sweep.space={"train.dropout": {"uniform": [0.5, 0.1]}}'], ["lower bound above"]),
-        (['sweep.space={"train.dropout": {"uniform": [0.1, 0.1]}}'], ["is empty"]),
-        (['sweep.space={"train.dropout": {"uniform": [0.0, 7.0]}}'], ["train.dropout=7.0"]),
-        ([], ["sweep.space: is empty"]),
-        ([SPACE, "metric=bleu"], ["metric='bleu'", "macro_f1"]),
-        ([SPACE, "train.num_workers=64", "train.batch_size=64"], ["train.num_workers=64", "CPUs"]),
-        ([SPACE, "storage=postgresql://nobody@127.0.0.1:1/none"], ["sweep.storage="]),
-        ([SPACE, "storage=sqlite:///locked.db"], ["sweep.storage=", "locked"]),
-        ([SPACE, "warm_start=[nowhere]"], ["nowhere", "not a sweep"]),
-        ([SPACE, "nonsense"], ["nonsense"]),
-    ],
-)  # fmt: skip
-def test_bad_input_is_one_line_before_any_trial(
-    arguments: list[str], said: list[str], ingested: Path, job: Callable[..., Done]
-) -> None:
-    holder = sqlite3.connect(ingested / "locked.db")
-    holder.execute("BEGIN EXCLUSIVE")
-    name = f"bad-{abs(hash(tuple(arguments)))}"
-    done = job(
-        "sweep", "configs/debug.yaml", "storage.root=out", f"run.name={name}", *arguments,
-        cwd=ingested,
-    )  # fmt: skip
-    holder.close()
-    assert done.code == 2, done.err
-    [line] = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert all(part in line for part in said), line
-    assert "Traceback" not in done.err
-    assert not (ingested / "out/runs" / name / "trials.jsonl").exists()
-
-
-@pytest.mark.timeout(700)
-def test_losing_a_node_costs_only_its_trials(tmp_path: Path) -> None:
-    done = run_driver("tests.e2e.sweep_driver", tmp_path, timeout=650)
-    assert done.code == 0, done.err[-4000:]
-    found = done.result
-    assert found["statuses"] == ["finished"] * 2, found
-    for epochs in found["epochs"]:
-        assert epochs == [*range(1, found["wanted"] + 1)]
-    assert found["untouched"] == 1, "the other trial was not started again"

@@ -1,18 +1,20 @@
-"""The benchmarks of data: small, for their keys and their honesty, not for their numbers."""
+"""The benchmarks of data and training: small, for their keys and relations, not their numbers.
+
+tests/unit/test_synthetic.py counts the rows that the data benchmarks make.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from finsent.data.synthetic import expected
-from tests.e2e.conftest import Done
+from tests.commands import run_job
 
 SMALL = ("bench.rounds=1", "storage.root=out")
 
 
-def test_ingest_beside_its_peers(job: Callable[..., Done], project: Path) -> None:
-    done = job("bench", "ingest", "rows=20_000", "bench.peer_rows=10_000", *SMALL, cwd=project)
+def test_ingest_beside_its_peers(project: Path) -> None:
+    done = run_job("bench", "ingest", "rows=20_000", "bench.peer_rows=10_000", *SMALL, cwd=project)
     assert done.code == 0, done.err
     result = done.result
     assert result["rows"] == 20_000
@@ -24,8 +26,8 @@ def test_ingest_beside_its_peers(job: Callable[..., Done], project: Path) -> Non
     assert not [*(project / "out" / "bench").iterdir()]  # its rows are gone
 
 
-def test_readback_feeds_a_worker(job: Callable[..., Done], project: Path) -> None:
-    done = job("bench", "configs/debug.yaml", "readback", "rows=3000", *SMALL, cwd=project)
+def test_readback_feeds_a_worker(project: Path) -> None:
+    done = run_job("bench", "configs/debug.yaml", "readback", "rows=3000", *SMALL, cwd=project)
     assert done.code == 0, done.err
     result = done.result
     rates = result["readback_rows_per_second"] / result["training_rows_per_second"]
@@ -33,9 +35,9 @@ def test_readback_feeds_a_worker(job: Callable[..., Done], project: Path) -> Non
     assert result["backbone"] == "tiny"
 
 
-def test_training_beside_its_peers(job: Callable[..., Done], project: Path) -> None:
+def test_training_beside_its_peers(project: Path) -> None:
     small = ("rows=64", "train.batch_size=8", "bench.ray=false", *SMALL)
-    done = job("bench", "configs/debug.yaml", "train", *small, cwd=project)
+    done = run_job("bench", "configs/debug.yaml", "train", *small, cwd=project)
     assert done.code == 0, done.err
     result = done.result
     medians = {name: m["step_rows_per_second"] for name, m in result["medians"].items()}

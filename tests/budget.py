@@ -1,0 +1,112 @@
+"""A pytest plugin: CPU seconds of each test, and what a test of a kind may cost.
+
+The CPU seconds are those of this process and of all processes below it, dead ones included once
+their parent has waited for them. So a busy machine costs no test its budget. A test over its
+budget fails the run, unless `@pytest.mark.cost(seconds, reason)` states its own budget.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+# CPU seconds. A test of another kind has no budget.
+BUDGETS = {"unit": 0.1, "integration": 3.0, "e2e": 20.0}
+# The same code costs twice as many CPU seconds on a core that another machine shares.
+TOLERANCE = 2.0
+# Seconds below which a reading says nothing: a collection of garbage, a first import.
+NOISE = 0.5
+REPORT = "FINSENT_COSTS"  # environment: the file that CPU seconds per test are written to
+
+
+def cpu_seconds(tree: bool) -> float:
+    """CPU seconds so far of this process, and of those it has waited for.
+
+    Args:
+        tree: also of living processes below it. That takes milliseconds.
+    """
+    own = os.times()
+    seconds = own.user + own.system + own.children_user + own.children_system
+    if tree:
+        for process in psutil.Process().children(recursive=True):
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
+
+
+def budget_of(item: pytest.Item) -> float | None:
+    """CPU seconds that a test may cost; None: no limit."""
+    stated = item.get_closest_marker("cost")
+    if stated is not None:
+        return float(stated.args[0])
+    return next((BUDGETS[kind] for kind in BUDGETS if item.get_closest_marker(kind)), None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Measure the call alone: fixtures are shared."""
+    tree = item.get_closest_marker("unit") is None
+    before = cpu_seconds(tree)
+    try:
+        yield
+    finally:
+        item.user_properties.append(("cpu_seconds", round(cpu_seconds(tree) - before, 3)))
+        item.user_properties.append(("cpu_budget", budget_of(item)))
+
+
+class Costs:
+    """Collects costs in the process that reports, which is not an xdist worker."""
+
+    def __init__(self) -> None:
+        self.costs: dict[str, tuple[float, float | None]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take what the test's process has measured."""
+        found = dict(report.user_properties)
+        if report.when == "call" and "cpu_seconds" in found:
+            budget = found["cpu_budget"]
+            assert isinstance(budget, float | None)
+            self.costs[report.nodeid.partition("@")[0]] = float(str(found["cpu_seconds"])), budget
+
+    def over(self) -> dict[str, tuple[float, float]]:
+        """CPU seconds and budget of each test that costs too much."""
+        return {
+            name: (cost, budget)
+            for name, (cost, budget) in self.costs.items()
+            if budget is not None and cost > max(TOLERANCE * budget, NOISE)
+        }
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Fail a run that passed but costs too much."""
+        if path := os.environ.get(REPORT):
+            Path(path).write_text(json.dumps(self.costs, indent=1), encoding="utf-8")
+        if self.over() and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """List the tests that cost most, and those over budget."""
+        dearest = sorted(self.costs.items(), key=lambda pair: -pair[1][0])[:15]
+        terminalreporter.section("CPU seconds of the dearest tests")
+        for name, (cost, budget) in dearest:
+            terminalreporter.write_line(f"{cost:8.1f} of {budget} {name}")
+        total = sum(cost for cost, _ in self.costs.values())
+        terminalreporter.write_line(f"{total:8.1f} in {len(self.costs)} tests, without fixtures")
+        for name, (cost, budget) in self.over().items():
+            terminalreporter.write_line(
+                f"OVER BUDGET: {cost} of {budget} CPU seconds: {name}", red=True
+            )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect where the results come together."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Costs(), "finsent-costs")

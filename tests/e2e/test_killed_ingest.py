@@ -1,0 +1,83 @@
+"""A killed ingest: nothing half-made is ever visible, and the same command finishes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finsent.data.dataset import DatasetVersion
+from finsent.data.synthetic import write_rows
+from tests.commands import invoke_job, run_job, start_job, wait_until
+
+NAME = "faults"
+DATA = (f"data.name={NAME}", "storage.root=out", "data.label_noise.enabled=false")
+# A file that shows that a step has begun, below the staging directory.
+STEPS = {
+    "reading": ".work/rows/*.arrow",
+    "settling": ".work/kept/*.arrow",
+    "comparing": ".work/edges/*.arrow",
+    "writing": "train/*.parquet",
+    "reporting": "pictures/*.png",
+}
+
+
+def versions(project: Path) -> list[Path]:
+    """What readers see."""
+    return sorted(p for p in project.glob(f"out/datasets/{NAME}/*") if not p.name.startswith("."))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def kill_at(step: str, project: Path, arguments: list[str]) -> None:
+    """Start an ingest and kill it in a step; no process is left to clean up."""
+    folder = project / "out" / "datasets" / NAME
+    before = {*folder.glob(".staging-*")}
+    process = start_job("ingest", *arguments, cwd=project)
+
+    def is_ready() -> bool:
+        staging = {*folder.glob(".staging-*")} - before
+        return any([*new.glob(STEPS[step])] for new in staging) or process.poll() is not None
+
+    wait_until(is_ready, 240, step)
+    process.kill()
+    process.communicate()
+    assert process.returncode < 0, f"it ended before it was killed while {step}"
+
+
+def check_killed_ingest(project: Path, rows: int, steps: list[str]) -> None:
+    """Kill an ingest at each step in turn, then let the same command finish."""
+    first = run_job("ingest", *DATA, "data.sources=[sample]", cwd=project)
+    assert first.code == 0, first.err
+    [old] = versions(project)
+    before = contents(old)
+    source = project / "rows"
+    write_rows(source, rows=rows, files=3, seed=5)
+    arguments = [*DATA, f"data.sources=[{source}]", "data.max_rejected_fraction=0.05"]
+    for step in steps:
+        kill_at(step, project, arguments)
+        assert versions(project) == [old], step
+        assert contents(old) == before, step
+    again = run_job("ingest", *arguments, cwd=project)
+    assert again.code == 0, again.err
+    assert again.result["counts"]["rows_in"] == rows
+    [made] = {*versions(project)} - {old}
+    DatasetVersion.open(made)  # compares every file with its digest
+    assert not [*(project / "out" / "datasets" / NAME).glob(".staging-*")]
+
+
+@pytest.mark.cost(50, "three processes with a local Ray of their own")
+def test_a_killed_ingest_leaves_the_old_version_complete_and_a_rerun_finishes(
+    project: Path,
+) -> None:
+    check_killed_ingest(project, rows=30_000, steps=["settling"])
+
+
+def test_a_stale_staging_directory_is_invisible(project: Path) -> None:
+    """What a killed ingest leaves is neither a version nor in the way of the next."""
+    stale = project / "out" / "datasets" / NAME / ".staging-0"
+    (stale / "train").mkdir(parents=True)
+    refused = invoke_job("train", f"data.name={NAME}", "storage.root=out")
+    assert refused.code == 2 and "train.dataset='latest'" in refused.err

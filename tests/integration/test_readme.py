@@ -1,0 +1,108 @@
+"""A smoke of the README's commands, in the order written, with a tiny backbone and few rows.
+
+tests/slow/test_readme.py runs them as written, with the real backbone, in a shell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import PROJECT, environment, invoke_job
+from tests.readme import README, change_demo, commands, sample_rows, write_csv
+
+SMALL = {
+    "sources: [sample]": "sources: [some.csv]",
+    "backbone: demo": "backbone: tiny",
+    "epochs: 5": "epochs: 1",
+}
+
+
+def outside_make() -> dict[str, str]:
+    """`make test` tells its children that they run inside make; a user's shell does not."""
+    return {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+
+def test_every_job_has_a_command() -> None:
+    jobs = {p.stem for p in (PROJECT / "ray_jobs").glob("[a-z]*.py")}
+    assert jobs == set(re.findall(r"python -m ray_jobs\.([a-z]+)", README))
+
+
+def test_make_help_is_true() -> None:
+    printed = subprocess.run(
+        ["make", "help"],
+        cwd=PROJECT,
+        env=outside_make(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    listed = {line.split()[0] for line in printed.splitlines()}
+    assert listed == set(re.findall(r"^([a-z-]+):", makefile, flags=re.M))
+    assert set(re.findall(r"make ([a-z-]+)", README)) <= listed
+
+
+def run_command(command: str) -> dict[str, Any] | None:
+    """Run a line of the README; jobs in this process where no shell is needed.
+
+    Returns:
+        the JSON object that it prints, if any.
+    """
+    job, *arguments = shlex.split(command.removeprefix("python -m ray_jobs."))
+    if command.startswith("python -m ray_jobs.") and not {"|", "||"} & {*arguments}:
+        finished = invoke_job(job, *arguments)
+        assert finished.code == 0, f"{command}\n{finished.out}\n{finished.err}"
+        return finished.result
+    process = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, f"{command}\n{process.stdout}\n{process.stderr}"
+    return json.loads(process.stdout.splitlines()[-1]) if process.stdout else None
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.cost(150, "eight jobs, a pipeline and a sweep among them")
+def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
+    change_demo(project / "configs", SMALL)
+    rows = sample_rows()
+    write_csv(project / "some.csv", rows[:400])
+    write_csv(project / "news.csv", rows[:150])
+    results = [
+        run_command(command.replace("model.backbone=demo", "model.backbone=tiny train.epochs=1"))
+        for command in commands()
+    ]
+    by_job = {result["job"]: result for result in results if result and "job" in result}
+    trained = [result for result in results if result and result.get("job") == "train"]
+    assert by_job["ingest"]["counts"]["kept"] > 300
+    assert trained[-1]["dataset_version"] == by_job["ingest"]["dataset_version"]
+    assert by_job["sweep"]["verified"]["test"]["rows"] == by_job["ingest"]["splits"]["test"]
+    [analysed] = [result for result in results if result and "job" not in result]
+    assert analysed["trials"] == 4 and (project / analysed["page"]).is_file()
+    assert "majority" in by_job["evaluate"]["baselines"]
+    assert by_job["publish"]["model_version"] in by_job["registry"]["aliases"].values()
+    assert by_job["pipeline"]["model_version"] != by_job["publish"]["model_version"]
+    assert by_job["compare"]["verdict"] in ("better", "worse", "no difference")
+    assert by_job["compare"]["a"] != by_job["compare"]["b"]
+    assert len(by_job["classify"]["predictions"]) == 1
+    assert by_job["export"]["exports"]["onnxruntime-fp32"]["refused"] is None
+    assert by_job["predict"]["rows"] == 149
+    assert sum(by_job["predict"]["labels"].values()) == 149
+    assert (project / "scored" / "news.csv.csv").is_file()
+    assert by_job["serve"]["role"] == "predict"
+    evaluation = project / "artifacts/runs/first/evaluation"
+    assert (evaluation / "pictures/confusion.png").stat().st_size > 5_000
+    assert "behaviour" in (evaluation / "report.html").read_text().lower()
+    for name in ("config.json", "environment.json", "result.json"):
+        assert (project / "artifacts/runs/first" / name).is_file()
