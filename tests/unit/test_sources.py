@@ -79,7 +79,7 @@ def problem(path: Path | str, **changed: Any) -> str:
         (b"\xef\xbb\xbf", ["is empty", "labelled rows"]),
         (b"\xef\xbb\xbf\r\n", ["is empty", "labelled rows"]),
         (b"PK\x03\x04" + bytes(40), ["zip archive or an Excel workbook", "not a CSV file"]),
-        (gzip.compress(GOOD.encode()), ["gzip-compressed", "not a CSV file", "rename it"]),
+        (gzip.compress(GOOD.encode(), mtime=0), ["gzip-compressed", "not a CSV file", "rename it"]),
         (b"PAR1" + bytes(40), ["Parquet", "not a CSV file", "set the source's format"]),
         (b"%PDF-1.7\n", ["a PDF", "not a CSV file", "convert"]),
         (GOOD.encode() + bytes(range(256)), ["binary"]),
