@@ -9,100 +9,125 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from finsent.errors import InputError
 from finsent.inference import measured
 from finsent.inference.backends import Backend
 from finsent.inference.config import EngineConfig
 from finsent.inference.exports import Export, installed, read_exports
+from finsent.inference.measured import Watch
+from finsent.inference.speed import Clock, Rounds, decide, rows_of
+from finsent.inference.speed import measure as measure_backends
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 0.25  # of measuring, each
-_LENGTHS = (16, 24, 32, 48)  # tokens, as financial sentences have them
 _EXTRAS = {"openvino": "pip install 'finsent[openvino]'"}
 
+# Seconds for all candidates to load and to take their turns. MiniLM needs 5, BERT-large 20 times
+# as long; on a machine that is too busy for that no measurement would be worth anything.
+MEASURE_TIMEOUT = 180.0
 
-def choose(model_dir: Path, config: EngineConfig) -> tuple[Backend, dict[str, float]]:
+Measure = Callable[[Path, EngineConfig], Rounds]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A loaded backend."""
+
+    backend: Backend
+    rates: dict[str, float] = field(default_factory=dict)  # rows/s by name; empty: not measured
+    watch: Watch | None = None  # where the choice is stored
+
+
+def choose(
+    model_dir: Path,
+    config: EngineConfig,
+    measure: Measure | None = None,
+    now: Callable[[], float] = time.time,
+) -> Choice:
     """Load a backend.
 
-    Returns:
-        It, and rows/s by name where several were measured.
+    Args:
+        measure: measures all candidates; None: `measure_elsewhere`.
+        now: Unix time.
 
     Raises:
-        InputError: what was asked for is not there, or did not keep the model's quality.
+        InputError: the requested backend is missing, or did not keep the model's quality.
     """
     loaders = _candidates(model_dir, config)
     if len(loaders) == 1:
         [load] = loaders.values()
-        return load(), {}
+        return Choice(load())
     file = measured.file_of(model_dir, config, threads_of(config))
-    rates = measured.recall(file, loaders.keys())
-    when = "measured before" if rates else "measured now"
-    if not rates:
-        # In a process of its own: what the losers load would stay in this one.
-        rates = _elsewhere(model_dir, config) or measure_all(model_dir, config)
-        measured.remember(file, rates)
-    best = max(rates, key=rates.__getitem__)
-    shown = ", ".join(f"{name} {rate:.0f}" for name, rate in sorted(rates.items()))
-    log.info("engine: %s is the fastest here (rows/s, %s: %s)", best, when, shown)
-    return loaders[best](), rates
+    stored = measured.recall(file, loaders.keys(), now())
+    if stored is not None:
+        best, rates = stored.best, stored.rates
+        _log_fastest(best, rates, "measured before")
+    else:
+        decision = decide((measure or measure_elsewhere)(model_dir, config), loaders.keys())
+        best, rates = decision.best, decision.rates
+        if decision.is_clear:
+            measured.remember(file, decision, now())
+            _log_fastest(best, rates, "measured now")
+        else:
+            log.info(
+                "engine: %s, usually the fastest: other load hides the differences; the next start "
+                "measures again (rows/s: %s)",
+                best,
+                _listed(rates) or "none in time",
+            )
+            return Choice(loaders[best](), rates)
+    backend = loaders[best]()
+    return Choice(backend, rates, Watch(file, rates[best], rows_of(backend), backend.streams))
 
 
-def measure_all(model_dir: Path, config: EngineConfig) -> dict[str, float]:
-    """Rows/s by name of all that may be used.
+def _log_fastest(best: str, rates: dict[str, float], when: str) -> None:
+    log.info("engine: %s is the fastest here (rows/s, %s: %s)", best, when, _listed(rates))
+
+
+def _listed(rates: dict[str, float]) -> str:
+    return ", ".join(f"{name} {rate:.0f}" for name, rate in sorted(rates.items()))
+
+
+def measure_here(model_dir: Path, config: EngineConfig, clock: Clock = time.perf_counter) -> Rounds:
+    """Load and measure all candidates in this process.
 
     Raises:
-        InputError: one of them can't be loaded.
+        InputError: a candidate can't be loaded.
     """
-    return {name: measure(load()) for name, load in _candidates(model_dir, config).items()}
+    loaders = _candidates(model_dir, config)
+    return measure_backends({name: load() for name, load in loaders.items()}, clock)
 
 
-def _elsewhere(model_dir: Path, config: EngineConfig) -> dict[str, float]:
-    """`measure_all` in another process; nothing where that fails: then do it here, and see why."""
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, str(model_dir), config.model_dump_json()],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
-    )  # fmt: skip
-    found: dict[str, float] = json.loads(done.stdout) if done.returncode == 0 else {}
-    return found
+def measure_elsewhere(
+    model_dir: Path, config: EngineConfig, timeout: float = MEASURE_TIMEOUT
+) -> Rounds:
+    """`measure_here` in another process, as candidates that lose would keep memory of this one.
+
+    Where that process fails, measure here, which raises the error.
+
+    Returns:
+        Nothing where that process times out.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(model_dir), config.model_dump_json()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
+            timeout=timeout,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {}
+    rounds: Rounds = json.loads(done.stdout) if done.returncode == 0 else {}
+    return rounds or measure_here(model_dir, config)
 
 
 def threads_of(config: EngineConfig) -> int:
     """Compute threads to use."""
     return config.threads or len(os.sched_getaffinity(0))
-
-
-def measure(backend: Backend) -> float:
-    """Rows/s with all streams busy, on rows of usual lengths."""
-    rows = backend.most_rows or 8
-    batches = []
-    for length in _LENGTHS:
-        shape = backend.shape(rows, length)
-        batches.append((np.full(shape, 5, np.int64), np.ones(shape, np.int64)))
-    runs = backend.streams_of()
-    for ids, mask in batches:
-        runs[0](ids, mask)  # the first of a shape allocates or compiles
-    end = time.perf_counter() + _SECONDS
-
-    def work(run: Callable[..., object]) -> int:
-        done = 0
-        while time.perf_counter() < end:
-            run(*batches[done % len(batches)])
-            done += 1
-        return done * rows
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(len(runs)) as pool:
-        futures = [pool.submit(work, run) for run in runs]
-        wait(futures)
-    return sum(future.result() for future in futures) / (time.perf_counter() - started)
 
 
 def _candidates(model_dir: Path, config: EngineConfig) -> dict[str, Callable[[], Backend]]:
@@ -167,5 +192,5 @@ def _torch_loader(
 
 
 if __name__ == "__main__":
-    found = measure_all(Path(sys.argv[1]), EngineConfig.model_validate_json(sys.argv[2]))
-    sys.stdout.write(json.dumps(found))
+    rounds = measure_here(Path(sys.argv[1]), EngineConfig.model_validate_json(sys.argv[2]))
+    sys.stdout.write(json.dumps(rounds))

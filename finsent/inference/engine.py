@@ -7,6 +7,7 @@ needs.
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.inference.backends import Backend, Logits, Run
 from finsent.inference.batching import Ids, micro_batches, padded
-from finsent.inference.choose import choose
+from finsent.inference.choose import Choice, choose
 from finsent.inference.config import EngineConfig, Truncate
 from finsent.inference.encode import Encoded, Encoder
 from finsent.labels import LABELS
@@ -69,7 +70,8 @@ class Engine:
         self.max_length = int(self.provenance["max_length"])
         self._encode = Encoder(model_dir, self.max_length)
         self._pad_id = int(read_json(model_dir / "config.json").get("pad_token_id") or 0)
-        self.backend, self.rates = (backend, {}) if backend else choose(model_dir, config)
+        choice = Choice(backend) if backend else choose(model_dir, config)
+        self.backend, self.rates, self._watch = choice.backend, choice.rates, choice.watch
         self.streams = self.backend.streams
         self._free: queue.SimpleQueue[Run] = queue.SimpleQueue()
         for run in self.backend.streams_of():
@@ -125,10 +127,14 @@ class Engine:
         shape = self.backend.shape(len(rows), max(map(len, rows)))
         ids, mask = padded(rows, shape, self._pad_id)
         run = self._free.get()
+        started = time.perf_counter()
         try:
-            return run(ids, mask)[: len(rows)]
+            logits = run(ids, mask)[: len(rows)]
         finally:
             self._free.put(run)
+        if self._watch is not None:
+            self._watch.note(*shape, time.perf_counter() - started)
+        return logits
 
     def logits_of(
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], object] | None = None

