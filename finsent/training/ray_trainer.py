@@ -24,13 +24,13 @@ from ray.train import (
     Checkpoint,
     CheckpointConfig,
     CheckpointUploadMode,
-    DataConfig,
     FailureConfig,
     RunConfig,
     ScalingConfig,
 )
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -63,16 +63,19 @@ log = logging.getLogger(__name__)
 _STALE = 20
 
 
-class _Trainer(TorchTrainer):
-    """Without the process beside each run that removes a dead controller's placement group.
+# Processes that Ray Train starts next to each run, and that this project does without. One removes
+# a dead controller's placement group: Ray does that itself at the end of the job, who kills runs
+# within one has to do it, and the process would go on for ever where there is no dashboard to ask.
+# The other deals out datasets: every worker sees all rows.
+_UNUSED = (PlacementGroupCleanerCallback, DatasetsCallback)
 
-    Ray does that itself at the end of the job; who kills runs within one has to do it. The process
-    would go on for ever where there is no dashboard to ask.
-    """
+
+class _Trainer(TorchTrainer):
+    """Without processes of no use here."""
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc] # of Train V2's class
-        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+        return [one for one in callbacks if not isinstance(one, _UNUSED)]
 
 
 class _RayHooks:
@@ -118,8 +121,8 @@ def _worker(arguments: dict[str, Any]) -> None:
     board, run_dir = arguments["board"], arguments["run_dir"]
     torch.set_num_threads(task.config.cpus_per_worker)  # whatever OMP_NUM_THREADS says
     splits = {
-        name: TokenRows.from_table(_collect(name), arguments["pad_id"])
-        for name in ("train", "validation")
+        name: TokenRows.from_table(_collect(blocks), arguments["pad_id"])
+        for name, blocks in arguments["blocks"].items()
     }
     context = ray.train.get_context()
     first, workers = context.get_world_rank() == 0, context.get_world_size()
@@ -160,9 +163,10 @@ def _newest(run_dir: Path, board: Any) -> Path | None:
     return None if newest is None else Path(newest)
 
 
-def _collect(split: str) -> pa.Table:
-    shard = ray.train.get_dataset_shard(split)
-    return pa.concat_tables(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
+def _collect(blocks: list[Any]) -> pa.Table:
+    """A split in one table, without a copy of what is in this machine's memory."""
+    tables = ray.get(blocks)
+    return pa.concat_tables(table for table in tables if table.num_rows)
 
 
 def tokenised(version: DatasetVersion, split: str, task: Task, part: Part | None = None) -> Any:
@@ -286,6 +290,9 @@ def fit_tokenised(
             "pad_id": tokenizer.pad_token_id,
             "board": board,
             "run_dir": run_dir,
+            # Every worker sees all rows and takes its share of each batch: the batches stay the
+            # same whatever the number of workers, and no row is lost to equal splits.
+            "blocks": {name: data.to_arrow_refs() for name, data in datasets.items()},
         },
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
@@ -307,10 +314,6 @@ def fit_tokenised(
             # Which ones to keep is decided by what lies on disk, see `retain`.
             checkpoint_config=CheckpointConfig(num_to_keep=None),
         ),
-        datasets=datasets,
-        # Every worker sees all rows and takes its share of each batch: the batches stay the same
-        # whatever the number of workers, and no row is lost to equal splits.
-        dataset_config=DataConfig(datasets_to_split=[]),
     )
     try:
         _fit(trainer, board, TrainingDisplay(title, config.epochs))
