@@ -73,6 +73,17 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error}); the file is damaged") from None
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name by a hard link, or copy it where the file system cannot link.
+
+    Both names may share their bytes afterwards: neither file may be written in place.
+    """
+    try:
+        os.link(source.resolve(), target)  # `os.link` would link a symbolic link itself
+    except OSError:  # another file system, no links there, too many links, or not allowed
+        shutil.copyfile(source, target)
+
+
 def make_dir(path: Path, field: str) -> Path:
     """Create a directory that a setting names, or say which setting to change.
 

@@ -15,6 +15,7 @@ from finsent.training.config import OPERATIONAL
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 RESULT = "result.json"
+TRAINED = "trained.json"  # of a finished training whose checkpoints were removed
 _PACKAGES = ("finsent", "ray", "torch", "transformers", "tokenizers", "safetensors", "pyarrow",
              "numpy", "scikit-learn", "pydantic", "omegaconf")  # fmt: skip
 # Sections that decide what a training run makes; only under the same ones may it go on.
@@ -71,8 +72,8 @@ def _check_same(run_dir: Path, job: str, config: dict[str, Any]) -> None:
             f"run.name={name!r}: is a run of the job {before.get('job')!r}, not {job!r}; "
             "choose another name"
         )
-    if job not in ("train", "pipeline") or not [*run_dir.glob("checkpoint_*")]:
-        return  # nothing was trained yet
+    if job not in ("train", "pipeline") or not has_trained(run_dir):
+        return
     old, new = _flat(before), _flat(config)
     free = {f"train.{name}" for name in OPERATIONAL}
     changed = [
@@ -84,6 +85,11 @@ def _check_same(run_dir: Path, job: str, config: dict[str, Any]) -> None:
             f"run.name={name!r}: exists with {key}={old.get(key)!r}, now {key}={new[key]!r}; a run "
             "goes on only under its own settings: choose another name, or restore them"
         )
+
+
+def has_trained(run_dir: Path) -> bool:
+    """Return whether a run has checkpoints, or the record that replaces them."""
+    return any(run_dir.glob("checkpoint_*")) or (run_dir / TRAINED).is_file()
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

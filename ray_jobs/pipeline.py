@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,28 +13,10 @@ from finsent.training.capacity import check_capacity
 from ray_jobs import evaluate, export, ingest, publish, train
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
+from ray_jobs._steps import Steps, past_run
 from ray_jobs._tracking import tracking
 
-log = logging.getLogger(__name__)
-
-
-class _Clock:
-    """Seconds of each step, and a line when one starts."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps, self._started = steps, time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def begin(self, name: str) -> None:
-        self.end()
-        self.seconds[name] = 0.0
-        log.info("[%d/%d] %s", len(self.seconds), self._steps, name)
-
-    def end(self) -> None:
-        now = time.perf_counter()
-        if self.seconds:
-            self.seconds[list(self.seconds)[-1]] = round(now - self._started, 3)
-        self._started = now
+_STEPS = ("ingest", "train", "evaluate", "export", "publish")
 
 
 def run(call: Call) -> Result:
@@ -48,29 +28,34 @@ def run(call: Call) -> Result:
     make_dir(settings.datasets_dir, "storage.root")
     Registry(settings.registry_dir).check_writable()
     backbone = train.prepare(settings)
-    clock = _Clock(5)
+    past = past_run(settings.runs_dir, "pipeline", settings.model_dump(mode="json"))
+    steps = Steps(_STEPS, past)
     with ExitStack() as stack:
         with ray_session(settings):
             check_capacity(settings.train)
-            clock.begin("ingest")
+            steps.begin("ingest")
             version = ingest.step(settings, files, run_dir)
             ingested = ingest.describe(version)
-            clock.begin("train")
+            title = steps.begin("train")
             tracker = stack.enter_context(tracking(settings, run_dir))
-            trained = train.step(settings, backbone, version, run_dir)
-        clock.begin("evaluate")
+            trained = train.step(settings, backbone, version, run_dir, title)
+        steps.begin("evaluate")
         model_dir, out = Path(trained["model_dir"]), run_dir / "evaluation"
         plain = settings.evaluate.model_copy(
             update={"dataset": None, "sources": [], "split": "test"}
         )
         measured = evaluate.step(settings.model_copy(update={"evaluate": plain}), model_dir, out)
         tracker.report(measured, out)
-        clock.begin("export")
+        steps.begin("export")
         exported = export.step(settings, model_dir)
-        clock.begin("publish")
+        steps.begin("publish")
         published = publish.step(settings, model_dir, run_dir / "comparison")
         publish.track(tracker, published)
-    clock.end()
+        if not settings.train.keep_checkpoints:
+            from finsent.training.finished import drop_checkpoints  # imports torch
+
+            drop_checkpoints(run_dir)
+    steps.finish()
     return {
         "dataset_version": version.version,
         "model_version": published["model_version"],
@@ -95,7 +80,7 @@ def run(call: Call) -> Result:
         "padding_share": trained["padding_share"],
         "model_dir": trained["model_dir"],
         "version_dir": published["version_dir"],
-        "step_seconds": clock.seconds,
+        "step_seconds": steps.seconds,
     }
 
 

@@ -46,7 +46,9 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     registry = Registry(settings.registry_dir)
     registry.check_writable()
     gate = check_gate(settings, registry, model_dir, settings.publish.alias, out)
-    version = registry.publish(model_dir, brief(metrics), code_identity(), gate)
+    # All that write into a run's directory replace files, as sharing demands.
+    own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
+    version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=own)
     alias = settings.publish.alias
     if alias:
         registry.promote(version.version, alias, gate)

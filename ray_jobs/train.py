@@ -24,9 +24,18 @@ def prepare(settings: Settings) -> Backbone:
     return resolve_backbone(settings.model, settings.root / "backbones")
 
 
-def step(settings: Settings, backbone: Backbone, version: DatasetVersion, run_dir: Path) -> Result:
-    """Train on a running Ray."""
-    from finsent.training.loop import epoch_lines
+def step(
+    settings: Settings,
+    backbone: Backbone,
+    version: DatasetVersion,
+    run_dir: Path,
+    title: str = "train",
+) -> Result:
+    """Train on a running Ray.
+
+    Args:
+        title: of the progress bar.
+    """
     from finsent.training.ray_trainer import fit
 
     config = settings.train
@@ -34,9 +43,8 @@ def step(settings: Settings, backbone: Backbone, version: DatasetVersion, run_di
         "train: %s on dataset %s, %d rows, %d epochs, %d worker(s); the workers start first",
         backbone.name, version.version, version.rows("train"), config.epochs, config.max_workers,
     )  # fmt: skip
-    trained = fit(make_task(config, settings.model, backbone, version), version, run_dir)
-    for line in epoch_lines(trained.history):
-        log.info("%s", line)
+    task = make_task(config, settings.model, backbone, version)
+    trained = fit(task, version, run_dir, title=title)
     calibration = calibrate(settings, trained.model_dir, version)
     best, last = trained.best, trained.history[-1]
     return {

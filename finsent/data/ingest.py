@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
+from finsent.bars import bar
 from finsent.data.config import DataConfig
 from finsent.data.dataset import MANIFEST, SCHEMA_VERSION, DatasetVersion
 from finsent.data.finish import look_for_noise, merge_side_table, merge_side_tables
@@ -214,9 +213,9 @@ def _scan(plan: Plan) -> Iterator[Stats]:
             read, batch_size=1, batch_format="pyarrow", num_cpus=cpus, compute=readers
         ).map_batches(clean, batch_size=None, batch_format="pyarrow", num_cpus=cpus)
     total = sum(file.unpacked_bytes for file in plan.files)
-    with _bar("read", total, "B") as bar:
+    with _bar("read", total, "B") as shown:
         for stats in _replies(replies):
-            bar.update(stats["bytes"])
+            shown.update(stats["bytes"])
             yield stats
 
 
@@ -239,9 +238,9 @@ def _over_partitions(
     replies = ray.data.range(count, override_num_blocks=count).map_batches(
         run, batch_size=1, batch_format="pyarrow", num_cpus=_shares()[1]
     )
-    with _bar(name, count, "part") as bar:
+    with _bar(name, count, "part") as shown:
         for stats in _replies(replies):
-            bar.update()
+            shown.update()
             yield stats
 
 
@@ -303,8 +302,4 @@ def _groups(plan: Plan) -> Groups:
 
 
 def _bar(name: str, total: int, unit: str) -> Any:
-    every = 0.2 if sys.stderr.isatty() else 30.0
-    return tqdm(
-        total=total, desc=name, unit=unit, unit_scale=unit == "B", mininterval=every, delay=every,
-        file=sys.stderr, leave=sys.stderr.isatty(),
-    )  # fmt: skip
+    return bar(name, unit, total, live=0.2, log=30.0, late=True)

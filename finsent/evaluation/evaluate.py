@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
+from finsent.bars import bar
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.labelled import read_labelled
 from finsent.data.sources import find_sources
@@ -93,10 +92,8 @@ def evaluate(
 def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], float]:
     """Logits, and the seconds that they took."""
     started = time.perf_counter()
-    every = 0.2 if sys.stderr.isatty() else 10.0
-    bar = tqdm(total=len(texts), unit="row", desc="evaluate", mininterval=every, file=sys.stderr)
-    with bar:
-        logits = engine.logits(texts, bar.update)
+    with bar("evaluate", "row", len(texts), live=0.2, log=10.0) as shown:
+        logits = engine.logits(texts, shown.update)
     return logits, time.perf_counter() - started
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
-from finsent.files import digest, make_dir, read_json, sha256_file, staged_dir, write_json
+from finsent.files import (
+    digest,
+    link_or_copy,
+    make_dir,
+    read_json,
+    sha256_file,
+    staged_dir,
+    write_json,
+)
 from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, read_exports
 from finsent.labels import LABELS
 from finsent.modeling.layout import PROVENANCE, check_model_dir
@@ -27,6 +36,7 @@ CARD = "README.md"
 SCHEMA_VERSION = 1
 _ID = re.compile(r"[0-9a-f]{12}")
 _SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # no pickle ever enters
+_MIN_SHARED_BYTES = 1 << 20  # smaller files are copied: sharing saves nothing, and people edit them
 
 
 @dataclass(frozen=True)
@@ -127,14 +137,20 @@ class Registry:
         metrics: dict[str, Any],
         code: dict[str, Any],
         gate: dict[str, Any] | None = None,
+        *,
+        share: bool = False,
     ) -> ModelVersion:
         """Copy a trained, evaluated model into the registry. The same model gets the same id.
+
+        A version's files are read-only.
 
         Args:
             model_dir: written by `finsent.modeling.classifier.save_classifier`.
             metrics: of the test split.
             code: commit and package versions.
             gate: what the comparison with the champion said, when there was one.
+            share: hard-link large files instead of copying them, where the file system can. Only
+                for a directory whose writers replace files and never write them in place.
 
         Raises:
             InputError: the model's directory is incomplete or the root is not writable.
@@ -155,7 +171,10 @@ class Registry:
             for path in sources:
                 target = staging / path.relative_to(model_dir)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+                if share and path.stat().st_size >= _MIN_SHARED_BYTES:
+                    link_or_copy(path, target)
+                else:
+                    shutil.copyfile(path, target)
             card = staging / CARD
             card.write_text(model_card(version.version, provenance, metrics), encoding="utf-8")
             manifest = {
@@ -173,6 +192,7 @@ class Registry:
                 "code": code,
             }
             write_json(staging / MANIFEST, manifest)
+            _protect(staging, card.stat().st_mode)
         return version.verify()
 
     def get(self, reference: str) -> ModelVersion:
@@ -261,6 +281,18 @@ def _read_alias(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not an alias; delete it and promote a version again")
     assert isinstance(alias, dict)
     return alias
+
+
+def _protect(folder: Path, mode: int) -> None:
+    """Make a version's files read-only.
+
+    Args:
+        mode: permissions of a new file; a linked one may have others.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with suppress(OSError):  # a file system without permissions
+                path.chmod(mode & 0o444)
 
 
 def _exports(model_dir: Path) -> list[dict[str, Any]]:

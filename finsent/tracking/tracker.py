@@ -232,5 +232,9 @@ class _WandbTracker:
 
         artifact = wandb.Artifact("finsent-model", "model", metadata={"version": version})
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            artifact.add_file(str(file), file.relative_to(folder).as_posix())  # add_dir talks
+            # A version is immutable: W&B uploads its files, now or by `wandb sync`, from where they
+            # are, and needs no copy of them. Not `add_dir`, which prints.
+            artifact.add_file(
+                str(file), file.relative_to(folder).as_posix(), policy="immutable", skip_cache=True
+            )
         self._run.log_artifact(artifact, aliases=[name for name in (version, alias) if name])

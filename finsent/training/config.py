@@ -14,7 +14,8 @@ OPERATIONAL = frozenset(
     {
         "num_workers", "resize_every", "use_gpu", "gpus_per_worker", "cpus_per_worker",
         "max_failures", "start_timeout", "accumulation_steps", "gradient_checkpointing",
-        "checkpoint_every_steps", "keep_every_epochs", "log_every_steps", "max_loss",
+        "checkpoint_every_steps", "keep_every_epochs", "keep_checkpoints", "log_every_steps",
+        "max_loss",
     }
 )  # fmt: skip
 
@@ -202,6 +203,11 @@ class TrainConfig(Section):
         "two newest",
         unit="epochs", ge=1,
     )  # fmt: skip
+    keep_checkpoints: bool = setting(
+        False,
+        "keep a run's checkpoints after `ray_jobs.pipeline` has published its model; "
+        "`ray_jobs.train` always keeps them",
+    )
     log_every_steps: int = setting(
         10,
         "write the loss to metrics.jsonl, and check that it is a number, every so many steps",

@@ -7,7 +7,6 @@ worker) and passes hooks that carry progress and checkpoints outside.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -337,14 +336,3 @@ def _wrap(model: PreTrainedModel, config: TrainConfig, world: World) -> torch.nn
     if config.compile:
         wrapped = cast(torch.nn.Module, torch.compile(wrapped, dynamic=True))
     return wrapped
-
-
-def epoch_lines(history: list[dict[str, Any]]) -> Iterator[str]:
-    """A line an epoch, for logs."""
-    for m in history:
-        yield (
-            f"epoch {m['epoch']}: macro-F1 {m['macro_f1']:.3f}, accuracy {m['accuracy']:.3f}, "
-            f"loss {m['train_loss']:.3f} / {m['validation_loss']:.3f}, "
-            f"{m['rows_per_second']:.1f} rows/s, {m['tokens_per_second']:.0f} tokens/s, "
-            f"padding {m['padding_share']:.1%}"
-        )

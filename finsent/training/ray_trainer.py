@@ -11,7 +11,6 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,20 @@ from ray.train import (
     Checkpoint,
     CheckpointConfig,
     CheckpointUploadMode,
-    DataConfig,
     FailureConfig,
     RunConfig,
     ScalingConfig,
 )
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.data.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
+from finsent.runs import TRAINED, has_trained
 from finsent.training.capacity import check_capacity
 from finsent.training.checkpoint import (
     MODEL,
@@ -50,9 +50,10 @@ from finsent.training.checkpoint import (
 )
 from finsent.training.config import OPERATIONAL
 from finsent.training.distill import Part, distilled, rows_of
+from finsent.training.finished import TrainResult, finished_training
 from finsent.training.outputs import JOURNAL, Outputs, Save, read_journal
 from finsent.training.picture import training_picture
-from finsent.training.progress import Progress, ProgressBoard, TrainingBar
+from finsent.training.progress import Progress, ProgressBoard, TrainingDisplay
 from finsent.training.task import Task
 
 log = logging.getLogger(__name__)
@@ -62,25 +63,19 @@ log = logging.getLogger(__name__)
 _STALE = 20
 
 
-class _Trainer(TorchTrainer):
-    """Without the process beside each run that removes a dead controller's placement group.
+# Processes that Ray Train starts next to each run, and that this project does without. One removes
+# a dead controller's placement group: Ray does that itself at the end of the job, who kills runs
+# within one has to do it, and the process would go on for ever where there is no dashboard to ask.
+# The other deals out datasets: every worker sees all rows.
+_UNUSED = (PlacementGroupCleanerCallback, DatasetsCallback)
 
-    Ray does that itself at the end of the job; who kills runs within one has to do it. The process
-    would go on for ever where there is no dashboard to ask.
-    """
+
+class _Trainer(TorchTrainer):
+    """Without processes of no use here."""
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc] # of Train V2's class
-        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished training run."""
-
-    model_dir: Path  # the best epoch's model
-    best: dict[str, Any]  # its metrics
-    history: list[dict[str, Any]]  # metrics of every epoch
+        return [one for one in callbacks if not isinstance(one, _UNUSED)]
 
 
 class _RayHooks:
@@ -114,6 +109,7 @@ class _RayHooks:
         if self._outputs and save:
             folder = self._outputs.save(epoch_name(metrics["epoch"]), save)
             checkpoint = Checkpoint.from_directory(folder)
+            self._board.finish_epoch.remote(metrics)
         ray.train.report(metrics, checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
 
 
@@ -125,8 +121,8 @@ def _worker(arguments: dict[str, Any]) -> None:
     board, run_dir = arguments["board"], arguments["run_dir"]
     torch.set_num_threads(task.config.cpus_per_worker)  # whatever OMP_NUM_THREADS says
     splits = {
-        name: TokenRows.from_table(_collect(name), arguments["pad_id"])
-        for name in ("train", "validation")
+        name: TokenRows.from_table(_collect(blocks), arguments["pad_id"])
+        for name, blocks in arguments["blocks"].items()
     }
     context = ray.train.get_context()
     first, workers = context.get_world_rank() == 0, context.get_world_size()
@@ -157,6 +153,8 @@ def _newest(run_dir: Path, board: Any) -> Path | None:
         try:
             saved = newest_whole(run_dir, board.note.remote)
             newest = str(saved.folder) if saved else None
+            for metrics in saved.history if saved else []:
+                board.finish_epoch.remote(metrics)
         except InputError as error:
             problem = str(error)
     newest, problem = broadcast_from_rank_zero((newest, problem))
@@ -165,9 +163,10 @@ def _newest(run_dir: Path, board: Any) -> Path | None:
     return None if newest is None else Path(newest)
 
 
-def _collect(split: str) -> pa.Table:
-    shard = ray.train.get_dataset_shard(split)
-    return pa.concat_tables(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
+def _collect(blocks: list[Any]) -> pa.Table:
+    """A split in one table, without a copy of what is in this machine's memory."""
+    tables = ray.get(blocks)
+    return pa.concat_tables(table for table in tables if table.num_rows)
 
 
 def tokenised(version: DatasetVersion, split: str, task: Task, part: Part | None = None) -> Any:
@@ -194,21 +193,30 @@ def fit(
     version: DatasetVersion,
     run_dir: Path,
     datasets: dict[str, Any] | None = None,
+    *,
+    title: str = "train",
 ) -> TrainResult:
     """Tokenise a dataset version with Ray Data and train on it; see `fit_tokenised`.
 
+    A finished run whose checkpoints were removed is not trained again.
+
     Args:
         datasets: the version's splits, tokenised by `tokenised` for the same task before.
+        title: of the progress bar.
     """
     check_same_task(task, run_dir)
+    if (finished := finished_training(run_dir)) is not None:
+        log.info("train: %s is trained already, and its model is used", run_dir.name)
+        return finished
     if datasets is not None:
-        return fit_tokenised(task, datasets, run_dir)
+        return fit_tokenised(task, datasets, run_dir, title=title)
     validation = tokenised(version, "validation", task)
     if task.config.distill_folds is None:
         train = tokenised(version, "train", task)
     else:
         train = distilled(task, version, run_dir / "folds", partial(_fit_fold, validation))
-    return fit_tokenised(task, {"train": train, "validation": validation}, run_dir)
+    datasets = {"train": train, "validation": validation}
+    return fit_tokenised(task, datasets, run_dir, title=title)
 
 
 def _fit_fold(
@@ -227,7 +235,7 @@ def check_same_task(task: Task, run_dir: Path) -> None:
     begun = run_dir / "task.json"
     recipe = {k: v for k, v in task.provenance["config"].items() if k not in OPERATIONAL}
     mine = {**task.provenance, "config": recipe}
-    if begun.is_file() and [*run_dir.glob("checkpoint_*")]:
+    if begun.is_file() and has_trained(run_dir):
         theirs = read_json(begun)
         changed = [key for key in mine if theirs.get(key) != mine[key]]
         if changed:
@@ -244,13 +252,16 @@ def _brief(value: Any) -> str:
     return str(value.get("version", "changed") if isinstance(value, dict) else value)
 
 
-def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainResult:
+def fit_tokenised(
+    task: Task, datasets: dict[str, Any], run_dir: Path, *, title: str = "train"
+) -> TrainResult:
     """Train on a running Ray; goes on from the last checkpoint when `run_dir` holds one.
 
     Args:
         datasets: `train` and `validation`, materialised Ray datasets of schema
             `finsent.training.tokens.TOKENISED`.
         run_dir: checkpoints and the best model are written here; seen by all nodes.
+        title: of the progress bar.
 
     Raises:
         InputError: the cluster cannot hold the workers.
@@ -279,6 +290,9 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
             "pad_id": tokenizer.pad_token_id,
             "board": board,
             "run_dir": run_dir,
+            # Every worker sees all rows and takes its share of each batch: the batches stay the
+            # same whatever the number of workers, and no row is lost to equal splits.
+            "blocks": {name: data.to_arrow_refs() for name, data in datasets.items()},
         },
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
@@ -300,13 +314,9 @@ def fit_tokenised(task: Task, datasets: dict[str, Any], run_dir: Path) -> TrainR
             # Which ones to keep is decided by what lies on disk, see `retain`.
             checkpoint_config=CheckpointConfig(num_to_keep=None),
         ),
-        datasets=datasets,
-        # Every worker sees all rows and takes its share of each batch: the batches stay the same
-        # whatever the number of workers, and no row is lost to equal splits.
-        dataset_config=DataConfig(datasets_to_split=[]),
     )
     try:
-        _fit(trainer, board)
+        _fit(trainer, board, TrainingDisplay(title, config.epochs))
     finally:
         if (run_dir / JOURNAL).is_file():
             training_picture(read_journal(run_dir), run_dir / "training.png", run_dir.name)
@@ -322,7 +332,8 @@ def _tidy(run_dir: Path, keep_every: int | None) -> None:
     Raises:
         InputError: there are checkpoints, and all are damaged.
     """
-    (run_dir / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+    for name in ("checkpoint_manager_snapshot.json", TRAINED):
+        (run_dir / name).unlink(missing_ok=True)
     newest = newest_whole(run_dir)
     if newest is not None:
         for saved in saved_checkpoints(run_dir, lambda _: None):
@@ -331,42 +342,44 @@ def _tidy(run_dir: Path, keep_every: int | None) -> None:
     retain(run_dir, keep_every)
 
 
-def _fit(trainer: TorchTrainer, board: Any) -> None:
+def _fit(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
     if ray.get_runtime_context().get_actor_id() is None:
-        _fit_with_bar(trainer, board)
+        _fit_with_bar(trainer, board, display)
     else:
         trainer.fit()  # nobody sees a bar
     if (failure := ray.get(board.failure.remote())) is not None:
         raise InputError(failure)
 
 
-def _fit_with_bar(trainer: TorchTrainer, board: Any) -> None:
+def _fit_with_bar(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
     # In a thread of its own, as Ray Train takes over SIGINT when it runs in the main one; here the
     # main thread shows the bar and stays interruptible.
     pool = ThreadPoolExecutor(1, "ray-train")
     future = pool.submit(trainer.fit)
-    told = 0  # notes that the user has seen
-    with TrainingBar() as shown:
+    with display:
         try:
             while not future.done():
                 wait([future], timeout=1)
-                told = _show(board, shown, told)
+                _show(board, display)
+            _show(board, display)  # the last epoch
             future.result()
         finally:
             pool.shutdown(wait=False)
 
 
-def _show(board: Any, bar: TrainingBar, told: int) -> int:
-    """Show what is new; returns how many notes have been told by now."""
+def _show(board: Any, display: TrainingDisplay) -> None:
     try:
-        progress, notes = ray.get([board.read.remote(), board.notes.remote(told)], timeout=5)
+        progress, notes, epochs = ray.get(
+            [
+                board.read.remote(),
+                board.notes.remote(display.notes),
+                board.epochs.remote(display.epoch),
+            ],
+            timeout=5,
+        )
     except ray.exceptions.RayError:  # a bar is not worth a run
-        return told
-    for note in notes:
-        log.warning("train: %s", note)
-    if progress is not None:
-        bar.show(progress)
-    return told + len(notes)
+        return
+    display.show(progress, notes, epochs)
 
 
 def _export_best(run_dir: Path) -> TrainResult:

@@ -19,8 +19,9 @@ from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.tiny import tiny_backbone
 from finsent.training.config import TrainConfig
+from finsent.training.finished import TrainResult
 from finsent.training.outputs import read_journal
-from finsent.training.ray_trainer import TrainResult, fit_tokenised
+from finsent.training.ray_trainer import fit_tokenised
 from finsent.training.task import Task
 from finsent.training.tokens import tokenise
 from tests.e2e.conftest import wait_until

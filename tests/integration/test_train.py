@@ -8,6 +8,7 @@ import logging
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finsent.data.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.evaluation.metrics import scores
 from finsent.inference.config import EngineConfig
@@ -24,6 +26,7 @@ from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.training.checkpoint import damage
 from finsent.training.config import TrainConfig
+from finsent.training.finished import drop_checkpoints
 from finsent.training.outputs import read_journal
 from finsent.training.task import Task
 from finsent.training.tokens import tokenise
@@ -195,7 +198,7 @@ def test_what_a_killed_job_leaves_does_not_stop_the_next(
     tiny: Path, splits: dict[str, object], tmp_path: Path
 ) -> None:
     """Killed between a checkpoint and its entry in Ray's records, in a deletion, in a record."""
-    from finsent.training.ray_trainer import fit_tokenised
+    from finsent.training.ray_trainer import fit, fit_tokenised
 
     run = tmp_path / "run"
     whole = fit_tokenised(task(tiny, epochs=3), splits, run)
@@ -216,6 +219,11 @@ def test_what_a_killed_job_leaves_does_not_stop_the_next(
 
     done = fit_tokenised(task(tiny, epochs=4), splits, run)  # nothing is left to do
     assert (done.best, done.history) == (again.best, again.history)
+
+    drop_checkpoints(run)
+    recipe = replace(task(tiny, epochs=4), provenance={"max_length": 64, "config": {}})
+    absent = DatasetVersion(tmp_path / "absent")  # which is not read
+    assert fit(recipe, absent, run) == done
 
 
 @pytest.mark.parametrize(
@@ -251,7 +259,7 @@ def test_a_run_is_tied_to_its_data(tiny: Path, tmp_path: Path) -> None:
 
     check_same_task(of("aaa"), tmp_path)
     check_same_task(of("bbb"), tmp_path)  # nothing was trained yet
-    (tmp_path / "checkpoint_epoch_0001").mkdir()
+    (tmp_path / "trained.json").touch()  # its checkpoints were removed
     check_same_task(of("bbb", num_workers=1), tmp_path)
     with pytest.raises(InputError, match=r"another dataset \(bbb, now ccc\); choose another run"):
         check_same_task(of("ccc"), tmp_path)

@@ -625,6 +625,7 @@ def test_version_that_is_broken_is_refused_and_the_old_one_stays(
     own.promote(good.version, "champion")
     service = Service(own.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
     asyncio.run(service.follow())
+    (bad.path / "model.safetensors").chmod(0o644)
     with (bad.path / "model.safetensors").open("ab") as stream:
         stream.write(b"\0")
 

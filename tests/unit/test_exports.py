@@ -332,6 +332,7 @@ def test_registry_takes_exports_along_and_verifies_them(
     assert {"onnx/model.onnx", "openvino/model_int8.bin", EXPORTS} <= listed
     assert not (version.path / "openvino" / "pytorch_model.bin").exists()
     assert Engine(version.path, EngineConfig(threads=1)).rates.keys() == ALL
+    (version.path / "openvino" / "model_int8.bin").chmod(0o644)
     with (version.path / "openvino" / "model_int8.bin").open("ab") as stream:
         stream.write(b"\0")
     with pytest.raises(InputError, match=r"model_int8\.bin does not match its SHA-256"):

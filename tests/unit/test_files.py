@@ -24,6 +24,7 @@ from finsent.errors import InputError
 from finsent.files import (
     canonical_json,
     digest,
+    link_or_copy,
     make_dir,
     read_json,
     sha256_file,
@@ -346,3 +347,29 @@ def test_place_of_somebody_else_is_refused(sealed: Path, below: str) -> None:
     with without_root(), pytest.raises(InputError, match=r"storage\.root=.*Permission denied"):
         make_dir(sealed / below, "storage.root")
     assert list(sealed.iterdir()) == []
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+def test_a_linked_file_takes_its_place_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"weights")
+    (tmp_path / "symlink").symlink_to("a")
+    link_or_copy(tmp_path / "symlink", tmp_path / "b")
+    assert (tmp_path / "b").samefile(tmp_path / "a")
+    assert not (tmp_path / "b").is_symlink()
+
+
+def test_a_file_is_copied_where_the_file_system_cannot_link(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"weights")
+    try:
+        place = tempfile.TemporaryDirectory(dir="/dev/shm")
+    except OSError:
+        pytest.skip("no second file system")
+    with place as other:
+        target = Path(other) / "b"
+        if target.parent.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("no second file system")
+        link_or_copy(tmp_path / "a", target)
+        assert target.read_bytes() == b"weights"
+        assert not target.samefile(tmp_path / "a")

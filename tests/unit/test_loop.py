@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_classifier, new_classifier
-from finsent.training.loop import epoch_lines
+from finsent.training.progress import epoch_line
 from tests.unit.loop_bench import (
     TRAIN_ROWS,
     VALIDATION_ROWS,
@@ -116,10 +116,10 @@ def test_metrics_are_plain_numbers(learned: Recorder) -> None:
 
 
 def test_an_epoch_is_a_line_in_the_log(learned: Recorder) -> None:
-    lines = [*epoch_lines(learned.metrics)]
-    assert len(lines) == 8
-    assert lines[7].startswith(f"epoch 8: macro-F1 {learned.metrics[7]['macro_f1']:.3f}, ")
-    assert "rows/s" in lines[7]
+    seconds = [metrics["epoch_seconds"] for metrics in learned.metrics]
+    line = epoch_line(learned.metrics[7], 8, seconds)
+    assert line.startswith(f"epoch 8 of 8: macro-F1 {learned.metrics[7]['macro_f1']:.3f}, ")
+    assert "rows/s" in line
 
 
 def test_progress_ends_at_the_total(learned: Recorder) -> None:

@@ -156,6 +156,36 @@ def test_model_with_other_labels_is_refused(
     assert left(registry.root) == []
 
 
+def large_model(folder: Path) -> Path:
+    """A model whose weights are large enough to be shared."""
+    model = model_dir(folder)
+    save_file({"classifier.weight": np.ones((512, 1024), np.float32)}, model / "model.safetensors")
+    return model
+
+
+def test_a_shared_model_takes_its_place_once(tmp_path: Path, registry: Registry) -> None:
+    model = large_model(tmp_path / "model")
+    (model / "model.safetensors").chmod(0o600)
+    version = registry.publish(model, METRICS, CODE, share=True)
+    assert (version.path / "model.safetensors").samefile(model / "model.safetensors")
+    assert not (version.path / "config.json").samefile(model / "config.json")  # people edit those
+    modes = {path.stat().st_mode & 0o777 for path in version.path.iterdir()}
+    assert len(modes) == 1, "whoever may read one file may read all"
+    assert not any(mode & 0o222 for mode in modes), "read-only"
+    # Writers replace a run's files, which leaves those of the registry.
+    weight = np.zeros((3, 4), np.float32)
+    save_file({"classifier.weight": weight}, tmp_path / "new.safetensors")
+    (tmp_path / "new.safetensors").replace(model / "model.safetensors")
+    registry.get(version.version)
+
+
+def test_a_model_is_copied_unless_it_may_be_shared(tmp_path: Path, registry: Registry) -> None:
+    model = large_model(tmp_path / "model")
+    version = registry.publish(model, METRICS, CODE)
+    assert not (version.path / "model.safetensors").samefile(model / "model.safetensors")
+    assert (model / "model.safetensors").stat().st_mode & 0o200
+
+
 class Interrupting(dict[str, Any]):
     """Publishing is interrupted when the card is written from these metrics."""
 
@@ -208,6 +238,12 @@ def test_others_may_read_a_registry_that_they_may_not_write(tmp_path: Path) -> N
 # --- verifying ------------------------------------------------------------------------------------
 
 
+def unlock(folder: Path) -> None:
+    """Make a version's files writable, as only a fault does."""
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
 def edit(path: Path, **changed: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
@@ -242,6 +278,7 @@ def test_damaged_version_is_never_handed_out(
 ) -> None:
     good, bad = publish(0), publish(1)
     registry.promote(bad.version, "challenger")
+    unlock(bad.path)
     damage(bad.path)
     for action in (
         lambda: registry.get(bad.version),
@@ -257,6 +294,7 @@ def test_damaged_version_is_never_handed_out(
 
 def test_damaged_version_can_be_published_again_as_told(publish: Publish) -> None:
     path = publish(0).path
+    unlock(path)
     (path / "config.json").write_text("{}")
     assert f"delete {str(path)!r}" in refusal(lambda: publish(0))
     shutil.rmtree(path)
@@ -265,6 +303,7 @@ def test_damaged_version_can_be_published_again_as_told(publish: Publish) -> Non
 
 def test_damaged_version_does_not_hide_the_others(registry: Registry, publish: Publish) -> None:
     good, bad = publish(0), publish(1)
+    unlock(bad.path)
     (bad.path / "manifest.json").write_text("{}")
     text = refusal(lambda: registry.get("nobody"))
     assert "'nobody': no such alias or version" in text

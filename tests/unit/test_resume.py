@@ -18,6 +18,7 @@ import torch
 
 from finsent.errors import InputError
 from finsent.training.checkpoint import (
+    MODEL,
     best_checkpoint,
     damage,
     epoch_name,
@@ -26,6 +27,7 @@ from finsent.training.checkpoint import (
     saved_checkpoints,
     step_name,
 )
+from finsent.training.finished import drop_checkpoints, finished_training
 from finsent.training.outputs import JOURNAL, Outputs, read_journal
 from finsent.training.tokens import Batch, TokenRows
 from tests.unit.loop_bench import TRAIN_ROWS, Bench, Recorder, distance, rows_of, weights
@@ -142,6 +144,64 @@ def test_a_checkpoint_in_mid_epoch_is_no_candidate_for_the_best(run_dir: Path) -
     assert best.step == 0
     scores = [m["macro_f1"] for m in best_checkpoint(saved_checkpoints(run_dir)[-1:]).history]
     assert best.metrics["macro_f1"] == max(scores)
+
+
+@pytest.fixture
+def exported(run_dir: Path) -> Path:
+    """A run that has its model."""
+    best = best_checkpoint(saved_checkpoints(run_dir))
+    shutil.copytree(best.folder / MODEL, run_dir / MODEL)
+    (run_dir / "checkpoint_manager_snapshot.json").write_text("{}")  # Ray Train's
+    return run_dir
+
+
+def test_a_finished_run_without_checkpoints_is_still_finished(exported: Path) -> None:
+    before = saved_checkpoints(exported)
+    assert finished_training(exported) is None
+    drop_checkpoints(exported)
+    assert {p.name for p in exported.iterdir()} == {MODEL, "trained.json"}
+    finished = finished_training(exported)
+    assert finished is not None
+    assert finished.model_dir == exported / MODEL
+    assert finished.best == best_metrics(before[-1].history)
+    assert finished.history == before[-1].history
+    drop_checkpoints(exported)  # nothing is left to remove
+    assert finished_training(exported) == finished
+
+
+def best_metrics(history: list[dict[str, Any]]) -> dict[str, Any]:
+    return max(history, key=lambda metrics: (metrics["macro_f1"], metrics["epoch"]))
+
+
+def test_an_interrupted_removal_leaves_a_finished_run(exported: Path, tmp_path: Path) -> None:
+    kept = shutil.copytree(exported / epoch_name(1), tmp_path / "kept")
+    drop_checkpoints(exported)
+    finished = finished_training(exported)
+    kept.rename(exported / epoch_name(1))  # was not removed yet
+    assert finished_training(exported) == finished
+    drop_checkpoints(exported)
+    assert finished_training(exported) == finished
+
+
+@pytest.mark.parametrize(
+    ("spoil", "part"),
+    [
+        (lambda run: (run / MODEL / "model.safetensors").write_bytes(b"x"), "another SHA-256"),
+        (lambda run: shutil.rmtree(run / MODEL), "config.json is missing"),
+        (lambda run: (run / "trained.json").write_text("{"), "not valid JSON"),
+        (lambda run: (run / "trained.json").write_text("[]"), "list indices"),
+    ],
+)
+def test_a_finished_run_whose_model_is_damaged_says_that_it_trains_anew(
+    exported: Path, spoil: Callable[[Path], object], part: str
+) -> None:
+    drop_checkpoints(exported)
+    spoil(exported)
+    said: list[str] = []
+    assert finished_training(exported, said.append) is None
+    [line] = said
+    assert line.startswith("run.name='run': its model is damaged; it is trained anew (")
+    assert part in line
 
 
 def test_the_best_and_the_two_newest_are_kept(run_dir: Path) -> None:

@@ -77,6 +77,14 @@ def test_name_of_another_run_is_refused_and_nothing_is_touched(
     assert content(run) == before
 
 
+def test_name_of_a_run_whose_checkpoints_were_removed_is_refused_too(tmp_path: Path) -> None:
+    start_run(tmp_path / "nightly", "pipeline", settings())
+    (tmp_path / "nightly" / "trained.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"^run\.name='nightly': .*train\.epochs=9"):
+        start_run(tmp_path / "nightly", "pipeline", settings("train.epochs=9"))
+    start_run(tmp_path / "nightly", "pipeline", settings("train.keep_checkpoints=true"))
+
+
 def test_a_run_that_trained_nothing_does_not_keep_its_name(tmp_path: Path) -> None:
     start_run(tmp_path / "typo", "train", settings("data.sources=[absent.csv]"))
     start_run(tmp_path / "typo", "train", settings("data.sources=[there.csv]"))

@@ -86,7 +86,8 @@ def test_an_offline_run_holds_config_steps_report_and_model(tmp_path: Path) -> N
     evaluation.mkdir()
     (evaluation / "report.html").write_text("<p>All of it</p>")
     version.mkdir()
-    (version / "model.safetensors").write_bytes(b"weights")
+    weights = version / "model.safetensors"
+    weights.write_bytes(b"weights" * 10_000)
     config = TrackingConfig(mode="offline", project="news", tags=["a"])
     with tracked(config, tmp_path, SETTINGS) as tracker:
         epoch = {"kind": "epoch", "step": 20, "epoch": 1, "macro_f1": 0.7, "labels": [1, 2]}
@@ -100,6 +101,10 @@ def test_an_offline_run_holds_config_steps_report_and_model(tmp_path: Path) -> N
     whole = str(records(tmp_path))
     for part in ("seed", "news", "test/macro_f1", "finsent-model", "abcdef123456", "champion"):
         assert part in whole, part
+    assert str(weights) in whole, "uploaded from where it is"
+    size = weights.stat().st_size
+    copies = [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size == size]
+    assert copies == [weights], "and not copied"
     kept = json.loads((tmp_path / RECORD).read_text())
     assert kept["sent"] == [20, 1]
     assert kept["id"] in whole

@@ -1,0 +1,71 @@
+"""A finished training without its checkpoints: a record that replaces them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finsent.errors import InputError
+from finsent.files import read_json, sha256_file, write_json
+from finsent.modeling.layout import check_model_dir, read_provenance
+from finsent.runs import TRAINED
+from finsent.training.checkpoint import MODEL, PREFIX, saved_checkpoints
+
+log = logging.getLogger(__name__)
+
+_WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training run."""
+
+    model_dir: Path  # the best epoch's model
+    best: dict[str, Any]  # its metrics
+    history: list[dict[str, Any]]  # metrics of every epoch
+
+
+def drop_checkpoints(run_dir: Path) -> None:
+    """Replace a finished run's checkpoints by a record, with which `finished_training` works.
+
+    The record is written first: an interrupted removal leaves a run that is finished.
+    """
+    record, saved = run_dir / TRAINED, saved_checkpoints(run_dir)
+    if saved and not record.is_file():
+        weights = sha256_file(run_dir / MODEL / _WEIGHTS)
+        write_json(record, {"history": saved[-1].history, "weights_sha256": weights})
+    for path in run_dir.glob(f"{PREFIX}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:  # Ray Train's own record
+            path.unlink()
+
+
+def finished_training(
+    run_dir: Path, warn: Callable[[str], None] = log.warning
+) -> TrainResult | None:
+    """Return a run's training where its record and its model are as they were written.
+
+    Args:
+        warn: receives the reason why a run with a record must train anew.
+    """
+    record, model_dir = run_dir / TRAINED, run_dir / MODEL
+    if not record.is_file():
+        return None
+    try:
+        found = read_json(record)
+        check_model_dir(model_dir)
+        if sha256_file(model_dir / _WEIGHTS) != found["weights_sha256"]:
+            raise InputError(
+                f"{model_dir / _WEIGHTS}: has another SHA-256 than when it was trained"
+            )
+        epoch = read_provenance(model_dir)["epoch"]
+        best = next(metrics for metrics in found["history"] if metrics["epoch"] == epoch)
+        return TrainResult(model_dir, best, found["history"])
+    except (InputError, KeyError, TypeError, StopIteration) as error:
+        warn(f"run.name={run_dir.name!r}: its model is damaged; it is trained anew ({error})")
+        return None
