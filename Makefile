@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format proto clean
+.PHONY: help install demo test mutants lint format proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ demo: install ## all of it on the sample corpus, five sentences, then a page; DE
 
 test: install ## run the whole test suite
 	$(BIN)/python -m pytest
+
+mutants: install ## plant 40 faults, one at a time: which tests catch each
+	$(BIN)/python -m tests.assurance.mutants
 
 lint: install ## check style and types
 	$(BIN)/ruff check .
