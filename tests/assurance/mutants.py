@@ -252,9 +252,10 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _exit() -> NoReturn:
-    sys.exit(main(sys.argv[1:]))
+def _terminate(signum: int, _frame: object) -> NoReturn:
+    sys.exit(128 + signum)  # so that the copy and the processes of a run are removed
 
 
 if __name__ == "__main__":
-    _exit()
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main(sys.argv[1:]))
