@@ -45,6 +45,9 @@ coverage: install ## run `make test` with line and branch coverage, also of jobs
 	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage report --rcfile $(COVERAGE)
 	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage html --quiet --rcfile $(COVERAGE)
 
+mutants: install ## plant 40 faults, one at a time: which tests catch each
+	$(BIN)/python -m tests.assurance.mutants
+
 lint: install ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

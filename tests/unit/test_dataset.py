@@ -12,7 +12,7 @@ import pytest
 from finsent.data.dataset import LATEST, MANIFEST, SCHEMA_VERSION, DatasetVersion
 from finsent.data.split import SPLITS
 from finsent.errors import InputError
-from finsent.files import write_json
+from finsent.files import read_json, sha256_file, write_json
 from finsent.labels import LABELS
 from tests.unit.test_files import without_root
 
@@ -82,3 +82,18 @@ def test_a_directory_that_all_may_write_has_one_mark_for_all(folder: Path) -> No
 def test_no_version_at_all_says_what_to_run(folder: Path) -> None:
     with pytest.raises(InputError, match=r"train\.dataset='latest': no dataset version in"):
         latest(folder)
+
+
+def test_a_file_that_has_changed_is_refused(folder: Path) -> None:
+    path = make(folder, "new", 0).path
+    (path / "report.html").write_text("as published")
+    manifest = read_json(path / MANIFEST)
+    listed = {"path": "report.html", "sha256": sha256_file(path / "report.html")}
+    write_json(path / MANIFEST, {**manifest, "files": [listed]})
+    assert DatasetVersion.open(path).version == "new"
+    (path / "report.html").write_text("As published")  # as many bytes
+    with pytest.raises(InputError, match=r"report\.html: missing or changed .*ingest again"):
+        DatasetVersion.open(path)
+    (path / "report.html").unlink()
+    with pytest.raises(InputError, match="missing or changed"):
+        DatasetVersion.open(path)

@@ -269,6 +269,22 @@ def test_failed_write_leaves_the_old_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_on_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a name without content would be a damaged file."""
+    path = tmp_path / "a.json"
+    synced = []
+
+    def fsync(number: int) -> None:
+        assert not path.exists()
+        synced.append(Path(f"/proc/self/fd/{number}").read_bytes())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(path, {"a": 1})
+    assert synced == [path.read_bytes()]
+
+
 def test_readers_never_see_a_part(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, [0] * 5000)

@@ -117,6 +117,9 @@ def test_recall_and_precision_against_exact_similarity() -> None:
     assert len(clear) > 80
     assert len(clear - found) <= 0.02 * len(clear)
     assert all(exact.get(pair, 0) > CONFIG.threshold - 0.2 for pair in found)
+    below = {pair for pair, value in exact.items() if value < CONFIG.threshold - 0.05}
+    assert len(below) > 20
+    assert len(below & found) <= 0.1 * len(below)  # values that agree by chance do not count
 
 
 def test_a_huge_bucket_does_not_take_all_pairs() -> None:

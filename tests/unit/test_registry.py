@@ -256,10 +256,18 @@ def swap_weights_and_digest(path: Path) -> None:
     edit(path / "manifest.json", files=files)
 
 
+def flip_a_bit(path: Path) -> None:
+    """As many bytes as before: the size says nothing."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
         (lambda p: (p / "model.safetensors").write_bytes(b"x"), "model.safetensors does not match"),
+        (lambda p: flip_a_bit(p / "model.safetensors"), "model.safetensors does not match"),
         (lambda p: (p / "README.md").write_text("Best!"), "README.md does not match its SHA-256"),
         (lambda p: (p / "tokenizer.json").unlink(), "tokenizer.json is missing"),
         (lambda p: (p / "extra.bin").write_bytes(b""), "extra.bin is not in the manifest"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from tune.records import Epoch, Trial, kept_value, read_sweep
 from tune.room import places
 from tune.schedulers import scheduler_of
 from tune.stats import driver_share
-from tune.sweep import Budget, share_of, spent_seconds
+from tune.sweep import Budget, search, share_of, spent_seconds
 from tune.trial import _settled, reason, trial_name
 from tune.verify import _keep_model, candidates, conclude
 
@@ -412,6 +413,18 @@ def test_budgets(tmp_path: Path) -> None:
     told = Budget(settings().sweep, 0, 0, stop)
     told.end()
     assert told.stop_all() and told.reason is None
+
+
+def test_epochs_of_earlier_tries_count(
+    tmp_path: Path, backbone: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = [sweeps.start(0, 1.0, {}), sweeps.epoch(0, 2.0, 1, 0.5), sweeps.epoch(0, 3.0, 2, 0.5)]
+    past = read_sweep(sweeps.write(tmp_path / "run", events, finished=None))
+    plan = make_plan(settings(max_epochs=2), backbone)
+    nothing: Any = None  # no trial is started
+    with caplog.at_level(logging.INFO):
+        search(plan, nothing, past, [], 1, trainable=nothing)
+    assert "its budget was spent before (sweep.max_epochs=2)" in caplog.text
 
 
 def test_time_of_earlier_tries_counts_without_the_pauses(tmp_path: Path) -> None:
