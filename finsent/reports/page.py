@@ -27,14 +27,18 @@ def render(template: str, pictures: Mapping[str, Path], **values: Any) -> str:
         pictures: PNG files by the name that the template has for them.
         values: what the template shows; texts are escaped.
     """
-    return _environment().get_template(template).render(
-        pictures={
-            name: base64.b64encode(path.read_bytes()).decode("ascii")
-            for name, path in pictures.items()
-        },
-        colours=COLOURS,
-        labels=LABELS,
-        **values,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            pictures={
+                name: base64.b64encode(path.read_bytes()).decode("ascii")
+                for name, path in pictures.items()
+            },
+            colours=COLOURS,
+            labels=LABELS,
+            **values,
+        )
     )
 
 
