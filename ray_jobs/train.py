@@ -40,7 +40,7 @@ def step(
 
     config = settings.train
     log.info(
-        "train: %s on dataset %s, %d rows, %d epochs, %d worker(s); the workers start first",
+        "train: %s on dataset %s, %d rows, %d epochs, %d worker(s)",
         backbone.name, version.version, version.rows("train"), config.epochs, config.max_workers,
     )  # fmt: skip
     task = make_task(config, settings.model, backbone, version)

@@ -354,6 +354,7 @@ def _fit(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
 def _fit_with_bar(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
     # In a thread of its own, as Ray Train takes over SIGINT when it runs in the main one; here the
     # main thread shows the bar and stays interruptible.
+    log.info("train: the workers start")
     pool = ThreadPoolExecutor(1, "ray-train")
     future = pool.submit(trainer.fit)
     with display:
