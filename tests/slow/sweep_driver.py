@@ -25,7 +25,7 @@ from finsent.training.outputs import read_journal
 from finsent.training.ray_trainer import tokenised
 from finsent.training.task import make_task
 from tests.e2e.conftest import wait_until
-from tests.e2e.elastic_driver import QUICK, WORDS
+from tests.slow.elastic_driver import QUICK, WORDS
 from tune.plan import begin, make_plan
 from tune.records import read_sweep
 from tune.sweep import search
