@@ -67,13 +67,14 @@ class Training:
 
 
 def _wait_for_others(settings: Settings, place: Path) -> None:
-    """A population exchanges between trials that train at the same time."""
+    """A population exchanges between trials that train at the same time: each a second later."""
     if settings.sweep.scheduler != "pbt":
         return
     deadline = time.monotonic() + START_SECONDS
     while len([*place.parent.glob("*/metrics.jsonl")]) < settings.sweep.trials:
         assert time.monotonic() < deadline, "the other trials have not begun"
         time.sleep(EPOCH_SECONDS)
+    time.sleep(float(place.name.partition("-")[0]))
 
 
 def _saver(history: list[dict[str, Any]]) -> Callable[[Path], None]:

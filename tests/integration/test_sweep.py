@@ -186,7 +186,7 @@ def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 50, "max_seconds": 12}
-    plan, work, past = sham(version, run_dir, sweep, epochs=100_000)
+    plan, work, past = sham(version, run_dir, sweep, epochs=1000)
     begun = time.monotonic()
     search(plan, work, past, [], 2)
     assert time.monotonic() - begun < 12 + 40
@@ -225,9 +225,9 @@ def test_population_based_training_exchanges_weights(
         "space": {"train.learning_rate": {"loguniform": [1e-6, 1e-2]}},
         "known": [{"train.learning_rate": rate} for rate in rates],
         "default_first": False, "trials": 2, "search": "random", "scheduler": "pbt",
-        "grace_epochs": 40,
+        "grace_epochs": 20,
     }  # fmt: skip
-    plan, work, past = sham(version, run_dir, sweep, epochs=160)
+    plan, work, past = sham(version, run_dir, sweep, epochs=100)
     search(plan, work, past, [], 2)
     found = read_sweep(run_dir)
     assert [t.status for t in found.trials] == ["finished"] * 2, [t.reason for t in found.trials]
@@ -238,8 +238,8 @@ def test_population_based_training_exchanges_weights(
     following = run_dir / "trials" / f"{number:04d}-1"
     epochs = [line["epoch"] for line in read_journal(following) if line["kind"] == "epoch"]
     # It went on from another's weights, as they were when they were given.
-    assert epochs[0] in (41, 81, 121)
-    assert found.trials[number].epochs[-1].epoch == 160
+    assert epochs[0] in (21, 41, 61, 81)
+    assert found.trials[number].epochs[-1].epoch == 100
     assert max(t.values["macro_f1"] for t in found.trials) > 0.5
 
 
