@@ -6,7 +6,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,7 @@ class Training:
         task = make_task(settings.train, settings.model, backbone, version)
         trained = fit(task, version, place, datasets=datasets or None)
         made = Made(settings, trained.model_dir, version)
-        values = {
-            name: float(trained.best[name] if name in trained.best else MEASURES[name](made))
-            for name in modes
-        }
-        return values, trained.model_dir
+        return values_of(trained.best, made, modes), trained.model_dir
 
 
 def _version(
@@ -145,3 +141,12 @@ MEASURES: dict[str, Callable[[Made], float]] = {
     "ece": ece,
     "latency_ms": latency_ms,
 }
+
+
+def values_of(best: Mapping[str, Any], made: Made, names: Iterable[str]) -> dict[str, float]:
+    """Return the value of each objective, measured where training does not report it.
+
+    Args:
+        best: metrics of the epoch that training keeps.
+    """
+    return {name: float(best[name] if name in best else MEASURES[name](made)) for name in names}

@@ -52,6 +52,7 @@ class Work:
     datasets: dict[str, Any]  # tokenised splits by name, for trials that leave data and model alone
     exchanges: bool = False  # weights go from trial to trial (PBT)
     environment: dict[str, str] = field(default_factory=dict)  # where it is not set
+    training: type[Any] = Training  # what trains: an actor's class with the methods of Training
 
     @property
     def metric(self) -> str:
@@ -152,7 +153,7 @@ def _apart(
     of this process.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    remote: Any = ray.remote(num_cpus=0)(Training).options(scheduling_strategy=here)
+    remote: Any = ray.remote(num_cpus=0)(work.training).options(scheduling_strategy=here)
     training = remote.remote(work.environment)
     own = settings.train.distill_folds or any(key.startswith(_OWN_ROWS) for key in params)
     datasets = {} if own else work.datasets

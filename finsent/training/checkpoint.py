@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file
-from torch.optim import Optimizer
 
 from finsent.errors import InputError
 from finsent.files import digest, read_json, sha256_file, write_json
 from finsent.modeling.layout import check_model_dir
 
-if TYPE_CHECKING:  # takes seconds to import, which choosing a checkpoint can do without
+if TYPE_CHECKING:  # take seconds to import, which choosing a checkpoint can do without
+    import torch
+    from torch.optim import Optimizer
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
@@ -166,6 +165,8 @@ class Snapshot:
 
     def write(self, out: Path) -> None:
         """Write it to an empty directory."""
+        from safetensors.torch import save_file
+
         from finsent.modeling.classifier import save_classifier
 
         save_classifier(self.model, self.tokenizer, out / MODEL, self.provenance, self.shown)
@@ -196,6 +197,8 @@ def save_state(out: Path, optimizer: Optimizer, state: dict[str, Any]) -> None:
 
 
 def _save_moments(out: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
     save_file({name: value.contiguous() for name, value in tensors.items()}, out / _OPTIMIZER)
     files = {
         file.relative_to(out).as_posix(): {
@@ -224,6 +227,8 @@ def load_state(
     Raises:
         InputError: the checkpoint is incomplete or has other labels.
     """
+    from safetensors.torch import load_file, load_model
+
     state: dict[str, Any] = read_json(path / _STATE)
     check_model_dir(path / MODEL)
     device, own = str(model.device), path / _WEIGHTS
@@ -262,6 +267,8 @@ def _check_moments(
 
 @contextmanager
 def _named(file: Path) -> Iterator[Path]:
+    import torch
+
     try:
         yield file
     except torch.OutOfMemoryError:

@@ -1,18 +1,16 @@
-"""The loop under torchrun: two processes count every row once and train as one does."""
+"""The loop in two processes, as torchrun starts them: as one does it, and as Ray Train does.
+
+Without a cluster, see `tests.integration.ranks`. With torchrun's own launcher: `tests/slow`.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pytest
 import torch
@@ -20,17 +18,20 @@ from safetensors.torch import load_file
 
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
-from finsent.training.checkpoint import MODEL, saved_checkpoints
+from finsent.training.checkpoint import MODEL, damage, epoch_name, saved_checkpoints
 from finsent.training.config import TrainConfig
 from finsent.training.outputs import read_journal
-from finsent.training.standalone import HISTORY, write_spec
+from finsent.training.standalone import HISTORY, main, write_spec
 from finsent.training.task import Task
 from finsent.training.tokens import tokenise
+from tests.integration.ranks import Ranks, run_ranks
+from tests.integration.two_ranks import agreed
 from tests.unit.loop_bench import without_dropout
 
-EPOCHS = 10
+EPOCHS = 8
 # Batches of 8 leave one of a single row, which one of two processes has no part in.
 TRAIN_ROWS, VALIDATION_ROWS, BATCH_SIZE = 49, 31, 8
+STEPS = 7  # an epoch
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
 
@@ -38,8 +39,14 @@ WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "pro
 class Done:
     """What a run left behind."""
 
+    folder: Path
     history: list[dict[str, Any]]
     weights: dict[str, torch.Tensor]
+
+    @property
+    def steps(self) -> list[int]:
+        """Those in the journal."""
+        return [line["step"] for line in read_journal(self.folder) if line["kind"] == "step"]
 
 
 def tokens(backbone: Path, count: int, start: int) -> pa.Table:
@@ -61,6 +68,7 @@ def still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepare(backbone: Path, folder: Path, **settings: object) -> Path:
+    folder.mkdir(exist_ok=True)
     recipe = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 5e-3, "seed": 7}
     config = TrainConfig.model_validate({**recipe, "use_gpu": "no", **settings})
     task = Task(config, Backbone("tiny", str(backbone)), {"max_length": 64})
@@ -71,49 +79,22 @@ def prepare(backbone: Path, folder: Path, **settings: object) -> Path:
     return write_spec(folder, task, splits)
 
 
-def command(spec: Path, processes: int) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    module = ["-m", "finsent.training.standalone", str(spec)]
-    return [sys.executable, *(launcher if processes > 1 else []), *module]
-
-
 def outcome(folder: Path) -> Done:
-    return Done(
-        json.loads((folder / HISTORY).read_text()),
-        load_file(saved_checkpoints(folder)[-1].folder / MODEL / "model.safetensors"),
-    )
+    weights = load_file(saved_checkpoints(folder)[-1].folder / MODEL / "model.safetensors")
+    return Done(folder, json.loads((folder / HISTORY).read_text()), weights)
 
 
 def run(backbone: Path, folder: Path, processes: int, **settings: object) -> Done:
-    finish(command(prepare(backbone, folder, **settings), processes))
+    run_ranks(processes, main, prepare(backbone, folder, **settings))
     return outcome(folder)
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    """The launcher and its workers, which are sessions of their own."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.communicate(timeout=30)
-
-
-def finish(command: list[str]) -> None:
-    """Run to the end; whatever happens, leave none of its processes behind."""
-    process = start(command)
-    try:
-        output, _ = process.communicate(timeout=500)
-        assert process.returncode == 0, output[-4000:]
-    finally:
-        if process.poll() is None:
-            kill(process)
+def assert_same(
+    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], atol: float
+) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=atol, msg=name)
 
 
 # Weights of every kind, and micro-batches: the mean must stay that of the whole batch.
@@ -147,11 +128,14 @@ def test_every_row_counts_once_each_epoch(paired: Done) -> None:
 
 
 def test_two_processes_train_as_one_does(alone: Done, paired: Done) -> None:
-    assert alone.weights.keys() == paired.weights.keys()
-    for name, expected in alone.weights.items():
-        if name.endswith("attention.self.key.bias"):
-            continue  # softmax is blind to it: its gradient is rounding noise, which AdamW enlarges
-        torch.testing.assert_close(paired.weights[name], expected, rtol=0, atol=1e-4, msg=name)
+    # Softmax is blind to it: its gradient is rounding noise, which AdamW enlarges.
+    blind = {name for name in alone.weights if name.endswith("attention.self.key.bias")}
+    assert alone.weights.keys() == paired.weights.keys() > blind
+    assert_same(
+        {k: v for k, v in paired.weights.items() if k not in blind},
+        {k: v for k, v in alone.weights.items() if k not in blind},
+        atol=1e-4,
+    )
     for found, expected_metrics in zip(paired.history, alone.history, strict=True):
         for key in ("validation_confusion", "learning_rate", "train_rows"):
             assert found[key] == expected_metrics[key]
@@ -167,35 +151,60 @@ def test_killed_in_mid_epoch_two_processes_end_as_the_undisturbed_ones(
     still: Path, paired: Done, tmp_path: Path
 ) -> None:
     spec = prepare(still, tmp_path, accumulation_steps=2, checkpoint_every_steps=4, **WEIGHTED)
-    process = start(command(spec, 2))
-    try:
+    with Ranks(2, main, spec) as ranks:
         deadline = time.monotonic() + 120
         while not [*tmp_path.glob("checkpoint_step_*/state.json")]:
             assert time.monotonic() < deadline
-            assert process.poll() is None
+            assert ranks.alive
             time.sleep(0.005)  # polling a directory, with the deadline above
-    finally:
-        kill(process)
     newest = saved_checkpoints(tmp_path)[-1]
     assert (newest.epoch, newest.step) < (EPOCHS, 0), "it had already ended"
-    finish(command(spec, 2))
+    run_ranks(2, main, spec)
     resumed = outcome(tmp_path)
     assert [m["train_rows"] for m in resumed.history] == [TRAIN_ROWS] * EPOCHS
-    for name, expected in paired.weights.items():
-        torch.testing.assert_close(resumed.weights[name], expected, rtol=0, atol=1e-5, msg=name)
+    assert_same(resumed.weights, paired.weights, atol=1e-5)
     for found, metrics in zip(resumed.history, paired.history, strict=True):
         assert found["train_loss"] == pytest.approx(metrics["train_loss"], rel=1e-6)
-    steps = [line["step"] for line in read_journal(tmp_path) if line["kind"] == "step"]
-    assert steps == sorted(set(steps))  # each once, those before the kill included
-    assert steps[-1] == EPOCHS * 7
+    assert resumed.steps == sorted(set(resumed.steps))  # each once, those before the kill included
+    assert resumed.steps[-1] == EPOCHS * STEPS
     assert (tmp_path / "training.png").stat().st_size > 10_000
 
 
-def test_two_ranks_agree_on_memory_and_on_bad_numbers(still: Path, tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    module = ["-m", "tests.integration.two_ranks", str(still), str(tmp_path)]
-    finish([sys.executable, *launcher, *module])
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+def test_after_damage_two_processes_go_on_from_the_middle_of_an_epoch(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """With dropout: each rank goes on with its own random numbers."""
+    settings = {"epochs": 2, "checkpoint_every_steps": 4, "log_every_steps": 2}
+    calm = run(tiny, tmp_path / "run", 2, **settings)
+    last = calm.folder / epoch_name(2)
+    with (last / "optimizer.safetensors").open("r+b") as stream:
+        stream.truncate(1000)
+    resumed = run(tiny, calm.folder, 2, **settings)
+    assert resumed.history[0] == calm.history[0]  # not trained again
+    assert resumed.history[1]["began"] > calm.history[1]["began"]
+    assert_same(resumed.weights, calm.weights, atol=1e-5)
+    assert damage(last) is None  # written anew
+    assert resumed.steps == sorted({*range(2, 2 * STEPS + 1, 2), STEPS})
+
+
+def test_other_front_ends_with_two_processes_train_the_same_model(
+    tiny: Path, tmp_path: Path
+) -> None:
+    found = {
+        name: run(tiny, tmp_path / name, 2, trainer=name, epochs=2)
+        for name in ("native", "transformers", "lightning")
+    }
+    native = found.pop("native")
+    for name, other in found.items():
+        assert [m["train_rows"] for m in other.history] == [TRAIN_ROWS] * 2, name
+        scores = [[m["macro_f1"] for m in one.history] for one in (native, other)]
+        assert scores[0] == scores[1], name
+        assert_same(other.weights, native.weights, atol=1e-4)
+        assert (tmp_path / name / "training.png").is_file()
+
+
+def test_two_ranks_agree_on_memory_and_on_bad_numbers(still: Path) -> None:
+    first, second = run_ranks(2, agreed, still)
     for found in (first, second):
         # 12 and 11 rows; only the second rank lacks memory.
         assert found["small"]["parts"] == 4

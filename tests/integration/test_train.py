@@ -1,4 +1,7 @@
-"""Training on a real Ray with two DDP workers and the tiny BERT."""
+"""Training on a real Ray with the tiny BERT: one run directory, and four calls that train in it.
+
+What is about the loop alone is in `test_torchrun.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import logging
 import shutil
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -24,13 +28,32 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
-from finsent.training.checkpoint import damage
+from finsent.training.checkpoint import (
+    MODEL,
+    Saved,
+    best_checkpoint,
+    damage,
+    epoch_name,
+    saved_checkpoints,
+    step_name,
+)
 from finsent.training.config import TrainConfig
-from finsent.training.finished import drop_checkpoints
+from finsent.training.finished import TrainResult, drop_checkpoints
 from finsent.training.outputs import read_journal
+from finsent.training.standalone import main, write_spec
 from finsent.training.task import Task
 from finsent.training.tokens import tokenise
+from tests.integration.ranks import run_ranks
 
+EPOCHS, STEPS = 6, 13  # steps an epoch
+RECIPE = {
+    "epochs": EPOCHS,
+    "learning_rate": 5e-3,
+    "checkpoint_every_steps": 4,
+    "log_every_steps": 2,
+}
+# Room for one of at most two workers.
+LONGER = {**RECIPE, "epochs": EPOCHS + 1, "num_workers": (1, 2), "cpus_per_worker": 3}
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
 
@@ -54,176 +77,233 @@ def weights(model_dir: Path) -> dict[str, torch.Tensor]:
     return load_file(model_dir / "model.safetensors")
 
 
-@pytest.fixture(scope="module")
-def splits(tiny: Path) -> dict[str, object]:
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+class Log(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+class Killer(threading.Thread):
+    """Kills one of a run's workers when the run has a checkpoint."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self._run_dir = run_dir
+        self.killed: list[int] = []
+
+    def run(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not self.killed:
+            if [*self._run_dir.glob("checkpoint_*/state.json")]:
+                self._kill_one()
+            time.sleep(0.01)  # polling a directory, with the deadline above
+
+    def _kill_one(self) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # of those before
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    process.kill()
+                    self.killed.append(process.pid)
+                    return
+
+
+def harm(run_dir: Path, epochs: int) -> None:
+    """What a killed job and a bad disk leave: a damaged newest checkpoint, and one half-written."""
+    newest = run_dir / epoch_name(epochs)
+    shutil.copytree(newest, run_dir / epoch_name(epochs + 1))
+    (run_dir / epoch_name(epochs + 1) / "optimizer.safetensors").unlink()
+    with (newest / "optimizer.safetensors").open("r+b") as stream:
+        stream.truncate(1000)
+
+
+@dataclass
+class Life:
+    """A run directory that four calls have trained in, one after another.
+
+    First with two workers, of which one was killed. Then its newest checkpoint was damaged, and
+    Ray's own records; one call with a bound on the loss failed. Then with room for one worker and
+    an epoch more, and at last with nothing left to do.
+    """
+
+    run_dir: Path
+    killed: list[int]
+    first: TrainResult
+    first_model: Path
+    first_checkpoints: list[str]
+    first_steps: list[int]
+    refusal: str
+    warnings: list[str]
+    longer: TrainResult
+    done: TrainResult
+
+
+def make_splits(tiny: Path) -> dict[str, pa.Table]:
     """97 and 31 rows: neither divides by two workers, nor the last batch."""
+    return {"train": tokens(rows(97, 0), tiny), "validation": tokens(rows(31, 97), tiny)}
+
+
+@pytest.fixture(scope="module")
+def splits(tiny: Path) -> dict[str, pa.Table]:
+    return make_splits(tiny)
+
+
+def steps_of(run_dir: Path) -> list[int]:
+    return [line["step"] for line in read_journal(run_dir) if line["kind"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def life(
+    tiny: Path, splits: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Life]:
     import ray.data
 
-    return {
-        "train": ray.data.from_arrow(tokens(rows(97, 0), tiny)).materialize(),
-        "validation": ray.data.from_arrow(tokens(rows(31, 97), tiny)).materialize(),
-    }
-
-
-def test_two_workers_count_every_row_once(
-    tiny: Path, splits: dict[str, object], tmp_path: Path
-) -> None:
     from finsent.training.ray_trainer import fit_tokenised
 
-    result = fit_tokenised(task(tiny, epochs=12), splits, tmp_path / "run")
-    assert [m["validation_rows"] for m in result.history] == [31] * 12
-    assert [m["train_rows"] for m in result.history] == [97] * 12
-    assert result.best["macro_f1"] == max(m["macro_f1"] for m in result.history) > 0.9
-    assert result.history[-1]["train_loss"] < 0.5 * result.history[0]["train_loss"]
+    folder = tmp_path_factory.mktemp("life")
+    run_dir = folder / "run"
+    datasets = {name: ray.data.from_arrow(table).materialize() for name, table in splits.items()}
+    log = Log()
+    logging.getLogger("finsent").addHandler(log)
+    killer = Killer(run_dir)
+    killer.start()
+    first = fit_tokenised(task(tiny, **RECIPE), datasets, run_dir)
+    killer.join()
+    shutil.copytree(first.model_dir, folder / "first")
+    names = [path.name for path in run_dir.glob("checkpoint_*_*[0-9]")]
+    steps = steps_of(run_dir)
 
-    # The published directory is a classifier that scores, in one process, what training reported.
-    engine = Engine(result.model_dir, EngineConfig())
+    (run_dir / "checkpoint_manager_snapshot.json").write_text('{"ray_version"')
+    harm(run_dir, EPOCHS)
+    with pytest.raises(InputError) as refused:
+        bounded = task(tiny, **{**RECIPE, "num_workers": 1, "max_loss": 1e-6})
+        fit_tokenised(bounded, datasets, run_dir)
+    longer = fit_tokenised(task(tiny, **LONGER), datasets, run_dir)
+    done = fit_tokenised(task(tiny, **{**LONGER, "num_workers": 1}), datasets, run_dir)
+    logging.getLogger("finsent").removeHandler(log)
+    yield Life(
+        run_dir, killer.killed, first, folder / "first", names, steps, str(refused.value),
+        log.lines, longer, done,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calm(
+    tiny: Path, splits: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Saved, Saved]:
+    """The same two trainings without Ray, and nothing killed: the first's best checkpoint, and the
+    second's last."""
+    folder = tmp_path_factory.mktemp("calm")
+    run_ranks(2, main, write_spec(folder, task(tiny, **RECIPE), splits))
+    kept = folder.with_name("calm-first")
+    shutil.copytree(folder, kept)
+    harm(folder, EPOCHS)
+    run_ranks(1, main, write_spec(folder, task(tiny, **LONGER), splits))
+    return best_checkpoint(saved_checkpoints(kept)), saved_checkpoints(folder)[-1]
+
+
+def test_two_workers_count_every_row_once(life: Life) -> None:
+    found = life.first
+    assert [m["validation_rows"] for m in found.history] == [31] * EPOCHS
+    assert [m["train_rows"] for m in found.history] == [97] * EPOCHS
+    assert found.best["macro_f1"] == max(m["macro_f1"] for m in found.history) > 0.9
+    assert found.history[-1]["train_loss"] < 0.5 * found.history[0]["train_loss"]
+    assert not [*life.first_model.rglob("*.pt"), *life.first_model.rglob("*.bin")]
+    assert not [*life.run_dir.rglob("*.pt"), *life.run_dir.rglob("*.bin")]
+    # The best and the two newest checkpoints, no more.
+    assert len(life.first_checkpoints) in (2, 3)
+
+
+def test_the_published_model_scores_what_training_reported(life: Life) -> None:
+    """In one process."""
+    engine = Engine(life.first_model, EngineConfig())
     held_out = rows(31, 97)
     predicted = [LABELS.index(p.label) for p in engine.classify(held_out["text"].to_pylist())]
     truth = [LABELS.index(label) for label in held_out["label"].to_pylist()]
     matrix = torch.zeros(3, 3, dtype=torch.int64)
     for t, p in zip(truth, predicted, strict=True):
         matrix[t, p] += 1
-    assert result.best["validation_confusion"] == matrix.tolist()
-    assert scores(matrix.numpy())["macro_f1"] == pytest.approx(result.best["macro_f1"])
-    assert not [*result.model_dir.parent.rglob("*.pt"), *result.model_dir.parent.rglob("*.bin")]
-    # The best and the two newest checkpoints, no more.
-    assert len([*(tmp_path / "run").glob("checkpoint_epoch_*")]) in (2, 3)
+    best = life.first.best
+    assert best["validation_confusion"] == matrix.tolist()
+    assert scores(matrix.numpy())["macro_f1"] == pytest.approx(best["macro_f1"])
+    assert json.loads((life.first_model / "provenance.json").read_text())["max_length"] == 64
 
 
-def test_other_front_ends_with_two_workers_train_the_same_model(
-    tiny: Path, splits: dict[str, object], tmp_path: Path
-) -> None:
-    from finsent.training.ray_trainer import fit_tokenised
-
-    found = {
-        name: fit_tokenised(task(tiny, trainer=name), splits, tmp_path / name)
-        for name in ("native", "transformers", "lightning")
-    }
-    native = found.pop("native")
-    for name, other in found.items():
-        assert [m["train_rows"] for m in other.history] == [97, 97], name
-        assert other.best["macro_f1"] == native.best["macro_f1"], name
-        mine, theirs = weights(native.model_dir), weights(other.model_dir)
-        assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) < 1e-4, name
-        assert (tmp_path / name / "training.png").is_file()
-
-
-def test_a_killed_worker_costs_nothing_but_time(
-    tiny: Path, splits: dict[str, object], tmp_path: Path
-) -> None:
-    from finsent.training.ray_trainer import fit_tokenised
-
-    undisturbed = fit_tokenised(task(tiny, epochs=12), splits, tmp_path / "calm")
-
-    run_dir = tmp_path / "killed"
-    killed: list[int] = []
-
-    def kill_one_worker() -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not killed:
-            if [*run_dir.glob("checkpoint_*/state.json")]:
-                for process in psutil.Process().children(recursive=True):
-                    with contextlib.suppress(psutil.NoSuchProcess):  # of those before
-                        if "RayTrainWorker" in " ".join(process.cmdline()):
-                            process.kill()
-                            killed.append(process.pid)
-                            return
-            time.sleep(0.01)  # polling a directory, with the deadline above
-
-    killer = threading.Thread(target=kill_one_worker)
-    killer.start()
-    disturbed = fit_tokenised(task(tiny, epochs=12, checkpoint_every_steps=2), splits, run_dir)
-    killer.join()
-    assert killed
-    assert [m["epoch"] for m in disturbed.history] == [*range(1, 13)]
-    assert disturbed.best["epoch"] == undisturbed.best["epoch"]
-    for name, tensor in weights(undisturbed.model_dir).items():
-        torch.testing.assert_close(weights(disturbed.model_dir)[name], tensor, rtol=0, atol=1e-5)
-
-
-def test_the_same_run_name_goes_on(tiny: Path, splits: dict[str, object], tmp_path: Path) -> None:
-    from finsent.training.ray_trainer import fit_tokenised
-
-    first = fit_tokenised(task(tiny, epochs=1), splits, tmp_path / "run")
-    began = first.history[0]["began"]
-    longer = fit_tokenised(task(tiny, epochs=2), splits, tmp_path / "run")
-    assert [m["epoch"] for m in longer.history] == [1, 2]
-    assert longer.history[0]["began"] == began  # taken from the checkpoint, not run again
-    assert json.loads((longer.model_dir / "provenance.json").read_text())["max_length"] == 64
+def test_a_killed_worker_costs_nothing_but_time(life: Life, calm: tuple[Saved, Saved]) -> None:
+    undisturbed, _ = calm
+    assert life.killed
+    assert [m["epoch"] for m in life.first.history] == [*range(1, EPOCHS + 1)]
+    assert life.first.best["epoch"] == undisturbed.epoch
+    for found, expected in zip(life.first.history, undisturbed.history, strict=False):
+        assert found["validation_confusion"] == expected["validation_confusion"]
+    assert_same(weights(life.first_model), weights(undisturbed.folder / MODEL))
+    assert life.first_steps == sorted(
+        {*range(2, STEPS * EPOCHS + 1, 2), *range(STEPS, STEPS * EPOCHS + 1, STEPS)}
+    )
 
 
 def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
-    tiny: Path, splits: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    life: Life, calm: tuple[Saved, Saved]
 ) -> None:
-    """The one before is of the middle of the second epoch."""
-    from finsent.training.ray_trainer import fit_tokenised
-
-    recipe = task(tiny, checkpoint_every_steps=4, log_every_steps=2)
-    run = tmp_path / "run"
-    calm = fit_tokenised(recipe, splits, run)
-    shutil.copytree(calm.model_dir, tmp_path / "calm")
-    last = run / "checkpoint_epoch_0002"
-    with (last / "optimizer.safetensors").open("r+b") as stream:
-        stream.truncate(1000)
-
-    with caplog.at_level(logging.WARNING):
-        resumed = fit_tokenised(recipe, splits, run)
-    assert str(last) in caplog.text
-    assert "optimizer.safetensors has 1000 bytes" in caplog.text
-    assert [m["train_rows"] for m in resumed.history] == [97, 97]
-    assert resumed.history[0] == calm.history[0]  # not trained again
-    assert resumed.history[1]["began"] > calm.history[1]["began"]
-    for name, tensor in weights(tmp_path / "calm").items():
-        torch.testing.assert_close(weights(resumed.model_dir)[name], tensor, rtol=0, atol=1e-5)
-    assert damage(last) is None  # written anew
-    lines = read_journal(run)
-    steps = [line["step"] for line in lines if line["kind"] == "step"]
-    assert steps == sorted({*range(2, 27, 2), 13})
-    assert (run / "training.png").stat().st_size > 10_000
+    """The one before is of the middle of the last epoch."""
+    last = life.run_dir / epoch_name(EPOCHS)
+    text = "\n".join(life.warnings)
+    assert f"{str(last)!r} is damaged (optimizer.safetensors has 1000 bytes" in text
+    assert str(life.run_dir / epoch_name(EPOCHS + 1)) in text
+    assert life.longer.history[: EPOCHS - 1] == life.first.history[: EPOCHS - 1]
+    assert life.longer.history[EPOCHS - 1]["began"] > life.first.history[EPOCHS - 1]["began"]
+    assert [m["train_rows"] for m in life.longer.history] == [97] * (EPOCHS + 1)
+    assert damage(life.run_dir / epoch_name(EPOCHS + 1)) is None  # written anew
+    assert not last.exists() or damage(last) is None
+    assert_same(
+        weights(life.run_dir / epoch_name(EPOCHS + 1) / MODEL), weights(calm[1].folder / MODEL)
+    )
 
 
-def test_what_the_user_has_to_mend_comes_as_one_line_and_at_once(
-    tiny: Path, splits: dict[str, object], tmp_path: Path
+def test_what_the_user_has_to_mend_comes_as_one_line_and_at_once(life: Life) -> None:
+    step = step_name((STEPS * EPOCHS - 1) // 4 * 4)
+    assert f"above train.max_loss=1e-06; last good checkpoint: {step}" in life.refusal
+    assert "\n" not in life.refusal
+
+
+def test_the_same_run_name_goes_on(life: Life) -> None:
+    """With more epochs, and with fewer workers: for two the cluster has no room."""
+    assert [m["epoch"] for m in life.longer.history] == [*range(1, EPOCHS + 2)]
+    assert "train: 1 of at most 2 worker(s) for now" in life.warnings
+    assert life.longer.best["macro_f1"] == max(m["macro_f1"] for m in life.longer.history)
+    best = life.run_dir / epoch_name(life.longer.best["epoch"])
+    assert_same(weights(life.longer.model_dir), weights(best / MODEL))
+    assert steps_of(life.run_dir) == sorted(set(steps_of(life.run_dir)))
+    assert (life.run_dir / "training.png").stat().st_size > 10_000
+
+
+def test_nothing_is_left_to_do(life: Life) -> None:
+    assert (life.done.best, life.done.history) == (life.longer.best, life.longer.history)
+
+
+def test_a_finished_run_without_checkpoints_is_not_trained_again(
+    life: Life, tiny: Path, tmp_path: Path
 ) -> None:
-    from finsent.training.ray_trainer import fit_tokenised
+    from finsent.training.ray_trainer import fit
 
-    with pytest.raises(
-        InputError, match=r"above train\.max_loss=0\.01; last good checkpoint: none"
-    ):
-        fit_tokenised(task(tiny, max_loss=0.01), splits, tmp_path / "run")
-
-
-def test_what_a_killed_job_leaves_does_not_stop_the_next(
-    tiny: Path, splits: dict[str, object], tmp_path: Path
-) -> None:
-    """Killed between a checkpoint and its entry in Ray's records, in a deletion, in a record."""
-    from finsent.training.ray_trainer import fit, fit_tokenised
-
-    run = tmp_path / "run"
-    whole = fit_tokenised(task(tiny, epochs=3), splits, run)
-    best = next(p for p in run.glob("checkpoint_*") if p.name.endswith(f"{whole.best['epoch']}"))
-    third = run / "checkpoint_epoch_0003"
-    assert third.is_dir()
-    (run / "checkpoint_manager_snapshot.json").write_text('{"ray_version"')
-    half = run / "checkpoint_epoch_0004"
-    shutil.copytree(third, half)
-    (half / "optimizer.safetensors").unlink()
-
-    again = fit_tokenised(task(tiny, epochs=4), splits, run)
-    assert [m["epoch"] for m in again.history] == [1, 2, 3, 4]
-    assert again.history[:3] == whole.history
-    assert (half / "optimizer.safetensors").is_file()
-    assert best.is_dir() or again.best["epoch"] == 4
-    assert again.best["macro_f1"] == max(m["macro_f1"] for m in again.history)
-
-    done = fit_tokenised(task(tiny, epochs=4), splits, run)  # nothing is left to do
-    assert (done.best, done.history) == (again.best, again.history)
-
+    run = Path(shutil.copytree(life.run_dir, tmp_path / "run"))
     drop_checkpoints(run)
+    assert not [*run.glob("checkpoint_*")]
     recipe = replace(task(tiny, epochs=4), provenance={"max_length": 64, "config": {}})
     absent = DatasetVersion(tmp_path / "absent")  # which is not read
-    assert fit(recipe, absent, run) == done
+    found = fit(recipe, absent, run)
+    assert (found.best, found.history) == (life.done.best, life.done.history)
+    assert found.model_dir == run / MODEL
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,7 @@
-"""What two ranks agree on, for torchrun: `-m tests.integration.two_ranks BACKBONE OUT`.
-
-Each rank writes what it found to `OUT/RANK.json`.
-"""
+"""What two ranks agree on about memory and bad numbers, for `tests.integration.ranks`."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +66,8 @@ def memory(backbone: Backbone, rows: TokenRows, fits: int) -> dict[str, Any]:
     return {**found, "parts": gradients.parts, "notes": len(notes)}
 
 
-def main(backbone_dir: Path, out: Path) -> None:
-    torch.set_num_threads(1)
+def agreed(backbone_dir: Path) -> dict[str, Any]:
+    """What this rank found."""
     dist.init_process_group("gloo")
     world = World.current(CPU)
     backbone, rows = Backbone("still", str(backbone_dir)), rows_of(backbone_dir, ROWS, 0)
@@ -85,9 +80,5 @@ def main(backbone_dir: Path, out: Path) -> None:
         "none": memory(backbone, rows, fits=0),
         "bad_step": meter.bad_step(),
     }
-    (out / f"{world.rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    return found

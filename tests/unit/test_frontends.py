@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +13,70 @@ import pytest
 from finsent.errors import InputError
 from finsent.training.config import TrainConfig
 from finsent.training.frontends import trainer_of
-from tests.unit.loop_bench import Bench, distance, weights
+from tests.unit.loop_bench import Bench, Recorder, distance, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OTHERS = ["transformers", "lightning"]
 
 
-@pytest.fixture
-def bench(tiny: Path, tmp_path: Path) -> Bench:
-    return Bench(tiny, tmp_path)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "loss": {"schedule": "cosine", "label_smoothing": 0.1, "class_weights": "balanced"},
+    "layers": {"layer_decay": 0.5, "ema_decay": 0.9, "batch_tokens": 256},
+    "adapters": {"lora_rank": 4, "max_grad_norm": 0.05},
+    "memory": {"gradient_checkpointing": True},
+    "half": {"precision": "bf16"},
+    "often": {"checkpoint_every_steps": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tiny, tmp_path_factory.mktemp("frontends"))
+
+
+@pytest.fixture(scope="module")
+def native(bench: Bench) -> Callable[[str], Recorder]:
+    """The native run of some settings, by their name; made once."""
+    return cache(lambda name: bench.run(**SETTINGS[name]))
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"schedule": "cosine", "label_smoothing": 0.1, "class_weights": "balanced"},
-        {"layer_decay": 0.5, "ema_decay": 0.9, "batch_tokens": 256},
-        {"lora_rank": 4, "max_grad_norm": 0.05},
-        {"gradient_checkpointing": True},
-    ],
-    ids=["plain", "loss", "layers", "adapters", "memory"],
-)
-def test_same_model_as_native(bench: Bench, trainer: str, settings: dict[str, Any]) -> None:
-    native, other = bench.run(**settings), bench.run(trainer=trainer, **settings)
-    assert distance(weights(native.last), weights(other.last)) < 1e-5
-    for mine, theirs in zip(native.metrics, other.metrics, strict=True):
+@pytest.mark.parametrize("name", ["plain", "loss", "layers", "adapters", "memory"])
+def test_same_model_as_native(
+    bench: Bench, native: Callable[[str], Recorder], trainer: str, name: str
+) -> None:
+    own, other = native(name), bench.run(trainer=trainer, **SETTINGS[name])
+    assert distance(weights(own.last), weights(other.last)) < 1e-5
+    for mine, theirs in zip(own.metrics, other.metrics, strict=True):
         for key in ("macro_f1", "validation_confusion", "train_rows", "epoch", "padding_share"):
             assert mine[key] == theirs[key], key
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-5)
-    told = [[line["step"] for line in run.lines] for run in (native, other)]
+    told = [[line["step"] for line in run.lines] for run in (own, other)]
     assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
-def test_half_precision(bench: Bench, trainer: str) -> None:
+def test_half_precision(bench: Bench, native: Callable[[str], Recorder], trainer: str) -> None:
     """Gradients are summed in another order for their norm, and bf16 has 8 bits."""
-    native, other = bench.run(precision="bf16"), bench.run(trainer=trainer, precision="bf16")
-    full = bench.run(trainer=trainer)
-    assert distance(weights(native.last), weights(other.last)) < 1e-2
+    own, other = native("half"), bench.run(trainer=trainer, **SETTINGS["half"])
+    full = native("plain")  # the other front end's is the same, see above
+    assert distance(weights(own.last), weights(other.last)) < 1e-2
     assert distance(weights(full.last), weights(other.last)) > 1e-4
-    losses = [run.metrics[-1]["train_loss"] for run in (native, other)]
+    losses = [run.metrics[-1]["train_loss"] for run in (own, other)]
     assert losses[0] == pytest.approx(losses[1], abs=0.01)
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
-def test_goes_on_in_mid_epoch_also_where_native_stopped(bench: Bench, trainer: str) -> None:
-    settings = {"checkpoint_every_steps": 5}
+def test_goes_on_in_mid_epoch_also_where_native_stopped(
+    bench: Bench, native: Callable[[str], Recorder], trainer: str
+) -> None:
+    settings = SETTINGS["often"]
     name = "checkpoint_step_00000015"
-    whole = bench.run(**settings)  # type: ignore[arg-type]
-    stopped = bench.run(stop_after=name, trainer=trainer, **settings)  # type: ignore[arg-type]
+    whole = native("often")
+    stopped = bench.run(stop_after=name, trainer=trainer, **settings)
     for own in (trainer, "native"):
-        resumed = bench.run(resume=stopped.folder / name, trainer=own, **settings)  # type: ignore[arg-type]
+        resumed = bench.run(resume=stopped.folder / name, trainer=own, **settings)
         assert distance(weights(whole.last), weights(resumed.last)) < 1e-5
         assert resumed.begun == 15
 

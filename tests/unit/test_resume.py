@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -276,6 +278,12 @@ def test_when_all_are_damaged_nothing_begins_anew_by_itself(run_dir: Path) -> No
 
 def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
     assert newest_whole(tmp_path) is None
+
+
+def test_choosing_a_checkpoint_does_without_torch() -> None:
+    """Which takes seconds to import, in each trial of a sweep."""
+    code = "import finsent.training.outputs, sys; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from finsent.training.outputs import read_journal
 from finsent.training.ray_trainer import fit_tokenised
 from finsent.training.task import Task
 from finsent.training.tokens import tokenise
-from tests.e2e.conftest import wait_until
+from tests.commands import wait_until
 
 ROWS, HELD_OUT = 2000, 60
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}

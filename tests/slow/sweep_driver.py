@@ -24,8 +24,8 @@ from finsent.settings import Settings
 from finsent.training.outputs import read_journal
 from finsent.training.ray_trainer import tokenised
 from finsent.training.task import make_task
-from tests.e2e.conftest import wait_until
-from tests.e2e.elastic_driver import QUICK, WORDS
+from tests.commands import wait_until
+from tests.slow.elastic_driver import QUICK, WORDS
 from tune.plan import begin, make_plan
 from tune.records import read_sweep
 from tune.sweep import search

@@ -1,0 +1,37 @@
+"""The local Ray that tests of a session share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray_jobs._ray import ENVIRONMENT, LOCAL
+
+
+@contextmanager
+def shared_ray() -> Iterator[None]:
+    """A Ray of four logical CPUs, as jobs start it; the running one, where there is one."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in {
+        **ENVIRONMENT,
+        **LOCAL,
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+        "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "240",
+    }.items():
+        os.environ.setdefault(name, value)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=200 << 20,
+        log_to_driver=False,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,112 @@
+"""Processes of a process group for tests: forked from one that has imported PyTorch already.
+
+Each run has fresh processes, with the environment that torchrun gives them, in a fraction of the
+seconds that an import of PyTorch and transformers takes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+_PRELOADED = [
+    "finsent.training.standalone",
+    "finsent.training.frontends.hugging_face",
+    "finsent.training.frontends.lightning",
+    "matplotlib.backends.backend_agg",
+    "tests.integration.two_ranks",
+]
+
+
+class Ranks:
+    """Processes that each call a function; they are dead when the block is left.
+
+    Args:
+        size: of the process group, which the function initializes; 1: there is none.
+        function: of a module that the processes can import, and so are its arguments.
+    """
+
+    def __init__(self, size: int, function: Callable[..., Any], *arguments: Any) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)  # of the first call in this process
+        port = _free_port()
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for rank in range(size):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(
+                target=_call, args=(sender, rank, size, port, function, arguments), daemon=True
+            )
+            process.start()
+            sender.close()
+            self._pipes.append(receiver)
+            self._processes.append(process)
+
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.kill()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all of them still run."""
+        return all(process.is_alive() for process in self._processes)
+
+    def kill(self) -> None:
+        """End them at once, as a lost machine does."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join(30)
+
+    def results(self, timeout: float = 120) -> list[Any]:
+        """Wait for what the function returns, by rank."""
+        deadline, found = time.monotonic() + timeout, []
+        for rank, pipe in enumerate(self._pipes):
+            assert pipe.poll(deadline - time.monotonic()), f"rank {rank}: nothing in {timeout} s"
+            result, problem = pipe.recv()
+            assert problem is None, f"rank {rank}: {problem}"
+            found.append(result)
+        return found
+
+
+def run_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Call a function in as many processes; returns what it returns, by rank."""
+    with Ranks(size, function, *arguments) as ranks:
+        return ranks.results()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _call(
+    sender: Connection, rank: int, size: int, port: int, function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:  # fmt: skip
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # Lightning sets the number of threads by it
+    if size > 1:
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": size,
+                   "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}  # fmt: skip
+        os.environ |= {name: str(value) for name, value in numbers.items()}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    try:
+        sender.send((function(*arguments), None))
+    except BaseException:
+        sender.send((None, traceback.format_exc()))

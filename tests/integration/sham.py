@@ -1,0 +1,92 @@
+"""A training without a model, for tests of sweeps: its files, its resume, what it holds of Ray."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from finsent.files import write_json
+from finsent.settings import Settings
+
+EPOCH_SECONDS = 0.02
+START_SECONDS = 60  # for the other trials of a population
+
+
+class Training:
+    """In the place of `tune.training.Training`, under the name by which `tune.leftovers` knows it.
+
+    The best learning rate is 1e-3. A batch of 3 rows kills the process, once, after an epoch.
+
+    Args:
+        environment: not used.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        pass
+
+    def run(
+        self, settings: Settings, params: Mapping[str, Any], version_dir: Path,
+        datasets: dict[str, Any], place: Path, modes: Mapping[str, str],
+    ) -> tuple[dict[str, float], Path]:  # fmt: skip
+        """As `tune.training.Training.run`."""
+        from ray.util import placement_group
+
+        from finsent.training.checkpoint import epoch_name, newest_whole
+        from finsent.training.outputs import Outputs
+        from tune.training import _version
+
+        self.group = placement_group([{"CPU": 0.01}])  # as Ray Train's controller does
+        version = _version(settings, params, version_dir, place).version
+        place.mkdir(parents=True, exist_ok=True)
+        found = {"version": version, "max_length": settings.model.max_length,
+                 "datasets": sorted(datasets)}  # fmt: skip
+        write_json(place / "task.json", found)
+        saved = newest_whole(place)
+        history = saved.history if saved else []
+        with Outputs(place, settings.train.keep_every_epochs) as outputs:
+            outputs.started(len(history))
+            _wait_for_others(settings, place)
+            for epoch in range(len(history) + 1, settings.train.epochs + 1):
+                time.sleep(EPOCH_SECONDS)  # what others see is a training that takes time
+                rate = settings.train.learning_rate or 1e-3
+                level = 0.8 - 0.1 * (math.log10(rate) + 3) ** 2
+                score = level * (1 - 0.5 * math.exp(-epoch / 1.5))
+                history = [*history, {"epoch": epoch, "macro_f1": score, "epoch_seconds": 0.02}]
+                outputs.save(epoch_name(epoch), _saver(history))
+                outputs.log({"kind": "epoch", "step": epoch, **history[-1]})
+                if settings.train.batch_size == 3 and saved is None:
+                    os._exit(1)
+        best = max(metrics["macro_f1"] for metrics in history)
+        (place / "model").mkdir(exist_ok=True)
+        (place / "model" / "model.safetensors").write_text(str(best))
+        return {name: best if name == "macro_f1" else 5.0 for name in modes}, place / "model"
+
+
+def _wait_for_others(settings: Settings, place: Path) -> None:
+    """A population exchanges between trials that train at the same time: each a second later."""
+    if settings.sweep.scheduler != "pbt":
+        return
+    deadline = time.monotonic() + START_SECONDS
+    while len([*place.parent.glob("*/metrics.jsonl")]) < settings.sweep.trials:
+        assert time.monotonic() < deadline, "the other trials have not begun"
+        time.sleep(EPOCH_SECONDS)
+    time.sleep(float(place.name.partition("-")[0]))
+
+
+def _saver(history: list[dict[str, Any]]) -> Callable[[Path], None]:
+    def save(out: Path) -> None:
+        import torch
+
+        from finsent.training.checkpoint import save_state
+
+        (out / "model").mkdir()
+        for name in ("config.json", "model.safetensors"):
+            (out / "model" / name).write_text("{}")
+        optimizer = torch.optim.SGD([torch.zeros(1)])
+        save_state(out, optimizer, {"epoch": len(history), "step": 0, "history": history})
+
+    return save
