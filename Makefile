@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=8 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=8 --dist loadscope
 COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
 

@@ -74,7 +74,7 @@ class Costs:
         if report.when == "call" and "cpu_seconds" in found:
             budget = found["cpu_budget"]
             assert isinstance(budget, float | None)
-            self.costs[report.nodeid.partition("@")[0]] = float(str(found["cpu_seconds"])), budget
+            self.costs[report.nodeid] = float(str(found["cpu_seconds"])), budget
 
     def over(self) -> dict[str, tuple[float, float]]:
         """CPU seconds and budget of each test that costs too much."""

@@ -1,4 +1,4 @@
-"""Fixtures of all tests. The folder of a test gives its mark, its xdist group and its budget."""
+"""Fixtures of all tests. The folder of a test gives its mark and its budget."""
 
 from __future__ import annotations
 
@@ -17,28 +17,22 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("WANDB_MODE", "disabled")  # tests of tracking set it
 
-pytest_plugins = ["tests.budget", "tests.served"]
+pytest_plugins = ["tests.budget", "tests.scheduling", "tests.served"]
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parent.parent / "shared" / "data"
 KINDS = ("unit", "integration", "e2e", "slow")
-# Tests of a group run in one xdist worker, so that a group starts its Ray once.
-GROUPS = {"integration": "local Ray", "e2e": "cluster", "slow": "cluster"}
 
 # Examples have no deadline: the machine may stall.
 settings.register_profile("finsent", deadline=None, print_blob=True, max_examples=50 * DEEP)
 settings.load_profile("finsent")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in KINDS:
             item.add_marker(folder)
-        # Unit tests of a file share its fixtures, too.
-        group = GROUPS.get(folder, item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

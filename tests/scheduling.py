@@ -1,0 +1,36 @@
+"""A pytest plugin: which tests pytest-xdist runs in one process.
+
+Tests of a file share its fixtures. Integration tests share a Ray, end-to-end tests a cluster and a
+service. pytest-xdist 3.8 ignores its own groups under pytest 9.2, which no longer reads `_nodeid`.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = ("tests/integration", "tests/e2e", "tests/slow")
+
+
+def scope_of(nodeid: str) -> str:
+    """What a test is run together with: its folder or its file."""
+    path = PurePath(nodeid.partition("::")[0])
+    folder = path.parent.as_posix()
+    return folder if folder in TOGETHER else path.as_posix()
+
+
+class Scheduling(LoadScopeScheduling):
+    """Gives whole folders or files to processes, in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Called by pytest-xdist; the longest scopes are collected first and so stay in order."""
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
