@@ -22,7 +22,7 @@ def scope_of(nodeid: str) -> str:
     return folder if folder in TOGETHER else path.as_posix()
 
 
-class Scheduling(LoadScopeScheduling):
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types
     """Gives whole folders or files to processes, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
