@@ -44,6 +44,8 @@ from serve_app.service import Service
 from tests.properties import examples
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
 
+pytestmark = pytest.mark.cost(3, "serves a model to many requests")
+
 ENGINE = EngineConfig(precision="fp32", threads=2)
 METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
 
@@ -409,7 +411,7 @@ def test_request_ids_are_kept_where_they_are_plain(client: TestClient) -> None:
     ),
     st.sampled_from(["text", "texts", "inputs", "raw_scores", "truncate"]),
 )
-@examples(300)
+@examples(100)
 def test_any_json_is_answered_without_a_fault_of_ours(
     client: TestClient, value: Any, field: str
 ) -> None:
@@ -419,7 +421,7 @@ def test_any_json_is_answered_without_a_fault_of_ours(
 
 
 @given(st.binary(max_size=400))
-@examples(200)
+@examples(60)
 def test_any_bytes_are_answered_without_a_fault_of_ours(client: TestClient, body: bytes) -> None:
     for path in ("/predict", "/explain", "/predict/file"):
         assert client.post(path, content=body).status_code < 500

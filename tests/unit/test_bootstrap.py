@@ -15,6 +15,8 @@ from finsent.evaluation.bootstrap import intervals, percentiles, resample_counts
 from finsent.evaluation.metrics import BINS, HEADLINE, Answers, bin_of, brief
 from finsent.labels import LABELS
 
+pytestmark = pytest.mark.cost(5, "simulates many samples")
+
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 

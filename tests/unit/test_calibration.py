@@ -33,6 +33,8 @@ from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
 from finsent.modeling.layout import read_calibration
 
+pytestmark = pytest.mark.cost(1, "simulates many samples")
+
 Logits = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 

@@ -32,6 +32,8 @@ from finsent.inference.speed import (
 )
 from tests.unit.models import TEXTS, saved_model
 
+pytestmark = pytest.mark.cost(2, "loads and measures backends")
+
 CONFIG = EngineConfig(threads=1)
 NOW = 1.8e9  # Unix time
 DAY = 24 * 3600.0

@@ -26,6 +26,8 @@ from ray_jobs._cli import Call, Interrupted, Job, Result, main
 from ray_jobs.classify import read_texts
 from ray_jobs.classify import run as classify
 
+pytestmark = pytest.mark.cost(8, "starts processes that import every job")
+
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(file.stem for file in (ROOT / "ray_jobs").glob("[!_]*.py"))
 Caller = Callable[..., tuple[int, str, str]]

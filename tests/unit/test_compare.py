@@ -22,6 +22,8 @@ from finsent.evaluation.compare import (
 from finsent.evaluation.metrics import Answers
 from finsent.labels import LABELS
 
+pytestmark = pytest.mark.cost(1.5, "simulates many samples")
+
 Ids = npt.NDArray[np.int64]
 
 

@@ -13,6 +13,8 @@ from finsent.training.distill import Part, soft_targets
 from finsent.training.tokens import TokenRows, tokenise
 from tests.unit.loop_bench import Bench, distance, rows_of, weights
 
+pytestmark = pytest.mark.cost(1, "trains a tiny model")
+
 
 @pytest.fixture
 def bench(tiny: Path, tmp_path: Path) -> Bench:

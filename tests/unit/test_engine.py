@@ -20,6 +20,8 @@ from finsent.labels import LABELS
 from finsent.modeling.classifier import load_tokenizer
 from tests.unit.models import MAX_LENGTH, TEXTS, opinionated, saved_model
 
+pytestmark = pytest.mark.cost(1.5, "runs a model")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def keep_threads() -> Iterator[None]:

@@ -19,6 +19,8 @@ from finsent.data.sources import find_sources
 from finsent.errors import InputError
 from tests.unit.test_sources import GOOD, configured, found, names, problem, write
 
+pytestmark = pytest.mark.cost(1, "starts a process")
+
 
 def test_directories_globs_and_files_are_expanded_once_in_order(tmp_path: Path) -> None:
     for name in ("b.csv", "a.CSV", "sub/c.csv", "notes.txt"):

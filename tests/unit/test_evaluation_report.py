@@ -19,6 +19,8 @@ from finsent.evaluation.report import FIGURES, warnings, write_report
 from finsent.evaluation.slices import slices
 from finsent.labels import LABELS
 
+pytestmark = pytest.mark.cost(1.5, "draws the pictures of a report")
+
 EVIL = '<script>alert("x")</script> & "quoted" {{ 7 * 7 }} $x$ https://example.org/a'
 ROWS = 600
 

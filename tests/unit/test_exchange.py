@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from finsent.data.exchange import Exchange
 from tests.properties import examples
 
+pytestmark = pytest.mark.cost(1, "writes many files")
+
 SCHEMA = pa.schema([("hash", pa.uint64()), ("key", pa.binary(4)), ("text", pa.string())])
 HASHES = st.lists(
     st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 1])),

@@ -30,6 +30,8 @@ from finsent.labels import LABELS
 from finsent.registry.registry import Registry
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
 
+pytestmark = pytest.mark.cost(8, "loads and measures backends")
+
 ALL = {"onnxruntime-fp32", "onnxruntime-int8", "openvino-int8"}
 EXACT = EngineConfig(threads=1).exact()
 # A tiny model with random weights loses more in int8 than one that was trained.

@@ -15,7 +15,10 @@ from finsent.training.config import TrainConfig
 from finsent.training.frontends import trainer_of
 from tests.unit.loop_bench import Bench, Recorder, distance, weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.cost(3, "trains with each front end"),
+]
 OTHERS = ["transformers", "lightning"]
 
 

@@ -17,6 +17,8 @@ from finsent.data.hubs import TEXT_NAMES, fetch, usual
 from finsent.data.sources import find_sources
 from finsent.errors import InputError
 
+pytestmark = pytest.mark.cost(1.5, "starts a process without a package")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -28,7 +28,7 @@ from ray_jobs import compare, evaluate, publish, registry, train
 from ray_jobs._cli import Call
 from tests.unit.test_diff import Row, write
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "measures models")]
 
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 NAMES = {"good": 0.0, "poor": 0.9}  # the share of negative training rows that are called neutral

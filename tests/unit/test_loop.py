@@ -25,7 +25,7 @@ from tests.unit.loop_bench import (
     without_dropout,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(2, "trains a tiny model")]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from finsent.training.loss import forward
 from finsent.training.task import Task
 from tests.unit.loop_bench import Bench, distance, initial, weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1, "trains a tiny model")]
 RANK = 4
 
 

@@ -20,6 +20,8 @@ from tests.assurance.mutants import (
     run_tests,
 )
 
+pytestmark = pytest.mark.cost(4, "starts pytest")
+
 MUTANTS = read_mutants()
 
 

@@ -19,6 +19,8 @@ from finsent.data.near import EDGES, band_shape, entries, find_edges
 from finsent.data.normalise import key64, text_keys
 from tests.properties import examples
 
+pytestmark = pytest.mark.cost(1, "compares many texts")
+
 CONFIG = NearConfig()
 
 

@@ -18,6 +18,8 @@ from finsent.data.noise import (
 )
 from finsent.labels import LABELS
 
+pytestmark = pytest.mark.cost(1, "fits a model of labels")
+
 SIGNS = {
     "negative": ["loss", "fell", "cut", "weak", "lawsuit"],
     "neutral": ["meeting", "address", "published", "calendar", "agenda"],

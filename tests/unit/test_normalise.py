@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from finsent.data.normalise import hex_keys, hex_words, key64, normalise, text_keys
 from tests.properties import examples
 
+pytestmark = pytest.mark.cost(2, "tries many texts")
+
 # Spaces, marks that are not seen, accents alone, letters with two spellings, and some that matter.
 TRICKY: list[str] = [
     *map(chr, [0, 7, 9, 10, 13, 0x1B, 0x20, 0x7F, 0x85, 0xA0, 0xAD, 0x34F, 0x115F, 0x1680, 0x180E]),
@@ -180,13 +182,13 @@ def test_rare_letters_stay(text: str) -> None:
     assert (result.text.to_pylist(), *result[1:]) == (wanted, 0, 0)
 
 
-@examples(400)
+@examples(150)
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_any_text_settles(texts: list[str]) -> None:
     assert_settled(texts)
 
 
-@examples(400)
+@examples(150)
 @given(
     st.lists(st.lists(st.sampled_from(NASTY), max_size=12).map("".join), min_size=1, max_size=40)
 )
@@ -195,7 +197,7 @@ def test_texts_of_nasty_pieces_settle(texts: list[str]) -> None:
     assert_settled(texts)
 
 
-@examples(200)
+@examples(100)
 @given(
     st.lists(st.sampled_from([*RARE, *NASTY]), min_size=1, max_size=6).map("".join),
     st.lists(st.sampled_from(["latin-1", "cp1252", "mac_roman", "cp437", "cp1251"]), max_size=3),

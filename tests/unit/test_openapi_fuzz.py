@@ -26,6 +26,8 @@ from tests.properties import DEEP
 from tests.unit.models import saved_model
 from tests.unit.test_api import METRICS, make_app
 
+pytestmark = pytest.mark.cost(1.5, "sends many requests")
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

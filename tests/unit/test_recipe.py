@@ -42,7 +42,7 @@ from tests.unit.loop_bench import (
     without_dropout,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(4, "trains a tiny model")]
 
 CPU = World()
 

@@ -17,6 +17,8 @@ from finsent.data.pictures import PICTURES, source_mixes
 from finsent.data.report import warnings, write_report
 from finsent.labels import LABELS
 
+pytestmark = pytest.mark.cost(1.5, "draws the pictures of a report")
+
 EVIL = '<script>alert("x")</script> & "quoted" {{ 7 * 7 }}'
 
 

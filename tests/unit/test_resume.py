@@ -34,7 +34,7 @@ from finsent.training.outputs import JOURNAL, Outputs, read_journal
 from finsent.training.tokens import Batch, TokenRows
 from tests.unit.loop_bench import TRAIN_ROWS, Bench, Recorder, distance, rows_of, weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "trains a tiny model")]
 
 STEPS = -(-TRAIN_ROWS // 8)  # an epoch
 # All that a checkpoint holds beyond the weights, at once.

@@ -19,6 +19,8 @@ from finsent.data.settle import KEPT, Settled, SourceTraits, excluded_rows, sett
 from finsent.labels import LABELS
 from tests.properties import examples
 
+pytestmark = pytest.mark.cost(1.5, "tries many corpora")
+
 P, N, G = "positive", "neutral", "negative"
 POLICIES: list[Any] = [
     "drop", "majority", "priority", "keep", "error", {"prefer": [G, P]}, {"prefer": [N]}

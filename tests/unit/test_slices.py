@@ -17,6 +17,8 @@ from scipy.stats import binomtest
 from finsent.evaluation.slices import LONG, SHORT, slices, wilson
 from tests.properties import examples
 
+pytestmark = pytest.mark.cost(1.5, "tries many tables")
+
 PHRASES = [
     "Sales were flat", "Profit did not recover", "No. 2 maker of lifts", "It isn\u2019t over",
     "rose 5", "buy $ABC", "$5 a share", "see https://example.org", "A note on cannoli", "w " * 20,

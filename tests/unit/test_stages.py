@@ -32,6 +32,8 @@ from finsent.labels import LABELS
 from finsent.settings import Settings
 from tests.properties import examples
 
+pytestmark = pytest.mark.cost(3, "tries many corpora")
+
 Row = tuple[str, ...]
 
 

@@ -27,6 +27,8 @@ from tune.search import (
 )
 from tune.space import Space, parse
 
+pytestmark = pytest.mark.cost(1.5, "asks Optuna for many trials")
+
 SPACE = {
     "train.learning_rate": {"loguniform": [1e-5, 1e-3]},
     "train.schedule": {"choice": ["linear", "cosine"]},

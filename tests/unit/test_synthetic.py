@@ -15,6 +15,8 @@ from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.normalise import normalise
 from finsent.data.synthetic import CHUNK_ROWS, expected, make_rows, write_rows
 
+pytestmark = pytest.mark.cost(1, "makes many rows")
+
 ROWS = 20_000
 
 

@@ -21,6 +21,8 @@ from finsent.modeling.classifier import load_tokenizer
 from finsent.modeling.config import ModelConfig
 from finsent.training.tokens import TOKENISED, TokenRows, tokenise
 
+pytestmark = pytest.mark.cost(1, "starts a process")
+
 TEXTS = [
     "Profit rose.",
     "The board of Halvorsen Plc proposes a dividend of EUR 0.45 a share, up 12 % on the year.",

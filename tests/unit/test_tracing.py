@@ -26,6 +26,8 @@ from serve_app import tracing
 from tests.unit.models import saved_model
 from tests.unit.test_api import METRICS, make_app
 
+pytestmark = pytest.mark.cost(1, "starts a process")
+
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SECRET = "Zebrafish margins doubled"
 

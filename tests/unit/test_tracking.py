@@ -18,6 +18,8 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] 
 from finsent.tracking.config import TrackingConfig
 from finsent.tracking.tracker import RECORD, mode_of, tracked
 
+pytestmark = pytest.mark.cost(1.5, "starts a W&B run")
+
 SETTINGS = {"train": {"seed": 7, "epochs": 2}, "data": {"name": "news"}}
 
 

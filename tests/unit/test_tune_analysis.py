@@ -14,6 +14,8 @@ from finsent.errors import InputError
 from tests.unit import sweeps
 from tune.analysis import analyse, duration, main, moment
 
+pytestmark = pytest.mark.cost(4, "draws the pictures of a sweep")
+
 PICTURES = {"best_so_far", "curves", "parallel", "importances", "slices", "contour", "savings"}
 
 

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import optuna
+import pytest
 
 from tests.unit import sweeps
+
+pytestmark = pytest.mark.cost(3, "runs a notebook")
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "tuning.md"
 
