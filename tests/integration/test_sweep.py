@@ -99,15 +99,23 @@ def test_a_sweep_fails_in_single_trials_only_and_its_winner_is_verified(
     assert [row["mean"] for row in again["candidates"]] == [candidate["mean"]]
 
 
-def test_each_candidate_is_verified_with_the_same_new_seeds(
+def test_objectives_are_recorded_and_candidates_verified_with_the_same_new_seeds(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    space = {"train.learning_rate": {"loguniform": [1e-5, 1e-2]}}
-    sweep = {"space": space, "trials": 2, "scheduler": "none", "verify_best": 1, "verify_seeds": 2}
-    plan, work, past = sham(version, run_dir, sweep)
+    sweep = {
+        "space": {"train.learning_rate": {"loguniform": [1e-5, 1e-2]}},
+        "objectives": ["latency_ms", "parameters", "ece"], "scheduler": "none", "trials": 2,
+        "verify_best": 1, "verify_seeds": 2,
+    }  # fmt: skip
+    plan, work, past = sham(version, run_dir, sweep, epochs=1)
     search(plan, work, past, [], 2)
-    verified = verify(plan, work, read_sweep(run_dir), 2)
+    found = read_sweep(run_dir)
+    for trial in found.trials:
+        assert trial.status == "finished", trial.reason
+        macro_f1 = trial.epochs[0].metrics["macro_f1"]
+        assert trial.values == {"macro_f1": macro_f1, "latency_ms": 5, "parameters": 5, "ece": 5}
+    verified = verify(plan, work, found, 2)
     rows = [*verified["candidates"], verified["default"]]
     seeds = [{seed["seed"] for seed in row["seeds"]} for row in rows]
     assert seeds[0] == seeds[1] and len(seeds[0]) == 2
@@ -241,23 +249,6 @@ def test_population_based_training_exchanges_weights(
     assert epochs[0] in (21, 41, 61, 81)
     assert found.trials[number].epochs[-1].epoch == 100
     assert max(t.values["macro_f1"] for t in found.trials) > 0.5
-
-
-def test_several_objectives_are_recorded_of_each_model(
-    version: DatasetVersion, tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    sweep = {
-        "space": {"train.learning_rate": {"loguniform": [1e-4, 1e-2]}},
-        "objectives": ["latency_ms", "parameters", "ece"], "scheduler": "none", "trials": 2,
-    }  # fmt: skip
-    plan, work, past = sham(version, run_dir, sweep, epochs=1)
-    search(plan, work, past, [], 2)
-    found = read_sweep(run_dir)
-    for trial in found.trials:
-        assert trial.status == "finished", trial.reason
-        macro_f1 = trial.epochs[0].metrics["macro_f1"]
-        assert trial.values == {"macro_f1": macro_f1, "latency_ms": 5, "parameters": 5, "ece": 5}
 
 
 def test_objectives_are_measured_on_a_model(

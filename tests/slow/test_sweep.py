@@ -76,7 +76,7 @@ def test_population_based_training_exchanges_weights(
 def test_several_objectives_are_measured_on_each_model(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
-    """Fast: test_several_objectives_are_recorded..., test_objectives_are_measured_on_a_model."""
+    """Fast: test_objectives_are_recorded_..., test_objectives_are_measured_on_a_model."""
     run_dir = tmp_path / "run"
     sweep = {
         "space": {"train.learning_rate": {"loguniform": [1e-4, 1e-2]}},
