@@ -51,6 +51,7 @@ from finsent.training.checkpoint import (
 from finsent.training.config import OPERATIONAL
 from finsent.training.distill import Part, distilled, rows_of
 from finsent.training.finished import TrainResult, finished_training
+from finsent.training.frontends.check import check
 from finsent.training.outputs import JOURNAL, Outputs, Save, read_journal
 from finsent.training.picture import training_picture
 from finsent.training.progress import Progress, ProgressBoard, TrainingDisplay
@@ -114,14 +115,17 @@ class _RayHooks:
 
 
 def _worker(arguments: dict[str, Any]) -> None:
+    # Here: the driver and the controller import this module, too, and load no model.
+    from finsent.modeling.classifier import load_tokenizer
     from finsent.training.frontends import trainer_of
     from finsent.training.tokens import TokenRows
 
     task: Task = arguments["task"]
     board, run_dir = arguments["board"], arguments["run_dir"]
+    pad_id = load_tokenizer(task.backbone.source, task.backbone.revision).pad_token_id
     torch.set_num_threads(task.config.cpus_per_worker)  # whatever OMP_NUM_THREADS says
     splits = {
-        name: TokenRows.from_table(_collect(blocks), arguments["pad_id"])
+        name: TokenRows.from_table(_collect(blocks), pad_id)
         for name, blocks in arguments["blocks"].items()
     }
     context = ray.train.get_context()
@@ -267,11 +271,8 @@ def fit_tokenised(
         InputError: the cluster cannot hold the workers.
         ray.train.TrainingFailedError: a worker failed more often than allowed.
     """
-    from finsent.modeling.classifier import load_tokenizer
-    from finsent.training.frontends import trainer_of
-
     config = task.config
-    trainer_of(config)  # fails here rather than on every worker
+    check(config)  # fails here rather than on every worker
     use_gpu = check_capacity(config)
     _tidy(run_dir, config.keep_every_epochs)
     elastic = config.min_workers < config.max_workers
@@ -282,12 +283,10 @@ def fit_tokenised(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote: Any = ray.remote(num_cpus=0)(ProgressBoard).options(scheduling_strategy=here)
     board = remote.remote()
-    tokenizer = load_tokenizer(task.backbone.source, task.backbone.revision)
     trainer = _Trainer(
         _worker,
         train_loop_config={
             "task": task,
-            "pad_id": tokenizer.pad_token_id,
             "board": board,
             "run_dir": run_dir,
             # Every worker sees all rows and takes its share of each batch: the batches stay the

@@ -23,6 +23,17 @@ SMALL = {
     "backbone: demo": "backbone: tiny",
     "epochs: 5": "epochs: 1",
 }
+# Of the commands: each training that Ray Train starts costs 30 CPU seconds.
+SMALLER = {
+    "model.backbone=demo": "model.backbone=tiny train.epochs=1 export.openvino=false",
+    "sweep.trials=4 sweep.verify_best=1": "sweep.trials=1 sweep.verify_best=0",
+}
+
+
+def smaller(command: str) -> str:
+    for before, after in SMALLER.items():
+        command = command.replace(before, after)
+    return command
 
 
 def outside_make() -> dict[str, str]:
@@ -79,17 +90,16 @@ def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
     rows = sample_rows()
     write_csv(project / "some.csv", rows[:400])
     write_csv(project / "news.csv", rows[:150])
-    results = [
-        run_command(command.replace("model.backbone=demo", "model.backbone=tiny train.epochs=1"))
-        for command in commands()
-    ]
+    written = commands()
+    assert all(any(before in command for command in written) for before in SMALLER)
+    results = [run_command(smaller(command)) for command in written]
     by_job = {result["job"]: result for result in results if result and "job" in result}
     trained = [result for result in results if result and result.get("job") == "train"]
     assert by_job["ingest"]["counts"]["kept"] > 300
     assert trained[-1]["dataset_version"] == by_job["ingest"]["dataset_version"]
-    assert by_job["sweep"]["verified"]["test"]["rows"] == by_job["ingest"]["splits"]["test"]
+    assert by_job["sweep"]["trials"] == {"finished": 1}
     [analysed] = [result for result in results if result and "job" not in result]
-    assert analysed["trials"] == 4 and (project / analysed["page"]).is_file()
+    assert analysed["trials"] == 1 and (project / analysed["page"]).is_file()
     assert "majority" in by_job["evaluate"]["baselines"]
     assert by_job["publish"]["model_version"] in by_job["registry"]["aliases"].values()
     assert by_job["pipeline"]["model_version"] != by_job["publish"]["model_version"]
