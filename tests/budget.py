@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -27,21 +29,44 @@ NOISE = 0.5
 REPORT = "FINSENT_COSTS"  # environment: the file that CPU seconds per test are written to
 
 
-def cpu_seconds(tree: bool) -> float:
-    """CPU seconds so far of this process, and of those it has waited for.
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds of a process, and of its children that it has waited for."""
+
+    parent: int
+    own: float
+    waited: float
+
+
+def usages(tree: bool) -> dict[int, Usage]:
+    """The usage of this process, by process id.
 
     Args:
         tree: also of living processes below it. That takes milliseconds.
     """
-    own = os.times()
-    seconds = own.user + own.system + own.children_user + own.children_system
-    if tree:
-        for process in psutil.Process().children(recursive=True):
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            seconds += times.user + times.system + times.children_user + times.children_system
+    times = os.times()
+    found = {os.getpid(): Usage(0, times.user + times.system,
+                                times.children_user + times.children_system)}  # fmt: skip
+    for process in psutil.Process().children(recursive=True) if tree else ():
+        with suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            waited = used.children_user + used.children_system
+            found[process.pid] = Usage(process.ppid(), used.user + used.system, waited)
+    return found
+
+
+def cpu_seconds(before: dict[int, Usage], after: dict[int, Usage]) -> float:
+    """CPU seconds between two readings; a killed process that nothing has waited for is missing."""
+    nothing = Usage(0, 0.0, 0.0)
+    seconds = 0.0
+    for pid, usage in after.items():
+        earlier = before.get(pid, nothing)
+        gone = sum(
+            other.own + other.waited
+            for child, other in before.items()
+            if other.parent == pid and child not in after
+        )
+        seconds += usage.own - earlier.own + max(0.0, usage.waited - earlier.waited - gone)
     return seconds
 
 
@@ -57,11 +82,12 @@ def budget_of(item: pytest.Item) -> float | None:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Measure the call alone: fixtures are shared."""
     tree = item.get_closest_marker("unit") is None
-    before = cpu_seconds(tree)
+    before = usages(tree)
     try:
         yield
     finally:
-        item.user_properties.append(("cpu_seconds", round(cpu_seconds(tree) - before, 3)))
+        seconds = cpu_seconds(before, usages(tree))
+        item.user_properties.append(("cpu_seconds", round(seconds, 3)))
         item.user_properties.append(("cpu_budget", budget_of(item)))
 
 

@@ -107,6 +107,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @needs_dvc
+@pytest.mark.cost(30, "DVC commands, two ingests")
 def test_a_version_travels_with_the_commit(desk: Desk) -> None:
     for heading in ("Set up, once", "Make a version and share it"):
         for block in blocks("bash", heading):
@@ -125,6 +126,7 @@ def test_a_version_travels_with_the_commit(desk: Desk) -> None:
 
 
 @needs_dvc
+@pytest.mark.cost(40, "many DVC commands, three ingests")
 def test_own_data_and_its_history(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in blocks("bash", "Set up, once"):
         desk.shell(block)

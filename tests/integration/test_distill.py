@@ -55,6 +55,7 @@ def task(tiny: Path, version: DatasetVersion, *overrides: str) -> Task:
     return make_task(settings.train, settings.model, Backbone("tiny", str(tiny)), version)
 
 
+@pytest.mark.cost(60, "two trainings under Ray Train")
 def test_wrong_labels_are_outvoted(tiny: Path, version: DatasetVersion, tmp_path: Path) -> None:
     import ray.data
 

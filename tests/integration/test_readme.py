@@ -84,7 +84,7 @@ def run_command(command: str) -> dict[str, Any] | None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.cost(150, "eight jobs, a pipeline and a sweep among them")
+@pytest.mark.cost(120, "eight jobs, a pipeline and a sweep among them")
 def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
     change_demo(project / "configs", SMALL)
     rows = sample_rows()

@@ -40,6 +40,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
     return make_version(tmp_path_factory.mktemp("sweeps"))
 
 
+@pytest.mark.cost(80, "four trainings under Ray Train")
 def test_a_sweep_fails_in_single_trials_only_and_its_winner_is_verified(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
@@ -125,6 +126,7 @@ def test_objectives_are_recorded_and_candidates_verified_with_the_same_new_seeds
     assert verified["params"] == chosen["params"]
 
 
+@pytest.mark.cost(8, "27 trials, each in its own process")
 def test_early_stopping_spends_less_and_a_sweep_can_be_made_longer(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
@@ -188,12 +190,13 @@ def test_only_what_the_dead_have_made_is_given_back() -> None:
     wait_until_nothing_is_held(give_back)
 
 
+@pytest.mark.cost(8, "trials for 12 seconds")
 def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
-    sweep = {"space": space, "trials": 50, "max_seconds": 12}
+    sweep = {"space": space, "trials": 50, "max_seconds": 12, "scheduler": "none"}
     plan, work, past = sham(version, run_dir, sweep, epochs=1000)
     begun = time.monotonic()
     search(plan, work, past, [], 2)
@@ -224,6 +227,7 @@ def test_a_trial_that_loses_its_process_goes_on_and_the_other_is_not_disturbed(
     assert begun.count(1) == 1
 
 
+@pytest.mark.cost(10, "trials that start again")
 def test_population_based_training_exchanges_weights(
     version: DatasetVersion, tmp_path: Path
 ) -> None:

@@ -187,6 +187,7 @@ def test_after_damage_two_processes_go_on_from_the_middle_of_an_epoch(
     assert resumed.steps == sorted({*range(2, 2 * STEPS + 1, 2), STEPS})
 
 
+@pytest.mark.cost(8, "three trainings by two processes")
 def test_other_front_ends_with_two_processes_train_the_same_model(
     tiny: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.budget import NOISE, Costs, budget_of
+from tests.budget import NOISE, Costs, Usage, budget_of, cpu_seconds
 from tests.scheduling import scope_of
 
 
@@ -35,6 +35,14 @@ def test_a_dear_test_fails_a_run_on_a_quiet_machine(
     costs.pytest_sessionfinish(request.session, pytest.ExitCode.OK)
     failed = request.session.exitstatus == pytest.ExitCode.TESTS_FAILED
     assert failed == is_quiet
+
+
+def test_cpu_seconds_are_counted_once_whoever_dies() -> None:
+    before = {1: Usage(0, 10.0, 5.0), 2: Usage(1, 3.0, 0.0), 3: Usage(1, 4.0, 0.0)}
+    # 2 died after 1 second more and 1 waited for it; nothing waited for 3; 4 is new.
+    after = {1: Usage(0, 12.0, 9.0), 4: Usage(1, 0.5, 0.25)}
+    assert cpu_seconds(before, {**after, 3: Usage(1, 4.5, 0.0)}) == 2 + 1 + 0.75 + 0.5
+    assert cpu_seconds(before, after) == 2 + 0 + 0.75  # too little, and never negative
 
 
 @pytest.mark.parametrize(
