@@ -72,7 +72,7 @@ def served_root(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(served_root: Path) -> Iterator[Served]:
     """`ray_jobs.serve` with up to two replicas, of little patience with waiting work."""
     from finsent.registry.registry import Registry
@@ -138,7 +138,7 @@ def answering(served: Served) -> int:
 # --- the page -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real headless Chromium."""
     from playwright.sync_api import sync_playwright

@@ -64,7 +64,7 @@ def start_node(home: Path, env: dict[str, str], *arguments: str) -> subprocess.P
     )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # so that it ends before unit tests follow in this process
 def cluster() -> Iterator[Cluster]:
     """Two nodes of two logical CPUs each."""
     port, dashboard, client = free_ports(3)

@@ -1,6 +1,6 @@
 """The README's commands work as written, one after the other, in a shell, with the real backbone.
 
-tests/integration/test_readme.py runs them with a tiny backbone.
+tests/e2e/test_readme.py runs them with a tiny backbone.
 """
 
 from __future__ import annotations

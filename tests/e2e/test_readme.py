@@ -10,12 +10,14 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.commands import PROJECT, environment, invoke_job
+from tests.integration.cluster import shared_ray
 from tests.readme import README, change_demo, commands, sample_rows, write_csv
 
 SMALL = {
@@ -83,8 +85,16 @@ def run_command(command: str) -> dict[str, Any] | None:
     return json.loads(process.stdout.splitlines()[-1]) if process.stdout else None
 
 
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """One Ray for all commands, as a job's own would be."""
+    with shared_ray():
+        yield
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.cost(120, "eight jobs, a pipeline and a sweep among them")
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.cost(150, "eight jobs, a pipeline and a sweep among them")
 def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
     change_demo(project / "configs", SMALL)
     rows = sample_rows()
