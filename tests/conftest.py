@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +69,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "configs").symlink_to(TESTS.parent / "configs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def own_loggers() -> Iterator[None]:
+    """Undo what a test does to this project's loggers: replicas send their lines to Serve's."""
+    loggers = [logging.getLogger(name) for name in ("finsent", "finsent.requests", "serve_app")]
+    before = [(one.level, one.handlers, one.propagate, one.disabled) for one in loggers]
+    yield
+    for logger, state in zip(loggers, before, strict=True):
+        level, logger.handlers, logger.propagate, logger.disabled = state
+        logger.setLevel(level)
