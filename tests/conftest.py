@@ -18,6 +18,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("WANDB_MODE", "disabled")  # tests of tracking set it
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One compute thread in each process of tests: more would fight for the same cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 pytest_plugins = ["tests.budget", "tests.scheduling", "tests.served"]
 
 TESTS = Path(__file__).parent

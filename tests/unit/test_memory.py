@@ -6,7 +6,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from finsent.memory import MemorySampler, family, memory
+
+pytestmark = pytest.mark.cost(1, "starts a process")
 
 HUNGRY = (
     "import sys; kept = bytearray(b'x') * (200 << 20); print('fed', flush=True); sys.stdin.read()"

@@ -29,6 +29,8 @@ from tune.sweep import Budget, search, share_of, spent_seconds
 from tune.trial import _settled, reason, trial_name
 from tune.verify import _keep_model, candidates, conclude
 
+pytestmark = pytest.mark.cost(1.5, "asks Ray Tune's schedulers")
+
 SPACE = {
     "train.learning_rate": {"loguniform": [1e-5, 1e-2]},
     "train.batch_size": {"choice": [16, 32]},

@@ -21,6 +21,8 @@ from tune.stats import (
     trials_table,
 )
 
+pytestmark = pytest.mark.cost(1.5, "estimates importances")
+
 
 def four(tmp_path: Path, **changes: object) -> Sweep:
     """Finished at 0.6, stopped at 0.4, failed above all, still running at 0.7."""
