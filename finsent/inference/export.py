@@ -107,7 +107,8 @@ def quantise_openvino(raw: Path, rows: Sequence[Sequence[int]], out: Path) -> No
         import nncf
         import openvino
 
-        nncf.set_log_level(logging.ERROR)
+        # Not `nncf.set_log_level`: it sets the level of handlers, too, which others may share.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         items = [
             {INPUTS[0]: np.array([row], np.int64), INPUTS[1]: np.ones((1, len(row)), np.int64)}
             for row in rows

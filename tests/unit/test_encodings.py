@@ -21,6 +21,8 @@ from finsent.errors import InputError
 from tests.conftest import SHARED
 from tests.properties import examples
 
+pytestmark = pytest.mark.cost(1.5, "tries many texts")
+
 ENGLISH = "The “adjusted” profit rose – it’s up 5 %\nCafé Bar won’t pay\n"
 FINNISH = "Mäkinen Oyj nosti ennustettaan 5 %.\nJyväskylä ja Äänekoski: myynti jäi vähäiseksi.\n"
 GERMAN = "Die Erlöse stiegen um 5 %.\nMünchener Rück: größer als üblich\nÖl fällt\n"

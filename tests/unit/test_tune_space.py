@@ -11,6 +11,8 @@ from finsent.errors import ConfigError
 from finsent.settings import Settings
 from tune.space import Space, parse, with_values
 
+pytestmark = pytest.mark.cost(1.5, "imports Optuna")
+
 SPACE = {
     "train.learning_rate": {"loguniform": [1e-5, 3e-4]},
     "train.dropout": {"quantized": [0.0, 0.3, 0.1]},
