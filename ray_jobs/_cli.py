@@ -29,6 +29,7 @@ from finsent.settings import Settings, new_run_name
 
 _CALM, _DYING = 1.0, 5.0  # seconds for workers that are about to die, and that write meanwhile
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NOISY = ("ray", "httpx", "huggingface_hub", "filelock")  # loggers of libraries
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=", re.ASCII)
 
 Result = dict[str, Any]
@@ -104,21 +105,29 @@ class Finished:
 def invoke(job: Job, argv: Sequence[str]) -> Finished:
     """Run a job in this process as its command line does, and return instead of exiting.
 
-    Signal handlers and log handlers are restored. A Ray that this process is connected to is used
-    and stays connected. Call it from the main thread, since only that may handle signals.
+    Signal handlers, log handlers and the levels of loggers are restored. A Ray that this process is
+    connected to is used and stays connected. Call it from the main thread, since only that may
+    handle signals.
+
+    Raises:
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP ended the job.
     """
     out, err = StringIO(), StringIO()
     root, handlers = logging.getLogger(), {n: signal.getsignal(n) for n in _SIGNALS}
-    log_handlers, level, hook = root.handlers[:], root.level, sys.unraisablehook
+    levels = {name: logging.getLogger(name).level for name in ("", *_NOISY)}
+    log_handlers, hook = root.handlers[:], sys.unraisablehook
     root.handlers.clear()  # `_log_to_stderr` adds one that writes to `err`
     try:
         with redirect_stdout(err), redirect_stderr(err):
             code = _main(job, list(argv), out)
     finally:
         root.handlers[:], sys.unraisablehook = log_handlers, hook
-        root.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    if code in {128 + number for number in _SIGNALS}:
+        raise KeyboardInterrupt(signal.Signals(code - 128).name)
     return Finished(code, out.getvalue(), err.getvalue())
 
 
@@ -327,5 +336,5 @@ def _log_to_stderr() -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
-    for noisy in ("ray", "httpx", "huggingface_hub", "filelock"):
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)

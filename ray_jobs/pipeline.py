@@ -10,6 +10,7 @@ from finsent.files import make_dir
 from finsent.inference.exporting import wanted
 from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
+from finsent.training.finished import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish, train
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
@@ -52,8 +53,6 @@ def run(call: Call) -> Result:
         published = publish.step(settings, model_dir, run_dir / "comparison")
         publish.track(tracker, published)
         if not settings.train.keep_checkpoints:
-            from finsent.training.finished import drop_checkpoints  # imports torch
-
             drop_checkpoints(run_dir)
     steps.finish()
     return {

@@ -71,9 +71,9 @@ def recall(file: Path, names: Collection[str], now: float) -> Measurement | None
     try:
         stored = Measurement.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
-        return None  # a cache: not worth a word
+        return None  # a cache: ignored silently
     is_valid = stored.rates.keys() == set(names) and stored.best in stored.rates
-    # A measurement from the future tells that the clock was wrong at some time.
+    # A time in the future: the clock was wrong when the choice was stored.
     return stored if is_valid and 0 <= now - stored.measured <= MAX_AGE else None
 
 

@@ -1,4 +1,4 @@
-"""How fast backends are beside each other, measured so that other load on the machine cancels out.
+"""Relative speeds of backends, measured so that other load on the machine cancels out.
 
 Backends take turns in short slices. Load that lasts longer than a round slows all backends of the
 round alike, so only ratios within a round are compared. Load that comes and goes makes the rounds
@@ -24,7 +24,7 @@ Rounds = dict[str, list[float]]  # rows/s of each round, by backend
 LENGTHS = (16, 24, 32, 48)  # tokens per row, as financial sentences have them
 MAX_ROWS = 8  # per micro-batch: more rows cost time and change no ratio
 ROUNDS = 8  # each length twice
-SLICE_SECONDS = 0.03  # for the longest rows
+SLICE_SECONDS = 0.03  # about, for the longest rows; shorter rows take less
 MAX_DISSENT = 1  # rounds in which a clearly faster backend may be slower: 7 of 8 must agree
 
 # Fastest first on quiet machines, see README.md. torch is measured only where a GPU is.

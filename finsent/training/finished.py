@@ -13,11 +13,9 @@ from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
 from finsent.modeling.layout import check_model_dir, read_provenance
 from finsent.runs import TRAINED
-from finsent.training.checkpoint import MODEL, PREFIX, saved_checkpoints
+from finsent.training.checkpoint import MODEL, PREFIX, best_checkpoint, saved_checkpoints
 
 log = logging.getLogger(__name__)
-
-_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,19 @@ def drop_checkpoints(run_dir: Path) -> None:
 
     The record is written first: an interrupted removal leaves a run that is finished.
     """
-    record, saved = run_dir / TRAINED, saved_checkpoints(run_dir)
-    if saved and not record.is_file():
-        weights = sha256_file(run_dir / MODEL / _WEIGHTS)
-        write_json(record, {"history": saved[-1].history, "weights_sha256": weights})
+    record, checkpoints = run_dir / TRAINED, saved_checkpoints(run_dir)
+    if checkpoints and not record.is_file():
+        trained = best_checkpoint(checkpoints).folder / MODEL
+        digests = {
+            path.relative_to(trained).as_posix(): sha256_file(
+                run_dir / MODEL / path.relative_to(trained)
+            )
+            for path in sorted(trained.rglob("*"))
+            if path.is_file()
+        }
+        write_json(record, {"history": checkpoints[-1].history, "sha256": digests})
+    if not record.is_file():
+        return  # no checkpoint can be read: leave all for a person to look at
     for path in run_dir.glob(f"{PREFIX}*"):
         if path.is_dir():
             shutil.rmtree(path)
@@ -53,19 +60,18 @@ def finished_training(
     Args:
         warn: receives the reason why a run with a record must train anew.
     """
-    record, model_dir = run_dir / TRAINED, run_dir / MODEL
-    if not record.is_file():
+    path, model_dir = run_dir / TRAINED, run_dir / MODEL
+    if not path.is_file():
         return None
     try:
-        found = read_json(record)
+        record = read_json(path)
         check_model_dir(model_dir)
-        if sha256_file(model_dir / _WEIGHTS) != found["weights_sha256"]:
-            raise InputError(
-                f"{model_dir / _WEIGHTS}: has another SHA-256 than when it was trained"
-            )
+        for name, sha256 in record["sha256"].items():
+            if not (model_dir / name).is_file() or sha256_file(model_dir / name) != sha256:
+                raise InputError(f"{model_dir / name}: is not as training wrote it")
         epoch = read_provenance(model_dir)["epoch"]
-        best = next(metrics for metrics in found["history"] if metrics["epoch"] == epoch)
-        return TrainResult(model_dir, best, found["history"])
-    except (InputError, KeyError, TypeError, StopIteration) as error:
+        best = next(metrics for metrics in record["history"] if metrics["epoch"] == epoch)
+        return TrainResult(model_dir, best, record["history"])
+    except (InputError, AttributeError, KeyError, TypeError, StopIteration) as error:
         warn(f"run.name={run_dir.name!r}: its model is damaged; it is trained anew ({error})")
         return None

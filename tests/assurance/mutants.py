@@ -29,8 +29,8 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("mutants.yaml")
-SUITE = ["-m", "not slow"]  # of pytest: the tests of `make test`
-LIMIT = 900.0  # seconds of one run of pytest
+SUITE = ["-n", "logical", "--dist", "loadscope"]  # of pytest: the tests of `make test`
+LIMIT = 1800.0  # seconds of one run of pytest
 _MARK = "FINSENT_MUTANT"  # variable by which the processes of a run are known
 _CAUGHT = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 _LAST_CHARACTERS = 3000  # of pytest's output, shown where a run was not as expected

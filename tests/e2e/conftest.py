@@ -52,9 +52,10 @@ def free_ports(count: int) -> list[int]:
     return [*ports]
 
 
-def start_node(home: Path, env: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a node on ports that another Ray of the machine does not use."""
-    first = random.choice(WORKER_PORTS)
+def start_node(
+    home: Path, env: dict[str, str], first: int, *arguments: str
+) -> subprocess.Popen[bytes]:
+    """Start a node on ports of its own, workers from the first one on."""
     ports = zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)
     return subprocess.Popen(
         [RAY, "start", "--block", "--num-cpus=2", "--object-store-memory=200000000",
@@ -80,8 +81,9 @@ def cluster() -> Iterator[Cluster]:
         "RAY_worker_niceness": "0",
         "HOME": str(home),
     }
+    first, second = random.sample(WORKER_PORTS, 2)
     head = start_node(
-        home, env, "--head", "--node-ip-address=127.0.0.1", f"--port={port}",
+        home, env, first, "--head", "--node-ip-address=127.0.0.1", f"--port={port}",
         f"--temp-dir={home}/ray", f"--dashboard-port={dashboard}",
         f"--ray-client-server-port={client}",
     )  # fmt: skip
@@ -89,7 +91,7 @@ def cluster() -> Iterator[Cluster]:
     url = f"http://127.0.0.1:{dashboard}"
     try:
         wait_until(lambda: status_code(f"{url}/api/version") == 401, 120, "the dashboard")
-        nodes.append(start_node(home, env, f"--address=127.0.0.1:{port}"))
+        nodes.append(start_node(home, env, second, f"--address=127.0.0.1:{port}"))
         wait_until(lambda: alive_nodes(url, token) == 2, 120, "the second node")
         yield Cluster(url, f"127.0.0.1:{port}", home, env)
     finally:

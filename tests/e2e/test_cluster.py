@@ -38,6 +38,11 @@ def test_the_pipeline_as_a_submitted_job(cluster: Cluster, tmp_path: Path) -> No
     version = cluster.home / "finsent/artifacts/registry/versions" / result["model_version"]
     assert Path(result["version_dir"]) == version
     assert (version / "manifest.json").is_file()
+    # The run keeps its model, and in place of its checkpoints a record.
+    run_dir = Path(result["run_dir"])
+    assert (run_dir / "model" / "model.safetensors").is_file()
+    assert (run_dir / "trained.json").is_file()
+    assert not [*run_dir.glob("checkpoint_*")]
 
     other = {k: v for k, v in cluster.env.items() if k != "RAY_AUTH_TOKEN_PATH"}
     other["RAY_AUTH_TOKEN"] = "another-token-of-the-same-length-0123456789"

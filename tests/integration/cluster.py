@@ -17,13 +17,14 @@ def shared_ray() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    for name, value in {
+    settings = {
         **ENVIRONMENT,
         **LOCAL,
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "240",
-    }.items():
-        os.environ.setdefault(name, value)
+    }
+    added = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(added)
     ray.init(
         address="local",
         num_cpus=4,
@@ -35,3 +36,6 @@ def shared_ray() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        # Jobs that other tests start have the environment of a user.
+        for name in added:
+            os.environ.pop(name, None)

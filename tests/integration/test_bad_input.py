@@ -8,14 +8,16 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from finsent.data.dataset import DatasetVersion
 from finsent.data.synthetic import write_rows
-from tests.commands import check_refused, invoke_job, run_job, wait_until
+from ray_jobs import ingest
+from tests.commands import check_refused, invoke_job, run_job
 
 ROWS = [("Unit 1 opened in Oslo", "neutral"), ("Profit at unit 2 doubled", "positive")]
 DATA = ("data.name=faults", "storage.root=out", "data.label_noise.enabled=false")
@@ -181,21 +183,21 @@ def test_a_full_disk_is_a_clear_error(project: Path, small_disk: Path) -> None:
     assert not [*small_disk.glob("datasets/faults/*")]
 
 
-def test_a_source_that_vanishes_half_way_is_a_clear_error(project: Path) -> None:
-    """The files are deleted once ingest has found them."""
+def test_a_source_that_vanishes_half_way_is_a_clear_error(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are deleted once ingest has found them, and before it reads them."""
     folder = project / "going"
-    files = write_rows(folder, rows=100_000, files=16, seed=3)
+    files = write_rows(folder, rows=1000, files=4, seed=3)
 
-    def delete() -> None:
-        staging = project / "out" / "datasets" / "faults"
-        wait_until(lambda: bool([*staging.glob(".staging-*")]), 240, "reading")
-        for file in files:  # most files are still to be opened
+    def step(*arguments: Any) -> DatasetVersion:
+        for file in files[1:]:
             file.unlink()
+        return begin_ingest(*arguments)
 
-    deleting = Thread(target=delete)
-    deleting.start()
+    begin_ingest = ingest.step
+    monkeypatch.setattr(ingest, "step", step)
     refused = invoke_job("ingest", *DATA, f"data.sources=[{folder}]")
-    deleting.join()
     check_refused(refused, ["data.sources", "cannot be read"])
     assert not versions(project)
 

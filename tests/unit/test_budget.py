@@ -17,12 +17,12 @@ def test_the_folder_gives_the_budget(request: pytest.FixtureRequest) -> None:
     assert budget_of(request.node) == 0.1
 
 
-@pytest.mark.parametrize("is_quiet", [True, False])
+@pytest.mark.parametrize("is_enforced", [True, False])
 def test_a_dear_test_fails_a_run_on_a_quiet_machine(
-    request: pytest.FixtureRequest, is_quiet: bool, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, is_enforced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costs = Costs()
-    costs.is_quiet = is_quiet
+    costs.is_enforced = is_enforced
     costs.costs = {
         "dear": (7.0, 3.0),
         "cheap": (5.0, 3.0),
@@ -34,7 +34,7 @@ def test_a_dear_test_fails_a_run_on_a_quiet_machine(
     monkeypatch.setattr(request.session, "exitstatus", pytest.ExitCode.OK)
     costs.pytest_sessionfinish(request.session, pytest.ExitCode.OK)
     failed = request.session.exitstatus == pytest.ExitCode.TESTS_FAILED
-    assert failed == is_quiet
+    assert failed == is_enforced
 
 
 def test_cpu_seconds_are_counted_once_whoever_dies() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
 from finsent.settings import Settings
 from ray_jobs import _cli
-from ray_jobs._cli import Call, Interrupted, Job, Result, main
+from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
 from ray_jobs.classify import read_texts
 from ray_jobs.classify import run as classify
 
@@ -402,3 +403,26 @@ def test_brackets_in_a_text_are_no_markup(
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     for word in ("[/b]", "[red]Costs[bold]", ":smile:"):
         assert word in shown
+
+
+# --- in the process of a caller -------------------------------------------------------------------
+
+
+def test_invoked_job_answers_as_its_command_does_and_leaves_logging_as_it_was() -> None:
+    def run(_call: Call) -> Result:
+        sys.stdout.write("a library prints\n")
+        logging.getLogger("finsent.probe").info("told")
+        return {"answer": 42}
+
+    root, ray = logging.getLogger(), logging.getLogger("ray")
+    before = (root.handlers[:], root.level, ray.level, signal.getsignal(signal.SIGINT))
+    finished = invoke(job(run), [])
+    assert (finished.code, finished.result["answer"]) == (0, 42)
+    assert finished.out.count("\n") == 1
+    assert "a library prints" in finished.err and finished.err.rstrip().endswith("told")
+    assert before == (root.handlers[:], root.level, ray.level, signal.getsignal(signal.SIGINT))
+
+
+def test_invoked_job_that_a_signal_ends_ends_its_caller() -> None:
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        invoke(failing(Interrupted(signal.SIGTERM)), [])

@@ -185,10 +185,29 @@ def test_an_interrupted_removal_leaves_a_finished_run(exported: Path, tmp_path: 
     assert finished_training(exported) == finished
 
 
+def test_checkpoints_that_cannot_be_read_stay(exported: Path) -> None:
+    for state in exported.glob("checkpoint_*/state.json"):
+        state.write_text("{")
+    before = sorted(exported.iterdir())
+    drop_checkpoints(exported)
+    assert sorted(exported.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("spoil", "part"),
     [
-        (lambda run: (run / MODEL / "model.safetensors").write_bytes(b"x"), "another SHA-256"),
+        (
+            lambda run: (run / MODEL / "model.safetensors").write_bytes(b"x"),
+            "model.safetensors: is not as training wrote it",
+        ),
+        (
+            lambda run: (run / MODEL / "tokenizer.json").write_text("{}"),
+            "tokenizer.json: is not as training wrote it",
+        ),
+        (
+            lambda run: (run / MODEL / "tokenizer.json").unlink(),
+            "tokenizer.json",
+        ),
         (lambda run: shutil.rmtree(run / MODEL), "config.json is missing"),
         (lambda run: (run / "trained.json").write_text("{"), "not valid JSON"),
         (lambda run: (run / "trained.json").write_text("[]"), "list indices"),
