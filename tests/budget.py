@@ -23,14 +23,14 @@ from tests.properties import DEEP
 
 # CPU seconds. A test of another kind has no budget.
 BUDGETS = {"unit": 0.1, "integration": 3.0, "e2e": 20.0}
-# The same code costs twice as many CPU seconds on a core that another machine shares.
-TOLERANCE = 2.0
+# The same code costs up to three times as many CPU seconds on a core that others share.
+TOLERANCE = 3.0
 # Environment of runs that cost more.
 UNENFORCED = ("COVERAGE_PROCESS_START", "FINSENT_MUTANT")
 # Load average per core, before the first test, above which a machine is not quiet.
 BUSY = 1.5
 # Seconds below which a reading says nothing: a collection of garbage, a first import.
-NOISE = 0.5
+NOISE = 2.0
 REPORT = "FINSENT_COSTS"  # environment: the file that CPU seconds per test are written to
 
 

@@ -115,6 +115,7 @@ def test_same_input_and_config_give_the_same_version_and_reuse_it(tmp_path: Path
     ]
 
 
+@pytest.mark.cost(8, "three ingests")
 @pytest.mark.parametrize("near", ["true", "false"])
 def test_the_number_of_partitions_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, near: str

@@ -24,8 +24,8 @@ def test_a_dear_test_fails_a_run_on_a_quiet_machine(
     costs = Costs()
     costs.is_enforced = is_enforced
     costs.costs = {
-        "dear": (7.0, 3.0),
-        "cheap": (5.0, 3.0),
+        "dear": (10.0, 3.0),
+        "cheap": (8.0, 3.0),
         "noise": (NOISE, 0.1),
         "slow": (9, None),
     }
