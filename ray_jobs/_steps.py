@@ -87,17 +87,17 @@ def past_run(runs_dir: Path, job: str, settings: Mapping[str, Any]) -> Past | No
         settings: resolved, JSON-able.
     """
     results = sorted(runs_dir.glob(f"*/{RESULT}"), key=_age, reverse=True)[:_MAX_RUNS]
-    found = []
+    past_runs = []
     for result in results:
         try:
             record, before = read_json(result), read_json(result.parent / CONFIG)
             same = all(before[section] == settings[section] for section in _RECIPE)
             if record["job"] == job and same:
                 seconds = {str(k): float(v) for k, v in record["step_seconds"].items()}
-                found.append(Past(result.parent.name, seconds))
+                past_runs.append(Past(result.parent.name, seconds))
         except (InputError, OSError, KeyError, TypeError, ValueError, AttributeError):
-            continue  # not a whole run, or one of another version
-    return max(found, key=lambda past: sum(past.seconds.values()), default=None)
+            continue  # an incomplete run, or a run of another version
+    return max(past_runs, key=lambda past: sum(past.seconds.values()), default=None)
 
 
 def _age(file: Path) -> float:
