@@ -35,7 +35,7 @@ test: install ## run the tests but for the slow ones, on all cores
 	$(PYTEST)
 
 test-slow: install ## run what is long by nature: repeated kills, node loss, load, deep property tests
-	$(BIN)/python -m pytest tests/slow
+	$(PYTEST) tests/slow
 	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -m hypothesis --hypothesis-seed=1
 
 coverage: install ## run `make test` with line and branch coverage, also of jobs and Ray's workers
@@ -45,7 +45,7 @@ coverage: install ## run `make test` with line and branch coverage, also of jobs
 	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage report --rcfile $(COVERAGE)
 	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage html --quiet --rcfile $(COVERAGE)
 
-mutants: install ## plant 40 faults, one at a time: which tests catch each
+mutants: install ## plant 41 faults, one at a time: which tests catch each
 	$(BIN)/python -m tests.assurance.mutants
 
 lint: install ## check style and types

@@ -1,7 +1,8 @@
 """A pytest plugin: which tests pytest-xdist runs in one process.
 
 Tests of a file share its fixtures. Integration tests share a Ray, end-to-end tests a cluster and a
-service. pytest-xdist 3.8 ignores its own groups under pytest 9.2, which no longer reads `_nodeid`.
+service. Slow tests share nothing between files. pytest-xdist 3.8 ignores its groups under pytest
+9.2, which no longer reads `_nodeid`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("tests/integration", "tests/e2e", "tests/slow")
+TOGETHER = ("tests/integration", "tests/e2e")
 
 
 def scope_of(nodeid: str) -> str:

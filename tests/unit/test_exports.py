@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finsent.errors import InputError
-from finsent.files import read_json, write_json
+from finsent.evaluation.calibration import calibrate
+from finsent.files import link_or_copy, read_json, sha256_file, write_json
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
 from finsent.inference.exporting import export, wanted
@@ -281,6 +282,26 @@ def test_long_texts_are_cut_where_the_config_says(exported: Path) -> None:
     assert left.encode([long])[0].ids[1:-1] == left.encode(["loss fell " * 100])[0].ids[1:-1]
     with pytest.raises(InputError, match=rf"text 2 has more than {MAX_LENGTH} tokens"):
         strict.classify(["short", long])
+
+
+def test_writers_never_write_through_a_hard_link(
+    copied: Path, rows: pa.Table, tmp_path: Path
+) -> None:
+    """The registry shares files with a run, whose next start trains, calibrates and exports."""
+    published = tmp_path / "published"
+    digests = {}
+    for path in sorted(copied.rglob("*")):
+        if path.is_file():
+            name = path.relative_to(copied)
+            (published / name).parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, published / name)
+            digests[name] = sha256_file(path)
+    assert all((published / name).samefile(copied / name) for name in digests)
+    calibrate(Engine(copied, EXACT), rows, 0.9, {"split": "validation"})
+    export(copied, rows, ANY, EXACT, {"split": "test"})
+    assert {name: sha256_file(published / name) for name in digests} == digests
+    rewritten = {name for name in digests if not (published / name).samefile(copied / name)}
+    assert {Path(EXPORTS), Path("onnx/model.onnx")} <= rewritten
 
 
 # --- what does not belong to the model ------------------------------------------------------------
