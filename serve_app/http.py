@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -12,186 +10,63 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from finsent.inference.config import Truncate
 from finsent.labels import LABELS
 from finsent.serving.config import LimitsConfig
-from serve_app import logs, schemas
+from serve_app import schemas
 from serve_app.auth import Keys
 from serve_app.coalescer import Timing
 from serve_app.explain import explain
 from serve_app.files import read_csv, scored_csv
-from serve_app.incoming import declared, read_body, request_id_of, steady, until_left, waited
+from serve_app.incoming import read_body, steady
 from serve_app.metrics import CONTENT_TYPE, Metrics
 from serve_app.openapi import describe
+from serve_app.operations import Call, Operations, Route
 from serve_app.pages import pages, static
 from serve_app.problems import Problem, too_late
 from serve_app.service import Answer, Service
 from serve_app.tracing import Tracer
 
-log = logging.getLogger("finsent.requests")
-
 JSON = "application/json"
-_LEFT = 499  # the client is gone; nobody reads the answer
 _FILE_WAIT = 5  # seconds after which another file may be tried, where too many are at work
 
-Handler = Callable[["Call"], Awaitable[Response]]
 # Text, truncation and request id; see `serve_app.explain.explain`.
 Explain = Callable[
     [Any, Truncate | None, str], Awaitable[tuple[Answer, Timing, str, list[dict[str, Any]]]]
 ]
-
-
 # How a shadow compares.
 Shadow = Callable[[], Awaitable[Any]]
-
-
-class Call:
-    """One request on its way through a handler."""
-
-    __slots__ = (
-        "body", "deadline", "headers", "request", "request_id", "started", "timing", "version"
-    )  # fmt: skip
-
-    def __init__(self, request: Request, request_id: str, deadline: float) -> None:
-        self.request, self.request_id = request, request_id
-        self.deadline = deadline  # seconds from the start
-        self.started = time.perf_counter()
-        self.body = b""
-        self.headers: dict[str, str] = {}  # of the answer
-        self.timing: Timing | None = None  # None: the model was not asked
-        self.version: str | None = None  # of the model that was asked
-
-    def timed(self, timing: Timing) -> None:
-        """Tell the client how its texts fared."""
-        self.timing = timing
-        self.headers["x-queue-time"] = f"{timing.queued * 1000:.2f}"
-        self.headers["x-inference-time"] = f"{timing.computed * 1000:.2f}"
-        self.headers["x-batch-size"] = str(timing.rows)
 
 
 class Api:
     """The operations of one replica."""
 
     def __init__(
-        self, service: Service, keys: Keys, metrics: Metrics, explain: Explain,
-        shadow: Shadow | None, returns_id: bool, tracer: Tracer | None = None,
-    ) -> None:  # fmt: skip
-        self._tracer = tracer
-        self._service, self._keys, self._metrics = service, keys, metrics
-        self._explain, self._shadow, self._returns_id = explain, shadow, returns_id
+        self, service: Service, metrics: Metrics, explain: Explain, shadow: Shadow | None
+    ) -> None:
+        self._service, self._metrics = service, metrics
+        self._explain, self._shadow = explain, shadow
         self._files = 0  # that are being scored
+
+    def routes(self) -> list[Route]:
+        """Return where each operation is."""
+        return [
+            Route("/predict", "predict", self.predict, body=True),
+            Route("/explain", "explain", self.explain, body=True),
+            Route("/predict/file", "predict_file", self.predict_file),
+            Route("/info", "info", self.info, "GET"),
+            Route("/metrics", "metrics", self.metrics, "GET", role="admin"),
+            Route("/health", "health", self.health, "GET", role=None),
+            Route("/readyz", "readyz", self.health, "GET", role=None),
+            Route("/livez", "livez", self.live, "GET", role=None),
+        ]
 
     @property
     def _limits(self) -> LimitsConfig:
         return self._service.config.limits  # of now: they change at run time
-
-    # --- what all have in common ---
-
-    def operation(
-        self, name: str, handler: Handler, role: str | None = "predict", body: bool = False
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint: key, body, deadline, problems, request id, counters, one line of log.
-
-        Args:
-            role: that the request's key needs; None: no key.
-            body: it has one, of at most `limits.body_bytes`.
-        """
-
-        async def endpoint(request: Request) -> Response:
-            started = time.perf_counter()
-            request_id = request_id_of(request.headers)
-            code: str | None = None
-            call: Call | None = None
-            self._service.requests += 1
-            try:
-                if role is not None:
-                    self._keys.check(request.headers, role)
-                call = Call(
-                    request,
-                    request_id,
-                    self._service.deadline(
-                        request.headers.get("x-request-timeout-ms"), waited(request)
-                    ),
-                )
-                if body:
-                    # Before a byte is read: under overload each step of a request waits for all
-                    # others, so a refusal must be one step.
-                    self._service.admit_body(declared(request))
-                    response = await self._in_time(handler, call)
-                else:
-                    response = await handler(call)
-                response.headers.update(call.headers)
-            except Problem as problem:
-                code = problem.code
-                response = problem.response(request_id)
-            except ClientDisconnect:  # while its body was read
-                response = Response(status_code=_LEFT)
-            except Exception:
-                log.exception("request %s failed", request_id)
-                code = "internal"
-                response = Problem(code, f"quote request {request_id}").response(request_id)
-            finally:
-                self._service.requests -= 1
-            if self._returns_id:
-                response.headers["x-request-id"] = request_id
-            seconds = time.perf_counter() - started
-            self._metrics.request(name, response.status_code, seconds)
-            if self._tracer is not None:
-                self._tracer.answered(
-                    request, response, seconds, request_id, code,
-                    call.version if call else None, call.timing if call else None,
-                )  # fmt: skip
-            if code is not None:
-                self._metrics.problem(code)
-            logs.answered(
-                self._service.config.log_requests, request_id, name, response.status_code,
-                seconds, code, call.version if call else None, call.timing if call else None,
-            )  # fmt: skip
-            return response
-
-        return endpoint
-
-    async def _in_time(self, handler: Handler, call: Call) -> Response:
-        """Read the body and run a handler until it answers, its deadline passes, or its client
-        leaves."""
-        try:
-            async with asyncio.timeout(call.deadline):
-                call.body = await read_body(call.request, self._limits.body_bytes)
-                return await self._while_there(handler, call)
-        except TimeoutError:
-            raise too_late(call.deadline) from None
-
-    async def _while_there(self, handler: Handler, call: Call) -> Response:
-        """Run a handler until it answers or its client leaves."""
-        task = asyncio.current_task()
-        assert task is not None
-        left = False
-
-        def leave(done: asyncio.Task[Any]) -> None:
-            nonlocal left
-            if not done.cancelled() and done.exception() is None:
-                left = True
-                task.cancel()
-
-        gone = asyncio.create_task(until_left(call.request))
-        gone.add_done_callback(leave)
-        try:
-            return await handler(call)
-        except asyncio.CancelledError:
-            if not left:
-                raise
-            task.uncancel()
-            return Response(status_code=_LEFT)
-        finally:
-            gone.remove_done_callback(leave)
-            gone.cancel()
-
-    # --- operations ---
 
     async def predict(self, call: Call) -> Response:
         """One text, a list, or text-embeddings-inference's form of both."""
@@ -312,18 +187,6 @@ class Api:
         """Counters of this replica."""
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
-    async def unknown(self, request: Request, error: Exception) -> Response:
-        """A path or method that is not there."""
-        assert isinstance(error, HTTPException)
-        code = "method_not_allowed" if error.status_code == 405 else "not_found"
-        problem = Problem(code, f"{request.method} is not taken there; see /docs")
-        request_id = request_id_of(request.headers)
-        response = problem.response(request_id)
-        response.headers.update(error.headers or {})
-        if self._returns_id:
-            response.headers["x-request-id"] = request_id
-        return response
-
 
 class _Streamed(StreamingResponse):
     """A CSV, piece by piece; says when it has ended, whether its client took all of it or not."""
@@ -368,9 +231,8 @@ def build_app(
     metrics = metrics or Metrics(service)
     collector = service.config.otlp_endpoint
     tracer = None if collector is None else Tracer(collector)
-    api = Api(
-        service, keys, metrics, explain_by or partial(explain, service), shadow, returns_id, tracer
-    )
+    operations = Operations(service, keys, metrics, returns_id, tracer)
+    api = Api(service, metrics, explain_by or partial(explain, service), shadow)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -390,20 +252,11 @@ def build_app(
     app = FastAPI(
         title="finsent", summary="Financial sentiment: positive, neutral or negative",
         version="1", lifespan=lifespan, docs_url=None, redoc_url=None,
-        exception_handlers={404: api.unknown, 405: api.unknown},
+        exception_handlers={404: operations.unknown, 405: operations.unknown},
     )  # fmt: skip
-    for path, name, handler, method, role, body in (
-        ("/predict", "predict", api.predict, "POST", "predict", True),
-        ("/explain", "explain", api.explain, "POST", "predict", True),
-        ("/predict/file", "predict_file", api.predict_file, "POST", "predict", False),
-        ("/info", "info", api.info, "GET", "predict", False),
-        ("/metrics", "metrics", api.metrics, "GET", "admin", False),
-        ("/health", "health", api.health, "GET", None, False),
-        ("/readyz", "readyz", api.health, "GET", None, False),
-        ("/livez", "livez", api.live, "GET", None, False),
-    ):
-        endpoint = api.operation(name, handler, role, body)
-        app.add_route(path, endpoint, [method], include_in_schema=False)
+    for route in api.routes():
+        endpoint = operations.endpoint(route)
+        app.add_route(route.path, endpoint, [route.method], include_in_schema=False)
     for path, (content, kind) in pages().items():
         app.add_route(path, static(content, kind), ["GET"], include_in_schema=False)
     app.openapi = lambda: describe(service.config.limits)  # type: ignore[method-assign] # FastAPI's own way

@@ -1,0 +1,191 @@
+"""What the operations of HTTP have in common: key, body, deadline, problems, counters, log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from serve_app import logs
+from serve_app.auth import Keys
+from serve_app.coalescer import Timing
+from serve_app.incoming import declared, read_body, request_id_of, until_left, waited
+from serve_app.metrics import Metrics
+from serve_app.problems import Problem, too_late
+from serve_app.service import Service
+from serve_app.tracing import Tracer
+
+log = logging.getLogger("finsent.requests")
+
+_LEFT = 499  # the client is gone; nobody reads the answer
+
+Handler = Callable[["Call"], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """An operation and where it is."""
+
+    path: str
+    name: str  # in logs and metrics
+    handler: Handler
+    method: str = "POST"
+    role: str | None = "predict"  # that the request's key needs; None: no key
+    body: bool = False  # it has one, of at most `limits.body_bytes`
+
+
+class Call:
+    """One request on its way through a handler."""
+
+    __slots__ = (
+        "body", "deadline", "headers", "request", "request_id", "started", "timing", "version"
+    )  # fmt: skip
+
+    def __init__(self, request: Request, request_id: str, deadline: float) -> None:
+        self.request, self.request_id = request, request_id
+        self.deadline = deadline  # seconds from the start
+        self.started = time.perf_counter()
+        self.body = b""
+        self.headers: dict[str, str] = {}  # of the answer
+        self.timing: Timing | None = None  # None: the model was not asked
+        self.version: str | None = None  # of the model that was asked
+
+    def timed(self, timing: Timing) -> None:
+        """Tell the client how its texts fared."""
+        self.timing = timing
+        self.headers["x-queue-time"] = f"{timing.queued * 1000:.2f}"
+        self.headers["x-inference-time"] = f"{timing.computed * 1000:.2f}"
+        self.headers["x-batch-size"] = str(timing.rows)
+
+
+class Operations:
+    """Makes endpoints of handlers."""
+
+    def __init__(
+        self, service: Service, keys: Keys, metrics: Metrics, returns_id: bool,
+        tracer: Tracer | None = None,
+    ) -> None:  # fmt: skip
+        """Make one for a replica.
+
+        Args:
+            returns_id: put the request's id into the answer's headers; Serve does it by itself.
+        """
+        self._service, self._keys, self._metrics = service, keys, metrics
+        self._returns_id, self._tracer = returns_id, tracer
+
+    def endpoint(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint: key, body, deadline, problems, request id, counters, one line of log."""
+
+        async def endpoint(request: Request) -> Response:
+            started = time.perf_counter()
+            request_id = request_id_of(request.headers)
+            code: str | None = None
+            call: Call | None = None
+            self._service.requests += 1
+            try:
+                if route.role is not None:
+                    self._keys.check(request.headers, route.role)
+                call = Call(
+                    request,
+                    request_id,
+                    self._service.deadline(
+                        request.headers.get("x-request-timeout-ms"), waited(request)
+                    ),
+                )
+                if route.body:
+                    # Before a byte is read: under overload each step of a request waits for all
+                    # others, so a refusal must be one step.
+                    self._service.admit_body(declared(request))
+                    response = await self._in_time(route.handler, call)
+                else:
+                    response = await route.handler(call)
+                response.headers.update(call.headers)
+            except Problem as problem:
+                code = problem.code
+                response = problem.response(request_id)
+            except ClientDisconnect:  # while its body was read
+                response = Response(status_code=_LEFT)
+            except Exception:
+                log.exception("request %s failed", request_id)
+                code = "internal"
+                response = Problem(code, f"quote request {request_id}").response(request_id)
+            finally:
+                self._service.requests -= 1
+            if self._returns_id:
+                response.headers["x-request-id"] = request_id
+            seconds = time.perf_counter() - started
+            self._metrics.request(route.name, response.status_code, seconds)
+            if self._tracer is not None:
+                self._tracer.answered(
+                    request, response, seconds, request_id, code,
+                    call.version if call else None, call.timing if call else None,
+                )  # fmt: skip
+            if code is not None:
+                self._metrics.problem(code)
+            logs.answered(
+                self._service.config.log_requests,
+                request_id,
+                route.name,
+                response.status_code,
+                seconds,
+                code,
+                call.version if call else None,
+                call.timing if call else None,
+            )
+            return response
+
+        return endpoint
+
+    async def _in_time(self, handler: Handler, call: Call) -> Response:
+        """Read the body and run a handler until it answers, its deadline passes, or its client
+        leaves."""
+        try:
+            async with asyncio.timeout(call.deadline):
+                call.body = await read_body(call.request, self._service.config.limits.body_bytes)
+                return await self._while_there(handler, call)
+        except TimeoutError:
+            raise too_late(call.deadline) from None
+
+    async def _while_there(self, handler: Handler, call: Call) -> Response:
+        """Run a handler until it answers or its client leaves."""
+        task = asyncio.current_task()
+        assert task is not None
+        left = False
+
+        def leave(done: asyncio.Task[Any]) -> None:
+            nonlocal left
+            if not done.cancelled() and done.exception() is None:
+                left = True
+                task.cancel()
+
+        gone = asyncio.create_task(until_left(call.request))
+        gone.add_done_callback(leave)
+        try:
+            return await handler(call)
+        except asyncio.CancelledError:
+            if not left:
+                raise
+            task.uncancel()
+            return Response(status_code=_LEFT)
+        finally:
+            gone.remove_done_callback(leave)
+            gone.cancel()
+
+    async def unknown(self, request: Request, error: Exception) -> Response:
+        """Answer a path or method that is not there."""
+        assert isinstance(error, HTTPException)
+        code = "method_not_allowed" if error.status_code == 405 else "not_found"
+        problem = Problem(code, f"{request.method} is not taken there; see /docs")
+        request_id = request_id_of(request.headers)
+        response = problem.response(request_id)
+        response.headers.update(error.headers or {})
+        if self._returns_id:
+            response.headers["x-request-id"] = request_id
+        return response
