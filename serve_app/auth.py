@@ -18,6 +18,7 @@ from serve_app.problems import Problem
 
 log = logging.getLogger(__name__)
 
+UNKNOWN = "unknown"  # names a key that is missing or not in the file, in logs and metrics
 ROLES = ("predict", "admin")  # each may do what the ones before it may
 _PREFIX = "fs_"
 _LOOK_SECONDS = 1.0  # between looks at whether the file of keys is another
@@ -30,6 +31,9 @@ class Key:
     name: str
     role: str
     sha256: str  # of a random key of 256 bits: nothing to guess, so nothing to salt or stretch
+
+
+_NOT_OURS = Key(UNKNOWN, "", "")
 
 
 class Keys:
@@ -45,15 +49,14 @@ class Keys:
         self._stamp = _stamp(path)
         self._keys = None if path is None else read_keys(path)
 
-    def check(self, headers: Mapping[str, str], role: str) -> str | None:
-        """The name of the key that a request carries; None where no key is needed.
+    def find(self, headers: Mapping[str, str]) -> Key | None:
+        """Return the key that a request carries; None where no key is needed.
+
+        A key that is missing, or not in the file, comes back named `UNKNOWN`, so that logs and
+        metrics can name the sender of a refused request, too: `permit` refuses it.
 
         Args:
             headers: of the request, lower case; `authorization: Bearer KEY` or `x-api-key: KEY`.
-            role: that the request needs.
-
-        Raises:
-            Problem: there is none, an unknown one, or its role is not enough.
         """
         if self._keys is None:
             return None
@@ -61,17 +64,11 @@ class Keys:
         scheme, _, value = headers.get("authorization", "").partition(" ")
         given = value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         digest = _sha256(given)
-        found = None
+        found = _NOT_OURS
         for key in self._keys:  # all of them: the time must not tell which one is near
             if hmac.compare_digest(key.sha256, digest):
                 found = key
-        if found is None:
-            raise Problem(
-                "unauthorized", "send `Authorization: Bearer KEY` with a key of this service"
-            )
-        if ROLES.index(found.role) < ROLES.index(role):
-            raise Problem("forbidden", f"this needs a key of role {role}; {found.name!r} has not")
-        return found.name
+        return found
 
     def _refresh(self) -> None:
         now = time.monotonic()
@@ -86,6 +83,24 @@ class Keys:
             self._keys = read_keys(self._path)
         except InputError as error:  # the keys that were read last still count
             log.error("%s", error)
+
+
+def permit(key: Key | None, role: str) -> None:
+    """Refuse a key whose role is not enough.
+
+    Args:
+        key: from `Keys.find`.
+        role: that the request needs.
+
+    Raises:
+        Problem: the key is unknown, or its role is not enough.
+    """
+    if key is None:
+        return
+    if key is _NOT_OURS:
+        raise Problem("unauthorized", "send `Authorization: Bearer KEY` with a key of this service")
+    if ROLES.index(key.role) < ROLES.index(role):
+        raise Problem("forbidden", f"this needs a key of role {role}; {key.name!r} has not")
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:
@@ -108,6 +123,8 @@ def read_keys(path: Path) -> list[Key]:
         found = [Key(**entry) for entry in entries["keys"]]
         if not all(key.role in ROLES and len(key.sha256) == 64 for key in found):
             raise ValueError("a role or a digest is not one")
+        if not all(isinstance(key.name, str) and key.name != UNKNOWN for key in found):
+            raise ValueError(f"each name must be a text other than {UNKNOWN!r}")
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(
             f"serve.api_keys={str(path)!r}: not a file of keys ({error}); make one with "
@@ -124,6 +141,8 @@ def new_key(path: Path, name: str, role: str) -> str:
     """
     if role not in ROLES:
         raise InputError(f"role {role!r}: write one of {', '.join(ROLES)}")
+    if name == UNKNOWN:
+        raise InputError(f"key {name!r}: names keys that are not in the file; take another name")
     keys = read_keys(path) if path.is_file() else []
     if any(key.name == name for key in keys):
         raise InputError(

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from serve_app.coalescer import Timing
+from serve_app.incoming import Asker
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
@@ -72,7 +73,7 @@ def shadow_tap(service: Service, branch: Branch) -> Callable[..., None]:
     rng = random.Random()
 
     def tap(
-        _: str, texts: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
+        _: Asker, texts: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
     ) -> None:
         share = service.config.shadow_share
         if service.config.shadow is None or not timing.rows:
@@ -97,11 +98,11 @@ def record_tap(service: Service, branch: Branch) -> Callable[..., None]:
     """Offers each answer to the recorder, without its text unless the config wants it."""
 
     def tap(
-        request_id: str, texts: Sequence[Any], answers: Sequence[Answer | Problem], _: Timing
+        asker: Asker, texts: Sequence[Any], answers: Sequence[Answer | Problem], _: Timing
     ) -> None:
         branch.offer(
             [
-                record(request_id, text, answer, service.config.log_texts)
+                record(asker, text, answer, service.config.log_texts)
                 for text, answer in zip(texts, answers, strict=True)
                 if isinstance(answer, Answer)
             ]
@@ -110,12 +111,13 @@ def record_tap(service: Service, branch: Branch) -> Callable[..., None]:
     return tap
 
 
-def record(request_id: str, text: str, answer: Answer, with_text: bool) -> Item:
+def record(asker: Asker, text: str, answer: Answer, with_text: bool) -> Item:
     """One answer as the prediction log has it."""
     prediction = answer.prediction
     return {
         "time": time.time(),
-        "request_id": request_id,
+        "request_id": asker.request_id,
+        "key": asker.key,
         "model_version": answer.model_version,
         "label": prediction.label,
         "score": prediction.score,

@@ -12,13 +12,14 @@ from finsent.inference.encode import Encoded, cleaned
 from finsent.inference.engine import softmax
 from finsent.labels import LABELS
 from serve_app.coalescer import Timing
+from serve_app.incoming import Asker
 from serve_app.model import Model
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
 
 async def explain(
-    service: Service, text: Any, truncate: Truncate | None, request_id: str
+    service: Service, text: Any, truncate: Truncate | None, asker: Asker
 ) -> tuple[Answer, Timing, str, list[dict[str, Any]]]:
     """How much each word of a text speaks for its label, by leaving it out (occlusion).
 
@@ -34,13 +35,13 @@ async def explain(
     """
     model = service.model
     with model.used():
-        return await _explain(service, model, text, truncate, request_id)
+        return await _explain(service, model, text, truncate, asker)
 
 
 async def _explain(
-    service: Service, model: Model, text: Any, truncate: Truncate | None, request_id: str
+    service: Service, model: Model, text: Any, truncate: Truncate | None, asker: Asker
 ) -> tuple[Answer, Timing, str, list[dict[str, Any]]]:
-    [answer], timing = await service.answer([text], truncate, request_id)
+    [answer], timing = await service.answer([text], truncate, asker)
     if isinstance(answer, Problem):
         raise answer
     [clean] = cleaned([text])

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from finsent.labels import LABELS
+from serve_app.incoming import Asker
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
@@ -78,14 +79,14 @@ def _readable(reader: Any) -> Iterator[list[str] | Problem]:
                 yield row
 
 
-async def scored_csv(table: Table, service: Service, request_id: str) -> AsyncIterator[bytes]:
+async def scored_csv(table: Table, service: Service, asker: Asker) -> AsyncIterator[bytes]:
     """The rows with their answers, piece by piece; a row that has none says why."""
     yield _line([*table.header, *_ADDED])
     width = len(table.header)
     while rows := list(islice(table.rows, min(_ROWS, service.config.limits.texts))):
         good = [row for row in rows if not isinstance(row, Problem)]
         texts = [row[table.column] if table.column < len(row) else "" for row in good]
-        answers = iter(await _patiently(service, texts, request_id))
+        answers = iter(await _patiently(service, texts, asker))
         yield b"".join(
             _line([*[""] * width, *_cells(row)])
             if isinstance(row, Problem)
@@ -94,11 +95,11 @@ async def scored_csv(table: Table, service: Service, request_id: str) -> AsyncIt
         )
 
 
-async def _patiently(service: Service, texts: list[str], request_id: str) -> list[Answer | Problem]:
+async def _patiently(service: Service, texts: list[str], asker: Asker) -> list[Answer | Problem]:
     """Answers; a file can wait for room, as its client waits for the file."""
     while True:
         try:
-            answers, _ = await service.answer(texts, None, request_id)
+            answers, _ = await service.answer(texts, None, asker)
         except Problem as problem:
             if problem.code != "overloaded":
                 raise

@@ -35,6 +35,7 @@ from serve_app.auth import Keys
 from serve_app.branches import Branch, Item, record_tap, shadow_tap
 from serve_app.explain import explain
 from serve_app.http import build_app
+from serve_app.incoming import Asker
 from serve_app.live import changed
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem
@@ -127,14 +128,14 @@ class Gateway:
             return {"model": self._service.config.shadow, "problem": repr(error)[:200]}
         return {"model": self._service.config.shadow, "pairs": pairs}
 
-    async def _explain_there(self, text: Any, truncate: Truncate | None, request_id: str) -> Any:
+    async def _explain_there(self, text: Any, truncate: Truncate | None, asker: Asker) -> Any:
         try:
             found = await self._explainer.explain.remote(
-                text, truncate, request_id, self._service.wanted
+                text, truncate, asker, self._service.wanted
             )
         except (RayServeException, ray.exceptions.RayError) as error:
             log.warning("the explainer failed, the gateway explains: %r", error)
-            return await explain(self._service, text, truncate, request_id)
+            return await explain(self._service, text, truncate, asker)
         if isinstance(found, Problem):
             raise found
         return found
@@ -182,9 +183,7 @@ class ExplainerReplica:
         await self._service.follow()
         self._watching = asyncio.create_task(self._service.watch())
 
-    async def explain(
-        self, text: Any, truncate: Truncate | None, request_id: str, model: str
-    ) -> Any:
+    async def explain(self, text: Any, truncate: Truncate | None, asker: Asker, model: str) -> Any:
         """As `serve_app.explain.explain`; a problem is returned.
 
         Args:
@@ -196,7 +195,7 @@ class ExplainerReplica:
             except InputError as error:
                 log.error("model %r is refused: %s", model, error)
         try:
-            return await explain(self._service, text, truncate, request_id)
+            return await explain(self._service, text, truncate, asker)
         except Problem as problem:
             return problem
 

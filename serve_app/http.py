@@ -21,7 +21,7 @@ from serve_app.auth import Keys
 from serve_app.coalescer import Timing
 from serve_app.explain import explain
 from serve_app.files import read_csv, scored_csv
-from serve_app.incoming import read_body, steady
+from serve_app.incoming import Asker, read_body, steady
 from serve_app.metrics import CONTENT_TYPE, Metrics
 from serve_app.openapi import describe
 from serve_app.operations import Call, Operations, Route
@@ -33,9 +33,9 @@ from serve_app.tracing import Tracer
 JSON = "application/json"
 _FILE_WAIT = 5  # seconds after which another file may be tried, where too many are at work
 
-# Text, truncation and request id; see `serve_app.explain.explain`.
+# Text, truncation and sender; see `serve_app.explain.explain`.
 Explain = Callable[
-    [Any, Truncate | None, str], Awaitable[tuple[Answer, Timing, str, list[dict[str, Any]]]]
+    [Any, Truncate | None, Asker], Awaitable[tuple[Answer, Timing, str, list[dict[str, Any]]]]
 ]
 # How a shadow compares.
 Shadow = Callable[[], Awaitable[Any]]
@@ -85,17 +85,17 @@ class Api:
             [answer] = await self._classify(call, [asked.text], asked.truncate)
             if isinstance(answer, Problem):
                 raise answer
-            return _json(schemas.answer_body(answer, asked.raw_scores, call.request_id))
+            return _json(schemas.answer_body(answer, asked.raw_scores, call.asker.request_id))
         answers = await self._classify(call, asked.texts or [], asked.truncate)
         return _json(
             {
                 "predictions": [
                     one.body() if isinstance(one, Problem)
-                    else schemas.answer_body(one, asked.raw_scores, call.request_id)
+                    else schemas.answer_body(one, asked.raw_scores, call.asker.request_id)
                     for one in answers
                 ],
                 "model_version": self._service.model.version,
-                "request_id": call.request_id,
+                "request_id": call.asker.request_id,
             }
         )  # fmt: skip
 
@@ -120,7 +120,7 @@ class Api:
     async def _classify(
         self, call: Call, texts: list[Any], truncate: Any
     ) -> list[Answer | Problem]:
-        answers, timing = await self._service.answer(texts, truncate, call.request_id)
+        answers, timing = await self._service.answer(texts, truncate, call.asker)
         call.timed(timing)
         call.version = next((one.model_version for one in answers if isinstance(one, Answer)), None)
         return answers
@@ -128,12 +128,10 @@ class Api:
     async def explain(self, call: Call) -> Response:
         """One text's label, word by word."""
         asked: schemas.ExplainRequest = schemas.parse(schemas.ExplainRequest, call.body)
-        answer, timing, text, words = await self._explain(
-            asked.text, asked.truncate, call.request_id
-        )
+        answer, timing, text, words = await self._explain(asked.text, asked.truncate, call.asker)
         call.timed(timing)
         call.version = answer.model_version
-        return _json(schemas.explain_body(answer, text, words, call.request_id))
+        return _json(schemas.explain_body(answer, text, words, call.asker.request_id))
 
     async def predict_file(self, call: Call) -> Response:
         """A CSV with a header in, the same with answers out, piece by piece."""
@@ -154,7 +152,7 @@ class Api:
             if isinstance(error, TimeoutError):
                 raise too_late(call.deadline) from None
             raise
-        return _Streamed(scored_csv(table, self._service, call.request_id), self._file_done)
+        return _Streamed(scored_csv(table, self._service, call.asker), self._file_done)
 
     def _file_done(self) -> None:
         self._files -= 1

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -13,6 +14,14 @@ from starlette.requests import Request
 from serve_app.problems import Problem
 
 _ID_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who sends a request, as logs and metrics name the sender."""
+
+    request_id: str
+    key: str | None = None  # name of the API key; None: the request needs none
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:

@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import orjson
 
 from serve_app.coalescer import Timing
+from serve_app.incoming import Asker
 
 log = logging.getLogger("finsent.requests")
 
 
-def answered(
-    every: bool, request_id: str, operation: str, status: int, seconds: float,
-    code: str | None = None, version: str | None = None, timing: Timing | None = None,
-) -> None:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended, whatever protocol it came by."""
+
+    operation: str
+    asker: Asker
+    status: int  # of HTTP
+    seconds: float
+    code: str | None = None  # of its problem; None: there was none
+    version: str | None = None  # of the model that was asked; None: none was
+    timing: Timing | None = None  # how its texts fared there
+
+
+def answered(every: bool, outcome: Outcome) -> None:
     """Write the line of a request.
 
     Args:
         every: also where nothing went wrong.
-        code: of its problem; None: there was none.
-        version: of the model that was asked, and how its texts fared there.
     """
     # Refused ones come by the thousand, and are counted.
-    if not every and code in (None, "overloaded"):
+    if not every and outcome.code in (None, "overloaded"):
         return
     line = {
-        "request_id": request_id,
-        "operation": operation,
-        "status": status,
-        "code": code,
-        "seconds": round(seconds, 6),
-        "model_version": version,
+        "request_id": outcome.asker.request_id,
+        "key": outcome.asker.key,
+        "operation": outcome.operation,
+        "status": outcome.status,
+        "code": outcome.code,
+        "seconds": round(outcome.seconds, 6),
+        "model_version": outcome.version,
     }
+    timing = outcome.timing
     if timing is not None:
         line |= {
             "queue_seconds": round(timing.queued, 6),
@@ -43,6 +55,7 @@ def answered(
     log.info("%s", orjson.dumps(line).decode())
 
 
-def asked(request_id: str, texts: Sequence[str]) -> None:
+def asked(asker: Asker, texts: Sequence[str]) -> None:
     """Write the texts of a request: where the config wants it."""
-    log.info("%s", orjson.dumps({"request_id": request_id, "texts": texts}).decode())
+    line = {"request_id": asker.request_id, "key": asker.key, "texts": texts}
+    log.info("%s", orjson.dumps(line).decode())

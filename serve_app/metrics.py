@@ -9,6 +9,8 @@ from typing import Any
 import prometheus_client as prometheus
 
 from serve_app.coalescer import Batch, Timing
+from serve_app.incoming import Asker
+from serve_app.logs import Outcome
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
@@ -96,6 +98,16 @@ class Metrics:
         self._marks = make(
             "Counter", "marked_predictions", "Texts truncated, or abstained on.", ("mark",)
         )
+        # As many label values as the file of keys has names, and `auth.UNKNOWN`.
+        self._keys = make(
+            "Counter",
+            "key_requests",
+            "Requests by the name of their API key, where keys are asked for.",
+            ("key", "operation", "status"),
+        )
+        self._key_texts = make(
+            "Counter", "key_texts", "Texts by the name of their request's API key.", ("key",)
+        )
         self._refused = make("Counter", "problems", "Refused requests by code.", ("code",))
         self._faults = make("Counter", "text_problems", "Texts without an answer.", ("code",))
         self._hits = make("Counter", "cache_hits", "Answers from the cache.")
@@ -112,14 +124,15 @@ class Metrics:
         service.taps.append(self.answered)
         service.batch_taps.append(self.computed)
 
-    def request(self, operation: str, status: int, seconds: float) -> None:
+    def request(self, outcome: Outcome) -> None:
         """Count a request."""
-        self._requests.inc(operation, str(status))
-        self._latency.observe(seconds, operation)
-
-    def problem(self, code: str) -> None:
-        """Count a problem of a whole request."""
-        self._refused.inc(code)
+        operation, status, key = outcome.operation, str(outcome.status), outcome.asker.key
+        self._requests.inc(operation, status)
+        self._latency.observe(outcome.seconds, operation)
+        if outcome.code is not None:
+            self._refused.inc(outcome.code)
+        if key is not None:
+            self._keys.inc(key, operation, status)
 
     def computed(self, batch: Batch, padded: int) -> None:
         """Count a micro-batch.
@@ -132,9 +145,11 @@ class Metrics:
         self._tokens.inc("padding", by=padded - batch.tokens)
 
     def answered(
-        self, _: str, __: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
+        self, asker: Asker, _: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
     ) -> None:
         """Count what a request was answered."""
+        if asker.key is not None:
+            self._key_texts.inc(asker.key, by=len(answers))
         if timing.rows:
             self._stages.observe(timing.encoded, "encode")
             self._stages.observe(timing.queued, "queue")

@@ -14,9 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serve_app import logs
-from serve_app.auth import Keys
+from serve_app.auth import Keys, permit
 from serve_app.coalescer import Timing
-from serve_app.incoming import declared, read_body, request_id_of, until_left, waited
+from serve_app.incoming import Asker, declared, read_body, request_id_of, until_left, waited
+from serve_app.logs import Outcome
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem, too_late
 from serve_app.service import Service
@@ -44,12 +45,10 @@ class Route:
 class Call:
     """One request on its way through a handler."""
 
-    __slots__ = (
-        "body", "deadline", "headers", "request", "request_id", "started", "timing", "version"
-    )  # fmt: skip
+    __slots__ = ("asker", "body", "deadline", "headers", "request", "started", "timing", "version")
 
-    def __init__(self, request: Request, request_id: str, deadline: float) -> None:
-        self.request, self.request_id = request, request_id
+    def __init__(self, request: Request, asker: Asker, deadline: float) -> None:
+        self.request, self.asker = request, asker
         self.deadline = deadline  # seconds from the start
         self.started = time.perf_counter()
         self.body = b""
@@ -69,9 +68,13 @@ class Operations:
     """Makes endpoints of handlers."""
 
     def __init__(
-        self, service: Service, keys: Keys, metrics: Metrics, returns_id: bool,
+        self,
+        service: Service,
+        keys: Keys,
+        metrics: Metrics,
+        returns_id: bool,
         tracer: Tracer | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make one for a replica.
 
         Args:
@@ -85,63 +88,60 @@ class Operations:
 
         async def endpoint(request: Request) -> Response:
             started = time.perf_counter()
-            request_id = request_id_of(request.headers)
+            key = None if route.role is None else self._keys.find(request.headers)
+            asker = Asker(request_id_of(request.headers), key.name if key else None)
             code: str | None = None
             call: Call | None = None
             self._service.requests += 1
             try:
                 if route.role is not None:
-                    self._keys.check(request.headers, route.role)
-                call = Call(
-                    request,
-                    request_id,
-                    self._service.deadline(
-                        request.headers.get("x-request-timeout-ms"), waited(request)
-                    ),
-                )
-                if route.body:
-                    # Before a byte is read: under overload each step of a request waits for all
-                    # others, so a refusal must be one step.
-                    self._service.admit_body(declared(request))
-                    response = await self._in_time(route.handler, call)
-                else:
-                    response = await route.handler(call)
-                response.headers.update(call.headers)
+                    permit(key, route.role)
+                call = Call(request, asker, self._deadline(request))
+                response = await self._answer(route, call)
             except Problem as problem:
                 code = problem.code
-                response = problem.response(request_id)
+                response = problem.response(asker.request_id)
             except ClientDisconnect:  # while its body was read
                 response = Response(status_code=_LEFT)
             except Exception:
-                log.exception("request %s failed", request_id)
+                log.exception("request %s failed", asker.request_id)
                 code = "internal"
-                response = Problem(code, f"quote request {request_id}").response(request_id)
+                detail = f"quote request {asker.request_id}"
+                response = Problem(code, detail).response(asker.request_id)
             finally:
                 self._service.requests -= 1
             if self._returns_id:
-                response.headers["x-request-id"] = request_id
+                response.headers["x-request-id"] = asker.request_id
             seconds = time.perf_counter() - started
-            self._metrics.request(route.name, response.status_code, seconds)
-            if self._tracer is not None:
-                self._tracer.answered(
-                    request, response, seconds, request_id, code,
-                    call.version if call else None, call.timing if call else None,
-                )  # fmt: skip
-            if code is not None:
-                self._metrics.problem(code)
-            logs.answered(
-                self._service.config.log_requests,
-                request_id,
-                route.name,
-                response.status_code,
-                seconds,
-                code,
-                call.version if call else None,
-                call.timing if call else None,
+            version, timing = (call.version, call.timing) if call else (None, None)
+            self._tell(
+                request,
+                response,
+                Outcome(route.name, asker, response.status_code, seconds, code, version, timing),
             )
             return response
 
         return endpoint
+
+    def _tell(self, request: Request, response: Response, outcome: Outcome) -> None:
+        self._metrics.request(outcome)
+        if self._tracer is not None:
+            self._tracer.answered(request, response, outcome)
+        logs.answered(self._service.config.log_requests, outcome)
+
+    def _deadline(self, request: Request) -> float:
+        return self._service.deadline(request.headers.get("x-request-timeout-ms"), waited(request))
+
+    async def _answer(self, route: Route, call: Call) -> Response:
+        if route.body:
+            # Before a byte is read: under overload each step of a request waits for all others, so
+            # a refusal must be one step.
+            self._service.admit_body(declared(call.request))
+            response = await self._in_time(route.handler, call)
+        else:
+            response = await route.handler(call)
+        response.headers.update(call.headers)
+        return response
 
     async def _in_time(self, handler: Handler, call: Call) -> Response:
         """Read the body and run a handler until it answers, its deadline passes, or its client

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -14,11 +15,13 @@ import orjson
 from finsent.inference.config import Truncate
 from finsent.labels import LABELS
 from serve_app import logs
-from serve_app.auth import Keys
+from serve_app.auth import Keys, permit
+from serve_app.coalescer import Timing
 from serve_app.http import Explain, describe_service
-from serve_app.incoming import request_id_of
+from serve_app.incoming import Asker, request_id_of
+from serve_app.logs import Outcome
 from serve_app.metrics import Metrics
-from serve_app.problems import Problem
+from serve_app.problems import Problem, too_late
 from serve_app.proto import sentiment_pb2 as pb
 from serve_app.service import Answer, Service
 
@@ -55,6 +58,15 @@ class Context(Protocol):
         """Of the answer."""
 
 
+@dataclass(slots=True)
+class Call:
+    """One request on its way."""
+
+    asker: Asker
+    timing: Timing | None = None  # None: the model was not asked
+    version: str | None = None  # of the model that was asked
+
+
 class Rpc:
     """The operations of one replica."""
 
@@ -65,14 +77,15 @@ class Rpc:
     async def predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         """One text."""
 
-        async def work(request_id: str) -> pb.PredictResponse:
-            [answer], _ = await self._service.answer(
-                [request.text], _truncate(request.truncate), request_id
+        async def work(call: Call) -> pb.PredictResponse:
+            [answer], call.timing = await self._service.answer(
+                [request.text], _truncate(request.truncate), call.asker
             )
             if isinstance(answer, Problem):
                 raise answer
+            call.version = answer.model_version
             return pb.PredictResponse(
-                prediction=_prediction(answer, request.raw_scores), request_id=request_id
+                prediction=_prediction(answer, request.raw_scores), request_id=call.asker.request_id
             )
 
         return await self._call("grpc_predict", context, work)
@@ -82,12 +95,14 @@ class Rpc:
     ) -> pb.PredictListResponse:
         """A list of texts; a problem in place of an answer where there is one."""
 
-        async def work(request_id: str) -> pb.PredictListResponse:
-            answers, _ = await self._service.answer(
-                list(request.texts), _truncate(request.truncate), request_id
+        async def work(call: Call) -> pb.PredictListResponse:
+            answers, call.timing = await self._service.answer(
+                list(request.texts), _truncate(request.truncate), call.asker
             )
+            call.version = _version(answers)
             return pb.PredictListResponse(
-                items=[_item(one, request.raw_scores) for one in answers], request_id=request_id
+                items=[_item(one, request.raw_scores) for one in answers],
+                request_id=call.asker.request_id,
             )
 
         return await self._call("grpc_predict_list", context, work)
@@ -95,12 +110,13 @@ class Rpc:
     async def explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """One text's label, word by word."""
 
-        async def work(request_id: str) -> pb.ExplainResponse:
-            answer, _, text, words = await self._explain(
-                request.text, _truncate(request.truncate), request_id
+        async def work(call: Call) -> pb.ExplainResponse:
+            answer, call.timing, text, words = await self._explain(
+                request.text, _truncate(request.truncate), call.asker
             )
+            call.version = answer.model_version
             return pb.ExplainResponse(
-                prediction=_prediction(answer, False), text=text, request_id=request_id,
+                prediction=_prediction(answer, False), text=text, request_id=call.asker.request_id,
                 words=[
                     pb.Word(**{**word, "by_label": pb.Probabilities(**word["by_label"])})
                     for word in words
@@ -112,7 +128,7 @@ class Rpc:
     async def info(self, _: pb.InfoRequest, context: Context) -> pb.InfoResponse:
         """What answers here."""
 
-        async def work(_: str) -> pb.InfoResponse:
+        async def work(_: Call) -> pb.InfoResponse:
             return pb.InfoResponse(
                 model_version=self._service.model.version,
                 json=orjson.dumps(describe_service(self._service)).decode(),
@@ -123,52 +139,59 @@ class Rpc:
     async def health(self, _: pb.HealthRequest, context: Context) -> pb.HealthResponse:
         """Whether it can answer."""
 
-        async def work(_: str) -> pb.HealthResponse:
+        async def work(_: Call) -> pb.HealthResponse:
             return pb.HealthResponse(status="ok", model_version=self._service.model.version)
 
         return await self._call("grpc_health", context, work, role=None)
 
     async def _call(
-        self, name: str, context: Context, work: Callable[[str], Awaitable[T]],
+        self,
+        name: str,
+        context: Context,
+        work: Callable[[Call], Awaitable[T]],
         role: str | None = "predict",
-    ) -> T:  # fmt: skip
+    ) -> T:
         """Key, deadline, problems, counters, one line of log."""
         started = time.perf_counter()
         metadata = {key.lower(): str(value) for key, value in context.invocation_metadata()}
-        request_id = request_id_of(metadata)
+        key = None if role is None else self._keys.find(metadata)
+        call = Call(Asker(request_id_of(metadata), key.name if key else None))
         status, code = 200, None
         self._service.requests += 1
         try:
             if role is not None:
-                self._keys.check(metadata, role)
+                permit(key, role)
             seconds = self._service.deadline(metadata.get("x-request-timeout-ms"))
             try:
                 async with asyncio.timeout(seconds):
-                    return await work(request_id)
+                    return await work(call)
             except TimeoutError:
-                raise Problem(
-                    "deadline_exceeded", f"no answer within {seconds * 1000:.0f} ms"
-                ) from None
+                raise too_late(seconds) from None
         except asyncio.CancelledError:  # the client has left
             status = 499
             raise
         except Exception as error:
-            problem = error if isinstance(error, Problem) else None
-            if problem is None:
-                log.exception("request %s failed", request_id)
-                problem = Problem("internal", f"quote request {request_id}")
+            problem = self._problem(error, call.asker.request_id)
             status, code = problem.status, problem.code
-            self._metrics.problem(code)
             context.set_code(_CODES[status])
             context.set_details(f"{code}: {problem.detail}")
             raise problem from None
         finally:
             self._service.requests -= 1
             seconds = time.perf_counter() - started
-            self._metrics.request(name, status, seconds)
-            logs.answered(
-                self._service.config.log_requests, request_id, name, status, seconds, code
-            )
+            outcome = Outcome(name, call.asker, status, seconds, code, call.version, call.timing)
+            self._metrics.request(outcome)
+            logs.answered(self._service.config.log_requests, outcome)
+
+    def _problem(self, error: Exception, request_id: str) -> Problem:
+        if isinstance(error, Problem):
+            return error
+        log.exception("request %s failed", request_id)
+        return Problem("internal", f"quote request {request_id}")
+
+
+def _version(answers: list[Answer | Problem]) -> str | None:
+    return next((one.model_version for one in answers if isinstance(one, Answer)), None)
 
 
 def _truncate(value: int) -> Truncate | None:

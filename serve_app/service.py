@@ -21,6 +21,7 @@ from finsent.registry.registry import Registry
 from finsent.serving.config import ServeConfig
 from serve_app import logs
 from serve_app.coalescer import Batch, Timing
+from serve_app.incoming import Asker
 from serve_app.model import Model
 from serve_app.problems import Problem, too_late
 
@@ -43,8 +44,8 @@ class Answer:
     model_version: str
 
 
-# Told of each request that was answered: its id, its texts, an answer or problem for each.
-Tap = Callable[[str, Sequence[Any], Sequence["Answer | Problem"], Timing], None]
+# Told of each request that was answered: its sender, its texts, an answer or problem for each.
+Tap = Callable[[Asker, Sequence[Any], Sequence["Answer | Problem"], Timing], None]
 
 
 @dataclass(slots=True)
@@ -232,7 +233,7 @@ class Service:
         return None
 
     async def answer(
-        self, texts: Sequence[Any], truncate: Truncate | None, request_id: str
+        self, texts: Sequence[Any], truncate: Truncate | None, asker: Asker
     ) -> tuple[list[Answer | Problem], Timing]:
         """A request's answers in order; what is no text, or too long a one, gets a problem.
 
@@ -249,11 +250,11 @@ class Service:
         good = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
         answers, timing = await self.classify(good, truncate)
         if self.config.log_texts:
-            logs.asked(request_id, good)
+            logs.asked(asker, good)
         rest = iter(answers)
         found = [next(rest) if fault is None else fault for fault in faults]
         for tap in self.taps:
-            tap(request_id, texts, found, timing)
+            tap(asker, texts, found, timing)
         return found, timing
 
     async def classify(

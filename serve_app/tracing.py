@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from finsent.errors import ConfigError, InputError
-from serve_app.coalescer import Timing
+from serve_app.logs import Outcome
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -86,25 +86,15 @@ class Tracer:
         self._propagator = TraceContextTextMapPropagator()
         self._trace = trace
 
-    def answered(
-        self, request: Request, response: Response, seconds: float, request_id: str,
-        code: str | None, model_version: str | None, timing: Timing | None,
-    ) -> None:  # fmt: skip
+    def answered(self, request: Request, response: Response, outcome: Outcome) -> None:
         """Make a request's spans: one of the server, and of it `queue` and `inference`.
 
         A stream's span ends with the stream.
-
-        Args:
-            seconds: since the request began.
-            code: of the problem that is the answer; None: it is none.
-            timing: None: the model was not asked.
         """
-        started = time.time_ns() - int(seconds * _NANO)
+        started = time.time_ns() - int(outcome.seconds * _NANO)
 
         def make() -> None:
-            self._make(
-                request, response.status_code, started, request_id, code, model_version, timing
-            )
+            self._make(request, started, outcome)
 
         if isinstance(response, StreamingResponse):
             response.body_iterator = _before_end(response.body_iterator, make)
@@ -115,11 +105,9 @@ class Tracer:
         """Send what has not been sent, and end the thread; may take seconds."""
         self._provider.shutdown()
 
-    def _make(
-        self, request: Request, status: int, started: int, request_id: str, code: str | None,
-        model_version: str | None, timing: Timing | None,
-    ) -> None:  # fmt: skip
-        ended = time.time_ns()
+    def _make(self, request: Request, started: int, outcome: Outcome) -> None:
+        ended, status, code = time.time_ns(), outcome.status, outcome.code
+        model_version, timing = outcome.version, outcome.timing
         scope = request.scope
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         attributes: dict[str, Any] = {
@@ -128,8 +116,10 @@ class Tracer:
             "http.response.status_code": status,
             "url.path": scope["path"],  # without the query, where a client may have put anything
             "url.scheme": scope["scheme"],
-            "finsent.request_id": request_id,
+            "finsent.request_id": outcome.asker.request_id,
         }
+        if outcome.asker.key is not None:
+            attributes["finsent.key"] = outcome.asker.key
         if model_version is not None:
             attributes["finsent.model_version"] = model_version
         if timing is not None and timing.rows:

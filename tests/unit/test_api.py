@@ -38,6 +38,7 @@ from serve_app.auth import Keys, new_key, read_keys
 from serve_app.explain import explain
 from serve_app.files import read_csv
 from serve_app.http import build_app
+from serve_app.incoming import Asker
 from serve_app.model import Model
 from serve_app.problems import CODES
 from serve_app.service import Service
@@ -691,7 +692,7 @@ def test_a_version_stays_until_its_requests_are_answered(registry: Registry) -> 
         retired: list[asyncio.Task[None]] = []
         # When the text is answered; then come its words.
         service.taps.append(lambda *_: retired.append(asyncio.create_task(service.model.retire())))
-        _, _, _, words = await explain(service, "Profit rose.", None, "1")
+        _, _, _, words = await explain(service, "Profit rose.", None, Asker("1"))
         assert len(words) == 2
         await asyncio.wait_for(asyncio.gather(*retired), 20)
 
@@ -802,13 +803,18 @@ def test_keys_that_come_and_go_count_without_a_restart(
 def test_file_of_keys_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     new_key(path, "desk", "predict")
-    for name, role in (("desk", "predict"), ("other", "king")):
+    for name, role in (("desk", "predict"), ("other", "king"), (auth.UNKNOWN, "predict")):
         with pytest.raises(InputError):
             new_key(path, name, role)
     assert [key.name for key in read_keys(path)] == ["desk"]
     path.write_text('{"keys": [{"name": "a", "role": "king", "sha256": "0"}]}')
     with pytest.raises(InputError, match=r"serve\.api_keys=.*new-key"):
         read_keys(path)
+    # Logs and metrics name refused keys so, and count names as texts.
+    for bad in (auth.UNKNOWN, 7):
+        path.write_text(json.dumps({"keys": [{"name": bad, "role": "admin", "sha256": "0" * 64}]}))
+        with pytest.raises(InputError, match="each name must be a text other than 'unknown'"):
+            read_keys(path)
 
 
 def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient]) -> None:

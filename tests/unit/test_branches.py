@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.json
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
 from serve_app import branches, recorder
 from serve_app.branches import Branch, record_tap, shadow_tap
+from serve_app.incoming import Asker
 from serve_app.live import changed
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
@@ -138,7 +140,7 @@ def ask(registry: Registry, config: ServeConfig, texts: list[Any], tap: Any) -> 
         await service.follow()
         branch = Branch("b", send)
         service.taps.append(tap(service, branch))
-        await service.answer(texts, None, "request-1")
+        await service.answer(texts, None, Asker("request-1", "desk"))
         await done(branch)
 
     asyncio.run(main())
@@ -201,11 +203,26 @@ def test_answers_are_recorded_without_texts_unless_wanted(
     for text, line in zip(TEXTS, lines, strict=True):
         assert line["text_sha256"] == hashlib.sha256(text.encode()).hexdigest()
         assert line.get("text") == (text if with_text else None)
-        assert line["request_id"] == "request-1"
+        assert (line["request_id"], line["key"]) == ("request-1", "desk")
         assert line["model_version"] == registry.aliases()["champion"]
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert line["probabilities"][line["label"]] == line["score"]
         assert set(line["probabilities"]) == set(LABELS)
+
+
+def test_a_log_that_began_before_keys_were_written_reads_as_one_table(
+    registry: Registry, tmp_path: Path
+) -> None:
+    items = ask(registry, ServeConfig(), TEXTS, record_tap)
+    recorder.write(tmp_path, items)
+    [file] = tmp_path.iterdir()
+    old = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in old:
+        del line["key"]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    recorder.write(tmp_path, items)
+    table = pyarrow.json.read_json(file)
+    assert table["key"].to_pylist() == [None] * len(TEXTS) + ["desk"] * len(TEXTS)
 
 
 # --- user_config ----------------------------------------------------------------------------------
@@ -226,11 +243,11 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
     async def main() -> None:
         service = Service(registry.root, settings.serve, ENGINE)
         await service.follow()
-        await service.answer(TEXTS, None, "before")
+        await service.answer(TEXTS, None, Asker("before"))
         service.apply(new.serve, new.engine)
         assert service.model.coalescer.budget == 64
         with pytest.raises(Problem, match="at most 2") as error:
-            await service.answer(TEXTS, None, "after")
+            await service.answer(TEXTS, None, Asker("after"))
         assert error.value.code == "too_many_texts"
 
     asyncio.run(main())

@@ -160,7 +160,7 @@ def test_faults_of_ours_are_counted_and_tell_nothing(
 
     counted = []
     monkeypatch.setattr(Service, "answer", fail)
-    monkeypatch.setattr(Metrics, "request", lambda _, __, status, ___: counted.append(status))
+    monkeypatch.setattr(Metrics, "request", lambda _, outcome: counted.append(outcome.status))
     context = Context(x_request_id="desk-3")
     said = refused(registry, "predict", pb.PredictRequest(text="Up"), context)
     assert said == "INTERNAL internal: quote request desk-3"

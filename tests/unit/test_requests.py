@@ -1,0 +1,139 @@
+"""What both protocols have in common: who asked, what is refused, and what is written about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.exporting import export
+from finsent.registry.registry import Registry
+from finsent.serving.config import ServeConfig
+from serve_app.auth import Keys, new_key
+from serve_app.explain import explain
+from serve_app.http import build_app
+from serve_app.metrics import Metrics
+from serve_app.problems import Problem
+from serve_app.proto import sentiment_pb2 as pb
+from serve_app.rpc import Rpc
+from serve_app.service import Service
+from tests.unit.models import TEXTS, saved_model
+from tests.unit.test_rpc import Context
+
+ENGINE = EngineConfig(precision="fp32", threads=1)
+METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("requests")
+    registry = Registry(folder / "registry")
+    model = saved_model(tiny, folder / "model", 3)
+    rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
+    export(model, rows, ExportConfig(openvino=False), ENGINE, {})
+    registry.promote(registry.publish(model, METRICS, {}).version, "champion")
+    return registry
+
+
+def make_service(registry: Registry, **config: Any) -> Service:
+    service = Service(registry.root, ServeConfig(watch_seconds=0, **config), ENGINE)
+    asyncio.run(service.follow())
+    return service
+
+
+# --- whose key it was -----------------------------------------------------------------------------
+
+
+def test_logs_and_metrics_name_the_key_that_asked(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.json"
+    desk, root = new_key(path, "desk", "predict"), new_key(path, "root", "admin")
+    service = make_service(registry, api_keys=str(path), log_requests=True, log_texts=True)
+    keys, metrics = Keys(path), Metrics(service)
+    rpc = Rpc(service, keys, metrics, partial(explain, service))
+
+    async def call(key: str) -> None:
+        context = Context(x_api_key=key, x_request_id="rpc")
+        request = pb.PredictListRequest(texts=["Up", "Down"])
+        try:
+            await rpc.predict_list(request, context)
+        except Problem as problem:
+            assert problem.code == "unauthorized"
+
+    async def calls() -> None:
+        for key in (desk, "guess"):
+            await call(key)
+
+    with (
+        caplog.at_level(logging.INFO, "finsent.requests"),
+        TestClient(build_app(service, keys, metrics)) as client,
+    ):
+        for key, path_, status in (
+            (desk, "/predict", 200), (root, "/predict", 200), ("guess", "/predict", 401),
+            ("another guess", "/predict", 401), (desk, "/metrics", 403),
+        ):  # fmt: skip
+            method = "GET" if path_ == "/metrics" else "POST"
+            answer = client.request(method, path_, json={"text": "Up"}, headers={"x-api-key": key})
+            assert answer.status_code == status
+        assert client.get("/livez", headers={"x-api-key": desk}).status_code == 200
+        asyncio.run(calls())
+        text = client.get("/metrics", headers={"x-api-key": root}).text
+    lines = [json.loads(one.message) for one in caplog.records if one.name == "finsent.requests"]
+    asked = [line for line in lines if "texts" in line]
+    assert [line["key"] for line in asked] == ["desk", "root", "desk"]
+    found = [(line["operation"], line["key"], line["code"]) for line in lines if line not in asked]
+    assert found == [
+        ("predict", "desk", None),
+        ("predict", "root", None),
+        ("predict", "unknown", "unauthorized"),
+        ("predict", "unknown", "unauthorized"),
+        ("metrics", "desk", "forbidden"),
+        ("livez", None, None),
+        ("grpc_predict_list", "desk", None),
+        ("grpc_predict_list", "unknown", "unauthorized"),
+        ("metrics", "root", None),
+    ]
+    [rpc_line] = [line for line in lines if line.get("operation") == "grpc_predict_list"][:1]
+    assert rpc_line["model_version"] == registry.aliases()["champion"]
+    assert rpc_line["batch_rows"] == 2
+    for series in (
+        'requests_total{key="desk",operation="predict",status="200"} 1.0',
+        'requests_total{key="unknown",operation="predict",status="401"} 2.0',
+        'requests_total{key="desk",operation="metrics",status="403"} 1.0',
+        'requests_total{key="desk",operation="grpc_predict_list",status="200"} 1.0',
+        'requests_total{key="unknown",operation="grpc_predict_list",status="401"} 1.0',
+        'texts_total{key="desk"} 3.0',
+        'texts_total{key="root"} 1.0',
+    ):
+        assert f"finsent_key_{series}" in text
+    assert desk not in caplog.text + text
+    assert "guess" not in caplog.text + text
+
+
+def test_without_keys_no_key_is_counted(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = build_app(make_service(registry, log_requests=True), Keys(None))
+    with caplog.at_level(logging.INFO, "finsent.requests"), TestClient(app) as client:
+        assert client.post("/predict", json={"text": "Up"}).status_code == 200
+        assert "finsent_key_requests_total{" not in client.get("/metrics").text
+    [line, _] = [json.loads(one.message) for one in caplog.records if "operation" in one.message]
+    assert line["key"] is None
