@@ -50,7 +50,7 @@ _QUICK = {  # controllers look at queues this often (seconds); default 10
 }
 
 
-_SERVICER = "serve_app.proto.sentiment_pb2_grpc.add_SentimentServicer_to_server"
+_SERVICER = "serve_app.grpc_server.add_to_server"
 
 
 def free_port(host: str) -> int:
@@ -178,6 +178,8 @@ def run(call: Call) -> Result:
     if call.arguments:
         return _new_key(settings, call.arguments)
     check(settings)
+    from serve_app.grpc_server import size_limit
+
     config = settings.serve
     free = {name: free_port(config.host) for name in _PORTS if getattr(config, name) == 0}
     config = config.model_copy(update=free)
@@ -186,7 +188,11 @@ def run(call: Call) -> Result:
     fast = _FAST | {
         f"RAY_SERVE_HAPROXY_{what}_PORT": str(free_port("0.0.0.0")) for what in ("STATS", "METRICS")
     }
-    for name, value in {**_QUICK, **(fast if config.fast else {})}.items():
+    for name, value in {
+        **_QUICK,
+        **size_limit(config.limits),
+        **(fast if config.fast else {}),
+    }.items():
         os.environ.setdefault(name, value)
     with ray_session(settings):
         started = time.perf_counter()

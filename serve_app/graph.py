@@ -39,8 +39,7 @@ from serve_app.incoming import Asker
 from serve_app.live import changed
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem
-from serve_app.proto import sentiment_pb2 as pb
-from serve_app.rpc import Rpc
+from serve_app.rpc import Message, Rpc
 from serve_app.service import Service
 from serve_app.shadow import Shadow
 
@@ -142,22 +141,22 @@ class Gateway:
 
     # --- gRPC: Serve calls methods by the names of the .proto ---
 
-    async def Predict(self, request: pb.PredictRequest, grpc_context: Any) -> Any:  # noqa: N802
+    async def Predict(self, request: Message, grpc_context: Any) -> Any:  # noqa: N802
         """See `sentiment.proto`; so on."""
         return await self._rpc.predict(request, grpc_context)
 
     async def PredictList(  # noqa: N802, D102
-        self, request: pb.PredictListRequest, grpc_context: Any
+        self, request: Message, grpc_context: Any
     ) -> Any:
         return await self._rpc.predict_list(request, grpc_context)
 
-    async def Explain(self, request: pb.ExplainRequest, grpc_context: Any) -> Any:  # noqa: N802, D102
+    async def Explain(self, request: Message, grpc_context: Any) -> Any:  # noqa: N802, D102
         return await self._rpc.explain(request, grpc_context)
 
-    async def Info(self, request: pb.InfoRequest, grpc_context: Any) -> Any:  # noqa: N802, D102
+    async def Info(self, request: Message, grpc_context: Any) -> Any:  # noqa: N802, D102
         return await self._rpc.info(request, grpc_context)
 
-    async def Health(self, request: pb.HealthRequest, grpc_context: Any) -> Any:  # noqa: N802, D102
+    async def Health(self, request: Message, grpc_context: Any) -> Any:  # noqa: N802, D102
         return await self._rpc.health(request, grpc_context)
 
     # --- Serve ---

@@ -7,10 +7,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import grpc
 import orjson
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as Parsed
 
 from finsent.inference.config import Truncate
 from finsent.labels import LABELS
@@ -26,6 +28,8 @@ from serve_app.proto import sentiment_pb2 as pb
 from serve_app.service import Answer, Service
 
 T = TypeVar("T")
+# Bytes from `serve_app.grpc_server`; parsed where a config names the generated function.
+Message: TypeAlias = bytes | Parsed
 
 log = logging.getLogger("finsent.requests")
 
@@ -33,7 +37,7 @@ _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
-    413: grpc.StatusCode.INVALID_ARGUMENT,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,  # as gRPC itself refuses what is too large
     422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
@@ -67,6 +71,17 @@ class Call:
     version: str | None = None  # of the model that was asked
 
 
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """What a method of the service does."""
+
+    name: str  # in logs and metrics
+    kind: Any  # of its requests
+    work: Callable[[Any, Call], Awaitable[T]]
+    role: str | None = "predict"  # that the request's key needs; None: no key
+    body: bool = False  # it asks the model
+
+
 class Rpc:
     """The operations of one replica."""
 
@@ -74,10 +89,10 @@ class Rpc:
         self._service, self._keys, self._metrics = service, keys, metrics
         self._explain = explain
 
-    async def predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
+    async def predict(self, message: Message, context: Context) -> pb.PredictResponse:
         """One text."""
 
-        async def work(call: Call) -> pb.PredictResponse:
+        async def work(request: pb.PredictRequest, call: Call) -> pb.PredictResponse:
             [answer], call.timing = await self._service.answer(
                 [request.text], _truncate(request.truncate), call.asker
             )
@@ -88,14 +103,13 @@ class Rpc:
                 prediction=_prediction(answer, request.raw_scores), request_id=call.asker.request_id
             )
 
-        return await self._call("grpc_predict", context, work)
+        operation = Operation("grpc_predict", pb.PredictRequest, work, body=True)
+        return await self._call(operation, message, context)
 
-    async def predict_list(
-        self, request: pb.PredictListRequest, context: Context
-    ) -> pb.PredictListResponse:
+    async def predict_list(self, message: Message, context: Context) -> pb.PredictListResponse:
         """A list of texts; a problem in place of an answer where there is one."""
 
-        async def work(call: Call) -> pb.PredictListResponse:
+        async def work(request: pb.PredictListRequest, call: Call) -> pb.PredictListResponse:
             answers, call.timing = await self._service.answer(
                 list(request.texts), _truncate(request.truncate), call.asker
             )
@@ -105,66 +119,66 @@ class Rpc:
                 request_id=call.asker.request_id,
             )
 
-        return await self._call("grpc_predict_list", context, work)
+        operation = Operation("grpc_predict_list", pb.PredictListRequest, work, body=True)
+        return await self._call(operation, message, context)
 
-    async def explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
+    async def explain(self, message: Message, context: Context) -> pb.ExplainResponse:
         """One text's label, word by word."""
 
-        async def work(call: Call) -> pb.ExplainResponse:
+        async def work(request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
             answer, call.timing, text, words = await self._explain(
                 request.text, _truncate(request.truncate), call.asker
             )
             call.version = answer.model_version
             return pb.ExplainResponse(
-                prediction=_prediction(answer, False), text=text, request_id=call.asker.request_id,
+                prediction=_prediction(answer, False),
+                text=text,
+                request_id=call.asker.request_id,
                 words=[
                     pb.Word(**{**word, "by_label": pb.Probabilities(**word["by_label"])})
                     for word in words
                 ],
-            )  # fmt: skip
+            )
 
-        return await self._call("grpc_explain", context, work)
+        operation = Operation("grpc_explain", pb.ExplainRequest, work, body=True)
+        return await self._call(operation, message, context)
 
-    async def info(self, _: pb.InfoRequest, context: Context) -> pb.InfoResponse:
+    async def info(self, message: Message, context: Context) -> pb.InfoResponse:
         """What answers here."""
 
-        async def work(_: Call) -> pb.InfoResponse:
+        async def work(_: pb.InfoRequest, __: Call) -> pb.InfoResponse:
             return pb.InfoResponse(
                 model_version=self._service.model.version,
                 json=orjson.dumps(describe_service(self._service)).decode(),
             )
 
-        return await self._call("grpc_info", context, work)
+        return await self._call(Operation("grpc_info", pb.InfoRequest, work), message, context)
 
-    async def health(self, _: pb.HealthRequest, context: Context) -> pb.HealthResponse:
+    async def health(self, message: Message, context: Context) -> pb.HealthResponse:
         """Whether it can answer."""
 
-        async def work(_: Call) -> pb.HealthResponse:
+        async def work(_: pb.HealthRequest, __: Call) -> pb.HealthResponse:
             return pb.HealthResponse(status="ok", model_version=self._service.model.version)
 
-        return await self._call("grpc_health", context, work, role=None)
+        operation = Operation("grpc_health", pb.HealthRequest, work, role=None)
+        return await self._call(operation, message, context)
 
-    async def _call(
-        self,
-        name: str,
-        context: Context,
-        work: Callable[[Call], Awaitable[T]],
-        role: str | None = "predict",
-    ) -> T:
-        """Key, deadline, problems, counters, one line of log."""
+    async def _call(self, operation: Operation[T], message: Message, context: Context) -> T:
+        """Key, size, deadline, problems, counters, one line of log."""
         started = time.perf_counter()
         metadata = {key.lower(): str(value) for key, value in context.invocation_metadata()}
-        key = None if role is None else self._keys.find(metadata)
+        key = None if operation.role is None else self._keys.find(metadata)
         call = Call(Asker(request_id_of(metadata), key.name if key else None))
         status, code = 200, None
         self._service.requests += 1
         try:
-            if role is not None:
-                permit(key, role)
+            if operation.role is not None:
+                permit(key, operation.role)
             seconds = self._service.deadline(metadata.get("x-request-timeout-ms"))
+            request = self._parse(operation, message)
             try:
                 async with asyncio.timeout(seconds):
-                    return await work(call)
+                    return await operation.work(request, call)
             except TimeoutError:
                 raise too_late(seconds) from None
         except asyncio.CancelledError:  # the client has left
@@ -179,9 +193,33 @@ class Rpc:
         finally:
             self._service.requests -= 1
             seconds = time.perf_counter() - started
-            outcome = Outcome(name, call.asker, status, seconds, code, call.version, call.timing)
+            outcome = Outcome(
+                operation.name, call.asker, status, seconds, code, call.version, call.timing
+            )
             self._metrics.request(outcome)
             logs.answered(self._service.config.log_requests, outcome)
+
+    def _parse(self, operation: Operation[Any], message: Message) -> Any:
+        """The request, where there is room for it.
+
+        Raises:
+            Problem: the message is too large or cannot be parsed, or overloaded.
+        """
+        size = len(message) if isinstance(message, bytes) else message.ByteSize()
+        if operation.body:
+            self._service.admit_body(size)
+        most = self._service.config.limits.body_bytes
+        if size > most:
+            raise Problem(
+                "body_too_large", f"the message has more than {most} bytes; send less at a time"
+            )
+        if not isinstance(message, bytes):
+            return message
+        try:
+            return operation.kind.FromString(message)
+        except DecodeError:
+            name = operation.kind.DESCRIPTOR.full_name
+            raise Problem("invalid_request", f"the message is no {name}") from None
 
     def _problem(self, error: Exception, request_id: str) -> Problem:
         if isinstance(error, Problem):

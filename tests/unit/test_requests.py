@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow as pa
 import pytest
 import torch
@@ -18,13 +21,15 @@ from starlette.testclient import TestClient
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.exporting import export
 from finsent.registry.registry import Registry
-from finsent.serving.config import ServeConfig
+from finsent.serving.config import LimitsConfig, ServeConfig
 from serve_app.auth import Keys, new_key
 from serve_app.explain import explain
+from serve_app.grpc_server import SIZE_VARIABLE, add_to_server, size_limit
 from serve_app.http import build_app
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem
 from serve_app.proto import sentiment_pb2 as pb
+from serve_app.proto.sentiment_pb2_grpc import SentimentStub
 from serve_app.rpc import Rpc
 from serve_app.service import Service
 from tests.unit.models import TEXTS, saved_model
@@ -56,6 +61,112 @@ def make_service(registry: Registry, **config: Any) -> Service:
     service = Service(registry.root, ServeConfig(watch_seconds=0, **config), ENGINE)
     asyncio.run(service.follow())
     return service
+
+
+# --- gRPC: what is read before it is refused ------------------------------------------------------
+
+
+class Servicer:
+    """Hands calls to an `Rpc` as the gateway does."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        for method in pb.DESCRIPTOR.services_by_name["Sentiment"].methods:
+            name = re.sub("(?<!^)([A-Z])", r"_\1", method.name).lower()
+            setattr(self, method.name, partial(self._call, getattr(rpc, name)))
+
+    async def _call(self, method: Any, message: bytes, context: Any) -> Any:
+        with suppress(Problem):
+            return await method(message, context)
+        return pb.HealthResponse()  # the status was set; gRPC wants a message
+
+
+async def asking(service: Service, test: Callable[[grpc.aio.Channel], Awaitable[Any]]) -> Any:
+    """Run a test against a gRPC server as Serve starts one."""
+    rpc = Rpc(service, Keys(service.config.keys_file), Metrics(service), partial(explain, service))
+    limit = int(size_limit(service.config.limits)[SIZE_VARIABLE])
+    sizes = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
+    server = grpc.aio.server(options=[(name, limit) for name in sizes])
+    add_to_server(Servicer(rpc), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            return await test(channel)
+        finally:
+            await server.stop(0)
+
+
+def status(registry: Registry, message: bytes, key: str | None = None, **config: Any) -> str:
+    """What a `PredictList` of these bytes is refused with."""
+
+    async def test(channel: grpc.aio.Channel) -> str:
+        call = channel.unary_unary("/finsent.v1.Sentiment/PredictList")
+        try:
+            await call(message, metadata=() if key is None else (("x-api-key", key),))
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name} {error.details()}"
+        return "OK"
+
+    async def main() -> Any:
+        service = Service(registry.root, ServeConfig(watch_seconds=0, **config), ENGINE)
+        await service.follow()
+        return await asking(service, test)
+
+    return str(asyncio.run(main()))
+
+
+GARBAGE = b"\xff" * 100
+
+
+def test_a_message_is_parsed_after_its_key_is_checked(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = new_key(path, "desk", "predict")
+    found = status(registry, GARBAGE, api_keys=str(path))
+    assert found.startswith("UNAUTHENTICATED unauthorized: ")
+    assert status(registry, GARBAGE, key, api_keys=str(path)) == (
+        "INVALID_ARGUMENT invalid_request: the message is no finsent.v1.PredictListRequest"
+    )
+    good = pb.PredictListRequest(texts=["Up"]).SerializeToString()
+    assert status(registry, good, key, api_keys=str(path)) == "OK"
+
+
+def test_messages_are_as_limited_as_bodies(registry: Registry, tmp_path: Path) -> None:
+    limits = LimitsConfig(body_bytes=2048)
+    message = pb.PredictListRequest(texts=["a" * 1000] * 3).SerializeToString()
+    assert status(registry, message, limits=limits) == (
+        "RESOURCE_EXHAUSTED body_too_large: the message has more than 2048 bytes; "
+        "send less at a time"
+    )
+    path = tmp_path / "keys.json"
+    new_key(path, "desk", "predict")
+    found = status(registry, message, limits=limits, api_keys=str(path))
+    assert found.startswith("UNAUTHENTICATED")  # as over HTTP, the key comes first
+    huge = pb.PredictListRequest(texts=["a" * 5_000_000]).SerializeToString()
+    found = status(registry, huge)
+    assert found.startswith("RESOURCE_EXHAUSTED")
+    assert "larger than max (5000005 vs. 2097152)" in found
+
+
+def test_the_largest_answers_pass(registry: Registry) -> None:
+    limits = LimitsConfig(body_bytes=1024, texts=300, characters=700)
+
+    async def test(channel: grpc.aio.Channel) -> tuple[pb.PredictListResponse, pb.ExplainResponse]:
+        stub = SentimentStub(channel)
+        texts = pb.PredictListRequest(texts=["u"] * 300, raw_scores=True)
+        words = pb.ExplainRequest(text=" ".join("é" * 300))
+        return await stub.PredictList(texts), await stub.Explain(words)
+
+    async def main() -> Any:
+        config = ServeConfig(watch_seconds=0, limits=limits)
+        service = Service(registry.root, config, ENGINE)
+        await service.follow()
+        return await asking(service, test)
+
+    listed, explained = asyncio.run(main())
+    assert len(listed.items) == 300
+    assert listed.ByteSize() > limits.body_bytes
+    assert len(explained.words) > 50
+    assert explained.ByteSize() > limits.body_bytes
 
 
 # --- whose key it was -----------------------------------------------------------------------------
