@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _FAST = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    # The first one makes this 1,000 lines, which are seen late, and never of a replica that dies.
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # A replica that dies takes the requests with it that it was working on: they are sent to
@@ -140,6 +142,7 @@ def start(settings: Settings) -> str:
 def _wait(address: str, seconds: int) -> None:
     from ray import serve
 
+    from serve_app import logs
     from serve_app.graph import NAME
 
     deadline = time.monotonic() + seconds
@@ -153,7 +156,7 @@ def _wait(address: str, seconds: int) -> None:
         time.sleep(0.1)
     raise InputError(
         f"serve.start_timeout={seconds}: {address} does not answer by then; see the logs in "
-        "/tmp/ray/session_latest/logs/serve, or raise the timeout"
+        f"{logs.folder()}, or raise the timeout"
     )
 
 
@@ -178,6 +181,7 @@ def run(call: Call) -> Result:
     if call.arguments:
         return _new_key(settings, call.arguments)
     check(settings)
+    from serve_app import logs
     from serve_app.grpc_server import size_limit
 
     config = settings.serve
@@ -200,6 +204,7 @@ def run(call: Call) -> Result:
         seconds = time.perf_counter() - started
         log.info("serving %s at %s/ after %.1f s", config.model, address, seconds)
         log.info("page: %s/   API: %s/docs   metrics: %s/metrics", address, address, address)
+        log.info("logs: %s (on each machine its own)", logs.folder())
         if config.grpc_port is not None:
             log.info("gRPC: %s:%d, with reflection", config.host, config.grpc_port)
         joined = bool(settings.ray.address or os.environ.get("RAY_ADDRESS"))

@@ -27,6 +27,13 @@ class Outcome:
     timing: Timing | None = None  # how its texts fared there
 
 
+def folder() -> str:
+    """Return where Serve's processes on this machine write their logs; Ray must be running."""
+    from ray.serve._private.logging_utils import get_serve_logs_dir
+
+    return str(get_serve_logs_dir())
+
+
 def answered(every: bool, outcome: Outcome) -> None:
     """Write the line of a request.
 

@@ -81,6 +81,38 @@ def test_it_answers_over_grpc_which_tells_what_it_can(served: Served) -> None:
         assert "finsent.v1.Sentiment" in services
 
 
+def test_a_failed_request_is_in_the_log_at_once(served: Served) -> None:
+    found = re.search(r"logs: (\S+)", (served.root / "serve.log").read_text())
+    assert found
+    response = httpx.post(
+        f"{served.address}/predict",
+        json={"text": ""},
+        headers={"x-request-id": "find-me-please"},
+        timeout=30,
+    )
+    assert response.status_code == 422
+
+    def written() -> bool:
+        files = Path(found[1]).glob("replica_*Gateway*.log")
+        return any("find-me-please" in file.read_text() for file in files)
+
+    wait_until(written, 1, "the line of the request")
+
+
+def test_grpc_refuses_what_is_too_large_before_it_takes_memory(served: Served) -> None:
+    [gateway, *_] = gateways(served)
+    before = gateway.memory_info().rss
+    options = [("grpc.max_send_message_length", -1)]
+    huge = pb.PredictListRequest(texts=["a" * (100 << 20)])
+    with grpc.insecure_channel(served.grpc_address, options=options) as channel:
+        stub = sentiment_pb2_grpc.SentimentStub(channel)
+        with pytest.raises(grpc.RpcError) as error:
+            stub.PredictList(huge, timeout=60)
+        assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert stub.Predict(pb.PredictRequest(text="Up"), timeout=60).prediction.score > 0
+    assert gateway.memory_info().rss - before < 50 << 20
+
+
 def test_branches_see_what_clients_asked(served: Served) -> None:
     text = f"Sales of unit {served.process.pid} fell."
     answer = served.ask(text)
