@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from finsent.inference.config import Truncate
@@ -23,6 +24,7 @@ from serve_app.explain import explain
 from serve_app.files import read_csv, scored_csv
 from serve_app.incoming import Asker, read_body, steady
 from serve_app.metrics import CONTENT_TYPE, Metrics
+from serve_app.mounting import Mounted, elsewhere
 from serve_app.openapi import describe
 from serve_app.operations import Call, Operations, Route
 from serve_app.pages import pages, static
@@ -251,12 +253,9 @@ def build_app(
         title="finsent", summary="Financial sentiment: positive, neutral or negative",
         version="1", lifespan=lifespan, docs_url=None, redoc_url=None,
         exception_handlers={404: operations.unknown, 405: operations.unknown},
+        redirect_slashes=False,  # to an address made of the header Host, without a proxy's prefix
     )  # fmt: skip
-    for route in api.routes():
-        endpoint = operations.endpoint(route)
-        app.add_route(route.path, endpoint, [route.method], include_in_schema=False)
-    for path, (content, kind) in pages().items():
-        app.add_route(path, static(content, kind), ["GET"], include_in_schema=False)
+    _add_routes(app, operations, api.routes())
     app.openapi = lambda: describe(service.config.limits)  # type: ignore[method-assign] # FastAPI's own way
     if service.config.cors_origins:
         app.add_middleware(
@@ -264,7 +263,24 @@ def build_app(
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-timeout-ms"],
         )  # fmt: skip
+    app.add_middleware(Mounted, prefix=service.config.root_path)  # the outermost
     return app
+
+
+def _add_routes(app: FastAPI, operations: Operations, routes: list[Route]) -> None:
+    endpoints = {route: operations.endpoint(route) for route in routes}
+    for end in ("", "/"):  # a slash at the end is often a slip, and never another operation
+        for route, endpoint in endpoints.items():
+            path = f"{route.path}{end}"
+            app.add_route(path, endpoint, [route.method], include_in_schema=False)
+    for path, (content, kind) in pages().items():
+        app.add_route(path, static(content, kind), ["GET"], include_in_schema=False)
+    # Its files are relative to the path without a slash.
+    app.add_route("/docs/", _to_docs, ["GET"], include_in_schema=False)
+
+
+async def _to_docs(_: Request) -> Response:
+    return elsewhere("../docs")
 
 
 def describe_service(service: Service) -> dict[str, Any]:

@@ -182,7 +182,8 @@ class Operations:
         """Answer a path or method that is not there."""
         assert isinstance(error, HTTPException)
         code = "method_not_allowed" if error.status_code == 405 else "not_found"
-        problem = Problem(code, f"{request.method} is not taken there; see /docs")
+        docs = f"{request.scope.get('root_path', '')}/docs"
+        problem = Problem(code, f"{request.method} is not taken there; see {docs}")
         request_id = request_id_of(request.headers)
         response = problem.response(request_id)
         response.headers.update(error.headers or {})

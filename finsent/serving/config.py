@@ -53,6 +53,12 @@ class ServeConfig(Section):
     )
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0: all of this machine's")
     port: int = setting(8000, "port of HTTP; 0: a free one", ge=0, le=65535)
+    root_path: str = setting(
+        "",
+        "prefix that a proxy in front puts before the service's paths, e.g. /ai/sentiment, whether "
+        "the proxy strips it or passes it on; empty: none",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+    )
     min_replicas: int = setting(1, "replicas that always run, each with an engine", ge=1)
     max_replicas: int = setting(
         1, "replicas to grow to while work waits; each wants cores of its own", ge=1
