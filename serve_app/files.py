@@ -7,12 +7,13 @@ import csv
 import io
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from finsent.labels import LABELS
-from serve_app.incoming import Asker
+from serve_app.incoming import Asker, Pace
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
@@ -79,14 +80,16 @@ def _readable(reader: Any) -> Iterator[list[str] | Problem]:
                 yield row
 
 
-async def scored_csv(table: Table, service: Service, asker: Asker) -> AsyncIterator[bytes]:
+async def scored_csv(
+    table: Table, service: Service, asker: Asker, pace: Pace
+) -> AsyncIterator[bytes]:
     """The rows with their answers, piece by piece; a row that has none says why."""
     yield _line([*table.header, *_ADDED])
     width = len(table.header)
     while rows := list(islice(table.rows, min(_ROWS, service.config.limits.texts))):
         good = [row for row in rows if not isinstance(row, Problem)]
         texts = [row[table.column] if table.column < len(row) else "" for row in good]
-        answers = iter(await _patiently(service, texts, asker))
+        answers = iter(await _patiently(service, texts, asker, pace))
         yield b"".join(
             _line([*[""] * width, *_cells(row)])
             if isinstance(row, Problem)
@@ -95,8 +98,21 @@ async def scored_csv(table: Table, service: Service, asker: Asker) -> AsyncItera
         )
 
 
-async def _patiently(service: Service, texts: list[str], asker: Asker) -> list[Answer | Problem]:
-    """Answers; a file can wait for room, as its client waits for the file."""
+async def _patiently(
+    service: Service, texts: list[str], asker: Asker, pace: Pace
+) -> list[Answer | Problem]:
+    """Answers; a file can wait for room, as its client waits for the file, until it takes too long.
+
+    Then the rest of the rows say that.
+    """
+    if asyncio.get_running_loop().time() < pace.until:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(pace.until):
+                return await _with_room(service, texts, asker)
+    return [pace.late()] * len(texts)
+
+
+async def _with_room(service: Service, texts: list[str], asker: Asker) -> list[Answer | Problem]:
     while True:
         try:
             answers, _ = await service.answer(texts, None, asker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -22,15 +23,17 @@ from serve_app.auth import Keys
 from serve_app.coalescer import Timing
 from serve_app.explain import explain
 from serve_app.files import read_csv, scored_csv
-from serve_app.incoming import Asker, read_body, steady
+from serve_app.incoming import Asker, Pace, paced, read_body
 from serve_app.metrics import CONTENT_TYPE, Metrics
 from serve_app.mounting import Mounted, elsewhere
 from serve_app.openapi import describe
 from serve_app.operations import Call, Operations, Route
 from serve_app.pages import pages, static
-from serve_app.problems import Problem, too_late
+from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 from serve_app.tracing import Tracer
+
+log = logging.getLogger("finsent.requests")
 
 JSON = "application/json"
 _FILE_WAIT = 5  # seconds after which another file may be tried, where too many are at work
@@ -146,15 +149,21 @@ class Api:
             )
         self._files += 1
         try:
-            body = await read_body(steady(call.request, call.deadline), self._limits.file_bytes)
+            pace = self._pace(call)
+            body = await read_body(paced(call.request, pace), self._limits.file_bytes)
             table = read_csv(body, call.request.headers, call.request.query_params.get("column"))
             call.version = self._service.model.version  # 503 rather than an empty stream
-        except BaseException as error:
+        except BaseException:
             self._file_done()
-            if isinstance(error, TimeoutError):
-                raise too_late(call.deadline) from None
             raise
-        return _Streamed(scored_csv(table, self._service, call.asker), self._file_done)
+        return _Streamed(
+            scored_csv(table, self._service, call.asker, pace), pace, call.asker, self._file_done
+        )
+
+    def _pace(self, call: Call) -> Pace:
+        rate, seconds = self._limits.file_bytes_per_second, self._limits.file_seconds
+        until = asyncio.get_running_loop().time() + seconds
+        return Pace(call.deadline, rate, seconds, until)
 
     def _file_done(self) -> None:
         self._files -= 1
@@ -188,18 +197,39 @@ class Api:
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
 
+class _TooSlow(Exception):  # noqa: N818 # not an error of this server
+    """A client does not take its answer."""
+
+
 class _Streamed(StreamingResponse):
     """A CSV, piece by piece; says when it has ended, whether its client took all of it or not."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], ended: Callable[[], None]) -> None:
+    def __init__(
+        self, pieces: AsyncIterator[bytes], pace: Pace, asker: Asker, ended: Callable[[], None]
+    ) -> None:
         super().__init__(pieces, media_type="text/csv; charset=utf-8")
-        self._ended = ended
+        self._pace, self._asker, self._ended = pace, asker, ended
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, partial(self._send, send))
+        except _TooSlow:  # the server closes a connection whose answer is not complete
+            log.warning("request %s: the client reads too slowly", self._asker.request_id)
         finally:
             self._ended()
+
+    async def _send(self, send: Any, message: Any) -> None:
+        pace = self._pace
+        # Past the deadline come rows that say so: for them a last stretch of patience.
+        due = min(
+            asyncio.get_running_loop().time() + len(message.get("body", b"")) / pace.rate,
+            pace.until,
+        )
+        try:
+            async with asyncio.timeout_at(due + pace.patience):
+                await send(message)
+        except TimeoutError:
+            raise _TooSlow from None
 
 
 def build_app(

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from serve_app.problems import Problem
+from serve_app.problems import Problem, too_late
 
 _ID_LENGTH = 128
 
@@ -73,15 +73,52 @@ async def read_body(request: Request, most: int) -> bytes:
     return b"".join(pieces)
 
 
-def steady(request: Request, seconds: float) -> Request:
-    """A request whose body may take any time, as long as each piece comes in so many seconds.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the bytes of a file must pass, on their way in and out."""
 
-    Reading it raises TimeoutError else.
+    patience: float  # seconds for a piece, and that all of them together may be behind the rate
+    rate: int  # bytes per second
+    seconds: float  # for all of it, in and out
+    until: float  # when they have passed, by the event loop's clock
+
+    def late(self) -> Problem:
+        """What is said of what was not done in time."""
+        return Problem(
+            "deadline_exceeded",
+            f"no answer within {self.seconds:g} s (serve.limits.file_seconds); send fewer rows "
+            "at a time",
+        )
+
+
+def paced(request: Request, pace: Pace) -> Request:
+    """A request whose body must come at a pace.
+
+    Reading it raises Problem else: 504 for a piece that does not come, a body that is too slow, and
+    one that takes too long.
     """
+    clock = asyncio.get_running_loop().time
+    began, size = clock(), 0
 
     async def receive() -> Any:
-        async with asyncio.timeout(seconds):
-            return await request.receive()
+        nonlocal size
+        due = {
+            clock() + pace.patience: too_late(pace.patience),
+            began + pace.patience + size / pace.rate: Problem(
+                "deadline_exceeded",
+                f"the file came at less than {pace.rate} bytes per second "
+                "(serve.limits.file_bytes_per_second); send it faster, or fewer rows at a time",
+            ),
+            pace.until: pace.late(),
+        }
+        first = min(due)
+        try:
+            async with asyncio.timeout_at(first):
+                message = await request.receive()
+        except TimeoutError:
+            raise due[first] from None
+        size += len(message.get("body", b""))
+        return message
 
     return Request(request.scope, receive)
 

@@ -21,6 +21,20 @@ class LimitsConfig(Section):
     files: int = setting(
         8, "files that a replica scores at the same time; more are refused with 429", ge=1
     )
+    file_seconds: float = setting(
+        3600.0,
+        "time for a file of /predict/file, from its first byte in to its last one out; an upload "
+        "that takes longer ends with 504, and rows that are not classified by then say so",
+        unit="seconds",
+        gt=0,
+    )
+    file_bytes_per_second: int = setting(
+        1024,
+        "slowest rate at which a file may come in and its answer be read, behind which it may be "
+        "by `timeout_ms`; slower ones are ended",
+        unit="bytes per second",
+        ge=1,
+    )
     texts: int = setting(1024, "texts of one request; more are refused with 422", ge=1)
     characters: int = setting(
         20_000, "characters of one text; more are refused with 422", unit="characters", ge=1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -248,3 +250,94 @@ def test_without_keys_no_key_is_counted(
         assert "finsent_key_requests_total{" not in client.get("/metrics").text
     [line, _] = [json.loads(one.message) for one in caplog.records if "operation" in one.message]
     assert line["key"] is None
+
+
+# --- the pace of files ----------------------------------------------------------------------------
+
+ROWS = b"text\n" + b"Profit rose.\n" * 600
+SLOT = LimitsConfig(files=1, timeout_ms=100)
+FAST = SLOT.model_copy(update={"file_bytes_per_second": 1_000_000})
+
+
+async def trickle(piece: bytes, seconds: float) -> AsyncIterator[dict[str, Any]]:
+    """A body that never ends."""
+    while True:
+        yield {"type": "http.request", "body": piece, "more_body": True}
+        await asyncio.sleep(seconds)  # the slow client itself
+
+
+async def whole(body: bytes) -> AsyncIterator[dict[str, Any]]:
+    """A body that is there, and a client that stays."""
+    yield {"type": "http.request", "body": body, "more_body": False}
+    await asyncio.Event().wait()
+
+
+async def send_file(
+    app: Any, body: AsyncIterator[dict[str, Any]], reads: int = 1_000_000
+) -> tuple[int, bytes]:
+    """Status and answer for a client that reads so many messages, and then no more."""
+    status, answer = 0, b""
+
+    async def send(message: Any) -> None:
+        nonlocal status, answer, reads
+        reads -= 1
+        if reads < 0:
+            await asyncio.Event().wait()
+        status = message.get("status", status)
+        answer += message.get("body", b"")
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict/file", "query_string": b"",
+        "raw_path": b"/predict/file", "scheme": "http", "http_version": "1.1", "root_path": "",
+        "headers": [],
+    }  # fmt: skip
+    await asyncio.wait_for(app(scope, body.__anext__, send), 20)
+    return status, answer
+
+
+@pytest.mark.parametrize(
+    ("limits", "piece", "named"),
+    [
+        ({"file_bytes_per_second": 10_000}, b"a", "serve.limits.file_bytes_per_second"),
+        ({"file_seconds": 0.2}, b"a" * 1000, "serve.limits.file_seconds"),
+    ],
+)
+def test_a_file_that_comes_too_slowly_ends(
+    registry: Registry, limits: dict[str, Any], piece: bytes, named: str
+) -> None:
+    app = build_app(make_service(registry, limits=SLOT.model_copy(update=limits)), Keys(None))
+
+    async def main() -> None:
+        for _ in range(2):  # the first one does not hold its place
+            status, answer = await send_file(app, trickle(piece, 0.002))
+            assert (status, json.loads(answer)["code"]) == (504, "deadline_exceeded")
+            assert named in json.loads(answer)["detail"]
+
+    asyncio.run(main())
+
+
+def test_rows_that_are_too_late_say_so(registry: Registry) -> None:
+    limits = SLOT.model_copy(update={"file_seconds": 1e-6})
+    app = build_app(make_service(registry, limits=limits), Keys(None))
+    status, answer = asyncio.run(send_file(app, whole(ROWS)))
+    rows = list(csv.DictReader(io.StringIO(answer.decode())))
+    assert (status, len(rows)) == (200, 600)
+    assert {row["label"] for row in rows} == {""}
+    for row in rows:
+        assert row["error"].startswith("deadline_exceeded: no answer within 1e-06 s")
+
+
+def test_a_client_that_does_not_read_its_answer_gives_way(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = build_app(make_service(registry, limits=FAST), Keys(None))
+
+    async def main() -> None:
+        for reads in (0, 2):
+            status, answer = await send_file(app, whole(ROWS), reads)
+            assert (status, bool(answer)) == ((200, True) if reads else (0, False))
+        assert caplog.text.count("the client reads too slowly") == 2
+        status, answer = await send_file(app, whole(ROWS))
+        assert (status, len(answer.splitlines())) == (200, 601)
+
+    asyncio.run(main())
