@@ -30,13 +30,12 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import Truncate
 from finsent.memory import release_early
 from finsent.settings import Settings
-from serve_app import recorder
+from serve_app import live, recorder
 from serve_app.auth import Keys
 from serve_app.branches import Branch, Item, record_tap, shadow_tap
 from serve_app.explain import explain
 from serve_app.http import build_app
 from serve_app.incoming import Asker
-from serve_app.live import changed
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem
 from serve_app.rpc import Message, Rpc
@@ -78,6 +77,7 @@ class Gateway:
         self._keys = Keys(config.keys_file)
         self._metrics = Metrics(self._service, ray_metrics)
         self._shadow, self._explainer = shadow, explainer
+        self._configured = False  # by a `user_config`
         self._branches = [Branch("shadow", self._to_shadow)]
         self._service.taps.append(shadow_tap(self._service, self._branches[0]))
         if recorder is not None:
@@ -97,16 +97,16 @@ class Gateway:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take another model, limits or shadow at run time, without a restart or a failed request.
 
-        What can't be used is logged, and a model also shown by /info; the old one goes on.
+        What can't be used fails a deployment that is starting, so that `serve deploy` leads to
+        DEPLOY_FAILED and `serve status` says why. Serve would stop a replica that already answers,
+        and could not replace one that died: they go on with what they had, as `live.apply` says.
         """
+        starting, self._configured = not self._configured, True
         try:
-            settings = changed(self._settings, user_config)
-            if settings.serve.shadow is not None:
-                await asyncio.to_thread(self._service.registry.get, settings.serve.shadow)
-            self._service.apply(settings.serve, settings.engine)
-            await self._service.follow(settings.serve.model)
-        except (ConfigError, InputError) as error:
-            log.error("user_config is refused: %s", error)
+            await live.apply(self._service, self._settings, user_config)
+        except (ConfigError, InputError):
+            if starting and await asyncio.to_thread(_deploying):
+                raise
 
     # --- branches ---
 
@@ -230,6 +230,14 @@ class RecorderReplica:
 
 def _service(settings: Settings) -> Service:
     return Service(settings.registry_dir, settings.serve, settings.engine)
+
+
+def _deploying() -> bool:
+    """Return whether this deployment is starting or changing, not merely replacing a replica."""
+    context = serve.get_replica_context()
+    app = serve.status().applications.get(context.app_name)
+    deployment = app and app.deployments.get(context.deployment)
+    return deployment is not None and deployment.status == "UPDATING"
 
 
 def _log_like_serve() -> None:

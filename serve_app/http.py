@@ -331,6 +331,7 @@ def describe_service(service: Service) -> dict[str, Any]:
         "measured_rows_per_second": engine.rates,
         "loaded": model.loaded,
         "refused": service.refused_version,
+        "user_config_refused": service.refused_config,
         "limits": config.limits.model_dump(),
         **model.details,
     }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from finsent.config import check
-from finsent.errors import ConfigError
+from finsent.errors import ConfigError, InputError
 from finsent.settings import Settings
+from serve_app.service import Service
+
+log = logging.getLogger(__name__)
 
 KEYS = ("model", "shadow", "shadow_share", "limits", "token_budget")
 
@@ -36,3 +41,31 @@ def changed(settings: Settings, user_config: Mapping[str, Any]) -> Settings:
         else:
             values["serve"][key] = value
     return check(Settings, values)
+
+
+async def apply(service: Service, settings: Settings, user_config: Mapping[str, Any]) -> None:
+    """Make a running service use a `user_config`, without a failed request.
+
+    A `user_config` that can't be used changes no setting; it is logged as an error, and /info and
+    the metric `finsent_user_config_refused` show it until another one is given. Only a model that
+    is there and can't be loaded is tried again, as after a promotion.
+
+    Args:
+        settings: that the service was deployed with.
+
+    Raises:
+        ConfigError: a key is unknown or a value is wrong.
+        InputError: a model can't be used.
+    """
+    try:
+        new = changed(settings, user_config)
+        for reference in (new.serve.model, new.serve.shadow):
+            if reference is not None:
+                await asyncio.to_thread(service.registry.get, reference)
+        service.apply(new.serve, new.engine)
+        await service.follow(new.serve.model)
+    except (ConfigError, InputError) as error:
+        service.refused_config = str(error)
+        log.error("user_config is refused: %s", error)
+        raise
+    service.refused_config = None

@@ -119,6 +119,7 @@ class Metrics:
                 "queue_tokens": "Tokens that wait or are computed.",
                 "drain_seconds": "Time that they will take, by the rate measured.",
                 "requests_in_progress": "Requests at work.",
+                "user_config_refused": "1: the last user_config could not be used; /info says why.",
             }.items()
         }
         service.taps.append(self.answered)
@@ -174,6 +175,7 @@ class Metrics:
         self._gauges["queue_tokens"].set(stats["queue_tokens"])
         self._gauges["drain_seconds"].set(stats["drain_seconds"])
         self._gauges["requests_in_progress"].set(service.requests)
+        self._gauges["user_config_refused"].set(service.refused_config is not None)
         self._hits.inc(by=service.cache_hits - self._hits_told)
         self._hits_told = service.cache_hits
 

@@ -170,6 +170,9 @@ class InfoAnswer(BaseModel):
     threshold: float | None = Field(description="the score below which an answer is abstained")
     backend: str
     device: str
+    user_config_refused: str | None = Field(
+        description="why the last `user_config` is not used; null: it is"
+    )
     limits: dict[str, int | float]
 
 

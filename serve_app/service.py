@@ -70,6 +70,7 @@ class Service:
         self._reserved = 0  # tokens, estimated, of texts that were admitted and are being encoded
         self.cache_hits = 0
         self.refused_version: dict[str, str] | None = None  # the last one that could not be loaded
+        self.refused_config: str | None = None  # why the last `user_config` was not used
         self.taps: list[Tap] = []
         self.batch_taps: list[Callable[[Batch, int], None]] = []  # with the padded tokens
         self._again = 0.0  # when it may be tried again

@@ -1,0 +1,74 @@
+"""What a running service does with a `user_config`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from finsent.config import check
+from finsent.errors import ConfigError, InputError
+from finsent.inference.config import EngineConfig
+from finsent.registry.registry import Registry
+from finsent.serving.config import ServeConfig
+from finsent.settings import Settings
+from serve_app import live
+from serve_app.auth import Keys
+from serve_app.http import build_app
+from serve_app.service import Service
+from tests.unit.models import saved_model
+
+METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+
+
+@pytest.fixture(scope="module")
+def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("live")
+    registry = Registry(folder / "registry")
+    model = saved_model(tiny, folder / "model", 3)
+    registry.promote(registry.publish(model, METRICS, {}).version, "champion")
+    return registry
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    ("user_config", "error", "named"),
+    [
+        ({"modle": "champion"}, ConfigError, "user_config.modle: unknown; it takes model, shadow"),
+        ({"limits": {"text": 3}}, ConfigError, "serve.limits.text"),
+        ({"model": "nobody"}, InputError, "nobody"),
+        ({"shadow": "nobody", "limits": {"texts": 3}}, InputError, "nobody"),
+    ],
+)
+def test_a_user_config_that_cannot_be_used_is_shown_until_the_next(
+    registry: Registry,
+    caplog: pytest.LogCaptureFixture,
+    user_config: dict[str, Any],
+    error: type[Exception],
+    named: str,
+) -> None:
+    service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
+    asyncio.run(service.follow())
+    settings = check(Settings, {})
+    texts = service.config.limits.texts
+    with TestClient(build_app(service, Keys(None))) as client:
+        assert client.get("/info").json()["user_config_refused"] is None
+        with pytest.raises(error):
+            asyncio.run(live.apply(service, settings, user_config))
+        assert named in client.get("/info").json()["user_config_refused"]
+        assert "finsent_user_config_refused 1.0" in client.get("/metrics").text
+        [line] = [one for one in caplog.records if one.levelno == logging.ERROR]
+        assert line.message.startswith("user_config is refused: ")
+        assert named in line.message
+        assert service.config.limits.texts == texts
+        assert service.wanted == "champion"
+        assert client.post("/predict", json={"text": "Up"}).status_code == 200
+
+        asyncio.run(live.apply(service, settings, {"limits": {"texts": 3}, "model": "champion"}))
+        found = client.get("/info").json()
+        assert (found["user_config_refused"], found["limits"]["texts"]) == (None, 3)
+        assert "finsent_user_config_refused 0.0" in client.get("/metrics").text
