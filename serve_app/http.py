@@ -264,6 +264,27 @@ def build_app(
     operations = Operations(service, keys, metrics, returns_id, tracer)
     api = Api(service, metrics, explain_by or partial(explain, service), shadow)
 
+    app = FastAPI(
+        title="finsent", summary="Financial sentiment: positive, neutral or negative",
+        version="1", lifespan=_lifespan(service, tracer, at_end), docs_url=None, redoc_url=None,
+        exception_handlers={404: operations.unknown, 405: operations.unknown},
+        redirect_slashes=False,  # to an address made of the header Host, without a proxy's prefix
+    )  # fmt: skip
+    _add_routes(app, operations, api.routes())
+    app.openapi = lambda: describe(service.config.limits)  # type: ignore[method-assign] # FastAPI's own way
+    if service.config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=service.config.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-timeout-ms"],
+        )  # fmt: skip
+    app.add_middleware(Mounted, prefix=service.config.root_path)  # the outermost
+    return app
+
+
+def _lifespan(
+    service: Service, tracer: Tracer | None, at_end: Callable[[], Awaitable[None]] | None
+) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watching = None
@@ -279,22 +300,7 @@ def build_app(
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
-    app = FastAPI(
-        title="finsent", summary="Financial sentiment: positive, neutral or negative",
-        version="1", lifespan=lifespan, docs_url=None, redoc_url=None,
-        exception_handlers={404: operations.unknown, 405: operations.unknown},
-        redirect_slashes=False,  # to an address made of the header Host, without a proxy's prefix
-    )  # fmt: skip
-    _add_routes(app, operations, api.routes())
-    app.openapi = lambda: describe(service.config.limits)  # type: ignore[method-assign] # FastAPI's own way
-    if service.config.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=service.config.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-request-timeout-ms"],
-        )  # fmt: skip
-    app.add_middleware(Mounted, prefix=service.config.root_path)  # the outermost
-    return app
+    return lifespan
 
 
 def _add_routes(app: FastAPI, operations: Operations, routes: list[Route]) -> None:

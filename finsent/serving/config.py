@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from finsent.config import Section, setting
+
+_ORIGIN = r"\*|https?://[^/\s?#@]+"  # as browsers write the header `Origin`, or all of them
 
 
 class LimitsConfig(Section):
@@ -150,6 +153,17 @@ class ServeConfig(Section):
     def keys_file(self) -> Path | None:
         """`api_keys` as a path."""
         return Path(self.api_keys).expanduser().absolute() if self.api_keys else None
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if not re.fullmatch(_ORIGIN, origin):
+                raise ValueError(
+                    f"{origin!r} is no origin, and no browser sends it; write https://HOST, with "
+                    "the port where it is not the usual one, and no path; or *"
+                )
+        return origins
 
     @model_validator(mode="after")
     def _in_order(self) -> ServeConfig:

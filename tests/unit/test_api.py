@@ -26,13 +26,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from finsent.errors import InputError
+from finsent.config import load
+from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
 from finsent.inference.exporting import export
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
+from finsent.settings import Settings
 from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys
 from serve_app.explain import explain
@@ -825,6 +827,15 @@ def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient
     assert found["access-control-allow-origin"] == "https://desk.example"
     other = opened.get("/health", headers={"origin": "https://evil.example"}).headers
     assert "access-control-allow-origin" not in other
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["desk.example", "https://desk.example/", "https://", "null", "https://desk.example/a b"],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ConfigError, match=r"serve\.cors_origins: .* is no origin"):
+        load(Settings, [], [f"serve.cors_origins={json.dumps([origin])}"])
 
 
 def test_pages_ask_nothing_of_others(client: TestClient) -> None:
