@@ -86,7 +86,9 @@ class Gateway:
         self._explain = (
             partial(explain, self._service) if explainer is None else self._explain_there
         )
-        self._rpc = Rpc(self._service, self._keys, self._metrics, self._explain)
+        self._rpc = Rpc(
+            self._service, self._keys, self._metrics, self._explain, self._shadow_report
+        )
 
     def __serve_build_asgi_app__(self) -> Any:
         return build_app(

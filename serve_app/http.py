@@ -170,10 +170,7 @@ class Api:
 
     async def info(self, _: Call) -> Response:
         """What answers here, and within which limits."""
-        found = describe_service(self._service)
-        if self._service.config.shadow is not None and self._shadow is not None:
-            found["shadow"] = await self._shadow()
-        return _json(found)
+        return _json(await describe_service(self._service, self._shadow))
 
     async def health(self, _: Call) -> Response:
         """Whether it can answer, and how much waits."""
@@ -319,11 +316,15 @@ async def _to_docs(_: Request) -> Response:
     return elsewhere("../docs")
 
 
-def describe_service(service: Service) -> dict[str, Any]:
-    """What answers here, and within which limits, as JSON."""
+async def describe_service(service: Service, shadow: Shadow | None) -> dict[str, Any]:
+    """What answers here, and within which limits, as JSON.
+
+    Args:
+        shadow: asks how the shadow compares; None: there can't be one.
+    """
     model, config = service.model, service.config
     engine = model.engine
-    return {
+    found = {
         "model": config.model,
         "model_version": model.version,
         "labels": list(LABELS),
@@ -341,6 +342,9 @@ def describe_service(service: Service) -> dict[str, Any]:
         "limits": config.limits.model_dump(),
         **model.details,
     }
+    if config.shadow is not None and shadow is not None:
+        found["shadow"] = await shadow()
+    return found
 
 
 def _json(content: Any) -> Response:

@@ -19,7 +19,7 @@ from finsent.labels import LABELS
 from serve_app import logs
 from serve_app.auth import Keys, permit
 from serve_app.coalescer import Timing
-from serve_app.http import Explain, describe_service
+from serve_app.http import Explain, Shadow, describe_service
 from serve_app.incoming import Asker, request_id_of
 from serve_app.logs import Outcome
 from serve_app.metrics import Metrics
@@ -85,9 +85,16 @@ class Operation(Generic[T]):
 class Rpc:
     """The operations of one replica."""
 
-    def __init__(self, service: Service, keys: Keys, metrics: Metrics, explain: Explain) -> None:
+    def __init__(
+        self,
+        service: Service,
+        keys: Keys,
+        metrics: Metrics,
+        explain: Explain,
+        shadow: Shadow | None = None,
+    ) -> None:
         self._service, self._keys, self._metrics = service, keys, metrics
-        self._explain = explain
+        self._explain, self._shadow = explain, shadow
 
     async def predict(self, message: Message, context: Context) -> pb.PredictResponse:
         """One text."""
@@ -147,9 +154,9 @@ class Rpc:
         """What answers here."""
 
         async def work(_: pb.InfoRequest, __: Call) -> pb.InfoResponse:
+            found = await describe_service(self._service, self._shadow)
             return pb.InfoResponse(
-                model_version=self._service.model.version,
-                json=orjson.dumps(describe_service(self._service)).decode(),
+                model_version=found["model_version"], json=orjson.dumps(found).decode()
             )
 
         return await self._call(Operation("grpc_info", pb.InfoRequest, work), message, context)

@@ -171,6 +171,21 @@ def test_the_largest_answers_pass(registry: Registry) -> None:
     assert explained.ByteSize() > limits.body_bytes
 
 
+def test_info_is_the_same_over_both(registry: Registry) -> None:
+    service = make_service(registry, shadow="challenger")
+
+    async def shadow() -> Any:
+        return {"model": "challenger", "pairs": []}
+
+    keys, metrics = Keys(None), Metrics(service)
+    rpc = Rpc(service, keys, metrics, partial(explain, service), shadow)
+    with TestClient(build_app(service, keys, metrics, None, shadow)) as client:
+        found = client.get("/info").json()
+    info = asyncio.run(rpc.info(b"", Context()))
+    assert json.loads(info.json) == found
+    assert found["shadow"] == {"model": "challenger", "pairs": []}
+
+
 # --- whose key it was -----------------------------------------------------------------------------
 
 
