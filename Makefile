@@ -8,7 +8,7 @@ COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow coverage mutants lint format proto clean
+.PHONY: help install demo test test-slow coverage mutants lint format openapi clients proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +56,12 @@ lint: install ## check style and types
 format: install ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+openapi: install ## write docs/openapi.json, which clients are generated from
+	$(BIN)/python -m serve_app.openapi docs/openapi.json
+
+clients: install ## write the calls of the client tests into docs/clients.md
+	$(BIN)/python -m tests.integration.clients
 
 proto: install ## generate serve_app/proto from sentiment.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. serve_app/proto/sentiment.proto

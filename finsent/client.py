@@ -39,6 +39,7 @@ class Answer:
     truncated: bool = False
     code: str | None = None  # why this text could not be classified; None: it was
     detail: str | None = None
+    polarity: float | None = None  # P(positive) - P(negative), from -1 to 1
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def _answer(found: dict[str, Any]) -> Answer:
     if "label" not in found:
         return Answer(None, None, code=str(found["code"]), detail=str(found["detail"]))
     kept = ("label", "score", "probabilities", "model_version", "abstained", "truncated")
-    return Answer(**{name: found[name] for name in kept})
+    # Services older than this client give no polarity.
+    return Answer(**{name: found[name] for name in kept}, polarity=found.get("polarity"))
 
 
 def _words(found: dict[str, Any]) -> list[Word]:

@@ -21,7 +21,7 @@ _ROWS = 256  # of one piece of the answer
 _COLUMNS = ("text", "sentence", "headline", "title")  # of the text, where none is named
 _FORMULA = re.compile(r"[=+@\t\r-]")
 _NUMBER = re.compile(r"[+-]?[\d.,]+%?")
-_ADDED = ("label", "score", *LABELS, "abstained", "truncated", "model_version", "error")
+_ADDED = ("label", "score", *LABELS, "polarity", "abstained", "truncated", "model_version", "error")
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,13 @@ async def _with_room(service: Service, texts: list[str], asker: Asker) -> list[A
 
 def _cells(answer: Answer | Problem) -> list[str]:
     if isinstance(answer, Problem):
-        return ["", "", *("" for _ in LABELS), "", "", "", f"{answer.code}: {answer.detail}"]
+        return [*[""] * (len(_ADDED) - 1), f"{answer.code}: {answer.detail}"]
     found = answer.prediction
     return [
         found.label,
         f"{found.score:.6f}",
         *(f"{found.probabilities[label]:.6f}" for label in LABELS),
+        f"{found.polarity:.6f}",
         str(found.abstained).lower(),
         str(answer.truncated).lower(),
         answer.model_version,

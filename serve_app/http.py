@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from finsent.inference.config import Truncate
 from finsent.labels import LABELS
 from finsent.serving.config import LimitsConfig
-from serve_app import schemas
+from serve_app import schemas, tei
 from serve_app.auth import Keys
 from serve_app.coalescer import Timing
 from serve_app.explain import explain
@@ -31,7 +31,9 @@ from serve_app.operations import Call, Operations, Route
 from serve_app.pages import pages, static
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
+from serve_app.tei import Tei
 from serve_app.tracing import Tracer
+from serve_app.vllm import Vllm
 
 log = logging.getLogger("finsent.requests")
 
@@ -54,6 +56,7 @@ class Api:
     ) -> None:
         self._service, self._metrics = service, metrics
         self._explain, self._shadow = explain, shadow
+        self._tei, self._vllm = Tei(service, self.classify), Vllm(service, self.classify)
         self._files = 0  # that are being scored
 
     def routes(self) -> list[Route]:
@@ -67,6 +70,9 @@ class Api:
             Route("/health", "health", self.health, "GET", role=None),
             Route("/readyz", "readyz", self.health, "GET", role=None),
             Route("/livez", "livez", self.live, "GET", role=None),
+            Route("/ping", "ping", self.health, "GET", role=None),
+            *self._tei.routes(),
+            *self._vllm.routes(),
         ]
 
     @property
@@ -76,22 +82,15 @@ class Api:
     async def predict(self, call: Call) -> Response:
         """One text, a list, or text-embeddings-inference's form of both."""
         asked: schemas.PredictRequest = schemas.parse(schemas.PredictRequest, call.body)
-        given = [n for n in ("text", "texts", "inputs") if getattr(asked, n) is not None]
-        if len(given) != 1:
-            raise Problem("invalid_request", "give one of text, texts and inputs")
-        if given == ["inputs"]:
-            return await self._predict_tei(call, asked)
-        for name in ("truncation_direction", "parameters"):
-            if getattr(asked, name) is not None:
-                raise Problem("invalid_request", f"{name}: goes with inputs only")
-        if isinstance(asked.truncate, bool):
-            raise Problem("invalid_request", "truncate: write right, left or error")
+        if asked.form() == "inputs":
+            assert asked.inputs is not None
+            return await self._tei.predict(call, asked.inputs, asked)
         if asked.text is not None:
-            [answer] = await self._classify(call, [asked.text], asked.truncate)
+            [answer] = await self.classify(call, [asked.text], asked.truncate)
             if isinstance(answer, Problem):
                 raise answer
             return _json(schemas.answer_body(answer, asked.raw_scores, call.asker.request_id))
-        answers = await self._classify(call, asked.texts or [], asked.truncate)
+        answers = await self.classify(call, asked.texts or [], asked.truncate)
         return _json(
             {
                 "predictions": [
@@ -104,27 +103,8 @@ class Api:
             }
         )  # fmt: skip
 
-    async def _predict_tei(self, call: Call, asked: schemas.PredictRequest) -> Response:
-        inputs = asked.inputs
-        single = isinstance(inputs, str)
-        texts = [inputs] if single else inputs
-        assert isinstance(texts, list)
-        if texts and all(isinstance(one, list) and len(one) == 1 for one in texts):
-            texts = [one[0] for one in texts]
-        # Its default is to refuse what is too long; `truncate: true` cuts.
-        policy: Any = asked.truncate
-        if policy is None or isinstance(policy, bool):
-            policy = (asked.truncation_direction or "right").lower() if policy else "error"
-        bodies = []
-        for one in await self._classify(call, texts, policy):
-            if isinstance(one, Problem):
-                raise one
-            bodies.append(schemas.tei_body(one, asked.raw_scores))
-        return _json(bodies[0] if single else bodies)
-
-    async def _classify(
-        self, call: Call, texts: list[Any], truncate: Any
-    ) -> list[Answer | Problem]:
+    async def classify(self, call: Call, texts: list[Any], truncate: Any) -> list[Answer | Problem]:
+        """Answer a request's texts, in order; what cannot be classified gets a problem."""
         answers, timing = await self._service.answer(texts, truncate, call.asker)
         call.timed(timing)
         call.version = next((one.model_version for one in answers if isinstance(one, Answer)), None)
@@ -304,7 +284,7 @@ def _add_routes(app: FastAPI, operations: Operations, routes: list[Route]) -> No
     endpoints = {route: operations.endpoint(route) for route in routes}
     for end in ("", "/"):  # a slash at the end is often a slip, and never another operation
         for route, endpoint in endpoints.items():
-            path = f"{route.path}{end}"
+            path = f"{route.path.rstrip('/')}{end}" or "/"
             app.add_route(path, endpoint, [route.method], include_in_schema=False)
     for path, (content, kind) in pages().items():
         app.add_route(path, static(content, kind), ["GET"], include_in_schema=False)
@@ -340,6 +320,7 @@ async def describe_service(service: Service, shadow: Shadow | None) -> dict[str,
         "refused": service.refused_version,
         "user_config_refused": service.refused_config,
         "limits": config.limits.model_dump(),
+        **tei.info(service),
         **model.details,
     }
     if config.shadow is not None and shadow is not None:

@@ -1,63 +1,55 @@
-"""The API's description (OpenAPI 3.1), from the types that requests and answers are made of."""
+"""The API's description (OpenAPI 3.1), from the types that requests and answers are made of.
+
+Clients are generated from it: it uses only what their generators understand. `docs/openapi.json` is
+the description of a service with default settings; `make openapi` writes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from finsent.labels import LABELS
 from finsent.serving.config import LimitsConfig
-from serve_app import schemas
-from serve_app.problems import CODES, MEDIA_TYPE
+from serve_app import schemas, tei, vllm
+from serve_app.openapi_parts import (
+    BODY,
+    JSON_BODY,
+    KEYED,
+    REFS,
+    TEI,
+    TEXTS,
+    VLLM,
+    Problems,
+    list_of,
+    operation,
+    ref,
+    timed,
+    with_body,
+    without_key,
+)
 
-_REFS = "#/components/schemas/{model}"
-_OUT = (schemas.PredictAnswer, schemas.PredictList, schemas.TeiScore, schemas.ExplainAnswer,
-        schemas.InfoAnswer, schemas.HealthAnswer, schemas.LiveAnswer,
-        schemas.ProblemAnswer)  # fmt: skip
-_IN = (schemas.PredictRequest, schemas.ExplainRequest)
+_OUT = (schemas.PredictAnswer, schemas.PredictList, schemas.ExplainAnswer, schemas.InfoAnswer,
+        schemas.HealthAnswer, schemas.LiveAnswer, schemas.ProblemAnswer, tei.LabelScore,
+        tei.SimpleToken, vllm.ClassifyAnswer, vllm.ModelList, vllm.ErrorAnswer)  # fmt: skip
+_IN = (schemas.PredictRequest, schemas.ExplainRequest, schemas.TeiRequest, tei.TokenizeRequest,
+       tei.DecodeRequest, vllm.ClassifyRequest)  # fmt: skip
 _TEXT: dict[str, Any] = {"type": "string"}
-_ANY = ("invalid_request", "internal")  # of all operations: one reads the header of deadlines
-_KEYED = ("unauthorized", "forbidden")
-_BODY = ("body_too_large", "unsupported_media_type", "not_ready")
-_JSON = (*_BODY, "invalid_json", "invalid_text", "text_too_long", "overloaded", "deadline_exceeded")
-_TIMES = {
-    "X-Queue-Time": ("number", "milliseconds until the last of the texts was taken"),
-    "X-Inference-Time": ("number", "milliseconds of the longest of its micro-batches"),
-    "X-Batch-Size": (
-        "integer",
-        "rows of the largest of its micro-batches; 0: the model was not asked",
-    ),
-}
-_ID = {"X-Request-Id": ("string", "the request's own where it had one")}
-_HEADERS = {  # of problems, by status
-    401: {"WWW-Authenticate": ("string", "Bearer")},
-    429: {"Retry-After": ("integer", "seconds after which there is room")},
-}
+_EXAMPLE = "Profit rose."
+_RANKING = {**list_of(ref(tei.LabelScore)), "minItems": 1, "maxItems": len(LABELS)}
+_VLLM = Problems(vllm.ErrorAnswer, "application/json", {422: 400})
 
 
 def describe(limits: LimitsConfig) -> dict[str, Any]:
-    """The whole document."""
+    """Return the description of a service with these limits."""
     _, definitions = models_json_schema(
         [(model, "serialization") for model in _OUT] + [(model, "validation") for model in _IN],
-        ref_template=_REFS,
+        ref_template=REFS,
     )
-    every = len(LABELS)
-    tei = {
-        "type": "array", "items": _ref(schemas.TeiScore), "minItems": every, "maxItems": every
-    }  # fmt: skip
-    answers = {
-        "oneOf": [
-            _ref(schemas.PredictAnswer), _ref(schemas.PredictList), tei,
-            {"type": "array", "items": tei},
-        ]
-    }  # fmt: skip
-    column = {
-        "name": "column", "in": "query", "required": False, "schema": _TEXT,
-        "description": "name of the text's column",
-    }  # fmt: skip
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,40 +58,7 @@ def describe(limits: LimitsConfig) -> dict[str, Any]:
             "description": "Financial sentiment. Limits: "
             + ", ".join(f"{name} {value}" for name, value in limits.model_dump().items()),
         },
-        "paths": {
-            "/predict": {
-                "post": _timed(
-                    "Classify a text, or a list of texts", answers,
-                    ("too_many_texts", *_JSON), schemas.PredictRequest,
-                )
-            },
-            "/explain": {
-                "post": _timed(
-                    "Say which words speak for and against a text's label",
-                    _ref(schemas.ExplainAnswer), _JSON, schemas.ExplainRequest,
-                )
-            },
-            "/predict/file": {
-                "post": {
-                    **_operation("Classify a CSV's rows", _TEXT, (*_BODY, *_KEYED), "text/csv"),
-                    "parameters": [column],
-                    "requestBody": {"required": True, "content": {"text/csv": {"schema": _TEXT}}},
-                }
-            },
-            "/info": {
-                "get": _operation(
-                    "The model and the limits", _ref(schemas.InfoAnswer), ("not_ready", *_KEYED)
-                )
-            },
-            "/metrics": {
-                "get": _operation("Counters, for Prometheus", _TEXT, _KEYED, "text/plain")
-            },
-            "/health": {
-                "get": _open("Readiness and load", _ref(schemas.HealthAnswer), ("not_ready",))
-            },
-            "/readyz": {"get": _open("Readiness", _ref(schemas.HealthAnswer), ("not_ready",))},
-            "/livez": {"get": _open("Liveness", _ref(schemas.LiveAnswer), ())},
-        },
+        "paths": {**_own_paths(), **_tei_paths(), **_vllm_paths()},
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {
@@ -108,67 +67,139 @@ def describe(limits: LimitsConfig) -> dict[str, Any]:
             },
         },
         "security": [{}, {"key": []}, {"header": []}],
-    }  # fmt: skip
-
-
-def _operation(
-    summary: str, answer: dict[str, Any], problems: tuple[str, ...], kind: str = "application/json"
-) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "summary": summary,
-        "responses": {
-            "200": {
-                "description": "Done",
-                "headers": _headers(_ID),
-                "content": {kind: {"schema": answer}},
-            }
-        },
     }
-    for code in (*problems, *_ANY):
-        status, title = CODES[code]
-        described = found["responses"].setdefault(
-            str(status),
-            {
-                "description": title,
-                "headers": _headers(_ID | _HEADERS.get(status, {})),
-                "content": {MEDIA_TYPE: {"schema": _ref(schemas.ProblemAnswer)}},
-            },
-        )
-        if title not in described["description"]:
-            described["description"] += f"; or: {title}"
-    return found
 
 
-def _timed(
-    summary: str, answer: dict[str, Any], problems: tuple[str, ...], body: type[BaseModel]
-) -> dict[str, Any]:
-    """One that asks the model, within a deadline."""
-    found = _operation(summary, answer, (*problems, *_KEYED))
-    found["responses"]["200"]["headers"] |= _headers(_TIMES)
-    found["requestBody"] = {
-        "required": True, "content": {"application/json": {"schema": _ref(body)}}
+def _own_paths() -> dict[str, Any]:
+    answers = {
+        "oneOf": [
+            ref(schemas.PredictAnswer), ref(schemas.PredictList), _RANKING, list_of(_RANKING)
+        ]
     }  # fmt: skip
+    health = ref(schemas.HealthAnswer)
+    return {
+        "/predict": {
+            "post": timed(
+                with_body(
+                    "predict", "Classify a text, or a list of texts", answers,
+                    ("too_many_texts", *TEXTS), schemas.PredictRequest, {"text": _EXAMPLE},
+                )
+            )
+        },
+        "/explain": {
+            "post": timed(
+                with_body(
+                    "explain", "Say which words speak for and against a text's label",
+                    ref(schemas.ExplainAnswer), TEXTS, schemas.ExplainRequest, {"text": _EXAMPLE},
+                )
+            )
+        },
+        "/predict/file": {"post": _file()},
+        "/info": {
+            "get": operation(
+                "info", "The model and the limits", ref(schemas.InfoAnswer), ("not_ready", *KEYED)
+            )
+        },
+        "/metrics": {
+            "get": operation("metrics", "Counters, for Prometheus", _TEXT, KEYED, "text/plain")
+        },
+        "/health": {
+            "get": without_key(operation("health", "Readiness and load", health, ("not_ready",)))
+        },
+        "/readyz": {"get": without_key(operation("readyz", "Readiness", health, ("not_ready",)))},
+        "/livez": {
+            "get": without_key(operation("livez", "Liveness", ref(schemas.LiveAnswer), ()))
+        },
+    }  # fmt: skip
+
+
+def _file() -> dict[str, Any]:
+    found = operation("predict_file", "Classify a CSV's rows", _TEXT, (*BODY, *KEYED), "text/csv")
     found["parameters"] = [
         {
-            "name": "X-Request-Timeout-Ms", "in": "header", "required": False,
-            "schema": {"type": "integer", "minimum": 1},
-            "description": "deadline of the request, in milliseconds",
+            "name": "column",
+            "in": "query",
+            "required": False,
+            "schema": _TEXT,
+            "description": "name of the text's column",
         }
-    ]  # fmt: skip
+    ]
+    # Bytes as well: most generators make no function for CSV alone.
+    content = {
+        "text/csv": {"schema": _TEXT},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    }
+    found["requestBody"] = {"required": True, "content": content}
     return found
 
 
-def _open(summary: str, answer: dict[str, Any], problems: tuple[str, ...]) -> dict[str, Any]:
-    """One that needs no key, even where others do."""
-    return {**_operation(summary, answer, problems), "security": []}
-
-
-def _headers(named: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def _tei_paths() -> dict[str, Any]:
+    problems = ("too_many_texts", *TEXTS)
     return {
-        name: {"description": meaning, "required": True, "schema": {"type": kind}}
-        for name, (kind, meaning) in named.items()
+        "/": {
+            "post": timed(
+                with_body(
+                    "infer", "Classify as the API of Hugging Face's hub: a list of labels per text",
+                    list_of(_RANKING), problems, schemas.TeiRequest, {"inputs": _EXAMPLE}, tag=TEI,
+                )
+            )
+        },
+        "/invocations": {
+            "post": timed(
+                with_body(
+                    "invocations", "Classify as /predict with inputs, where SageMaker asks",
+                    {"oneOf": [_RANKING, list_of(_RANKING)]}, problems, schemas.TeiRequest,
+                    {"inputs": _EXAMPLE},
+                    tag=TEI,
+                )
+            )
+        },
+        "/tokenize": {
+            "post": with_body(
+                "tokenize", "Take texts apart as the model reads them",
+                list_of(list_of(ref(tei.SimpleToken))), problems, tei.TokenizeRequest,
+                {"inputs": _EXAMPLE}, tag=TEI,
+            )
+        },
+        "/decode": {
+            "post": with_body(
+                "decode", "Turn token ids into texts", list_of(_TEXT),
+                ("too_many_texts", *JSON_BODY), tei.DecodeRequest, {"ids": [101, 102]}, tag=TEI,
+            )
+        },
+        "/ping": {
+            "get": without_key(
+                operation(
+                    "ping", "Readiness, where SageMaker asks", ref(schemas.HealthAnswer),
+                    ("not_ready",), tag=TEI,
+                )
+            )
+        },
+    }  # fmt: skip
+
+
+def _vllm_paths() -> dict[str, Any]:
+    def classify(name: str) -> dict[str, Any]:
+        return timed(
+            with_body(
+                name, "Classify texts as vLLM does", ref(vllm.ClassifyAnswer),
+                ("too_many_texts", "model_not_found", *TEXTS), vllm.ClassifyRequest,
+                {"input": _EXAMPLE},
+                tag=VLLM, style=_VLLM,
+            )
+        )  # fmt: skip
+
+    models = operation(
+        "models", "The names of the model, as vLLM lists them", ref(vllm.ModelList),
+        ("not_ready", *KEYED), tag=VLLM, style=_VLLM,
+    )  # fmt: skip
+    return {
+        "/classify": {"post": classify("classify")},
+        "/v1/classify": {"post": classify("classify_v1")},
+        "/v1/models": {"get": models},
     }
 
 
-def _ref(model: type[BaseModel]) -> dict[str, Any]:
-    return {"$ref": _REFS.format(model=model.__name__)}
+if __name__ == "__main__":
+    text = json.dumps(describe(LimitsConfig()), indent=1, ensure_ascii=False) + "\n"
+    Path(sys.argv[1]).write_text(text, encoding="utf-8")

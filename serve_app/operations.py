@@ -40,6 +40,7 @@ class Route:
     method: str = "POST"
     role: str | None = "predict"  # that the request's key needs; None: no key
     body: bool = False  # it has one, of at most `limits.body_bytes`
+    problem: Callable[[Problem, str], Response] = Problem.response  # with the request's id
 
 
 class Call:
@@ -100,14 +101,14 @@ class Operations:
                 response = await self._answer(route, call)
             except Problem as problem:
                 code = problem.code
-                response = problem.response(asker.request_id)
+                response = route.problem(problem, asker.request_id)
             except ClientDisconnect:  # while its body was read
                 response = Response(status_code=_LEFT)
             except Exception:
                 log.exception("request %s failed", asker.request_id)
                 code = "internal"
                 detail = f"quote request {asker.request_id}"
-                response = Problem(code, detail).response(asker.request_id)
+                response = route.problem(Problem(code, detail), asker.request_id)
             finally:
                 self._service.requests -= 1
             if self._returns_id:

@@ -15,6 +15,7 @@ CODES: dict[str, tuple[int, str]] = {
     "unauthorized": (401, "No valid API key"),
     "forbidden": (403, "The API key's role does not allow this"),
     "not_found": (404, "No such path"),
+    "model_not_found": (404, "No such model"),
     "method_not_allowed": (405, "The path does not take this method"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The body's type or encoding is not supported"),
@@ -26,6 +27,16 @@ CODES: dict[str, tuple[int, str]] = {
     "internal": (500, "Something went wrong here"),
     "not_ready": (503, "No model is loaded yet"),
     "deadline_exceeded": (504, "The deadline has passed"),
+}
+
+
+# The same in the words of text-embeddings-inference, whose clients read `error` and `error_type`.
+_TEI_TYPES = {
+    "invalid_text": "Tokenizer",
+    "overloaded": "Overloaded",
+    "deadline_exceeded": "Overloaded",
+    "internal": "Backend",
+    "not_ready": "Unhealthy",
 }
 
 
@@ -58,16 +69,23 @@ class Problem(Exception):  # noqa: N818 # RFC 9457's word
         }
         return found if request_id is None else {**found, "request_id": request_id}
 
-    def response(self, request_id: str) -> Response:
-        """The whole answer."""
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer that depend on the problem."""
         headers = {}
         if self.retry_after is not None:
             headers["retry-after"] = str(self.retry_after)
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
-        return Response(
-            orjson.dumps(self.body(request_id)), self.status, headers, media_type=MEDIA_TYPE
-        )
+        return headers
+
+    def response(self, request_id: str) -> Response:
+        """The whole answer; with `error` and `error_type`, as Hugging Face's clients expect."""
+        body = {
+            **self.body(request_id),
+            "error": self.detail,
+            "error_type": _TEI_TYPES.get(self.code, "Validation"),
+        }
+        return Response(orjson.dumps(body), self.status, self.headers(), media_type=MEDIA_TYPE)
 
 
 def too_late(seconds: float) -> Problem:

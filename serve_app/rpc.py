@@ -258,6 +258,7 @@ def _prediction(answer: Answer, raw_scores: bool) -> pb.Prediction:
         model_version=answer.model_version,
         abstained=found.abstained,
         truncated=answer.truncated,
+        polarity=found.polarity,
         raw_scores=(
             _probabilities(dict(zip(LABELS, answer.logits, strict=True))) if raw_scores else None
         ),

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from finsent.labels import LABELS
 from serve_app.problems import Problem
 from serve_app.service import Answer
 
 Truncate = Literal["right", "left", "error"]
+_NULL: dict[str, Any] = {"type": "null"}
 _LABEL: dict[str, Any] = {"enum": [*LABELS]}
-
-
-def _one_of_them(schema: dict[str, Any]) -> None:
-    """Say in the schema what `Api.predict` asks for: a value in one of three fields."""
-    kinds = {"text": ["string"], "texts": ["array"], "inputs": ["string", "array"]}
-    schema["oneOf"] = [
-        {"required": [name], "properties": {name: {"type": kind}}} for name, kind in kinds.items()
-    ]
 
 
 class Strict(BaseModel):
@@ -28,46 +22,144 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class PredictRequest(Strict):
-    """One text, or a list of texts."""
+class Parameters(Strict):
+    """What the clients of Hugging Face's hub may ask for: all of it is done, or refused."""
 
-    model_config = ConfigDict(json_schema_extra=_one_of_them)
-
-    text: str | None = Field(None, description="the text to classify")
-    texts: list[Any] | None = Field(
+    top_k: int | None = Field(None, description="labels of each answer, the best first", ge=1)
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = Field(
         None,
-        description="texts to classify; one that is none gets an error in its place",
-        json_schema_extra={"items": {"type": "string"}},
+        description="softmax, the default: calibrated probabilities; none: the logits; sigmoid: of "
+        "each logit by itself",
     )
-    inputs: str | list[Any] | None = Field(
-        None,
-        description="in place of text or texts, answered as Hugging Face's "
-        "text-embeddings-inference does: a string, or a list of strings or of lists of one string",
-        json_schema_extra={
-            "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}},
-                {
-                    "type": "array",
-                    "items": {
-                        "type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1
-                    },
-                },
-                {"type": "null"},
-            ]
-        },
-    )  # fmt: skip
-    raw_scores: bool = Field(False, description="also give the logits")
+    truncation: bool | None = Field(None, description="the same as truncate")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_tasks(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("candidate_labels") is not None:
+            raise PydanticCustomError(
+                "labels", "candidate_labels: the labels are {labels}. Leave candidate_labels out.",
+                {"labels": ", ".join(LABELS)},
+            )  # fmt: skip
+        return value
+
+
+class TeiOptions(BaseModel):
+    """What text-embeddings-inference and the hub's API take next to `inputs`.
+
+    Unknown keys are left aside, as they do: clients send `options`, `normalize` or `prompt_name`.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    raw_scores: bool = Field(False, description="give logits: with inputs in place of the scores")
     truncate: Truncate | bool | None = Field(
         None,
         description="side on which too long texts are cut, or error; with inputs true or false",
     )
     truncation_direction: Literal["Left", "Right", "left", "right"] | None = Field(
-        None, description="with inputs: the side on which truncate=true cuts"
+        None,
+        description="with inputs: the side on which truncate=true cuts",
+        # Small letters are accepted, too: the description leaves them out, as generators make one
+        # constant of both.
+        json_schema_extra={"anyOf": [{"type": "string", "enum": ["Left", "Right"]}, _NULL]},
     )
-    parameters: dict[str, Any] | None = Field(
-        None, description="with inputs: taken, and left aside, as Hugging Face's clients send it"
+    parameters: Parameters | None = Field(None, description="with inputs: the hub's parameters")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        asked = self.parameters
+        function = asked.function_to_apply if asked else None
+        if self.raw_scores and function not in (None, "none"):
+            raise PydanticCustomError(
+                "scores", "raw_scores=true: parameters.function_to_apply={function} wants other "
+                "scores. Leave one of the two out.", {"function": function},
+            )  # fmt: skip
+        truncation = asked.truncation if asked else None
+        if truncation is not None and self.truncate not in (None, truncation):
+            raise PydanticCustomError(
+                "truncation", "truncate: parameters.truncation wants the contrary. Leave one of "
+                "the two out.",
+            )  # fmt: skip
+        return self
+
+    @property
+    def function(self) -> str:
+        """What is applied to the logits: softmax, sigmoid or none."""
+        asked = self.parameters.function_to_apply if self.parameters else None
+        return asked or ("none" if self.raw_scores else "softmax")
+
+    @property
+    def policy(self) -> Truncate:
+        """What becomes of too long texts. The default is text-embeddings-inference's: an error."""
+        cut = self.truncate
+        if cut is None and self.parameters is not None:
+            cut = self.parameters.truncation
+        if isinstance(cut, str):
+            return cut
+        if not cut:
+            return "error"
+        return "left" if self.truncation_direction in ("Left", "left") else "right"
+
+
+_INPUTS: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+    ]
+}
+
+
+class TeiRequest(TeiOptions):
+    """A text, or a list of texts."""
+
+    inputs: str | list[Any] = Field(
+        title="TeiInputs",  # generators name the type by it
+        description="a string, or a list of strings or of lists of one string",
+        json_schema_extra=_INPUTS,
     )
+
+
+class PredictRequest(TeiOptions):
+    """One text, or a list of texts: in one of the fields text, texts and inputs.
+
+    With `text` and `texts` unknown keys are errors.
+    """
+
+    text: str | None = Field(None, description="the text to classify")
+    texts: list[Any] | None = Field(
+        None,
+        description="texts to classify; one that is none gets an error in its place",
+        json_schema_extra={"anyOf": [{"type": "array", "items": {"type": "string"}}, _NULL]},
+    )
+    inputs: str | list[Any] | None = Field(
+        None,
+        title="PredictInputs",
+        description="in place of text or texts, answered as Hugging Face's "
+        "text-embeddings-inference does: a string, or a list of strings or of lists of one string",
+        json_schema_extra={"anyOf": [*_INPUTS["anyOf"], _NULL]},
+    )
+
+    def form(self) -> str:
+        """Return which of the three fields has the text.
+
+        Raises:
+            Problem: none or several of them, or options that go with another one.
+        """
+        given = [name for name in ("text", "texts", "inputs") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise Problem("invalid_request", "give one of text, texts and inputs")
+        if given == ["inputs"]:
+            return "inputs"
+        for name in self.model_extra or {}:
+            raise Problem("invalid_request", f"{name[:100]}: unknown. See /docs for the fields.")
+        for name in ("truncation_direction", "parameters"):
+            if getattr(self, name) is not None:
+                raise Problem("invalid_request", f"{name}: goes with inputs only")
+        if isinstance(self.truncate, bool):
+            raise Problem("invalid_request", "truncate: write right, left or error")
+        return given[0]
 
 
 class ExplainRequest(Strict):
@@ -91,6 +183,9 @@ class PredictAnswer(BaseModel):
     label: str = Field(json_schema_extra=_LABEL)
     score: float = Field(description="probability of the label")
     probabilities: Probabilities
+    polarity: float = Field(
+        description="probability of positive less that of negative, from -1 to 1", ge=-1, le=1
+    )
     model_version: str
     abstained: bool = Field(description="the score is below the model's threshold")
     truncated: bool = Field(description="a part of the text was left out")
@@ -107,6 +202,8 @@ class ProblemAnswer(BaseModel):
     code: str = Field(description="stable: for programs")
     detail: str = Field(description="what to do: for people")
     request_id: str | None = None
+    error: str | None = Field(None, description="the detail, for Hugging Face's clients")
+    error_type: str | None = Field(None, description="the kind, as TEI has it")
 
 
 class PredictList(BaseModel):
@@ -115,13 +212,6 @@ class PredictList(BaseModel):
     predictions: list[PredictAnswer | ProblemAnswer]
     model_version: str
     request_id: str
-
-
-class TeiScore(BaseModel):
-    """A label's probability, as text-embeddings-inference writes it."""
-
-    label: str = Field(json_schema_extra=_LABEL)
-    score: float
 
 
 class Word(BaseModel):
@@ -159,7 +249,39 @@ class HealthAnswer(LiveAnswer):
     requests: int = Field(description="at work now, this one included")
 
 
-class InfoAnswer(BaseModel):
+class Classifier(BaseModel):
+    """The labels of a classifier, as TEI has them."""
+
+    id2label: dict[str, str]
+    label2id: dict[str, int]
+
+
+class ModelType(BaseModel):
+    """What kind of model it is, as TEI has it."""
+
+    classifier: Classifier
+
+
+class TeiInfo(BaseModel):
+    """What TEI's /info says."""
+
+    model_id: str = Field(description="the alias or version that is followed")
+    model_sha: str | None = Field(description="the model version")
+    model_dtype: str = Field(description="number format of weights and products")
+    model_type: ModelType
+    max_concurrent_requests: int
+    max_input_length: int = Field(description="the same as max_length")
+    max_batch_tokens: int
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool = Field(description="whether too long `inputs` are cut unasked: false")
+    tokenization_workers: int
+    version: str = Field(description="of finsent")
+    sha: str | None
+    docker_label: str | None
+
+
+class InfoAnswer(TeiInfo):
     """What answers here, and within which limits; there may be more fields."""
 
     model: str = Field(description="the alias or version that is followed")
@@ -200,6 +322,7 @@ def answer_body(answer: Answer, raw_scores: bool, request_id: str) -> dict[str, 
         "label": prediction.label,
         "score": prediction.score,
         "probabilities": prediction.probabilities,
+        "polarity": prediction.polarity,
         "model_version": answer.model_version,
         "abstained": prediction.abstained,
         "truncated": answer.truncated,
@@ -208,17 +331,6 @@ def answer_body(answer: Answer, raw_scores: bool, request_id: str) -> dict[str, 
     if raw_scores:
         found["raw_scores"] = dict(zip(prediction.probabilities, answer.logits, strict=True))
     return found
-
-
-def tei_body(answer: Answer, raw_scores: bool) -> list[dict[str, Any]]:
-    """One text's answer as text-embeddings-inference gives it: all labels, the best first."""
-    scores = (
-        dict(zip(answer.prediction.probabilities, answer.logits, strict=True))
-        if raw_scores
-        else answer.prediction.probabilities
-    )
-    ranked = sorted(scores.items(), key=lambda pair: -pair[1])
-    return [{"label": label, "score": score} for label, score in ranked]
 
 
 def explain_body(

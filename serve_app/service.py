@@ -42,6 +42,7 @@ class Answer:
     logits: list[float]
     truncated: bool
     model_version: str
+    tokens: int  # that the model read, special ones included
 
 
 # Told of each request that was answered: its sender, its texts, an answer or problem for each.
@@ -300,7 +301,7 @@ class Service:
                 for (i, one), prediction, row in zip(
                     good, predictions, logits.tolist(), strict=True
                 ):
-                    answer = Answer(prediction, row, one.truncated, model.version)
+                    answer = Answer(prediction, row, one.truncated, model.version, len(one.ids))
                     found[i] = answer
                     self._keep(texts[i], policy, answer)
         timing.encoded = took

@@ -24,6 +24,19 @@ class Encoded:
     truncated: bool  # a part of the text was left out
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a text."""
+
+    id: int
+    text: str  # the piece of the text; of a special token its name
+    special: bool
+    # First character in the text, and the one after the last; None: the token is special, or
+    # normalisation changed the text, so that no position in the caller's text is certain.
+    start: int | None
+    stop: int | None
+
+
 class Encoder:
     """The tokenizer of a model's directory, without transformers' overhead on each call."""
 
@@ -50,6 +63,44 @@ class Encoder:
     @cached_property
     def _left(self) -> Tokenizer:
         return self._load("left")  # rarely asked for, and 9 MB
+
+    @cached_property
+    def _uncut(self) -> Tokenizer:
+        tokenizer = self._load("right")
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids are below this."""
+        return int(self._right.get_vocab_size())
+
+    def tokens(self, text: str, special: bool) -> list[Token]:
+        """Return all tokens of a text, also those beyond the model's maximum length.
+
+        Args:
+            special: with the special tokens that the model reads around a text.
+
+        Raises:
+            InputError: the text is not valid Unicode.
+        """
+        [clean] = cleaned([text])
+        row = self._uncut.encode(clean, add_special_tokens=special)
+        found = []
+        columns = zip(row.ids, row.tokens, row.offsets, row.special_tokens_mask, strict=True)
+        for token_id, name, (start, stop), is_special in columns:
+            if is_special:
+                found.append(Token(token_id, name, True, None, None))
+            elif clean == text:
+                found.append(Token(token_id, clean[start:stop], False, start, stop))
+            else:
+                found.append(Token(token_id, clean[start:stop], False, None, None))
+        return found
+
+    def decode(self, ids: Sequence[int], skip_special: bool) -> str:
+        """Return the text of token ids, as near as a lossy tokenizer allows."""
+        text: str = self._right.decode(ids, skip_special_tokens=skip_special)
+        return text
 
     def __call__(self, texts: Sequence[str], truncate: Truncate) -> list[Encoded]:
         """Normalise and tokenise. With `error`, too long texts are cut as with `right`, and say so.

@@ -36,6 +36,11 @@ class Prediction:
     probabilities: dict[str, float]  # by label; they sum to 1
     abstained: bool = False  # the score is below the model's threshold: better not act on it
 
+    @property
+    def polarity(self) -> float:
+        """P(positive) - P(negative), from -1 to 1: one number to rank and average texts by."""
+        return self.probabilities["positive"] - self.probabilities["negative"]
+
 
 def softmax(logits: Logits, temperature: float) -> npt.NDArray[np.float32]:
     """Probabilities of logits that are divided by a temperature first, shape (rows, labels)."""
@@ -68,7 +73,7 @@ class Engine:
         self.calibration = read_calibration(model_dir)
         self.provenance = read_provenance(model_dir)
         self.max_length = int(self.provenance["max_length"])
-        self._encode = Encoder(model_dir, self.max_length)
+        self.encoder = Encoder(model_dir, self.max_length)
         self._pad_id = int(read_json(model_dir / "config.json").get("pad_token_id") or 0)
         choice = Choice(backend) if backend else choose(model_dir, config)
         self.backend, self.rates, self._watch = choice.backend, choice.rates, choice.watch
@@ -114,7 +119,7 @@ class Engine:
         Raises:
             InputError: a text is not valid Unicode.
         """
-        return self._encode(texts, truncate or self.config.truncate) if len(texts) else []
+        return self.encoder(texts, truncate or self.config.truncate) if len(texts) else []
 
     def groups(self, lengths: Sequence[int]) -> list[Ids]:
         """Row numbers by micro-batch, short rows first."""

@@ -68,6 +68,11 @@ class ServeConfig(Section):
     model: str = setting(
         "champion", "alias or version of the registry; an alias is followed while the service runs"
     )
+    served_names: list[str] = setting(
+        list,
+        "names that clients of vLLM's API know the model by, e.g. ProsusAI/finbert; answers carry "
+        "the first. The alias or version in `model` is always one more",
+    )
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0: all of this machine's")
     port: int = setting(8000, "port of HTTP; 0: a free one", ge=0, le=65535)
     root_path: str = setting(

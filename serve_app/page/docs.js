@@ -14,7 +14,8 @@ function example(path, method, operation) {
   if (content.includes("text/csv")) {
     return `curl ${url} -H 'content-type: text/csv' --data-binary @news.csv`;
   }
-  return `curl ${url} -H 'content-type: application/json' -d '{"text": "Profit rose."}'`;
+  const body = JSON.stringify(operation.requestBody.content["application/json"].example);
+  return `curl ${url} -H 'content-type: application/json' -d '${body}'`;
 }
 
 function name(schema) {

@@ -60,7 +60,7 @@ class PredictListRequest(_message.Message):
     def __init__(self, texts: _Optional[_Iterable[str]] = ..., raw_scores: _Optional[bool] = ..., truncate: _Optional[_Union[Truncate, str]] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("label", "score", "probabilities", "model_version", "abstained", "truncated", "raw_scores")
+    __slots__ = ("label", "score", "probabilities", "model_version", "abstained", "truncated", "raw_scores", "polarity")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class Prediction(_message.Message):
     ABSTAINED_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     RAW_SCORES_FIELD_NUMBER: _ClassVar[int]
+    POLARITY_FIELD_NUMBER: _ClassVar[int]
     label: Label
     score: float
     probabilities: Probabilities
@@ -75,7 +76,8 @@ class Prediction(_message.Message):
     abstained: bool
     truncated: bool
     raw_scores: Probabilities
-    def __init__(self, label: _Optional[_Union[Label, str]] = ..., score: _Optional[float] = ..., probabilities: _Optional[_Union[Probabilities, _Mapping]] = ..., model_version: _Optional[str] = ..., abstained: _Optional[bool] = ..., truncated: _Optional[bool] = ..., raw_scores: _Optional[_Union[Probabilities, _Mapping]] = ...) -> None: ...
+    polarity: float
+    def __init__(self, label: _Optional[_Union[Label, str]] = ..., score: _Optional[float] = ..., probabilities: _Optional[_Union[Probabilities, _Mapping]] = ..., model_version: _Optional[str] = ..., abstained: _Optional[bool] = ..., truncated: _Optional[bool] = ..., raw_scores: _Optional[_Union[Probabilities, _Mapping]] = ..., polarity: _Optional[float] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("code", "detail")

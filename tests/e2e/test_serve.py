@@ -53,6 +53,12 @@ def test_it_answers_over_http(served: Served) -> None:
         headers={"x-request-timeout-ms": "1"}, timeout=30,
     )  # fmt: skip
     assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+    # Clients of other servers: `/` is theirs as well as the page's.
+    [ranking] = httpx.post(f"{served.address}/", json={"inputs": TEXTS[0]}, timeout=30).json()
+    classified = httpx.post(f"{served.address}/classify", json={"input": TEXTS[0]}, timeout=30)
+    assert classified.json()["data"][0]["label"] == ranking[0]["label"]
+    refused = httpx.post(f"{served.address}/v1/classify", content=b"{", timeout=30)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, 400)
     assert "finsent_requests_total" in httpx.get(f"{served.address}/metrics", timeout=30).text
 
 

@@ -135,11 +135,13 @@ def test_one_text_gets_what_the_engine_says(
         response = post(client, {"text": text})
         found = response.json()
         assert response.status_code == 200
-        assert found.keys() == {"label", "score", "probabilities", "model_version", "abstained",
-                                "truncated", "request_id"}  # fmt: skip
+        assert found.keys() == {"label", "score", "probabilities", "polarity", "model_version",
+                                "abstained", "truncated", "request_id"}  # fmt: skip
         assert found["label"] == expected.label
         assert found["score"] == pytest.approx(expected.score, abs=1e-5)
         assert found["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
+        shares = expected.probabilities
+        assert found["polarity"] == pytest.approx(shares["positive"] - shares["negative"], abs=1e-5)
         assert found["model_version"] == registry.aliases()["champion"]
         assert found["truncated"] == engine.encode([text])[0].truncated
         for name in ("x-queue-time", "x-inference-time"):
@@ -263,6 +265,8 @@ def test_csv_comes_back_with_answers(client: TestClient, engine: Engine) -> None
     assert [row["label"] for i, row in enumerate(rows) if i != 5] == [e.label for e in expected]
     shares = [float(rows[0][name]) for name in LABELS]
     assert sum(shares) == pytest.approx(1, abs=1e-5)
+    polarity = float(rows[0]["positive"]) - float(rows[0]["negative"])
+    assert float(rows[0]["polarity"]) == pytest.approx(polarity, abs=2e-6)
 
 
 def test_a_file_takes_little_more_memory_than_its_bytes() -> None:
@@ -853,7 +857,8 @@ def test_api_is_described(client: TestClient) -> None:
     found = client.get("/openapi.json").json()
     assert found["openapi"].startswith("3.1")
     assert {"/predict", "/explain", "/predict/file", "/info", "/health", "/livez", "/readyz",
-            "/metrics"} == found["paths"].keys()  # fmt: skip
+            "/metrics", "/", "/invocations", "/tokenize", "/decode", "/ping", "/classify",
+            "/v1/classify", "/v1/models"} == found["paths"].keys()  # fmt: skip
     statuses = found["paths"]["/predict"]["post"]["responses"].keys()
     assert {"200", "400", "401", "413", "422", "429", "503", "504"} <= statuses
     for name in ("PredictAnswer", "PredictList", "ProblemAnswer", "PredictRequest"):

@@ -99,6 +99,14 @@ def test_answers_are_typed_and_the_key_is_sent(server: Server, client: Client) -
     assert (word.text, word.attribution) == ("Up", 0.3)
 
 
+def test_polarity_is_the_services_and_none_of_one_that_is_older(
+    server: Server, client: Client
+) -> None:
+    assert client.predict("Up").polarity is None
+    server.script = [lambda body: (200, {}, {**answer(body["text"]), "polarity": -0.25})]
+    assert client.predict("Up").polarity == -0.25
+
+
 def test_the_service_is_told_the_deadline(server: Server) -> None:
     with Client(server.address, deadline=1.5) as client:
         client.predict("Up")

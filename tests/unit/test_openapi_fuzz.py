@@ -112,13 +112,15 @@ def test_both_good_and_bad_requests_were_tried(statuses: dict[str, set[int]]) ->
         pytest.skip("not all of this module's tests have run")
     for operation, seen in statuses.items():
         assert 200 in seen, operation
-        assert operation.startswith("GET") or 422 in seen, operation
+        refused = 400 if "classify" in operation else 422  # vLLM's
+        assert operation.startswith("GET") or refused in seen, operation
 
 
 @schema.parametrize()
 @settings(max_examples=5 * DEEP, deadline=None, derandomize=True, database=None)
 def test_keys_are_asked_for_as_it_is_described(case: schemathesis.Case[Any], locked: Any) -> None:
     response = case.call_and_validate(checks=CHECKS, app=locked)
-    if response.status_code != 405:
+    # Schemathesis also sends methods that are not described: GET / is the page.
+    if response.status_code != 405 and case.method.lower() == case.operation.method.lower():
         is_open = case.operation.definition.raw.get("security") == []
         assert response.status_code == (200 if is_open else 401)

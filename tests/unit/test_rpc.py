@@ -108,6 +108,9 @@ def test_answers_are_the_engines(registry: Registry) -> None:
         assert one.prediction.probabilities.neutral == pytest.approx(
             want.probabilities["neutral"], abs=1e-5
         )
+        assert one.prediction.polarity == pytest.approx(
+            want.probabilities["positive"] - want.probabilities["negative"], abs=1e-5
+        )
         assert one.prediction.HasField("raw_scores")
     # As over HTTP: what a client may put into logs is short.
     odd = call(registry, "predict", pb.PredictRequest(text="Up"), Context(x_request_id="x" * 200))

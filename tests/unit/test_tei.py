@@ -1,0 +1,229 @@
+"""The API of text-embeddings-inference and of the hub's clients: forms, options, tokens, errors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from finsent.inference.engine import Engine
+from finsent.labels import LABELS
+from tests.unit import test_api
+from tests.unit.models import TEXTS
+from tests.unit.test_api import post, problem
+
+pytestmark = pytest.mark.cost(3, "serves a model to many requests")
+
+client = test_api.client
+engine = test_api.engine
+registry = test_api.registry
+
+
+def scores(ranking: list[dict[str, Any]]) -> dict[str, float]:
+    assert [one.keys() for one in ranking] == [{"label", "score"}] * len(ranking)
+    values = [one["score"] for one in ranking]
+    assert values == sorted(values, reverse=True)
+    return {one["label"]: one["score"] for one in ranking}
+
+
+@pytest.mark.parametrize(
+    ("path", "inputs", "nested"),
+    [
+        ("/predict", TEXTS[0], False),
+        ("/predict", [TEXTS[0]], False),  # text-embeddings-inference: a sequence of one
+        ("/predict", [[TEXTS[0]]], True),
+        ("/predict", TEXTS[:2], True),
+        ("/predict", [[TEXTS[0]], [TEXTS[1]]], True),
+        ("/predict", [], True),
+        ("/invocations", TEXTS[0], False),
+        ("/invocations", [[TEXTS[0]]], True),
+        ("/", TEXTS[0], True),  # the hub's clients take the first list
+        ("/", [TEXTS[0]], True),
+        ("/", TEXTS[:2], True),
+    ],
+)
+def test_labels_are_nested_where_they_are_nested_there(
+    client: TestClient,
+    engine: Engine,
+    path: str,
+    inputs: Any,
+    nested: bool,
+) -> None:
+    found = post(client, {"inputs": inputs}, path).json()
+    texts = (
+        [inputs] if isinstance(inputs, str) else [t if isinstance(t, str) else t[0] for t in inputs]
+    )
+    rankings = found if nested else [found]
+    assert len(rankings) == len(texts)
+    for ranking, want in zip(rankings, engine.classify(texts), strict=True):
+        assert scores(ranking) == pytest.approx(want.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("agent", ["unknown/None; hf_hub/2.4.0; python/3.11",
+                                   "@huggingface/inference/4.13.30 Node.js/20"])  # fmt: skip
+def test_clients_of_the_hub_are_known_by_their_name(client: TestClient, agent: str) -> None:
+    for inputs in (TEXTS[0], [TEXTS[0]]):
+        [ranking] = post(client, {"inputs": inputs}, "/predict", user_agent=agent).json()
+        assert scores(ranking).keys() == {*LABELS}
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/invocations"])
+@pytest.mark.parametrize("extra", [
+    {"options": {"wait_for_model": True, "use_cache": False}}, {"normalize": True},
+    {"prompt_name": None}, {"parameters": None}, {"parameters": {}},
+    {"parameters": {"top_k": None, "function_to_apply": None}}, {"truncate": None},
+])  # fmt: skip
+def test_what_clients_send_besides_is_left_aside(
+    client: TestClient,
+    path: str,
+    extra: dict[str, Any],
+) -> None:
+    plain = post(client, {"inputs": TEXTS[0]}, path).json()
+    assert post(client, {"inputs": TEXTS[0], **extra}, path).json() == plain
+
+
+@pytest.mark.parametrize("path", ["/", "/predict"])
+def test_parameters_are_honoured(client: TestClient, engine: Engine, path: str) -> None:
+    def ask(text: str = TEXTS[1], **parameters: Any) -> dict[str, float]:
+        found = post(client, {"inputs": text, "parameters": parameters}, path).json()
+        return scores(found[0] if path == "/" else found)
+
+    logits = dict(zip(LABELS, engine.logits([TEXTS[1]])[0].tolist(), strict=True))
+    everything = ask()
+    for k in (1, 2, 3, 50):
+        assert ask(top_k=k) == dict([*everything.items()][:k])
+    assert ask(function_to_apply="softmax") == everything
+    assert ask(function_to_apply="none") == pytest.approx(logits, abs=1e-4)
+    sigmoids = {label: 1 / (1 + math.exp(-logit)) for label, logit in logits.items()}
+    assert ask(function_to_apply="sigmoid") == pytest.approx(sigmoids, abs=1e-4)
+    assert ask(function_to_apply="none", top_k=1) == dict(
+        [*ask(function_to_apply="none").items()][:1]
+    )
+    assert ask("order " * 100, truncation=True).keys() == {*LABELS}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"parameters": {"candidate_labels": ["up", "down"]}}, "negative, neutral, positive"),
+        ({"parameters": {"top_k": 0}}, "top_k"),
+        ({"parameters": {"top_k": "1"}}, "top_k"),
+        ({"parameters": {"function_to_apply": "relu"}}, "function_to_apply"),
+        ({"parameters": {"return_all_scores": True}}, "return_all_scores"),
+        ({"parameters": {"function_to_apply": "sigmoid"}, "raw_scores": True}, "raw_scores"),
+        ({"parameters": {"truncation": False}, "truncate": True}, "truncat"),
+        ({"inputs": [["a", "b"]]}, "pairs"),
+        ({"inputs": {"text": "a"}}, "inputs"),
+        ({"inputs": None}, "inputs"),
+        ({"inputs": [["a"], "b"]}, "string"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/predict", "/invocations"])
+def test_what_cannot_be_done_is_refused(
+    client: TestClient,
+    path: str,
+    body: dict[str, Any],
+    words: str,
+) -> None:
+    response = post(client, {"inputs": TEXTS[0], **body}, path)
+    assert response.status_code == 422, response.text
+    found = response.json()
+    assert words in found["detail"]
+    assert found["error"] == found["detail"]
+    assert found["error_type"] == ("Tokenizer" if found["code"] == "invalid_text" else "Validation")
+
+
+def test_text_alone_has_no_unknown_keys(client: TestClient) -> None:
+    found = problem(post(client, {"text": "Up", "options": {}}), "invalid_request")
+    assert "options" in found["detail"]
+    problem(post(client, {"inputs": "Up", "text": "Up"}), "invalid_request")
+
+
+def test_long_texts_are_refused_unless_they_may_be_cut(client: TestClient) -> None:
+    long = {"inputs": "up " * 100 + "down " * 100}
+    assert problem(post(client, long, "/"), "text_too_long")["error_type"] == "Validation"
+    right, left = (
+        post(client, {**long, "truncate": True, "truncation_direction": side}, "/").json()
+        for side in ("Right", "Left")
+    )
+    assert right != left
+    for inputs in ([long["inputs"]], [long["inputs"], "up"], [[long["inputs"]]]):
+        assert post(client, {"inputs": inputs, "truncate": True}).status_code == 200
+        problem(post(client, {"inputs": inputs}), "text_too_long")
+
+
+def test_info_is_that_of_text_embeddings_inference(client: TestClient, engine: Engine) -> None:
+    found = client.get("/info").json()
+    assert found["model_type"] == {
+        "classifier": {
+            "id2label": {"0": "negative", "1": "neutral", "2": "positive"},
+            "label2id": {"negative": 0, "neutral": 1, "positive": 2},
+        }
+    }
+    assert found["model_id"] == "champion"
+    assert found["model_sha"] == found["model_version"]
+    assert found["model_dtype"] == "float32"
+    assert found["max_input_length"] == engine.max_length
+    assert found["max_client_batch_size"] == 1024
+    assert client.get("/ping").status_code == 200
+
+
+def test_tokens_are_what_the_model_reads(client: TestClient, engine: Engine) -> None:
+    text = "Zürich earned CHF 5."
+    [tokens] = post(client, {"inputs": text}, "/tokenize").json()
+    assert [one["id"] for one in tokens] == engine.encode([text])[0].ids
+    assert [one["text"] for one in tokens if one["special"]] == ["[CLS]", "[SEP]"]
+    assert {one["start"] for one in tokens if one["special"]} == {None}
+    for one in tokens[1:-1]:
+        assert one.keys() == {"id", "text", "special", "start", "stop"}
+        assert text[one["start"] : one["stop"]] == one["text"]
+    two = post(client, {"inputs": [text, "Up"], "add_special_tokens": False}, "/tokenize").json()
+    assert two[0] == tokens[1:-1]
+    assert len(two) == 2
+    # All of a text, and no places where normalisation moved them.
+    [long] = post(client, {"inputs": "order  " * 100}, "/tokenize").json()
+    assert len(long) >= 102 > engine.max_length
+    assert {one["start"] for one in long} == {None}
+    # Places count characters, not bytes.
+    chinese = "北京 天安门 up 3 % 😀 up"
+    [tokens] = post(client, {"inputs": chinese}, "/tokenize").json()
+    for one in tokens[1:-1]:
+        assert chinese[one["start"] : one["stop"]] == one["text"]
+    assert tokens[-2]["stop"] == len(chinese)
+    assert post(client, {"inputs": ""}, "/tokenize").json()[0][0]["text"] == "[CLS]"
+
+
+def test_ids_become_texts_again(client: TestClient, engine: Engine) -> None:
+    first, second = (engine.encode([text])[0].ids for text in ("up", "order"))
+    one = post(client, {"ids": first}, "/decode").json()
+    assert one == ["up"]
+    two = post(client, {"ids": [first, second], "skip_special_tokens": False}, "/decode").json()
+    assert two == ["[CLS] up [SEP]", "[CLS] order [SEP]"]
+    assert post(client, {"ids": []}, "/decode").json() == [""]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("/tokenize", {"inputs": "a", "prompt_name": "query"}, "invalid_request"),
+        ("/tokenize", {"inputs": ["a"] * 1025}, "too_many_texts"),
+        ("/tokenize", {"inputs": "x" * 20_001}, "text_too_long"),
+        ("/tokenize", {"inputs": [1]}, "invalid_request"),
+        ("/tokenize", {}, "invalid_request"),
+        ("/decode", {"ids": [-1]}, "invalid_request"),
+        ("/decode", {"ids": [10**9]}, "invalid_request"),
+        ("/decode", {"ids": [10**30]}, "invalid_request"),
+        ("/decode", {"ids": [[1]] * 1025}, "too_many_texts"),
+        ("/decode", {"ids": ["a"]}, "invalid_request"),
+    ],
+)
+def test_tokens_that_are_none_are_refused(
+    client: TestClient,
+    path: str,
+    body: dict[str, Any],
+    code: str,
+) -> None:
+    found = problem(post(client, body, path), code)
+    assert found["error"]
