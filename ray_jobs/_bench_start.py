@@ -19,7 +19,7 @@ from pathlib import Path
 from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.settings import Settings
-from ray_jobs.serve import free_port
+from ray_jobs._ports import free_port
 
 log = logging.getLogger(__name__)
 

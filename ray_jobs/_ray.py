@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from finsent.errors import InputError
 from finsent.settings import Settings
@@ -36,12 +37,17 @@ LOCAL = {
 
 
 @contextmanager
-def ray_session(settings: Settings) -> Iterator[None]:
+def ray_session(settings: Settings, runtime_env: dict[str, Any] | None = None) -> Iterator[None]:
     """A connected Ray. One that this job started is shut down at the end, whatever happened.
+
+    Args:
+        runtime_env: Ray's runtime environment of this job's workers.
 
     Raises:
         InputError: the address of `ray.address` does not answer.
     """
+    given = settings.ray.address
+    joined = joins_cluster(settings)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -49,8 +55,6 @@ def ray_session(settings: Settings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    given = settings.ray.address
-    joined = bool(given or os.environ.get("RAY_ADDRESS"))
     source = f"ray.address={given!r}" if given else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')!r}"
     try:
         if joined:
@@ -59,6 +63,7 @@ def ray_session(settings: Settings) -> Iterator[None]:
                     address=given,
                     log_to_driver=settings.ray.worker_logs,
                     logging_level=logging.WARNING,
+                    runtime_env=runtime_env,
                 )
             except (ConnectionError, ValueError) as error:
                 raise InputError(
@@ -69,11 +74,11 @@ def ray_session(settings: Settings) -> Iterator[None]:
                     "and unset RAY_ADDRESS"
                 ) from None
         else:
-            cpus = settings.ray.num_cpus or max(4, len(os.sched_getaffinity(0)))
             for name, value in LOCAL.items():
                 os.environ.setdefault(name, value)
+            cpus = settings.ray.num_cpus or max(4, len(os.sched_getaffinity(0)))
             log.info("starting a local Ray with %d logical CPUs", cpus)
-            _start_local(cpus, settings.ray.worker_logs)
+            _start_local(cpus, settings.ray.worker_logs, runtime_env)
             _protect_token()
         catch_signals()
         _quiet_data()
@@ -85,9 +90,18 @@ def ray_session(settings: Settings) -> Iterator[None]:
         catch_signals()
 
 
-def _start_local(cpus: int, worker_logs: bool) -> None:
-    import ray
+def joins_cluster(settings: Settings) -> bool:
+    """Whether a job joins a cluster instead of starting a local Ray."""
+    return bool(settings.ray.address or os.environ.get("RAY_ADDRESS"))
 
+
+def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | None = None) -> None:
+    import ray
+    from ray._private import ray_constants
+
+    # Where this is on, Ray's processes listen on an address that other machines reach. The
+    # environment variable for it is read when Ray is imported, which has happened.
+    clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         ray.init(
             address="local",
@@ -95,6 +109,7 @@ def _start_local(cpus: int, worker_logs: bool) -> None:
             include_dashboard=False,
             log_to_driver=worker_logs,
             logging_level=logging.ERROR,
+            runtime_env=runtime_env,
         )
     except Exception as error:  # Ray raises no class of its own
         if "timed out during startup" not in str(error):
@@ -104,6 +119,8 @@ def _start_local(cpus: int, worker_logs: bool) -> None:
             "ray: a local Ray did not start within its 30 seconds; free this machine of other "
             "work and try again, or join a cluster by ray.address"
         ) from None
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
 
 
 def _wait_for_readers() -> None:

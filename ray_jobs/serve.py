@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import random
 import signal
 import socket
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from finsent.errors import ConfigError, InputError
+from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Interrupted, Job, Result, main
-from ray_jobs._ray import ray_session
+from ray_jobs._haproxy import LOOK_SECONDS, end_orphans, own_haproxy
+from ray_jobs._ports import LOOPBACK, Ports, free_port, listens, own_listeners, own_ports
+from ray_jobs._ray import joins_cluster, ray_session
+from ray_jobs._running import adopt, running_serve
+from serve_app.listening import environment
+from serve_app.workers import HOOK
 
 log = logging.getLogger(__name__)
 
@@ -44,33 +50,15 @@ _FAST = {
     "RAY_SERVE_HAPROXY_RETRIES": "5",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
 }
-_PORTS = ("port", "grpc_port")
-_FREE = range(20_000, 30_000)  # below those of clients, and those of Serve's replicas
-_QUICK = {  # controllers look at queues this often (seconds); default 10
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+# Without `serve.fast`: two services that start at once on the same port do not share it, and Ray
+# looks after its proxy as often as after HAProxy.
+_SLOW = {
+    "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": LOOK_SECONDS,
 }
-
-
+_PORTS = ("port", "grpc_port")
+_PORT_SECONDS = 10.0  # for a port to listen once the service answers
 _SERVICER = "serve_app.grpc_server.add_to_server"
-
-
-def free_port(host: str) -> int:
-    """A port that nobody listens on, and that the system gives to nobody who does not name it.
-
-    Raises:
-        OSError: there is none, or nobody can listen on that host.
-    """
-    for port in random.sample(_FREE, len(_FREE)):
-        with socket.socket() as probe:
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-            else:
-                return port
-    raise OSError(errno.EADDRINUSE, f"no port of {_FREE} is free", host)
 
 
 def check(settings: Settings) -> None:
@@ -96,8 +84,10 @@ def check(settings: Settings) -> None:
         Keys(Path(config.api_keys).expanduser())
     if config.otlp_endpoint is not None:
         check_tracing(config.otlp_endpoint)
-    if settings.ray.address or os.environ.get("RAY_ADDRESS"):
+    if joins_cluster(settings):
         return
+    for pid in end_orphans():
+        log.warning("ended HAProxy (process %d) of a service that was killed", pid)
     for name in _PORTS:
         port = getattr(config, name)
         try:
@@ -112,11 +102,18 @@ def check(settings: Settings) -> None:
             ) from None
 
 
-def start(settings: Settings) -> str:
-    """Deploy on a running Ray and wait until it answers; returns the address.
+def start(settings: Settings, asked: ServeConfig) -> ServeConfig:
+    """Deploy on a running Ray and wait until it answers.
+
+    Args:
+        settings: with a free port in the place of each 0.
+        asked: the settings before that.
+
+    Returns:
+        The service's settings, with the host and the ports where it listens.
 
     Raises:
-        InputError: it does not answer in time.
+        InputError: it does not answer in time, or a Serve that runs already has other ports.
     """
     from ray import serve
     from ray.serve.config import HTTPOptions, gRPCOptions
@@ -125,18 +122,32 @@ def start(settings: Settings) -> str:
 
     config = settings.serve
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    grpc = config.grpc_port is not None and gRPCOptions(
-        port=config.grpc_port, grpc_servicer_functions=[_SERVICER], enable_reflection=True
-    )
-    serve.start(
-        http_options=HTTPOptions(host=config.host, port=config.port), grpc_options=grpc or None
-    )
+    running = running_serve(_SERVICER)
+    if running is None:
+        grpc = config.grpc_port is not None and gRPCOptions(
+            port=config.grpc_port, grpc_servicer_functions=[_SERVICER], enable_reflection=True
+        )
+        serve.start(
+            http_options=HTTPOptions(host=config.host, port=config.port), grpc_options=grpc or None
+        )
+    else:
+        config = adopt(asked, running)
+    settings = settings.model_copy(update={"serve": config})
     # Unlike serve.run it does not wait, for ever where no CPU is free.
     serve.api._run(build(settings), name=NAME, route_prefix="/", _blocking=False)
-    host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host
-    address = f"http://{host}:{config.port}"
-    _wait(address, config.start_timeout)
-    return address
+    _wait(f"http://{reachable(config.host)}:{config.port}", config.start_timeout)
+    return config
+
+
+def reachable(host: str) -> str:
+    """Return the address that a client on this machine uses for a host that servers listen on."""
+    return LOOPBACK if host in ("0.0.0.0", "::") else host
+
+
+def with_free_ports(config: ServeConfig) -> ServeConfig:
+    """Return the settings with a free port in the place of each 0."""
+    free = {name: free_port(config.host) for name in _PORTS if getattr(config, name) == 0}
+    return config.model_copy(update=free)
 
 
 def _wait(address: str, seconds: int) -> None:
@@ -181,42 +192,103 @@ def run(call: Call) -> Result:
     if call.arguments:
         return _new_key(settings, call.arguments)
     check(settings)
-    from serve_app import logs
     from serve_app.grpc_server import size_limit
 
-    config = settings.serve
-    free = {name: free_port(config.host) for name in _PORTS if getattr(config, name) == 0}
-    config = config.model_copy(update=free)
-    settings = settings.model_copy(update={"serve": config})
-    # Ports of its own, so that two services fit on one machine.
-    fast = _FAST | {
-        f"RAY_SERVE_HAPROXY_{what}_PORT": str(free_port("0.0.0.0")) for what in ("STATS", "METRICS")
-    }
-    for name, value in {
-        **_QUICK,
-        **size_limit(config.limits),
-        **(fast if config.fast else {}),
-    }.items():
-        os.environ.setdefault(name, value)
-    with ray_session(settings):
+    is_local = not joins_cluster(settings)
+    config = with_free_ports(settings.serve)
+    with ExitStack() as stack:
+        ports = _own_helpers(stack, config) if is_local and config.fast else None
+        if is_local and not config.fast:
+            stack.enter_context(_environment(_SLOW))
+        stack.enter_context(_environment(_unless_set(size_limit(config.limits))))
+        workers = {
+            "worker_process_setup_hook": HOOK,
+            "env_vars": environment(config.host, config.grpc_port, is_local),
+        }
+        stack.enter_context(ray_session(settings, workers))
         started = time.perf_counter()
-        address = start(settings)
+        config = start(settings.model_copy(update={"serve": config}), settings.serve)
+        _wait_for_ports(config, is_local)
         seconds = time.perf_counter() - started
-        log.info("serving %s at %s/ after %.1f s", config.model, address, seconds)
-        log.info("page: %s/   API: %s/docs   metrics: %s/metrics", address, address, address)
-        log.info("logs: %s (on each machine its own)", logs.folder())
-        if config.grpc_port is not None:
-            log.info("gRPC: %s:%d, with reflection", config.host, config.grpc_port)
-        joined = bool(settings.ray.address or os.environ.get("RAY_ADDRESS"))
-        if not joined:
+        _report(config, ports, seconds)
+        if is_local:
             log.info("Ctrl-C ends it")
             _until_signal()
     return {
-        "address": address,
-        "grpc_address": None if config.grpc_port is None else f"{config.host}:{config.grpc_port}",
+        "address": f"http://{reachable(config.host)}:{config.port}",
+        "grpc_address": _grpc_address(config),
         "model": config.model,
+        "ports": ports.as_dict() if ports else {},
         "startup_seconds": round(seconds, 3),
     }
+
+
+def _own_helpers(stack: ExitStack, config: ServeConfig) -> Ports:
+    """Give the service's helpers ports and files of its own until the stack is closed."""
+    ports = stack.enter_context(own_ports({config.port, config.grpc_port}))
+    own = stack.enter_context(own_haproxy(ports))
+    stack.enter_context(_environment(_unless_set(_FAST) | own))
+    return ports
+
+
+def _unless_set(values: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables with the values that they have already, if any."""
+    return {name: os.environ.get(name, value) for name, value in values.items()}
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, which Ray's processes read, until the context ends."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _grpc_address(config: ServeConfig) -> str | None:
+    return None if config.grpc_port is None else f"{reachable(config.host)}:{config.grpc_port}"
+
+
+def _report(config: ServeConfig, ports: Ports | None, seconds: float) -> None:
+    from serve_app import logs
+
+    address = f"http://{reachable(config.host)}:{config.port}"
+    log.info("serving %s at %s/ after %.1f s", config.model, address, seconds)
+    log.info("page: %s/   API: %s/docs   metrics: %s/metrics", address, address, address)
+    log.info("logs: %s (on each machine its own)", logs.folder())
+    if config.grpc_port is not None:
+        log.info("gRPC: %s, with reflection", _grpc_address(config))
+    if ports is not None:
+        described = ", ".join(f"{name} {port}" for name, port in ports.as_dict().items())
+        log.info("helpers, on %s only: %s", LOOPBACK, described)
+
+
+def _wait_for_ports(config: ServeConfig, is_local: bool) -> None:
+    """Wait until the service's ports listen.
+
+    Args:
+        is_local: the service runs in processes of this job.
+
+    Raises:
+        InputError: a port does not listen in time, or another program listens there.
+    """
+    deadline = time.monotonic() + _PORT_SECONDS
+    for name in _PORTS:
+        port = getattr(config, name)
+        while port is not None and not (
+            port in own_listeners() if is_local else listens(reachable(config.host), port)
+        ):
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"serve.{name}={port}: the service does not listen there. Another program may "
+                    f"have taken the port: set serve.{name} to another, 0 for a free one."
+                )
+            time.sleep(0.1)
 
 
 def _until_signal() -> None:
@@ -248,7 +320,8 @@ JOB = Job(
     "this job has ended. An alias is followed: after `registry promote` or `rollback` replicas "
     "load the other version while the old one answers. `serve new-key NAME predict|admin` adds an "
     "API key to serve.api_keys.",
-    result="address, grpc_address, model, startup_seconds, seconds; new-key: key, name, role, file",
+    result="address, grpc_address, model, ports, startup_seconds, seconds; new-key: key, name, "
+    "role, file",
     sections=("serve", "engine", "registry", "storage", "ray"),
     run=run,
     keeps_run=False,

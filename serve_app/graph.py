@@ -313,6 +313,9 @@ def _replicas(settings: Settings) -> dict[str, Any]:
             "max_replicas": config.max_replicas,
             "upscale_delay_s": config.upscale_seconds,
             "downscale_delay_s": config.downscale_seconds,
+            # Seconds between reports of replicas. Ray's default of 10 is above the period that it
+            # averages over.
+            "metrics_interval_s": 1,
             "look_back_period_s": 5,
             "policy": {
                 "policy_function": "serve_app.autoscaling:DrainTime",

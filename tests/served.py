@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ class Served:
     root: Path
     registry: Registry
     process: subprocess.Popen[bytes]
+    ports: dict[str, str]  # of its helpers, as it prints them
+    log: Path
 
     def ask(self, text: str = "Profit rose.") -> dict[str, Any]:
         import httpx
@@ -72,43 +74,67 @@ def served_root(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def served(served_root: Path) -> Iterator[Served]:
-    """`ray_jobs.serve` with up to two replicas, of little patience with waiting work."""
+@contextmanager
+def serving(root: Path, *arguments: str) -> Iterator[Served]:
+    """`ray_jobs.serve` until it has ended; SIGINT ends it where the test has not."""
     from finsent.registry.registry import Registry
 
-    root = served_root
     log = root / "serve.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ray_jobs.serve", f"storage.root={root}", "port=0",
-             "engine.precision=fp32", "engine.threads=1", "serve.watch_seconds=0.5",
-             "serve.max_replicas=2", "serve.drain_seconds=0.02", "serve.upscale_seconds=0.5",
-             "serve.downscale_seconds=2", "serve.limits.queue_seconds=90",
-             "serve.limits.timeout_ms=60000", "serve.grpc_port=0",
-             "serve.shadow=challenger", "serve.record=true", "serve.explainers=1"],
+            [sys.executable, "-m", "ray_jobs.serve", f"storage.root={root}",
+             "engine.precision=fp32", "engine.threads=1", *arguments],
             env=environment(), stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     started = descendants(psutil.Process(process.pid))
     try:
 
-        def address() -> str | None:
+        def is_started() -> bool:
             assert process.poll() is None, log.read_text()
-            found = re.search(r"at (http://\S+)/ after", log.read_text())
-            return found and found[1]
+            return "Ctrl-C ends it" in log.read_text()
 
-        wait_until(lambda: address() is not None, 240, "the service to start")
+        wait_until(is_started, 240, "the service to start")
         started |= descendants(psutil.Process(process.pid))
-        grpc_address = re.search(r"gRPC: (\S+),", log.read_text())
+        lines = log.read_text()
+        address = re.search(r"at (http://\S+)/ after", lines)
+        grpc_address = re.search(r"gRPC: (\S+),", lines)
+        helpers = re.search(r"helpers, on 127.0.0.1 only: (.*)", lines)
+        assert address
         assert grpc_address
-        yield Served(str(address()), grpc_address[1], root, Registry(root / "registry"), process)
+        assert helpers
+        ports = dict(helper.split() for helper in helpers[1].split(", "))
+        yield Served(
+            address[1], grpc_address[1], root, Registry(root / "registry"), process, ports, log
+        )
     finally:
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, log.read_text()
-    assert json.loads(out.splitlines()[-1])["address"].startswith("http://127.0.0.1:")
-    assert "Traceback" not in log.read_text()
-    wait_until(lambda: not alive(started), 30, "its processes to end")
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=120)
+    # Agents of a Ray that was killed notice it after a minute or two.
+    seconds = 30 if process.returncode == 0 else 180
+    wait_until(lambda: not alive(started), seconds, "its processes to end")
+
+
+@pytest.fixture(scope="module")
+def served(served_root: Path) -> Iterator[Served]:
+    """A service with up to two replicas, of little patience with waiting work."""
+    with serving(
+        served_root, "port=0", "serve.watch_seconds=0.5",
+        "serve.max_replicas=2", "serve.drain_seconds=0.02", "serve.upscale_seconds=0.5",
+        "serve.downscale_seconds=2", "serve.limits.queue_seconds=90",
+        "serve.limits.timeout_ms=60000", "serve.grpc_port=0",
+        "serve.shadow=challenger", "serve.record=true", "serve.explainers=1",
+    ) as service:  # fmt: skip
+        yield service
+    assert service.process.stdout
+    result = json.loads(service.process.stdout.read().splitlines()[-1])
+    log = service.log.read_text()
+    assert service.process.returncode == 0, log
+    assert result["address"] == service.address
+    assert result["grpc_address"] == service.grpc_address
+    assert {name: str(port) for name, port in result["ports"].items()} == service.ports
+    assert "Traceback" not in log
+    assert "Warning" not in log
 
 
 def gateways(served: Served) -> list[psutil.Process]:
@@ -126,10 +152,11 @@ def gateways(served: Served) -> list[psutil.Process]:
 def answering(served: Served) -> int:
     """Gateways that hold an HTTP connection of the load balancer."""
     found = 0
+    first, last = map(int, served.ports["replicas_http"].split("-"))
     for process in gateways(served):
         with suppress(psutil.NoSuchProcess):
             found += any(
-                one.laddr.port in range(30_000, 31_000) and one.status == psutil.CONN_ESTABLISHED
+                first <= one.laddr.port <= last and one.status == psutil.CONN_ESTABLISHED
                 for one in process.net_connections("tcp")
             )
     return found
@@ -173,3 +200,17 @@ def home(browser: Browser, served: Served) -> Iterator[Page]:
 
 def wait_until_done(page: Page) -> None:
     page.locator("#status", has_text=": done").wait_for()
+
+
+def listeners(process: psutil.Process) -> set[tuple[str, int, str]]:
+    """The addresses that a process and those below it listen on, with the process's title."""
+    found = set()
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            title = " ".join(one.cmdline()).strip()
+            found |= {
+                (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port, title)
+                for connection in one.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    return found

@@ -24,7 +24,7 @@ from playwright.sync_api import Page, Route
 from serve_app.proto import sentiment_pb2 as pb
 from serve_app.proto import sentiment_pb2_grpc
 from tests.commands import invoke_job, wait_until
-from tests.served import Served, gateways, wait_until_done
+from tests.served import Served, gateways, listeners, wait_until_done
 from tests.unit.models import TEXTS
 
 INJECTION = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -117,6 +117,35 @@ def test_grpc_refuses_what_is_too_large_before_it_takes_memory(served: Served) -
         assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert stub.Predict(pb.PredictRequest(text="Up"), timeout=60).prediction.score > 0
     assert gateway.memory_info().rss - before < 50 << 20
+
+
+def test_it_listens_where_it_says_and_nowhere_else(served: Served) -> None:
+    """serve_app/README.md has the table of ports."""
+    found = listeners(psutil.Process(served.process.pid))
+    assert {host for host, _, _ in found} == {"127.0.0.1"}
+    ranges = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    # Ray's own processes have ports that the system picks.
+    fixed = {port for _, port, _ in found if port < int(ranges[0])}
+    printed = {
+        int(address.rpartition(":")[2]) for address in (served.address, served.grpc_address)
+    } | {int(port) for port in served.ports.values() if port.isdigit()}
+    assert printed <= fixed
+    for name in ("replicas_http", "replicas_grpc"):
+        first, last = map(int, served.ports[name].split("-"))
+        replicas = {port for port in fixed if first <= port <= last}
+        assert replicas
+        fixed -= replicas
+    assert fixed == printed
+    assert all(port in printed for _, port, title in found if "haproxy -db" in title)
+
+
+def test_haproxy_obeys_only_this_user(served: Served) -> None:
+    [command] = {title for _, _, title in listeners(psutil.Process(served.process.pid))
+                 if "haproxy -db" in title}  # fmt: skip
+    config = Path(command.split(" -f ")[1].split()[0])
+    directory = config.parents[1]
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (config.parent / "admin.sock").stat().st_mode & 0o777 == 0o600
 
 
 def test_branches_see_what_clients_asked(served: Served) -> None:

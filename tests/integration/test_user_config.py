@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ray_jobs.serve import free_port
+from ray_jobs._ports import free_port
 from tests.commands import wait_until
 
 

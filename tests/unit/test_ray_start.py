@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray._private.services import get_node_ip_address
 
 from finsent.errors import InputError
 from ray_jobs._ray import _start_local
@@ -25,6 +26,7 @@ def test_only_what_takes_too_long_is_the_machines_fault(
 ) -> None:
     def init(**settings: Any) -> None:
         assert settings["num_cpus"] == 4
+        assert get_node_ip_address() == "127.0.0.1", "Ray listens on it"
         raise problem
 
     monkeypatch.setattr(ray, "init", init)

@@ -1,0 +1,102 @@
+"""Become HAProxy: what Ray Serve starts in place of HAProxy's program.
+
+Ray 2.60 writes a configuration in which all users of the machine control HAProxy, which shows its
+statistics on all addresses, and which answers 404 while it knows no application. HAProxy also
+outlives the process that controls it: it would hold the port and send requests to replicas that
+are gone. Ray has no settings for these.
+
+Runs by its path with the standard library only: HAProxy is started again with each change of
+replicas. Arguments: the service's directory, HAProxy's program, HAProxy's arguments.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_MARK = (
+    "# Changed by finsent: private admin socket, statistics on loopback, 503 without replicas.\n"
+)
+_NOT_READY = (
+    '{"type":"urn:finsent:problem:not_ready","title":"No model is loaded yet","status":503,'
+    '"code":"not_ready","detail":"the service starts; try again in a second"}'
+)
+# Sections in their order, each with a pattern of Ray's line and what replaces it.
+_CHANGES = {
+    "global": (r"^( *stats socket .*) mode 666 ", r"\1 mode 600 "),
+    "frontend prometheus": (r"^( *bind) :(\d+)$", r"\1 127.0.0.1:\2"),
+    "backend default_backend": (
+        r"^( *http-request return) status 404 .*$",
+        rf"\1 status 503 content-type application/problem+json string '{_NOT_READY}' "
+        "hdr Retry-After 1",
+    ),
+    "listen stats": (r"^( *bind) \*:(\d+)$", r"\1 127.0.0.1:\2"),
+}
+
+
+def changed(config: str) -> str:
+    """Return Ray's configuration of HAProxy with what this service needs.
+
+    Raises:
+        ValueError: the configuration is not as Ray 2.60 writes it.
+    """
+    section, lines, found = "", [_MARK.rstrip()], []
+    for line in config.splitlines():
+        if line and not line[0].isspace():
+            section = line.strip()
+        pattern, replacement = _CHANGES.get(section, (None, ""))
+        count = 0
+        if pattern is not None:
+            line, count = re.subn(pattern, replacement, line)
+        found += [section] * count
+        lines.append(line)
+    if found != [*_CHANGES]:
+        raise ValueError(f"unknown form of HAProxy's configuration: changed {found}")
+    return "\n".join(lines) + "\n"
+
+
+def _change(path: Path) -> None:
+    text = path.read_text()
+    if not text.startswith(_MARK):  # Ray writes the file anew before each start
+        staged = path.with_suffix(".changed")
+        staged.write_text(changed(text))
+        staged.replace(path)
+
+
+def _end_with_parent() -> None:
+    """Let the system kill this process, and HAProxy after it, when Ray's manager of it dies."""
+    parent = os.getppid()
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent or parent == 1:
+        sys.exit("HAProxy's manager has ended")
+
+
+def _record(directory: Path) -> None:
+    from _orphans import RECORDS, start_time  # type: ignore[import-not-found] # in this folder
+
+    pid = os.getpid()  # HAProxy's, too
+    records = directory / RECORDS
+    for record in records.glob("[0-9]*"):
+        if start_time(int(record.name)) != record.read_text():
+            record.unlink(missing_ok=True)
+    (records / str(pid)).write_text(start_time(pid))
+
+
+def main(directory: str, program: str, *arguments: str) -> None:
+    """Change the configuration, record the process, and become HAProxy."""
+    os.umask(0o077)
+    _end_with_parent()
+    _change(Path(arguments[arguments.index("-f") + 1]))
+    _record(Path(directory))
+    os.execv(program, [program, *arguments])
+
+
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parent))
+    main(*sys.argv[1:])

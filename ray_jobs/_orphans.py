@@ -1,0 +1,113 @@
+"""End HAProxies that outlived their service, and remove the service's directory.
+
+A service keeps HAProxy's files in a directory of its own and holds the lock of a file there. Each
+HAProxy has a record in it. The service's watchdog runs this file by its path, with the standard
+library only, so that it starts in milliseconds and needs 10 MB: it waits until the service has
+ended, in whatever way. A service that starts also cleans up what a watchdog could not.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import stat
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+PREFIX = "finsent-serve-"
+LOCK = "lock"  # held by the service
+RECORDS = "haproxies"  # one file per HAProxy: its process id, with its start time
+_SECONDS = 5.0  # for a killed process to be gone
+
+
+def start_time(pid: int) -> str:
+    """Return when a process started, in ticks since boot; empty: there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def end_haproxies(directory: Path) -> list[int]:
+    """Kill the HAProxies that a directory has records of; return their process ids.
+
+    A process id may have been given to another program since. A process is killed only when its
+    start time, its user and the configuration file on its command line are those of the record.
+    """
+    ended = []
+    for record in (directory / RECORDS).glob("[0-9]*"):
+        pid = int(record.name)
+        with suppress(OSError):
+            handle = os.pidfd_open(pid)  # from here on it means one process, alive or dead
+            try:
+                if _is_recorded(pid, record.read_text(), directory):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    ended.append(pid)
+            finally:
+                os.close(handle)
+    deadline = time.monotonic() + _SECONDS
+    while any(start_time(pid) for pid in ended) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return ended
+
+
+def _is_recorded(pid: int, started: str, directory: Path) -> bool:
+    process = Path(f"/proc/{pid}")
+    arguments = process.joinpath("cmdline").read_bytes().split(b"\0")
+    return (
+        process.stat().st_uid == os.geteuid()
+        and start_time(pid) == started != ""
+        and any(part.startswith(os.fsencode(directory) + b"/") for part in arguments)
+    )
+
+
+def clean_up(directory: Path) -> list[int]:
+    """End a directory's HAProxies and remove the directory."""
+    ended = end_haproxies(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+    return ended
+
+
+def clean_up_dead(parent: Path) -> list[int]:
+    """Clean up the directories of this user's services that have ended without doing so."""
+    ended: list[int] = []
+    for directory in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if _is_own(directory) and _is_dead(directory):
+                ended += clean_up(directory)
+    return ended
+
+
+def _is_own(directory: Path) -> bool:
+    """Whether only this user could have put anything into a directory."""
+    status = directory.lstat()
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and not status.st_mode & 0o077
+    )
+
+
+def _is_dead(directory: Path) -> bool:
+    """Whether no process holds the lock. A service that has not come to lock it is alive."""
+    with (directory / LOCK).open("r+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _watch(directory: Path) -> None:
+    sys.stdin.buffer.read()  # ends when the service has: it holds the other end of this pipe
+    clean_up(directory)
+
+
+if __name__ == "__main__":
+    _watch(Path(sys.argv[1]))

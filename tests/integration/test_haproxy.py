@@ -1,0 +1,195 @@
+"""HAProxy's files and its end, without a service; tests/e2e and tests/slow have one."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from ray.serve._private.haproxy import HAProxyApi, HAProxyConfig, get_haproxy_binary
+from ray.serve.config import HTTPOptions, gRPCOptions
+
+from finsent.errors import InputError
+from ray_jobs import _haproxy, _orphans
+from ray_jobs._launch_haproxy import changed
+from ray_jobs._ports import LOOPBACK, Ports, free_port, listens
+from serve_app import haproxy
+from serve_app.haproxy import restart_when_killed
+from serve_app.problems import Problem
+from tests.commands import wait_until
+
+PORTS = Ports(22_000)
+HOLDER = """
+import sys
+from ray_jobs._haproxy import own_haproxy
+from ray_jobs._ports import LOOPBACK, Ports, free_port, listens
+from serve_app import haproxy
+from serve_app.haproxy import restart_when_killed
+with own_haproxy(Ports(22_000)) as environment:
+    print(environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Directories of services are in the test's own."""
+    monkeypatch.setattr(_haproxy, "parent_directory", lambda: tmp_path)
+    return tmp_path
+
+
+def ray_config(folder: Path, host: str) -> Path:
+    """What Ray itself writes."""
+    config = HAProxyConfig(
+        socket_path=f"{folder}/admin.sock", server_state_base=str(folder),
+        server_state_file=f"{folder}/state", metrics_socket_path=f"{folder}/metrics.sock",
+        http_options=HTTPOptions(host=host, port=8000),
+        grpc_options=gRPCOptions(port=9000, grpc_servicer_functions=["a.b"]),
+    )  # fmt: skip
+    api = HAProxyApi(config, config_file_path=f"{folder}/haproxy.cfg")
+    api._generate_config_file_internal()
+    return Path(api.config_file_path)
+
+
+@pytest.mark.parametrize(("host", "bound"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "*")])
+def test_only_clients_ports_are_on_the_host(tmp_path: Path, host: str, bound: str) -> None:
+    path = ray_config(tmp_path, host)
+    text = changed(path.read_text())
+    binds = {line.split()[1] for line in text.splitlines() if line.split()[:1] == ["bind"]}
+    assert binds == {f"{bound}:8000", f"{bound}:9000", "127.0.0.1:9101", "127.0.0.1:8404"}
+    assert "admin.sock mode 600 level admin" in text
+    assert "666" not in text
+    assert "status 404" not in text
+    assert f'"title":"{Problem("not_ready", "").title}","status":503' in text
+    path.write_text(text)
+    checked = subprocess.run([get_haproxy_binary(), "-c", "-f", str(path)], capture_output=True)
+    assert checked.returncode == 0, checked.stderr.decode()
+
+
+def test_unknown_configuration_is_refused(tmp_path: Path) -> None:
+    text = ray_config(tmp_path, "127.0.0.1").read_text()
+    with pytest.raises(ValueError, match="unknown form"):
+        changed(text.replace("frontend prometheus", "frontend metrics"))
+
+
+def test_files_are_private_and_go_with_the_service(parent: Path) -> None:
+    with _haproxy.own_haproxy(PORTS) as environment:
+        [directory] = parent.iterdir()
+        assert directory.stat().st_mode & 0o777 == 0o700
+        paths = [value for name, value in environment.items() if not value[0].isdigit()]
+        assert len(paths) == 6
+        assert all(Path(path).is_relative_to(directory) for path in paths)
+        assert _haproxy.end_orphans() == []
+        assert directory.is_dir(), "a service that lives keeps its directory"
+    assert not directory.exists()
+
+
+def test_directory_goes_when_the_service_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as service:
+        assert service.stdout
+        directory = Path(service.stdout.readline().strip())
+        assert (directory / _orphans.LOCK).is_file()
+        service.kill()
+    wait_until(lambda: not directory.exists(), 20, "the directory to go")
+
+
+def sleeper(*arguments: str) -> subprocess.Popen[bytes]:
+    code = "import time; print(flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    return process
+
+
+def test_only_own_orphans_end(parent: Path) -> None:
+    """HAProxy of a service whose watchdog was killed, too; programs that got its process id."""
+    directory = parent / f"{_orphans.PREFIX}killed"
+    (directory / _orphans.RECORDS).mkdir(parents=True)
+    (directory / _orphans.LOCK).touch()
+    config = str(directory / "haproxy.cfg")
+    orphan, later, stranger = sleeper(config), sleeper(config), sleeper("other.cfg")
+    try:
+        for process, started in (
+            (orphan, _orphans.start_time(orphan.pid)),
+            (later, "1"),
+            (stranger, _orphans.start_time(stranger.pid)),
+        ):
+            (directory / _orphans.RECORDS / str(process.pid)).write_text(started)
+        directory.chmod(0o770)
+        assert _haproxy.end_orphans() == [], "others may have written into it"
+        directory.chmod(0o700)
+        assert _haproxy.end_orphans() == [orphan.pid]
+        assert orphan.wait(10) != 0
+        assert later.poll() is None
+        assert stranger.poll() is None
+        assert not directory.exists()
+    finally:
+        for process in (orphan, later, stranger):
+            process.kill()
+            process.communicate()
+
+
+def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
+    """The launcher becomes its program, with a record, and dies when its parent is killed."""
+    config = ray_config(parent, "127.0.0.1")
+    (parent / _orphans.RECORDS).mkdir()
+    program = parent / "program"  # stands for HAProxy
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.chmod(0o700)
+    command = [str(_haproxy._launcher(parent, str(program))), "-f", str(config)]
+    manager = f"import subprocess, sys; subprocess.Popen({command}); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", manager], stdin=subprocess.PIPE) as process:
+        records = parent / _orphans.RECORDS
+        wait_until(lambda: any(records.iterdir()), 20, "HAProxy's record")
+        [record] = records.iterdir()
+        started = record.read_text()
+        assert _orphans.start_time(int(record.name)) == started
+        assert "mode 600" in config.read_text()
+        process.kill()
+    wait_until(lambda: _orphans.start_time(int(record.name)) != started, 10, "HAProxy's end")
+
+
+def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the process that started it; one that Ray ends itself stays ended."""
+    start = HAProxyApi._start_and_wait_for_haproxy
+    monkeypatch.setattr(HAProxyApi, "_start_and_wait_for_haproxy", start)  # back at the end
+    restart_when_killed()
+
+    async def lives(folder: Path) -> None:
+        port = free_port(LOOPBACK)
+        config = HAProxyConfig(
+            socket_path=f"{folder}/admin.sock", server_state_base=str(folder),
+            server_state_file=f"{folder}/state", metrics_enabled=False,
+            stats_port=free_port(LOOPBACK), metrics_port=free_port(LOOPBACK),
+            http_options=HTTPOptions(host=LOOPBACK, port=port),
+        )  # fmt: skip
+        api = HAProxyApi(config, config_file_path=f"{folder}/haproxy.cfg")
+        await api.start()
+        assert api._proc
+        first = api._proc
+        first.kill()
+        async with asyncio.timeout(20):
+            while api._proc is first or not listens(LOOPBACK, port):
+                await asyncio.sleep(0.02)
+        await api.reload()  # Ray can change the configuration of the new one
+        second = api._proc
+        await api.stop()
+        await second.wait()
+        await asyncio.gather(*haproxy._tasks)
+        assert api._proc is None
+        assert not listens(LOOPBACK, port)
+
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short
+        asyncio.run(lives(Path(folder)))
+
+
+def test_program_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/no/haproxy")
+    with pytest.raises(InputError, match=r"serve\.fast=true: no HAProxy"), \
+            _haproxy.own_haproxy(PORTS):  # fmt: skip
+        pass

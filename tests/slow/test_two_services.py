@@ -1,0 +1,154 @@
+"""Two services on one machine while replicas, HAProxy and whole services are killed.
+
+tests/e2e/test_serve.py looks at the ports of one service, tests/integration/test_haproxy.py at
+HAProxy's files and its end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from finsent.registry.registry import Registry
+from tests.commands import descendants, invoke_job, wait_until
+from tests.served import Served, gateways, publish, serving
+
+OUTAGE_SECONDS = 5.0  # at most, of refused connections after HAProxy's death
+
+
+@dataclass
+class Probe:
+    """Asks an address all the time and keeps what is answered."""
+
+    address: str
+    key: str | None
+    seen: set[tuple[int, str]] = field(default_factory=set)  # status, model version
+    answers: list[float] = field(default_factory=list)  # times of 200
+
+    def ask(self) -> None:
+        headers = {} if self.key is None else {"authorization": f"Bearer {self.key}"}
+        try:
+            response = httpx.post(
+                f"{self.address}/predict", json={"text": "Profit rose."}, headers=headers, timeout=5
+            )
+        except httpx.HTTPError:
+            return
+        version = response.json()["model_version"] if response.status_code == 200 else ""
+        self.seen.add((response.status_code, version))
+        if response.status_code == 200:
+            self.answers.append(time.monotonic())
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between two answers."""
+        return max(b - a for a, b in zip(self.answers, self.answers[1:], strict=False))
+
+
+@contextmanager
+def probing(*probes: Probe) -> Iterator[None]:
+    end = threading.Event()
+
+    def run(probe: Probe) -> None:
+        while not end.wait(0.02):
+            probe.ask()
+
+    threads = [threading.Thread(target=run, args=(probe,)) for probe in probes]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def roots(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two registries with different models."""
+    found = []
+    for name, seed in (("open", 5), ("closed", 6)):
+        root = tmp_path_factory.mktemp(name)
+        Registry(root / "registry").promote(publish(tiny, root, seed), "champion")
+        found.append(root)
+    return found[0], found[1]
+
+
+def kill_replica(service: Served) -> None:
+    [replica] = gateways(service)
+    replica.kill()
+    wait_until(
+        lambda: bool(gateways(service)) and replica not in gateways(service), 120, "a new replica"
+    )
+
+
+def check_haproxy_death(service: Served, probe: Probe) -> None:
+    def haproxies() -> set[psutil.Process]:
+        return {one for one in descendants(psutil.Process(service.process.pid))
+                if one.name() == "haproxy"}  # fmt: skip
+
+    probe.answers.clear()
+    before = haproxies()
+    with probing(probe):
+        wait_until(lambda: len(probe.answers) > 5, 30, "answers")
+        for one in before:
+            with suppress(psutil.NoSuchProcess):  # it had drained
+                one.kill()
+        wait_until(lambda: bool(haproxies() - before), 60, "another HAProxy")
+        count = len(probe.answers)
+        wait_until(lambda: len(probe.answers) > count + 5, 60, "answers again")
+    assert probe.longest_gap < OUTAGE_SECONDS
+
+
+def test_no_service_answers_for_another(roots: tuple[Path, Path], tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    key = invoke_job("serve", f"api_keys={keys}", "new-key", "desk", "predict").result["key"]
+    versions = [Registry(root / "registry").aliases()["champion"] for root in roots]
+    with (
+        serving(roots[0], "port=0", "serve.grpc_port=0") as opened,
+        serving(roots[1], "port=0", "serve.grpc_port=0", f"serve.api_keys={keys}") as closed,
+    ):
+        assert not set(opened.ports.values()) & set(closed.ports.values())
+        keyless, stranger, client = (
+            Probe(opened.address, None), Probe(closed.address, None), Probe(closed.address, key)
+        )  # fmt: skip
+        with probing(keyless, stranger, client):
+            kill_replica(closed)
+            kill_replica(opened)
+            for probe in (keyless, client):
+                count = len(probe.answers)
+                wait_until(lambda p=probe, c=count: len(p.answers) > c, 120, "answers")  # type: ignore[misc]
+        check_haproxy_death(opened, keyless)
+        with probing(stranger, client):
+            closed.process.kill()
+            closed.process.wait()
+            refused_at = time.monotonic()
+            wait_until(lambda: is_refused(closed.address), 2, "HAProxy's end")
+            # On the same port again, from the first moment on.
+            port = closed.address.rpartition(":")[2]
+            with serving(roots[1], f"port={port}", "serve.grpc_port=0", f"serve.api_keys={keys}"):
+                wait_until(lambda: client.answers[-1] > refused_at, 60, "answers again")
+    assert {version for status, version in keyless.seen if status == 200} == {versions[0]}
+    assert 401 not in {status for status, _ in keyless.seen}
+    assert {status for status, _ in stranger.seen} <= {401, 500, 503}
+    assert {version for status, version in client.seen if status == 200} == {versions[1]}
+    assert 401 not in {status for status, _ in client.seen}
+    assert {status for status, _ in keyless.seen | client.seen} <= {200, 500, 503}
+
+
+def is_refused(address: str) -> bool:
+    try:
+        httpx.get(f"{address}/livez", timeout=1)
+    except httpx.ConnectError:
+        return True
+    except httpx.HTTPError:
+        return False
+    return False
