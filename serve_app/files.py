@@ -1,4 +1,4 @@
-"""CSV files over HTTP: rows in, the same rows with answers out."""
+"""CSV and text files over HTTP: rows in, the same rows with answers out."""
 
 from __future__ import annotations
 
@@ -6,96 +6,128 @@ import asyncio
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from difflib import get_close_matches
 from typing import Any
 
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from finsent.data.config import SourceConfig
+from finsent.data.sheet import TEXT_COLUMNS, NotTextError, Record, Sheet, SheetFormat, read_sheet
+from finsent.errors import InputError
 from finsent.labels import LABELS
+from serve_app import schemas
 from serve_app.incoming import Asker, Pace
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
-_ROWS = 256  # of one piece of the answer
-_COLUMNS = ("text", "sentence", "headline", "title")  # of the text, where none is named
+CSV, JSON_LINES = "text/csv", "application/x-ndjson"
+_TAKEN = (CSV, "application/csv", "text/plain", "application/octet-stream")
+_TSV = "text/tab-separated-values"
 _FORMULA = re.compile(r"[=+@\t\r-]")
 _NUMBER = re.compile(r"[+-]?[\d.,]+%?")
 _ADDED = ("label", "score", *LABELS, "polarity", "abstained", "truncated", "model_version", "error")
 
 
+class FileQuery(BaseModel):
+    """How a file is read; the names and meanings are those of a source of ingest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    column: str | None = Field(
+        None, description=f"name of the text's column, if not one of {', '.join(TEXT_COLUMNS)}"
+    )
+    delimiter: str | None = Field(
+        None, description="sign between the cells of a CSV, if the header does not show it"
+    )
+    encoding: str | None = Field(None, description="character encoding, if it is not found")
+    format: SheetFormat | None = Field(
+        None, description="how the file is read; text: each line is a text"
+    )
+
+
 @dataclass(frozen=True)
-class Table:
-    """A CSV's header and its rows."""
+class Upload:
+    """A file that can be read, and the media type of its answer."""
 
-    header: list[str]
-    rows: Iterator[list[str] | Problem]  # a problem in the place of a row that can't be read
-    column: int  # of the text
+    sheet: Sheet
+    media_type: str
 
 
-def read_csv(body: bytes, headers: Mapping[str, str], column: str | None) -> Table:
-    """Find the text in a CSV.
-
-    Args:
-        headers: of the request.
-        column: name of the text's column; None: one of the usual names, or the only one.
+async def read_upload(body: bytes, headers: Mapping[str, str], query: Mapping[str, str]) -> Upload:
+    """Check a file from its first byte to its last, in a thread of its own.
 
     Raises:
-        Problem: it is no CSV in UTF-8 with a header, or its text can't be told.
+        Problem: the file is no text, cannot be parsed, or its text's column is not known.
     """
-    kind = headers.get("content-type", "text/csv").partition(";")[0].strip().lower()
-    if kind not in ("text/csv", "application/csv", "text/plain", "application/octet-stream"):
-        raise Problem("unsupported_media_type", f"{kind} is not taken; send the CSV as text/csv")
+    kind = headers.get("content-type", CSV).partition(";")[0].strip().lower()
+    if kind not in (*_TAKEN, _TSV):
+        raise Problem("unsupported_media_type", f"{kind} is not taken; send the CSV as {CSV}")
+    asked, source = _settings(query)
+    format: SheetFormat = asked.format or ("tsv" if kind == _TSV else "csv")
     try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise Problem("invalid_request", f"the CSV is not UTF-8 ({error.reason})") from None
-    # Read line by line from the bytes: a StringIO takes four for each sign.
-    rows = csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""))
+        sheet = await asyncio.to_thread(
+            read_sheet, body, format, column=asked.column, delimiter=source.delimiter,
+            encoding=source.encoding or "auto",
+        )  # fmt: skip
+    except InputError as error:
+        code = "unsupported_media_type" if isinstance(error, NotTextError) else "invalid_request"
+        raise Problem(code, str(error)) from None
+    return Upload(sheet, JSON_LINES if JSON_LINES in headers.get("accept", "") else CSV)
+
+
+def _settings(query: Mapping[str, str]) -> tuple[FileQuery, SourceConfig]:
     try:
-        header = next(row for row in rows if row)
-    except (StopIteration, csv.Error):
-        raise Problem("invalid_request", "the CSV has no header") from None
-    if column is None:
-        usual = [name for name in header if name.strip().lower() in _COLUMNS]
-        column = usual[0] if usual else header[0] if len(header) == 1 else None
-    if column is None or column not in header:
-        raise Problem(
-            "invalid_request",
-            f"which column is the text? Add ?column=NAME; there are {', '.join(header)[:300]}",
+        asked = FileQuery(**dict(query))
+        source = SourceConfig(
+            uri="upload", format=asked.format, delimiter=asked.delimiter, encoding=asked.encoding
         )
-    return Table(header, _readable(rows), header.index(column))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(map(str, first["loc"]))[:100] or "delimiter"  # of a text
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = FileQuery.model_fields
+            near = get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
+            message = f"no such parameter; {remedy}"
+        raise Problem("invalid_request", f"{name}: {message}") from None
+    return asked, source
 
 
-def _readable(reader: Any) -> Iterator[list[str] | Problem]:
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:  # e.g. a quote that never closes; goes on with the next line
-            yield Problem("invalid_request", f"line {reader.line_num} of the CSV: {error}")
-        else:
-            if row:
-                yield row
-
-
-async def scored_csv(
-    table: Table, service: Service, asker: Asker, pace: Pace
+async def scored(
+    upload: Upload, service: Service, asker: Asker, pace: Pace
 ) -> AsyncIterator[bytes]:
-    """The rows with their answers, piece by piece; a row that has none says why."""
-    yield _line([*table.header, *_ADDED])
-    width = len(table.header)
-    while rows := list(islice(table.rows, min(_ROWS, service.config.limits.texts))):
-        good = [row for row in rows if not isinstance(row, Problem)]
-        texts = [row[table.column] if table.column < len(row) else "" for row in good]
-        answers = iter(await _patiently(service, texts, asker, pace))
-        yield b"".join(
-            _line([*[""] * width, *_cells(row)])
-            if isinstance(row, Problem)
-            else _line([*row[:width], *[""] * (width - len(row)), *_cells(next(answers))])
-            for row in rows
-        )
+    """The rows with their answers, piece by piece; a row that has none says why.
+
+    CSV: the file's columns and delimiter, in UTF-8, and the columns of the answers. JSON lines: one
+    object about the file, then one per row with its cells.
+    """
+    sheet, limits = upload.sheet, service.config.limits
+    write = (
+        _json_row(asker.request_id)
+        if upload.media_type == JSON_LINES
+        else _csv_row(sheet.delimiter)
+    )
+    yield (
+        _json_head(sheet)
+        if upload.media_type == JSON_LINES
+        else _line([*sheet.header, *_ADDED], sheet.delimiter)
+    )
+    pieces = sheet.pieces()
+    while piece := await asyncio.to_thread(next, pieces, None):
+        for start in range(0, len(piece), limits.texts):
+            records = piece[start : start + limits.texts]
+            texts = [one.cells[sheet.column] for one in records if one.fault is None]
+            answers = iter(await _patiently(service, texts, asker, pace))
+            yield b"".join(write(one, _answer(one, answers)) for one in records)
+
+
+def _answer(record: Record, answers: Iterator[Answer | Problem]) -> Answer | Problem:
+    return next(answers) if record.fault is None else Problem("invalid_request", record.fault)
 
 
 async def _patiently(
@@ -124,6 +156,45 @@ async def _with_room(service: Service, texts: list[str], asker: Asker) -> list[A
             return answers
 
 
+# --- JSON lines -----------------------------------------------------------------------------------
+
+Write = Callable[[Record, "Answer | Problem"], bytes]
+
+
+def _json_head(sheet: Sheet) -> bytes:
+    head: dict[str, Any] = {
+        "header": sheet.header,
+        "column": sheet.column,
+        "rows": sheet.rows,
+        "delimiter": sheet.delimiter,
+        "encoding": sheet.encoding,
+    }
+    return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _json_row(request_id: str) -> Write:
+    def write(record: Record, answer: Answer | Problem) -> bytes:
+        found = (
+            answer.body()
+            if isinstance(answer, Problem)
+            else schemas.answer_body(answer, False, request_id)
+        )
+        row = {"cells": record.cells, "answer": found}
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+    return write
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def _csv_row(delimiter: str) -> Write:
+    def write(record: Record, answer: Answer | Problem) -> bytes:
+        return _line([*record.cells, *_cells(answer)], delimiter)
+
+    return write
+
+
 def _cells(answer: Answer | Problem) -> list[str]:
     if isinstance(answer, Problem):
         return [*[""] * (len(_ADDED) - 1), f"{answer.code}: {answer.detail}"]
@@ -140,9 +211,9 @@ def _cells(answer: Answer | Problem) -> list[str]:
     ]
 
 
-def _line(cells: list[str]) -> bytes:
+def _line(cells: list[str], delimiter: str) -> bytes:
     out = io.StringIO()
-    csv.writer(out).writerow([_harmless(cell) for cell in cells])
+    csv.writer(out, delimiter=delimiter).writerow([_harmless(cell) for cell in cells])
     return out.getvalue().encode()
 
 

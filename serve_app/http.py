@@ -22,7 +22,7 @@ from serve_app import schemas, tei
 from serve_app.auth import Keys
 from serve_app.coalescer import Timing
 from serve_app.explain import explain
-from serve_app.files import read_csv, scored_csv
+from serve_app.files import read_upload, scored
 from serve_app.incoming import Asker, Pace, paced, read_body
 from serve_app.metrics import CONTENT_TYPE, Metrics
 from serve_app.mounting import Mounted, elsewhere
@@ -119,7 +119,7 @@ class Api:
         return _json(schemas.explain_body(answer, text, words, call.asker.request_id))
 
     async def predict_file(self, call: Call) -> Response:
-        """A CSV with a header in, the same with answers out, piece by piece."""
+        """A CSV or text file in, its rows with answers out, piece by piece."""
         most = self._limits.files
         if self._files >= most:
             raise Problem(
@@ -131,14 +131,13 @@ class Api:
         try:
             pace = self._pace(call)
             body = await read_body(paced(call.request, pace), self._limits.file_bytes)
-            table = read_csv(body, call.request.headers, call.request.query_params.get("column"))
+            upload = await read_upload(body, call.request.headers, call.request.query_params)
             call.version = self._service.model.version  # 503 rather than an empty stream
         except BaseException:
             self._file_done()
             raise
-        return _Streamed(
-            scored_csv(table, self._service, call.asker, pace), pace, call.asker, self._file_done
-        )
+        pieces = scored(upload, self._service, call.asker, pace)
+        return _Streamed(pieces, upload.media_type, pace, call.asker, self._file_done)
 
     def _pace(self, call: Call) -> Pace:
         rate, seconds = self._limits.file_bytes_per_second, self._limits.file_seconds
@@ -179,12 +178,17 @@ class _TooSlow(Exception):  # noqa: N818 # not an error of this server
 
 
 class _Streamed(StreamingResponse):
-    """A CSV, piece by piece; says when it has ended, whether its client took all of it or not."""
+    """A file's rows, piece by piece; calls back at the end, whether the client took all or not."""
 
     def __init__(
-        self, pieces: AsyncIterator[bytes], pace: Pace, asker: Asker, ended: Callable[[], None]
+        self,
+        pieces: AsyncIterator[bytes],
+        media_type: str,
+        pace: Pace,
+        asker: Asker,
+        ended: Callable[[], None],
     ) -> None:
-        super().__init__(pieces, media_type="text/csv; charset=utf-8")
+        super().__init__(pieces, media_type=f"{media_type}; charset=utf-8")
         self._pace, self._asker, self._ended = pace, asker, ended
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

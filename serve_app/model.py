@@ -16,6 +16,8 @@ from finsent.memory import release_unused
 from finsent.registry.registry import Registry
 from serve_app.coalescer import Coalescer
 
+_METRICS = ("rows", "macro_f1", "accuracy", "ece")  # of the test split, that `/info` shows
+
 
 @dataclass(eq=False)
 class Model:
@@ -51,7 +53,8 @@ class Model:
             "created": manifest.get("created"),
             "backbone": manifest.get("backbone"),
             "dataset": manifest.get("dataset"),
-            "metrics": {k: manifest["metrics"].get(k) for k in ("macro_f1", "accuracy", "ece")},
+            "metrics": {k: manifest["metrics"].get(k) for k in _METRICS},
+            "truncate": config.truncate,
         }
         return cls(version.version, engine, coalescer, time.time(), details)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
+from finsent.data.sheet import SheetFormat
 from finsent.labels import LABELS
 from finsent.serving.config import LimitsConfig
 from serve_app import schemas, tei, vllm
+from serve_app.files import CSV, JSON_LINES, FileQuery
 from serve_app.openapi_parts import (
     BODY,
     JSON_BODY,
@@ -114,19 +116,24 @@ def _own_paths() -> dict[str, Any]:
 
 
 def _file() -> dict[str, Any]:
-    found = operation("predict_file", "Classify a CSV's rows", _TEXT, (*BODY, *KEYED), "text/csv")
+    problems = (*BODY, *KEYED, "overloaded", "deadline_exceeded")
+    found = operation(
+        "predict_file", "Classify the rows of a CSV or text file", _TEXT, problems, CSV
+    )
+    found["responses"]["200"]["content"][JSON_LINES] = {"schema": _TEXT}
     found["parameters"] = [
         {
-            "name": "column",
+            "name": name,
             "in": "query",
             "required": False,
-            "schema": _TEXT,
-            "description": "name of the text's column",
+            "schema": {"enum": [*get_args(SheetFormat)]} if name == "format" else _TEXT,
+            "description": field.description,
         }
+        for name, field in FileQuery.model_fields.items()
     ]
     # Bytes as well: most generators make no function for CSV alone.
     content = {
-        "text/csv": {"schema": _TEXT},
+        CSV: {"schema": _TEXT},
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     }
     found["requestBody"] = {"required": True, "content": content}

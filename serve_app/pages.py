@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib import resources
+from pathlib import PurePath
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -14,20 +15,19 @@ _POLICY = (
 )
 
 
+_KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_PATHS = {"/index.html": "/", "/docs.html": "/docs"}
+
+
 def pages() -> dict[str, tuple[str, str]]:
     """Content and media type by path."""
     folder = resources.files("serve_app") / "page"
-    files = {
-        "/": ("index.html", "text/html"),
-        "/page.js": ("page.js", "text/javascript"),
-        "/page.css": ("page.css", "text/css"),
-        "/docs": ("docs.html", "text/html"),
-        "/docs.js": ("docs.js", "text/javascript"),
-    }
-    return {
-        path: ((folder / name).read_text(encoding="utf-8"), kind)
-        for path, (name, kind) in files.items()
-    }
+    found = {}
+    for file in folder.iterdir():
+        path, kind = f"/{file.name}", _KINDS.get(PurePath(file.name).suffix)
+        if kind is not None:
+            found[_PATHS.get(path, path)] = (file.read_text(encoding="utf-8"), kind)
+    return found
 
 
 def static(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]:

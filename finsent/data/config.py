@@ -98,7 +98,7 @@ class SourceConfig(Section):
     @field_validator("delimiter")
     @classmethod
     def _one_sign(cls, value: str | None) -> str | None:
-        taken = value is not None and (value.isalnum() or value in ' "\r\n')
+        taken = value is not None and (value.isalnum() or value in ' "\r\n\0')
         if value is not None and (len(value) != 1 or not value.isascii() or taken):
             raise ValueError(f'{value!r}: must be one ASCII sign between fields; write e.g. ";"')
         return value

@@ -50,6 +50,7 @@ class Columns:
     label: str | None  # None: the texts need no label
     unit: str | None  # None: the text itself decides the split
     last: str | None = None  # of a CSV: where a quote that never closes shows
+    header: tuple[str, ...] | None = None  # of a CSV whose cells are all kept, see `read_rows`
 
     @property
     def names(self) -> list[str]:
@@ -67,6 +68,9 @@ def read_rows(
     delimiter: str | None = None,
 ) -> Iterator[pa.Table]:
     """Stream a file's records as tables of schema `ROWS`, block by block.
+
+    Where `columns.header` is set, a CSV's blank lines are records too, and a table of records that
+    could be parsed has another column for each of the header's, in its order.
 
     Args:
         stream: decompressed bytes.
@@ -248,7 +252,10 @@ class _CsvReader:
 
     def _open(self, stream: _Tail) -> csv.CSVStreamingReader:
         columns = self._columns
-        wanted = list(dict.fromkeys([*columns.names, *([columns.last] if columns.last else [])]))
+        wanted = list(
+            columns.header
+            or dict.fromkeys([*columns.names, *([columns.last] if columns.last else [])])
+        )
         return csv.open_csv(
             stream,
             read_options=csv.ReadOptions(
@@ -258,10 +265,12 @@ class _CsvReader:
             parse_options=csv.ParseOptions(
                 delimiter=self._delimiter,
                 newlines_in_values=True,
+                ignore_empty_lines=columns.header is None,
                 invalid_row_handler=self._keep_broken,
             ),
             convert_options=csv.ConvertOptions(
-                include_columns=wanted,
+                # None: all of them, by position, as two may have one name.
+                include_columns=None if columns.header else wanted,
                 column_types={name: pa.string() for name in wanted},
                 strings_can_be_null=False,
             ),
@@ -301,8 +310,9 @@ class _CsvReader:
         self._next = int(numbers[-1]) + 1
         self._ahead = self._ahead[self._ahead >= self._next]
         columns = self._columns
-        self._last_value = batch.column(columns.last or columns.text)[-1].as_py()
-        return _table(
+        last = -1 if columns.header else columns.last or columns.text
+        self._last_value = batch.column(last)[-1].as_py()
+        rows = _table(
             self._source,
             numbers,
             batch[columns.text],
@@ -310,6 +320,9 @@ class _CsvReader:
             None if columns.unit is None else batch[columns.unit],
             _swallowed(batch[columns.text], self._delimiter),
         )
+        for place in range(len(columns.header or ())):
+            rows = rows.append_column(str(place), batch.column(place))
+        return rows
 
     def _check_end(self, tail: _Tail) -> None:
         """An unclosed quote makes one record of the rest: never let that pass as one.

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -38,6 +39,14 @@ _MAGIC = {
     b"PAR1": "Parquet",
     b"\x1f\x8b": "gzip-compressed",
     b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"\xd0\xcf\x11\xe0": "an old Office document (e.g. .xls)",
+    b"ARROW1": "an Arrow file",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ": "xz-compressed",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"SQLite f": "an SQLite database",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
 }
 
 
@@ -68,6 +77,11 @@ def separator(format: Format, delimiter: str | None) -> str:
     return delimiter or ("\t" if format == "tsv" else ",")
 
 
+def binary_kind(head: bytes) -> str:
+    """Return what a file is by its first 8 bytes, where that is no text; else an empty string."""
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+
+
 def check_magic(head: bytes, format: Format, compression: str | None, where: str) -> None:
     """Refuse a file that is something else than its name or settings say.
 
@@ -78,7 +92,7 @@ def check_magic(head: bytes, format: Format, compression: str | None, where: str
     Raises:
         InputError: it is empty or of another kind.
     """
-    found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+    found = binary_kind(head)
     expected = f"{compression}-compressed" if compression else ""
     if format == "parquet":
         expected = "Parquet"
@@ -141,6 +155,32 @@ def read_columns(
         ) from None
 
 
+def find_separator(head: str, is_text: Callable[[str], bool]) -> str:
+    """Return the sign between a CSV's fields: the one that gives its header a column of the text.
+
+    Args:
+        head: begins with the header.
+        is_text: whether a column's name is one of a text.
+
+    Returns:
+        A comma, where no sign or a comma does.
+    """
+    for sign in sorted(_SEPARATORS, key=lambda sign: sign != ","):
+        records = csv.reader(io.StringIO(head, newline=""), delimiter=sign)
+        try:
+            header = next((record for record in records if record), [])
+        except csv.Error:
+            continue
+        if any(map(is_text, header)):
+            return sign
+    return ","
+
+
+def likely_separator(column: str) -> str | None:
+    """Return another sign than a comma that seems to separate a header that is one column."""
+    return next((sign for sign in _SEPARATORS if sign in column), None)
+
+
 def _json_columns(text: str, where: str) -> list[str]:
     first = next(line for line in re.split(r"[\r\n]", text) if line.strip())
     try:
@@ -168,7 +208,7 @@ def column_remedy(wanted: str, columns: list[str], format: Format, setting: str)
     near = [name for name in columns if name.strip().casefold() == wanted.strip().casefold()]
     if near:
         return f"did you mean {near[0]!r}? set {setting} to it"
-    sign = next((sign for sign in _SEPARATORS if sign in columns[0]), None)
+    sign = likely_separator(columns[0])
     if format in ("csv", "tsv") and len(columns) == 1 and sign is not None:
         remedy = f"delimiter: {json.dumps(sign)}" + (" or format: tsv" if sign == "\t" else "")
         return f"it looks separated by {_SEPARATORS[sign]}: set {remedy} for this source"

@@ -1,107 +1,137 @@
-"use strict";
-// All that comes from a person or the server enters the page as text, never as markup.
+// What a person does on the page, and what the server answers.
 
-const LABELS = ["negative", "neutral", "positive"];
+import {Failure, ask, jsonLines, key, post} from "./server.js";
+import {$, element, number, showModel, showOne, showWords} from "./show.js";
+import * as table from "./table.js";
+
 const PIECE = 256, SIGNS = 250000; // texts, and about their length, of one request
-const $ = (id) => document.getElementById(id);
-let results = []; // of the table: [text, answer or problem]
-let stopped = false, running = false;
-
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
+const RETRY_MS = 2000; // while the model is being loaded
+const EXAMPLES = [
+  "Operating profit rose to EUR 13.1 mn from EUR 8.7 mn a year earlier.",
+  "The annual general meeting will be held on 14 April.",
+  "The company cut its full-year outlook after weak demand.",
+  "Net loss narrowed to $4 million.",
+];
+let model = {}; // what `info` answers
+let stopping = null; // AbortController of the work that is being done
+let again = null; // what is done when a key is accepted
+let file = null; // that was opened last
 
 function fail(message) {
   $("error").textContent = message;
   $("error").hidden = !message;
 }
 
-async function post(path, body) {
-  const headers = {"content-type": "application/json"};
-  const key = $("key").value.trim() || sessionStorage.getItem("key");
-  if (key) headers.authorization = `Bearer ${key}`;
-  for (let attempt = 0; ; attempt++) {
-    let response;
-    try {
-      response = await fetch(path, {method: "POST", headers, body: JSON.stringify(body)});
-    } catch {
-      throw new Error("The server does not answer. Is it still running?");
+function say(message, busy = false) {
+  $("status").textContent = message;
+  $("status").classList.toggle("busy", busy);
+}
+
+function wait(seconds) {
+  say(`The server is busy; it is asked again in ${seconds} s.`, true);
+}
+
+// --- keys -----------------------------------------------------------------------------------------
+
+function needKey(error, retry) {
+  const refused = key.get() && error.code === "unauthorized"
+    ? "The service does not know this key. Check it, or ask the owner of the service for another."
+    : error.code === "forbidden" ? error.message : "";
+  if (error.code === "unauthorized") key.forget();
+  again = retry;
+  $("key-error").textContent = refused;
+  $("key-error").hidden = !refused;
+  $("keyform").hidden = false;
+  $("model").textContent = "an API key is needed";
+  $("key").focus();
+}
+
+$("keyform").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  key.set($("key").value.trim());
+  if (!await loadModel()) return;
+  $("key").value = "";
+  $("keyform").hidden = true;
+  $("text").focus();
+  const retry = again;
+  again = null;
+  if (retry) retry();
+});
+
+// --- the model ------------------------------------------------------------------------------------
+
+// Show the model; return whether the server told.
+async function loadModel() {
+  try {
+    model = await (await ask("info")).json();
+  } catch (error) {
+    if (error.code === "unauthorized" || error.code === "forbidden") needKey(error, again);
+    else $("model").textContent = error.message;
+    if (error.code === "not_ready") setTimeout(loadModel, RETRY_MS);
+    return false;
+  }
+  $("model").textContent = `model ${model.model_version}`;
+  showModel(model);
+  return true;
+}
+
+// Show the model that answered, where it is another one by now.
+async function follow(answers) {
+  const version = answers.find((answer) => answer.label)?.model_version;
+  if (version && version !== model.model_version) await loadModel();
+}
+
+// --- work -----------------------------------------------------------------------------------------
+
+// Do one thing at a time; `work` gets a signal that aborts it.
+async function run(work) {
+  if (stopping) { // by Ctrl+Enter or a file
+    fail("Wait until the work is done, or stop it.");
+    return;
+  }
+  fail("");
+  $("one").hidden = $("many").hidden = $("columnform").hidden = true;
+  stopping = new AbortController();
+  $("go").disabled = true;
+  $("stop").hidden = false;
+  say("Working …", true);
+  try {
+    say(await work(stopping.signal));
+  } catch (error) {
+    if (error.name === "AbortError") say("Stopped.");
+    else {
+      say("");
+      failed(error, () => run(work));
     }
-    if (response.ok) {
-      if (key) sessionStorage.setItem("key", key);
-      return response.json();
-    }
-    const problem = await response.json().catch(() => ({}));
-    if (response.status === 401 || response.status === 403) $("keyrow").hidden = false;
-    if (response.status === 429 && attempt < 20 && !stopped) {
-      const wait = Number(response.headers.get("retry-after")) || 1;
-      $("status").textContent = `The server is busy; going on in ${wait} s.`;
-      await new Promise((done) => setTimeout(done, wait * 1000));
-      continue;
-    }
-    throw new Error(`${problem.title || `Error ${response.status}`}: ${problem.detail || ""}`);
+  } finally {
+    stopping = null;
+    $("go").disabled = false;
+    $("stop").hidden = $("progress").hidden = true;
   }
 }
 
-function showOne(answer) {
-  const abstains = answer.abstained ? " (too unsure to act on)" : "";
-  $("one-label").textContent = `${answer.label}, ${percent(answer.score)}${abstains}`;
-  $("bars").replaceChildren(...LABELS.map((label) => {
-    const bar = element("div", undefined, "bar"), track = element("div", undefined, "track");
-    const fill = element("div", undefined, `fill ${label}`);
-    fill.style.width = `${100 * answer.probabilities[label]}%`;
-    track.append(fill);
-    bar.append(element("span", label), track, element("span", percent(answer.probabilities[label])));
-    return bar;
-  }));
-  $("words").replaceChildren();
-  $("one").hidden = false;
-}
-
-function showWords(explained) {
-  const strongest = Math.max(...explained.words.map((w) => Math.abs(w.attribution)), 1e-9);
-  // Counted as the server counts: in code points.
-  const signs = Array.from(explained.text);
-  const pieces = [];
-  let end = 0;
-  for (const word of explained.words) {
-    pieces.push(document.createTextNode(signs.slice(end, word.start).join("")));
-    const mark = element("span", word.text);
-    const share = Math.abs(word.attribution) / strongest;
-    const color = word.attribution >= 0 ? "27, 95, 180" : "190, 110, 20";
-    mark.style.backgroundColor = `rgba(${color}, ${(0.55 * share).toFixed(3)})`;
-    if (share > 0.25) {
-      mark.style.borderBottom = word.attribution >= 0 ? "2px solid" : "2px dotted";
-    }
-    mark.title = `${word.attribution >= 0 ? "+" : ""}${(100 * word.attribution).toFixed(1)} points`;
-    pieces.push(mark);
-    end = word.end;
+function failed(error, retry) {
+  if (error.code === "unauthorized") needKey(error, retry);
+  else fail(error.message);
+  if (error.message.includes("which column")) {
+    $("columnform").hidden = false;
+    $("column").focus();
   }
-  $("words").replaceChildren(...pieces);
 }
 
-function percent(share) {
-  return `${(100 * share).toFixed(1)} %`;
+function classify(text) {
+  const texts = text.split(/\r?\n/).filter((line) => line.trim());
+  if (!texts.length) return fail("There is no text yet: write or paste some.");
+  return run((signal) => texts.length === 1 ? classifyOne(texts[0], signal) : classifyMany(texts, signal));
 }
 
-function addRows(texts, answers) {
-  const rows = document.createDocumentFragment();
-  answers.forEach((answer, i) => {
-    results.push([texts[i], answer]);
-    const row = element("tr");
-    row.append(element("td", String(results.length)));
-    if (answer.label) {
-      row.append(element("td", answer.label, answer.label), element("td", percent(answer.score)));
-    } else {
-      row.append(element("td", answer.detail || "no answer", "fault"), element("td", ""));
-    }
-    row.append(element("td", texts[i]));
-    rows.append(row);
-  });
-  $("rows").append(rows);
+async function classifyOne(text, signal) {
+  const answer = await post("predict", {text}, signal, wait);
+  await follow([answer]);
+  showOne(answer, model);
+  say("Weighing the words …", true);
+  showWords(await post("explain", {text}, signal, wait));
+  return "";
 }
 
 function next(texts, start) {
@@ -111,113 +141,105 @@ function next(texts, start) {
   return texts.slice(start, end);
 }
 
-async function classifyMany(texts) {
-  results = [];
-  $("rows").replaceChildren();
-  $("many").hidden = false;
-  const started = performance.now();
-  while (results.length < texts.length && !stopped) {
-    const piece = next(texts, results.length);
-    const found = await post("predict", {texts: piece});
-    addRows(piece, found.predictions);
-    const seconds = (performance.now() - started) / 1000, rate = results.length / seconds;
-    const left = (texts.length - results.length) / rate;
-    $("status").textContent = `${results.length} of ${texts.length} texts, ` +
-      `${rate.toFixed(0)} a second${left > 1 ? `, ${left.toFixed(0)} s left` : ""}`;
-    const counts = LABELS.map((l) => `${results.filter(([, a]) => a.label === l).length} ${l}`);
-    $("many-title").textContent = counts.join(", ");
-  }
-  $("status").textContent += stopped ? ": stopped" : ": done";
-}
-
-async function run(texts) {
-  if (running) { // by Ctrl+Enter or a file
-    fail("Wait until it is done, or stop it.");
-    return;
-  }
-  texts = texts.filter((text) => text.trim());
-  fail("");
-  $("status").textContent = "";
-  $("one").hidden = $("many").hidden = true;
-  if (!texts.length) {
-    fail("There is no text yet: write or paste some.");
-    return;
-  }
-  stopped = false;
-  running = true;
-  $("go").disabled = true;
-  $("stop").hidden = texts.length <= PIECE;
+async function classifyMany(texts, signal) {
+  table.start(["text"], 0);
+  const clock = timer(texts.length);
+  let done = 0;
   try {
-    if (texts.length === 1) {
-      showOne(await post("predict", {text: texts[0]}));
-      showWords(await post("explain", {text: texts[0]}));
-    } else {
-      await classifyMany(texts);
+    while (done < texts.length) {
+      const piece = next(texts, done);
+      const found = await post("predict", {texts: piece}, signal, wait);
+      await follow(found.predictions);
+      table.add(piece.map((text) => [text]), found.predictions, model);
+      clock(done += piece.length);
     }
   } catch (error) {
-    fail(error.message);
-  } finally {
-    running = false;
-    $("go").disabled = false;
-    $("stop").hidden = true;
+    if (error.name !== "AbortError") throw error;
+    return `${clock(done)}: stopped`;
   }
+  return `${clock(done)}: done`;
 }
 
-// --- files ---
-
-function parseCsv(content) {
-  const rows = [[""]];
-  let quoted = false;
-  for (let i = 0; i < content.length; i++) {
-    const sign = content[i], row = rows[rows.length - 1];
-    if (quoted) {
-      if (sign !== '"') row[row.length - 1] += sign;
-      else if (content[i + 1] === '"') { row[row.length - 1] += '"'; i++; }
-      else quoted = false;
-    } else if (sign === '"' && row[row.length - 1] === "") quoted = true;
-    else if (sign === ",") row.push("");
-    else if (sign === "\n") rows.push([""]);
-    else if (sign !== "\r") row[row.length - 1] += sign;
-  }
-  return rows.filter((row) => row.length > 1 || row[0]);
-}
-
-async function open(file) {
-  const content = (await file.text()).replace(/^\ufeff/, "");
-  if (!/\.csv$/i.test(file.name)) return run(content.split(/\r?\n/));
-  const [header, ...rows] = parseCsv(content);
-  const names = (header || []).map((name) => name.trim().toLowerCase());
-  let column = names.findIndex((n) => ["text", "sentence", "headline", "title"].includes(n));
-  if (column < 0 && names.length === 1) column = 0;
-  if (column < 0) return fail(`Name the text's column "text" in ${file.name}; it has: ${header}`);
-  return run(rows.map((row) => row[column] || ""));
-}
-
-function download() {
-  const cell = (value) => {
-    const text = String(value ?? "");
-    const safe = /^[=+@\t\r-]/.test(text) && !/^[+-]?[\d.,]+%?$/.test(text) ? `'${text}` : text; // no formulas for spreadsheets
-    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+// Return what shows how far the work is.
+function timer(total) {
+  const started = performance.now();
+  $("progress").max = total;
+  $("progress").hidden = false;
+  return (done) => {
+    const rate = done / ((performance.now() - started) / 1000), left = (total - done) / rate;
+    const rest = done && left > 1 ? `, ${number(Math.round(left))} s left` : "";
+    const told = `${number(done)} of ${number(total)} texts, ${number(Math.round(rate))} a second${rest}`;
+    $("progress").value = done;
+    say(told, true);
+    return told;
   };
-  const lines = [["text", "label", "score", ...LABELS, "model_version", "error"]];
-  for (const [text, a] of results) {
-    const shares = LABELS.map((label) => a.probabilities?.[label]);
-    lines.push([text, a.label, a.score, ...shares, a.model_version, a.label ? "" : a.detail]);
-  }
-  const body = lines.map((line) => line.map(cell).join(",")).join("\r\n");
-  const link = element("a");
-  link.href = URL.createObjectURL(new Blob(["\ufeff", body, "\r\n"], {type: "text/csv"}));
-  link.download = "sentiment.csv";
-  link.click();
-  URL.revokeObjectURL(link.href);
 }
 
+// --- files ----------------------------------------------------------------------------------------
+
+function formatOf(name) {
+  if (/\.(txt|text)$/i.test(name)) return "text";
+  return /\.(tsv|tab)$/i.test(name) ? "tsv" : "";
+}
+
+function open(opened, column = "") {
+  file = opened;
+  const query = new URLSearchParams();
+  if (formatOf(file.name)) query.set("format", formatOf(file.name));
+  if (column) query.set("column", column);
+  return run((signal) => classifyFile(opened, query, signal));
+}
+
+// The server reads the file; the page knows nothing of delimiters and encodings.
+async function classifyFile(opened, query, signal) {
+  say(`Reading ${opened.name} …`, true);
+  const headers = {"content-type": "application/octet-stream", accept: "application/x-ndjson"};
+  const options = {method: "POST", headers, body: opened, signal};
+  const response = await ask(`predict/file?${query}`, options, wait);
+  let head, clock, done = 0;
+  try {
+    for await (const lines of jsonLines(response)) {
+      if (!head) {
+        head = lines.shift();
+        table.start(head.header, head.column);
+        clock = timer(head.rows);
+      }
+      const answers = lines.map((line) => line.answer);
+      await follow(answers);
+      table.add(lines.map((line) => line.cells), answers, model);
+      clock(done += lines.length);
+    }
+  } catch (error) {
+    if (error.name === "AbortError") return clock ? `${clock(done)}: stopped` : "Stopped.";
+  }
+  if (!head || done < head.rows) {
+    throw new Failure(`The answer ended after ${number(done)} rows: open the file again.`);
+  }
+  return `${opened.name}: ${clock(done)}: done`;
+}
+
+$("columnform").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (file) open(file, $("column").value);
+});
+
+// --- input ----------------------------------------------------------------------------------------
+
+for (const text of EXAMPLES) {
+  const button = element("button", text, "example");
+  button.type = "button";
+  button.addEventListener("click", () => {
+    $("text").value = text;
+    classify(text);
+  });
+  $("examples").append(button);
+}
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  run($("text").value.split(/\r?\n/));
+  classify($("text").value);
 });
 $("text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) classify($("text").value);
 });
 $("text").addEventListener("paste", (event) => {
   // Browsers insert pasted text line by line, which takes minutes for ten thousand.
@@ -226,12 +248,12 @@ $("text").addEventListener("paste", (event) => {
   event.preventDefault();
   box.setRangeText(pasted, box.selectionStart, box.selectionEnd, "end");
 });
-$("stop").addEventListener("click", () => { stopped = true; });
+$("stop").addEventListener("click", () => stopping?.abort());
 $("file").addEventListener("change", () => {
   if ($("file").files[0]) open($("file").files[0]);
   $("file").value = "";
 });
-$("download").addEventListener("click", download);
+$("download").addEventListener("click", table.download);
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   $("text").classList.add("over");
@@ -243,6 +265,5 @@ document.addEventListener("drop", (event) => {
   if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
 });
 
-fetch("health").then((response) => response.json()).then((found) => {
-  $("model").textContent = found.model_version ? `model ${found.model_version}` : found.title;
-}).catch(() => { $("model").textContent = "the server does not answer"; });
+$("text").focus();
+loadModel();

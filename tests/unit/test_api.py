@@ -11,7 +11,6 @@ import logging
 import random
 import re
 import time
-import tracemalloc
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -38,10 +37,10 @@ from finsent.settings import Settings
 from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys
 from serve_app.explain import explain
-from serve_app.files import read_csv
 from serve_app.http import build_app
 from serve_app.incoming import Asker
 from serve_app.model import Model
+from serve_app.pages import pages
 from serve_app.problems import CODES
 from serve_app.service import Service
 from tests.properties import examples
@@ -269,30 +268,49 @@ def test_csv_comes_back_with_answers(client: TestClient, engine: Engine) -> None
     assert float(rows[0]["polarity"]) == pytest.approx(polarity, abs=2e-6)
 
 
-def test_a_file_takes_little_more_memory_than_its_bytes() -> None:
-    line = b"Profit rose in unit 7 by some percent this quarter again.\n"
-    body = b"text\n" + line * 100_000
-    tracemalloc.start()
-    try:
-        table = read_csv(body, {}, None)
-        assert sum(1 for _ in table.rows) == 100_000
-        assert tracemalloc.get_traced_memory()[1] < 2 * len(body)
-    finally:
-        tracemalloc.stop()
+def test_rows_that_cannot_be_used_say_so_and_blank_ones_stay(client: TestClient) -> None:
+    lines = ["id,text,note", "1,Profit rose.,a", "", "2,Sales fell.,b,c,d", "3,Flat.", "4,,e",
+             "5,Loss widened.,f", "", ""]  # fmt: skip
+    body = "\n".join(lines).encode()
+    response = client.post("/predict/file", content=body, headers={"content-type": "text/csv"})
+    rows = [*csv.DictReader(io.StringIO(response.text, newline=""))]
+    assert [(row["id"], row["text"], row["note"]) for row in rows] == [
+        ("1", "Profit rose.", "a"), ("", "", ""), ("", "2,Sales fell.,b,c,d", ""),
+        ("", "3,Flat.", ""), ("4", "", "e"), ("5", "Loss widened.", "f"),
+    ]  # fmt: skip
+    blank = "invalid_text: the text is blank; write something"
+    assert [row["error"] for row in rows] == [
+        "", blank, "invalid_request: malformed_row: 5 fields, not 3 (record 4)",
+        "invalid_request: malformed_row: 2 fields, not 3 (record 5)", blank, "",
+    ]  # fmt: skip
+    assert [bool(row["label"]) for row in rows] == [not row["error"] for row in rows]
 
 
-def test_a_row_that_cannot_be_read_says_so_and_the_next_ones_come(client: TestClient) -> None:
-    # A quote that never closes takes all that follows, up to what the reader allows.
-    lines = ["id,text", "1,Profit rose.", '2,"' + "x" * 140_000, "3,Loss widened."]
+def test_a_file_keeps_its_delimiter_and_comes_back_in_utf8(client: TestClient) -> None:
+    body = "id;text\r\n1;Umsatz fiel, auch in München um 5 €\r\n".encode("cp1252")
+    response = client.post("/predict/file", content=body, headers={"content-type": "text/csv"})
+    [row] = csv.DictReader(io.StringIO(response.text, newline=""), delimiter=";")
+    assert (row["id"], row["text"]) == ("1", "Umsatz fiel, auch in München um 5 €")
+    assert row["label"] in LABELS
+    assert (row["abstained"], row["truncated"]) == ("false", "false")
+
+
+def test_a_file_may_be_answered_in_json_lines(client: TestClient, engine: Engine) -> None:
+    long = "Profit rose. " * 60
     response = client.post(
-        "/predict/file", content="\n".join(lines).encode(), headers={"content-type": "text/csv"}
-    )
-    first, odd, last = csv.DictReader(io.StringIO(response.text, newline=""))
-    assert (first["id"], last["id"]) == ("1", "3")
-    assert first["label"] in LABELS
-    assert last["label"] in LABELS
-    assert (odd["id"], odd["label"]) == ("", "")
-    assert odd["error"].startswith("invalid_request: line 3 of the CSV: field larger")
+        "/predict/file?format=text", content=f"Sales fell.\n\n{long}\n".encode(),
+        headers={"content-type": "text/plain", "accept": "application/x-ndjson"},
+    )  # fmt: skip
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    head, *rows = map(json.loads, response.text.splitlines())
+    assert head == {
+        "header": ["text"], "column": 0, "rows": 3, "delimiter": ",", "encoding": "utf-8",
+    }  # fmt: skip
+    assert [row["cells"] for row in rows] == [["Sales fell."], [""], [long.strip() + " "]]
+    first, blank, cut = (row["answer"] for row in rows)
+    assert first["label"] == engine.classify(["Sales fell."])[0].label
+    assert blank["code"] == "invalid_text"
+    assert (first["truncated"], cut["truncated"]) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +319,14 @@ def test_a_row_that_cannot_be_read_says_so_and_the_next_ones_come(client: TestCl
         (b"a,b\n1,2\n", "text/csv", "", "invalid_request"),  # which column?
         (b"a,b\n1,2\n", "text/csv", "?column=c", "invalid_request"),
         (b"", "text/csv", "", "invalid_request"),
-        (b"text\n\xff\xfe\n", "text/csv", "", "invalid_request"),
+        (b'text\n"Profit rose.\nSales fell.\n', "text/csv", "", "invalid_request"),
+        (b"text\na\n", "text/csv", "?colum=text", "invalid_request"),
+        (b"text\na\n", "text/csv", "?format=xlsx", "invalid_request"),
+        (b"text\na\n", "text/csv", "?delimiter=ab", "invalid_request"),
+        (b"a\n", "text/csv", "?delimiter=;&format=text", "invalid_request"),
+        (b"text\na\n", "text/csv", "?encoding=none", "invalid_request"),
+        (b"text\n\xff\xfe\n", "text/csv", "?encoding=utf-8", "unsupported_media_type"),
+        (b"PK\x03\x04" + bytes(500), "text/csv", "", "unsupported_media_type"),
         (b"{}", "application/json", "", "unsupported_media_type"),
     ],
 )
@@ -843,13 +868,17 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
 
 
 def test_pages_ask_nothing_of_others(client: TestClient) -> None:
-    for path in ("/", "/docs", "/page.js", "/page.css", "/docs.js"):
+    paths = pages()
+    assert {"/", "/docs", "/page.js", "/page.css", "/docs.js"} < paths.keys()
+    for path in paths:
         response = client.get(path)
         assert response.status_code == 200
         assert "default-src 'none'" in response.headers["content-security-policy"]
         assert "unsafe" not in response.headers["content-security-policy"]
         assert "http://" not in response.text
         assert "https://" not in response.text
+        # A reverse proxy may serve the page below any path.
+        assert not re.search(r"""(href|src)="/|(fetch|ask|post)\(["'`]/|from "/""", response.text)
     assert client.get("/").headers["content-type"].startswith("text/html")
 
 

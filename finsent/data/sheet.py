@@ -1,0 +1,250 @@
+"""CSV and text files in memory, read as ingest reads them, with every cell and every blank row."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO, Literal, cast
+
+import pyarrow as pa
+
+from finsent.data import heads
+from finsent.data.encodings import EncodingProbe
+from finsent.data.formats import Columns, read_rows
+from finsent.errors import InputError
+
+TEXT_COLUMNS = ("text", "sentence", "headline", "title")  # in any case; where none is named
+SheetFormat = Literal["csv", "tsv", "text"]
+
+_PIECE_BYTES = 1 << 20
+_PIECE_ROWS = 256
+_HEAD_BYTES = 1 << 20
+_NAME_WORDS = 4  # a longer name of the only column looks like a text
+
+
+class NotTextError(InputError):
+    """The file is binary, or its bytes are in no known encoding or not in the given one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a sheet."""
+
+    number: int  # in the file; a CSV's header is 1
+    cells: list[str]  # one per column; of a malformed row its text, in the text's column
+    fault: str | None  # why the row cannot be used
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A CSV or a text whose records can all be read."""
+
+    format: SheetFormat
+    header: tuple[str, ...]
+    column: int  # of the text
+    delimiter: str
+    encoding: str  # of the file
+    rows: int
+    _utf8: pa.Buffer
+
+    def pieces(self) -> Iterator[list[Record]]:
+        """Return the records in the order of the file, at most 256 at a time."""
+        tables = _tables(self.format, self.header, self.column, self.delimiter, self._utf8)
+        if self.format == "text":
+            return _batched(_lines(tables))
+        return _batched(_in_order(tables, len(self.header), self.column))
+
+
+def read_sheet(
+    body: bytes,
+    format: SheetFormat = "csv",
+    *,
+    column: str | None = None,
+    delimiter: str | None = None,
+    encoding: str = "auto",
+) -> Sheet:
+    """Check a file from its first byte to its last.
+
+    Args:
+        body: the file.
+        column: name of the text's column; None: one of `TEXT_COLUMNS`, or the only one.
+        delimiter: between the cells of a CSV; None: the one that gives the header such a column.
+        encoding: a codec's name, or `auto`.
+
+    Raises:
+        NotTextError: the file is not text.
+        InputError: the file cannot be parsed, or its text's column is not known.
+    """
+    utf8, encoding = _utf8(body, encoding)
+    head = utf8[:_HEAD_BYTES].to_pybytes().decode(errors="ignore")
+    if not head.strip():
+        raise InputError("the file is empty; it needs rows")
+    _refuse_json(head)
+    if format == "text":
+        sign, place = ",", 0
+        names = ["text"]
+    else:
+        sign = delimiter or _delimiter(format, head, column)
+        names = heads.read_columns(format, _stream(utf8), "utf-8", "the file", sign) or []
+        place = _text_column(names, column, sign)
+    header = tuple(names)
+    rows = 0
+    for table in _tables(format, header, place, sign, utf8):
+        rows = table["row"][-1].as_py() if format == "text" else rows + len(table)
+    return Sheet(format, header, place, sign, encoding, rows, utf8)
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+
+def _utf8(body: bytes, encoding: str) -> tuple[pa.Buffer, str]:
+    """A file's text in UTF-8 without blank lines around it, and its encoding."""
+    kind = heads.binary_kind(body[:8])
+    if kind:
+        raise NotTextError(f"the file is {kind}, not text; save its table as CSV, and give that")
+    pieces = [(start, start + _PIECE_BYTES) for start in range(0, len(body), _PIECE_BYTES)]
+    if encoding == "auto":
+        probe = EncodingProbe()
+        for start, end in pieces:
+            probe.feed(body[start:end])
+        try:
+            encoding = probe.result("the file")
+        except InputError as error:
+            raise NotTextError(str(error)) from None
+    decoder, texts = codecs.getincrementaldecoder(encoding)(), []
+    same = encoding in ("utf-8", "utf-8-sig")
+    try:
+        for start, end in pieces:
+            text = decoder.decode(body[start:end], final=end >= len(body))
+            texts.append("" if same else text)
+        body = body if same else b"".join(text.encode() for text in texts)
+    except UnicodeError as error:
+        raise NotTextError(
+            f"encoding={encoding!r}: the file is not in it ({error}); set encoding to the file's "
+            "own, e.g. cp1252, or to auto"
+        ) from None
+    return _without_blank_ends(body), encoding
+
+
+def _without_blank_ends(body: bytes) -> pa.Buffer:
+    """The text without a byte order mark and blank lines around it, not copied."""
+    start = len(codecs.BOM_UTF8) if body.startswith(codecs.BOM_UTF8) else 0
+    start = len(body) - len(body[start:].lstrip(b"\r\n"))
+    end = max(start, len(body.rstrip(b"\r\n")))
+    # The end of the last line stays: by it an unclosed quote is found.
+    end += 2 if body[end : end + 2] == b"\r\n" else len(body[end : end + 1])
+    return pa.py_buffer(body).slice(start, end - start)
+
+
+def _stream(utf8: pa.Buffer) -> BinaryIO:
+    return cast(BinaryIO, pa.BufferReader(utf8))
+
+
+# --- header ---------------------------------------------------------------------------------------
+
+
+def _refuse_json(head: str) -> None:
+    line = re.split(r"[\r\n]", head, maxsplit=1)[0].strip()
+    if not line.startswith(("{", "[")):
+        return
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return
+    raise InputError("the file is JSON, not text; write its texts as CSV, and give that")
+
+
+def _is_text(name: str, column: str | None) -> bool:
+    return name == column if column is not None else name.strip().lower() in TEXT_COLUMNS
+
+
+def _delimiter(format: SheetFormat, head: str, column: str | None) -> str:
+    is_text: Callable[[str], bool] = lambda name: _is_text(name, column)  # noqa: E731
+    return heads.separator(format, None if format == "tsv" else heads.find_separator(head, is_text))
+
+
+def _text_column(header: list[str], column: str | None, sign: str) -> int:
+    """The place of the text's column.
+
+    Raises:
+        InputError: it cannot be told.
+    """
+    shown = ", ".join(map(repr, header))[:300]
+    named = [place for place, name in enumerate(header) if _is_text(name, column)]
+    if column is not None and len(named) != 1:
+        count = "no" if not named else len(named)
+        raise InputError(f"column={column!r}: {count} such columns; set column to one of {shown}")
+    if named and header.count(header[named[0]]) > 1:
+        raise InputError(
+            f"the file has {header.count(header[named[0]])} columns {header[named[0]]!r}; rename "
+            "all but one, or set column to another"
+        )
+    if named:
+        return named[0]
+    other = heads.likely_separator(header[0]) if len(header) == 1 else None
+    if other is not None and other != sign:
+        raise InputError(
+            f"which column is the text? The header is {shown}: set delimiter to {other!r} and "
+            "column to the text's, or name that column text"
+        )
+    if len(header) > 1 or len(header[0].split()) > _NAME_WORDS:
+        raise InputError(
+            f"which column is the text? Set column to its name, or name it text. There are "
+            f"{shown}. Where the first line is no header, put one above it"
+        )
+    return 0
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def _tables(
+    format: SheetFormat, header: tuple[str, ...], column: int, delimiter: str, utf8: pa.Buffer
+) -> Iterator[pa.Table]:
+    columns = Columns(header[column], None, None, header=header)
+    return read_rows(format, _stream(utf8), 0, "utf-8", columns, "the file", delimiter)
+
+
+def _batched(records: Iterator[Record]) -> Iterator[list[Record]]:
+    while piece := list(islice(records, _PIECE_ROWS)):
+        yield piece
+
+
+def _slices(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(table), _PIECE_ROWS):
+        yield table.slice(start, _PIECE_ROWS).drop_columns(["source"]).to_pylist()
+
+
+def _lines(tables: Iterator[pa.Table]) -> Iterator[Record]:
+    """Lines, with the blank ones between."""
+    number = 0
+    for table in tables:
+        for rows in _slices(table):
+            for row in rows:
+                yield from (Record(n, [""], None) for n in range(number + 1, row["row"]))
+                number = row["row"]
+                yield Record(number, [row["raw_text"]], None)
+
+
+def _in_order(tables: Iterator[pa.Table], width: int, column: int) -> Iterator[Record]:
+    """Records of a CSV by their numbers: the reader gives malformed ones before their block."""
+    waiting: list[Record] = []
+    names = [str(place) for place in range(width)]
+    for table in tables:
+        whole = names[0] in table.column_names
+        for rows in _slices(table):
+            for row in rows:
+                number, fault = row["row"], row["fault"]
+                if not whole:
+                    cells = [""] * width
+                    cells[column] = row["raw_text"]
+                    waiting.append(Record(number, cells, f"{fault} (record {number})"))
+                    continue
+                while waiting and waiting[0].number < number:
+                    yield waiting.pop(0)
+                yield Record(number, [row[name] for name in names], fault)
+    yield from waiting

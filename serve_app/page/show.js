@@ -1,0 +1,128 @@
+// Builds what the page shows. All that comes from a person or the server enters the page as text,
+// never as markup.
+
+export const LABELS = ["negative", "neutral", "positive"];
+export const $ = (id) => document.getElementById(id);
+
+export function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+export function percent(share) {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+export function number(value) {
+  return value.toLocaleString("en-US");
+}
+
+// What a reader of an answer must know besides its label.
+export function notes(answer, model) {
+  const found = [];
+  if (answer.abstained) {
+    const bound = model.threshold ? `, ${percent(model.threshold)}` : "";
+    found.push(`Not sure: the score is below the model's threshold${bound}.`);
+  }
+  if (answer.truncated) {
+    const side = model.truncate === "left" ? "last" : "first";
+    const count = model.max_length ? `the ${side} ${model.max_length} tokens were` : "a part was";
+    found.push(`Only ${count} read; the rest of the text did not count.`);
+  }
+  return found;
+}
+
+export function showOne(answer, model) {
+  const sure = answer.abstained ? "Not sure, most likely " : "";
+  $("one-label").textContent = `${sure}${answer.label}, ${percent(answer.score)}`;
+  $("one-notes").textContent = notes(answer, model).join(" ");
+  $("bars").replaceChildren(...LABELS.map((label) => {
+    const bar = element("div", undefined, "bar"), track = element("div", undefined, "track");
+    const fill = element("div", undefined, `fill ${label}`);
+    fill.style.width = `${100 * answer.probabilities[label]}%`;
+    track.append(fill);
+    bar.append(element("span", label), track, element("span", percent(answer.probabilities[label])));
+    return bar;
+  }));
+  $("words").replaceChildren();
+  $("one").hidden = false;
+  $("one").scrollIntoView({block: "nearest"});
+}
+
+export function showWords(explained) {
+  const strongest = Math.max(...explained.words.map((w) => Math.abs(w.attribution)), 1e-9);
+  // Counted as the server counts: in code points.
+  const signs = Array.from(explained.text);
+  const pieces = [];
+  let end = 0;
+  for (const word of explained.words) {
+    pieces.push(document.createTextNode(signs.slice(end, word.start).join("")));
+    const points = (100 * word.attribution).toFixed(1);
+    const mark = element("button", word.text, `word ${word.attribution >= 0 ? "for" : "against"}`);
+    mark.type = "button";
+    mark.tabIndex = end ? -1 : 0; // one stop for Tab; the arrow keys go from word to word
+    mark.dataset.weight = `${word.attribution >= 0 ? "+" : ""}${points} points`;
+    mark.style.setProperty("--share", (Math.abs(word.attribution) / strongest).toFixed(3));
+    pieces.push(mark);
+    end = word.end;
+  }
+  $("words").replaceChildren(...pieces);
+}
+
+// Keep the weight, which is shown below its word, on the screen.
+for (const event of ["pointerover", "focusin"]) {
+  $("words").addEventListener(event, ({target}) => {
+    const words = $("words").getBoundingClientRect(), word = target.getBoundingClientRect();
+    target.classList.toggle("right", word.left - words.left > words.width / 2);
+  });
+}
+
+// Move the focus from word to word.
+$("words").addEventListener("keydown", (event) => {
+  const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+  const words = [...$("words").querySelectorAll(".word")];
+  const next = words[words.indexOf(event.target) + step];
+  if (!next) return;
+  event.preventDefault();
+  event.target.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+});
+
+export function showModel(model) {
+  const metrics = model.metrics || {}, data = model.dataset || {};
+  const rows = metrics.rows ? ` on ${number(metrics.rows)} test rows` : "";
+  const figures = {
+    "Version": model.model_version,
+    "Macro-F1": metrics.macro_f1 == null ? null : `${metrics.macro_f1.toFixed(3)}${rows}`,
+    "Accuracy": metrics.accuracy == null ? null : percent(metrics.accuracy),
+    "Calibration error": metrics.ece == null ? null : percent(metrics.ece),
+    "Data": data.version && [data.name, data.version].filter(Boolean).join(", version "),
+    "Data rows": data.rows && number(data.rows),
+    "Published": model.created?.slice(0, 10),
+    "Backbone": model.backbone,
+  };
+  $("figures").replaceChildren(...Object.entries(figures).filter(([, value]) => value).map(
+    ([name, value]) => {
+      const pair = element("div");
+      pair.append(element("dt", name), element("dd", value));
+      return pair;
+    }));
+  const {characters, file_bytes: bytes} = model.limits || {};
+  const side = model.truncate === "left" ? "last" : "first";
+  const limits = [
+    "The model reads English financial text and gives one label per text. Mixed news gets the label of " +
+      "its main direction. The figures hold for texts like those of the test rows. An answer is no " +
+      "investment advice.",
+    model.truncate === "error"
+      ? `A text of more than ${number(model.max_length)} tokens is refused.`
+      : `The model reads the ${side} ${number(model.max_length)} tokens of a text.`,
+    model.threshold && `An answer whose score is below ${percent(model.threshold)} is shown as not sure.`,
+    characters && `A text has at most ${number(characters)} characters.`,
+    bytes && `A file has at most ${number(Math.floor(bytes / 1e6))} MB.`,
+  ];
+  $("limits").replaceChildren(...limits.filter(Boolean).map((limit) => element("li", limit)));
+  $("about").hidden = false;
+}
