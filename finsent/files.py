@@ -73,6 +73,36 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error}); the file is damaged") from None
 
 
+def fsync_file(path: Path) -> None:
+    """Wait until a file's bytes are on its disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def exclusive(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock of a directory.
+
+    Args:
+        wait: until another process releases the lock; else do without it.
+
+    Yields:
+        Whether no other process holds the lock, as far as the file system has locks.
+    """
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        is_free = True
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            is_free = False
+        except OSError:  # a file system without locks
+            pass
+        yield is_free
+    finally:
+        os.close(directory)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name by a hard link, or copy it where the file system cannot link.
 

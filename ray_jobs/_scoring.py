@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
+from finsent.inference.exports import fingerprint, installed, read_exports
+
+if TYPE_CHECKING:
+    from finsent.inference.score import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -20,36 +24,76 @@ _AHEAD = 3  # tables that wait at each actor, so that none has to wait for the d
 
 
 class _Actor:
-    """One engine in a process of its own."""
+    """One engine in its own process."""
 
-    def __init__(self, model_dir: Path, config: EngineConfig, model_version: str) -> None:
+    def __init__(
+        self, model_dir: Path, config: EngineConfig, model_version: str, model: dict[str, str]
+    ) -> None:
+        self._model_dir, self._version, self._model = model_dir, model_version, model
+        self._config = config
+        self._scorer: Scorer | None = None  # what __init__ raises would lose its class
+
+    def backend(self) -> str:
+        """Return what the engine computes with; answers when the model is loaded.
+
+        Raises:
+            InputError: the model is unusable, or not the one that the run began with.
+        """
+        self._scorer = self._scorer or self._load()
+        return self._scorer.engine.backend.name
+
+    def score(self, rows: pa.Table, backend: str) -> pa.Table:
+        """See `finsent.inference.score.Scorer`.
+
+        Args:
+            backend: what all rows of a run are computed with: each process by itself may have
+                found another one to be the fastest.
+        """
+        if self._scorer is None or self.backend() != backend:
+            self._config = pinned(self._config, backend)
+            self._scorer = self._load()
+        return self._scorer(rows)
+
+    def _load(self) -> Scorer:
         from finsent.inference.engine import Engine
         from finsent.inference.score import Scorer
 
-        self._engine = Engine(model_dir, config)
-        self._engine.warm()
-        self._scorer = Scorer(self._engine, model_version)
+        engine = Engine(self._model_dir, self._config)
+        # A process that Ray starts again in mid-run would load what is there by then.
+        if fingerprint(self._model_dir) != self._model:
+            raise InputError(
+                f"predict.model={str(self._model_dir)!r}: has changed since the run began. Run "
+                "again when it is complete."
+            )
+        engine.warm()
+        return Scorer(engine, self._version)
 
-    def backend(self) -> str:
-        """What it computes with; it answers when the model is loaded."""
-        return self._engine.backend.name
 
-    def score(self, rows: pa.Table) -> pa.Table:
-        """See `finsent.inference.score.Scorer`."""
-        return self._scorer(rows)
+def pinned(config: EngineConfig, backend: str) -> EngineConfig:
+    """Return settings that leave no choice but a backend.
+
+    Args:
+        backend: library and precision, e.g. onnxruntime-int8.
+    """
+    library, _, precision = backend.rpartition("-")
+    return EngineConfig.model_validate(
+        {**config.model_dump(), "backend": library, "precision": precision}
+    )
 
 
 class Scorers:
     """A pool of engines over a cluster; a context that ends them."""
 
     def __init__(
-        self, model_dir: Path, config: EngineConfig, model_version: str, count: int | None,
-        start_timeout: int,
+        self, model_dir: Path, config: EngineConfig, model_version: str, model: dict[str, str],
+        backend: str | None, count: int | None, start_timeout: int,
     ) -> None:  # fmt: skip
-        """Start them and wait until each has loaded the model.
+        """Start the processes and wait until each has loaded the model.
 
         Args:
-            count: of processes; None: one a machine, or one a GPU where there are some.
+            model: fingerprint of the model's files, which must stay.
+            backend: to prefer where the config leaves a choice; None: the fastest.
+            count: of processes; None: one per machine, or one per GPU where there are some.
             start_timeout: seconds.
 
         Raises:
@@ -59,7 +103,9 @@ class Scorers:
 
         count, resources = _shares(count)
         cls: Any = ray.remote(_Actor).options(max_restarts=2, max_task_retries=2, **resources)
-        self._actors = [cls.remote(model_dir, config, model_version) for _ in range(count)]
+        if backend and _may_use(backend, model_dir):
+            config = pinned(config, backend)
+        self._actors = [cls.remote(model_dir, config, model_version, model) for _ in range(count)]
         asked = [actor.backend.remote() for actor in self._actors]
         try:
             ready, late = ray.wait(asked, num_returns=count, timeout=start_timeout)
@@ -71,7 +117,8 @@ class Scorers:
                     f"have not loaded the model by then; each asks for {resources}, and {shown} "
                     "are free; wait for room, set predict.actors, or raise the timeout"
                 )
-            self.backends: list[str] = ray.get(ready)
+            self.backend = Counter(ray.get(ready)).most_common(1)[0][0]
+            self.count = count
         except BaseException:
             self.close()
             raise
@@ -99,11 +146,17 @@ class Scorers:
         waiting: deque[Any] = deque()
         for number, table in enumerate(tables):
             actor = self._actors[number % len(self._actors)]
-            waiting.append(actor.score.remote(table))
+            waiting.append(actor.score.remote(table, self.backend))
             if len(waiting) >= _AHEAD * len(self._actors):
                 yield ray.get(waiting.popleft())
         while waiting:
             yield ray.get(waiting.popleft())
+
+
+def _may_use(backend: str, model_dir: Path) -> bool:
+    """Whether this machine has a backend that an earlier run used."""
+    names = {one.name for one in read_exports(model_dir) if installed(one.backend)}
+    return backend.startswith("torch-") or backend in names
 
 
 def _shares(count: int | None) -> tuple[int, dict[str, float]]:

@@ -2,61 +2,146 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
 
+from finsent.data.config import SourceConfig
+from finsent.data.heads import binary_kind, detect
+from finsent.data.sources import find_texts
 from finsent.errors import InputError
-from finsent.inference.config import ClassifyConfig
 from finsent.labels import LABELS
+from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs.evaluate import locate
 
+log = logging.getLogger(__name__)
 
-def read_texts(config: ClassifyConfig, arguments: list[str]) -> list[str]:
-    """Texts from the arguments, or from the lines of a file or of standard input; blank ones are
-    left out.
+
+@dataclass(frozen=True)
+class Text:
+    """A text to label."""
+
+    text: str
+    row: int | None = None  # number of its line or record in the input, from 1
+
+
+def read_texts(arguments: list[str], settings: Settings) -> list[Text]:
+    """Return texts from the arguments, or from a file or standard input, without blank ones.
 
     Raises:
-        InputError: arguments and a file are both given, there is no text at all, or not UTF-8.
+        InputError: arguments and a file are both given, there is no text at all, or the input is
+            not what its name says or lines of UTF-8.
     """
+    config = settings.classify
     if arguments and config.input:
         raise InputError(
             f"classify.input={config.input!r}: texts are given as arguments, too; choose one"
         )
     source = config.input or (None if arguments else "-")
     if source is None:
-        texts = arguments
+        given = [Text(_no_file(argument)) for argument in arguments]
     elif source == "-":
-        texts = _lines(sys.stdin.buffer.read(), "standard input")
+        given = _lines(sys.stdin.buffer.read(), "standard input", settings.data.text_column)
     else:
         path = Path(source).expanduser()
         if not path.is_file():
-            raise InputError(f"classify.input={source!r}: no such file; give one text a line")
-        texts = _lines(path.read_bytes(), source)
-    texts = [text for text in texts if text.strip()]
+            raise InputError(f"classify.input={source!r}: no such file; give one text per line")
+        if detect(path.name) == (None, None):
+            given = _lines(path.read_bytes(), source, settings.data.text_column)
+        else:
+            given = _records(path, settings)
+    texts = [one for one in given if one.text.strip()]
     if not texts:
         raise InputError(
             "classify: no text; give texts as arguments, a file as classify.input=FILE, or lines "
             "on standard input"
         )
+    if len(texts) < len(given) and source is not None:
+        log.info("classify: %d blank row(s) are left out", len(given) - len(texts))
     return texts
 
 
-def _lines(raw: bytes, source: str) -> list[str]:
+def _no_file(argument: str) -> str:
+    """Refuse the name of a file in the place of a text."""
+    is_name = re.fullmatch(r"\S{1,200}\.\w+", argument) is not None
+    if is_name and Path(argument).expanduser().is_file():
+        raise InputError(
+            f"argument {argument!r}: is a file, not a text. Write classify.input={argument}."
+        )
+    return argument
+
+
+def _records(path: Path, settings: Settings) -> list[Text]:
+    """Read the text column of a table, or the lines of a compressed file."""
+    source = SourceConfig(uri=str(path.absolute()))
+    [file] = find_texts([source], settings.data, settings.sources_dir, "classify.input")
+    texts = []
+    for table in file.rows(0):
+        columns = (table[name].to_pylist() for name in ("row", "raw_text", "fault"))
+        for row, text, fault in zip(*columns, strict=True):
+            if fault is not None:
+                raise InputError(
+                    f"classify.input={str(path)!r}: record {row} cannot be read ({fault}). Mend "
+                    "it, or use ray_jobs.predict, which keeps such records with the reason."
+                )
+            texts.append(Text(text or "", row))
+    return texts
+
+
+def _lines(raw: bytes, source: str, column: str) -> list[Text]:
+    where = f"classify.input={source!r}"
+    if kind := binary_kind(raw):
+        raise InputError(
+            f"{where}: is {kind}, not lines of text. Save it as CSV, or give it the ending of its "
+            "format."
+        )
     try:
-        # Not splitlines(): a text may hold U+2028 and the like.
-        return [line.removesuffix("\r") for line in raw.decode("utf-8-sig").split("\n")]
+        content = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"classify.input={source!r}: not UTF-8 ({error}); convert it") from None
+        raise InputError(f"{where}: not UTF-8 ({error}); convert it") from None
+    if "\0" in content:
+        raise InputError(f"{where}: has NUL characters: UTF-16, or no text. Convert it to UTF-8.")
+    # Not splitlines(): a text may hold U+2028 and the like.
+    lines = [line.removesuffix("\r") for line in content.split("\n")]
+    _check_no_table(next((line for line in lines if line.strip()), ""), where, column)
+    # The end of the last line is not the start of another.
+    return [Text(line, row) for row, line in enumerate(lines[:-1] if not lines[-1] else lines, 1)]
+
+
+def _check_no_table(first: str, where: str, column: str) -> None:
+    """Refuse a table or JSON whose name does not say so: each of its lines would pass as a text.
+
+    Args:
+        first: the first line that is not blank.
+        column: name of the text column.
+    """
+    fields = [field.strip().strip('"') for field in re.split(r"[,;|\t]", first)]
+    if column in fields:
+        raise InputError(
+            f"{where}: its first line is a header with the column {column!r}. Name a file that "
+            "ends in .csv or .tsv."
+        )
+    try:
+        is_json = first.strip() in ("[", "{") or isinstance(json.loads(first), dict | list)
+    except (ValueError, RecursionError):
+        is_json = False
+    if is_json:
+        raise InputError(
+            f"{where}: is JSON, not lines of text. Name a file of JSON Lines that ends in .jsonl."
+        )
 
 
 def run(call: Call) -> Result:
     """The job."""
     settings = call.settings
-    texts = read_texts(settings.classify, call.arguments)
+    given = read_texts(call.arguments, settings)
+    texts = [one.text for one in given]
     model_dir = locate(settings, settings.classify.model, "classify.model")
     from finsent.inference.engine import Engine
 
@@ -76,18 +161,21 @@ def run(call: Call) -> Result:
         "temperature": engine.temperature,
         "threshold": engine.threshold,
         "predictions": [
-            {"text": text, **asdict(p)} for text, p in zip(texts, predictions, strict=True)
+            {**({} if one.row is None else {"row": one.row}), "text": one.text, **asdict(found)}
+            for one, found in zip(given, predictions, strict=True)
         ],
     }
 
 
 JOB = Job(
     name="classify",
-    summary="Label texts given as arguments, as lines of a file (classify.input=FILE), or as "
-    "lines of standard input. Write `--` before texts that look like key=value.",
+    summary="Label texts given as arguments, as a file (classify.input=FILE: a table, of which "
+    "the column data.text_column is read, or lines), or as lines of standard input. Write `--` "
+    "before texts that look like key=value.",
     result="model, model_version, model_dir, temperature, threshold (null: the model never "
-    "abstains), predictions (text, label, score, probabilities, abstained), seconds",
-    sections=("classify", "engine", "registry", "storage"),
+    "abstains), predictions (row of the input, text, label, score, probabilities, abstained), "
+    "seconds",
+    sections=("classify", "data", "engine", "registry", "storage"),
     run=run,
     keeps_run=False,
     arguments="[TEXT ...]",

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from finsent.bars import bar
+from finsent.data.carried import with_all_rows
 from finsent.data.sources import SourceFile, find_texts
 from finsent.errors import InputError
-from finsent.files import digest, make_dir, read_json, sha256_file, storing, write_json
-from finsent.inference.exports import EXPORTS
-from finsent.modeling.layout import CALIBRATION
+from finsent.files import digest, make_dir, storing
+from finsent.inference.exports import fingerprint
+from finsent.inference.scored import Record, ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
@@ -25,11 +25,10 @@ from ray_jobs.evaluate import locate
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-_ROWS = 4096  # of one call of an engine: seconds of work, and an even load
+Files = dict[str, SourceFile]  # by the path of the scored file in the output
 
 
-def step(settings: Settings, model_dir: Path, files: list[SourceFile], out: Path) -> Result:
+def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result:
     """Score files into a directory; those that are finished there stay.
 
     Raises:
@@ -37,20 +36,31 @@ def step(settings: Settings, model_dir: Path, files: list[SourceFile], out: Path
     """
     make_dir(out, "predict.output")
     version = model_dir.name if model_dir.parent.name == "versions" else "unpublished"
-    made_by = _identity(settings, model_dir)
-    records = _finished(out, files, made_by)
-    todo = [file for file in files if file.name not in records]
+    model, scored = fingerprint(model_dir), ScoredDir(out)
+    identities = {name: _identity(settings, model, file) for name, file in files.items()}
+    records = {
+        name: record
+        for name, identity in identities.items()
+        if (record := scored.finished(name, identity)) is not None
+    }
+    todo = {name: file for name, file in files.items() if name not in records}
+    for name, file in todo.items():
+        scored.check_free(name, file)
     if records:
         log.info("predict: %d of %d file(s) are finished already", len(records), len(files))
     found = {"finished_before": len(records), "backends": [], "rows_per_second": None}
     if todo:
-        with ray_session(settings), _start(settings, model_dir, version) as scorers:
-            found |= _score(settings, todo, made_by, out, scorers, records)
+        backend = _begun_with(scored.records(), identities)
+        with ray_session(settings), Scorers(
+            model_dir, settings.engine, version, model, backend,
+            settings.predict.actors, settings.predict.start_timeout,
+        ) as scorers:  # fmt: skip
+            found |= _score(settings, todo, identities, scored, scorers, records)
     return {
         "model_version": version,
         "model_dir": str(model_dir),
         "output": str(out),
-        "files": {name: record["output"] for name, record in records.items()},
+        "files": {files[name].name: name for name in records},
         "rows": sum(record["rows"] for record in records.values()),
         "labels": dict(sum((Counter(record["labels"]) for record in records.values()), Counter())),
         "faults": dict(sum((Counter(record["faults"]) for record in records.values()), Counter())),
@@ -58,113 +68,98 @@ def step(settings: Settings, model_dir: Path, files: list[SourceFile], out: Path
     }
 
 
-def _start(settings: Settings, model_dir: Path, version: str) -> Scorers:
-    config = settings.predict
-    return Scorers(model_dir, settings.engine, version, config.actors, config.start_timeout)
+def _identity(settings: Settings, model: dict[str, Any], file: SourceFile) -> str:
+    """Digest what decides a scored file: rows, model, how it may be computed, and the columns."""
+    engine = settings.engine.model_dump(include={"backend", "precision", "truncate"})
+    carried = [field.name for field in file.columns.carried]
+    return digest([file.identity, carried, model, engine, settings.predict.format])
+
+
+def _begun_with(records: dict[str, Record], identities: dict[str, str]) -> str | None:
+    """Return the backend of a file that an earlier run left unfinished, or None."""
+    return next(
+        (
+            str(record["backend"])
+            for name, record in records.items()
+            if not record["finished"] and record["identity"] == identities.get(name)
+        ),
+        None,
+    )
 
 
 def _score(
-    settings: Settings, todo: list[SourceFile], made_by: dict[str, Any], out: Path,
-    scorers: Scorers, records: dict[str, dict[str, Any]],
+    settings: Settings, todo: Files, identities: dict[str, str], scored: ScoredDir,
+    scorers: Scorers, records: dict[str, Record],
 ) -> Result:  # fmt: skip
-    """Score files one after another, and record each in the manifest when it is whole."""
-    backends = sorted(set(scorers.backends))
+    """Score files one after another, and record each in the manifest when it is complete."""
     log.info(
-        "predict: %d file(s), %d process(es), %s",
-        len(todo), len(scorers.backends), ", ".join(backends),
+        "predict: %d file(s), %d process(es), %s", len(todo), scorers.count, scorers.backend
     )  # fmt: skip
     started, rows = time.perf_counter(), 0
-    with _bar(todo) as bar:
-        for file in todo:
-            record = _score_file(file, out, settings.predict.format, scorers, bar)
-            rows += record["rows"]
-            records[file.name] = {**record, "identity": digest([file.identity, made_by])}
-            # What other commands scored into the same directory stays known.
-            write_json(out / MANIFEST, {"files": {**_manifest(out), **records}})
+    with _bar(todo.values()) as bar, storing(scored.path, "predict.output"):
+        for name, file in todo.items():
+            record = {
+                "input": file.origin,
+                "identity": identities[name],
+                "backend": scorers.backend,
+                "finished": False,
+            }
+            scored.update(name, record)
+            counts, new_rows = _score_file(settings, scored, name, file, record, scorers, bar)
+            rows += new_rows
+            records[name] = {**record, "finished": True, **counts}
+            scored.update(name, records[name])
     seconds = time.perf_counter() - started
-    return {"backends": backends, "rows_per_second": round(rows / seconds, 1)}
-
-
-def _identity(settings: Settings, model_dir: Path) -> dict[str, Any]:
-    """What decides the answers: the model, how it may be computed, and how texts are cut."""
-    files = [model_dir / name for name in ("model.safetensors", CALIBRATION, EXPORTS)]
-    return {
-        "model": [model_dir.name, *(sha256_file(path) for path in files if path.is_file())],
-        "engine": settings.engine.model_dump(include={"backend", "precision", "truncate"}),
-        "format": settings.predict.format,
-    }
-
-
-def _finished(
-    out: Path, files: list[SourceFile], made_by: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """Records of the files that need not be scored again."""
-    known, found = _manifest(out), {}
-    for file in files:
-        record = known.get(file.name)
-        if (
-            record
-            and record["identity"] == digest([file.identity, made_by])
-            and (out / record["output"]).is_file()
-        ):
-            found[file.name] = record
-    return found
-
-
-def _manifest(out: Path) -> dict[str, dict[str, Any]]:
-    """Records of all files that were scored into a directory."""
-    path = out / MANIFEST
-    if not path.is_file():
-        return {}
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise InputError(
-            f"predict.output={str(out)!r}: its {MANIFEST} is not one of scored files; choose "
-            "another directory"
-        )
-    files: dict[str, dict[str, Any]] = manifest["files"]
-    return files
+    return {"backends": [scorers.backend], "rows_per_second": round(rows / seconds, 1)}
 
 
 def _score_file(
-    file: SourceFile, out: Path, format: str, scorers: Scorers, bar: Any
-) -> dict[str, Any]:
-    from finsent.inference.score import open_writer
-
-    name = f"{file.name.replace('/', '__')}.{format}"
-    partial = out / f".{name}.partial"
-    rows, faults, labels = 0, Counter[str](), Counter[str]()
-    try:
-        with storing(out, "predict.output"):
-            writer = open_writer(partial, format)
-            try:
-                for table in scorers.map(_slices(file)):
-                    writer.write_table(table)
-                    rows += len(table)
-                    bar.update(len(table))
-                    faults.update(f.partition(":")[0] for f in table["fault"].to_pylist() if f)
-                    labels.update(found for found in table["label"].to_pylist() if found)
-            finally:
-                writer.close()
-            partial.rename(out / name)
-    finally:
-        partial.unlink(missing_ok=True)
-    return {"output": name, "rows": rows, "faults": dict(faults), "labels": dict(labels)}
-
-
-def _slices(file: SourceFile) -> Iterator[pa.Table]:
-    """A file's records in tables of about `_ROWS`, whatever blocks they are read in."""
-    for block in file.rows(0):
-        for start in range(0, len(block), _ROWS):
-            # Taken, so copied: a slice would carry its whole block to the actor.
-            some = range(start, min(start + _ROWS, len(block)))
-            yield block.take(pa.array(some))
+    settings: Settings, scored: ScoredDir, name: str, file: SourceFile, record: Record,
+    scorers: Scorers, bar: Any,
+) -> tuple[dict[str, Any], int]:  # fmt: skip
+    """Return the counts of a scored file, and the rows that were scored by this run."""
+    new_rows = old_rows = 0
+    with scored.parts(name) as parts:
+        parts.open(digest([record["identity"], record["backend"]]))
+        try:
+            for rows, was_there in parts.score(file, scorers.map):
+                bar.update(rows)
+                if was_there:
+                    old_rows += rows
+                else:
+                    new_rows += rows
+        except InputError:  # the file must change, and its parts with it
+            parts.remove()
+            raise
+        if old_rows:
+            log.info("predict: %s resumed after %d row(s)", file.name, old_rows)
+        counts = parts.merge(file, scored.path / name, settings.predict.format)
+        parts.remove()
+    return counts, new_rows
 
 
-def _bar(files: list[SourceFile]) -> Any:
+def _bar(files: Any) -> Any:
     """A bar over the rows of all files, as far as they can be counted beforehand."""
     total = sum(file.count_rows() for file in files)
     return bar("predict", "row", total, live=0.2, log=10.0)
+
+
+def find_files(settings: Settings, out: Path) -> Files:
+    """Return the files to score by the paths of their scored files in the output.
+
+    Raises:
+        InputError: a file is unusable, lacks a column, or two would be scored into one.
+    """
+    config = settings.predict
+    files = find_texts(
+        config.input, settings.data, settings.sources_dir, "predict.input", choose_inputs(out)
+    )
+    files = [with_all_rows(file, config.columns, "predict.columns") for file in files]
+    names = output_names(files, config.format)
+    return {
+        name: replace(file, name=name.removesuffix(f".{config.format}"))
+        for name, file in zip(names, files, strict=True)
+    }
 
 
 def run(call: Call) -> Result:
@@ -172,22 +167,23 @@ def run(call: Call) -> Result:
     settings = call.settings
     if not settings.predict.input:
         raise InputError("predict.input: nothing to score; name a file, a directory, a glob or URI")
-    files = find_texts(settings.predict.input, settings.data, settings.sources_dir, "predict.input")
-    model_dir = locate(settings, settings.predict.model, "predict.model")
     output = settings.predict.output
-    out = Path(output).expanduser().absolute() if output else call.run_dir / "scored"
-    make_dir(out, "predict.output")
+    place = Path(output).expanduser() if output else call.run_dir / "scored"
+    out = Path(os.path.normpath(place.absolute()))
+    files = find_files(settings, out)
+    model_dir = locate(settings, settings.predict.model, "predict.model")
     return step(settings, model_dir, files, out)
 
 
 JOB = Job(
     name="predict",
     summary="Score files of texts (CSV, TSV, JSON Lines, Parquet, PhraseBank, or .txt with one "
-    "text a line; plain, gzip or zstd; local, s3:// or gs://) with a pool of engines over the "
-    "cluster. Writes one file an input file: row, text, label, score, a probability by label, "
-    "abstained, truncated, model_version, and fault, which says why a row was not scored. Files "
-    "that are finished are not scored again: after an interruption run the same command. The text "
-    "column is the entry's `text`, else data.text_column.",
+    "text per line; plain, gzip or zstd; local, s3:// or gs://) with a pool of engines over the "
+    "cluster. Writes one file per input file with its rows in their order: row, the columns of "
+    "predict.columns, text, label, score, a probability by label, abstained, truncated, "
+    "model_version, and fault, the reason why a row was not scored. What is scored is not scored "
+    "again: after an interruption run the same command. Directories and globs leave out what "
+    "predict wrote. The text column is the entry's `text`, else data.text_column.",
     result="model_version, model_dir, output, files (scored file by input), finished_before, rows, "
     "labels and faults (counts), backends, rows_per_second, run_dir, seconds",
     sections=("predict", "engine", "data", "registry", "storage", "run", "ray"),

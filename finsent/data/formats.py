@@ -41,6 +41,10 @@ ROWS = pa.schema(
     ]
 )
 
+CARRIED = "input:"  # before the name of a carried column; no column of `ROWS` begins so
+# Metadata of a carried column that holds JSON as the file writes it, e.g. "A-1" in quotes.
+AS_JSON = {b"finsent": b"json"}
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -51,11 +55,23 @@ class Columns:
     unit: str | None  # None: the text itself decides the split
     last: str | None = None  # of a CSV: where a quote that never closes shows
     header: tuple[str, ...] | None = None  # of a CSV whose cells are all kept, see `read_rows`
+    carried: tuple[pa.Field, ...] = ()  # further columns, by their names in the file
+    keeps_blank: bool = False  # a blank line of texts or of a CSV is a record
 
     @property
     def names(self) -> list[str]:
         """Those that are asked for."""
         return [name for name in (self.text, self.label, self.unit) if name is not None]
+
+    @property
+    def all_names(self) -> list[str]:
+        """Those that are asked for and those that are carried, each once."""
+        return list(dict.fromkeys([*self.names, *(field.name for field in self.carried)]))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """`ROWS`, then the carried columns under names that begin with `CARRIED`."""
+        return pa.schema([*ROWS, *(f.with_name(CARRIED + f.name) for f in self.carried)])
 
 
 def read_rows(
@@ -67,7 +83,7 @@ def read_rows(
     where: str,
     delimiter: str | None = None,
 ) -> Iterator[pa.Table]:
-    """Stream a file's records as tables of schema `ROWS`, block by block.
+    """Stream a file's records in their order as tables of `columns.schema`, block by block.
 
     Where `columns.header` is set, a CSV's blank lines are records too, and a table of records that
     could be parsed has another column for each of the header's, in its order.
@@ -84,11 +100,16 @@ def read_rows(
     if format == "parquet":
         return _read_parquet(stream, source, columns, where)
     if format == "jsonl":
-        return _read_lines(stream, source, encoding, lambda line: _json_record(line, columns))
+        return _read_lines(
+            stream, source, encoding, columns, lambda line: _json_record(line, columns)
+        )
     if format == "phrasebank":
-        return _read_lines(stream, source, encoding, _phrasebank_record)
+        return _read_lines(stream, source, encoding, columns, _phrasebank_record)
     if format == "text":
-        return _read_lines(stream, source, encoding, lambda line: (line, None, None, None))
+        return _read_lines(
+            stream, source, encoding, columns, lambda line: (line, None, None, None),
+            columns.keeps_blank,
+        )  # fmt: skip
     reader = _CsvReader(format, source, columns, separator(format, delimiter), where)
     return reader.read(stream, encoding)
 
@@ -96,16 +117,22 @@ def read_rows(
 def _table(
     source: int,
     numbers: Any,
+    schema: pa.Schema,
     texts: Any,
     labels: Any = None,
     units: Any = None,
     faults: Any = None,
+    *carried: Any,
 ) -> pa.Table:
     count = len(texts)
-    nulls = pa.nulls(count, pa.string())
-    columns = [nulls if column is None else column for column in (labels, units, faults)]
     sources = pa.repeat(pa.scalar(source, pa.int32()), count)
-    return pa.table([sources, pa.array(numbers, pa.int64()), texts, *columns], schema=ROWS)
+    given = [sources, pa.array(numbers, pa.int64()), texts, labels, units, faults, *carried]
+    given += [None] * (len(schema) - len(given))
+    columns = [
+        pa.nulls(count, field.type) if column is None else column
+        for field, column in zip(schema, given, strict=True)
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def _read_parquet(
@@ -114,15 +141,18 @@ def _read_parquet(
     first = 1
     try:
         file = pq.ParquetFile(stream, buffer_size=_READ_BYTES)  # not whole row groups at once
-        wanted = list(dict.fromkeys(columns.names))
+        wanted = columns.all_names
         for batch in file.iter_batches(_rows_a_block(file.metadata, wanted), columns=wanted):
             values = {name: _as_text(batch[name], name, where) for name in columns.names}
             yield _table(
                 source,
                 np.arange(first, first + len(batch)),
+                columns.schema,
                 values[columns.text],
-                values.get(columns.label or ""),
-                values.get(columns.unit or ""),
+                None if columns.label is None else values[columns.label],
+                None if columns.unit is None else values[columns.unit],
+                None,
+                *(_plain(batch[field.name]) for field in columns.carried),
             )
             first += len(batch)
     except (pa.ArrowException, KeyError) as error:
@@ -141,9 +171,12 @@ def _rows_a_block(metadata: pq.FileMetaData, names: list[str]) -> int:
     return max(1, min(_BLOCK_ROWS, int(BLOCK_BYTES / most)))
 
 
+def _plain(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
 def _as_text(values: pa.Array, name: str, where: str) -> pa.Array:
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = _plain(values)
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -158,12 +191,18 @@ def _as_text(values: pa.Array, name: str, where: str) -> pa.Array:
         ) from None
 
 
-Record = tuple[str | None, str | None, str | None, str | None]  # text, label, unit, fault
+Record = tuple[str | None, ...]  # text, label, unit, fault, carried columns where it has them
 
 
 def _read_lines(
-    stream: BinaryIO, source: int, encoding: str, parse: Callable[[str], Record]
+    stream: BinaryIO,
+    source: int,
+    encoding: str,
+    columns: Columns,
+    parse: Callable[[str], Record],
+    keeps_blank: bool = False,
 ) -> Iterator[pa.Table]:
+    width = 4 + len(columns.carried)
     number = 0
     with io.TextIOWrapper(stream, encoding=encoding, newline=None) as lines:
         while block := lines.readlines(BLOCK_BYTES // 2):
@@ -172,11 +211,12 @@ def _read_lines(
                 for offset, line in enumerate(block, start=1)
             ]
             number += len(block)
-            records = [(n, *parse(line)) for n, line in numbered if line.strip()]
-            if records:
-                numbers, *columns = zip(*records, strict=True)
-                arrays = [pa.array(column, pa.string()) for column in columns]
-                yield _table(source, numbers, *arrays)
+            used = [(n, parse(line)) for n, line in numbered if keeps_blank or line.strip()]
+            if used:
+                numbers = [number for number, _ in used]
+                records = ((*record, *[None] * (width - len(record))) for _, record in used)
+                arrays = [pa.array(column, pa.string()) for column in zip(*records, strict=True)]
+                yield _table(source, numbers, columns.schema, *arrays)
 
 
 def _phrasebank_record(line: str) -> Record:
@@ -200,7 +240,12 @@ def _json_record(line: str, columns: Columns) -> Record:
     text, label, unit = (
         value if value is None or isinstance(value, str) else json.dumps(value) for value in values
     )
-    return _encodable(text), _encodable(label), _encodable(unit), None
+    # In ASCII, so that half a surrogate pair stays what the file says.
+    carried = (
+        json.dumps(record[field.name]) if field.name in record else None
+        for field in columns.carried
+    )
+    return _encodable(text), _encodable(label), _encodable(unit), None, *carried
 
 
 def _encodable(text: str | None) -> str | None:
@@ -219,6 +264,7 @@ class _CsvReader:
         self._next = 2  # number of the next record; the header is 1
         self._broken: list[tuple[int, str, int]] = []  # number, text, fields; not yielded yet
         self._ahead = np.zeros(0, np.int64)  # numbers of broken records from `_next` on
+        self._waiting = columns.schema.empty_table()  # broken records that are not yielded yet
         self._last_broken = (0, "")  # number and text
         self._last_value = ""  # of the last column, where an unclosed quote shows
         self._expected = 0  # fields of a record
@@ -230,13 +276,14 @@ class _CsvReader:
         Raises:
             InputError: the file cannot be parsed.
         """
-        tail = _Tail(stream, encoding)
+        tail = _Tail(stream, encoding, skips_blank=self._columns.keeps_blank)
         try:
             # Until the first good record Arrow goes on by itself.
             for batch in self._open(tail):
-                yield from self._take_broken()
-                if len(batch):
-                    yield self._good(batch)
+                self._take_broken()
+                good = [self._good(batch)] if len(batch) else []
+                if len(table := self._with_broken(good)):
+                    yield table
         except pa.ArrowInvalid as error:
             problem = first_line(error)
             if self._misfit:
@@ -247,15 +294,15 @@ class _CsvReader:
                 f"{self._where} is not valid {self._name} near record {self._next} ({problem}); "
                 "mend the file, e.g. an unclosed quote"
             ) from None
-        yield from self._take_broken()
+        self._take_broken()
+        if len(self._waiting):
+            yield self._waiting
         self._check_end(tail)
 
     def _open(self, stream: _Tail) -> csv.CSVStreamingReader:
         columns = self._columns
-        wanted = list(
-            columns.header
-            or dict.fromkeys([*columns.names, *([columns.last] if columns.last else [])])
-        )
+        last = [] if columns.last is None else [columns.last]
+        wanted = list(columns.header or dict.fromkeys([*columns.all_names, *last]))
         return csv.open_csv(
             stream,
             read_options=csv.ReadOptions(
@@ -265,7 +312,7 @@ class _CsvReader:
             parse_options=csv.ParseOptions(
                 delimiter=self._delimiter,
                 newlines_in_values=True,
-                ignore_empty_lines=columns.header is None,
+                ignore_empty_lines=columns.header is None and not columns.keeps_blank,
                 invalid_row_handler=self._keep_broken,
             ),
             convert_options=csv.ConvertOptions(
@@ -288,7 +335,7 @@ class _CsvReader:
             return "error"
         return "skip"
 
-    def _take_broken(self) -> Iterator[pa.Table]:
+    def _take_broken(self) -> None:
         taken = self._broken[:]
         del self._broken[: len(taken)]
         if not taken:
@@ -297,12 +344,10 @@ class _CsvReader:
         self._ahead = np.concatenate([self._ahead, np.array(numbers, np.int64)])
         self._last_broken = (numbers[-1], texts[-1])
         faults = [f"malformed_row: {count} fields, not {self._expected}" for count in fields]
-        yield _table(
-            self._source,
-            numbers,
-            pa.array(texts, pa.string()),
-            faults=pa.array(faults, pa.string()),
-        )
+        schema = self._columns.schema
+        values = pa.array(texts, pa.string()), None, None, pa.array(faults, pa.string())
+        table = _table(self._source, numbers, schema, *values)
+        self._waiting = pa.concat_tables([self._waiting, table])
 
     def _good(self, batch: pa.RecordBatch) -> pa.Table:
         free = np.arange(self._next, self._next + len(batch) + len(self._ahead))
@@ -310,19 +355,32 @@ class _CsvReader:
         self._next = int(numbers[-1]) + 1
         self._ahead = self._ahead[self._ahead >= self._next]
         columns = self._columns
-        last = -1 if columns.header else columns.last or columns.text
-        self._last_value = batch.column(last)[-1].as_py()
+        last = columns.text if columns.last is None else columns.last
+        self._last_value = batch.column(-1 if columns.header else last)[-1].as_py()
         rows = _table(
             self._source,
             numbers,
+            columns.schema,
             batch[columns.text],
             None if columns.label is None else batch[columns.label],
             None if columns.unit is None else batch[columns.unit],
             _swallowed(batch[columns.text], self._delimiter),
+            *(batch[field.name] for field in columns.carried),
         )
         for place in range(len(columns.header or ())):
             rows = rows.append_column(str(place), batch.column(place))
         return rows
+
+    def _with_broken(self, good: list[pa.Table]) -> pa.Table:
+        """Put broken records in their places among good ones; they wait for those before them."""
+        follow = self._ahead == self._next + np.arange(len(self._ahead))
+        self._next += int(np.cumprod(follow).sum())
+        self._ahead = self._ahead[self._ahead >= self._next]
+        is_due = pc.less(self._waiting["row"], self._next)
+        due, self._waiting = self._waiting.filter(is_due), self._waiting.filter(pc.invert(is_due))
+        # Broken records have no cells: null, where `columns.header` asks for them.
+        table = pa.concat_tables([due, *good], promote_options="default")
+        return table.sort_by("row") if len(due) else table
 
     def _check_end(self, tail: _Tail) -> None:
         """An unclosed quote makes one record of the rest: never let that pass as one.
@@ -342,19 +400,29 @@ class _CsvReader:
 
 
 class _Tail(io.RawIOBase):
-    """A stream in UTF-8 that remembers its end."""
+    """A stream in UTF-8 that remembers its end.
 
-    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+    Args:
+        skips_blank: leave out blank lines before the first one that is not.
+    """
+
+    def __init__(self, stream: BinaryIO, encoding: str, skips_blank: bool) -> None:
         raw = pa.PythonFile(stream, "r")
         utf8 = encoding == "utf-8"
         self._stream = raw if utf8 else pa.transcoding_input_stream(raw, encoding, "utf-8")
         self._tail = b""
+        self._skips_blank = skips_blank
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1, /) -> bytes:
         chunk: bytes = self._stream.read(size)
+        while self._skips_blank and chunk:
+            if kept := chunk.lstrip(b"\r\n"):
+                chunk, self._skips_blank = kept, False
+            else:
+                chunk = self._stream.read(size)
         self._tail = (self._tail[-_TAIL_BYTES:] + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         return chunk
 

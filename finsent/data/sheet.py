@@ -56,7 +56,7 @@ class Sheet:
         tables = _tables(self.format, self.header, self.column, self.delimiter, self._utf8)
         if self.format == "text":
             return _batched(_lines(tables))
-        return _batched(_in_order(tables, len(self.header), self.column))
+        return _batched(_cells(tables, len(self.header), self.column))
 
 
 def read_sheet(
@@ -230,21 +230,16 @@ def _lines(tables: Iterator[pa.Table]) -> Iterator[Record]:
                 yield Record(number, [row["raw_text"]], None)
 
 
-def _in_order(tables: Iterator[pa.Table], width: int, column: int) -> Iterator[Record]:
-    """Records of a CSV by their numbers: the reader gives malformed ones before their block."""
-    waiting: list[Record] = []
+def _cells(tables: Iterator[pa.Table], width: int, column: int) -> Iterator[Record]:
+    """Records of a CSV; one that could not be parsed has its text in the text's column."""
     names = [str(place) for place in range(width)]
     for table in tables:
-        whole = names[0] in table.column_names
         for rows in _slices(table):
             for row in rows:
                 number, fault = row["row"], row["fault"]
-                if not whole:
+                if row.get(names[0]) is None:
                     cells = [""] * width
                     cells[column] = row["raw_text"]
-                    waiting.append(Record(number, cells, f"{fault} (record {number})"))
-                    continue
-                while waiting and waiting[0].number < number:
-                    yield waiting.pop(0)
-                yield Record(number, [row[name] for name in names], fault)
-    yield from waiting
+                    yield Record(number, cells, f"{fault} (record {number})")
+                else:
+                    yield Record(number, [row[name] for name in names], fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -76,13 +76,39 @@ class SourceFile:
             "columns": self.columns.names,
         }
 
+    @property
+    def where(self) -> str:
+        """The setting and the file, for messages."""
+        return f"{self.place.field}: {self.origin!r}"
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The file's bytes, decompressed.
+
+        Raises:
+            InputError: the file is gone, has changed, or cannot be read.
+        """
+        with _reading(self.place, self.where), _open(self.place, self.compression) as stream:
+            yield stream
+
+    def column_names(self) -> list[str] | None:
+        """The names at the head of the file; None where its format has none.
+
+        Raises:
+            InputError: the head is not what the format says.
+        """
+        with self.open() as stream:
+            return heads.read_columns(
+                self.format, stream, self.encoding, self.where, self.settings.delimiter
+            )
+
     def count_rows(self) -> int:
         """How many records there are, about: a text's line breaks count, too.
 
         Raises:
             InputError: the file cannot be read.
         """
-        with _reading(self.place, f"{self.place.field}: {self.origin!r}"):
+        with _reading(self.place, self.where):
             if self.format == "parquet":
                 with self.place.open() as stream:
                     return int(pq.ParquetFile(stream).metadata.num_rows)
@@ -93,20 +119,19 @@ class SourceFile:
         return lines
 
     def rows(self, index: int) -> Iterator[pa.Table]:
-        """Stream the file's rows: schema `finsent.data.formats.ROWS`, `index` as the source.
+        """Stream the file's rows in their order: schema `columns.schema`, `index` as the source.
 
         Raises:
             InputError: the file is gone, has changed, or cannot be read.
         """
-        where = f"{self.place.field}: {self.origin!r}"
-        with _reading(self.place, where), _open(self.place, self.compression) as stream:
+        with self.open() as stream:
             yield from formats.read_rows(
                 self.format,
                 stream,
                 index,
                 self.encoding,
                 self.columns,
-                where,
+                self.where,
                 self.settings.delimiter,
             )
 
@@ -161,19 +186,26 @@ def _of_hub(source: SourceConfig) -> bool:
 
 
 def find_texts(
-    sources: list[SourceConfig], config: DataConfig, cache: Path, field: str
+    sources: list[SourceConfig],
+    config: DataConfig,
+    cache: Path,
+    field: str,
+    choose: Callable[[SourceConfig, list[Place]], list[Place]] = lambda _, places: places,
 ) -> list[SourceFile]:
     """Expand entries to files whose texts need no label, and check each one's head.
 
     Args:
         field: the setting that names them, for messages.
+        choose: which of the files that an entry names are meant.
 
     Raises:
         InputError: a source is missing, empty, binary, or lacks the column of the text.
     """
     found: dict[str, _Found] = {}
     for source in sources:
-        for one in _expand(source, True, cache, field):
+        named = _expand(source, True, cache, field)
+        chosen = {place.uri for place in choose(source, [one.place for one in named])}
+        for one in (one for one in named if one.place.uri in chosen):
             if source.format is None and _is_text(one.place.name):
                 one = replace(one, source=source.model_copy(update={"format": "text"}))
             _check_same(found.setdefault(one.place.uri, one), one, config)

@@ -79,13 +79,27 @@ class ClassifyConfig(Section):
         "champion", "model to use: an alias, a model version, or a model's directory"
     )
     input: str | None = setting(
-        None, "file with one text a line; `-`: standard input; null: texts from the arguments"
+        None,
+        "file of texts: CSV, TSV, JSON Lines or Parquet, of which the column data.text_column is "
+        "read, or any other file with one text a line; `-`: standard input; null: texts from the "
+        "arguments",
     )
 
 
 def _sources(value: object) -> object:
     # One place may be written by itself.
     return [value] if isinstance(value, str | dict) else value
+
+
+def _columns(value: object) -> object:
+    # One name may be written by itself; YAML reads a name such as 0 as a number.
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str):
+        return value if value == "all" else [value]
+    if isinstance(value, list):
+        return [str(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in value]
+    return value
 
 
 class PredictConfig(Section):
@@ -99,7 +113,15 @@ class PredictConfig(Section):
         "files of texts, as data.sources names them, labels not needed; also .txt, one text a line",
     )
     output: Annotated[str | None, AfterValidator(local_dir)] = setting(
-        None, "directory for one scored file an input file, and manifest.json; null: RUN_DIR/scored"
+        None,
+        "directory for one scored file per input file, under the input's path from the working "
+        "directory or else from the directory or glob that names it, and manifest.json; null: "
+        "RUN_DIR/scored",
+    )
+    columns: Annotated[Literal["all"] | list[str], BeforeValidator(_columns)] = setting(
+        list,
+        "columns of the input that stand in the scored file, too, e.g. id; all: each but the text; "
+        "one whose name is taken gets `input_` before it",
     )
     format: Literal["parquet", "csv", "jsonl"] = setting("parquet", "format of the scored files")
     actors: int | None = setting(

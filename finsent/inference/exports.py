@@ -9,6 +9,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
+from finsent.modeling.layout import CALIBRATION, PROVENANCE
 
 EXPORTS = "exports.json"
 EXPORT_FOLDERS = ("onnx", "openvino")
@@ -89,3 +90,10 @@ def read_exports(model_dir: Path) -> list[Export]:
 def installed(backend: str) -> bool:
     """Whether a backend's library is there."""
     return importlib.util.find_spec(backend) is not None
+
+
+def fingerprint(model_dir: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a model that decides its answers, by the file's name."""
+    names = (WEIGHTS, "config.json", "tokenizer.json", PROVENANCE, CALIBRATION, EXPORTS)
+    paths = [path for name in names if (path := model_dir / name).is_file()]
+    return {path.name: sha256_file(path) for path in paths}

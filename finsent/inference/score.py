@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
+from finsent.data.formats import CARRIED, ROWS
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
 
@@ -30,6 +28,24 @@ SCORED = pa.schema(
 )
 
 
+def scored_schema(rows: pa.Schema) -> pa.Schema:
+    """Return the schema of scored rows: `SCORED` with the carried columns behind `row`.
+
+    A carried column whose name is taken gets `input_` before it.
+
+    Args:
+        rows: schema of the rows, `finsent.data.formats.ROWS` and carried columns.
+    """
+    taken, carried = set(SCORED.names), []
+    for field in list(rows)[len(ROWS) :]:
+        name = field.name.removeprefix(CARRIED)
+        while name in taken:
+            name = f"input_{name}"
+        taken.add(name)
+        carried.append(field.with_name(name))
+    return pa.schema([SCORED.field("row"), *carried, *list(SCORED)[1:]])
+
+
 @dataclass(frozen=True)
 class Scorer:
     """An engine that scores tables."""
@@ -41,10 +57,10 @@ class Scorer:
         """Score records.
 
         Args:
-            rows: with columns of `finsent.data.formats.ROWS`.
+            rows: columns of `finsent.data.formats.ROWS`, then carried ones.
 
         Returns:
-            Schema `SCORED`, a row for each of the records, in their order.
+            Schema `scored_schema`, a row for each of the records, in their order.
         """
         texts = rows["raw_text"].combine_chunks()
         faults = _faults(rows["fault"].combine_chunks(), texts)
@@ -68,8 +84,15 @@ class Scorer:
         back = pa.array(places, mask=places < 0)
         versions = pa.repeat(pa.scalar(self.model_version), len(rows))
         return pa.table(
-            [rows["row"], texts, *(column.take(back) for column in found), versions, faults],
-            schema=SCORED,
+            [
+                rows["row"],
+                *rows.columns[len(ROWS) :],
+                texts,
+                *(column.take(back) for column in found),
+                versions,
+                faults,
+            ],
+            schema=scored_schema(rows.schema),
         )
 
 
@@ -96,39 +119,3 @@ def _answers(
         pa.array(scores < least),
         pa.array(truncated),
     ]
-
-
-# --- writing ------------------------------------------------------------------------------------
-
-
-class Writer(Protocol):
-    """Takes tables of schema `SCORED` one after another."""
-
-    def write_table(self, table: pa.Table) -> object:
-        """Append rows."""
-
-    def close(self) -> object:
-        """Finish the file."""
-
-
-class _JsonLines:
-    def __init__(self, path: Path) -> None:
-        self._stream = path.open("w", encoding="utf-8")
-
-    def write_table(self, table: pa.Table) -> None:
-        import orjson
-
-        for row in table.to_pylist():
-            self._stream.write(orjson.dumps(row).decode() + "\n")
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def open_writer(path: Path, format: str) -> Writer:
-    """A new file of a format: parquet, csv or jsonl."""
-    if format == "parquet":
-        return pq.ParquetWriter(path, SCORED, compression="zstd")  # type: ignore[no-any-return]
-    if format == "csv":
-        return pyarrow.csv.CSVWriter(path, SCORED)  # type: ignore[no-any-return]
-    return _JsonLines(path)

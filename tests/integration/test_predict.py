@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,12 @@ from finsent.errors import InputError
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
 from finsent.inference.exporting import export
+from finsent.inference.exports import fingerprint
 from finsent.settings import Settings
 from ray_jobs import predict
 from ray_jobs._cli import Call
+from ray_jobs._scoring import Scorers
+from tests.commands import start_job, wait_until
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
 
 LONG = "order " * 200
@@ -127,9 +132,11 @@ def test_any_format_in_and_out(model: Path, tmp_path: Path) -> None:
         assert table["label"].to_pylist() == expected(model, TEXTS)
     score(model, str(tmp_path / "d.txt"), tmp_path / "txt")
     table = pq.read_table(tmp_path / "txt" / "d.txt.parquet")
-    assert table["label"].to_pylist() == expected(model, [*TEXTS, LONG])
+    good, long = expected(model, TEXTS), expected(model, [LONG])
+    assert table["label"].to_pylist() == [*good, None, *long]
+    assert table["fault"].to_pylist() == [*[None] * len(TEXTS), "no_text", None]
     assert table["truncated"].to_pylist()[-1]
-    assert table["row"].to_pylist()[-1] == len(TEXTS) + 2  # the empty line counts
+    assert table["row"].to_pylist() == [*range(1, len(TEXTS) + 3)]
 
 
 def test_finished_files_are_not_scored_again(model: Path, tmp_path: Path) -> None:
@@ -179,10 +186,70 @@ def test_nothing_to_score_and_other_peoples_directories_are_refused(
     out = tmp_path / "other"
     out.mkdir()
     (out / "manifest.json").write_text('{"files": []}')
-    with pytest.raises(InputError, match=r"predict\.output=.*choose another directory"):
+    with pytest.raises(InputError, match=r"predict\.output=.*Choose another directory"):
         score(model, source, out)
     with pytest.raises(InputError, match=r"predict\.start_timeout=1: .* 4 process"):
         score(model, source, tmp_path / "out", "predict.actors=4", "predict.start_timeout=1")
+
+
+def test_answers_of_another_file_stay_and_columns_come_along(model: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / "2024-07-01", tmp_path / "2024-07-02"]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "news.csv").write_text(f"id,Sentence\n{number}1,Up\n{number}2,A, B\n{number}3,\n")
+    out = tmp_path / "out"
+    score(model, str(folders[0]), out, "predict.columns=id", "predict.format=csv")
+    before = (out / "news.csv.csv").read_bytes()
+    with pytest.raises(InputError, match=r"holds the answers for '.*2024-07-01/news\.csv'"):
+        score(model, str(folders[1]), out, "predict.columns=id", "predict.format=csv")
+    assert (out / "news.csv.csv").read_bytes() == before
+    found = score(model, str(tmp_path), out, "predict.columns=id", "predict.format=csv")
+    assert [*found["files"]] == ["2024-07-01/news.csv", "2024-07-02/news.csv"]  # not its own output
+    with (out / found["files"]["2024-07-02/news.csv"]).open() as stream:
+        rows = [(row["row"], row["id"], row["fault"]) for row in csv.DictReader(stream)]
+    assert rows == [
+        ("2", "11", ""),
+        ("3", "", "malformed_row: 3 fields, not 2"),
+        ("4", "13", "no_text"),
+    ]
+
+
+@pytest.mark.cost(25, "a process with its own local Ray, and many rows: a killed run must be long")
+def test_a_killed_run_resumes_within_a_file(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"{TEXTS[i % 3]} {i}" for i in range(40_000)]
+    source = str(write_csv(tmp_path / "news.csv", texts))
+    process = start_job(
+        "predict", f"predict.model={model}", f"predict.input='{source}'", "predict.output=out",
+        "storage.root=artifacts", "engine.precision=fp32", "predict.columns=all", cwd=tmp_path,
+    )  # fmt: skip
+    out = tmp_path / "out"
+    wait_until(
+        lambda: any(out.glob(".parts/*/*.parquet")) or process.poll() is not None, 120, "a part"
+    )
+    process.kill()
+    process.communicate()
+    assert process.returncode < 0, "it ended before it was killed"
+    assert sorted(path.name for path in out.iterdir()) == [".parts", "manifest.json"]
+    with caplog.at_level(logging.INFO):
+        score(model, source, out, "predict.columns=all")
+    assert "news.csv resumed after " in caplog.text
+    score(model, source, tmp_path / "undisturbed", "predict.columns=all")
+    resumed, whole = (folder / "news.csv.parquet" for folder in (out, tmp_path / "undisturbed"))
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert pq.read_table(resumed)["id"].to_pylist() == [str(i) for i in range(40_000)]
+    assert not (out / ".parts").exists()
+
+
+def test_a_model_that_changes_in_mid_run_stops_it(model: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(model, tmp_path / "model"))
+    before = fingerprint(copy)
+    (copy / "calibration.json").write_text(
+        '{"schema_version": 1, "temperature": 2.0, "abstention": {"threshold": null}}'
+    )
+    with pytest.raises(InputError, match=r"predict\.model=.*has changed since the run began"):
+        Scorers(copy, EngineConfig(precision="fp32"), "v1", before, None, 1, 60)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import io
 import json
@@ -24,7 +25,7 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier, save_cla
 from finsent.settings import Settings
 from ray_jobs import _cli
 from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
-from ray_jobs.classify import read_texts
+from ray_jobs.classify import Text, read_texts
 from ray_jobs.classify import run as classify
 
 pytestmark = pytest.mark.cost(8, "starts processes that import every job")
@@ -337,8 +338,14 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     return give
 
 
+def texts_of(source: Path | str | None) -> list[str]:
+    config = ClassifyConfig(input=None if source is None else str(source))
+    return [one.text for one in read_texts([], Settings(classify=config))]
+
+
 def test_texts_are_taken_from_the_arguments() -> None:
-    assert read_texts(ClassifyConfig(), ["Sales rose", " ", "Up"]) == ["Sales rose", "Up"]
+    given = read_texts(["Sales rose", " ", "Up"], Settings())
+    assert given == [Text("Sales rose"), Text("Up")]
 
 
 @pytest.mark.parametrize(
@@ -358,11 +365,11 @@ def test_texts_are_the_lines_of_a_file_or_of_standard_input(
 ) -> None:
     file = tmp_path / "texts.txt"
     file.write_bytes(content.encode())
-    assert read_texts(ClassifyConfig(input=str(file)), []) == texts
+    assert texts_of(file) == texts
     typed(content.encode())
-    assert read_texts(ClassifyConfig(input="-"), []) == texts
+    assert texts_of("-") == texts
     typed(content.encode())
-    assert read_texts(ClassifyConfig(), []) == texts  # a pipe needs no setting
+    assert texts_of(None) == texts  # a pipe needs no setting
 
 
 @pytest.mark.parametrize(
@@ -370,12 +377,19 @@ def test_texts_are_the_lines_of_a_file_or_of_standard_input(
     [
         ("texts.txt", b"Sales rose", ["Costs fell"], ["classify.input='texts.txt'", "choose one"]),
         ("-", b"Sales rose", ["Costs fell"], ["classify.input='-'", "choose one"]),
-        ("none.txt", b"", [], ["classify.input='none.txt'", "no such file", "one text a line"]),
+        ("none.txt", b"", [], ["classify.input='none.txt'", "no such file", "one text per line"]),
         ("texts.txt", b"Caf\xe9", [], ["classify.input='texts.txt'", "not UTF-8", "convert"]),
         ("-", b"Caf\xe9", [], ["standard input", "not UTF-8", "convert"]),
         ("texts.txt", b" \n\n", [], ["no text", "classify.input=FILE"]),
         (None, b"", [], ["no text", "standard input"]),
         (None, b"", ["", " "], ["no text", "arguments"]),
+        (None, b"", ["Up", "texts.txt"], ["'texts.txt'", "not a text", "classify.input=texts.txt"]),
+        ("texts.txt", b"id,Sentence\n1,Up", [], ["header", "'Sentence'", ".csv"]),
+        ("-", b'Sentence\n"Up"', [], ["header", "'Sentence'", ".csv"]),
+        ("-", b'\n{"Sentence": "Up"}', [], ["is JSON", ".jsonl"]),
+        ("texts.txt", b"[\n  5\n]", [], ["is JSON", ".jsonl"]),
+        ("texts.txt", b"PK\x03\x04", [], ["Excel workbook", "Save it as CSV"]),
+        ("texts.txt", "Up".encode("utf-16-le"), [], ["NUL", "UTF-16"]),
     ],
 )
 def test_unusable_texts_are_refused(
@@ -386,8 +400,35 @@ def test_unusable_texts_are_refused(
     (tmp_path / "texts.txt").write_bytes(content)
     typed(content)
     with pytest.raises(InputError) as caught:
-        read_texts(ClassifyConfig(input=source), arguments)
+        read_texts(arguments, Settings(classify=ClassifyConfig(input=source)))
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+TABLES: dict[str, bytes] = {
+    "a.csv": b'id,Sentence\n1,"Sales, net, rose"\n\n2,\n3,Up\n',
+    "a.tsv": b"Sentence\tid\nSales, net, rose\t1\n\t2\nUp\t3\n",
+    "a.jsonl": b'{"Sentence": "Sales, net, rose"}\n{"Sentence": null}\n{"Sentence": "Up"}',
+    "a.csv.gz": gzip.compress(b'Sentence\n"Sales, net, rose"\n""\nUp\n'),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_text_column_of_a_table_is_classified(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(TABLES[name])
+    given = read_texts([], Settings(classify=ClassifyConfig(input=str(file))))
+    first = 1 if name == "a.jsonl" else 2
+    assert given == [Text("Sales, net, rose", first), Text("Up", first + 2)]
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("id,Sentence\n1,Up\n2,Sales, net, rose\n")
+    with pytest.raises(InputError, match=r"record 3 cannot be read .*4 fields.*predict"):
+        texts_of(file)
+    file.write_text("id,headline\n1,Up\n")
+    with pytest.raises(InputError, match=r"data\.text_column='Sentence'.*'headline'"):
+        texts_of(file)
 
 
 def test_brackets_in_a_text_are_no_markup(

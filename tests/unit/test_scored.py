@@ -1,0 +1,412 @@
+"""Files that are scored: each row comes out once, in its place, with its columns or a reason."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finsent.config import check, load
+from finsent.data.carried import Carried, with_all_rows
+from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.sources import SourceFile, find_texts
+from finsent.errors import InputError
+from finsent.files import exclusive
+from finsent.inference.config import EngineConfig, PredictConfig
+from finsent.inference.engine import Engine
+from finsent.inference.parts import Parts
+from finsent.inference.score import Scorer
+from finsent.inference.scored import ScoredDir, choose_inputs, output_names
+from finsent.settings import Settings
+from tests.properties import examples
+from tests.unit.models import TEXTS, saved_model
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scorer]:
+    threads = torch.get_num_threads()
+    folder = saved_model(tiny, tmp_path_factory.mktemp("scored") / "model")
+    yield Scorer(Engine(folder, EngineConfig(threads=1)), "v1")
+    torch.set_num_threads(threads)
+
+
+def find(
+    *entries: Path | SourceConfig, carried: Carried = "all", **config: Any
+) -> list[SourceFile]:
+    sources = [e if isinstance(e, SourceConfig) else SourceConfig(uri=str(e)) for e in entries]
+    data = DataConfig(**{"text_column": "text", "label_column": "label", **config})
+    files = find_texts(sources, data, Path("none"), "predict.input")
+    return [with_all_rows(file, carried, "predict.columns") for file in files]
+
+
+def score(
+    file: SourceFile, scorer: Scorer, folder: Path, format: str = "parquet", rows: int = 3
+) -> Path:
+    """Score a file in parts of a few rows."""
+    parts, target = Parts(folder / "parts", rows), folder / f"scored.{format}"
+    parts.folder.mkdir(parents=True, exist_ok=True)
+    parts.open("one")
+    for _ in parts.score(file, lambda tables: map(scorer, tables)):
+        pass
+    parts.merge(file, target, format)
+    return target
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """A row of a file that a test writes."""
+
+    id: str
+    text: str
+    is_broken: bool = False
+
+
+ROW = st.builds(
+    Row,
+    st.text(max_size=5) | st.sampled_from(["007", "1e5", "NA", "9007199254740993", "-", ""]),
+    st.text(max_size=12) | st.sampled_from(["", " ", "NA", "null", 'say "no"', "a,b\nc", *TEXTS]),
+    st.booleans(),
+)
+
+
+def csv_of(rows: list[Row], delimiter: str = ",") -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter)
+    writer.writerow(["id", "text"])
+    for row in rows:
+        writer.writerow([row.id, row.text, "one too many"] if row.is_broken else row[:2])
+    return out.getvalue().encode()
+
+
+def jsonl_of(rows: list[Row]) -> bytes:
+    lines = (json.dumps({"id": row.id, "text": [] if row.is_broken else row.text}) for row in rows)
+    return "\n".join(lines).encode() or b'{"id": "only", "text": "Up"}'
+
+
+def parquet_of(rows: list[Row]) -> bytes:
+    out = io.BytesIO()
+    ids, texts = [row.id for row in rows], [None if row.is_broken else row.text for row in rows]
+    pq.write_table(pa.table({"id": ids, "text": pa.array(texts, pa.string())}), out)
+    return out.getvalue()
+
+
+WRITERS: dict[str, Callable[[list[Row]], bytes]] = {
+    "a.csv": csv_of,
+    "a.tsv": lambda rows: csv_of(rows, "\t"),
+    "a.csv.gz": lambda rows: gzip.compress(csv_of(rows)),
+    "a.jsonl": jsonl_of,
+    "a.parquet": parquet_of,
+}
+
+
+@pytest.mark.hypothesis
+@pytest.mark.cost(2, "a model scores some hundred small files")
+@examples(40)
+@given(st.sampled_from(sorted(WRITERS)), st.lists(ROW, min_size=1, max_size=12))
+def test_rows_come_out_in_order_each_with_its_id_or_a_fault(
+    scorer: Scorer, tmp_path_factory: pytest.TempPathFactory, name: str, rows: list[Row]
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / name).write_bytes(WRITERS[name](rows))
+    [file] = find(folder / name, encoding="utf-8")
+    found = pq.read_table(score(file, scorer, folder)).to_pylist()
+    first = 1 if name in ("a.jsonl", "a.parquet") else 2
+    assert [row["row"] for row in found] == [*range(first, first + len(rows))]
+    for row, given_row in zip(found, rows, strict=True):
+        is_scored = row["label"] is not None
+        assert is_scored == (row["fault"] is None)
+        if given_row.is_broken:
+            assert not is_scored
+            assert name == "a.parquet" or row["fault"].startswith("malformed_row")
+        else:
+            assert (row["id"], row["text"]) == (given_row.id, given_row.text)
+            assert is_scored == bool(given_row.text.strip()) or "swallowed" in row["fault"]
+
+
+@pytest.mark.parametrize("name", ["lines.txt", "column.csv"])
+def test_blank_lines_are_rows_where_a_line_is_a_row(
+    scorer: Scorer, tmp_path: Path, name: str
+) -> None:
+    header = "" if name == "lines.txt" else "\r\ntext\r\n"
+    (tmp_path / name).write_bytes(f"{header}Profit rose.\r\n\r\n  \r\nUp\r\n".encode())
+    [file] = find(tmp_path / name)
+    found = pq.read_table(score(file, scorer, tmp_path)).to_pylist()
+    first = 1 if name == "lines.txt" else 2
+    assert [row["row"] for row in found] == [*range(first, first + 4)]
+    assert [row["fault"] for row in found] == [None, "no_text", "no_text", None]
+
+
+def test_a_table_without_rows_gives_one(scorer: Scorer, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n")
+    [file] = find(tmp_path / "a.csv")
+    assert pq.read_table(score(file, scorer, tmp_path)).num_rows == 0
+    assert score(file, scorer, tmp_path, "csv").read_text().startswith('"row","id","text",')
+
+
+# --- carried columns ------------------------------------------------------------------------------
+
+
+def test_columns_keep_their_values(scorer: Scorer, tmp_path: Path) -> None:
+    lines = [
+        '{"id": 7, "text": "Up", "label": "buy", "score": 1.10, "more": {"a": [null, "é"]}}',
+        '{"id": "007", "text": "Up", "late": true}',
+        '{"id": null, "text": "Up", "label": "\\ud83d!"}',
+        "not json",
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    [file] = find(tmp_path / "a.jsonl")
+    rows = score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()
+    assert b'"id":7,' in rows[0]
+    assert b'"id":"007",' in rows[1]
+    found = [orjson.loads(row) for row in (rows[0], rows[1], rows[3])]
+    assert [row["id"] for row in found] == [7, "007", None]
+    assert (found[0]["input_label"], found[0]["input_score"]) == ("buy", 1.1)
+    assert found[0]["more"] == {"a": [None, "é"]}
+    assert found[1]["late"] is True  # a key that the first record lacks
+    table = pyarrow.csv.read_csv(
+        score(file, scorer, tmp_path, "csv"),
+        convert_options=pyarrow.csv.ConvertOptions(column_types={"id": pa.string()}),
+    )
+    assert table["id"].to_pylist() == ["7", "007", "", ""]
+    assert table["input_label"].to_pylist() == ["buy", "", "?!", ""]
+    assert table["late"].to_pylist() == [None, True, None, None]
+
+
+def test_columns_of_parquet_keep_their_types(scorer: Scorer, tmp_path: Path) -> None:
+    day = datetime(2024, 7, 1)
+    table = pa.table(
+        {
+            "id": pa.array([9007199254740993, None], pa.int64()),
+            "text": ["Up", "Down"],
+            "firm": pa.array(["A", None]).dictionary_encode(),
+            "day": pa.array([day, None], pa.timestamp("s")),
+            "price": pa.array([Decimal("1.10"), None]),
+            "tags": [["a"], None],
+            "raw": pa.array([b"\xff", None]),
+            "a.b": [1.5, None],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    [file] = find(tmp_path / "a.parquet")
+    found = pq.read_table(score(file, scorer, tmp_path))
+    for name in table.column_names:
+        assert found[name].to_pylist() == table[name].to_pylist(), name
+    assert found.schema.field("id").type == pa.int64()
+    rows = [*csv.DictReader(score(file, scorer, tmp_path, "csv").open())]
+    wanted = {
+        "id": "9007199254740993", "firm": "A", "day": "2024-07-01 00:00:00.000", "price": "1.10",
+        "tags": '["a"]', "raw": "\\xff", "a.b": "1.5",
+    }  # fmt: skip
+    assert {name: rows[0][name] for name in wanted} == wanted
+    assert {rows[1][name] for name in wanted} == {""}
+    first = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
+    assert (first["id"], first["price"], first["raw"]) == (9007199254740993, "1.10", "\\xff")
+    assert (first["tags"], first["day"][:10]) == (["a"], "2024-07-01")
+
+
+def test_named_columns_alone_are_carried(scorer: Scorer, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text,firm,row\n007,Up,A,9\n")
+    [file] = find(tmp_path / "a.csv", carried=["row", "text", "id"])
+    names = pq.read_table(score(file, scorer, tmp_path)).column_names
+    assert names[:5] == ["row", "input_row", "input_text", "id", "text"]
+    [file] = find(tmp_path / "a.csv", carried=[])
+    assert pq.read_table(score(file, scorer, tmp_path / "none")).column_names[:2] == ["row", "text"]
+
+
+@pytest.mark.parametrize(
+    ("content", "carried", "words"),
+    [
+        ("Id,text\n", ["id"], ["predict.columns=['id']", "'Id'", "did you mean"]),
+        ("id,id,text\n", ["id"], ["2 columns", "'id'", "Rename"]),
+        ("id,id,text\n", "all", ["2 columns", "predict.columns='all'"]),
+    ],
+)
+def test_columns_that_cannot_be_carried_are_named(
+    tmp_path: Path, content: str, carried: Carried, words: list[str]
+) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError) as caught:
+        find(tmp_path / "a.csv", carried=carried)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_lines_have_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Up\n")
+    assert find(tmp_path / "a.txt", carried="all")[0].columns.carried == ()
+    with pytest.raises(InputError, match="has no named columns"):
+        find(tmp_path / "a.txt", carried=["id"])
+
+
+def test_the_setting_takes_a_name_names_or_all() -> None:
+    for value, wanted in [("id", ["id"]), ("[id,0]", ["id", "0"]), ("all", "all"), ("0", ["0"])]:
+        assert load(Settings, [], [f"predict.columns={value}"]).predict.columns == wanted
+    assert check(PredictConfig, {"columns": ["all"]}).columns == ["all"]
+
+
+# --- resume ---------------------------------------------------------------------------------------
+
+
+class KilledError(Exception):
+    """Ends a run in the middle."""
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv", "jsonl"])
+def test_a_resumed_file_equals_that_of_an_undisturbed_run(
+    scorer: Scorer, tmp_path: Path, format: str
+) -> None:
+    rows = [Row(str(i), text, i % 5 == 3) for i, text in enumerate(TEXTS * 3)]
+    (tmp_path / "a.csv").write_bytes(csv_of(rows))
+    [file] = find(tmp_path / "a.csv")
+    whole = score(file, scorer, tmp_path / "whole", format)
+
+    calls = 0
+
+    def dies(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        nonlocal calls
+        for table in tables:
+            calls += 1
+            if calls == 4:
+                raise KilledError
+            yield scorer(table)
+
+    parts = Parts(tmp_path / "begun" / "parts", 3)
+    parts.folder.mkdir(parents=True)
+    parts.open("one")
+    with pytest.raises(KilledError):
+        [*parts.score(file, dies)]
+    last = sorted(parts.folder.glob("*.parquet"))[-1]
+    last.write_bytes(last.read_bytes()[:-20])  # as a power cut leaves it
+    (parts.folder / "00000003.partial").write_bytes(b"half")
+    counted = [*parts.score(file, lambda tables: map(scorer, tables))]
+    assert counted == [*[(3, True)] * 2, *[(3, False)] * 5]
+    resumed = score(file, scorer, tmp_path / "begun", format)
+    assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_parts_of_other_answers_are_not_used(scorer: Scorer, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(csv_of([Row("1", "Up")]))
+    [file] = find(tmp_path / "a.csv")
+    score(file, scorer, tmp_path)
+    target = Parts(tmp_path / "parts", 3)
+    target.open("another")
+    assert [*target.score(file, lambda tables: map(scorer, tables))] == [(1, False)]
+
+
+# --- the directory --------------------------------------------------------------------------------
+
+
+def names_of(*entries: Path | SourceConfig) -> list[str]:
+    return output_names(find(*entries), "csv")
+
+
+def write(path: Path, id: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"id,text\n{id},Up\n")
+    return path
+
+
+def test_a_name_depends_on_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    july = write(tmp_path / "in" / "2024-07-01" / "news.csv")
+    august = write(tmp_path / "in" / "2024-08-01" / "news.csv")
+    assert names_of(july) == ["news.csv.csv"]
+    assert names_of(july.parent) == ["news.csv.csv"]
+    both = ["2024-07-01/news.csv.csv", "2024-08-01/news.csv.csv"]
+    assert names_of(tmp_path / "in") == both
+    assert names_of(tmp_path / "in" / "2024-*" / "news.csv") == both
+    assert names_of(tmp_path / "in" / "2024-0[7]-01" / "news.csv") == both[:1]
+    named = SourceConfig(uri=str(july), name="july")
+    assert names_of(named) == ["july.csv"]
+    assert names_of(SourceConfig(uri=str(tmp_path / "in"), name="all")) == [
+        f"all/{name}" for name in both
+    ]
+    with pytest.raises(InputError, match=r"'news\.csv\.csv'.*name: NAME"):
+        names_of(july, august)
+    assert names_of(named, august) == ["july.csv", "news.csv.csv"]
+    # Below the working directory the path is that from there.
+    monkeypatch.chdir(tmp_path / "in")
+    assert names_of(Path("2024-07-01/news.csv"), Path("2024-08-01")) == both
+    assert names_of(august, july) == both[::-1]
+
+
+def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> None:
+    [july] = find(write(tmp_path / "2024-07-01" / "news.csv"))
+    [august] = find(write(tmp_path / "2024-08-01" / "news.csv", 2))
+    scored = ScoredDir(tmp_path / "out")
+    scored.path.mkdir()
+    record = {"input": july.origin, "identity": "a", "backend": "torch-fp32", "finished": False}
+    scored.update("news.csv.csv", record)
+    scored.check_free("news.csv.csv", july)
+    with pytest.raises(InputError, match=r"holds the answers for .*2024-07-01.*2024-08-01"):
+        scored.check_free("news.csv.csv", august)
+    (scored.path / "mine.csv.csv").touch()
+    with pytest.raises(InputError, match=r"'mine\.csv\.csv' exists and was not written"):
+        scored.check_free("mine.csv.csv", july)
+    with pytest.raises(InputError, match=r"is a file"):
+        scored.check_free("mine.csv.csv/b.csv", july)
+    assert scored.finished("news.csv.csv", "a") is None
+    scored.update("news.csv.csv", {**record, "finished": True})
+    assert scored.finished("news.csv.csv", "a") is None  # the file has gone
+    (scored.path / "news.csv.csv").touch()
+    assert scored.finished("news.csv.csv", "a") is not None
+    assert scored.finished("news.csv.csv", "b") is None
+
+
+def test_two_processes_do_not_score_one_file(tmp_path: Path) -> None:
+    scored = ScoredDir(tmp_path)
+    with scored.parts("news.csv.csv") as parts, exclusive(parts.folder, wait=False) as is_free:
+        assert not is_free
+        with pytest.raises(InputError, match="another process"), scored.parts("news.csv.csv"):
+            pass
+        with scored.parts("other.csv.csv") as other:
+            other.remove()
+        parts.remove()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_scored_files_are_no_input(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "inbox" / "scored"
+    news = write(inbox / "news.csv")
+    answers = write(out / "deep" / "news.csv.csv")
+    record = {"input": "news.csv", "identity": "a", "backend": "torch-fp32", "finished": True}
+    ScoredDir(out).update("deep/news.csv.csv", record)
+
+    def chosen(uri: Path, output: Path) -> list[Path]:
+        files = find_texts(
+            [SourceConfig(uri=str(uri))], DataConfig(text_column="text"), tmp_path,
+            "predict.input", choose_inputs(output),
+        )  # fmt: skip
+        return [Path(file.place.uri) for file in files]
+
+    for output in (out, tmp_path / "elsewhere"):
+        assert chosen(inbox, output) == [news]
+        assert chosen(inbox / "**" / "*.csv", output) == [news]
+        with pytest.raises(InputError, match="only files that predict wrote"):
+            chosen(out, output)
+    assert chosen(answers, tmp_path / "elsewhere") == [answers]
+    with pytest.raises(InputError, match=r"was written by predict.*another predict\.output"):
+        chosen(answers, out)
+    write(out / "own.csv")  # not one of predict's
+    assert chosen(out, out) == [out / "own.csv"]
+
+
+def test_the_place_of_a_finished_file_does_not_matter(tmp_path: Path) -> None:
+    one, other = (find(write(tmp_path / day / "news.csv"))[0] for day in ("monday", "tuesday"))
+    assert replace(one, name="news.csv").identity == replace(other, name="news.csv").identity
