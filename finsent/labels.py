@@ -25,5 +25,6 @@ def check_labels(id2label: Mapping[int, str] | Mapping[str, str], where: str) ->
     if found != {str(key): value for key, value in ID2LABEL.items()}:
         raise InputError(
             f"{where}: labels are {found}, but finsent's are {ID2LABEL}; "
-            "use a model that finsent trained, or train one from this backbone"
+            "use a model that finsent trained, adopt this one with `python -m ray_jobs.adopt`, or "
+            "train one from this backbone"
         )

@@ -21,7 +21,13 @@ def prepare(settings: Settings) -> Backbone:
     from finsent.training.frontends.check import check
 
     check(settings.train)
-    return resolve_backbone(settings.model, settings.root / "backbones")
+    backbone = resolve_backbone(settings.model, settings.root / "backbones")
+    if not backbone.is_ours:
+        from finsent.modeling.classifier import inspect_backbone
+
+        for note in inspect_backbone(backbone, settings.model.max_length):
+            log.warning("%s", note)
+    return backbone
 
 
 def step(

@@ -67,7 +67,7 @@ class Engine:
             InputError: it is incomplete or damaged, has other labels, or was not exported for the
                 backend that the config asks for.
         """
-        check_model_dir(model_dir)
+        self._label_map = check_model_dir(model_dir)
         self.model_dir = model_dir
         self.config = config
         self.calibration = read_calibration(model_dir)
@@ -128,7 +128,11 @@ class Engine:
         )
 
     def compute(self, rows: Sequence[Sequence[int]]) -> Logits:
-        """Logits of one micro-batch of token ids, shape (rows, labels); waits for a free stream."""
+        """Return logits of one micro-batch of token ids, shape (rows, labels).
+
+        Waits for a free stream. Backends and exports compute the model's own labels; those of a
+        model from elsewhere become ours here, so that every backend gives the same.
+        """
         shape = self.backend.shape(len(rows), max(map(len, rows)))
         ids, mask = padded(rows, shape, self._pad_id)
         run = self._free.get()
@@ -139,7 +143,7 @@ class Engine:
             self._free.put(run)
         if self._watch is not None:
             self._watch.note(*shape, time.perf_counter() - started)
-        return logits
+        return logits if self._label_map is None else self._label_map.fold(logits)
 
     def logits_of(
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], object] | None = None

@@ -24,6 +24,13 @@ _DEMO_SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model",
+               "sentencepiece.bpe.model")  # fmt: skip
+_FETCHED = ["*.json", "*.txt", "*.model", "README.md", "model*.safetensors"]
+_REMEDY = "use model.backbone=demo (no network), a local folder, or a hub id that you can reach"
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -32,6 +39,12 @@ class Backbone:
     name: str
     source: str  # a local directory or a hub id
     revision: str | None = None
+    is_pickled: bool = False  # the weights are in a .bin file
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether finsent brings or builds the files, and so knows that they fit together."""
+        return self.name in (DEMO, TINY, RANDOM_BASE)
 
     @property
     def learning_rate(self) -> float:
@@ -55,16 +68,11 @@ def resolve_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
         return Backbone(TINY, str(tiny_backbone(cache_dir)))
     if config.backbone == RANDOM_BASE:
         return Backbone(RANDOM_BASE, str(random_base_backbone(cache_dir)))
-    path = Path(os.path.expanduser(config.backbone))  # noqa: PTH111 - raises for ~nobody
-    if path.is_dir():
-        _check_folder(path.absolute(), config.backbone)
-        return Backbone(config.backbone, str(path.absolute()))
-    if path.is_absolute() or config.backbone.startswith((".", "~")):
-        raise InputError(
-            f"model.backbone={config.backbone!r}: no such directory; give a folder with "
-            f"config.json, tokenizer.json and model.safetensors, or {DEMO!r}"
-        )
-    return _hub(config)
+    folder = find_folder(config.backbone, config.revision, "model.backbone", _REMEDY)
+    is_pickled = check_folder(folder.path, f"model.backbone={config.backbone!r}")
+    if folder.commit is None:
+        return Backbone(config.backbone, str(folder.path), is_pickled=is_pickled)
+    return Backbone(config.backbone, config.backbone, config.revision, is_pickled)
 
 
 def _demo_dir() -> Path:
@@ -102,39 +110,85 @@ def plain_tokenizer_file(source: str) -> Path | None:
     return file if is_plain or (is_demo and sha256_file(file) == _DEMO_SHA256[file.name]) else None
 
 
-def _check_folder(path: Path, name: str) -> None:
-    missing = [
-        name
-        for name in ("config.json", "model.safetensors", "tokenizer.json")
-        if not (path / name).is_file()
-    ]
-    if missing:
+@dataclass(frozen=True)
+class Folder:
+    """A model's files on this machine."""
+
+    path: Path  # absolute
+    commit: str | None = None  # of a hub's repository
+
+
+def find_folder(reference: str, revision: str | None, field: str, remedy: str) -> Folder:
+    """Find a local directory, or fetch a hub's repository into the hub client's cache.
+
+    Only configs, tokenizers and weights are fetched; `.bin` weights only where no others exist.
+
+    Args:
+        revision: commit, tag or branch of a hub id; None: its default.
+        field: that names the model, for messages.
+        remedy: ends the message where neither exists.
+
+    Raises:
+        InputError: the reference is neither a directory nor a hub id within reach.
+    """
+    path = Path(os.path.expanduser(reference))  # noqa: PTH111 - raises for ~nobody
+    if path.is_dir():
+        return Folder(path.absolute())
+    if path.is_absolute() or reference.startswith((".", "~")):
         raise InputError(
-            f"model.backbone={name!r}: {', '.join(missing)} missing; a backbone is a folder "
-            "in Hugging Face layout with safetensors weights and a fast tokenizer"
+            f"{field}={reference!r}: no such directory; give a folder with "
+            f"config.json, tokenizer.json and model.safetensors, or {DEMO!r}"
         )
-
-
-def _hub(config: ModelConfig) -> Backbone:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    remedy = "use model.backbone=demo (no network), a local folder, or a hub id that you can reach"
     try:
-        folder = snapshot_download(
-            config.backbone,
-            revision=config.revision,
-            allow_patterns=["*.json", "*.txt", "*.model", "model.safetensors"],
-        )
+        path = Path(snapshot_download(reference, revision=revision, allow_patterns=_FETCHED))
+        if weight_file(path) is None:
+            wanted = [*_FETCHED, "pytorch_model*.bin"]
+            path = Path(snapshot_download(reference, revision=revision, allow_patterns=wanted))
     except HFValidationError:
         raise InputError(
-            f"model.backbone={config.backbone!r}: neither a directory nor a hub id; {remedy}"
+            f"{field}={reference!r}: neither a directory nor a hub id; {remedy}"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         problem = str(error).strip().splitlines()[0]
         raise InputError(
-            f"model.backbone={config.backbone!r}: no such directory, and the model hub does not "
+            f"{field}={reference!r}: no such directory, and the model hub does not "
             f"give it ({type(error).__name__}: {problem[:120]}); {remedy}"
         ) from None
-    _check_folder(Path(folder), config.backbone)
-    return Backbone(config.backbone, config.backbone, config.revision)
+    return Folder(path, path.name)
+
+
+def weight_file(folder: Path) -> str | None:
+    """Return the name of a directory's weights or of their index; safetensors come first."""
+    return next((n for n in (*_SAFETENSORS, *_PICKLED) if (folder / n).is_file()), None)
+
+
+def check_folder(path: Path, name: str) -> bool:
+    """Refuse a directory that is not in Hugging Face layout.
+
+    Args:
+        name: of the model, for messages: `FIELD=VALUE`.
+
+    Returns:
+        Whether the weights are in a `.bin` file.
+
+    Raises:
+        InputError: it names the missing files.
+    """
+    weights = weight_file(path)
+    has = {
+        "config.json": (path / "config.json").is_file(),
+        "model.safetensors": weights is not None,
+        # transformers makes a fast tokenizer of the others.
+        "tokenizer.json": any((path / file).is_file() for file in _TOKENIZERS),
+    }
+    missing = [file for file, is_there in has.items() if not is_there]
+    if missing:
+        raise InputError(
+            f"{name}: {', '.join(missing)} missing; a model is a folder in Hugging Face layout "
+            "with safetensors weights and a fast tokenizer (AutoModel and AutoTokenizer write "
+            "them: save_pretrained)"
+        )
+    return weights in _PICKLED

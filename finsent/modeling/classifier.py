@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -18,21 +16,29 @@ from transformers.utils import logging as transformers_logging
 
 from finsent.errors import InputError
 from finsent.files import write_json
-from finsent.labels import ID2LABEL, LABEL2ID
+from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.modeling.head import output_layer, renew, use_own_labels
+from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.modeling.layout import PROVENANCE, REMEDY, check_model_dir
+from finsent.modeling.suitability import check_length, check_tokens
+from finsent.modeling.tokenizer import read_tokenizer
+from finsent.modeling.weights import (
+    Loaded,
+    check_complete,
+    load_weights,
+    read_config,
+    unused_note,
+)
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a backbone or a model's directory.
+    """Return the fast tokenizer of a backbone or of a model's directory; see `read_tokenizer`.
 
     Raises:
         InputError: there is only a slow one.
     """
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, use_fast=True)
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise InputError(f"{source!r}: has no fast tokenizer (tokenizer.json); add one")
-    return tokenizer
+    return read_tokenizer(source, revision).tokenizer
 
 
 # What backbones' configs call their dropout: of hidden states, of attention, before the head.
@@ -45,19 +51,31 @@ _DROPOUTS = (
 
 
 def new_classifier(backbone: Backbone, seed: int, dropout: float | None = None) -> PreTrainedModel:
-    """The backbone with a fresh classification head for `LABELS`, seeded; safetensors only.
+    """Return the backbone with a classification head for `LABELS`; see `begin_classifier`."""
+    return begin_classifier(backbone, seed, dropout)[0]
+
+
+def begin_classifier(
+    backbone: Backbone, seed: int, dropout: float | None = None
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load a backbone with a classification head for `LABELS`, seeded where the head is new.
+
+    A head that knows our labels is kept, in our order; any other is replaced.
 
     Args:
         dropout: in place of every dropout that the backbone's config names; None: as it is there.
 
+    Returns:
+        The model, and lines on what was replaced, reordered or ignored.
+
     Raises:
-        InputError: its config names none.
+        InputError: the config names no dropout, or the encoder's weights are not all there.
     """
-    transformers_logging.set_verbosity_error()  # the head is new: no warning about that
-    transformers_logging.disable_progress_bar()
+    field = f"model.backbone={backbone.name!r}"
+    config = read_config(backbone.source, field, backbone.revision)
+    names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     changed: dict[str, float] = {}
     if dropout is not None:
-        config = AutoConfig.from_pretrained(backbone.source, revision=backbone.revision)
         changed = {name: dropout for name in _DROPOUTS if hasattr(config, name)}
         if not changed:
             raise InputError(
@@ -65,16 +83,79 @@ def new_classifier(backbone: Backbone, seed: int, dropout: float | None = None) 
                 "train.dropout=null"
             )
     torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+    loaded = load_weights(
         backbone.source,
+        field,
+        pickled=backbone.is_pickled,
         revision=backbone.revision,
         id2label=ID2LABEL,
         label2id=LABEL2ID,
-        use_safetensors=True,
-        dtype=torch.float32,
+        ignore_mismatched_sizes=True,  # a head for another number of labels
         **changed,
     )
-    return model
+    random = [*loaded.missing, *loaded.mismatched]
+    encoder = [key for key in random if key.startswith(loaded.encoder) and ".pooler." not in key]
+    check_complete(field, encoder, loaded)
+    notes = [_head_note(loaded, names, field), _pooler_note(loaded), unused_note(loaded)]
+    return loaded.model, [note for note in notes if note]
+
+
+def _head_note(loaded: Loaded, names: tuple[str, ...], field: str) -> str | None:
+    """Fit the head to `LABELS`, and return a line on what that took.
+
+    Args:
+        names: the labels of the backbone's own config.
+
+    Raises:
+        InputError: the backbone has an output layer, but lacks other weights of the head.
+    """
+    layer, shown = output_layer(loaded.model), ", ".join(names)
+    parameters = dict(loaded.model.named_parameters())
+    head = {key for key in parameters if not key.startswith(loaded.encoder)}
+    if head & {*loaded.mismatched}:
+        return f"the head's output layer is new: the backbone's has {len(names)} labels ({shown})"
+    output = {
+        key for key in head if layer and any(parameters[key] is p for p in layer.parameters())
+    }
+    if layer is None or output <= {*loaded.missing}:
+        return None  # an encoder that brings no head
+    check_complete(field, head & {*loaded.missing}, loaded)
+    wanted = [name.casefold() for name in names]
+    std = getattr(loaded.model.config, "initializer_range", 0.02)
+    if sorted(wanted) != sorted(LABELS):
+        renew(layer, std)
+        return f"the head's output layer is new: the backbone's labels are {shown}"
+    if layer.bias is not None and bool((layer.bias <= ABSENT_LOGIT / 2).any()):
+        renew(layer, std)
+        return "the head's output layer is new: the backbone's never answers some of the labels"
+    if wanted != list(LABELS):
+        use_own_labels(loaded.model, [wanted.index(label) for label in LABELS])
+        return f"the head is kept, its labels reordered from {shown} to {', '.join(LABELS)}"
+    return None
+
+
+def _pooler_note(loaded: Loaded) -> str | None:
+    new = any(".pooler." in key for key in loaded.missing)
+    return "the encoder's pooler is new: the backbone has none" if new else None
+
+
+def inspect_backbone(backbone: Backbone, max_length: int) -> list[str]:
+    """Find out before a training starts whether a backbone can be trained.
+
+    Returns:
+        Lines on what a user should know about the tokenizer and the head.
+
+    Raises:
+        InputError: the tokenizer, the weights or the longest input do not suit the model.
+    """
+    field = f"model.backbone={backbone.name!r}"
+    config = read_config(backbone.source, field, backbone.revision)
+    check_length(config, max_length, backbone.name, "model.max_length")
+    read = read_tokenizer(backbone.source, backbone.revision)
+    check_tokens(config, read.tokenizer, field)
+    with torch.random.fork_rng(devices=[]):
+        notes = begin_classifier(backbone, 0)[1]
+    return [f"{field}: {note}" for note in [*read.notes, *notes]]
 
 
 def save_classifier(

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.labels import check_labels
+from finsent.modeling.label_map import LabelMap, read_label_map
 
 PROVENANCE = "provenance.json"
 CALIBRATION = "calibration.json"
@@ -18,19 +19,27 @@ REMEDY = "the directory is damaged: train again, or use another model"
 _NEEDED = ("config.json", "model.safetensors", "tokenizer.json", PROVENANCE)
 
 
-def check_model_dir(path: Path) -> None:
-    """Refuse what is not a whole classifier with our labels.
+def check_model_dir(path: Path) -> LabelMap | None:
+    """Refuse what is not a complete classifier with our labels, or with a map onto them.
+
+    Returns:
+        The map; None where the model answers our labels itself.
 
     Raises:
         InputError: a file is missing, or the labels are others.
     """
     for name in _NEEDED:
         if not (path / name).is_file():
-            raise InputError(f"{str(path)!r}: {name} is missing; not a model that finsent trained")
+            raise InputError(
+                f"{str(path)!r}: {name} is missing; not a model that finsent trained or adopted"
+            )
     config = read_json(path / "config.json")
     if not isinstance(config, dict):
         raise InputError(f"{path / 'config.json'}: not a model's config; {REMEDY}")
-    check_labels(config.get("id2label") or {}, str(path / "config.json"))
+    label_map = read_label_map(path)
+    if label_map is None:
+        check_labels(config.get("id2label") or {}, str(path / "config.json"))
+    return label_map
 
 
 def read_provenance(path: Path) -> dict[str, Any]:

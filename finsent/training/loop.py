@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from finsent.errors import InputError
 from finsent.modeling.classifier import load_tokenizer, new_classifier
+from finsent.modeling.suitability import check_length
 from finsent.training.batches import Indices, count_steps, epoch_batches
 from finsent.training.checkpoint import Snapshot, epoch_name, load_state, moments, step_name
 from finsent.training.config import TrainConfig
@@ -300,12 +301,7 @@ def new_model(task: Task, device: torch.device) -> PreTrainedModel:
     if config.lora_rank is not None:
         add_adapters(model, config)
     torch.nn.Module.to(model, device)  # the subclass hides its signature
-    limit = getattr(model.config, "max_position_embeddings", task.max_length)
-    if task.max_length > limit:
-        raise InputError(
-            f"model.max_length={task.max_length}: {task.backbone.name} takes at most {limit} "
-            "tokens; lower it"
-        )
+    check_length(model.config, task.max_length, task.backbone.name, "model.max_length")
     if config.batch_tokens is not None and config.batch_tokens < task.max_length:
         raise InputError(
             f"train.batch_tokens={config.batch_tokens}: a row may have model.max_length="

@@ -1,0 +1,138 @@
+"""The labels of a model from elsewhere, and how they become ours; readable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finsent.errors import InputError
+from finsent.files import read_json, write_json
+from finsent.labels import LABELS
+
+LABEL_MAP = "label_map.json"
+LABEL_MAP_SCHEMA = 1
+# Logit of a label that the source model lacks. At every temperature that a calibration can find
+# (at most 20) its probability is exactly 0 in fp32, and unlike -inf it survives exports.
+ABSENT_LOGIT = -1e4
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Which of our labels each label of a source model stands for."""
+
+    sources: tuple[str, ...]  # in the order of the source model's logits
+    targets: tuple[str, ...]  # one of `LABELS` per source label
+
+    @property
+    def absent(self) -> list[str]:
+        """Labels of ours that the source model never answers."""
+        return [label for label in LABELS if label not in self.targets]
+
+    @property
+    def is_one_to_one(self) -> bool:
+        """Whether no two source labels stand for the same label."""
+        return len(set(self.targets)) == len(self.targets)
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """Our label by source label."""
+        return dict(zip(self.sources, self.targets, strict=True))
+
+    def columns(self, label: str) -> list[int]:
+        """Logits of the source model that stand for one of our labels."""
+        return [i for i, target in enumerate(self.targets) if target == label]
+
+    def fold(self, logits: Logits) -> Logits:
+        """Turn logits of the source's labels into logits of ours, shape (rows, labels).
+
+        The softmax of the result is the sum of the source's probabilities per label, since
+        log(sum of exp) adds up probabilities before they are normalised.
+        """
+        folded = np.full((len(logits), len(LABELS)), ABSENT_LOGIT, np.float32)
+        for i, label in enumerate(LABELS):
+            columns = self.columns(label)
+            if columns:
+                folded[:, i] = np.logaddexp.reduce(logits[:, columns].astype(np.float64), axis=1)
+        return folded
+
+
+def write_label_map(path: Path, label_map: LabelMap) -> None:
+    """Write a map into a model's directory."""
+    record = {"schema_version": LABEL_MAP_SCHEMA, "labels": label_map.pairs}
+    write_json(path / LABEL_MAP, record)
+
+
+def read_label_map(path: Path) -> LabelMap | None:
+    """Return the map of a model's directory; None where the model answers our labels itself.
+
+    Raises:
+        InputError: the map is damaged, or belongs to other labels than the model's config has.
+    """
+    file = path / LABEL_MAP
+    if not file.is_file():
+        return None
+    record, config = read_json(file), read_json(path / "config.json")
+    pairs = record.get("labels") if isinstance(record, dict) else None
+    if not isinstance(pairs, dict) or record.get("schema_version") != LABEL_MAP_SCHEMA:
+        raise InputError(f"{file}: not a label map of schema {LABEL_MAP_SCHEMA}; adopt again")
+    names = label_names(config if isinstance(config, dict) else {}, str(path / "config.json"))
+    if set(names) != pairs.keys() or not set(pairs.values()) <= set(LABELS):
+        raise InputError(f"{file}: maps {pairs}, but the model's labels are {names}; adopt again")
+    return LabelMap(names, tuple(pairs[name] for name in names))
+
+
+def label_names(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Return the labels of a model's config.json, in the order of its logits.
+
+    Raises:
+        InputError: the config has no usable `id2label`.
+    """
+    found = config.get("id2label")
+    try:
+        by_id = {int(key): str(name) for key, name in dict(found or {}).items()}
+    except (TypeError, ValueError):
+        by_id = {}
+    names = tuple(by_id[i] for i in range(len(by_id)) if i in by_id)
+    if not names or len(names) != len(by_id) or len(set(names)) != len(names):
+        raise InputError(
+            f"{where}: id2label={found!r} does not name each label once, from 0 on; write e.g. "
+            '{"0": "negative", "1": "neutral", "2": "positive"}'
+        )
+    return names
+
+
+def make_label_map(names: tuple[str, ...], wanted: Mapping[str, str]) -> LabelMap:
+    """Map a source model's labels onto ours.
+
+    Args:
+        names: the source's labels, in the order of its logits.
+        wanted: our label by source label, in any case; a label that is one of ours maps onto
+            itself.
+
+    Raises:
+        InputError: a source label is not mapped, or the map names one that the source lacks.
+    """
+    chosen = {label: label for label in LABELS} | {k.casefold(): v for k, v in wanted.items()}
+    shown = "{" + ", ".join(f"{k}: {v}" for k, v in wanted.items()) + "}"
+    known = {name.casefold() for name in names}
+    unknown = [key for key in wanted if key.casefold() not in known]
+    if unknown:
+        raise InputError(
+            f"adopt.label_map={shown}: the model has no label {unknown[0]!r}; its labels are "
+            f"{', '.join(names)}"
+        )
+    missing = [name for name in names if name.casefold() not in chosen]
+    if missing:
+        example = ", ".join(f"{name!r}: LABEL" for name in names)
+        raise InputError(
+            f"adopt.label_map={shown}: does not map {', '.join(map(repr, missing))}; write "
+            f"label_map={{{example}}}, each LABEL one of {', '.join(LABELS)}; several may share one"
+        )
+    return LabelMap(names, tuple(chosen[name.casefold()] for name in names))

@@ -1,0 +1,122 @@
+"""The fast tokenizer of a backbone or a model, by the rules of its tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils.hub import cached_file
+
+from finsent.errors import InputError
+
+# Parts of tokenizer.json that decide how a text is read. Truncation and padding are set per use.
+_RULES = ("normalizer", "pre_tokenizer", "model", "added_tokens", "post_processor")
+# Keys of the part `model` that differ in form alone: absent and empty mean the same.
+_FORMS: tuple[tuple[str, Any], ...] = (
+    ("continuing_subword_prefix", ""),
+    ("end_of_word_suffix", ""),
+)
+_PROBES = (
+    "Nokia Sales ROSE 5% in Q3.",
+    "Zürich-based $TSLA: EUR 1,200.50 (up 3 %) — \u201cstrong\u201d",
+    "净利润增长 20%",
+    "  two  spaces\tand a tab ",
+    "don't re-rate GBP/USD #earnings https://example.com @desk",
+)
+
+
+@dataclass(frozen=True)
+class ReadTokenizer:
+    """A tokenizer, and what a user should know about how it reads."""
+
+    tokenizer: PreTrainedTokenizerFast
+    notes: list[str]
+
+
+def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
+    """Load a tokenizer by the rules of its tokenizer.json, cutting long texts on the right.
+
+    Classes such as BertTokenizer rebuild their rules from the vocabulary and
+    tokenizer_config.json: a cased or a customized tokenizer.json would be lowercased in silence.
+    Where the two differ, tokenizer.json counts.
+
+    Args:
+        source: a local directory or a hub id.
+
+    Raises:
+        InputError: there is no fast tokenizer, or its files are damaged.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision, use_fast=True, trust_remote_code=False
+        )
+        file = cached_file(
+            source, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False
+        )
+        own = Tokenizer.from_file(str(file)) if file else None
+    except Exception as error:  # tokenizers and AutoTokenizer share no error type
+        problem = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{source!r}: its tokenizer cannot be loaded ({problem}); add a tokenizer.json, e.g. "
+            "with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        ) from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise InputError(f"{source!r}: has no fast tokenizer (tokenizer.json); add one")
+    notes = []
+    if own is not None and (parts := _differing(tokenizer.backend_tokenizer, own)):
+        notes.append(_difference(tokenizer.backend_tokenizer, own, parts, type(tokenizer).__name__))
+        tokenizer = _with_rules(tokenizer, own)
+    if tokenizer.truncation_side != "right":
+        notes.append(
+            "the tokenizer cuts long texts on the left (truncation_side=left); finsent trains on "
+            "the right cut and saves that. To score with the left cut, set engine.truncate=left"
+        )
+        tokenizer.truncation_side = "right"
+    return ReadTokenizer(tokenizer, notes)
+
+
+def _differing(built: Tokenizer, own: Tokenizer) -> list[str]:
+    """Return the rules in which two tokenizers differ."""
+    first, second = (_rules(tokenizer) for tokenizer in (built, own))
+    return [name for name in _RULES if first[name] != second[name]]
+
+
+def _rules(tokenizer: Tokenizer) -> dict[str, Any]:
+    rules: dict[str, Any] = json.loads(tokenizer.to_str())
+    model = dict(rules["model"])
+    for key, empty in _FORMS:
+        model[key] = model.get(key) or empty
+    # The same frame of special tokens has several forms, such as BertProcessing and a template.
+    return {**rules, "model": model, "post_processor": tokenizer.encode("").ids}
+
+
+def _difference(built: Tokenizer, own: Tokenizer, parts: list[str], kind: str) -> str:
+    rules = f"{', '.join(parts)} of tokenizer.json differ{'s' if len(parts) == 1 else ''}"
+    kept = f"the tokenizer's {rules} from what transformers' {kind} builds; tokenizer.json is kept"
+    for probe in _PROBES:
+        theirs, ours = built.encode(probe).tokens, own.encode(probe).tokens
+        if theirs != ours:
+            return f"{kept}: {probe!r} is read as {_shown(ours)}, not as {_shown(theirs)}"
+    return kept
+
+
+def _shown(tokens: list[str]) -> str:
+    return " ".join(tokens[:12]) + (" ..." if len(tokens) > 12 else "")
+
+
+def _with_rules(built: PreTrainedTokenizerFast, own: Tokenizer) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with other rules, which transformers then loads unchanged.
+
+    Special tokens and the model's inputs are those of the class that transformers builds.
+    """
+    return PreTrainedTokenizerFast(
+        tokenizer_object=own,
+        model_max_length=built.model_max_length,
+        model_input_names=built.model_input_names,
+        padding_side=built.padding_side,
+        truncation_side=built.truncation_side,
+        **built.special_tokens_map,
+    )
