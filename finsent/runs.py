@@ -119,7 +119,7 @@ def find_model(reference: str, runs_dir: Path, field: str) -> Path:
         models = [
             r
             for r in runs_dir.glob(f"*/{RESULT}")
-            if (r.parent / "model/provenance.json").is_file()
+            if (r.parent / "model/provenance.json").is_file() and not _is_adopted(r.parent)
         ]
         if not models:
             raise InputError(
@@ -135,3 +135,12 @@ def find_model(reference: str, runs_dir: Path, field: str) -> Path:
     raise InputError(
         f"{field}={reference!r}: neither a run in {str(runs_dir)!r} nor a model's directory"
     )
+
+
+def _is_adopted(run_dir: Path) -> bool:
+    """Whether a run's model was trained elsewhere."""
+    try:
+        provenance = read_json(run_dir / "model/provenance.json")
+    except InputError:
+        return False  # damaged: its use says so
+    return isinstance(provenance, dict) and bool(provenance.get("origin"))

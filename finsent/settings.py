@@ -16,7 +16,7 @@ from finsent.config import Section, local_dir, setting
 from finsent.data.config import DataConfig
 from finsent.evaluation.config import EvaluateConfig
 from finsent.inference.config import ClassifyConfig, EngineConfig, ExportConfig, PredictConfig
-from finsent.modeling.config import ModelConfig
+from finsent.modeling.config import AdoptConfig, ModelConfig
 from finsent.registry.config import PublishConfig, RegistryConfig
 from finsent.serving.config import ServeConfig
 from finsent.tracking.config import TrackingConfig
@@ -100,6 +100,7 @@ class Settings(Section):
     train: TrainConfig = setting(TrainConfig, "the recipe")
     sweep: SweepConfig = setting(SweepConfig, "hyperparameter search")
     evaluate: EvaluateConfig = setting(EvaluateConfig, "what is measured")
+    adopt: AdoptConfig = setting(AdoptConfig, "a classifier from elsewhere")
     registry: RegistryConfig = setting(RegistryConfig, "published models")
     publish: PublishConfig = setting(PublishConfig, "what is published")
     tracking: TrackingConfig = setting(TrackingConfig, "experiment tracking")

@@ -35,7 +35,7 @@ def step(settings: Settings, a_dir: Path, b_dir: Path, out: Path) -> Result:
     from finsent.inference.engine import Engine
 
     trained_on = [read_provenance(folder)["dataset"] for folder in (a_dir, b_dir)]
-    chosen = select_rows(settings, trained_on[1])
+    chosen = select_rows(settings, trained_on[1] or trained_on[0])
     keys = [training_keys(own_dataset(settings, dataset)) for dataset in trained_on]
     rows, seen = unseen(chosen.rows, *keys)
     if not len(rows):
@@ -94,8 +94,8 @@ def run(call: Call) -> Result:
 JOB = Job(
     name="compare",
     summary="Compare model B with model A on the same rows, by default the test split of the "
-    "dataset version that B was trained on; rows that either was trained on are left out. "
-    "Verdict: better or worse when McNemar's exact test has p < 0.05 or the 95 % interval "
+    "dataset version that B (or else A) was trained on; rows that either was trained on are left "
+    "out. Verdict: better or worse when McNemar's exact test has p < 0.05 or the 95 % interval "
     "(paired bootstrap) of the macro-F1 difference leaves out 0, the two do not contradict, and "
     "at least 6 rows have another label; else no difference. A and B are aliases, model "
     "versions, runs or directories. Writes comparison.json and flipped.parquet.",

@@ -45,12 +45,14 @@ class Selection:
     version: DatasetVersion | None  # None: they come from files, and no version is at hand
 
 
-def own_dataset(settings: Settings, trained_on: dict[str, Any]) -> DatasetVersion | None:
-    """The version that a model was trained on, or None when it is not here any more.
+def own_dataset(settings: Settings, trained_on: dict[str, Any] | None) -> DatasetVersion | None:
+    """The version that a model was trained on, or None when it is not here (any more).
 
     Args:
-        trained_on: `dataset` of the model's provenance.
+        trained_on: `dataset` of the model's provenance; None: the model was trained elsewhere.
     """
+    if trained_on is None:
+        return None
     folder = settings.root / "datasets" / trained_on["name"]
     return DatasetVersion.at(folder / trained_on["version"])
 
@@ -60,8 +62,10 @@ def training_keys(version: DatasetVersion | None) -> pa.ChunkedArray | None:
     return version.read("train", ["key"])["key"] if version else None
 
 
-def select_rows(settings: Settings, trained_on: dict[str, Any]) -> Selection:
+def select_rows(settings: Settings, trained_on: dict[str, Any] | None) -> Selection:
     """Read the rows to measure on; by default a split of what the model was trained on.
+
+    Of a model that was trained elsewhere: of the latest version of `data.name`.
 
     Raises:
         InputError: the dataset version is not at hand, or a file is unusable.
@@ -71,8 +75,9 @@ def select_rows(settings: Settings, trained_on: dict[str, Any]) -> Selection:
     config = settings.evaluate
     version = own_dataset(settings, trained_on)
     if config.dataset or (version is None and not config.sources):
-        reference = config.dataset or trained_on["version"]
-        folder = settings.root / "datasets" / trained_on["name"]
+        own = trained_on or {"name": settings.data.name, "version": "latest"}
+        reference = config.dataset or own["version"]
+        folder = settings.root / "datasets" / own["name"]
         version = DatasetVersion.find(reference, folder, "evaluate.dataset")
     if config.sources:
         rows = read_benchmark(config.sources, settings.data, settings.sources_dir)
@@ -96,7 +101,8 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     version, what = chosen.version, chosen.what
     train = version.read("train", COLUMNS) if version and config.baselines else None
     if version is None and config.baselines:
-        log.info("no baselines: dataset version %s is not at hand", trained_on["version"])
+        shown = trained_on["version"] if trained_on else "of a model that was trained elsewhere"
+        log.info("no baselines: dataset version %s is not at hand", shown)
     seen = training_keys(own_dataset(settings, trained_on))
     ceiling = version.manifest.get("noise_ceiling") if version and not config.sources else None
     log.info("evaluate: %s on %d rows (%s)", model_dir, len(chosen.rows), what)

@@ -53,12 +53,22 @@ def _list(registry: Registry) -> Result:
             models.append({"model_version": version.version, "damaged": True})
             continue
         models.append(summary | {"aliases": names})
+        macro_f1 = summary["macro_f1"]
         table.add_row(
             version.version, ", ".join(names), summary["created"][:10],
-            f"{summary['macro_f1']:.3f}", str(summary["dataset_version"]), str(summary["backbone"]),
+            "-" if macro_f1 is None else f"{macro_f1:.3f}",
+            str(summary["dataset_version"] or "-"), str(summary["backbone"]),
         )  # fmt: skip
     table_console().print(table)
     return {"root": str(registry.root), "aliases": aliases, "models": models}
+
+
+def _figures(manifest: Result) -> Result:
+    """Return macro-F1 and accuracy; None where a model was adopted and not measured."""
+    metrics = manifest["metrics"]
+    if manifest.get("origin") and not metrics:
+        return {"macro_f1": None, "accuracy": None}
+    return {key: metrics[key] for key in ("macro_f1", "accuracy")}
 
 
 def _summary(version: ModelVersion) -> Result:
@@ -67,8 +77,7 @@ def _summary(version: ModelVersion) -> Result:
         "model_version": version.version,
         "version_dir": str(version.path),
         "created": manifest["created"],
-        "macro_f1": manifest["metrics"]["macro_f1"],
-        "accuracy": manifest["metrics"]["accuracy"],
+        **_figures(manifest),
         "dataset_version": (manifest["dataset"] or {}).get("version"),
         "backbone": manifest.get("backbone"),
     }

@@ -38,7 +38,8 @@ def _known_codec(value: str) -> str:
         ) from None
 
 
-def _strings_as_keys(value: Any) -> Any:
+def strings_as_keys(value: Any) -> Any:
+    """Turn the keys of a label map into texts in lower case, once each."""
     # YAML reads 0 and true as themselves; labels in a file are texts in any case, 1.0 or 1.
     if not isinstance(value, dict):
         return value
@@ -69,7 +70,7 @@ class SourceConfig(Section):
     )
     text: str | None = setting(None, "column of the text; null: data.text_column")
     label: str | None = setting(None, "column of the label; null: data.label_column")
-    label_map: Annotated[dict[str, Label], BeforeValidator(_strings_as_keys)] = setting(
+    label_map: Annotated[dict[str, Label], BeforeValidator(strings_as_keys)] = setting(
         dict, "label by what the file says in any case, e.g. {bullish: positive, 0: negative}"
     )
     thresholds: tuple[float, float] | None = setting(

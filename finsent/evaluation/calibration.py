@@ -17,6 +17,7 @@ from finsent.evaluation.metrics import Answers, Ids
 from finsent.files import write_json
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABEL2ID, LABELS
+from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.modeling.layout import CALIBRATION, CALIBRATION_SCHEMA
 
 Logits = npt.NDArray[np.float32]
@@ -42,7 +43,9 @@ def log_loss(logits: Logits, truth: Ids, temperature: float) -> float:
 def fit_temperature(logits: Logits, truth: Ids) -> tuple[float, str | None]:
     """The temperature with the least log loss, or 1 and the reason why there is none to be had.
 
-    The loss is convex in 1/T, so a bounded search for one number finds its only minimum.
+    The loss is convex in 1/T, so a bounded search for one number finds its only minimum. Rows whose
+    label the model never answers, as one with two labels may, are wrong at each temperature and are
+    left out.
 
     Args:
         logits: shape (rows, labels).
@@ -50,6 +53,9 @@ def fit_temperature(logits: Logits, truth: Ids) -> tuple[float, str | None]:
     """
     from scipy.optimize import minimize_scalar
 
+    answerable = logits[np.arange(len(truth)), truth] > ABSENT_LOGIT / 2
+    if np.isfinite(logits).all() and not answerable.all():
+        logits, truth = logits[answerable], truth[answerable]
     if len(truth) < LEAST_ROWS:
         return 1.0, f"{len(truth)} rows are too few; {LEAST_ROWS} are needed"
     if not np.isfinite(logits).all():

@@ -141,11 +141,14 @@ def _mistakes(rows: pa.Table, answers: Answers) -> list[dict[str, Any]]:
     return found
 
 
-def read_benchmark(sources: list[SourceConfig], config: DataConfig, cache: Path) -> pa.Table:
+def read_benchmark(
+    sources: list[SourceConfig], config: DataConfig, cache: Path, field: str = "evaluate.sources"
+) -> pa.Table:
     """Read labelled files to measure on: cleaned, distinct, conflicts dropped; all splits as one.
 
     Args:
         cache: directory for what hubs deliver.
+        field: the setting that names the sources, for messages.
 
     Raises:
         InputError: a file is unusable, or nothing is left.
@@ -154,7 +157,7 @@ def read_benchmark(sources: list[SourceConfig], config: DataConfig, cache: Path)
     table = read_labelled(find_sources(config, cache), config)
     if not len(table):
         shown = [source.uri for source in sources]
-        raise InputError(f"evaluate.sources={shown}: no usable row; add labelled rows")
+        raise InputError(f"{field}={shown}: no usable row; add labelled rows")
     return table
 
 

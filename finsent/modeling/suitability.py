@@ -69,6 +69,6 @@ def check_tokens(config: Any, tokenizer: PreTrainedTokenizerFast, name: str) -> 
     if token_id >= config.vocab_size:
         raise InputError(
             f"{name}: its tokenizer has the token {last!r} with id {token_id}, but the model "
-            f"embeds {config.vocab_size} tokens; call model.resize_token_embeddings({token_id + 1}) and "
-            "save it, or remove the added tokens"
+            f"embeds {config.vocab_size} tokens; call "
+            f"model.resize_token_embeddings({token_id + 1}) and save it, or remove the added tokens"
         )

@@ -34,6 +34,7 @@ class ReadTokenizer:
 
     tokenizer: PreTrainedTokenizerFast
     notes: list[str]
+    has_other_rules: bool = False  # than transformers builds from the same files
 
 
 def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
@@ -66,7 +67,8 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{source!r}: has no fast tokenizer (tokenizer.json); add one")
     notes = []
-    if own is not None and (parts := _differing(tokenizer.backend_tokenizer, own)):
+    parts = _differing(tokenizer.backend_tokenizer, own) if own else []
+    if own and parts:
         notes.append(_difference(tokenizer.backend_tokenizer, own, parts, type(tokenizer).__name__))
         tokenizer = _with_rules(tokenizer, own)
     if tokenizer.truncation_side != "right":
@@ -75,7 +77,7 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
             "the right cut and saves that. To score with the left cut, set engine.truncate=left"
         )
         tokenizer.truncation_side = "right"
-    return ReadTokenizer(tokenizer, notes)
+    return ReadTokenizer(tokenizer, notes, bool(parts))
 
 
 def _differing(built: Tokenizer, own: Tokenizer) -> list[str]:

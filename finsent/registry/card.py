@@ -4,12 +4,91 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from finsent.labels import LABELS
+
+_LIMITS = (
+    "English only; one label a text, so mixed news is reduced to its main direction. Figures hold "
+    "for text like the test split's. Not investment advice."
+)
+_LIMITS_ADOPTED = (
+    "Trained elsewhere: its training texts are not recorded here, and rows that it is measured on "
+    "may be among them. Not investment advice."
+)
 
 
 def model_card(version: str, provenance: dict[str, Any], metrics: dict[str, Any]) -> str:
-    """Markdown with the YAML head that model hubs read. Depends on its arguments alone."""
+    """Return Markdown with the YAML head that model hubs read. Depends on its arguments alone.
+
+    Args:
+        metrics: of the test split, or of the rows that an adopted model was measured on; empty
+            where an adopted model was not measured.
+    """
+    origin = provenance.get("origin")
+    lines = [
+        "---",
+        *(_license(origin["license"]) if origin else ["language: en"]),
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        "tags: [finance, sentiment, finsent]",
+        "---",
+        f"# Financial sentiment {version}",
+        "",
+        *(_adopted(provenance, origin) if origin else _trained(provenance)),
+        *_results(metrics, bool(origin)),
+        *_trust(metrics, "other labelled rows" if origin else "the validation split"),
+        "## Limits",
+        _LIMITS_ADOPTED if origin else _LIMITS,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _license(name: str | None) -> list[str]:
+    return [yaml.safe_dump({"license": name}).strip()] if name else []
+
+
+def _trained(provenance: dict[str, Any]) -> list[str]:
     dataset = provenance.get("dataset") or {}
+    return [
+        f"Classifies English financial text as {', '.join(LABELS)}, from an investor's point of "
+        f"view. Fine-tuned from `{provenance.get('backbone')}`, inputs of at most "
+        f"{provenance.get('max_length')} tokens.",
+        "",
+        "## Data",
+        f"Dataset `{dataset.get('name')}`, version `{dataset.get('version')}`: "
+        f"{dataset.get('rows')} distinct rows after cleaning. The split of a row depends on a hash "
+        "of its text, so no text is on two sides.",
+        "",
+    ]
+
+
+def _adopted(provenance: dict[str, Any], origin: dict[str, Any]) -> list[str]:
+    revision = f", revision `{origin['revision']}`" if origin["revision"] else ""
+    absent = origin["absent_labels"]
+    never = f" It never answers {' or '.join(absent)}." if absent else ""
+    return [
+        f"Classifies text as {', '.join(LABELS)}. Adopted from `{origin['source']}`{revision} "
+        f"({origin['architecture']}), inputs of at most {provenance.get('max_length')} tokens."
+        f"{never}",
+        "",
+        "## Origin",
+        f"License: {origin['license'] or 'unknown'}.",
+        "",
+        "| label of the source | label |",
+        "|---|---|",
+        *(f"| `{name}` | {label} |" for name, label in origin["label_map"].items()),
+        "",
+        "| file of the source | SHA-256 |",
+        "|---|---|",
+        *(f"| {file['path']} | {file['sha256']} |" for file in origin["files"]),
+        "",
+    ]
+
+
+def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:
+    if not metrics:
+        return ["## Results", "Not measured when it was published.", ""]
     rows = [
         f"| {label} | {found['precision']:.3f} | {found['recall']:.3f} | {found['f1']:.3f} "
         f"| {found['support']} |"
@@ -20,25 +99,9 @@ def model_card(version: str, provenance: dict[str, Any], metrics: dict[str, Any]
         f"| {_shown(found, 'mcc')} | {_shown(found, 'auroc')} | {_shown(found, 'ece')} |"
         for name, found in {"this model": metrics, **metrics.get("baselines", {})}.items()
     ]
-    lines = [
-        "---",
-        "language: en",
-        "library_name: transformers",
-        "pipeline_tag: text-classification",
-        "tags: [finance, sentiment, finsent]",
-        "---",
-        f"# Financial sentiment {version}",
-        "",
-        f"Classifies English financial text as {', '.join(LABELS)}, from an investor's point of "
-        f"view. Fine-tuned from `{provenance.get('backbone')}`, inputs of at most "
-        f"{provenance.get('max_length')} tokens.",
-        "",
-        "## Data",
-        f"Dataset `{dataset.get('name')}`, version `{dataset.get('version')}`: "
-        f"{dataset.get('rows')} distinct rows after cleaning. The split of a row depends on a hash "
-        "of its text, so no text is on two sides.",
-        "",
-        f"## Results on the test split ({metrics['rows']} rows)",
+    split = "labelled rows that it was not calibrated on" if is_adopted else "the test split"
+    return [
+        f"## Results on {split} ({metrics['rows']} rows)",
         "In brackets: 95 % bootstrap intervals.",
         "",
         "| | macro-F1 | accuracy | MCC | AUROC | ECE |",
@@ -49,12 +112,7 @@ def model_card(version: str, provenance: dict[str, Any], metrics: dict[str, Any]
         "|---|---|---|---|---|",
         *rows,
         "",
-        *_trust(metrics),
-        "## Limits",
-        "English only; one label a text, so mixed news is reduced to its main direction. Figures "
-        "hold for text like the test split's. Not investment advice.",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _shown(found: dict[str, Any], name: str) -> str:
@@ -66,16 +124,20 @@ def _shown(found: dict[str, Any], name: str) -> str:
     return f"{found[name]:.3f}{bounds}"
 
 
-def _trust(metrics: dict[str, Any]) -> list[str]:
-    """What its confidence means, when it abstains, and what the labels allow."""
+def _trust(metrics: dict[str, Any], fitted_on: str) -> list[str]:
+    """Say what the confidence means, when the model abstains, and what the labels allow.
+
+    Args:
+        fitted_on: the rows of the calibration, in words.
+    """
     scaled, rule = metrics.get("calibration"), metrics.get("abstention")
-    if not scaled or not rule:
+    if not scaled or not rule or not scaled.get("fitted_on"):
         return []
     lines = [
         "## Confidence",
         f"Logits are divided by the temperature {scaled['temperature']:.3f} "
-        "(`calibration.json`, fitted on the validation split). Expected calibration error on the "
-        f"test split: {_shown({'ece': scaled['ece_before']}, 'ece')} without it, "
+        f"(`calibration.json`, fitted on {fitted_on}). Expected calibration error on the "
+        f"rows above: {_shown({'ece': scaled['ece_before']}, 'ece')} without it, "
         f"{_shown({'ece': scaled['ece_after']}, 'ece')} with it.",
         "",
     ]
@@ -84,7 +146,7 @@ def _trust(metrics: dict[str, Any]) -> list[str]:
     else:
         lines.append(
             f"It abstains below a confidence of {rule['threshold']:.3f}, chosen for an accuracy of "
-            f"{rule['wanted_accuracy']:g} on the validation split. On the test split it then "
+            f"{rule['wanted_accuracy']:g} on {fitted_on}. On the rows above it then "
             f"answers {rule['coverage']:.1%} of the rows, with an accuracy of "
             f"{_shown(rule, 'accuracy')}."
         )

@@ -187,6 +187,7 @@ class Registry:
                 "gate": gate,
                 "exports": _exports(model_dir),
                 "backbone": provenance.get("backbone"),
+                "origin": provenance.get("origin"),  # of a model that was adopted, else null
                 "dataset": provenance.get("dataset"),
                 "config": provenance.get("config"),
                 "code": code,

@@ -29,6 +29,7 @@ SMALL = {
 SMALLER = {
     "model.backbone=demo": "model.backbone=tiny train.epochs=1 export.openvino=false",
     "sweep.trials=4 sweep.verify_best=1": "sweep.trials=1 sweep.verify_best=0",
+    "name=theirs": "name=theirs export.openvino=false",
 }
 
 
@@ -115,6 +116,8 @@ def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
     assert by_job["pipeline"]["model_version"] != by_job["publish"]["model_version"]
     assert by_job["compare"]["verdict"] in ("better", "worse", "no difference")
     assert by_job["compare"]["a"] != by_job["compare"]["b"]
+    assert by_job["adopt"]["max_difference"] <= 1e-5
+    assert by_job["adopt"]["exports"]["onnxruntime-fp32"]["refused"] is None
     assert len(by_job["classify"]["predictions"]) == 1
     assert by_job["export"]["exports"]["onnxruntime-fp32"]["refused"] is None
     assert by_job["predict"]["rows"] == 149

@@ -31,6 +31,7 @@ from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.modeling.layout import read_calibration
 
 pytestmark = pytest.mark.cost(1, "simulates many samples")
@@ -71,6 +72,22 @@ def test_calibration_lowers_ece_and_moves_no_label() -> None:
     raw, scaled = (Answers(truth, softmax(logits, t)) for t in (1.0, found["temperature"]))
     assert np.array_equal(raw.predicted, scaled.predicted)
     assert scaled.measure()["ece"] < 0.05 < raw.measure()["ece"]
+
+
+def test_rows_that_a_model_never_answers_right_do_not_move_the_temperature() -> None:
+    """A model of two labels: its temperature is that of the rows that it can answer."""
+    logits, truth = simulated(2000, 2.0)
+    logits[:, 1] = ABSENT_LOGIT
+    answerable = truth != 1
+    expected = calibration_of(logits[answerable], truth[answerable], 0.9)
+    found = calibration_of(logits, truth, 0.9)
+    assert found["temperature"] == expected["temperature"]
+    assert found["reason"] is None
+    # Abstention counts all rows: those are wrong answers, too.
+    rule = found["abstention"]
+    confidence = softmax(logits, found["temperature"]).max(1)
+    wanted = threshold_for(confidence, logits.argmax(1) == truth, 0.9)
+    assert rule["threshold"] == wanted
 
 
 def all_right(rows: int) -> tuple[Logits, Ids]:

@@ -1,0 +1,194 @@
+"""Take over a classifier from elsewhere: its weights, its tokenizer, and what its labels mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finsent.errors import InputError
+from finsent.files import sha256_file
+from finsent.labels import LABELS
+from finsent.modeling.backbone import Folder, check_folder
+from finsent.modeling.classifier import save_classifier
+from finsent.modeling.config import AdoptConfig
+from finsent.modeling.head import output_layer, use_own_labels
+from finsent.modeling.label_map import (
+    LabelMap,
+    label_names,
+    make_label_map,
+    read_label_map,
+    write_label_map,
+)
+from finsent.modeling.layout import CALIBRATION
+from finsent.modeling.suitability import check_length, check_tokens, position_limit
+from finsent.modeling.tokenizer import ReadTokenizer, read_tokenizer
+from finsent.modeling.weights import (
+    Loaded,
+    check_complete,
+    load_weights,
+    read_config,
+    unused_note,
+)
+
+_MAX_LENGTH = 512  # of the setting; longer inputs cost memory that grows with their square
+_DIGESTED = (".json", ".txt", ".model", ".safetensors", ".bin")
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """A classifier from elsewhere, checked as far as that needs no weights."""
+
+    name: str  # as the user wrote it
+    folder: Folder
+    is_pickled: bool
+    label_map: LabelMap
+    max_length: int
+    license: str | None
+    read: ReadTokenizer
+
+    @property
+    def field(self) -> str:
+        """The model in messages: `FIELD=VALUE`."""
+        return _field(self.name)
+
+    @property
+    def path(self) -> str:
+        """Its directory."""
+        return str(self.folder.path)
+
+
+def _field(name: str) -> str:
+    return f"SOURCE={name!r}"
+
+
+def open_foreign(name: str, folder: Folder, config: AdoptConfig) -> ForeignModel:
+    """Read config and tokenizer of a classifier, and find out what its labels mean.
+
+    Raises:
+        InputError: a file is missing or does not fit the others, or a label is not mapped.
+    """
+    field, path = _field(name), str(folder.path)
+    is_pickled = check_folder(folder.path, field)
+    found = read_config(path, field)
+    names = label_names({"id2label": found.id2label}, f"{path}/config.json")
+    kind = found.problem_type
+    if len(names) == 1 or kind in ("regression", "multi_label_classification"):
+        raise InputError(
+            f"{field}: answers {kind or 'one number'}, not one label per text; use a model of "
+            "single_label_classification"
+        )
+    stored = read_label_map(folder.path)
+    label_map = make_label_map(names, config.label_map or (stored.pairs if stored else {}))
+    read = read_tokenizer(path)
+    check_tokens(found, read.tokenizer, field)
+    if config.max_length is not None:
+        check_length(found, config.max_length, name, "adopt.max_length")
+    limits = (position_limit(found), read.tokenizer.model_max_length, _MAX_LENGTH)
+    max_length = config.max_length or min(limit for limit in limits if limit)
+    license = config.license or _license(folder.path / "README.md")
+    return ForeignModel(name, folder, is_pickled, label_map, max_length, license, read)
+
+
+def _license(card: Path) -> str | None:
+    """Return the license that the YAML head of a model card names."""
+    if not card.is_file():
+        return None
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "---" or "---" not in lines[1:]:
+        return None
+    try:
+        head = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
+    except yaml.YAMLError:
+        return None
+    found = head.get("license") if isinstance(head, dict) else None
+    return str(found) if found else None
+
+
+def adopt(foreign: ForeignModel, out: Path) -> list[str]:
+    """Write a classifier in our layout: fp32 safetensors, its own tokenizer, our labels.
+
+    Where each of our labels is one of the source's, the output layer answers in our order. Where
+    several stand for one, the model keeps its labels, and `label_map.json` next to it has what they
+    mean.
+
+    Returns:
+        Lines on what a user should know.
+
+    Raises:
+        InputError: weights are missing, damaged, or more than tensors.
+    """
+    loaded = load_weights(
+        foreign.path,
+        foreign.field,
+        pickled=foreign.is_pickled,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,  # reported by name below
+    )
+    _check_head(foreign, loaded)
+    check_complete(foreign.field, [*loaded.missing, *loaded.mismatched], loaded)
+    label_map = foreign.label_map
+    columns = [next(iter(label_map.columns(label)), None) for label in LABELS]
+    answers_ours = label_map.is_one_to_one and use_own_labels(loaded.model, columns)
+    tokenizer = foreign.read.tokenizer
+    tokenizer.model_max_length = foreign.max_length  # pipelines cut where the engine does
+    save_classifier(loaded.model, tokenizer, out, _provenance(foreign, loaded))
+    if not answers_ours:
+        write_label_map(out, label_map)
+    return [*foreign.read.notes, *_notes(foreign, loaded)]
+
+
+def _check_head(foreign: ForeignModel, loaded: Loaded) -> None:
+    layer = output_layer(loaded.model)
+    parameters = loaded.model.named_parameters()
+    names = {key for key, p in parameters if layer and any(p is own for own in layer.parameters())}
+    if names and names <= {*loaded.missing}:
+        raise InputError(
+            f"{foreign.field}: has no classification head ({sorted(names)[-1]} is missing): an "
+            f"encoder, not a classifier; fine-tune it with `python -m ray_jobs.train "
+            f"model.backbone={foreign.name}`"
+        )
+
+
+def _notes(foreign: ForeignModel, loaded: Loaded) -> list[str]:
+    notes = []
+    if foreign.label_map.absent:
+        notes.append(
+            f"the model never answers {' or '.join(foreign.label_map.absent)}: none of its labels "
+            "is mapped onto that"
+        )
+    if foreign.license is None:
+        notes.append("its license is unknown; set adopt.license to what you may use it under")
+    unused = unused_note(loaded)
+    if unused:
+        notes.append(unused)
+    if (foreign.folder.path / CALIBRATION).is_file():
+        notes.append(f"its {CALIBRATION} is left out; set adopt.sources to calibrate the model")
+    return notes
+
+
+def _provenance(foreign: ForeignModel, loaded: Loaded) -> dict[str, Any]:
+    folder = foreign.folder
+    files = sorted(file for file in folder.path.iterdir() if file.suffix in _DIGESTED)
+    return {
+        "backbone": foreign.name,
+        "revision": folder.commit,
+        "max_length": foreign.max_length,
+        "labels": list(LABELS),
+        "dataset": None,  # unknown: trained elsewhere
+        "origin": {
+            "source": foreign.name,
+            "revision": folder.commit,
+            "license": foreign.license,
+            "architecture": type(loaded.model).__name__,
+            "label_map": foreign.label_map.pairs,
+            "absent_labels": foreign.label_map.absent,
+            "files": [
+                {"path": f.name, "bytes": f.stat().st_size, "sha256": sha256_file(f)}
+                for f in files
+                if f.is_file()
+            ],
+        },
+    }

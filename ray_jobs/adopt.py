@@ -1,0 +1,224 @@
+"""Adopt a classifier from elsewhere: check it, calibrate it, export it, publish it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finsent.errors import ConfigError
+from finsent.evaluation.metrics import brief
+from finsent.modeling.backbone import find_folder
+from finsent.registry.registry import ModelVersion, Registry
+from finsent.runs import code_identity
+from finsent.settings import Settings
+from ray_jobs import publish
+from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._tracking import tracking
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from finsent.inference.engine import Engine
+    from finsent.modeling.adopting import ForeignModel
+
+log = logging.getLogger(__name__)
+
+_USAGE = "SOURCE"
+_REMEDY = "give a local folder, or a hub id that you can reach"
+_PARITY_ROWS = 500  # of the sample corpus, where no labelled file is given
+
+
+def run(call: Call) -> Result:
+    """The job."""
+    from finsent.modeling.adopting import adopt, open_foreign
+
+    settings, config = call.settings, call.settings.adopt
+    if len(call.arguments) != 1:
+        raise ConfigError(
+            f"adopt {' '.join(call.arguments)!r}: write one {_USAGE}, a folder in Hugging Face "
+            "layout or a hub id"
+        )
+    [name] = call.arguments
+    registry = Registry(settings.registry_dir)
+    registry.check_writable()
+    foreign = open_foreign(name, find_folder(name, config.revision, _USAGE, _REMEDY), config)
+    rows = _labelled(settings)
+    model_dir, report_dir = call.run_dir / "model", call.run_dir / "evaluation"
+    for folder in (model_dir, report_dir):
+        # Of an earlier run of this name. Its files may be linked to a version: none is overwritten.
+        shutil.rmtree(folder, ignore_errors=True)
+    for note in adopt(foreign, model_dir):
+        log.warning("adopt: %s", note)
+    difference = _check(settings, foreign, model_dir)
+    calibration = _calibrate(settings, foreign, model_dir, rows)
+    exports = _export(settings, model_dir, rows)
+    metrics = _measure(settings, model_dir, rows, report_dir)
+    gate = publish.check_gate(settings, registry, model_dir, config.name, call.run_dir)
+    with tracking(settings, call.run_dir) as tracker:
+        version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=True)
+        if config.name:
+            registry.promote(version.version, config.name, gate)
+        result = _result(foreign, version, config.name, metrics)
+        publish.track(tracker, result)
+    log.info("adopted %s as %s: %s", name, config.name or version.version, version.path)
+    return {
+        **result,
+        "max_difference": difference,
+        "temperature": calibration["temperature"] if calibration else None,
+        "exports": exports,
+        "gate": gate,
+    }
+
+
+def _result(
+    foreign: ForeignModel, version: ModelVersion, alias: str | None, metrics: Result
+) -> Result:
+    return {
+        "source": foreign.name,
+        "revision": foreign.folder.commit,
+        "license": foreign.license,
+        "model_version": version.version,
+        "alias": alias,
+        "version_dir": str(version.path),
+        "label_map": foreign.label_map.pairs,
+        "absent_labels": foreign.label_map.absent,
+        "max_length": foreign.max_length,
+        "macro_f1": metrics.get("macro_f1"),
+        "accuracy": metrics.get("accuracy"),
+    }
+
+
+def _labelled(settings: Settings) -> pa.Table | None:
+    """Return the rows of `adopt.sources`; None where the setting is empty."""
+    from finsent.evaluation.evaluate import read_benchmark
+
+    sources = settings.adopt.sources
+    if not sources:
+        return None
+    return read_benchmark(sources, settings.data, settings.sources_dir, "adopt.sources")
+
+
+def _halves(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Split rows by their keys, which are hashes of the texts: to calibrate, to measure."""
+    import pyarrow.compute as pc
+
+    first = pc.less(pc.utf8_slice_codeunits(rows["key"], 0, 1), "8")
+    return rows.filter(first), rows.filter(pc.invert(first))
+
+
+def _engine(settings: Settings, model_dir: Path) -> Engine:
+    from finsent.inference.engine import Engine
+
+    exact = {"backend": "torch", "precision": "fp32"}
+    return Engine(model_dir, settings.engine.model_copy(update=exact))
+
+
+def _check(settings: Settings, foreign: ForeignModel, model_dir: Path) -> float:
+    from finsent.inference.fidelity import check_same
+
+    engine = _engine(settings, model_dir)
+    engine.warm()
+    found = check_same(engine, foreign, settings.adopt.max_difference)
+    log.info("adopt: probabilities equal those of transformers within %.1e", found)
+    return found
+
+
+def _calibrate(
+    settings: Settings, foreign: ForeignModel, model_dir: Path, rows: pa.Table | None
+) -> Result | None:
+    """Fit temperature and abstention threshold on the first half of the labelled rows."""
+    if rows is None:
+        log.info("adopt: not calibrated, as adopt.sources is empty")
+        return None
+    from finsent.evaluation.calibration import calibrate, calibration_line
+
+    half, absent = _halves(rows)[0], foreign.label_map.absent
+    unanswerable = sum(label in absent for label in half["label"].to_pylist())
+    if unanswerable:
+        log.warning(
+            "adopt: %d of %d rows to calibrate on are %s, which the model never answers",
+            unanswerable, len(half), " or ".join(absent),
+        )  # fmt: skip
+    origin = {"dataset_version": None, "split": None, "sources": _names(settings)}
+    engine, wanted = _engine(settings, model_dir), settings.evaluate.wanted_accuracy
+    found = calibrate(engine, half, wanted, origin)
+    log.info("%s", calibration_line(found))
+    return found
+
+
+def _names(settings: Settings) -> list[str]:
+    return [source.name or Path(source.uri).name for source in settings.adopt.sources]
+
+
+def _export(settings: Settings, model_dir: Path, rows: pa.Table | None) -> Result:
+    """Export behind the parity gate; compared on the labelled rows, else on the sample corpus."""
+    if not settings.adopt.export:
+        return {}
+    from finsent.data.config import SAMPLE, DataConfig, SourceConfig
+    from finsent.evaluation.evaluate import read_benchmark
+    from finsent.inference.exporting import export
+
+    names = _names(settings)
+    if rows is None:
+        sample, names = [SourceConfig(uri=SAMPLE)], [SAMPLE]
+        rows = read_benchmark(sample, DataConfig(), settings.sources_dir).slice(0, _PARITY_ROWS)
+    origin = {"dataset_version": None, "split": None, "sources": names}
+    try:
+        found = export(model_dir, rows, settings.export, settings.engine, origin)
+    except RuntimeError as error:  # torch's exporter: an operator without an ONNX form
+        problem = " ".join(str(error).split())[:200]
+        log.warning("export: this architecture cannot be exported (%s); torch computes", problem)
+        return {}
+    return {one.name: asdict(one) for one in found}
+
+
+def _measure(
+    settings: Settings, model_dir: Path, rows: pa.Table | None, out: Path
+) -> dict[str, Any]:
+    """Measure on the half that did not calibrate, and write the report to `out`."""
+    if rows is None:
+        log.info("adopt: not measured; `python -m ray_jobs.evaluate` measures it")
+        return {}
+    from finsent.evaluation.evaluate import evaluate, write_results
+
+    half = _halves(rows)[1]
+    what = ", ".join(_names(settings))
+    result = {
+        "model_dir": str(model_dir),
+        "dataset_version": None,
+        "split": None,
+        "sources": _names(settings),
+        **evaluate(_engine(settings, model_dir), half, None, None, settings.evaluate),
+    }
+    title = f"{what}: macro-F1 {result['macro_f1']:.3f}, {result['rows']} rows"
+    write_results(result, out, title)
+    log.info("%s", title)
+    return result
+
+
+JOB = Job(
+    name="adopt",
+    summary="Take over a text classifier from elsewhere as a model version: a folder in Hugging "
+    "Face layout or a hub id, with safetensors or .bin weights (tensors only: pickled code is "
+    "refused), and any labels that adopt.label_map maps onto ours. Its answers are compared with "
+    "those of plain transformers; then it is calibrated and measured where adopt.sources names "
+    "labelled files, exported as by `ray_jobs.export`, and published with its license and origin. "
+    "Every job and the service use it as any version.",
+    result="source, revision, license, model_version, alias, version_dir, label_map, "
+    "absent_labels (never answered), max_length, macro_f1 and accuracy (null: not measured), "
+    "max_difference (from transformers, of any probability), temperature (null: not calibrated), "
+    "exports (as of `ray_jobs.export`), gate (as of `ray_jobs.publish`), run_dir, seconds",
+    sections=(
+        "adopt", "export", "evaluate", "data", "engine", "registry", "publish", "storage", "run",
+        "tracking",
+    ),
+    run=run,
+    arguments=_USAGE,
+    home="adopt",
+)  # fmt: skip
+
+if __name__ == "__main__":
+    main(JOB)
