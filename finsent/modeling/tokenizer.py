@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from finsent.errors import InputError
+from finsent.files import read_json
 
 # Parts of tokenizer.json that decide how a text is read. Truncation and padding are set per use.
 _RULES = ("normalizer", "pre_tokenizer", "model", "added_tokens", "post_processor")
@@ -19,6 +21,12 @@ _FORMS: tuple[tuple[str, Any], ...] = (
     ("continuing_subword_prefix", ""),
     ("end_of_word_suffix", ""),
 )
+# Settings of tokenizer_config.json that rules of a BertNormalizer follow.
+_BERT_RULES = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 _PROBES = (
     "Nokia Sales ROSE 5% in Q3.",
     "Zürich-based $TSLA: EUR 1,200.50 (up 3 %) — \u201cstrong\u201d",
@@ -42,7 +50,8 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
 
     Classes such as BertTokenizer rebuild their rules from the vocabulary and
     tokenizer_config.json: a cased or a customized tokenizer.json would be lowercased in silence.
-    Where the two differ, tokenizer.json counts.
+    Where the two differ, tokenizer.json counts, unless tokenizer_config.json itself has another
+    setting of the same name.
 
     Args:
         source: a local directory or a hub id.
@@ -54,9 +63,7 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=revision, use_fast=True, trust_remote_code=False
         )
-        file = cached_file(
-            source, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False
-        )
+        file = _file(source, "tokenizer.json", revision)
         own = Tokenizer.from_file(str(file)) if file else None
     except Exception as error:  # tokenizers and AutoTokenizer share no error type
         problem = " ".join(str(error).split())[:200]
@@ -68,7 +75,11 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
         raise InputError(f"{source!r}: has no fast tokenizer (tokenizer.json); add one")
     notes = []
     parts = _differing(tokenizer.backend_tokenizer, own) if own else []
-    if own and parts:
+    overruled = _overruled(own, _file(source, "tokenizer_config.json", revision)) if own else []
+    if parts and overruled:
+        notes.append(f"tokenizer_config.json overrules tokenizer.json: {', '.join(overruled)}")
+        parts = []
+    elif own and parts:
         notes.append(_difference(tokenizer.backend_tokenizer, own, parts, type(tokenizer).__name__))
         tokenizer = _with_rules(tokenizer, own)
     if tokenizer.truncation_side != "right":
@@ -78,6 +89,28 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
         )
         tokenizer.truncation_side = "right"
     return ReadTokenizer(tokenizer, notes, bool(parts))
+
+
+def _file(source: str, name: str, revision: str | None) -> Path | None:
+    """Return a file of a directory or of a hub's repository; None: there is no such file."""
+    found = cached_file(
+        source, name, revision=revision, _raise_exceptions_for_missing_entries=False
+    )
+    return Path(found) if found else None
+
+
+def _overruled(own: Tokenizer, config: Path | None) -> list[str]:
+    """Return what tokenizer_config.json sets otherwise than the normalizer of tokenizer.json."""
+    settings = read_json(config) if config else None
+    normalizer = json.loads(own.to_str())["normalizer"] or {}
+    if not isinstance(settings, dict):
+        return []
+    return [
+        f"{key}={settings[key]}"
+        for key, rule in _BERT_RULES.items()
+        if settings.get(key) is not None and rule in normalizer
+        and settings[key] != normalizer[rule]
+    ]  # fmt: skip
 
 
 def _differing(built: Tokenizer, own: Tokenizer) -> list[str]:

@@ -311,6 +311,33 @@ def test_rule_that_no_probe_shows_is_kept_and_said(tiny: Path, tmp_path: Path) -
     assert read.tokenizer.tokenize("straße") == read.tokenizer.tokenize("strasse")
 
 
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_what_tokenizer_config_sets_itself_overrules_tokenizer_json_and_is_said(
+    tiny: Path, tmp_path: Path, lowercase: bool
+) -> None:
+    folder = customised(tiny, tmp_path / "mine", BertNormalizer(lowercase=not lowercase))
+    edit_json(folder / "tokenizer_config.json", do_lower_case=lowercase)
+    read = read_tokenizer(str(folder))
+    assert read.notes == [
+        f"tokenizer_config.json overrules tokenizer.json: do_lower_case={lowercase}"
+    ]
+    assert not read.has_other_rules
+    same = read.tokenizer.tokenize("PROFIT") == read.tokenizer.tokenize("profit")
+    assert same is lowercase
+    read.tokenizer.save_pretrained(tmp_path / "saved")
+    ids = Encoder(tmp_path / "saved", 48)(["PROFIT"], "right")[0].ids
+    assert ids == read.tokenizer("PROFIT").input_ids
+
+
+def test_setting_that_agrees_keeps_a_rule_next_to_it(tiny: Path, tmp_path: Path) -> None:
+    rules = Sequence([Replace("%", " percent "), BertNormalizer()])
+    folder = customised(tiny, tmp_path / "mine", rules)
+    edit_json(folder / "tokenizer_config.json", do_lower_case=True)
+    read = read_tokenizer(str(folder))
+    assert read.tokenizer.tokenize("5 %") == read.tokenizer.tokenize("5 percent")
+    assert "tokenizer.json is kept" in read.notes[0]
+
+
 def test_tokenizers_that_agree_need_no_word(tiny: Path, tmp_path: Path) -> None:
     folder = customised(tiny, tmp_path / "mine", BertNormalizer())
     assert read_tokenizer(str(folder)).notes == []
