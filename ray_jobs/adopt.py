@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finsent.errors import ConfigError
+from finsent.errors import ConfigError, InputError
 from finsent.evaluation.metrics import brief
 from finsent.modeling.backbone import find_folder
 from finsent.registry.registry import ModelVersion, Registry
@@ -52,7 +52,11 @@ def run(call: Call) -> Result:
         shutil.rmtree(folder, ignore_errors=True)
     for note in adopt(foreign, model_dir):
         log.warning("adopt: %s", note)
-    difference = _check(settings, foreign, model_dir)
+    try:
+        difference = _check(settings, foreign, model_dir)
+    except InputError:
+        shutil.rmtree(model_dir)  # no job may use it
+        raise
     calibration = _calibrate(settings, foreign, model_dir, rows)
     exports = _export(settings, model_dir, rows)
     metrics = _measure(settings, model_dir, rows, report_dir)

@@ -74,7 +74,9 @@ def _load(foreign: ForeignModel) -> tuple[Any, Any]:
     # Where AutoTokenizer drops rules of tokenizer.json, a line has said so.
     tokenizer: Any = foreign.read.tokenizer
     if not foreign.read.has_other_rules:
-        tokenizer = AutoTokenizer.from_pretrained(foreign.path, truncation_side="right")
+        tokenizer = AutoTokenizer.from_pretrained(
+            foreign.path, truncation_side="right", trust_remote_code=False
+        )
     return model.eval(), tokenizer
 
 

@@ -132,7 +132,10 @@ def adopt(foreign: ForeignModel, out: Path) -> list[str]:
     label_map = foreign.label_map
     columns = [next(iter(label_map.columns(label)), None) for label in LABELS]
     answers_ours = label_map.is_one_to_one and use_own_labels(loaded.model, columns)
+    # Code of the source is not published, so nothing may refer to it.
+    loaded.model.config.__dict__.pop("auto_map", None)
     tokenizer = foreign.read.tokenizer
+    tokenizer.init_kwargs.pop("auto_map", None)
     tokenizer.model_max_length = foreign.max_length  # pipelines cut where the engine does
     save_classifier(loaded.model, tokenizer, out, _provenance(foreign, loaded))
     if not answers_ours:

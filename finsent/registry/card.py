@@ -77,13 +77,18 @@ def _adopted(provenance: dict[str, Any], origin: dict[str, Any]) -> list[str]:
         "",
         "| label of the source | label |",
         "|---|---|",
-        *(f"| `{name}` | {label} |" for name, label in origin["label_map"].items()),
+        *(f"| `{_cell(name)}` | {label} |" for name, label in origin["label_map"].items()),
         "",
         "| file of the source | SHA-256 |",
         "|---|---|",
-        *(f"| {file['path']} | {file['sha256']} |" for file in origin["files"]),
+        *(f"| {_cell(file['path'])} | {file['sha256']} |" for file in origin["files"]),
         "",
     ]
+
+
+def _cell(text: str) -> str:
+    """Return a text of the source that cannot end a table's cell or its code."""
+    return " ".join(text.replace("`", "'").split()).replace("|", "\\|")
 
 
 def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:

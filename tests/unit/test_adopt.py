@@ -317,6 +317,21 @@ def test_pickled_code_is_refused(tiny: Path, tmp_path: Path) -> None:
     assert f"SOURCE={str(folder)!r}: its .bin file holds code or objects" in refusal(folder)
 
 
+def test_code_of_a_model_never_runs_and_is_not_referred_to(tiny: Path, tmp_path: Path) -> None:
+    folder = saved(classifier(), tmp_path / "source", tiny)
+    ran = tmp_path / "ran"
+    (folder / "theirs.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    references = {"AutoConfig": "theirs.C", "AutoModelForSequenceClassification": "theirs.M"}
+    edit_json(folder / "config.json", auto_map=references)
+    edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "theirs.T"]})
+    foreign, engine = adopted(folder, tmp_path / "model")
+    assert difference(engine, foreign) < 1e-5
+    assert not ran.exists()
+    for name in ("config.json", "tokenizer_config.json"):
+        assert "auto_map" not in read_json(tmp_path / "model" / name)
+    assert not (tmp_path / "model" / "theirs.py").exists()
+
+
 def test_weights_that_change_nothing_are_named(tiny: Path, tmp_path: Path) -> None:
     model = classifier()
     weights = {**model.state_dict(), "second_head.weight": torch.ones(2, 2)}
@@ -478,6 +493,13 @@ def test_adopting_again_under_a_name_leaves_the_published_version_whole(
     registry = Registry(project / "artifacts/registry")
     registry.get(first["model_version"])  # verifies each file
     registry.get(second["model_version"])
+
+
+def test_refused_model_is_left_to_no_job(tiny: Path, project: Path) -> None:
+    saved(classifier(), project / "one", tiny)
+    refused = invoke_job("adopt", *QUICK, "one", "run.name=mine", "adopt.max_difference=1e-30")
+    check_refused(refused, ["SOURCE='one'", "differs by", "adopt.max_difference"])
+    check_refused(invoke_job("evaluate", "evaluate.model=mine"), ["neither a run"])
 
 
 def test_adopted_run_is_not_the_latest_training(tiny: Path, project: Path) -> None:

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer, Lowercase, Replace, Sequence
 from transformers import AutoTokenizer
 
+from finsent.data.split import SPLITS
 from finsent.errors import InputError
 from finsent.inference.encode import Encoder
 from finsent.labels import ID2LABEL
@@ -21,7 +22,9 @@ from finsent.modeling.classifier import begin_classifier, inspect_backbone, new_
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.suitability import position_limit
 from finsent.modeling.tokenizer import read_tokenizer
+from tests.commands import check_refused, invoke_job
 from tests.unit.foreign import classifier, edit_json, encoder, saved
+from tests.unit.test_diff import Row, write
 
 pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("one_thread")]
 
@@ -262,6 +265,27 @@ def test_tokens_beyond_the_embeddings_are_refused_by_name(tiny: Path, tmp_path: 
     text = refusal(folder)
     assert "has the token '$tsla' with id 2001, but the model embeds 2000 tokens" in text
     assert "resize_token_embeddings(2002)" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"pad_token_id": None}, "has no pad_token_id"),
+        ({"max_position_embeddings": 100}, "model.max_length=128: "),
+        ({"vocab_size": 1999}, "the model embeds 1999 tokens"),
+    ],
+)
+def test_training_is_refused_before_ray_starts(
+    tiny: Path, project: Path, changed: dict[str, Any], words: str
+) -> None:
+    import ray
+
+    saved(encoder(), project / "mine", tiny)
+    edit_json(project / "mine/config.json", **changed)
+    rows = [Row(f"{split} {i}", "neutral", split) for split in SPLITS for i in range(9)]
+    write(project / "artifacts/datasets/default/0123456789ab", rows)
+    check_refused(invoke_job("train", "model.backbone=./mine", "data.name=default"), [words])
+    assert not ray.is_initialized()
 
 
 # --- tokenizers -----------------------------------------------------------------------------------
