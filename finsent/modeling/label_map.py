@@ -121,18 +121,18 @@ def make_label_map(names: tuple[str, ...], wanted: Mapping[str, str]) -> LabelMa
     """
     chosen = {label: label for label in LABELS} | {k.casefold(): v for k, v in wanted.items()}
     shown = "{" + ", ".join(f"{k}: {v}" for k, v in wanted.items()) + "}"
-    known = {name.casefold() for name in names}
-    unknown = [key for key in wanted if key.casefold() not in known]
+    folded = [name.strip().casefold() for name in names]
+    unknown = [key for key in wanted if key.casefold() not in folded]
     if unknown:
         raise InputError(
             f"adopt.label_map={shown}: the model has no label {unknown[0]!r}; its labels are "
             f"{', '.join(names)}"
         )
-    missing = [name for name in names if name.casefold() not in chosen]
+    missing = [name for name, key in zip(names, folded, strict=True) if key not in chosen]
     if missing:
         example = ", ".join(f"{name!r}: LABEL" for name in names)
         raise InputError(
             f"adopt.label_map={shown}: does not map {', '.join(map(repr, missing))}; write "
             f"label_map={{{example}}}, each LABEL one of {', '.join(LABELS)}; several may share one"
         )
-    return LabelMap(names, tuple(chosen[name.casefold()] for name in names))
+    return LabelMap(names, tuple(chosen[key] for key in folded))

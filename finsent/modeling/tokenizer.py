@@ -94,7 +94,11 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
 def _file(source: str, name: str, revision: str | None) -> Path | None:
     """Return a file of a directory or of a hub's repository; None: there is no such file."""
     found = cached_file(
-        source, name, revision=revision, _raise_exceptions_for_missing_entries=False
+        source,
+        name,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,  # offline: no file that is not in the cache
     )
     return Path(found) if found else None
 

@@ -16,7 +16,10 @@ from finsent.errors import InputError
 
 _UNUSED_SHOWN = 3
 # Buffers that old versions saved, and heads of pre-training: no part of a classifier's answers.
-_HARMLESS = ("position_ids", "token_type_ids", "cls.", "lm_head.", "vocab_", "mlm_", "decoder.")
+_HARMLESS = (
+    "position_ids", "token_type_ids", "cls.", "lm_head.", "vocab_", "mlm_", "decoder.",
+    "predictions.", "pooler.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

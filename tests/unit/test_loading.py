@@ -24,6 +24,8 @@ from finsent.modeling.suitability import position_limit
 from finsent.modeling.tokenizer import read_tokenizer
 from tests.commands import check_refused, invoke_job
 from tests.unit.foreign import classifier, edit_json, encoder, saved
+from tests.unit.test_backbone import hub_cache as hub_cache
+from tests.unit.test_backbone import snapshot
 from tests.unit.test_diff import Row, write
 
 pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("one_thread")]
@@ -74,6 +76,26 @@ def test_vocabulary_alone_becomes_a_fast_tokenizer(tiny: Path, tmp_path: Path) -
     text = "Operating profit ROSE 5 %"
     expected = Tokenizer.from_file(str(tiny / "tokenizer.json")).encode(text).ids
     assert read.tokenizer(text).input_ids == expected
+
+
+def test_hub_model_of_pickled_weights_and_a_vocabulary_is_loaded_from_the_cache(
+    tiny: Path, tmp_path: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(hub_cache))
+    source = encoder()
+    folder = saved(source, tmp_path / "source", tiny, pickled=True)
+    vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)))
+    (folder / "tokenizer.json").unlink()
+    edit_json(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    snapshot(hub_cache, "someone", "finbert", folder)
+    backbone = resolve_backbone(ModelConfig(backbone="someone/finbert"), tmp_path)
+    assert backbone == Backbone("someone/finbert", "someone/finbert", None, is_pickled=True)
+    assert inspect_backbone(backbone, 128) == []
+    assert torch.equal(
+        new_classifier(backbone, 0).state_dict()[QUERY],
+        source.state_dict()[QUERY.removeprefix("bert.")],
+    )
 
 
 class Code:
