@@ -104,7 +104,7 @@ def _license(card: Path) -> str | None:
     except yaml.YAMLError:
         return None
     found = head.get("license") if isinstance(head, dict) else None
-    return str(found) if found else None
+    return " ".join(str(found).split()) if found else None
 
 
 def adopt(foreign: ForeignModel, out: Path) -> list[str]:

@@ -28,6 +28,7 @@ from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine, softmax
 from finsent.inference.exporting import export
 from finsent.inference.fidelity import check_same, difference
+from finsent.inference.score import Scorer
 from finsent.labels import LABELS
 from finsent.modeling.adopting import ForeignModel, adopt, open_foreign
 from finsent.modeling.backbone import find_folder
@@ -198,6 +199,11 @@ def test_many_labels_stay_in_the_directory_and_are_added_up_by_the_engine(
         one, two, three, four, five = plain(tmp_path / "model", text)
         expected = {"negative": one + two, "neutral": three, "positive": four + five}
         assert engine.classify([text])[0].probabilities == pytest.approx(expected, abs=1e-6)
+        faults = pa.array([None], pa.string())
+        row = pa.table({"row": pa.array([1]), "raw_text": [text], "fault": faults})
+        [scored] = Scorer(engine, "a version")(row).to_pylist()
+        for label, probability in expected.items():
+            assert scored[f"probability_{label}"] == pytest.approx(probability, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
