@@ -117,7 +117,7 @@ class Scorers:
                     f"have not loaded the model by then; each asks for {resources}, and {shown} "
                     "are free; wait for room, set predict.actors, or raise the timeout"
                 )
-            self.backend = Counter(ray.get(ready)).most_common(1)[0][0]
+            self.backend = Counter(_answers(ready)).most_common(1)[0][0]
             self.count = count
         except BaseException:
             self.close()
@@ -141,16 +141,30 @@ class Scorers:
 
     def map(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """Score tables; the results come in the tables' order, few of them held at a time."""
-        import ray
-
         waiting: deque[Any] = deque()
         for number, table in enumerate(tables):
             actor = self._actors[number % len(self._actors)]
             waiting.append(actor.score.remote(table, self.backend))
             if len(waiting) >= _AHEAD * len(self._actors):
-                yield ray.get(waiting.popleft())
+                yield from _answers([waiting.popleft()])
         while waiting:
-            yield ray.get(waiting.popleft())
+            yield from _answers([waiting.popleft()])
+
+
+def _answers(asked: list[Any]) -> list[Any]:
+    """Return what processes answer; an error for the user comes without their traceback.
+
+    Raises:
+        InputError: as the process raised it.
+    """
+    import ray
+
+    try:
+        return list(ray.get(asked))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
 
 
 def _may_use(backend: str, model_dir: Path) -> bool:

@@ -104,7 +104,6 @@ def _score(
                 "backend": scorers.backend,
                 "finished": False,
             }
-            scored.update(name, record)
             counts, new_rows = _score_file(settings, scored, name, file, record, scorers, bar)
             rows += new_rows
             records[name] = {**record, "finished": True, **counts}
@@ -120,6 +119,8 @@ def _score_file(
     """Return the counts of a scored file, and the rows that were scored by this run."""
     new_rows = old_rows = 0
     with scored.parts(name) as parts:
+        scored.check_free(name, file)  # another process may have been faster
+        scored.update(name, record)
         parts.open(digest([record["identity"], record["backend"]]))
         try:
             for rows, was_there in parts.score(file, scorers.map):

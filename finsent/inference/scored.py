@@ -80,12 +80,14 @@ class ScoredDir:
                 f"{where}: {output!r} needs a directory where {str(blocked)!r} is a file. Choose "
                 "another directory."
             )
-        if record is None and (self.path / output).exists():
+        if not (self.path / output).exists():
+            return
+        if record is None:
             raise InputError(
                 f"{where}: {output!r} exists and was not written by predict. Move it, or choose "
                 "another directory."
             )
-        if record is not None and record["input"] != file.origin:
+        if record["input"] != file.origin:
             raise InputError(
                 f"{where}: {output!r} holds the answers for {record['input']!r}, not for "
                 f"{file.origin!r}. Choose another directory, or name the input as "

@@ -188,6 +188,8 @@ def test_nothing_to_score_and_other_peoples_directories_are_refused(
     (out / "manifest.json").write_text('{"files": []}')
     with pytest.raises(InputError, match=r"predict\.output=.*Choose another directory"):
         score(model, source, out)
+    with pytest.raises(InputError, match=r"^engine\.backend='openvino'"):
+        score(model, source, tmp_path / "out", "engine.backend=openvino")
     with pytest.raises(InputError, match=r"predict\.start_timeout=1: .* 4 process"):
         score(model, source, tmp_path / "out", "predict.actors=4", "predict.start_timeout=1")
 

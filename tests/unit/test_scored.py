@@ -30,10 +30,12 @@ from finsent.errors import InputError
 from finsent.files import exclusive
 from finsent.inference.config import EngineConfig, PredictConfig
 from finsent.inference.engine import Engine
+from finsent.inference.exports import fingerprint
 from finsent.inference.parts import Parts
 from finsent.inference.score import Scorer
 from finsent.inference.scored import ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
+from ray_jobs._scoring import _Actor
 from tests.properties import examples
 from tests.unit.models import TEXTS, saved_model
 
@@ -310,6 +312,18 @@ def test_parts_of_other_answers_are_not_used(scorer: Scorer, tmp_path: Path) -> 
     assert [*target.score(file, lambda tables: map(scorer, tables))] == [(1, False)]
 
 
+def test_all_rows_of_a_run_are_computed_with_one_backend(scorer: Scorer, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(csv_of([Row("1", "Up")]))
+    [file] = find(tmp_path / "a.csv")
+    [rows] = file.rows(0)
+    folder = scorer.engine.model_dir
+    actor = _Actor(folder, EngineConfig(threads=1), "v1", fingerprint(folder))
+    assert actor.backend() == "torch-fp32"
+    assert actor.score(rows, "torch-fp32").equals(scorer(rows))
+    assert actor.score(rows, "torch-bf16").num_rows == 1
+    assert actor.backend() == "torch-bf16"
+
+
 # --- the directory --------------------------------------------------------------------------------
 
 
@@ -353,6 +367,13 @@ def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> No
     scored.path.mkdir()
     record = {"input": july.origin, "identity": "a", "backend": "torch-fp32", "finished": False}
     scored.update("news.csv.csv", record)
+    scored.check_free("news.csv.csv", august)  # nothing is there yet
+    assert scored.finished("news.csv.csv", "a") is None
+    scored.update("news.csv.csv", {**record, "finished": True})
+    assert scored.finished("news.csv.csv", "a") is None  # the file has gone
+    (scored.path / "news.csv.csv").touch()
+    assert scored.finished("news.csv.csv", "a") is not None
+    assert scored.finished("news.csv.csv", "b") is None
     scored.check_free("news.csv.csv", july)
     with pytest.raises(InputError, match=r"holds the answers for .*2024-07-01.*2024-08-01"):
         scored.check_free("news.csv.csv", august)
@@ -361,12 +382,6 @@ def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> No
         scored.check_free("mine.csv.csv", july)
     with pytest.raises(InputError, match=r"is a file"):
         scored.check_free("mine.csv.csv/b.csv", july)
-    assert scored.finished("news.csv.csv", "a") is None
-    scored.update("news.csv.csv", {**record, "finished": True})
-    assert scored.finished("news.csv.csv", "a") is None  # the file has gone
-    (scored.path / "news.csv.csv").touch()
-    assert scored.finished("news.csv.csv", "a") is not None
-    assert scored.finished("news.csv.csv", "b") is None
 
 
 def test_two_processes_do_not_score_one_file(tmp_path: Path) -> None:
