@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -186,6 +187,20 @@ def broken_blocks(content: str) -> Iterator[pa.Table]:
     stream = io.BytesIO(content.encode())
     columns = Columns("text", "label", None, last="label")
     return read_rows("csv", stream, SOURCE, "utf-8", columns, "here")
+
+
+def test_records_come_in_their_order_whatever_is_wrong_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("finsent.data.formats.BLOCK_BYTES", 64)  # some records each
+    kinds = np.random.default_rng(1).integers(0, 3, 400)
+    kinds[50:120] = 1  # blocks without a good record
+    records = [("Up,up", "a,b,c,d", '"a\nb",up')[kind] for kind in kinds]
+    tables = [*broken_blocks("text,label\n" + "\n".join(records) + "\n")]
+    rows = [row for table in tables for row in table.to_pylist()]
+    assert [row["row"] for row in rows] == [*range(2, 402)]
+    assert [row["fault"] is not None for row in rows] == [kind == 1 for kind in kinds]
+    assert len(tables) > 10
 
 
 def test_malformed_rows_come_with_their_block_and_not_at_the_end() -> None:
