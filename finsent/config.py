@@ -148,6 +148,8 @@ def _read_yaml(path: Path) -> Any:
                 f"config file {str(path)!r}: holds no mapping; write sections, e.g. 'train:' with "
                 "keys"
             )
+        if twice := duplicate_key(text):
+            raise ConfigError(f"config file {str(path)!r}: {twice}; leave one of them out")
         return OmegaConf.create(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -160,11 +162,44 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(f"config file {str(path)!r}: not valid YAML ({problem})") from None
 
 
+def duplicate_key(text: str) -> str:
+    """Return which key a mapping of a YAML document has twice, and where; empty: none.
+
+    Raises:
+        yaml.YAMLError: the text is not valid YAML.
+    """
+    loader = yaml.SafeLoader(text)
+
+    def walk(node: yaml.Node | None) -> str:
+        if isinstance(node, yaml.SequenceNode):
+            return next(filter(None, map(walk, node.value)), "")
+        if not isinstance(node, yaml.MappingNode):
+            return ""
+        lines: dict[Any, int] = {}
+        for key, value in node.value:
+            # By its value: `yes` and `true` are one key.
+            name = loader.construct_object(key) if isinstance(key, yaml.ScalarNode) else id(key)
+            line = key.start_mark.line + 1
+            if name in lines:
+                return f"duplicate key {key.value} at line {lines[name]} and line {line}"
+            lines[name] = line
+            if found := walk(value):
+                return found
+        return ""
+
+    try:
+        return walk(loader.get_single_node())
+    finally:
+        loader.dispose()
+
+
 def _read_override(override: str, fields: dict[str, FieldInfo]) -> Any:
     key, equals, raw = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"argument {override!r}: write key=value, e.g. train.epochs=2")
     try:
+        if twice := duplicate_key(raw):
+            raise ConfigError(f"argument {override!r}: {twice}; leave one of them out")
         parsed = OmegaConf.from_dotlist([override])
         field = fields.get(key)
         value = OmegaConf.select(parsed, key, throw_on_missing=False)

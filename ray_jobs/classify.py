@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from finsent.data.config import SourceConfig
-from finsent.data.heads import binary_kind, detect
+from finsent.data.heads import binary_kind, detect, is_json
 from finsent.data.sources import find_texts
 from finsent.errors import InputError
 from finsent.labels import LABELS
@@ -21,6 +20,8 @@ from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs.evaluate import locate
 
 log = logging.getLogger(__name__)
+
+_HEAD = 1 << 20  # characters
 
 
 @dataclass(frozen=True)
@@ -109,29 +110,26 @@ def _lines(raw: bytes, source: str, column: str) -> list[Text]:
         raise InputError(f"{where}: has NUL characters: UTF-16, or no text. Convert it to UTF-8.")
     # Not splitlines(): a text may hold U+2028 and the like.
     lines = [line.removesuffix("\r") for line in content.split("\n")]
-    _check_no_table(next((line for line in lines if line.strip()), ""), where, column)
+    _check_no_table(content[:_HEAD], where, column)
     # The end of the last line is not the start of another.
     return [Text(line, row) for row, line in enumerate(lines[:-1] if not lines[-1] else lines, 1)]
 
 
-def _check_no_table(first: str, where: str, column: str) -> None:
+def _check_no_table(head: str, where: str, column: str) -> None:
     """Refuse a table or JSON whose name does not say so: each of its lines would pass as a text.
 
     Args:
-        first: the first line that is not blank.
+        head: the beginning of the input.
         column: name of the text column.
     """
+    first = next((line for line in head.split("\n") if line.strip()), "")
     fields = [field.strip().strip('"') for field in re.split(r"[,;|\t]", first)]
     if column in fields:
         raise InputError(
             f"{where}: its first line is a header with the column {column!r}. Name a file that "
             "ends in .csv or .tsv."
         )
-    try:
-        is_json = first.strip() in ("[", "{") or isinstance(json.loads(first), dict | list)
-    except (ValueError, RecursionError):
-        is_json = False
-    if is_json:
+    if is_json(head):
         raise InputError(
             f"{where}: is JSON, not lines of text. Name a file of JSON Lines that ends in .jsonl."
         )

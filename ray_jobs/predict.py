@@ -178,13 +178,13 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="predict",
-    summary="Score files of texts (CSV, TSV, JSON Lines, Parquet, PhraseBank, or .txt with one "
-    "text per line; plain, gzip or zstd; local, s3:// or gs://) with a pool of engines over the "
-    "cluster. Writes one file per input file with its rows in their order: row, the columns of "
-    "predict.columns, text, label, score, a probability by label, abstained, truncated, "
-    "model_version, and fault, the reason why a row was not scored. What is scored is not scored "
-    "again: after an interruption run the same command. Directories and globs leave out what "
-    "predict wrote. The text column is the entry's `text`, else data.text_column.",
+    summary="Score files of texts (CSV, TSV, JSON Lines, JSON, Parquet, Arrow, a workbook, "
+    "PhraseBank, or .txt with one text per line; plain or compressed; local, s3:// or gs://) with "
+    "a pool of engines over the cluster. Writes one file per input file with its rows in their "
+    "order: row, the columns of predict.columns, text, label, score, a probability by label, "
+    "abstained, truncated, model_version, and fault, the reason why a row was not scored. What is "
+    "scored is not scored again: after an interruption run the same command. Directories and globs "
+    "leave out what predict wrote. The text column is the entry's `text`, else data.text_column.",
     result="model_version, model_dir, output, files (scored file by input), finished_before, rows, "
     "labels and faults (counts), backends, rows_per_second, run_dir, seconds",
     sections=("predict", "engine", "data", "registry", "storage", "run", "ray"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finsent.data.config import DataConfig, SourceConfig, TimeSplitConfig, iso_time
+from finsent.data.json_records import single_label
 from finsent.data.normalise import key64, normalise, text_keys
+from finsent.data.spellings import spellings
 from finsent.labels import LABEL2ID, LABELS
+
+LOST = "\ufffd"  # what stands for a sign that was lost
+LEFT_OUT, DROPPED = "left_out", "dropped_label"  # reasons that a source's settings wish
 
 GOOD = pa.schema(
     [
@@ -45,6 +52,7 @@ class Cleaned(NamedTuple):
     rejected: pa.Table  # schema REJECTED
     mojibake: int  # rows
     entities: int  # rows
+    damaged: int  # rows with a sign that was lost, U+FFFD
 
 
 def clean(rows: pa.Table, source: SourceConfig, excluded: bool, config: DataConfig) -> Cleaned:
@@ -60,17 +68,22 @@ def clean(rows: pa.Table, source: SourceConfig, excluded: bool, config: DataConf
     label = pa.nulls(len(rows), pa.int8()) if excluded else label_ids(rows["raw_label"], source)
     keys = text_keys(text)
     unit = pa.array(key64(keys)) if excluded else _units(rows["unit"], keys, config)
+    damaged = pc.fill_null(pc.match_substring(rows["raw_text"], LOST), False)
     reason = pc.case_when(
         pc.make_struct(
             pc.is_valid(rows["fault"]),
+            pc.and_(not excluded, _dropped(rows["raw_label"], source)),
             pc.equal(text, ""),
+            pc.and_(not excluded and source.bad_bytes == "reject", damaged),
             pc.and_(not excluded, pc.greater(pc.utf8_length(text), config.max_chars)),
             pc.and_(not excluded, pc.fill_null(pc.equal(_spelling(rows["raw_label"]), ""), True)),
             pc.and_(not excluded, pc.is_null(label)),
             pc.is_null(unit),
         ),
         rows["fault"],
+        pa.scalar(DROPPED),
         pa.scalar("missing_text"),
+        pa.scalar("damaged_text"),
         pa.scalar("text_too_long"),
         pa.scalar("missing_label"),
         pa.scalar("unknown_label"),
@@ -80,14 +93,12 @@ def clean(rows: pa.Table, source: SourceConfig, excluded: bool, config: DataConf
     raw = pc.if_else(pc.equal(text, rows["raw_text"]), None, rows["raw_text"])
     columns = [keys, rows["source"], rows["row"], text, raw, label, unit, rows["unit"]]
     table, bad = pa.table(columns, schema=GOOD), pc.is_valid(reason)
+    counts = (normalised.mojibake, normalised.entities, pc.sum(damaged).as_py() or 0)
     if not pc.any(bad).as_py():
-        return Cleaned(table, REJECTED.empty_table(), normalised.mojibake, normalised.entities)
+        return Cleaned(table, REJECTED.empty_table(), *counts)
     rejected = [rows["source"], rows["row"], reason, rows["raw_text"], rows["raw_label"]]
     return Cleaned(
-        good=table.filter(pc.invert(bad)),
-        rejected=pa.table(rejected, schema=REJECTED).filter(bad),
-        mojibake=normalised.mojibake,
-        entities=normalised.entities,
+        table.filter(pc.invert(bad)), pa.table(rejected, schema=REJECTED).filter(bad), *counts
     )
 
 
@@ -112,19 +123,34 @@ def _spelling(raw: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.utf8_lower(pc.utf8_trim_whitespace(raw))
 
 
+def _dropped(raw: pa.ChunkedArray, source: SourceConfig) -> pa.Array:
+    """Which rows have a label that their source leaves out."""
+    if not source.drop_labels:
+        return pa.scalar(False)
+    wanted = {word for label in source.drop_labels for word in spellings(label)}
+    encoded = pc.dictionary_encode(raw).combine_chunks()
+    which = [_plain(label, wanted) in wanted for label in encoded.dictionary.to_pylist()]
+    return pc.fill_null(pa.array(which, pa.bool_()).take(encoded.indices), False)
+
+
 def _name_reader(source: SourceConfig) -> Callable[[str], int | None]:
-    names: Mapping[str, int] = {
-        **LABEL2ID,
-        **{raw.strip(): LABEL2ID[label] for raw, label in source.label_map.items()},
-    }
+    mapped = {raw.strip(): LABEL2ID[label] for raw, label in source.label_map.items()}
+    also = {word: label for raw, label in mapped.items() for word in spellings(raw)}
+    names: Mapping[str, int] = {**LABEL2ID, **also, **mapped}
+    return lambda spelling: names.get(_plain(spelling, names))
 
-    def read(spelling: str) -> int | None:
-        name = spelling.strip().lower()
-        if name not in names and name.endswith(".0"):  # an integer from a column of floats
-            name = name.removesuffix(".0")
-        return names.get(name)
 
-    return read
+def _plain(spelling: str, known: Container[str]) -> str:
+    """A label in lower case; of a cell with a list or an object the one that it holds."""
+    name = spelling.strip().lower()
+    if name not in known and name.startswith(("[", "{")):
+        try:
+            name = str(single_label(_parsed(spelling))).strip().lower()
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return name  # neither, or several labels
+    if name not in known and name.endswith(".0"):  # an integer from a column of floats
+        name = name.removesuffix(".0")
+    return name
 
 
 def _score_reader(low: float, high: float) -> Callable[[str], int | None]:
@@ -140,6 +166,14 @@ def _score_reader(low: float, high: float) -> Callable[[str], int | None]:
         )
 
     return read
+
+
+def _parsed(cell: str) -> Any:
+    """A cell of JSON, as Label Studio writes, or of Python, as pandas writes lists."""
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return ast.literal_eval(cell.strip())
 
 
 # --- what decides the split ---------------------------------------------------------------------

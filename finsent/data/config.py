@@ -10,18 +10,26 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Tag,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
 from finsent.config import Section, setting
+from finsent.data.spellings import (
+    AnyColumnName,
+    ColumnName,
+    Conditions,
+    Spellings,
+    strings_as_keys,
+)
 from finsent.data.uris import parse, refuse_secrets
 from finsent.labels import LABELS
 
 SAMPLE = "sample"
 
-Format = Literal["csv", "tsv", "jsonl", "parquet", "phrasebank", "text"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "phrasebank", "text", "json", "arrow", "excel"]
 Label = Literal["negative", "neutral", "positive"]
 
 
@@ -38,20 +46,6 @@ def _known_codec(value: str) -> str:
         ) from None
 
 
-def strings_as_keys(value: Any) -> Any:
-    """Turn the keys of a label map into texts in lower case, once each."""
-    # YAML reads 0 and true as themselves; labels in a file are texts in any case, 1.0 or 1.
-    if not isinstance(value, dict):
-        return value
-    found: dict[str, Any] = {}
-    for key, label in value.items():
-        name = str(key).strip().lower()
-        name = name.removesuffix(".0") if isinstance(key, float) else name
-        if found.setdefault(name, label) != label:
-            raise ValueError(f"{name!r} stands for two labels; case does not matter, write it once")
-    return found
-
-
 class SourceConfig(Section):
     """One labelled place: a file, a directory, a glob, or a data set of a hub."""
 
@@ -65,11 +59,33 @@ class SourceConfig(Section):
     delimiter: str | None = setting(
         None, "sign between the fields of a CSV, e.g. a semicolon; null: a comma, in a TSV a tab"
     )
+    header: Literal["first", "none"] = setting(
+        "first",
+        "of a CSV or a sheet: the first record names the columns, or none does; they are then "
+        "named 1, 2, 3, ...",
+    )
+    quote: str = setting(
+        '"', "sign around the fields of a CSV; none: a quote is a part of its field"
+    )
+    escape: str | None = setting(
+        None,
+        "sign before a quote that belongs to a field, e.g. a backslash as Spark writes; null: such "
+        "a quote is doubled",
+    )
+    sheet: str | None = setting(None, "sheet of a workbook; null: the only one that has rows")
     name: str | None = setting(
         None, "what the column `source` says; null: the file's or the data set's name", min_length=1
     )
-    text: str | None = setting(None, "column of the text; null: data.text_column")
-    label: str | None = setting(None, "column of the label; null: data.label_column")
+    text: AnyColumnName = setting(None, "column of the text; null: data.text_column")
+    label: AnyColumnName = setting(None, "column of the label; null: data.label_column")
+    where: Conditions = setting(
+        dict,
+        "values that other columns must have, in any case, e.g. {answer: accept}; other rows are "
+        "left out and counted",
+    )
+    drop_labels: Spellings = setting(
+        list, "labels whose rows are left out and counted, e.g. [mixed, unsure]"
+    )
     label_map: Annotated[dict[str, Label], BeforeValidator(strings_as_keys)] = setting(
         dict, "label by what the file says in any case, e.g. {bullish: positive, 0: negative}"
     )
@@ -79,6 +95,9 @@ class SourceConfig(Section):
         "e.g. [-0.1, 0.1]",
     )
     encoding: str | None = setting(None, "character encoding; null: data.encoding")
+    bad_bytes: Literal["keep", "reject"] = setting(
+        "keep", "rows with a sign that was lost (U+FFFD), e.g. half an emoji: kept or rejected"
+    )
     weight: float = setting(
         1.0,
         "what a row counts in a majority, and its loss in training; the column `weight`",
@@ -104,6 +123,18 @@ class SourceConfig(Section):
             raise ValueError(f'{value!r}: must be one ASCII sign between fields; write e.g. ";"')
         return value
 
+    @field_validator("quote", "escape")
+    @classmethod
+    def _another_sign(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or (value == "none" and info.field_name == "quote"):
+            return value
+        if len(value) != 1 or not value.isascii() or value.isalnum() or value in " \r\n\0":
+            raise ValueError(
+                f"{value!r}: must be one ASCII sign"
+                + (", or none" if info.field_name == "quote" else ', e.g. "\\\\"')
+            )
+        return value
+
     @field_validator("thresholds")
     @classmethod
     def _in_order(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -121,10 +152,19 @@ class SourceConfig(Section):
 
     @model_validator(mode="after")
     def _one_reading(self) -> SourceConfig:
-        if self.delimiter and self.format not in (None, "csv", "tsv"):
+        for name in ("delimiter", "escape", "quote"):
+            value = getattr(self, name)
+            usual = type(self).model_fields[name].default
+            if value != usual and self.format not in (None, "csv", "tsv"):
+                raise ValueError(
+                    f"{self.uri!r}: {name}={value!r} is for CSV, and format is "
+                    f"{self.format!r}; leave one of them out"
+                )
+        signs = [sign for sign in (self.delimiter, self.quote, self.escape) if sign is not None]
+        if len(set(signs)) < len(signs):
             raise ValueError(
-                f"{self.uri!r}: delimiter={self.delimiter!r} is for CSV, and format is "
-                f"{self.format!r}; leave one of them out"
+                f"{self.uri!r}: delimiter, quote and escape are {signs}; they must differ (leave "
+                "escape out where a quote is doubled)"
             )
         if self.text is not None and self.text == self.label:
             raise ValueError(
@@ -165,7 +205,7 @@ def iso_time(value: str) -> datetime:
 class TimeSplitConfig(Section):
     """Train on the past, test on the future."""
 
-    column: str | None = setting(None, "column with an ISO date or time; null: split by hash")
+    column: AnyColumnName = setting(None, "column with an ISO date or time; null: split by hash")
     validation_from: str | None = setting(None, "first time of the validation split, ISO")
     test_from: str | None = setting(None, "first time of the test split, ISO")
 
@@ -194,7 +234,7 @@ class SplitConfig(Section):
         0.1, "share of rows to choose the best epoch on", unit="fraction", gt=0, lt=1
     )
     test: float = setting(0.1, "share of rows to report on", unit="fraction", gt=0, lt=1)
-    group_by: str | None = setting(
+    group_by: AnyColumnName = setting(
         None, "column whose rows stay on one side, e.g. company; null: only near-duplicates do"
     )
     time: TimeSplitConfig = setting(TimeSplitConfig, "train on the past, test on the future")
@@ -289,8 +329,8 @@ class DataConfig(Section):
         "sources that must stay unseen, e.g. a benchmark: their texts and near ones are removed; "
         "they need no label column",
     )
-    text_column: str = setting("Sentence", "column that holds the text", min_length=1)
-    label_column: str = setting("Sentiment", "column that holds the label", min_length=1)
+    text_column: ColumnName = setting("Sentence", "column that holds the text", min_length=1)
+    label_column: ColumnName = setting("Sentiment", "column that holds the label", min_length=1)
     encoding: str = setting(
         "auto", "character encoding of the sources, e.g. utf-8, cp1252; auto: by their bytes"
     )

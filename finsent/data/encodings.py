@@ -1,9 +1,10 @@
 """Which character encoding a text file has, by all of its bytes, in one pass.
 
 By, in this order: a byte order mark (https://www.unicode.org/faq/utf_bom.html); NUL bytes where
-UTF-16 or UTF-32 has them; valid UTF-8, which hardly any other text is by chance; a Western or
-Central European code page under which words look like words; any other that charset-normalizer
-(https://charset-normalizer.readthedocs.io) finds plausible.
+UTF-16 or UTF-32 has them; valid UTF-8, which hardly any other text is by chance; mostly valid UTF-8
+(`finsent.data.mended` decodes it); a Western or Central European code page under which words look
+like words; any other that charset-normalizer (https://charset-normalizer.readthedocs.io) finds
+plausible.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import unicodedata
 
 import numpy as np
 
+from finsent.data.mended import LOST, MENDED
 from finsent.errors import InputError
 
 _HEAD_BYTES = 4096
@@ -46,6 +48,7 @@ _EQUAL = 0.05  # scores that differ less say nothing
 _ODDEST = 0.3  # above it, it is another script's text, or none ...
 _DENSE = 0.1  # ... where more than this share of the bytes is beyond ASCII; else only a rare sign
 
+_CUT_EMOJI = re.compile(rb"\xf0\x9f[\x80-\xbf]?(?![\x80-\xbf])")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _ODD_SIGNS = frozenset("¤¦¬¨¸¯´ˆ˜ˇ˘˙˛˝ƒ‹›◊∂∑∏√∫≈≠∆")  # noqa: RUF001  what a misreading makes
 _IN_WORDS = frozenset("’‘·–—‑…\xad\xa0")  # noqa: RUF001  as in `year-end`
@@ -134,7 +137,9 @@ class EncodingProbe:
         return True
 
     def _end(self) -> None:
-        if self._name:
+        if self._name == "utf-8-sig" and self._problem:
+            self._name, self._problem = MENDED, ""
+        elif self._name:
             self._decode(b"", final=True)
         elif self._utf8:
             self._utf8 = self._goes_on(b"", final=True)
@@ -167,8 +172,7 @@ class EncodingProbe:
             self._problem = "is binary: it is full of control bytes"
             return ""
         if _is_mostly_utf8(sample):
-            # Texts of several encodings: this one loses nothing, so they can be repaired later.
-            return "iso8859-1"
+            return MENDED
         name = _european(sample, self._high) or _other(sample, self._high)
         if not name:
             self._problem = "is in no encoding that makes text of it"
@@ -207,9 +211,11 @@ def _if_text(head: bytes, name: str) -> str:
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:
+    """Whether more letters are valid UTF-8 than are not; the halves of an emoji are UTF-8, too."""
+    good = sum(map(len, _NOT_ASCII.findall(sample.decode("utf-8", "ignore"))))
     text = sample.decode("utf-8", "replace")
-    beyond = sum(map(len, _NOT_ASCII.findall(text)))
-    return beyond > 2 * text.count("\ufffd")
+    bad = text.count(LOST) - sample.count(LOST.encode())
+    return good + _CUT_EMOJI.subn(b"", sample)[1] >= bad
 
 
 def _european(sample: bytes, high: set[int]) -> str:

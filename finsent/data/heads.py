@@ -7,12 +7,16 @@ import io
 import json
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finsent.data.config import Format
+from finsent.data.csv_exact import UNCLOSED, OpenQuoteError, first_record
+from finsent.data.dialect import Dialect
+from finsent.data.json_records import items, keys_of, parse_line
 from finsent.errors import InputError
 from finsent.labels import LABELS
 
@@ -21,9 +25,14 @@ SUFFIXES: dict[str, Format] = {
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
+    ".feather": "arrow",
+    ".arrow": "arrow",
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), "excel"),
 }
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bz2", ".zip": "zip"}
+TYPED: tuple[Format, ...] = ("parquet", "arrow", "excel")  # they know their texts' encoding
 KNOWN_NAMES = (
     f"{', '.join(SUFFIXES)} or PhraseBank's Sentences_*Agree.txt, plain or with "
     f"{' or '.join(COMPRESSIONS)}"
@@ -33,20 +42,27 @@ _PHRASEBANK = re.compile(r"^Sentences_(All|\d+)Agree\.txt$")  # Malo et al. 2014
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 _HEAD_BYTES = 1 << 20
+_HEAD_RECORDS = 10_000
 _MAGIC = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"%PDF": "a PDF",
     b"PAR1": "Parquet",
     b"\x1f\x8b": "gzip-compressed",
     b"\x28\xb5\x2f\xfd": "zstd-compressed",
-    b"\xd0\xcf\x11\xe0": "an old Office document (e.g. .xls)",
-    b"ARROW1": "an Arrow file",
-    b"BZh": "bzip2-compressed",
+    b"BZh": "bz2-compressed",
     b"\xfd7zXZ": "xz-compressed",
+    b"ARROW1": "an Arrow file",
+    b"\xd0\xcf\x11\xe0": "an old Office document (e.g. .xls)",
     b"7z\xbc\xaf": "a 7-Zip archive",
     b"SQLite f": "an SQLite database",
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",
+}
+_EXPECTED = {  # formats and compressions whose files begin with a mark
+    "parquet": ("Parquet",),
+    "arrow": ("an Arrow file", ""),  # a stream has no mark
+    "excel": ("a zip archive or an Excel workbook", "an old Office document (e.g. .xls)"),
+    "zip": ("a zip archive or an Excel workbook",),
 }
 
 
@@ -93,12 +109,11 @@ def check_magic(head: bytes, format: Format, compression: str | None, where: str
         InputError: it is empty or of another kind.
     """
     found = binary_kind(head)
-    expected = f"{compression}-compressed" if compression else ""
-    if format == "parquet":
-        expected = "Parquet"
+    packed = (f"{compression}-compressed",) if compression else ("",)
+    expected = _EXPECTED.get(compression or format, packed)
     if not head:
         raise InputError(f"{where} is empty; it needs labelled rows")
-    if found != expected:
+    if found not in expected:
         raise InputError(
             f"{where} is {found or 'something else'}, not {_kind(format, compression)}; convert "
             "or rename it, or set the source's format"
@@ -108,6 +123,9 @@ def check_magic(head: bytes, format: Format, compression: str | None, where: str
 def _kind(format: Format, compression: str | None) -> str:
     kind = {
         "jsonl": "JSON Lines",
+        "json": "JSON",
+        "arrow": "an Arrow or Feather file",
+        "excel": "a workbook",
         "parquet": "Parquet",
         "phrasebank": "PhraseBank text",
         "text": "a text file",
@@ -116,9 +134,18 @@ def _kind(format: Format, compression: str | None) -> str:
 
 
 def read_columns(
-    format: Format, stream: BinaryIO, encoding: str, where: str, delimiter: str | None = None
+    format: Format,
+    stream: BinaryIO,
+    encoding: str,
+    where: str,
+    delimiter: str | None = None,
+    dialect: Dialect | None = None,
 ) -> list[str] | None:
     """The column names at the head of a file; None where the format has none.
+
+    Args:
+        delimiter: of a CSV; None: the format's usual one.
+        dialect: all signs of a CSV, in place of the delimiter alone.
 
     Raises:
         InputError: the head is not what the format says.
@@ -143,10 +170,13 @@ def read_columns(
         return None
     if format == "jsonl":
         return _json_columns(text, where)
+    if format == "json":
+        return _array_columns(text, where)
+    if dialect is not None and not dialect.is_plain:
+        return header_of(text, dialect, where)
+    sign = separator(format, delimiter) if dialect is None else dialect.delimiter
     try:
-        records = csv.reader(
-            io.StringIO(text, newline=""), strict=True, delimiter=separator(format, delimiter)
-        )
+        records = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=sign)
         return next(record for record in records if record)
     except (csv.Error, StopIteration) as error:
         raise InputError(
@@ -181,20 +211,83 @@ def likely_separator(column: str) -> str | None:
     return next((sign for sign in _SEPARATORS if sign in column), None)
 
 
-def _json_columns(text: str, where: str) -> list[str]:
-    first = next(line for line in re.split(r"[\r\n]", text) if line.strip())
+def is_json(head: str) -> bool:
+    """Return whether a text begins with a JSON object, an array of them, or a line of either."""
+    first = next((line.strip() for line in re.split(r"[\r\n]", head) if line.strip()), "")
+    if not first.startswith(("{", "[")):
+        return False
+    if first in ("{", "["):
+        return True
     try:
-        record = json.loads(first)
-    except ValueError as error:
+        return isinstance(json.loads(first), dict | list)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return isinstance(next(items(_stream(head), "utf-8", ""))[0], dict | list)
+    except (InputError, StopIteration):
+        return False
+
+
+def _json_columns(text: str, where: str) -> list[str]:
+    lines = [line for line in re.split(r"[\r\n]", text) if line.strip()]
+    first = parse_line(lines[0])
+    if not isinstance(first, dict):
+        try:
+            several = next(items(_stream(text), "utf-8", where))[0]
+        except (InputError, StopIteration):
+            several = None
+        if isinstance(several, dict):
+            raise InputError(
+                f"{where} is not JSON Lines: it is an array, no object a line, or its objects "
+                "span lines; set format: json for this source"
+            )
+        kind = "no object" if first.endswith("object") else "not JSON"
         raise InputError(
-            f"{where} is not JSON Lines: its first line is not JSON ({error}); write one object "
-            "a line, or set the source's format"
-        ) from None
-    if not isinstance(record, dict):
-        raise InputError(
-            f"{where} is not JSON Lines: its first line is no object; write one a line"
+            f"{where} is not JSON Lines: its first line is {kind}; write one object a line, or set "
+            "the source's format"
         )
-    return list(record)
+    records = map(parse_line, lines[:_HEAD_RECORDS])
+    return keys_of([record for record in records if isinstance(record, dict)])
+
+
+def _array_columns(text: str, where: str) -> list[str]:
+    """The keys of a JSON file's first records; its head may end within one."""
+    records = []
+    try:
+        for item, _ in islice(items(_stream(text), "utf-8", where), _HEAD_RECORDS):
+            records.append(item)
+    except InputError:
+        if not records:
+            raise
+    objects = [record for record in records if isinstance(record, dict)]
+    if not objects:
+        raise InputError(
+            f"{where} holds no JSON objects; write an array of objects with a text and a label"
+        )
+    if len(records) == 1 and all(isinstance(value, dict | list) for value in objects[0].values()):
+        raise InputError(
+            f"{where} is one object with the keys {', '.join(map(repr, objects[0]))[:200]}, not "
+            "an array of records; write the records alone, in pandas with "
+            "orient='records', or where it is no data, name the other files by a glob"
+        )
+    return keys_of(objects)
+
+
+def _stream(text: str) -> BinaryIO:
+    return io.BytesIO(text.encode())
+
+
+def header_of(text: str, dialect: Dialect, where: str) -> list[str]:
+    """Return the names of a CSV's columns by its first record, or their numbers.
+
+    Raises:
+        InputError: a quote opens in the first record and is not closed.
+    """
+    try:
+        fields = first_record(text, dialect)
+    except OpenQuoteError:
+        raise InputError(UNCLOSED.format(where=where, number=1)) from None
+    return fields if dialect.has_header else [str(n) for n in range(1, len(fields) + 1)]
 
 
 def column_remedy(wanted: str, columns: list[str], format: Format, setting: str) -> str:
@@ -213,8 +306,13 @@ def column_remedy(wanted: str, columns: list[str], format: Format, setting: str)
         remedy = f"delimiter: {json.dumps(sign)}" + (" or format: tsv" if sign == "\t" else "")
         return f"it looks separated by {_SEPARATORS[sign]}: set {remedy} for this source"
     remedy = f"set {setting} to one of them"
-    if any(name.strip().lower() in LABELS for name in columns):
+    places = [place for place, name in enumerate(columns, 1) if name.strip().lower() in LABELS]
+    if places:
         remedy += ", or where its first line is a row, put a header above it"
+    if places and format in ("csv", "tsv", "excel"):
+        others = {len(name): place for place, name in enumerate(columns, 1) if place != places[0]}
+        text = f"text: {others[max(others)]}, " if others else ""
+        remedy += f" or set header: none, {text}label: {places[0]} for this source"
     return remedy
 
 

@@ -120,7 +120,7 @@ def _load(where: str, name: str, split: str, local: bool) -> dict[str, Any]:
 
 
 def _load_local(where: str, name: str) -> Any:
-    from datasets import load_dataset, load_from_disk
+    from datasets import load_from_disk
 
     folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
@@ -129,14 +129,21 @@ def _load_local(where: str, name: str) -> Any:
             "Lines or Parquet files, or one that `save_to_disk` made"
         )
     saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
-    return load_from_disk(str(folder)) if saved else load_dataset(str(folder))
+    return load_from_disk(str(folder)) if saved else _load_as_written(str(folder), None)
 
 
 def _load_remote(name: str) -> Any:
-    from datasets import load_dataset
-
     parts = name.split("/")
-    return load_dataset("/".join(parts[:2]), "/".join(parts[2:]) or None)
+    return _load_as_written("/".join(parts[:2]), "/".join(parts[2:]) or None)
+
+
+def _load_as_written(path: str, config: str | None) -> Any:
+    """A data set; in its CSV files `NA` and `null` are texts, as in a CSV that a path names."""
+    from datasets import load_dataset, load_dataset_builder
+
+    if hasattr(load_dataset_builder(path, config).config, "keep_default_na"):
+        return load_dataset(path, config, keep_default_na=False)
+    return load_dataset(path, config)
 
 
 def _write(where: str, splits: dict[str, Any], path: Path) -> pa.Schema:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finsent.data.clean import DROPPED, LEFT_OUT
 from finsent.data.config import DataConfig
 from finsent.data.dataset import SCHEMA_VERSION
 from finsent.data.sources import SourceFile
@@ -23,7 +24,11 @@ _HINTS = {
     "missing_label": "the label column is empty there",
     "missing_text": "the text column is empty there",
     "text_too_long": "or raise data.max_chars",
-    "malformed_row": "a text that holds the delimiter must stand in quotes",
+    "malformed_row": "a text that holds the delimiter must stand in quotes; see also the source's "
+    "delimiter, quote and escape",
+    "refused_label": "an annotator refused these labels in Prodigy; where: {answer: accept} leaves "
+    "such rows out, and where: {answer: [accept, reject, ignore]} accepts them",
+    "damaged_text": "a sign of the text was lost; bad_bytes: keep accepts such rows",
     "swallowed_rows": "double a quote that belongs to a text",
     "missing_time": "every row needs a time in data.split.time.column",
     "unknown_time": "times are ISO, e.g. 2024-07-01 or 2024-07-01T09:30:00Z",
@@ -43,6 +48,7 @@ class Tally:
         self.rows = np.zeros(len(files), np.int64)
         self.reasons: list[Reasons] = [{} for _ in files]
         self.repaired = {"mojibake": 0, "entities": 0}
+        self.damaged = 0  # texts with a sign that was lost
         self.fates = {fate: np.zeros(len(files), np.int64) for fate in FATES}
         self.decisions: Counter[str] = Counter()
         self.excluded_reasons: Counter[str] = Counter()
@@ -60,6 +66,7 @@ class Tally:
         if not self.files[source].excluded:
             for kind in self.repaired:
                 self.repaired[kind] += stats[kind]
+            self.damaged += stats["damaged"]
         reasons = self.reasons[source]
         for reason, entry in stats["rejected"].items():
             seen = reasons.setdefault(reason, {**entry, "rows": 0})
@@ -168,6 +175,7 @@ class Tally:
         groups = [labels for labels in self._near.values() if sum(labels) > 1]
         return {
             "repaired": self.repaired,
+            "damaged": self.damaged,
             "conflict_texts": sum(self.decisions.values()),
             "conflict_decisions": dict(sorted(self.decisions.items())),
             "excluded_reasons": {k: v for k, v in sorted(self.excluded_reasons.items()) if v},
@@ -291,6 +299,15 @@ def _rejected(reasons: Reasons) -> int:
     return sum(entry["rows"] for entry in reasons.values())
 
 
+def wanted_rejects(reasons: Reasons) -> int:
+    """Return how many rows a source's `where` and `drop_labels` left out."""
+    return sum(reasons[reason]["rows"] for reason in (LEFT_OUT, DROPPED) if reason in reasons)
+
+
+def _unwanted(reasons: Reasons) -> Reasons:
+    return {name: entry for name, entry in reasons.items() if name not in (LEFT_OUT, DROPPED)}
+
+
 def _ranked(reasons: Reasons) -> list[tuple[str, dict[str, Any]]]:
     return sorted(reasons.items(), key=lambda item: -item[1]["rows"])
 
@@ -331,7 +348,14 @@ def check_rejected(source: str, rows: int, reasons: Reasons, config: DataConfig)
     Raises:
         InputError: the source is above `data.max_rejected_fraction`.
     """
-    rejected = _rejected(reasons)
+    left_out = wanted_rejects(reasons)
+    if rows and left_out == rows:
+        raise InputError(
+            f"data.sources: {source!r}: where and drop_labels leave out all of its {rows} rows "
+            f"({_listed(reasons)}); mend these settings"
+        )
+    reasons = _unwanted(reasons)
+    rejected, rows = _rejected(reasons), rows - left_out
     if rejected > config.max_rejected_fraction * rows:
         hint = _HINTS.get(_ranked(reasons)[0][0], "")
         raise InputError(
@@ -343,6 +367,7 @@ def check_rejected(source: str, rows: int, reasons: Reasons, config: DataConfig)
 
 def _check_unseen(source: str, rows: int, reasons: Reasons, config: DataConfig) -> None:
     """What cannot be read of a benchmark cannot be kept out. Rows without a text have none."""
+    reasons = _unwanted(reasons)
     unread = _rejected(reasons) - reasons.get("missing_text", {"rows": 0})["rows"]
     if unread or _rejected(reasons) > config.max_rejected_fraction * rows:
         raise InputError(

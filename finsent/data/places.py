@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
+from finsent.data import listing
 from finsent.data.config import Format
-from finsent.data.heads import KNOWN_NAMES, detect
+from finsent.data.heads import KNOWN_NAMES
 from finsent.data.uris import Uri, parse
 from finsent.errors import InputError
-
-log = logging.getLogger(__name__)
 
 _SECONDS = 10.0  # until an object store that does not answer is given up
 _SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
@@ -145,9 +143,12 @@ def short_names(places: list[Place]) -> list[str]:
 
 def _expand_path(uri: str, path: Path, format: Format | None, field: str) -> list[Path]:
     if path.is_dir():
-        files = {p: p.relative_to(path).parts for p in path.rglob("*") if p.is_file()}
-        found = [p for p, parts in files.items() if _taken(parts, format)]
-        _tell_skipped(uri, ["/".join(p) for p in files.values() if not _taken(p, format)])
+        everything = [*listing.walk(path)]
+        listing.refuse_dead_links(everything, field)
+        files = {p: p.relative_to(path).parts for p in everything if p.is_file()}
+        listing.refuse_tables(files.values(), uri, field)
+        found = [p for p, parts in files.items() if listing.is_data(parts, format)]
+        listing.tell_skipped(uri, [p for p in files.values() if not listing.is_data(p, format)])
         if not found:
             raise InputError(
                 f"{field}: {uri!r} is a directory without files of a known format "
@@ -157,34 +158,28 @@ def _expand_path(uri: str, path: Path, format: Format | None, field: str) -> lis
         return sorted(found)
     if path.is_file():
         return [path]
-    try:
-        pattern = str(path.relative_to(path.anchor))
-        found = sorted(p for p in Path(path.anchor).glob(pattern) if p.is_file())
-    except ValueError:  # a pattern that pathlib does not know, e.g. a**
-        found = []
+    fixed = _fixed(PurePosixPath(path))
+    matches = {p: p.relative_to(fixed).parts for p in listing.match(path)}
+    found = [p for p, parts in matches.items() if not listing.is_leftover(parts, str(path))]
+    listing.tell_skipped(
+        uri, [parts for parts in matches.values() if listing.is_leftover(parts, str(path))]
+    )
     if not found:
         raise InputError(
             f"{field}: {uri!r}: no such file, directory or match (looked for {str(path)!r}); check "
             "the path, or use 'sample' for the corpus in the package"
         )
+    folders = {folder for file in found for folder in file.parents if folder.is_relative_to(fixed)}
+    inner = [p.relative_to(fixed).parts for f in folders for p in f.glob("_delta_log/*")]
+    listing.refuse_tables(inner, uri, field)
     return found
 
 
-def _taken(parts: tuple[str, ...], format: Format | None) -> bool:
-    """Whether a directory gives a file, by its path within it."""
-    if any(part.startswith(".") for part in parts):
-        return False
-    # Jobs leave marks such as _SUCCESS beside what they write.
-    return detect(parts[-1])[0] is not None or (
-        format is not None and not parts[-1].startswith("_")
-    )
-
-
-def _tell_skipped(uri: str, names: list[str]) -> None:
-    names = sorted(name for name in names if not name.startswith(".") and "/." not in name)
-    if names:
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        log.info("%s: %d files of no known format are left out: %s", uri, len(names), shown)
+def _fixed(path: PurePosixPath) -> PurePosixPath:
+    """The folder above the first sign of a glob."""
+    while any(sign in str(path) for sign in "*?["):
+        path = path.parent
+    return path
 
 
 # --- remote -------------------------------------------------------------------------------------
@@ -246,10 +241,8 @@ def _impatient_s3(uri: Uri) -> fs.S3FileSystem:
 def _expand_uri(uri: Uri, format: Format | None, field: str) -> list[Place]:
     filesystem, base = _filesystem(uri, field)
     path = (base + uri.path).rstrip("/")
-    fixed = PurePosixPath(path)
+    fixed = _fixed(PurePosixPath(path))
     pattern = any(sign in uri.path for sign in "*?[")
-    while any(sign in str(fixed) for sign in "*?["):
-        fixed = fixed.parent
     try:
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:  # also one with glob signs in its name
@@ -260,18 +253,30 @@ def _expand_uri(uri: Uri, format: Format | None, field: str) -> list[Place]:
     except (pa.ArrowException, OSError) as error:
         raise _no_answer(uri, field, error) from None
     files = sorted((i for i in listed if i.type == fs.FileType.File), key=lambda i: str(i.path))
+    parts = {i.path: PurePosixPath(i.path).relative_to(fixed).parts for i in files}
     if pattern:
-        found = [i for i in files if _glob(path).fullmatch(i.path)]
+        matches = [i for i in files if _glob(path).fullmatch(i.path)]
+        found = [i for i in matches if not listing.is_leftover(parts[i.path], path)]
+        listing.tell_skipped(uri.shown, [parts[i.path] for i in matches if i not in found])
+        roots = {folder for i in found for folder in PurePosixPath(i.path).parents}
+        inner = [p for i in files if (p := parts[i.path]) and _log_root(i.path) in roots]
+        listing.refuse_tables(inner, uri.shown, field)
     else:
-        parts = [PurePosixPath(i.path).relative_to(path).parts for i in files]
-        found = [i for i, p in zip(files, parts, strict=True) if _taken(p, format)]
-        _tell_skipped(uri.shown, ["/".join(p) for p in parts if not _taken(p, format)])
+        listing.refuse_tables(parts.values(), uri.shown, field)
+        found = [i for i in files if listing.is_data(parts[i.path], format)]
+        listing.tell_skipped(uri.shown, [parts[i.path] for i in files if i not in found])
     if not found:
         raise InputError(
             f"{field}: {uri.shown!r}: no such file, and no matching file below it ({KNOWN_NAMES}); "
             "check the bucket and the path, or set the source's format"
         )
     return [_place(info, uri, base, field) for info in found]
+
+
+def _log_root(path: str) -> PurePosixPath | None:
+    """The folder of the Delta table whose log a file belongs to."""
+    folder = PurePosixPath(path).parent
+    return folder.parent if folder.name == "_delta_log" else None
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from finsent.data.config import DataConfig
+from finsent.data.manifest import wanted_rejects
 from finsent.data.pictures import PICTURES
 from finsent.data.split import SPLITS
 from finsent.labels import LABELS
@@ -146,10 +147,17 @@ def warnings(manifest: Manifest) -> Iterator[str]:
             "labels (data.conflicts=keep)."
         )
     for file in manifest["inputs"]:
-        if file["rejected"] > 0.005 * max(file["rows"], 1):
+        unusable = file["rejected"] - wanted_rejects(file["rejected_reasons"])
+        if unusable > 0.005 * max(file["rows"], 1):
             yield (
-                f"{file['source']}: {file['rejected']:,} of {file['rows']:,} rows were rejected. "
+                f"{file['source']}: {unusable:,} of {file['rows']:,} rows were rejected. "
                 "rejected.parquet lists them with their reasons."
+            )
+        if swallowed := file["rejected_reasons"].get("swallowed_rows"):
+            yield (
+                f"{file['source']}: stray quotes made {swallowed['rows']:,} texts of several "
+                f"records (first: {swallowed['first']}), so more rows are lost than are counted. "
+                "Double the quotes that belong to texts."
             )
     bridges = details["excluded_reasons"].get("near_two_splits", 0)
     if bridges > _BRIDGES * whole:
@@ -167,6 +175,11 @@ def warnings(manifest: Manifest) -> Iterator[str]:
         yield (
             f"{details['repaired']['mojibake']:,} texts held mojibake and were repaired. The file "
             "was once read in the wrong encoding; a better export is the better cure."
+        )
+    if details.get("damaged"):
+        yield (
+            f"{details['damaged']:,} texts hold U+FFFD, the mark of a sign that was lost, e.g. of "
+            "an emoji cut in two. A better export is the cure; bad_bytes: reject leaves them out."
         )
     if details["near_label_conflicts"]:
         yield (

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,8 +11,10 @@ from typing import Any, BinaryIO, Literal, cast
 import pyarrow as pa
 
 from finsent.data import heads
+from finsent.data.csv_exact import NO_QUOTES, ODD_ESCAPE, ODD_QUOTE
+from finsent.data.dialect import Dialect, QuoteAudit, sep_sign, skip_sep_line
 from finsent.data.encodings import EncodingProbe
-from finsent.data.formats import Columns, read_rows
+from finsent.data.formats import Columns, read_names, read_rows
 from finsent.errors import InputError
 
 TEXT_COLUMNS = ("text", "sentence", "headline", "title")  # in any case; where none is named
@@ -46,14 +46,19 @@ class Sheet:
     format: SheetFormat
     header: tuple[str, ...]
     column: int  # of the text
-    delimiter: str
+    dialect: Dialect
     encoding: str  # of the file
     rows: int
     _utf8: pa.Buffer
 
+    @property
+    def delimiter(self) -> str:
+        """Return the sign between the cells."""
+        return self.dialect.delimiter
+
     def pieces(self) -> Iterator[list[Record]]:
         """Return the records in the order of the file, at most 256 at a time."""
-        tables = _tables(self.format, self.header, self.column, self.delimiter, self._utf8)
+        tables = _tables(self.format, self.header, self.column, self.dialect, self._utf8)
         if self.format == "text":
             return _batched(_lines(tables))
         return _batched(_cells(tables, len(self.header), self.column))
@@ -83,19 +88,19 @@ def read_sheet(
     head = utf8[:_HEAD_BYTES].to_pybytes().decode(errors="ignore")
     if not head.strip():
         raise InputError("the file is empty; it needs rows")
-    _refuse_json(head)
-    if format == "text":
-        sign, place = ",", 0
-        names = ["text"]
-    else:
-        sign = delimiter or _delimiter(format, head, column)
-        names = heads.read_columns(format, _stream(utf8), "utf-8", "the file", sign) or []
-        place = _text_column(names, column, sign)
-    header = tuple(names)
-    rows = 0
-    for table in _tables(format, header, place, sign, utf8):
-        rows = table["row"][-1].as_py() if format == "text" else rows + len(table)
-    return Sheet(format, header, place, sign, encoding, rows, utf8)
+    if heads.is_json(head):
+        raise InputError("the file is JSON, not text; write its texts as CSV, and give that")
+    dialect, place = Dialect(), 0
+    header: tuple[str, ...] = ("text",)
+    try:
+        if format != "text":
+            dialect = _dialect(format, head, column, delimiter, utf8)
+            names = read_names(format, _stream(utf8), "utf-8", "the file", dialect) or []
+            place, header = _text_column(names, column, dialect.delimiter), tuple(names)
+        rows = sum(map(len, _tables(format, header, place, dialect, utf8)))
+    except InputError as error:
+        raise InputError(str(error).replace(NO_QUOTES, "")) from None  # an upload has no `quote`
+    return Sheet(format, header, place, dialect, encoding, rows, utf8)
 
 
 # --- bytes ----------------------------------------------------------------------------------------
@@ -147,24 +152,23 @@ def _stream(utf8: pa.Buffer) -> BinaryIO:
 # --- header ---------------------------------------------------------------------------------------
 
 
-def _refuse_json(head: str) -> None:
-    line = re.split(r"[\r\n]", head, maxsplit=1)[0].strip()
-    if not line.startswith(("{", "[")):
-        return
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return
-    raise InputError("the file is JSON, not text; write its texts as CSV, and give that")
-
-
 def _is_text(name: str, column: str | None) -> bool:
     return name == column if column is not None else name.strip().lower() in TEXT_COLUMNS
 
 
-def _delimiter(format: SheetFormat, head: str, column: str | None) -> str:
+def _dialect(
+    format: SheetFormat, head: str, column: str | None, delimiter: str | None, utf8: pa.Buffer
+) -> Dialect:
+    """The signs of a CSV, by its header, and whether its quotes stand where they should."""
     is_text: Callable[[str], bool] = lambda name: _is_text(name, column)  # noqa: E731
-    return heads.separator(format, None if format == "tsv" else heads.find_separator(head, is_text))
+    named = sep_sign(head)
+    sign = delimiter or ("\t" if format == "tsv" else named)
+    sign = sign or heads.find_separator(skip_sep_line(head), is_text)
+    audit = QuoteAudit(sign)
+    for start in range(0, len(utf8), _PIECE_BYTES):
+        audit.feed(utf8[start : start + _PIECE_BYTES].to_pybytes())
+    is_regular = audit.result("utf-8")
+    return Dialect(sign, has_sep_line=named is not None, is_regular=is_regular)
 
 
 def _text_column(header: list[str], column: str | None, sign: str) -> int:
@@ -203,10 +207,18 @@ def _text_column(header: list[str], column: str | None, sign: str) -> int:
 
 
 def _tables(
-    format: SheetFormat, header: tuple[str, ...], column: int, delimiter: str, utf8: pa.Buffer
+    format: SheetFormat, header: tuple[str, ...], column: int, dialect: Dialect, utf8: pa.Buffer
 ) -> Iterator[pa.Table]:
-    columns = Columns(header[column], None, None, header=header)
-    return read_rows(format, _stream(utf8), 0, "utf-8", columns, "the file", delimiter)
+    columns = Columns(
+        header[column],
+        None,
+        None,
+        last=header[-1],
+        all=() if format == "text" else header,
+        keeps_blank=True,
+        keeps_cells=True,
+    )
+    return read_rows(format, _stream(utf8), 0, "utf-8", columns, "the file", dialect=dialect)
 
 
 def _batched(records: Iterator[Record]) -> Iterator[list[Record]]:
@@ -220,14 +232,11 @@ def _slices(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
 
 
 def _lines(tables: Iterator[pa.Table]) -> Iterator[Record]:
-    """Lines, with the blank ones between."""
-    number = 0
     for table in tables:
         for rows in _slices(table):
             for row in rows:
-                yield from (Record(n, [""], None) for n in range(number + 1, row["row"]))
-                number = row["row"]
-                yield Record(number, [row["raw_text"]], None)
+                text = row["raw_text"]
+                yield Record(row["row"], [text if text.strip() else ""], None)
 
 
 def _cells(tables: Iterator[pa.Table], width: int, column: int) -> Iterator[Record]:
@@ -237,6 +246,7 @@ def _cells(tables: Iterator[pa.Table], width: int, column: int) -> Iterator[Reco
         for rows in _slices(table):
             for row in rows:
                 number, fault = row["row"], row["fault"]
+                fault = ODD_QUOTE if fault == ODD_ESCAPE else fault  # an upload has no `escape`
                 if row.get(names[0]) is None:
                     cells = [""] * width
                     cells[column] = row["raw_text"]

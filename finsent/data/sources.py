@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-import codecs
-import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import Any, BinaryIO, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finsent.data import formats, heads
 from finsent.data.config import SAMPLE, DataConfig, Format, SourceConfig
-from finsent.data.encodings import EncodingProbe
+from finsent.data.contents import CSV, read_contents
+from finsent.data.dialect import Dialect, dialect_of
 from finsent.data.formats import Columns
+from finsent.data.json_records import late_keys
+from finsent.data.opening import READ_BYTES, opened, reading, zipped_name
 from finsent.data.places import Place, expand, packaged, short_names
+from finsent.data.wanted import present_columns, requested_columns
 from finsent.errors import InputError
 
-_READ_BYTES = 4 << 20
+log = logging.getLogger(__name__)
+
+_SETTINGS_OF: dict[str, tuple[Format, ...]] = {  # the formats that have a use for them
+    "delimiter": CSV,
+    "quote": CSV,
+    "escape": CSV,
+    "header": (*CSV, "excel"),
+    "sheet": ("excel",),
+}
+_LATER = (
+    *("delimiter", "header", "quote", "escape", "sheet"),
+    *("where", "drop_labels", "bad_bytes"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,7 @@ class SourceFile:
     sha256: str
     agreement: float | None = None  # share of annotators that agreed, where the name says so
     excluded: bool = False  # its texts must not be in the dataset
+    dialect: Dialect | None = None  # of a CSV, and whether a workbook has a header
 
     @property
     def bytes(self) -> int:
@@ -48,7 +64,7 @@ class SourceFile:
     @property
     def unpacked_bytes(self) -> int:
         """About what its rows take as plain text: packed ones unfold to three times their size."""
-        return self.bytes * (3 if self.compression or self.format == "parquet" else 1)
+        return self.bytes * (3 if self.compression or self.format in heads.TYPED else 1)
 
     @property
     def origin(self) -> str:
@@ -58,13 +74,19 @@ class SourceFile:
     @property
     def identity(self) -> dict[str, Any]:
         """What of it decides the rows that it gives: not where it lies."""
+        fields = type(self.settings).model_fields
         settings = {
             name: getattr(self.settings, name)
-            for name in type(self.settings).model_fields
-            if name not in ("uri", "name", "delimiter")
+            for name, field in fields.items()
+            if name not in ("uri", "name")
+            # A setting that came later says nothing where it is not set: versions keep their ids.
+            and (
+                name not in _LATER
+                or getattr(self.settings, name) != field.get_default(call_default_factory=True)
+            )
         }
-        if self.settings.delimiter is not None:
-            settings["delimiter"] = self.settings.delimiter
+        if self.columns.given:
+            settings["given"] = self.columns.given
         return {
             "name": self.name,
             "sha256": self.sha256,
@@ -88,7 +110,7 @@ class SourceFile:
         Raises:
             InputError: the file is gone, has changed, or cannot be read.
         """
-        with _reading(self.place, self.where), _open(self.place, self.compression) as stream:
+        with reading(self.place, self.where), opened(self.place, self.compression) as stream:
             yield stream
 
     def column_names(self) -> list[str] | None:
@@ -98,8 +120,8 @@ class SourceFile:
             InputError: the head is not what the format says.
         """
         with self.open() as stream:
-            return heads.read_columns(
-                self.format, stream, self.encoding, self.where, self.settings.delimiter
+            return formats.read_names(
+                self.format, stream, self.encoding, self.where, self.dialect, self.settings.sheet
             )
 
     def count_rows(self) -> int:
@@ -108,13 +130,15 @@ class SourceFile:
         Raises:
             InputError: the file cannot be read.
         """
-        with _reading(self.place, self.where):
+        with reading(self.place, self.where):
             if self.format == "parquet":
                 with self.place.open() as stream:
                     return int(pq.ParquetFile(stream).metadata.num_rows)
-            with _open(self.place, self.compression) as stream:
+            if self.format in ("arrow", "excel", "json"):
+                return sum(map(len, self.rows(0)))
+            with opened(self.place, self.compression) as stream:
                 lines = sum(
-                    chunk.count(b"\n") for chunk in iter(lambda: stream.read(_READ_BYTES), b"")
+                    chunk.count(b"\n") for chunk in iter(lambda: stream.read(READ_BYTES), b"")
                 )
         return lines
 
@@ -132,7 +156,8 @@ class SourceFile:
                 self.encoding,
                 self.columns,
                 self.where,
-                self.settings.delimiter,
+                dialect=self.dialect,
+                sheet=self.settings.sheet,
             )
 
 
@@ -160,7 +185,22 @@ def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
     files = list(found.values())
     names = _names(files)
     with ThreadPoolExecutor(4) as pool:  # hashing and reading release the interpreter's lock
-        return list(pool.map(lambda one, name: _survey(one, name, config), files, names))
+        surveyed = list(pool.map(lambda one, name: _survey(one, name, config), files, names))
+    return _with_known_agreement(surveyed)
+
+
+def _with_known_agreement(files: list[SourceFile]) -> list[SourceFile]:
+    """The files; a PhraseBank file alone does not say in how much of it more annotators agreed."""
+    shares = {file.agreement for file in files if file.agreement is not None}
+    if len(shares) != 1 or shares == {1.0}:
+        return files
+    names = ", ".join(file.name for file in files if file.agreement is not None)
+    log.warning(
+        "%s: the column agreement stays empty, as the sentences on which more annotators agreed "
+        "are not told from the others; name PhraseBank's stricter files, too",
+        names,
+    )
+    return [replace(file, agreement=None) for file in files]
 
 
 @dataclass(frozen=True)
@@ -288,44 +328,65 @@ def _names(files: list[_Found]) -> list[str]:
 
 def _survey(found: _Found, name: str, config: DataConfig) -> SourceFile:
     place, source, where = found.place, found.source, found.where
-    named, compression = heads.detect(place.name)
-    format = source.format or named
-    if format is None:
-        raise InputError(
-            f"{where}: its name does not say its format; set format to one of "
-            f"{', '.join(get_args(Format))} for this source"
-        )
-    if source.delimiter is not None and format not in ("csv", "tsv"):
-        raise InputError(
-            f"{where} is {format}, which has no delimiter; leave out {source.delimiter!r}, or give "
-            "the file an entry of its own"
-        )
-    declared = source.encoding or config.encoding
-    with _reading(place, where):
+    with reading(place, where):
+        format, compression = _format(found)
         with place.open() as stream:
             heads.check_magic(stream.read(8), format, compression, where)
-        if format == "parquet":
-            sha256, encoding = _digest(place), "utf-8"
-        else:
-            sha256, encoding = _read_all(place, compression, declared, where)
-        columns = _columns(found, format, config)
-        with _open(place, compression) as stream:
-            there = heads.read_columns(format, stream, encoding, where, source.delimiter)
-    if there is not None:
-        _check_columns(columns, there, format, found)
-        columns = replace(columns, last=there[-1])
+        declared = source.encoding or config.encoding
+        contents = read_contents(place, where, format, compression, declared, source.delimiter)
+        columns = requested_columns(source, format, config, found.excluded, found.columns, where)
+        dialect = None
+        if format in CSV or format == "excel":
+            dialect = dialect_of(format, source, contents.head, contents.is_regular)
+        with opened(place, compression) as stream:
+            there = formats.read_names(
+                format, stream, contents.encoding, where, dialect, source.sheet
+            )
+        missing = [name for name in columns.names if name not in (there or columns.names)]
+        if missing and format in ("json", "jsonl"):  # the head's records may all lack a key
+            with opened(place, compression) as stream:
+                late = late_keys(format, stream, contents.encoding, where, missing)
+            there = [*(there or ()), *late]
     return SourceFile(
         name=name,
         place=place,
         settings=source,
         format=format,
         compression=compression,
-        encoding=encoding,
-        columns=columns,
-        sha256=sha256,
+        encoding=contents.encoding,
+        columns=present_columns(columns, there, format, place, source, where),
+        sha256=contents.sha256,
         agreement=heads.agreement(place.name) if format == "phrasebank" else None,
         excluded=found.excluded,
+        dialect=dialect,
     )
+
+
+def _format(found: _Found) -> tuple[Format, str | None]:
+    """Format and compression by a file's name and its settings.
+
+    Raises:
+        InputError: they do not say the format, or contradict each other.
+    """
+    source, where = found.source, found.where
+    named, compression = heads.detect(found.place.name)
+    if compression == "zip":
+        inner = zipped_name(found.place, where)
+        named = named or heads.detect(inner)[0]
+    format = source.format or named
+    if format is None:
+        raise InputError(
+            f"{where}: its name does not say its format; set format to one of "
+            f"{', '.join(get_args(Format))} for this source"
+        )
+    for name, formats_of in _SETTINGS_OF.items():
+        value = getattr(source, name)
+        if value != SourceConfig.model_fields[name].default and format not in formats_of:
+            raise InputError(
+                f"{where} is {format}, which has no {name}; leave out {value!r}, or give "
+                "the file an entry of its own"
+            )
+    return format, compression
 
 
 def _is_text(name: str) -> bool:
@@ -334,140 +395,3 @@ def _is_text(name: str) -> bool:
     for suffix in heads.COMPRESSIONS:
         name = name.removesuffix(suffix)
     return name.lower().endswith(".txt")
-
-
-def _digest(place: Place) -> str:
-    sha256 = hashlib.sha256()
-    with place.open() as stream:
-        while chunk := stream.read(_READ_BYTES):
-            sha256.update(chunk)
-    return sha256.hexdigest()
-
-
-def _read_all(place: Place, compression: str | None, declared: str, where: str) -> tuple[str, str]:
-    """The digest of a text file's bytes and its encoding, which `auto` takes from all of them."""
-    sha256, probe = hashlib.sha256(), EncodingProbe()
-    decoder = None if declared == "auto" else codecs.getincrementaldecoder(declared)()
-    with _open(place, compression) as stream:
-        while chunk := stream.read(_READ_BYTES):
-            if not compression:
-                sha256.update(chunk)
-            if decoder is None:
-                probe.feed(chunk)
-                continue
-            try:
-                decoder.decode(chunk)
-            except UnicodeError as error:
-                raise InputError(
-                    f"data.encoding={declared!r}: {where.partition(': ')[2]} is not in it "
-                    f"({error}); set data.encoding, or the source's encoding, to the file's own, "
-                    "e.g. cp1252, or to auto"
-                ) from None
-    encoding = probe.result(where) if decoder is None else declared
-    return (_digest(place) if compression else sha256.hexdigest()), encoding
-
-
-def _columns(found: _Found, format: Format, config: DataConfig) -> Columns:
-    source = found.source
-    unit = config.split.group_by or config.split.time.column
-    if format == "text":
-        if not found.excluded:
-            raise InputError(
-                f"{found.where} is text without labels; name a file that has a column of them"
-            )
-        return Columns("text", None, None)
-    if format == "phrasebank":
-        if unit is not None and not found.excluded:
-            raise InputError(
-                f"{found.where}: PhraseBank files have no column {unit!r}, by which "
-                "data.split divides the rows; leave the file out, or split by text"
-            )
-        return Columns("sentence", None if found.excluded else "label", None)
-    text, label = config.text_column, config.label_column
-    if found.columns:
-        from finsent.data.hubs import LABEL_NAMES, TEXT_NAMES, usual
-
-        text = usual(found.columns, text, TEXT_NAMES)
-        label = usual(found.columns, label, LABEL_NAMES)
-    label = source.label or label
-    return Columns(
-        text=source.text or text,
-        label=None if found.excluded else label,
-        unit=None if found.excluded else unit,
-    )
-
-
-def _check_columns(columns: Columns, there: list[str], format: Format, found: _Found) -> None:
-    where, shown, source = found.where, ", ".join(map(repr, there))[:300], found.source
-    fields = {
-        "text": (columns.text, "text" if source.text else "data.text_column"),
-        "label": (columns.label, "label" if source.label else "data.label_column"),
-        "unit": (columns.unit, "data.split.group_by or data.split.time.column"),
-    }
-    for key, (wanted, field) in fields.items():
-        if wanted is None or there.count(wanted) == 1:
-            continue
-        remedy = field if key == "unit" else f"{key} for this source"
-        if wanted in there:
-            raise InputError(
-                f"{field}={wanted!r}: {there.count(wanted)} columns of {where} have this name; "
-                f"rename all but one in the file, or set {remedy} to another of {shown}"
-            )
-        raise InputError(
-            f"{field}={wanted!r}: no such column in {where}; its columns are {shown}; "
-            f"{heads.column_remedy(wanted, there, format, remedy)}"
-        )
-    if columns.text == columns.label:
-        raise InputError(
-            f"{where}: text and label are both the column {columns.text!r}; name two columns"
-        )
-
-
-# --- opening ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _reading(place: Place, where: str) -> Iterator[None]:
-    """What can go wrong while a file is read, as one line for its owner."""
-    try:
-        place.check_unchanged()
-        yield
-        place.check_unchanged()
-    except EOFError as error:
-        raise InputError(f"{where} is cut off ({error}); fetch or make it again") from None
-    except UnicodeError as error:
-        raise InputError(
-            f"{where}: its bytes are not in its encoding ({error}); set data.encoding, or the "
-            "source's encoding, to the file's own, e.g. cp1252"
-        ) from None
-    except pa.ArrowException as error:
-        raise InputError(f"{where} is damaged ({_short(error)}); fetch or make it again") from None
-    except OSError as error:
-        if error.strerror is None:  # not from the system: what unpacks it gave up
-            raise InputError(
-                f"{where} is damaged or cut off ({_short(error)}); fetch or make it again"
-            ) from None
-        raise InputError(
-            f"{where}: cannot be read ({error.strerror}); mend or allow it, or name another file"
-        ) from None
-
-
-def _short(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-@contextmanager
-def _open(place: Place, compression: str | None) -> Iterator[BinaryIO]:
-    """A file's bytes, decompressed."""
-    with place.open() as raw:
-        if compression is None:
-            yield raw
-        elif compression == "gzip":
-            import gzip
-
-            # Not Arrow's: it takes a cut-off file for a whole one.
-            with gzip.open(raw) as stream:
-                yield cast(BinaryIO, stream)
-        else:
-            with pa.CompressedInputStream(raw, compression) as stream:
-                yield cast(BinaryIO, stream)

@@ -104,6 +104,7 @@ def scan(plan: Plan, rows: pa.Table) -> Stats:
         "rejected": reject_reasons(cleaned.rejected),
         "mojibake": cleaned.mojibake,
         "entities": cleaned.entities,
+        "damaged": cleaned.damaged,
     }
 
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import Source
+from finsent.data.spellings import ColumnName
 
 Truncate = Literal["right", "left", "error"]
 
@@ -92,14 +93,8 @@ def _sources(value: object) -> object:
 
 
 def _columns(value: object) -> object:
-    # One name may be written by itself; YAML reads a name such as 0 as a number.
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str):
-        return value if value == "all" else [value]
-    if isinstance(value, list):
-        return [str(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in value]
-    return value
+    # One name may be written by itself.
+    return [value] if isinstance(value, str | int) and value != "all" else value
 
 
 class PredictConfig(Section):
@@ -118,7 +113,7 @@ class PredictConfig(Section):
         "directory or else from the directory or glob that names it, and manifest.json; null: "
         "RUN_DIR/scored",
     )
-    columns: Annotated[Literal["all"] | list[str], BeforeValidator(_columns)] = setting(
+    columns: Annotated[Literal["all"] | list[ColumnName], BeforeValidator(_columns)] = setting(
         list,
         "columns of the input that stand in the scored file, too, e.g. id; all: each but the text; "
         "one whose name is taken gets `input_` before it",

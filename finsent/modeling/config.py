@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from finsent.config import Section, setting
-from finsent.data.config import Label, Source, strings_as_keys
+from finsent.data.config import Label, Source
+from finsent.data.spellings import strings_as_keys
 from finsent.registry.config import ALIAS_PATTERN
 
 

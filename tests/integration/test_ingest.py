@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import random
 import threading
@@ -92,6 +93,43 @@ def test_every_row_has_one_fate(tmp_path: Path) -> None:
         "first.csv"  # the first of two equal rows is kept
     }
     version.verify()
+
+
+def test_files_as_other_programs_write_them_become_one_version(tmp_path: Path) -> None:
+    rows = good_rows(240)
+    header, spark, tool = (tmp_path / name for name in ("a.csv", "spark.csv", "tool.json"))
+    header.write_text("".join(f"{label},{text}\n" for text, label in rows[:60]))
+    quoted = "".join(f'"{text}, \\"they\\" said",{label}\n' for text, label in rows[60:120])
+    spark.write_text(f"Sentence,Sentiment\n{quoted}")
+    answers = ("accept", "reject")
+    records = [
+        {"Sentence": text, "Sentiment": [label], "answer": answers[n % 2]}
+        for n, (text, label) in enumerate(rows[120:180])
+    ]
+    tool.write_text(json.dumps(records, indent=1))
+    for text, label in rows[180:]:
+        folder = tmp_path / "hive" / f"Sentiment={label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "part.csv.gz").open("ab") as stream:
+            first = b"Sentence\n" * (stream.tell() == 0)
+            stream.write(gzip.compress(first + f"{text}\n".encode()))
+    version = make(
+        tmp_path / "out",
+        [
+            f"{{uri: {header}, header: none, text: 2, label: 1}}",
+            f"{{uri: {spark}, escape: \\}}",
+            f"{{uri: {tool}, where: {{answer: accept}}}}",
+            tmp_path / "hive",
+        ],
+    )
+    assert version.manifest["counts"]["kept"] == 210
+    assert version.manifest["counts"]["rejected"] == 30
+    found = {row["raw_text"]: row["label"] for r in content(version).values() for row in r}
+    wanted = dict([*rows[:60], *rows[120:180:2], *rows[180:]])
+    wanted |= {f'{text}, "they" said': label for text, label in rows[60:120]}
+    assert found == wanted
+    again = make(tmp_path / "out", [f"{{uri: {header}, header: none, text: 2, label: 1}}"])
+    assert again.version != version.version
 
 
 def test_same_input_and_config_give_the_same_version_and_reuse_it(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
+import lzma
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +24,13 @@ BODY = "Sentence,Sentiment\n" + "".join(
     for i, word in enumerate(f"unit{n}" for n in range(60))
     for verb, label in (("rose", "positive"), ("fell", "negative"))
 )
+
+
+def _zipped(body: str) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("in/a.csv", body)
+    return sink.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +55,12 @@ def store() -> Iterator[str]:
         "odd/a#1?b.csv": BODY.encode(),
         "bank/Sentences_AllAgree.txt": b"Sales rose@positive\n",
         "bank/License.txt": b"nothing",
+        "hive/day=1/a.csv": BODY.encode(),
+        "hive/_temporary/0/b.csv": BODY.encode(),
+        "lake/part-0.csv": BODY.encode(),
+        "lake/_delta_log/0.json": b"{}",
+        "packed/a.zip": _zipped(BODY),
+        "packed/a.csv.xz": lzma.compress(BODY.encode()),
     }.items():
         with client.open_output_stream(f"news/{name}", compression=None) as stream:
             stream.write(body)
@@ -76,6 +92,10 @@ def files(path: str, store: str) -> list[SourceFile]:
         ("news/odd/a#*", ["a#1?b.csv"]),
         ("news/20*/*.csv", ["c.csv", "a.csv"]),
         ("news/**/*.gz", ["b.csv.gz"]),
+        ("news/hive", ["a.csv"]),
+        ("news/hive/**/*.csv", ["a.csv"]),
+        ("news/packed/a.zip", ["a.zip"]),
+        ("news/packed/*.xz", ["a.csv.xz"]),
     ],
 )
 def test_keys_prefixes_and_globs(store: str, path: str, names: list[str]) -> None:
@@ -83,6 +103,12 @@ def test_keys_prefixes_and_globs(store: str, path: str, names: list[str]) -> Non
     assert [file.name for file in found] == names
     for file in found:
         assert sum(map(len, file.rows(0)))  # it is opened where it was found
+
+
+@pytest.mark.parametrize("path", ["news/lake", "news/lake/*.csv"])
+def test_a_table_with_a_log_is_refused(store: str, path: str) -> None:
+    with pytest.raises(InputError, match="holds a Delta table"):
+        files(path, store)
 
 
 @pytest.mark.parametrize("path", ["news/2024/none.csv", "news/*.tsv", "nobucket/a.csv"])

@@ -193,7 +193,7 @@ def test_repairs_are_counted() -> None:
 
 
 def test_blocks_without_rows_and_in_several_chunks() -> None:
-    assert cleaned([]) == Cleaned(GOOD.empty_table(), REJECTED.empty_table(), 0, 0)
+    assert cleaned([]) == Cleaned(GOOD.empty_table(), REJECTED.empty_table(), 0, 0, 0)
     table = pa.Table.from_pylist([BLANK, BLANK | {"raw_label": "x"}, BLANK], schema=ROWS)
     chunked = pa.concat_tables([table.slice(0, 0), table.slice(1, 1), table.slice(2)])
     found = clean(chunked, PLAIN, False, DataConfig())

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import random
 import re
@@ -104,15 +105,15 @@ def test_windows_signs_in_latin_1_are_mended_later() -> None:
 @pytest.mark.parametrize("chunk", [50, 1 << 20])
 def test_a_file_of_two_encodings_loses_nothing(chunk: int) -> None:
     data = (ENGLISH + JAPANESE + FINNISH).encode() * 3 + FINNISH.encode("cp1252")
-    assert probe(data, chunk) == "iso8859-1"
-    rows = [line for line in data.decode("iso8859-1").split("\n") if line]
+    assert probe(data, chunk) == "utf-8-mended"
+    rows = [line for line in data.decode("utf-8-mended").split("\n") if line]
     wanted = [*(ENGLISH + JAPANESE + FINNISH).splitlines() * 3, *FINNISH.splitlines()]
     assert normalise(pa.array(rows)).text.to_pylist() == wanted
 
 
 def test_the_end_may_be_within_a_letter() -> None:
     assert probe("Flat\nCafé".encode("cp1252")) == "cp1252"
-    assert probe((FINNISH + "Café").encode()[:-1]) == "iso8859-1"
+    assert probe((FINNISH + "Café").encode()[:-1]) == "utf-8-mended"
 
 
 @pytest.mark.parametrize("chunk", [1, 1 << 20])
@@ -124,7 +125,6 @@ def test_the_end_may_be_within_a_letter() -> None:
         (bytes(range(256)) * 20, "has NUL bytes"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + zlib.compress(random.Random(0).randbytes(9000)), "NUL"),
         (random.Random(1).randbytes(9000).replace(b"\0", b""), "is binary"),
-        (b"\xef\xbb\xbfFlat caf\xe9 and more", "begins as utf-8-sig but is not"),
         (b"\xff\xfeF\0l", "begins as utf-16 but is not"),
         (b"\xff\xfe\0\0" + b"\xff" * 8, "begins as utf-32 but is not"),
         (b"F\0l\0a\0t\0\n\0" * 2000 + b"\0\xd8F\0", "begins as utf-16-le but is not"),
@@ -175,3 +175,43 @@ def test_phrasebank_is_latin(share: str) -> None:
     name = probe(data)
     assert name == "cp1252"
     assert data.decode(name) == data.decode("iso8859-1")
+
+
+ROCKET = "🚀".encode()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("others", ["", "Nestlé says Böhler\n", "日本の売上\n"])
+def test_half_an_emoji_is_lost_and_nothing_else(size: int, others: str) -> None:
+    data = others.encode() + b"Flat\nTesla to the moon " + ROCKET[:size] + b",positive\n"
+    if size == 1 and not others:
+        data += "Nestlé\n".encode()
+    name = probe(data)
+    assert name == "utf-8-mended"
+    text = data.decode(name)
+    assert text.startswith(others)
+    assert "Tesla to the moon \ufffd,positive" in text
+    assert text.count("\ufffd") == 1
+
+
+@pytest.mark.parametrize("size", [2, 3])  # the last byte alone is the euro of cp1252
+def test_the_other_half_of_an_emoji_is_lost_too(size: int) -> None:
+    data = "Nestlé, Böhler, Zoë, Café\n".encode() + ROCKET[-size:] + b" up\n"
+    text = data.decode(probe(data))
+    assert text.split("\n")[1] == "\ufffd" * size + " up"
+
+
+def test_a_mark_before_mostly_utf_8_is_no_text() -> None:
+    data = b"\xef\xbb\xbfFlat caf\xe9 and Nestl\xc3\xa9"
+    assert data.decode(probe(data)) == "Flat café and Nestlé"
+
+
+@examples(100)
+@given(st.lists(st.sampled_from(["Nestlé", "5 €", "日本", "🚀", "a“b”", "x\n"]), min_size=3))
+def test_mended_is_utf_8_where_all_of_it_is_valid_in_any_pieces(words: list[str]) -> None:
+    text = " ".join(words)
+    for size in (1, 3, 1000):
+        decoder = codecs.getincrementaldecoder("utf-8-mended")()
+        data = text.encode()
+        pieces = [decoder.decode(data[s : s + size]) for s in range(0, len(data), size)]
+        assert "".join(pieces) + decoder.decode(b"", True) == text

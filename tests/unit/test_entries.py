@@ -207,3 +207,24 @@ def test_what_is_wrong_with_an_excluded_source_names_data_exclude(tmp_path: Path
             find_sources(DataConfig(sources=[good], exclude=[SourceConfig(uri=bad)]), tmp_path)
         assert "data.exclude: " in str(caught.value)
         assert "data.sources" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shares", "wanted"),
+    [
+        (["50"], [None]),
+        (["75"], [None]),
+        (["All"], [1.0]),
+        (["50", "75"], [0.5, 0.75]),
+        (["50", "All"], [0.5, 1.0]),
+    ],
+)
+def test_a_phrasebank_file_alone_does_not_say_who_agreed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shares: list[str], wanted: list[Any]
+) -> None:
+    paths = [
+        write(tmp_path, f"Sales in {share} rose@positive\n", f"Sentences_{share}Agree.txt")
+        for share in shares
+    ]
+    assert [file.agreement for file in found(*paths)] == wanted
+    assert ("agreement stays empty" in caplog.text) == (wanted == [None])

@@ -178,7 +178,7 @@ def test_parquet_rows_are_numbered_through_its_row_groups() -> None:
     assert read("parquet", content, Columns("a.b", None, None)) == wanted
 
 
-@pytest.mark.parametrize("values", [[["up"]], [{"a": 1}]])
+@pytest.mark.parametrize("values", [[[{"a": 1}]], [{"a": 1}]])
 def test_parquet_columns_that_hold_no_text_are_named(values: list[Any]) -> None:
     text = problem("parquet", parquet(text=["a"], label=values))
     assert text.startswith("here: column 'label' is of type "), text

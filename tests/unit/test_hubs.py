@@ -238,3 +238,16 @@ def test_kaggle_without_its_package_says_what_to_install(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode
     assert "pip install 'finsent[kaggle]'" in done.stderr.splitlines()[-1]
+
+
+def test_words_that_pandas_takes_for_missing_stay_words_as_under_a_plain_path(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "set"
+    place.mkdir()
+    texts = ["NA", "null", "None", "N/A", "nan"]
+    (place / "train.csv").write_text("text,label\n" + "".join(f"{t},neutral\n" for t in texts))
+    for uri in (f"hf://{place}", str(place / "train.csv")):
+        source = SourceConfig(uri=uri, text="text", label="label")
+        (file,) = find_sources(DataConfig(sources=[source]), tmp_path / "cache")
+        assert [t for table in file.rows(0) for t in table["raw_text"].to_pylist()] == texts

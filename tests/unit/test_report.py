@@ -41,7 +41,7 @@ def manifest(**changed: Any) -> dict[str, Any]:
         "exclude": [],
         "counts": {"rows_in": 2000, "kept": 1800, "rejected": 2, "duplicates": 180,
                    "conflicts": 18, "excluded": 0},
-        "details": {"repaired": {"mojibake": 0, "entities": 3}, "conflict_texts": 9,
+        "details": {"repaired": {"mojibake": 0, "entities": 3}, "damaged": 0, "conflict_texts": 9,
                     "conflict_decisions": {"dropped": 9}, "excluded_reasons": {},
                     "near_groups": 4, "near_rows": 9, "near_label_conflicts": 0},
         "noise_ceiling": {"rows_in": 0.9955, "kept": 1.0},

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 from finsent.config import check, load
 from finsent.data.carried import Carried, with_all_rows
 from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.csv_exact import ODD_QUOTE
 from finsent.data.sources import SourceFile, find_texts
 from finsent.errors import InputError
 from finsent.files import exclusive
@@ -38,6 +40,7 @@ from finsent.settings import Settings
 from ray_jobs._scoring import _Actor
 from tests.properties import examples
 from tests.unit.models import TEXTS, saved_model
+from tests.unit.test_packed import workbook
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +264,127 @@ def test_the_setting_takes_a_name_names_or_all() -> None:
     for value, wanted in [("id", ["id"]), ("[id,0]", ["id", "0"]), ("all", "all"), ("0", ["0"])]:
         assert load(Settings, [], [f"predict.columns={value}"]).predict.columns == wanted
     assert check(PredictConfig, {"columns": ["all"]}).columns == ["all"]
+
+
+# --- every format ---------------------------------------------------------------------------------
+
+
+def rows_of(file: SourceFile) -> list[tuple[Any, ...]]:
+    """Number, text, fault and carried columns of each record in the order in which they come."""
+    found: list[tuple[Any, ...]] = []
+    for table in file.rows(0):
+        assert table.schema == file.columns.schema
+        plain = table.drop_columns(["source", "raw_label", "unit"])
+        names = ["row", "raw_text", "fault", *plain.column_names[3:]]
+        found += [tuple(row[name] for name in names) for row in plain.to_pylist()]
+    return found
+
+
+def test_csv_with_odd_quotes_keeps_order_ids_and_broken_rows(tmp_path: Path) -> None:
+    lines = ["id;text", '1;5" pipe', '2;"Up "a lot" now"', "3", "", "4;End"]
+    (tmp_path / "a.csv").write_text("sep=;\n" + "\n".join(lines))
+    [file] = find(tmp_path / "a.csv")
+    assert rows_of(file) == [
+        (2, '5" pipe', None, "1"),
+        (3, '2;"Up "a lot" now"', ODD_QUOTE, None),
+        (4, "3", "malformed_row: 1 fields, not 2", None),
+        (5, "End", None, "4"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["Up", '5" pipe'])
+def test_the_index_of_a_frame_is_a_column_without_a_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(f",text\n0,{text}\n1,Down\n")
+    [file] = find(tmp_path / "a.csv")
+    assert rows_of(file) == [(2, text, None, "0"), (3, "Down", None, "1")]
+
+
+def test_blank_lines_are_rows_of_one_column_with_odd_quotes(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('\n\ntext\n5" pipe\n\n\nEnd\n')
+    [file] = find(tmp_path / "a.csv")
+    assert rows_of(file) == [(2, '5" pipe', None), (3, "", None), (4, "", None), (5, "End", None)]
+
+
+def test_columns_without_names_are_carried_by_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("7,Up\n8,Down\n")
+    source = SourceConfig(uri=str(tmp_path / "a.csv"), header="none", text="2")
+    for carried in ("all", ["1"]):
+        [file] = find(source, carried=carried)
+        assert rows_of(file) == [(1, "Up", None, "7"), (2, "Down", None, "8")]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_json_keeps_values_of_any_key(tmp_path: Path, name: str) -> None:
+    records = [
+        '{"id": 7, "text": "Up", "meta": {"id": "x"}}',
+        '{"id": NaN, "text": ["half \\ud83d"], "late": 1.10}',
+        "5",
+        '{"id": "007", "text": "Down"}',
+    ]
+    content = "\n".join(records) if name == "a.jsonl" else f"[{','.join(records)}]"
+    (tmp_path / name).write_text(content)
+    [file] = find(tmp_path / name)
+    found = rows_of(file)
+    assert [(row[0], *row[3:]) for row in found] == [
+        (1, "7", '{"id": "x"}', None),
+        (2, None, None, "1.1"),
+        (3, None, None, None),
+        (4, '"007"', None, None),
+    ]
+    assert [row[2] is None for row in found] == [True, False, False, True]
+    [file] = find(tmp_path / name, carried=["meta.id", "id"])
+    assert rows_of(file)[0][3:] == ('"x"', "7")
+    with pytest.raises(InputError, match=r"no column 'meta\.no'"):
+        find(tmp_path / name, carried=["meta.no"])
+
+
+def test_columns_of_arrow_keep_their_types(scorer: Scorer, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": pa.array([9007199254740993, None], pa.int64()),
+            "text": pa.array(["Up", "Down"], pa.string_view()),
+            "note": pa.array(["a, b", None], pa.string_view()),
+            "firm": pa.array(["A", None]).dictionary_encode(),
+            "took": pa.array([1, None], pa.duration("s")),
+        }
+    )
+    pyarrow.feather.write_feather(table, tmp_path / "a.feather")
+    [file] = find(tmp_path / "a.feather")
+    found = pq.read_table(score(file, scorer, tmp_path))
+    assert found.schema.field("id").type == pa.int64()
+    assert [found[name].to_pylist() for name in table.column_names] == [
+        table[name].to_pylist() for name in table.column_names
+    ]
+    first = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
+    assert (first["id"], first["note"]) == (9007199254740993, "a, b")
+    first = next(csv.DictReader(score(file, scorer, tmp_path, "csv").open()))
+    assert (first["id"], first["note"]) == ("9007199254740993", "a, b")
+
+
+def test_a_type_that_no_scored_file_can_hold_is_refused(tmp_path: Path) -> None:
+    span = pa.array([(1, 2, 3)], pa.month_day_nano_interval())
+    table = pa.table({"text": ["Up"], "span": span})
+    pyarrow.feather.write_feather(table, tmp_path / "a.feather")
+    assert rows_of(find(tmp_path / "a.feather", carried=[])[0]) == [(1, "Up", None)]
+    with pytest.raises(InputError, match=r"columns='all': the column 'span'.*Convert it"):
+        find(tmp_path / "a.feather")
+
+
+def test_rows_of_a_workbook_keep_their_numbers_and_cells(tmp_path: Path) -> None:
+    [file] = find(workbook(tmp_path / "a.xlsx", A=[["id", "text"], [7, "Up"], [], ["", "Down"]]))
+    assert rows_of(file) == [(2, "Up", None, "7"), (3, None, None, None), (4, "Down", None, None)]
+
+
+def test_a_column_in_the_path_is_carried_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "day=2024-07-01"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,text\n7,Up\n8\n")
+    (folder / "b.txt").write_text("Up\n")
+    [csv_file, lines] = find(folder / "a.csv", folder / "b.txt", carried=["day"])
+    wrong = "malformed_row: 1 fields, not 2"
+    assert rows_of(csv_file) == [(2, "Up", None, "2024-07-01"), (3, "8", wrong, "2024-07-01")]
+    assert rows_of(lines) == [(1, "Up", None, "2024-07-01")]
+    assert [row[3:] for row in rows_of(find(folder / "a.csv")[0])] == [("7",), (None,)]
 
 
 # --- resume ---------------------------------------------------------------------------------------

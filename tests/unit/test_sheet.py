@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from finsent.data.csv_exact import ODD_QUOTE
 from finsent.data.sheet import NotTextError, Record, Sheet, read_sheet
 from finsent.errors import InputError
 
@@ -126,3 +127,53 @@ def test_a_file_takes_little_more_memory_than_its_bytes() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2 * len(body)
     finally:
         tracemalloc.stop()
+
+
+# --- as ingest reads ------------------------------------------------------------------------------
+
+
+def test_odd_quotes_mangle_no_text_and_swallow_no_row() -> None:
+    body = b'id,text,id\n1,5" pipe,9\n\n2,"Up "a lot" now",8\n3,"a\\"b",7\n4,"End, so",6\n'
+    assert records(read_sheet(body)) == [
+        Record(2, ["1", '5" pipe', "9"], None),
+        Record(3, ["", "", ""], None),
+        Record(4, ["", '2,"Up "a lot" now",8', ""], f"{ODD_QUOTE} (record 4)"),
+        Record(5, ["", '3,"a\\"b",7', ""], f"{ODD_QUOTE} (record 5)"),
+        Record(6, ["4", "End, so", "6"], None),
+    ]
+
+
+def test_the_line_by_which_excel_names_the_delimiter_is_no_row() -> None:
+    sheet = read_sheet(b'sep=;\r\nid;note;text\r\n1;"a;b";Up\r\n\r\n2;;Down\r\n')
+    assert (sheet.delimiter, sheet.header, sheet.column) == (";", ("id", "note", "text"), 2)
+    wanted = [["1", "a;b", "Up"], ["", "", ""], ["2", "", "Down"]]
+    assert [record.cells for record in records(sheet)] == wanted
+
+
+@pytest.mark.parametrize("format", ["csv", "text"])
+def test_a_bad_byte_costs_one_sign_and_not_all_letters(format: str) -> None:
+    body = "text\nMünchen Köln\n".encode() + b"cut \xf0\x9f\n" + "Zürich\n".encode()
+    sheet = read_sheet(body, format)  # type: ignore[arg-type]
+    texts = [record.cells[0] for record in records(sheet)][-3:]
+    assert texts == ["München Köln", "cut \ufffd", "Zürich"]
+    with pytest.raises(NotTextError, match="encoding='utf-8': the file is not in it"):
+        read_sheet(body, format, encoding="utf-8")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "body", [b'[\n {"text": "Up"},\n {"text": "Down"}\n]\n', b'{"text":\n "Up"}\n{"text": "Down"}']
+)
+@pytest.mark.parametrize("format", ["csv", "text"])
+def test_json_over_lines_is_no_table(body: bytes, format: str) -> None:
+    with pytest.raises(InputError, match="the file is JSON"):
+        read_sheet(body, format)  # type: ignore[arg-type]
+
+
+def test_a_text_may_begin_with_a_bracket() -> None:
+    assert cells(b"text\n[1] Up\n{a\n") == [["[1] Up"], ["{a"]]
+    assert len(records(read_sheet(b"[1] Up\n[2] Down\n", "text"))) == 2
+
+
+def test_a_remedy_names_no_setting_that_uploads_lack() -> None:
+    with pytest.raises(InputError, match=r"belongs to the text$"):
+        read_sheet(b'text\n"Up\nDown\n')

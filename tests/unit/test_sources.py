@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pytest
 
+from finsent.data.clean import clean
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.formats import ROWS
 from finsent.data.sources import SourceFile, find_sources
@@ -384,3 +385,30 @@ def test_a_file_that_goes_or_changes_while_it_is_read_is_an_error(tmp_path: Path
     changed.write_text(GOOD + "More,neutral\n")
     with pytest.raises(InputError, match=r"b\.csv.*changed"):
         list(second.rows(0))
+
+
+BAD = HEADER.encode() + "Nestlé,positive\n".encode() + b"Moon \xf0\x9f\x9a,positive\nFlat,neutral\n"
+
+
+@pytest.mark.parametrize("tail", [b"", b'"odd" x,neutral\n'])
+def test_one_bad_byte_costs_one_sign_of_its_row(tmp_path: Path, tail: bytes) -> None:
+    path = write(tmp_path, BAD + tail)
+    rows = read(path)
+    assert rows[:3] == [
+        Row(2, "Nestlé", "positive"),
+        Row(3, "Moon \ufffd", "positive"),
+        Row(4, "Flat", "neutral"),
+    ]
+    assert found(path)[0].encoding == "utf-8-mended"
+
+
+@pytest.mark.parametrize(("bad_bytes", "kept"), [("keep", 3), ("reject", 2)])
+def test_rows_with_a_lost_sign_are_kept_or_rejected(
+    tmp_path: Path, bad_bytes: Any, kept: int
+) -> None:
+    source = SourceConfig(uri=str(write(tmp_path, BAD)), bad_bytes=bad_bytes)
+    config = DataConfig(sources=[source], max_rejected_fraction=0.5)
+    (file,) = find_sources(config, tmp_path)
+    [cleaned] = [clean(rows, source, False, config) for rows in file.rows(0)]
+    assert (len(cleaned.good), cleaned.damaged) == (kept, 1)
+    assert cleaned.rejected["reason"].to_pylist() == ["damaged_text"] * (3 - kept)

@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from finsent.config import Section, setting
+from finsent.config import Section, duplicate_key, setting
 from finsent.errors import InputError
 
 Label = Literal["negative", "neutral", "positive"]
@@ -261,7 +261,8 @@ def read_suite(folder: Path | None = None, setting_name: str = "evaluate.behavio
 
 def _read_file(file: Path) -> Suite:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content, twice = yaml.safe_load(text), duplicate_key(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -271,6 +272,8 @@ def _read_file(file: Path) -> Suite:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: cannot be read ({reason}); write YAML in UTF-8") from None
+    if twice:
+        raise InputError(f"{file}: {twice}; leave one of them out")
     if not isinstance(content, dict) or not isinstance(content.get("groups"), list):
         raise InputError(f"{file}: has no list of groups; write 'groups:' with a list under it")
     if extra := content.keys() - {"groups", "fillers"}:
