@@ -16,20 +16,18 @@ from pathlib import Path
 from finsent.errors import InputError
 from ray_jobs import _launch_haproxy, _orphans
 from ray_jobs._ports import Ports
+from ray_jobs._private import temporary_directory
 
 _PYTHON = (sys.executable, "-I", "-S")  # the standard library only: starts in 20 ms
-# Ray adds a node's id and a file's name, and a socket's path has at most 107 characters.
-_LONGEST = 107 - len(f"/{'0' * 56}/admin.sock.{'0' * 7}.tmp")
-_RANDOM = 8  # characters that `mkdtemp` adds
+# `mkdtemp` adds eight characters, Ray a node's id and a file's name.
+_SOCKET = f"/{_orphans.PREFIX}{'0' * 8}/{'0' * 56}/admin.sock.{'0' * 7}.tmp"
 # Seconds between looks of Ray at HAProxy; after three misses Ray starts HAProxy again. Default 10.
 LOOK_SECONDS = "0.5"
 
 
 def parent_directory() -> Path:
     """Return the directory that holds the directories of services."""
-    usual = tempfile.gettempdir()
-    too_long = len(f"{usual}/{_orphans.PREFIX}") + _RANDOM > _LONGEST
-    return Path("/tmp" if too_long else usual)
+    return temporary_directory(len(_SOCKET))
 
 
 def end_orphans() -> list[int]:

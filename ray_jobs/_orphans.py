@@ -79,12 +79,12 @@ def clean_up_dead(parent: Path) -> list[int]:
     ended: list[int] = []
     for directory in parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            if _is_own(directory) and _is_dead(directory):
+            if is_own(directory) and _is_dead(directory):
                 ended += clean_up(directory)
     return ended
 
 
-def _is_own(directory: Path) -> bool:
+def is_own(directory: Path) -> bool:
     """Whether only this user could have put anything into a directory."""
     status = directory.lstat()
     return (

@@ -14,6 +14,7 @@ from typing import Any
 from finsent.errors import InputError
 from finsent.settings import Settings
 from ray_jobs._cli import catch_signals
+from ray_jobs._private import private_directory
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ LOCAL = {
     "RAY_enable_metrics_collection": "0",  # nobody scrapes it
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process a run, for nodes that are taken away
 }
+
+# The longest path of a socket that Ray makes; process ids have up to seven digits.
+_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0000"
 
 
 @contextmanager
@@ -95,10 +99,25 @@ def joins_cluster(settings: Settings) -> bool:
     return bool(settings.ray.address or os.environ.get("RAY_ADDRESS"))
 
 
+def session_directory() -> Path | None:
+    """Return the directory for the files of a local Ray; None: Ray's own choice, by RAY_TMPDIR.
+
+    Ray lets all users of the machine read, write and connect to what is below its directory, so
+    that directory is in one that they cannot enter.
+
+    Raises:
+        InputError: that one is not private.
+    """
+    if "RAY_TMPDIR" in os.environ:
+        return None
+    return private_directory("finsent-ray", len(_SOCKET)) / "ray"
+
+
 def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | None = None) -> None:
     import ray
     from ray._private import ray_constants
 
+    directory = session_directory()
     # Where this is on, Ray's processes listen on an address that other machines reach. The
     # environment variable for it is read when Ray is imported, which has happened.
     clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
@@ -110,6 +129,7 @@ def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | Non
             log_to_driver=worker_logs,
             logging_level=logging.ERROR,
             runtime_env=runtime_env,
+            _temp_dir=str(directory) if directory else None,
         )
     except Exception as error:  # Ray raises no class of its own
         if "timed out during startup" not in str(error):

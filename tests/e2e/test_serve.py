@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import socket
 import threading
@@ -100,6 +101,16 @@ def test_a_failed_request_is_in_the_log_at_once(served: Served) -> None:
         return any("find-me-please" in file.read_text() for file in files)
 
     wait_until(written, 1, "the line of the request")
+
+
+def test_other_users_cannot_reach_rays_sockets_and_logs(served: Served) -> None:
+    found = re.search(r"logs: (\S+)", (served.root / "serve.log").read_text())
+    assert found
+    [session] = [one for one in Path(found[1]).parents if one.name.startswith("session_2")]
+    assert [*session.glob("sockets/*")]
+    private = session.parent.parent
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert private.stat().st_uid == os.geteuid()
 
 
 def test_grpc_refuses_what_is_too_large_before_it_takes_memory(served: Served) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ray_jobs._ray import ENVIRONMENT, LOCAL
+from ray_jobs._ray import ENVIRONMENT, LOCAL, session_directory
 
 
 @contextmanager
@@ -25,12 +25,14 @@ def shared_ray() -> Iterator[None]:
     }
     added = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(added)
+    directory = session_directory()
     ray.init(
         address="local",
         num_cpus=4,
         include_dashboard=False,
         object_store_memory=200 << 20,
         log_to_driver=False,
+        _temp_dir=str(directory) if directory else None,
     )
     try:
         yield

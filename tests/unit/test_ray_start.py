@@ -1,7 +1,10 @@
-"""A local Ray that does not start."""
+"""A local Ray: where its files are, and what is reported when it does not start."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,8 @@ import ray
 from ray._private.services import get_node_ip_address
 
 from finsent.errors import InputError
-from ray_jobs._ray import _start_local
+from ray_jobs import _ray
+from ray_jobs._ray import _start_local, session_directory
 
 LATE = "The current node timed out during startup. This could happen because"
 
@@ -32,3 +36,45 @@ def test_only_what_takes_too_long_is_the_machines_fault(
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(raised, match=said):
         _start_local(4, worker_logs=False)
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The system's temporary directory, with a path that is short, unlike pytest's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.delenv("RAY_TMPDIR", raising=False)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+def test_other_users_cannot_enter_the_directory_of_a_local_ray(temporary: Path) -> None:
+    directory = session_directory()
+    assert directory == session_directory(), "there is one for all jobs"
+    assert directory is not None
+    [parent] = temporary.iterdir()
+    assert directory.parent == parent
+    assert parent.stat().st_mode & 0o777 == 0o700
+    parent.chmod(0o755)
+    with pytest.raises(InputError, match=r"^ray: .*mode 0700.*set RAY_TMPDIR"):
+        session_directory()
+    parent.rename(temporary / "moved")
+    parent.symlink_to(temporary / "moved")  # by whoever was first
+    with pytest.raises(InputError, match=r"^ray: .*mode 0700"):
+        session_directory()
+
+
+def test_sockets_of_a_local_ray_have_a_short_path(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = temporary / ("deep" * 10)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    directory = session_directory()
+    assert directory is not None
+    assert directory.parent.parent == Path("/tmp")
+    assert len(f"{directory.parent}{_ray._SOCKET}") <= 107
+
+
+def test_ray_tmpdir_is_respected(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(temporary))
+    assert session_directory() is None
