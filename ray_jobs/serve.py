@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,16 @@ from serve_app.workers import HOOK
 
 log = logging.getLogger(__name__)
 
-# Read by Serve's processes when they import it. HAProxy sends requests straight to the replicas,
-# which then answer HTTP on their own event loop.
+# Read by Serve's processes when they import it, whatever `serve.fast` is.
+_ANYWAY = {
+    # Ray kills a proxy that is not ready by then. The default of 5 is too short on a busy machine.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+    # Two services that start at once on the same port must not share it.
+    "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",
+}
+# HAProxy sends requests straight to the replicas, which then answer HTTP on their own event loop.
 _FAST = {
+    **_ANYWAY,
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     # The first one makes this 1,000 lines, which are seen late, and never of a replica that dies.
@@ -50,12 +57,8 @@ _FAST = {
     "RAY_SERVE_HAPROXY_RETRIES": "5",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
 }
-# Without `serve.fast`: two services that start at once on the same port do not share it, and Ray
-# looks after its proxy as often as after HAProxy.
-_SLOW = {
-    "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": LOOK_SECONDS,
-}
+# Without `serve.fast` Ray looks after its proxy as often as after HAProxy.
+_SLOW = {**_ANYWAY, "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": LOOK_SECONDS}
 _PORTS = ("port", "grpc_port")
 _PORT_SECONDS = 10.0  # for a port to listen once the service answers
 _SERVICER = "serve_app.grpc_server.add_to_server"
@@ -116,27 +119,57 @@ def start(settings: Settings, asked: ServeConfig) -> ServeConfig:
         InputError: it does not answer in time, or a Serve that runs already has other ports.
     """
     from ray import serve
-    from ray.serve.config import HTTPOptions, gRPCOptions
 
     from serve_app.graph import NAME, build
 
     config = settings.serve
+    deadline = time.monotonic() + config.start_timeout
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     running = running_serve(_SERVICER)
     if running is None:
-        grpc = config.grpc_port is not None and gRPCOptions(
-            port=config.grpc_port, grpc_servicer_functions=[_SERVICER], enable_reflection=True
-        )
-        serve.start(
-            http_options=HTTPOptions(host=config.host, port=config.port), grpc_options=grpc or None
-        )
+        _start_serve(config, deadline)
     else:
         config = adopt(asked, running)
     settings = settings.model_copy(update={"serve": config})
-    # Unlike serve.run it does not wait, for ever where no CPU is free.
-    serve.api._run(build(settings), name=NAME, route_prefix="/", _blocking=False)
-    _wait(f"http://{reachable(config.host)}:{config.port}", config.start_timeout)
+    with suppress(TimeoutError):  # of proxies that still start; the application is deployed then
+        # Unlike serve.run it does not wait, for ever where no CPU is free.
+        serve.api._run(build(settings), name=NAME, route_prefix="/", _blocking=False)
+    _wait(config, deadline)
     return config
+
+
+def _start_serve(config: ServeConfig, deadline: float) -> None:
+    """Start Serve's controller and, through it, the proxy.
+
+    The proxy may fail to start. The controller starts another one then.
+
+    Raises:
+        InputError: there is no controller by the deadline.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.config import HTTPOptions, gRPCOptions
+
+    grpc = config.grpc_port is not None and gRPCOptions(
+        port=config.grpc_port, grpc_servicer_functions=[_SERVICER], enable_reflection=True
+    )
+    http = HTTPOptions(host=config.host, port=config.port)
+    problem = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            serve.start(http_options=http, grpc_options=grpc or None)
+            return
+        except (RayError, TimeoutError) as error:
+            problem = _last_error(str(error))
+            log.warning("Serve's proxy did not start (%s); waiting for another one", problem)
+        with suppress(RayError):
+            if running_serve(_SERVICER) is not None:
+                return
+        time.sleep(0.1)
+    raise InputError(
+        f"serve.start_timeout={config.start_timeout}: Ray Serve did not start by then ({problem}). "
+        "Free this machine of other work, or raise the timeout."
+    )
 
 
 def reachable(host: str) -> str:
@@ -150,13 +183,13 @@ def with_free_ports(config: ServeConfig) -> ServeConfig:
     return config.model_copy(update=free)
 
 
-def _wait(address: str, seconds: int) -> None:
+def _wait(config: ServeConfig, deadline: float) -> None:
     from ray import serve
 
     from serve_app import logs
     from serve_app.graph import NAME
 
-    deadline = time.monotonic() + seconds
+    address = f"http://{reachable(config.host)}:{config.port}"
     while time.monotonic() < deadline:
         app = serve.status().applications.get(NAME)
         if app is not None and app.status == "DEPLOY_FAILED":
@@ -166,8 +199,8 @@ def _wait(address: str, seconds: int) -> None:
             return
         time.sleep(0.1)
     raise InputError(
-        f"serve.start_timeout={seconds}: {address} does not answer by then; see the logs in "
-        f"{logs.folder()}, or raise the timeout"
+        f"serve.start_timeout={config.start_timeout}: {address} does not answer by then; see "
+        f"the logs in {logs.folder()}, or raise the timeout"
     )
 
 
@@ -181,9 +214,14 @@ def _answers(address: str) -> bool:
 
 def _reason(app: Any) -> str:
     texts = [app.message, *(one.message for one in app.deployments.values())]
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    return _last_error("\n".join(texts))
+
+
+def _last_error(text: str) -> str:
+    """Return the last line of a traceback, or of another text, that names an error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line]
-    return str((errors or lines or ["no reason is known"])[-1])[:500]
+    return (errors or lines or ["no reason is known"])[-1][:500]
 
 
 def run(call: Call) -> Result:
@@ -199,7 +237,7 @@ def run(call: Call) -> Result:
     with ExitStack() as stack:
         ports = _own_helpers(stack, config) if is_local and config.fast else None
         if is_local and not config.fast:
-            stack.enter_context(_environment(_SLOW))
+            stack.enter_context(_environment(_unless_set(_SLOW)))
         stack.enter_context(_environment(_unless_set(size_limit(config.limits))))
         workers = {
             "worker_process_setup_hook": HOOK,
