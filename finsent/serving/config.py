@@ -79,7 +79,7 @@ class ServeConfig(Section):
         "",
         "prefix that a proxy in front puts before the service's paths, e.g. /ai/sentiment, whether "
         "the proxy strips it or passes it on; empty: none",
-        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        pattern=r"^(/\.*[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$",  # browsers resolve /. and /..
     )
     min_replicas: int = setting(1, "replicas that always run, each with an engine", ge=1)
     max_replicas: int = setting(
@@ -176,5 +176,14 @@ class ServeConfig(Section):
             raise ValueError(
                 f"max_replicas={self.max_replicas}: must not be below "
                 f"min_replicas={self.min_replicas}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _own_ports(self) -> ServeConfig:
+        if self.port == self.grpc_port != 0:
+            raise ValueError(
+                f"grpc_port={self.grpc_port}: must not be port, which HTTP has; write another, or "
+                "0 for a free one"
             )
         return self

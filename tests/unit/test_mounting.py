@@ -94,10 +94,18 @@ def test_a_route_prefix_of_serve_counts() -> None:
         assert client.get("/team/openapi.json").json()["servers"] == [{"url": PREFIX}]
 
 
-@pytest.mark.parametrize("value", ["ai", "/ai/", "https://desk.example/ai", "/a b", "/ai?x", "/"])
+@pytest.mark.parametrize(
+    "value",
+    ["ai", "/ai/", "https://desk.example/ai", "/a b", "/ai?x", "/", "/..", "/a/../b", "/.", "/a/."],
+)
 def test_a_prefix_that_is_none_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"serve\.root_path"):
         load(Settings, [], [f"serve.root_path={json.dumps(value)}"])
+
+
+@pytest.mark.parametrize("value", ["", "/ai", "/ai/v1.2", "/.well-known/ai", "/..a/~desk"])
+def test_a_prefix_may_have_dots(value: str) -> None:
+    assert ServeConfig(root_path=value).root_path == value
 
 
 # --- behind a real nginx --------------------------------------------------------------------------

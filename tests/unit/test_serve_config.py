@@ -66,3 +66,12 @@ def test_builder_refuses_what_is_not_there() -> None:
         app({"storage.root": "/nowhere/at/all"})
     with pytest.raises(ConfigError, match=r"serve\.modle"):
         app({"serve.modle": "champion"})
+
+
+def test_http_and_grpc_have_ports_of_their_own() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^serve.*grpc_port=8123: must not be port, .*0 for a free"
+    ):
+        load(Settings, [], ["serve.port=8123", "serve.grpc_port=8123"])
+    free = load(Settings, [], ["serve.port=0", "serve.grpc_port=0"]).serve
+    assert (free.port, free.grpc_port) == (0, 0)
