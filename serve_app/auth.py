@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import logging
 import secrets
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
-from finsent.files import read_json, write_json
+from finsent.files import write_json
 from serve_app.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -116,21 +117,25 @@ def read_keys(path: Path) -> list[Key]:
     """The entries of a file of keys.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: it is missing, may not be read, or is damaged.
     """
-    entries = read_json(path)
     try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
         found = [Key(**entry) for entry in entries["keys"]]
         if not all(key.role in ROLES and len(key.sha256) == 64 for key in found):
             raise ValueError("a role or a digest is not one")
         if not all(isinstance(key.name, str) and key.name != UNKNOWN for key in found):
             raise ValueError(f"each name must be a text other than {UNKNOWN!r}")
+    except OSError as error:
+        problem = f"cannot read it ({error.strerror})"
     except (TypeError, KeyError, ValueError) as error:
-        raise InputError(
-            f"serve.api_keys={str(path)!r}: not a file of keys ({error}); make one with "
-            "`python -m ray_jobs.serve new-key NAME ROLE serve.api_keys=FILE`"
-        ) from None
-    return found
+        problem = f"not a file of keys ({error})"
+    else:
+        return found
+    raise InputError(
+        f"serve.api_keys={str(path)!r}: {problem}; make one with "
+        "`python -m ray_jobs.serve new-key NAME ROLE serve.api_keys=FILE`"
+    )
 
 
 def new_key(path: Path, name: str, role: str) -> str:

@@ -288,7 +288,7 @@ def test_docs_are_a_page_without_outside_help(home: Page, served: Served) -> Non
         (["serve.shadow=nobody"], ["serve.shadow='nobody'", "known: challenger, champion"]),
         (["serve.max_replicas=0"], ["serve.max_replicas"]),
         (["serve.min_replicas=3", "serve.max_replicas=2"], ["max_replicas=2", "min_replicas=3"]),
-        (["serve.api_keys=none.json"], ["none.json"]),
+        (["serve.api_keys=none.json"], ["serve.api_keys=", "none.json"]),
         (["serve.host=no.invalid", "port=0"], ["serve.host='no.invalid'", "cannot listen there"]),
         (["start"], ["new-key NAME ROLE"]),
         (["new-key", "desk", "predict"], ["serve.api_keys"]),

@@ -841,6 +841,12 @@ def test_file_of_keys_is_checked(tmp_path: Path) -> None:
     path.write_text('{"keys": [{"name": "a", "role": "king", "sha256": "0"}]}')
     with pytest.raises(InputError, match=r"serve\.api_keys=.*new-key"):
         read_keys(path)
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"^serve\.api_keys=.*not a file of keys"):
+        read_keys(path)
+    for unreadable in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(InputError, match=r"^serve\.api_keys=.*cannot read it .*new-key"):
+            read_keys(unreadable)
     # Logs and metrics name refused keys so, and count names as texts.
     for bad in (auth.UNKNOWN, 7):
         path.write_text(json.dumps({"keys": [{"name": bad, "role": "admin", "sha256": "0" * 64}]}))
