@@ -41,8 +41,14 @@ def adopt(asked: ServeConfig, running: RunningServe) -> ServeConfig:
     """Return the settings with the host and ports of a running Serve.
 
     Raises:
-        InputError: a port that was asked for, and is not 0, is another one.
+        InputError: a requested host, other than the default, or a requested port, other than 0, is
+            not Serve's.
     """
+    if asked.host not in (ServeConfig.model_fields["host"].default, running.host):
+        raise InputError(
+            f"serve.host={asked.host!r}: Serve already runs on this cluster, with host "
+            f"{running.host!r}. Set serve.host={running.host}, or {END_SERVE}."
+        )
     if asked.port not in (0, running.port):
         raise InputError(
             f"serve.port={asked.port}: Serve already runs on this cluster, with port "

@@ -17,13 +17,19 @@ HTTP = RunningServe("127.0.0.1", 8310, None)
 @pytest.mark.parametrize(
     ("running", "asked", "problem"),
     [
+        (
+            HTTP,
+            {"port": 8310, "host": "0.0.0.0"},
+            r"serve\.host='0\.0\.0\.0': .*host '127\.0\.0\.1'\. Set serve\.host=127\.0\.0\.1",
+        ),
+        (BOTH, {"port": 8310, "host": "10.0.0.7"}, r"serve\.host='10\.0\.0\.7': .*0\.0\.0\.0"),
         (HTTP, {"port": 8320}, r"serve\.port=8320: .*port 8310\. Set serve\.port=8310"),
         (HTTP, {"port": 8310, "grpc_port": 8311}, r"serve\.grpc_port=8311: .*grpc_port=null"),
         (HTTP, {"port": 8310, "grpc_port": 0}, r"serve\.grpc_port=0: .*without this"),
         (BOTH, {"port": 0, "grpc_port": 8312}, r"serve\.grpc_port=8312: .*grpc_port=8311"),
     ],
 )
-def test_ports_that_will_never_open_are_refused(
+def test_addresses_that_will_never_open_are_refused(
     running: RunningServe, asked: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InputError, match=problem):
@@ -35,6 +41,7 @@ def test_ports_that_will_never_open_are_refused(
     [
         (HTTP, {"port": 8310}), (HTTP, {"port": 0}), (BOTH, {"port": 0, "grpc_port": 0}),
         (BOTH, {"port": 8310, "grpc_port": 8311}), (BOTH, {"port": 8310}),
+        (BOTH, {"port": 8310, "host": "0.0.0.0"}),
     ],
 )  # fmt: skip
 def test_what_is_reported_is_what_runs(running: RunningServe, asked: dict[str, Any]) -> None:
