@@ -16,6 +16,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -83,9 +84,12 @@ def _record(directory: Path) -> None:
     pid = os.getpid()  # HAProxy's, too
     records = directory / RECORDS
     for record in records.glob("[0-9]*"):
-        if start_time(int(record.name)) != record.read_text():
-            record.unlink(missing_ok=True)
-    (records / str(pid)).write_text(start_time(pid))
+        with suppress(FileNotFoundError):  # another launcher, at the same time, removed it
+            if start_time(int(record.name)) != record.read_text():
+                record.unlink()
+    staged = records / f"new-{pid}"  # a reader must not see a part of it
+    staged.write_text(start_time(pid))
+    staged.rename(records / str(pid))
 
 
 def main(directory: str, program: str, *arguments: str) -> None:

@@ -22,6 +22,7 @@ PREFIX = "finsent-serve-"
 LOCK = "lock"  # held by the service
 RECORDS = "haproxies"  # one file per HAProxy: its process id, with its start time
 _SECONDS = 5.0  # for a killed process to be gone
+_START_SECONDS = 3600.0  # from the directory to its lock; takes milliseconds
 
 
 def start_time(pid: int) -> str:
@@ -95,8 +96,12 @@ def is_own(directory: Path) -> bool:
 
 
 def _is_dead(directory: Path) -> bool:
-    """Whether no process holds the lock. A service that has not come to lock it is alive."""
-    with (directory / LOCK).open("r+") as stream:
+    """Whether no process holds the lock. A service that starts has no lock yet, but soon."""
+    try:
+        stream = (directory / LOCK).open("r+")
+    except FileNotFoundError:
+        return time.time() - directory.stat().st_mtime > _START_SECONDS
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -134,18 +136,34 @@ def test_only_own_orphans_end(parent: Path) -> None:
             process.communicate()
 
 
+def test_directory_of_a_service_that_was_killed_before_its_lock_goes(parent: Path) -> None:
+    starting, killed = (parent / f"{_orphans.PREFIX}{name}" for name in ("starting", "killed"))
+    for directory in (starting, killed):
+        directory.mkdir(mode=0o700)
+        (directory / "new-lock").touch()
+    hours_ago = time.time() - 2 * _orphans._START_SECONDS
+    os.utime(killed, (hours_ago, hours_ago))
+    assert _haproxy.end_orphans() == []
+    assert [*parent.iterdir()] == [starting]
+
+
 def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
     """The launcher becomes its program, with a record, and dies when its parent is killed."""
     config = ray_config(parent, "127.0.0.1")
-    (parent / _orphans.RECORDS).mkdir()
+    records = parent / _orphans.RECORDS
+    records.mkdir()
+    stale, removed = records / "1", records / "2"
+    stale.write_text("0")  # of a process that has ended
+    removed.symlink_to("nowhere")  # listed, and not there when it is read
     program = parent / "program"  # stands for HAProxy
     program.write_text("#!/bin/sh\nsleep 60\n")
     program.chmod(0o700)
     command = [str(_haproxy._launcher(parent, str(program))), "-f", str(config)]
     manager = f"import subprocess, sys; subprocess.Popen({command}); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", manager], stdin=subprocess.PIPE) as process:
-        records = parent / _orphans.RECORDS
-        wait_until(lambda: any(records.iterdir()), 20, "HAProxy's record")
+        wait_until(lambda: bool({*records.glob("[0-9]*")} - {stale, removed}), 20, "a record")
+        assert not stale.exists()
+        removed.unlink()
         [record] = records.iterdir()
         started = record.read_text()
         assert _orphans.start_time(int(record.name)) == started
