@@ -65,12 +65,19 @@ async def read_body(request: Request, most: int) -> bytes:
     if declared(request) > most:
         raise too_large
     pieces, size = [], 0
+    request.state.body_is_left = True
     async for piece in request.stream():
         size += len(piece)
         if size > most:
             raise too_large
         pieces.append(piece)
+    request.state.body_is_left = False
     return b"".join(pieces)
+
+
+def body_is_left(request: Request) -> bool:
+    """Whether `read_body` began and did not come to the end of the body."""
+    return getattr(request.state, "body_is_left", False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,15 @@ from starlette.responses import Response
 from serve_app import logs
 from serve_app.auth import Keys, permit
 from serve_app.coalescer import Timing
-from serve_app.incoming import Asker, declared, read_body, request_id_of, until_left, waited
+from serve_app.incoming import (
+    Asker,
+    body_is_left,
+    declared,
+    read_body,
+    request_id_of,
+    until_left,
+    waited,
+)
 from serve_app.logs import Outcome
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem, too_late
@@ -102,6 +110,9 @@ class Operations:
             except Problem as problem:
                 code = problem.code
                 response = route.problem(problem, asker.request_id)
+                if code == "deadline_exceeded" and body_is_left(request):
+                    # Else the server reads on, for as long as the client trickles.
+                    response.headers["connection"] = "close"
             except ClientDisconnect:  # while its body was read
                 response = Response(status_code=_LEFT)
             except Exception:

@@ -18,6 +18,7 @@ import grpc
 import pyarrow as pa
 import pytest
 import torch
+import uvicorn
 from starlette.testclient import TestClient
 
 from finsent.inference.config import EngineConfig, ExportConfig
@@ -327,6 +328,34 @@ def test_a_file_that_comes_too_slowly_ends(
             status, answer = await send_file(app, trickle(piece, 0.002))
             assert (status, json.loads(answer)["code"]) == (504, "deadline_exceeded")
             assert named in json.loads(answer)["detail"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/file"])
+def test_a_connection_whose_body_comes_too_slowly_ends(registry: Registry, path: str) -> None:
+    limits = SLOT.model_copy(update={"file_seconds": 0.1})
+    app = build_app(make_service(registry, limits=limits), Keys(None))
+
+    async def main() -> None:
+        config = uvicorn.Config(app, port=0, log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup()
+        try:
+            [port] = {one.getsockname()[1] for part in server.servers for one in part.sockets}
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n"
+            writer.write(head.encode() + b"t")
+            answer = await asyncio.wait_for(reader.read(), 20)  # until the server closes
+            writer.close()
+        finally:
+            await server.shutdown()
+        head, _, body = answer.decode().partition("\r\n\r\n")
+        assert head.startswith("HTTP/1.1 504")
+        assert "connection: close" in head.lower()
+        assert json.loads(body)["code"] == "deadline_exceeded"
 
     asyncio.run(main())
 
