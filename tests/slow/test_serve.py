@@ -7,6 +7,7 @@ load and gives the page some lines.
 from __future__ import annotations
 
 import csv
+import re
 import threading
 from pathlib import Path
 
@@ -45,6 +46,29 @@ def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
     assert set(codes) == {200}
     wait_until(lambda: len(gateways(served)) == 1, 90, "the second replica to go")
     assert served.ask()["label"]
+
+
+def test_last_request_of_a_replica_that_is_killed_is_in_its_log(served: Served) -> None:
+    wait_until(lambda: len(gateways(served)) == 1, 90, "one replica")
+    [replica] = gateways(served)
+    found = re.search(r"logs: (\S+)", served.log.read_text())
+    assert found
+    refused = httpx.post(
+        f"{served.address}/predict",
+        json={"text": ""},
+        headers={"x-request-id": "last-of-all"},
+        timeout=30,
+    )
+    replica.kill()
+    assert refused.status_code == 422
+    files = Path(found[1]).glob("replica_*Gateway*.log")
+    assert any("last-of-all" in file.read_text() for file in files)
+
+    def answers() -> bool:
+        response = httpx.post(f"{served.address}/predict", json={"text": "Up"}, timeout=60)
+        return response.status_code == 200
+
+    wait_until(answers, 150, "another replica")
 
 
 def test_page_takes_ten_thousand_lines(home: Page, tmp_path: Path) -> None:

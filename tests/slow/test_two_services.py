@@ -13,11 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
 
 from finsent.registry.registry import Registry
+from serve_app.proto import sentiment_pb2 as pb
+from serve_app.proto.sentiment_pb2_grpc import SentimentStub
 from tests.commands import descendants, invoke_job, wait_until
 from tests.served import Served, gateways, publish, serving
 
@@ -30,8 +33,8 @@ class Probe:
 
     address: str
     key: str | None
-    seen: set[tuple[int, str]] = field(default_factory=set)  # status, model version
-    answers: list[float] = field(default_factory=list)  # times of 200
+    seen: set[tuple[int | str, str]] = field(default_factory=set)  # status, model version
+    answers: list[float] = field(default_factory=list)  # times of predictions
 
     def ask(self) -> None:
         headers = {} if self.key is None else {"authorization": f"Bearer {self.key}"}
@@ -47,9 +50,36 @@ class Probe:
             self.answers.append(time.monotonic())
 
     @property
+    def statuses(self) -> set[int | str]:
+        """All statuses that were answered."""
+        return {status for status, _ in self.seen}
+
+    @property
+    def versions(self) -> set[str]:
+        """The versions of the models that answered."""
+        return {version for _, version in self.seen if version}
+
+    @property
     def longest_gap(self) -> float:
         """Seconds between two answers."""
         return max(b - a for a, b in zip(self.answers, self.answers[1:], strict=False))
+
+
+class GrpcProbe(Probe):
+    """The same by gRPC, each time by a connection of its own."""
+
+    def ask(self) -> None:
+        metadata = [] if self.key is None else [("authorization", f"Bearer {self.key}")]
+        with grpc.insecure_channel(self.address) as channel:
+            try:
+                answer = SentimentStub(channel).Predict(
+                    pb.PredictRequest(text="Profit rose."), metadata=metadata, timeout=5
+                )
+            except grpc.RpcError as error:
+                self.seen.add((error.code().name, ""))
+                return
+        self.seen.add(("OK", answer.prediction.model_version))
+        self.answers.append(time.monotonic())
 
 
 @contextmanager
@@ -120,10 +150,14 @@ def test_no_service_answers_for_another(roots: tuple[Path, Path], tmp_path: Path
         keyless, stranger, client = (
             Probe(opened.address, None), Probe(closed.address, None), Probe(closed.address, key)
         )  # fmt: skip
-        with probing(keyless, stranger, client):
+        grpc_keyless, grpc_stranger, grpc_client = (
+            GrpcProbe(opened.grpc_address, None), GrpcProbe(closed.grpc_address, None),
+            GrpcProbe(closed.grpc_address, key),
+        )  # fmt: skip
+        with probing(keyless, stranger, client, grpc_keyless, grpc_stranger, grpc_client):
             kill_replica(closed)
             kill_replica(opened)
-            for probe in (keyless, client):
+            for probe in (keyless, client, grpc_keyless, grpc_client):
                 count = len(probe.answers)
                 wait_until(lambda p=probe, c=count: len(p.answers) > c, 120, "answers")  # type: ignore[misc]
         check_haproxy_death(opened, keyless)
@@ -136,12 +170,13 @@ def test_no_service_answers_for_another(roots: tuple[Path, Path], tmp_path: Path
             port = closed.address.rpartition(":")[2]
             with serving(roots[1], f"port={port}", "serve.grpc_port=0", f"serve.api_keys={keys}"):
                 wait_until(lambda: client.answers[-1] > refused_at, 60, "answers again")
-    assert {version for status, version in keyless.seen if status == 200} == {versions[0]}
-    assert 401 not in {status for status, _ in keyless.seen}
-    assert {status for status, _ in stranger.seen} <= {401, 500, 503}
-    assert {version for status, version in client.seen if status == 200} == {versions[1]}
-    assert 401 not in {status for status, _ in client.seen}
-    assert {status for status, _ in keyless.seen | client.seen} <= {200, 500, 503}
+    assert keyless.versions == grpc_keyless.versions == {versions[0]}
+    assert client.versions == grpc_client.versions == {versions[1]}
+    assert keyless.statuses | client.statuses <= {200, 500, 503}
+    assert stranger.statuses <= {401, 500, 503}
+    assert "UNAUTHENTICATED" not in grpc_keyless.statuses | grpc_client.statuses
+    assert "UNAUTHENTICATED" in grpc_stranger.statuses
+    assert "OK" not in grpc_stranger.statuses
 
 
 def is_refused(address: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,18 @@ def test_arguments_mean_what_yaml_says(tmp_path: Path) -> None:
     assert settings["serve"]["shadow"] is None
     assert settings["serve"]["record"] is True
     assert settings["serve"]["cors_origins"] == ["https://desk.example"]
+
+
+def test_ray_has_nothing_against_how_replicas_scale(tmp_path: Path) -> None:
+    """Ray warns that it will refuse some settings of autoscaling later."""
+    (tmp_path / "registry").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        built = app(
+            {"storage.root": str(tmp_path), "serve.max_replicas": 2, "serve.shadow": "challenger"}
+        )
+    scaling = built._bound_deployment._deployment_config.autoscaling_config
+    assert scaling.max_replicas == 2
 
 
 def test_metrics_that_show_a_state_are_refreshed_without_autoscaling() -> None:
