@@ -14,6 +14,7 @@ from serve_app.service import Answer
 Truncate = Literal["right", "left", "error"]
 _NULL: dict[str, Any] = {"type": "null"}
 _LABEL: dict[str, Any] = {"enum": [*LABELS]}
+_MAX_ERRORS = 1000
 
 
 class Strict(BaseModel):
@@ -307,6 +308,10 @@ def parse(kind: type[BaseModel], body: bytes) -> Any:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
+        if error.error_count() > _MAX_ERRORS:  # `errors` makes an object of each
+            raise Problem(
+                "invalid_request", f"{error.error_count()} errors. See /docs for the fields."
+            ) from None
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise Problem("invalid_json", first["msg"]) from None

@@ -13,7 +13,7 @@ import math
 from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
+from finsent.inference.encode import Encoder
 from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from serve_app import schemas
 from serve_app.operations import Call, Route
@@ -34,6 +35,9 @@ _JSON = "application/json"
 # In `User-Agent`: huggingface_hub and @huggingface/inference name themselves so.
 _HUB_AGENTS = ("hf_hub/", "@huggingface/inference/")
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # TEI's words
+# A list with a million wrong items would give a million errors, which take seconds.
+_FAIL_FAST = Field(fail_fast=True)
+_Ids = Annotated[list[int], _FAIL_FAST]
 
 
 class Lenient(BaseModel):
@@ -45,7 +49,9 @@ class Lenient(BaseModel):
 class TokenizeRequest(Lenient):
     """A text, or texts, to be taken apart."""
 
-    inputs: str | list[str] = Field(title="TokenizeInputs")  # generators name the type by it
+    inputs: str | Annotated[list[str], _FAIL_FAST] = Field(
+        title="TokenizeInputs"
+    )  # generators name the type by it
     add_special_tokens: bool = Field(True, description="with those around the text")
     prompt_name: str | None = Field(None, description="null: the models have no prompts")
 
@@ -53,7 +59,7 @@ class TokenizeRequest(Lenient):
 class DecodeRequest(Lenient):
     """Token ids of a text, or of texts."""
 
-    ids: list[int] | list[list[int]] = Field(title="DecodeIds")
+    ids: _Ids | Annotated[list[_Ids], _FAIL_FAST] = Field(title="DecodeIds")
     skip_special_tokens: bool = Field(True, description="leave out those around the text")
 
 
@@ -145,8 +151,7 @@ class Tei:
         texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
         self._check_number(len(texts), "inputs")
         limit = self._service.config.limits.characters
-        encoder = self._service.model.engine.encoder
-        rows = []
+        encoder, token_count, rows = self._service.model.engine.encoder, 0, []
         for text in texts:
             if len(text) > limit:
                 raise Problem(
@@ -154,10 +159,14 @@ class Tei:
                     f"{len(text)} characters; at most {limit} are taken (serve.limits.characters)",
                 )
             try:
-                rows.append(orjson.dumps(encoder.tokens(text, request.add_special_tokens)))
+                row, row_tokens = await asyncio.to_thread(
+                    _token_row, encoder, text, request.add_special_tokens
+                )
             except InputError as error:
                 raise Problem("invalid_text", str(error)) from None
-            await asyncio.sleep(0)  # serve others between two texts
+            rows.append(row)
+            token_count += row_tokens
+            self._check_tokens(token_count, "inputs")
         return Response(b"[%b]" % b",".join(rows), media_type=_JSON)
 
     async def decode(self, call: Call) -> Response:
@@ -167,20 +176,19 @@ class Tei:
         if not rows or isinstance(rows[0], int):
             rows = [rows]
         self._check_number(len(rows), "ids")
-        encoder = self._service.model.engine.encoder
-        limit = encoder.vocabulary
-        texts = []
-        for ids in rows:
-            wrong = next((one for one in ids if not 0 <= one < limit), None)
-            if wrong is not None:
-                raise Problem(
-                    "invalid_request",
-                    f"ids: {str(wrong)[:20]} is no token of the model. Write ids from 0 to "
-                    f"{limit - 1}.",
-                )
-            texts.append(encoder.decode(ids, request.skip_special_tokens))
-            await asyncio.sleep(0)  # serve others between two texts
-        return _json(texts)
+        limit = self._service.config.limits.characters
+        longest = max(map(len, rows))
+        if longest > limit:
+            raise Problem(
+                "text_too_long",
+                f"ids: {longest} tokens of a text; at most {limit} are taken "
+                "(serve.limits.characters)",
+            )
+        self._check_tokens(sum(map(len, rows)), "ids")
+        encoder, skip_special = self._service.model.engine.encoder, request.skip_special_tokens
+        return _json(
+            [await asyncio.to_thread(_decoded, encoder, ids, skip_special) for ids in rows]
+        )
 
     def _check_number(self, number: int, field: str) -> None:
         limit = self._service.config.limits.texts
@@ -190,6 +198,38 @@ class Tei:
                 f"{field}: {number} texts; at most {limit} are taken in one request "
                 "(serve.limits.texts)",
             )
+
+    def _check_tokens(self, count: int, field: str) -> None:
+        """Refuse more tokens than the model reads of the largest request for labels."""
+        texts, longest = self._service.config.limits.texts, self._service.model.engine.max_length
+        if count > texts * longest:
+            raise Problem(
+                "too_many_texts",
+                f"{field}: more than {texts * longest} tokens, {longest} for each of {texts} texts "
+                "(serve.limits.texts). Send fewer texts in one request.",
+            )
+
+
+def _token_row(encoder: Encoder, text: str, special: bool) -> tuple[bytes, int]:
+    """Return the tokens of a text as JSON, and their number."""
+    tokens = encoder.tokens(text, special)
+    return orjson.dumps(tokens), len(tokens)
+
+
+def _decoded(encoder: Encoder, ids: list[int], skip_special: bool) -> str:
+    """Return the text of token ids.
+
+    Raises:
+        Problem: an id is no token of the model.
+    """
+    limit = encoder.vocabulary
+    wrong = next((one for one in ids if not 0 <= one < limit), None)
+    if wrong is not None:
+        raise Problem(
+            "invalid_request",
+            f"ids: {str(wrong)[:20]} is no token of the model. Write ids from 0 to {limit - 1}.",
+        )
+    return encoder.decode(ids, skip_special)
 
 
 def ranking(answer: Answer, options: schemas.TeiOptions) -> list[dict[str, Any]]:

@@ -85,7 +85,8 @@ class Encoder:
             InputError: the text is not valid Unicode.
         """
         [clean] = cleaned([text])
-        row = self._uncut.encode(clean, add_special_tokens=special)
+        # A batch of one: unlike `encode`, `encode_batch` releases the GIL.
+        [row] = self._uncut.encode_batch([clean], add_special_tokens=special)
         found = []
         columns = zip(row.ids, row.tokens, row.offsets, row.special_tokens_mask, strict=True)
         for token_id, name, (start, stop), is_special in columns:
@@ -97,10 +98,11 @@ class Encoder:
                 found.append(Token(token_id, clean[start:stop], False, None, None))
         return found
 
-    def decode(self, ids: Sequence[int], skip_special: bool) -> str:
+    def decode(self, ids: list[int], skip_special: bool) -> str:
         """Return the text of token ids, as near as a lossy tokenizer allows."""
-        text: str = self._right.decode(ids, skip_special_tokens=skip_special)
-        return text
+        # A batch of one: unlike `decode`, `decode_batch` releases the GIL.
+        [text] = self._right.decode_batch([ids], skip_special_tokens=skip_special)
+        return str(text)
 
     def __call__(self, texts: Sequence[str], truncate: Truncate) -> list[Encoded]:
         """Normalise and tokenise. With `error`, too long texts are cut as with `right`, and say so.

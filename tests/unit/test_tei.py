@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
+from finsent.registry.registry import Registry
 from tests.unit import test_api
 from tests.unit.models import TEXTS
 from tests.unit.test_api import post, problem
@@ -210,12 +214,16 @@ def test_ids_become_texts_again(client: TestClient, engine: Engine) -> None:
         ("/tokenize", {"inputs": "a", "prompt_name": "query"}, "invalid_request"),
         ("/tokenize", {"inputs": ["a"] * 1025}, "too_many_texts"),
         ("/tokenize", {"inputs": "x" * 20_001}, "text_too_long"),
+        ("/tokenize", {"inputs": ["up " * 3000] * 20}, "too_many_texts"),
         ("/tokenize", {"inputs": [1]}, "invalid_request"),
         ("/tokenize", {}, "invalid_request"),
         ("/decode", {"ids": [-1]}, "invalid_request"),
         ("/decode", {"ids": [10**9]}, "invalid_request"),
         ("/decode", {"ids": [10**30]}, "invalid_request"),
         ("/decode", {"ids": [[1]] * 1025}, "too_many_texts"),
+        ("/decode", {"ids": [1] * 20_001}, "text_too_long"),
+        ("/decode", {"ids": [[1], [1] * 20_001]}, "text_too_long"),
+        ("/decode", {"ids": [[1] * 15_000] * 4}, "too_many_texts"),  # 4 x 15,000 > 1024 x 48
         ("/decode", {"ids": ["a"]}, "invalid_request"),
     ],
 )
@@ -227,3 +235,40 @@ def test_tokens_that_are_none_are_refused(
 ) -> None:
     found = problem(post(client, body, path), code)
     assert found["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/tokenize", {"inputs": ["a " * 8000]}), ("/decode", {"ids": [5] * 20_000})],
+)
+def test_others_are_served_while_one_text_is_taken_apart(
+    registry: Registry, path: str, body: dict[str, Any]
+) -> None:
+    app = test_api.make_app(registry)
+
+    async def test(client: httpx.AsyncClient) -> httpx.Response:
+        answer = asyncio.create_task(client.post(path, json=body))
+        turns = 0
+        while not answer.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 100
+        return await answer
+
+    assert test_api.in_loop(app, test).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/tokenize", b'{"inputs":[%b"a"]}' % (b"1," * 500_000), "inputs.str: "),
+        ("/decode", b'{"ids":[%b1]}' % (b'"",' * 500_000), "valid integer"),
+        ("/explain", b"{%b}" % b",".join(b'"%d":1' % i for i in range(150_000)), "150001 errors"),
+    ],
+)
+def test_a_request_with_many_errors_is_refused_at_once(
+    client: TestClient, path: str, body: bytes, words: str
+) -> None:
+    began = time.process_time()
+    assert words in problem(client.post(path, content=body), "invalid_request")["detail"]
+    assert time.process_time() - began < 1
