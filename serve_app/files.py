@@ -10,14 +10,17 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from email.message import Message
 from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import QueryParams
 
 from finsent.data.config import SourceConfig
 from finsent.data.sheet import TEXT_COLUMNS, NotTextError, Record, Sheet, SheetFormat, read_sheet
 from finsent.errors import InputError
+from finsent.inference.score import free_names
 from finsent.labels import LABELS
 from serve_app import schemas
 from serve_app.incoming import Asker, Pace
@@ -26,9 +29,10 @@ from serve_app.service import Answer, Service
 
 CSV, JSON_LINES = "text/csv", "application/x-ndjson"
 _TAKEN = (CSV, "application/csv", "text/plain", "application/octet-stream")
-_TSV = "text/tab-separated-values"
+TSV = "text/tab-separated-values"
 _FORMULA = re.compile(r"[=+@\t\r-]")
-_NUMBER = re.compile(r"[+-]?[\d.,]+%?")
+# Also a phone number, in which no sign but the first can stand for arithmetic. As in page/table.js.
+_NUMBER = re.compile(r"[+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+")
 _ADDED = ("label", "score", *LABELS, "polarity", "abstained", "truncated", "model_version", "error")
 
 
@@ -43,7 +47,11 @@ class FileQuery(BaseModel):
     delimiter: str | None = Field(
         None, description="sign between the cells of a CSV, if the header does not show it"
     )
-    encoding: str | None = Field(None, description="character encoding, if it is not found")
+    encoding: str | None = Field(
+        None,
+        description="character encoding, if neither charset of Content-Type names it nor it is "
+        "found",
+    )
     format: SheetFormat | None = Field(
         None, description="how the file is read; text: each line is a text"
     )
@@ -57,21 +65,23 @@ class Upload:
     media_type: str
 
 
-async def read_upload(body: bytes, headers: Mapping[str, str], query: Mapping[str, str]) -> Upload:
+async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParams) -> Upload:
     """Check a file from its first byte to its last, in a thread of its own.
 
     Raises:
         Problem: the file is no text, cannot be parsed, or its text's column is not known.
     """
-    kind = headers.get("content-type", CSV).partition(";")[0].strip().lower()
-    if kind not in (*_TAKEN, _TSV):
+    kind = headers.get("content-type", CSV)
+    charset = _charset(kind)
+    kind = kind.partition(";")[0].strip().lower()
+    if kind not in (*_TAKEN, TSV):
         raise Problem("unsupported_media_type", f"{kind} is not taken; send the CSV as {CSV}")
     asked, source = _settings(query)
-    format: SheetFormat = asked.format or ("tsv" if kind == _TSV else "csv")
+    format: SheetFormat = asked.format or ("tsv" if kind == TSV else "csv")
     try:
         sheet = await asyncio.to_thread(
             read_sheet, body, format, column=asked.column, delimiter=source.delimiter,
-            encoding=source.encoding or "auto",
+            encoding=_encoding(source.encoding, charset),
         )  # fmt: skip
     except InputError as error:
         code = "unsupported_media_type" if isinstance(error, NotTextError) else "invalid_request"
@@ -79,7 +89,42 @@ async def read_upload(body: bytes, headers: Mapping[str, str], query: Mapping[st
     return Upload(sheet, JSON_LINES if JSON_LINES in headers.get("accept", "") else CSV)
 
 
-def _settings(query: Mapping[str, str]) -> tuple[FileQuery, SourceConfig]:
+def _charset(content_type: str) -> str | None:
+    """Return the codec that `Content-Type` names.
+
+    Raises:
+        Problem: Python has no such codec.
+    """
+    message = Message()
+    message["content-type"] = content_type
+    charset = message.get_content_charset()
+    try:
+        return charset and SourceConfig(uri="upload", encoding=charset).encoding
+    except ValidationError:
+        raise Problem(
+            "unsupported_media_type",
+            f"Content-Type: charset={charset[:100]!r}: no encoding that Python knows. Write e.g. "
+            "utf-8, or leave charset out.",
+        ) from None
+
+
+def _encoding(asked: str | None, charset: str | None) -> str:
+    if asked and charset and asked not in ("auto", charset):
+        raise Problem(
+            "invalid_request",
+            f"encoding={asked!r}: the charset of Content-Type is {charset!r}. Leave one of them "
+            "out.",
+        )
+    return asked or charset or "auto"
+
+
+def _settings(query: QueryParams) -> tuple[FileQuery, SourceConfig]:
+    for name in query:
+        if len(query.getlist(name)) > 1:
+            values = ", ".join(map(repr, query.getlist(name)))[:200]
+            raise Problem(
+                "invalid_request", f"{name[:100]}: has several values, {values}. Write one."
+            )
     try:
         asked = FileQuery(**dict(query))
         source = SourceConfig(
@@ -87,14 +132,14 @@ def _settings(query: Mapping[str, str]) -> tuple[FileQuery, SourceConfig]:
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))[:100] or "delimiter"  # of a text
-        message = first["msg"].removeprefix("Value error, ")
+        name = ".".join(map(str, first["loc"]))[:100]
+        message = first["msg"].removeprefix("Value error, ").removeprefix("'upload': ")
         if first["type"] == "extra_forbidden":
             known = FileQuery.model_fields
             near = get_close_matches(name, known, n=1)
             remedy = f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
             message = f"no such parameter; {remedy}"
-        raise Problem("invalid_request", f"{name}: {message}") from None
+        raise Problem("invalid_request", f"{name}: {message}" if name else message) from None
     return asked, source
 
 
@@ -103,8 +148,9 @@ async def scored(
 ) -> AsyncIterator[bytes]:
     """The rows with their answers, piece by piece; a row that has none says why.
 
-    CSV: the file's columns and delimiter, in UTF-8, and the columns of the answers. JSON lines: one
-    object about the file, then one per row with its cells.
+    CSV: the file's columns and delimiter, in UTF-8, and the columns of the answers; a column of the
+    file whose name is taken gets `input_` before it. JSON lines: one object about the file, then
+    one per row with its cells.
     """
     sheet, limits = upload.sheet, service.config.limits
     write = (
@@ -115,7 +161,7 @@ async def scored(
     yield (
         _json_head(sheet)
         if upload.media_type == JSON_LINES
-        else _line([*sheet.header, *_ADDED], sheet.delimiter)
+        else _line([*free_names(sheet.header, _ADDED), *_ADDED], sheet.delimiter)
     )
     pieces = sheet.pieces()
     while piece := await asyncio.to_thread(next, pieces, None):

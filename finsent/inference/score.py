@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +37,24 @@ def scored_schema(rows: pa.Schema) -> pa.Schema:
     Args:
         rows: schema of the rows, `finsent.data.formats.ROWS` and carried columns.
     """
-    taken, carried = set(SCORED.names), []
-    for field in list(rows)[len(ROWS) :]:
-        name = field.name.removeprefix(CARRIED)
+    carried = list(rows)[len(ROWS) :]
+    names = free_names([field.name.removeprefix(CARRIED) for field in carried], SCORED.names)
+    carried = [field.with_name(name) for field, name in zip(carried, names, strict=True)]
+    return pa.schema([SCORED.field("row"), *carried, *list(SCORED)[1:]])
+
+
+def free_names(names: Iterable[str], answers: Iterable[str]) -> list[str]:
+    """Return the names of an input's columns next to those of its answers.
+
+    A column whose name is taken gets `input_` before it.
+    """
+    taken, free = set(answers), []
+    for name in names:
         while name in taken:
             name = f"input_{name}"
         taken.add(name)
-        carried.append(field.with_name(name))
-    return pa.schema([SCORED.field("row"), *carried, *list(SCORED)[1:]])
+        free.append(name)
+    return free
 
 
 @dataclass(frozen=True)

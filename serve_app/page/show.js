@@ -37,7 +37,8 @@ export function notes(answer, model) {
 export function showOne(answer, model) {
   const sure = answer.abstained ? "Not sure, most likely " : "";
   $("one-label").textContent = `${sure}${answer.label}, ${percent(answer.score)}`;
-  $("one-notes").textContent = notes(answer, model).join(" ");
+  const polarity = `Polarity ${answer.polarity.toFixed(2)}: positive less negative, from -1 to 1.`;
+  $("one-notes").textContent = [...notes(answer, model), polarity].join(" ");
   $("bars").replaceChildren(...LABELS.map((label) => {
     const bar = element("div", undefined, "bar"), track = element("div", undefined, "track");
     const fill = element("div", undefined, `fill ${label}`);

@@ -4,6 +4,9 @@ import {$, LABELS, element, notes, number, percent} from "./show.js";
 
 const SHOWN = 10000; // rows; a file may have a million, which no browser can show
 const LONG = 600; // characters of a text that is shown in part
+// Spreadsheets run what begins like a formula. As in serve_app/files.py.
+const FORMULA = /^[=+@\t\r-]/, NUMBER = /^([+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+)$/;
+const ADDED = ["label", "score", ...LABELS, "polarity", "abstained", "truncated", "model_version", "error"];
 
 let rows, columns, place, counts, truncated;
 
@@ -60,18 +63,26 @@ function row(count, text, answer, model) {
 
 function cell(value) {
   const text = String(value ?? "");
-  // No formulas for spreadsheets.
-  const safe = /^[=+@\t\r-]/.test(text) && !/^[+-]?[\d.,]+%?$/.test(text) ? `'${text}` : text;
+  const safe = FORMULA.test(text) && !NUMBER.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
+// Names of a file's columns next to those of the answers, as the server's CSV has them.
+function freeNames(names) {
+  const taken = new Set(ADDED);
+  return names.map((name) => {
+    while (taken.has(name)) name = `input_${name}`;
+    taken.add(name);
+    return name;
+  });
+}
+
 export function download() {
-  const added = ["label", "score", ...LABELS, "abstained", "truncated", "model_version", "error"];
-  const lines = [[...columns, ...added]];
+  const lines = [[...freeNames(columns), ...ADDED]];
   for (const [cells, a] of rows) {
     const shares = LABELS.map((label) => a.probabilities?.[label].toFixed(6));
-    lines.push([...cells, a.label, a.score?.toFixed(6), ...shares, a.abstained, a.truncated,
-      a.model_version, a.label ? "" : `${a.code}: ${a.detail}`]);
+    lines.push([...cells, a.label, a.score?.toFixed(6), ...shares, a.polarity?.toFixed(6), a.abstained,
+      a.truncated, a.model_version, a.label ? "" : `${a.code}: ${a.detail}`]);
   }
   const body = lines.map((line) => line.map(cell).join(",")).join("\r\n");
   const link = element("a");

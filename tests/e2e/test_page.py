@@ -137,6 +137,7 @@ def test_an_example_shows_the_weight_of_each_word(home: Page) -> None:
     words.first.wait_for()
     text = home.locator("#text").input_value()
     assert home.locator("#words").inner_text() == text
+    assert "Polarity " in home.locator("#one-notes").inner_text()
     shown = "word => getComputedStyle(word, '::after').content"
     assert words.nth(1).evaluate(shown) == "none"
     words.first.focus()
@@ -267,6 +268,23 @@ def test_a_file_keeps_its_rows_and_columns(home: Page, tmp_path: Path) -> None:
     assert [row["<b>x</b>"] for row in found] == ["a"] * 4 + [""]
     assert all(row["label"] in LABELS for row in (found[0], found[3]))
     assert "4 fields, not 3 (record 6)" in found[4]["error"]
+
+
+def test_the_download_of_a_file_is_the_answer_of_the_server(
+    home: Page, address: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "labelled.csv"
+    path.write_text(
+        "label,text,score,id,id,polarity\n=up(),Profit rose.,-1.5e-3,+49 170,-1+1,3\n,,,,,\n",
+        "utf-8",
+    )
+    response = httpx.post(f"{address}/predict/file", content=path.read_bytes())
+    home.locator("#file").set_input_files(path)
+    wait_until_done(home)
+    with home.expect_download() as download:
+        home.locator("#download").click()
+    found = Path(download.value.path()).read_bytes().decode("utf-8-sig")
+    assert [*csv.reader(found.splitlines())] == [*csv.reader(response.text.splitlines())]
 
 
 def test_a_file_that_cannot_be_read_says_what_to_do(home: Page, tmp_path: Path) -> None:

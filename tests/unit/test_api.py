@@ -295,6 +295,19 @@ def test_a_file_keeps_its_delimiter_and_comes_back_in_utf8(client: TestClient) -
     assert (row["abstained"], row["truncated"]) == ("false", "false")
 
 
+def test_columns_of_a_labelled_file_keep_other_names_than_those_of_the_answers(
+    client: TestClient,
+) -> None:
+    body = b"label,text,score,input_score,id,id\nup,Profit rose.,0.9,b,1,2\n"
+    response = client.post("/predict/file", content=body, headers={"content-type": "text/csv"})
+    header, row = csv.reader(io.StringIO(response.text, newline=""))
+    assert len({*header}) == len(header)
+    assert header[:6] == ["input_label", "text", "input_score", "input_input_score", "id",
+                          "input_id"]  # fmt: skip
+    assert row[:6] == ["up", "Profit rose.", "0.9", "b", "1", "2"]
+    assert row[header.index("label")] in LABELS
+
+
 def test_a_file_may_be_answered_in_json_lines(client: TestClient, engine: Engine) -> None:
     long = "Profit rose. " * 60
     response = client.post(
@@ -328,6 +341,10 @@ def test_a_file_may_be_answered_in_json_lines(client: TestClient, engine: Engine
         (b"text\n\xff\xfe\n", "text/csv", "?encoding=utf-8", "unsupported_media_type"),
         (b"PK\x03\x04" + bytes(500), "text/csv", "", "unsupported_media_type"),
         (b"{}", "application/json", "", "unsupported_media_type"),
+        (b"text\na\n", "text/csv; charset=none", "", "unsupported_media_type"),
+        (b"text\n\xff\n", "text/csv; charset=utf-8", "", "unsupported_media_type"),
+        (b"text\na\n", "text/csv; charset=cp1252", "?encoding=utf-8", "invalid_request"),
+        (b"a,b\n1,2\n", "text/csv", "?column=a&column=b", "invalid_request"),
     ],
 )
 def test_files_that_are_none_are_refused(
@@ -337,13 +354,43 @@ def test_files_that_are_none_are_refused(
     problem(response, code)
 
 
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("?delimiter=;&format=text", "delimiter=';' is for CSV, and format is 'text'; leave one of "
+         "them out"),
+        ("?column=a&column=b", "column: has several values, 'a', 'b'. Write one."),
+    ],
+)  # fmt: skip
+def test_wrong_parameters_are_named_once(client: TestClient, query: str, detail: str) -> None:
+    response = client.post(f"/predict/file{query}", content=b"a,b\n1,2\n")
+    assert problem(response, "invalid_request")["detail"] == detail
+
+
+@pytest.mark.parametrize("query", ["", "?encoding=cp1250", "?encoding=auto"])
+def test_the_charset_of_a_file_is_that_of_its_content_type(client: TestClient, query: str) -> None:
+    body = "text\nZłoty i złote zyski spółek".encode("cp1250")
+    response = client.post(
+        f"/predict/file{query}", content=body,
+        headers={"content-type": 'text/csv; charset="windows-1250"',
+                 "accept": "application/x-ndjson"},
+    )  # fmt: skip
+    head, row = map(json.loads, response.text.splitlines())
+    if "auto" not in query:
+        assert (head["encoding"], row["cells"]) == ("cp1250", ["Złoty i złote zyski spółek"])
+
+
 def test_formulas_do_not_come_back_as_formulas(client: TestClient) -> None:
-    body = b"=cmd(),text,change\n=1+1,@SUM(A1),-2.5%\n-1+cmd,\tA1,+3\n"
+    body = (
+        b"=cmd(),text,change\n=1+1,@SUM(A1),-2.5%\n-1+cmd,\tA1,+3\n-1.5e-3,+A1,+49 (0) 170\n"
+        b"+1-2,-1e,1.5E+10\n"
+    )
     response = client.post("/predict/file", content=body, headers={"content-type": "text/csv"})
     header, *rows = csv.reader(io.StringIO(response.text, newline=""))
     assert header[0] == "'=cmd()"
     assert [row[:3] for row in rows] == [
         ["'=1+1", "'@SUM(A1)", "-2.5%"], ["'-1+cmd", "'\tA1", "+3"],
+        ["-1.5e-3", "'+A1", "+49 (0) 170"], ["'+1-2", "'-1e", "1.5E+10"],
     ]  # fmt: skip
 
 
