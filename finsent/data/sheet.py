@@ -23,7 +23,6 @@ SheetFormat = Literal["csv", "tsv", "text"]
 _PIECE_BYTES = 1 << 20
 _PIECE_ROWS = 256
 _HEAD_BYTES = 1 << 20
-_NAME_WORDS = 4  # a longer name of the only column looks like a text
 
 
 class NotTextError(InputError):
@@ -76,7 +75,7 @@ def read_sheet(
 
     Args:
         body: the file.
-        column: name of the text's column; None: one of `TEXT_COLUMNS`, or the only one.
+        column: name of the text's column; None: one of `TEXT_COLUMNS`.
         delimiter: between the cells of a CSV; None: the one that gives the header such a column.
         encoding: a codec's name, or `auto`.
 
@@ -187,6 +186,11 @@ def _text_column(header: list[str], column: str | None, sign: str) -> int:
             f"the file has {header.count(header[named[0]])} columns {header[named[0]]!r}; rename "
             "all but one, or set column to another"
         )
+    if len(named) > 1:
+        names = ", ".join(repr(header[place]) for place in named)[:300]
+        raise InputError(
+            f"which column is the text? {names} are names of a text. Set column to one of them"
+        )
     if named:
         return named[0]
     other = heads.likely_separator(header[0]) if len(header) == 1 else None
@@ -195,12 +199,11 @@ def _text_column(header: list[str], column: str | None, sign: str) -> int:
             f"which column is the text? The header is {shown}: set delimiter to {other!r} and "
             "column to the text's, or name that column text"
         )
-    if len(header) > 1 or len(header[0].split()) > _NAME_WORDS:
-        raise InputError(
-            f"which column is the text? Set column to its name, or name it text. There are "
-            f"{shown}. Where the first line is no header, put one above it"
-        )
-    return 0
+    lines = " or set format to text" if len(header) == 1 else ""
+    raise InputError(
+        f"which column is the text? Set column to its name, or name it text. There are {shown}. "
+        f"Where the first line is no header, put one above it{lines}"
+    )
 
 
 # --- records --------------------------------------------------------------------------------------

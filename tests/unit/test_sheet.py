@@ -41,6 +41,8 @@ def test_what_is_set_is_not_guessed() -> None:
     sheet = read_sheet(body, column="a;text", delimiter=",", encoding="cp1252")
     assert records(sheet) == [Record(2, ["x;é"], None)]
     assert read_sheet(b"a\tb\n1\t2\n", "tsv", column="b").column == 1
+    assert read_sheet(b"headline,text\n1,2\n", column="headline").column == 0
+    assert read_sheet(b"news\nProfit rose.\n", column="news").rows == 1
 
 
 def test_every_row_keeps_its_place_and_its_number() -> None:
@@ -81,6 +83,10 @@ def test_lines_of_a_text_are_rows() -> None:
         (b"a,b\n1,2\n", "which column is the text? .* 'a', 'b'"),
         (b"a;b\n1;2\n", "which column is the text? .*'a;b'.* delimiter to ';'"),
         (b"Profit rose in the third quarter.\nSales fell.\n", "no header, put one above"),
+        (b"Profit rose\nSales fell\n", "no header, put one above it or set format to text"),
+        (b"news\nProfit rose.\n", "Set column to its name"),
+        (b"headline,text\n1,2\n", "which column is the text? 'headline', 'text' are names of a"),
+        (b"id,Text,text\n1,2,3\n", "which column is the text? 'Text', 'text' are names of a text"),
         (b"text,text\n1,2\n", "has 2 columns 'text'; rename"),
         (b'text\n"Profit rose\nSales fell\n', "opens in record 2 is not closed"),
         (b'text\n"Profit rose\n\n\n', "opens in record 2 is not closed"),
