@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from finsent.inference.config import Truncate
 from finsent.labels import LABELS
 from finsent.serving.config import LimitsConfig
 from serve_app import schemas, tei
+from serve_app.answers import json_answer
 from serve_app.auth import Keys
 from serve_app.coalescer import Timing
 from serve_app.explain import explain
@@ -37,7 +37,6 @@ from serve_app.vllm import Vllm
 
 log = logging.getLogger("finsent.requests")
 
-JSON = "application/json"
 _FILE_WAIT = 5  # seconds after which another file may be tried, where too many are at work
 
 # Text, truncation and sender; see `serve_app.explain.explain`.
@@ -89,9 +88,9 @@ class Api:
             [answer] = await self.classify(call, [asked.text], asked.truncate)
             if isinstance(answer, Problem):
                 raise answer
-            return _json(schemas.answer_body(answer, asked.raw_scores, call.asker.request_id))
+            return json_answer(schemas.answer_body(answer, asked.raw_scores, call.asker.request_id))
         answers = await self.classify(call, asked.texts or [], asked.truncate)
-        return _json(
+        return json_answer(
             {
                 "predictions": [
                     one.body() if isinstance(one, Problem)
@@ -116,7 +115,7 @@ class Api:
         answer, timing, text, words = await self._explain(asked.text, asked.truncate, call.asker)
         call.timed(timing)
         call.version = answer.model_version
-        return _json(schemas.explain_body(answer, text, words, call.asker.request_id))
+        return json_answer(schemas.explain_body(answer, text, words, call.asker.request_id))
 
     async def predict_file(self, call: Call) -> Response:
         """A CSV or text file in, its rows with answers out, piece by piece."""
@@ -149,13 +148,13 @@ class Api:
 
     async def info(self, _: Call) -> Response:
         """What answers here, and within which limits."""
-        return _json(await describe_service(self._service, self._shadow))
+        return json_answer(await describe_service(self._service, self._shadow))
 
     async def health(self, _: Call) -> Response:
         """Whether it can answer, and how much waits."""
         if not self._service.ready:
             raise Problem("not_ready", "the model is being loaded; try again in a few seconds")
-        return _json(
+        return json_answer(
             {
                 "status": "ok",
                 "model_version": self._service.model.version,
@@ -166,7 +165,7 @@ class Api:
 
     async def live(self, _: Call) -> Response:
         """The process is there."""
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def metrics(self, _: Call) -> Response:
         """Counters of this replica."""
@@ -330,7 +329,3 @@ async def describe_service(service: Service, shadow: Shadow | None) -> dict[str,
     if config.shadow is not None and shadow is not None:
         found["shadow"] = await shadow()
     return found
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type=JSON)

@@ -24,6 +24,7 @@ from finsent.inference.config import Truncate
 from finsent.inference.encode import Encoder
 from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from serve_app import schemas
+from serve_app.answers import JSON, json_answer
 from serve_app.operations import Call, Route
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
@@ -31,7 +32,6 @@ from serve_app.service import Answer, Service
 # Answers of a request's texts; see `serve_app.http.Api.classify`.
 Classify = Callable[[Call, list[Any], Truncate], Awaitable[list[Answer | Problem]]]
 
-_JSON = "application/json"
 # In `User-Agent`: huggingface_hub and @huggingface/inference name themselves so.
 _HUB_AGENTS = ("hf_hub/", "@huggingface/inference/")
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # TEI's words
@@ -101,7 +101,7 @@ class Tei:
     async def infer(self, call: Call) -> Response:
         """Classify for the hub's clients: a list of labels per text, also for a single text."""
         request: schemas.TeiRequest = schemas.parse(schemas.TeiRequest, call.body)
-        return _json(await self._rankings(call, request.inputs, request))
+        return json_answer(await self._rankings(call, request.inputs, request))
 
     async def invocations(self, call: Call) -> Response:
         """Classify as TEI's `/predict`, where SageMaker asks."""
@@ -121,7 +121,7 @@ class Tei:
         agent = call.request.headers.get("user-agent", "")
         if any(name in agent for name in _HUB_AGENTS):
             is_single = False
-        return _json(rankings[0] if is_single else rankings)
+        return json_answer(rankings[0] if is_single else rankings)
 
     async def _rankings(
         self, call: Call, inputs: str | list[Any], options: schemas.TeiOptions
@@ -148,7 +148,7 @@ class Tei:
                 f"prompt_name={request.prompt_name[:100]!r}: the model has no prompts. Leave "
                 "prompt_name out.",
             )
-        texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
+        texts = _not_empty(request.inputs)
         self._check_number(len(texts), "inputs")
         limit = self._service.config.limits.characters
         encoder, token_count, rows = self._service.model.engine.encoder, 0, []
@@ -167,7 +167,7 @@ class Tei:
             rows.append(row)
             token_count += row_tokens
             self._check_tokens(token_count, "inputs")
-        return Response(b"[%b]" % b",".join(rows), media_type=_JSON)
+        return Response(b"[%b]" % b",".join(rows), media_type=JSON)
 
     async def decode(self, call: Call) -> Response:
         """Turn token ids into texts."""
@@ -186,7 +186,7 @@ class Tei:
             )
         self._check_tokens(sum(map(len, rows)), "ids")
         encoder, skip_special = self._service.model.engine.encoder, request.skip_special_tokens
-        return _json(
+        return json_answer(
             [await asyncio.to_thread(_decoded, encoder, ids, skip_special) for ids in rows]
         )
 
@@ -285,19 +285,29 @@ def _texts(inputs: str | list[Any]) -> list[Any]:
     """Return the texts of a request.
 
     Raises:
-        Problem: there is a pair.
+        Problem: there is no text, or a pair.
     """
-    if isinstance(inputs, str):
-        return [inputs]
-    if not all(isinstance(one, list) for one in inputs):
-        return inputs
-    if any(len(one) == 2 for one in inputs):
+    texts = _not_empty(inputs)
+    if not all(isinstance(one, list) for one in texts):
+        return texts
+    if any(len(one) == 2 for one in texts):
         raise Problem(
             "invalid_request",
             "inputs: the model classifies single texts, not pairs. Send each text in a list of "
             "its own.",
         )
-    return [one[0] if len(one) == 1 else one for one in inputs]
+    return [one[0] if len(one) == 1 else one for one in texts]
+
+
+def _not_empty(inputs: str | list[Any]) -> list[Any]:
+    """Return a text, or texts, as a list.
+
+    Raises:
+        Problem: there is no text, which TEI refuses, too.
+    """
+    if inputs == []:
+        raise Problem("invalid_request", "inputs=[]: there is no text. Send at least one.")
+    return [inputs] if isinstance(inputs, str) else inputs
 
 
 def _sigmoid(logit: float) -> float:
@@ -305,7 +315,3 @@ def _sigmoid(logit: float) -> float:
     if logit >= 0:
         return 1 / (1 + math.exp(-logit))
     return math.exp(logit) / (1 + math.exp(logit))
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type=_JSON)

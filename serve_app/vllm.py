@@ -9,19 +9,18 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
-import orjson
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 from starlette.responses import Response
 
 from finsent.inference.config import Truncate
 from finsent.labels import LABEL2ID, LABELS
 from serve_app import schemas
+from serve_app.answers import json_answer
 from serve_app.operations import Call, Route
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 from serve_app.tei import Classify, Lenient
 
-_JSON = "application/json"
 # vLLM's words for a status; it answers what it does not understand with 400.
 _TYPES = {
     400: "BadRequestError",
@@ -42,6 +41,8 @@ _PERMISSION = {
     "group": None,
     "is_blocking": False,
 }
+
+_ACTIVATION = ("use_activation", "activation", "softmax")  # the newest name first
 
 
 class ClassifyRequest(Lenient):
@@ -66,10 +67,18 @@ class ClassifyRequest(Lenient):
     use_activation: bool | None = Field(
         None,
         description="false: probs are the logits; the older names activation and softmax are taken",
-        validation_alias=AliasChoices("use_activation", "activation", "softmax"),
+        validation_alias=AliasChoices(*_ACTIVATION),
     )
     add_special_tokens: bool = Field(True, description="the model reads no text without: true")
     priority: int = Field(0, description="all requests have the same: 0")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_activation(cls, value: Any) -> Any:
+        """Leave out the names of `use_activation` that are null: the first other one counts."""
+        if not isinstance(value, dict):
+            return value
+        return {k: v for k, v in value.items() if v is not None or k not in _ACTIVATION}
 
 
 class Classification(BaseModel):
@@ -191,7 +200,7 @@ class Vllm:
                 raise Problem(answer.code, f"input[{i}]: {answer.detail}")
             data.append(_classification(i, answer, request.use_activation is False))
             tokens += answer.tokens
-        return _json(
+        return json_answer(
             {
                 "id": f"classify-{call.asker.request_id}",
                 "object": "list",
@@ -211,7 +220,7 @@ class Vllm:
         """List the names of the model."""
         model = self._service.model
         created = int(model.loaded)
-        return _json(
+        return json_answer(
             {
                 "object": "list",
                 "data": [
@@ -270,7 +279,7 @@ def problem_response(problem: Problem, request_id: str) -> Response:
         "param": None,
         "code": status,
     }
-    return Response(orjson.dumps({"error": error}), status, problem.headers(), media_type=_JSON)
+    return json_answer({"error": error}, status, problem.headers())
 
 
 def _check_supported(request: ClassifyRequest) -> None:
@@ -296,7 +305,3 @@ def _classification(index: int, answer: Answer, is_raw: bool) -> dict[str, Any]:
     return {
         "index": index, "label": found.label, "probs": probs, "num_classes": len(LABEL2ID)
     }  # fmt: skip
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type=_JSON)

@@ -40,7 +40,6 @@ def scores(ranking: list[dict[str, Any]]) -> dict[str, float]:
         ("/predict", [[TEXTS[0]]], True),
         ("/predict", TEXTS[:2], True),
         ("/predict", [[TEXTS[0]], [TEXTS[1]]], True),
-        ("/predict", [], True),
         ("/invocations", TEXTS[0], False),
         ("/invocations", [[TEXTS[0]]], True),
         ("/", TEXTS[0], True),  # the hub's clients take the first list
@@ -121,6 +120,7 @@ def test_parameters_are_honoured(client: TestClient, engine: Engine, path: str) 
         ({"inputs": [["a", "b"]]}, "pairs"),
         ({"inputs": {"text": "a"}}, "inputs"),
         ({"inputs": None}, "inputs"),
+        ({"inputs": []}, "inputs=[]: there is no text"),
         ({"inputs": [["a"], "b"]}, "string"),
     ],
 )
@@ -215,6 +215,7 @@ def test_ids_become_texts_again(client: TestClient, engine: Engine) -> None:
         ("/tokenize", {"inputs": ["a"] * 1025}, "too_many_texts"),
         ("/tokenize", {"inputs": "x" * 20_001}, "text_too_long"),
         ("/tokenize", {"inputs": ["up " * 3000] * 20}, "too_many_texts"),
+        ("/tokenize", {"inputs": []}, "invalid_request"),
         ("/tokenize", {"inputs": [1]}, "invalid_request"),
         ("/tokenize", {}, "invalid_request"),
         ("/decode", {"ids": [-1]}, "invalid_request"),

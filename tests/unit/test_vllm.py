@@ -68,6 +68,9 @@ def test_options_that_change_answers_are_honoured(client: TestClient, engine: En
         assert one["probs"] == logits
         [one] = post(client, {"input": TEXTS[1], name: True}, "/classify").json()["data"]
         assert sum(one["probs"]) == pytest.approx(1, abs=1e-5)
+    nulls = {"use_activation": None, "activation": False, "softmax": None}
+    [one] = post(client, {"input": TEXTS[1], **nulls}, "/classify").json()["data"]
+    assert one["probs"] == logits
     long = "up " * 100 + "down " * 100
     cut = {"input": long, "truncate_prompt_tokens": -1}
     right, left, same = (
