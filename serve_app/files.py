@@ -98,8 +98,10 @@ def _charset(content_type: str) -> str | None:
     message = Message()
     message["content-type"] = content_type
     charset = message.get_content_charset()
+    if not charset:
+        return None
     try:
-        return charset and SourceConfig(uri="upload", encoding=charset).encoding
+        return SourceConfig(uri="upload", encoding=charset).encoding
     except ValidationError:
         raise Problem(
             "unsupported_media_type",
