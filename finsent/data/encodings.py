@@ -184,7 +184,7 @@ def _by_head(head: bytes) -> str:
     for mark, name in _MARKS.items():
         if head.startswith(mark):
             return name
-    if b"\0" not in head:
+    if len(head) < 2 or b"\0" not in head:
         return ""
     # Most signs of any text with separators and line ends are below U+0100.
     whole = np.frombuffer(head, np.uint8, count=len(head) // 4 * 4) == 0
