@@ -125,14 +125,17 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port(host: str) -> int:
+def free_port(host: str, used: Collection[int | None] = ()) -> int:
     """Return a free port outside the ephemeral range and outside the blocks of services.
+
+    Args:
+        used: ports that will be in use.
 
     Raises:
         OSError: there is none, or no process can listen on that host.
     """
     for port in random.sample(_FREE, len(_FREE)):
-        if is_free(host, port):
+        if port not in used and is_free(host, port):
             return port
     raise OSError(errno.EADDRINUSE, f"no port of {_FREE} is free", host)
 

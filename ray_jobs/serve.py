@@ -179,8 +179,11 @@ def reachable(host: str) -> str:
 
 def with_free_ports(config: ServeConfig) -> ServeConfig:
     """Return the settings with a free port in the place of each 0."""
-    free = {name: free_port(config.host) for name in _PORTS if getattr(config, name) == 0}
-    return config.model_copy(update=free)
+    for name in _PORTS:
+        if getattr(config, name) == 0:
+            free = free_port(config.host, {config.port, config.grpc_port})
+            config = config.model_copy(update={name: free})
+    return config
 
 
 def _wait(config: ServeConfig, deadline: float) -> None:

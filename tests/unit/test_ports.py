@@ -6,7 +6,10 @@ import socket
 
 import pytest
 
+from finsent.serving.config import ServeConfig
+from ray_jobs import _ports
 from ray_jobs._ports import LOOPBACK, free_port, listens, own_listeners, own_ports
+from ray_jobs.serve import with_free_ports
 
 
 def test_free_ports_are_those_of_no_client_and_of_no_service() -> None:
@@ -15,6 +18,14 @@ def test_free_ports_are_those_of_no_client_and_of_no_service() -> None:
     assert len(found) > 10
     with pytest.raises(OSError, match="assign"):
         free_port("192.0.2.1")  # not one of this machine
+
+
+def test_free_ports_of_a_service_are_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_port(LOOPBACK)
+    monkeypatch.setattr(_ports, "_FREE", [first, free_port(LOOPBACK, {first})])
+    for asked in (ServeConfig(port=0, grpc_port=0), ServeConfig(port=0, grpc_port=first)):
+        found = [with_free_ports(asked) for _ in range(10)]
+        assert all(config.port != config.grpc_port for config in found)
 
 
 def test_services_share_no_port() -> None:
