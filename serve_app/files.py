@@ -86,7 +86,9 @@ async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParam
     except InputError as error:
         code = "unsupported_media_type" if isinstance(error, NotTextError) else "invalid_request"
         raise Problem(code, str(error)) from None
-    return Upload(sheet, JSON_LINES if JSON_LINES in headers.get("accept", "") else CSV)
+    if JSON_LINES in headers.get("accept", ""):
+        return Upload(sheet, JSON_LINES)
+    return Upload(sheet, TSV if sheet.delimiter == "\t" else CSV)
 
 
 def _charset(content_type: str) -> str | None:

@@ -17,7 +17,7 @@ from finsent.data.sheet import SheetFormat
 from finsent.labels import LABELS
 from finsent.serving.config import LimitsConfig
 from serve_app import schemas, tei, vllm
-from serve_app.files import CSV, JSON_LINES, FileQuery
+from serve_app.files import CSV, JSON_LINES, TSV, FileQuery
 from serve_app.openapi_parts import (
     BODY,
     JSON_BODY,
@@ -120,7 +120,7 @@ def _file() -> dict[str, Any]:
     found = operation(
         "predict_file", "Classify the rows of a CSV or text file", _TEXT, problems, CSV
     )
-    found["responses"]["200"]["content"][JSON_LINES] = {"schema": _TEXT}
+    found["responses"]["200"]["content"] |= {kind: {"schema": _TEXT} for kind in (TSV, JSON_LINES)}
     found["parameters"] = [
         {
             "name": name,

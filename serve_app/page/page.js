@@ -211,6 +211,7 @@ async function classifyFile(opened, query, signal) {
     }
   } catch (error) {
     if (error.name === "AbortError") return clock ? `${clock(done)}: stopped` : "Stopped.";
+    if (error.code !== "ended") throw error;
   }
   if (!head || done < head.rows) {
     throw new Failure(`The answer ended after ${number(done)} rows: open the file again.`);

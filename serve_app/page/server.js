@@ -60,7 +60,9 @@ export async function* jsonLines(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const {value, done} = await reader.read();
+    const {value, done} = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new Failure("The connection ended.", "ended");
+    });
     if (done) return;
     const lines = (rest + value).split("\n");
     rest = lines.pop();

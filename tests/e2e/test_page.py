@@ -287,6 +287,24 @@ def test_the_download_of_a_file_is_the_answer_of_the_server(
     assert [*csv.reader(found.splitlines())] == [*csv.reader(response.text.splitlines())]
 
 
+def test_an_answer_that_ends_early_is_told_from_one_that_the_page_cannot_read(
+    home: Page, tmp_path: Path
+) -> None:
+    path = tmp_path / "news.csv"
+    path.write_text("text\nProfit rose.\nSales fell.\n")
+    answer = {"label": "neutral", "score": 0.5, "probabilities": dict.fromkeys(LABELS, 0.3)}
+    head = {"header": ["text"], "column": 0, "rows": 2}
+    for row, words in (
+        ({"cells": ["Profit rose."], "answer": answer}, "ended after 1 rows"),
+        ({"answer": answer}, "undefined"),
+    ):
+        body = f"{json.dumps(head)}\n{json.dumps(row)}\n"
+        home.route("**/predict/file?*", lambda route, body=body: route.fulfill(body=body))
+        home.locator("#file").set_input_files(path)
+        home.locator("#error", has_text=words).wait_for()
+        home.unroute("**/predict/file?*")
+
+
 def test_a_file_that_cannot_be_read_says_what_to_do(home: Page, tmp_path: Path) -> None:
     workbook = tmp_path / "x.xlsx"
     with zipfile.ZipFile(workbook, "w") as archive:

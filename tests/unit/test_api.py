@@ -295,6 +295,15 @@ def test_a_file_keeps_its_delimiter_and_comes_back_in_utf8(client: TestClient) -
     assert (row["abstained"], row["truncated"]) == ("false", "false")
 
 
+@pytest.mark.parametrize("kind", ["text/csv", "text/tab-separated-values"])
+def test_a_table_with_tabs_comes_back_as_one(client: TestClient, kind: str) -> None:
+    body = b"id\ttext\n1\tProfit, net, rose.\n"
+    response = client.post("/predict/file", content=body, headers={"content-type": kind})
+    assert response.headers["content-type"] == "text/tab-separated-values; charset=utf-8"
+    [row] = csv.DictReader(io.StringIO(response.text, newline=""), delimiter="\t")
+    assert (row["id"], row["text"]) == ("1", "Profit, net, rose.")
+
+
 def test_columns_of_a_labelled_file_keep_other_names_than_those_of_the_answers(
     client: TestClient,
 ) -> None:
