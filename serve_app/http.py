@@ -65,6 +65,7 @@ class Api:
             Route("/explain", "explain", self.explain, body=True),
             Route("/predict/file", "predict_file", self.predict_file),
             Route("/info", "info", self.info, "GET"),
+            Route("/model-card", "model_card", self.model_card, "GET"),
             Route("/metrics", "metrics", self.metrics, "GET", role="admin"),
             Route("/health", "health", self.health, "GET", role=None),
             Route("/readyz", "readyz", self.health, "GET", role=None),
@@ -149,6 +150,11 @@ class Api:
     async def info(self, _: Call) -> Response:
         """What answers here, and within which limits."""
         return json_answer(await describe_service(self._service, self._shadow))
+
+    async def model_card(self, _: Call) -> Response:
+        """Return the card of the model version: its data, all figures, its limits."""
+        headers = {"x-content-type-options": "nosniff"}
+        return Response(self._service.model.card, headers=headers, media_type="text/markdown")
 
     async def health(self, _: Call) -> Response:
         """Whether it can answer, and how much waits."""

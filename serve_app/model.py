@@ -13,7 +13,7 @@ from typing import Any
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.memory import release_unused
-from finsent.registry.registry import Registry
+from finsent.registry.registry import CARD, Registry
 from serve_app.coalescer import Coalescer
 
 _METRICS = ("rows", "macro_f1", "accuracy", "ece")  # of the test split, that `/info` shows
@@ -27,6 +27,7 @@ class Model:
     engine: Engine
     coalescer: Coalescer
     loaded: float  # Unix time
+    card: str  # Markdown
     details: dict[str, Any] = field(default_factory=dict)
     users: int = 0  # requests that began with it and are not answered
 
@@ -56,7 +57,8 @@ class Model:
             "metrics": {k: manifest["metrics"].get(k) for k in _METRICS},
             "truncate": config.truncate,
         }
-        return cls(version.version, engine, coalescer, time.time(), details)
+        card = (version.path / CARD).read_text(encoding="utf-8")
+        return cls(version.version, engine, coalescer, time.time(), card, details)
 
     @contextmanager
     def used(self) -> Iterator[None]:

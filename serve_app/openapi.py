@@ -102,6 +102,12 @@ def _own_paths() -> dict[str, Any]:
                 "info", "The model and the limits", ref(schemas.InfoAnswer), ("not_ready", *KEYED)
             )
         },
+        "/model-card": {
+            "get": operation(
+                "model_card", "The model's data, figures and limits, in Markdown", _TEXT,
+                ("not_ready", *KEYED), "text/markdown",
+            )
+        },
         "/metrics": {
             "get": operation("metrics", "Counters, for Prometheus", _TEXT, KEYED, "text/plain")
         },

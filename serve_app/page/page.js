@@ -75,6 +75,15 @@ async function loadModel() {
   return true;
 }
 
+$("card").addEventListener("toggle", async () => {
+  if (!$("card").open) return;
+  try {
+    $("card-text").textContent = await (await ask("model-card")).text();
+  } catch (error) {
+    $("card-text").textContent = error.message;
+  }
+});
+
 // Show the model that answered, where it is another one by now.
 async function follow(answers) {
   const version = answers.find((answer) => answer.label)?.model_version;

@@ -125,5 +125,6 @@ export function showModel(model) {
     bytes && `A file has at most ${number(Math.floor(bytes / 1e6))} MB.`,
   ];
   $("limits").replaceChildren(...limits.filter(Boolean).map((limit) => element("li", limit)));
+  $("card").open = false; // its text is that of another version, perhaps
   $("about").hidden = false;
 }

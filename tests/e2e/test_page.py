@@ -154,6 +154,8 @@ def test_the_model_says_how_good_it_is_and_what_it_cannot(home: Page) -> None:
     for words in ("0.871 on 1 test rows", "sample, version 4f1c2ab9", f"first {MAX_LENGTH} tokens",
                   "below 50.0 %", "20,000 characters", "investment advice"):  # fmt: skip
         assert words in told, told
+    home.locator("#card summary").click()
+    home.locator("#card-text", has_text="## Results on the test split (1 rows)").wait_for()
 
 
 def test_unsure_and_cut_answers_say_so(home: Page, address: str) -> None:
@@ -368,6 +370,8 @@ def violations(page: Page) -> list[tuple[str, str]]:
 def test_axe_finds_nothing(pages: Any, address: str, scheme: str) -> None:
     page = pages(address, viewport=PHONE if scheme == "dark" else DESK, color_scheme=scheme)
     page.locator("#about").wait_for()
+    page.locator("#card summary").click()
+    page.locator("#card-text", has_text="# Financial sentiment").wait_for()
     assert violations(page) == []
     classify(page, LONG)
     page.locator("#words .word").first.wait_for()

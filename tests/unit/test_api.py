@@ -31,7 +31,7 @@ from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
 from finsent.inference.exporting import export
 from finsent.labels import LABELS
-from finsent.registry.registry import Registry
+from finsent.registry.registry import CARD, Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
 from finsent.settings import Settings
 from serve_app import auth
@@ -825,6 +825,12 @@ def test_what_answers_is_shown(client: TestClient, registry: Registry) -> None:
     assert client.get("/health").json()["status"] == "ok"
 
 
+def test_the_card_of_the_model_is_shown(client: TestClient, registry: Registry) -> None:
+    response = client.get("/model-card")
+    assert response.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert response.text == (registry.get("champion").path / CARD).read_text(encoding="utf-8")
+
+
 def test_metrics_count_what_happened(serving: Callable[..., TestClient], engine: Engine) -> None:
     client = serving()
     texts = [*TEXTS, "order " * 60]
@@ -952,7 +958,7 @@ def test_api_is_described(client: TestClient) -> None:
     assert found["openapi"].startswith("3.1")
     assert {"/predict", "/explain", "/predict/file", "/info", "/health", "/livez", "/readyz",
             "/metrics", "/", "/invocations", "/tokenize", "/decode", "/ping", "/classify",
-            "/v1/classify", "/v1/models"} == found["paths"].keys()  # fmt: skip
+            "/v1/classify", "/v1/models", "/model-card"} == found["paths"].keys()  # fmt: skip
     statuses = found["paths"]["/predict"]["post"]["responses"].keys()
     assert {"200", "400", "401", "413", "422", "429", "503", "504"} <= statuses
     for name in ("PredictAnswer", "PredictList", "ProblemAnswer", "PredictRequest"):

@@ -32,7 +32,7 @@ from tests.commands import wait_until
 PREFIX = "/ai/sentiment"
 PATHS = (
     *("/predict", "/explain", "/predict/file", "/info", "/metrics", "/health", "/readyz", "/livez"),
-    *("/docs", "/docs.js", "/page.js", "/page.css", "/openapi.json", "/nothing"),
+    *("/model-card", "/docs", "/docs.js", "/page.js", "/page.css", "/openapi.json", "/nothing"),
 )
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
 

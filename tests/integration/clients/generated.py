@@ -44,8 +44,9 @@ def generated_lists(world: World) -> None:
     assert (good.label, bad.code) == (world.engine.classify([TEXT])[0].label, "invalid_text")
 
 
-@case(GENERATED, "explain, info, health, readyz, livez, metrics, ping",
-      "POST /explain, GET /info, GET /health, GET /readyz, GET /livez, GET /metrics, GET /ping",
+@case(GENERATED, "explain, info, model_card, health, readyz, livez, metrics, ping",
+      "POST /explain, GET /info, GET /model-card, GET /health, GET /readyz, GET /livez, "
+      "GET /metrics, GET /ping",
       "their types")  # fmt: skip
 def generated_others(world: World) -> None:
     explained = asked(world, "finsent", "explain", "ExplainRequest", text=TEXT)
@@ -55,6 +56,7 @@ def generated_others(world: World) -> None:
                       ("text_embeddings_inference", "ping")):  # fmt: skip
         assert asked(world, tag, name).status == "ok"
     assert "finsent_requests" in asked(world, "finsent", "metrics")
+    assert f"# Financial sentiment {world.version}" in asked(world, "finsent", "model_card")
 
 
 @case(GENERATED, "predict_file.sync(client=..., body=File(...))", "POST /predict/file", "the CSV")
