@@ -78,7 +78,7 @@ class SimpleToken(BaseModel):
     special: bool
     start: int | None = Field(
         description="first character in the text; null: a special token, or of a text that was "
-        "normalised before it was read"
+        "normalized before it was read"
     )
     stop: int | None = Field(description="the character after the last one; null: as for start")
 

@@ -32,7 +32,7 @@ class Token:
     text: str  # the piece of the text; of a special token its name
     special: bool
     # First character in the text, and the one after the last; None: the token is special, or
-    # normalisation changed the text, so that no position in the caller's text is certain.
+    # normalization changed the text, so that no position in the caller's text is certain.
     start: int | None
     stop: int | None
 
@@ -105,7 +105,7 @@ class Encoder:
         return str(text)
 
     def __call__(self, texts: Sequence[str], truncate: Truncate) -> list[Encoded]:
-        """Normalise and tokenise. With `error`, too long texts are cut as with `right`, and say so.
+        """Normalize and tokenize. With `error`, too long texts are cut as with `right`, and say so.
 
         Raises:
             InputError: a text is not valid Unicode.
