@@ -139,7 +139,7 @@ def _file() -> dict[str, Any]:
     ]
     # Bytes as well: most generators make no function for CSV alone.
     content = {
-        CSV: {"schema": _TEXT},
+        CSV: {"schema": _TEXT, "example": f"text\n{_EXAMPLE}\n"},
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     }
     found["requestBody"] = {"required": True, "content": content}
