@@ -1,7 +1,7 @@
-"""Two services on one machine while replicas, HAProxy and whole services are killed.
+"""Two services on one machine while replicas, HAProxy and whole services are killed; a late proxy.
 
 tests/e2e/test_serve.py looks at the ports of one service, tests/integration/test_haproxy.py at
-HAProxy's files and its end.
+HAProxy's files and its end, tests/unit/test_serve_job.py at what the job does about a late proxy.
 """
 
 from __future__ import annotations
@@ -177,6 +177,18 @@ def test_no_service_answers_for_another(roots: tuple[Path, Path], tmp_path: Path
     assert "UNAUTHENTICATED" not in grpc_keyless.statuses | grpc_client.statuses
     assert "UNAUTHENTICATED" in grpc_stranger.statuses
     assert "OK" not in grpc_stranger.statuses
+
+
+def test_a_proxy_that_starts_late_is_waited_for(
+    roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray kills the first ones. It gives each one more time than the one before."""
+    monkeypatch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "0.5")
+    with serving(roots[0], "port=0", "serve.grpc_port=0") as service:
+        assert service.ask()["label"]
+        log = service.log.read_text()
+    assert "waiting for another one" in log
+    assert "Traceback" not in log
 
 
 def is_refused(address: str) -> bool:
