@@ -7,7 +7,7 @@ import csv
 import json
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -289,6 +289,10 @@ def test_the_download_of_a_file_is_the_answer_of_the_server(
     assert [*csv.reader(found.splitlines())] == [*csv.reader(response.text.splitlines())]
 
 
+def answering(body: str) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(body=body)
+
+
 def test_an_answer_that_ends_early_is_told_from_one_that_the_page_cannot_read(
     home: Page, tmp_path: Path
 ) -> None:
@@ -301,7 +305,7 @@ def test_an_answer_that_ends_early_is_told_from_one_that_the_page_cannot_read(
         ({"answer": answer}, "undefined"),
     ):
         body = f"{json.dumps(head)}\n{json.dumps(row)}\n"
-        home.route("**/predict/file?*", lambda route, body=body: route.fulfill(body=body))
+        home.route("**/predict/file?*", answering(body))
         home.locator("#file").set_input_files(path)
         home.locator("#error", has_text=words).wait_for()
         home.unroute("**/predict/file?*")
