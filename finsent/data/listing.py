@@ -98,33 +98,49 @@ def _remedy(kind: str, shown: str) -> str:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder, also behind links to folders, each folder once.
 
+    Links that are hidden or in a hidden folder are not followed: such a link would else count as
+    the one path of a folder whose files are data.
+
     Raises:
         OSError: a folder that is not hidden may not be read.
     """
 
+    def is_hidden(path: Path) -> bool:
+        return any(map(_is_hidden, path.relative_to(folder).parts))
+
     def fail(error: OSError) -> None:
-        if not any(map(_is_hidden, Path(error.filename).relative_to(folder).parts)):
+        if not is_hidden(Path(error.filename)):
             raise error
 
     seen = {os.path.realpath(folder)}
     for top, folders, files in os.walk(folder, followlinks=True, onerror=fail):
         fresh = []
         for name in sorted(folders, key=lambda name: (Path(top, name).is_symlink(), name)):
-            real = os.path.realpath(f"{top}/{name}")
-            if real not in seen:
+            path, real = Path(top, name), os.path.realpath(f"{top}/{name}")
+            if is_hidden(path):
+                if not path.is_symlink():
+                    fresh.append(name)
+            elif real not in seen:
                 seen.add(real)
                 fresh.append(name)
         folders[:] = fresh
         yield from (Path(top, name) for name in files)
 
 
-def match(pattern: Path) -> list[Path]:
-    """Return the files that a glob finds, also behind links to folders, each once, in order."""
-    found: dict[tuple[str, str], Path] = {}
+def match(pattern: Path, fixed: Path) -> list[Path]:
+    """Return the files that a glob finds, also behind links to folders, each once, in order.
+
+    A leftover does not count as its file: the path without a hidden folder is returned, too.
+
+    Args:
+        fixed: the folder above the first sign of the glob.
+    """
+    found: dict[tuple[bool, str, str], Path] = {}
     names = glob.glob(str(pattern), recursive=True, include_hidden=True)  # noqa: PTH207  links
     for path in map(Path, sorted(names, key=lambda name: (name.count("/"), name))):
         if path.is_file():
-            found.setdefault((os.path.realpath(path.parent), path.name), path)
+            leftover = is_leftover(path.relative_to(fixed).parts, str(pattern))
+            found.setdefault((leftover, os.path.realpath(path.parent), path.name), path)
     return sorted(found.values())
 
 

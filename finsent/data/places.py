@@ -159,7 +159,7 @@ def _expand_path(uri: str, path: Path, format: Format | None, field: str) -> lis
     if path.is_file():
         return [path]
     fixed = _fixed(PurePosixPath(path))
-    matches = {p: p.relative_to(fixed).parts for p in listing.match(path)}
+    matches = {p: p.relative_to(fixed).parts for p in listing.match(path, Path(fixed))}
     found = [p for p, parts in matches.items() if not listing.is_leftover(parts, str(path))]
     listing.tell_skipped(
         uri, [parts for parts in matches.values() if listing.is_leftover(parts, str(path))]

@@ -38,6 +38,25 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert names(tmp_path / "in" / "**" / "*.csv") == ["a.csv", "own.csv"]
 
 
+@pytest.mark.parametrize("link", [".meta/current", "_old/current", ".current"])
+def test_a_hidden_link_does_not_hide_the_folder_it_leads_to(tmp_path: Path, link: str) -> None:
+    write(tmp_path, GOOD, "data/2024/a.csv")
+    hidden = tmp_path / link
+    hidden.parent.mkdir(exist_ok=True)
+    hidden.symlink_to(tmp_path / "data" / "2024")
+    assert names(tmp_path) == ["a.csv"]
+    assert names(tmp_path / "**" / "*.csv") == ["a.csv"]
+    if link != ".current":
+        assert names(hidden.parent / "*" / "*.csv") == ["a.csv"]  # the source names the folder
+
+
+def test_a_link_to_a_hidden_folder_is_followed(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, "in/.store/2024/a.csv")
+    (tmp_path / "in" / "current").symlink_to(tmp_path / "in" / ".store" / "2024")
+    assert names(tmp_path / "in") == ["a.csv"]
+    assert names(tmp_path / "in" / "**" / "*.csv") == ["a.csv"]
+
+
 def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     write(tmp_path, GOOD, "a.csv")
     (tmp_path / "b.csv").symlink_to(tmp_path / "gone.csv")
