@@ -95,13 +95,15 @@ def _values(record: dict[str, Any], columns: Columns) -> tuple[dict[str, str | N
         if isinstance(value, list | dict):
             return {}, _NO_VALUE
         text = value if value is None or isinstance(value, str) else json.dumps(value)
-        values[name] = _encodable(text)
+        values[name] = encodable(text)
     return values, None
 
 
-def _encodable(text: str | None) -> str | None:
-    # JSON can spell half a surrogate pair, which is no text in any encoding.
-    return None if text is None else text.encode("utf-8", "replace").decode()
+def encodable(text: str | None) -> str | None:
+    """Return a text with U+FFFD for half a surrogate pair: JSON can spell it, no encoding can."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _table(source: int, block: list[tuple[int, str, Any]], columns: Columns) -> pa.Table:
@@ -120,7 +122,7 @@ def _table(source: int, block: list[tuple[int, str, Any]], columns: Columns) -> 
             cells.append(_as_json(record, name))
         if fault is not None:
             shown = written or json.dumps(record, ensure_ascii=False)
-            lists[columns.text][-1] = _encodable(shown)
+            lists[columns.text][-1] = encodable(shown)
         faults.append(fault)
     arrays, further = (
         {name: pa.array(cells, pa.string()) for name, cells in found.items()}

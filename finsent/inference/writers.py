@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from finsent.data.formats import AS_JSON
+from finsent.data.json_records import encodable
 
 
 class Writer(Protocol):
@@ -106,10 +107,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _texts(values: Any) -> pa.Array:
-    # Half a surrogate pair, which JSON can spell, is no text in any encoding.
-    return pa.array(
-        [None if v is None else v.encode("utf-8", "replace").decode() for v in values], pa.string()
-    )
+    return pa.array(map(encodable, values), pa.string())
 
 
 def _plain_value(value: Any) -> Any:

@@ -402,11 +402,18 @@ def test_one_bad_byte_costs_one_sign_of_its_row(tmp_path: Path, tail: bytes) -> 
     assert found(path)[0].encoding == "utf-8-mended"
 
 
+HALF = "".join(  # of an emoji, as JavaScript cuts texts
+    f'{{"Sentence": "{text}", "Sentiment": "{label}"}}\n'
+    for text, label in (("Nestlé", "positive"), ("Moon \\ud83d", "positive"), ("Flat", "neutral"))
+)
+
+
+@pytest.mark.parametrize(("name", "content"), [("news.csv", BAD), ("news.jsonl", HALF)])
 @pytest.mark.parametrize(("bad_bytes", "kept"), [("keep", 3), ("reject", 2)])
 def test_rows_with_a_lost_sign_are_kept_or_rejected(
-    tmp_path: Path, bad_bytes: Any, kept: int
+    tmp_path: Path, bad_bytes: Any, kept: int, name: str, content: str | bytes
 ) -> None:
-    source = SourceConfig(uri=str(write(tmp_path, BAD)), bad_bytes=bad_bytes)
+    source = SourceConfig(uri=str(write(tmp_path, content, name)), bad_bytes=bad_bytes)
     config = DataConfig(sources=[source], max_rejected_fraction=0.5)
     (file,) = find_sources(config, tmp_path)
     [cleaned] = [clean(rows, source, False, config) for rows in file.rows(0)]
