@@ -132,7 +132,7 @@ class SourceFile:
         """
         with reading(self.place, self.where):
             if self.format == "parquet":
-                with self.place.open() as stream:
+                with opened(self.place, self.compression) as stream:
                     return int(pq.ParquetFile(stream).metadata.num_rows)
             if self.format in ("arrow", "excel", "json"):
                 return sum(map(len, self.rows(0)))

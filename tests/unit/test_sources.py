@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.clean import clean
@@ -374,6 +377,34 @@ def test_a_cut_off_archive_is_an_error(tmp_path: Path, name: str) -> None:
     text = problem(write(tmp_path, packed[: len(packed) // 2], name))
     assert str(tmp_path / name) in text
     assert "cut off" in text or "damaged" in text
+
+
+def zipped(content: bytes, name: str) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
+        files.writestr(name, content)
+    return archive.getvalue()
+
+
+def parquet() -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"Sentence": ["Up", "Down"], "Sentiment": ["positive"] * 2}), stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.parquet", parquet()),
+        ("a.parquet.gz", gzip.compress(parquet())),
+        ("a.parquet.zip", zipped(parquet(), "a.parquet")),
+    ],
+)
+def test_rows_of_parquet_are_counted_in_any_packing(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    [file] = found(write(tmp_path, content, name))
+    assert file.count_rows() == sum(map(len, file.rows(0))) == 2
 
 
 def test_a_file_that_goes_or_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
