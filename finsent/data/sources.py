@@ -379,6 +379,11 @@ def _format(found: _Found) -> tuple[Format, str | None]:
             f"{where}: its name does not say its format; set format to one of "
             f"{', '.join(get_args(Format))} for this source"
         )
+    if compression == "zstd" and format in heads.TYPED:
+        raise InputError(
+            f"{where} is {format} in zstd, which cannot be read from its end; decompress it first "
+            "(zstd -d FILE), and name the result"
+        )
     for name, formats_of in _SETTINGS_OF.items():
         value = getattr(source, name)
         if value != SourceConfig.model_fields[name].default and format not in formats_of:

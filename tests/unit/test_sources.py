@@ -407,6 +407,13 @@ def test_rows_of_parquet_are_counted_in_any_packing(
     assert file.count_rows() == sum(map(len, file.rows(0))) == 2
 
 
+def test_parquet_in_zstd_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    packed = pa.compress(parquet(), codec="zstd", asbytes=True)
+    text = problem(write(tmp_path, packed, "a.parquet.zst"))
+    assert "is parquet in zstd, which cannot be read from its end; decompress it first" in text
+    assert "damaged" not in text
+
+
 def test_a_file_that_goes_or_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     gone, changed = write(tmp_path, GOOD, "a.csv"), write(tmp_path, GOOD, "b.csv")
     first, second = found(gone, changed)
