@@ -21,7 +21,8 @@ def reading(place: Place, where: str) -> Iterator[None]:
     """Tell the owner of a file what went wrong while it was read.
 
     Raises:
-        InputError: the file is gone, cut off, damaged, in another encoding, or not readable.
+        InputError: the file is gone, cut off, damaged, packed or encoded in another way, or not
+            readable.
     """
     import zlib
     from lzma import LZMAError
@@ -40,6 +41,11 @@ def reading(place: Place, where: str) -> Iterator[None]:
         ) from None
     except (pa.ArrowException, LZMAError, BadZipFile, zlib.error) as error:
         raise InputError(f"{where} is damaged ({_short(error)}); fetch or make it again") from None
+    except NotImplementedError as error:  # of zipfile: e.g. Deflate64, which Windows writes
+        raise InputError(
+            f"{where} is packed in a way that cannot be read ({_short(error)}); unpack it, and "
+            "name the file"
+        ) from None
     except OSError as error:
         if error.strerror is None:  # not from the system: what unpacks it gave up
             raise InputError(

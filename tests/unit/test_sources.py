@@ -414,6 +414,15 @@ def test_parquet_in_zstd_is_refused_with_the_remedy(tmp_path: Path) -> None:
     assert "damaged" not in text
 
 
+def test_an_archive_of_another_method_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    content = bytearray(zipped(GOOD.encode(), "a.csv"))
+    for place in (8, content.index(b"PK\x01\x02") + 10):  # of the method, in both headers
+        content[place] = 9  # Deflate64, which Windows' Explorer writes
+    text = problem(write(tmp_path, bytes(content), "a.zip"))
+    assert "is packed in a way that cannot be read" in text
+    assert "unpack it, and name the file" in text
+
+
 def test_a_file_that_goes_or_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     gone, changed = write(tmp_path, GOOD, "a.csv"), write(tmp_path, GOOD, "b.csv")
     first, second = found(gone, changed)
