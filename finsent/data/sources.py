@@ -372,7 +372,13 @@ def _format(found: _Found) -> tuple[Format, str | None]:
     named, compression = heads.detect(found.place.name)
     if compression == "zip":
         inner = zipped_name(found.place, where)
-        named = named or heads.detect(inner)[0]
+        inner_format, packed = heads.detect(inner)
+        if packed is not None:
+            raise InputError(
+                f"{where} holds {inner!r}, which is compressed itself; unpack the archive, and "
+                "name the file"
+            )
+        named = named or inner_format
     format = source.format or named
     if format is None:
         raise InputError(

@@ -423,6 +423,13 @@ def test_an_archive_of_another_method_is_refused_with_the_remedy(tmp_path: Path)
     assert "unpack it, and name the file" in text
 
 
+@pytest.mark.parametrize("name", ["a.zip", "a.csv.zip"])
+def test_a_compressed_file_in_an_archive_is_refused(tmp_path: Path, name: str) -> None:
+    content = zipped(gzip.compress(GOOD.encode()), "a.csv.gz")
+    text = problem(write(tmp_path, content, name))
+    assert "holds 'a.csv.gz', which is compressed itself; unpack the archive" in text
+
+
 def test_a_file_that_goes_or_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     gone, changed = write(tmp_path, GOOD, "a.csv"), write(tmp_path, GOOD, "b.csv")
     first, second = found(gone, changed)
