@@ -111,6 +111,8 @@ def _block(
     names: dict[str, list[str]],
     where: str,
 ) -> pa.Table:
+    for name in dict.fromkeys([*columns.stored, *columns.carried_stored]):
+        _check_utf8(batch[name], name, where)
     values = {}
     for name in columns.stored:
         column = batch[name]
@@ -122,6 +124,17 @@ def _block(
     carried = {name: _plain(batch[name]) for name in columns.carried_stored}
     numbers = np.arange(first, first + len(batch))
     return assemble(source, numbers, values, columns, carried=carried)
+
+
+def _check_utf8(values: pa.Array, name: str, where: str) -> None:
+    """Refuse strings whose bytes are not UTF-8, which some writers store unchecked."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{where}: column {name!r} holds strings that are not valid ({first_line(error)}); "
+            "write the column as UTF-8, or name another"
+        ) from None
 
 
 def read_schema(format: Format, stream: BinaryIO, where: str) -> pa.Schema:

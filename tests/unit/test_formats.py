@@ -194,6 +194,22 @@ def test_bytes_that_are_no_utf8_are_named(type: pa.DataType) -> None:
         assert "binary, and its bytes are not UTF-8; write the column as strings" in text
 
 
+@pytest.mark.parametrize("kind", ["string", "list", "dictionary"])
+def test_strings_that_are_no_utf8_are_named(kind: str) -> None:
+    offsets = pa.array([0, 2], pa.int32()).buffers()[1]
+    bad = pa.StringArray.from_buffers(1, offsets, pa.py_buffer(b"a\xff"))
+    label = {
+        "string": bad,
+        "list": pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), bad),
+        "dictionary": pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), bad),
+    }[kind]
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.array(["Up"]), "label": label}), stream)
+    stream.seek(0)
+    with pytest.raises(InputError, match=r"column 'label' holds strings that are not valid .*UTF"):
+        list(read_rows("parquet", stream, 0, "utf-8", Columns("text", "label", None), "a.parquet"))
+
+
 def test_parquet_blocks_are_bounded_by_bytes() -> None:
     count, size = 4000, 10_000
     texts = [f"{n:05d}" * (size // 5) for n in range(count)]
