@@ -17,6 +17,7 @@ from finsent.labels import LABELS
 
 _MOST_VALUES = 200  # of a column whose values are names
 _MOST_SHAPES = 20
+_MOST_COLUMNS = 1_000  # RE2 repeats no more often
 _LOOK = 2_000  # distinct values of a block
 _NUMBER = r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _REPEATED = "repeated_header: the names of the columns again, as where files were joined"
@@ -107,6 +108,8 @@ class Witness:
         """A line of a record whose text is swallowed, with a value in the witness's field."""
         columns, delimiter = self._columns.all, re.escape(self._delimiter)
         if self.name is None or columns.count(self._columns.text) != 1:
+            return ""
+        if len(columns) > _MOST_COLUMNS:
             return ""
         text, place = columns.index(self._columns.text), columns.index(self.name)
         field = rf'(?:"[^"\r\n]*"|[^{delimiter}\r\n]*)'

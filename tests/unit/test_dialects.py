@@ -81,6 +81,23 @@ def test_a_text_of_several_lines_is_no_swallowed_record(
     assert rows[-1] == Row(len(labels) + 2, text, labels[0])
 
 
+@pytest.mark.parametrize("columns", [1_000, 1_100])
+def test_a_table_of_many_columns_may_hold_texts_of_several_lines(
+    tmp_path: Path, columns: int
+) -> None:
+    further = [f"c{place}" for place in range(columns - 2)]
+    rows = [
+        ["text", *further, "label"],
+        ["Sales\nrose", *(["1"] * len(further)), "positive"],
+        ["Sales fell", *(["2"] * len(further)), "negative"],
+    ]
+    content = io.StringIO()
+    csv.writer(content).writerows(rows)
+    path = write(tmp_path, content.getvalue())
+    wanted = [Row(2, "Sales\nrose", "positive"), Row(3, "Sales fell", "negative")]
+    assert read(path) == wanted
+
+
 def test_a_quote_within_a_quoted_text_is_named_and_not_mangled(tmp_path: Path) -> None:
     body = 'text,label\nUp,positive\n"He said "no" twice",negative\n"Fine ""here""",neutral\n'
     assert read(write(tmp_path, body)) == [
