@@ -169,8 +169,21 @@ def duplicate_key(text: str) -> str:
         yaml.YAMLError: the text is not valid YAML.
     """
     loader = yaml.SafeLoader(text)
+    begun, done = set[int](), set[int]()  # an alias leads to its node again
 
     def walk(node: yaml.Node | None) -> str:
+        if not isinstance(node, yaml.CollectionNode) or id(node) in done:
+            return ""
+        if id(node) in begun:
+            raise yaml.constructor.ConstructorError(
+                problem="an alias within what it stands for", problem_mark=node.start_mark
+            )
+        begun.add(id(node))
+        found = look(node)
+        done.add(id(node))
+        return found
+
+    def look(node: yaml.Node) -> str:
         if isinstance(node, yaml.SequenceNode):
             return next(filter(None, map(walk, node.value)), "")
         if not isinstance(node, yaml.MappingNode):
