@@ -11,13 +11,12 @@ from typing import BinaryIO, NamedTuple
 import pyarrow as pa
 
 from finsent.data.dialect import Dialect, skip_sep_line
-from finsent.data.rows import BLOCK_BYTES, Columns, assemble, with_cells
+from finsent.data.rows import BLOCK_BYTES, MAX_CHARACTERS, Columns, assemble, with_cells
 from finsent.data.swallowed import Witness
 from finsent.errors import InputError
 
 MISFITS = 10_000  # malformed records before the first good one that say enough
 _CHUNK = 1 << 20  # characters
-_MOST = 4 * BLOCK_BYTES  # characters of a record
 _BLOCK_ROWS = 20_000
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -180,7 +179,7 @@ class ExactReader:
                 if record is None:
                     if is_final:
                         return
-                    if len(text) - start > _MOST:
+                    if len(text) - start > MAX_CHARACTERS:
                         raise InputError(UNCLOSED.format(where=self._where, number=number + 1))
                     more = lines.read(max(_CHUNK, len(text) - start))
                     text, start, is_final = text[start:] + more, 0, not more

@@ -20,6 +20,7 @@ from finsent.data.config import Format
 from finsent.data.csv_exact import MISFITS, UNCLOSED, ExactReader, misfit
 from finsent.data.dialect import Dialect
 from finsent.data.heads import first_line, read_columns, separator
+from finsent.data.lines import read_lines
 from finsent.data.rows import AS_JSON as AS_JSON
 from finsent.data.rows import BLOCK_BYTES as BLOCK_BYTES
 from finsent.data.rows import CARRIED as CARRIED
@@ -67,14 +68,15 @@ def read_rows(
         has_header = dialect is None or dialect.has_header
         return tables.read_excel(stream, source, columns, where, sheet, has_header)
     if format == "jsonl":
-        return json_records.read_json_lines(stream, source, encoding, columns)
+        return json_records.read_json_lines(stream, source, encoding, columns, where)
     if format == "json":
         return json_records.read_json(stream, source, encoding, columns, where)
     if format == "phrasebank":
-        return _read_lines(stream, source, encoding, columns, _phrasebank_record)
+        return _read_lines(stream, source, encoding, columns, where, _phrasebank_record)
     if format == "text":
+        keeps_blank = columns.keeps_blank
         return _read_lines(
-            stream, source, encoding, columns, lambda line: (line, None, None), columns.keeps_blank
+            stream, source, encoding, columns, where, lambda line: (line, None, None), keeps_blank
         )
     if dialect is not None and not dialect.is_plain:
         return ExactReader(source, columns, dialect, where).read(stream, encoding)
@@ -114,25 +116,25 @@ def _read_lines(
     source: int,
     encoding: str,
     columns: Columns,
+    where: str,
     parse: Callable[[str], Record],
     keeps_blank: bool = False,
 ) -> Iterator[pa.Table]:
     number = 0
-    with io.TextIOWrapper(stream, encoding=encoding, newline=None) as lines:
-        while block := lines.readlines(BLOCK_BYTES // 2):
-            numbered = [
-                (number + offset, line.lstrip("\ufeff").rstrip("\n"))
-                for offset, line in enumerate(block, start=1)
-            ]
-            number += len(block)
-            records = [(n, *parse(line)) for n, line in numbered if keeps_blank or line.strip()]
-            if records:
-                numbers, *parsed = zip(*records, strict=True)
-                texts, labels, faults = (pa.array(column, pa.string()) for column in parsed)
-                values = {columns.text: texts}
-                if columns.label is not None:
-                    values[columns.label] = labels
-                yield assemble(source, numbers, values, columns, faults)
+    for block in read_lines(stream, encoding, where):
+        numbered = [
+            (number + offset, line.lstrip("\ufeff").rstrip("\n"))
+            for offset, line in enumerate(block, start=1)
+        ]
+        number += len(block)
+        records = [(n, *parse(line)) for n, line in numbered if keeps_blank or line.strip()]
+        if records:
+            numbers, *parsed = zip(*records, strict=True)
+            texts, labels, faults = (pa.array(column, pa.string()) for column in parsed)
+            values = {columns.text: texts}
+            if columns.label is not None:
+                values[columns.label] = labels
+            yield assemble(source, numbers, values, columns, faults)
 
 
 def _phrasebank_record(line: str) -> Record:

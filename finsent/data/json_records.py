@@ -6,18 +6,19 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from finsent.data.rows import BLOCK_BYTES, Columns, assemble
+from finsent.data.lines import read_lines
+from finsent.data.rows import BLOCK_BYTES, MAX_CHARACTERS, Columns, assemble
 from finsent.errors import InputError
 
 # `NaN` is no JSON, but Python and pandas write it for a value that is missing.
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _CHUNK = 1 << 20  # characters
-_MOST = 4 * BLOCK_BYTES  # characters of a record
 _BLOCK_ROWS = 20_000
 _DEPTH = 8  # of nested keys that are listed
 _NO_VALUE = "malformed_row: a list or object where a text or number belongs"
@@ -170,7 +171,7 @@ def _objects(format: str, stream: BinaryIO, encoding: str, where: str) -> Iterat
     if format == "json":
         records = (item for item, _ in items(stream, encoding, where))
     else:
-        lines = io.TextIOWrapper(stream, encoding=encoding)
+        lines = chain.from_iterable(read_lines(stream, encoding, where))
         records = (parse_line(line.lstrip("\ufeff")) for line in lines)
     return (record for record in records if isinstance(record, dict))
 
@@ -188,21 +189,24 @@ def parse_line(line: str) -> Any:
 
 
 def read_json_lines(
-    stream: BinaryIO, source: int, encoding: str, columns: Columns
+    stream: BinaryIO, source: int, encoding: str, columns: Columns, where: str
 ) -> Iterator[pa.Table]:
-    """Return the records of lines, each line's number being its record's."""
+    """Return the records of lines, each line's number being its record's.
+
+    Raises:
+        InputError: a line is too long.
+    """
     number = 0
-    with io.TextIOWrapper(stream, encoding=encoding, newline=None) as lines:
-        while block := lines.readlines(BLOCK_BYTES // 2):
-            stripped = [line.lstrip("\ufeff").rstrip("\n") for line in block]
-            records = [
-                (number + offset, line, parse_line(line))
-                for offset, line in enumerate(stripped, start=1)
-                if line.strip()
-            ]
-            number += len(block)
-            if records:
-                yield _table(source, records, columns)
+    for block in read_lines(stream, encoding, where):
+        stripped = [line.lstrip("\ufeff").rstrip("\n") for line in block]
+        records = [
+            (number + offset, line, parse_line(line))
+            for offset, line in enumerate(stripped, start=1)
+            if line.strip()
+        ]
+        number += len(block)
+        if records:
+            yield _table(source, records, columns)
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -259,7 +263,7 @@ def items(stream: BinaryIO, encoding: str, where: str) -> Iterator[tuple[Any, in
                     problem = str(error)
             behind = _skip(text, end)
             if (problem or behind >= len(text)) and not is_final:
-                if len(text) - place > _MOST:
+                if len(text) - place > MAX_CHARACTERS:
                     raise InputError(_invalid(where, number, problem or "too long"))
                 more = lines.read(max(_CHUNK, len(text) - place))
                 text, place, is_final = text[place:] + more, 0, not more

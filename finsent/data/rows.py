@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 # A record longer than a block cannot be parsed; far above any text that is worth classifying.
 BLOCK_BYTES = 8 << 20
+MAX_CHARACTERS = 4 * BLOCK_BYTES  # of a record of a format that is read record by record
 
 ROWS = pa.schema(
     [

@@ -120,6 +120,13 @@ def test_lines_keep_their_numbers_beyond_the_first_block() -> None:
 # --- PhraseBank -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("format", ["jsonl", "phrasebank", "text"])
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(format: Format) -> None:
+    content = b'{"text": "Up"}\n' + b"a" * (4 * BLOCK_BYTES + 1)
+    text = problem(format, content, Columns("text", None, None))
+    assert "here: line 2 is longer than 33,554,432 characters" in text
+
+
 def test_phrasebank_lines_end_in_at_and_label() -> None:
     content = "Sales rose@positive\nMail us @ a@b.c@neutral\n\nno label\n@up\nempty@\n x @ y \r\n"
     assert read("phrasebank", content) == [
