@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -15,8 +16,15 @@ from finsent.data.lines import read_lines
 from finsent.data.rows import BLOCK_BYTES, MAX_CHARACTERS, Columns, assemble
 from finsent.errors import InputError
 
-# `NaN` is no JSON, but Python and pandas write it for a value that is missing.
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
+# `NaN` is no JSON, but Python and pandas write it for a value that is missing. Nor can JSON spell
+# what 1e400 is in memory: infinity.
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _CHUNK = 1 << 20  # characters
 _BLOCK_ROWS = 20_000

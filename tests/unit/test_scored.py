@@ -320,6 +320,7 @@ def test_json_keeps_values_of_any_key(tmp_path: Path, name: str) -> None:
         '{"id": NaN, "text": ["half \\ud83d"], "late": 1.10}',
         "5",
         '{"id": "007", "text": "Down"}',
+        '{"id": 1e400, "text": "Flat", "late": {"a": [-1e400, 1e3]}}',
     ]
     content = "\n".join(records) if name == "a.jsonl" else f"[{','.join(records)}]"
     (tmp_path / name).write_text(content)
@@ -330,8 +331,9 @@ def test_json_keeps_values_of_any_key(tmp_path: Path, name: str) -> None:
         (2, None, None, "1.1"),
         (3, None, None, None),
         (4, '"007"', None, None),
+        (5, None, None, '{"a": [null, 1000.0]}'),
     ]
-    assert [row[2] is None for row in found] == [True, False, False, True]
+    assert [row[2] is None for row in found] == [True, False, False, True, True]
     [file] = find(tmp_path / name, carried=["meta.id", "id"])
     assert rows_of(file)[0][3:] == ('"x"', "7")
     with pytest.raises(InputError, match=r"no column 'meta\.no'"):
