@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from finsent.data.config import DataConfig, SourceConfig, TimeSplitConfig, iso_time
 from finsent.data.json_records import single_label
+from finsent.data.mended import LOST
 from finsent.data.normalise import key64, normalise, text_keys
 from finsent.data.spellings import spellings
 from finsent.labels import LABEL2ID, LABELS
 
-LOST = "\ufffd"  # what stands for a sign that was lost
 LEFT_OUT, DROPPED = "left_out", "dropped_label"  # reasons that a source's settings wish
 
 GOOD = pa.schema(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 MENDED = "utf-8-mended"
-LOST = "\ufffd"
+LOST = "\ufffd"  # what stands for a sign that was lost
 
 _HANDLER = "finsent-mended"
 _LINE_BYTES = 64 << 10  # a longer line is decoded in parts
