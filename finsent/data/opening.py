@@ -125,6 +125,15 @@ def _members(archive: object) -> list[str]:
     ]
 
 
+def count_lines(stream: BinaryIO) -> int:
+    """Return how many lines end in a file, whichever of the three line ends it uses."""
+    feeds, returns = 0, 0
+    while chunk := stream.read(READ_BYTES):
+        feeds += chunk.count(b"\n")
+        returns += chunk.count(b"\r")
+    return max(feeds, returns)
+
+
 def digest_of(place: Place) -> str:
     """SHA-256 of a file's bytes as they are stored, as hex."""
     sha256 = hashlib.sha256()

@@ -20,7 +20,7 @@ from finsent.data.contents import CSV, read_contents
 from finsent.data.dialect import Dialect, dialect_of
 from finsent.data.formats import Columns
 from finsent.data.json_records import late_keys
-from finsent.data.opening import READ_BYTES, opened, reading, zipped_name
+from finsent.data.opening import count_lines, opened, reading, zipped_name
 from finsent.data.places import Place, expand, packaged, short_names
 from finsent.data.wanted import present_columns, requested_columns
 from finsent.errors import InputError
@@ -137,10 +137,7 @@ class SourceFile:
             if self.format in ("arrow", "excel", "json"):
                 return sum(map(len, self.rows(0)))
             with opened(self.place, self.compression) as stream:
-                lines = sum(
-                    chunk.count(b"\n") for chunk in iter(lambda: stream.read(READ_BYTES), b"")
-                )
-        return lines
+                return count_lines(stream)
 
     def rows(self, index: int) -> Iterator[pa.Table]:
         """Stream the file's rows in their order: schema `columns.schema`, `index` as the source.

@@ -430,6 +430,15 @@ def test_a_compressed_file_in_an_archive_is_refused(tmp_path: Path, name: str) -
     assert "holds 'a.csv.gz', which is compressed itself; unpack the archive" in text
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_rows_of_a_csv_are_counted_with_any_line_end(
+    tmp_path: Path, end: str, encoding: str
+) -> None:
+    [file] = found(write(tmp_path, GOOD.replace("\n", end).encode(encoding)))
+    assert file.count_rows() == 3  # with the header
+
+
 def test_a_file_that_goes_or_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     gone, changed = write(tmp_path, GOOD, "a.csv"), write(tmp_path, GOOD, "b.csv")
     first, second = found(gone, changed)
