@@ -17,6 +17,7 @@ from finsent.data.config import Format
 from finsent.data.heads import first_line
 from finsent.data.json_records import SeveralLabelsError, single_label
 from finsent.data.rows import BLOCK_BYTES, Columns, assemble
+from finsent.data.spans import check_sheets, check_span
 from finsent.errors import InputError
 
 _BLOCK_ROWS = 100_000
@@ -281,18 +282,10 @@ def _sheet_rows(
             "sheet as CSV"
         ) from None
     try:
+        check_sheets(stream, where)
         book = CalamineWorkbook.from_filelike(stream)
         named = [name for name in book.sheet_names if sheet in (None, name)]
-        sheets = {
-            name: [
-                (number, row)
-                for number, row in enumerate(
-                    book.get_sheet_by_name(name).to_python(skip_empty_area=False), start=1
-                )
-                if any(cell != "" for cell in row)
-            ]
-            for name in named
-        }
+        sheets = {name: _filled_rows(book.get_sheet_by_name(name), where) for name in named}
     except CalamineError as error:
         raise InputError(
             f"{where} is no workbook that can be read ({first_line(error)}); save it again without "
@@ -315,6 +308,13 @@ def _sheet_rows(
     blank = [""] * len(rows[0][1])
     by_number = dict(rows)
     return [(number, by_number.get(number, blank)) for number in range(rows[0][0], rows[-1][0] + 1)]
+
+
+def _filled_rows(sheet: Any, where: str) -> list[tuple[int, list[Any]]]:
+    last_row, last_column = sheet.end or (0, 0)
+    check_span(last_row + 1, last_column + 1, where)  # rows begin at A1, wherever the table does
+    rows = enumerate(sheet.to_python(skip_empty_area=False), start=1)
+    return [(number, row) for number, row in rows if any(cell != "" for cell in row)]
 
 
 def _header(rows: list[tuple[int, list[Any]]], has_header: bool) -> list[str]:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.formats import Columns, read_rows
+from finsent.data.tables import excel_columns
 from tests.properties import examples
 from tests.unit.test_dialects import read as read_named
 from tests.unit.test_labelling_tools import ROSE_AND_FELL, labels, lines, problem
@@ -291,6 +292,33 @@ def test_of_several_sheets_one_is_named(tmp_path: Path) -> None:
     assert "has rows in the sheets 'A', 'B'; set sheet to one of them" in problem(path)
     assert read(path, sheet="A") == [Row(2, "Up", "up")]
     assert "has no sheet 'C'; set sheet to one of 'A', 'B'" in problem(path, sheet="C")
+
+
+@pytest.mark.parametrize(
+    ("further", "is_refused"),
+    [
+        ('<c r="XFD1048576"><v>1</v></c>', True),
+        ('<c s="1" r="XFD1048576" t="inlineStr"><is><t>x</t></is></c>', True),
+        ('<c r="B9999"><v>1</v></c>', False),
+        ('<c r="XFD1048576" s="1"/>', False),  # a style alone
+        ('<c r="XFD1048576" s="1"></c>', False),
+    ],
+)
+def test_a_sheet_of_more_cells_than_memory_bears_is_refused(
+    tmp_path: Path, further: str, is_refused: bool
+) -> None:
+    path = workbook(tmp_path / "a.xlsx", A=[["text", "label"], ["Up", "up"]])
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    sheet = parts["xl/worksheets/sheet1.xml"].decode()
+    end = f'<row r="1048576">{further}</row></sheetData>'
+    parts["xl/worksheets/sheet1.xml"] = sheet.replace("</sheetData>", end).encode()
+    path.write_bytes(zipped(**parts))
+    if is_refused:
+        assert "a sheet spans 1,048,576 rows of 16,384 columns" in problem(path)
+    else:
+        stream = io.BytesIO(path.read_bytes())
+        assert excel_columns(stream, "a.xlsx", None, True) == ["text", "label"]
 
 
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
