@@ -172,11 +172,17 @@ def output_names(files: list[SourceFile], format: str) -> list[str]:
     directory or glob that names the input. An entry's `name` takes the place of the directory.
 
     Raises:
-        InputError: two files would be scored into one.
+        InputError: two files would be scored into one, or one outside the directory.
     """
     names = [f"{_name(file)}.{format}" for file in files]
     counts = Counter(names)
     for file, name in zip(files, names, strict=True):
+        if ".." in PurePosixPath(name).parts:  # an object's key may hold it, a local path does not
+            raise InputError(
+                f"predict.input: {file.origin!r} would be scored into {name!r}, outside "
+                "predict.output. Name the file as {uri: ..., name: NAME}, which scores it into "
+                "NAME."
+            )
         if counts[name] > 1:
             others = [f.origin for f, n in zip(files, names, strict=True) if n == name]
             raise InputError(

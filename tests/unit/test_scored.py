@@ -486,6 +486,16 @@ def test_a_name_depends_on_no_other_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert names_of(august, july) == both[::-1]
 
 
+def test_an_object_s_key_leads_to_no_place_outside_the_output(tmp_path: Path) -> None:
+    [local] = find(write(tmp_path / "x.csv"))
+    place = replace(local.place, uri="s3://b/in/../../../etc/x.csv")
+    file = replace(local, place=place, settings=SourceConfig(uri="s3://b/in/"))
+    with pytest.raises(InputError, match=r"predict\.input: 's3://b/in/\.\..*outside.*name: NAME"):
+        output_names([file], "csv")
+    named = replace(file, settings=SourceConfig(uri="s3://b/in/", name="in"))
+    assert output_names([named], "csv") == ["in/etc/x.csv.csv"]
+
+
 def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> None:
     [july] = find(write(tmp_path / "2024-07-01" / "news.csv"))
     [august] = find(write(tmp_path / "2024-08-01" / "news.csv", 2))
