@@ -12,6 +12,7 @@ from rich.table import Table
 
 from finsent.data.config import SourceConfig
 from finsent.data.heads import binary_kind, detect, is_json
+from finsent.data.normalise import is_blank
 from finsent.data.sources import find_texts
 from finsent.errors import InputError
 from finsent.labels import LABELS
@@ -57,7 +58,7 @@ def read_texts(arguments: list[str], settings: Settings) -> list[Text]:
             given = _lines(path.read_bytes(), source, settings.data.text_column)
         else:
             given = _records(path, settings)
-    texts = [one for one in given if one.text.strip()]
+    texts = [one for one in given if not is_blank(one.text)]
     if not texts:
         raise InputError(
             "classify: no text; give texts as arguments, a file as classify.input=FILE, or lines "

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from finsent.data.normalise import is_blank
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig, Truncate
 from finsent.inference.encode import Encoded
@@ -230,7 +231,7 @@ class Service:
                 "text_too_long",
                 f"{len(text)} characters; at most {most} are taken (serve.limits.characters)",
             )
-        if not text.strip():
+        if is_blank(text):
             return Problem("invalid_text", "the text is blank; write something")
         return None
 

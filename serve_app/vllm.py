@@ -295,8 +295,6 @@ def _check_supported(request: ClassifyRequest) -> None:
             f"priority={request.priority}: all requests have the same priority. Leave priority "
             "out.",
         )
-    if request.input == "":
-        raise Problem("invalid_text", "input: the text is blank; write something")
 
 
 def _classification(index: int, answer: Answer, is_raw: bool) -> dict[str, Any]:

@@ -47,6 +47,17 @@ class Normalised(NamedTuple):
     entities: int  # rows
 
 
+def is_blank(text: str) -> bool:
+    """Return whether `normalise` leaves nothing of a text, e.g. of spaces, `&nbsp;` or U+200B."""
+    if "!" <= text[:1] <= "~" and text[0] != "&":  # a sign that stays: most texts cost no more
+        return False
+    try:
+        left: str = normalise(pa.array([text], pa.string())).text[0].as_py()
+    except UnicodeEncodeError:  # half a surrogate pair is a fault of its own
+        return False
+    return left == ""
+
+
 def normalise(text: pa.ChunkedArray | pa.Array) -> Normalised:
     """NFC, single spaces, no control or invisible signs, no HTML entities, no mojibake.
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finsent.data.formats import CARRIED, ROWS
+from finsent.data.normalise import normalise
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
 
@@ -109,9 +110,7 @@ class Scorer:
 
 def _faults(faults: pa.Array, texts: pa.Array) -> pa.Array:
     """Why rows can't be scored, where nothing was wrong with the record itself."""
-    blank = pc.or_kleene(
-        pc.is_null(texts), pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
-    )
+    blank = pc.equal(normalise(texts).text, "")  # what the model would read
     return pc.if_else(pc.and_(pc.is_null(faults), blank), pa.scalar("no_text"), faults)
 
 

@@ -240,8 +240,9 @@ def test_long_and_blank_texts_are_explained_or_refused(client: TestClient) -> No
     problem(post(client, {"text": " "}, "/explain"), "invalid_text")
     problem(post(client, {"texts": ["a"]}, "/explain"), "invalid_request")
     assert len(post(client, {"text": "Up"}, "/explain").json()["words"]) == 1
-    # Only signs that are not shown: a text without words.
-    assert post(client, {"text": "\u200b"}, "/explain").json()["words"] == []
+    for text in ("\u200b", "\ufeff", "&nbsp;"):  # nothing that the model would read
+        problem(post(client, {"text": text}, "/explain"), "invalid_text")
+        problem(post(client, {"text": text}), "invalid_text")
 
 
 def test_csv_comes_back_with_answers(client: TestClient, engine: Engine) -> None:

@@ -344,7 +344,7 @@ def texts_of(source: Path | str | None) -> list[str]:
 
 
 def test_texts_are_taken_from_the_arguments() -> None:
-    given = read_texts(["Sales rose", " ", "Up"], Settings())
+    given = read_texts(["Sales rose", " ", "&nbsp;", "\u200b", "Up"], Settings())
     assert given == [Text("Sales rose"), Text("Up")]
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finsent.data.normalise import hex_keys, hex_words, key64, normalise, text_keys
+from finsent.data.normalise import hex_keys, hex_words, is_blank, key64, normalise, text_keys
 from tests.properties import examples
 
 pytestmark = pytest.mark.cost(2, "tries many texts")
@@ -291,3 +291,15 @@ def test_keys_as_numbers_and_digits() -> None:
         assert hex_keys(form).to_pylist() == [key.hex() for key in raw[first:]]
     words = hex_words(key64(keys)).to_pylist()
     assert words == [key.hex()[:16] for key in raw]
+
+
+@pytest.mark.parametrize("text", [
+    "", " \t\n", "\xa0", "&nbsp;", "&amp;nbsp;", "\u200b", "\ufeff", "\x01", "Â\xa0", "&#8203; ",
+    "&", "&amp;", "!", "0", "&nbsp;Up", "\u200bUp", "é", "~", "\ud83d", "Up\u200b",
+])  # fmt: skip
+def test_a_text_is_blank_where_nothing_is_left_of_it(text: str) -> None:
+    try:
+        left = normalise(pa.array([text], pa.string())).text[0].as_py()
+    except UnicodeEncodeError:
+        left = text
+    assert is_blank(text) == (left == "")

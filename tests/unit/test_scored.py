@@ -27,6 +27,7 @@ from finsent.config import check, load
 from finsent.data.carried import Carried, with_all_rows
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.csv_exact import ODD_QUOTE
+from finsent.data.normalise import is_blank
 from finsent.data.sources import SourceFile, find_texts
 from finsent.errors import InputError
 from finsent.files import exclusive
@@ -143,7 +144,7 @@ def test_rows_come_out_in_order_each_with_its_id_or_a_fault(
             assert name == "a.parquet" or row["fault"].startswith("malformed_row")
         else:
             assert (row["id"], row["text"]) == (given_row.id, given_row.text)
-            assert is_scored == bool(given_row.text.strip()) or "swallowed" in row["fault"]
+            assert is_scored != is_blank(given_row.text) or "swallowed" in row["fault"]
 
 
 @pytest.mark.parametrize("name", ["lines.txt", "column.csv"])
@@ -157,6 +158,14 @@ def test_blank_lines_are_rows_where_a_line_is_a_row(
     first = 1 if name == "lines.txt" else 2
     assert [row["row"] for row in found] == [*range(first, first + 4)]
     assert [row["fault"] for row in found] == [None, "no_text", "no_text", None]
+
+
+def test_a_text_of_which_ingest_leaves_nothing_is_no_text(scorer: Scorer, tmp_path: Path) -> None:
+    texts = ["&nbsp;", "\u200b", "\ufeff\u00a0", "&amp;nbsp;", "&", "&nbsp;Up", "\u00a0"]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    [file] = find(tmp_path / "a.parquet")
+    faults = pq.read_table(score(file, scorer, tmp_path))["fault"].to_pylist()
+    assert faults == [*["no_text"] * 4, None, None, "no_text"]
 
 
 def test_a_table_without_rows_gives_one(scorer: Scorer, tmp_path: Path) -> None:

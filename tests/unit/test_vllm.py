@@ -94,6 +94,7 @@ def test_options_that_change_nothing_are_taken(client: TestClient, extra: dict[s
     ("body", "words"),
     [
         ({"input": ""}, "blank"),
+        ({"input": "&nbsp;"}, "blank"),
         ({"input": ["Up", " "]}, "input[1]"),
         ({"input": [1, 2]}, "token ids"),
         ({"input": [[1, 2]]}, "token ids"),
