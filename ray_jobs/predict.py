@@ -104,10 +104,10 @@ def _score(
                 "backend": scorers.backend,
                 "finished": False,
             }
-            counts, new_rows = _score_file(settings, scored, name, file, record, scorers, bar)
+            records[name], new_rows = _score_file(
+                settings, scored, name, file, record, scorers, bar
+            )
             rows += new_rows
-            records[name] = {**record, "finished": True, **counts}
-            scored.update(name, records[name])
     seconds = time.perf_counter() - started
     return {"backends": [scorers.backend], "rows_per_second": round(rows / seconds, 1)}
 
@@ -115,11 +115,19 @@ def _score(
 def _score_file(
     settings: Settings, scored: ScoredDir, name: str, file: SourceFile, record: Record,
     scorers: Scorers, bar: Any,
-) -> tuple[dict[str, Any], int]:  # fmt: skip
-    """Return the counts of a scored file, and the rows that were scored by this run."""
+) -> tuple[Record, int]:  # fmt: skip
+    """Score a file and record it as finished.
+
+    Returns:
+        The file's record, and the rows that were scored by this run.
+    """
     new_rows = old_rows = 0
     with scored.parts(name) as parts:
-        scored.check_free(name, file)  # another process may have been faster
+        done = scored.finished(name, record["identity"])  # by another process, meanwhile
+        if done is not None:
+            parts.remove()
+            return done, 0
+        scored.check_free(name, file)
         scored.update(name, record)
         parts.open(digest([record["identity"], record["backend"]]))
         try:
@@ -135,8 +143,11 @@ def _score_file(
         if old_rows:
             log.info("predict: %s resumed after %d row(s)", file.name, old_rows)
         counts = parts.merge(file, scored.path / name, settings.predict.format)
+        record = {**record, "finished": True, **counts}
+        # Before the parts go and the lock with them: a run that ends here scores no row again.
+        scored.update(name, record)
         parts.remove()
-    return counts, new_rows
+    return record, new_rows
 
 
 def _bar(files: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 import pyarrow as pa
@@ -39,6 +39,7 @@ from finsent.inference.score import Scorer
 from finsent.inference.scored import ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
 from ray_jobs._scoring import _Actor
+from ray_jobs.predict import _bar, _score_file
 from tests.properties import examples
 from tests.unit.models import TEXTS, saved_model
 from tests.unit.test_packed import workbook
@@ -527,6 +528,46 @@ def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> No
         scored.check_free("mine.csv.csv", july)
     with pytest.raises(InputError, match=r"is a file"):
         scored.check_free("mine.csv.csv/b.csv", july)
+
+
+class Local:
+    """Scores in this process, as `Scorers` do in others."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.tables = 0
+
+    def map(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        for table in tables:
+            self.tables += 1
+            yield self._scorer(table)
+
+
+def test_a_run_that_dies_after_a_file_is_complete_scores_no_row_again(
+    scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [file] = find(write(tmp_path / "news.csv"))
+    scored, local = ScoredDir(tmp_path / "out"), Local(scorer)
+    scored.path.mkdir()
+    record = {"input": file.origin, "identity": "a", "backend": "torch-fp32", "finished": False}
+
+    def score_it() -> tuple[dict[str, Any], int]:
+        with _bar([file]) as bar:
+            return _score_file(Settings(), scored, "n.parquet", file, record, cast(Any, local), bar)
+
+    def die(_: Parts) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Parts, "remove", die)
+        with pytest.raises(KeyboardInterrupt):
+            score_it()
+    found = scored.finished("n.parquet", "a")
+    assert found is not None
+    assert found["rows"] == 1
+    assert score_it() == (found, 0)  # as a second process that waited for the first
+    assert local.tables == 1
+    assert sorted(path.name for path in scored.path.iterdir()) == ["manifest.json", "n.parquet"]
 
 
 def test_two_processes_do_not_score_one_file(tmp_path: Path) -> None:
