@@ -96,13 +96,26 @@ def _result(
 
 
 def _labelled(settings: Settings) -> pa.Table | None:
-    """Return the rows of `adopt.sources`; None where the setting is empty."""
+    """Return the rows of `adopt.sources`; None where the setting is empty.
+
+    Raises:
+        InputError: a file is unusable, or the rows are too few to calibrate and to measure on.
+    """
+    from finsent.evaluation.calibration import LEAST_ROWS
     from finsent.evaluation.evaluate import read_benchmark
 
     sources = settings.adopt.sources
     if not sources:
         return None
-    return read_benchmark(sources, settings.data, settings.sources_dir, "adopt.sources")
+    rows = read_benchmark(sources, settings.data, settings.sources_dir, "adopt.sources")
+    first, second = _halves(rows)
+    if min(len(first), len(second)) < LEAST_ROWS:
+        raise InputError(
+            f"adopt.sources={[source.uri for source in sources]}: {len(first)} rows to calibrate "
+            f"on and {len(second)} to measure on are too few; {LEAST_ROWS} of each are needed. "
+            "Add labelled rows, or leave adopt.sources empty."
+        )
+    return rows
 
 
 def _halves(rows: pa.Table) -> tuple[pa.Table, pa.Table]:

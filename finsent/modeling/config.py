@@ -52,7 +52,7 @@ class AdoptConfig(Section):
     sources: list[Source] = setting(
         list,
         "labelled files, read by the rules of the section data: half of the texts calibrate the "
-        "model, the other half are what it is measured on; empty: neither",
+        "model, the other half are what it is measured on, 50 or more each; empty: neither",
     )
     export: bool = setting(True, "export the model as the section `export` has it")
     max_difference: float = setting(

@@ -501,6 +501,13 @@ def test_adopting_again_under_a_name_leaves_the_published_version_whole(
     registry.get(second["model_version"])
 
 
+def test_few_labelled_rows_neither_calibrate_nor_measure(tiny: Path, project: Path) -> None:
+    saved(classifier(), project / "one", tiny)
+    (project / "few.csv").write_text("Sentence,Sentiment\nProfit rose,positive\nFlat,neutral\n")
+    refused = invoke_job("adopt", *QUICK, "one", "adopt.sources=[few.csv]")
+    check_refused(refused, ["adopt.sources=['", "few.csv']", "too few; 50 of each", "leave"])
+
+
 def test_refused_model_is_left_to_no_job(tiny: Path, project: Path) -> None:
     saved(classifier(), project / "one", tiny)
     refused = invoke_job("adopt", *QUICK, "one", "run.name=mine", "adopt.max_difference=1e-30")
