@@ -22,7 +22,7 @@ from finsent.modeling.label_map import (
     read_label_map,
     write_label_map,
 )
-from finsent.modeling.layout import CALIBRATION
+from finsent.modeling.layout import CALIBRATION, PROVENANCE
 from finsent.modeling.suitability import check_length, check_tokens, position_limit
 from finsent.modeling.tokenizer import ReadTokenizer, read_tokenizer
 from finsent.modeling.weights import (
@@ -80,8 +80,7 @@ def open_foreign(name: str, folder: Folder, config: AdoptConfig) -> ForeignModel
             f"{field}: answers {kind or 'one number'}, not one label per text; use a model of "
             "single_label_classification"
         )
-    stored = read_label_map(folder.path)
-    label_map = make_label_map(names, config.label_map or (stored.pairs if stored else {}))
+    label_map = make_label_map(names, config.label_map or _stored_pairs(folder.path))
     read = read_tokenizer(path)
     check_tokens(found, read.tokenizer, field)
     if config.max_length is not None:
@@ -90,6 +89,16 @@ def open_foreign(name: str, folder: Folder, config: AdoptConfig) -> ForeignModel
     max_length = config.max_length or min(limit for limit in limits if limit)
     license = config.license or _license(folder.path / "README.md")
     return ForeignModel(name, folder, is_pickled, label_map, max_length, license, read)
+
+
+def _stored_pairs(path: Path) -> dict[str, str]:
+    """Return what labels mean in a model that finsent wrote; elsewhere the file may mean anything.
+
+    Raises:
+        InputError: the map is damaged.
+    """
+    stored = read_label_map(path) if (path / PROVENANCE).is_file() else None
+    return stored.pairs if stored else {}
 
 
 def _license(card: Path) -> str | None:

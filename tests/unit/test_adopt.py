@@ -558,3 +558,13 @@ def test_damaged_label_map_is_refused(tiny: Path, tmp_path: Path) -> None:
         file.write_text(json.dumps(content))
         with pytest.raises(InputError, match=r"label_map\.json"):
             Engine(tmp_path / "model", EXACT)
+
+
+def test_another_s_label_map_is_not_read(tiny: Path, tmp_path: Path) -> None:
+    folder = saved(classifier(labels=STARS), tmp_path / "source", tiny)
+    (folder / LABEL_MAP).write_text('{"0": "1 star"}')
+    assert "does not map" in refusal(folder)
+    assert opened(folder, label_map=STARS_MAP).label_map.pairs == STARS_MAP
+    (folder / "provenance.json").write_text("{}")  # as finsent writes
+    assert LABEL_MAP in refusal(folder)
+    assert opened(folder, label_map=STARS_MAP).label_map.pairs == STARS_MAP
