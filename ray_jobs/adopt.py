@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finsent.errors import ConfigError, InputError
 from finsent.evaluation.metrics import brief
+from finsent.files import staged_dir
 from finsent.modeling.backbone import find_folder
 from finsent.registry.registry import ModelVersion, Registry
 from finsent.runs import code_identity
@@ -50,13 +51,10 @@ def run(call: Call) -> Result:
     for folder in (model_dir, report_dir):
         # Of an earlier run of this name. Its files may be linked to a version: none is overwritten.
         shutil.rmtree(folder, ignore_errors=True)
-    for note in adopt(foreign, model_dir):
-        log.warning("adopt: %s", note)
-    try:
-        difference = _check(settings, foreign, model_dir)
-    except InputError:
-        shutil.rmtree(model_dir)  # no job may use it
-        raise
+    with staged_dir(model_dir) as staged:  # no job may use a model that is not checked
+        for note in adopt(foreign, staged):
+            log.warning("adopt: %s", note)
+        difference = _check(settings, foreign, staged)
     calibration = _calibrate(settings, foreign, model_dir, rows)
     exports = _export(settings, model_dir, rows)
     metrics = _measure(settings, model_dir, rows, report_dir)

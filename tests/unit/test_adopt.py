@@ -7,6 +7,7 @@ import csv
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -512,6 +513,21 @@ def test_refused_model_is_left_to_no_job(tiny: Path, project: Path) -> None:
     saved(classifier(), project / "one", tiny)
     refused = invoke_job("adopt", *QUICK, "one", "run.name=mine", "adopt.max_difference=1e-30")
     check_refused(refused, ["SOURCE='one'", "differs by", "adopt.max_difference"])
+    check_refused(invoke_job("evaluate", "evaluate.model=mine"), ["neither a run"])
+
+
+def test_model_whose_check_is_interrupted_is_left_to_no_job(
+    tiny: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> float:
+        raise KeyboardInterrupt
+
+    saved(classifier(), project / "one", tiny)
+    with monkeypatch.context() as patched:
+        patched.setattr("finsent.inference.fidelity.check_same", interrupt)
+        with suppress(KeyboardInterrupt):
+            assert invoke_job("adopt", *QUICK, "one", "run.name=mine").code not in (0, 2)
+    assert not [*(project / "artifacts/runs/mine").rglob("*.safetensors")]
     check_refused(invoke_job("evaluate", "evaluate.model=mine"), ["neither a run"])
 
 
