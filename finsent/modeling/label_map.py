@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finsent.data.spellings import spellings
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
 from finsent.labels import LABELS
@@ -113,16 +114,18 @@ def make_label_map(names: tuple[str, ...], wanted: Mapping[str, str]) -> LabelMa
 
     Args:
         names: the source's labels, in the order of its logits.
-        wanted: our label by source label, in any case; a label that is one of ours maps onto
-            itself.
+        wanted: our label by source label, in any case, `true` also for `yes` and `on`, as YAML
+            reads them; a label that is one of ours maps onto itself.
 
     Raises:
         InputError: a source label is not mapped, or the map names one that the source lacks.
     """
-    chosen = {label: label for label in LABELS} | {k.casefold(): v for k, v in wanted.items()}
+    exact = {key.casefold(): label for key, label in wanted.items()}
+    also = {word: label for key, label in exact.items() for word in spellings(key)}
+    chosen = {label: label for label in LABELS} | also | exact
     shown = "{" + ", ".join(f"{k}: {v}" for k, v in wanted.items()) + "}"
     folded = [name.strip().casefold() for name in names]
-    unknown = [key for key in wanted if key.casefold() not in folded]
+    unknown = [key for key in wanted if not {*spellings(key.casefold())} & {*folded}]
     if unknown:
         raise InputError(
             f"adopt.label_map={shown}: the model has no label {unknown[0]!r}; its labels are "

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from finsent.config import load
 from finsent.errors import InputError
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.evaluate import evaluate
@@ -34,8 +35,9 @@ from finsent.labels import LABELS
 from finsent.modeling.adopting import ForeignModel, adopt, open_foreign
 from finsent.modeling.backbone import find_folder
 from finsent.modeling.config import AdoptConfig
-from finsent.modeling.label_map import LABEL_MAP, LabelMap
+from finsent.modeling.label_map import LABEL_MAP, LabelMap, make_label_map
 from finsent.registry.registry import Registry
+from finsent.settings import Settings
 from serve_app.model import Model
 from tests.commands import check_refused, invoke_job
 from tests.unit.foreign import ARCHITECTURES, classifier, edit_json, encoder, saved
@@ -143,6 +145,14 @@ def test_labels_without_a_meaning_are_refused(
     text = refusal(folder, label_map=label_map)
     assert text.startswith("adopt.label_map={")
     assert all(word in text for word in words), text
+
+
+def test_labels_that_yaml_reads_as_truths_are_mapped() -> None:
+    config = load(Settings, [], ["adopt.label_map={yes: positive, no: negative}"])
+    found = make_label_map(("No", "Neutral", "YES"), config.adopt.label_map)
+    assert found.pairs == {"No": "negative", "Neutral": "neutral", "YES": "positive"}
+    with pytest.raises(InputError, match="no label 'true'"):
+        make_label_map(("No", "Neutral"), config.adopt.label_map)
 
 
 # --- eight architectures --------------------------------------------------------------------------
