@@ -194,8 +194,9 @@ JOB = Job(
     "a pool of engines over the cluster. Writes one file per input file with its rows in their "
     "order: row, the columns of predict.columns, text, label, score, a probability by label, "
     "abstained, truncated, model_version, and fault, the reason why a row was not scored. What is "
-    "scored is not scored again: after an interruption run the same command. Directories and globs "
-    "leave out what predict wrote. The text column is the entry's `text`, else data.text_column.",
+    "scored is not scored again: after an interruption run the same command, with predict.output "
+    "or run.name set, as the default output is new in each run. Directories and globs leave out "
+    "what predict wrote. The text column is the entry's `text`, else data.text_column.",
     result="model_version, model_dir, output, files (scored file by input), finished_before, rows, "
     "labels and faults (counts), backends, rows_per_second, run_dir, seconds",
     sections=("predict", "engine", "data", "registry", "storage", "run", "ray"),
