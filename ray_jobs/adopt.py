@@ -175,6 +175,7 @@ def _export(settings: Settings, model_dir: Path, rows: pa.Table | None) -> Resul
     from finsent.data.config import SAMPLE, DataConfig, SourceConfig
     from finsent.evaluation.evaluate import read_benchmark
     from finsent.inference.exporting import export
+    from finsent.inference.exports import ExportError
 
     names = _names(settings)
     if rows is None:
@@ -183,9 +184,8 @@ def _export(settings: Settings, model_dir: Path, rows: pa.Table | None) -> Resul
     origin = {"dataset_version": None, "split": None, "sources": names}
     try:
         found = export(model_dir, rows, settings.export, settings.engine, origin)
-    except RuntimeError as error:  # torch's exporter: an operator without an ONNX form
-        problem = " ".join(str(error).split())[:200]
-        log.warning("export: this architecture cannot be exported (%s); torch computes", problem)
+    except ExportError as error:
+        log.warning("adopt: not exported: %s", error)
         return {}
     return {one.name: asdict(one) for one in found}
 

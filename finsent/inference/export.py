@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from finsent.inference.backends.quiet import forbid_telemetry
+from finsent.inference.exports import ExportError
 from finsent.modeling.classifier import load_classifier
 
 OPSET = 17  # the newest that the tracing exporter and the fusions both know well
@@ -34,19 +35,31 @@ class _Graph(torch.nn.Module):
 
 
 def export_onnx(model_dir: Path, out: Path) -> None:
-    """Trace a classifier into an ONNX file with any number of rows and any length."""
+    """Trace a classifier into an ONNX file with any number of rows and any length.
+
+    Raises:
+        ExportError: an operator has no ONNX form.
+    """
     model = load_classifier(model_dir)
     model.set_attn_implementation("eager")  # plain operators, which the fusions recognise
     graph = _Graph(model).eval()
     ids = torch.full((2, 7), 5)
     shape = {0: "rows", 1: "length"}
-    with _quiet(), torch.inference_mode():
-        torch.onnx.export(
-            graph, (ids, torch.ones_like(ids)), str(out), opset_version=OPSET,
-            input_names=[*INPUTS], output_names=["logits"],
-            dynamic_axes={INPUTS[0]: shape, INPUTS[1]: shape, "logits": {0: "rows"}},
-            dynamo=False,  # the other exporter needs onnxscript, and fixes shapes that vary here
-        )  # fmt: skip
+    try:
+        with _quiet(), torch.inference_mode():
+            torch.onnx.export(
+                graph, (ids, torch.ones_like(ids)), str(out), opset_version=OPSET,
+                input_names=[*INPUTS], output_names=["logits"],
+                dynamic_axes={INPUTS[0]: shape, INPUTS[1]: shape, "logits": {0: "rows"}},
+                # The other exporter needs onnxscript, and fixes shapes that vary here.
+                dynamo=False,
+            )  # fmt: skip
+    except RuntimeError as error:
+        problem, kind = " ".join(str(error).split())[:200], model.config.model_type
+        raise ExportError(
+            f"{str(model_dir)!r}: {kind} cannot be exported to ONNX ({problem}). Use "
+            "engine.backend=torch, which needs no export."
+        ) from error
 
 
 def fuse(raw: Path, config: dict[str, Any], out: Path) -> None:

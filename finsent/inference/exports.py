@@ -17,6 +17,10 @@ SCHEMA = 1
 WEIGHTS = "model.safetensors"
 
 
+class ExportError(InputError):
+    """An architecture has no exported form."""
+
+
 @dataclass(frozen=True)
 class Export:
     """One exported form of a model, and how it compares with torch in fp32."""

@@ -25,7 +25,7 @@ from finsent.files import link_or_copy, read_json, sha256_file, write_json
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
 from finsent.inference.exporting import export, wanted
-from finsent.inference.exports import EXPORTS, read_exports
+from finsent.inference.exports import EXPORTS, ExportError, read_exports
 from finsent.inference.parity import Parity, compare, refusal
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
@@ -140,6 +140,29 @@ def test_one_that_answers_otherwise_is_refused(
     assert not (own / "onnx" / "model.onnx").exists()
     with pytest.raises(InputError, match="exported to onnxruntime-int8"):
         engine(own, "onnxruntime-fp32")
+
+
+def test_a_failed_trace_is_one_line_and_a_lack_of_memory_is_not_taken_for_it(
+    own: Path, rows: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_operator(*_: Any, **__: Any) -> None:
+        raise torch.onnx.errors.UnsupportedOperatorError("aten::odd", 17, None)
+
+    def no_memory(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for module, name, fail, error in (
+        (torch.onnx, "export", no_operator, ExportError),
+        (Engine, "logits_of", no_memory, torch.OutOfMemoryError),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, fail)
+            with pytest.raises(error) as caught:
+                export(own, rows, ANY, EXACT, {})
+        if error is ExportError:
+            assert "bert cannot be exported to ONNX (" in str(caught.value)
+            assert "aten::odd" in str(caught.value)
+        assert not (own / "exports.json").exists()
 
 
 def test_exporting_again_leaves_nothing_of_before(copied: Path, rows: pa.Table) -> None:
