@@ -9,6 +9,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
+from finsent.modeling.label_map import LABEL_MAP
 from finsent.modeling.layout import CALIBRATION, PROVENANCE
 
 EXPORTS = "exports.json"
@@ -98,6 +99,6 @@ def installed(backend: str) -> bool:
 
 def fingerprint(model_dir: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a model that decides its answers, by the file's name."""
-    names = (WEIGHTS, "config.json", "tokenizer.json", PROVENANCE, CALIBRATION, EXPORTS)
+    names = (WEIGHTS, "config.json", "tokenizer.json", LABEL_MAP, PROVENANCE, CALIBRATION, EXPORTS)
     paths = [path for name in names if (path := model_dir / name).is_file()]
     return {path.name: sha256_file(path) for path in paths}

@@ -186,7 +186,11 @@ def load_classifier(path: Path) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
     try:
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            path, use_safetensors=True, local_files_only=True, output_loading_info=True
+            path,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         problem = str(error).strip().splitlines()[0][:200]

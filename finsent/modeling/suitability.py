@@ -12,7 +12,7 @@ from finsent.errors import InputError
 # index is 1 whatever its config has.
 _OFFSET_TYPES = (
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer",
-    "data2vec-text", "ibert", "xmod", "mpnet",
+    "data2vec-text", "ibert", "xmod", "mpnet", "luke", "lilt", "markuplm", "layoutlmv3",
 )  # fmt: skip
 _MPNET_PADDING = 1
 

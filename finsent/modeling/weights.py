@@ -87,7 +87,8 @@ def load_weights(source: str, name: str, *, pickled: bool, **options: Any) -> Lo
             f"{name}: its .bin file holds code or objects next to tensors (a pickle), which could "
             "run as it is loaded. Use a copy with safetensors weights"
         ) from None
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, ImportError) as error:
+        # ImportError: weights that are quantized by a library that is not installed.
         problem = " ".join(str(error).split())[:200]
         raise InputError(f"{name}: its weights cannot be loaded ({problem})") from None
     assert isinstance(model, PreTrainedModel)

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from finsent.files import read_json, sha256_file
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine, softmax
 from finsent.inference.exporting import export
+from finsent.inference.exports import fingerprint
 from finsent.inference.fidelity import check_same, difference
 from finsent.inference.score import Scorer
 from finsent.labels import LABELS
@@ -55,6 +57,8 @@ STARS_MAP = {
     "1 star": "negative", "2 stars": "negative", "3 stars": "neutral",
     "4 stars": "positive", "5 stars": "positive",
 }  # fmt: skip
+# The entity size keeps LUKE small; the others have no use for it.
+SHORT = {"max_position_embeddings": 130, "pad_token_id": 1, "entity_emb_size": 8}
 ORDER = ("Positive", "Negative", "Neutral")
 TEXTS = [
     "Profit rose.",
@@ -253,14 +257,18 @@ def test_length_of_the_published_tokenizer_is_that_of_the_engine(
     [
         ("bert", {}, 512, 512),
         ("bert", {}, 64, 64),
-        ("roberta", {"max_position_embeddings": 130, "pad_token_id": 1}, 512, 128),
+        *(
+            (kind, SHORT, 512, 128)
+            for kind in ("roberta", "luke", "lilt", "markuplm", "layoutlmv3")
+        ),
         ("modernbert", {"max_position_embeddings": 8192}, 8192, 512),
     ],
 )
 def test_longest_input_is_what_model_and_tokenizer_allow(
     tiny: Path, tmp_path: Path, kind: str, shape: dict[str, Any], tokens: int, length: int
 ) -> None:
-    folder = saved(classifier(kind, **shape), tmp_path / "source", tiny)
+    folder = saved(encoder(kind, **shape), tmp_path / "source", tiny)  # weights are not read
+    edit_json(folder / "config.json", id2label=dict(enumerate(LABELS)))
     edit_json(folder / "tokenizer_config.json", model_max_length=tokens)
     assert opened(folder).max_length == length
 
@@ -347,6 +355,15 @@ def test_code_of_a_model_never_runs_and_is_not_referred_to(tiny: Path, tmp_path:
     for name in ("config.json", "tokenizer_config.json"):
         assert "auto_map" not in read_json(tmp_path / "model" / name)
     assert not (tmp_path / "model" / "theirs.py").exists()
+
+
+def test_weights_of_a_library_that_is_missing_are_one_line(tiny: Path, tmp_path: Path) -> None:
+    assert find_spec("bitsandbytes") is None
+    folder = saved(classifier(), tmp_path / "source", tiny)
+    quantized = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    edit_json(folder / "config.json", quantization_config=quantized)
+    with pytest.raises(InputError, match=r"its weights cannot be loaded \(.+\)"):
+        adopt(opened(folder), tmp_path / "model")
 
 
 def test_weights_that_change_nothing_are_named(tiny: Path, tmp_path: Path) -> None:
@@ -579,6 +596,7 @@ def test_bad_arguments_are_one_line(project: Path, arguments: list[str], words: 
 def test_damaged_label_map_is_refused(tiny: Path, tmp_path: Path) -> None:
     folder = saved(classifier(labels=STARS), tmp_path / "source", tiny)
     adopted(folder, tmp_path / "model", label_map=STARS_MAP)
+    assert LABEL_MAP in fingerprint(tmp_path / "model")  # it decides the answers
     file = tmp_path / "model" / LABEL_MAP
     for content in ({}, {"schema_version": 1, "labels": {"1 star": "negative"}}, [1]):
         file.write_text(json.dumps(content))
