@@ -22,6 +22,7 @@ from finsent.data.formats import Columns
 from finsent.data.json_records import late_keys
 from finsent.data.opening import count_lines, opened, reading, zipped_name
 from finsent.data.places import Place, expand, packaged, short_names
+from finsent.data.predicted import without_scored
 from finsent.data.wanted import present_columns, requested_columns
 from finsent.errors import InputError
 
@@ -161,6 +162,8 @@ class SourceFile:
 def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
     """Expand `data.sources` and `data.exclude` to files, check each one's head, and digest it.
 
+    Of a directory or glob in `data.sources`, files that predict wrote are left out.
+
     Args:
         cache: directory for what hubs deliver, on storage that every machine sees.
 
@@ -171,7 +174,10 @@ def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
     found: dict[tuple[str, bool], _Found] = {}
     for excluded, sources in ((False, config.sources), (True, config.exclude)):
         for source in sources:
-            for one in _expand(source, excluded, cache):
+            named = _expand(source, excluded, cache)
+            places = [one.place for one in named]
+            left = places if excluded else without_scored(source.uri, places)
+            for one in (one for one in named if one.place in left):
                 if (one.place.uri, not excluded) in found:
                     raise InputError(
                         f"{one.where} is also in data.sources; a file is learnt from or stays "

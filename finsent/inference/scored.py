@@ -14,14 +14,13 @@ from urllib.parse import unquote
 
 from finsent.data.config import SourceConfig
 from finsent.data.places import Place
+from finsent.data.predicted import KEY, MANIFEST, records_of, scored_finder
 from finsent.data.sources import SourceFile
 from finsent.data.uris import parse
 from finsent.errors import InputError
-from finsent.files import digest, exclusive, read_json, write_json
+from finsent.files import digest, exclusive, write_json
 from finsent.inference.parts import Parts
 
-MANIFEST = "manifest.json"
-_KEY = "scored"  # of the manifest: records by the path of the scored file
 _PARTS = ".parts"  # holds the parts of files that are not finished
 
 Record = dict[str, Any]
@@ -44,7 +43,7 @@ class ScoredDir:
         """
         if not (self.path / MANIFEST).is_file():
             return {}
-        records = _scored_of(self.path)
+        records = records_of(self.path)
         if records is None:
             raise InputError(
                 f"predict.output={str(self.path)!r}: its {MANIFEST} does not list scored files. "
@@ -55,7 +54,7 @@ class ScoredDir:
     def update(self, output: str, record: Record) -> None:
         """Set one record; those that other processes write meanwhile stay."""
         with exclusive(self.path, wait=True):
-            write_json(self.path / MANIFEST, {_KEY: {**self.records(), output: record}})
+            write_json(self.path / MANIFEST, {KEY: {**self.records(), output: record}})
 
     def finished(self, output: str, identity: str) -> Record | None:
         """Return the record of a file that need not be scored again.
@@ -121,18 +120,10 @@ def choose_inputs(output: Path) -> Any:
 
     It raises InputError where nothing remains, or where one file is named that lies in `output`.
     """
-    known: dict[Path, dict[str, Record] | None] = {}
-
-    def is_scored(path: Path) -> bool:
-        for folder in path.parents:
-            if folder not in known:
-                known[folder] = _scored_of(folder)
-            if str(path.relative_to(folder)) in (known[folder] or ()):
-                return True
-        return False
+    is_scored = scored_finder()
 
     def choose(source: SourceConfig, places: list[Place]) -> list[Place]:
-        scored = {p.uri for p in places if parse(p.uri) is None and is_scored(Path(p.uri))}
+        scored = {place.uri for place in places if is_scored(place)}
         if len(places) == 1 and _root(source, places[0]) is None:  # named by itself
             if scored and Path(places[0].uri).is_relative_to(output):
                 raise InputError(
@@ -148,18 +139,6 @@ def choose_inputs(output: Path) -> Any:
         return [place for place in places if place.uri not in scored]
 
     return choose
-
-
-def _scored_of(folder: Path) -> dict[str, Record] | None:
-    """Return the records of a directory; None where it has no manifest of scored files."""
-    if not (folder / MANIFEST).is_file():
-        return None
-    try:
-        manifest = read_json(folder / MANIFEST)
-    except (InputError, OSError):
-        return None
-    found = manifest.get(_KEY) if isinstance(manifest, dict) else None
-    return found if isinstance(found, dict) else None
 
 
 # --- names --------------------------------------------------------------------------------------

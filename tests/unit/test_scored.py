@@ -28,7 +28,7 @@ from finsent.data.carried import Carried, with_all_rows
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.csv_exact import ODD_QUOTE
 from finsent.data.normalise import is_blank
-from finsent.data.sources import SourceFile, find_texts
+from finsent.data.sources import SourceFile, find_sources, find_texts
 from finsent.errors import InputError
 from finsent.files import exclusive
 from finsent.inference.config import EngineConfig, PredictConfig
@@ -606,6 +606,30 @@ def test_scored_files_are_no_input(tmp_path: Path) -> None:
         chosen(answers, out)
     write(out / "own.csv")  # not one of predict's
     assert chosen(out, out) == [out / "own.csv"]
+
+
+def test_predictions_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "inbox" / "scored"
+    news, answers = inbox / "news.csv", out / "news.csv.csv"
+    for path in (news, answers):
+        path.parent.mkdir(parents=True)
+        path.write_text("text,label\nUp,positive\n")
+    record = {"input": "news.csv", "identity": "a", "backend": "torch-fp32", "finished": True}
+    ScoredDir(out).update("news.csv.csv", record)
+
+    def found(uri: Path) -> list[Path]:
+        source = SourceConfig(uri=str(uri), text="text", label="label")
+        files = find_sources(DataConfig(sources=[source]), tmp_path)
+        return [Path(file.place.uri) for file in files]
+
+    caplog.set_level("INFO")
+    for uri in (inbox, inbox / "**" / "*.csv"):
+        caplog.clear()
+        assert found(uri) == [news]
+        assert "1 file(s) that predict wrote are left out" in caplog.text
+    with pytest.raises(InputError, match=r"data\.sources: .* names only files that predict wrote"):
+        found(out)
+    assert found(answers) == [answers]  # on purpose
 
 
 def test_the_place_of_a_finished_file_does_not_matter(tmp_path: Path) -> None:
