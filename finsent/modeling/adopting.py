@@ -145,7 +145,6 @@ def adopt(foreign: ForeignModel, out: Path) -> list[str]:
     loaded.model.config.__dict__.pop("auto_map", None)
     tokenizer = foreign.read.tokenizer
     tokenizer.init_kwargs.pop("auto_map", None)
-    tokenizer.model_max_length = foreign.max_length  # pipelines cut where the engine does
     save_classifier(loaded.model, tokenizer, out, _provenance(foreign, loaded))
     if not answers_ours:
         write_label_map(out, label_map)

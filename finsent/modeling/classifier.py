@@ -172,6 +172,7 @@ def save_classifier(
         weights: in place of the model's own.
     """
     model.save_pretrained(out, state_dict=weights)
+    tokenizer.model_max_length = provenance["max_length"]  # pipelines cut where the engine does
     tokenizer.save_pretrained(out)
     write_json(out / PROVENANCE, provenance)
 

@@ -6,11 +6,13 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import pipeline
 
 from finsent.errors import InputError
 from finsent.inference.batching import micro_batches
@@ -143,6 +145,17 @@ def test_very_long_text_is_cut_off(engine: Engine) -> None:
     beginning = "profit fell again " * MAX_LENGTH
     found = engine.probabilities([beginning, beginning + "and rose sharply " * 100_000])
     assert found[1] == pytest.approx(found[0], abs=1e-5)
+
+
+def test_a_pipeline_of_transformers_cuts_where_the_engine_does(
+    engine: Engine, model_dir: Path
+) -> None:
+    text = "order " * 60 + "loss"
+    classify: Any = pipeline("text-classification", str(model_dir), top_k=None)
+    [answers] = classify([text], truncation=True)
+    found = {one["label"]: one["score"] for one in answers}
+    [mine] = engine.classify([text])
+    assert found == pytest.approx(mine.probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize("text", [" Profit\trose. ", "Profit\n\nrose.", "Profit\u00a0rose.\u200b"])
