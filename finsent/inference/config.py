@@ -81,9 +81,9 @@ class ClassifyConfig(Section):
     )
     input: str | None = setting(
         None,
-        "file of texts: CSV, TSV, JSON Lines or Parquet, of which the column data.text_column is "
-        "read, or any other file with one text a line; `-`: standard input; null: texts from the "
-        "arguments",
+        "file of texts: CSV, TSV, JSON, JSON Lines, Parquet, Arrow or a workbook, of which the "
+        "column data.text_column is read, PhraseBank, or any other file with one text per line; "
+        "`-`: standard input; null: texts from the arguments",
     )
 
 
