@@ -33,6 +33,8 @@ def test_only_what_takes_too_long_is_the_machines_fault(
         assert get_node_ip_address() == "127.0.0.1", "Ray listens on it"
         raise problem
 
+    # Of integration tests that ran in this process before.
+    monkeypatch.setattr("ray._private.worker._global_node", None)
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(raised, match=said):
         _start_local(4, worker_logs=False)

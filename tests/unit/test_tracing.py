@@ -136,7 +136,10 @@ def test_a_request_goes_on_with_its_clients_trace(
     assert edges == sorted(edges)
     assert inference.start_time_unix_nano == queue.end_time_unix_nano
     took = (inference.end_time_unix_nano - inference.start_time_unix_nano) / 1e6
-    assert took == pytest.approx(float(response.headers["x-inference-time"]), abs=0.1)
+    measured = float(response.headers["x-inference-time"])
+    # The system may set its clock back in between: then the span is cut at its server's end.
+    is_cut = inference.end_time_unix_nano == server.end_time_unix_nano
+    assert took == pytest.approx(measured, abs=0.1) or (is_cut and took < measured)
 
 
 def test_all_operations_have_spans_and_none_has_texts(
