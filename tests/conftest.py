@@ -59,6 +59,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def keep_threads() -> Iterator[None]:
+    """Restore the number of compute threads, which engines set for the process."""
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real labelled data next to the project; the test is skipped where there is none."""

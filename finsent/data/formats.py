@@ -40,7 +40,6 @@ def read_rows(
     encoding: str,
     columns: Columns,
     where: str,
-    delimiter: str | None = None,
     dialect: Dialect | None = None,
     sheet: str | None = None,
 ) -> Iterator[pa.Table]:
@@ -52,9 +51,7 @@ def read_rows(
         stream: decompressed bytes.
         source: what the column `source` says.
         where: the file, for messages.
-        delimiter: between the fields of a CSV; None: the format's usual one.
-        dialect: all signs of a CSV, in place of the delimiter alone; its header also for a
-            workbook.
+        dialect: signs of a CSV; None: the format's usual ones. Its header also for a workbook.
         sheet: of a workbook; None: the only one that has rows.
 
     Raises:
@@ -80,7 +77,7 @@ def read_rows(
         )
     if dialect is not None and not dialect.is_plain:
         return ExactReader(source, columns, dialect, where).read(stream, encoding)
-    sign = separator(format, delimiter) if dialect is None else dialect.delimiter
+    sign = separator(format) if dialect is None else dialect.delimiter
     return _CsvReader(format, source, columns, sign, where).read(stream, encoding)
 
 

@@ -88,9 +88,9 @@ def agreement(name: str) -> float | None:
     return 1.0 if found[1] == "All" else int(found[1]) / 100
 
 
-def separator(format: Format, delimiter: str | None) -> str:
-    """The sign between the fields of a CSV or TSV: the one that is set, or the usual one."""
-    return delimiter or ("\t" if format == "tsv" else ",")
+def separator(format: Format) -> str:
+    """Return the usual sign between the fields of a CSV or TSV."""
+    return "\t" if format == "tsv" else ","
 
 
 def binary_kind(head: bytes) -> str:
@@ -138,14 +138,12 @@ def read_columns(
     stream: BinaryIO,
     encoding: str,
     where: str,
-    delimiter: str | None = None,
     dialect: Dialect | None = None,
 ) -> list[str] | None:
     """The column names at the head of a file; None where the format has none.
 
     Args:
-        delimiter: of a CSV; None: the format's usual one.
-        dialect: all signs of a CSV, in place of the delimiter alone.
+        dialect: signs of a CSV; None: the format's usual ones.
 
     Raises:
         InputError: the head is not what the format says.
@@ -174,7 +172,7 @@ def read_columns(
         return _array_columns(text, where)
     if dialect is not None and not dialect.is_plain:
         return header_of(text, dialect, where)
-    sign = separator(format, delimiter) if dialect is None else dialect.delimiter
+    sign = separator(format) if dialect is None else dialect.delimiter
     try:
         records = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=sign)
         return next(record for record in records if record)

@@ -32,7 +32,7 @@ def is_data(parts: Parts, format: Format | None) -> bool:
     Args:
         format: of the folder's files; None: their names say it.
     """
-    # Jobs leave marks such as _SUCCESS beside what they write.
+    # Jobs write marker files such as _SUCCESS next to their output.
     if any(map(_is_hidden, parts)) or (format is None and parts[-1] in _ABOUT):
         return False
     return detect(parts[-1])[0] is not None or format is not None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
+from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.exporting import export
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.registry.registry import Registry
 
 MAX_LENGTH = 48
+METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
 TEXTS = [
     "Profit rose.",
     "Harrow & Finch cut its outlook after a weak spring, and the shares fell 8 %.",
@@ -38,3 +44,16 @@ def saved_model(tiny: Path, out: Path, seed: int = 3, **provenance: Any) -> Path
     found = {"max_length": MAX_LENGTH, "backbone": "tiny", **provenance}
     save_classifier(opinionated(tiny, seed), load_tokenizer(str(tiny)), out, found)
     return out
+
+
+def published(
+    tiny: Path, folder: Path, engine: EngineConfig, aliases: Sequence[str] = ("champion",)
+) -> Registry:
+    """Return a registry with an exported version per alias; ONNX Runtime loads in no time."""
+    registry = Registry(folder / "registry")
+    rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
+    for seed, alias in enumerate(aliases, start=3):
+        model = saved_model(tiny, folder / f"model-{seed}", seed)
+        export(model, rows, ExportConfig(openvino=False), engine, {})
+        registry.promote(registry.publish(model, METRICS, {}).version, alias)
+    return registry

@@ -18,18 +18,15 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pyarrow as pa
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from finsent.config import load
 from finsent.errors import ConfigError, InputError
-from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exporting import export
 from finsent.labels import LABELS
 from finsent.registry.registry import CARD, Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
@@ -44,32 +41,21 @@ from serve_app.pages import pages
 from serve_app.problems import CODES
 from serve_app.service import Service
 from tests.properties import examples
-from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
+from tests.unit.models import MAX_LENGTH, METRICS, TEXTS, published, saved_model
 
-pytestmark = pytest.mark.cost(3, "serves a model to many requests")
+pytestmark = [
+    pytest.mark.cost(3, "serves a model to many requests"),
+    pytest.mark.usefixtures("keep_threads"),
+]
 
 ENGINE = EngineConfig(precision="fp32", threads=2)
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keep_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Two versions; the champion is the first. Exported: ONNX Runtime loads in no time."""
     folder = tmp_path_factory.mktemp("served")
-    registry = Registry(folder / "registry")
-    for seed, alias in ((3, "champion"), (4, "challenger")):
-        model = saved_model(tiny, folder / f"model-{seed}", seed)
-        rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
-        export(model, rows, ExportConfig(openvino=False), ENGINE, {})
-        registry.promote(registry.publish(model, METRICS, {}).version, alias)
-    return registry
+    return published(tiny, folder, ENGINE, ("champion", "challenger"))
 
 
 @pytest.fixture(scope="module")

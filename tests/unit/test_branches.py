@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.json
 import pytest
-import torch
 
 from finsent.errors import ConfigError, InputError
-from finsent.inference.config import EngineConfig, ExportConfig
-from finsent.inference.exporting import export
+from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
 from finsent.serving.config import ServeConfig
@@ -28,29 +24,17 @@ from serve_app.live import changed
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 from serve_app.shadow import Shadow
-from tests.unit.models import TEXTS, saved_model
+from tests.unit.models import TEXTS, published
+
+pytestmark = pytest.mark.usefixtures("keep_threads")
 
 ENGINE = EngineConfig(precision="fp32", threads=1)
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keep_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     folder = tmp_path_factory.mktemp("branches")
-    registry = Registry(folder / "registry")
-    for seed, alias in ((3, "champion"), (4, "challenger")):
-        model = saved_model(tiny, folder / f"model-{seed}", seed)
-        rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
-        export(model, rows, ExportConfig(openvino=False), ENGINE, {})
-        registry.promote(registry.publish(model, METRICS, {}).version, alias)
-    return registry
+    return published(tiny, folder, ENGINE, ("champion", "challenger"))
 
 
 @pytest.fixture(autouse=True)

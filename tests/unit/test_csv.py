@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from finsent.data.config import Format
+from finsent.data.dialect import Dialect
 from finsent.data.formats import Columns, read_rows
 from finsent.data.heads import read_columns
 from finsent.errors import InputError
@@ -229,10 +230,10 @@ def test_a_file_that_does_not_fit_its_header_is_given_up_soon() -> None:
 def test_any_sign_may_stand_between_fields(delimiter: str) -> None:
     content = "text,label\n" + 'Up. "5",up\n"a,b",down\nonly\n"Odd,neutral\nFlat",same\n'
     content = content.replace(",", delimiter)
-    stream = io.BytesIO(content.encode())
-    assert read_columns("csv", stream, "utf-8", "here", delimiter) == ["text", "label"]
+    stream, dialect = io.BytesIO(content.encode()), Dialect(delimiter)
+    assert read_columns("csv", stream, "utf-8", "here", dialect) == ["text", "label"]
     stream.seek(0)
-    tables = read_rows("csv", stream, SOURCE, "utf-8", BOTH, "here", delimiter)
+    tables = read_rows("csv", stream, SOURCE, "utf-8", BOTH, "here", dialect)
     rows = pa.concat_tables(tables).sort_by("row").drop(["source"]).to_pylist()
     assert [Row(*row.values()) for row in rows] == [
         Row(2, 'Up. "5"', "up"),

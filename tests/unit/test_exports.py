@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,10 @@ from finsent.labels import LABELS
 from finsent.registry.registry import Registry
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
 
-pytestmark = pytest.mark.cost(8, "loads and measures backends")
+pytestmark = [
+    pytest.mark.cost(8, "loads and measures backends"),
+    pytest.mark.usefixtures("keep_threads"),
+]
 
 ALL = {"onnxruntime-fp32", "onnxruntime-int8", "openvino-int8"}
 EXACT = EngineConfig(threads=1).exact()
@@ -60,13 +62,6 @@ def corpus(count: int = 60) -> list[str]:
     ]
     draw = random.Random(5)
     return [" ".join(draw.choices(words, k=draw.randint(1, 60))) for _ in range(count)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keep_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,18 @@ import io
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pyarrow as pa
 import pytest
-import torch
 import uvicorn
 from starlette.testclient import TestClient
 
-from finsent.inference.config import EngineConfig, ExportConfig
-from finsent.inference.exporting import export
+from finsent.inference.config import EngineConfig
 from finsent.registry.registry import Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
 from serve_app.auth import Keys, new_key
@@ -35,29 +32,17 @@ from serve_app.proto import sentiment_pb2 as pb
 from serve_app.proto.sentiment_pb2_grpc import SentimentStub
 from serve_app.rpc import Rpc
 from serve_app.service import Service
-from tests.unit.models import TEXTS, saved_model
+from tests.unit.models import published
 from tests.unit.test_rpc import Context
 
+pytestmark = pytest.mark.usefixtures("keep_threads")
+
 ENGINE = EngineConfig(precision="fp32", threads=1)
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keep_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    folder = tmp_path_factory.mktemp("requests")
-    registry = Registry(folder / "registry")
-    model = saved_model(tiny, folder / "model", 3)
-    rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
-    export(model, rows, ExportConfig(openvino=False), ENGINE, {})
-    registry.promote(registry.publish(model, METRICS, {}).version, "champion")
-    return registry
+    return published(tiny, tmp_path_factory.mktemp("requests"), ENGINE)
 
 
 def make_service(registry: Registry, **config: Any) -> Service:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pyarrow as pa
 import pytest
-import torch
 from google.protobuf import descriptor_pb2
 
-from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exporting import export
 from finsent.registry.registry import Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
 from serve_app.auth import Keys, new_key
@@ -28,29 +24,17 @@ from serve_app.problems import CODES, Problem
 from serve_app.proto import sentiment_pb2 as pb
 from serve_app.rpc import _CODES, Rpc
 from serve_app.service import Service
-from tests.unit.models import TEXTS, saved_model
+from tests.unit.models import TEXTS, published
+
+pytestmark = pytest.mark.usefixtures("keep_threads")
 
 ENGINE = EngineConfig(precision="fp32", threads=1)
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keep_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    folder = tmp_path_factory.mktemp("rpc")
-    registry = Registry(folder / "registry")
-    model = saved_model(tiny, folder / "model", 3)
-    rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
-    export(model, rows, ExportConfig(openvino=False), ENGINE, {})
-    registry.promote(registry.publish(model, METRICS, {}).version, "champion")
-    return registry
+    return published(tiny, tmp_path_factory.mktemp("rpc"), ENGINE)
 
 
 class Context:

@@ -23,8 +23,8 @@ from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs.serve import check as check_job
 from serve_app import tracing
-from tests.unit.models import saved_model
-from tests.unit.test_api import METRICS, make_app
+from tests.unit.models import METRICS, saved_model
+from tests.unit.test_api import make_app
 
 pytestmark = pytest.mark.cost(1, "starts a process")
 
