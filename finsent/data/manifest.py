@@ -24,7 +24,7 @@ _HINTS = {
     "missing_label": "the label column is empty there",
     "missing_text": "the text column is empty there",
     "text_too_long": "or raise data.max_chars",
-    "malformed_row": "a text that holds the delimiter must stand in quotes; see also the source's "
+    "malformed_row": "a text that contains the delimiter must be quoted; see also the source's "
     "delimiter, quote and escape",
     "refused_label": "an annotator refused these labels in Prodigy; where: {answer: accept} leaves "
     "such rows out, and where: {answer: [accept, reject, ignore]} accepts them",

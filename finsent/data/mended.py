@@ -56,7 +56,7 @@ def _decode(data: Buffer, errors: str = "strict") -> tuple[str, int]:
 
 
 class _Decoder(codecs.BufferedIncrementalDecoder):
-    """Decodes lines, so that what stands beside a byte decides wherever the file is cut."""
+    """Decodes line by line, so that the bytes around a bad byte decide wherever the file is cut."""
 
     _begun = False
 

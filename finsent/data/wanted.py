@@ -16,7 +16,7 @@ _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partitions(place: Place) -> dict[str, str | None]:
-    """Return the columns that stand in a path, as Hive and Spark write: `label=positive/`."""
+    """Return the columns that a path names, as Hive and Spark write: `label=positive/`."""
     found: dict[str, str | None] = {}
     for part in place.parts[:-1]:
         name, equals, value = part.partition("=")

@@ -115,7 +115,7 @@ class PredictConfig(Section):
     )
     columns: Annotated[Literal["all"] | list[ColumnName], BeforeValidator(_columns)] = setting(
         list,
-        "columns of the input that stand in the scored file, too, e.g. id; all: each but the text; "
+        "columns of the input that are copied to the scored file, e.g. id; all: each but the text; "
         "one whose name is taken gets `input_` before it",
     )
     format: Literal["parquet", "csv", "jsonl"] = setting("parquet", "format of the scored files")

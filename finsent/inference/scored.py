@@ -118,7 +118,7 @@ class ScoredDir:
 def choose_inputs(output: Path) -> Any:
     """Return a function that leaves scored files out of the files that an entry names.
 
-    It raises InputError where nothing remains, or where one file is named that lies in `output`.
+    It raises InputError where nothing remains, or where one file is named that is in `output`.
     """
     is_scored = scored_finder()
 
@@ -127,7 +127,7 @@ def choose_inputs(output: Path) -> Any:
         if len(places) == 1 and _root(source, places[0]) is None:  # named by itself
             if scored and Path(places[0].uri).is_relative_to(output):
                 raise InputError(
-                    f"predict.input: {places[0].shown!r} was written by predict and lies in "
+                    f"predict.input: {places[0].shown!r} was written by predict and is in "
                     "predict.output. Name other files, or another predict.output."
                 )
             return places
