@@ -159,9 +159,11 @@ def test_a_server_that_does_not_answer_stops_nothing(
         port = closed.getsockname()[1]
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    # W&B asks a closed port again and again for as long as it may: this test need not wait so long.
+    monkeypatch.setattr("finsent.tracking.tracker._INIT_SECONDS", 2)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING), tracked(TrackingConfig(), tmp_path, SETTINGS) as tracker:
         journal(tmp_path, step(10, 1.0))
         tracker.report({"macro_f1": 1.0}, tmp_path)
-    assert time.monotonic() - started < 90
+    assert time.monotonic() - started < 30
     assert "tracking: off for this job" in caplog.text
