@@ -9,6 +9,7 @@ import pytest
 from finsent.data.dataset import DatasetVersion
 from finsent.data.synthetic import write_rows
 from tests.commands import invoke_job, run_job, start_job, wait_until
+from tests.e2e.conftest import Cluster
 
 NAME = "faults"
 DATA = (f"data.name={NAME}", "storage.root=out", "data.label_noise.enabled=false")
@@ -47,9 +48,15 @@ def kill_at(step: str, project: Path, arguments: list[str]) -> None:
     assert process.returncode < 0, f"it ended before it was killed while {step}"
 
 
-def check_killed_ingest(project: Path, rows: int, steps: list[str]) -> None:
-    """Kill an ingest at each step in turn, then let the same command finish."""
-    first = run_job("ingest", *DATA, "data.sources=[sample]", cwd=project)
+def check_killed_ingest(
+    project: Path, rows: int, steps: list[str], env: dict[str, str] | None = None
+) -> None:
+    """Kill an ingest with its own Ray at each step in turn, then let the same command finish.
+
+    Args:
+        env: of the jobs that are not killed.
+    """
+    first = run_job("ingest", *DATA, "data.sources=[sample]", cwd=project, env=env)
     assert first.code == 0, first.err
     [old] = versions(project)
     before = contents(old)
@@ -60,7 +67,7 @@ def check_killed_ingest(project: Path, rows: int, steps: list[str]) -> None:
         kill_at(step, project, arguments)
         assert versions(project) == [old], step
         assert contents(old) == before, step
-    again = run_job("ingest", *arguments, cwd=project)
+    again = run_job("ingest", *arguments, cwd=project, env=env)
     assert again.code == 0, again.err
     assert again.result["counts"]["rows_in"] == rows
     [made] = {*versions(project)} - {old}
@@ -68,11 +75,11 @@ def check_killed_ingest(project: Path, rows: int, steps: list[str]) -> None:
     assert not [*(project / "out" / "datasets" / NAME).glob(".staging-*")]
 
 
-@pytest.mark.cost(50, "three processes with a local Ray of their own")
+@pytest.mark.cost(40, "three jobs, one with a local Ray of its own")
 def test_a_killed_ingest_leaves_the_old_version_complete_and_a_rerun_finishes(
-    project: Path,
+    project: Path, cluster: Cluster
 ) -> None:
-    check_killed_ingest(project, rows=30_000, steps=["settling"])
+    check_killed_ingest(project, 10_000, ["settling"], cluster.joining)
 
 
 def test_a_stale_staging_directory_is_invisible(project: Path) -> None:
