@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # default 15: workers would yield to everything else
     "RAY_DEDUP_LOGS": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # in workers; the driver's is set below
+    # Of Parquet: the newer reader starts an actor and idle workers for each dataset that it opens.
+    "RAY_DATA_USE_DATASOURCE_V2": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; silences its notice
     "TOKENIZERS_PARALLELISM": "false",  # Ray's processes are the parallelism
 }
