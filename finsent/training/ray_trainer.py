@@ -41,6 +41,7 @@ from finsent.runs import TRAINED, has_trained
 from finsent.training.capacity import check_capacity
 from finsent.training.checkpoint import (
     MODEL,
+    Saved,
     best_checkpoint,
     damage,
     epoch_name,
@@ -274,7 +275,11 @@ def fit_tokenised(
     config = task.config
     check(config)  # fails here rather than on every worker
     use_gpu = check_capacity(config)
-    _tidy(run_dir, config.keep_every_epochs)
+    newest = _tidy(run_dir, config.keep_every_epochs)
+    if newest is not None and newest.epoch >= config.epochs:
+        log.info("train: %s has all of its %d epochs", run_dir.name, config.epochs)
+        _draw(run_dir)
+        return _export_best(run_dir)
     elastic = config.min_workers < config.max_workers
     patience = min(config.start_timeout, _STALE) if elastic else config.start_timeout
     # Read by Ray Train's controller when it starts; there is no argument for it.
@@ -317,16 +322,23 @@ def fit_tokenised(
     try:
         _fit(trainer, board, TrainingDisplay(title, config.epochs))
     finally:
-        if (run_dir / JOURNAL).is_file():
-            training_picture(read_journal(run_dir), run_dir / "training.png", run_dir.name)
+        _draw(run_dir)
     return _export_best(run_dir)
 
 
-def _tidy(run_dir: Path, keep_every: int | None) -> None:
+def _draw(run_dir: Path) -> None:
+    if (run_dir / JOURNAL).is_file():
+        training_picture(read_journal(run_dir), run_dir / "training.png", run_dir.name)
+
+
+def _tidy(run_dir: Path, keep_every: int | None) -> Saved | None:
     """Leave what is needed of an earlier try's checkpoints, and none of Ray Train's records.
 
     Ray Train writes them in place and refuses to start with torn ones; all that they say stands in
     the checkpoints, too.
+
+    Returns:
+        the newest valid checkpoint, if any.
 
     Raises:
         InputError: there are checkpoints, and all are damaged.
@@ -339,6 +351,7 @@ def _tidy(run_dir: Path, keep_every: int | None) -> None:
             if (saved.epoch, saved.step) > (newest.epoch, newest.step):  # damaged
                 shutil.rmtree(saved.folder)
     retain(run_dir, keep_every)
+    return newest
 
 
 def _fit(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:

@@ -1,4 +1,4 @@
-"""Training on a real Ray with the tiny BERT: one run directory, and four calls that train in it.
+"""Training on a real Ray with the tiny BERT: one run directory, and four calls to train in it.
 
 What is about the loop alone is in `test_torchrun.py`.
 """
@@ -189,6 +189,7 @@ def life(
         bounded = task(tiny, **{**RECIPE, "num_workers": 1, "max_loss": 1e-6})
         fit_tokenised(bounded, datasets, run_dir)
     longer = fit_tokenised(task(tiny, **LONGER), datasets, run_dir)
+    (run_dir / "checkpoint_manager_snapshot.json").unlink()
     done = fit_tokenised(task(tiny, **{**LONGER, "num_workers": 1}), datasets, run_dir)
     logging.getLogger("finsent").removeHandler(log)
     yield Life(
@@ -289,6 +290,9 @@ def test_the_same_run_name_goes_on(life: Life) -> None:
 
 def test_nothing_is_left_to_do(life: Life) -> None:
     assert (life.done.best, life.done.history) == (life.longer.best, life.longer.history)
+    assert_same(weights(life.done.model_dir), weights(life.longer.model_dir))
+    # Ray Train, which records checkpoints, has not started.
+    assert not (life.run_dir / "checkpoint_manager_snapshot.json").exists()
 
 
 def test_a_finished_run_without_checkpoints_is_not_trained_again(
