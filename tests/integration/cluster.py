@@ -22,6 +22,7 @@ def shared_ray() -> Iterator[None]:
         **LOCAL,
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "240",
+        "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",  # of a replica that cannot start
     }
     added = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(added)

@@ -53,7 +53,7 @@ def status() -> Any:
     return serve.status().applications["finsent"]
 
 
-@pytest.mark.cost(8, "starts four replicas, one after another")
+@pytest.mark.cost(12, "starts replicas, one after another")
 def test_a_typo_is_refused_at_the_start_and_shown_later(port: int, served_root: Path) -> None:
     deploy(served_root, {"modle": "champion"})
     wait_until(lambda: status().status == "DEPLOY_FAILED", 120, "the deployment to fail")
