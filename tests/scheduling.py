@@ -14,6 +14,11 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = ("tests/integration", "tests/e2e")
+# Slow files, the longest first: one that begins last would run alone.
+LONGEST = (
+    "tests/slow/test_readme.py", "tests/slow/test_sweep_signals.py", "tests/slow/test_sweep.py",
+    "tests/slow/test_elastic.py", "tests/slow/test_bench.py",
+)  # fmt: skip
 
 
 def scope_of(nodeid: str) -> str:
@@ -21,6 +26,17 @@ def scope_of(nodeid: str) -> str:
     path = PurePath(nodeid.partition("::")[0])
     folder = path.parent.as_posix()
     return folder if folder in TOGETHER else path.as_posix()
+
+
+def order_of(nodeid: str) -> int:
+    """Where a test's file comes in the order of collection: the long ones before the others."""
+    scope = scope_of(nodeid)
+    return LONGEST.index(scope) if scope in LONGEST else len(LONGEST)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Collect the longest files first; the order within a file stays."""
+    items.sort(key=lambda item: order_of(item.nodeid))
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.budget import NOISE, Costs, Usage, budget_of, cpu_seconds
-from tests.scheduling import scope_of
+from tests.scheduling import LONGEST, order_of, scope_of
 
 
 @pytest.mark.cost(7, "shows a stated budget")
@@ -55,3 +57,11 @@ def test_cpu_seconds_are_counted_once_whoever_dies() -> None:
 )
 def test_tests_that_share_a_cluster_stay_together(nodeid: str, scope: str) -> None:
     assert scope_of(nodeid) == scope
+
+
+def test_the_longest_slow_files_exist_and_come_first() -> None:
+    root = Path(__file__).parents[2]
+    assert all((root / file).is_file() for file in LONGEST)
+    files = ["tests/slow/test_serve.py", *reversed(LONGEST)]
+    ordered = sorted((f"{file}::test_a" for file in files), key=order_of)
+    assert ordered == [f"{file}::test_a" for file in (*LONGEST, "tests/slow/test_serve.py")]
