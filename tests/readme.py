@@ -13,11 +13,19 @@ from tests.commands import PROJECT
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
-def commands() -> list[str]:
-    """The lines of the README's bash blocks, in the order written."""
+def commands(changes: dict[str, str]) -> list[str]:
+    """Return the lines of the README's bash blocks, in the order written.
+
+    Args:
+        changes: text to replace; each occurs in a command.
+    """
     blocks = re.findall(r"^```bash\n(.*?)^```", README, flags=re.M | re.S)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.strip() and line != ". .venv/bin/activate"]
+    lines = [line for line in lines if line.strip() and line != ". .venv/bin/activate"]
+    for before, after in changes.items():
+        assert any(before in line for line in lines), before
+        lines = [line.replace(before, after) for line in lines]
+    return lines
 
 
 def sample_rows() -> list[list[str]]:
