@@ -10,6 +10,7 @@ from typing import Any
 from finsent.config import Section
 from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
+from finsent.references import LATEST, PATH, RUN, Reference, only_match, parse, path_spelling
 from finsent.training.config import OPERATIONAL
 
 CONFIG = "config.json"
@@ -108,33 +109,62 @@ def finish_run(run_dir: Path, result: dict[str, Any]) -> None:
 
 
 def find_model(reference: str, runs_dir: Path, field: str) -> Path:
-    """The model's directory of a run: by the run's name or directory, the model's own directory,
-    or `latest`, the training run that finished last.
+    """Return the model's directory of a run, by name (`NAME` or `run:NAME`), by directory, or as
+    `latest`, the training run that finished last.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the reference names two.
     """
-    if reference == "latest":
-        # Of finished runs; result.json is written last.
-        models = [
-            r
-            for r in runs_dir.glob(f"*/{RESULT}")
-            if (r.parent / "model/provenance.json").is_file() and not _is_adopted(r.parent)
-        ]
-        if not models:
-            raise InputError(
-                f"{field}='latest': no trained model in {str(runs_dir)!r}; "
-                "run `python -m ray_jobs.train` first"
-            )
-        last = max(models, key=lambda result: (result.stat().st_mtime_ns, str(result)))
-        return last.parent / "model"
-    for candidate in (Path(reference).expanduser().absolute(), runs_dir / reference):
-        for folder in (candidate, candidate / "model"):
-            if (folder / "provenance.json").is_file():
-                return folder
-    raise InputError(
-        f"{field}={reference!r}: neither a run in {str(runs_dir)!r} nor a model's directory"
-    )
+    matches = model_matches(parse(reference, field, (RUN, PATH)), runs_dir)
+    found = only_match(reference, field, matches)
+    if found is None:
+        raise InputError(not_a_model(reference, runs_dir, field))
+    return found
+
+
+def model_matches(reference: Reference, runs_dir: Path) -> dict[str, Path]:
+    """Return the models' directories that a reference may name, by their plain spelling."""
+    matches: dict[str, Path] = {}
+    is_bare = reference.kind is None and "/" not in reference.name
+    if reference.may_be(RUN) and (model := _model_in(runs_dir / reference.name)):
+        run = runs_dir / reference.name
+        matches[f"run:{reference.name}" if "/" not in reference.name else str(run)] = model
+    if reference.may_be(PATH):
+        path = Path(reference.name).expanduser().absolute()
+        if model := _model_in(path):
+            matches[path_spelling(reference.name)] = model
+    if is_bare and reference.name == LATEST and (model := _last_trained(runs_dir)):
+        matches[f"run:{model.parent.name}"] = model
+    return matches
+
+
+def not_a_model(reference: str, runs_dir: Path, field: str) -> str:
+    """Return what is wrong with a reference that names no run and no model's directory."""
+    if reference == LATEST:
+        return (
+            f"{field}='latest': no trained model in {str(runs_dir)!r}; "
+            "run `python -m ray_jobs.train` first"
+        )
+    return f"{field}={reference!r}: neither a run in {str(runs_dir)!r} nor a model's directory"
+
+
+def _model_in(folder: Path) -> Path | None:
+    """Return a run's or a model's directory as the model's; None: neither."""
+    folders = (folder, folder / "model")
+    return next((path for path in folders if (path / "provenance.json").is_file()), None)
+
+
+def _last_trained(runs_dir: Path) -> Path | None:
+    # Of finished runs; result.json is written last.
+    results = [
+        result
+        for result in runs_dir.glob(f"*/{RESULT}")
+        if (result.parent / "model/provenance.json").is_file() and not _is_adopted(result.parent)
+    ]
+    if not results:
+        return None
+    last = max(results, key=lambda result: (result.stat().st_mtime_ns, str(result)))
+    return last.parent / "model"
 
 
 def _is_adopted(run_dir: Path) -> bool:

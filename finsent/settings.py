@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, field_validator
 
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import DataConfig
 from finsent.evaluation.config import EvaluateConfig
 from finsent.inference.config import ClassifyConfig, EngineConfig, ExportConfig, PredictConfig
 from finsent.modeling.config import AdoptConfig, ModelConfig
+from finsent.references import LATEST
 from finsent.registry.config import PublishConfig, RegistryConfig
 from finsent.serving.config import ServeConfig
 from finsent.tracking.config import TrackingConfig
@@ -45,6 +46,13 @@ class RunConfig(Section):
         "name. null: job, time and a random suffix",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _not_latest(cls, name: str | None) -> str | None:
+        if name == LATEST:
+            raise ValueError(f"{name!r} means the last finished training run; choose another name")
+        return name
 
 
 class RayConfig(Section):

@@ -79,8 +79,8 @@ def run(call: Call) -> Result:
     settings = call.settings
     if len(call.arguments) != 2:
         raise ConfigError(
-            f"compare {' '.join(call.arguments)!r}: write {_USAGE}, two models: aliases, versions, "
-            "runs or directories"
+            f"compare {' '.join(call.arguments)!r}: write {_USAGE}, two models: alias:NAME, "
+            "version:ID, run:NAME or a directory, or bare names that are one of these"
         )
     a, b = (
         locate(settings, reference, f"compare {name}")
@@ -97,8 +97,9 @@ JOB = Job(
     "dataset version that B (or else A) was trained on; rows that either was trained on are left "
     "out. Verdict: better or worse when McNemar's exact test has p < 0.05 or the 95 % interval "
     "(paired bootstrap) of the macro-F1 difference leaves out 0, the two do not contradict, and "
-    "at least 6 rows have another label; else no difference. A and B are aliases, model "
-    "versions, runs or directories. Writes comparison.json and flipped.parquet.",
+    "at least 6 rows have another label; else no difference. A and B are "
+    "alias:NAME, version:ID, run:NAME or a directory, or bare names that are one of these. Writes "
+    "comparison.json and flipped.parquet.",
     result="verdict, rows, a and b (accuracy, macro_f1, model_dir), difference (B - A: value, "
     "interval), mcnemar (only_a, only_b: rows that only one has right; p_value), flipped, what, "
     "dataset_version, seen_in_training, comparison_dir, run_dir, seconds",

@@ -10,10 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from finsent.data.dataset import DatasetVersion
-from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
+from finsent.registry.references import find_any_model
 from finsent.registry.registry import Registry
-from finsent.runs import find_model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs._tracking import tracking
@@ -24,16 +23,9 @@ COLUMNS = ["key", "text", "label", "source", "row", "agreement"]
 
 
 def locate(settings: Settings, reference: str, field: str) -> Path:
-    """The directory of a run's model, or of a published version (verified)."""
+    """Return the directory of a run's model, or of a published version (verified)."""
     registry = Registry(settings.registry_dir)
-    published = {v.version for v in registry.versions()} | registry.aliases().keys()
-    if reference in published:
-        return registry.get(reference).path
-    try:
-        return find_model(reference, settings.runs_dir, field)
-    except InputError as error:
-        known = ", ".join(sorted(published)) or "none"
-        raise InputError(f"{error}; published in {str(registry.root)!r}: {known}") from None
+    return find_any_model(reference, registry, settings.runs_dir, field)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def run(call: Call) -> Result:
 
 
 def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Result:
+    registry.check_alias(alias)  # before the comparison, which takes long
     candidate = registry.get(reference)
     with tempfile.TemporaryDirectory() as out:
         gate = publish.check_gate(call.settings, registry, candidate.path, alias, Path(out))
@@ -89,7 +90,7 @@ JOB = Job(
     "promote MODEL ALIAS: point an alias at a model; what is to be `champion` is first compared "
     "with the present one, as by `ray_jobs.publish`, and refused if it is worse, unless "
     "publish.force=true. rollback ALIAS: point it at the one before, without a comparison.\n"
-    "MODEL is a version or an alias.",
+    "MODEL is version:ID, alias:NAME, or a bare name that is one of them.",
     result="list: root, aliases, models; else model_version, version_dir, created, macro_f1, "
     "accuracy, dataset_version, backbone, with alias (and gate, of promote) or manifest; seconds",
     sections=("registry", "publish", "evaluate", "engine", "storage"),

@@ -149,7 +149,7 @@ class Service:
             tap(batch, rows * length)
 
     def _resolve(self, reference: str) -> str:
-        return self.registry.aliases().get(reference, reference)
+        return self.registry.resolve(reference) or reference
 
     async def watch(self) -> None:
         """Follow the alias for ever."""

@@ -23,6 +23,7 @@ from finsent.errors import InputError
 from finsent.inference.config import Truncate
 from finsent.inference.encode import Encoder
 from finsent.labels import ID2LABEL, LABEL2ID, LABELS
+from finsent.references import plain_name
 from serve_app import schemas
 from serve_app.answers import JSON, json_answer
 from serve_app.operations import Call, Route
@@ -250,7 +251,7 @@ def info(service: Service) -> dict[str, Any]:
     config, engine = service.config, service.model.engine
     precision = engine.backend.name.rpartition("-")[2]
     return {
-        "model_id": service.wanted,
+        "model_id": plain_name(service.wanted),
         "model_sha": service.model.version,
         "model_dtype": _DTYPES.get(precision, precision),
         "model_type": {

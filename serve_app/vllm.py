@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from finsent.inference.config import Truncate
 from finsent.labels import LABEL2ID, LABELS
+from finsent.references import plain_name
 from serve_app import schemas
 from serve_app.answers import json_answer
 from serve_app.operations import Call, Route
@@ -266,7 +267,7 @@ class Vllm:
 
 def names(service: Service) -> list[str]:
     """Return the names that the model has for vLLM's clients; answers carry the first."""
-    return [*dict.fromkeys([*service.config.served_names, service.wanted])]
+    return [*dict.fromkeys([*service.config.served_names, plain_name(service.wanted)])]
 
 
 def problem_response(problem: Problem, request_id: str) -> Response:

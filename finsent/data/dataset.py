@@ -15,6 +15,7 @@ from finsent.data.split import SPLITS
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_text
 from finsent.labels import LABELS
+from finsent.references import PATH, VERSION, only_match, parse, path_spelling
 
 log = logging.getLogger(__name__)
 
@@ -66,21 +67,25 @@ class DatasetVersion:
         """Open a version by id, by directory, or the one that was asked for last (`latest`).
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or the reference names two.
         """
+        parsed = parse(reference, field, (VERSION, PATH))
+        matches: dict[str, Path] = {}
+        if parsed.may_be(VERSION):
+            matches[f"{VERSION}:{parsed.name}"] = datasets_dir / parsed.name
+        if parsed.may_be(PATH):
+            matches[path_spelling(parsed.name)] = Path(parsed.name).expanduser().absolute()
+        matches = {k: path for k, path in matches.items() if (path / MANIFEST).is_file()}
+        if reference == "latest" and (last := _last(datasets_dir)):
+            matches[f"{VERSION}:{last.name}"] = last
+        found = only_match(reference, field, matches)
+        if found is not None:
+            return cls.open(found)
         if reference == "latest":
-            manifests = list(datasets_dir.glob(f"[!.]*/{MANIFEST}"))
-            if not manifests:
-                raise InputError(
-                    f"{field}='latest': no dataset version in {str(datasets_dir)!r}; "
-                    "run `python -m ray_jobs.ingest` first"
-                )
-            newest = max(manifests, key=lambda m: (m.stat().st_mtime_ns, m.parent.name))
-            marked = datasets_dir / _marked(datasets_dir) / MANIFEST
-            return cls.open((marked if marked in manifests else newest).parent)
-        for candidate in (datasets_dir / reference, Path(reference).expanduser().absolute()):
-            if (candidate / MANIFEST).is_file():
-                return cls.open(candidate)
+            raise InputError(
+                f"{field}='latest': no dataset version in {str(datasets_dir)!r}; "
+                "run `python -m ray_jobs.ingest` first"
+            )
         known = sorted(m.parent.name for m in datasets_dir.glob(f"[!.]*/{MANIFEST}"))
         raise InputError(
             f"{field}={reference!r}: no such dataset version; "
@@ -143,6 +148,16 @@ class DatasetVersion:
                     f"{file}: missing or changed since it was published; delete "
                     f"{str(self.path)!r} and ingest again"
                 )
+
+
+def _last(datasets_dir: Path) -> Path | None:
+    """Return the directory of the version that was made or asked for last."""
+    manifests = list(datasets_dir.glob(f"[!.]*/{MANIFEST}"))
+    if not manifests:
+        return None
+    newest = max(manifests, key=lambda m: (m.stat().st_mtime_ns, m.parent.name))
+    marked = datasets_dir / _marked(datasets_dir) / MANIFEST
+    return (marked if marked in manifests else newest).parent
 
 
 def _marked(datasets_dir: Path) -> str:

@@ -15,11 +15,13 @@ class EvaluateConfig(Section):
 
     model: str = setting(
         "latest",
-        "model to measure: an alias, a model version, a run's or a model's directory, or `latest` "
-        "(the last finished training run)",
+        "model to measure: `alias:NAME`, `version:ID`, `run:NAME`, a directory, `latest` (the last "
+        "finished training run), or a bare name that is one of these",
     )
     dataset: str | None = setting(
-        None, "dataset version (id, directory or `latest`); null: the one the model was trained on"
+        None,
+        "dataset version: `version:ID`, a directory, `latest`, or an id; null: the one that the "
+        "model was trained on",
     )
     split: Literal["train", "validation", "test"] = setting("test", "split to measure on")
     sources: list[Source] = setting(

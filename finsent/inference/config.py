@@ -50,7 +50,8 @@ class ExportConfig(Section):
     """What `ray_jobs.export` writes beside a model's weights."""
 
     model: str = setting(
-        "latest", "run's or model's directory to export; `latest`: the last finished training run"
+        "latest",
+        "model to export: `run:NAME`, a directory, or `latest` (the last finished training run)",
     )
     onnx: bool = setting(True, "write ONNX in fp32 and, dynamically quantised, in int8")
     openvino: bool | None = setting(
@@ -77,7 +78,9 @@ class ClassifyConfig(Section):
     """What `ray_jobs.classify` reads."""
 
     model: str = setting(
-        "champion", "model to use: an alias, a model version, or a model's directory"
+        "champion",
+        "model to use: `alias:NAME`, `version:ID`, `run:NAME`, a directory, `latest`, or a bare "
+        "name that is one of these",
     )
     input: str | None = setting(
         None,
@@ -101,7 +104,9 @@ class PredictConfig(Section):
     """What `ray_jobs.predict` scores."""
 
     model: str = setting(
-        "champion", "model to use: an alias, a model version, or a model's directory"
+        "champion",
+        "model to use: `alias:NAME`, `version:ID`, `run:NAME`, a directory, `latest`, or a bare "
+        "name that is one of these",
     )
     input: Annotated[list[Source], BeforeValidator(_sources)] = setting(
         list,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from finsent.errors import InputError
 from finsent.files import read_json, sha256_file
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.tiny import random_base_backbone, tiny_backbone
+
+log = logging.getLogger(__name__)
 
 DEMO = "demo"
 TINY = "tiny"
@@ -62,6 +65,11 @@ def resolve_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
     Raises:
         InputError: it is not installed, damaged, incomplete or out of reach.
     """
+    if config.backbone in (DEMO, TINY, RANDOM_BASE) and Path(config.backbone).is_dir():
+        name = config.backbone
+        log.warning(
+            "model.backbone=%s: is the backbone of finsent, not the folder. Write ./%s.", name, name
+        )
     if config.backbone == DEMO:
         return Backbone(DEMO, str(_demo_dir()))
     if config.backbone == TINY:

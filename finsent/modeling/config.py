@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 from finsent.config import Section, setting
 from finsent.data.config import Label, Source
 from finsent.data.spellings import strings_as_keys
-from finsent.registry.config import ALIAS_PATTERN
+from finsent.registry.config import Alias
 
 
 class ModelConfig(Section):
@@ -31,9 +31,7 @@ class ModelConfig(Section):
 class AdoptConfig(Section):
     """How `ray_jobs.adopt` takes over a classifier from elsewhere."""
 
-    name: str | None = setting(
-        None, "alias of the adopted version, e.g. finbert; null: none", pattern=ALIAS_PATTERN
-    )
+    name: Alias | None = setting(None, "alias of the adopted version, e.g. finbert; null: none")
     revision: str | None = setting(None, "commit, tag or branch of a hub id; null: its default")
     label_map: Annotated[dict[str, Label], BeforeValidator(strings_as_keys)] = setting(
         dict,

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from finsent.config import Section, local_dir, setting
+from finsent.references import LATEST
 
-ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
+VERSION_ID = re.compile(r"[0-9a-f]{12}")
+_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+def alias_problem(alias: str) -> str | None:
+    """Return why a name cannot be an alias, with the remedy; None: it can."""
+    if not _ALIAS.fullmatch(alias):
+        return "write small letters, digits, - or _, e.g. champion"
+    if VERSION_ID.fullmatch(alias):
+        return "looks like a model version. Choose another alias, e.g. champion."
+    if alias == LATEST:
+        return "means the last finished training run. Choose another alias, e.g. champion."
+    return None
+
+
+def _checked(alias: str) -> str:
+    if problem := alias_problem(alias):
+        raise PydanticCustomError("alias", "{problem}", {"problem": problem})
+    return alias
+
+
+Alias = Annotated[str, AfterValidator(_checked)]
 
 
 class RegistryConfig(Section):
@@ -23,11 +47,10 @@ class PublishConfig(Section):
     """What `ray_jobs.publish` publishes."""
 
     model: str = setting(
-        "latest", "run's or model's directory to publish; `latest`: the last finished training run"
+        "latest",
+        "model to publish: `run:NAME`, a directory, or `latest` (the last finished training run)",
     )
-    alias: str | None = setting(
-        "champion", "alias that is moved to the new version; null: none", pattern=ALIAS_PATTERN
-    )
+    alias: Alias | None = setting("champion", "alias that is moved to the new version; null: none")
     force: bool = setting(
         False,
         "make it `champion` even if it is worse than the present one, or cannot be compared with "

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,13 +27,13 @@ from finsent.files import (
 from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, read_exports
 from finsent.labels import LABELS
 from finsent.modeling.layout import PROVENANCE, check_model_dir
+from finsent.references import ALIAS, VERSION, Reference, only_match, parse
 from finsent.registry.card import model_card
-from finsent.registry.config import ALIAS_PATTERN
+from finsent.registry.config import VERSION_ID, alias_problem
 
 MANIFEST = "manifest.json"
 CARD = "README.md"
 SCHEMA_VERSION = 1
-_ID = re.compile(r"[0-9a-f]{12}")
 _SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # no pickle ever enters
 _MIN_SHARED_BYTES = 1 << 20  # smaller files are copied: sharing saves nothing, and people edit them
 
@@ -119,7 +118,7 @@ class Registry:
     def versions(self) -> list[ModelVersion]:
         """All versions, oldest first."""
         manifests = self.root.glob(f"versions/[!.]*/{MANIFEST}")
-        found = [ModelVersion(m.parent) for m in manifests if _ID.fullmatch(m.parent.name)]
+        found = [ModelVersion(m.parent) for m in manifests if VERSION_ID.fullmatch(m.parent.name)]
         return sorted(found, key=lambda v: (v.created, v.version))
 
     def version_id(self, model_dir: Path) -> str:
@@ -160,7 +159,7 @@ class Registry:
         sources = _model_files(model_dir)
         provenance = read_json(model_dir / PROVENANCE)
         entries = [_entry(path, model_dir) for path in sources]
-        version = ModelVersion(self.root / "versions" / _version_id(entries))
+        version = ModelVersion(self.version_dir(_version_id(entries)))
         if version.path.exists():  # first: another publisher's appears whole, at any moment
             if (version.path / MANIFEST).is_file():
                 return version.verify()
@@ -197,23 +196,59 @@ class Registry:
         return version.verify()
 
     def get(self, reference: str) -> ModelVersion:
-        """The verified version of an id or an alias.
+        """Return the verified version of an id or an alias.
 
         Raises:
-            InputError: there is none, or it is damaged.
+            InputError: there is none, it is damaged, or the reference names two.
         """
-        aliases = self.aliases()
-        version = aliases.get(reference, reference)
-        path = self.root / "versions" / version
-        if not _ID.fullmatch(version) or not (path / MANIFEST).is_file():
-            known = [*aliases, *(v.version for v in self.versions())]
+        version = self.resolve(reference)
+        if version is None or not (self.version_dir(version) / MANIFEST).is_file():
+            known = [*self.aliases(), *(v.version for v in self.versions())]
             raise InputError(
                 f"model {reference!r}: no such alias or version in {str(self.root)!r}; "
                 f"known: {', '.join(known) or 'none, publish one first'}"
             )
-        return ModelVersion(path).verify()
+        return ModelVersion(self.version_dir(version)).verify()
+
+    def resolve(self, reference: str) -> str | None:
+        """Return the version's id that `alias:NAME`, `version:ID` or a bare name names now.
+
+        Returns:
+            None: the registry has no such alias or version.
+
+        Raises:
+            InputError: the reference names two versions, or another kind of thing.
+        """
+        versions = self.matches(parse(reference, "model", (ALIAS, VERSION)))
+        only_match(reference, "model", {k: self.version_dir(v) for k, v in versions.items()})
+        return next(iter(versions.values()), None)
+
+    def matches(self, reference: Reference) -> dict[str, str]:
+        """Return the versions' ids that a reference may name, by their plain spelling."""
+        name = reference.name
+        found: dict[str, str] = {}
+        if reference.may_be(ALIAS) and name in (aliases := self.aliases()):
+            found[f"{ALIAS}:{name}"] = aliases[name]
+        is_id = VERSION_ID.fullmatch(name) is not None
+        if reference.may_be(VERSION) and is_id and (self.version_dir(name) / MANIFEST).is_file():
+            found[f"{VERSION}:{name}"] = name
+        return found
+
+    def version_dir(self, version: str) -> Path:
+        """Return the directory that a version with this id has, or would have."""
+        return self.root / "versions" / version
 
     # --- aliases ---
+
+    @staticmethod
+    def check_alias(alias: str) -> None:
+        """Refuse a name that no alias may have.
+
+        Raises:
+            InputError: the alias could be confused with something else.
+        """
+        if problem := alias_problem(alias):
+            raise InputError(f"alias {alias!r}: {problem}")
 
     def aliases(self) -> dict[str, str]:
         """Version id by alias."""
@@ -231,12 +266,7 @@ class Registry:
         Raises:
             InputError: the version is missing or damaged, or the alias is no valid name.
         """
-        if not re.fullmatch(ALIAS_PATTERN, alias):
-            raise InputError(f"alias {alias!r}: write small letters, digits, - or _, e.g. champion")
-        if _ID.fullmatch(alias):
-            raise InputError(f"alias {alias!r}: looks like a version; write MODEL, then ALIAS")
-        if alias == "latest":
-            raise InputError("alias 'latest': means the last run; choose another, e.g. champion")
+        self.check_alias(alias)
         version = self.get(reference)
         self.check_writable()
         path = self._alias_path(alias)
@@ -278,7 +308,7 @@ class Registry:
 def _read_alias(path: Path) -> dict[str, Any]:
     alias = read_json(path)
     whole = isinstance(alias, dict) and isinstance(alias.get("previous"), list)
-    if not whole or not _ID.fullmatch(str(alias.get("version"))):
+    if not whole or not VERSION_ID.fullmatch(str(alias.get("version"))):
         raise InputError(f"{path}: not an alias; delete it and promote a version again")
     assert isinstance(alias, dict)
     return alias

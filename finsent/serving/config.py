@@ -66,7 +66,9 @@ class ServeConfig(Section):
     """The service: where it listens, what it answers with, how far it grows."""
 
     model: str = setting(
-        "champion", "alias or version of the registry; an alias is followed while the service runs"
+        "champion",
+        "model of the registry: `alias:NAME`, `version:ID`, or a bare name that is one of them; an "
+        "alias is followed while the service runs",
     )
     served_names: list[str] = setting(
         list,
@@ -103,7 +105,7 @@ class ServeConfig(Section):
     )
     shadow: str | None = setting(
         None,
-        "alias or version that is asked the same as `model`, unseen by clients, to compare it "
+        "alias or version, as in `model`, that is asked the same, unseen by clients, to compare it "
         "(/info has how often it agrees); null: none",
     )
     shadow_share: float = setting(

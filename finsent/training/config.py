@@ -35,7 +35,8 @@ class TrainConfig(Section):
     """The recipe and the workers that run it."""
 
     dataset: str = setting(
-        "latest", "dataset version to train on: its id, its directory, or `latest` of data.name"
+        "latest",
+        "dataset version to train on: `version:ID`, a directory, `latest` of data.name, or an id",
     )
     trainer: Literal["native", "transformers", "lightning"] = setting(
         "native",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from finsent.config import Section, setting
+from finsent.registry.config import Alias
 
 # What training reports after each epoch, and which way is better.
 REPORTED = {"macro_f1": "max", "accuracy": "max", "validation_loss": "min"}
@@ -86,10 +87,9 @@ class SweepConfig(Section):
         ge=0,
     )
     verify_seeds: int = setting(3, "trainings of each of them", ge=1)
-    publish: str | None = setting(
+    publish: Alias | None = setting(
         None,
         "publish the verified winner's best model under this alias, e.g. challenger; null: do not",
-        pattern=r"^[a-z][a-z0-9-]*$",
     )
     dry_run: bool = setting(
         False, "print ten sampled configurations and what the sweep would cost, and end"

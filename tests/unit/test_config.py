@@ -132,7 +132,8 @@ def test_wrong_type_names_field_value_and_default(override: str, parts: list[str
         ("tracking.mode=on", ["tracking.mode", "'offline'"]),
         ("data.name=../up", ["data.name='../up'", "[a-z0-9]"]),
         ("run.name=a/b", ["run.name='a/b'", "[A-Za-z0-9]"]),
-        ("publish.alias=Champion", ["publish.alias='Champion'", "[a-z]"]),
+        ("run.name=latest", ["run.name: 'latest' means the last", "choose another name"]),
+        ("publish.alias=Champion", ["publish.alias='Champion'", "small letters"]),
         ('storage.root=""', ["storage.root=''", "at least 1 character"]),
     ],
 )

@@ -41,6 +41,7 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
         ({"modle": "champion"}, ConfigError, "user_config.modle: unknown; it takes model, shadow"),
         ({"limits": {"text": 3}}, ConfigError, "serve.limits.text"),
         ({"model": "nobody"}, InputError, "nobody"),
+        ({"model": "run:nightly"}, InputError, "Write alias:NAME or version:ID."),
         ({"shadow": "nobody", "limits": {"texts": 3}}, InputError, "nobody"),
     ],
 )

@@ -127,6 +127,7 @@ def test_names_of_the_model(
     )
     assert "champion" in message
     assert post(client, {"input": "Up", "model": version}, "/classify").status_code == 200
+    assert serving(model="alias:champion").get("/v1/models").json()["data"][0]["id"] == "champion"
     named = serving(served_names=["ProsusAI/finbert", "finbert"])
     cards = named.get("/v1/models").json()
     assert cards.keys() == {"object", "data"}
