@@ -92,7 +92,9 @@ def _drawn_differences(a: Answers, b: Answers, resamples: int, seed: int) -> dic
     cells = [np.eye(size * size)[one.truth * size + one.predicted] for one in (a, b)]
     blocks: dict[str, list[Any]] = {key: [] for key in _COMPARED}
     for counts in resample_counts(len(a.truth), resamples, seed):
-        first, second = (matrix_figures((counts @ c).reshape(-1, size, size)) for c in cells)
+        first, second = (
+            matrix_figures((counts @ c).reshape(-1, size, size), a.macro_over) for c in cells
+        )
         for key in _COMPARED:
             blocks[key].append(second[key] - first[key])
     return {key: np.concatenate(block) for key, block in blocks.items()}

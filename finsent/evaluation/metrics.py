@@ -40,10 +40,11 @@ def confusion(truth: Counts, predicted: Counts) -> Counts:
 
 
 def scores(matrix: Counts) -> dict[str, Any]:
-    """Accuracy, F1 (macro, weighted by support), MCC and the figures of each label.
+    """Return accuracy, F1 (macro, weighted by support), MCC and the figures of each label.
 
-    A label that is neither present nor predicted has an F1 of 0 and counts in the mean, as in
-    scikit-learn's `f1_score(labels=..., average="macro", zero_division=0)`.
+    `macro_f1` is the mean over the labels that have rows (`macro_over`), as in scikit-learn's
+    `f1_score(labels=np.unique(truth), average="macro", zero_division=0)`. The recall and F1 of a
+    label without rows are None, and so is its precision unless the label was predicted.
 
     Args:
         matrix: from `confusion`.
@@ -52,14 +53,16 @@ def scores(matrix: Counts) -> dict[str, Any]:
     support, predicted = matrix.sum(1), matrix.sum(0)
     precision, recall = _ratio(hits, predicted), _ratio(hits, support)
     f1 = _ratio(2 * hits, support + predicted)
+    over = with_rows(support)
     return {
-        **{name: float(value) for name, value in matrix_figures(matrix).items()},
+        **{name: float(value) for name, value in matrix_figures(matrix, over).items()},
+        "macro_over": [LABELS[i] for i in over],
         "rows": int(matrix.sum()),
         "labels": {
             label: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
+                "precision": float(precision[i]) if support[i] or predicted[i] else None,
+                "recall": float(recall[i]) if support[i] else None,
+                "f1": float(f1[i]) if support[i] else None,
                 "support": int(support[i]),
             }
             for i, label in enumerate(LABELS)
@@ -68,14 +71,20 @@ def scores(matrix: Counts) -> dict[str, Any]:
     }
 
 
-def matrix_figures(matrices: npt.NDArray[Any]) -> dict[str, Floats]:
-    """The overall figures of confusion matrices, each of shape (...).
+def with_rows(support: npt.NDArray[Any]) -> list[int]:
+    """Return the ids of the labels that have rows; of all labels where no label has any."""
+    return [int(i) for i in np.flatnonzero(support)] or [*range(len(LABELS))]
+
+
+def matrix_figures(matrices: npt.NDArray[Any], over: list[int] | None = None) -> dict[str, Floats]:
+    """Return the overall figures of confusion matrices, each of shape (...).
 
     MCC is Gorodkin's for several classes (2004, doi:10.1016/j.compbiolchem.2004.09.006), 0 when
     truth or predictions hold one label only.
 
     Args:
         matrices: shape (..., labels, labels); counts, or sums of weights.
+        over: ids of the labels whose F1 makes up the macro-F1; None: all.
     """
     matrices = np.asarray(matrices, float)
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)
@@ -85,7 +94,7 @@ def matrix_figures(matrices: npt.NDArray[Any]) -> dict[str, Floats]:
     spread = (total**2 - (predicted**2).sum(-1)) * (total**2 - (support**2).sum(-1))
     return {
         "accuracy": _ratio(right, total),
-        "macro_f1": f1.mean(-1),
+        "macro_f1": (f1 if over is None else f1[..., over]).mean(-1),
         "weighted_f1": _ratio((f1 * support).sum(-1), total),
         "mcc": _ratio(right * total - (support * predicted).sum(-1), np.sqrt(spread)),
     }
@@ -122,6 +131,8 @@ class Answers:
         self.confidence: Floats = self.probabilities.max(1)
         self.right = self.predicted == truth
         size, rows = len(LABELS), np.arange(len(truth))
+        # Of all rows: a resample without a row of a rare label has the same macro-F1's labels.
+        self.macro_over = with_rows(np.bincount(truth, minlength=size))
         of_truth = self.probabilities[rows, truth]
         cells = np.zeros((len(truth), size * size))
         cells[rows, truth * size + self.predicted] = 1
@@ -147,6 +158,7 @@ class Answers:
           (Brier 1950).
         - ECE: sum over `BINS` bins of (rows in it / rows) x |accuracy - mean confidence|, by the
           confidence of the predicted label (Guo et al. 2017, arXiv:1706.04599, equation 3).
+        - macro-F1: the mean over the labels that have rows in `truth`, whatever the weights.
         - AUROC: the mean over labels, each against the rest; labels without rows are left out.
 
         Args:
@@ -158,7 +170,9 @@ class Answers:
         size = len(LABELS) ** 2
         sums = weights @ self._adds
         total = weights.sum(1)
-        found = matrix_figures(sums[:, :size].reshape(-1, len(LABELS), len(LABELS)))
+        found = matrix_figures(
+            sums[:, :size].reshape(-1, len(LABELS), len(LABELS)), self.macro_over
+        )
         aurocs = self.aurocs(weights)
         defined = ~np.isnan(aurocs)
         means = _ratio(np.where(defined, aurocs, 0).sum(1), defined.sum(1))
@@ -198,6 +212,10 @@ class Answers:
         for label, value in zip(LABELS, self.aurocs(once)[0], strict=True):
             found["labels"][label]["auroc"] = number(value)
         return found
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Answers:
+        """Return the answers to some of the rows."""
+        return Answers(self.truth[mask], self.probabilities[mask])
 
     def reliability(self) -> list[dict[str, Any]]:
         """Rows, mean confidence and accuracy of each confidence bin; None where it has no row."""

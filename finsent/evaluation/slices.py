@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finsent.evaluation.metrics import confusion
+from finsent.evaluation.metrics import confusion, scores
 
 FEWEST = 30  # rows; below them the interval is wider than any difference worth acting on
 SHORT, LONG = 12, 28  # words: mostly headlines and tweets up to here; several clauses from there
@@ -71,7 +71,7 @@ def slices(
 
     Returns:
         For each part `slice`, `value`, `rows`, `accuracy`, `interval` (95 %, Wilson's), `macro_f1`
-        (mean over the labels that occur there as true or predicted, as in scikit-learn's default),
+        (mean over the labels that have rows there, `macro_over`),
         `difference` (of accuracy, to all rows) and `small`.
     """
     if not len(truth):
@@ -103,13 +103,13 @@ def _shrunk(part: Slice, by: int) -> float:
 
 def _measure(truth: Ids, predicted: Ids) -> Slice:
     matrix = confusion(truth, predicted)
-    hits, both = matrix.diagonal(), matrix.sum(0) + matrix.sum(1)
-    f1 = 2 * hits[both > 0] / both[both > 0]
+    measured, hits = scores(matrix), int(matrix.diagonal().sum())
     return {
         "rows": len(truth),
-        "accuracy": float(hits.sum() / len(truth)),
-        "interval": list(wilson(int(hits.sum()), len(truth))),
-        "macro_f1": float(f1.mean()),
+        "accuracy": measured["accuracy"],
+        "interval": list(wilson(hits, len(truth))),
+        "macro_f1": measured["macro_f1"],
+        "macro_over": measured["macro_over"],
     }
 
 

@@ -95,8 +95,8 @@ def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:
     if not metrics:
         return ["## Results", "Not measured when it was published.", ""]
     rows = [
-        f"| {label} | {found['precision']:.3f} | {found['recall']:.3f} | {found['f1']:.3f} "
-        f"| {found['support']} |"
+        f"| {label} | {_shown(found, 'precision')} | {_shown(found, 'recall')} "
+        f"| {_shown(found, 'f1')} | {found['support']} |"
         for label, found in metrics["labels"].items()
     ]
     compared = [

@@ -17,6 +17,7 @@ from rich.console import Console
 from sklearn import metrics as sk
 
 from finsent.evaluation.baselines import majority, tfidf, vader
+from finsent.evaluation.bootstrap import intervals
 from finsent.evaluation.metrics import Answers, confusion, scores
 from finsent.evaluation.pictures import confusion_picture, label_table, score_table
 from finsent.labels import LABELS
@@ -56,14 +57,34 @@ def test_scores_are_those_of_scikit_learn(name: str) -> None:
     assert found["confusion"] == matrix.tolist()
     assert found["rows"] == len(truth)
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
-    for kind in ("macro", "weighted"):
-        expected = sk.f1_score(truth, predicted, average=kind, **every)
-        assert found[f"{kind}_f1"] == pytest.approx(expected)
+    present = np.unique(truth)
+    for kind, labels in (("macro", present), ("weighted", [0, 1, 2])):
+        f1 = sk.f1_score(truth, predicted, average=kind, labels=labels, zero_division=0)
+        assert found[f"{kind}_f1"] == pytest.approx(f1)
+    assert found["macro_over"] == [LABELS[i] for i in present]
     assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(truth, predicted))
     by_label = sk.precision_recall_fscore_support(truth, predicted, **every)
     for i, label in enumerate(LABELS):
         figures = [found["labels"][label][k] for k in ("precision", "recall", "f1", "support")]
+        if i not in present:
+            assert figures == [0.0 if i in predicted else None, None, None, 0]
+            continue
         assert figures == pytest.approx([column[i] for column in by_label])
+
+
+def test_label_without_rows_is_in_no_mean_and_in_no_resample() -> None:
+    """Two labels, as in many public files: a mean over three could not pass 0.667."""
+    truth = ids(*[NEG] * 40 + [POS] * 20)
+    right = Answers(truth, np.eye(3)[truth])
+    found = right.measure()
+    assert (found["macro_f1"], found["macro_over"]) == (1.0, ["negative", "positive"])
+    assert found["labels"]["neutral"]["auroc"] is None
+    assert found["auroc"] == 1.0
+    assert intervals(right, 200, 0)["macro_f1"] == [1.0, 1.0]
+    # One row of a label is absent from many resamples; it counts as a label in each of them.
+    rare = Answers(ids(*[NEG] * 30, POS), np.eye(3)[ids(*[NEG] * 30, POS)])
+    low, high = intervals(rare, 200, 0)["macro_f1"] or []
+    assert (low, high) == (0.5, 1.0)
 
 
 def test_counts_of_parts_add_up() -> None:
