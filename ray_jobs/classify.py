@@ -143,9 +143,14 @@ def run(call: Call) -> Result:
     texts = [one.text for one in given]
     model_dir = locate(settings, settings.classify.model, "classify.model")
     from finsent.inference.engine import Engine
+    from finsent.inference.truncation import Truncation, truncation_line
 
     engine = Engine(model_dir, settings.engine)
-    predictions = engine.classify(texts)
+    encoded = engine.read(texts)
+    predictions = engine.predictions(engine.logits_of([text.ids for text in encoded]))
+    truncation = Truncation.of(encoded, engine.max_length).record()
+    if line := truncation_line(truncation):
+        log.warning("classify: %s", line)
     table = Table("label", *LABELS, "abstains", "text")
     for text, found in zip(texts, predictions, strict=True):
         shares = (f"{found.probabilities[label]:.2f}" for label in LABELS)
@@ -159,6 +164,7 @@ def run(call: Call) -> Result:
         "model_dir": str(model_dir),
         "temperature": engine.temperature,
         "threshold": engine.threshold,
+        "truncation": truncation,
         "predictions": [
             {**({} if one.row is None else {"row": one.row}), "text": one.text, **asdict(found)}
             for one, found in zip(given, predictions, strict=True)
@@ -172,8 +178,8 @@ JOB = Job(
     "the column data.text_column is read, or lines), or as lines of standard input. Write `--` "
     "before texts that look like key=value.",
     result="model, model_version, model_dir, temperature, threshold (null: the model never "
-    "abstains), predictions (row of the input, text, label, score, probabilities, abstained), "
-    "seconds",
+    "abstains), truncation (texts cut, tokens left out), predictions (row of the input, text, "
+    "label, score, probabilities, abstained), seconds",
     sections=("classify", "data", "engine", "registry", "storage"),
     run=run,
     keeps_run=False,

@@ -11,7 +11,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.modeling.layout import read_provenance
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
-from ray_jobs.evaluate import locate, own_dataset, select_rows, training_keys
+from ray_jobs.evaluate import locate, select_rows, training_rows
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +25,22 @@ def step(settings: Settings, a_dir: Path, b_dir: Path, out: Path) -> Result:
         InputError: a model is unusable, or there are no such rows.
     """
     from finsent.evaluation.compare import (
-        answers_of,
         compare,
         comparison_line,
         flipped,
+        read_answers,
         unseen,
+        with_seen,
         write_comparison,
     )
+    from finsent.evaluation.overlap import find_overlap, known
+    from finsent.evaluation.remarks import compared_remarks
     from finsent.inference.engine import Engine
 
     trained_on = [read_provenance(folder)["dataset"] for folder in (a_dir, b_dir)]
     chosen = select_rows(settings, trained_on[1] or trained_on[0])
-    keys = [training_keys(own_dataset(settings, dataset)) for dataset in trained_on]
+    training = [training_rows(settings, dataset) for dataset in trained_on]
+    keys = [found.rows["key"] if found.rows is not None else None for found in training]
     rows, seen = unseen(chosen.rows, *keys)
     if not len(rows):
         raise InputError(
@@ -47,10 +51,19 @@ def step(settings: Settings, a_dir: Path, b_dir: Path, out: Path) -> Result:
         "compare: %s with %s on %d rows of %s (left out as trained on: %s by A, %s by B)",
         b_dir, a_dir, len(rows), chosen.what, *("unknown" if n is None else n for n in seen),
     )  # fmt: skip
-    a, b = (answers_of(Engine(folder, settings.engine.exact()), rows) for folder in (a_dir, b_dir))
-    config = settings.evaluate
+    engines = [Engine(folder, settings.engine.exact()) for folder in (a_dir, b_dir)]
+    (all_a, cut_a), (all_b, cut_b) = (read_answers(engine, chosen.rows) for engine in engines)
+    new = known(chosen.rows, rows["key"])
+    a, b = all_a.where(new), all_b.where(new)
+    config, near = settings.evaluate, settings.data.near_duplicates
     found = compare(a, b, config.bootstrap, config.seed)
     found |= {
+        "overlap": {
+            name: {**find_overlap(rows, one, near).record(), "rows": count}
+            for name, one, count in zip("ab", training, seen, strict=True)
+        },
+        "with_seen": None if len(rows) == len(chosen.rows) else with_seen(all_a, all_b),
+        "truncation": {"a": cut_a.record(), "b": cut_b.record()},
         "what": chosen.what,
         "dataset_version": chosen.version.version if chosen.version else None,
         "seen_in_training": dict(zip("ab", seen, strict=True)),
@@ -59,6 +72,8 @@ def step(settings: Settings, a_dir: Path, b_dir: Path, out: Path) -> Result:
         found[name]["model_dir"] = str(folder)
     write_comparison(found, flipped(rows, a, b), out)
     log.info("%s", comparison_line(found))
+    for remark in compared_remarks(found):
+        log.warning("%s", remark)
     return {**found, "comparison_dir": str(out)}
 
 
@@ -100,9 +115,12 @@ JOB = Job(
     "at least 6 rows have another label; else no difference. A and B are "
     "alias:NAME, version:ID, run:NAME or a directory, or bare names that are one of these. Writes "
     "comparison.json and flipped.parquet.",
-    result="verdict, rows, a and b (accuracy, macro_f1, model_dir), difference (B - A: value, "
-    "interval), mcnemar (only_a, only_b: rows that only one has right; p_value), flipped, what, "
-    "dataset_version, seen_in_training, comparison_dir, run_dir, seconds",
+    result="verdict, rows, macro_over (labels with rows), a and b (accuracy, macro_f1, "
+    "model_dir), difference (B - A: value, interval), mcnemar (only_a, only_b: "
+    "rows that only one has right; p_value), flipped, what, "
+    "dataset_version, seen_in_training, overlap (by model: rows that it was trained on, near "
+    "copies of them that remain, or the reason why that is not known), with_seen (figures with "
+    "the rows left out; null: none), truncation (by model), comparison_dir, run_dir, seconds",
     sections=("evaluate", "engine", "data", "registry", "storage", "run"),
     run=run,
     arguments=_USAGE,

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from finsent.data.dataset import DatasetVersion
 from finsent.evaluation.metrics import brief
+from finsent.evaluation.overlap import TrainingRows
 from finsent.registry.references import find_any_model
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
@@ -49,9 +50,20 @@ def own_dataset(settings: Settings, trained_on: dict[str, Any] | None) -> Datase
     return DatasetVersion.at(folder / trained_on["version"])
 
 
-def training_keys(version: DatasetVersion | None) -> pa.ChunkedArray | None:
-    """Keys of a version's training rows."""
-    return version.read("train", ["key"])["key"] if version else None
+def training_rows(settings: Settings, trained_on: dict[str, Any] | None) -> TrainingRows:
+    """Return the rows that a model was trained on, or why they are not known.
+
+    Args:
+        trained_on: `dataset` of the model's provenance; None: the model was trained elsewhere.
+    """
+    if trained_on is None:
+        return TrainingRows()
+    version = own_dataset(settings, trained_on)
+    if version is None:
+        name = trained_on["version"]
+        folder = settings.root / "datasets" / trained_on["name"]
+        return TrainingRows(None, f"dataset version {name} is not in {str(folder)!r}")
+    return TrainingRows(version.read("train", ["key", "text"]), None)
 
 
 def select_rows(settings: Settings, trained_on: dict[str, Any] | None) -> Selection:
@@ -83,7 +95,13 @@ def select_rows(settings: Settings, trained_on: dict[str, Any] | None) -> Select
 def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     """Measure a model and write the report to `out`. Needs no Ray."""
     from finsent.evaluation.evaluate import evaluate, write_results
-    from finsent.evaluation.pictures import label_table, score_table, trust_lines
+    from finsent.evaluation.pictures import (
+        agreement_table,
+        label_table,
+        score_table,
+        trust_lines,
+    )
+    from finsent.evaluation.remarks import over_labels, remarks
     from finsent.inference.engine import Engine
 
     config = settings.evaluate
@@ -95,22 +113,29 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     if version is None and config.baselines:
         shown = trained_on["version"] if trained_on else "of a model that was trained elsewhere"
         log.info("no baselines: dataset version %s is not at hand", shown)
-    seen = training_keys(own_dataset(settings, trained_on))
+    seen = training_rows(settings, trained_on)
     ceiling = version.manifest.get("noise_ceiling") if version and not config.sources else None
     log.info("evaluate: %s on %d rows (%s)", model_dir, len(chosen.rows), what)
     result = {
         "model_dir": str(model_dir),
         "dataset_version": version.version if version else None,
         "split": None if config.sources else config.split,
-        **evaluate(engine, chosen.rows, train, seen, config, ceiling),
+        "sources": [source.uri for source in config.sources],
+        **evaluate(
+            engine, chosen.rows, train, seen, config, ceiling, settings.data.near_duplicates
+        ),
     }
-    title = f"{what}: macro-F1 {result['macro_f1']:.3f}, {result['rows']} rows"
+    title = f"{what}: macro-F1{over_labels(result)} {result['macro_f1']:.3f}, {result['rows']} rows"
     write_results(result, out, title)
     console = table_console()
     console.print(score_table(result, what))
     console.print(label_table(result))
+    if (agreement := agreement_table(result)) is not None:
+        console.print(agreement)
     for line in trust_lines(result):
         log.info("%s", line)
+    for remark in remarks(result):
+        log.warning("%s", remark)
     log.info("report: %s", out / "report.html")
     return {**brief(result), "report_dir": str(out)}
 
@@ -138,12 +163,16 @@ JOB = Job(
     "VADER and TF-IDF + logistic regression; accuracy by slices, and a behaviour suite. Writes "
     "metrics.json and report.html with its pictures. The test split's report of a run's model "
     "goes into that run, where `ray_jobs.publish` looks for it.",
-    result="model_dir, dataset_version, split, rows, accuracy, macro_f1, weighted_f1, mcc, auroc, "
-    "log_loss, brier, ece, labels (precision, recall, f1, support, auroc), confusion (rows: true, "
-    "columns: predicted), intervals (95 %, by figure), noise_ceiling, baselines, calibration, "
-    "abstention, behaviour (cases, failed), seen_in_training, rows_per_second, report_dir, "
-    "run_dir, seconds; metrics.json also has reliability, slices, mistakes, the groups of cases "
-    "and the abstention's curve",
+    result="model_dir, dataset_version, split, rows, accuracy, macro_f1, macro_over (labels with "
+    "rows), weighted_f1, mcc, auroc, log_loss, brier, ece, labels (precision, recall, f1, support, "
+    "auroc; null: no rows), confusion (rows: true, columns: predicted), intervals (95 %, by "
+    "figure), noise_ceiling, agreement (accuracy by the annotators' agreement), baselines, "
+    "calibration, abstention (holds: whether the wanted accuracy is reached here; null: not "
+    "known), behaviour (cases, failed), seen_in_training, overlap (rows and near copies that the "
+    "model was trained on, figures on the unseen others, or the reason why that is not known), "
+    "truncation (texts cut, tokens left out), rows_per_second, report_dir, run_dir, seconds; "
+    "metrics.json also has reliability, slices, mistakes, the groups of cases and the "
+    "abstention's curve",
     sections=("evaluate", "engine", "data", "registry", "storage", "run", "tracking"),
     run=run,
 )

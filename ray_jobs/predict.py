@@ -17,6 +17,7 @@ from finsent.errors import InputError
 from finsent.files import digest, make_dir, storing
 from finsent.inference.exports import fingerprint
 from finsent.inference.scored import Record, ScoredDir, choose_inputs, output_names
+from finsent.inference.truncation import REMEDY
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
@@ -56,12 +57,19 @@ def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result
             settings.predict.actors, settings.predict.start_timeout,
         ) as scorers:  # fmt: skip
             found |= _score(settings, todo, identities, scored, scorers, records)
+    rows, cut = (sum(r.get(key, 0) for r in records.values()) for key in ("rows", "truncated"))
+    if cut:
+        log.warning(
+            "predict: %s of %s rows (%.1f%%) are longer than the model's maximum length and are "
+            "cut: see the column truncated. %s", f"{cut:,}", f"{rows:,}", 100 * cut / rows, REMEDY,
+        )  # fmt: skip
     return {
         "model_version": version,
         "model_dir": str(model_dir),
         "output": str(out),
         "files": {files[name].name: name for name in records},
-        "rows": sum(record["rows"] for record in records.values()),
+        "rows": rows,
+        "truncated": cut,
         "labels": dict(sum((Counter(record["labels"]) for record in records.values()), Counter())),
         "faults": dict(sum((Counter(record["faults"]) for record in records.values()), Counter())),
         **found,
@@ -198,7 +206,7 @@ JOB = Job(
     "or run.name set, as the default output is new in each run. Directories and globs leave out "
     "what predict wrote. The text column is the entry's `text`, else data.text_column.",
     result="model_version, model_dir, output, files (scored file by input), finished_before, rows, "
-    "labels and faults (counts), backends, rows_per_second, run_dir, seconds",
+    "truncated (rows), labels and faults (counts), backends, rows_per_second, run_dir, seconds",
     sections=("predict", "engine", "data", "registry", "storage", "run", "ray"),
     run=run,
     home="predict",

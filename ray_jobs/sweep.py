@@ -77,6 +77,7 @@ def _sweep(
     plan: Plan, backbone: Backbone, version: DatasetVersion, run_dir: Path, warm: list[Sweep]
 ) -> Result:
     from finsent.training.ray_trainer import tokenised
+    from finsent.training.splits import look_at_splits
     from finsent.training.task import make_task
     from ray_jobs._sweep_tracking import TrialTracking
     from tune.plan import begin, end
@@ -95,6 +96,8 @@ def _sweep(
         config.trials, config.search, version.version, plan.epochs, concurrent, run_dir,
     )  # fmt: skip
     task = make_task(settings.train, settings.model, backbone, version)
+    for remark in look_at_splits(version, task).remarks():
+        log.warning("sweep: %s", remark)
     datasets = {split: tokenised(version, split, task) for split in ("train", "validation")}
     work = Work(
         settings, run_dir, version.path, config.modes, datasets, config.scheduler == "pbt",

@@ -43,6 +43,7 @@ def step(
         title: of the progress bar.
     """
     from finsent.training.ray_trainer import fit
+    from finsent.training.splits import look_at_splits
 
     config = settings.train
     log.info(
@@ -50,6 +51,9 @@ def step(
         backbone.name, version.version, version.rows("train"), config.epochs, config.max_workers,
     )  # fmt: skip
     task = make_task(config, settings.model, backbone, version)
+    splits = look_at_splits(version, task)
+    for remark in splits.remarks():
+        log.warning("train: %s", remark)
     trained = fit(task, version, run_dir, title=title)
     calibration = calibrate(settings, trained.model_dir, version)
     best, last = trained.best, trained.history[-1]
@@ -58,8 +62,10 @@ def step(
         "model_dir": str(trained.model_dir),
         "epoch": best["epoch"],
         "macro_f1": best["macro_f1"],
+        "macro_over": splits.macro_over,
         "accuracy": best["accuracy"],
         "split": "validation",
+        "truncation": splits.truncation.record(),
         "rows_per_second": last["rows_per_second"],
         "tokens_per_second": last["tokens_per_second"],
         "padding_share": last["padding_share"],
@@ -101,9 +107,10 @@ JOB = Job(
     "that calibrates its confidence and the threshold below which it abstains. An "
     "interrupted run goes on from its last checkpoint when it is started again with the "
     "same run.name.",
-    result="dataset_version, model_dir, epoch (the best), macro_f1, accuracy, split (which they "
-    "are of), rows_per_second, tokens_per_second, padding_share (of the last epoch), "
-    "temperature, ece and threshold (after calibration; null: no threshold reaches "
+    result="dataset_version, model_dir, epoch (the best), macro_f1, macro_over (labels "
+    "with rows), accuracy, split (which they are of), truncation (texts of the training split that "
+    "are cut, tokens left out), rows_per_second, tokens_per_second, padding_share (of the last "
+    "epoch), temperature, ece and threshold (after calibration; null: no threshold reaches "
     "evaluate.wanted_accuracy), history, run_dir, seconds",
     sections=("train", "model", "data", "evaluate", "engine", "storage", "run", "ray", "tracking"),
     run=run,

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 from finsent.evaluation.bootstrap import percentiles, resample_counts
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.metrics import Answers, matrix_figures
+from finsent.evaluation.remarks import over_labels
 from finsent.files import staged_dir, write_json
-from finsent.inference.engine import Engine
+from finsent.inference.engine import Engine, softmax
+from finsent.inference.truncation import Truncation
 from finsent.labels import LABELS
 
 RESULT = "comparison.json"
@@ -50,7 +52,24 @@ def unseen(rows: pa.Table, *seen: pa.ChunkedArray | None) -> tuple[pa.Table, lis
 
 def answers_of(engine: Engine, rows: pa.Table) -> Answers:
     """A model's answers to labelled rows (`text`, `label`)."""
-    return Answers(label_ids(rows), engine.probabilities(rows["text"].to_pylist()))
+    return read_answers(engine, rows)[0]
+
+
+def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, Truncation]:
+    """Return a model's answers to labelled rows, and how much of the texts was cut."""
+    encoded = engine.read(rows["text"].to_pylist())
+    logits = engine.logits_of([text.ids for text in encoded])
+    answers = Answers(label_ids(rows), softmax(logits, engine.temperature))
+    return answers, Truncation.of(encoded, engine.max_length)
+
+
+def with_seen(a: Answers, b: Answers) -> dict[str, Any]:
+    """Return the figures on all rows, also those that a model was trained on."""
+    figures = {name: answers.measure() for name, answers in (("a", a), ("b", b))}
+    return {
+        "rows": len(a.truth),
+        **{name: {key: found[key] for key in _COMPARED} for name, found in figures.items()},
+    }
 
 
 def compare(a: Answers, b: Answers, resamples: int, seed: int) -> dict[str, Any]:
@@ -69,10 +88,12 @@ def compare(a: Answers, b: Answers, resamples: int, seed: int) -> dict[str, Any]
         seed: of the resampling.
 
     Returns:
-        JSON-able: `rows`, `a` and `b` (accuracy, macro_f1), `difference` (figure: value, interval),
-        `mcnemar` (only_a, only_b: rows that only one has right; p_value), `flipped`, `verdict`.
+        JSON-able: `rows`, `macro_over` (labels with rows), `a` and `b` (accuracy,
+        macro_f1), `difference` (figure: value, interval), `mcnemar` (only_a, only_b: rows that only
+        one has right; p_value), `flipped`, `verdict`.
     """
-    found: dict[str, Any] = {"rows": len(a.truth)}
+    over = [LABELS[i] for i in a.macro_over]
+    found: dict[str, Any] = {"rows": len(a.truth), "macro_over": over}
     for name, one in (("a", a), ("b", b)):
         measured = one.measure()
         found[name] = {key: measured[key] for key in _COMPARED}
@@ -155,7 +176,8 @@ def write_comparison(result: dict[str, Any], flips: pa.Table, out: Path) -> None
 def comparison_line(found: dict[str, Any]) -> str:
     """The numbers behind a verdict in one line."""
     parts = []
-    for key, shown in (("macro_f1", "macro-F1"), ("accuracy", "accuracy")):
+    shown_f1 = f"macro-F1{over_labels(found)}"
+    for key, shown in (("macro_f1", shown_f1), ("accuracy", "accuracy")):
         difference = found["difference"][key]
         low, high = difference["interval"]
         parts.append(

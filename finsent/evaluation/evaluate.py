@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from finsent.bars import bar
-from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.config import DataConfig, NearConfig, SourceConfig
 from finsent.data.labelled import read_labelled
 from finsent.data.sources import find_sources
 from finsent.errors import InputError
@@ -24,8 +23,10 @@ from finsent.evaluation.bootstrap import intervals
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.config import SHIPPED, EvaluateConfig
 from finsent.evaluation.metrics import Answers
-from finsent.evaluation.slices import slices
+from finsent.evaluation.overlap import Overlap, TrainingRows, find_overlap
+from finsent.evaluation.slices import agreement_levels, slices, wilson
 from finsent.inference.engine import Engine, softmax
+from finsent.inference.truncation import Truncation
 from finsent.labels import LABELS
 
 _MISTAKES = 50
@@ -35,31 +36,35 @@ def evaluate(
     engine: Engine,
     rows: pa.Table,
     train: pa.Table | None,
-    seen: pa.ChunkedArray | None,
+    seen: TrainingRows | None,
     config: EvaluateConfig,
     noise_ceiling: dict[str, float] | None = None,
+    near: NearConfig | None = None,
 ) -> dict[str, Any]:
     """Score the engine, and the baselines when there are training rows to fit them on.
 
     Args:
         rows: with `key`, `text` and `label` columns, maybe also `source` and `row`.
         train: rows to fit the baselines on, with `text` and `label`; None: no baselines.
-        seen: keys of the rows that the model was trained on; None: not at hand.
+        seen: rows that the model was trained on; None: it was trained elsewhere.
         noise_ceiling: the best accuracy that the labels allow, as the data's manifest has it.
+        near: how near copies of training rows are found; None: by the defaults.
 
     Returns:
         JSON-able. `finsent.evaluation.metrics.Answers.measure` of the model, with `intervals` by
         figure, `noise_ceiling`, `baselines` by name (empty without `train`), `calibration`,
         `reliability` (and `reliability_before` the temperature), `abstention`, `slices`,
         `behaviour` (None: not run), `seen_in_training` (rows whose text the model was trained on;
-        None: unknown), `rows_per_second` and `mistakes` (the 50 wrong rows of most confidence).
+        None: unknown), `overlap` (that, near copies, and the figures on all other rows),
+        `truncation`, `agreement` (accuracy by the annotators' agreement), `rows_per_second` and
+        `mistakes` (the 50 wrong rows of most confidence).
 
     Raises:
         InputError: the behaviour suite has a fault.
     """
     suite = _suite(config)
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
-    logits, seconds = _run(engine, texts)
+    logits, truncation, seconds = _run(engine, texts)
     raw = Answers(truth, softmax(logits, 1.0))
     answers = Answers(truth, softmax(logits, engine.temperature))
     guesses = {}
@@ -70,6 +75,7 @@ def evaluate(
             "vader": baselines.vader(texts),
             "tfidf_logreg": baselines.tfidf(train["text"].to_pylist(), fitted, texts),
         }
+    overlap = find_overlap(rows, seen or TrainingRows(), near or NearConfig())
     return {
         **answers.measure(),
         "intervals": intervals(answers, config.bootstrap, config.seed),
@@ -80,21 +86,37 @@ def evaluate(
         "reliability_before": raw.reliability(),
         "abstention": _abstention(engine, answers),
         "slices": slices(rows, truth, answers.probabilities),
+        "agreement": agreement_levels(rows, truth, answers.predicted),
         "behaviour": run_suite(suite, engine.probabilities) if suite else None,
-        "seen_in_training": (
-            None if seen is None else int(pc.sum(pc.is_in(rows["key"], seen)).as_py() or 0)
-        ),
+        "seen_in_training": overlap.record()["rows"],
+        "overlap": {**overlap.record(), "unseen": _unseen(answers, overlap, config)},
+        "truncation": truncation.record(),
         "rows_per_second": len(texts) / seconds,
         "mistakes": _mistakes(rows, answers),
     }
 
 
-def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], float]:
-    """Logits, and the seconds that they took."""
+def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], Truncation, float]:
+    """Return logits, how much of the texts was cut, and the seconds that both took."""
     started = time.perf_counter()
     with bar("evaluate", "row", len(texts), live=0.2, log=10.0) as shown:
-        logits = engine.logits(texts, shown.update)
-    return logits, time.perf_counter() - started
+        encoded = engine.read(texts)
+        logits = engine.logits_of([text.ids for text in encoded], shown.update)
+    seconds = time.perf_counter() - started
+    return logits, Truncation.of(encoded, engine.max_length), seconds
+
+
+def _unseen(answers: Answers, overlap: Overlap, config: EvaluateConfig) -> dict[str, Any] | None:
+    """Return the figures on the rows that the model was not trained on; None: none, or all."""
+    if overlap.seen is None or not overlap.seen.any() or overlap.seen.all():
+        return None
+    others = answers.where(~overlap.seen)
+    measured, ends = others.measure(), intervals(others, config.bootstrap, config.seed)
+    figures = ("accuracy", "macro_f1")
+    return {
+        **{name: measured[name] for name in ("rows", "macro_over", *figures)},
+        "intervals": {name: ends[name] for name in figures},
+    }
 
 
 def _suite(config: EvaluateConfig) -> Suite | None:
@@ -121,13 +143,31 @@ def _calibration(engine: Engine, raw: Answers, answers: Answers) -> dict[str, An
 def _abstention(engine: Engine, answers: Answers) -> dict[str, Any]:
     """What the model's own threshold does to these rows, and what others would do."""
     rule = engine.calibration.record.get("abstention") or {}
+    wanted = rule.get("wanted_accuracy")
     return {
-        "wanted_accuracy": rule.get("wanted_accuracy"),
+        "wanted_accuracy": wanted,
         "threshold": engine.threshold,
         "reason": rule.get("reason") if rule else "the model was never calibrated",
         **selective(answers.confidence, answers.right, engine.threshold),
+        **promise(answers, engine.threshold, wanted),
         "curve": risk_coverage(answers.confidence, answers.right),
     }
+
+
+def promise(answers: Answers, threshold: float | None, wanted: float | None) -> dict[str, Any]:
+    """Return whether the answered rows have the wanted accuracy.
+
+    Returns:
+        `answered` (rows), `interval` (95 % of their accuracy, Wilson's) and `holds` (None: the
+        accuracy is below the wanted one, but not beyond chance; or nothing is promised).
+    """
+    answered = answers.confidence >= (2.0 if threshold is None else threshold)
+    rows, hits = int(answered.sum()), int(answers.right[answered].sum())
+    if not rows or wanted is None:
+        return {"answered": rows, "interval": None, "holds": None}
+    low, high = wilson(hits, rows)
+    holds = True if hits / rows >= wanted else False if high < wanted else None
+    return {"answered": rows, "interval": [low, high], "holds": holds}
 
 
 def _mistakes(rows: pa.Table, answers: Answers) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
+from finsent.evaluation.remarks import over_labels, overlap_line
 from finsent.evaluation.slices import wilson
 from finsent.labels import LABELS
 from finsent.reports.pictures import Draw, save
@@ -212,6 +213,7 @@ def score_table(result: dict[str, Any], title: str) -> Table:
     everything = [result, *others.values()]
     for name, shown in _SHOWN.items():
         values = [_figure(found.get(name)) for found in everything]
+        shown += over_labels(result) if name == "macro_f1" else ""
         table.add_row(shown, values[0], _interval(result, name), *values[1:])
     for label in LABELS:
         values = [_figure(found["labels"][label]["f1"]) for found in everything]
@@ -229,8 +231,8 @@ def _interval(result: dict[str, Any], name: str) -> str:
 
 
 def trust_lines(result: dict[str, Any]) -> list[str]:
-    """What the labels allow, what the temperature does, and when the model abstains."""
-    lines = []
+    """Return which rows are new to the model, what the labels allow, and when it abstains."""
+    lines = [overlap_line(result)]
     if ceiling := result["noise_ceiling"]:
         lines.append(
             f"noise ceiling: {ceiling['kept']:.3f} accuracy on the rows that were kept, "
@@ -246,9 +248,27 @@ def trust_lines(result: dict[str, Any]) -> list[str]:
     else:
         lines.append(
             f"abstains below {rule['threshold']:.3f}: answers {rule['coverage']:.1%} of these rows "
-            f"with accuracy {_figure(rule['accuracy'])} (wanted {rule['wanted_accuracy']:g})"
+            f"with accuracy {_figure(rule['accuracy'])} (wanted {rule['wanted_accuracy']:g}"
+            f"{', which so few rows cannot show' if rule['holds'] is None else ''})"
         )
     return lines
+
+
+def agreement_table(result: dict[str, Any]) -> Table | None:
+    """Return accuracy by the annotators' agreement; None where no row's agreement is known."""
+    levels = result.get("agreement") or []
+    if not levels:
+        return None
+    table = Table(title="accuracy by the annotators' agreement")
+    for name in ("agreement", "rows", "annotators", "model", "95 % interval", "macro-F1"):
+        table.add_column(name, justify="left" if name == "agreement" else "right")
+    for part in levels:
+        low, high = part["interval"]
+        table.add_row(
+            part["level"], f"{part['rows']:,}", f"{part['annotators']:.3f}",
+            f"{part['accuracy']:.3f}", f"{low:.3f} to {high:.3f}", f"{part['macro_f1']:.3f}",
+        )  # fmt: skip
+    return table
 
 
 def label_table(result: dict[str, Any]) -> Table:

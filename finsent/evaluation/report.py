@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finsent.evaluation.pictures import KIND_NAMES, pictures_of
+from finsent.evaluation.remarks import absent_labels, over_labels, remarks
 from finsent.files import staged_dir, write_text
 from finsent.labels import LABELS
 from finsent.reports.page import render
@@ -41,7 +42,8 @@ def write_report(result: Result, out_dir: Path, title: str) -> None:
         result: as `ray_jobs.evaluate` returns it: `rows` and the figures of `FIGURES`, `labels`,
             `confusion`, `intervals`, `noise_ceiling`, `baselines`, `calibration`, `reliability`
             (and `reliability_before`), `abstention`, `slices`, `behaviour`, `mistakes`,
-            `seen_in_training`, `model_dir`, `dataset_version`, `split`.
+            `seen_in_training`, `overlap`, `truncation`, `agreement`, `macro_over`,
+            `model_dir`, `dataset_version`, `split`.
         out_dir: a directory; made when it is not there.
         title: the page's heading.
     """
@@ -60,6 +62,8 @@ def write_report(result: Result, out_dir: Path, title: str) -> None:
             behaviour=_by_failures(result),
             mistakes=(result.get("mistakes") or [])[:_MOST_MISTAKES],
             identity=_identity(result),
+            over=over_labels(result),
+            absent=absent_labels(result),
         )
     write_text(out_dir / "report.html", page)
 
@@ -74,7 +78,9 @@ def _by_failures(result: Result) -> Result | None:
 
 def _identity(result: Result) -> dict[str, Any]:
     """What was measured on what, as far as it is known."""
+    overlap, truncation = result.get("overlap") or {}, result.get("truncation") or {}
     seen = result.get("seen_in_training")
+    unknown = f"not known ({overlap['reason']})" if overlap.get("reason") else "not known"
     speed = result.get("rows_per_second")
     fitted = (result.get("calibration") or {}).get("fitted_on") or {}
     found = {
@@ -82,7 +88,11 @@ def _identity(result: Result) -> dict[str, Any]:
         "dataset version": result.get("dataset_version"),
         "split": result.get("split"),
         "rows": result.get("rows"),
-        "rows that the model was trained on": "not known" if seen is None else seen,
+        "rows that the model was trained on": unknown if seen is None else seen,
+        "near copies of rows that the model was trained on": overlap.get("near_copies"),
+        "macro-F1 over": ", ".join(result.get("macro_over") or []),
+        "texts that are cut": truncation.get("cut"),
+        "tokens that the model reads at most": truncation.get("max_length"),
         "temperature": (result.get("calibration") or {}).get("temperature"),
         "temperature fitted on": " ".join(
             str(fitted[key]) for key in ("dataset_version", "split") if fitted.get(key)
@@ -104,18 +114,13 @@ def warnings(result: Result) -> Iterator[str]:
 
 
 def _about_rows(result: Result) -> Iterator[str]:
-    if result.get("seen_in_training"):
-        yield (
-            f"The model was trained on {result['seen_in_training']:,} of these rows, so the "
-            "figures flatter it. Keep a benchmark unseen with data.exclude, and train again."
-        )
+    yield from remarks(result)
     for label in LABELS:
         rows = ((result.get("labels") or {}).get(label) or {}).get("support")
-        if rows is not None and rows < _FEW_ROWS:
-            worth = f"{1 / rows:.3f} of its recall" if rows else "all of its recall"
+        if rows and rows < _FEW_ROWS:  # without any: a remark
             yield (
-                f"There are {rows} {label} rows: one of them is worth {worth}. Add rows, or look "
-                "at the intervals rather than the figures."
+                f"There are {rows} {label} rows: one of them is worth {1 / rows:.3f} of its "
+                "recall. Add rows, or look at the intervals rather than the figures."
             )
 
 
@@ -146,7 +151,8 @@ def _about_confidence(result: Result) -> Iterator[str]:
         )
     rule = result.get("abstention") or {}
     wanted, reached = rule.get("wanted_accuracy"), rule.get("accuracy")
-    if rule.get("threshold") is not None and reached is not None and (wanted or 0) > reached:
+    is_below = reached is not None and (wanted or 0) > reached
+    if rule.get("threshold") is not None and is_below and rule.get("holds") is not False:
         yield (
             f"With the model's threshold {reached:.1%} of the answered rows are right, not the "
             f"{wanted:.1%} wanted. Calibrate on rows like these, or ask for more."

@@ -96,6 +96,29 @@ def slices(
     return sorted(found, key=lambda part: (part["small"], _shrunk(part, fewest)))
 
 
+def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> list[Slice]:
+    """Return figures by the annotators' agreement with the label, the lowest level first.
+
+    `annotators` is the mean share of annotators that gave the label. It is what one more annotator
+    would reach on these rows, so it bounds what a model's accuracy there can mean. For PhraseBank
+    the share is the lower end of the file's range (0.5, 0.66, 0.75 or 1).
+
+    Returns:
+        For each level with rows `level`, `annotators` and what `slices` has; empty where no row's
+        agreement is known.
+    """
+    if "agreement" not in rows.column_names:
+        return []
+    shares = _whole(rows["agreement"]).to_numpy(zero_copy_only=False).astype(np.float64)
+    levels = np.array(_agreement(rows).to_pylist(), object)
+    return [
+        {"level": level, "annotators": float(shares[levels == level].mean())}
+        | _measure(truth[levels == level], predicted[levels == level])
+        for _, level in reversed(_AGREEMENT)
+        if (levels == level).any()
+    ]
+
+
 def _shrunk(part: Slice, by: int) -> float:
     """The difference to all rows, drawn to 0 by so many rows."""
     return float(part["difference"] * part["rows"] / (part["rows"] + by))
@@ -135,11 +158,16 @@ def _cuts(rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
     tagged = pc.match_substring_regex(text, _CASHTAG_OR_URL)
     yield "cashtag or URL", _choose([tagged], ["has one"], "has none")
     if "agreement" in rows.column_names:
-        # To two digits: 0.66 as float32 is below 0.66.
-        share = pc.round(_whole(rows["agreement"]).cast(pa.float64()), 2)
-        levels = [pc.greater_equal(share, least) for least, _ in _AGREEMENT]
-        level = _choose([pc.fill_null(at, False) for at in levels], [n for _, n in _AGREEMENT], "")
-        yield "agreement", pc.if_else(pc.is_valid(share), level, pa.scalar(None, pa.string()))
+        yield "agreement", _agreement(rows)
+
+
+def _agreement(rows: pa.Table) -> pa.Array:
+    """Return the level of each row's agreement; null: not known."""
+    # To two digits: 0.66 as float32 is below 0.66.
+    share = pc.round(_whole(rows["agreement"]).cast(pa.float64()), 2)
+    levels = [pc.greater_equal(share, least) for least, _ in _AGREEMENT]
+    level = _choose([pc.fill_null(at, False) for at in levels], [n for _, n in _AGREEMENT], "")
+    return pc.if_else(pc.is_valid(share), level, pa.scalar(None, pa.string()))
 
 
 def _choose(conditions: list[pa.Array], names: list[str], other: str) -> pa.Array:

@@ -21,7 +21,12 @@ class Encoded:
     """One text as the model reads it."""
 
     ids: list[int]  # with the special tokens, at most max_length of them
-    truncated: bool  # a part of the text was left out
+    left_out: int = 0  # tokens of the text beyond them
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a part of the text was left out."""
+        return self.left_out > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +115,19 @@ class Encoder:
         Raises:
             InputError: a text is not valid Unicode.
         """
-        return [
-            Encoded(row.ids, bool(row.overflowing))
-            for row in self._tokenizer(truncate).encode_batch_fast(cleaned(texts))
-        ]
+        return encode_rows(self._tokenizer(truncate), cleaned(texts))
 
     def _tokenizer(self, truncate: Truncate) -> Tokenizer:
         return self._left if truncate == "left" else self._right
+
+
+def encode_rows(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoded]:
+    """Return token ids of texts, cut as the tokenizer is set to."""
+    special = tokenizer.num_special_tokens_to_add(False)
+    return [
+        Encoded(row.ids, sum(len(piece.ids) - special for piece in row.overflowing))
+        for row in tokenizer.encode_batch_fast(texts)
+    ]
 
 
 def cleaned(texts: Sequence[str]) -> list[str]:

@@ -185,10 +185,8 @@ class Engine:
 
     # --- all in one ---
 
-    def logits(
-        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
-    ) -> Logits:
-        """The model's raw answers, shape (texts, labels), in the order given; see `probabilities`.
+    def read(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode texts as the config says.
 
         Raises:
             InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
@@ -201,7 +199,17 @@ class Engine:
                     f"text {long + 1} has more than {self.max_length} tokens; shorten it, or set "
                     "engine.truncate to right or left"
                 )
-        return self.logits_of([one.ids for one in encoded], progress)
+        return encoded
+
+    def logits(
+        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
+    ) -> Logits:
+        """The model's raw answers, shape (texts, labels), in the order given; see `probabilities`.
+
+        Raises:
+            InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
+        """
+        return self.logits_of([one.ids for one in self.read(texts)], progress)
 
     def probabilities(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None

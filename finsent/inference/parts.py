@@ -86,11 +86,11 @@ class Parts:
         """Write all parts into one file, which appears at once.
 
         Returns:
-            Counts: rows, labels by name, faults by kind.
+            Counts: rows, truncated rows, labels by name, faults by kind.
         """
         schema = scored_schema(file.columns.schema)
         merged = self.folder / "merged.partial"
-        rows, faults, labels = 0, Counter[str](), Counter[str]()
+        rows, truncated, faults, labels = 0, 0, Counter[str](), Counter[str]()
         writer = open_writer(merged, format, schema)
         try:
             for path in self._paths():
@@ -99,12 +99,14 @@ class Parts:
                 rows += len(table)
                 faults.update(f.partition(":")[0] for f in table["fault"].to_pylist() if f)
                 labels.update(label for label in table["label"].to_pylist() if label)
+                truncated += table["truncated"].to_pylist().count(True)
         finally:
             writer.close()
         fsync_file(merged)
         target.parent.mkdir(parents=True, exist_ok=True)
         merged.replace(target)
-        return {"rows": rows, "labels": dict(labels), "faults": dict(faults)}
+        counts = {"rows": rows, "truncated": truncated}
+        return {**counts, "labels": dict(labels), "faults": dict(faults)}
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))

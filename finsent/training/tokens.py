@@ -36,7 +36,8 @@ Targets = npt.NDArray[np.float32]
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(source: str, revision: str | None, max_length: int) -> Tokenizer:
+def cutting_tokenizer(source: str, revision: str | None, max_length: int) -> Tokenizer:
+    """Return the tokenizer that cuts texts as training does."""
     # Loading takes longer than tokenising a block: once a process, not once a block.
     file = plain_tokenizer_file(source)
     if file is None:
@@ -68,7 +69,7 @@ def tokenise(
     Returns:
         Schema `TOKENISED`; labels as ids.
     """
-    tokenizer = _tokenizer(source, revision, max_length)
+    tokenizer = cutting_tokenizer(source, revision, max_length)
     encoded = tokenizer.encode_batch_fast(rows["text"].to_pylist())
     ids = pa.array([row.ids for row in encoded], pa.list_(pa.int32()))
     labels = pa.array([LABEL2ID[name] for name in rows["label"].to_pylist()], pa.int64())

@@ -498,13 +498,15 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     assert "Not measured" in (Path(own["version_dir"]) / "README.md").read_text()
 
     data = ("data.name=default",)
-    assert run("evaluate", *data, "evaluate.model=theirs")["dataset_version"] == "0123456789ab"
-    compared = run("compare", *data, "theirs", "own")
+    assert (
+        run("evaluate", *data, "evaluate.model=alias:theirs")["dataset_version"] == "0123456789ab"
+    )
+    compared = run("compare", *data, "alias:theirs", "own")
     assert compared["rows"] == 60
     assert compared["seen_in_training"] == {"a": None, "b": None}
     again = run("export", *data, "model=theirs")
     assert again["exports"]["onnxruntime-fp32"]["refused"] is None
-    answers = run("classify", "classify.model=theirs", "Profit rose.")["predictions"]
+    answers = run("classify", "classify.model=alias:theirs", "Profit rose.")["predictions"]
     assert answers[0]["label"] in LABELS
     promoted = invoke_job("registry", *QUICK, *data, "promote", "own", "champion")
     assert promoted.code == 0, promoted.err

@@ -1,0 +1,150 @@
+"""What a reader of a result must know, one sentence each: for the terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from finsent.inference.truncation import truncation_line
+from finsent.labels import LABELS
+
+Result = dict[str, Any]
+
+
+def remarks(result: Result) -> Iterator[str]:
+    """Yield what flatters the figures, and what they leave out."""
+    yield from filter(
+        None,
+        (
+            overlap_remark(result),
+            absent_remark(result),
+            truncation_line(result.get("truncation") or {"cut": 0}),
+            promise_remark(result),
+        ),
+    )
+
+
+# --- rows that the model was trained on -----------------------------------------------------------
+
+
+def overlap_line(result: Result) -> str:
+    """Return how many rows the model was trained on, or why that is not known."""
+    overlap, rows = result["overlap"], result["rows"]
+    if overlap["rows"] is None:
+        return f"trained on: not known how many of these {rows:,} rows ({overlap['reason']})"
+    return f"trained on: {_seen(overlap)} of these {rows:,} rows"
+
+
+def overlap_remark(result: Result) -> str | None:
+    """Return what the rows that the model was trained on do to the figures."""
+    overlap = result.get("overlap") or {"rows": result.get("seen_in_training")}
+    if not overlap["rows"] and not overlap.get("near_copies"):
+        return None
+    unseen = overlap.get("unseen")
+    figures = "so the figures flatter it"
+    if unseen:
+        figures = (
+            f"so the figures flatter it: macro-F1 {result['macro_f1']:.3f} with them, "
+            f"{_with_interval(unseen, 'macro_f1')} on the other {unseen['rows']:,} rows; accuracy "
+            f"{result['accuracy']:.3f} with them, {_with_interval(unseen, 'accuracy')} without"
+        )
+    elif "unseen" in overlap:
+        figures = "and no other row is left to measure on"
+    return (
+        f"The model was trained on {_seen(overlap)} of these rows, {figures}. Keep a benchmark "
+        "unseen with data.exclude, and train again."
+    )
+
+
+def _seen(overlap: Result) -> str:
+    near = overlap.get("near_copies")
+    copies = f" and near copies of {near:,} more" if near else ""
+    return f"{overlap['rows']:,}{copies}"
+
+
+def _with_interval(figures: Result, name: str) -> str:
+    interval = figures["intervals"].get(name)
+    bounds = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    return f"{figures[name]:.3f}{bounds}"
+
+
+def compared_remarks(result: Result) -> Iterator[str]:
+    """Yield what flatters the figures of a comparison, and what they leave out."""
+    for name, overlap in result["overlap"].items():
+        model = name.upper()
+        if overlap["rows"] is None:
+            yield f"It is not known which rows {model} was trained on: {overlap['reason']}."
+        elif overlap["near_copies"]:
+            yield (
+                f"{overlap['near_copies']:,} of the {result['rows']:,} compared rows are near "
+                f"copies of rows that {model} was trained on, which flatters {model}."
+            )
+    if everything := result["with_seen"]:
+        both = (
+            f"{shown} {everything['b'][key]:.3f} against {everything['a'][key]:.3f}"
+            for key, shown in (("macro_f1", "macro-F1"), ("accuracy", "accuracy"))
+        )
+        yield (
+            f"With the rows that A or B was trained on ({everything['rows']:,} rows): B reaches "
+            f"{', '.join(both)}."
+        )
+    if absent := absent_labels(result):
+        yield (
+            f"No row is {' or '.join(absent)}: macro-F1 is the mean over "
+            f"{' and '.join(result['macro_over'])}."
+        )
+    for name in "ab":
+        if line := truncation_line(result["truncation"][name]):
+            yield f"{name.upper()}: {line}"
+
+
+# --- labels without rows --------------------------------------------------------------------------
+
+
+def absent_labels(result: Result) -> list[str]:
+    """Return the labels that no row has."""
+    over = result.get("macro_over")
+    return [] if over is None else [label for label in LABELS if label not in over]
+
+
+def over_labels(result: Result) -> str:
+    """Return ` over LABELS` where macro-F1 is not over all labels, else nothing."""
+    return f" over {' and '.join(result['macro_over'])}" if absent_labels(result) else ""
+
+
+def absent_remark(result: Result) -> str | None:
+    """Return which labels no row has, and what the figures then are over."""
+    absent = absent_labels(result)
+    if not absent:
+        return None
+    confusion = result.get("confusion")
+    wrong = sum(row[LABELS.index(name)] for name in absent for row in confusion or [])
+    answered = f" {wrong:,} rows were answered so, which counts as wrong." if wrong else ""
+    return (
+        f"No row is {' or '.join(absent)}: macro-F1 and AUROC are means over "
+        f"{' and '.join(result['macro_over'])} and compare with no figure over all labels."
+        f"{answered}"
+    )
+
+
+# --- the accuracy that the abstention threshold promises ------------------------------------------
+
+
+def promise_remark(result: Result) -> str | None:
+    """Return that the promised accuracy does not hold on these rows, with the remedy."""
+    rule = result.get("abstention") or {}
+    if rule.get("holds") is not False:
+        return None
+    low, high = rule["interval"]
+    return (
+        f"The promised accuracy of {rule['wanted_accuracy']:g} does not hold on these rows: "
+        f"{rule['accuracy']:.3f} ({low:.3f} to {high:.3f}) on the {rule['coverage']:.1%} that are "
+        f"answered. Calibrate for such rows: {calibrate_command(result)}."
+    )
+
+
+def calibrate_command(result: Result) -> str:
+    """Return the command that calibrates a model for rows like the evaluated ones."""
+    sources = ",".join(result.get("sources") or ["FILE"])
+    model = result.get("model_dir") or "MODEL"
+    return f"`python -m ray_jobs.calibrate calibrate.model={model} 'calibrate.sources=[{sources}]'`"
