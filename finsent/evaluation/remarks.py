@@ -57,9 +57,10 @@ def overlap_remark(result: Result) -> str | None:
 
 
 def _seen(overlap: Result) -> str:
-    near = overlap.get("near_copies")
-    copies = f" and near copies of {near:,} more" if near else ""
-    return f"{overlap['rows']:,}{copies}"
+    rows, near = overlap["rows"], overlap.get("near_copies")
+    if not rows:
+        return f"near copies of {near:,}" if near else "none"
+    return f"{rows:,}" + (f" and near copies of {near:,} more" if near else "")
 
 
 def _with_interval(figures: Result, name: str) -> str:

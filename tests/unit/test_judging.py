@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from finsent.data.config import SourceConfig
 from finsent.data.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError
+from finsent.evaluation.config import EvaluateConfig
 from finsent.files import read_json, write_json
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
@@ -187,6 +189,48 @@ def test_result_line_has_no_long_lists_and_no_texts(world: World, tmp_path: Path
     assert len(json.dumps(found)) < 8_000
 
 
+def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
+    world: World,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    version = DatasetVersion.open(world.root / "datasets" / "tests" / "0123456789ab")
+    tables = [version.read(split, ["text", "label"]).to_pylist() for split in ("train", "test")]
+    rows = [row for table in tables for row in table[:120] if row["label"] != "neutral"]
+    rows.append(
+        {"text": f"{rows[0]['text']} {' '.join(map(str, range(60)))}", "label": rows[0]["label"]}
+    )
+    source = tmp_path / "mixed.csv"
+    lines = [f'"{row["text"]}",{row["label"]}' for row in rows]
+    source.write_text("\n".join(["Sentence,Sentiment", *lines]))
+    config = EvaluateConfig(sources=[SourceConfig(uri=str(source))], baselines=False, bootstrap=100)
+    with caplog.at_level("INFO"):
+        evaluate.step(world.settings(evaluate=config), world.run("poor") / "model", tmp_path)
+    found = read_json(tmp_path / "metrics.json")
+    trained = sum(row["label"] != "neutral" for row in tables[0][:120])
+    assert found["macro_over"] == ["negative", "positive"]
+    # The keys of this version are no hashes of ingest, so its rows are found as near copies.
+    assert (found["seen_in_training"], found["overlap"]["near_copies"]) == (0, trained)
+    assert found["overlap"]["unseen"]["rows"] == found["rows"] - trained
+    assert (found["truncation"]["cut"], found["truncation"]["max_length"]) == (1, 48)
+    said = " ".join(caplog.messages)
+    for part in (
+        f"trained on: near copies of {trained} of",
+        "No row is neutral",
+        "1 of ",
+        "are cut: ",
+        "data.exclude",
+    ):
+        assert part in said
+    assert "macro-F1 over negative and positive" in capsys.readouterr().err
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for part in ("macro-F1 over negative and positive", "No row is neutral", "without those that"):
+        assert part in page
+    assert found["sources"] == [str(source)]
+    assert f"calibrate.sources=[{source}]" in said or found["abstention"]["holds"] is not False
+
+
 # --- compare --------------------------------------------------------------------------------------
 
 
@@ -199,6 +243,10 @@ def test_compare_says_which_is_better_and_on_which_rows(
     assert found["b"]["macro_f1"] == metrics(world, "good")["macro_f1"]
     assert found["a"]["model_dir"] == str(world.run("poor") / "model")
     assert found["seen_in_training"] == {"a": 0, "b": 0}
+    assert found["overlap"]["b"] == {"rows": 0, "near_copies": found["overlap"]["a"]["near_copies"],
+                                     "reason": None}  # fmt: skip
+    assert found["with_seen"] is None
+    assert found["truncation"]["a"]["cut"] == 0
     flips = pq.read_table(Path(found["comparison_dir"]) / "flipped.parquet")
     assert len(flips) == found["flipped"] > 20
     assert "B is: better" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from finsent.data.config import NearConfig
+from finsent.data.dataset import DatasetVersion
 from finsent.evaluation import overlap as overlap_module
 from finsent.evaluation.evaluate import promise
 from finsent.evaluation.metrics import Answers
@@ -19,6 +20,12 @@ from finsent.evaluation.remarks import compared_remarks, remarks
 from finsent.evaluation.slices import agreement_levels
 from finsent.inference.encode import Encoded, Encoder
 from finsent.inference.truncation import Truncation, truncation_line
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.config import ModelConfig
+from finsent.training.config import TrainConfig
+from finsent.training.splits import look_at_splits
+from finsent.training.task import make_task
+from tests.unit.test_diff import Row, write
 
 LONG = "Operating profit of the third quarter rose to 13.1 million euros from 8.7 million euros"
 
@@ -155,7 +162,7 @@ UNSEEN = {"rows": 81, "macro_f1": 0.612, "accuracy": 0.64, "macro_over": ["negat
 
 def test_a_good_result_has_no_remarks() -> None:
     assert list(remarks(RESULT)) == []
-    assert trust_lines(RESULT)[0] == "trained on: 0 of these 400 rows"
+    assert trust_lines(RESULT)[0] == "trained on: none of these 400 rows"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +171,8 @@ def test_a_good_result_has_no_remarks() -> None:
         ({"overlap": {"rows": 316, "near_copies": 3, "reason": None, "unseen": UNSEEN}},
          ["trained on 316 and near copies of 3 more of these rows", "macro-F1 0.953 with them",
           "0.612 (0.500 to 0.710) on the other 81 rows", "data.exclude"]),
+        ({"overlap": {"rows": 0, "near_copies": 5, "reason": None, "unseen": UNSEEN}},
+         ["trained on near copies of 5 of these rows, so"]),
         ({"overlap": {"rows": 400, "near_copies": 0, "reason": None, "unseen": None}},
          ["trained on 400 of these rows", "no other row is left"]),
         ({"macro_over": ["negative", "positive"], "confusion": [[100, 7, 0], [0] * 3, [0, 9, 84]]},
@@ -175,7 +184,7 @@ def test_a_good_result_has_no_remarks() -> None:
          ["promised accuracy of 0.9 does not hold", "0.780 (0.740 to 0.820) on the 64.2%",
           "python -m ray_jobs.calibrate calibrate.model=/m 'calibrate.sources=[a.csv,b.csv]'"]),
     ],
-    ids=["seen", "all seen", "two labels", "cut", "promise"],
+    ids=["seen", "near", "all seen", "two labels", "cut", "promise"],
 )  # fmt: skip
 def test_each_remark_has_its_numbers_and_a_remedy(
     changed: dict[str, Any], words: list[str]
@@ -212,3 +221,28 @@ def test_a_comparison_says_what_it_left_out() -> None:
         "B: 5 of 10 texts (50.0%) are longer than the model's 8 tokens and are cut: 20.0% of all "
         "tokens are left out. Train with a larger model.max_length, or split long texts.",
     ]
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def test_training_says_what_is_cut_and_which_labels_have_no_rows(
+    tiny: Path, tmp_path: Path
+) -> None:
+    labels = {"train": ("positive",), "validation": ("negative", "positive"), "test": ("neutral",)}
+    write(
+        tmp_path / "0123456789ab",
+        [Row(f"{LONG} {i}", label, split) for split, names in labels.items()
+         for label in names for i in range(3)] + [Row("Up", "negative", "train")],
+    )  # fmt: skip
+    version = DatasetVersion.open(tmp_path / "0123456789ab")
+    model = ModelConfig(backbone="tiny", max_length=8)
+    task = make_task(TrainConfig(), model, Backbone("tiny", str(tiny)), version)
+    splits = look_at_splits(version, task)
+    assert (splits.truncation.rows, splits.truncation.cut) == (4, 3)
+    assert splits.macro_over == ["negative", "positive"]
+    cut, train, validation = splits.remarks()
+    assert cut.startswith("training split: 3 of 4 texts (75.0%) are longer than the model's 8")
+    assert cut.endswith("Raise model.max_length (at most 512), or split long texts.")
+    assert train.startswith("No training row is neutral: the model does not learn to answer so.")
+    assert "macro-F1 is the mean over negative and positive" in validation
