@@ -60,6 +60,7 @@ def run(call: Call) -> Result:
         "model_version": published["model_version"],
         "alias": published["alias"],
         "macro_f1": measured["macro_f1"],
+        "macro_over": measured["macro_over"],
         "accuracy": measured["accuracy"],
         "split": "test",
         "baselines": {
@@ -86,10 +87,11 @@ def run(call: Call) -> Result:
 JOB = Job(
     name="pipeline",
     summary="The main job: ingest, train, evaluate on the test split, export, publish.",
-    result="dataset_version, model_version, alias, macro_f1, accuracy (test split), split, "
-    "baselines, ece, intervals (95 %), temperature, threshold, gate (the comparison with the "
-    "champion before), exports (kept ones), validation_macro_f1, epoch, counts, rows_per_second "
-    "and padding_share (of training), model_dir, version_dir, step_seconds, run_dir, seconds",
+    result="dataset_version, model_version, alias, macro_f1, macro_over (labels with rows), "
+    "accuracy (test split), split, baselines, ece, intervals (95 %), temperature, threshold, gate "
+    "(the comparison with the champion before), exports (kept ones), validation_macro_f1, epoch, "
+    "counts, rows_per_second and padding_share (of training), model_dir, version_dir, "
+    "step_seconds, run_dir, seconds",
     sections=(
         "data", "model", "train", "evaluate", "engine", "export", "publish", "registry",
         "storage", "run", "ray", "tracking",

@@ -134,7 +134,7 @@ def _test(settings: Settings, found: Result, run_dir: Path) -> Result:
     assert origin is not None, "the trials have just read it"
     train.calibrate(chosen, model_dir, origin)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
-    keys = ("macro_f1", "accuracy", "ece", "rows")
+    keys = ("macro_f1", "macro_over", "accuracy", "ece", "rows")
     found = {**found, "test": {key: measured[key] for key in keys}}
     write_json(run_dir / VERIFICATION, found)
     return found
