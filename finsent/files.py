@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -16,13 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from finsent.disk import storing
 from finsent.errors import InputError
 
 _STAGING = ".staging-"
 _LOCK = ".lock"
 _ABANDONED = 7 * 24 * 3600.0  # seconds without a change
 _LOOK = 0.05  # seconds between two looks at what is about to go
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def sha256_file(path: Path) -> str:
@@ -42,16 +41,13 @@ def digest(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file atomically: readers see the old one or the new one, never a part."""
-    temporary = path.with_name(f"{_STAGING}{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file atomically: readers see the old one or the new one, never a part.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    with staged_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -133,31 +129,29 @@ def make_dir(path: Path, field: str) -> Path:
     return path
 
 
-def no_space(error: BaseException) -> bool:
-    """Whether an error says that nothing more can be written."""
-    return isinstance(error, OSError) and error.errno in _NO_SPACE
+# --- staging ------------------------------------------------------------------------------------
 
 
 @contextmanager
-def storing(place: Path, field: str) -> Iterator[None]:
-    """Tell the owner of a place that it is full; other errors pass.
+def staged_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """A name for a new file that replaces `path` when the block succeeds.
+
+    When the block fails, the new file is removed.
+
+    Args:
+        folder: of the new file, on the same file system; None: that of `path`.
 
     Raises:
-        InputError: no space is left, a quota or a file size limit is reached, or it is read-only.
+        DiskError: it cannot be written.
     """
-    try:
-        yield
-    except OSError as error:
-        if not no_space(error):
-            raise
-        problem = os.strerror(error.errno or 0)
-        raise InputError(
-            f"{field}: writing to {str(place)!r} failed ({problem}); free some space there, or set "
-            f"{field} to another place"
-        ) from None
-
-
-# --- staging ------------------------------------------------------------------------------------
+    temporary = (folder or path.parent) / f"{_STAGING}{path.name}-{uuid.uuid4().hex[:8]}"
+    with storing(path):
+        try:
+            yield temporary
+            fsync_file(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -170,9 +164,19 @@ def staged_dir(final: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Args:
         replace: put ours in the place of a `final` that is there; for a moment neither is.
+
+    Raises:
+        DiskError: it cannot be written.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(final.parent)
+    with storing(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(final.parent)
+        with _staged(final, replace) as staging:
+            yield staging
+
+
+@contextmanager
+def _staged(final: Path, replace: bool) -> Iterator[Path]:
     temporary = final.parent / f"{_own_prefix()}{uuid.uuid4().hex[:8]}"
     old = temporary.with_name(f"{temporary.name}old")
     with _locked(_lock_of(temporary)):  # before it is there, until it is gone

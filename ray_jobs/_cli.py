@@ -22,10 +22,14 @@ from typing import IO, Any, NoReturn, TypeVar
 from rich.console import Console
 
 from finsent.config import Section, help_lines, load, to_yaml
+from finsent.disk import causes, disk_error
 from finsent.errors import ConfigError, UserError
 from finsent.files import sweep_below
 from finsent.runs import finish_run, start_run
 from finsent.settings import Settings, new_run_name
+from ray_jobs._places import naming_places
+
+log = logging.getLogger(__name__)
 
 _CALM, _DYING = 1.0, 5.0  # seconds for workers that are about to die, and that write meanwhile
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -68,6 +72,7 @@ class Job:
     flags: dict[str, str] = field(default_factory=dict)  # of the command line: what each sets
     dry: Callable[[Settings], bool] = lambda _: False  # it only says what it would do
     check: Callable[[Settings, Path], None] = lambda *_: None  # before a run is begun or goes on
+    resumes: bool = False  # the same command with the same run.name goes on where a run ended
 
 
 @dataclass
@@ -143,7 +148,8 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
             return 0
         _log_to_stderr()
         catch_signals()
-        result = _run(job, settings, arguments.positional)
+        with naming_places(settings):
+            result = _run(job, settings, arguments.positional)
     except UserError as error:
         _say(f"error: {_one_line(error)}")
         return 2
@@ -178,6 +184,8 @@ def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
         calm = 0.0 if isinstance(error, UserError) else _CALM
         with suppress(OSError):  # the job's own error counts
             sweep_below(run_dir, calm, _DYING)  # checkpoints of workers that died with Ray
+        if job.resumes and keeps_run and settings.run.name is None and disk_error(error):
+            log.info("resume by the same command with run.name=%s", run_dir.name)
         raise
     result = {"job": job.name, **result}
     if keeps_run:
@@ -282,19 +290,7 @@ def _leaving(unraisable: sys.UnraisableHookArgs) -> None:
 
 def _cause(error: BaseException, kind: type[Error]) -> Error | None:
     """The error of a kind inside one that crossed processes (Ray wraps what its workers raise)."""
-    seen: set[int] = set()
-    queue: list[BaseException | None] = [error]
-    while queue:
-        current = queue.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if isinstance(current, kind):
-            return current
-        failures = getattr(current, "worker_failures", None)
-        queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]
-        queue += list(failures.values()) if isinstance(failures, dict) else []
-    return None
+    return next((each for each in causes(error) if isinstance(each, kind)), None)
 
 
 def _interrupted(signum: int) -> int:

@@ -97,6 +97,7 @@ JOB = Job(
         "storage", "run", "ray", "tracking",
     ),
     run=run,
+    resumes=True,
 )  # fmt: skip
 
 if __name__ == "__main__":

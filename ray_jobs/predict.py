@@ -13,8 +13,9 @@ from typing import Any
 from finsent.bars import bar
 from finsent.data.carried import with_all_rows
 from finsent.data.sources import SourceFile, find_texts
+from finsent.disk import storing
 from finsent.errors import InputError
-from finsent.files import digest, make_dir, storing
+from finsent.files import digest, make_dir
 from finsent.inference.exports import fingerprint
 from finsent.inference.scored import Record, ScoredDir, choose_inputs, output_names
 from finsent.inference.truncation import REMEDY
@@ -209,6 +210,7 @@ JOB = Job(
     "truncated (rows), labels and faults (counts), backends, rows_per_second, run_dir, seconds",
     sections=("predict", "engine", "data", "registry", "storage", "run", "ray"),
     run=run,
+    resumes=True,
     home="predict",
 )
 

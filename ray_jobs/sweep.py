@@ -281,6 +281,7 @@ JOB = Job(
         "storage", "run", "ray", "tracking",
     ),
     run=run,
+    resumes=True,
     home="sweep",
     flags={"--dry-run": "sweep.dry_run=true"},
     dry=lambda settings: settings.sweep.dry_run,

@@ -114,6 +114,7 @@ JOB = Job(
     "evaluate.wanted_accuracy), history, run_dir, seconds",
     sections=("train", "model", "data", "evaluate", "engine", "storage", "run", "ray", "tracking"),
     run=run,
+    resumes=True,
 )
 
 if __name__ == "__main__":

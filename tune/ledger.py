@@ -14,9 +14,10 @@ from typing import Any
 
 from ray.tune import Callback
 
+from finsent.disk import DiskError, storing
 from finsent.errors import InputError
 from tune.records import TRIALS, Trial, kept_value
-from tune.search import FAILURE, FINAL
+from tune.search import FAILURE, FINAL, FULL
 from tune.trial import own_config
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Ledger:
     def write(self, event: str, trial: int, **fields: Any) -> None:
         """Append an event, whole or, when the process dies, not at all."""
         line = {"event": event, "trial": trial, "time": round(time.time(), 3), **fields}
-        with self._path.open("ab") as stream:
+        with storing(self._path), self._path.open("ab") as stream:
             stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
 
@@ -105,9 +106,15 @@ class LedgerCallback(Callback):
         self._write("start", number, params=dict(config["params"]), source=source)
 
     def on_trial_result(self, trial: Any, result: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
-        """A trial has finished an epoch."""
+        """A trial has finished an epoch.
+
+        Raises:
+            DiskError: it could not write, as no trial could: Ray Tune ends with what this raises.
+        """
         number, epoch = _config(trial)["number"], result.get("epoch")
         self._note_params(number, _config(trial))
+        if result.get(FULL):
+            raise DiskError(*result[FULL])
         ended = FAILURE in result or FINAL in result
         if epoch is None or ended or epoch in self._epochs.setdefault(number, {}):
             return

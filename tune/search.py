@@ -39,6 +39,7 @@ _LOCK_SECONDS = 5  # that a locked SQLite file is waited for
 STUDY = "study.db"
 FINAL = "final"  # key of a finished trial's values in its last report
 FAILURE = "failure"
+FULL = "full"  # of a trial that could not write: the plain form of its `DiskError`
 _OWNER = "sweep"  # the study's attribute that says whose it is
 
 

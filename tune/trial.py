@@ -3,7 +3,8 @@
 What it reports to Ray Tune:
 - after each epoch: `epoch` (from 1), the epoch's finite metrics, `epoch_seconds`;
 - at its end: `final` (values by objective), `model_dir`, the metric and the last epoch once more;
-- where it fails: `failure` (why), the worst value of the metric, and the last epoch. It does not
+- where it fails: `failure` (why), the worst value of the metric, and the last epoch; `full` where
+  no trial could write there. It does not
   raise: the same would come again, and only a lost process is worth another try.
 """
 
@@ -22,11 +23,12 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from finsent.disk import DiskError, disk_error
 from finsent.errors import InputError, UserError
 from finsent.files import read_json, write_json
 from finsent.settings import Settings
 from finsent.training.outputs import read_journal
-from tune.search import FAILURE, FINAL
+from tune.search import FAILURE, FINAL, FULL
 from tune.space import with_values
 from tune.training import Training
 
@@ -73,7 +75,8 @@ def run_trial(config: Mapping[str, Any], work: Work) -> None:
     except ray.exceptions.RayActorError:  # a process or a node was lost
         raise
     except Exception as error:  # whatever it is, it is this trial's end and not the sweep's
-        reports.failed(reason(error))
+        full = disk_error(error)
+        reports.failed(reason(full or error), full)
 
 
 def trial_name(number: int) -> str:
@@ -118,10 +121,15 @@ class _Reports:
         """The trial's end; see the module's docstring."""
         tune.report({**found, "epoch": self._epoch})
 
-    def failed(self, why: str) -> None:
-        """The same, where it failed."""
+    def failed(self, why: str, full: DiskError | None = None) -> None:
+        """The same, where it failed.
+
+        Args:
+            full: every trial would meet it, so that it ends the sweep.
+        """
         worst = _WORST[self._work.modes[self._work.metric]]
-        tune.report({FAILURE: why, self._work.metric: worst, "epoch": self._epoch})
+        found = {FAILURE: why, self._work.metric: worst, "epoch": self._epoch}
+        tune.report({**found, FULL: full.plain} if full else found)
 
 
 def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:

@@ -12,6 +12,7 @@ from finsent.data.clean import REJECTED
 from finsent.data.config import NoiseConfig
 from finsent.data.noise import report_noise
 from finsent.data.split import SPLITS
+from finsent.files import staged_file
 
 _PLACE = [("source", pa.string()), ("row", pa.int64())]
 _LABELLED = [("key", pa.string()), ("text", pa.string()), ("label", pa.string()), *_PLACE]
@@ -40,7 +41,10 @@ def merge_side_tables(out: Path, work: Path) -> None:
 def merge_side_table(out: Path, work: Path, name: str) -> Path:
     """Join the parts of a small table into one file, one part in memory at a time."""
     path = out / f"{name}.parquet"
-    with pq.ParquetWriter(path, SIDE_SCHEMAS[name], compression="zstd") as writer:
+    with (
+        staged_file(path) as staged,
+        pq.ParquetWriter(staged, SIDE_SCHEMAS[name], compression="zstd") as writer,
+    ):
         for part in sorted((work / name).glob("[!.]*.parquet")):
             writer.write_table(pq.read_table(part, partitioning=None))
     return path

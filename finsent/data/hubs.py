@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finsent.data.config import SourceConfig
+from finsent.disk import disk_error, storing
 from finsent.errors import InputError
-from finsent.files import no_space, sha256_file, staged_dir, storing
+from finsent.files import sha256_file, staged_dir
 
 _ROWS_AT_ONCE = 10_000
 TEXT_NAMES = ("text", "sentence", "Sentence")
@@ -96,12 +97,8 @@ def _load(where: str, name: str, split: str, local: bool) -> dict[str, Any]:
         raise
     except (DatasetsError, OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         cause = error.__cause__ or error
-        if no_space(cause):
-            raise InputError(
-                f"{where}: no space left for the cache of `datasets` in "
-                f"{str(datasets.config.HF_DATASETS_CACHE)!r}; free some, or set HF_HOME to another "
-                "place"
-            ) from None
+        if (full := disk_error(error)) is not None:
+            raise full.named("HF_HOME", datasets.config.HF_DATASETS_CACHE) from None
         if local or not isinstance(error, DatasetNotFoundError | OSError):
             raise InputError(
                 f"{where}: cannot be loaded ({_short(cause)}); mend the data set, or name another"

@@ -37,8 +37,9 @@ from finsent.data.stages import (
     settle_partition,
     write_partition,
 )
+from finsent.disk import DiskError, storing
 from finsent.errors import InputError, UserError
-from finsent.files import digest, sha256_file, staged_dir, storing, write_json
+from finsent.files import digest, sha256_file, staged_dir, write_json
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ def _task(function: Callable[..., Any], out: Path, *arguments: Any) -> Any:
     import ray
 
     def run() -> Any:
-        with storing(out, "storage.root"):
+        with storing(out):
             return function(out, *arguments)
 
     return ray.get(ray.remote(num_cpus=1)(run).remote())
@@ -269,8 +270,10 @@ def _failed(source: int, error: UserError) -> pa.Table:
 def _answer(work: Callable[[], Stats | None], plan: Plan) -> pa.Table:
     """What a task did, or what its user has to mend."""
     try:
-        with storing(plan.out, "storage.root"):
+        with storing(plan.out):
             return _reply(work())
+    except DiskError as error:
+        return _reply({"errno": error.number})
     except UserError as error:
         return _reply({"error": str(error)})
 
@@ -285,6 +288,8 @@ def _replies(dataset: Any) -> Iterator[Stats]:
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for text in batch["stats"].to_pylist():
             stats = json.loads(text)
+            if stats is not None and "errno" in stats:
+                raise DiskError(stats["errno"], None)  # of what is being made
             if stats is not None and "error" in stats:
                 raise InputError(stats["error"])
             if stats is not None:

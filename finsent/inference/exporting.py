@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from finsent.disk import check_room, storing
 from finsent.errors import InputError
 from finsent.evaluation.calibration import label_ids
 from finsent.files import read_json
@@ -78,7 +79,8 @@ def export(
             f"{str(model_dir)!r}: its answers are not numbers; the weights are damaged: train again"
         )
     with _scratch(model_dir) as scratch:
-        _write(model_dir, exact_engine, texts, forms, config, scratch)
+        with storing(model_dir):
+            _write(model_dir, exact_engine, texts, forms, config, scratch)
         found = []
         for backend, precision in forms:
             file = _file(backend, precision)
@@ -122,6 +124,8 @@ def _write(
     raw, fused = scratch / "raw.onnx", scratch / "fused.onnx"
     to.export_onnx(model_dir, raw)
     if any(backend == "onnxruntime" for backend, _ in forms):
+        # ONNX Runtime writes a copy there, and does not notice when the disk is full.
+        check_room(Path(tempfile.gettempdir()), raw.stat().st_size, "TMPDIR")
         to.fuse(raw, read_json(model_dir / "config.json"), fused)
     calibrated_on = np.random.default_rng(0).permutation(len(texts))[: config.calibration_rows]
     steps: dict[tuple[str, str], Callable[[Path], object]] = {
@@ -141,7 +145,9 @@ def _write(
 @contextmanager
 def _scratch(model_dir: Path) -> Iterator[Path]:
     """A directory on the model's own file system, hidden from whoever copies the model."""
-    with tempfile.TemporaryDirectory(dir=model_dir.parent, prefix=".staging-export-") as name:
+    with storing(model_dir), tempfile.TemporaryDirectory(
+        dir=model_dir.parent, prefix=".staging-export-"
+    ) as name:  # fmt: skip
         yield Path(name)
 
 

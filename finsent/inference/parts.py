@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finsent.data.sources import SourceFile
-from finsent.files import fsync_file, write_text
+from finsent.files import staged_file, write_text
 from finsent.inference.score import scored_schema
 from finsent.inference.writers import open_writer
 
@@ -89,10 +90,12 @@ class Parts:
             Counts: rows, truncated rows, labels by name, faults by kind.
         """
         schema = scored_schema(file.columns.schema)
-        merged = self.folder / "merged.partial"
         rows, truncated, faults, labels = 0, 0, Counter[str](), Counter[str]()
-        writer = open_writer(merged, format, schema)
-        try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            staged_file(target, self.folder) as staged,  # a killed run's file goes with the parts
+            closing(open_writer(staged, format, schema)) as writer,
+        ):
             for path in self._paths():
                 table = pq.read_table(path, page_checksum_verification=True).cast(schema)
                 writer.write_table(table)
@@ -100,11 +103,6 @@ class Parts:
                 faults.update(f.partition(":")[0] for f in table["fault"].to_pylist() if f)
                 labels.update(label for label in table["label"].to_pylist() if label)
                 truncated += table["truncated"].to_pylist().count(True)
-        finally:
-            writer.close()
-        fsync_file(merged)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        merged.replace(target)
         counts = {"rows": rows, "truncated": truncated}
         return {**counts, "labels": dict(labels), "faults": dict(faults)}
 
@@ -126,8 +124,5 @@ class Parts:
         return bool(part["row"].equals(rows["row"]))
 
     def _write(self, number: int, table: pa.Table) -> None:
-        path = self._path(number)
-        partial = path.with_suffix(".partial")
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-        fsync_file(partial)
-        partial.replace(path)
+        with staged_file(self._path(number)) as staged:
+            pq.write_table(table, staged, compression="zstd", write_page_checksum=True)

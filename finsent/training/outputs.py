@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from finsent.files import staged_dir
+from finsent.disk import storing
+from finsent.files import staged_dir, write_text
 from finsent.training.checkpoint import retain
 
 JOURNAL = "metrics.jsonl"
@@ -96,13 +97,18 @@ class Outputs:
         """The run begins, or goes on after a step: later lines are of steps that come again."""
         kept = [line for line in read_journal(self._run_dir) if line["step"] <= step]
         self._run_dir.mkdir(parents=True, exist_ok=True)
-        temporary = self._run_dir / f".staging-{JOURNAL}"
-        temporary.write_text("".join(map(_line, kept if step else [])), encoding="utf-8")
-        temporary.replace(self._run_dir / JOURNAL)
+        write_text(self._run_dir / JOURNAL, "".join(map(_line, kept if step else [])))
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append a line; `record` has `kind` and `step`."""
-        with (self._run_dir / JOURNAL).open("a", encoding="utf-8") as stream:
+        """Append a line; `record` has `kind` and `step`.
+
+        Raises:
+            Exception: what writing a checkpoint in the background has raised meanwhile.
+        """
+        if self._writing is not None and self._writing.done():
+            self._drain()
+        journal = self._run_dir / JOURNAL
+        with storing(journal), journal.open("a", encoding="utf-8") as stream:
             stream.write(_line(record))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from finsent.files import staged_file
+
 
 def training_picture(lines: list[dict[str, Any]], path: Path, title: str) -> None:
     """Loss and macro-F1 by step as PNG.
@@ -44,7 +46,8 @@ def training_picture(lines: list[dict[str, Any]], path: Path, title: str) -> Non
     rate.tick_params(axis="y", colors="#888888")
     for axes in (upper, lower):
         axes.grid(alpha=0.25)
-    figure.savefig(path)
+    with staged_file(path) as staged:
+        figure.savefig(staged, format="png")
 
 
 def _of(lines: list[dict[str, Any]], key: str) -> list[float]:

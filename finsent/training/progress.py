@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from finsent.bars import bar, duration
+from finsent.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class ProgressBoard:
         self._progress: Progress | None = None
         self._notes: list[str] = []
         self._epochs: dict[int, dict[str, Any]] = {}
-        self._failure: str | None = None
+        self._failure: UserError | None = None
 
     def write(self, progress: Progress) -> None:
         """Replace what is known."""
@@ -63,11 +64,11 @@ class ProgressBoard:
         """The metrics of the epochs after one, in order. They stay, as notes do."""
         return [self._epochs[epoch] for epoch in sorted(self._epochs) if epoch > after]
 
-    def fail(self, message: str) -> None:
-        """Say why all workers have stopped, where the user can mend it."""
-        self._failure = message
+    def fail(self, error: UserError) -> None:
+        """Say why all workers have to stop, where the user can mend it."""
+        self._failure = self._failure or error
 
-    def failure(self) -> str | None:
+    def failure(self) -> UserError | None:
         """Why all workers have stopped, or None."""
         return self._failure
 

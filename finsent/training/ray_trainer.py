@@ -27,6 +27,7 @@ from ray.train import (
     FailureConfig,
     RunConfig,
     ScalingConfig,
+    TrainingFailedError,
 )
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
@@ -35,6 +36,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.data.dataset import DatasetVersion
+from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
 from finsent.runs import TRAINED, has_trained
@@ -51,6 +53,7 @@ from finsent.training.checkpoint import (
 )
 from finsent.training.config import OPERATIONAL
 from finsent.training.distill import Part, distilled, rows_of
+from finsent.training.failures import EndOnFailure, reporting
 from finsent.training.finished import TrainResult, finished_training
 from finsent.training.frontends.check import check
 from finsent.training.outputs import JOURNAL, Outputs, Save, read_journal
@@ -133,16 +136,12 @@ def _worker(arguments: dict[str, Any]) -> None:
     first, workers = context.get_world_rank() == 0, context.get_world_size()
     if first and workers < task.config.max_workers:
         board.note.remote(f"{workers} of at most {task.config.max_workers} worker(s) for now")
-    try:
+    with reporting(board, run_dir, first=first):
         resume = _newest(run_dir, board)
         with Outputs(run_dir, task.config.keep_every_epochs) if first else nullcontext() as outputs:
             hooks = _RayHooks(board, outputs)
             train = trainer_of(task.config)
             train(task, splits["train"], splits["validation"], hooks, get_device(), resume)
-    except InputError as error:
-        # It would come again, and all ranks have met it: no reason to start the workers anew.
-        if first:
-            ray.get(board.fail.remote(str(error)))
 
 
 def _newest(run_dir: Path, board: Any) -> Path | None:
@@ -317,6 +316,7 @@ def fit_tokenised(
             ),
             # Which ones to keep is decided by what lies on disk, see `retain`.
             checkpoint_config=CheckpointConfig(num_to_keep=None),
+            callbacks=[EndOnFailure(board)],
         ),
     )
     try:
@@ -327,8 +327,13 @@ def fit_tokenised(
 
 
 def _draw(run_dir: Path) -> None:
-    if (run_dir / JOURNAL).is_file():
+    """Draw the run so far, also of one that has failed."""
+    if not (run_dir / JOURNAL).is_file():
+        return
+    try:
         training_picture(read_journal(run_dir), run_dir / "training.png", run_dir.name)
+    except DiskError as error:  # the checkpoints need more room than a picture, and say so
+        log.warning("train: no picture of the run: %s", error)
 
 
 def _tidy(run_dir: Path, keep_every: int | None) -> Saved | None:
@@ -355,12 +360,17 @@ def _tidy(run_dir: Path, keep_every: int | None) -> Saved | None:
 
 
 def _fit(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
-    if ray.get_runtime_context().get_actor_id() is None:
-        _fit_with_bar(trainer, board, display)
-    else:
-        trainer.fit()  # nobody sees a bar
+    try:
+        if ray.get_runtime_context().get_actor_id() is None:
+            _fit_with_bar(trainer, board, display)
+        else:
+            trainer.fit()  # nobody sees a bar
+    except TrainingFailedError:
+        if (failure := ray.get(board.failure.remote())) is not None:
+            raise failure from None
+        raise
     if (failure := ray.get(board.failure.remote())) is not None:
-        raise InputError(failure)
+        raise failure
 
 
 def _fit_with_bar(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:

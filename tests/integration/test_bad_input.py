@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from finsent.data.dataset import DatasetVersion
 from finsent.data.synthetic import write_rows
 from ray_jobs import ingest
 from tests.commands import check_refused, invoke_job, run_job
+from tests.disks import small_disk
 
 ROWS = [("Unit 1 opened in Oslo", "neutral"), ("Profit at unit 2 doubled", "positive")]
 DATA = ("data.name=faults", "storage.root=out", "data.label_noise.enabled=false")
@@ -158,29 +158,16 @@ def test_a_model_is_not_published_before_it_is_measured() -> None:
     check_refused(invoke_job("train"), ["train.dataset='latest'", "ray_jobs.ingest"])
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few megabytes."""
-    mount_point = tmp_path / "small"
-    mount_point.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "finsent-test", str(mount_point)],
-        capture_output=True,
-    )
-    if mounted.returncode:
-        pytest.skip("mounting needs root")
-    yield mount_point
-    subprocess.run(["umount", "--lazy", str(mount_point)], check=True)
-
-
-def test_a_full_disk_is_a_clear_error(project: Path, small_disk: Path) -> None:
+def test_a_full_disk_is_a_clear_error(project: Path, tmp_path: Path) -> None:
     [source] = write_rows(project / "rows", rows=30_000, files=1, seed=5)
-    refused = invoke_job(
-        "ingest", *DATA, f"data.sources=[{source}]", "data.max_rejected_fraction=0.05",
-        f"storage.root={small_disk}",
-    )  # fmt: skip
-    check_refused(refused, ["storage.root", "No space left", "free some space"])
-    assert not [*small_disk.glob("datasets/faults/*")]
+    with small_disk(tmp_path / "small", "3m") as place:
+        refused = invoke_job(
+            "ingest", *DATA, f"data.sources=[{source}]", "data.max_rejected_fraction=0.05",
+            f"storage.root={place}",
+        )  # fmt: skip
+        words = ["storage.root=", "No space left", "MB free, more is needed", "Free some space"]
+        check_refused(refused, words)
+        assert not [*place.glob("datasets/faults/*")]
 
 
 def test_a_source_that_vanishes_half_way_is_a_clear_error(

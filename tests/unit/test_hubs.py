@@ -120,7 +120,7 @@ def test_a_full_cache_is_a_clear_error(folder: Path, tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)
-    assert str(caught.value).startswith("storage.root: writing to"), caught.value
+    assert str(caught.value).startswith("storage.root='"), caught.value
     assert list((tmp_path / "small").iterdir()) == []
 
 

@@ -1,0 +1,313 @@
+"""Places that cannot be written become one line, whatever library meets them."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import pickle
+import resource
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from finsent.disk import DiskError, check_room, disk_error, field_of, storing
+from finsent.errors import InputError
+from finsent.files import staged_dir, staged_file, write_json
+from tests.disks import file_limit, filled, small_disk
+
+LIMIT = 100_000  # bytes of a file
+NOISE = np.random.default_rng(0).random(100_000)
+
+
+# --- what libraries raise -------------------------------------------------------------------------
+
+
+def python(place: Path) -> None:
+    (place / "a").write_bytes(bytes(5 * LIMIT))
+
+
+def copied(place: Path) -> None:
+    shutil.copyfile(place.with_name("large"), place / "a")
+
+
+def packed(place: Path) -> None:
+    with gzip.open(place / "a", "wb") as stream:
+        stream.write(NOISE.tobytes())
+
+
+def parquet(place: Path) -> None:
+    pq.write_table(pa.table({"a": NOISE}), place / "a")
+
+
+def arrow(place: Path) -> None:
+    table = pa.table({"a": NOISE})
+    with pa.OSFile(str(place / "a"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
+        out.write_table(table)
+
+
+def safetensors(place: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"a": NOISE}, place / "a")
+
+
+def torch(place: Path) -> None:
+    import torch
+
+    torch.save({"a": torch.zeros(100_000)}, place / "a")
+
+
+def tokenizer(place: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    words = {f"word{i}": i for i in range(20_000)}
+    Tokenizer(models.WordLevel(words, unk_token="word0")).save(str(place / "a"))
+
+
+def onnx(place: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    weights = onnx.numpy_helper.from_array(NOISE, "w")
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [weights])), place / "a"
+    )
+
+
+def openvino(place: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    graph = openvino.opset13.constant(NOISE)
+    openvino.save_model(openvino.Model([graph], []), place / "a.xml", compress_to_fp16=False)
+
+
+def sqlite(place: Path) -> None:
+    base = sqlite3.connect(place / "a")
+    base.execute("create table t(x)")
+    base.executemany("insert into t values(?)", [("x" * 1000,)] * 1000)
+    base.commit()
+
+
+def optuna(place: Path) -> None:
+    from optuna.storages import RDBStorage
+
+    storage = RDBStorage(f"sqlite:///{place}/a")
+    study = storage.create_new_study([])
+    for number in range(100):
+        storage.set_study_user_attr(study, f"key{number}", "x" * 2000)
+
+
+def picture(place: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 8))
+    figure.add_subplot().imshow(NOISE.reshape(250, 400))
+    figure.savefig(place / "a.png", dpi=150)
+
+
+LIBRARIES = [
+    python, copied, packed, parquet, arrow, safetensors, torch, tokenizer, onnx, openvino, sqlite,
+    optuna, picture,
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "large").write_bytes(bytes(5 * LIMIT))
+    (tmp_path / "place").mkdir()
+    return tmp_path / "place"
+
+
+@pytest.mark.cost(8, "imports the libraries")
+@pytest.mark.parametrize("write", LIBRARIES)
+def test_each_library_at_a_limit_of_file_size(write: Callable[[Path], None], place: Path) -> None:
+    with pytest.raises(DiskError) as caught, file_limit(LIMIT), storing(place, "storage.root"):
+        write(place)
+    # SQLite does not say which error of the disk it was.
+    number = errno.EIO if write in (sqlite, optuna) else errno.EFBIG
+    assert (caught.value.errno, caught.value.field) == (number, "storage.root")
+    assert str(caught.value).startswith(f"storage.root='{place}")
+
+
+@pytest.mark.cost(8, "imports the libraries")
+def test_each_library_on_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(5 * LIMIT))
+    with small_disk(tmp_path / "place", "160k") as place:
+        for write in LIBRARIES:
+            with pytest.raises(DiskError) as caught, storing(place, "storage.root"):
+                write(place)
+            assert caught.value.errno == errno.ENOSPC, write.__name__
+            assert "MB free, more is needed). Free some space there" in str(caught.value)
+            for file in place.iterdir():
+                file.unlink()
+
+
+# --- the line -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "problem", "remedy"),
+    [
+        (errno.ENOSPC, "No space left on device", "Free some space there, or set a.b to another"),
+        (errno.EDQUOT, "Disk quota exceeded", "Free some space there, or set a.b to another"),
+        (errno.EFBIG, "File too large", "Raise the limit by `ulimit -f`, or set a.b to another"),
+        (errno.EROFS, "Read-only file system", "Let this user read and write there, or set a.b"),
+        (errno.EACCES, "Permission denied", "Let this user read and write there, or set a.b"),
+        (errno.EMFILE, "Too many open files", "Raise the limit by `ulimit -n`."),
+        (errno.EIO, "Input/output error", "Check the disk or its mount, or set a.b to another"),
+    ],
+)
+def test_the_line_names_field_place_problem_and_remedy(
+    number: int, problem: str, remedy: str
+) -> None:
+    text = str(DiskError(number, Path("/x/y"), "a.b"))
+    assert text.startswith(f"a.b='/x/y': {problem}") and remedy in text
+    assert "\n" not in text and text.endswith(".")
+
+
+def test_the_line_has_figures() -> None:
+    full = DiskError(errno.ENOSPC, "/x", "a.b", free=2_000_000, needed=30_000_000)
+    assert "device (2.0 MB free, about 30.0 MB needed). " in str(full)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert f"(at most {files} per process)" in str(DiskError(errno.EMFILE, "/x"))
+    with file_limit(LIMIT):
+        assert "(at most 0.1 MB per file)" in str(DiskError(errno.EFBIG, "/x"))
+
+
+def test_the_line_survives_another_process() -> None:
+    full = DiskError(errno.ENOSPC, Path("/x"), "a.b", 1, 2)
+    again = pickle.loads(pickle.dumps(full))
+    assert (type(again), str(again), again.errno) == (DiskError, str(full), errno.ENOSPC)
+
+
+def test_the_cause_inside_what_ray_raises() -> None:
+    from ray.exceptions import RayTaskError
+    from ray.train import ControllerError, WorkerGroupError
+
+    full = DiskError(errno.ENOSPC, "/x", "a.b")
+    for cause in (full, OSError(errno.ENOSPC, "No space left on device", "/x")):
+        remote = RayTaskError("f", "Traceback of elsewhere", cause)
+        for error in (
+            remote, remote.as_instanceof_cause(), ControllerError(cause),
+            WorkerGroupError("text", {0: ConnectionResetError(), 1: remote}),
+        ):  # fmt: skip
+            found = disk_error(error)
+            assert found is not None and found.errno == errno.ENOSPC and found.place == "/x"
+            assert "Traceback" not in str(found)
+
+
+def test_ray_without_room_for_objects() -> None:
+    from ray.exceptions import OutOfDiskError
+
+    found = disk_error(OutOfDiskError("ray.put"))
+    assert found is not None and found.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"), FileNotFoundError(errno.ENOENT, "no", "/x"), InputError("no"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "no"), PermissionError(errno.EACCES, "a port"),
+        RuntimeError("basic_ios::clear: iostream error"),  # maybe a damaged file that is read
+    ],
+)  # fmt: skip
+def test_other_errors_are_left_alone(error: Exception, tmp_path: Path) -> None:
+    assert disk_error(error) is None
+    if not isinstance(error, RuntimeError):
+        with pytest.raises(type(error)) as caught, storing(tmp_path, "storage.root"):
+            raise error
+        assert caught.value is error
+
+
+def test_an_error_for_the_user_keeps_what_it_says(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^data\.sources") as caught, storing(tmp_path, "a.b"):
+        try:
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "source"))
+        except PermissionError:
+            raise InputError("data.sources: cannot be read") from None
+    assert type(caught.value) is InputError
+
+
+def test_a_closed_file_elsewhere_is_not_said_to_be_in_the_place(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError) as caught, storing(tmp_path / "a" / "b", "storage.root"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/source.csv")
+    assert not isinstance(caught.value, DiskError)
+
+
+# --- nothing half-written -------------------------------------------------------------------------
+
+
+def test_a_full_device_is_named_by_its_file(tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to("/dev/full")
+    with pytest.raises(DiskError) as caught, storing(tmp_path / "log"):
+        (tmp_path / "log").write_text("line\n")
+    assert (caught.value.errno, caught.value.field) == (errno.ENOSPC, None)
+    assert caught.value.place == tmp_path / "log"
+
+
+@pytest.mark.parametrize("stage", ["file", "folder", "json"])
+def test_a_new_file_is_complete_or_absent_and_the_old_one_stays(stage: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("old")
+    text = "x" * 5 * LIMIT
+    with pytest.raises(DiskError) as caught, file_limit(LIMIT):
+        if stage == "json":
+            write_json(path, text)
+        elif stage == "file":
+            with staged_file(path) as staged:
+                staged.write_text(text)
+        else:
+            path = tmp_path / "folder"
+            with staged_dir(path) as staging:
+                (staging / "a").write_text(text)
+    assert caught.value.place == path and caught.value.errno == errno.EFBIG
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"result.json": "old"}
+
+
+def test_free_space_is_measured_when_the_half_is_removed(tmp_path: Path) -> None:
+    with (
+        small_disk(tmp_path / "small", "1m") as place, pytest.raises(DiskError) as caught,
+        storing(place, "storage.root"), staged_dir(place / "version") as staging,
+    ):  # fmt: skip
+        (staging / "a").write_bytes(bytes(5_000_000))
+    assert str(caught.value).startswith(f"storage.root='{place}/version': No space left on device")
+    assert "(1.0 MB free, more is needed)" in str(caught.value)
+
+
+# --- room and names -------------------------------------------------------------------------------
+
+
+def test_room_is_checked_before_work(tmp_path: Path) -> None:
+    check_room(tmp_path / "new" / "deep", 1, "storage.root")
+    with pytest.raises(
+        DiskError, match=r"storage\.root=.* free, about 1000000000000000\.0 MB need"
+    ):
+        check_room(tmp_path / "new" / "deep", 10**21, "storage.root")
+
+
+def test_the_deepest_setting_names_a_place(tmp_path: Path) -> None:
+    places = {"storage.root": tmp_path, "registry.root": tmp_path / "registry"}
+    inside: list[tuple[Path, Any]] = [
+        (tmp_path / "runs" / "a", "storage.root"),
+        (tmp_path / "registry" / "versions", "registry.root"),
+        (Path("/elsewhere"), None),
+    ]
+    for place, field in inside:
+        found = field_of(place, places)
+        assert (found and found[0]) == field
+
+
+def test_without_a_place_the_setting_with_the_least_room_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "1m") as small, filled(small):
+        found = field_of(None, {"storage.root": tmp_path, "registry.root": small})
+    assert found == ("registry.root", small)
+
+
+def test_the_limits_of_this_process_are_as_before() -> None:
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    assert os.access("/dev/full", os.W_OK)
