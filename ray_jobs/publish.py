@@ -48,7 +48,10 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     gate = check_gate(settings, registry, model_dir, settings.publish.alias, out)
     # All that write into a run's directory replace files, as sharing demands.
     own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
-    version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=own)
+    version = registry.publish(
+        model_dir, brief(metrics), code_identity(), gate,
+        license=settings.publish.license, share=own,
+    )  # fmt: skip
     alias = settings.publish.alias
     if alias:
         registry.promote(version.version, alias, gate)

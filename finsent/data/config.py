@@ -104,6 +104,9 @@ class SourceConfig(Section):
         gt=0,
         allow_inf_nan=False,
     )
+    license: str | None = setting(
+        None, "license of its rows, for the cards of models; null: not stated", min_length=1
+    )
     priority: int = setting(0, "under conflicts=priority the rows with the highest decide")
 
     _codec = field_validator("encoding")(lambda v: v if v is None else _known_codec(v))

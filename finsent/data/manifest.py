@@ -194,6 +194,7 @@ class Tally:
             "encoding": file.encoding,
             "priority": file.settings.priority,
             "weight": file.settings.weight,
+            "license": file.settings.license,
             "rows": int(self.rows[index]),
             "kept": int(self.fates["kept"][index]),
             "rejected": _rejected(reasons),

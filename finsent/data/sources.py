@@ -37,7 +37,7 @@ _SETTINGS_OF: dict[str, tuple[Format, ...]] = {  # the formats that have a use f
 }
 _LATER = (
     *("delimiter", "header", "quote", "escape", "sheet"),
-    *("where", "drop_labels", "bad_bytes"),
+    *("where", "drop_labels", "bad_bytes", "license"),
 )
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from finsent.errors import InputError
 from finsent.files import sha256_file
 from finsent.labels import LABELS
@@ -23,6 +21,7 @@ from finsent.modeling.label_map import (
     write_label_map,
 )
 from finsent.modeling.layout import CALIBRATION, PROVENANCE
+from finsent.modeling.origin import license_of
 from finsent.modeling.suitability import check_length, check_tokens, position_limit
 from finsent.modeling.tokenizer import ReadTokenizer, read_tokenizer
 from finsent.modeling.weights import (
@@ -87,7 +86,7 @@ def open_foreign(name: str, folder: Folder, config: AdoptConfig) -> ForeignModel
         check_length(found, config.max_length, name, "adopt.max_length")
     limits = (position_limit(found), read.tokenizer.model_max_length, _MAX_LENGTH)
     max_length = config.max_length or min(limit for limit in limits if limit)
-    license = config.license or _license(folder.path / "README.md")
+    license = config.license or license_of(folder.path / "README.md")
     return ForeignModel(name, folder, is_pickled, label_map, max_length, license, read)
 
 
@@ -99,21 +98,6 @@ def _stored_pairs(path: Path) -> dict[str, str]:
     """
     stored = read_label_map(path) if (path / PROVENANCE).is_file() else None
     return stored.pairs if stored else {}
-
-
-def _license(card: Path) -> str | None:
-    """Return the license that the YAML head of a model card names."""
-    if not card.is_file():
-        return None
-    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
-    if not lines or lines[0].strip() != "---" or "---" not in lines[1:]:
-        return None
-    try:
-        head = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
-    except yaml.YAMLError:
-        return None
-    found = head.get("license") if isinstance(head, dict) else None
-    return " ".join(str(found).split()) if found else None
 
 
 def adopt(foreign: ForeignModel, out: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finsent.errors import InputError
@@ -43,11 +43,23 @@ class Backbone:
     source: str  # a local directory or a hub id
     revision: str | None = None
     is_pickled: bool = False  # the weights are in a .bin file
+    folder: str | None = field(default=None, compare=False)  # a hub id's files on this machine
+    commit: str | None = field(default=None, compare=False)  # of a hub's repository
 
     @property
     def is_ours(self) -> bool:
         """Whether finsent brings or builds the files, and so knows that they fit together."""
         return self.name in (DEMO, TINY, RANDOM_BASE)
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it is the one of the extra `demo`."""
+        return self.name == DEMO
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights are random, so that training begins from nothing."""
+        return self.name in (TINY, RANDOM_BASE)
 
     @property
     def learning_rate(self) -> float:
@@ -80,7 +92,10 @@ def resolve_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
     is_pickled = check_folder(folder.path, f"model.backbone={config.backbone!r}")
     if folder.commit is None:
         return Backbone(config.backbone, str(folder.path), is_pickled=is_pickled)
-    return Backbone(config.backbone, config.backbone, config.revision, is_pickled)
+    return Backbone(
+        config.backbone, config.backbone, config.revision, is_pickled, str(folder.path),
+        folder.commit,
+    )  # fmt: skip
 
 
 def _demo_dir() -> Path:

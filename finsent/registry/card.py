@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from finsent.labels import LABELS
+from finsent.registry.card_head import card_head
+from finsent.registry.making import (
+    base_section,
+    cell,
+    code_section,
+    data_section,
+    files_section,
+)
 
 _LIMITS = (
     "English only; one label a text, so mixed news is reduced to its main direction. Figures hold "
@@ -18,48 +25,49 @@ _LIMITS_ADOPTED = (
 )
 
 
-def model_card(version: str, provenance: dict[str, Any], metrics: dict[str, Any]) -> str:
+def model_card(
+    version: str,
+    provenance: dict[str, Any],
+    metrics: dict[str, Any],
+    files: Sequence[dict[str, Any]] = (),
+    code: dict[str, Any] | None = None,
+    license: str | None = None,
+) -> str:
     """Return Markdown with the YAML head that model hubs read. Depends on its arguments alone.
 
     Args:
         metrics: of the test split, or of the rows that an adopted model was measured on; empty
             where an adopted model was not measured.
+        files: of the version's manifest, with their digests.
+        code: commit and package versions.
+        license: of the model; None: that of an adopted model's source, or not stated.
     """
     origin = provenance.get("origin")
     lines = [
         "---",
-        *(_license(origin["license"]) if origin else ["language: en"]),
-        "library_name: transformers",
-        "pipeline_tag: text-classification",
-        "tags: [finance, sentiment, finsent]",
+        card_head(version, provenance, metrics, license),
         "---",
         f"# Financial sentiment {version}",
         "",
-        *(_adopted(provenance, origin) if origin else _trained(provenance)),
+        *(_adopted(provenance, origin) if origin else _trained(provenance, license)),
         *_results(metrics, bool(origin)),
         *_trust(metrics, "other labelled rows" if origin else "the validation split"),
+        *files_section(files),
+        *code_section(provenance, code or {}),
         "## Limits",
         _LIMITS_ADOPTED if origin else _LIMITS,
     ]
     return "\n".join(lines) + "\n"
 
 
-def _license(name: str | None) -> list[str]:
-    return [yaml.safe_dump({"license": name}).strip()] if name else []
-
-
-def _trained(provenance: dict[str, Any]) -> list[str]:
-    dataset = provenance.get("dataset") or {}
+def _trained(provenance: dict[str, Any], license: str | None) -> list[str]:
     return [
         f"Classifies English financial text as {', '.join(LABELS)}, from an investor's point of "
-        f"view. Fine-tuned from `{provenance.get('backbone')}`, inputs of at most "
-        f"{provenance.get('max_length')} tokens.",
+        f"view. Fine-tuned from `{cell(provenance.get('backbone'))}`, inputs of at most "
+        f"{provenance.get('max_length')} tokens. License: {license or 'not stated'}.",
         "",
-        "## Data",
-        f"Dataset `{dataset.get('name')}`, version `{dataset.get('version')}`: "
-        f"{dataset.get('rows')} distinct rows after cleaning. The split of a row depends on a hash "
-        "of its text, so no text is on two sides.",
-        "",
+        *data_section(provenance.get("dataset") or {}),
+        *base_section(provenance),
     ]
 
 
@@ -77,18 +85,13 @@ def _adopted(provenance: dict[str, Any], origin: dict[str, Any]) -> list[str]:
         "",
         "| label of the source | label |",
         "|---|---|",
-        *(f"| `{_cell(name)}` | {label} |" for name, label in origin["label_map"].items()),
+        *(f"| `{cell(name)}` | {label} |" for name, label in origin["label_map"].items()),
         "",
         "| file of the source | SHA-256 |",
         "|---|---|",
-        *(f"| {_cell(file['path'])} | {file['sha256']} |" for file in origin["files"]),
+        *(f"| {cell(file['path'])} | {file['sha256']} |" for file in origin["files"]),
         "",
     ]
-
-
-def _cell(text: str) -> str:
-    """Return a text of the source that cannot end a table's cell or its code."""
-    return " ".join(text.replace("`", "'").split()).replace("|", "\\|")
 
 
 def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:

@@ -51,6 +51,11 @@ class PublishConfig(Section):
         "model to publish: `run:NAME`, a directory, or `latest` (the last finished training run)",
     )
     alias: Alias | None = setting("champion", "alias that is moved to the new version; null: none")
+    license: str | None = setting(
+        None,
+        "license of the published model, for its card, e.g. apache-2.0; null: not stated",
+        min_length=1,
+    )
     force: bool = setting(
         False,
         "make it `champion` even if it is worse than the present one, or cannot be compared with "

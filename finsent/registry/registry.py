@@ -137,6 +137,7 @@ class Registry:
         code: dict[str, Any],
         gate: dict[str, Any] | None = None,
         *,
+        license: str | None = None,
         share: bool = False,
     ) -> ModelVersion:
         """Copy a trained, evaluated model into the registry. The same model gets the same id.
@@ -148,6 +149,7 @@ class Registry:
             metrics: of the test split.
             code: commit and package versions.
             gate: what the comparison with the champion said, when there was one.
+            license: of the model, for its card; None: not stated, or its origin's.
             share: hard-link large files instead of copying them, where the file system can. Only
                 for a directory whose writers replace files and never write them in place.
 
@@ -175,7 +177,8 @@ class Registry:
                 else:
                     shutil.copyfile(path, target)
             card = staging / CARD
-            card.write_text(model_card(version.version, provenance, metrics), encoding="utf-8")
+            text = model_card(version.version, provenance, metrics, entries, code, license)
+            card.write_text(text, encoding="utf-8")
             manifest = {
                 "schema_version": SCHEMA_VERSION,
                 "version": version.version,

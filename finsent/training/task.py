@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from finsent.data.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
+from finsent.modeling.origin import base_of
 from finsent.training.config import TrainConfig
 
 _ORIGIN = ("source", "bytes", "sha256", "rows")  # not where a file lay on some machine
+_RULES = ("split", "salt", "near_duplicates", "conflicts")  # of the data, that decide the splits
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,26 @@ def make_task(
         "revision": model.revision,
         "max_length": model.max_length,
         "labels": manifest["labels"],
+        "base": base_of(backbone),
         "dataset": {
             "name": manifest["name"],
             "version": manifest["version"],
             "rows": manifest["counts"]["kept"],
-            "inputs": [{key: file[key] for key in _ORIGIN} for file in manifest["inputs"]],
+            "inputs": [_input(file) for file in manifest["inputs"]],
+            "splits": {name: split["rows"] for name, split in manifest["splits"].items()},
+            "rules": {key: manifest["config"][key] for key in _RULES},
         },
         "config": config.model_dump(mode="json", exclude={"dataset"}),
     }
     return Task(config, backbone, provenance)
+
+
+def _input(file: dict[str, Any]) -> dict[str, Any]:
+    """What a model should say of a source.
+
+    Returns:
+        Name and digest, `license` (null: not stated) and `hub_id` (null: not from Hugging Face).
+    """
+    found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+).*", file["uri"], re.ASCII)
+    own = {key: file[key] for key in _ORIGIN}
+    return {**own, "license": file.get("license"), "hub_id": found and found[1]}

@@ -1,0 +1,176 @@
+"""What a model card says of data, splits, base model, files and code; its head as hubs read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from finsent.data.config import DataConfig
+from finsent.modeling.backbone import Backbone, resolve_backbone
+from finsent.modeling.config import ModelConfig
+from finsent.modeling.origin import base_of
+from finsent.registry.card import model_card
+from finsent.registry.making import split_sentences
+
+BYTES = "ab" * 32
+METRICS = {
+    "rows": 30, "accuracy": 0.8, "macro_f1": 0.7, "mcc": 0.6, "auroc": None, "ece": None,
+    "labels": {}, "baselines": {},
+}  # fmt: skip
+PROVENANCE = {
+    "backbone": "someone/bert",
+    "revision": "main",
+    "max_length": 64,
+    "base": {
+        "hub_id": "someone/bert",
+        "commit": "c0ffee",
+        "license": "apache-2.0",
+        "is_random": False,
+        "files": [{"path": "model.safetensors", "sha256": BYTES}],
+    },
+    "dataset": {
+        "name": "headlines",
+        "version": "d5d5d5d5d5d5",
+        "rows": 300,
+        "inputs": [
+            {"source": "a|b.csv", "rows": 200, "sha256": BYTES, "license": None, "hub_id": None},
+            {"source": "o/n", "rows": 120, "sha256": BYTES, "license": "mit", "hub_id": "o/n"},
+        ],
+        "splits": {"train": 240, "validation": 30, "test": 30},
+        "rules": {},
+    },
+    "config": {"seed": 7},
+}
+CODE = {"git_commit": "f00d", "git_dirty": True, "packages": {"torch": "2.13.0"}}
+FILES = [{"path": name, "sha256": BYTES} for name in ("config.json", "model.safetensors")]
+
+
+def rules(**data: Any) -> dict[str, Any]:
+    """As the provenance of a model has them, from settings."""
+    config = DataConfig(**data).model_dump(mode="json")
+    return {key: config[key] for key in ("split", "salt", "near_duplicates", "conflicts")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {},
+            "The split of a row depends on a hash of its text (80/10/10 %, salt `finsent`): no "
+            "text is in two splits. Near-duplicates (texts whose shingles have a Jaccard "
+            "similarity of 0.75 or more) are in one split.",
+        ),
+        (
+            {"split": {"group_by": "company"}},
+            "The split of a row depends on a hash of its `company` (80/10/10 %, salt `finsent`): "
+            "rows with the same value are in one split. No text is in two splits. Of "
+            "near-duplicates (texts whose shingles have a Jaccard similarity of 0.75 or more) in "
+            "two splits, the newer was removed.",
+        ),
+        (
+            {
+                "split": {
+                    "time": {
+                        "column": "date", "validation_from": "2024-01-01", "test_from": "2024-07-01"
+                    }
+                },
+                "near_duplicates": {"enabled": False},
+            },
+            "The split of a row depends on its time in `date`: rows before 2024-01-01 train, rows "
+            "from 2024-07-01 on test, those between validate. No text is in two splits. "
+            "Near-duplicates were not looked for and may be in two splits.",
+        ),
+        (
+            {"split": {"train": 0.5, "validation": 0.25, "test": 0.25}, "salt": "other"},
+            "The split of a row depends on a hash of its text (50/25/25 %, salt `other`): no text "
+            "is in two splits. Near-duplicates (texts whose shingles have a Jaccard similarity of "
+            "0.75 or more) are in one split.",
+        ),
+    ],
+)  # fmt: skip
+def test_the_split_that_was_used(settings: dict[str, Any], said: str) -> None:
+    assert split_sentences(rules(**settings)) == said
+
+
+def card(**changes: Any) -> str:
+    dataset = {**PROVENANCE["dataset"], "rules": rules()}  # type: ignore[dict-item]
+    provenance = {**PROVENANCE, "dataset": dataset, **changes}
+    return model_card("0123456789ab", provenance, METRICS, FILES, CODE, "cc-by-4.0")
+
+
+def test_sources_splits_base_files_and_code() -> None:
+    text = card()
+    for part in (
+        "License: cc-by-4.0.",
+        "`headlines`, version `d5d5d5d5d5d5`: 300 distinct rows after cleaning.",
+        f"| `a\\|b.csv` | 200 | not stated | {BYTES} |",
+        f"| `o/n` | 120 | mit | {BYTES} |",
+        "| train | 240 | train |",
+        "| validation | 30 | choose the epoch, fit temperature and threshold, check the exports |",
+        "| test | 30 | report the figures below |",
+        "`someone/bert` (`someone/bert` of the Hugging Face hub), revision `c0ffee`. License: "
+        "apache-2.0.",
+        f"## Files\n| file | SHA-256 |\n|---|---|\n| model.safetensors | {BYTES} |\n",
+        "Published by commit `f00d` with uncommitted changes.\nPackages: torch 2.13.0.\nSeed 7;",
+    ):
+        assert part in text, part
+
+
+def test_what_is_not_recorded_is_said_to_be() -> None:
+    older = {"name": "headlines", "version": "d5d5d5d5d5d5", "rows": 300}
+    text = card(dataset=older, base=None)
+    assert "How the rows were split is not recorded." in text
+    assert "`someone/bert`. License: not stated." in text
+
+
+def test_the_head_is_what_hubs_read() -> None:
+    head = ModelCard(card()).data
+    assert head.to_dict() | {"model-index": None} == {
+        "language": "en",
+        "license": "cc-by-4.0",
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["finance", "sentiment", "finsent"],
+        "base_model": "someone/bert",
+        "datasets": ["o/n"],
+        "metrics": ["accuracy", "f1"],
+        "model-index": None,
+    }
+    assert head.model_name == "finsent-0123456789ab"
+    found = {(r.metric_type, r.metric_name, r.metric_value) for r in head.eval_results}
+    assert found == {("accuracy", "accuracy", 0.8), ("f1", "macro-F1", 0.7)}
+    [where] = {(r.dataset_name, r.dataset_revision, r.dataset_split) for r in head.eval_results}
+    assert where == ("headlines", "d5d5d5d5d5d5", "test")
+
+
+def test_the_base_of_a_folder_and_of_a_hub(tiny: Path, tmp_path: Path) -> None:
+    assert base_of(resolve_backbone(ModelConfig(backbone="tiny"), tiny.parent))["is_random"]
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    (folder / "tokenizer.json").write_text("{}")
+    local = base_of(Backbone(str(folder), str(folder)))
+    empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert local == {
+        "hub_id": None,
+        "commit": None,
+        "license": "mit",
+        "is_random": False,
+        "files": [{"path": "tokenizer.json", "sha256": empty}],
+    }
+    hub = base_of(Backbone("someone/bert", "someone/bert", None, False, str(folder), "c0ffee"))
+    assert hub == {**local, "hub_id": "someone/bert", "commit": "c0ffee"}
+
+
+def test_the_license_of_a_source_makes_another_version_only_where_it_is_given() -> None:
+    from finsent.data.ingest import version_id
+    from finsent.data.sources import find_sources
+
+    plain, given = (
+        DataConfig(sources=[{"uri": "sample", **more}]) for more in ({}, {"license": "mit"})
+    )
+    ids = [version_id(find_sources(config, Path()), config) for config in (plain, given)]
+    assert ids[0] != ids[1]
