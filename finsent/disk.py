@@ -100,9 +100,9 @@ class DiskError(InputError, OSError):
         return DiskError(self.number, place, field, free, self.needed)
 
     def __str__(self) -> str:
-        head = "=".join(filter(None, (self.field, self.place and repr(str(self.place)))))
-        problem = os.strerror(self.number) + self._figures()
-        return f"{head or 'disk'}: {problem}. {self._remedy()}"
+        named = [self.field or "", repr(str(self.place)) if self.place else ""]
+        head = "=".join(filter(None, named)) or "disk"
+        return f"{head}: {os.strerror(self.number)}{self._figures()}. {self._remedy()}"
 
     def _figures(self) -> str:
         if self.errno == errno.EFBIG:

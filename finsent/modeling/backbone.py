@@ -188,6 +188,14 @@ def weight_file(folder: Path) -> str | None:
     return next((n for n in (*_SAFETENSORS, *_PICKLED) if (folder / n).is_file()), None)
 
 
+def weight_bytes(backbone: Backbone) -> int:
+    """Return the size of a backbone's weights in its files."""
+    files = Path(backbone.folder or backbone.source).glob(
+        "pytorch_model*.bin" if backbone.is_pickled else "*.safetensors"
+    )
+    return sum(file.stat().st_size for file in files)
+
+
 def check_folder(path: Path, name: str) -> bool:
     """Refuse a directory that is not in Hugging Face layout.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from finsent.disk import check_room
 from finsent.errors import InputError
 from finsent.training.config import TrainConfig
 
@@ -36,3 +39,27 @@ def check_capacity(config: TrainConfig) -> bool:
             "such workers; lower them, or raise ray.num_cpus (logical CPUs) of a local Ray"
         )
     return config.use_gpu != "no" and gpus >= wanted
+
+
+def check_disk(
+    config: TrainConfig, weights: int, run_dir: Path, checkpoints: int, epochs: int
+) -> None:
+    """Fail before a long training where its checkpoints clearly find no room.
+
+    The estimate is low: at least the best one and the newest two are kept, and may be the same.
+
+    Args:
+        weights: bytes of the backbone's weights; not more than those of the model.
+        checkpoints: that the run has already.
+        epochs: that the run has finished.
+
+    Raises:
+        DiskError: the message has the numbers.
+    """
+    left = config.epochs - epochs
+    if left <= 0:
+        return
+    most = 3 if config.patience is None else 2  # it may end early
+    new = max(1, min(checkpoints + left, most) - checkpoints)
+    states = 0 if config.lora_rank is not None else 2  # AdamW keeps two numbers per trained weight
+    check_room(run_dir, new * (1 + states) * weights, "storage.root")

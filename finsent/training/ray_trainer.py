@@ -39,8 +39,9 @@ from finsent.data.dataset import DatasetVersion
 from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
+from finsent.modeling.backbone import weight_bytes
 from finsent.runs import TRAINED, has_trained
-from finsent.training.capacity import check_capacity
+from finsent.training.capacity import check_capacity, check_disk
 from finsent.training.checkpoint import (
     MODEL,
     Saved,
@@ -279,6 +280,10 @@ def fit_tokenised(
         log.info("train: %s has all of its %d epochs", run_dir.name, config.epochs)
         _draw(run_dir)
         return _export_best(run_dir)
+    saved = saved_checkpoints(run_dir)
+    check_disk(
+        config, weight_bytes(task.backbone), run_dir, len(saved), newest.epoch if newest else 0
+    )
     elastic = config.min_workers < config.max_workers
     patience = min(config.start_timeout, _STALE) if elastic else config.start_timeout
     # Read by Ray Train's controller when it starts; there is no argument for it.
@@ -316,7 +321,7 @@ def fit_tokenised(
             ),
             # Which ones to keep is decided by what lies on disk, see `retain`.
             checkpoint_config=CheckpointConfig(num_to_keep=None),
-            callbacks=[EndOnFailure(board)],
+            callbacks=[EndOnFailure(board)],  # type: ignore[list-item] # Train V2's class
         ),
     )
     try:

@@ -16,11 +16,11 @@ from finsent.registry.card import model_card
 from finsent.registry.making import split_sentences
 
 BYTES = "ab" * 32
-METRICS = {
+METRICS: dict[str, Any] = {
     "rows": 30, "accuracy": 0.8, "macro_f1": 0.7, "mcc": 0.6, "auroc": None, "ece": None,
     "labels": {}, "baselines": {},
 }  # fmt: skip
-PROVENANCE = {
+PROVENANCE: dict[str, Any] = {
     "backbone": "someone/bert",
     "revision": "main",
     "max_length": 64,
@@ -96,7 +96,7 @@ def test_the_split_that_was_used(settings: dict[str, Any], said: str) -> None:
 
 
 def card(**changes: Any) -> str:
-    dataset = {**PROVENANCE["dataset"], "rules": rules()}  # type: ignore[dict-item]
+    dataset = {**PROVENANCE["dataset"], "rules": rules()}
     provenance = {**PROVENANCE, "dataset": dataset, **changes}
     return model_card("0123456789ab", provenance, METRICS, FILES, CODE, "cc-by-4.0")
 
@@ -127,7 +127,7 @@ def test_what_is_not_recorded_is_said_to_be() -> None:
 
 
 def test_the_head_is_what_hubs_read() -> None:
-    head = ModelCard(card()).data
+    head: Any = ModelCard(card()).data
     assert head.to_dict() | {"model-index": None} == {
         "language": "en",
         "license": "cc-by-4.0",

@@ -21,6 +21,8 @@ import pytest
 from finsent.disk import DiskError, check_room, disk_error, field_of, storing
 from finsent.errors import InputError
 from finsent.files import staged_dir, staged_file, write_json
+from finsent.training.capacity import check_disk
+from finsent.training.config import TrainConfig
 from tests.disks import file_limit, filled, small_disk
 
 LIMIT = 100_000  # bytes of a file
@@ -288,6 +290,31 @@ def test_room_is_checked_before_work(tmp_path: Path) -> None:
         DiskError, match=r"storage\.root=.* free, about 1000000000000000\.0 MB need"
     ):
         check_room(tmp_path / "new" / "deep", 10**21, "storage.root")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "checkpoints", "epochs", "needed"),
+    [
+        ({"epochs": 1}, 0, 0, 3),
+        ({"epochs": 9}, 0, 0, 9),
+        ({"epochs": 9, "patience": 2}, 0, 0, 6),
+        ({"epochs": 9, "lora_rank": 4}, 0, 0, 3),
+        ({"epochs": 9}, 3, 5, 3),
+        ({"epochs": 9}, 3, 9, None),
+    ],
+)
+def test_a_training_is_refused_before_its_checkpoints_fill_the_disk(
+    recipe: dict[str, Any], checkpoints: int, epochs: int, needed: int | None, tmp_path: Path
+) -> None:
+    config, weights = TrainConfig(**recipe), 10**15
+    check_disk(config, 1, tmp_path, checkpoints, epochs)
+    if needed is None:
+        check_disk(config, weights, tmp_path, checkpoints, epochs)
+        return
+    with pytest.raises(DiskError) as caught:
+        check_disk(config, weights, tmp_path, checkpoints, epochs)
+    assert caught.value.needed == needed * weights
+    assert f"storage.root='{tmp_path}': No space left on device (" in str(caught.value)
 
 
 def test_the_deepest_setting_names_a_place(tmp_path: Path) -> None:
