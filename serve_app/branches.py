@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from finsent.disk import disk_error
 from serve_app.coalescer import Timing
 from serve_app.incoming import Asker
 from serve_app.problems import Problem
@@ -63,7 +64,8 @@ class Branch:
                     self.sent += len(items)
                 except Exception as error:  # the main path must not know
                     self.lost += len(items)
-                    log.warning("%s: %d items are lost: %r", self._name, len(items), error)
+                    why = disk_error(error) or repr(error)
+                    log.warning("%s: %d items are lost: %s", self._name, len(items), why)
         finally:
             self._task = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -15,10 +16,12 @@ from ray import tune
 from ray.util import placement_group, placement_group_table, remove_placement_group
 
 from finsent.data.dataset import DatasetVersion
+from finsent.disk import disk_error
 from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.training.outputs import read_journal
 from ray_jobs._bench_sweep import stub_trial
+from tests.disks import small_disk
 from tests.integration.sweeping import (
     make_version,
     prepared,
@@ -225,6 +228,25 @@ def test_a_trial_that_loses_its_process_goes_on_and_the_other_is_not_disturbed(
     lines = (run_dir / "trials.jsonl").read_text().splitlines()
     begun = [e["trial"] for e in map(json.loads, lines) if e["event"] == "start"]
     assert begun.count(1) == 1
+
+
+@pytest.mark.cost(6, "a search that begins twice")
+def test_a_full_disk_ends_a_sweep_which_resumes_when_there_is_room(
+    version: DatasetVersion, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
+    sweep = {"space": space, "scheduler": "none", "trials": 2}
+    plan, work, past = sham(version, run_dir, sweep, epochs=2)
+    with small_disk(run_dir / "trials", "8k"), pytest.raises(Exception) as caught:
+        search(plan, work, past, [], 1)
+    full = disk_error(caught.value)
+    assert full is not None and full.errno == errno.ENOSPC
+    assert str(full.place).startswith(f"{run_dir}/trials/")
+    assert {trial.status for trial in read_sweep(run_dir).trials} == {"interrupted"}
+    plan, work, past = sham(version, run_dir, sweep, epochs=2)
+    search(plan, work, past, [], 1)
+    assert [trial.status for trial in read_sweep(run_dir).trials] == ["finished"] * 2
 
 
 @pytest.mark.cost(10, "trials that start again")

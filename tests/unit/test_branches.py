@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.json
 import pytest
 
+from finsent.disk import DiskError
 from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
@@ -24,6 +25,7 @@ from serve_app.live import changed
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 from serve_app.shadow import Shadow
+from tests.disks import file_limit
 from tests.unit.models import TEXTS, published
 
 pytestmark = pytest.mark.usefixtures("keep_threads")
@@ -170,6 +172,23 @@ def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
 
 
 # --- the recorder ---------------------------------------------------------------------------------
+
+
+def test_lines_that_find_no_room_are_not_cut_in_the_middle(
+    registry: Registry, tmp_path: Path
+) -> None:
+    items = ask(registry, ServeConfig(), [*TEXTS, ""], record_tap)
+    recorder.write(tmp_path, items[:1])
+    [file] = tmp_path.iterdir()
+    before = file.read_bytes()
+    with (
+        file_limit(len(before) + 50),
+        pytest.raises(DiskError, match=r"storage\.root=.* too large"),
+    ):
+        recorder.write(tmp_path, items[1:])
+    assert file.read_bytes() == before
+    assert recorder.write(tmp_path, items[1:]) == len(items) - 1
+    assert pyarrow.json.read_json(file).num_rows == len(items)
 
 
 @pytest.mark.parametrize("with_text", [False, True])
