@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.training.checkpoint import (
     MODEL,
@@ -32,6 +34,8 @@ from finsent.training.checkpoint import (
 from finsent.training.finished import drop_checkpoints, finished_training
 from finsent.training.outputs import JOURNAL, Outputs, read_journal
 from finsent.training.tokens import Batch, TokenRows
+from tests.commands import wait_until
+from tests.disks import file_limit
 from tests.unit.loop_bench import TRAIN_ROWS, Bench, Recorder, distance, rows_of, weights
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "trains a tiny model")]
@@ -346,6 +350,25 @@ def test_an_error_of_the_background_surfaces(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"), Outputs(tmp_path) as outputs:
         outputs.save_later(step_name(1), fail)
     assert [*tmp_path.iterdir()] == []  # nothing half-written
+
+
+def test_a_full_disk_in_the_background_is_met_at_the_next_line(tmp_path: Path) -> None:
+    def save(size: int) -> Callable[[Path], None]:
+        return lambda out: save_file({"a": torch.zeros(size)}, out / "weights.safetensors")
+
+    def is_met() -> bool:
+        try:
+            outputs.log({"kind": "step", "step": 2})
+        except DiskError as error:
+            assert error.place == tmp_path / step_name(2)
+            return True
+        return False
+
+    with Outputs(tmp_path) as outputs, file_limit(100_000):
+        outputs.save_later(step_name(2), save(100_000))
+        wait_until(is_met, 10, "the error of the writer")
+        outputs.save_later(step_name(3), save(10))
+    assert not [*tmp_path.glob(f"*{step_name(2)}*")]
 
 
 def test_what_is_written_later_is_of_the_step_it_was_asked_for(
