@@ -80,6 +80,11 @@ class DiskError(InputError, OSError):
         return self.errno
 
     @property
+    def is_full(self) -> bool:
+        """Whether the place has no room."""
+        return self.number in _FULL
+
+    @property
     def is_of_rights(self) -> bool:
         """Whether this user may not use a place that others may use."""
         return self.number in _WITH_PATH
@@ -101,7 +106,7 @@ class DiskError(InputError, OSError):
 
     def __str__(self) -> str:
         named = [self.field or "", repr(str(self.place)) if self.place else ""]
-        head = "=".join(filter(None, named)) or "disk"
+        head = "=".join(filter(None, named)) or ("ulimit" if self.errno in _HANDLES else "disk")
         return f"{head}: {os.strerror(self.number)}{self._figures()}. {self._remedy()}"
 
     def _figures(self) -> str:

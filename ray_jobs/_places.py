@@ -40,7 +40,7 @@ def naming_places(settings: Settings) -> Iterator[None]:
         found = disk_error(error)
         if found is None:
             raise
-        if found.field is not None:
+        if found.field is not None or (found.place is None and not found.is_full):
             raise found from None
         holder = field_of(found.place, places(settings))
         if holder is None:

@@ -18,11 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from finsent.config import load
 from finsent.disk import DiskError, check_room, disk_error, field_of, storing
 from finsent.errors import InputError
 from finsent.files import staged_dir, staged_file, write_json
+from finsent.settings import Settings
 from finsent.training.capacity import check_disk
 from finsent.training.config import TrainConfig
+from ray_jobs._places import naming_places
 from tests.disks import file_limit, filled, small_disk
 
 LIMIT = 100_000  # bytes of a file
@@ -333,6 +336,34 @@ def test_without_a_place_the_setting_with_the_least_room_is_named(tmp_path: Path
     with small_disk(tmp_path / "small", "1m") as small, filled(small):
         found = field_of(None, {"storage.root": tmp_path, "registry.root": small})
     assert found == ("registry.root", small)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "full", "{root}/runs/a"), "storage.root='{root}/runs/a': No space"),
+        (OSError(errno.ENOSPC, "full", "{root}/out/a"), "predict.output='{root}/out/a': No space"),
+        (OSError(errno.ENOSPC, "full", "/nowhere/a"), "'/nowhere/a': No space left on device. Free some"),
+        (OSError(errno.EMFILE, "too many"), "ulimit: Too many open files (at most "),
+        (
+            PermissionError(errno.EACCES, "no", "{root}/runs/a"),
+            "storage.root='{root}/runs/a': Perm",
+        ),
+        (PermissionError(errno.EACCES, "no", "/nowhere/a"), None),
+    ],
+)
+def test_a_job_names_the_setting_of_what_it_cannot_write(
+    error: OSError, said: str | None, tmp_path: Path
+) -> None:
+    overrides = [f"storage.root={tmp_path}", f"predict.output={tmp_path}/out"]
+    if error.filename:
+        error.filename = error.filename.format(root=tmp_path)
+    with pytest.raises(OSError) as caught, naming_places(load(Settings, [], overrides)):
+        raise error
+    if said is None:
+        assert caught.value is error
+    else:
+        assert str(caught.value).startswith(said.format(root=tmp_path))
 
 
 def test_the_limits_of_this_process_are_as_before() -> None:
