@@ -1,14 +1,17 @@
-# Python 3.11 and pip are all that must be there.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Python 3.11, 3.12 or 3.13 and pip are all that must be there.
+VERSIONS := 3.11 3.12 3.13
+# Each is started: version managers put commands on the path for Pythons that they do not have.
+PYTHON ?= $(shell for v in $(VERSIONS); do python$$v -c '' 2>/dev/null && command -v python$$v && exit; done; command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TESTS := # of `make test`; empty: unit, integration and end-to-end tests
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=8 --dist loadscope
 COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow coverage mutants lint format openapi clients proto clean
+.PHONY: help install demo test test-python test-slow coverage mutants lint format openapi clients proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,7 +19,7 @@ help: ## list the targets
 install: $(STAMP) ## build .venv and install finsent with the extras demo and dev
 
 $(STAMP): pyproject.toml
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit(f"finsent needs Python 3.11, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"finsent needs Python 3.11, 3.12 or 3.13, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
 	touch $@
@@ -32,7 +35,13 @@ demo: install ## all of it on the sample corpus, five sentences, then a page; DE
 	test -n "$$DEMO_ONESHOT" || $(BIN)/python -m ray_jobs.serve configs/demo.yaml
 
 test: install ## run the tests but for the slow ones, on all cores
-	$(PYTEST)
+	$(PYTEST) $(TESTS)
+
+test-python: ## run the unit tests on each of Python 3.11, 3.12 and 3.13 that is installed
+	for v in $(VERSIONS); do \
+	  python$$v -c '' 2>/dev/null || { echo "Python $$v is not installed"; continue; }; \
+	  $(MAKE) --no-print-directory test TESTS=tests/unit VENV=.venv-$$v PYTHON=python$$v || exit; \
+	done
 
 test-slow: install ## run what is long by nature: repeated kills, node loss, load, deep property tests
 	$(PYTEST) tests/slow
@@ -48,10 +57,14 @@ coverage: install ## run `make test` with line and branch coverage, also of jobs
 mutants: install ## plant 41 faults, one at a time: which tests catch each
 	$(BIN)/python -m tests.assurance.mutants
 
-lint: install ## check style and types
+lint: install ## check style, types, spelling, file sizes and workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	git ls-files -z | xargs -0 $(BIN)/check-added-large-files --maxkb=500 --enforce-all
+	$(BIN)/actionlint
+	$(BIN)/zizmor --offline --quiet .github
 
 format: install ## mend style
 	$(BIN)/ruff check --fix .
@@ -67,4 +80,4 @@ proto: install ## generate serve_app/proto from sentiment.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. serve_app/proto/sentiment.proto
 
 clean: ## remove .venv, artefacts and caches
-	rm -rf $(VENV) artifacts .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(VERSIONS:%=.venv-%) artifacts .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -262,7 +262,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def switches(settings: Settings, root: Path, texts: list[str], work: Path) -> Result:
-    """The alias moves to and fro under load, then to versions that are broken."""
+    """Move the alias back and forth under load, then to broken versions."""
     registry = Registry(root / "registry")
     first = registry.aliases()["champion"]
     second = _publish(registry, first, work / "second", _warmer)

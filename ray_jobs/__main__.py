@@ -1,0 +1,64 @@
+"""Run a job by its name: `finsent JOB ...` equals `python -m ray_jobs.JOB ...`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from types import ModuleType
+from typing import NoReturn
+
+import ray_jobs
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the job that the first argument names, and exit with the job's code.
+
+    Exit code 2: the first argument names no job.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        sys.exit(0)
+    name, *rest = arguments
+    if name not in job_names():
+        close = get_close_matches(name, job_names(), 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"jobs: {', '.join(job_names())}"
+        sys.stderr.write(f"error: JOB={name!r}: no such job; {hint}\n")
+        sys.exit(2)
+    from ray_jobs._cli import main as run  # pydantic and rich; `finsent --help` does without
+
+    run(importlib.import_module(f"ray_jobs.{name}").JOB, rest)
+
+
+def job_names() -> list[str]:
+    """Return the names of all jobs, sorted."""
+    modules = (module.name for module in pkgutil.iter_modules(ray_jobs.__path__))
+    return sorted(name for name in modules if not name.startswith("_"))
+
+
+def usage() -> str:
+    """Return the text of `finsent --help`: one line per job."""
+    modules = {name: importlib.import_module(f"ray_jobs.{name}") for name in job_names()}
+    width = max(map(len, modules))
+    jobs = [f"  {name:{width}}  {_summary(module)}" for name, module in modules.items()]
+    return "\n".join(
+        [
+            "usage: finsent JOB [CONFIG.yaml ...] [key=value ...]",
+            "",
+            *jobs,
+            "",
+            "`finsent JOB --help` lists the settings of a job and the keys of its result.",
+            "",
+        ]
+    )
+
+
+def _summary(module: ModuleType) -> str:
+    return (module.__doc__ or "").partition("\n")[0]
+
+
+if __name__ == "__main__":
+    main()

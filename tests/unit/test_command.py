@@ -1,0 +1,53 @@
+"""The command `finsent JOB ...`."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from ray_jobs.__main__ import job_names, main
+from ray_jobs.train import JOB
+from tests.commands import PROJECT
+
+pytestmark = pytest.mark.unit
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert isinstance(exited.value.code, int)
+    return exited.value.code
+
+
+def test_help_lists_each_job_with_its_summary(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    out = capfd.readouterr().out
+    listed = [line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  ")]
+    assert [line[0] for line in listed] == job_names()
+    assert ["train", "Fine-tune a backbone on a dataset version."] in listed
+
+
+def test_every_listed_name_is_a_job(capfd: pytest.CaptureFixture[str]) -> None:
+    for name in job_names():
+        assert run(name, "--help") == 0
+        assert f"ray_jobs.{name} " in capfd.readouterr().out
+
+
+def test_job_gets_its_arguments_and_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "train.epochs=3", "--print-config") == 0
+    assert "epochs: 3" in capfd.readouterr().out
+    assert run("train", "train.epochz=3") == 2
+    assert "train.epochs" in capfd.readouterr().err
+
+
+def test_unknown_job_gets_a_suggestion(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("trian") == 2
+    assert capfd.readouterr().err == ("error: JOB='trian': no such job; did you mean 'train'?\n")
+    assert run("fly") == 2
+    assert JOB.name in capfd.readouterr().err
+
+
+def test_console_script_is_this_command() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"finsent": "ray_jobs.__main__:main"}
