@@ -69,34 +69,6 @@ class RayConfig(Section):
     worker_logs: bool = setting(False, "show the log lines of Ray's worker processes on stderr")
 
 
-class BenchConfig(Section):
-    """Settings of the benchmarks."""
-
-    rounds: int = setting(3, "rounds of each variant, in turn; medians are compared", ge=1)
-    rows: int | None = setting(
-        None,
-        "rows of one round; null: 800 for train, 1,000,000 for ingest, 30,000 for readback",
-        unit="rows",
-        ge=8,
-    )
-    ray: bool = setting(
-        True, "train: measure the loop under Ray Train, too; without it no Ray is started"
-    )
-    seconds: int = setting(8, "serve: time of each load", unit="seconds", ge=2)
-    fault_seconds: int = setting(
-        60, "serve-faults: time of the overload, and of the killing", unit="seconds", ge=5
-    )
-    trials: int = setting(500, "sweep: trials that do nothing", ge=2)
-    peers_python: str | None = setting(
-        None,
-        "serve: interpreter of an environment with LitServe, BentoML and infinity, e.g. "
-        ".peers/bin/python; null: this one",
-    )
-    peer_rows: int = setting(
-        2_000_000, "rows at which ingest is compared with its peers", unit="rows", ge=1000
-    )
-
-
 class Settings(Section):
     """Everything that a user can set."""
 
@@ -117,7 +89,6 @@ class Settings(Section):
     predict: PredictConfig = setting(PredictConfig, "batch scoring")
     serve: ServeConfig = setting(ServeConfig, "the service")
     classify: ClassifyConfig = setting(ClassifyConfig, "one-off classification")
-    bench: BenchConfig = setting(BenchConfig, "benchmarks")
 
     @property
     def root(self) -> Path:

@@ -61,7 +61,7 @@ class Call:
 class Job:
     """A job's face on the command line."""
 
-    name: str
+    name: str  # first part of the names of its runs
     summary: str  # shown by --help
     result: str  # keys of the result line, shown by --help
     sections: tuple[str, ...]  # settings that it uses
@@ -73,6 +73,8 @@ class Job:
     dry: Callable[[Settings], bool] = lambda _: False  # it only says what it would do
     check: Callable[[Settings, Path], None] = lambda *_: None  # before a run is begun or goes on
     resumes: bool = False  # the same command with the same run.name goes on where a run ended
+    settings: type[Settings] = Settings  # the type of its settings
+    module: str = ""  # the module that is run; "": ray_jobs.NAME
 
 
 @dataclass
@@ -140,11 +142,11 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
     try:
         arguments = _parse(job, argv)
         if arguments.help:
-            print(_help(job), file=out)
+            _write(_help(job), out)
             return 0
-        settings = load(Settings, arguments.files, arguments.overrides)
+        settings = load(job.settings, arguments.files, arguments.overrides)
         if arguments.print_config:
-            print(to_yaml(settings), end="", file=out)
+            _write(to_yaml(settings).rstrip("\n"), out)
             return 0
         _log_to_stderr()
         catch_signals()
@@ -167,8 +169,16 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
             return 2
         traceback.print_exc()
         return 1
-    print(json.dumps(result, ensure_ascii=False), file=out, flush=True)
+    _write(json.dumps(result, ensure_ascii=False), out)
     return 0
+
+
+def _write(text: str, out: IO[str]) -> None:
+    """Write lines to stdout. A reader that has left, such as `head`, is no error."""
+    try:
+        print(text, file=out, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # closing flushes once more
 
 
 def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
@@ -226,7 +236,7 @@ def _parse(job: Job, argv: list[str]) -> _Arguments:
 
 def _at_home(job: Job, override: str) -> str:
     key = override.partition("=")[0]
-    section = Settings.model_fields[job.home].annotation if job.home else None
+    section = job.settings.model_fields[job.home].annotation if job.home else None
     keys = (
         section.model_fields if isinstance(section, type) and issubclass(section, Section) else ()
     )
@@ -237,7 +247,8 @@ def _help(job: Job) -> str:
     arguments = f" {job.arguments}" if job.arguments else ""
     flags = "".join(f" [{flag}]" for flag in job.flags)
     lines = [
-        f"usage: python -m ray_jobs.{job.name} [CONFIG.yaml ...] [key=value ...]{flags}{arguments}",
+        f"usage: python -m {job.module or f'ray_jobs.{job.name}'} [CONFIG.yaml ...] [key=value ...]"
+        f"{flags}{arguments}",
         "",
         *(textwrap.fill(line, 100) for line in job.summary.splitlines()),
         "",
@@ -248,7 +259,7 @@ def _help(job: Job) -> str:
         textwrap.fill(f"Result: {job.result}", 100),
         "",
         "Keys, as KEY=DEFAULT:",
-        *help_lines(Settings, job.sections),
+        *help_lines(job.settings, job.sections),
         "",
         "Keys of the other sections are checked, too, so that one file serves every job.",
     ]

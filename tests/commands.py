@@ -56,10 +56,11 @@ def run_job(
     """Run `python -m ray_jobs.NAME ...` in its own process to its end.
 
     Args:
+        name: of a job, or of a module such as `benchmarks.train`.
         timeout: in seconds.
     """
     process = subprocess.run(
-        [sys.executable, "-m", f"ray_jobs.{name}", *arguments],
+        [sys.executable, "-m", name if "." in name else f"ray_jobs.{name}", *arguments],
         cwd=cwd,
         env=env or environment(),
         input=stdin,

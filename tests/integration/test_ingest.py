@@ -15,8 +15,8 @@ import ray.data
 from ray.data._internal.block_batching.util import iter_threaded
 
 import finsent.data.ingest as ingest_module
+from benchmarks import synthetic
 from finsent.config import load
-from finsent.data import synthetic
 from finsent.data.dataset import DatasetVersion
 from finsent.data.ingest import ingest
 from finsent.data.sources import find_sources

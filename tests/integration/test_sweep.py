@@ -15,12 +15,12 @@ import ray
 from ray import tune
 from ray.util import placement_group, placement_group_table, remove_placement_group
 
+from benchmarks.sweep import stub_trial
 from finsent.data.dataset import DatasetVersion
 from finsent.disk import disk_error
 from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.training.outputs import read_journal
-from ray_jobs._bench_sweep import stub_trial
 from tests.disks import small_disk
 from tests.integration.sweeping import (
     make_version,

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finsent.data.synthetic import expected
-from tests.commands import run_job
+from benchmarks.synthetic import expected
+from tests.commands import PROJECT, Done, environment, run_job
 
 SMALL = ("bench.rounds=1", "storage.root=out")
 
 
+def measure(name: str, *arguments: str, project: Path) -> Done:
+    env = environment() | {"PYTHONPATH": str(PROJECT)}  # benchmarks are not installed
+    return run_job(f"benchmarks.{name}", *arguments, cwd=project, env=env)
+
+
 def test_ingest_beside_its_peers(project: Path) -> None:
-    done = run_job("bench", "ingest", "rows=20_000", "bench.peer_rows=10_000", *SMALL, cwd=project)
+    done = measure("ingest", "rows=20_000", "bench.peer_rows=10_000", *SMALL, project=project)
     assert done.code == 0, done.err
     result = done.result
     assert result["rows"] == 20_000
@@ -27,7 +32,7 @@ def test_ingest_beside_its_peers(project: Path) -> None:
 
 
 def test_readback_feeds_a_worker(project: Path) -> None:
-    done = run_job("bench", "configs/debug.yaml", "readback", "rows=3000", *SMALL, cwd=project)
+    done = measure("readback", "configs/debug.yaml", "rows=3000", *SMALL, project=project)
     assert done.code == 0, done.err
     result = done.result
     rates = result["readback_rows_per_second"] / result["training_rows_per_second"]
@@ -37,7 +42,7 @@ def test_readback_feeds_a_worker(project: Path) -> None:
 
 def test_training_beside_its_peers(project: Path) -> None:
     small = ("rows=64", "train.batch_size=8", "bench.ray=false", *SMALL)
-    done = run_job("bench", "configs/debug.yaml", "train", *small, cwd=project)
+    done = measure("train", "configs/debug.yaml", *small, project=project)
     assert done.code == 0, done.err
     result = done.result
     medians = {name: m["step_rows_per_second"] for name, m in result["medians"].items()}

@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -294,6 +295,21 @@ def test_result_is_alone_on_stdout_whatever_else_prints() -> None:
     assert done.stdout.count("\n") == 1
     for words in ("a library prints", "without a line end", "from C", "a child prints"):
         assert words in done.stderr
+
+
+def test_reader_that_left_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "ray_jobs.train", "--help"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

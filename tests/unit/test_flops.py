@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertConfig
 
+from benchmarks.flops import matmul_rate, training_flops
 from finsent.modeling.tiny import _BASE
-from finsent.training.flops import matmul_rate, training_flops
 
 
 @pytest.mark.parametrize("length", [5, 40])

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import csv
 
+from benchmarks.synthetic import CHUNK_ROWS, expected, make_rows, write_rows
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.normalise import normalise
-from finsent.data.synthetic import CHUNK_ROWS, expected, make_rows, write_rows
 
 pytestmark = pytest.mark.cost(1, "makes many rows")
 

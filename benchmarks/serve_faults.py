@@ -23,15 +23,15 @@ from typing import Any
 
 import httpx
 
+from benchmarks.serve import distinct_texts, load, write_bodies
+from benchmarks.servers import Server, running
+from benchmarks.settings import BenchSettings, benchmark
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
 from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, WEIGHTS
 from finsent.memory import family, memory
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
-from ray_jobs._bench_serve import distinct_texts, load, write_bodies
-from ray_jobs._bench_start import Server, running
-from ray_jobs._cli import Result
+from ray_jobs._cli import Result, main
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _probe(client: httpx.Client, text: str, found: Probes) -> None:
             found.versions.add(response.json()["model_version"])
 
 
-def service(settings: Settings, root: Path, *more: str) -> Server:
+def service(settings: BenchSettings, root: Path, *more: str) -> Server:
     """The service as users start it, on a registry of its own."""
     overrides = [
         f"storage.root={root}", "serve.port={port}", "serve.model=champion",
@@ -155,7 +155,7 @@ def replicas(root: int) -> list[int]:
 # --- overload -----------------------------------------------------------------------------------
 
 
-def overload(settings: Settings, root: Path, texts: list[str], work: Path) -> Result:
+def overload(settings: BenchSettings, root: Path, texts: list[str], work: Path) -> Result:
     """Ten times and more of what it can answer, for `bench.fault_seconds`."""
     single, _ = write_bodies(texts, work)
     lists = work / "flood.txt"
@@ -225,7 +225,7 @@ def _calm(address: str, texts: list[str], seconds: float) -> float:
 # --- killed replicas ----------------------------------------------------------------------------
 
 
-def kills(settings: Settings, root: Path, texts: list[str], work: Path) -> Result:
+def kills(settings: BenchSettings, root: Path, texts: list[str], work: Path) -> Result:
     """One of two replicas is killed again and again, for `bench.fault_seconds`."""
     two = ["serve.min_replicas=2", "serve.max_replicas=2", "engine.threads=1",
            "serve.limits.timeout_ms=30000"]  # fmt: skip
@@ -254,14 +254,14 @@ def _until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise InputError(f"bench serve-faults: not so after {seconds:.0f} s")
+            raise InputError(f"benchmarks.serve_faults: not so after {seconds:.0f} s")
         time.sleep(0.05)
 
 
 # --- versions -----------------------------------------------------------------------------------
 
 
-def switches(settings: Settings, root: Path, texts: list[str], work: Path) -> Result:
+def switches(settings: BenchSettings, root: Path, texts: list[str], work: Path) -> Result:
     """Move the alias back and forth under load, then to broken versions."""
     registry = Registry(root / "registry")
     first = registry.aliases()["champion"]
@@ -348,10 +348,10 @@ def _not_numbers(folder: Path) -> None:
 # --- the bench ----------------------------------------------------------------------------------
 
 
-def bench_faults(settings: Settings) -> Result:
+def bench_faults(settings: BenchSettings) -> Result:
     """All of it, on a copy of the served version in a registry of its own."""
     if shutil.which("wrk") is None:
-        raise InputError("bench serve-faults: wrk is not there; apt-get install wrk")
+        raise InputError("benchmarks.serve_faults: wrk is not there; apt-get install wrk")
     texts = distinct_texts(settings)
     result: Result = {}
     with tempfile.TemporaryDirectory() as name:
@@ -365,6 +365,19 @@ def bench_faults(settings: Settings) -> Result:
         version = registry.publish(copied, origin.manifest["metrics"], {}).version
         registry.promote(version, "champion")
         for part in (overload, kills, switches):
-            log.info("bench serve-faults: %s", part.__name__)
+            log.info("benchmarks.serve_faults: %s", part.__name__)
             result[part.__name__] = part(settings, root, texts, work)
     return result
+
+
+JOB = benchmark(
+    "serve_faults",
+    bench_faults,
+    summary="The service under ten times the load that it can answer, with one of two replicas "
+    "killed every five seconds, and with versions that change or are broken under load.",
+    result="overload, kills, switches, each with the codes that clients got",
+    sections=("data", "serve", "engine", "registry", "ray"),
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finsent.settings import Settings
-from ray_jobs._cli import Result
+from benchmarks.settings import BenchSettings, benchmark
+from ray_jobs._cli import Result, main
 from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def stub_trial(config: Mapping[str, Any], work: Any) -> None:  # noqa: ARG001
     tune.report({"final": {"macro_f1": best}, "macro_f1": best, "epoch": _EPOCHS})
 
 
-def bench_sweep(settings: Settings) -> Result:
+def bench_sweep(settings: BenchSettings) -> Result:
     """`bench.trials` trials of `stub_trial` by TPE and ASHA, then their analysis."""
     from finsent.config import check
     from tune.analysis import analyse
@@ -58,7 +58,7 @@ def bench_sweep(settings: Settings) -> Result:
     values = settings.model_dump(mode="json")
     values["sweep"] = {"space": _SPACE, "trials": trials}
     values["train"]["epochs"] = _EPOCHS
-    settings = check(Settings, values)
+    settings = check(BenchSettings, values)
     plan = Plan(settings, parse(_SPACE, settings), [], _EPOCHS, None)
     with tempfile.TemporaryDirectory() as folder, ray_session(settings):
         run_dir = Path(folder) / "bench"
@@ -84,3 +84,16 @@ def bench_sweep(settings: Settings) -> Result:
         "analysis_over_bar": round(analysed["seconds"] / (_BAR_ANALYSIS * trials), 3),
         "best": best,
     }
+
+
+JOB = benchmark(
+    "sweep",
+    bench_sweep,
+    summary="A sweep of trials that do nothing, and the analysis of it.",
+    result="seconds, seconds_per_trial, analysis_seconds, seconds_over_bar (5 minutes for 500 "
+    "trials), analysis_over_bar (30 seconds for 500 trials)",
+    sections=("train", "model", "data", "ray"),
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -16,14 +16,14 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.settings import BenchSettings, benchmark
 from finsent.data.dataset import DatasetVersion
 from finsent.data.ingest import find_existing
 from finsent.data.sources import find_sources
 from finsent.files import make_dir
-from finsent.settings import Settings
 from finsent.training.task import Task, make_task
 from ray_jobs import ingest, train
-from ray_jobs._cli import Result, table_console
+from ray_jobs._cli import Result, main, table_console
 from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ Rates = dict[str, float]
 class Bench:
     """What all variants train."""
 
-    settings: Settings
+    settings: BenchSettings
     task: Task
     splits: dict[str, Any]
 
@@ -52,7 +52,7 @@ class Bench:
 # --- what is trained ----------------------------------------------------------------------------
 
 
-def prepare(settings: Settings, epochs: int) -> tuple[DatasetVersion, Task]:
+def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]:
     """The dataset version and the task that a round trains."""
     backbone = train.prepare(settings)
     if settings.train.dataset != "latest":
@@ -65,7 +65,7 @@ def prepare(settings: Settings, epochs: int) -> tuple[DatasetVersion, Task]:
     return version, make_task(recipe, settings.model, backbone, version)
 
 
-def _ingested(settings: Settings) -> DatasetVersion:
+def _ingested(settings: BenchSettings) -> DatasetVersion:
     files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     version = find_existing(settings.data, settings.datasets_dir, files)
@@ -114,12 +114,12 @@ def under_torchrun(task: Task, splits: dict[str, Any]) -> Rates:
 
 
 def _hugging_face(task: Task, splits: dict[str, Any], sampling: str) -> Rates:
+    from benchmarks.peers.hugging_face import HISTORY
     from finsent.training.standalone import write_spec
-    from ray_jobs._bench_peers_train import HISTORY
 
     with tempfile.TemporaryDirectory() as name:
         spec = write_spec(Path(name), task, splits)
-        _torchrun(task, "ray_jobs._bench_peers_train", str(spec), sampling)
+        _torchrun(task, "benchmarks.peers.hugging_face", str(spec), sampling)
         epochs = json.loads((Path(name) / HISTORY).read_text())
     return {"step_rows_per_second": statistics.median(e["rows"] / e["seconds"] for e in epochs[1:])}
 
@@ -188,7 +188,7 @@ def _run(bench: Bench, name: str) -> Rates:
 # --- the whole ----------------------------------------------------------------------------------
 
 
-def bench_train(settings: Settings) -> Result:
+def bench_train(settings: BenchSettings) -> Result:
     """All variants in turn, round by round; medians and their ratios."""
     settings = _fitted(settings)
     version, task = prepare(settings, EPOCHS)
@@ -212,7 +212,7 @@ def bench_train(settings: Settings) -> Result:
     return result
 
 
-def _fitted(settings: Settings) -> Settings:
+def _fitted(settings: BenchSettings) -> BenchSettings:
     """With as many workers as there are GPUs, where they are to be used."""
     import torch
 
@@ -248,8 +248,8 @@ def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
     import torch
     from transformers import AutoConfig
 
+    from benchmarks.flops import matmul_rate, training_flops
     from finsent.labels import LABELS
-    from finsent.training.flops import matmul_rate, training_flops
     from finsent.training.loss import half_type
 
     task = bench.task
@@ -298,3 +298,22 @@ def _table(result: Result) -> Table:
         f"padding {result['padding_share']:.1%}"
     )
     return table
+
+
+JOB = benchmark(
+    "train",
+    bench_train,
+    summary="rows/s of the training loop under torchrun, under Ray Train and with one worker, "
+    "against Hugging Face Trainer with its default padding and with its length-grouped sampler, "
+    "all with the same rows, recipe, threads and batch size; on a GPU where there is one. The "
+    "peers need the extra `bench`.",
+    result="over_hf_trainer, over_hf_grouped (steps of the second epoch on), ray_over_torchrun "
+    "(whole epochs: steps, validation, checkpoint, report), ray_over_torchrun_steps (steps alone), "
+    "two_over_one_worker, rows_per_second, padding_share, flops_per_row, "
+    "matmul_flops_per_second, share_of_matmul_rate, device and more; null: could not be measured "
+    "here",
+    sections=("train", "model", "data", "ray"),
+)
+
+if __name__ == "__main__":
+    main(JOB)

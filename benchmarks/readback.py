@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pyarrow as pa
 
+from benchmarks.settings import BenchSettings, benchmark
+from benchmarks.train import EPOCHS, prepare, token_splits, under_torchrun
 from finsent.data.dataset import DatasetVersion
-from finsent.settings import Settings
 from finsent.training.task import Task
+from ray_jobs._cli import Result, main
+from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 
@@ -77,24 +81,18 @@ def feed(version: DatasetVersion, task: Task, rows: int) -> float:
     return fed / (time.perf_counter() - started)
 
 
-def bench_readback(
-    settings: Settings,
-    task: Task,
-    version: DatasetVersion,
-    train_one_core: Callable[[], float],
-    session: Callable[[], Any],
-) -> dict[str, Any]:
-    """Feed and train in turn; medians of the rounds.
-
-    Args:
-        train_one_core: rows/s of training with one worker of one thread.
-        session: a running Ray, as a context manager.
-    """
+def bench_readback(settings: BenchSettings) -> Result:
+    """Feed and train in turn; medians of the rounds."""
+    version, task = prepare(settings, EPOCHS)
+    one_core = replace(
+        task, config=task.config.model_copy(update={"num_workers": 1, "cpus_per_worker": 1})
+    )
+    splits = token_splits(version, one_core, TRAINED_ROWS)
     fed, trained = [], []
     for number in range(settings.bench.rounds):
-        with session():
+        with ray_session(settings):
             fed.append(feed(version, task, settings.bench.rows or FED_ROWS))
-        trained.append(train_one_core())
+        trained.append(under_torchrun(one_core, splits)["step_rows_per_second"])
         log.info(
             "round %d of %d: fed %.0f rows/s, trained %.1f rows/s",
             number + 1, settings.bench.rounds, fed[-1], trained[-1],
@@ -108,3 +106,16 @@ def bench_readback(
         "batch_size": task.config.batch_size,
         "rounds": {"fed": fed, "trained": trained},
     }
+
+
+JOB = benchmark(
+    "readback",
+    bench_readback,
+    summary="rows/s of a dataset version through the tokeniser into torch batches, against "
+    "training on one core.",
+    result="readback_over_training, readback_rows_per_second, training_rows_per_second",
+    sections=("train", "model", "data", "ray"),
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -1,6 +1,6 @@
-"""LitServe with its own batching, as its users write it; a peer of `bench serve`.
+"""LitServe with its own batching, as its users write it; a peer of `benchmarks.serve`.
 
-`python _bench_litserve.py MODEL.onnx TOKENIZER.json PORT`, run by path as `_bench_servers.py` is.
+`python litserve_api.py MODEL.onnx TOKENIZER.json PORT`, run by path as `predecessor.py` is.
 Its workers import this file again, so the API is a class of the module.
 """
 
@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import litserve as ls
-from _bench_servers import answer, load  # type: ignore[import-not-found] # beside this file
+from predecessor import answer, load  # type: ignore[import-not-found] # beside this file
 
 BATCH = 32
 WAIT = 0.005  # seconds that it waits for a batch to fill

@@ -16,12 +16,12 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.servers import DoesNotAnswer, Server, running, servers
+from benchmarks.settings import BenchSettings, benchmark
 from finsent.errors import InputError
 from finsent.memory import family, memory
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
-from ray_jobs._bench_start import DoesNotAnswer, Server, running, servers
-from ray_jobs._cli import Result, table_console
+from ray_jobs._cli import Result, main, table_console
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def write_bodies(texts: list[str], work: Path) -> tuple[Path, Path]:
     return single, bulk
 
 
-def distinct_texts(settings: Settings) -> list[str]:
+def distinct_texts(settings: BenchSettings) -> list[str]:
     """The sources' texts in random order, each once."""
     from finsent.data.sources import find_texts
 
@@ -109,7 +109,7 @@ import json, sys, time
 from pathlib import Path
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from ray_jobs._bench_servers import answer, load
+from benchmarks.peers.predecessor import answer, load
 model_dir, fp32, texts = Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text())
 engine = Engine(model_dir, EngineConfig(**json.loads(sys.argv[4])))
 engine.warm()
@@ -128,7 +128,7 @@ print(json.dumps({"engine": ours, "single": single, "backend": engine.backend.na
 """
 
 
-def engine_rates(settings: Settings, model_dir: Path, texts: list[str], work: Path) -> Any:
+def engine_rates(settings: BenchSettings, model_dir: Path, texts: list[str], work: Path) -> Any:
     """Rows/s of the engine alone, and of ONNX Runtime in fp32 one text at a time."""
     (work / "texts.json").write_text(json.dumps(texts))
     done = subprocess.run(
@@ -142,10 +142,10 @@ def engine_rates(settings: Settings, model_dir: Path, texts: list[str], work: Pa
 # --- the bench ----------------------------------------------------------------------------------
 
 
-def bench_serve(settings: Settings) -> Result:
+def bench_serve(settings: BenchSettings) -> Result:
     """Measure all servers in turn, and compare medians of the rounds."""
     if shutil.which("wrk") is None:
-        raise InputError("bench serve: wrk is not there; apt-get install wrk")
+        raise InputError("benchmarks.serve: wrk is not there; apt-get install wrk")
     model_dir = Registry(settings.registry_dir).get(settings.serve.model).path
     texts = distinct_texts(settings)
     rounds, seconds = settings.bench.rounds, settings.bench.seconds
@@ -276,3 +276,19 @@ def _show(single: dict[str, dict[int, list[Load]]]) -> None:
             cells.append(f"{rate:.0f} ({p50:.0f}, {p99:.0f})")
         table.add_row(name, *cells)
     table_console().print(table)
+
+
+JOB = benchmark(
+    "serve",
+    bench_serve,
+    summary="Requests/s and latency of the published serve.model under Ray Serve, under plain "
+    "uvicorn, and in other servers (the predecessor's shape, LitServe, BentoML, infinity), by wrk "
+    "at 1, 16, 64 and 256 connections; lists, the engine alone, start-up and memory.",
+    result="rps64_over_predecessor, rps64_over_best_peer, p99_64_over_predecessor, "
+    "p99_64_over_best_peer, p50_1_over_predecessor_int8, serve_over_uvicorn, bulk_over_engine, "
+    "engine_over_onnx_fp32_single, startup_seconds, replica_megabytes, servers",
+    sections=("data", "serve", "engine", "registry", "ray"),
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -2,7 +2,7 @@
 
 As its users write it: its own loader, collator, optimiser and schedule, padding to the longest row
 of a batch that is drawn at random, or, with `group_by_length`, by its length-grouped sampler. Run
-by torchrun: `-m ray_jobs._bench_peers_train SPEC.json random|group_by_length` writes seconds and
+by torchrun: `-m benchmarks.peers.hugging_face SPEC.json random|group_by_length` writes seconds and
 rows of each epoch's steps beside the spec.
 """
 

@@ -1,7 +1,7 @@
-"""What `bench serve` is measured against: the predecessor's server, and what other peers share.
+"""The predecessor's server, a peer of `benchmarks.serve`, and what other peers share.
 
 Run by path, maybe with another interpreter, so it imports nothing of ours:
-`python _bench_servers.py MODEL.onnx TOKENIZER.json PORT`. All peers but infinity, which has an API
+`python predecessor.py MODEL.onnx TOKENIZER.json PORT`. All peers but infinity, which has an API
 of its own, answer `POST /predict` with `{"text": ...}` and label and score.
 """
 

@@ -16,15 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.settings import BenchSettings
 from finsent.errors import InputError
 from finsent.files import read_json
-from finsent.settings import Settings
 from ray_jobs._ports import free_port
 
 log = logging.getLogger(__name__)
 
 _READY = 180.0  # seconds
-_PEERS = Path(__file__).with_name("_bench_servers.py")
+_PEERS = Path(__file__).with_name("peers") / "predecessor.py"
 
 
 class DoesNotAnswer(InputError):  # noqa: N818 # it is said to users
@@ -44,7 +44,7 @@ class Server:
     probe: bytes = b'{"text": "Profit rose."}'  # answered with 200 when it is ready
 
 
-def servers(settings: Settings, model_dir: Path, work: Path) -> list[Server]:
+def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server]:
     """All that can be started here, ours first.
 
     The peers' ONNX files are made here: their int8 need not pass our gate.
@@ -80,9 +80,9 @@ def servers(settings: Settings, model_dir: Path, work: Path) -> list[Server]:
     peers = [
         ("predecessor", peer("predecessor fp32", str(_PEERS), str(fp32), tokenizer, "{port}")),
         ("predecessor", peer("predecessor int8", str(_PEERS), str(int8), tokenizer, "{port}")),
-        ("litserve", peer("LitServe int8", str(folder / "_bench_litserve.py"), str(int8), tokenizer,
+        ("litserve", peer("LitServe int8", str(folder / "litserve_api.py"), str(int8), tokenizer,
                           "{port}")),
-        ("bentoml", peer("BentoML int8", "-m", "bentoml", "serve", "_bench_bentoml:Gateway",
+        ("bentoml", peer("BentoML int8", "-m", "bentoml", "serve", "bentoml_service:Gateway",
                          "--working-dir", str(folder), "--host", "127.0.0.1", "--port", "{port}")),
         ("infinity", _infinity(python, model_dir, int8, work)),
     ]  # fmt: skip

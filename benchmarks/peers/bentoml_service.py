@@ -1,6 +1,7 @@
-"""BentoML with adaptive batching, as its users write it; a peer of `bench serve`.
+"""BentoML with adaptive batching, as its users write it; a peer of `benchmarks.serve`.
 
-Started by `bentoml serve _bench_bentoml:Gateway` in this folder, with the files in the environment.
+Started in this folder by `bentoml serve bentoml_service:Gateway`, with the files in the
+environment.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 from typing import Any
 
 import bentoml
-from _bench_servers import answer, load  # type: ignore[import-not-found] # beside this file
+from predecessor import answer, load  # type: ignore[import-not-found] # beside this file
 
 BATCH = 32
 

@@ -14,15 +14,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.dataframes import PEERS
+from benchmarks.settings import BenchSettings, benchmark
+from benchmarks.synthetic import expected, write_rows
 from finsent.config import load
 from finsent.data.ingest import ingest
 from finsent.data.sources import find_sources
-from finsent.data.synthetic import expected, write_rows
 from finsent.errors import InputError
 from finsent.files import make_dir
 from finsent.memory import MemorySampler
-from finsent.settings import Settings
-from ray_jobs._bench_peers import PEERS
+from ray_jobs._cli import main
 from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _ROWS_PER_FILE = 1_000_000
 _SEED = 1
 
 
-def bench_ingest(settings: Settings) -> dict[str, Any]:
+def bench_ingest(settings: BenchSettings) -> dict[str, Any]:
     """Generate rows, ingest them, and the peers' part of them with every contestant in turn.
 
     Raises:
@@ -41,11 +42,11 @@ def bench_ingest(settings: Settings) -> dict[str, Any]:
     """
     for peer in PEERS:
         if importlib.util.find_spec(peer) is None:
-            raise InputError(f"bench ingest compares with {peer}; pip install 'finsent[dev]'")
+            raise InputError(f"benchmarks.ingest compares with {peer}; pip install 'finsent[dev]'")
     if settings.ray.address or os.environ.get("RAY_ADDRESS"):
         raise InputError(
-            "bench ingest measures the memory of this machine's processes, so it starts a Ray of "
-            "its own; set ray.address=null and unset RAY_ADDRESS"
+            "benchmarks.ingest measures the memory of this machine's processes, so it starts a Ray "
+            "of its own; set ray.address=null and unset RAY_ADDRESS"
         )
     rows = settings.bench.rows or ROWS
     peer_rows = min(settings.bench.peer_rows, rows)
@@ -99,10 +100,12 @@ def _generate(folder: Path, rows: int) -> Path:
     return folder
 
 
-def _finsent(settings: Settings, folder: Path, out: Path, near: bool = False) -> dict[str, Any]:
+def _finsent(
+    settings: BenchSettings, folder: Path, out: Path, near: bool = False
+) -> dict[str, Any]:
     """One ingest as a user runs it, on a Ray of its own; exact work only unless `near`."""
     config = load(
-        Settings,
+        BenchSettings,
         [],
         [
             f"data.sources=['{folder}']",
@@ -127,7 +130,7 @@ def _finsent(settings: Settings, folder: Path, out: Path, near: bool = False) ->
     }
 
 
-def _rounds(settings: Settings, folder: Path, work: Path) -> dict[str, list[dict[str, Any]]]:
+def _rounds(settings: BenchSettings, folder: Path, work: Path) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {"finsent": [], **{name: [] for name in PEERS}}
     for number in range(settings.bench.rounds):
         found["finsent"].append(_finsent(settings, folder, work / "out"))
@@ -143,7 +146,7 @@ def _rounds(settings: Settings, folder: Path, work: Path) -> dict[str, list[dict
 
 def _peer(name: str, folder: Path, work: Path, counts: dict[str, int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=work) as out:
-        command = [sys.executable, "-m", "ray_jobs._bench_peers", name, str(folder), out]
+        command = [sys.executable, "-m", "benchmarks.peers.dataframes", name, str(folder), out]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     differ = {fate: (rows, counts[fate]) for fate, rows in result["counts"].items()
@@ -151,3 +154,17 @@ def _peer(name: str, folder: Path, work: Path, counts: dict[str, int]) -> dict[s
     if differ:
         raise RuntimeError(f"{name} did other work: {differ} rows (its, finsent's)")
     return {"rows_per_second": counts["rows_in"] / result["seconds"], **result}
+
+
+JOB = benchmark(
+    "ingest",
+    bench_ingest,
+    summary="Synthetic rows from CSV to a dataset version, exact work only, against single-process "
+    "pandas and Polars programs that do the same; then with near-duplicates. The peers need the "
+    "extra `bench`.",
+    result="rows_per_second, peak_rss_bytes, over_pandas, over_polars and more",
+    sections=("data", "ray"),
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -4,7 +4,8 @@ Read CSV files, normalise, reject, drop duplicates and conflicts, split by a has
 Parquet and the side tables. Each uses its library's own vectorised means; what none has (HTML
 entities, mojibake) goes through Python for the rows that need it, as in finsent. They do less than
 finsent: no SHA-256 of inputs and outputs, 64-bit keys, no manifest, no report. Run as a module:
-`python -m ray_jobs._bench_peers pandas|polars FOLDER OUT` prints counts, seconds and peak memory.
+`python -m benchmarks.peers.dataframes pandas|polars FOLDER OUT` prints counts, seconds and peak
+memory.
 """
 
 from __future__ import annotations

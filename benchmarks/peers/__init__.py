@@ -1,0 +1,1 @@
+"""The programs that finsent is measured against, as their users write them."""
