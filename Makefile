@@ -57,10 +57,11 @@ coverage: install ## run `make test` with line and branch coverage, also of jobs
 mutants: install ## plant 41 faults, one at a time: which tests catch each
 	$(BIN)/python -m tests.assurance.mutants
 
-lint: install ## check style, types, spelling, file sizes and workflows
+lint: install ## check style, types, imports, spelling, file sizes and workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/codespell
 	git ls-files -z | xargs -0 $(BIN)/check-added-large-files --maxkb=500 --enforce-all
 	$(BIN)/actionlint
