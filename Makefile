@@ -25,14 +25,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: install ## all of it on the sample corpus, five sentences, then a page; DEMO_ONESHOT=1: no page
-	$(BIN)/python -m ray_jobs.pipeline configs/demo.yaml
-	$(BIN)/python -m ray_jobs.classify configs/demo.yaml \
-	  "Net profit rose to 14.2 million euros from 9.8 million a year earlier." \
-	  "The company's operating loss narrowed for the third quarter in a row." \
-	  "The annual general meeting will be held in Tampere on 14 April." \
-	  "Operating profit fell to 3.1 million euros from 4.4 million." \
-	  "The company lowered its full-year outlook after weak demand in Germany."
-	test -n "$$DEMO_ONESHOT" || $(BIN)/python -m ray_jobs.serve configs/demo.yaml
+	$(BIN)/finsent demo $(if $(DEMO_ONESHOT),once)
 
 test: install ## run the tests but for the slow ones, on all cores
 	$(PYTEST) $(TESTS)

@@ -27,6 +27,7 @@ from finsent.errors import ConfigError, UserError
 from finsent.files import sweep_below
 from finsent.runs import finish_run, start_run
 from finsent.settings import Settings, new_run_name
+from ray_jobs._configs import shipped
 from ray_jobs._places import naming_places
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Job:
     check: Callable[[Settings, Path], None] = lambda *_: None  # before a run is begun or goes on
     resumes: bool = False  # the same command with the same run.name goes on where a run ended
     settings: type[Settings] = Settings  # the type of its settings
+    config: str = ""  # a shipped configuration that is read first
     module: str = ""  # the module that is run; "": ray_jobs.NAME
 
 
@@ -144,7 +146,7 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
         if arguments.help:
             _write(_help(job), out)
             return 0
-        settings = load(job.settings, arguments.files, arguments.overrides)
+        settings = load(job.settings, _files(job, arguments), arguments.overrides)
         if arguments.print_config:
             _write(to_yaml(settings).rstrip("\n"), out)
             return 0
@@ -218,7 +220,7 @@ def _parse(job: Job, argv: list[str]) -> _Arguments:
             found.print_config = True
         elif argument in job.flags:
             found.overrides.append(job.flags[argument])
-        elif argument.endswith((".yaml", ".yml")) and "=" not in argument:
+        elif _is_config(job, argument):
             found.files.append(argument)
         elif _OVERRIDE.match(argument):
             found.overrides.append(_at_home(job, argument))
@@ -232,6 +234,18 @@ def _parse(job: Job, argv: list[str]) -> _Arguments:
     if found.positional and not job.arguments:
         raise ConfigError(f"argument {found.positional[0]!r}: {job.name} takes no texts or names")
     return found
+
+
+def _is_config(job: Job, argument: str) -> bool:
+    if argument.endswith((".yaml", ".yml")):
+        return "=" not in argument
+    return not job.arguments and shipped(argument) is not None
+
+
+def _files(job: Job, arguments: _Arguments) -> list[Path]:
+    """The configurations to merge. A file of the user's goes before a shipped one of its name."""
+    named = [job.config, *arguments.files] if job.config else arguments.files
+    return [Path(name) if Path(name).is_file() else shipped(name) or Path(name) for name in named]
 
 
 def _at_home(job: Job, override: str) -> str:

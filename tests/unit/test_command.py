@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,22 @@ def test_unknown_job_gets_a_suggestion(capfd: pytest.CaptureFixture[str]) -> Non
     assert capfd.readouterr().err == ("error: JOB='trian': no such job; did you mean 'train'?\n")
     assert run("fly") == 2
     assert JOB.name in capfd.readouterr().err
+
+
+def test_shipped_configuration_is_named_without_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("debug", "debug.yaml"):
+        assert run("train", name, "--print-config") == 0
+        assert "backbone: tiny" in capfd.readouterr().out
+    assert run("classify", "debug.yaml", "--print-config") == 0  # `debug` alone would be a text
+    assert "backbone: tiny" in capfd.readouterr().out
+    (tmp_path / "debug.yaml").write_text("model: {backbone: mine}\n")
+    assert run("train", "debug.yaml", "--print-config") == 0
+    assert "backbone: mine" in capfd.readouterr().out
+    assert run("train", "debugg") == 2
+    assert "debugg" in capfd.readouterr().err
 
 
 def test_console_script_is_this_command() -> None:

@@ -1,0 +1,77 @@
+"""Train on the sample corpus, publish, classify five sentences, and serve a page."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from finsent.config import to_yaml
+from finsent.errors import ConfigError, UserError
+from ray_jobs._cli import Call, Job, Result, main
+
+log = logging.getLogger(__name__)
+
+ONCE = "once"
+SENTENCES = (
+    "Net profit rose to 14.2 million euros from 9.8 million a year earlier.",
+    "The company's operating loss narrowed for the third quarter in a row.",
+    "The annual general meeting will be held in Tampere on 14 April.",
+    "Operating profit fell to 3.1 million euros from 4.4 million.",
+    "The company lowered its full-year outlook after weak demand in Germany.",
+)
+
+
+def run(call: Call) -> Result:
+    """The job."""
+    if call.arguments not in ([], [ONCE]):
+        raise ConfigError(f"demo {' '.join(call.arguments)!r}: write {ONCE}, or nothing")
+    with tempfile.TemporaryDirectory(prefix="finsent-demo-") as folder:
+        config = Path(folder, "demo.yaml")
+        config.write_text(to_yaml(call.settings), encoding="utf-8")
+        result: Result = json.loads(_job("pipeline", str(config)).splitlines()[-1])
+        _job("classify", str(config), "--", *SENTENCES)
+        if not call.arguments:
+            _job("serve", str(config))
+    return {key: result[key] for key in ("model_version", "macro_f1", "accuracy", "version_dir")}
+
+
+def _job(name: str, *arguments: str) -> str:
+    """Run a job in its own process, as a user does, and return its stdout.
+
+    Raises:
+        UserError: the job refused its input, and has said so.
+        RuntimeError: the job failed.
+    """
+    command = [sys.executable, "-m", f"ray_jobs.{name}", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            out, _ = process.communicate()
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # and wait: the job removes what is half-written
+            raise
+    if process.returncode == 2:
+        raise UserError(f"demo: {name} ended with the error above")
+    if process.returncode:
+        raise RuntimeError(f"{name} failed with exit code {process.returncode}")
+    return out
+
+
+JOB = Job(
+    name="demo",
+    summary="Run the pipeline on the sample corpus, classify five sentences with the published "
+    f"model, and serve it with a page until Ctrl-C. `finsent demo {ONCE}` ends before the page.",
+    result="model_version, macro_f1, accuracy (test split), version_dir, seconds",
+    sections=("storage", "serve", "train"),
+    run=run,
+    keeps_run=False,
+    arguments=f"[{ONCE}]",
+    config="demo",
+)
+
+if __name__ == "__main__":
+    main(JOB)
