@@ -165,7 +165,9 @@ def _protect_token() -> None:
 def _quiet_data() -> None:
     from ray.data import DataContext
 
-    DataContext.get_current().enable_progress_bars = False  # jobs show bars of their own
+    context = DataContext.get_current()
+    context.enable_progress_bars = False  # jobs show bars of their own
+    context.use_datasource_v2 = False  # see ENVIRONMENT
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars are off"

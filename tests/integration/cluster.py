@@ -35,6 +35,10 @@ def shared_ray() -> Iterator[None]:
         log_to_driver=False,
         _temp_dir=str(directory) if directory else None,
     )
+    import ray.data  # reads the environment
+
+    # As in jobs, also where Ray Data was imported before.
+    ray.data.DataContext.get_current().use_datasource_v2 = False
     try:
         yield
     finally:
