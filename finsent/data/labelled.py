@@ -17,7 +17,8 @@ def read_labelled(files: list[SourceFile], config: DataConfig) -> pa.Table:
     """All usable rows as one table in memory: distinct, conflicts resolved as `config` says.
 
     Returns:
-        Columns `key` (hex), `text`, `label` (name), `source`, `row`; sorted by key.
+        Columns `key` (hex), `text`, `label` (name), `source`, `row` and `agreement` (a share;
+        null: not known); sorted by key.
 
     Raises:
         InputError: a file is unusable, or too many of its rows are.
@@ -34,4 +35,5 @@ def read_labelled(files: list[SourceFile], config: DataConfig) -> pa.Table:
         check_rejected(file.name, rows, reasons, config)
     traits = SourceTraits.of(files)
     kept = settle(pa.concat_tables(good), traits, config).kept
-    return pa.table(described(kept, kept["label"].to_numpy().astype(np.int64), traits))
+    columns = described(kept, kept["label"].to_numpy().astype(np.int64), traits)
+    return pa.table({**columns, "agreement": kept["agreement"]})

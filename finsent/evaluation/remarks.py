@@ -32,7 +32,8 @@ def overlap_line(result: Result) -> str:
     overlap, rows = result["overlap"], result["rows"]
     if overlap["rows"] is None:
         return f"trained on: not known how many of these {rows:,} rows ({overlap['reason']})"
-    return f"trained on: {_seen(overlap)} of these {rows:,} rows"
+    unsure = f" ({overlap['reason']})" if overlap["reason"] else ""
+    return f"trained on: {_seen(overlap)} of these {rows:,} rows{unsure}"
 
 
 def overlap_remark(result: Result) -> str | None:

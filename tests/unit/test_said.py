@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from finsent.data.config import NearConfig
+from finsent.data.config import DataConfig, NearConfig, SourceConfig
 from finsent.data.dataset import DatasetVersion
 from finsent.evaluation import overlap as overlap_module
-from finsent.evaluation.evaluate import promise
+from finsent.evaluation.evaluate import promise, read_benchmark
 from finsent.evaluation.metrics import Answers
 from finsent.evaluation.overlap import TrainingRows, find_overlap
 from finsent.evaluation.pictures import agreement_table, trust_lines
@@ -199,6 +199,25 @@ def test_unknown_training_rows_are_said_with_the_reason() -> None:
     assert line == (
         "trained on: not known how many of these 400 rows (the model was trained elsewhere)"
     )
+
+
+def test_near_copies_that_were_not_looked_for_are_said() -> None:
+    reason = "near copies: over 100,000 rows to compare"
+    overlap = {"rows": 0, "near_copies": None, "reason": reason, "unseen": None}
+    line = trust_lines({**RESULT, "overlap": overlap})[0]
+    assert line == f"trained on: none of these 400 rows ({reason})"
+
+
+def test_phrasebank_files_keep_their_agreement(tmp_path: Path) -> None:
+    texts = {"50Agree": ["Sales fell@negative", "Up a lot@positive", "A note@neutral"]}
+    texts["66Agree"] = texts["50Agree"][1:]
+    texts["75Agree"] = texts["AllAgree"] = texts["50Agree"][2:]
+    for name, lines in texts.items():
+        (tmp_path / f"Sentences_{name}.txt").write_text("\n".join(lines))
+    files = [SourceConfig(uri=str(path)) for path in sorted(tmp_path.glob("*.txt"))]
+    table = read_benchmark(files, DataConfig(), tmp_path / "cache")
+    found = dict(zip(table["text"].to_pylist(), table["agreement"].to_pylist(), strict=True))
+    assert found == pytest.approx({"Sales fell": 0.5, "Up a lot": 0.66, "A note": 1.0})
 
 
 def test_a_comparison_says_what_it_left_out() -> None:
