@@ -28,8 +28,9 @@ from benchmarks.servers import Server, running
 from benchmarks.settings import BenchSettings, benchmark
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
-from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, WEIGHTS
+from finsent.inference.exports import drop_exports
 from finsent.memory import family, memory
+from finsent.modeling.layout import WEIGHTS
 from finsent.registry.registry import Registry
 from ray_jobs._cli import Result, main
 
@@ -333,16 +334,17 @@ def _hotter(folder: Path) -> None:
 def _not_numbers(folder: Path) -> None:
     """Weights that are NaN, and no exports that would hide them."""
     import torch
+    from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        metadata = file.metadata()  # the temperature that they are divided by, among others
     weights = load_file(folder / WEIGHTS)
     name = next(iter(sorted(weights)))
     weights[name] = torch.full_like(weights[name], math.nan)
     (folder / WEIGHTS).unlink()
-    save_file(weights, folder / WEIGHTS)
-    (folder / EXPORTS).unlink(missing_ok=True)
-    for part in EXPORT_FOLDERS:
-        shutil.rmtree(folder / part, ignore_errors=True)
+    save_file(weights, folder / WEIGHTS, metadata)
+    drop_exports(folder)
 
 
 # --- the bench ----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ _PARITY_ROWS = 500  # of the sample corpus, where no labelled file is given
 
 def run(call: Call) -> Result:
     """The job."""
+    from finsent.evaluation.calibration import fitted_temperature
     from finsent.modeling.adopting import adopt, open_foreign
 
     settings, config = call.settings, call.settings.adopt
@@ -69,7 +70,7 @@ def run(call: Call) -> Result:
     return {
         **result,
         "max_difference": difference,
-        "temperature": calibration["temperature"] if calibration else None,
+        "temperature": fitted_temperature(calibration) if calibration else None,
         "exports": exports,
         "gate": gate,
     }

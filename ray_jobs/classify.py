@@ -162,7 +162,7 @@ def run(call: Call) -> Result:
         "model": settings.classify.model,
         "model_version": model_dir.name if model_dir.parent.name == "versions" else None,
         "model_dir": str(model_dir),
-        "temperature": engine.temperature,
+        "temperature": engine.calibration.fitted,
         "threshold": engine.threshold,
         "truncation": truncation,
         "predictions": [

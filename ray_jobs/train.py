@@ -42,6 +42,7 @@ def step(
     Args:
         title: of the progress bar.
     """
+    from finsent.evaluation.calibration import fitted_temperature
     from finsent.training.ray_trainer import fit
     from finsent.training.splits import look_at_splits
 
@@ -69,7 +70,7 @@ def step(
         "rows_per_second": last["rows_per_second"],
         "tokens_per_second": last["tokens_per_second"],
         "padding_share": last["padding_share"],
-        "temperature": calibration["temperature"],
+        "temperature": fitted_temperature(calibration),
         "ece": calibration["ece_after"],
         "threshold": calibration["abstention"]["threshold"],
         "history": trained.history,
@@ -81,12 +82,14 @@ def calibrate(settings: Settings, model_dir: Path, version: DatasetVersion) -> R
     from finsent.evaluation.calibration import calibrate as fit_calibration
     from finsent.evaluation.calibration import calibration_line
     from finsent.inference.engine import Engine
+    from finsent.training.finished import record_weights
 
     rows = version.read("validation", ["text", "label"])
     origin = {"dataset_version": version.version, "split": "validation"}
     log.info("calibrate: %s on %d rows of the validation split", model_dir, len(rows))
     engine = Engine(model_dir, settings.engine.exact())
     found = fit_calibration(engine, rows, settings.evaluate.wanted_accuracy, origin)
+    record_weights(model_dir)
     log.info("%s", calibration_line(found))
     return found
 

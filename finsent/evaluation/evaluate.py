@@ -65,8 +65,8 @@ def evaluate(
     suite = _suite(config)
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     logits, truncation, seconds = _run(engine, texts)
-    raw = Answers(truth, softmax(logits, 1.0))
-    answers = Answers(truth, softmax(logits, engine.temperature))
+    raw = Answers(truth, softmax(engine.ours(engine.raw(logits)), 1.0))
+    answers = Answers(truth, softmax(engine.ours(logits), engine.temperature))
     guesses = {}
     if train is not None:
         fitted = label_ids(train)
@@ -97,11 +97,11 @@ def evaluate(
 
 
 def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], Truncation, float]:
-    """Return logits, how much of the texts was cut, and the seconds that both took."""
+    """Return logits of the model's own labels, how much of the texts was cut, and the seconds."""
     started = time.perf_counter()
     with bar("evaluate", "row", len(texts), live=0.2, log=10.0) as shown:
         encoded = engine.read(texts)
-        logits = engine.logits_of([text.ids for text in encoded], shown.update)
+        logits = engine.own_logits_of([text.ids for text in encoded], shown.update)
     seconds = time.perf_counter() - started
     return logits, Truncation.of(encoded, engine.max_length), seconds
 
@@ -131,7 +131,7 @@ def _calibration(engine: Engine, raw: Answers, answers: Answers) -> dict[str, An
     unscaled, scaled = raw.measure(), answers.measure()
     keys = ("dataset_version", "split", "rows", "reason", "ece_before", "ece_after")
     return {
-        "temperature": engine.temperature,
+        "temperature": engine.calibration.fitted,
         "ece_before": unscaled["ece"],
         "ece_after": scaled["ece"],
         "log_loss_before": unscaled["log_loss"],

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,13 @@ from finsent.inference.choose import Choice, choose
 from finsent.inference.config import EngineConfig, Truncate
 from finsent.inference.encode import Encoded, Encoder
 from finsent.labels import LABELS
-from finsent.modeling.layout import check_model_dir, read_calibration, read_provenance
+from finsent.modeling.label_map import ABSENT_LOGIT
+from finsent.modeling.layout import (
+    check_model_dir,
+    folded_temperature,
+    read_calibration,
+    read_provenance,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +92,14 @@ class Engine:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by; 1 for a model that was never calibrated."""
+        """What logits are divided by; 1 where the weights answer calibrated logits themselves, and
+        for a model that was never calibrated."""
         return self.calibration.temperature
+
+    @cached_property
+    def folded(self) -> float:
+        """The temperature that the weights are divided by already; see `raw`."""
+        return folded_temperature(self.model_dir)
 
     @property
     def threshold(self) -> float | None:
@@ -130,9 +143,24 @@ class Engine:
     def compute(self, rows: Sequence[Sequence[int]]) -> Logits:
         """Return logits of one micro-batch of token ids, shape (rows, labels).
 
-        Waits for a free stream. Backends and exports compute the model's own labels; those of a
-        model from elsewhere become ours here, so that every backend gives the same.
+        Waits for a free stream.
         """
+        return self.ours(self._compute(rows))
+
+    def ours(self, logits: Logits) -> Logits:
+        """Turn the model's own logits into those of `LABELS`, shape (rows, labels).
+
+        Backends and exports compute the model's own labels; those of a model from elsewhere become
+        ours here, so that every backend gives the same.
+        """
+        return logits if self._label_map is None else self._label_map.fold(logits)
+
+    def raw(self, logits: Logits) -> Logits:
+        """Turn the model's own logits into those that it gave before it was calibrated."""
+        absent = logits <= ABSENT_LOGIT / 2  # of no label of the source: at every temperature
+        return np.where(absent, logits, logits * np.float32(self.folded))
+
+    def _compute(self, rows: Sequence[Sequence[int]]) -> Logits:
         shape = self.backend.shape(len(rows), max(map(len, rows)))
         ids, mask = padded(rows, shape, self._pad_id)
         run = self._free.get()
@@ -143,22 +171,29 @@ class Engine:
             self._free.put(run)
         if self._watch is not None:
             self._watch.note(*shape, time.perf_counter() - started)
-        return logits if self._label_map is None else self._label_map.fold(logits)
+        return logits
 
     def logits_of(
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], object] | None = None
     ) -> Logits:
         """Logits of token ids, shape (rows, labels), in the order given, on all streams."""
-        result = np.zeros((len(rows), len(LABELS)), np.float32)
+        return self.ours(self.own_logits_of(rows, progress))
+
+    def own_logits_of(
+        self, rows: Sequence[Sequence[int]], progress: Callable[[int], object] | None = None
+    ) -> Logits:
+        """Logits of the model's own labels, shape (rows, its labels), as `logits_of`."""
+        labels = LABELS if self._label_map is None else self._label_map.sources
+        result = np.zeros((len(rows), len(labels)), np.float32)
         # Long ones first: the last ones to end are then short.
         groups = self.groups([len(row) for row in rows])[::-1]
         if self.streams == 1 or len(groups) == 1:
             for group in groups:
-                result[group] = self.compute([rows[i] for i in group])
+                result[group] = self._compute([rows[i] for i in group])
                 if progress is not None:
                     progress(len(group))
             return result
-        futures = {self._pool.submit(self.compute, [rows[i] for i in g]): g for g in groups}
+        futures = {self._pool.submit(self._compute, [rows[i] for i in g]): g for g in groups}
         try:
             for future in as_completed(futures):
                 group = futures[future]
@@ -204,12 +239,22 @@ class Engine:
     def logits(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> Logits:
-        """The model's raw answers, shape (texts, labels), in the order given; see `probabilities`.
+        """The model's answers, shape (texts, labels), in the order given; see `probabilities`.
 
         Raises:
             InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
         """
-        return self.logits_of([one.ids for one in self.read(texts)], progress)
+        return self.ours(self.own_logits(texts, progress))
+
+    def own_logits(
+        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
+    ) -> Logits:
+        """Logits of the model's own labels, shape (texts, its labels); see `ours` and `raw`.
+
+        Raises:
+            InputError: as of `logits`.
+        """
+        return self.own_logits_of([one.ids for one in self.read(texts)], progress)
 
     def probabilities(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None

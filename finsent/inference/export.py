@@ -15,9 +15,9 @@ import torch
 from finsent.inference.backends.quiet import forbid_telemetry
 from finsent.inference.exports import ExportError
 from finsent.modeling.classifier import load_classifier
+from finsent.modeling.layout import INPUTS
 
 OPSET = 17  # the newest that the tracing exporter and the fusions both know well
-INPUTS = ("input_ids", "attention_mask")
 # Architectures whose graphs ONNX Runtime's BERT fusions were made for.
 _FUSED = ("bert", "roberta", "distilbert", "camembert", "xlm-roberta", "electra")
 

@@ -21,7 +21,13 @@ from finsent.files import read_json
 from finsent.inference.choose import load_export, threads_of
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, Export, installed, write_exports
+from finsent.inference.exports import (
+    EXPORT_FOLDERS,
+    Export,
+    drop_exports,
+    installed,
+    write_exports,
+)
 from finsent.inference.parity import compare, refusal
 
 log = logging.getLogger(__name__)
@@ -153,8 +159,7 @@ def _scratch(model_dir: Path) -> Iterator[Path]:
 
 def _place(scratch: Path, model_dir: Path) -> None:
     """Put new folders in the place of the old; without a record meanwhile, nothing uses either."""
-    (model_dir / EXPORTS).unlink(missing_ok=True)
+    drop_exports(model_dir)
     for name in EXPORT_FOLDERS:
-        shutil.rmtree(model_dir / name, ignore_errors=True)
         if (scratch / name).is_dir() and any((scratch / name).iterdir()):
             (scratch / name).rename(model_dir / name)

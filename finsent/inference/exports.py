@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,11 @@ from typing import Any
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
 from finsent.modeling.label_map import LABEL_MAP
-from finsent.modeling.layout import CALIBRATION, PROVENANCE
+from finsent.modeling.layout import CALIBRATION, PROVENANCE, WEIGHTS
 
 EXPORTS = "exports.json"
 EXPORT_FOLDERS = ("onnx", "openvino")
 SCHEMA = 1
-WEIGHTS = "model.safetensors"
 
 
 class ExportError(InputError):
@@ -90,6 +90,15 @@ def read_exports(model_dir: Path) -> list[Export]:
             if not file.is_file():
                 raise InputError(f"{path}: {file.name} is missing; {remedy}")
     return usable
+
+
+def drop_exports(model_dir: Path) -> bool:
+    """Remove a model's exports, the record first; returns whether there were any."""
+    had = (model_dir / EXPORTS).is_file()
+    (model_dir / EXPORTS).unlink(missing_ok=True)
+    for name in EXPORT_FOLDERS:
+        shutil.rmtree(model_dir / name, ignore_errors=True)
+    return had
 
 
 def installed(backend: str) -> bool:

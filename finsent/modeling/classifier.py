@@ -20,7 +20,7 @@ from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.head import output_layer, renew, use_own_labels
 from finsent.modeling.label_map import ABSENT_LOGIT
-from finsent.modeling.layout import PROVENANCE, REMEDY, check_model_dir
+from finsent.modeling.layout import INPUTS, PROVENANCE, REMEDY, check_model_dir
 from finsent.modeling.suitability import check_length, check_tokens
 from finsent.modeling.tokenizer import read_tokenizer
 from finsent.modeling.weights import (
@@ -90,6 +90,7 @@ def begin_classifier(
         revision=backbone.revision,
         id2label=ID2LABEL,
         label2id=LABEL2ID,
+        problem_type="single_label_classification",  # pipelines then answer by softmax
         ignore_mismatched_sizes=True,  # a head for another number of labels
         **changed,
     )
@@ -173,6 +174,8 @@ def save_classifier(
     """
     model.save_pretrained(out, state_dict=weights)
     tokenizer.model_max_length = provenance["max_length"]  # pipelines cut where the engine does
+    # And they give the model what the engine gives it: XLNet, for one, has other token types.
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = [*INPUTS]
     tokenizer.save_pretrained(out)
     write_json(out / PROVENANCE, provenance)
 

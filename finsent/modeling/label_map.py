@@ -53,10 +53,13 @@ class LabelMap:
     def fold(self, logits: Logits) -> Logits:
         """Turn logits of the source's labels into logits of ours, shape (rows, labels).
 
+        A temperature has to divide the source's logits: divided after this, the result would no
+        longer be the sum of probabilities.
+
         The softmax of the result is the sum of the source's probabilities per label, since
         log(sum of exp) adds up probabilities before they are normalised.
         """
-        folded = np.full((len(logits), len(LABELS)), ABSENT_LOGIT, np.float32)
+        folded = np.full((len(logits), len(LABELS)), ABSENT_LOGIT, logits.dtype)
         for i, label in enumerate(LABELS):
             columns = self.columns(label)
             if columns:

@@ -15,8 +15,13 @@ from finsent.modeling.label_map import LabelMap, read_label_map
 PROVENANCE = "provenance.json"
 CALIBRATION = "calibration.json"
 CALIBRATION_SCHEMA = 1
+WEIGHTS = "model.safetensors"
+INPUTS = ("input_ids", "attention_mask")  # all that a model gets
+# Metadata of the weights' file: the temperature that the output layer was divided by. In the same
+# file as the weights, so that an interrupted calibration cannot separate the two.
+FOLDED = "finsent.folded_temperature"
 REMEDY = "the directory is damaged: train again, or use another model"
-_NEEDED = ("config.json", "model.safetensors", "tokenizer.json", PROVENANCE)
+_NEEDED = ("config.json", WEIGHTS, "tokenizer.json", PROVENANCE)
 
 
 def check_model_dir(path: Path) -> LabelMap | None:
@@ -59,15 +64,21 @@ class Calibration:
     """What turns a model's logits into probabilities and decisions."""
 
     temperature: float = 1.0  # logits are divided by it
+    folded: float = 1.0  # the weights of the output layer are divided by it already
     threshold: float | None = None  # answers below this confidence should be withheld
     record: dict[str, Any] = field(default_factory=dict)  # the whole file; empty: there is none
+
+    @property
+    def fitted(self) -> float:
+        """The temperature that was fitted: what divides the logits of training in all."""
+        return self.temperature * self.folded
 
 
 def read_calibration(path: Path) -> Calibration:
     """A model's calibration; one that changes nothing when its directory has none.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged, or belongs to other weights.
     """
     file = path / CALIBRATION
     if not file.is_file():
@@ -78,9 +89,31 @@ def read_calibration(path: Path) -> Calibration:
         raise InputError(
             f"{file}: {problem}; delete it to go on uncalibrated, or train the model again"
         )
+    folded = float(record.get("folded_temperature", 1.0))
+    if "folded_temperature" in record and folded != folded_temperature(path):
+        raise InputError(
+            f"{file}: belongs to other weights: those of {WEIGHTS} are divided by the temperature "
+            f"{folded_temperature(path)}, not {folded}; delete it to go on uncalibrated, or train "
+            "the model again"
+        )
     return Calibration(
-        float(record["temperature"]), record["abstention"]["threshold"], dict(record)
+        float(record["temperature"]), folded, record["abstention"]["threshold"], dict(record)
     )
+
+
+def folded_temperature(path: Path) -> float:
+    """Return what the weights of a model's output layer are divided by; 1: they are as trained.
+
+    Raises:
+        InputError: the weights' file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path / WEIGHTS, "np") as file:  # "np": without torch
+            return float((file.metadata() or {}).get(FOLDED, 1.0))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r}: {WEIGHTS} cannot be loaded ({error}); {REMEDY}") from None
 
 
 def _calibration_problem(record: Any) -> str:
@@ -89,6 +122,9 @@ def _calibration_problem(record: Any) -> str:
     temperature, rule = record.get("temperature"), record.get("abstention")
     if not _is_number(temperature) or temperature <= 0:
         return f"temperature={temperature!r} is not a number above 0"
+    folded = record.get("folded_temperature", 1.0)
+    if not _is_number(folded) or folded <= 0:
+        return f"folded_temperature={folded!r} is not a number above 0"
     threshold = rule.get("threshold", "missing") if isinstance(rule, dict) else "missing"
     if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= 1):
         return f"abstention.threshold={threshold!r} is neither null nor a number from 0 to 1"

@@ -11,7 +11,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
-from finsent.modeling.layout import check_model_dir, read_provenance
+from finsent.modeling.layout import WEIGHTS, check_model_dir, read_provenance
 from finsent.runs import TRAINED
 from finsent.training.checkpoint import MODEL, PREFIX, best_checkpoint, saved_checkpoints
 
@@ -50,6 +50,16 @@ def drop_checkpoints(run_dir: Path) -> None:
             shutil.rmtree(path)
         else:  # Ray Train's own record
             path.unlink()
+
+
+def record_weights(model_dir: Path) -> None:
+    """Bring a run's record up to date after a calibration, which changes the weights."""
+    path = model_dir.parent / TRAINED
+    if not path.is_file():
+        return
+    record, sha256 = read_json(path), sha256_file(model_dir / WEIGHTS)
+    if record["sha256"].get(WEIGHTS) != sha256:
+        write_json(path, {**record, "sha256": {**record["sha256"], WEIGHTS: sha256}})
 
 
 def finished_training(

@@ -478,7 +478,8 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     assert theirs["exports"]["onnxruntime-fp32"]["refused"] is None
     calibration = read_json(Path(theirs["version_dir"]) / "calibration.json")
     assert calibration["sources"] == ["gold.csv"]
-    assert calibration["temperature"] == theirs["temperature"]
+    assert calibration["temperature"] == 1
+    assert calibration["folded_temperature"] == theirs["temperature"]
     measured = read_json(project / "artifacts/runs/theirs/evaluation/metrics.json")
     assert calibration["rows"] + measured["rows"] == 240  # each row once
     assert measured["macro_f1"] == theirs["macro_f1"]

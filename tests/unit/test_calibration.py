@@ -28,6 +28,7 @@ from finsent.evaluation.calibration import (
 from finsent.evaluation.metrics import Answers
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
+from finsent.inference.exports import fingerprint
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
@@ -291,13 +292,17 @@ def test_calibration_is_written_beside_the_model_and_used(model_dir: Path) -> No
     assert found["rows"] == 120
     assert json.loads((model_dir / "calibration.json").read_text()) == found
     after = engine(model_dir)
-    assert after.temperature == found["temperature"] != 1
+    assert after.temperature == found["temperature"] == 1  # the weights have it
+    assert after.folded == after.calibration.fitted == found["folded_temperature"] > 1.05
     assert after.calibration.record == found
+    assert after.raw(after.logits(texts)) == pytest.approx(before.logits(texts), rel=1e-5)
     ids = np.array([LABELS.index(label) for label in rows["label"].to_pylist()])
     measured = Answers(ids, after.probabilities(texts)).measure()
     assert measured["ece"] == pytest.approx(found["ece_after"], abs=1e-4)
+    files = fingerprint(model_dir)
     again = calibrate(after, rows, 0.6, {"dataset_version": "0123abcd", "split": "validation"})
     assert again == found  # on raw logits, whatever the engine's temperature was
+    assert fingerprint(model_dir) == files
 
 
 def test_many_rows_are_sampled(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,11 +315,17 @@ def test_writers_never_write_through_a_hard_link(
             link_or_copy(path, published / name)
             digests[name] = sha256_file(path)
     assert all((published / name).samefile(copied / name) for name in digests)
-    calibrate(Engine(copied, EXACT), rows, 0.9, {"split": "validation"})
+    labels = rows["label"].to_pylist()
+    doubted = pa.array([LABELS[i % 3] if i % 4 == 0 else label for i, label in enumerate(labels)])
+    calibrate(
+        Engine(copied, EXACT), rows.set_column(1, "label", doubted), 0.9, {"split": "validation"}
+    )
+    assert not (copied / EXPORTS).exists()  # of the weights before
+    assert not (copied / "onnx").exists()
     export(copied, rows, ANY, EXACT, {"split": "test"})
     assert {name: sha256_file(published / name) for name in digests} == digests
     rewritten = {name for name in digests if not (published / name).samefile(copied / name)}
-    assert {Path(EXPORTS), Path("onnx/model.onnx")} <= rewritten
+    assert {Path(EXPORTS), Path("onnx/model.onnx"), Path("model.safetensors")} <= rewritten
 
 
 # --- what does not belong to the model ------------------------------------------------------------

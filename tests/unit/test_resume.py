@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from finsent.disk import DiskError
 from finsent.errors import InputError
+from finsent.modeling.folding import fold, scaling_tensors
 from finsent.training.checkpoint import (
     MODEL,
     best_checkpoint,
@@ -31,7 +32,7 @@ from finsent.training.checkpoint import (
     saved_checkpoints,
     step_name,
 )
-from finsent.training.finished import drop_checkpoints, finished_training
+from finsent.training.finished import drop_checkpoints, finished_training, record_weights
 from finsent.training.outputs import JOURNAL, Outputs, read_journal
 from finsent.training.tokens import Batch, TokenRows
 from tests.commands import wait_until
@@ -173,6 +174,16 @@ def test_a_finished_run_without_checkpoints_is_still_finished(exported: Path) ->
     assert finished.history == before[-1].history
     drop_checkpoints(exported)  # nothing is left to remove
     assert finished_training(exported) == finished
+
+
+def test_a_finished_run_that_is_calibrated_again_is_still_finished(exported: Path) -> None:
+    drop_checkpoints(exported)
+    model = exported / MODEL
+    names = scaling_tensors(model, [[2, 5, 3]])
+    fold(model, names, 2.0)
+    assert finished_training(exported) is None  # as if the weights were damaged
+    record_weights(model)
+    assert finished_training(exported) is not None
 
 
 def best_metrics(history: list[dict[str, Any]]) -> dict[str, Any]:
