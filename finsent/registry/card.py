@@ -32,6 +32,7 @@ def model_card(
     files: Sequence[dict[str, Any]] = (),
     code: dict[str, Any] | None = None,
     license: str | None = None,
+    elsewhere: Sequence[str] = (),
 ) -> str:
     """Return Markdown with the YAML head that model hubs read. Depends on its arguments alone.
 
@@ -41,6 +42,7 @@ def model_card(
         files: of the version's manifest, with their digests.
         code: commit and package versions.
         license: of the model; None: that of an adopted model's source, or not stated.
+        elsewhere: lines on how to run the directory without finsent.
     """
     origin = provenance.get("origin")
     lines = [
@@ -54,6 +56,7 @@ def model_card(
         *_trust(metrics, "other labelled rows" if origin else "the validation split"),
         *files_section(files),
         *code_section(provenance, code or {}),
+        *elsewhere,
         "## Limits",
         _LIMITS_ADOPTED if origin else _LIMITS,
     ]
@@ -143,7 +146,7 @@ def _trust(metrics: dict[str, Any], fitted_on: str) -> list[str]:
         return []
     lines = [
         "## Confidence",
-        f"Logits are divided by the temperature {scaled['temperature']:.3f} "
+        f"Calibrated by the temperature {scaled['temperature']:.3f} "
         f"(`calibration.json`, fitted on {fitted_on}). Expected calibration error on the "
         f"rows above: {_shown({'ece': scaled['ece_before']}, 'ece')} without it, "
         f"{_shown({'ece': scaled['ece_after']}, 'ece')} with it.",

@@ -30,6 +30,7 @@ from finsent.modeling.layout import PROVENANCE, check_model_dir
 from finsent.references import ALIAS, VERSION, Reference, only_match, parse
 from finsent.registry.card import model_card
 from finsent.registry.config import VERSION_ID, alias_problem
+from finsent.registry.elsewhere import elsewhere
 
 MANIFEST = "manifest.json"
 CARD = "README.md"
@@ -177,7 +178,9 @@ class Registry:
                 else:
                     shutil.copyfile(path, target)
             card = staging / CARD
-            text = model_card(version.version, provenance, metrics, entries, code, license)
+            text = model_card(
+                version.version, provenance, metrics, entries, code, license, elsewhere(model_dir)
+            )
             card.write_text(text, encoding="utf-8")
             manifest = {
                 "schema_version": SCHEMA_VERSION,

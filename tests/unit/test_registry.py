@@ -21,6 +21,7 @@ from finsent.evaluation.metrics import scores
 from finsent.files import sha256_file
 from finsent.labels import ID2LABEL, LABELS
 from finsent.registry.card import model_card
+from finsent.registry.elsewhere import elsewhere
 from finsent.registry.registry import ModelVersion, Registry
 from tests.unit.test_files import without_root
 
@@ -392,7 +393,8 @@ def test_card_tells_what_the_model_is_and_how_good(publish: Publish) -> None:
     version = publish(0)
     card = (version.path / "README.md").read_text(encoding="utf-8")
     files = version.manifest["files"][:-1]  # of the manifest, without the card
-    assert card == model_card(version.version, PROVENANCE, METRICS, files, CODE)
+    guide = elsewhere(version.path)
+    assert card == model_card(version.version, PROVENANCE, METRICS, files, CODE, elsewhere=guide)
     assert card.startswith("---\nlanguage: en\n")
     for part in (
         f"# Financial sentiment {version.version}",

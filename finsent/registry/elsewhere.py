@@ -1,0 +1,69 @@
+"""How to run a published directory without finsent: a section of the model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finsent.inference.exports import read_exports
+from finsent.modeling.label_map import read_label_map
+from finsent.modeling.layout import read_calibration, read_provenance
+
+_SNIPPET = """```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".")  # this directory
+classify(["Operating profit rose to EUR 13.1 mn."], truncation=True, top_k=None)
+```"""
+_OPTIMUM = (
+    '`ORTModelForSequenceClassification.from_pretrained(".", subfolder="onnx", '
+    'file_name="model.onnx")`'
+)
+
+
+def elsewhere(model_dir: Path) -> list[str]:
+    """Return Markdown: how transformers and ONNX Runtime give the answers that finsent gives."""
+    max_length = read_provenance(model_dir)["max_length"]
+    return [
+        "## Use it elsewhere",
+        _SNIPPET,
+        "",
+        _scores(model_dir),
+        "",
+        f"`truncation=True` cuts a text of more than {max_length} tokens on the right, as finsent "
+        "does. finsent first repairs HTML entities, mojibake, invisible signs and repeated spaces "
+        "(`finsent.data.normalise`): texts that need it score otherwise where that is left out.",
+        "",
+        *_onnx(model_dir),
+    ]
+
+
+def _scores(model_dir: Path) -> str:
+    temperature = read_calibration(model_dir).temperature
+    if read_label_map(model_dir) is None:
+        equal = "Labels and scores equal finsent's within 1e-5"
+    else:
+        equal = (
+            "Scores are those of the model's own labels. Added up by the label that "
+            "`label_map.json` gives for each, they equal finsent's within 1e-5"
+        )
+    if temperature == 1:
+        return f"{equal}."
+    return (
+        f"{equal}, but for the calibration: finsent divides the logits of its three labels by "
+        f"{temperature:.4f} (`calibration.json`), which the weights do not contain."
+    )
+
+
+def _onnx(model_dir: Path) -> list[str]:
+    names = {export.name for export in read_exports(model_dir)}
+    lines = []
+    if "onnxruntime-fp32" in names:
+        lines += [f"`onnx/model.onnx` gives the same scores, e.g. by optimum: {_OPTIMUM}.", ""]
+    if "onnxruntime-int8" in names:
+        lines += [
+            "Run `onnx/model_int8.onnx` with one text per call and no padding, as finsent does: "
+            "its int8 ranges are taken from the whole batch, so in a batch each text changes the "
+            "scores of the others.",
+            "",
+        ]
+    return lines
