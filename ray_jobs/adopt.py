@@ -17,6 +17,7 @@ from finsent.runs import code_identity
 from finsent.settings import Settings
 from ray_jobs import publish
 from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._gate import check_gate
 from ray_jobs._tracking import tracking
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ def run(call: Call) -> Result:
     calibration = _calibrate(settings, foreign, model_dir, rows)
     exports = _export(settings, model_dir, rows)
     metrics = _measure(settings, model_dir, rows, report_dir)
-    gate = publish.check_gate(settings, registry, model_dir, config.name, call.run_dir)
+    comparison, rows_measured = call.run_dir / "comparison", metrics.get("rows")
+    gate = check_gate(settings, registry, model_dir, config.name, comparison, rows_measured)
     with tracking(settings, call.run_dir) as tracker:
         version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=True)
         if config.name:
             registry.promote(version.version, config.name, gate)
         result = _result(foreign, version, config.name, metrics)
+        result["gate"] = gate.as_json() if gate else None
         publish.track(tracker, result)
     log.info("adopted %s as %s: %s", name, config.name or version.version, version.path)
     return {
@@ -72,7 +75,6 @@ def run(call: Call) -> Result:
         "max_difference": difference,
         "temperature": fitted_temperature(calibration) if calibration else None,
         "exports": exports,
-        "gate": gate,
     }
 
 

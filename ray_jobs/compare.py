@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -11,70 +15,135 @@ from finsent.errors import ConfigError, InputError
 from finsent.modeling.layout import read_provenance
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
-from ray_jobs.evaluate import locate, select_rows, training_rows
+from ray_jobs.evaluate import Selection, locate, select_rows, training_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from finsent.evaluation.noninferiority import Allowance, Judgement
+    from finsent.inference.engine import Engine
 
 log = logging.getLogger(__name__)
 
 _USAGE = "A B"
 
 
-def step(settings: Settings, a_dir: Path, b_dir: Path, out: Path) -> Result:
-    """Compare B with A on rows that neither was trained on, and write to `out`. Needs no Ray.
+class NoRowsError(InputError):
+    """A model was trained on each row that was chosen."""
 
-    Raises:
-        InputError: a model is unusable, or there are no such rows.
+
+class Pair:
+    """Two models that are compared on the same rows: each is loaded once, for any number of splits.
+
+    Needs no Ray.
     """
-    from finsent.evaluation.compare import (
-        compare,
-        comparison_line,
-        flipped,
-        read_answers,
-        unseen,
-        with_seen,
-        write_comparison,
-    )
-    from finsent.evaluation.overlap import find_overlap, known
-    from finsent.evaluation.remarks import compared_remarks
-    from finsent.inference.engine import Engine
 
-    trained_on = [read_provenance(folder)["dataset"] for folder in (a_dir, b_dir)]
-    chosen = select_rows(settings, trained_on[1] or trained_on[0])
-    training = [training_rows(settings, dataset) for dataset in trained_on]
-    keys = [found.rows["key"] if found.rows is not None else None for found in training]
-    rows, seen = unseen(chosen.rows, *keys)
-    if not len(rows):
-        raise InputError(
-            f"compare: A or B was trained on each of the {len(chosen.rows)} rows of {chosen.what}; "
-            "set evaluate.sources or evaluate.dataset to others"
+    def __init__(self, settings: Settings, a_dir: Path, b_dir: Path) -> None:
+        """Read what the models were trained on.
+
+        Raises:
+            InputError: a model or a dataset version is damaged.
+        """
+        self.settings, self.folders = settings, (a_dir, b_dir)
+        self.trained_on = [read_provenance(folder)["dataset"] for folder in self.folders]
+        self._training = [training_rows(settings, dataset) for dataset in self.trained_on]
+
+    @cached_property
+    def _engines(self) -> list[Engine]:
+        from finsent.inference.engine import Engine
+
+        return [Engine(folder, self.settings.engine.exact()) for folder in self.folders]
+
+    def compare(self, chosen: Selection, out: Path) -> tuple[Result, Judgement]:
+        """Compare B with A on rows that neither was trained on, and write to `out`.
+
+        Raises:
+            NoRowsError: there are no such rows.
+            InputError: a model is unusable.
+        """
+        from finsent.evaluation.compare import (
+            compare,
+            comparison_line,
+            flipped,
+            read_answers,
+            with_seen,
+            write_comparison,
         )
-    log.info(
-        "compare: %s with %s on %d rows of %s (left out as trained on: %s by A, %s by B)",
-        b_dir, a_dir, len(rows), chosen.what, *("unknown" if n is None else n for n in seen),
-    )  # fmt: skip
-    engines = [Engine(folder, settings.engine.exact()) for folder in (a_dir, b_dir)]
-    (all_a, cut_a), (all_b, cut_b) = (read_answers(engine, chosen.rows) for engine in engines)
-    new = known(chosen.rows, rows["key"])
-    a, b = all_a.where(new), all_b.where(new)
-    config, near = settings.evaluate, settings.data.near_duplicates
-    found = compare(a, b, config.bootstrap, config.seed)
-    found |= {
-        "overlap": {
-            name: {**find_overlap(rows, one, near).record(), "rows": count}
-            for name, one, count in zip("ab", training, seen, strict=True)
-        },
-        "with_seen": None if len(rows) == len(chosen.rows) else with_seen(all_a, all_b),
-        "truncation": {"a": cut_a.record(), "b": cut_b.record()},
-        "what": chosen.what,
-        "dataset_version": chosen.version.version if chosen.version else None,
-        "seen_in_training": dict(zip("ab", seen, strict=True)),
-    }
-    for name, folder in (("a", a_dir), ("b", b_dir)):
-        found[name]["model_dir"] = str(folder)
-    write_comparison(found, flipped(rows, a, b), out)
-    log.info("%s", comparison_line(found))
-    for remark in compared_remarks(found):
-        log.warning("%s", remark)
-    return {**found, "comparison_dir": str(out)}
+        from finsent.evaluation.noninferiority import judge
+        from finsent.evaluation.overlap import known
+        from finsent.evaluation.remarks import compared_remarks
+
+        rows, seen = self._unseen(chosen)
+        (all_a, cut_a), (all_b, cut_b) = (
+            read_answers(engine, chosen.rows) for engine in self._engines
+        )
+        new = known(chosen.rows, rows["key"])
+        a, b = all_a.where(new), all_b.where(new)
+        config = self.settings.evaluate
+        found = compare(a, b, config.bootstrap, config.seed)
+        line = comparison_line(found)
+        judgement = judge(
+            a,
+            b,
+            line if found["verdict"] == "worse" else None,
+            allowance(self.settings),
+            config.bootstrap,
+            config.seed,
+        )
+        found |= {
+            "judgement": asdict(judgement),
+            "overlap": self._overlap(rows, seen),
+            "with_seen": None if len(rows) == len(chosen.rows) else with_seen(all_a, all_b),
+            "truncation": {"a": cut_a.record(), "b": cut_b.record()},
+            "what": chosen.what,
+            "dataset_version": chosen.version.version if chosen.version else None,
+            "seen_in_training": dict(zip("ab", seen, strict=True)),
+        }
+        for name, folder in zip("ab", self.folders, strict=True):
+            found[name]["model_dir"] = str(folder)
+        write_comparison(found, flipped(rows, a, b), out)
+        log.info("%s", line)
+        for remark in compared_remarks(found):
+            log.warning("%s", remark)
+        return {**found, "comparison_dir": str(out)}, judgement
+
+    def _unseen(self, chosen: Selection) -> tuple[pa.Table, list[int | None]]:
+        from finsent.evaluation.compare import unseen
+
+        keys = [read.rows["key"] if read.rows is not None else None for read in self._training]
+        rows, seen = unseen(chosen.rows, *keys)
+        if not len(rows):
+            raise NoRowsError(
+                f"compare: A or B was trained on each of the {len(chosen.rows)} rows of "
+                f"{chosen.what}; set evaluate.sources or evaluate.dataset to others"
+            )
+        a_seen, b_seen = ("unknown" if count is None else count for count in seen)
+        log.info(
+            "compare: %s with %s on %d rows of %s (left out as trained on: %s by A, %s by B)",
+            *reversed(self.folders),
+            len(rows),
+            chosen.what,
+            a_seen,
+            b_seen,
+        )
+        return rows, seen
+
+    def _overlap(self, rows: pa.Table, seen: Sequence[int | None]) -> dict[str, Any]:
+        from finsent.evaluation.overlap import find_overlap
+
+        near = self.settings.data.near_duplicates
+        return {
+            name: {**find_overlap(rows, read, near).record(), "rows": count}
+            for name, read, count in zip("ab", self._training, seen, strict=True)
+        }
+
+
+def allowance(settings: Settings) -> Allowance:
+    """Return what a model may lose in a champion's place."""
+    from finsent.evaluation.noninferiority import Allowance
+
+    rules = settings.publish
+    return Allowance(rules.margin, rules.min_rows, ("publish.margin", "publish.min_rows"))
 
 
 def _table(found: Result) -> Table:
@@ -101,8 +170,11 @@ def run(call: Call) -> Result:
         locate(settings, reference, f"compare {name}")
         for name, reference in zip("AB", call.arguments, strict=True)
     )
-    found = step(settings, a, b, call.run_dir / "comparison")
+    pair = Pair(settings, a, b)
+    chosen = select_rows(settings, pair.trained_on[1] or pair.trained_on[0])
+    found, judgement = pair.compare(chosen, call.run_dir / "comparison")
     table_console().print(_table(found))
+    log.info("B in A's place: %s: %s", judgement.outcome, judgement.reason)
     return found
 
 
@@ -117,11 +189,12 @@ JOB = Job(
     "comparison.json and flipped.parquet.",
     result="verdict, rows, macro_over (labels with rows), a and b (accuracy, macro_f1, "
     "model_dir), difference (B - A: value, interval), mcnemar (only_a, only_b: "
-    "rows that only one has right; p_value), flipped, what, "
+    "rows that only one has right; p_value), flipped, judgement (outcome, reason, rows, "
+    "absent_labels, accuracy, macro_f1: value and bound), what, "
     "dataset_version, seen_in_training, overlap (by model: rows that it was trained on, near "
     "copies of them that remain, or the reason why that is not known), with_seen (figures with "
     "the rows left out; null: none), truncation (by model), comparison_dir, run_dir, seconds",
-    sections=("evaluate", "engine", "data", "registry", "storage", "run"),
+    sections=("evaluate", "engine", "data", "registry", "publish", "storage", "run"),
     run=run,
     arguments=_USAGE,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
@@ -12,8 +12,8 @@ from finsent.files import read_json
 from finsent.registry.registry import Registry
 from finsent.runs import code_identity, find_model
 from finsent.settings import Settings
-from ray_jobs import compare
 from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._gate import check_gate
 from ray_jobs._tracking import tracking
 
 if TYPE_CHECKING:
@@ -22,17 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-CHAMPION = "champion"  # the alias that only a model no worse than the present one gets
-
-
 def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     """Publish a run's model and move the alias. Needs no Ray.
 
     Args:
-        out: the comparison with the champion is written here, if there is one.
+        out: see `check_gate`.
 
     Raises:
-        InputError: the model is unusable or not measured, or worse than the champion.
+        InputError: the model is unusable or not measured, or is stopped by the gate.
     """
     report = model_dir.parent / "evaluation" / "metrics.json"
     if not report.is_file():
@@ -45,14 +42,18 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         raise InputError(f"{report}: not an evaluation's metrics; evaluate the model again")
     registry = Registry(settings.registry_dir)
     registry.check_writable()
-    gate = check_gate(settings, registry, model_dir, settings.publish.alias, out)
+    alias = settings.publish.alias
+    gate = check_gate(settings, registry, model_dir, alias, out, metrics.get("rows"))
     # All that write into a run's directory replace files, as sharing demands.
     own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
     version = registry.publish(
-        model_dir, brief(metrics), code_identity(), gate,
-        license=settings.publish.license, share=own,
-    )  # fmt: skip
-    alias = settings.publish.alias
+        model_dir,
+        brief(metrics),
+        code_identity(),
+        gate,
+        license=settings.publish.license,
+        share=own,
+    )
     if alias:
         registry.promote(version.version, alias, gate)
     log.info("published %s%s: %s", version.version, f" as {alias}" if alias else "", version.path)
@@ -63,61 +64,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         "dataset_version": (version.manifest["dataset"] or {}).get("version"),
         "macro_f1": metrics["macro_f1"],
         "accuracy": metrics["accuracy"],
-        "gate": gate,
-    }
-
-
-def check_gate(
-    settings: Settings, registry: Registry, model_dir: Path, alias: str | None, out: Path
-) -> dict[str, Any] | None:
-    """Compare a model that is to be champion with the present one, on its own test split.
-
-    Args:
-        alias: what the model is to be.
-        out: the comparison is written here.
-
-    Returns:
-        `against`, `verdict` (None: could not be compared), `forced` (it took `publish.force`), and
-        the numbers or the `reason`; None when there is nothing to compare: another alias, no
-        champion, or the same model.
-
-    Raises:
-        InputError: it is worse or cannot be compared, and `publish.force` is not set.
-    """
-    force = settings.publish.force
-    against = registry.aliases().get(CHAMPION) if alias == CHAMPION else None
-    if against is None or against == registry.version_id(model_dir):
-        return None
-    plain = settings.evaluate.model_copy(update={"dataset": None, "sources": [], "split": "test"})
-    try:
-        found = compare.step(
-            settings.model_copy(update={"evaluate": plain}),
-            registry.get(against).path, model_dir, out,
-        )  # fmt: skip
-    except InputError as error:
-        if not force:
-            raise InputError(
-                f"alias {CHAMPION!r}: the model cannot be compared with the champion {against} "
-                f"({error}); mend that, give it another alias, or set publish.force=true"
-            ) from None
-        log.warning("published without a comparison with the champion %s: %s", against, error)
-        return {"against": against, "verdict": None, "forced": True, "reason": str(error)}
-    if found["verdict"] == "worse" and not force:
-        from finsent.evaluation.compare import comparison_line
-
-        raise InputError(
-            f"alias {CHAMPION!r}: the model is worse than the champion {against}: "
-            f"{comparison_line(found)}; keep the champion, give the model another alias, e.g. "
-            "challenger, or set publish.force=true"
-        )
-    kept = ("verdict", "rows", "dataset_version", "difference", "mcnemar", "flipped")
-    figures = ("accuracy", "macro_f1")
-    return {
-        "against": against,
-        "forced": found["verdict"] == "worse",
-        **{key: found[key] for key in kept},
-        "champion": {key: found["a"][key] for key in figures},
-        "candidate": {key: found["b"][key] for key in figures},
+        "gate": gate.as_json() if gate else None,
     }
 
 
@@ -134,17 +81,19 @@ def run(call: Call) -> Result:
 def track(tracker: Tracker, published: Result) -> None:
     """Record a published version."""
     folder = Path(published["version_dir"])
-    tracker.model(folder, published["model_version"], published["alias"])
+    tracker.model(folder, published["model_version"], published["alias"], published["gate"])
 
 
 JOB = Job(
     name="publish",
     summary="Copy an evaluated model into the registry as an immutable version with a manifest "
     "and a model card, and point an alias at it. A model that is to be `champion` is first "
-    "compared with the present champion on its dataset version's test split, as by "
-    "`ray_jobs.compare`; one that is worse is refused unless publish.force=true.",
+    "compared with the present champion on the test splits of both, as by `ray_jobs.compare`. It "
+    "is published when it is shown not to be inferior: with 95 % confidence, accuracy and macro-F1 "
+    "fall by less than publish.margin. It is refused when it is inferior, and when the rows cannot "
+    "tell, unless publish.force=true.",
     result="model_version, alias, version_dir, dataset_version, macro_f1, accuracy (test split),"
-    " gate (the comparison with the champion; null: there was none to make), run_dir, seconds",
+    " gate (outcome, reason, splits; null: no champion, or the same model), run_dir, seconds",
     sections=("publish", "evaluate", "engine", "registry", "storage", "run", "tracking"),
     run=run,
 )

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
 from finsent.registry.registry import ModelVersion, Registry
-from ray_jobs import publish
 from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._gate import check_gate
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
 _ARGUMENTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}
@@ -36,9 +36,11 @@ def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Resu
     registry.check_alias(alias)  # before the comparison, which takes long
     candidate = registry.get(reference)
     with tempfile.TemporaryDirectory() as out:
-        gate = publish.check_gate(call.settings, registry, candidate.path, alias, Path(out))
+        rows = candidate.manifest["metrics"].get("rows")
+        comparison = Path(out) / "comparison"
+        gate = check_gate(call.settings, registry, candidate.path, alias, comparison, rows)
     promoted = registry.promote(candidate.version, alias, gate)
-    return {"alias": alias, "gate": gate, **_summary(promoted)}
+    return {"alias": alias, "gate": gate.as_json() if gate else None, **_summary(promoted)}
 
 
 def _list(registry: Registry) -> Result:
@@ -88,8 +90,9 @@ JOB = Job(
     name="registry",
     summary="list: the published models. show MODEL: verify one and print its manifest.\n"
     "promote MODEL ALIAS: point an alias at a model; what is to be `champion` is first compared "
-    "with the present one, as by `ray_jobs.publish`, and refused if it is worse, unless "
-    "publish.force=true. rollback ALIAS: point it at the one before, without a comparison.\n"
+    "with the present one, as by `ray_jobs.publish`, and refused unless it is shown not to be "
+    "inferior, or publish.force=true. rollback ALIAS: point it at the one before, without a "
+    "comparison.\n"
     "MODEL is version:ID, alias:NAME, or a bare name that is one of them.",
     result="list: root, aliases, models; else model_version, version_dir, created, macro_f1, "
     "accuracy, dataset_version, backbone, with alias (and gate, of promote) or manifest; seconds",

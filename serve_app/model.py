@@ -16,7 +16,9 @@ from finsent.memory import release_unused
 from finsent.registry.registry import CARD, Registry
 from serve_app.coalescer import Coalescer
 
-_METRICS = ("rows", "macro_f1", "accuracy", "ece")  # of the test split, that `/info` shows
+# What `/info` shows of the figures on the test split, and of the gate that a champion passed.
+_METRICS = ("rows", "macro_f1", "accuracy", "ece")
+_GATE = ("outcome", "forced", "against", "margin")
 
 
 @dataclass(eq=False)
@@ -42,7 +44,7 @@ class Model:
         engine = Engine(version.path, config)
         engine.warm()
         release_unused()  # what the backends that lost the choice took
-        manifest = version.manifest
+        manifest, gate = version.manifest, registry.gate_of(reference, version)
         coalescer = Coalescer(
             engine.compute,
             engine.streams,
@@ -55,6 +57,7 @@ class Model:
             "backbone": manifest.get("backbone"),
             "dataset": manifest.get("dataset"),
             "metrics": {k: manifest["metrics"].get(k) for k in _METRICS},
+            "gate": {k: gate.get(k) for k in _GATE} if gate else None,
             "truncate": config.truncate,
         }
         card = (version.path / CARD).read_text(encoding="utf-8")

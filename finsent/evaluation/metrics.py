@@ -51,8 +51,7 @@ def scores(matrix: Counts) -> dict[str, Any]:
     """
     hits = matrix.diagonal().astype(float)
     support, predicted = matrix.sum(1), matrix.sum(0)
-    precision, recall = _ratio(hits, predicted), _ratio(hits, support)
-    f1 = _ratio(2 * hits, support + predicted)
+    precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, support), f1_by_label(matrix)
     over = with_rows(support)
     return {
         **{name: float(value) for name, value in matrix_figures(matrix, over).items()},
@@ -90,7 +89,7 @@ def matrix_figures(matrices: npt.NDArray[Any], over: list[int] | None = None) ->
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)
     support, predicted = matrices.sum(-1), matrices.sum(-2)
     total, right = support.sum(-1), hits.sum(-1)
-    f1 = _ratio(2 * hits, support + predicted)
+    f1 = f1_by_label(matrices)
     spread = (total**2 - (predicted**2).sum(-1)) * (total**2 - (support**2).sum(-1))
     return {
         "accuracy": _ratio(right, total),
@@ -98,6 +97,16 @@ def matrix_figures(matrices: npt.NDArray[Any], over: list[int] | None = None) ->
         "weighted_f1": _ratio((f1 * support).sum(-1), total),
         "mcc": _ratio(right * total - (support * predicted).sum(-1), np.sqrt(spread)),
     }
+
+
+def f1_by_label(matrices: npt.NDArray[Any]) -> Floats:
+    """Return the F1 of each label, shape (..., labels); 0 for one neither present nor predicted.
+
+    Args:
+        matrices: shape (..., labels, labels); counts, or sums of weights.
+    """
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    return _ratio(2 * hits, matrices.sum(-1) + matrices.sum(-2))
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:

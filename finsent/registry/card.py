@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from finsent.evaluation.noninferiority import Estimate
 from finsent.labels import LABELS
 from finsent.registry.card_head import card_head
+from finsent.registry.gate import Gate
 from finsent.registry.making import (
     base_section,
     cell,
@@ -33,6 +35,7 @@ def model_card(
     code: dict[str, Any] | None = None,
     license: str | None = None,
     elsewhere: Sequence[str] = (),
+    gate: Gate | None = None,
 ) -> str:
     """Return Markdown with the YAML head that model hubs read. Depends on its arguments alone.
 
@@ -43,6 +46,7 @@ def model_card(
         code: commit and package versions.
         license: of the model; None: that of an adopted model's source, or not stated.
         elsewhere: lines on how to run the directory without finsent.
+        gate: what the version passed to become champion; None: nothing was compared.
     """
     origin = provenance.get("origin")
     lines = [
@@ -57,6 +61,7 @@ def model_card(
         *files_section(files),
         *code_section(provenance, code or {}),
         *elsewhere,
+        *(_compared(gate) if gate else []),
         "## Limits",
         _LIMITS_ADOPTED if origin else _LIMITS,
     ]
@@ -124,6 +129,31 @@ def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:
         *rows,
         "",
     ]
+
+
+def _compared(gate: Gate) -> list[str]:
+    """Say how the version compares with the champion that it replaced."""
+    rows = [
+        f"| {split.split_of} (`{split.dataset_version}`) | {split.judgement.rows} "
+        f"| {_change(split.judgement.macro_f1)} | {_change(split.judgement.accuracy)} "
+        f"| {split.judgement.outcome} |"
+        for split in gate.splits
+    ]
+    forced = " It was published by force." if gate.forced else ""
+    return [
+        f"## Compared with the champion before (`{gate.against}`)",
+        f"Outcome: {gate.outcome}, at a margin of {gate.margin:g}.{forced} In brackets: with 95 % "
+        "confidence the difference is at least that.",
+        "",
+        "| test split of | rows | macro-F1 | accuracy | |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _change(difference: Estimate | None) -> str:
+    return "-" if difference is None else f"{difference.value:+.3f} ({difference.bound:+.3f})"
 
 
 def _shown(found: dict[str, Any], name: str) -> str:

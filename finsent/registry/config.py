@@ -56,8 +56,19 @@ class PublishConfig(Section):
         "license of the published model, for its card, e.g. apache-2.0; null: not stated",
         min_length=1,
     )
+    margin: float = setting(
+        0.06,
+        "accuracy and macro-F1 that a model may lose in the champion's place: with 95 % confidence "
+        "it must lose less",
+        unit="fraction", gt=0, lt=1,
+    )  # fmt: skip
+    min_rows: int = setting(
+        100,
+        "test rows that neither model was trained on, below which no model replaces a champion",
+        unit="rows", ge=1,
+    )  # fmt: skip
     force: bool = setting(
         False,
-        "make it `champion` even if it is worse than the present one, or cannot be compared with "
-        "it; recorded with the version and the alias",
+        "make it `champion` even if it is inferior to the present one, or the rows cannot tell; "
+        "recorded with the version and the alias",
     )

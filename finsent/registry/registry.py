@@ -31,6 +31,7 @@ from finsent.references import ALIAS, VERSION, Reference, only_match, parse
 from finsent.registry.card import model_card
 from finsent.registry.config import VERSION_ID, alias_problem
 from finsent.registry.elsewhere import elsewhere
+from finsent.registry.gate import Gate
 
 MANIFEST = "manifest.json"
 CARD = "README.md"
@@ -136,7 +137,7 @@ class Registry:
         model_dir: Path,
         metrics: dict[str, Any],
         code: dict[str, Any],
-        gate: dict[str, Any] | None = None,
+        gate: Gate | None = None,
         *,
         license: str | None = None,
         share: bool = False,
@@ -149,7 +150,7 @@ class Registry:
             model_dir: written by `finsent.modeling.classifier.save_classifier`.
             metrics: of the test split.
             code: commit and package versions.
-            gate: what the comparison with the champion said, when there was one.
+            gate: what the version passed to become champion; None: nothing was compared.
             license: of the model, for its card; None: not stated, or its origin's.
             share: hard-link large files instead of copying them, where the file system can. Only
                 for a directory whose writers replace files and never write them in place.
@@ -179,7 +180,14 @@ class Registry:
                     shutil.copyfile(path, target)
             card = staging / CARD
             text = model_card(
-                version.version, provenance, metrics, entries, code, license, elsewhere(model_dir)
+                version.version,
+                provenance,
+                metrics,
+                entries,
+                code,
+                license,
+                elsewhere(model_dir),
+                gate,
             )
             card.write_text(text, encoding="utf-8")
             manifest = {
@@ -189,7 +197,7 @@ class Registry:
                 "labels": list(LABELS),
                 "files": [*entries, _entry(card, staging)],
                 "metrics": metrics,
-                "gate": gate,
+                "gate": gate.as_json() if gate else None,
                 "exports": _exports(model_dir),
                 "backbone": provenance.get("backbone"),
                 "origin": provenance.get("origin"),  # of a model that was adopted, else null
@@ -261,13 +269,28 @@ class Registry:
         files = sorted(self.root.glob("aliases/[!.]*.json"))
         return {path.stem: _read_alias(path)["version"] for path in files}
 
-    def promote(
-        self, reference: str, alias: str, gate: dict[str, Any] | None = None
-    ) -> ModelVersion:
+    def gate_of(self, reference: str, version: ModelVersion) -> dict[str, Any] | None:
+        """Return the record of the gate that a version passed.
+
+        Args:
+            reference: where it is an alias, the record is of the step that pointed it at `version`.
+
+        Returns:
+            None where nothing was compared; records of earlier releases have other keys.
+        """
+        path, record = self._alias_path(reference), version.manifest
+        if path.is_file():
+            alias = _read_alias(path)
+            if alias["version"] == version.version:
+                record = alias
+        gate = record.get("gate")
+        return gate if isinstance(gate, dict) else None
+
+    def promote(self, reference: str, alias: str, gate: Gate | None = None) -> ModelVersion:
         """Point an alias at a version, in one atomic step; readers see the old or the new one.
 
         Args:
-            gate: kept with the alias: what the comparison with the version before said.
+            gate: stored with the alias: what the version passed to get it.
 
         Raises:
             InputError: the version is missing or damaged, or the alias is no valid name.
@@ -304,11 +327,11 @@ class Registry:
         return self.root / "aliases" / f"{alias}.json"
 
     def _write_alias(
-        self, path: Path, version: str, previous: list[str], gate: dict[str, Any] | None = None
+        self, path: Path, version: str, previous: list[str], gate: Gate | None = None
     ) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        record = {"version": version, "previous": previous, "since": since, "gate": gate}
-        write_json(path, record)
+        found = gate.as_json() if gate else None
+        write_json(path, {"version": version, "previous": previous, "since": since, "gate": found})
 
 
 def _read_alias(path: Path) -> dict[str, Any]:

@@ -51,8 +51,10 @@ class Tracker(Protocol):
     def report(self, result: dict[str, Any], folder: Path) -> None:
         """An evaluation: headline figures, `report.html` and the pictures beside it."""
 
-    def model(self, folder: Path, version: str, alias: str | None) -> None:
-        """A published model version."""
+    def model(
+        self, folder: Path, version: str, alias: str | None, gate: dict[str, Any] | None = None
+    ) -> None:
+        """A published model version, and the record of the gate that it passed."""
 
 
 class _Silent:
@@ -61,7 +63,9 @@ class _Silent:
     def report(self, result: dict[str, Any], folder: Path) -> None:
         """Nothing."""
 
-    def model(self, folder: Path, version: str, alias: str | None) -> None:
+    def model(
+        self, folder: Path, version: str, alias: str | None, gate: dict[str, Any] | None = None
+    ) -> None:
         """Nothing."""
 
 
@@ -223,14 +227,22 @@ class _WandbTracker:
             pages[f"{split}/report"] = wandb.Html(str(page), inject=False)
         self._run.log(pages, step=self._record["sent"][0])
 
-    def model(self, folder: Path, version: str, alias: str | None) -> None:
+    def model(
+        self, folder: Path, version: str, alias: str | None, gate: dict[str, Any] | None = None
+    ) -> None:
         """See `Tracker`."""
-        self._try(lambda: self._model(folder, version, alias))
+        self._try(lambda: self._model(folder, version, alias, gate))
 
-    def _model(self, folder: Path, version: str, alias: str | None) -> None:
+    def _model(
+        self, folder: Path, version: str, alias: str | None, gate: dict[str, Any] | None
+    ) -> None:
         import wandb
 
-        artifact = wandb.Artifact("finsent-model", "model", metadata={"version": version})
+        metadata = {"version": version, "gate": gate}
+        if gate:
+            for key in ("outcome", "against", "forced"):
+                self._run.summary[f"gate/{key}"] = gate[key]
+        artifact = wandb.Artifact("finsent-model", "model", metadata=metadata)
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             # A version is immutable: W&B uploads its files, now or by `wandb sync`, from where they
             # are, and needs no copy of them. Not `add_dir`, which prints.

@@ -512,8 +512,13 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     promoted = invoke_job("registry", *QUICK, *data, "promote", "own", "champion")
     assert promoted.code == 0, promoted.err
     challenged = invoke_job("registry", *QUICK, *data, "promote", "theirs", "champion")
-    assert challenged.code in (0, 2), challenged.err  # judged on the dataset's test split
-    assert "60 rows" in challenged.err or '"rows": 60' in challenged.out
+    check_refused(challenged, ["cannot tell whether", "60 rows", "publish.min_rows"])
+    forced = run("adopt", "stars", "name=champion", label_map, "run.name=forced", *data,
+                 "adopt.export=false", "publish.force=true")  # fmt: skip
+    assert (forced["gate"]["outcome"], forced["gate"]["forced"]) == ("cannot tell", True)
+    assert [split["split_of"] for split in forced["gate"]["splits"]] == ["neither"]
+    assert (project / "artifacts/runs/forced/model/model.safetensors").is_file()
+    assert (project / "artifacts/runs/forced/comparison/comparison.json").is_file()
 
 
 def test_adopting_again_under_a_name_leaves_the_published_version_whole(

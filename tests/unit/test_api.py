@@ -803,6 +803,7 @@ def test_what_answers_is_shown(client: TestClient, registry: Registry) -> None:
     assert (info["labels"], info["max_length"]) == (list(LABELS), MAX_LENGTH)
     assert info["backend"] == "onnxruntime-fp32"
     assert info["limits"]["texts"] == 1024
+    assert info["gate"] is None  # the first champion
     assert client.get("/health").json()["status"] == "ok"
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel, pipeline
 
-from finsent.data.synthetic import make_rows
+from benchmarks.synthetic import make_rows
 from finsent.evaluation.calibration import calibrate, fitted_temperature
 from finsent.files import link_or_copy, read_json, sha256_file
 from finsent.inference.config import EngineConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -249,9 +249,22 @@ def test_compare_says_which_is_better_and_on_which_rows(
     assert found["truncation"]["a"]["cut"] == 0
     flips = pq.read_table(Path(found["comparison_dir"]) / "flipped.parquet")
     assert len(flips) == found["flipped"] > 20
+    assert found["judgement"]["outcome"] == "not inferior"
     assert "B is: better" in capsys.readouterr().err
     back = compare.run(Call(world.settings(), tmp_path, ["good", "poor"]))
-    assert back["verdict"] == "worse"
+    assert (back["verdict"], back["judgement"]["outcome"]) == ("worse", "inferior")
+
+
+def test_compare_judges_in_the_gates_words(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = PublishConfig(min_rows=201)
+    with caplog.at_level("INFO"):
+        found = compare.run(Call(world.settings(publish=rules), tmp_path, ["poor", "good"]))
+    judgement = found["judgement"]
+    assert (judgement["outcome"], judgement["rows"]) == ("cannot tell", 200)
+    assert f"B in A's place: cannot tell: {judgement['reason']}" in caplog.text
+    assert judgement["macro_f1"]["bound"] > 0  # better, but on fewer rows than were demanded
 
 
 def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:
@@ -276,15 +289,53 @@ def alias(world: World) -> dict[str, Any]:
     return found
 
 
-def test_first_champion_is_compared_with_nobody(world: World) -> None:
+@pytest.fixture
+def retold(world: World) -> Iterator[Callable[[str, str, list[Row]], Path]]:
+    """Copy a run as one that was trained on another dataset version, with these rows."""
+    made_here: list[Path] = []
+
+    def copy(name: str, new: str, rows: list[Row]) -> Path:
+        dataset, run = world.root / "datasets/tests" / f"{len(made_here):012x}", world.run(new)
+        write(dataset, rows)
+        shutil.copytree(world.run(name), run)
+        provenance = read_json(run / "model/provenance.json")
+        provenance["dataset"]["version"] = dataset.name
+        write_json(run / "model/provenance.json", provenance)
+        made_here.extend([dataset, run])
+        return dataset
+
+    yield copy
+    for folder in made_here:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def words(split: str, *labels: str) -> list[Row]:
+    """Rows that every model has right which takes the label for what it is."""
+    return [
+        Row(f"Item {split} {i}: {WORDS[label]}", label, split) for i, label in enumerate(labels)
+    ]
+
+
+def test_first_champion_is_compared_with_nobody(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     first = world.publish("poor")
     assert first["gate"] is None
     again = world.publish("poor")  # the same model
     assert (again["model_version"], again["gate"]) == (first["model_version"], None)
+    assert "first champion" not in caplog.text
     version = world.registry().get("champion")
     assert (version.path / "calibration.json").is_file()
     assert any(entry["path"] == "calibration.json" for entry in version.manifest["files"])
     assert "mistakes" not in version.manifest["metrics"]
+
+
+def test_first_champion_that_was_measured_on_few_rows_is_a_warning(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.publish("poor", min_rows=201)
+    assert "the first champion was measured on 200 rows" in caplog.text
+    assert "compared with it on 201 (publish.min_rows)" in caplog.text
 
 
 def test_better_model_becomes_champion_with_the_numbers_kept(world: World) -> None:
@@ -292,10 +343,20 @@ def test_better_model_becomes_champion_with_the_numbers_kept(world: World) -> No
     good = world.publish("good")
     assert world.registry().aliases() == {"champion": good["model_version"]}
     gate = good["gate"]
-    assert (gate["against"], gate["verdict"], gate["forced"]) == (poor, "better", False)
-    assert gate["candidate"]["macro_f1"] > gate["champion"]["macro_f1"]
-    assert alias(world)["gate"] == gate == world.registry().get("champion").manifest["gate"]
+    assert (gate["against"], gate["outcome"], gate["forced"]) == (poor, "not inferior", False)
+    [split] = gate["splits"]  # both were trained on one dataset version
+    assert (split["split_of"], split["dataset_version"]) == ("both", "0123456789ab")
+    assert (split["verdict"], split["judgement"]["rows"]) == ("better", 200)
+    assert split["seen_in_training"] == {"champion": 0, "candidate": 0}
+    gain = split["candidate"]["macro_f1"] - split["champion"]["macro_f1"]
+    assert split["judgement"]["macro_f1"]["value"] == pytest.approx(gain)
+    assert 0 < split["judgement"]["macro_f1"]["bound"] < gain
+    version = world.registry().get("champion")
+    assert alias(world)["gate"] == gate == version.manifest["gate"]
     assert str(world.root) not in json.dumps(gate)
+    card = (version.path / "README.md").read_text(encoding="utf-8")
+    assert f"## Compared with the champion before (`{poor}`)" in card
+    assert f"| both (`0123456789ab`) | 200 | {gain:+.3f} (" in card
 
 
 def test_worse_model_is_refused_with_the_numbers_unless_forced(world: World) -> None:
@@ -303,8 +364,8 @@ def test_worse_model_is_refused_with_the_numbers_unless_forced(world: World) -> 
     with pytest.raises(InputError) as caught:
         world.publish("poor")
     text = str(caught.value)
-    for word in (f"worse than the champion {good}", "macro-F1 0.", "against 0.", "95 % interval",
-                 "McNemar p = ", "publish.force=true"):  # fmt: skip
+    for word in (f"inferior to the champion {good}", "worse on 200 rows", "macro-F1 0.",
+                 "against 0.", "95 % interval", "McNemar p = ", "publish.force=true"):  # fmt: skip
         assert word in text
     assert "\n" not in text
     assert [v.version for v in world.registry().versions()] == [good]
@@ -314,18 +375,78 @@ def test_worse_model_is_refused_with_the_numbers_unless_forced(world: World) -> 
     assert world.registry().aliases()["champion"] == good
 
     forced = world.publish("poor", force=True)
-    assert (forced["gate"]["verdict"], forced["gate"]["forced"]) == ("worse", True)
+    assert (forced["gate"]["outcome"], forced["gate"]["forced"]) == ("inferior", True)
     assert world.registry().aliases()["champion"] == forced["model_version"]
     assert alias(world)["gate"]["forced"] is True
+
+
+def test_rows_that_cannot_tell_refuse_unless_forced(
+    world: World, retold: Callable[[str, str, list[Row]], Path]
+) -> None:
+    """Three rows that the poorer model has right, too: it replaced the champion before."""
+    rows = words("test", "neutral", "positive", "neutral")
+    retold("poor", "three", rows)
+    retold("good", "first", rows)
+    good = world.publish("first")["model_version"]
+    with pytest.raises(InputError) as caught:
+        world.publish("three")
+    text = str(caught.value)
+    for word in (f"cannot tell whether the model is inferior to the champion {good}",
+                 "3 rows", "100 are needed (publish.min_rows)", "Add rows",
+                 "publish.force=true"):  # fmt: skip
+        assert word in text
+    assert world.registry().aliases()["champion"] == good
+    forced = world.publish("three", force=True)["gate"]
+    assert (forced["outcome"], forced["forced"]) == ("cannot tell", True)
+    assert forced["splits"][0]["judgement"]["absent_labels"] == ["negative"]
+
+
+def test_champions_own_rows_judge_too(
+    world: World, retold: Callable[[str, str, list[Row]], Path]
+) -> None:
+    """The model's own test split has no negative row; these are what the model misses."""
+    retold("poor", "narrow", words("test", *["neutral", "positive"] * 60))
+    good = world.publish("good")["model_version"]
+    with pytest.raises(InputError, match=rf"inferior to the champion {good}: the champion's test "):
+        world.publish("narrow")
+    comparisons = world.root / "runs/publish-narrow"
+    assert read_json(comparisons / "comparison/comparison.json")["rows"] == 120
+    assert read_json(comparisons / "comparison-champion/comparison.json")["rows"] == 200
+    gate = world.publish("narrow", force=True)["gate"]
+    found = {split["split_of"]: split["judgement"]["outcome"] for split in gate["splits"]}
+    assert found == {"candidate": "not inferior", "champion": "inferior"}
+
+
+def test_champion_whose_rows_are_not_at_hand_cannot_be_judged(
+    world: World, retold: Callable[[str, str, list[Row]], Path]
+) -> None:
+    dataset = retold("poor", "lost", words("test", "neutral"))
+    world.publish("lost")
+    shutil.rmtree(dataset)
+    with pytest.raises(InputError, match=r"cannot tell.*champion's test split.*ingest the dataset"):
+        world.publish("good")
+
+
+def test_rows_that_a_model_was_trained_on_do_not_count(
+    world: World, retold: Callable[[str, str, list[Row]], Path]
+) -> None:
+    """The candidate's training rows are the champion's test rows, as after another split."""
+    rows = made(200, "test", 2)
+    retold(
+        "good", "cheat", [row._replace(split="train") for row in rows] + words("test", "neutral")
+    )
+    world.publish("poor")
+    with pytest.raises(InputError, match=r"champion's test split .*no row that neither model was"):
+        world.publish("cheat")
 
 
 def test_champion_that_cannot_be_loaded_stops_the_gate_unless_forced(world: World) -> None:
     poor = world.publish("poor")["model_version"]
     (world.root / "registry" / "versions" / poor / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"cannot be compared with the champion .*force=true"):
+    with pytest.raises(InputError, match=r"cannot tell .*cannot be compared.*force=true"):
         world.publish("good")
     gate = world.publish("good", force=True)["gate"]
-    assert (gate["verdict"], gate["forced"], gate["against"]) == (None, True, poor)
+    assert (gate["outcome"], gate["forced"], gate["against"]) == ("cannot tell", True, poor)
     assert "does not match its SHA-256" in gate["reason"]
 
 
@@ -337,14 +458,18 @@ def test_promoting_to_champion_passes_the_gate_too(world: World) -> None:
         config = world.settings(publish=PublishConfig(force=force))
         return registry.run(Call(config, world.root, ["promote", *names]))
 
-    with pytest.raises(InputError, match=f"worse than the champion {good}.*publish.force=true"):
+    with pytest.raises(InputError, match=f"inferior to the champion {good}.*publish.force=true"):
         promote("challenger", "champion")
     assert world.registry().aliases()["champion"] == good
     assert promote("challenger", "candidate")["gate"] is None
     forced = promote(poor, "champion", force=True)
     assert (forced["model_version"], forced["gate"]["forced"]) == (poor, True)
     assert alias(world)["gate"] == forced["gate"]
-    assert promote(good, "champion")["gate"]["verdict"] == "better"
+    shown = world.registry()  # what the service shows: of the alias, and of the publishing
+    assert shown.gate_of("champion", shown.get(poor)) == forced["gate"]
+    assert shown.gate_of(poor, shown.get(poor)) is None
+    assert shown.gate_of("champion", shown.get(good)) is None
+    assert promote(good, "champion")["gate"]["outcome"] == "not inferior"
 
 
 def test_card_tells_how_far_to_trust_the_model(world: World) -> None:

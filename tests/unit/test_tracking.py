@@ -95,13 +95,15 @@ def test_an_offline_run_holds_config_steps_report_and_model(tmp_path: Path) -> N
         epoch = {"kind": "epoch", "step": 20, "epoch": 1, "macro_f1": 0.7, "labels": [1, 2]}
         journal(tmp_path, step(10, 1.0), step(20, 0.5), epoch)
         tracker.report({"split": "test", "macro_f1": 0.75, "rows": 40, "mistakes": []}, evaluation)
-        tracker.model(version, "abcdef123456", "champion")
+        gate = {"outcome": "not inferior", "against": "0a1b2c3d4e5f", "forced": False}
+        tracker.model(version, "abcdef123456", "champion", gate)
     lines = history(tmp_path)
     assert [line["step/loss"] for line in lines if "step/loss" in line] == [1.0, 0.5]
     assert [line["epoch/macro_f1"] for line in lines if "epoch/macro_f1" in line] == [0.7]
     assert any("test/report" in key for line in lines for key in line)
     whole = str(records(tmp_path))
-    for part in ("seed", "news", "test/macro_f1", "finsent-model", "abcdef123456", "champion"):
+    for part in ("seed", "news", "test/macro_f1", "finsent-model", "abcdef123456", "champion",
+                 "gate/outcome", "not inferior", "0a1b2c3d4e5f"):  # fmt: skip
         assert part in whole, part
     assert str(weights) in whole, "uploaded from where it is"
     size = weights.stat().st_size

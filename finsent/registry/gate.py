@@ -1,0 +1,82 @@
+"""The record of a gate: whether a model may become champion, and on which rows that was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from finsent.evaluation.noninferiority import (
+    CANNOT_TELL,
+    INFERIOR,
+    NOT_INFERIOR,
+    Judgement,
+    Outcome,
+    Verdict,
+)
+
+Owner = Literal["candidate", "champion", "both", "neither"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A model's figures on the rows of a comparison."""
+
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
+class GateSplit:
+    """The judgement on one test split."""
+
+    split_of: Owner  # whose dataset version the test split is of
+    dataset_version: str | None
+    judgement: Judgement
+    verdict: Verdict | None = None  # of `compare`; None: the models could not be compared
+    candidate: Figures | None = None
+    champion: Figures | None = None
+    flipped: int | None = None  # rows that the two label differently
+    seen_in_training: dict[str, int | None] | None = None  # rows left out; None: unknown
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether a model may take the champion's place."""
+
+    against: str  # the champion's version
+    outcome: Outcome
+    forced: bool  # published only because of publish.force
+    reason: str
+    margin: float
+    min_rows: int
+    splits: list[GateSplit]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record that manifest, alias and result of a job hold."""
+        return asdict(self)
+
+
+def overall(splits: Sequence[GateSplit]) -> tuple[Outcome, str]:
+    """Return the outcome on all test splits, of which each must show that no more is lost.
+
+    The error rate needs no correction for several splits: a model has to pass all of them.
+    """
+    for outcome in (INFERIOR, CANNOT_TELL, NOT_INFERIOR):
+        decisive = [split for split in splits if split.judgement.outcome == outcome]
+        if decisive:
+            return outcome, "; ".join(_placed(split) for split in decisive)
+    raise ValueError("no test split")
+
+
+_OWNERS = {
+    "candidate": "the model's own test split",
+    "champion": "the champion's test split",
+    "both": "the test split of both",
+    "neither": "the test split",
+}
+
+
+def _placed(split: GateSplit) -> str:
+    version = f" ({split.dataset_version})" if split.dataset_version else ""
+    return f"{_OWNERS[split.split_of]}{version}: {split.judgement.reason}"
