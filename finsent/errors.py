@@ -16,3 +16,11 @@ class ConfigError(UserError):
 
 class InputError(UserError):
     """A file, data set, model or storage place that the user named cannot be used."""
+
+
+class DivergenceError(InputError):
+    """A training's loss is not a finite number, or too large: its settings are at fault."""
+
+
+class MemoryShortageError(InputError):
+    """A training's device has no memory for one row: its settings are at fault."""

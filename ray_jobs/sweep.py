@@ -46,7 +46,7 @@ def run(call: Call) -> Result:
         Registry(settings.registry_dir).check_writable()
     from tune.ledger import locked
     from tune.plan import identity
-    from tune.search import claim, open_study
+    from tune.study import claim, open_study
 
     with locked(run_dir):
         # Both fail here rather than beside running workers.
@@ -105,14 +105,10 @@ def _sweep(
     )  # fmt: skip
     try:
         with TrialTracking(settings, run_dir) as tracking:
-            search(plan, work, sweep, warm, concurrent, tracking.follow)
+            exhausted = search(plan, work, sweep, warm, concurrent, tracking.follow)
         sweep = read_sweep(run_dir)
         if not ranked(sweep):
-            reasons = [trial.reason for trial in sweep.trials if trial.reason]
-            raise InputError(
-                f"sweep: not one of {len(sweep.trials)} trials has a value "
-                f"({reasons[0] if reasons else 'none was started'})"
-            )
+            raise without_value(plan, sweep)
         found = None
         if config.verify_best:
             found = verify(plan, work, sweep, concurrent)
@@ -120,8 +116,28 @@ def _sweep(
     except Interrupted:
         _say_best(plan, run_dir)
         raise
-    end(run_dir)
+    end(run_dir, exhausted=exhausted)
     return _result(plan, run_dir, found)
+
+
+def without_value(plan: Plan, sweep: Sweep) -> InputError:
+    """What is wrong where no trial has a value."""
+    from tune.records import DIVERGED
+    from tune.stats import RATE
+
+    count, reasons = len(sweep.trials), [t.reason for t in sweep.trials if t.reason]
+    why = reasons[0].partition("; last good checkpoint")[0] if reasons else "none was started"
+    if count and all(trial.status == DIVERGED for trial in sweep.trials):
+        field, form = RATE, plan.config.space.get(RATE)
+        if form is not None:
+            field = f"sweep.space.{RATE}={form}"
+        trials = "the only trial" if count == 1 else f"all {count} trials"
+        return InputError(
+            f"{field}: {trials} diverged (e.g. {why}); set a lower rate under another run.name"
+        )
+    statuses = [trial.status for trial in sweep.trials]
+    counts = ", ".join(f"{statuses.count(one)} {one}" for one in dict.fromkeys(statuses))
+    return InputError(f"sweep: not one of {count} trials has a value ({counts}; first: {why})")
 
 
 def _test(settings: Settings, found: Result, run_dir: Path) -> Result:
@@ -175,8 +191,8 @@ def _page(run_dir: Path) -> str | None:
 
 
 def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
-    from tune.search import shown
-    from tune.stats import driver_share, ranked, savings
+    from tune.stats import about_failures, asked, driver_share, ranked, savings
+    from tune.study import shown
 
     sweep, config = read_sweep(run_dir), plan.config
     value, best = ranked(sweep)[0]
@@ -188,11 +204,16 @@ def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
         said = f"{name}, {config.metric} {found['verified']:.4f} on average over new seeds"
     path = write_best(plan, run_dir, params, f"Found by the sweep {run_dir.name}: {said}.")
     page = _page(run_dir)
+    for line in filter(None, (asked(sweep), *about_failures(sweep))):
+        log.info("sweep: %s", line)
     log.info("sweep: %s; %s", said, page or path)
     statuses = [trial.status for trial in sweep.trials]
     saved = savings(sweep)
     result = {
         "trials": {status: statuses.count(status) for status in sorted(set(statuses))},
+        "trials_wanted": config.trials,
+        "repeated": sweep.repeated,
+        "exhausted": sweep.exhausted,
         "epochs": saved.epochs + saved.other_epochs,
         "spent_share": saved.share,
         "driver_share": driver_share(sweep),
@@ -269,8 +290,10 @@ JOB = Job(
     "seeds beside the settings as they are; the best mean on the validation split is scored once "
     "on the test split, and becomes best.yaml. Ended at any point, the same command with the same "
     "run.name goes on. --dry-run prints ten configurations and what it would cost.",
-    result="trials (by status), epochs, spent_share (of the epochs without early stopping), "
-    "driver_share (of the trials' time, between one and the next), best "
+    result="trials (by status; diverged: the loss was no number or too large), trials_wanted, "
+    "repeated (suggestions that a trial had before, and that were not trained), exhausted (whether "
+    "the space has no further configuration), epochs, spent_share (of the epochs without early "
+    "stopping), driver_share (of the trials' time, between one and the next), best "
     "(of the search, partly luck), verified (chosen, verified: its mean, luck, gain over the "
     "settings as they are by seed, test, seed), front (of several objectives), best_yaml, page "
     "(null: no trial has ended), storage, study, model_version (where published), run_dir, "

@@ -23,6 +23,9 @@ from tune.importance import importances, pareto_front
 from tune.pictures import pictures_of
 from tune.records import Sweep, Trial, read_sweep
 from tune.stats import (
+    WITHOUT_VALUE,
+    about_failures,
+    asked,
     at_edge,
     axis_of,
     ended,
@@ -41,7 +44,6 @@ PICTURES = "sweep-pictures"
 
 Result = dict[str, Any]
 
-_MANY_FAILED = 0.2  # of the trials
 _MATTERS = 0.1  # of the importance: below, a value at the edge of its range says nothing
 
 
@@ -106,7 +108,8 @@ def _check(sweep: Sweep, first: Sweep) -> None:
         )
     if not ended(sweep, [main_objective(sweep)]):
         counts = Counter(trial.status for trial in sweep.trials)
-        reasons = Counter(t.reason for t in sweep.trials if t.status == "failed" and t.reason)
+        failed = [trial for trial in sweep.trials if trial.status in WITHOUT_VALUE]
+        reasons = Counter(trial.reason for trial in failed if trial.reason)
         most = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else ""
         states = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none was started"
         raise InputError(
@@ -130,6 +133,7 @@ def _values(view: View) -> Result:
         "best": best,
         "value": value,
         "warnings": list(warnings(view)),
+        "asked": asked(sweep),
         "counts": dict(Counter(trial.status for trial in sweep.trials)),
         "savings": savings(sweep),
         "names": short_names(parameters(sweep)),
@@ -230,7 +234,7 @@ def warnings(view: View) -> Iterator[str]:
             "partly luck; nothing was trained again with other seeds to say how much."
         )
     yield from _about_verification(sweep)
-    yield from _about_failures(sweep)
+    yield from about_failures(sweep)
     yield from _about_best(view, best)
     if view.importances.note:
         yield f"Importances: {view.importances.note}."
@@ -253,16 +257,6 @@ def _about_verification(sweep: Sweep) -> Iterator[str]:
                 f"({verified - default['mean']:+.4f}): more seeds or more validation rows would "
                 "say more than more trials."
             )
-
-
-def _about_failures(sweep: Sweep) -> Iterator[str]:
-    failed = [trial for trial in sweep.trials if trial.status == "failed"]
-    if failed:
-        reason, times = Counter(t.reason or "no reason given" for t in failed).most_common(1)[0]
-        alike = "all" if times == len(failed) > 1 else f"{times} of them"
-        share = len(failed) / len(sweep.trials)
-        remedy = " Narrow the space where they lie." if share > _MANY_FAILED else ""
-        yield f"{len(failed)} of {len(sweep.trials)} trials failed, {alike} with: {reason}.{remedy}"
 
 
 def _about_best(view: View, best: Trial) -> Iterator[str]:

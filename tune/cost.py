@@ -19,9 +19,11 @@ from finsent.modeling.backbone import Backbone
 from finsent.settings import Settings
 from tune.plan import Plan
 from tune.schedulers import scheduler_of
-from tune.search import sampler_of
+from tune.search import MAX_LISTED
+from tune.study import sampler_of
 
 _DRAWS = 20
+_MAX_DRAWS = 1000  # to find configurations that differ
 _TIMED = 4  # batches
 
 
@@ -34,7 +36,14 @@ def samples(plan: Plan, count: int) -> list[dict[str, Any]]:
     if plan.config.search == "grid":
         rest = (point for point in plan.space.grid() if point not in found)
         return [*found, *(point for point, _ in zip(rest, range(count - len(found)), strict=False))]
-    return [*found, *(plan.space.sample(study.ask()) for _ in range(count - len(found)))]
+    seen = {plan.space.identity(params) for params in found}
+    for params in (plan.space.sample(study.ask()) for _ in range(_MAX_DRAWS)):
+        if len(found) >= count:
+            break
+        if (identity := plan.space.identity(params)) not in seen:
+            seen.add(identity)
+            found.append(params)
+    return found
 
 
 def expected_epochs(plan: Plan) -> tuple[int, int]:
@@ -44,6 +53,8 @@ def expected_epochs(plan: Plan) -> tuple[int, int]:
     if config.search == "grid":
         rest = (point for point in plan.space.grid() if point not in plan.first)
         trials = min(trials, len(plan.first) + sum(1 for _ in islice(rest, trials)))
+    elif (points := plan.space.points(MAX_LISTED)) is not None:
+        trials = min(trials, len(points))
     full = trials * plan.epochs
     if config.scheduler not in ("asha", "hyperband"):
         expected = full

@@ -13,11 +13,24 @@ from tune.records import Sweep
 from tune.stats import Axis
 
 BLUE, RED, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#999999"
+PURPLE = "#CC79A7"
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLOURS = {
-    "finished": BLUE, "stopped": GREY, "failed": RED, "interrupted": ORANGE, "running": GREEN,
-}  # fmt: skip
-MARKS = {"finished": "o", "stopped": "x", "failed": "X", "interrupted": "s", "running": ">"}
+    "finished": BLUE,
+    "stopped": GREY,
+    "diverged": PURPLE,
+    "failed": RED,
+    "interrupted": ORANGE,
+    "running": GREEN,
+}
+MARKS = {
+    "finished": "o",
+    "stopped": "x",
+    "diverged": "^",
+    "failed": "X",
+    "interrupted": "s",
+    "running": ">",
+}
 MAP = "viridis"
 _LONGEST = 18  # characters of a name or category
 

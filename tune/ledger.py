@@ -16,8 +16,8 @@ from ray.tune import Callback
 
 from finsent.disk import DiskError, storing
 from finsent.errors import InputError
-from tune.records import TRIALS, Trial, kept_value
-from tune.search import FAILURE, FINAL, FULL
+from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
+from tune.records import DIVERGED, TRIALS, Trial, kept_value
 from tune.trial import own_config
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,9 @@ class LedgerCallback(Callback):
         result = trial.last_result or {}
         final = result.get(FINAL)
         if result.get(FAILURE):
-            self._end(trial, "failed", str(result[FAILURE]), {}, None)
+            cause = result.get(CAUSE)
+            status = DIVERGED if cause == DIVERGED else "failed"
+            self._end(trial, status, str(result[FAILURE]), {}, None, cause)
         elif final:
             self._end(trial, "finished", None, dict(final), result.get("model_dir"))
         else:
@@ -147,7 +149,7 @@ class LedgerCallback(Callback):
 
     def _end(
         self, trial: Any, status: str, reason: str | None, values: dict[str, float] | None,
-        checkpoint: str | None,
+        checkpoint: str | None, cause: str | None = None,
     ) -> None:  # fmt: skip
         self.on_trial_start(trial)  # a process may be lost before it runs
         number = _config(trial)["number"]
@@ -158,7 +160,7 @@ class LedgerCallback(Callback):
         self._write(
             "end", number, status=status, reason=reason, epochs=len(epochs),
             seconds=round(time.monotonic() - self._begun[number], 3), values=values,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, cause=cause,
         )  # fmt: skip
 
     def interrupt(self, reason: str) -> None:

@@ -20,8 +20,8 @@ from finsent.training.config import TrainConfig
 from finsent.tuning.config import SweepConfig
 from tune.records import SWEEP, Sweep, read_sweep
 from tune.schedulers import scheduler_of
-from tune.search import check_point, check_search, storage_url
-from tune.space import Space, parse, with_values
+from tune.space import Space, check_point, parse, with_values
+from tune.study import check_search, storage_url
 
 log = logging.getLogger(__name__)
 

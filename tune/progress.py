@@ -10,6 +10,7 @@ from typing import Any
 from finsent.bars import bar
 from finsent.tuning.config import SweepConfig
 from tune.records import Trial
+from tune.stats import WITHOUT_VALUE
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class SweepBar:
         self._params: dict[int, Any] = {t.number: t.params for t in past}
         self._running: set[int] = set()
         self._epochs = sum(len(t.epochs) for t in past)
-        ended = [t for t in past if t.status in ("finished", "stopped", "failed")]
+        ended = [t for t in past if t.status not in ("running", "interrupted")]
         values = [(t.values.get(config.metric), t.number) for t in ended]
         self._best = max(
             ((value, number) for value, number in values if value is not None),
@@ -55,7 +56,7 @@ class SweepBar:
         else:
             self._running.discard(number)
             value = fields["values"].get(metric)
-            if value is not None and fields["status"] != "failed":
+            if value is not None and fields["status"] not in WITHOUT_VALUE:
                 self._note(value, number)
             said = "" if value is None else f", {metric} {value:.4f}"
             why = f" ({fields['reason']})" if fields["reason"] else ""

@@ -1,6 +1,7 @@
 """What a sweep writes of itself while it runs: `sweep.json` and `trials.jsonl`, and reading them.
 
-`trials.jsonl` is append-only, one JSON object an event: `start`, `epoch`, `end`. A reader may come
+`trials.jsonl` is append-only, one JSON object an event: `start`, `epoch`, `end`, and `repeat` where
+the search suggested a trial's settings again, which then are not trained again. A reader may come
 at any time: the last line may be half written, and a trial without an `end` still runs or was
 killed with its sweep. Who appends to a file again first cuts off a half line.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,9 @@ SWEEP = "sweep.json"
 TRIALS = "trials.jsonl"
 VERIFICATION = "verification.json"
 
-STATUSES = ("finished", "stopped", "failed", "interrupted", "running")
+DIVERGED, MEMORY = "diverged", "memory"
+CAUSES = (DIVERGED, MEMORY)  # of failures that a trial's settings are to blame for
+STATUSES = ("finished", "stopped", DIVERGED, "failed", "interrupted", "running")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Trial:
     number: int
     params: dict[str, Any]  # by config key; conditional ones may be missing
     status: str = "running"  # one of STATUSES
-    reason: str | None = None  # of a trial that was stopped, failed or was interrupted
+    reason: str | None = None  # why it was stopped, diverged, failed or was interrupted
     epochs: list[Epoch] = field(default_factory=list)  # by number, each once
     values: dict[str, float] = field(default_factory=dict)  # finite ones, by objective
     started: float | None = None  # Unix seconds, as `ended`
@@ -57,6 +61,7 @@ class Trial:
     source: str = "search"  # known, search or resumed
     seconds: float | None = None  # of work, as its `end` says
     checkpoint: str | None = None
+    cause: str | None = None  # of a failure: one of CAUSES, or None
 
 
 @dataclass
@@ -73,11 +78,22 @@ class Sweep:
     trials: list[Trial]  # by number
     settings: dict[str, Any]  # sweep.json as it stands: scheduler, search, storage, study_name ...
     verification: dict[str, Any] | None  # verification.json, once it is there
+    repeats: Counter[int] = field(default_factory=Counter)  # by trial, see `repeated`
 
     @property
     def finished(self) -> bool:
         """Whether the sweep says that it ended."""
         return bool(self.settings.get("finished"))
+
+    @property
+    def repeated(self) -> int:
+        """Suggestions that were not trained, as a trial had the same settings."""
+        return self.repeats.total()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the search ended because each configuration of the space was tried."""
+        return bool(self.settings.get("exhausted"))
 
 
 def read_sweep(run_dir: Path | str) -> Sweep:
@@ -110,7 +126,7 @@ def read_sweep(run_dir: Path | str) -> Sweep:
             f"{run_dir / SWEEP}: damaged ({type(error).__name__}: {error}); restore the file or "
             "run the sweep again"
         ) from None
-    trials = _read_trials(run_dir / TRIALS)
+    trials, repeats = _read_trials(run_dir / TRIALS)
     if settings.get("finished"):
         for trial in trials:
             if trial.status == "running":
@@ -127,6 +143,7 @@ def read_sweep(run_dir: Path | str) -> Sweep:
         trials=trials,
         settings=settings,
         verification=_verification(verification) if verification.is_file() else None,
+        repeats=repeats,
     )
 
 
@@ -152,11 +169,12 @@ def _verification(path: Path) -> dict[str, Any]:
     return found
 
 
-def _read_trials(path: Path) -> list[Trial]:
-    """Trials by number; none where the file is not there yet."""
+def _read_trials(path: Path) -> tuple[list[Trial], Counter[int]]:
+    """Trials by number, and how often each was suggested again; none before there is a file."""
     trials: dict[int, Trial] = {}
+    repeats: Counter[int] = Counter()
     if not path.is_file():
-        return []
+        return [], repeats
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -168,10 +186,13 @@ def _read_trials(path: Path) -> list[Trial]:
                 break  # half written: only a whole line ends with a newline
             raise _damaged(path, number, "not JSON") from None
         try:
-            _apply(trials, event)
+            if event["event"] == "repeat":  # perhaps of a trial that has not started yet
+                repeats[int(event["trial"])] += 1
+            else:
+                _apply(trials, event)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, number, f"{type(error).__name__}: {error}") from None
-    return [trials[number] for number in sorted(trials)]
+    return [trials[number] for number in sorted(trials)], repeats
 
 
 def _damaged(path: Path, line: int, why: str) -> InputError:
@@ -185,6 +206,7 @@ def _apply(trials: dict[int, Trial], event: dict[str, Any]) -> None:
         trial.params = dict(event["params"])
         trial.started = time if trial.started is None else trial.started
         trial.status, trial.reason, trial.ended = "running", None, None  # where it goes on
+        trial.cause = None
         return
     trial = trials[number]
     if kind == "epoch":
@@ -197,6 +219,7 @@ def _apply(trials: dict[int, Trial], event: dict[str, Any]) -> None:
         trial.status, trial.reason, trial.ended = event["status"], event.get("reason"), time
         trial.values = _finite(event.get("values") or {})
         trial.seconds, trial.checkpoint = event.get("seconds"), event.get("checkpoint")
+        trial.cause = event.get("cause")
     else:
         raise ValueError(f"event {kind!r}")
 

@@ -18,6 +18,7 @@ from ray.tune.schedulers import (
 
 from finsent.errors import ConfigError
 from finsent.tuning.config import SweepConfig
+from tune.outcomes import FAILURE
 from tune.records import Trial
 from tune.space import Parameter, Space
 
@@ -130,8 +131,8 @@ class _Aligned(PopulationBasedTraining):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """A trial has finished an epoch."""
         epoch = result["epoch"]
-        if epoch % self._every or epoch >= self._epochs:
-            return str(TrialScheduler.CONTINUE)
+        if FAILURE in result or epoch % self._every or epoch >= self._epochs:
+            return str(TrialScheduler.CONTINUE)  # what failed gives no weights away, and ends
         return str(super().on_trial_result(tune_controller, trial, result))
 
 

@@ -72,12 +72,19 @@ class Parameter:
         if self.kind == "int":
             return list(range(int(self.low), int(self.high) + 1))
         if self.step:
-            count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-            return [round(self.low + i * self.step, 12) for i in range(count)]
+            return [round(self.low + i * self.step, 12) for i in range(int(self.count()))]
         raise ConfigError(
             f"sweep.space.{self.key}: {self.kind} has no end of values, which sweep.search=grid "
             "cannot try; write quantized or choice, or another search"
         )
+
+    def count(self) -> float:
+        """How many values it has; infinity where they have no end."""
+        if self.kind == "choice":
+            return len(self.choices)
+        if self.kind == "int":
+            return int(self.high) - int(self.low) + 1
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else math.inf
 
     def tried(self) -> tuple[Any, ...]:
         """Values that must be right for all to be: the bounds, and one between them."""
@@ -116,6 +123,18 @@ def decoded(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
 
 
+def _rounded(value: Any) -> Any:
+    """JSON whose floats have 12 digits and are whole numbers where they can be."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    if isinstance(value, float) and math.isfinite(value):
+        short = float(f"{value:.12g}")
+        return int(short) if short.is_integer() else short
+    return value
+
+
 def inside(one: Parameter, value: Any) -> bool:
     """Whether a parameter may have a value."""
     if one.kind == "choice":
@@ -135,8 +154,13 @@ def inside(one: Parameter, value: Any) -> bool:
 class Space:
     """All parameters, each behind the one that it depends on."""
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
+    def __init__(self, parameters: Sequence[Parameter], settings: Settings) -> None:
+        """
+        Args:
+            settings: what all configurations share.
+        """
         self.parameters = _sorted(parameters)
+        self._settings = settings
 
     def sample(self, trial: Suggester) -> dict[str, Any]:
         """A value for each parameter that varies."""
@@ -163,6 +187,30 @@ class Space:
                 seen.add(key)
                 yield found
 
+    def identity(self, params: Mapping[str, Any]) -> str:
+        """Return what two configurations have in common where training sees the same settings.
+
+        So 16 and 16.0 are one batch size, and a rounding error is no other dropout.
+        """
+        try:
+            seen = with_values(self._settings, params).model_dump(mode="json", include={*_SECTIONS})
+        except ConfigError:  # a trial fails with them
+            seen = dict(params)
+        return json.dumps(_rounded(seen), sort_keys=True, default=str)
+
+    def points(self, most: int) -> dict[str, dict[str, Any]] | None:
+        """Return all configurations by identity.
+
+        Args:
+            most: None is returned where there are more, or where a parameter has no end of values.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        if math.prod(one.count() for one in self.parameters) > most:
+            return None
+        for params in self.grid():
+            found.setdefault(self.identity(params), params)
+        return found
+
     def body(self) -> dict[str, Any]:
         """It as JSON."""
         return {one.key: one.body() for one in self.parameters}
@@ -188,7 +236,26 @@ def parse(space: Mapping[str, Any], settings: Settings) -> Space:
         given = _given(one, by_key)
         for value in one.tried():
             _check_value(settings, one, {**given, one.key: value})
-    return Space(parameters)
+    return Space(parameters, settings)
+
+
+def check_point(space: Space, params: Mapping[str, Any], field: str) -> None:
+    """Check that a configuration lies in a space and is whole.
+
+    Raises:
+        ConfigError: it does not, or a value is missing.
+    """
+    said = f"{field}: {json.dumps(dict(params), default=str)}"
+    wanted = {one.key: one for one in space.parameters if one.holds(params)}
+    if params.keys() != wanted.keys():
+        odd = sorted(params.keys() ^ wanted.keys())
+        raise ConfigError(
+            f"{said}: {odd[0]} is {'missing' if odd[0] in wanted else 'not in sweep.space'}; give "
+            "each key of the space a value, and no other"
+        )
+    for key, one in wanted.items():
+        if not inside(one, params[key]):
+            raise ConfigError(f"{said}: {key}={params[key]!r} lies outside sweep.space.{key}")
 
 
 def with_values(settings: Settings, params: Mapping[str, Any]) -> Settings:

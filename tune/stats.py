@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tune.records import Objective, Sweep, Trial, kept_value
+from tune.records import DIVERGED, Objective, Sweep, Trial, kept_value
 
 Floats = npt.NDArray[np.float64]
 
+WITHOUT_VALUE = (DIVERGED, "failed")  # statuses of trials whose epochs count for nothing
+RATE = "train.learning_rate"  # what makes a training diverge, mostly
 _EPOCHS_KEY = "train.epochs"  # a sweep over it sets each trial's full length
+_MANY_FAILED = 0.2  # of the trials
 _EDGE = 0.05  # of a parameter's range
 
 
@@ -23,8 +27,8 @@ _EDGE = 0.05  # of a parameter's range
 
 
 def score(trial: Trial, objective: Objective) -> float | None:
-    """A trial's value: what its end says, else as if it ended now; None for a failed one."""
-    if trial.status == "failed":
+    """A trial's value: what its end says, else as if it ended now; None where it failed."""
+    if trial.status in WITHOUT_VALUE:
         return None
     if objective.name in trial.values:
         return trial.values[objective.name]
@@ -54,6 +58,45 @@ def ranked(sweep: Sweep) -> list[tuple[float, Trial]]:
     return sorted(found, key=lambda pair: (sign * pair[0], pair[1].number))
 
 
+def asked(sweep: Sweep) -> str | None:
+    """How many trials were configured, and why not as many were trained; None where nothing is odd.
+
+    Returns:
+        A sentence or two.
+    """
+    found = []
+    if sweep.exhausted:
+        found.append(
+            f"{len(sweep.trials)} of {sweep.settings['trials']} trials were trained: sweep.space "
+            "has no further configuration."
+        )
+    if sweep.repeated:
+        times = "suggestion" if sweep.repeated == 1 else "suggestions"
+        found.append(
+            f"{sweep.repeated} {times} had the settings of a trial that was there already, and "
+            f"{'was' if sweep.repeated == 1 else 'were'} not trained again."
+        )
+    return " ".join(found) or None
+
+
+def about_failures(sweep: Sweep) -> Iterator[str]:
+    """How many trials diverged or failed, why, and a remedy."""
+    for status in WITHOUT_VALUE:
+        failed = [trial for trial in sweep.trials if trial.status == status]
+        if not failed:
+            continue
+        reason, times = Counter(t.reason or "no reason given" for t in failed).most_common(1)[0]
+        alike = "all" if times == len(failed) > 1 else f"{times} of them"
+        share = len(failed) / len(sweep.trials)
+        remedy = " Narrow the space where they lie." if share > _MANY_FAILED else ""
+        rates = [t.params[RATE] for t in failed if RATE in t.params]
+        if status == DIVERGED and rates:
+            remedy = f" The lowest {RATE} of them is {text(min(rates))}: end its range below."
+        yield (
+            f"{len(failed)} of {len(sweep.trials)} trials {status}, {alike} with: {reason}.{remedy}"
+        )
+
+
 # --- course -------------------------------------------------------------------------------------
 
 
@@ -67,7 +110,7 @@ def best_so_far(sweep: Sweep) -> pd.DataFrame:
     """
     reports: list[tuple[float, int, float | None, int]] = []  # time, epochs, value, trial
     for trial in sweep.trials:
-        holds = trial.status != "failed"
+        holds = trial.status not in WITHOUT_VALUE
         for epoch in trial.epochs:
             value = epoch.metrics.get(sweep.metric) if holds else None
             reports.append((epoch.time, 1, value, trial.number))
@@ -107,7 +150,9 @@ class Savings:
     full_epochs: int
     seconds: float
     full_seconds: float  # estimated: a trial's missing epochs at its own pace
-    other_epochs: int  # of trials that failed, were interrupted or still run: in neither sum
+    other_epochs: (
+        int  # of trials that diverged, failed, were interrupted or still run: in neither sum
+    )
     other_seconds: float
 
     @property

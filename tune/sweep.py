@@ -26,7 +26,9 @@ from tune.plan import Plan, identity
 from tune.progress import SweepBar
 from tune.records import Sweep, read_sweep
 from tune.schedulers import scheduler_of
-from tune.search import Population, StudySearch, add_past, claim, open_study
+from tune.search import Population, StudySearch
+from tune.stats import WITHOUT_VALUE
+from tune.study import add_past, claim, open_study
 from tune.trial import STOP, TRIALS, Work, drop_checkpoints, run_trial, trial_name
 
 log = logging.getLogger(__name__)
@@ -89,7 +91,7 @@ class Budget(Stopper):
 def search(
     plan: Plan, work: Work, past: Sweep, warm: Sequence[Sweep], concurrent: int,
     follow: Follow | None = None, trainable: Trainable = run_trial,
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
     """Try configurations until the budget is spent; what comes of them stands in the records.
 
     Args:
@@ -99,17 +101,21 @@ def search(
         follow: called in this thread with each event of the records.
         trainable: what a trial does; has the signature of `run_trial`.
 
+    Returns:
+        Whether it ended because no configuration of the space is left.
+
     Raises:
         BaseException: whatever interrupts this thread, when the trials have been ended.
     """
     config, run_dir = plan.config, past.run_dir
-    searcher = _searcher(plan, past, warm)
+    ledger = Ledger(run_dir)
+    searcher = _searcher(plan, past, warm, lambda number: ledger.write("repeat", number))
     spent = sum(len(t.epochs) for t in past.trials)
     budget = Budget(config, spent, spent_seconds(past), run_dir / STOP)
     if budget.stop_all():
         budget.clear()
         log.info("sweep: its budget was spent before (%s)", budget.reason)
-        return
+        return False
     events: deque[tuple[str, int, dict[str, Any]]] = deque()
     population = Population(searcher) if config.scheduler == "pbt" else None
 
@@ -119,13 +125,13 @@ def search(
             population.event(event, number, fields)
         events.append((event, number, fields))
 
-    ledger = LedgerCallback(Ledger(run_dir), config.modes, past.trials, config.scheduler, tell)
+    recorder = LedgerCallback(ledger, config.modes, past.trials, config.scheduler, tell)
     scheduler = scheduler_of(config, plan.space, plan.epochs, past.trials)
     attempt = len(past.settings.get("attempts", [])) or 1
     tuner = make_tuner(
         tune.with_parameters(trainable, work=work), searcher if population is None else population,
         scheduler, run_dir / "tune" / f"search-{attempt}", concurrent, config.max_failures,
-        callbacks=[ledger], stop=budget,
+        callbacks=[recorder], stop=budget,
     )  # fmt: skip
 
     def show() -> None:
@@ -146,28 +152,31 @@ def search(
         try:
             run_tuner(tuner, show, close)
         finally:
-            ledger.interrupt(budget.reason or "the sweep was interrupted")
+            recorder.interrupt(budget.reason or "the sweep was interrupted")
             show()
             budget.clear()
     # With a larger budget an interrupted trial goes on.
     if work.exchanges and "interrupted" not in {t.status for t in read_sweep(run_dir).trials}:
         for place in (run_dir / TRIALS).glob("*"):
             drop_checkpoints(place)
+    return searcher.exhausted
 
 
-def _searcher(plan: Plan, past: Sweep, warm: Sequence[Sweep]) -> StudySearch:
+def _searcher(
+    plan: Plan, past: Sweep, warm: Sequence[Sweep], on_repeat: Callable[[int], None]
+) -> StudySearch:
     config = plan.config
     study = open_study(config, past.run_dir, len(past.trials))
     claim(study, identity(past.run_dir))
     for each in warm:
-        added = add_past(study, plan.space, each, config.modes)
+        added = add_past(study, plan.space, each, config)
         log.info("sweep: knows %d trials of %s", added, each.run_dir)
-    return StudySearch(study, plan.space, config, past.trials, plan.first)
+    return StudySearch(study, plan.space, config, past.trials, plan.first, on_repeat)
 
 
 def _tidy(work: Work, number: int, fields: Mapping[str, Any]) -> None:
-    """A trial that was stopped or failed does not go on: its checkpoints only take room."""
-    if fields["status"] in ("stopped", "failed") and not work.exchanges:
+    """A trial that has ended without a model does not go on: its checkpoints only take room."""
+    if fields["status"] in ("stopped", *WITHOUT_VALUE) and not work.exchanges:
         drop_checkpoints(work.run_dir / TRIALS / f"{number:04d}")
 
 

@@ -3,9 +3,9 @@
 What it reports to Ray Tune:
 - after each epoch: `epoch` (from 1), the epoch's finite metrics, `epoch_seconds`;
 - at its end: `final` (values by objective), `model_dir`, the metric and the last epoch once more;
-- where it fails: `failure` (why), the worst value of the metric, and the last epoch; `full` where
-  no trial could write there. It does not
-  raise: the same would come again, and only a lost process is worth another try.
+- where it fails: `failure` (why), `cause` (of `tune.records.CAUSES`, where its settings are to
+  blame), `full` (where no trial could write there), the worst value of the metric, and the last
+  epoch. It does not raise: the same would come again, and only a lost process is worth another try.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.disk import DiskError, disk_error
-from finsent.errors import InputError, UserError
+from finsent.errors import DivergenceError, InputError, MemoryShortageError, UserError
 from finsent.files import read_json, write_json
 from finsent.settings import Settings
 from finsent.training.outputs import read_journal
-from tune.search import FAILURE, FINAL, FULL
+from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
+from tune.records import DIVERGED, MEMORY
 from tune.space import with_values
 from tune.training import Training
 
@@ -76,7 +77,7 @@ def run_trial(config: Mapping[str, Any], work: Work) -> None:
         raise
     except Exception as error:  # whatever it is, it is this trial's end and not the sweep's
         full = disk_error(error)
-        reports.failed(reason(full or error), full)
+        reports.failed(reason(full or error), None if full else cause(error), full)
 
 
 def trial_name(number: int) -> str:
@@ -108,7 +109,7 @@ class _Reports:
             if isinstance(value, int | float) and math.isfinite(value)
         }
         if metric not in found:
-            raise InputError(f"{metric} is not a number after epoch {line['epoch']}")
+            raise DivergenceError(f"{metric} is not a finite number after epoch {line['epoch']}")
         self._epoch = line["epoch"]
         if not self._work.exchanges:
             tune.report(found)
@@ -119,17 +120,22 @@ class _Reports:
 
     def finished(self, found: Mapping[str, Any]) -> None:
         """The trial's end; see the module's docstring."""
+        for name, value in found[FINAL].items():
+            if not math.isfinite(value):
+                raise DivergenceError(f"{name} is not a finite number at the trial's end")
         tune.report({**found, "epoch": self._epoch})
 
-    def failed(self, why: str, full: DiskError | None = None) -> None:
+    def failed(self, why: str, blamed: str | None, full: DiskError | None) -> None:
         """The same, where it failed.
 
         Args:
+            blamed: the cause, where the settings are to blame.
             full: every trial would meet it, so that it ends the sweep.
         """
         worst = _WORST[self._work.modes[self._work.metric]]
         found = {FAILURE: why, self._work.metric: worst, "epoch": self._epoch}
-        tune.report({**found, FULL: full.plain} if full else found)
+        found |= {CAUSE: blamed} if blamed else {}
+        tune.report(found | ({FULL: full.plain} if full else {}))
 
 
 def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
@@ -270,6 +276,24 @@ def drop_checkpoints(place: Path) -> None:
 
 def reason(error: BaseException) -> str:
     """Why a trial failed, in one line: the innermost cause that says something."""
+    found = _innermost(error)
+    text = " ".join(str(found).split())
+    text = text if isinstance(found, UserError) else f"{type(found).__name__}: {text}"
+    return text if len(text) <= _REASON else text[: _REASON - 3] + "..."
+
+
+def cause(error: BaseException) -> str | None:
+    """What kind of failure it is where the trial's settings are to blame, of `CAUSES`."""
+    found = _innermost(error)
+    if isinstance(found, DivergenceError):
+        return DIVERGED
+    kind = type(found)
+    # By name: what watches a trial does without PyTorch.
+    short = kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch")
+    return MEMORY if short or isinstance(found, MemoryShortageError) else None
+
+
+def _innermost(error: BaseException) -> BaseException:
     found, seen = error, set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -278,6 +302,4 @@ def reason(error: BaseException) -> str:
         failures = getattr(current, "worker_failures", None)
         inner = next(iter(failures.values()), None) if isinstance(failures, dict) else None
         current = inner or getattr(current, "cause", None) or current.__cause__
-    text = " ".join(str(found).split())
-    text = text if isinstance(found, UserError) else f"{type(found).__name__}: {text}"
-    return text if len(text) <= _REASON else text[: _REASON - 3] + "..."
+    return found

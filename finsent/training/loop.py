@@ -6,17 +6,18 @@ worker) and passes hooks that carry progress and checkpoints outside.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from finsent.errors import InputError
+from finsent.errors import DivergenceError, InputError
 from finsent.modeling.classifier import load_tokenizer, new_classifier
 from finsent.modeling.suitability import check_length
 from finsent.training.batches import Indices, count_steps, epoch_batches
@@ -191,6 +192,10 @@ class Run:
         metrics = {"learning_rate": float(self.schedule.get_last_lr()[0]), **total.throughput()}
         shown = self.average.model if self.average else self.model
         found = validate(shown, self.validation_rows, self.config, self.world)
+        if not math.isfinite(found["validation_loss"]):  # the same sum on all ranks
+            self._diverged(
+                f"the validation loss is not a finite number after epoch {self.epoch + 1}"
+            )
         found |= {"epoch": self.epoch + 1, **metrics}
         found |= {"began": self._began, "epoch_seconds": time.perf_counter() - self._epoch_started}
         self.epoch, self.done, self.history = self.epoch + 1, 0, [*self.history, found]
@@ -248,7 +253,10 @@ class Run:
             )
         else:
             return
-        raise InputError(
+        self._diverged(problem)
+
+    def _diverged(self, problem: str) -> NoReturn:
+        raise DivergenceError(
             f"train.learning_rate={self.config.learning_rate}: {problem}; last good checkpoint: "
             f"{self.saved}; lower the rate under another run.name, or look at those rows"
         )

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from finsent.errors import InputError
+from finsent.errors import MemoryShortageError
 from finsent.training.batches import Indices, share
 from finsent.training.config import TrainConfig
 from finsent.training.loss import Weights, autocast, forward, half_type, loss_sum
@@ -156,7 +156,7 @@ class Gradients:
             left, whole = torch.cuda.mem_get_info(self._world.device)
             free = f", {left / 2**30:.1f} of {whole / 2**30:.1f} GiB free"
         if most <= 1:
-            raise InputError(
+            raise MemoryShortageError(
                 f"model.max_length: memory does not suffice for one row of {longest} tokens "
                 f"({_brief(shortage)}{free}); lower model.max_length, set "
                 "train.gradient_checkpointing=true, or use a smaller backbone"

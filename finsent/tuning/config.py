@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -11,6 +12,9 @@ from finsent.registry.config import Alias
 
 # What training reports after each epoch, and which way is better.
 REPORTED = {"macro_f1": "max", "accuracy": "max", "validation_loss": "min"}
+# Values of a model that has learned nothing, or worse: no macro-F1 is lower, and a loss of ln 3 is
+# that of three labels which are always equally likely.
+UNLEARNED = {"macro_f1": 0.0, "accuracy": 0.0, "validation_loss": math.log(3)}
 # What is measured of a finished trial's model.
 MEASURED = {"latency_ms": "min", "parameters": "min", "ece": "min"}
 

@@ -71,7 +71,8 @@ def write(folder: Path, events: list[Event], **changes: Any) -> Path:
 def drawn(trials: int, seed: int = 0, latency: bool = False) -> list[Event]:
     """Trials, two at a time, whose value depends on the learning rate only (best at 1e-4).
 
-    Those below 0.55 after two epochs are stopped, every fifteenth fails; half have a LoRA rank.
+    Those below 0.55 after two epochs are stopped, every fifteenth fails, each second one of these
+    by diverging; half have a LoRA rank.
     """
     random = np.random.default_rng(seed)
     events: list[Event] = []
@@ -98,12 +99,14 @@ def drawn(trials: int, seed: int = 0, latency: bool = False) -> list[Event]:
             events.append(epoch(number, clocks[lane], at, values[-1]))
             if at == 2 and number % 15 == 14:
                 status, reason = "failed", "CUDA out of memory: 2.1 GiB wanted"
+                if number % 30 == 29:
+                    status, reason = "diverged", "the loss is not a finite number in epoch 3"
                 break
             if at == 2 and values[-1] < 0.55:
                 status, reason = "stopped", "asha: rung 2"
                 break
         ended = end(number, clocks[lane], len(values), max(values), status=status, reason=reason)
-        if status == "failed":
+        if status in ("failed", "diverged"):
             ended["values"] = {}
         elif latency:
             ended["values"]["latency_ms"] = 2.0 + params.get("train.lora_rank", 64) * (0.2 + final)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from finsent.errors import InputError
+from finsent.errors import DivergenceError, InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import new_classifier
 from finsent.training.checkpoint import epoch_name, step_name
@@ -85,6 +85,17 @@ def test_loss_that_is_no_number_names_step_rows_and_checkpoint(
     assert written == good  # none with broken weights
     assert f"last good checkpoint: {good[-1] if good else 'none'}" in text
     assert "train.learning_rate=0.003" in text
+
+
+def test_a_validation_loss_that_is_no_number_stops_before_the_checkpoint(
+    bench: Bench, broken: Path, tmp_path: Path
+) -> None:
+    """The epoch would have been the best one: a label is also taken from what is no number."""
+    own = Bench(bench.tiny, tmp_path)
+    own.validation_rows = with_an_unknown_token(bench.tiny, 3)
+    with pytest.raises(DivergenceError, match="validation loss is not a finite number after epoch"):
+        own.run(backbone=broken, epochs=1)
+    assert not [*tmp_path.glob("*/checkpoint_*")]
 
 
 def test_run_that_diverges_stops_before_its_checkpoint(bench: Bench) -> None:

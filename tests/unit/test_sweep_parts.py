@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from ray.tune.schedulers import TrialScheduler
 
 from finsent.config import check
-from finsent.errors import ConfigError, InputError
+from finsent.errors import ConfigError, DivergenceError, InputError, MemoryShortageError
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
 from ray_jobs._cli import main
-from ray_jobs.sweep import JOB
+from ray_jobs.sweep import JOB, without_value
 from tests.unit import sweeps
 from tune.cost import expected_epochs, samples
 from tune.ledger import Ledger, LedgerCallback, best_values, locked
@@ -26,7 +28,7 @@ from tune.room import places
 from tune.schedulers import scheduler_of
 from tune.stats import driver_share
 from tune.sweep import Budget, search, share_of, spent_seconds
-from tune.trial import _settled, reason, trial_name
+from tune.trial import _Reports, _settled, cause, reason, trial_name
 from tune.verify import _keep_model, candidates, conclude
 
 pytestmark = pytest.mark.cost(1.5, "asks Ray Tune's schedulers")
@@ -278,6 +280,8 @@ def test_the_cost_of_early_stopping(backbone: Backbone) -> None:
     grid = {"train.batch_size": {"choice": [16, 32]}}
     few = make_plan(settings(space=grid, search="grid", scheduler="none"), backbone)
     assert few.default in [*few.space.grid()] and expected_epochs(few)[1] == 2 * 4
+    small = make_plan(settings(space=grid, trials=12, scheduler="none"), backbone)
+    assert expected_epochs(small)[1] == 2 * 4
 
 
 def test_samples_are_what_the_search_begins_with(backbone: Backbone) -> None:
@@ -289,6 +293,8 @@ def test_samples_are_what_the_search_begins_with(backbone: Backbone) -> None:
         settings(space={"train.batch_size": {"choice": [16, 32]}}, search="grid"), backbone
     )
     assert [d["train.batch_size"] for d in samples(grid, 10)] == [32, 16]
+    small = make_plan(settings(space={"train.batch_size": {"choice": [16, 32]}}), backbone)
+    assert [d["train.batch_size"] for d in samples(small, 10)] == [32, 16]
 
 
 # --- records ------------------------------------------------------------------------------------
@@ -317,7 +323,8 @@ def test_what_trials_do_is_read_back(tmp_path: Path) -> None:
     ways: list[tuple[int, dict[str, Any]]] = [
         (0, {"final": {"macro_f1": 0.7}, "model_dir": "m"}),
         (1, {"epoch": 2, "macro_f1": 0.4}),
-        (2, {"failure": "CUDA out of memory", "macro_f1": -1e9}),
+        (2, {"failure": "CUDA out of memory", "cause": "memory", "macro_f1": -1e9}),
+        (5, {"failure": "the loss is no number", "cause": "diverged", "macro_f1": -1e9}),
     ]
     for number, last in ways:
         trial = _tune_trial(number, **last)
@@ -334,12 +341,15 @@ def test_what_trials_do_is_read_back(tmp_path: Path) -> None:
     callback.on_trial_start(trial=running)
     callback.interrupt("SIGTERM")
     trials = read_sweep(tmp_path).trials
-    assert [t.status for t in trials] == ["finished", "stopped", "failed", "failed", "interrupted"]
-    assert [t.values for t in trials] == [{"macro_f1": 0.7}, {"macro_f1": 0.5}, {}, {}, {}]
+    assert [t.status for t in trials] == [
+        "finished", "stopped", "failed", "failed", "interrupted", "diverged",
+    ]  # fmt: skip
+    assert [t.values for t in trials] == [{"macro_f1": 0.7}, {"macro_f1": 0.5}, {}, {}, {}, {}]
+    assert [t.cause for t in trials] == [None, None, "memory", None, None, "diverged"]
     assert trials[1].reason == "asha, after epoch 2"
     assert (trials[2].reason, trials[4].reason) == ("CUDA out of memory", "SIGTERM")
     assert [e.seconds for e in trials[0].epochs] == [2.0, 2.0]
-    assert len([event for event in told if event[0] == "epoch"]) == 6
+    assert len([event for event in told if event[0] == "epoch"]) == 8
 
 
 def test_a_trial_that_never_started_fails(tmp_path: Path) -> None:
@@ -458,6 +468,59 @@ def test_a_reason_is_the_innermost_cause_in_one_line() -> None:
     assert reason(outer) == "train.learning_rate=0.5: the loss is not finite"
     assert reason(MemoryError("no room")) == "MemoryError: no room"
     assert len(reason(ValueError("x" * 1000))) == 300
+
+
+def test_what_the_settings_are_to_blame_for() -> None:
+    class TrainingFailedError(RuntimeError):
+        """As Ray Train's."""
+
+        def __init__(self, failure: Exception) -> None:
+            super().__init__("Training failed")
+            self.worker_failures = {0: failure}
+
+    assert (
+        cause(TrainingFailedError(DivergenceError("the loss is not a finite number"))) == "diverged"
+    )
+    assert cause(MemoryShortageError("no room for one row")) == "memory"
+    assert cause(torch.OutOfMemoryError("CUDA out of memory")) == "memory"
+    for other in (InputError("train.cpus_per_worker=64"), MemoryError(), RuntimeError("NCCL")):
+        assert cause(TrainingFailedError(other)) is None
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "latency_ms"])
+def test_a_trial_whose_end_is_no_number_diverged(name: str) -> None:
+    work: Any = SimpleNamespace(metric="macro_f1")
+    found = {"final": {"macro_f1": 0.5, "latency_ms": 5.0, name: math.nan}}
+    with pytest.raises(DivergenceError, match=f"{name} is not a finite number"):
+        _Reports(work).finished(found)
+
+
+def test_no_trial_with_a_value(tmp_path: Path, backbone: Backbone) -> None:
+    why = (
+        "train.learning_rate=0.9: the loss is not a finite number in epoch 1; last good checkpoint"
+    )
+    events = [
+        sweeps.start(0, 0.0, {"train.learning_rate": 0.9}),
+        sweeps.end(0, 1.0, 0, None, status="diverged", cause="diverged", reason=f"{why}: none"),
+    ]
+    plan = make_plan(settings(), backbone)
+    one = str(without_value(plan, read_sweep(sweeps.write(tmp_path / "one", events))))
+    assert one == (
+        "sweep.space.train.learning_rate={'loguniform': [1e-05, 0.01]}: the only trial diverged "
+        f"(e.g. {why.partition(';')[0]}); set a lower rate under another run.name"
+    )
+    other = [sweeps.start(1, 0.0, {}), sweeps.end(1, 1.0, 0, None, status="failed", reason="lost")]
+    two = str(without_value(plan, read_sweep(sweeps.write(tmp_path / "two", events + other))))
+    assert two.startswith("sweep: not one of 2 trials has a value (1 diverged, 1 failed; first: ")
+    none = str(without_value(plan, read_sweep(sweeps.write(tmp_path / "none", []))))
+    assert "none was started" in none
+
+
+def test_a_diverged_member_gives_no_weights_away(backbone: Backbone) -> None:
+    plan = make_plan(settings(scheduler="pbt", search="random"), backbone)
+    scheduler: Any = scheduler_of(plan.config, plan.space, 4, [])
+    result = {"epoch": 1, "macro_f1": -1e9, "failure": "the loss is no number"}
+    assert scheduler.on_trial_result(NOBODY, NOBODY, result) == TrialScheduler.CONTINUE
 
 
 def test_settings_that_a_killed_population_had_not_begun_with(

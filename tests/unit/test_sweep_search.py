@@ -16,16 +16,9 @@ from finsent.settings import Settings
 from finsent.tuning.config import SweepConfig
 from tests.unit import sweeps
 from tune.records import Trial, read_sweep
-from tune.search import (
-    StudySearch,
-    add_past,
-    check_point,
-    check_search,
-    claim,
-    open_study,
-    shown,
-)
-from tune.space import Space, parse
+from tune.search import StudySearch
+from tune.space import Space, check_point, parse
+from tune.study import add_past, check_search, claim, open_study, shown
 
 pytestmark = pytest.mark.cost(1.5, "asks Optuna for many trials")
 
@@ -238,8 +231,8 @@ def test_earlier_sweeps_are_known(tmp_path: Path) -> None:
     old = read_sweep(sweeps.write(tmp_path / "old", events))
     settings = config(space=of)
     study = open_study(settings, tmp_path)
-    assert add_past(study, space(of), old, settings.modes) == 2  # one outside, one failed
-    assert add_past(study, space(of), old, settings.modes) == 0
+    assert add_past(study, space(of), old, settings) == 2  # one outside, one failed
+    assert add_past(study, space(of), old, settings) == 0
     assert [t.value for t in study.trials] == [0.5, 0.7]
     found = StudySearch(study, space(of), settings, [], [])
     assert found.suggest("a")["number"] == 0  # the sweep counts its own

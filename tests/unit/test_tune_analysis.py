@@ -33,7 +33,9 @@ def drawn(folder: Path) -> set[str]:
 
 
 def test_a_sweep_of_many_trials(tmp_path: Path) -> None:
-    result = analyse([sweeps.write(tmp_path, sweeps.drawn(500))])
+    repeats = [{"event": "repeat", "trial": 0, "time": 0.0}] * 3
+    changes = {"trials": 600, "exhausted": True}
+    result = analyse([sweeps.write(tmp_path, [*repeats, *sweeps.drawn(500)], **changes)])
     assert result["trials"] == 500
     assert next(iter(result["importances"])) == "train.learning_rate"
     assert 0.5 < result["spent_share"] < 1
@@ -43,10 +45,12 @@ def test_a_sweep_of_many_trials(tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 500
     assert float(rows[0]["macro_f1"]) == result["best"]["value"]
-    assert {row["status"] for row in rows} == {"finished", "stopped", "failed"}
+    assert {row["status"] for row in rows} == {"finished", "stopped", "diverged", "failed"}
     assert (tmp_path / "importances.csv").read_text().startswith("parameter,objective,importance")
     page = page_of(result)
-    assert "33 of 500 trials failed, all with: CUDA out of memory" in page
+    assert "17 of 500 trials failed, all with: CUDA out of memory" in page
+    assert "16 of 500 trials diverged, all with: the loss is not a finite number" in page
+    assert "500 of 600 trials were trained: sweep.space has no further configuration. 3" in page
     assert not re.findall(r"""(?:src|href|url\()\s*=?["'(]?(?!#|data:)[\w./]*//""", page)
 
 

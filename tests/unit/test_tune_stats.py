@@ -11,9 +11,12 @@ from tests.unit import sweeps
 from tune.importance import FRONT, importances, pareto_front
 from tune.records import Sweep, read_sweep
 from tune.stats import (
+    about_failures,
+    asked,
     at_edge,
     axis_of,
     best_so_far,
+    ended,
     ranked,
     savings,
     short_names,
@@ -41,6 +44,43 @@ def four(tmp_path: Path, **changes: object) -> Sweep:
         sweeps.epoch(3, 30.0, 1, 0.7),
     ]
     return read_sweep(sweeps.write(tmp_path, events, finished=None, max_epochs=4, **changes))
+
+
+def test_a_diverged_trial_has_no_value(tmp_path: Path) -> None:
+    """Also where it had the best epoch of all before."""
+    events = []
+    for number, rate in enumerate((1e-4, 0.3, 0.9)):
+        status = (
+            {"status": "diverged", "cause": "diverged", "reason": "no number"} if number else {}
+        )
+        events += [
+            sweeps.start(number, number, {"train.learning_rate": rate}),
+            sweeps.epoch(number, number, 1, 0.5 + number / 10),
+            sweeps.end(number, number + 0.5, 1, None if number else 0.5, **status),
+        ]
+    sweep = read_sweep(sweeps.write(tmp_path, events))
+    assert [(value, trial.number) for value, trial in ranked(sweep)] == [(0.5, 0)]
+    assert [t.number for t in ended(sweep, sweep.objectives)] == [0]
+    assert best_so_far(sweep)["best"].max() == 0.5
+    assert (savings(sweep).epochs, savings(sweep).other_epochs) == (1, 2)
+    [line] = about_failures(sweep)
+    assert line == (
+        "2 of 3 trials diverged, all with: no number. The lowest train.learning_rate of them is "
+        "0.3: end its range below."
+    )
+
+
+def test_how_many_trials_were_asked_for(tmp_path: Path) -> None:
+    events = [{"event": "repeat", "trial": 0, "time": 0.0}, sweeps.start(0, 1.0, {})]
+    once = asked(read_sweep(sweeps.write(tmp_path / "a", events)))
+    assert once == (
+        "1 suggestion had the settings of a trial that was there already, and was not trained "
+        "again."
+    )
+    none = read_sweep(sweeps.write(tmp_path / "b", events[1:], trials=1))
+    assert asked(none) is None and none.repeated == 0
+    left = read_sweep(sweeps.write(tmp_path / "c", events[1:], trials=9, exhausted=True))
+    assert asked(left) == "1 of 9 trials were trained: sweep.space has no further configuration."
 
 
 def test_best_so_far(tmp_path: Path) -> None:
