@@ -1,4 +1,7 @@
-"""One tracked run a trial, all in one group. In the driver: a stopped trial's process is killed."""
+"""Tracked runs of a sweep, in one group: one per trial, and one of the sweep itself.
+
+In the driver: a stopped trial's process is killed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from typing import Any
 
 from finsent.errors import ConfigError
 from finsent.settings import Settings
-from ray_jobs._tracking import tracking
+from ray_jobs import publish
+from ray_jobs._tracking import in_group, tracking
+from tune.analysis import PAGE, PICTURES
 from tune.space import with_values
 from tune.trial import TRIALS
 
@@ -18,10 +23,7 @@ class TrialTracking:
     """Opens a run when a trial starts and closes it when it ends; a context closes the rest."""
 
     def __init__(self, settings: Settings, run_dir: Path) -> None:
-        group = settings.tracking.group or run_dir.name
-        self._settings = settings.model_copy(
-            update={"tracking": settings.tracking.model_copy(update={"group": group})}
-        )
+        self._settings = in_group(settings, run_dir)
         self._run_dir, self._open = run_dir, dict[int, ExitStack]()
 
     def __enter__(self) -> TrialTracking:
@@ -47,3 +49,21 @@ class TrialTracking:
             stack.enter_context(tracking(settings, place))
         elif event == "end" and number in self._open:
             self._open.pop(number).close()
+
+
+def track_sweep(
+    settings: Settings, run_dir: Path, measured: dict[str, Any] | None, published: dict[str, Any]
+) -> None:
+    """Record a sweep itself: its page and pictures, and the model that it found.
+
+    Args:
+        measured: figures of the model on the test split; None: the sweep verified none.
+        published: what the job returns of a published version, or nothing.
+    """
+    with tracking(in_group(settings, run_dir), run_dir) as tracker:
+        if (run_dir / PAGE).is_file():
+            tracker.pictures("sweep", (run_dir / PICTURES).glob("*.png"), run_dir / PAGE)
+        if measured is not None:
+            tracker.report({**measured, "split": "test"}, run_dir / "evaluation")
+        if published:
+            publish.track(tracker, published)

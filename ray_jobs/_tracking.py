@@ -16,4 +16,16 @@ def tracking(settings: Settings, run_dir: Path) -> AbstractContextManager[Tracke
     """Record what happens inside the block where the section `tracking` says."""
     from finsent.tracking.tracker import tracked
 
-    return tracked(settings.tracking, run_dir, settings.model_dump(mode="json"))
+    values = settings.model_dump(mode="json")
+    if settings.sweep.storage:  # the URL of a database may have a password
+        from tune.study import shown
+
+        values["sweep"]["storage"] = shown(settings.sweep.storage)
+    return tracked(settings.tracking, run_dir, values)
+
+
+def in_group(settings: Settings, run_dir: Path) -> Settings:
+    """Settings under which runs are tracked in the group of a sweep."""
+    group = settings.tracking.group or run_dir.name
+    tracking = settings.tracking.model_copy(update={"group": group})
+    return settings.model_copy(update={"tracking": tracking})

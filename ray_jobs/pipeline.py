@@ -40,6 +40,7 @@ def run(call: Call) -> Result:
             title = steps.begin("train")
             tracker = stack.enter_context(tracking(settings, run_dir))
             trained = train.step(settings, backbone, version, run_dir, title)
+            train.track(tracker, version, run_dir)
         steps.begin("evaluate")
         model_dir, out = Path(trained["model_dir"]), run_dir / "evaluation"
         plain = settings.evaluate.model_copy(

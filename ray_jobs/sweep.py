@@ -79,7 +79,7 @@ def _sweep(
     from finsent.training.ray_trainer import tokenised
     from finsent.training.splits import look_at_splits
     from finsent.training.task import make_task
-    from ray_jobs._sweep_tracking import TrialTracking
+    from ray_jobs._sweep_tracking import TrialTracking, track_sweep
     from tune.plan import begin, end
     from tune.room import room
     from tune.stats import ranked
@@ -117,7 +117,10 @@ def _sweep(
         _say_best(plan, run_dir)
         raise
     end(run_dir, exhausted=exhausted)
-    return _result(plan, run_dir, found)
+    result = _result(plan, run_dir, found)
+    published = _publish(settings, run_dir)
+    track_sweep(settings, run_dir, found and found["test"], published)
+    return result | {key: published[key] for key in ("model_version",) if published}
 
 
 def without_value(plan: Plan, sweep: Sweep) -> InputError:
@@ -209,7 +212,7 @@ def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
     log.info("sweep: %s; %s", said, page or path)
     statuses = [trial.status for trial in sweep.trials]
     saved = savings(sweep)
-    result = {
+    return {
         "trials": {status: statuses.count(status) for status in sorted(set(statuses))},
         "trials_wanted": config.trials,
         "repeated": sweep.repeated,
@@ -227,13 +230,16 @@ def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
         "storage": shown(sweep.settings["storage"]),
         "study": sweep.settings["study_name"],
     }  # fmt: skip
-    if config.publish:
-        settings = plan.settings.model_copy(
-            update={"publish": plan.settings.publish.model_copy(update={"alias": config.publish})}
-        )
-        published = publish.step(settings, run_dir / "model", run_dir / "comparison")
-        result["model_version"] = published["model_version"]
-    return result
+
+
+def _publish(settings: Settings, run_dir: Path) -> Result:
+    """Publish the winner where that is wanted; empty where it is not."""
+    alias = settings.sweep.publish
+    if not alias:
+        return {}
+    section = settings.publish.model_copy(update={"alias": alias})
+    settings = settings.model_copy(update={"publish": section})
+    return publish.step(settings, run_dir / "model", run_dir / "comparison")
 
 
 def _front(sweep: Sweep) -> list[dict[str, Any]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finsent.data.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone, resolve_backbone
@@ -12,6 +13,9 @@ from finsent.training.task import make_task
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
 from ray_jobs._tracking import tracking
+
+if TYPE_CHECKING:
+    from finsent.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +103,16 @@ def run(call: Call) -> Result:
     settings = call.settings
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
     backbone = prepare(settings)
-    with ray_session(settings), tracking(settings, call.run_dir):
-        return step(settings, backbone, version, call.run_dir)
+    with ray_session(settings), tracking(settings, call.run_dir) as tracker:
+        found = step(settings, backbone, version, call.run_dir)
+        track(tracker, version, call.run_dir)
+    return found
+
+
+def track(tracker: Tracker, version: DatasetVersion, run_dir: Path) -> None:
+    """Record the pictures of a training and of the rows that it used."""
+    tracker.pictures("dataset", (version.path / "pictures").glob("*.png"))
+    tracker.pictures("run", run_dir.glob("training.png"))
 
 
 JOB = Job(

@@ -8,7 +8,7 @@ from typing import Any
 
 from finsent.evaluation.pictures import KIND_NAMES, pictures_of
 from finsent.evaluation.remarks import absent_labels, over_labels, remarks
-from finsent.files import staged_dir, write_text
+from finsent.files import read_json, staged_dir, write_text
 from finsent.labels import LABELS
 from finsent.reports.page import render
 from finsent.reports.pictures import draw_all
@@ -49,23 +49,41 @@ def write_report(result: Result, out_dir: Path, title: str) -> None:
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     with staged_dir(out_dir / "pictures", replace=True) as folder:
-        drawn = draw_all(pictures_of(result), result, folder)
-        page = render(
-            "finsent.evaluation/report.html.j2",
-            drawn,
-            title=title,
-            result=result,
-            warnings=list(warnings(result)),
-            figures=FIGURES,
-            tiles=[name for name in _TILES if result.get(name) is not None],
-            kinds=KIND_NAMES,
-            behaviour=_by_failures(result),
-            mistakes=(result.get("mistakes") or [])[:_MOST_MISTAKES],
-            identity=_identity(result),
-            over=over_labels(result),
-            absent=absent_labels(result),
-        )
+        page = _page(result, draw_all(pictures_of(result), result, folder), title)
     write_text(out_dir / "report.html", page)
+
+
+def page_without_texts(out_dir: Path, title: str) -> str:
+    """The page of a written report again, for readers who may not see the rows.
+
+    Args:
+        out_dir: has `metrics.json` and `pictures/*.png`.
+    """
+    result = read_json(out_dir / "metrics.json")
+    behaviour = result.get("behaviour") or {}
+    groups = [{**group, "examples": []} for group in behaviour.get("groups") or []]
+    shown = {**result, "mistakes": None, "behaviour": {**behaviour, "groups": groups}}
+    drawn = {path.stem: path for path in sorted((out_dir / "pictures").glob("*.png"))}
+    return _page(shown, drawn, title)
+
+
+def _page(result: Result, pictures: dict[str, Path], title: str) -> str:
+    mistakes = result.get("mistakes")
+    return render(
+        "finsent.evaluation/report.html.j2",
+        pictures,
+        title=title,
+        result=result,
+        warnings=list(warnings(result)),
+        figures=FIGURES,
+        tiles=[name for name in _TILES if result.get(name) is not None],
+        kinds=KIND_NAMES,
+        behaviour=_by_failures(result),
+        mistakes=mistakes and mistakes[:_MOST_MISTAKES],
+        identity=_identity(result),
+        over=over_labels(result),
+        absent=absent_labels(result),
+    )
 
 
 def _by_failures(result: Result) -> Result | None:

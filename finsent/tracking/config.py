@@ -18,4 +18,9 @@ class TrackingConfig(Section):
     project: str = setting("finsent", "its project", min_length=1)
     entity: str | None = setting(None, "its user or team; null: the key's default")
     group: str | None = setting(None, "group of runs that belong together; null: none")
+    texts: bool = setting(
+        False,
+        "also record texts of rows: the worst mistakes of an evaluation, as a table and in its "
+        "page; false: figures, pictures, and the page without texts",
+    )
     tags: list[str] = setting(list, "tags of the run")

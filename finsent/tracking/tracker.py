@@ -14,7 +14,7 @@ import netrc
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -32,24 +32,23 @@ RECORD = "tracking.json"
 _FOLLOW_EVERY = 2.0  # seconds
 _INIT_SECONDS, _FINISH_SECONDS = 30, 60
 _ORDER = {"step": 0, "epoch": 1}  # of two lines of the same step
-_FIGURES = (
-    "macro_f1",
-    "accuracy",
-    "weighted_f1",
-    "mcc",
-    "auroc",
-    "log_loss",
-    "brier",
-    "ece",
-    "rows",
-)
+PICTURES = "pictures"  # a report's folder of them
+_MISTAKES = ("text", "label", "predicted", "score", "source", "row")
 
 
 class Tracker(Protocol):
     """What jobs tell."""
 
     def report(self, result: dict[str, Any], folder: Path) -> None:
-        """An evaluation: headline figures, `report.html` and the pictures beside it."""
+        """An evaluation: headline figures, the page, and the pictures in `pictures/`.
+
+        Args:
+            result: as `ray_jobs.evaluate` returns it.
+            folder: has what `finsent.evaluation.evaluate.write_results` writes.
+        """
+
+    def pictures(self, name: str, files: Iterable[Path], page: Path | None = None) -> None:
+        """Pictures of something else, under `name/`, and its page, which has no texts of rows."""
 
     def model(
         self, folder: Path, version: str, alias: str | None, gate: dict[str, Any] | None = None
@@ -61,6 +60,9 @@ class _Silent:
     """Tracks nothing."""
 
     def report(self, result: dict[str, Any], folder: Path) -> None:
+        """Nothing."""
+
+    def pictures(self, name: str, files: Iterable[Path], page: Path | None = None) -> None:
         """Nothing."""
 
     def model(
@@ -150,18 +152,27 @@ def _open(
     except Exception as error:  # see the module's docstring
         log.warning("tracking: off for this job (%s)", _brief(error))
         return None
-    return _WandbTracker(run, run_dir, record)
+    return _WandbTracker(run, run_dir, record, config.texts)
 
 
 def _brief(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    key = os.environ.get("WANDB_API_KEY")
+    return (text.replace(key, "***") if key else text)[:200]
+
+
+def _images(name: str, files: Iterable[Path]) -> dict[str, Any]:
+    """Pictures as W&B has them, by key; the run gets copies of its own."""
+    import wandb
+
+    return {f"{name}/{file.stem}": wandb.Image(str(file)) for file in sorted(files)}
 
 
 class _WandbTracker:
     """A run of Weights & Biases; a context manager that follows the journal while it is open."""
 
-    def __init__(self, run: Any, run_dir: Path, record: dict[str, Any]) -> None:
-        self._run, self._run_dir, self._record = run, run_dir, record
+    def __init__(self, run: Any, run_dir: Path, record: dict[str, Any], texts: bool) -> None:
+        self._run, self._run_dir, self._record, self._texts = run, run_dir, record, texts
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
         self._failed = False
@@ -214,18 +225,41 @@ class _WandbTracker:
     def _report(self, result: dict[str, Any], folder: Path) -> None:
         import wandb
 
-        self._send()  # steps must not come after what is logged later
+        from finsent.evaluation.report import page_without_texts
+
         split = result.get("split") or "benchmark"
         for key in (*HEADLINE, "rows"):
             if result.get(key) is not None:
                 self._run.summary[f"{split}/{key}"] = result[key]
-        pages: dict[str, Any] = {
-            f"{split}/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("*.png"))
-        }
-        page = folder / "report.html"
-        if page.is_file():
-            pages[f"{split}/report"] = wandb.Html(str(page), inject=False)
-        self._run.log(pages, step=self._record["sent"][0])
+        values = _images(split, (folder / PICTURES).glob("*.png"))
+        if self._texts:
+            rows = read_json(folder / "metrics.json").get("mistakes") or []
+            cells = [[row.get(name) for name in _MISTAKES] for row in rows]
+            values[f"{split}/mistakes"] = wandb.Table(columns=[*_MISTAKES], data=cells)
+            page = (folder / "report.html").read_text(encoding="utf-8")
+        else:
+            page = page_without_texts(folder, f"{split}: macro-F1 {result['macro_f1']:.3f}")
+        values[f"{split}/report"] = wandb.Html(page, inject=False, data_is_not_path=True)
+        self._log(values)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        """Log what is of no step, at the newest one: W&B drops what is of an earlier one."""
+        self._send()
+        if values:
+            self._run.log(values, step=max(self._record["sent"][0], self._run.step))
+
+    def pictures(self, name: str, files: Iterable[Path], page: Path | None = None) -> None:
+        """See `Tracker`."""
+        self._try(lambda: self._pictures(name, files, page))
+
+    def _pictures(self, name: str, files: Iterable[Path], page: Path | None) -> None:
+        import wandb
+
+        values = _images(name, files)
+        if page is not None:
+            text = page.read_text(encoding="utf-8")
+            values[f"{name}/report"] = wandb.Html(text, inject=False, data_is_not_path=True)
+        self._log(values)
 
     def model(
         self, folder: Path, version: str, alias: str | None, gate: dict[str, Any] | None = None

@@ -15,11 +15,28 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made at run time
 
+from finsent.config import check
+from finsent.evaluation.evaluate import write_results
+from finsent.files import sha256_file
+from finsent.settings import Settings
 from finsent.tracking.config import TrackingConfig
 from finsent.tracking.tracker import RECORD, mode_of, tracked
+from ray_jobs._tracking import tracking
 
 pytestmark = pytest.mark.cost(1.5, "starts a W&B run")
 
+SECRET = "Unannounced takeover of Acme by Apex"
+RESULT: dict[str, Any] = {
+    "split": "test",
+    "macro_f1": 0.75,
+    "confusion": [[5, 1, 0], [1, 6, 0], [0, 2, 7]],
+    "reliability": [{"low": 0.0, "high": 1.0, "rows": 22, "confidence": 0.8, "accuracy": 0.82}],
+    "abstention": {"curve": [{"coverage": 1.0, "accuracy": 0.8, "threshold": 0.0}]},
+    "mistakes": [
+        {"text": SECRET, "label": "neutral", "predicted": "positive", "score": 0.9,
+         "source": "news", "row": 3},
+    ],
+}  # fmt: skip
 SETTINGS = {"train": {"seed": 7, "epochs": 2}, "data": {"name": "news"}}
 
 
@@ -31,6 +48,14 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb" / name.lower()))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A written report, drawn before HOME is another: Matplotlib keeps its fonts there."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_results(RESULT, folder, "test")
+    return folder
 
 
 def journal(run_dir: Path, *lines: dict[str, Any]) -> None:
@@ -83,10 +108,28 @@ def history(run_dir: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_an_offline_run_holds_config_steps_report_and_model(tmp_path: Path) -> None:
-    evaluation, version = tmp_path / "evaluation", tmp_path / "version"
-    evaluation.mkdir()
-    (evaluation / "report.html").write_text("<p>All of it</p>")
+def media_folder(run_dir: Path) -> Path:
+    return max(run_dir.glob("wandb/offline-run-*/files"))
+
+
+def media(run_dir: Path, key: str) -> dict[str, Any]:
+    """The newest value of a key that is a file, which the run has a copy of."""
+    within = f"{key}/"
+    found = {
+        name.removeprefix(within): value
+        for line in history(run_dir)
+        for name, value in line.items()
+        if name.startswith(within)
+    }
+    file = media_folder(run_dir) / found["path"]
+    assert (file.stat().st_size, sha256_file(file)) == (found["size"], found["sha256"])
+    return found
+
+
+def test_an_offline_run_holds_config_steps_report_and_model(
+    tmp_path: Path, evaluation: Path
+) -> None:
+    version = tmp_path / "version"
     version.mkdir()
     weights = version / "model.safetensors"
     weights.write_bytes(b"weights" * 10_000)
@@ -94,13 +137,13 @@ def test_an_offline_run_holds_config_steps_report_and_model(tmp_path: Path) -> N
     with tracked(config, tmp_path, SETTINGS) as tracker:
         epoch = {"kind": "epoch", "step": 20, "epoch": 1, "macro_f1": 0.7, "labels": [1, 2]}
         journal(tmp_path, step(10, 1.0), step(20, 0.5), epoch)
-        tracker.report({"split": "test", "macro_f1": 0.75, "rows": 40, "mistakes": []}, evaluation)
+        tracker.report({"split": "test", "macro_f1": 0.75, "rows": 40}, evaluation)
         gate = {"outcome": "not inferior", "against": "0a1b2c3d4e5f", "forced": False}
         tracker.model(version, "abcdef123456", "champion", gate)
     lines = history(tmp_path)
     assert [line["step/loss"] for line in lines if "step/loss" in line] == [1.0, 0.5]
     assert [line["epoch/macro_f1"] for line in lines if "epoch/macro_f1" in line] == [0.7]
-    assert any("test/report" in key for line in lines for key in line)
+    assert media(tmp_path, "test/report")
     whole = str(records(tmp_path))
     for part in ("seed", "news", "test/macro_f1", "finsent-model", "abcdef123456", "champion",
                  "gate/outcome", "not inferior", "0a1b2c3d4e5f"):  # fmt: skip
@@ -109,10 +152,58 @@ def test_an_offline_run_holds_config_steps_report_and_model(tmp_path: Path) -> N
     size = weights.stat().st_size
     copies = [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size == size]
     assert copies == [weights], "and not copied"
+    drawn = {file.stem: sha256_file(file) for file in (evaluation / "pictures").glob("*.png")}
+    assert drawn.keys() == {"confusion", "reliability", "coverage"}
+    for name, digest in drawn.items():
+        found = media(tmp_path, f"test/{name}")
+        assert (found["_type"], found["sha256"]) == ("image-file", digest)
     kept = json.loads((tmp_path / RECORD).read_text())
     assert kept["sent"] == [20, 1]
     assert kept["id"] in whole
     assert not [*tmp_path.glob("home/*")], "nothing in the home directory"
+
+
+def test_other_pictures_have_names_of_their_own(tmp_path: Path, evaluation: Path) -> None:
+    """As trained again in another process: the newest step is what the first one sent."""
+    config = TrackingConfig(mode="offline")
+    with tracked(config, tmp_path, SETTINGS):
+        journal(tmp_path, step(10, 1.0))
+    files = sorted((evaluation / "pictures").glob("*.png"))
+    page = tmp_path / "sweep.html"
+    page.write_text("<p>All trials</p>")
+    with tracked(config, tmp_path, SETTINGS) as tracker:
+        tracker.pictures("dataset", files)
+        tracker.pictures("sweep", [], page)
+        tracker.pictures("nothing", [])
+    for file in files:
+        assert media(tmp_path, f"dataset/{file.stem}")["sha256"] == sha256_file(file)
+    assert media(tmp_path, "sweep/report")["sha256"] == sha256_file(page)
+    assert {line["_step"] for line in history(tmp_path)} == {10}
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_texts_of_rows_are_recorded_where_that_is_wanted(
+    tmp_path: Path, evaluation: Path, monkeypatch: pytest.MonkeyPatch, texts: bool
+) -> None:
+    """And the key never is."""
+    key = "a1b2" * 10
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    run_dir = tmp_path
+    config = TrackingConfig(mode="offline", texts=texts)
+    with tracked(config, run_dir, SETTINGS) as tracker:
+        tracker.report({"split": "test", "macro_f1": 0.75}, evaluation)
+    records(run_dir)  # waits until all is written
+    contents = [path.read_bytes() for path in run_dir.rglob("*") if path.is_file()]
+    assert not any(key.encode() in content for content in contents)
+    assert any(SECRET.encode() in content for content in contents) == texts
+    page = (media_folder(run_dir) / media(run_dir, "test/report")["path"]).read_text()
+    assert (SECRET in page, "This page has no texts of rows" in page) == (texts, not texts)
+    assert page.count("<img") == 3
+    if texts:
+        table = media_folder(run_dir) / media(run_dir, "test/mistakes")["path"]
+        found = json.loads(table.read_text())
+        assert found["columns"] == ["text", "label", "predicted", "score", "source", "row"]
+        assert found["data"] == [[SECRET, "neutral", "positive", 0.9, "news", 3]]
 
 
 def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Path) -> None:
@@ -127,9 +218,19 @@ def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Pa
     assert [line["step/loss"] for line in history(tmp_path)] == [1.0, 0.5, 0.25]
 
 
+def test_a_password_is_not_recorded(tmp_path: Path) -> None:
+    url = "postgresql://me:secret@127.0.0.1:1/x"
+    values = {"sweep": {"storage": url}, "tracking": {"mode": "offline"}}
+    with tracking(check(Settings, values), tmp_path):
+        pass
+    whole = str(records(tmp_path))
+    assert "127.0.0.1:1/x" in whole and "secret" not in whole
+
+
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
     with tracked(TrackingConfig(mode="disabled"), tmp_path, SETTINGS) as tracker:
         tracker.report({"macro_f1": 1.0}, tmp_path)
+        tracker.pictures("dataset", [tmp_path / "a.png"])
         tracker.model(tmp_path, "a", None)
     assert [*tmp_path.iterdir()] == []
 
