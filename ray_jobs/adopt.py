@@ -63,6 +63,8 @@ def run(call: Call) -> Result:
     comparison, rows_measured = call.run_dir / "comparison", metrics.get("rows")
     gate = check_gate(settings, registry, model_dir, config.name, comparison, rows_measured)
     with tracking(settings, call.run_dir) as tracker:
+        if metrics:
+            tracker.report(metrics, report_dir)
         version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=True)
         if config.name:
             registry.promote(version.version, config.name, gate)

@@ -107,8 +107,9 @@ class StudySearch(Searcher):
             trial = optuna.Trial(self._study, one._trial_id)
             if repeated in going_on:
                 self._waiting.setdefault(repeated, []).append(trial)
-            else:  # one that was not recorded has not begun
-                outcome = self._outcomes.get(repeated if number is None else number, FAILED)
+            else:  # a trial that was not recorded has not begun
+                ended = repeated if number is None else number
+                outcome = FAILED if ended is None else self._outcomes.get(ended, FAILED)
                 tell(self._study, trial, outcome, self._config)
 
     def close(self) -> None:

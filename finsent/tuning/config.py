@@ -38,7 +38,7 @@ class SweepConfig(Section):
         f"further ones, measured on each finished trial's model: {', '.join(MEASURED)}; the answer "
         "then is the Pareto front, and the best by `metric` is verified",
     )
-    trials: int = setting(12, "configurations to try", ge=1)
+    trials: int = setting(12, "configurations to try, each once", ge=1)
     max_seconds: float | None = setting(
         None, "time after which the search ends; null: no limit", unit="seconds", gt=0
     )
