@@ -14,7 +14,7 @@ from pydantic import AfterValidator, field_validator
 
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import DataConfig
-from finsent.evaluation.config import EvaluateConfig
+from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
 from finsent.inference.config import ClassifyConfig, EngineConfig, ExportConfig, PredictConfig
 from finsent.modeling.config import AdoptConfig, ModelConfig
 from finsent.references import LATEST
@@ -80,6 +80,7 @@ class Settings(Section):
     train: TrainConfig = setting(TrainConfig, "the recipe")
     sweep: SweepConfig = setting(SweepConfig, "hyperparameter search")
     evaluate: EvaluateConfig = setting(EvaluateConfig, "what is measured")
+    calibrate: CalibrateConfig = setting(CalibrateConfig, "a published model for a domain")
     adopt: AdoptConfig = setting(AdoptConfig, "a classifier from elsewhere")
     registry: RegistryConfig = setting(RegistryConfig, "published models")
     publish: PublishConfig = setting(PublishConfig, "what is published")

@@ -14,6 +14,7 @@ import pyarrow as pa
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
 from finsent.inference.exports import fingerprint, installed, read_exports
+from finsent.modeling.domain import DomainCalibration
 
 if TYPE_CHECKING:
     from finsent.inference.score import Scorer
@@ -27,10 +28,15 @@ class _Actor:
     """One engine in its own process."""
 
     def __init__(
-        self, model_dir: Path, config: EngineConfig, model_version: str, model: dict[str, str]
+        self,
+        model_dir: Path,
+        config: EngineConfig,
+        model_version: str,
+        model: dict[str, str],
+        domain: DomainCalibration | None,
     ) -> None:
         self._model_dir, self._version, self._model = model_dir, model_version, model
-        self._config = config
+        self._config, self._domain = config, domain
         self._scorer: Scorer | None = None  # what __init__ raises would lose its class
 
     def backend(self) -> str:
@@ -58,7 +64,7 @@ class _Actor:
         from finsent.inference.engine import Engine
         from finsent.inference.score import Scorer
 
-        engine = Engine(self._model_dir, self._config)
+        engine = Engine(self._model_dir, self._config, domain=self._domain)
         # A process that Ray starts again in mid-run would load what is there by then.
         if fingerprint(self._model_dir) != self._model:
             raise InputError(
@@ -87,6 +93,7 @@ class Scorers:
     def __init__(
         self, model_dir: Path, config: EngineConfig, model_version: str, model: dict[str, str],
         backend: str | None, count: int | None, start_timeout: int,
+        domain: DomainCalibration | None = None,
     ) -> None:  # fmt: skip
         """Start the processes and wait until each has loaded the model.
 
@@ -95,6 +102,7 @@ class Scorers:
             backend: to prefer where the config leaves a choice; None: the fastest.
             count: of processes; None: one per machine, or one per GPU where there are some.
             start_timeout: seconds.
+            domain: calibration that is applied after the model's own; None: none is.
 
         Raises:
             InputError: they do not start in time.
@@ -105,7 +113,9 @@ class Scorers:
         cls: Any = ray.remote(_Actor).options(max_restarts=2, max_task_retries=2, **resources)
         if backend and _may_use(backend, model_dir):
             config = pinned(config, backend)
-        self._actors = [cls.remote(model_dir, config, model_version, model) for _ in range(count)]
+        self._actors = [
+            cls.remote(model_dir, config, model_version, model, domain) for _ in range(count)
+        ]
         asked = [actor.backend.remote() for actor in self._actors]
         try:
             ready, late = ray.wait(asked, num_returns=count, timeout=start_timeout)

@@ -18,6 +18,7 @@ from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._domains import calibration_of
 from ray_jobs.evaluate import locate
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,9 @@ def run(call: Call) -> Result:
     from finsent.inference.engine import Engine
     from finsent.inference.truncation import Truncation, truncation_line
 
-    engine = Engine(model_dir, settings.engine)
+    config = settings.classify
+    domain = calibration_of(settings, model_dir, config.calibration, "classify.calibration")
+    engine = Engine(model_dir, settings.engine, domain=domain)
     encoded = engine.read(texts)
     predictions = engine.predictions(engine.logits_of([text.ids for text in encoded]))
     truncation = Truncation.of(encoded, engine.max_length).record()
@@ -162,6 +165,7 @@ def run(call: Call) -> Result:
         "model": settings.classify.model,
         "model_version": model_dir.name if model_dir.parent.name == "versions" else None,
         "model_dir": str(model_dir),
+        "calibration": engine.calibration.name,
         "temperature": engine.calibration.fitted,
         "threshold": engine.threshold,
         "truncation": truncation,
@@ -177,8 +181,9 @@ JOB = Job(
     summary="Label texts given as arguments, as a file (classify.input=FILE: a table, of which "
     "the column data.text_column is read, or lines), or as lines of standard input. Write `--` "
     "before texts that look like key=value.",
-    result="model, model_version, model_dir, temperature, threshold (null: the model never "
-    "abstains), truncation (texts cut, tokens left out), predictions (row of the input, text, "
+    result="model, model_version, model_dir, calibration (null: the model's own), temperature, "
+    "threshold (null: the model never abstains), truncation (texts cut, tokens left out), "
+    "predictions (row of the input, text, "
     "label, score, probabilities, abstained), seconds",
     sections=("classify", "data", "engine", "registry", "storage"),
     run=run,

@@ -9,17 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
 from finsent.modeling.layout import read_provenance
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._domains import calibration_of
 from ray_jobs.evaluate import Selection, locate, select_rows, training_rows
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from finsent.evaluation.noninferiority import Allowance, Judgement
     from finsent.inference.engine import Engine
 
@@ -42,17 +42,24 @@ class Pair:
         """Read what the models were trained on.
 
         Raises:
-            InputError: a model or a dataset version is damaged.
+            InputError: a model or a dataset version is damaged, or has no calibration of that name.
         """
         self.settings, self.folders = settings, (a_dir, b_dir)
         self.trained_on = [read_provenance(folder)["dataset"] for folder in self.folders]
         self._training = [training_rows(settings, dataset) for dataset in self.trained_on]
+        name = settings.evaluate.calibration
+        self._domains = [
+            calibration_of(settings, folder, name, "evaluate.calibration")
+            for folder in self.folders
+        ]
 
     @cached_property
     def _engines(self) -> list[Engine]:
         from finsent.inference.engine import Engine
 
-        return [Engine(folder, self.settings.engine.exact()) for folder in self.folders]
+        exact = self.settings.engine.exact()
+        pairs = zip(self.folders, self._domains, strict=True)
+        return [Engine(folder, exact, domain=domain) for folder, domain in pairs]
 
     def compare(self, chosen: Selection, out: Path) -> tuple[Result, Judgement]:
         """Compare B with A on rows that neither was trained on, and write to `out`.
@@ -96,6 +103,7 @@ class Pair:
             "with_seen": None if len(rows) == len(chosen.rows) else with_seen(all_a, all_b),
             "truncation": {"a": cut_a.record(), "b": cut_b.record()},
             "what": chosen.what,
+            "calibration": config.calibration,
             "dataset_version": chosen.version.version if chosen.version else None,
             "seen_in_training": dict(zip("ab", seen, strict=True)),
         }
@@ -111,7 +119,15 @@ class Pair:
         from finsent.evaluation.compare import unseen
 
         keys = [read.rows["key"] if read.rows is not None else None for read in self._training]
-        rows, seen = unseen(chosen.rows, *keys)
+        calibrated_on = [
+            pa.chunked_array([pa.array(domain.keys, pa.string())])
+            for domain in self._domains
+            if domain
+        ]
+        rows, counts = unseen(chosen.rows, *keys, *calibrated_on)
+        seen = counts[:2]
+        if any(counts[2:]):
+            log.info("compare: left out rows that a calibration was fitted on: %s", counts[2:])
         if not len(rows):
             raise NoRowsError(
                 f"compare: A or B was trained on each of the {len(chosen.rows)} rows of "
@@ -191,7 +207,7 @@ JOB = Job(
     "model_dir), difference (B - A: value, interval), mcnemar (only_a, only_b: "
     "rows that only one has right; p_value), flipped, judgement (outcome, reason, rows, "
     "absent_labels, accuracy, macro_f1: value and bound), what, "
-    "dataset_version, seen_in_training, overlap (by model: rows that it was trained on, near "
+    "calibration, dataset_version, seen_in_training, overlap (by model: rows that it was trained on, near "
     "copies of them that remain, or the reason why that is not known), with_seen (figures with "
     "the rows left out; null: none), truncation (by model), comparison_dir, run_dir, seconds",
     sections=("evaluate", "engine", "data", "registry", "publish", "storage", "run"),

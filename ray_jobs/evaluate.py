@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import pyarrow as pa
 from finsent.data.dataset import DatasetVersion
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.overlap import TrainingRows
+from finsent.modeling.domain import DomainCalibration
 from finsent.registry.references import find_any_model
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._domains import calibration_of
 from ray_jobs._tracking import tracking
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,27 @@ def select_rows(settings: Settings, trained_on: dict[str, Any] | None) -> Select
     return Selection(rows, f"{config.split} split of {version.version}", version)
 
 
+def without_calibrated(chosen: Selection, domain: DomainCalibration) -> Selection:
+    """Leave out the rows that a calibration was fitted on.
+
+    Raises:
+        InputError: no row remains.
+    """
+    from finsent.evaluation.compare import unseen
+
+    rows, [known] = unseen(chosen.rows, pa.chunked_array([pa.array(domain.keys, pa.string())]))
+    if not len(rows):
+        raise InputError(
+            f"evaluate.calibration={domain.name!r}: was fitted on each of the {len(chosen.rows)} "
+            f"rows of {chosen.what}. Set evaluate.sources to others."
+        )
+    if known:
+        log.info(
+            "evaluate: left out %d rows that the calibration %s was fitted on", known, domain.name
+        )
+    return replace(chosen, rows=rows)
+
+
 def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     """Measure a model and write the report to `out`. Needs no Ray."""
     from finsent.evaluation.evaluate import evaluate, write_results
@@ -105,7 +128,8 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     from finsent.inference.engine import Engine
 
     config = settings.evaluate
-    engine = Engine(model_dir, settings.engine.exact())
+    domain = calibration_of(settings, model_dir, config.calibration, "evaluate.calibration")
+    engine = Engine(model_dir, settings.engine.exact(), domain=domain)
     trained_on = engine.provenance["dataset"]
     chosen = select_rows(settings, trained_on)
     version, what = chosen.version, chosen.what
@@ -115,9 +139,12 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         log.info("no baselines: dataset version %s is not at hand", shown)
     seen = training_rows(settings, trained_on)
     ceiling = version.manifest.get("noise_ceiling") if version and not config.sources else None
+    if domain is not None:
+        chosen = without_calibrated(chosen, domain)
     log.info("evaluate: %s on %d rows (%s)", model_dir, len(chosen.rows), what)
     result = {
         "model_dir": str(model_dir),
+        "domain_calibration": domain and {"name": domain.name, "id": domain.id},
         "dataset_version": version.version if version else None,
         "split": None if config.sources else config.split,
         "sources": [source.uri for source in config.sources],
@@ -146,6 +173,8 @@ def run(call: Call) -> Result:
     model_dir = locate(settings, settings.evaluate.model, "evaluate.model")
     run_of_model = model_dir.parent
     own_test_split = not settings.evaluate.sources and settings.evaluate.split == "test"
+    if settings.evaluate.calibration is not None:
+        own_test_split = False  # the report of a run is of the model's own calibration
     if own_test_split and settings.evaluate.dataset is None and model_dir.name == "model":
         out = run_of_model / "evaluation"  # where publish looks
         with tracking(settings, run_of_model) as tracker:
@@ -163,7 +192,8 @@ JOB = Job(
     "VADER and TF-IDF + logistic regression; accuracy by slices, and a behaviour suite. Writes "
     "metrics.json and report.html with its pictures. The test split's report of a run's model "
     "goes into that run, where `ray_jobs.publish` looks for it.",
-    result="model_dir, dataset_version, split, rows, accuracy, macro_f1, macro_over (labels with "
+    result="model_dir, domain_calibration (name, id; null: the model's own), dataset_version, "
+    "split, rows, accuracy, macro_f1, macro_over (labels with "
     "rows), weighted_f1, mcc, auroc, log_loss, brier, ece, labels (precision, recall, f1, support, "
     "auroc; null: no rows), confusion (rows: true, columns: predicted), intervals (95 %, by "
     "figure), noise_ceiling, agreement (accuracy by the annotators' agreement), baselines, "

@@ -21,6 +21,7 @@ from finsent.inference.scored import Record, ScoredDir, choose_inputs, output_na
 from finsent.inference.truncation import REMEDY
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._domains import calibration_of
 from ray_jobs._ray import ray_session
 from ray_jobs._scoring import Scorers
 from ray_jobs.evaluate import locate
@@ -39,7 +40,11 @@ def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result
     make_dir(out, "predict.output")
     version = model_dir.name if model_dir.parent.name == "versions" else "unpublished"
     model, scored = fingerprint(model_dir), ScoredDir(out)
-    identities = {name: _identity(settings, model, file) for name, file in files.items()}
+    domain = calibration_of(
+        settings, model_dir, settings.predict.calibration, "predict.calibration"
+    )
+    decides = {**model, "calibration": domain and domain.id}
+    identities = {name: _identity(settings, decides, file) for name, file in files.items()}
     records = {
         name: record
         for name, identity in identities.items()
@@ -55,7 +60,7 @@ def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result
         backend = _begun_with(scored.records(), identities)
         with ray_session(settings), Scorers(
             model_dir, settings.engine, version, model, backend,
-            settings.predict.actors, settings.predict.start_timeout,
+            settings.predict.actors, settings.predict.start_timeout, domain,
         ) as scorers:  # fmt: skip
             found |= _score(settings, todo, identities, scored, scorers, records)
     rows, cut = (sum(r.get(key, 0) for r in records.values()) for key in ("rows", "truncated"))
@@ -66,6 +71,7 @@ def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result
         )  # fmt: skip
     return {
         "model_version": version,
+        "calibration": settings.predict.calibration,
         "model_dir": str(model_dir),
         "output": str(out),
         "files": {files[name].name: name for name in records},
@@ -202,12 +208,14 @@ JOB = Job(
     "PhraseBank, or .txt with one text per line; plain or compressed; local, s3:// or gs://) with "
     "a pool of engines over the cluster. Writes one file per input file with its rows in their "
     "order: row, the columns of predict.columns, text, label, score, a probability by label, "
-    "abstained, truncated, model_version, and fault, the reason why a row was not scored. What is "
-    "scored is not scored again: after an interruption run the same command, with predict.output "
-    "or run.name set, as the default output is new in each run. Directories and globs leave out "
-    "what predict wrote. The text column is the entry's `text`, else data.text_column.",
-    result="model_version, model_dir, output, files (scored file by input), finished_before, rows, "
-    "truncated (rows), labels and faults (counts), backends, rows_per_second, run_dir, seconds",
+    "abstained, truncated, model_version, calibration (for a domain), and fault, the reason why a "
+    "row was not scored. What is scored is not scored again: after an interruption run the same "
+    "command, with predict.output or run.name set, as the default output is new in each "
+    "run. Directories and globs leave out what predict wrote. The text column is the "
+    "entry's `text`, else data.text_column.",
+    result="model_version, calibration (null: the model's own), model_dir, output, files (scored "
+    "file by input), finished_before, rows, truncated (rows), labels and faults (counts), "
+    "backends, rows_per_second, run_dir, seconds",
     sections=("predict", "engine", "data", "registry", "storage", "run", "ray"),
     run=run,
     resumes=True,

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
+from finsent.evaluation.domain_report import summary
+from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import ModelVersion, Registry
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs._gate import check_gate
@@ -24,12 +26,21 @@ def run(call: Call) -> Result:
     registry = Registry(call.settings.registry_dir)
     if action == "show":
         version = registry.get(names[0])
-        return {"manifest": version.manifest, **_summary(version)}
+        return {
+            "manifest": version.manifest,
+            "calibrations": _calibrations(registry, version),
+            **_summary(version),
+        }
     if action == "promote":
         return _promote(call, registry, *names)
     if action == "rollback":
         return {"alias": names[0], **_summary(registry.rollback(names[0]))}
     return _list(registry)
+
+
+def _calibrations(registry: Registry, version: ModelVersion) -> list[Result]:
+    found = Calibrations(registry.root, version.version)
+    return [summary(found.get(name, "registry show")) for name in found.names()]
 
 
 def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Result:
@@ -45,22 +56,26 @@ def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Resu
 
 def _list(registry: Registry) -> Result:
     aliases = registry.aliases()
-    table = Table("version", "aliases", "created", "macro-F1", "dataset", "backbone")
+    table = Table(
+        "version", "aliases", "created", "macro-F1", "dataset", "backbone", "calibrations"
+    )
     models = []
     for version in registry.versions():
         names = [alias for alias, target in aliases.items() if target == version.version]
         try:
-            summary = _summary(version)
+            figures = _summary(version)
         except (InputError, KeyError, TypeError, AttributeError):
             table.add_row(version.version, "damaged")
             models.append({"model_version": version.version, "damaged": True})
             continue
-        models.append(summary | {"aliases": names})
-        macro_f1 = summary["macro_f1"]
+        calibrations = Calibrations(registry.root, version.version)
+        models.append(figures | {"aliases": names, "calibrations": calibrations.names()})
+        macro_f1 = figures["macro_f1"]
         table.add_row(
-            version.version, ", ".join(names), summary["created"][:10],
+            version.version, ", ".join(names), figures["created"][:10],
             "-" if macro_f1 is None else f"{macro_f1:.3f}",
-            str(summary["dataset_version"] or "-"), str(summary["backbone"]),
+            str(figures["dataset_version"] or "-"), str(figures["backbone"]),
+            ", ".join(calibrations.names()),
         )  # fmt: skip
     table_console().print(table)
     return {"root": str(registry.root), "aliases": aliases, "models": models}
@@ -95,7 +110,8 @@ JOB = Job(
     "comparison.\n"
     "MODEL is version:ID, alias:NAME, or a bare name that is one of them.",
     result="list: root, aliases, models; else model_version, version_dir, created, macro_f1, "
-    "accuracy, dataset_version, backbone, with alias (and gate, of promote) or manifest; seconds",
+    "accuracy, dataset_version, backbone, with alias (and gate, of promote) or manifest and "
+    "calibrations; seconds",
     sections=("registry", "publish", "evaluate", "engine", "storage"),
     run=run,
     keeps_run=False,

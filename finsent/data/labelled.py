@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pyarrow as pa
 
@@ -11,6 +13,8 @@ from finsent.data.manifest import check_rejected
 from finsent.data.settle import SourceTraits, described, settle
 from finsent.data.sources import SourceFile
 from finsent.data.stages import reject_reasons
+
+log = logging.getLogger(__name__)
 
 
 def read_labelled(files: list[SourceFile], config: DataConfig) -> pa.Table:
@@ -34,6 +38,11 @@ def read_labelled(files: list[SourceFile], config: DataConfig) -> pa.Table:
         reasons = reject_reasons(pa.concat_tables(rejected)) if rejected else {}
         check_rejected(file.name, rows, reasons, config)
     traits = SourceTraits.of(files)
-    kept = settle(pa.concat_tables(good), traits, config).kept
+    settled = settle(pa.concat_tables(good), traits, config)
+    kept = settled.kept
+    left_out = {fate: int(rows.sum()) for fate, rows in settled.fates.items() if fate != "kept"}
+    if any(left_out.values()):
+        shown = ", ".join(f"{rows} {fate}" for fate, rows in left_out.items() if rows)
+        log.info("%s: %d rows are used; left out: %s", ", ".join(traits.names), len(kept), shown)
     columns = described(kept, kept["label"].to_numpy().astype(np.int64), traits)
     return pa.table({**columns, "agreement": kept["agreement"]})

@@ -18,7 +18,9 @@ Flags = npt.NDArray[np.bool_]
 _POINTS = 100  # of a curve that is kept
 
 
-def threshold_for(confidence: Floats, right: Flags, wanted: float) -> float | None:
+def threshold_for(
+    confidence: Floats, right: Flags, wanted: float, *, by_confidence: bool = False
+) -> float | None:
     """The smallest threshold that reaches an accuracy, and so leaves the most coverage.
 
     Rows whose confidence is at least the threshold are answered. It lies half-way between the last
@@ -28,12 +30,17 @@ def threshold_for(confidence: Floats, right: Flags, wanted: float) -> float | No
         confidence: probability of the predicted label, shape (rows,).
         right: whether that label is the true one.
         wanted: accuracy among the answered rows, 0 to 1.
+        by_confidence: the mean confidence of the answered rows must reach it, too. Of many
+            thresholds one reaches an accuracy by luck where rows are few.
 
     Returns:
         None when no threshold reaches it.
     """
     ranked, answered, hits = _nested(confidence, right)
-    reached = np.flatnonzero(hits / answered >= wanted)
+    reaches = hits / answered >= wanted
+    if by_confidence:
+        reaches &= np.cumsum(ranked)[answered - 1] / answered >= wanted
+    reached = np.flatnonzero(reaches)
     if not len(reached):
         return None
     last = int(answered[reached[-1]]) - 1

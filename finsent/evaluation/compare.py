@@ -20,7 +20,7 @@ from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.metrics import Answers, matrix_figures
 from finsent.evaluation.remarks import over_labels
 from finsent.files import staged_dir, write_json
-from finsent.inference.engine import Engine, softmax
+from finsent.inference.engine import Engine
 from finsent.inference.truncation import Truncation
 from finsent.labels import LABELS
 
@@ -59,7 +59,7 @@ def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, Truncation]:
     """Return a model's answers to labelled rows, and how much of the texts was cut."""
     encoded = engine.read(rows["text"].to_pylist())
     logits = engine.logits_of([text.ids for text in encoded])
-    answers = Answers(label_ids(rows), softmax(logits, engine.temperature))
+    answers = Answers(label_ids(rows), engine.calibrated(logits))
     return answers, Truncation.of(encoded, engine.max_length)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from finsent.config import Section, setting
 from finsent.data.config import Source
+from finsent.registry.config import ALIAS_PATTERN
 
 SHIPPED = "shipped"
 
@@ -22,6 +23,12 @@ class EvaluateConfig(Section):
         None,
         "dataset version: `version:ID`, a directory, `latest`, or an id; null: the one that the "
         "model was trained on",
+    )
+    calibration: str | None = setting(
+        None,
+        "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; compare "
+        "uses the one of each model; null: the model's own",
+        pattern=ALIAS_PATTERN,
     )
     split: Literal["train", "validation", "test"] = setting("test", "split to measure on")
     sources: list[Source] = setting(
@@ -52,3 +59,29 @@ class EvaluateConfig(Section):
         "of training, the confidence below which the model abstains",
         unit="fraction", gt=0, le=1,
     )  # fmt: skip
+
+
+class CalibrateConfig(Section):
+    """How `ray_jobs.calibrate` fits a published version to a domain."""
+
+    model: str = setting("champion", "published version to calibrate: an alias or a version")
+    name: str | None = setting(
+        None, "name of the calibration, e.g. tweets; required", pattern=ALIAS_PATTERN
+    )
+    sources: list[Source] = setting(
+        list,
+        "labelled files of the domain, read by the rules of the section data; about 200 rows; "
+        "texts that the model was trained on are left out",
+    )
+    min_rows: int = setting(100, "fewer rows are refused", unit="rows", ge=20)
+    min_label_rows: int = setting(
+        5, "fewer rows of a label that the model can answer are refused", unit="rows", ge=0
+    )
+    folds: int = setting(
+        10, "parts of the rows; each is measured by a calibration of the others", ge=2, le=100
+    )
+    force: bool = setting(
+        False,
+        "publish it even if rows are too few or the log loss does not clearly fall; recorded with "
+        "the calibration",
+    )

@@ -66,7 +66,7 @@ def evaluate(
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     logits, truncation, seconds = _run(engine, texts)
     raw = Answers(truth, softmax(engine.ours(engine.raw(logits)), 1.0))
-    answers = Answers(truth, softmax(engine.ours(logits), engine.temperature))
+    answers = Answers(truth, engine.calibrated(engine.ours(logits)))
     guesses = {}
     if train is not None:
         fitted = label_ids(train)

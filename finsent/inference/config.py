@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import Source
 from finsent.data.spellings import ColumnName
+from finsent.registry.config import ALIAS_PATTERN
 
 Truncate = Literal["right", "left", "error"]
 
@@ -82,6 +83,12 @@ class ClassifyConfig(Section):
         "model to use: `alias:NAME`, `version:ID`, `run:NAME`, a directory, `latest`, or a bare "
         "name that is one of these",
     )
+    calibration: str | None = setting(
+        None,
+        "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; null: "
+        "the model's own",
+        pattern=ALIAS_PATTERN,
+    )
     input: str | None = setting(
         None,
         "file of texts: CSV, TSV, JSON, JSON Lines, Parquet, Arrow or a workbook, of which the "
@@ -107,6 +114,12 @@ class PredictConfig(Section):
         "champion",
         "model to use: `alias:NAME`, `version:ID`, `run:NAME`, a directory, `latest`, or a bare "
         "name that is one of these",
+    )
+    calibration: str | None = setting(
+        None,
+        "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; null: "
+        "the model's own",
+        pattern=ALIAS_PATTERN,
     )
     input: Annotated[list[Source], BeforeValidator(_sources)] = setting(
         list,

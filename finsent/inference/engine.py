@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,10 @@ from finsent.inference.choose import Choice, choose
 from finsent.inference.config import EngineConfig, Truncate
 from finsent.inference.encode import Encoded, Encoder
 from finsent.labels import LABELS
+from finsent.modeling.domain import DomainCalibration
 from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.modeling.layout import (
+    Calibration,
     check_model_dir,
     folded_temperature,
     read_calibration,
@@ -49,9 +52,18 @@ class Prediction:
         return self.probabilities["positive"] - self.probabilities["negative"]
 
 
-def softmax(logits: Logits, temperature: float) -> npt.NDArray[np.float32]:
-    """Probabilities of logits that are divided by a temperature first, shape (rows, labels)."""
+def softmax(
+    logits: npt.NDArray[np.floating[Any]], temperature: float, biases: Sequence[float] | None = None
+) -> npt.NDArray[np.float32]:
+    """Return probabilities of logits, shape (rows, labels).
+
+    Args:
+        temperature: divides the logits.
+        biases: added to the divided logits, one per label; None: none are.
+    """
     scaled = np.asarray(logits, np.float64) / temperature
+    if biases is not None:
+        scaled += np.asarray(biases)
     scaled -= scaled.max(-1, keepdims=True)
     exp = np.exp(scaled)
     probabilities: npt.NDArray[np.float32] = (exp / exp.sum(-1, keepdims=True)).astype(np.float32)
@@ -62,13 +74,18 @@ class Engine:
     """Tokeniser, model and calibration of one model directory."""
 
     def __init__(
-        self, model_dir: Path, config: EngineConfig, backend: Backend | None = None
+        self,
+        model_dir: Path,
+        config: EngineConfig,
+        backend: Backend | None = None,
+        domain: DomainCalibration | None = None,
     ) -> None:
         """Load a model.
 
         Args:
             model_dir: a trained classifier's directory.
             backend: in place of what the config names: one that is not beside the model (yet).
+            domain: a calibration that is applied after the model's own one.
 
         Raises:
             InputError: it is incomplete or damaged, has other labels, or was not exported for the
@@ -77,7 +94,8 @@ class Engine:
         self._label_map = check_model_dir(model_dir)
         self.model_dir = model_dir
         self.config = config
-        self.calibration = read_calibration(model_dir)
+        own = read_calibration(model_dir)
+        self.calibration = own if domain is None else domain.on(own)
         self.provenance = read_provenance(model_dir)
         self.max_length = int(self.provenance["max_length"])
         self.encoder = Encoder(model_dir, self.max_length)
@@ -205,9 +223,28 @@ class Engine:
                 future.cancel()
         return result
 
-    def predictions(self, logits: Logits) -> list[Prediction]:
-        """Labels, calibrated probabilities and abstentions of logits, shape (rows, labels)."""
-        threshold = self.threshold
+    def calibrated(
+        self, logits: Logits, calibration: Calibration | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return calibrated probabilities of logits, shape (rows, labels).
+
+        Args:
+            calibration: None: the engine's own.
+        """
+        used = calibration or self.calibration
+        return softmax(logits, used.temperature, used.biases)
+
+    def predictions(
+        self, logits: Logits, calibration: Calibration | None = None
+    ) -> list[Prediction]:
+        """Labels, calibrated probabilities and abstentions of logits, shape (rows, labels).
+
+        The label is the one of the highest calibrated probability.
+
+        Args:
+            calibration: None: the engine's own.
+        """
+        threshold = (calibration or self.calibration).threshold
         return [
             Prediction(
                 label=LABELS[max(range(len(row)), key=row.__getitem__)],
@@ -215,7 +252,7 @@ class Engine:
                 probabilities=dict(zip(LABELS, row, strict=True)),
                 abstained=threshold is not None and max(row) < threshold,
             )
-            for row in softmax(logits, self.temperature).tolist()
+            for row in self.calibrated(logits, calibration).tolist()
         ]
 
     # --- all in one ---
@@ -267,7 +304,7 @@ class Engine:
         Raises:
             InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
         """
-        return softmax(self.logits(texts, progress), self.temperature)
+        return self.calibrated(self.logits(texts, progress))
 
     def classify(self, texts: Sequence[str]) -> list[Prediction]:
         """Label each text."""

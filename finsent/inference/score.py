@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from finsent.data.formats import CARRIED, ROWS
 from finsent.data.normalise import normalise
-from finsent.inference.engine import Engine, softmax
+from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 
 SCORED = pa.schema(
@@ -25,6 +25,7 @@ SCORED = pa.schema(
         ("abstained", pa.bool_()),  # the score is below the model's threshold
         ("truncated", pa.bool_()),  # a part of the text was left out
         ("model_version", pa.string()),
+        ("calibration", pa.string()),  # for a domain; null: the model's own
         ("fault", pa.string()),  # why the row was not scored, else null
     ]
 )
@@ -87,14 +88,13 @@ class Scorer:
             faults = pc.if_else(pa.array(marks), pa.scalar(why), faults)
             encoded = [one for one in encoded if not one.truncated]
             good, truncated = good[~truncated], truncated[~truncated]
-        probabilities = softmax(
-            self.engine.logits_of([one.ids for one in encoded]), self.engine.temperature
-        )
+        probabilities = self.engine.calibrated(self.engine.logits_of([one.ids for one in encoded]))
         found = _answers(probabilities, truncated, self.engine.threshold)
         places = np.full(len(rows), -1)
         places[good] = np.arange(len(good))
         back = pa.array(places, mask=places < 0)
         versions = pa.repeat(pa.scalar(self.model_version), len(rows))
+        name = pa.scalar(self.engine.calibration.name, pa.string())
         return pa.table(
             [
                 rows["row"],
@@ -102,6 +102,7 @@ class Scorer:
                 texts,
                 *(column.take(back) for column in found),
                 versions,
+                pa.repeat(name, len(rows)),
                 faults,
             ],
             schema=scored_schema(rows.schema),

@@ -67,6 +67,8 @@ class Calibration:
     folded: float = 1.0  # the weights of the output layer are divided by it already
     threshold: float | None = None  # answers below this confidence should be withheld
     record: dict[str, Any] = field(default_factory=dict)  # the whole file; empty: there is none
+    biases: tuple[float, ...] | None = None  # added to the divided logits, one per label
+    name: str | None = None  # of the calibration for a domain; None: the model's own
 
     @property
     def fitted(self) -> float:

@@ -1,0 +1,61 @@
+"""What a calibration for a domain changed, for the terminal and for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from finsent.modeling.domain import DomainCalibration, Figure, Measured
+
+_SHOWN = {
+    "macro_f1": "macro-F1",
+    "accuracy": "accuracy",
+    "log_loss": "log loss",
+    "ece": "ECE",
+    "answered": "accuracy of the answered share",
+}
+_NOT_SHOWN = {"keys", "rows_digest", "schema_version", "sources", "threshold_reason"}
+
+
+def gain_table(found: DomainCalibration) -> Table:
+    """Return the figures before and after, with their 95 % intervals."""
+    table = Table(
+        "", "before", "after", title=f"{found.name}: {found.rows} rows, {found.folds} folds"
+    )
+    for name, title in _SHOWN.items():
+        table.add_row(title, *(_figure(getattr(one, name)) for one in (found.before, found.after)))
+    table.add_row("answered share", _coverage(found.before), _coverage(found.after))
+    return table
+
+
+def gain_lines(found: DomainCalibration) -> list[str]:
+    """Return what was fitted, and what to mind, one line each."""
+    biases = ", ".join(f"{label} {bias:+.2f}" for label, bias in found.biases.items())
+    lines = [f"temperature {found.temperature:.3f}, biases {biases}"]
+    if found.threshold is None:
+        lines.append(f"abstains never: {found.threshold_reason}")
+    else:
+        lines.append(
+            f"abstains below {found.threshold:.3f}, for an accuracy of {found.wanted_accuracy:g}"
+        )
+    if found.refusal is not None:
+        lines.append(f"forced although {found.refusal}")
+    return lines
+
+
+def summary(found: DomainCalibration) -> dict[str, Any]:
+    """Return a calibration without its long lists, JSON-able."""
+    return found.model_dump(mode="json", exclude=_NOT_SHOWN)
+
+
+def _figure(figure: Figure) -> str:
+    if figure.value is None:
+        return "-"
+    if figure.interval is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} ({figure.interval[0]:.3f} to {figure.interval[1]:.3f})"
+
+
+def _coverage(measured: Measured) -> str:
+    return "all" if measured.coverage is None else f"{measured.coverage:.1%}"

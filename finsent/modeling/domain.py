@@ -1,0 +1,131 @@
+"""A calibration for a domain: applied after a model version's own one, which stays as it is.
+
+With z the logits of the version's calibrated probabilities, the probabilities are
+softmax(z / temperature + biases). A bias changes labels, as a domain has other shares of them.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from finsent.files import digest
+from finsent.labels import LABELS
+from finsent.modeling.layout import Calibration
+
+_TOLERANCE = 1e-6  # of the sum of biases
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Figure(_Record):
+    """A figure with its 95 % interval; None where it is undefined."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+
+
+class Measured(_Record):
+    """What held on labelled rows of the domain."""
+
+    macro_f1: Figure
+    accuracy: Figure
+    log_loss: Figure
+    ece: Figure
+    coverage: float | None  # share of rows answered; None: the model never abstains
+    answered: Figure  # accuracy among the answered rows
+
+
+class DomainContent(_Record):
+    """What decides a calibration's id."""
+
+    name: str
+    model_version: str  # a digest of the model's files
+    temperature: Annotated[float, Field(gt=0)]
+    biases: dict[str, float]  # by label; they sum to 0
+    threshold: Annotated[float, Field(ge=0, le=1)] | None
+    threshold_reason: str | None  # why there is none
+    wanted_accuracy: float  # that the threshold was chosen for
+    sources: tuple[str, ...]
+    rows: int
+    rows_by_label: dict[str, int]
+    rows_digest: str
+    keys: tuple[str, ...]  # of the rows: hashes of their texts
+    folds: int
+    before: Measured  # the version's own calibration on the same rows
+    after: Measured  # cross-validated
+    log_loss_difference: Figure  # after - before
+    refusal: str | None  # why it was not to be published; it was forced
+
+    @model_validator(mode="after")
+    def _fits_labels(self) -> Self:
+        if list(self.biases) != list(LABELS):
+            raise ValueError(f"biases are of {list(self.biases)}, not of {list(LABELS)}")
+        if abs(math.fsum(self.biases.values())) > _TOLERANCE:
+            raise ValueError(f"biases={self.biases} do not sum to 0")
+        return self
+
+    def digest(self) -> str:
+        """Return the id of this content."""
+        fields = set(DomainContent.model_fields)
+        return digest(self.model_dump(mode="json", include=fields))[:12]
+
+
+class DomainCalibration(DomainContent):
+    """A calibration of a model version that can be published."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    created: str  # ISO 8601
+    previous: tuple[str, ...] = ()  # ids of the calibrations that had the name before
+
+    @model_validator(mode="after")
+    def _has_own_id(self) -> Self:
+        if self.id != self.digest():
+            raise ValueError(f"id={self.id!r} is not the digest of the content")
+        return self
+
+    @classmethod
+    def of(cls, content: DomainContent) -> DomainCalibration:
+        """Return new content as a calibration."""
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(id=content.digest(), created=created, **content.model_dump())
+
+    def on(self, own: Calibration) -> Calibration:
+        """Return a version's own calibration followed by this one.
+
+        softmax ignores a number that is added to all logits of a row, so dividing the logits by
+        both temperatures is the same as dividing those of the calibrated probabilities by one.
+        """
+        return Calibration(
+            temperature=own.temperature * self.temperature,
+            folded=own.folded,
+            threshold=self.threshold,
+            record=self._as_record(),
+            biases=tuple(self.biases.values()),
+            name=self.name,
+        )
+
+    def _as_record(self) -> dict[str, object]:
+        """Return what reports say of a calibration, in the words of `calibration.json`."""
+        return {
+            "name": self.name,
+            "id": self.id,
+            "dataset_version": None,
+            "split": None,
+            "sources": list(self.sources),
+            "rows": self.rows,
+            "reason": None,
+            "ece_before": self.before.ece.value,
+            "ece_after": self.after.ece.value,
+            "abstention": {
+                "wanted_accuracy": self.wanted_accuracy,
+                "threshold": self.threshold,
+                "reason": self.threshold_reason,
+            },
+        }

@@ -1,0 +1,112 @@
+"""Calibrations for domains, next to the model versions that they belong to.
+
+`ROOT/calibrations/VERSION/NAME.json` holds the calibration that a name stands for;
+`ROOT/calibrations/VERSION/previous/NAME-ID.json` the ones before it. No version changes.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from finsent.errors import InputError
+from finsent.files import exclusive, make_dir, read_json, storing, write_json
+from finsent.modeling.domain import DomainCalibration
+from finsent.registry.config import ALIAS_PATTERN
+
+_FOLDER = "calibrations"
+_PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class Calibrations:
+    """The calibrations of one model version."""
+
+    root: Path  # of the registry
+    version: str
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the current ones."""
+        return self.root / _FOLDER / self.version
+
+    def path(self, name: str) -> Path:
+        """Return the file of a name, whether it exists or not."""
+        return self.folder / f"{name}.json"
+
+    def names(self) -> list[str]:
+        """Return the names that exist, sorted."""
+        files = self.folder.glob("*.json")
+        return sorted(path.stem for path in files if re.fullmatch(ALIAS_PATTERN, path.stem))
+
+    def get(self, name: str, field: str) -> DomainCalibration:
+        """Read a calibration.
+
+        Args:
+            field: the setting that names it, for messages.
+
+        Raises:
+            InputError: there is none of the name, or it is damaged.
+        """
+        if name not in self.names():
+            known = ", ".join(self.names()) or "none"
+            raise InputError(
+                f"{field}={name!r}: model version {self.version} has no calibration of that name "
+                f"(known: {known}). Make one with `python -m ray_jobs.calibrate "
+                f"calibrate.model={self.version} calibrate.name={name} calibrate.sources=...`, or "
+                "name another."
+            )
+        return self._read(self.path(name))
+
+    def _read(self, path: Path) -> DomainCalibration:
+        remedy = "delete the file and calibrate again"
+        try:
+            found = DomainCalibration.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            problem = f"{where}: {first['msg']}" if where else first["msg"]
+            raise InputError(f"{path}: is damaged ({problem}); {remedy}") from None
+        if (found.model_version, found.name) != (self.version, path.stem):
+            raise InputError(
+                f"{path}: is the calibration {found.name!r} of model version "
+                f"{found.model_version}; {remedy}"
+            )
+        return found
+
+    def publish(self, calibration: DomainCalibration) -> DomainCalibration:
+        """Make a calibration the one of its name, in one atomic step.
+
+        The one before it is kept, as aliases keep earlier versions. A calibration of the same
+        content stays as it is.
+
+        Returns:
+            What is published under the name now.
+
+        Raises:
+            InputError: the registry cannot be written, or the one before it is damaged.
+        """
+        make_dir(self.folder, "registry.root")
+        path = self.path(calibration.name)
+        with exclusive(self.folder, wait=True), storing(self.root, "registry.root"):
+            old = self._read(path) if path.exists() else None
+            if old is not None and old.id == calibration.id:
+                return old
+            if old is not None:
+                kept = self.folder / _PREVIOUS / f"{old.name}-{old.id}.json"
+                kept.parent.mkdir(exist_ok=True)
+                _write(kept, old)
+                previous = (*old.previous, old.id)
+                calibration = calibration.model_copy(update={"previous": previous})
+            _write(path, calibration)
+        return calibration
+
+
+def _write(path: Path, calibration: DomainCalibration) -> None:
+    write_json(path, calibration.model_dump(mode="json"))
+    with suppress(OSError):  # a file system without permissions
+        path.chmod(path.stat().st_mode & 0o444)

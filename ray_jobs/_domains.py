@@ -1,0 +1,28 @@
+"""Calibrations for domains that jobs are told to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finsent.errors import InputError
+from finsent.modeling.domain import DomainCalibration
+from finsent.registry.calibrations import Calibrations
+from finsent.settings import Settings
+
+
+def calibration_of(
+    settings: Settings, model_dir: Path, name: str | None, field: str
+) -> DomainCalibration | None:
+    """Return a model's calibration of a name; None where no name is given.
+
+    Raises:
+        InputError: the model is not a published version, or has no calibration of that name.
+    """
+    if name is None:
+        return None
+    if model_dir.parent != settings.registry_dir / "versions":
+        raise InputError(
+            f"{field}={name!r}: {str(model_dir)!r} is not a published version, and only those have "
+            f"calibrations for domains. Publish the model, or leave {field} out."
+        )
+    return Calibrations(settings.registry_dir, model_dir.name).get(name, field)

@@ -1,0 +1,87 @@
+"""Fit a published model version to a domain by few labelled rows."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from finsent.errors import ConfigError
+from finsent.modeling.domain import DomainCalibration
+from finsent.registry.calibrations import Calibrations
+from finsent.registry.registry import Registry
+from finsent.settings import Settings
+from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs.evaluate import own_dataset, training_keys
+
+log = logging.getLogger(__name__)
+
+
+def step(settings: Settings) -> DomainCalibration:
+    """Fit, measure and publish a calibration. Needs no Ray.
+
+    Raises:
+        ConfigError: a name or sources are missing.
+        InputError: the model or a file is unusable, rows are too few, or the calibration does not
+            help.
+    """
+    from finsent.evaluation.compare import unseen
+    from finsent.evaluation.domain import calibrate
+    from finsent.evaluation.evaluate import read_benchmark
+    from finsent.inference.engine import Engine
+
+    config = settings.calibrate
+    if config.name is None:
+        raise ConfigError("calibrate.name=null: name the calibration, e.g. calibrate.name=tweets")
+    if not config.sources:
+        raise ConfigError(
+            "calibrate.sources=[]: name labelled files of the domain, e.g. "
+            "calibrate.sources='[tweets.csv]'"
+        )
+    registry = Registry(settings.registry_dir)
+    version = registry.get(config.model)
+    rows = read_benchmark(config.sources, settings.data, settings.sources_dir, "calibrate.sources")
+    engine = Engine(version.path, settings.engine.exact())
+    seen = training_keys(own_dataset(settings, engine.provenance["dataset"]))
+    rows, [known] = unseen(rows, seen)
+    if known is None:
+        log.info("calibrate: whether the model was trained on some of the rows is unknown")
+    elif known:
+        log.info("calibrate: left out %d rows that the model was trained on", known)
+    names = [source.name or Path(source.uri).name for source in config.sources]
+    content = calibrate(engine, rows, version.version, names, config, settings.evaluate)
+    return Calibrations(registry.root, version.version).publish(DomainCalibration.of(content))
+
+
+def run(call: Call) -> Result:
+    """The job."""
+    from finsent.evaluation.domain_report import gain_lines, gain_table, summary
+
+    found = step(call.settings)
+    table_console().print(gain_table(found))
+    for line in gain_lines(found):
+        log.info("%s", line)
+    path = Calibrations(call.settings.registry_dir, found.model_version).path(found.name)
+    log.info("calibration %s of model version %s: %s", found.name, found.model_version, path)
+    return {**summary(found), "file": str(path)}
+
+
+JOB = Job(
+    name="calibrate",
+    summary="Fit a published model version to a domain by about 200 labelled rows: a temperature, "
+    "a bias per label and an abstention threshold, on top of the version's own calibration. The "
+    "version stays as it is: the calibration is published next to it under calibrate.name, and "
+    "chosen by evaluate.calibration, predict.calibration, classify.calibration or a source tag of "
+    "serve.calibrations. Figures are cross-validated. It is refused where rows are too few, or "
+    "the log loss does not clearly fall, unless calibrate.force=true. A calibration that had the "
+    "name before is kept.",
+    result="name, id, model_version, temperature, biases (by label), threshold (null: the model "
+    "never abstains), wanted_accuracy, rows, rows_by_label, before and after (macro_f1, accuracy, "
+    "log_loss, ece, answered: value, interval; coverage), log_loss_difference, refusal (of one "
+    "that was forced), previous (ids), file, run_dir, seconds",
+    sections=("calibrate", "evaluate", "engine", "data", "registry", "storage", "run"),
+    run=run,
+    home="calibrate",
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -1,0 +1,348 @@
+"""Calibrations for domains: what is fitted, what is refused, where it is kept, what jobs do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from scipy.special import log_softmax
+
+from finsent.errors import InputError
+from finsent.evaluation.domain import (
+    Fit,
+    bias_loss,
+    cross_validated,
+    fit,
+    fold_ids,
+    log_loss_difference,
+    no_gain,
+    own,
+    share,
+)
+from finsent.evaluation.metrics import Answers, Floats, Ids
+from finsent.inference.config import EngineConfig
+from finsent.inference.engine import Engine, softmax
+from finsent.labels import LABELS
+from finsent.modeling.domain import DomainCalibration, DomainContent, Figure, Measured
+from finsent.modeling.label_map import ABSENT_LOGIT
+from finsent.modeling.layout import Calibration
+from finsent.registry.calibrations import Calibrations
+from finsent.registry.registry import Registry
+from ray_jobs import calibrate, classify, evaluate, registry
+from ray_jobs._cli import Finished, invoke
+from tests.unit.models import METRICS, TEXTS, saved_model
+
+BIASES = (-0.2, 1.3, -1.1)
+ENGINE = EngineConfig(backend="torch", precision="fp32", threads=1)
+
+
+def shifted(rows: int, temperature: float, seed: int = 0) -> tuple[Floats, Ids]:
+    """Return logits whose true probabilities have a temperature and `BIASES`."""
+    random = np.random.default_rng(seed)
+    logits = log_softmax(random.normal(0, 3, (rows, 3)), axis=1)
+    shares = softmax(logits, temperature, BIASES).astype(float)
+    truth = (shares.cumsum(1) < random.random((rows, 1))).sum(1)
+    return logits, np.minimum(truth, 2).astype(np.int64)
+
+
+# --- fitting --------------------------------------------------------------------------------------
+
+
+def test_biases_and_temperature_of_a_domain_are_found() -> None:
+    logits, truth = shifted(20_000, 1.0)
+    found = fit(logits, truth, 0.9)
+    assert found.temperature == pytest.approx(1.0, abs=0.05)
+    assert found.biases == pytest.approx(BIASES, abs=0.06)
+    assert sum(found.biases) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.5])
+def test_a_temperature_without_a_shift_is_found(temperature: float) -> None:
+    random = np.random.default_rng(1)
+    logits = log_softmax(random.normal(0, 3, (20_000, 3)), axis=1)
+    shares = softmax(logits, temperature).astype(float)
+    truth = np.minimum((shares.cumsum(1) < random.random((20_000, 1))).sum(1), 2)
+    found = fit(logits, truth.astype(np.int64), 0.9)
+    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    assert found.biases == pytest.approx((0, 0, 0), abs=0.06)
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    logits, truth = shifted(50, 1.5)
+    for seed in range(3):
+        place = np.random.default_rng(seed).normal(0, 1, 3)
+        error = check_grad(
+            lambda b: bias_loss(b, logits, truth)[0],
+            lambda b: bias_loss(b, logits, truth)[1],
+            place,
+        )
+        assert error < 1e-4
+
+
+def test_the_loss_has_the_value_of_a_hand() -> None:
+    # One row of equal logits: -ln(1/3); a bias of 1 costs 1/2 by the prior.
+    value, _ = bias_loss(np.zeros(3), np.zeros((1, 3)), np.array([1]))
+    assert value == pytest.approx(np.log(3))
+    value, _ = bias_loss(np.array([0.0, 1.0, 0.0]), np.zeros((1, 3)), np.array([1]))
+    assert value == pytest.approx(0.5 - np.log(np.e / (np.e + 2)))
+
+
+def test_a_label_without_rows_gets_a_finite_bias() -> None:
+    logits, truth = shifted(200, 1.0)
+    seen = truth != 0
+    found = fit(logits[seen], truth[seen], 0.9)
+    assert -5 < found.biases[0] < found.biases[1]
+
+
+def test_rows_of_a_label_that_the_model_never_answers_do_not_matter() -> None:
+    logits, truth = shifted(300, 1.0)
+    logits[:, 0] = ABSENT_LOGIT / 20
+    known = truth != 0
+    found, alone = fit(logits, truth, 0.9), fit(logits[known], truth[known], 0.9)
+    assert found.biases == pytest.approx(alone.biases)
+    assert found.probabilities(logits)[:, 0].max() == 0
+
+
+def test_each_fold_has_its_part_of_each_label() -> None:
+    truth = np.array([0] * 20 + [1] * 30 + [2] * 10)
+    ids = fold_ids(truth, 10)
+    for label, rows in ((0, 2), (1, 3), (2, 1)):
+        assert np.bincount(ids[truth == label], minlength=10).tolist() == [rows] * 10
+
+
+def test_cross_validation_promises_no_more_than_new_rows_hold() -> None:
+    logits, truth = shifted(300, 1.6)
+    promised = cross_validated(logits, truth, 10, 0.9)
+    new_logits, new_truth = shifted(20_000, 1.6, seed=9)
+    held = Answers(new_truth, fit(logits, truth, 0.9).probabilities(new_logits)).measure()
+    found = promised.measured(200, 0)
+    for name in ("accuracy", "macro_f1", "log_loss"):
+        figure = getattr(found, name)
+        assert figure.interval[0] < held[name] < figure.interval[1]
+    before = own(logits, truth, None)
+    assert before.measured(200, 0).coverage is None
+    gain = log_loss_difference(before.answers, promised.answers, 200, 0)
+    assert no_gain(gain) is None
+
+
+def test_a_calibration_of_what_needs_none_is_no_gain() -> None:
+    random = np.random.default_rng(3)
+    logits = log_softmax(random.normal(0, 3, (200, 3)), axis=1)
+    truth = (np.exp(logits).cumsum(1) < random.random((200, 1))).sum(1)
+    truth = np.minimum(truth, 2).astype(np.int64)
+    found = cross_validated(logits, truth, 10, 0.9)
+    gain = log_loss_difference(own(logits, truth, None).answers, found.answers, 200, 0)
+    assert "no clear gain" in str(no_gain(gain))
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    found = share(18, 20)  # Newcombe 1998's formula, by hand: (0.699, 0.972)
+    assert found.value == 0.9
+    assert found.interval == pytest.approx((0.699, 0.972), abs=5e-4)
+    assert share(0, 0) == Figure(value=None, interval=None)
+
+
+# --- where it is kept -----------------------------------------------------------------------------
+
+
+def content(**changes: Any) -> DomainContent:
+    figure = Figure(value=0.5, interval=(0.4, 0.6))
+    measured = Measured(
+        macro_f1=figure, accuracy=figure, log_loss=figure, ece=figure, coverage=0.5, answered=figure
+    )
+    values: dict[str, Any] = {
+        "name": "tweets",
+        "model_version": "0123456789ab",
+        "temperature": 2.0,
+        "biases": dict(zip(LABELS, BIASES, strict=True)),
+        "threshold": 0.8,
+        "threshold_reason": None,
+        "wanted_accuracy": 0.9,
+        "sources": ("tweets.csv",),
+        "rows": 3,
+        "rows_by_label": dict.fromkeys(LABELS, 1),
+        "rows_digest": "d",
+        "keys": ("a", "b", "c"),
+        "folds": 10,
+        "before": measured,
+        "after": measured,
+        "log_loss_difference": figure,
+        "refusal": None,
+    }
+    return DomainContent(**values | changes)
+
+
+def test_it_comes_after_the_versions_own_calibration() -> None:
+    logits = np.random.default_rng(0).normal(0, 4, (50, 3)).astype(np.float32)
+    both = DomainCalibration.of(content()).on(Calibration(temperature=1.7, threshold=0.3))
+    own_log = np.log(softmax(logits, 1.7).astype(float))
+    expected = Fit(2.0, BIASES, None).probabilities(own_log)
+    assert softmax(logits, both.temperature, both.biases) == pytest.approx(expected, abs=1e-5)
+    assert (both.threshold, both.name) == (0.8, "tweets")
+
+
+def test_a_replaced_calibration_is_kept(tmp_path: Path) -> None:
+    store = Calibrations(tmp_path, "0123456789ab")
+    first = store.publish(DomainCalibration.of(content()))
+    assert store.get("tweets", "x") == first
+    assert store.publish(DomainCalibration.of(content())) == first  # the same stays
+    second = store.publish(DomainCalibration.of(content(temperature=3.0)))
+    assert (second.previous, store.names()) == ((first.id,), ["tweets"])
+    assert store.get("tweets", "x").temperature == 3.0
+    kept = store.folder / "previous" / f"tweets-{first.id}.json"
+    assert json.loads(kept.read_text())["temperature"] == 2.0
+    assert not store.path("tweets").stat().st_mode & 0o222
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"temperature": 1.5}, "is not the digest"),
+        ({"temperature": -1}, "greater than 0"),
+        ({"biases": dict.fromkeys(LABELS, 1.0)}, "do not sum to 0"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_changed_file_is_refused(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    store = Calibrations(tmp_path, "0123456789ab")
+    store.publish(DomainCalibration.of(content()))
+    path = store.path("tweets")
+    found = json.loads(path.read_text()) | change
+    path.unlink()
+    path.write_text(json.dumps(found))
+    with pytest.raises(InputError, match=f"tweets.json: is damaged .*{problem}"):
+        store.get("tweets", "x")
+
+
+def test_a_calibration_of_another_version_is_refused(tmp_path: Path) -> None:
+    store = Calibrations(tmp_path, "0123456789ab")
+    store.publish(DomainCalibration.of(content()))
+    other = Calibrations(tmp_path, "ffffffffffff")
+    store.folder.rename(other.folder)
+    with pytest.raises(InputError, match="of model version 0123456789ab"):
+        other.get("tweets", "x")
+    with pytest.raises(InputError, match=r"evaluate.calibration='news': .*known: tweets"):
+        other.get("news", "evaluate.calibration")
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def written(path: Path, texts: list[str], labels: list[str]) -> str:
+    lines = [json.dumps({"text": t, "label": n}) for t, n in zip(texts, labels, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def domain(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Registry, str, str]:
+    """Return a registry, rows of a domain whose labels the champion confuses, and other rows."""
+    folder = tmp_path_factory.mktemp("domain")
+    found = Registry(folder / "registry")
+    model = saved_model(tiny, folder / "model", dataset=None)
+    found.promote(found.publish(model, METRICS, {}).version, "champion")
+    words = " ".join(TEXTS).split()
+    random = np.random.default_rng(0)
+    texts = sorted({" ".join(random.choice(words, 6)) for _ in range(160)})
+    labels = [one.label for one in Engine(found.get("champion").path, ENGINE).classify(texts)]
+    # What the model calls by its usual label is any label here.
+    usual = max(set(labels), key=labels.count)
+    rest = [label for label in LABELS if label != usual]
+    mixed = [rest[i % 2] if i % 3 else usual for i in range(len(texts))]
+    rows = written(folder / "rows.jsonl", [*texts[:120], texts[0]], [*mixed[:120], mixed[0]])
+    return found, rows, written(folder / "others.jsonl", texts[120:], mixed[120:])
+
+
+def job(module: Any, store: Registry, *arguments: str) -> Finished:
+    folder = store.root.parent
+    base = ["engine.threads=1", "data.text_column=text", "data.label_column=label"]
+    base += ["evaluate.behaviour=null", "evaluate.baselines=false", "evaluate.bootstrap=100"]
+    roots = [f"storage.root={folder}", f"registry.root={store.root}"]
+    return invoke(module.JOB, [*base, *roots, *arguments])
+
+
+@pytest.mark.cost(3, "runs five jobs with a tiny model")
+def test_a_calibration_is_made_and_used(domain: tuple[Registry, str, str]) -> None:
+    store, rows, others = domain
+    version = store.get("champion")
+    before = (version.path / "manifest.json").read_bytes()
+    made = job(calibrate, store, "name=tweets", f"calibrate.sources=[{rows}]")
+    assert made.code == 0, made.err
+    assert "120 rows are used; left out: 1 duplicates" in made.err
+    assert made.result["rows"] == 120
+    after, old = made.result["after"], made.result["before"]
+    assert after["log_loss"]["value"] < old["log_loss"]["value"]
+    assert (version.path / "manifest.json").read_bytes() == before
+    assert store.get("champion").version == version.version
+
+    listed = job(registry, store, "list")
+    assert listed.result["models"][0]["calibrations"] == ["tweets"]
+    shown = job(registry, store, "show", "champion")
+    assert shown.result["calibrations"][0]["biases"] == made.result["biases"]
+
+    measured = job(
+        evaluate, store, "evaluate.model=champion", "evaluate.calibration=tweets",
+        f"evaluate.sources=[{rows},{others}]",
+    )  # fmt: skip
+    assert measured.code == 0, measured.err
+    assert "left out 120 rows that the calibration tweets was fitted on" in measured.err
+    assert measured.result["domain_calibration"] == {"name": "tweets", "id": made.result["id"]}
+
+    labelled = job(classify, store, "classify.calibration=tweets", "--", *TEXTS)
+    plain = job(classify, store, "--", *TEXTS)
+    biases = [made.result["biases"][label] for label in LABELS]
+    for ours, theirs in zip(
+        labelled.result["predictions"], plain.result["predictions"], strict=True
+    ):
+        z = np.log([theirs["probabilities"][label] for label in LABELS])
+        expected = softmax(z[None], made.result["temperature"], biases)[0]
+        assert [*ours["probabilities"].values()] == pytest.approx(expected, abs=1e-4)
+        assert ours["label"] == LABELS[int(expected.argmax())]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["calibrate.sources=[ROWS]"], "calibrate.name=null: name the calibration"),
+        (["name=a"], r"calibrate.sources=\[\]: name labelled files"),
+        (["name=a", "calibrate.sources=[OTHERS]"], "40 rows are too few, 100 are needed"),
+        (
+            ["name=a", "calibrate.sources=[ROWS]", "min_label_rows=90"],
+            "90 are needed .calibrate.min_label_rows",
+        ),
+        (["name=a", "model=nobody", "calibrate.sources=[ROWS]"], "model 'nobody': no such alias"),
+        (["name=A b", "calibrate.sources=[ROWS]"], "calibrate.name='A b'"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(
+    domain: tuple[Registry, str, str], arguments: list[str], problem: str
+) -> None:
+    store, rows, others = domain
+    filled = [one.replace("ROWS", rows).replace("OTHERS", others) for one in arguments]
+    found = job(calibrate, store, *filled)
+    assert found.code == 2
+    [line] = [line for line in found.err.splitlines() if line.startswith("error:")]
+    assert re.search(problem, line), line
+
+
+def test_force_publishes_and_records_why(domain: tuple[Registry, str, str]) -> None:
+    store, _, others = domain
+    found = job(calibrate, store, "name=few", f"calibrate.sources=[{others}]", "force=true")
+    assert found.code == 0, found.err
+    assert "40 rows are too few" in found.result["refusal"]
+
+
+def test_a_model_that_is_not_published_has_no_calibration(
+    domain: tuple[Registry, str, str],
+) -> None:
+    store, _, _ = domain
+    model = store.root.parent / "model"
+    found = job(classify, store, f"classify.model={model}", "classify.calibration=x", "--", "Up")
+    assert found.code == 2
+    assert "is not a published version" in found.err
