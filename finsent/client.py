@@ -40,6 +40,7 @@ class Answer:
     code: str | None = None  # why this text could not be classified; None: it was
     detail: str | None = None
     polarity: float | None = None  # P(positive) - P(negative), from -1 to 1
+    calibration: str | None = None  # for the request's source; None: the model's own
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,9 @@ def _answer(found: dict[str, Any]) -> Answer:
     if "label" not in found:
         return Answer(None, None, code=str(found["code"]), detail=str(found["detail"]))
     kept = ("label", "score", "probabilities", "model_version", "abstained", "truncated")
-    # Services older than this client give no polarity.
-    return Answer(**{name: found[name] for name in kept}, polarity=found.get("polarity"))
+    # Services older than this client give neither polarity nor calibration.
+    newer = {name: found.get(name) for name in ("polarity", "calibration")}
+    return Answer(**{name: found[name] for name in kept}, **newer)
 
 
 def _words(found: dict[str, Any]) -> list[Word]:

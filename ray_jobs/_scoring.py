@@ -33,7 +33,7 @@ class _Actor:
         config: EngineConfig,
         model_version: str,
         model: dict[str, str],
-        domain: DomainCalibration | None,
+        domain: DomainCalibration | None = None,
     ) -> None:
         self._model_dir, self._version, self._model = model_dir, model_version, model
         self._config, self._domain = config, domain

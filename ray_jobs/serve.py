@@ -74,6 +74,7 @@ def check(settings: Settings) -> None:
     """
     from finsent.registry.registry import Registry
     from serve_app.auth import Keys
+    from serve_app.live import check_calibrations
     from serve_app.tracing import check as check_tracing
 
     config = settings.serve
@@ -83,6 +84,7 @@ def check(settings: Settings) -> None:
                 Registry(settings.registry_dir).get(reference)
         except InputError as error:
             raise InputError(f"serve.{key}={reference!r}: {error}") from None
+    check_calibrations(Registry(settings.registry_dir), config)
     if config.api_keys:
         Keys(Path(config.api_keys).expanduser())
     if config.otlp_endpoint is not None:

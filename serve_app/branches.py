@@ -87,6 +87,7 @@ def shadow_tap(service: Service, branch: Branch) -> Callable[..., None]:
                     "label": answer.prediction.label,
                     "probabilities": answer.prediction.probabilities,
                     "model_version": answer.model_version,
+                    "calibration": answer.calibration,
                 }
                 for text, answer in zip(texts, answers, strict=True)
                 if isinstance(answer, Answer) and rng.random() < share
@@ -121,6 +122,7 @@ def record(asker: Asker, text: str, answer: Answer, with_text: bool) -> Item:
         "request_id": asker.request_id,
         "key": asker.key,
         "model_version": answer.model_version,
+        "calibration": answer.calibration,
         "label": prediction.label,
         "score": prediction.score,
         "probabilities": prediction.probabilities,

@@ -9,7 +9,6 @@ import numpy as np
 
 from finsent.inference.config import Truncate
 from finsent.inference.encode import Encoded, cleaned
-from finsent.inference.engine import softmax
 from finsent.labels import LABELS
 from serve_app.coalescer import Timing
 from serve_app.incoming import Asker
@@ -19,7 +18,11 @@ from serve_app.service import Answer, Service
 
 
 async def explain(
-    service: Service, text: Any, truncate: Truncate | None, asker: Asker
+    service: Service,
+    text: Any,
+    truncate: Truncate | None,
+    asker: Asker,
+    source: str | None = None,
 ) -> tuple[Answer, Timing, str, list[dict[str, Any]]]:
     """How much each word of a text speaks for its label, by leaving it out (occlusion).
 
@@ -31,17 +34,23 @@ async def explain(
         The answer, how it fared, the text as the model reads it, and its words.
 
     Raises:
-        Problem: the text can't be classified, or overloaded.
+        Problem: the text can't be classified, the source is unknown, or overloaded.
     """
     model = service.model
     with model.used():
-        return await _explain(service, model, text, truncate, asker)
+        return await _explain(service, model, text, truncate, asker, source)
 
 
 async def _explain(
-    service: Service, model: Model, text: Any, truncate: Truncate | None, asker: Asker
+    service: Service,
+    model: Model,
+    text: Any,
+    truncate: Truncate | None,
+    asker: Asker,
+    source: str | None,
 ) -> tuple[Answer, Timing, str, list[dict[str, Any]]]:
-    [answer], timing = await service.answer([text], truncate, asker)
+    calibration = service.calibration(model, source)
+    [answer], timing = await service.answer([text], truncate, asker, source)
     if isinstance(answer, Problem):
         raise answer
     [clean] = cleaned([text])
@@ -53,7 +62,7 @@ async def _explain(
     rows = [one.ids for one in encoded if isinstance(one, Encoded)]
     service.admit(sum(map(len, rows)))
     logits, _ = await model.coalescer.run(rows)
-    probabilities = softmax(logits, model.engine.temperature).astype(np.float64)
+    probabilities = model.engine.calibrated(logits, calibration).astype(np.float64)
     place = LABELS.index(answer.prediction.label)
     whole = np.array([*answer.prediction.probabilities.values()])
     words = [

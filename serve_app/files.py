@@ -33,7 +33,8 @@ TSV = "text/tab-separated-values"
 _FORMULA = re.compile(r"[=+@\t\r-]")
 # Also a phone number, in which no sign but the first can stand for arithmetic. As in page/table.js.
 _NUMBER = re.compile(r"[+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+")
-_ADDED = ("label", "score", *LABELS, "polarity", "abstained", "truncated", "model_version", "error")
+_ADDED = ("label", "score", *LABELS, "polarity", "abstained", "truncated", "model_version",
+          "calibration", "error")  # fmt: skip
 
 
 class FileQuery(BaseModel):
@@ -52,6 +53,7 @@ class FileQuery(BaseModel):
         description="character encoding, if neither charset of Content-Type names it nor it is "
         "found",
     )
+    source: str | None = Field(None, description=schemas.SOURCE)
     format: SheetFormat | None = Field(
         None, description="how the file is read; text: each line is a text"
     )
@@ -63,6 +65,7 @@ class Upload:
 
     sheet: Sheet
     media_type: str
+    source: str | None = None  # tag of `serve.calibrations`
 
 
 async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParams) -> Upload:
@@ -87,8 +90,8 @@ async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParam
         code = "unsupported_media_type" if isinstance(error, NotTextError) else "invalid_request"
         raise Problem(code, str(error)) from None
     if JSON_LINES in headers.get("accept", ""):
-        return Upload(sheet, JSON_LINES)
-    return Upload(sheet, TSV if sheet.delimiter == "\t" else CSV)
+        return Upload(sheet, JSON_LINES, asked.source)
+    return Upload(sheet, TSV if sheet.delimiter == "\t" else CSV, asked.source)
 
 
 def _charset(content_type: str) -> str | None:
@@ -172,7 +175,7 @@ async def scored(
         for start in range(0, len(piece), limits.texts):
             records = piece[start : start + limits.texts]
             texts = [one.cells[sheet.column] for one in records if one.fault is None]
-            answers = iter(await _patiently(service, texts, asker, pace))
+            answers = iter(await _patiently(service, texts, asker, pace, upload.source))
             yield b"".join(write(one, _answer(one, answers)) for one in records)
 
 
@@ -181,7 +184,7 @@ def _answer(record: Record, answers: Iterator[Answer | Problem]) -> Answer | Pro
 
 
 async def _patiently(
-    service: Service, texts: list[str], asker: Asker, pace: Pace
+    service: Service, texts: list[str], asker: Asker, pace: Pace, source: str | None
 ) -> list[Answer | Problem]:
     """Answers; a file can wait for room, as its client waits for the file, until it takes too long.
 
@@ -190,15 +193,19 @@ async def _patiently(
     if asyncio.get_running_loop().time() < pace.until:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(pace.until):
-                return await _with_room(service, texts, asker)
+                return await _with_room(service, texts, asker, source)
     return [pace.late()] * len(texts)
 
 
-async def _with_room(service: Service, texts: list[str], asker: Asker) -> list[Answer | Problem]:
+async def _with_room(
+    service: Service, texts: list[str], asker: Asker, source: str | None
+) -> list[Answer | Problem]:
     while True:
         try:
-            answers, _ = await service.answer(texts, None, asker)
+            answers, _ = await service.answer(texts, None, asker, source)
         except Problem as problem:
+            if problem.code == "unknown_source":  # since the file began
+                return [problem] * len(texts)
             if problem.code != "overloaded":
                 raise
             await asyncio.sleep(problem.retry_after or 1)
@@ -257,6 +264,7 @@ def _cells(answer: Answer | Problem) -> list[str]:
         str(found.abstained).lower(),
         str(answer.truncated).lower(),
         answer.model_version,
+        answer.calibration or "",
         "",
     ]
 

@@ -129,14 +129,17 @@ class Gateway:
             return {"model": self._service.config.shadow, "problem": repr(error)[:200]}
         return {"model": self._service.config.shadow, "pairs": pairs}
 
-    async def _explain_there(self, text: Any, truncate: Truncate | None, asker: Asker) -> Any:
+    async def _explain_there(
+        self, text: Any, truncate: Truncate | None, asker: Asker, source: str | None
+    ) -> Any:
+        service = self._service
         try:
             found = await self._explainer.explain.remote(
-                text, truncate, asker, self._service.wanted
+                text, truncate, asker, source, service.wanted, service.config.calibrations
             )
         except (RayServeException, ray.exceptions.RayError) as error:
             log.warning("the explainer failed, the gateway explains: %r", error)
-            return await explain(self._service, text, truncate, asker)
+            return await explain(service, text, truncate, asker, source)
         if isinstance(found, Problem):
             raise found
         return found
@@ -184,19 +187,30 @@ class ExplainerReplica:
         await self._service.follow()
         self._watching = asyncio.create_task(self._service.watch())
 
-    async def explain(self, text: Any, truncate: Truncate | None, asker: Asker, model: str) -> Any:
+    async def explain(
+        self,
+        text: Any,
+        truncate: Truncate | None,
+        asker: Asker,
+        source: str | None,
+        model: str,
+        calibrations: dict[str, str | None],
+    ) -> Any:
         """As `serve_app.explain.explain`; a problem is returned.
 
         Args:
             model: alias or version that the gateway follows: its `user_config` may name another.
+            calibrations: of the gateway by tag, which its `user_config` may name, too.
         """
-        if model != self._service.wanted:
+        service = self._service
+        if (model, calibrations) != (service.wanted, service.config.calibrations):
+            service.config = service.config.model_copy(update={"calibrations": calibrations})
             try:
-                await self._service.follow(model)
+                await service.follow(model)
             except InputError as error:
                 log.error("model %r is refused: %s", model, error)
         try:
-            return await explain(self._service, text, truncate, asker)
+            return await explain(service, text, truncate, asker, source)
         except Problem as problem:
             return problem
 
@@ -208,7 +222,10 @@ class ShadowReplica:
         _log_like_serve()
         # On one machine with gateways it takes the time that they leave.
         os.nice(10)
-        self._shadow = Shadow(_service(Settings.model_validate(settings)))
+        service = _service(Settings.model_validate(settings))
+        # Those of the gateways' version are no need of the challenger's: `Shadow` looks for each.
+        service.config = service.config.model_copy(update={"calibrations": {}})
+        self._shadow = Shadow(service)
 
     async def compare(self, reference: str, items: list[Item]) -> None:
         """Ask the challenger what clients asked."""

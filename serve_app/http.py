@@ -39,9 +39,10 @@ log = logging.getLogger("finsent.requests")
 
 _FILE_WAIT = 5  # seconds after which another file may be tried, where too many are at work
 
-# Text, truncation and sender; see `serve_app.explain.explain`.
+# Text, truncation, sender and source; see `serve_app.explain.explain`.
 Explain = Callable[
-    [Any, Truncate | None, Asker], Awaitable[tuple[Answer, Timing, str, list[dict[str, Any]]]]
+    [Any, Truncate | None, Asker, str | None],
+    Awaitable[tuple[Answer, Timing, str, list[dict[str, Any]]]],
 ]
 # How a shadow compares.
 Shadow = Callable[[], Awaitable[Any]]
@@ -86,11 +87,11 @@ class Api:
             assert asked.inputs is not None
             return await self._tei.predict(call, asked.inputs, asked)
         if asked.text is not None:
-            [answer] = await self.classify(call, [asked.text], asked.truncate)
+            [answer] = await self.classify(call, [asked.text], asked.truncate, asked.source)
             if isinstance(answer, Problem):
                 raise answer
             return json_answer(schemas.answer_body(answer, asked.raw_scores, call.asker.request_id))
-        answers = await self.classify(call, asked.texts or [], asked.truncate)
+        answers = await self.classify(call, asked.texts or [], asked.truncate, asked.source)
         return json_answer(
             {
                 "predictions": [
@@ -103,9 +104,11 @@ class Api:
             }
         )  # fmt: skip
 
-    async def classify(self, call: Call, texts: list[Any], truncate: Any) -> list[Answer | Problem]:
+    async def classify(
+        self, call: Call, texts: list[Any], truncate: Any, source: str | None
+    ) -> list[Answer | Problem]:
         """Answer a request's texts, in order; what cannot be classified gets a problem."""
-        answers, timing = await self._service.answer(texts, truncate, call.asker)
+        answers, timing = await self._service.answer(texts, truncate, call.asker, source)
         call.timed(timing)
         call.version = next((one.model_version for one in answers if isinstance(one, Answer)), None)
         return answers
@@ -113,7 +116,9 @@ class Api:
     async def explain(self, call: Call) -> Response:
         """One text's label, word by word."""
         asked: schemas.ExplainRequest = schemas.parse(schemas.ExplainRequest, call.body)
-        answer, timing, text, words = await self._explain(asked.text, asked.truncate, call.asker)
+        answer, timing, text, words = await self._explain(
+            asked.text, asked.truncate, call.asker, asked.source
+        )
         call.timed(timing)
         call.version = answer.model_version
         return json_answer(schemas.explain_body(answer, text, words, call.asker.request_id))
@@ -133,6 +138,7 @@ class Api:
             body = await read_body(paced(call.request, pace), self._limits.file_bytes)
             upload = await read_upload(body, call.request.headers, call.request.query_params)
             call.version = self._service.model.version  # 503 rather than an empty stream
+            self._service.calibration(self._service.model, upload.source)  # 422, too
         except BaseException:
             self._file_done()
             raise
@@ -320,6 +326,7 @@ async def describe_service(service: Service, shadow: Shadow | None) -> dict[str,
         "max_length": engine.max_length,
         "temperature": engine.temperature,
         "threshold": engine.threshold,
+        "calibrations": service.calibrations(),
         "backend": engine.backend.name,
         "device": engine.backend.device,
         "streams": engine.streams,

@@ -9,20 +9,37 @@ from typing import Any
 
 from finsent.config import check
 from finsent.errors import ConfigError, InputError
+from finsent.registry.calibrations import Calibrations
+from finsent.registry.registry import Registry
+from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
 from serve_app.service import Service
 
 log = logging.getLogger(__name__)
 
-KEYS = ("model", "shadow", "shadow_share", "limits", "token_budget")
+KEYS = ("model", "shadow", "shadow_share", "calibrations", "limits", "token_budget")
+
+
+def check_calibrations(registry: Registry, config: ServeConfig) -> None:
+    """Refuse calibrations that the model does not have.
+
+    Raises:
+        InputError: one is missing or damaged.
+    """
+    names = {name for name in config.calibrations.values() if name is not None}
+    if names:
+        version = registry.get(config.model).version
+        for name in sorted(names):
+            Calibrations(registry.root, version).get(name, "serve.calibrations")
 
 
 def changed(settings: Settings, user_config: Mapping[str, Any]) -> Settings:
     """The settings that a service was deployed with, with what `user_config` says instead.
 
     Args:
-        user_config: `model`, `shadow`, `shadow_share` and any of `limits` as in section `serve`,
-            `token_budget` as in section `engine`. What it leaves out is as deployed.
+        user_config: `model`, `calibrations`, `shadow`, `shadow_share` and any of `limits` as in
+            section `serve`, `token_budget` as in section `engine`. What it leaves out is as
+            deployed.
 
     Raises:
         ConfigError: a key is unknown or a value is wrong.
@@ -62,6 +79,7 @@ async def apply(service: Service, settings: Settings, user_config: Mapping[str, 
         for reference in (new.serve.model, new.serve.shadow):
             if reference is not None:
                 await asyncio.to_thread(service.registry.get, reference)
+        await asyncio.to_thread(check_calibrations, service.registry, new.serve)
         service.apply(new.serve, new.engine)
         await service.follow(new.serve.model)
     except (ConfigError, InputError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.memory import release_unused
+from finsent.modeling.layout import Calibration
+from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import CARD, Registry
 from serve_app.coalescer import Coalescer
 
@@ -31,6 +33,7 @@ class Model:
     loaded: float  # Unix time
     card: str  # Markdown
     details: dict[str, Any] = field(default_factory=dict)
+    domains: dict[str, Calibration] = field(default_factory=dict)  # by name
     users: int = 0  # requests that began with it and are not answered
 
     @classmethod
@@ -62,6 +65,15 @@ class Model:
         }
         card = (version.path / CARD).read_text(encoding="utf-8")
         return cls(version.version, engine, coalescer, time.time(), card, details)
+
+    def read_domains(self, registry: Registry, names: Iterable[str]) -> dict[str, Calibration]:
+        """Read calibrations of this version for domains.
+
+        Raises:
+            InputError: the version has none of a name, or it is damaged.
+        """
+        store, own = Calibrations(registry.root, self.version), self.engine.calibration
+        return {name: store.get(name, "serve.calibrations").on(own) for name in names}
 
     @contextmanager
     def used(self) -> Iterator[None]:

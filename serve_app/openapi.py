@@ -122,7 +122,7 @@ def _own_paths() -> dict[str, Any]:
 
 
 def _file() -> dict[str, Any]:
-    problems = (*BODY, *KEYED, "overloaded", "deadline_exceeded")
+    problems = (*BODY, *KEYED, "unknown_source", "overloaded", "deadline_exceeded")
     found = operation(
         "predict_file", "Classify the rows of a CSV or text file", _TEXT, problems, CSV
     )

@@ -16,7 +16,7 @@ ANY = ("invalid_request", "internal")  # of all operations: one reads the header
 KEYED = ("unauthorized", "forbidden")
 BODY = ("body_too_large", "unsupported_media_type", "not_ready")
 JSON_BODY = (*BODY, "invalid_json", "overloaded", "deadline_exceeded")
-TEXTS = (*JSON_BODY, "invalid_text", "text_too_long")
+TEXTS = (*JSON_BODY, "unknown_source", "invalid_text", "text_too_long")
 FINSENT, TEI, VLLM = "finsent", "text-embeddings-inference", "vllm"
 TIMES = {
     "X-Queue-Time": ("number", "milliseconds until the last of the texts was taken"),

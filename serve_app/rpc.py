@@ -101,7 +101,7 @@ class Rpc:
 
         async def work(request: pb.PredictRequest, call: Call) -> pb.PredictResponse:
             [answer], call.timing = await self._service.answer(
-                [request.text], _truncate(request.truncate), call.asker
+                [request.text], _truncate(request.truncate), call.asker, request.source or None
             )
             if isinstance(answer, Problem):
                 raise answer
@@ -118,7 +118,10 @@ class Rpc:
 
         async def work(request: pb.PredictListRequest, call: Call) -> pb.PredictListResponse:
             answers, call.timing = await self._service.answer(
-                list(request.texts), _truncate(request.truncate), call.asker
+                list(request.texts),
+                _truncate(request.truncate),
+                call.asker,
+                request.source or None,
             )
             call.version = _version(answers)
             return pb.PredictListResponse(
@@ -134,7 +137,7 @@ class Rpc:
 
         async def work(request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
             answer, call.timing, text, words = await self._explain(
-                request.text, _truncate(request.truncate), call.asker
+                request.text, _truncate(request.truncate), call.asker, request.source or None
             )
             call.version = answer.model_version
             return pb.ExplainResponse(
@@ -259,6 +262,7 @@ def _prediction(answer: Answer, raw_scores: bool) -> pb.Prediction:
         abstained=found.abstained,
         truncated=answer.truncated,
         polarity=found.polarity,
+        calibration=answer.calibration or "",
         raw_scores=(
             _probabilities(dict(zip(LABELS, answer.logits, strict=True))) if raw_scores else None
         ),

@@ -17,6 +17,9 @@ _LABEL: dict[str, Any] = {"enum": [*LABELS]}
 _MAX_ERRORS = 1000
 
 
+SOURCE = "tag of the texts' source, which picks a calibration of serve.calibrations"
+
+
 class Strict(BaseModel):
     """Base of requests: unknown keys are errors, and nothing is turned into something else."""
 
@@ -53,6 +56,7 @@ class TeiOptions(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
+    source: str | None = Field(None, description=SOURCE)
     raw_scores: bool = Field(False, description="give logits: with inputs in place of the scores")
     truncate: Truncate | bool | None = Field(
         None,
@@ -168,6 +172,7 @@ class ExplainRequest(Strict):
 
     text: str = Field(description="the text to explain")
     truncate: Truncate | None = Field(None, description="side on which a too long text is cut")
+    source: str | None = Field(None, description=SOURCE)
 
 
 class Probabilities(BaseModel):
@@ -188,9 +193,14 @@ class PredictAnswer(BaseModel):
         description="probability of positive less that of negative, from -1 to 1", ge=-1, le=1
     )
     model_version: str
+    calibration: str | None = Field(
+        description="name of the one for the source; null: the model's own"
+    )
     abstained: bool = Field(description="the score is below the model's threshold")
     truncated: bool = Field(description="a part of the text was left out")
-    raw_scores: Probabilities | None = Field(None, description="logits, where asked for")
+    raw_scores: Probabilities | None = Field(
+        None, description="logits, where asked for; with a calibration, those after it"
+    )
     request_id: str
 
 
@@ -282,6 +292,16 @@ class TeiInfo(BaseModel):
     docker_label: str | None
 
 
+class CalibrationInfo(BaseModel):
+    """A calibration for a domain."""
+
+    name: str
+    id: str = Field(description="changes with each calibration that gets the name")
+    threshold: float | None = Field(description="the score below which an answer is abstained")
+    sources: list[str] = Field(description="names of the files that it was fitted on")
+    rows: int = Field(description="that it was fitted on")
+
+
 class InfoAnswer(TeiInfo):
     """What answers here, and within which limits; there may be more fields."""
 
@@ -291,6 +311,9 @@ class InfoAnswer(TeiInfo):
     max_length: int = Field(description="tokens of a text; what is longer is cut")
     temperature: float = Field(description="that logits are divided by")
     threshold: float | None = Field(description="the score below which an answer is abstained")
+    calibrations: dict[str, CalibrationInfo | None] = Field(
+        description="by the tag that requests give as source; null: the model's own"
+    )
     backend: str
     device: str
     user_config_refused: str | None = Field(
@@ -329,6 +352,7 @@ def answer_body(answer: Answer, raw_scores: bool, request_id: str) -> dict[str, 
         "probabilities": prediction.probabilities,
         "polarity": prediction.polarity,
         "model_version": answer.model_version,
+        "calibration": answer.calibration,
         "abstained": prediction.abstained,
         "truncated": answer.truncated,
         "request_id": request_id,

@@ -17,7 +17,8 @@ from finsent.data.normalise import is_blank
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig, Truncate
 from finsent.inference.encode import Encoded
-from finsent.inference.engine import Engine, Prediction
+from finsent.inference.engine import Engine, Prediction, shown_logits
+from finsent.modeling.layout import Calibration
 from finsent.registry.registry import Registry
 from finsent.serving.config import ServeConfig
 from serve_app import logs
@@ -44,6 +45,7 @@ class Answer:
     truncated: bool
     model_version: str
     tokens: int  # that the model read, special ones included
+    calibration: str | None = None  # name of the one for the request's source; None: the model's
 
 
 # Told of each request that was answered: its sender, its texts, an answer or problem for each.
@@ -67,7 +69,8 @@ class Service:
         self._model: Model | None = None
         self.wanted = config.model  # alias or version that was asked for last
         self._arrivals: list[_Arrival] = []
-        self._cache: OrderedDict[tuple[str, str, str], Answer] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, str, str], Answer] = OrderedDict()
+        self._names: dict[str, str | None] = {}  # of calibrations by tag; `model` has them
         self.requests = 0  # at work now
         self._reserved = 0  # tokens, estimated, of texts that were admitted and are being encoded
         self.cache_hits = 0
@@ -111,6 +114,7 @@ class Service:
             self.wanted = reference or self.wanted
             version = await asyncio.to_thread(self._resolve, self.wanted)
             if self._model is not None and self._model.version == version:
+                await self._follow_calibrations(self._model)
                 return
             refused = (self.refused_version or {}).get("version")
             if reference is None and version == refused and time.monotonic() < self._again:
@@ -119,6 +123,7 @@ class Service:
                 new = await asyncio.to_thread(
                     Model.load, self.registry, version, self._engine_config
                 )
+                await self._follow_calibrations(new)
             except Exception as error:
                 self.refused_version = {"version": version, "reason": str(error)}
                 self._again = time.monotonic() + _AGAIN_SECONDS
@@ -136,6 +141,46 @@ class Service:
             )  # fmt: skip
             if old is not None:
                 asyncio.get_running_loop().create_task(old.retire())
+
+    async def _follow_calibrations(self, model: Model) -> None:
+        """Read what calibrations of the config's names are now.
+
+        Raises:
+            InputError: a version lacks one, or it is damaged; the old ones stay.
+        """
+        names = dict(self.config.calibrations)
+        wanted = {name for name in names.values() if name is not None}
+        found = await asyncio.to_thread(model.read_domains, self.registry, wanted)
+        if found != model.domains:
+            model.domains = found
+            self._cache.clear()
+        self._names = names
+
+    def calibration(self, model: Model, source: str | None) -> Calibration:
+        """Return the calibration for a request's source.
+
+        Raises:
+            Problem: the source is unknown.
+        """
+        if source is None:
+            return model.engine.calibration
+        if source not in self._names:
+            known = ", ".join(self._names) or "none"
+            raise Problem(
+                "unknown_source",
+                f"source={source[:100]!r}: no calibration is named for it (known: {known}). Write "
+                "one of these, leave source out, or add it to serve.calibrations.",
+            )
+        name = self._names[source]
+        return model.engine.calibration if name is None else model.domains[name]
+
+    def calibrations(self) -> dict[str, Any]:
+        """Return the calibration of each tag, JSON-able; None: the model's own."""
+        domains = self.model.domains
+        return {
+            tag: None if name is None else _described(domains[name])
+            for tag, name in self._names.items()
+        }
 
     def apply(self, config: ServeConfig, engine: EngineConfig) -> None:
         """Take other limits and another token budget, from the next request and batch on."""
@@ -236,12 +281,19 @@ class Service:
         return None
 
     async def answer(
-        self, texts: Sequence[Any], truncate: Truncate | None, asker: Asker
+        self,
+        texts: Sequence[Any],
+        truncate: Truncate | None,
+        asker: Asker,
+        source: str | None = None,
     ) -> tuple[list[Answer | Problem], Timing]:
         """A request's answers in order; what is no text, or too long a one, gets a problem.
 
+        Args:
+            source: tag of `serve.calibrations`; None: the model's own calibration is used.
+
         Raises:
-            Problem: there are too many, overloaded, or no model is loaded.
+            Problem: there are too many, the source is unknown, overloaded, or no model is loaded.
         """
         most = self.config.limits.texts
         if len(texts) > most:
@@ -251,7 +303,8 @@ class Service:
             )
         faults = [self.fault(text) for text in texts]
         good = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
-        answers, timing = await self.classify(good, truncate)
+        calibration = self.calibration(self.model, source)
+        answers, timing = await self.classify(good, truncate, calibration)
         if self.config.log_texts:
             logs.asked(asker, good)
         rest = iter(answers)
@@ -261,22 +314,34 @@ class Service:
         return found, timing
 
     async def classify(
-        self, texts: Sequence[str], truncate: Truncate | None = None
+        self,
+        texts: Sequence[str],
+        truncate: Truncate | None = None,
+        calibration: Calibration | None = None,
     ) -> tuple[list[Answer | Problem], Timing]:
         """An answer, or what is wrong, for each text, in order.
+
+        Args:
+            calibration: None: the model's own.
 
         Raises:
             Problem: overloaded, or no model is loaded.
         """
         model = self.model
         with model.used():
-            return await self._classify(model, texts, truncate)
+            used = calibration or model.engine.calibration
+            return await self._classify(model, texts, truncate, used)
 
     async def _classify(
-        self, model: Model, texts: Sequence[str], truncate: Truncate | None
+        self,
+        model: Model,
+        texts: Sequence[str],
+        truncate: Truncate | None,
+        calibration: Calibration,
     ) -> tuple[list[Answer | Problem], Timing]:
         policy = truncate or model.engine.config.truncate
-        found: list[Answer | Problem | None] = [self._cached(model, t, policy) for t in texts]
+        kind = (model.version, str(calibration.record.get("id") or ""), policy)
+        found: list[Answer | Problem | None] = [self._cached((*kind, text)) for text in texts]
         todo = [i for i, one in enumerate(found) if one is None]
         timing, took = Timing(), 0.0
         if todo:
@@ -298,13 +363,15 @@ class Service:
                     good.append((i, one))
             if good:
                 logits, timing = await model.coalescer.run([one.ids for _, one in good])
-                predictions = model.engine.predictions(logits)
-                for (i, one), prediction, row in zip(
-                    good, predictions, logits.tolist(), strict=True
-                ):
-                    answer = Answer(prediction, row, one.truncated, model.version, len(one.ids))
+                predictions = model.engine.predictions(logits, calibration)
+                shown = shown_logits(logits, calibration).tolist()
+                for (i, one), prediction, row in zip(good, predictions, shown, strict=True):
+                    answer = Answer(
+                        prediction, row, one.truncated, model.version, len(one.ids),
+                        calibration.name,
+                    )  # fmt: skip
                     found[i] = answer
-                    self._keep(texts[i], policy, answer)
+                    self._keep((*kind, texts[i]), answer)
         timing.encoded = took
         return [one for one in found if one is not None], timing
 
@@ -328,20 +395,19 @@ class Service:
         finally:
             self._reserved -= tokens
 
-    def _cached(self, model: Model, text: str, policy: str) -> Answer | None:
+    def _cached(self, key: tuple[str, str, str, str]) -> Answer | None:
         if not self.config.cache_entries:
             return None
-        key = (model.version, policy, text)
         answer = self._cache.get(key)
         if answer is not None:
             self._cache.move_to_end(key)
             self.cache_hits += 1
         return answer
 
-    def _keep(self, text: str, policy: str, answer: Answer) -> None:
+    def _keep(self, key: tuple[str, str, str, str], answer: Answer) -> None:
         if not self.config.cache_entries:
             return
-        self._cache[answer.model_version, policy, text] = answer
+        self._cache[key] = answer
         if len(self._cache) > self.config.cache_entries:
             self._cache.popitem(last=False)
 
@@ -391,6 +457,17 @@ class Service:
             "queue_tokens": float(queue.waiting_tokens + queue.running_tokens),
             "drain_seconds": queue.drain_seconds,
         }
+
+
+def _described(calibration: Calibration) -> dict[str, Any]:
+    record = calibration.record
+    return {
+        "name": calibration.name,
+        "id": record["id"],
+        "threshold": calibration.threshold,
+        "sources": record["sources"],
+        "rows": record["rows"],
+    }
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -31,7 +31,7 @@ from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 
 # Answers of a request's texts; see `serve_app.http.Api.classify`.
-Classify = Callable[[Call, list[Any], Truncate], Awaitable[list[Answer | Problem]]]
+Classify = Callable[[Call, list[Any], Truncate, str | None], Awaitable[list[Answer | Problem]]]
 
 # In `User-Agent`: huggingface_hub and @huggingface/inference name themselves so.
 _HUB_AGENTS = ("hf_hub/", "@huggingface/inference/")
@@ -132,7 +132,7 @@ class Tei:
         Raises:
             Problem: a text is none, or cannot be classified.
         """
-        answers = await self._classify(call, _texts(inputs), options.policy)
+        answers = await self._classify(call, _texts(inputs), options.policy, options.source)
         rankings = []
         for answer in answers:
             if isinstance(answer, Problem):

@@ -70,6 +70,7 @@ class ClassifyRequest(Lenient):
         description="false: probs are the logits; the older names activation and softmax are taken",
         validation_alias=AliasChoices(*_ACTIVATION),
     )
+    source: str | None = Field(None, description=schemas.SOURCE)
     add_special_tokens: bool = Field(True, description="the model reads no text without: true")
     priority: int = Field(0, description="all requests have the same: 0")
 
@@ -194,7 +195,7 @@ class Vllm:
         texts = [request.input] if isinstance(request.input, str) else request.input
         if any(isinstance(text, (int, list)) for text in texts):
             raise Problem("invalid_request", "input: token ids are not classified. Send texts.")
-        answers = await self._classify(call, texts, self._policy(request))
+        answers = await self._classify(call, texts, self._policy(request), request.source)
         data, tokens = [], 0
         for i, answer in enumerate(answers):
             if isinstance(answer, Problem):

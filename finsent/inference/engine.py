@@ -70,6 +70,17 @@ def softmax(
     return probabilities
 
 
+def shown_logits(logits: Logits, calibration: Calibration) -> Logits:
+    """Return logits for people and programs: the model's own, or those of a domain.
+
+    The softmax of a domain's is its calibrated probabilities, so the label is that of the highest
+    logit with either.
+    """
+    if calibration.biases is None:
+        return logits
+    return (logits / calibration.temperature + np.asarray(calibration.biases)).astype(np.float32)
+
+
 class Engine:
     """Tokeniser, model and calibration of one model directory."""
 

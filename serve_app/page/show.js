@@ -102,6 +102,7 @@ export function showModel(model) {
     "Calibration error": metrics.ece == null ? null : percent(metrics.ece),
     "Data": data.version && [data.name, data.version].filter(Boolean).join(", version "),
     "Data rows": data.rows && number(data.rows),
+    "Calibrated sources": Object.keys(model.calibrations || {}).join(", "),
     "Published": model.created?.slice(0, 10),
     "Backbone": model.backbone,
   };

@@ -6,7 +6,8 @@ const SHOWN = 10000; // rows; a file may have a million, which no browser can sh
 const LONG = 600; // characters of a text that is shown in part
 // Spreadsheets run what begins like a formula. As in serve_app/files.py.
 const FORMULA = /^[=+@\t\r-]/, NUMBER = /^([+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+)$/;
-const ADDED = ["label", "score", ...LABELS, "polarity", "abstained", "truncated", "model_version", "error"];
+const ADDED = ["label", "score", ...LABELS, "polarity", "abstained", "truncated", "model_version",
+  "calibration", "error"];
 
 let rows, columns, place, counts, truncated;
 
@@ -82,7 +83,7 @@ export function download() {
   for (const [cells, a] of rows) {
     const shares = LABELS.map((label) => a.probabilities?.[label].toFixed(6));
     lines.push([...cells, a.label, a.score?.toFixed(6), ...shares, a.polarity?.toFixed(6), a.abstained,
-      a.truncated, a.model_version, a.label ? "" : `${a.code}: ${a.detail}`]);
+      a.truncated, a.model_version, a.calibration, a.label ? "" : `${a.code}: ${a.detail}`]);
   }
   const body = lines.map((line) => line.map(cell).join(",")).join("\r\n");
   const link = element("a");

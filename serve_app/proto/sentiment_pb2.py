@@ -24,47 +24,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fserve_app/proto/sentiment.proto\x12\nfinsent.v1\"D\n\rProbabilities\x12\x10\n\x08negative\x18\x01 \x01(\x02\x12\x0f\n\x07neutral\x18\x02 \x01(\x02\x12\x10\n\x08positive\x18\x03 \x01(\x02\"Z\n\x0ePredictRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nraw_scores\x18\x02 \x01(\x08\x12&\n\x08truncate\x18\x03 \x01(\x0e\x32\x14.finsent.v1.Truncate\"_\n\x12PredictListRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x12\n\nraw_scores\x18\x02 \x01(\x08\x12&\n\x08truncate\x18\x03 \x01(\x0e\x32\x14.finsent.v1.Truncate\"\xed\x01\n\nPrediction\x12 \n\x05label\x18\x01 \x01(\x0e\x32\x11.finsent.v1.Label\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x30\n\rprobabilities\x18\x03 \x01(\x0b\x32\x19.finsent.v1.Probabilities\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x11\n\tabstained\x18\x05 \x01(\x08\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12-\n\nraw_scores\x18\x07 \x01(\x0b\x32\x19.finsent.v1.Probabilities\x12\x10\n\x08polarity\x18\x08 \x01(\x02\"\'\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"Q\n\x0fPredictResponse\x12*\n\nprediction\x18\x01 \x01(\x0b\x32\x16.finsent.v1.Prediction\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\xc6\x01\n\x13PredictListResponse\x12\x33\n\x05items\x18\x01 \x03(\x0b\x32$.finsent.v1.PredictListResponse.Item\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x1a\x66\n\x04Item\x12,\n\nprediction\x18\x01 \x01(\x0b\x32\x16.finsent.v1.PredictionH\x00\x12&\n\x07problem\x18\x02 \x01(\x0b\x32\x13.finsent.v1.ProblemH\x00\x42\x08\n\x06result\"F\n\x0e\x45xplainRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12&\n\x08truncate\x18\x02 \x01(\x0e\x32\x14.finsent.v1.Truncate\"r\n\x04Word\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x13\n\x0b\x61ttribution\x18\x04 \x01(\x02\x12+\n\x08\x62y_label\x18\x05 \x01(\x0b\x32\x19.finsent.v1.Probabilities\"\x80\x01\n\x0f\x45xplainResponse\x12*\n\nprediction\x18\x01 \x01(\x0b\x32\x16.finsent.v1.Prediction\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x1f\n\x05words\x18\x03 \x03(\x0b\x32\x10.finsent.v1.Word\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\r\n\x0bInfoRequest\"3\n\x0cInfoResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\t\"\x0f\n\rHealthRequest\"7\n\x0eHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t*7\n\x08Truncate\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\t\n\x05RIGHT\x10\x01\x12\x08\n\x04LEFT\x10\x02\x12\t\n\x05\x45RROR\x10\x03*G\n\x05Label\x12\x15\n\x11LABEL_UNSPECIFIED\x10\x00\x12\x0c\n\x08NEGATIVE\x10\x01\x12\x0b\n\x07NEUTRAL\x10\x02\x12\x0c\n\x08POSITIVE\x10\x03\x32\xdf\x02\n\tSentiment\x12\x42\n\x07Predict\x12\x1a.finsent.v1.PredictRequest\x1a\x1b.finsent.v1.PredictResponse\x12N\n\x0bPredictList\x12\x1e.finsent.v1.PredictListRequest\x1a\x1f.finsent.v1.PredictListResponse\x12\x42\n\x07\x45xplain\x12\x1a.finsent.v1.ExplainRequest\x1a\x1b.finsent.v1.ExplainResponse\x12\x39\n\x04Info\x12\x17.finsent.v1.InfoRequest\x1a\x18.finsent.v1.InfoResponse\x12?\n\x06Health\x12\x19.finsent.v1.HealthRequest\x1a\x1a.finsent.v1.HealthResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fserve_app/proto/sentiment.proto\x12\nfinsent.v1\"D\n\rProbabilities\x12\x10\n\x08negative\x18\x01 \x01(\x02\x12\x0f\n\x07neutral\x18\x02 \x01(\x02\x12\x10\n\x08positive\x18\x03 \x01(\x02\"j\n\x0ePredictRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nraw_scores\x18\x02 \x01(\x08\x12&\n\x08truncate\x18\x03 \x01(\x0e\x32\x14.finsent.v1.Truncate\x12\x0e\n\x06source\x18\x04 \x01(\t\"o\n\x12PredictListRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x12\n\nraw_scores\x18\x02 \x01(\x08\x12&\n\x08truncate\x18\x03 \x01(\x0e\x32\x14.finsent.v1.Truncate\x12\x0e\n\x06source\x18\x04 \x01(\t\"\x82\x02\n\nPrediction\x12 \n\x05label\x18\x01 \x01(\x0e\x32\x11.finsent.v1.Label\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x30\n\rprobabilities\x18\x03 \x01(\x0b\x32\x19.finsent.v1.Probabilities\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x11\n\tabstained\x18\x05 \x01(\x08\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12-\n\nraw_scores\x18\x07 \x01(\x0b\x32\x19.finsent.v1.Probabilities\x12\x10\n\x08polarity\x18\x08 \x01(\x02\x12\x13\n\x0b\x63\x61libration\x18\t \x01(\t\"\'\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"Q\n\x0fPredictResponse\x12*\n\nprediction\x18\x01 \x01(\x0b\x32\x16.finsent.v1.Prediction\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\xc6\x01\n\x13PredictListResponse\x12\x33\n\x05items\x18\x01 \x03(\x0b\x32$.finsent.v1.PredictListResponse.Item\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x1a\x66\n\x04Item\x12,\n\nprediction\x18\x01 \x01(\x0b\x32\x16.finsent.v1.PredictionH\x00\x12&\n\x07problem\x18\x02 \x01(\x0b\x32\x13.finsent.v1.ProblemH\x00\x42\x08\n\x06result\"V\n\x0e\x45xplainRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12&\n\x08truncate\x18\x02 \x01(\x0e\x32\x14.finsent.v1.Truncate\x12\x0e\n\x06source\x18\x03 \x01(\t\"r\n\x04Word\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x13\n\x0b\x61ttribution\x18\x04 \x01(\x02\x12+\n\x08\x62y_label\x18\x05 \x01(\x0b\x32\x19.finsent.v1.Probabilities\"\x80\x01\n\x0f\x45xplainResponse\x12*\n\nprediction\x18\x01 \x01(\x0b\x32\x16.finsent.v1.Prediction\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x1f\n\x05words\x18\x03 \x03(\x0b\x32\x10.finsent.v1.Word\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\r\n\x0bInfoRequest\"3\n\x0cInfoResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\t\"\x0f\n\rHealthRequest\"7\n\x0eHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t*7\n\x08Truncate\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\t\n\x05RIGHT\x10\x01\x12\x08\n\x04LEFT\x10\x02\x12\t\n\x05\x45RROR\x10\x03*G\n\x05Label\x12\x15\n\x11LABEL_UNSPECIFIED\x10\x00\x12\x0c\n\x08NEGATIVE\x10\x01\x12\x0b\n\x07NEUTRAL\x10\x02\x12\x0c\n\x08POSITIVE\x10\x03\x32\xdf\x02\n\tSentiment\x12\x42\n\x07Predict\x12\x1a.finsent.v1.PredictRequest\x1a\x1b.finsent.v1.PredictResponse\x12N\n\x0bPredictList\x12\x1e.finsent.v1.PredictListRequest\x1a\x1f.finsent.v1.PredictListResponse\x12\x42\n\x07\x45xplain\x12\x1a.finsent.v1.ExplainRequest\x1a\x1b.finsent.v1.ExplainResponse\x12\x39\n\x04Info\x12\x17.finsent.v1.InfoRequest\x1a\x18.finsent.v1.InfoResponse\x12?\n\x06Health\x12\x19.finsent.v1.HealthRequest\x1a\x1a.finsent.v1.HealthResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serve_app.proto.sentiment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRUNCATE']._serialized_start=1332
-  _globals['_TRUNCATE']._serialized_end=1387
-  _globals['_LABEL']._serialized_start=1389
-  _globals['_LABEL']._serialized_end=1460
+  _globals['_TRUNCATE']._serialized_start=1401
+  _globals['_TRUNCATE']._serialized_end=1456
+  _globals['_LABEL']._serialized_start=1458
+  _globals['_LABEL']._serialized_end=1529
   _globals['_PROBABILITIES']._serialized_start=47
   _globals['_PROBABILITIES']._serialized_end=115
   _globals['_PREDICTREQUEST']._serialized_start=117
-  _globals['_PREDICTREQUEST']._serialized_end=207
-  _globals['_PREDICTLISTREQUEST']._serialized_start=209
-  _globals['_PREDICTLISTREQUEST']._serialized_end=304
-  _globals['_PREDICTION']._serialized_start=307
-  _globals['_PREDICTION']._serialized_end=544
-  _globals['_PROBLEM']._serialized_start=546
-  _globals['_PROBLEM']._serialized_end=585
-  _globals['_PREDICTRESPONSE']._serialized_start=587
-  _globals['_PREDICTRESPONSE']._serialized_end=668
-  _globals['_PREDICTLISTRESPONSE']._serialized_start=671
-  _globals['_PREDICTLISTRESPONSE']._serialized_end=869
-  _globals['_PREDICTLISTRESPONSE_ITEM']._serialized_start=767
-  _globals['_PREDICTLISTRESPONSE_ITEM']._serialized_end=869
-  _globals['_EXPLAINREQUEST']._serialized_start=871
-  _globals['_EXPLAINREQUEST']._serialized_end=941
-  _globals['_WORD']._serialized_start=943
-  _globals['_WORD']._serialized_end=1057
-  _globals['_EXPLAINRESPONSE']._serialized_start=1060
-  _globals['_EXPLAINRESPONSE']._serialized_end=1188
-  _globals['_INFOREQUEST']._serialized_start=1190
-  _globals['_INFOREQUEST']._serialized_end=1203
-  _globals['_INFORESPONSE']._serialized_start=1205
-  _globals['_INFORESPONSE']._serialized_end=1256
-  _globals['_HEALTHREQUEST']._serialized_start=1258
-  _globals['_HEALTHREQUEST']._serialized_end=1273
-  _globals['_HEALTHRESPONSE']._serialized_start=1275
-  _globals['_HEALTHRESPONSE']._serialized_end=1330
-  _globals['_SENTIMENT']._serialized_start=1463
-  _globals['_SENTIMENT']._serialized_end=1814
+  _globals['_PREDICTREQUEST']._serialized_end=223
+  _globals['_PREDICTLISTREQUEST']._serialized_start=225
+  _globals['_PREDICTLISTREQUEST']._serialized_end=336
+  _globals['_PREDICTION']._serialized_start=339
+  _globals['_PREDICTION']._serialized_end=597
+  _globals['_PROBLEM']._serialized_start=599
+  _globals['_PROBLEM']._serialized_end=638
+  _globals['_PREDICTRESPONSE']._serialized_start=640
+  _globals['_PREDICTRESPONSE']._serialized_end=721
+  _globals['_PREDICTLISTRESPONSE']._serialized_start=724
+  _globals['_PREDICTLISTRESPONSE']._serialized_end=922
+  _globals['_PREDICTLISTRESPONSE_ITEM']._serialized_start=820
+  _globals['_PREDICTLISTRESPONSE_ITEM']._serialized_end=922
+  _globals['_EXPLAINREQUEST']._serialized_start=924
+  _globals['_EXPLAINREQUEST']._serialized_end=1010
+  _globals['_WORD']._serialized_start=1012
+  _globals['_WORD']._serialized_end=1126
+  _globals['_EXPLAINRESPONSE']._serialized_start=1129
+  _globals['_EXPLAINRESPONSE']._serialized_end=1257
+  _globals['_INFOREQUEST']._serialized_start=1259
+  _globals['_INFOREQUEST']._serialized_end=1272
+  _globals['_INFORESPONSE']._serialized_start=1274
+  _globals['_INFORESPONSE']._serialized_end=1325
+  _globals['_HEALTHREQUEST']._serialized_start=1327
+  _globals['_HEALTHREQUEST']._serialized_end=1342
+  _globals['_HEALTHRESPONSE']._serialized_start=1344
+  _globals['_HEALTHRESPONSE']._serialized_end=1399
+  _globals['_SENTIMENT']._serialized_start=1532
+  _globals['_SENTIMENT']._serialized_end=1883
 # @@protoc_insertion_point(module_scope)

@@ -40,27 +40,31 @@ class Probabilities(_message.Message):
     def __init__(self, negative: _Optional[float] = ..., neutral: _Optional[float] = ..., positive: _Optional[float] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
-    __slots__ = ("text", "raw_scores", "truncate")
+    __slots__ = ("text", "raw_scores", "truncate", "source")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     RAW_SCORES_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     text: str
     raw_scores: bool
     truncate: Truncate
-    def __init__(self, text: _Optional[str] = ..., raw_scores: _Optional[bool] = ..., truncate: _Optional[_Union[Truncate, str]] = ...) -> None: ...
+    source: str
+    def __init__(self, text: _Optional[str] = ..., raw_scores: _Optional[bool] = ..., truncate: _Optional[_Union[Truncate, str]] = ..., source: _Optional[str] = ...) -> None: ...
 
 class PredictListRequest(_message.Message):
-    __slots__ = ("texts", "raw_scores", "truncate")
+    __slots__ = ("texts", "raw_scores", "truncate", "source")
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     RAW_SCORES_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     texts: _containers.RepeatedScalarFieldContainer[str]
     raw_scores: bool
     truncate: Truncate
-    def __init__(self, texts: _Optional[_Iterable[str]] = ..., raw_scores: _Optional[bool] = ..., truncate: _Optional[_Union[Truncate, str]] = ...) -> None: ...
+    source: str
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., raw_scores: _Optional[bool] = ..., truncate: _Optional[_Union[Truncate, str]] = ..., source: _Optional[str] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("label", "score", "probabilities", "model_version", "abstained", "truncated", "raw_scores", "polarity")
+    __slots__ = ("label", "score", "probabilities", "model_version", "abstained", "truncated", "raw_scores", "polarity", "calibration")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +73,7 @@ class Prediction(_message.Message):
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     RAW_SCORES_FIELD_NUMBER: _ClassVar[int]
     POLARITY_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     label: Label
     score: float
     probabilities: Probabilities
@@ -77,7 +82,8 @@ class Prediction(_message.Message):
     truncated: bool
     raw_scores: Probabilities
     polarity: float
-    def __init__(self, label: _Optional[_Union[Label, str]] = ..., score: _Optional[float] = ..., probabilities: _Optional[_Union[Probabilities, _Mapping]] = ..., model_version: _Optional[str] = ..., abstained: _Optional[bool] = ..., truncated: _Optional[bool] = ..., raw_scores: _Optional[_Union[Probabilities, _Mapping]] = ..., polarity: _Optional[float] = ...) -> None: ...
+    calibration: str
+    def __init__(self, label: _Optional[_Union[Label, str]] = ..., score: _Optional[float] = ..., probabilities: _Optional[_Union[Probabilities, _Mapping]] = ..., model_version: _Optional[str] = ..., abstained: _Optional[bool] = ..., truncated: _Optional[bool] = ..., raw_scores: _Optional[_Union[Probabilities, _Mapping]] = ..., polarity: _Optional[float] = ..., calibration: _Optional[str] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("code", "detail")
@@ -111,12 +117,14 @@ class PredictListResponse(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[PredictListResponse.Item, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("text", "truncate")
+    __slots__ = ("text", "truncate", "source")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     text: str
     truncate: Truncate
-    def __init__(self, text: _Optional[str] = ..., truncate: _Optional[_Union[Truncate, str]] = ...) -> None: ...
+    source: str
+    def __init__(self, text: _Optional[str] = ..., truncate: _Optional[_Union[Truncate, str]] = ..., source: _Optional[str] = ...) -> None: ...
 
 class Word(_message.Message):
     __slots__ = ("text", "start", "end", "attribution", "by_label")

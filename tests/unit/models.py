@@ -12,8 +12,10 @@ from transformers import PreTrainedModel
 
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.exporting import export
+from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.modeling.domain import DomainContent, Figure, Measured
 from finsent.registry.registry import Registry
 
 MAX_LENGTH = 48
@@ -57,3 +59,31 @@ def published(
         export(model, rows, ExportConfig(openvino=False), engine, {})
         registry.promote(registry.publish(model, METRICS, {}).version, alias)
     return registry
+
+
+def domain_content(**changes: Any) -> DomainContent:
+    """Return what a calibration for a domain consists of."""
+    figure = Figure(value=0.5, interval=(0.4, 0.6))
+    measured = Measured(
+        macro_f1=figure, accuracy=figure, log_loss=figure, ece=figure, coverage=0.5, answered=figure
+    )
+    values: dict[str, Any] = {
+        "name": "tweets",
+        "model_version": "0123456789ab",
+        "temperature": 2.0,
+        "biases": {"negative": -0.2, "neutral": 1.3, "positive": -1.1},
+        "threshold": 0.8,
+        "threshold_reason": None,
+        "wanted_accuracy": 0.9,
+        "sources": ("tweets.csv",),
+        "rows": 3,
+        "rows_by_label": dict.fromkeys(LABELS, 1),
+        "rows_digest": "d",
+        "keys": ("a", "b", "c"),
+        "folds": 10,
+        "before": measured,
+        "after": measured,
+        "log_loss_difference": figure,
+        "refusal": None,
+    }
+    return DomainContent(**values | changes)

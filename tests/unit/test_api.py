@@ -28,6 +28,8 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
+from finsent.modeling.domain import DomainCalibration
+from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import CARD, Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
 from finsent.settings import Settings
@@ -41,7 +43,14 @@ from serve_app.pages import pages
 from serve_app.problems import CODES
 from serve_app.service import Service
 from tests.properties import examples
-from tests.unit.models import MAX_LENGTH, METRICS, TEXTS, published, saved_model
+from tests.unit.models import (
+    MAX_LENGTH,
+    METRICS,
+    TEXTS,
+    domain_content,
+    published,
+    saved_model,
+)
 
 pytestmark = [
     pytest.mark.cost(3, "serves a model to many requests"),
@@ -121,7 +130,7 @@ def test_one_text_gets_what_the_engine_says(
         found = response.json()
         assert response.status_code == 200
         assert found.keys() == {"label", "score", "probabilities", "polarity", "model_version",
-                                "abstained", "truncated", "request_id"}  # fmt: skip
+                                "calibration", "abstained", "truncated", "request_id"}  # fmt: skip
         assert found["label"] == expected.label
         assert found["score"] == pytest.approx(expected.score, abs=1e-5)
         assert found["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
@@ -651,6 +660,88 @@ def test_cache_answers_the_same_text_once(serving: Callable[..., TestClient]) ->
         post(client, {"text": text})
     assert post(client, {"text": "Profit rose."}).headers["x-batch-size"] == "1"  # pushed out
     assert "finsent_cache_hits_total 1.0" in client.get("/metrics").text
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tweets(registry: Registry) -> Any:
+    """Publish a calibration of the champion, and return an engine that uses it."""
+    version = registry.get("champion").version
+    content = domain_content(model_version=version, name="tweets", temperature=5.0)
+    domain = Calibrations(registry.root, version).publish(DomainCalibration.of(content))
+    return Engine(registry.get("champion").path, ENGINE, domain=domain)
+
+
+def test_a_source_picks_its_calibration_in_every_dialect(
+    serving: Callable[..., TestClient], engine: Engine, tweets: Engine
+) -> None:
+    client = serving(calibrations={"x.com": "tweets", "news": None}, cache_entries=100)
+    expected, own = tweets.classify(TEXTS), engine.classify(TEXTS)
+    labels = [one.label for one in expected]
+    assert labels != [one.label for one in own]  # a bias changes labels
+
+    for _ in range(2):  # from the cache, too
+        for source, wanted in (("x.com", expected), (None, own), ("news", own)):
+            body = {"texts": TEXTS, "source": source, "raw_scores": True}
+            for one, want in zip(post(client, body).json()["predictions"], wanted, strict=True):
+                assert one["calibration"] == ("tweets" if source == "x.com" else None)
+                assert (one["label"], one["abstained"]) == (want.label, want.abstained)
+                assert one["probabilities"] == pytest.approx(want.probabilities, abs=1e-5)
+                scores = one["raw_scores"]
+                assert max(scores, key=scores.__getitem__) == want.label
+
+    for scores in ({}, {"raw_scores": True}):
+        body = {"inputs": TEXTS, "source": "x.com", "truncate": True, **scores}
+        assert [one[0]["label"] for one in post(client, body).json()] == labels
+    body = {"input": TEXTS, "source": "x.com", "truncate_prompt_tokens": -1}
+    assert [one["label"] for one in post(client, body, "/classify").json()["data"]] == labels
+    found = post(client, {"text": TEXTS[0], "source": "x.com"}, "/explain").json()
+    assert (found["label"], found["calibration"]) == (labels[0], "tweets")
+    sheet = client.post(
+        "/predict/file?format=text&source=x.com",
+        content="\n".join(TEXTS).encode(),
+        headers={"content-type": "text/plain"},
+    )
+    rows = list(csv.DictReader(io.StringIO(sheet.text)))
+    assert [(row["label"], row["calibration"]) for row in rows] == [(n, "tweets") for n in labels]
+    shown = client.get("/info").json()["calibrations"]
+    assert shown["news"] is None
+    assert shown["x.com"].keys() == {"name", "id", "threshold", "sources", "rows"}
+
+
+@pytest.mark.usefixtures("tweets")
+def test_an_unknown_source_is_refused(serving: Callable[..., TestClient]) -> None:
+    client = serving(calibrations=["tweets"])
+    body = {"source": "tweetz"}
+    for path, text in (("/predict", "text"), ("/predict", "inputs"), ("/explain", "text")):
+        found = problem(post(client, {text: "Up", **body}, path), "unknown_source")
+        assert "known: tweets" in found["detail"]
+    assert post(client, {"input": "Up", **body}, "/classify").status_code == 400
+    refused = client.post("/predict/file?source=tweetz", content=b"text\nUp\n")
+    problem(refused, "unknown_source")
+
+
+@pytest.mark.usefixtures("tweets")
+def test_a_version_without_the_calibration_is_not_followed(registry: Registry) -> None:
+    service = Service(registry.root, ServeConfig(calibrations={"t": "tweets"}), ENGINE)
+    asyncio.run(service.follow())
+    with pytest.raises(InputError, match=r"has no calibration of that name .known: none"):
+        asyncio.run(service.follow("challenger"))
+    assert service.model.version == registry.get("champion").version
+
+
+def test_a_replaced_calibration_is_followed(registry: Registry, tweets: Engine) -> None:
+    version = registry.get("champion").version
+    service = Service(registry.root, ServeConfig(calibrations={"a": "moving"}), ENGINE)
+    for temperature in (2.0, 3.0):
+        content = domain_content(model_version=version, name="moving", temperature=temperature)
+        published = Calibrations(registry.root, version).publish(DomainCalibration.of(content))
+        asyncio.run(service.follow())
+        assert service.calibrations()["a"]["id"] == published.id
+        used = service.calibration(service.model, "a")
+        assert used.temperature == pytest.approx(temperature * tweets.temperature / 5.0)
 
 
 # --- models ---------------------------------------------------------------------------------------

@@ -28,14 +28,14 @@ from finsent.evaluation.metrics import Answers, Floats, Ids
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
-from finsent.modeling.domain import DomainCalibration, DomainContent, Figure, Measured
+from finsent.modeling.domain import DomainCalibration, Figure
 from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.modeling.layout import Calibration
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 from ray_jobs import calibrate, classify, evaluate, registry
 from ray_jobs._cli import Finished, invoke
-from tests.unit.models import METRICS, TEXTS, saved_model
+from tests.unit.models import METRICS, TEXTS, domain_content, saved_model
 
 BIASES = (-0.2, 1.3, -1.1)
 ENGINE = EngineConfig(backend="torch", precision="fp32", threads=1)
@@ -150,36 +150,9 @@ def test_a_share_has_wilsons_interval() -> None:
 # --- where it is kept -----------------------------------------------------------------------------
 
 
-def content(**changes: Any) -> DomainContent:
-    figure = Figure(value=0.5, interval=(0.4, 0.6))
-    measured = Measured(
-        macro_f1=figure, accuracy=figure, log_loss=figure, ece=figure, coverage=0.5, answered=figure
-    )
-    values: dict[str, Any] = {
-        "name": "tweets",
-        "model_version": "0123456789ab",
-        "temperature": 2.0,
-        "biases": dict(zip(LABELS, BIASES, strict=True)),
-        "threshold": 0.8,
-        "threshold_reason": None,
-        "wanted_accuracy": 0.9,
-        "sources": ("tweets.csv",),
-        "rows": 3,
-        "rows_by_label": dict.fromkeys(LABELS, 1),
-        "rows_digest": "d",
-        "keys": ("a", "b", "c"),
-        "folds": 10,
-        "before": measured,
-        "after": measured,
-        "log_loss_difference": figure,
-        "refusal": None,
-    }
-    return DomainContent(**values | changes)
-
-
 def test_it_comes_after_the_versions_own_calibration() -> None:
     logits = np.random.default_rng(0).normal(0, 4, (50, 3)).astype(np.float32)
-    both = DomainCalibration.of(content()).on(Calibration(temperature=1.7, threshold=0.3))
+    both = DomainCalibration.of(domain_content()).on(Calibration(temperature=1.7, threshold=0.3))
     own_log = np.log(softmax(logits, 1.7).astype(float))
     expected = Fit(2.0, BIASES, None).probabilities(own_log)
     assert softmax(logits, both.temperature, both.biases) == pytest.approx(expected, abs=1e-5)
@@ -188,10 +161,10 @@ def test_it_comes_after_the_versions_own_calibration() -> None:
 
 def test_a_replaced_calibration_is_kept(tmp_path: Path) -> None:
     store = Calibrations(tmp_path, "0123456789ab")
-    first = store.publish(DomainCalibration.of(content()))
+    first = store.publish(DomainCalibration.of(domain_content()))
     assert store.get("tweets", "x") == first
-    assert store.publish(DomainCalibration.of(content())) == first  # the same stays
-    second = store.publish(DomainCalibration.of(content(temperature=3.0)))
+    assert store.publish(DomainCalibration.of(domain_content())) == first  # the same stays
+    second = store.publish(DomainCalibration.of(domain_content(temperature=3.0)))
     assert (second.previous, store.names()) == ((first.id,), ["tweets"])
     assert store.get("tweets", "x").temperature == 3.0
     kept = store.folder / "previous" / f"tweets-{first.id}.json"
@@ -211,7 +184,7 @@ def test_a_replaced_calibration_is_kept(tmp_path: Path) -> None:
 )
 def test_a_changed_file_is_refused(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     store = Calibrations(tmp_path, "0123456789ab")
-    store.publish(DomainCalibration.of(content()))
+    store.publish(DomainCalibration.of(domain_content()))
     path = store.path("tweets")
     found = json.loads(path.read_text()) | change
     path.unlink()
@@ -222,7 +195,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, change: dict[str, Any], probl
 
 def test_a_calibration_of_another_version_is_refused(tmp_path: Path) -> None:
     store = Calibrations(tmp_path, "0123456789ab")
-    store.publish(DomainCalibration.of(content()))
+    store.publish(DomainCalibration.of(domain_content()))
     other = Calibrations(tmp_path, "ffffffffffff")
     store.folder.rename(other.folder)
     with pytest.raises(InputError, match="of model version 0123456789ab"):
