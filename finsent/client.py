@@ -124,8 +124,11 @@ def _answer(found: dict[str, Any]) -> Answer:
         return Answer(None, None, code=str(found["code"]), detail=str(found["detail"]))
     kept = ("label", "score", "probabilities", "model_version", "abstained", "truncated")
     # Services older than this client give neither polarity nor calibration.
-    newer = {name: found.get(name) for name in ("polarity", "calibration")}
-    return Answer(**{name: found[name] for name in kept}, **newer)
+    return Answer(
+        **{name: found[name] for name in kept},
+        polarity=found.get("polarity"),
+        calibration=found.get("calibration"),
+    )
 
 
 def _words(found: dict[str, Any]) -> list[Word]:

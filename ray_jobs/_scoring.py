@@ -17,7 +17,7 @@ from finsent.inference.exports import fingerprint, installed, read_exports
 from finsent.modeling.domain import DomainCalibration
 
 if TYPE_CHECKING:
-    from finsent.inference.score import Scorer
+    from finsent.inference.score import Scorer, Tagged
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,10 @@ class _Actor:
         model_version: str,
         model: dict[str, str],
         domain: DomainCalibration | None = None,
+        tagged: Tagged | None = None,
     ) -> None:
         self._model_dir, self._version, self._model = model_dir, model_version, model
-        self._config, self._domain = config, domain
+        self._config, self._domain, self._tagged = config, domain, tagged
         self._scorer: Scorer | None = None  # what __init__ raises would lose its class
 
     def backend(self) -> str:
@@ -72,7 +73,7 @@ class _Actor:
                 "again when it is complete."
             )
         engine.warm()
-        return Scorer(engine, self._version)
+        return Scorer(engine, self._version, self._tagged)
 
 
 def pinned(config: EngineConfig, backend: str) -> EngineConfig:
@@ -93,7 +94,7 @@ class Scorers:
     def __init__(
         self, model_dir: Path, config: EngineConfig, model_version: str, model: dict[str, str],
         backend: str | None, count: int | None, start_timeout: int,
-        domain: DomainCalibration | None = None,
+        domain: DomainCalibration | None = None, tagged: Tagged | None = None,
     ) -> None:  # fmt: skip
         """Start the processes and wait until each has loaded the model.
 
@@ -103,6 +104,7 @@ class Scorers:
             count: of processes; None: one per machine, or one per GPU where there are some.
             start_timeout: seconds.
             domain: calibration that is applied after the model's own; None: none is.
+            tagged: calibrations by the tags of rows; None: `domain` is for all rows.
 
         Raises:
             InputError: they do not start in time.
@@ -114,7 +116,8 @@ class Scorers:
         if backend and _may_use(backend, model_dir):
             config = pinned(config, backend)
         self._actors = [
-            cls.remote(model_dir, config, model_version, model, domain) for _ in range(count)
+            cls.remote(model_dir, config, model_version, model, domain, tagged)
+            for _ in range(count)
         ]
         asked = [actor.backend.remote() for actor in self._actors]
         try:

@@ -11,7 +11,7 @@ from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
-from ray_jobs.evaluate import own_dataset, training_keys
+from ray_jobs.evaluate import training_rows
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ def step(settings: Settings) -> DomainCalibration:
     version = registry.get(config.model)
     rows = read_benchmark(config.sources, settings.data, settings.sources_dir, "calibrate.sources")
     engine = Engine(version.path, settings.engine.exact())
-    seen = training_keys(own_dataset(settings, engine.provenance["dataset"]))
+    training = training_rows(settings, engine.provenance["dataset"]).rows
+    seen = None if training is None else training["key"]
     rows, [known] = unseen(rows, seen)
     if known is None:
         log.info("calibrate: whether the model was trained on some of the rows is unknown")

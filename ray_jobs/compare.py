@@ -207,9 +207,9 @@ JOB = Job(
     "model_dir), difference (B - A: value, interval), mcnemar (only_a, only_b: "
     "rows that only one has right; p_value), flipped, judgement (outcome, reason, rows, "
     "absent_labels, accuracy, macro_f1: value and bound), what, "
-    "calibration, dataset_version, seen_in_training, overlap (by model: rows that it was trained on, near "
-    "copies of them that remain, or the reason why that is not known), with_seen (figures with "
-    "the rows left out; null: none), truncation (by model), comparison_dir, run_dir, seconds",
+    "calibration, dataset_version, seen_in_training, overlap (by model: rows that it was trained "
+    "on, near copies of them that remain, or the reason why that is not known), with_seen (figures "
+    "with the rows left out; null: none), truncation (by model), comparison_dir, run_dir, seconds",
     sections=("evaluate", "engine", "data", "registry", "publish", "storage", "run"),
     run=run,
     arguments=_USAGE,

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from finsent.data.dataset import DatasetVersion
+from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.overlap import TrainingRows
 from finsent.modeling.domain import DomainCalibration

@@ -17,6 +17,7 @@ from finsent.disk import storing
 from finsent.errors import InputError
 from finsent.files import digest, make_dir
 from finsent.inference.exports import fingerprint
+from finsent.inference.score import Tagged
 from finsent.inference.scored import Record, ScoredDir, choose_inputs, output_names
 from finsent.inference.truncation import REMEDY
 from finsent.settings import Settings
@@ -43,7 +44,12 @@ def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result
     domain = calibration_of(
         settings, model_dir, settings.predict.calibration, "predict.calibration"
     )
-    decides = {**model, "calibration": domain and domain.id}
+    tagged = _tagged(settings, model_dir)
+    decides = {
+        **model,
+        "calibration": domain and domain.id,
+        "tagged": tagged and [tagged.column, {t: d and d.id for t, d in tagged.domains.items()}],
+    }
     identities = {name: _identity(settings, decides, file) for name, file in files.items()}
     records = {
         name: record
@@ -60,7 +66,7 @@ def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result
         backend = _begun_with(scored.records(), identities)
         with ray_session(settings), Scorers(
             model_dir, settings.engine, version, model, backend,
-            settings.predict.actors, settings.predict.start_timeout, domain,
+            settings.predict.actors, settings.predict.start_timeout, domain, tagged,
         ) as scorers:  # fmt: skip
             found |= _score(settings, todo, identities, scored, scorers, records)
     rows, cut = (sum(r.get(key, 0) for r in records.values()) for key in ("rows", "truncated"))
@@ -81,6 +87,17 @@ def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result
         "faults": dict(sum((Counter(record["faults"]) for record in records.values()), Counter())),
         **found,
     }
+
+
+def _tagged(settings: Settings, model_dir: Path) -> Tagged | None:
+    config, field = settings.predict, "predict.calibrations"
+    if config.source_column is None:
+        return None
+    domains = {
+        tag: calibration_of(settings, model_dir, name, field)
+        for tag, name in config.calibrations.items()
+    }
+    return Tagged(config.source_column, domains)
 
 
 def _identity(settings: Settings, model: dict[str, Any], file: SourceFile) -> str:
@@ -181,7 +198,11 @@ def find_files(settings: Settings, out: Path) -> Files:
     files = find_texts(
         config.input, settings.data, settings.sources_dir, "predict.input", choose_inputs(out)
     )
-    files = [with_all_rows(file, config.columns, "predict.columns") for file in files]
+    columns, field = config.columns, "predict.columns"
+    if config.source_column is not None and columns != "all":
+        field = field if columns else "predict.source_column"
+        columns = [*columns, config.source_column]
+    files = [with_all_rows(file, columns, field) for file in files]
     names = output_names(files, config.format)
     return {
         name: replace(file, name=name.removesuffix(f".{config.format}"))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from finsent.config import Section, setting
 from finsent.data.config import Source
-from finsent.registry.config import ALIAS_PATTERN
+from finsent.registry.config import NAME_PATTERN
 
 SHIPPED = "shipped"
 
@@ -28,7 +28,7 @@ class EvaluateConfig(Section):
         None,
         "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; compare "
         "uses the one of each model; null: the model's own",
-        pattern=ALIAS_PATTERN,
+        pattern=NAME_PATTERN,
     )
     split: Literal["train", "validation", "test"] = setting("test", "split to measure on")
     sources: list[Source] = setting(
@@ -66,7 +66,7 @@ class CalibrateConfig(Section):
 
     model: str = setting("champion", "published version to calibrate: an alias or a version")
     name: str | None = setting(
-        None, "name of the calibration, e.g. tweets; required", pattern=ALIAS_PATTERN
+        None, "name of the calibration, e.g. tweets; required", pattern=NAME_PATTERN
     )
     sources: list[Source] = setting(
         list,

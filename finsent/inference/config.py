@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import Source
 from finsent.data.spellings import ColumnName
-from finsent.registry.config import ALIAS_PATTERN
+from finsent.registry.config import NAME_PATTERN, CalibrationsByTag
 
 Truncate = Literal["right", "left", "error"]
 
@@ -87,7 +87,7 @@ class ClassifyConfig(Section):
         None,
         "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; null: "
         "the model's own",
-        pattern=ALIAS_PATTERN,
+        pattern=NAME_PATTERN,
     )
     input: str | None = setting(
         None,
@@ -119,11 +119,21 @@ class PredictConfig(Section):
         None,
         "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; null: "
         "the model's own",
-        pattern=ALIAS_PATTERN,
+        pattern=NAME_PATTERN,
     )
     input: Annotated[list[Source], BeforeValidator(_sources)] = setting(
         list,
         "files of texts, as data.sources names them, labels not needed; also .txt, one text a line",
+    )
+    source_column: ColumnName | None = setting(
+        None,
+        "column with the tag of each row's source, which picks a calibration of "
+        "predict.calibrations; it is copied as those of predict.columns are; null: none",
+    )
+    calibrations: CalibrationsByTag = setting(
+        dict,
+        "with source_column: calibration by tag, e.g. {x.com: tweets, news: null}; null: the "
+        "model's own, which rows without a tag have; a row with another tag is not scored",
     )
     output: Annotated[str | None, AfterValidator(local_dir)] = setting(
         None,
@@ -146,3 +156,14 @@ class PredictConfig(Section):
     start_timeout: int = setting(
         300, "time for the processes to find room and load the model", unit="seconds", ge=1
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_calibrate(self) -> PredictConfig:
+        if self.calibration is not None and self.source_column is not None:
+            raise ValueError(
+                f"source_column={self.source_column!r}: calibration={self.calibration!r} is for "
+                "all rows. Leave one of the two out."
+            )
+        if bool(self.calibrations) != (self.source_column is not None):
+            raise ValueError("calibrations: goes with source_column. Set both, or neither.")
+        return self

@@ -78,7 +78,8 @@ def shown_logits(logits: Logits, calibration: Calibration) -> Logits:
     """
     if calibration.biases is None:
         return logits
-    return (logits / calibration.temperature + np.asarray(calibration.biases)).astype(np.float32)
+    biases = np.asarray(calibration.biases, np.float32)
+    return logits / np.float32(calibration.temperature) + biases
 
 
 class Engine:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from finsent.disk import storing
 from finsent.errors import InputError
-from finsent.files import exclusive, make_dir, read_json, storing, write_json
+from finsent.files import exclusive, make_dir, read_json, write_json
 from finsent.modeling.domain import DomainCalibration
-from finsent.registry.config import ALIAS_PATTERN
+from finsent.registry.config import NAME_PATTERN
 
 _FOLDER = "calibrations"
 _PREVIOUS = "previous"
@@ -41,7 +42,7 @@ class Calibrations:
     def names(self) -> list[str]:
         """Return the names that exist, sorted."""
         files = self.folder.glob("*.json")
-        return sorted(path.stem for path in files if re.fullmatch(ALIAS_PATTERN, path.stem))
+        return sorted(path.stem for path in files if re.fullmatch(NAME_PATTERN, path.stem))
 
     def get(self, name: str, field: str) -> DomainCalibration:
         """Read a calibration.

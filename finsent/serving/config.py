@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from finsent.config import Section, setting
-from finsent.registry.config import ALIAS_PATTERN
+from finsent.registry.config import CalibrationsByTag
 
 _ORIGIN = r"\*|https?://[^/\s?#@]+"  # as browsers write the header `Origin`, or all of them
 
@@ -64,11 +63,6 @@ class LimitsConfig(Section):
     )
 
 
-def _named_by_tags(value: Any) -> Any:
-    # A list of names: tags of the same names.
-    return dict(zip(value, value, strict=True)) if isinstance(value, list) else value
-
-
 class ServeConfig(Section):
     """The service: where it listens, what it answers with, how far it grows."""
 
@@ -77,13 +71,7 @@ class ServeConfig(Section):
         "model of the registry: `alias:NAME`, `version:ID`, or a bare name that is one of them; an "
         "alias is followed while the service runs",
     )
-    calibrations: Annotated[
-        dict[
-            Annotated[str, Field(min_length=1, max_length=100)],
-            Annotated[str, Field(pattern=ALIAS_PATTERN)] | None,
-        ],
-        BeforeValidator(_named_by_tags),
-    ] = setting(
+    calibrations: CalibrationsByTag = setting(
         dict,
         "calibration (`ray_jobs.calibrate`) of `model` by the tag that requests give as `source`, "
         "e.g. {tweets: tweets, stocktwits: tweets, news: null}; null: the model's own; a request "

@@ -695,8 +695,8 @@ def test_a_source_picks_its_calibration_in_every_dialect(
     for scores in ({}, {"raw_scores": True}):
         body = {"inputs": TEXTS, "source": "x.com", "truncate": True, **scores}
         assert [one[0]["label"] for one in post(client, body).json()] == labels
-    body = {"input": TEXTS, "source": "x.com", "truncate_prompt_tokens": -1}
-    assert [one["label"] for one in post(client, body, "/classify").json()["data"]] == labels
+    cut = {"input": TEXTS, "source": "x.com", "truncate_prompt_tokens": -1}
+    assert [one["label"] for one in post(client, cut, "/classify").json()["data"]] == labels
     found = post(client, {"text": TEXTS[0], "source": "x.com"}, "/explain").json()
     assert (found["label"], found["calibration"]) == (labels[0], "tweets")
     sheet = client.post(

@@ -29,19 +29,20 @@ from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.csv_exact import ODD_QUOTE
 from finsent.data.normalise import is_blank
 from finsent.data.sources import SourceFile, find_sources, find_texts
-from finsent.errors import InputError
+from finsent.errors import ConfigError, InputError
 from finsent.files import exclusive
 from finsent.inference.config import EngineConfig, PredictConfig
 from finsent.inference.engine import Engine
 from finsent.inference.exports import fingerprint
 from finsent.inference.parts import Parts
-from finsent.inference.score import Scorer
+from finsent.inference.score import Scorer, Tagged
 from finsent.inference.scored import ScoredDir, choose_inputs, output_names
+from finsent.modeling.domain import DomainCalibration
 from finsent.settings import Settings
 from ray_jobs._scoring import _Actor
 from ray_jobs.predict import _bar, _score_file
 from tests.properties import examples
-from tests.unit.models import TEXTS, saved_model
+from tests.unit.models import TEXTS, domain_content, saved_model
 from tests.unit.test_packed import workbook
 
 
@@ -458,6 +459,57 @@ def test_all_rows_of_a_run_are_computed_with_one_backend(scorer: Scorer, tmp_pat
     assert actor.score(rows, "torch-fp32").equals(scorer(rows))
     assert actor.score(rows, "torch-bf16").num_rows == 1
     assert actor.backend() == "torch-bf16"
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+def test_each_row_has_the_calibration_of_its_source(
+    scorer: Scorer, tmp_path: Path, format: str
+) -> None:
+    tags = ["x.com", "", "news", "y.com", "x.com", "news", "x.com"]
+    table = pa.table({"text": TEXTS, "from": tags})
+    path = tmp_path / f"a.{format}"
+    if format == "jsonl":
+        path.write_bytes(b"\n".join(orjson.dumps(row) for row in table.to_pylist()))
+    elif format == "csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        pq.write_table(table, path)
+    domain = DomainCalibration.of(domain_content(threshold=1.0))
+    tagged = Tagged("from", {"x.com": domain, "news": None})
+    [file] = find(path, carried=["from"])
+    target = score(file, replace(scorer, tagged=tagged), tmp_path)
+    found = pq.read_table(target).to_pylist()
+    engine = scorer.engine
+    logits = engine.logits(TEXTS)
+    own = engine.predictions(logits)
+    calibrated = engine.predictions(logits, domain.on(engine.calibration))
+    assert [one.label for one in own] != [one.label for one in calibrated]
+    for row, tag, ours, theirs in zip(found, tags, own, calibrated, strict=True):
+        if tag == "y.com":
+            assert (row["label"], row["calibration"]) == (None, None)
+            assert row["fault"] == "unknown_source: 'y.com'"
+            continue
+        want = theirs if tag == "x.com" else ours
+        assert (row["label"], row["score"]) == (want.label, pytest.approx(want.score, abs=1e-6))
+        assert row["calibration"] == ("tweets" if tag == "x.com" else None)
+        assert row["abstained"] == want.abstained == (tag == "x.com")
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"source_column": "from"}, "calibrations: goes with source_column"),
+        ({"calibrations": {"a": "b"}}, "calibrations: goes with source_column"),
+        (
+            {"source_column": "from", "calibrations": ["b"], "calibration": "c"},
+            "source_column='from': calibration='c' is for all rows",
+        ),
+        ({"source_column": "from", "calibrations": {"a": "B C"}}, "calibrations.a='B C'"),
+    ],
+)
+def test_calibrations_are_given_in_one_way(values: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        check(Settings, {"predict": values})
 
 
 # --- the directory --------------------------------------------------------------------------------
