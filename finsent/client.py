@@ -210,9 +210,9 @@ class Client:
         for some in _batches(texts, batch):
             yield from self.predict_all(some, **options)
 
-    def explain(self, text: str) -> tuple[Answer, list[Word]]:
+    def explain(self, text: str, **options: Any) -> tuple[Answer, list[Word]]:
         """Classify a text, and say what its words do."""
-        found = self._ask("POST", "/explain", {"text": text})
+        found = self._ask("POST", "/explain", {"text": text, **options})
         return _answer(found), _words(found)
 
     def info(self) -> dict[str, Any]:
@@ -290,9 +290,9 @@ class AsyncClient:
             for task in waiting:
                 task.cancel()
 
-    async def explain(self, text: str) -> tuple[Answer, list[Word]]:
+    async def explain(self, text: str, **options: Any) -> tuple[Answer, list[Word]]:
         """See `Client.explain`."""
-        found = await self._ask("POST", "/explain", {"text": text})
+        found = await self._ask("POST", "/explain", {"text": text, **options})
         return _answer(found), _words(found)
 
     async def info(self) -> dict[str, Any]:

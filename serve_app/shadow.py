@@ -72,10 +72,12 @@ class Shadow:
             Problem: too much waits.
         """
         await self._service.follow(reference)
-        names = dict.fromkeys(item["calibration"] for item in items)
+        names = dict.fromkeys(item.get("calibration") for item in items)
         for name in names:
             calibration = await asyncio.to_thread(self._calibration, name)
-            await self._compare([one for one in items if one["calibration"] == name], calibration)
+            await self._compare(
+                [one for one in items if one.get("calibration") == name], calibration
+            )
 
     def _calibration(self, name: str | None) -> Calibration | None:
         """Return the shadow's calibration of a name; None: it has none."""

@@ -111,6 +111,7 @@ def _identity(result: Result) -> dict[str, Any]:
         "macro-F1 over": ", ".join(result.get("macro_over") or []),
         "texts that are cut": truncation.get("cut"),
         "tokens that the model reads at most": truncation.get("max_length"),
+        "calibration for a domain": (result.get("domain_calibration") or {}).get("name"),
         "temperature": (result.get("calibration") or {}).get("temperature"),
         "temperature fitted on": " ".join(
             str(fitted[key]) for key in ("dataset_version", "split") if fitted.get(key)

@@ -78,8 +78,8 @@ def shown_logits(logits: Logits, calibration: Calibration) -> Logits:
     """
     if calibration.biases is None:
         return logits
-    biases = np.asarray(calibration.biases, np.float32)
-    return logits / np.float32(calibration.temperature) + biases
+    shown = logits / calibration.temperature + np.asarray(calibration.biases)
+    return np.asarray(shown, np.float32)
 
 
 class Engine:

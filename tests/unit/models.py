@@ -15,7 +15,8 @@ from finsent.inference.exporting import export
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
-from finsent.modeling.domain import DomainContent, Figure, Measured
+from finsent.modeling.domain import DomainCalibration, DomainContent, Figure, Measured
+from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 
 MAX_LENGTH = 48
@@ -87,3 +88,10 @@ def domain_content(**changes: Any) -> DomainContent:
         "refusal": None,
     }
     return DomainContent(**values | changes)
+
+
+def publish_domain(registry: Registry, **changes: Any) -> DomainCalibration:
+    """Publish a calibration of the champion for a domain, and return it."""
+    version = registry.get("champion").version
+    content = domain_content(model_version=version, **changes)
+    return Calibrations(registry.root, version).publish(DomainCalibration.of(content))

@@ -28,8 +28,6 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
-from finsent.modeling.domain import DomainCalibration
-from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import CARD, Registry
 from finsent.serving.config import LimitsConfig, ServeConfig
 from finsent.settings import Settings
@@ -47,7 +45,7 @@ from tests.unit.models import (
     MAX_LENGTH,
     METRICS,
     TEXTS,
-    domain_content,
+    publish_domain,
     published,
     saved_model,
 )
@@ -668,9 +666,7 @@ def test_cache_answers_the_same_text_once(serving: Callable[..., TestClient]) ->
 @pytest.fixture(scope="module")
 def tweets(registry: Registry) -> Any:
     """Publish a calibration of the champion, and return an engine that uses it."""
-    version = registry.get("champion").version
-    content = domain_content(model_version=version, name="tweets", temperature=5.0)
-    domain = Calibrations(registry.root, version).publish(DomainCalibration.of(content))
+    domain = publish_domain(registry, temperature=5.0)
     return Engine(registry.get("champion").path, ENGINE, domain=domain)
 
 
@@ -684,7 +680,7 @@ def test_a_source_picks_its_calibration_in_every_dialect(
 
     for _ in range(2):  # from the cache, too
         for source, wanted in (("x.com", expected), (None, own), ("news", own)):
-            body = {"texts": TEXTS, "source": source, "raw_scores": True}
+            body: Any = {"texts": TEXTS, "source": source, "raw_scores": True}
             for one, want in zip(post(client, body).json()["predictions"], wanted, strict=True):
                 assert one["calibration"] == ("tweets" if source == "x.com" else None)
                 assert (one["label"], one["abstained"]) == (want.label, want.abstained)
@@ -733,13 +729,11 @@ def test_a_version_without_the_calibration_is_not_followed(registry: Registry) -
 
 
 def test_a_replaced_calibration_is_followed(registry: Registry, tweets: Engine) -> None:
-    version = registry.get("champion").version
     service = Service(registry.root, ServeConfig(calibrations={"a": "moving"}), ENGINE)
     for temperature in (2.0, 3.0):
-        content = domain_content(model_version=version, name="moving", temperature=temperature)
-        published = Calibrations(registry.root, version).publish(DomainCalibration.of(content))
+        replaced = publish_domain(registry, name="moving", temperature=temperature)
         asyncio.run(service.follow())
-        assert service.calibrations()["a"]["id"] == published.id
+        assert service.calibrations()["a"]["id"] == replaced.id
         used = service.calibration(service.model, "a")
         assert used.temperature == pytest.approx(temperature * tweets.temperature / 5.0)
 

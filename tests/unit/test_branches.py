@@ -26,7 +26,7 @@ from serve_app.problems import Problem
 from serve_app.service import Answer, Service
 from serve_app.shadow import Shadow
 from tests.disks import file_limit
-from tests.unit.models import TEXTS, published
+from tests.unit.models import TEXTS, publish_domain, published
 
 pytestmark = pytest.mark.usefixtures("keep_threads")
 
@@ -114,7 +114,9 @@ def test_what_waits_is_sent_before_the_end(monkeypatch: pytest.MonkeyPatch) -> N
 # --- the shadow -----------------------------------------------------------------------------------
 
 
-def ask(registry: Registry, config: ServeConfig, texts: list[Any], tap: Any) -> list[Any]:
+def ask(
+    registry: Registry, config: ServeConfig, texts: list[Any], tap: Any, source: str | None = None
+) -> list[Any]:
     """What a tap offers to its branch for one request."""
     found: list[Any] = []
 
@@ -126,7 +128,7 @@ def ask(registry: Registry, config: ServeConfig, texts: list[Any], tap: Any) -> 
         await service.follow()
         branch = Branch("b", send)
         service.taps.append(tap(service, branch))
-        await service.answer(texts, None, Asker("request-1", "desk"))
+        await service.answer(texts, None, Asker("request-1", "desk"), source)
         await done(branch)
 
     asyncio.run(main())
@@ -169,6 +171,24 @@ def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
     assert (same["same_labels"], same["mean_difference"]) == (1.0, pytest.approx(0.0, abs=1e-6))
     assert 0 < other["mean_difference"] < 1
     assert sum(sum(row.values()) for row in other["confusion"].values()) == 2 * len(TEXTS)
+
+
+def test_the_shadow_uses_its_calibration_of_the_same_name(registry: Registry) -> None:
+    publish_domain(registry)
+    config = ServeConfig(shadow="challenger", calibrations={"x.com": "tweets"})
+    items = ask(registry, config, TEXTS, shadow_tap, "x.com")
+    assert {item["calibration"] for item in items} == {"tweets"}
+
+    async def main() -> list[dict[str, Any]]:
+        shadow = Shadow(Service(registry.root, ServeConfig(), ENGINE))
+        await shadow.compare("champion", items)
+        await shadow.compare("challenger", items)
+        return shadow.report()
+
+    same, other = asyncio.run(main())
+    assert (same["same_labels"], same["uncalibrated"]) == (1.0, 0)
+    assert same["mean_difference"] == pytest.approx(0.0, abs=1e-6)
+    assert other["uncalibrated"] == len(TEXTS)
 
 
 # --- the recorder ---------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from serve_app import live
 from serve_app.auth import Keys
 from serve_app.http import build_app
 from serve_app.service import Service
-from tests.unit.models import saved_model
+from tests.unit.models import publish_domain, saved_model
 
 METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
 
@@ -73,3 +73,22 @@ def test_a_user_config_that_cannot_be_used_is_shown_until_the_next(
         found = client.get("/info").json()
         assert (found["user_config_refused"], found["limits"]["texts"]) == (None, 3)
         assert "finsent_user_config_refused 0.0" in client.get("/metrics").text
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_calibration_is_added_to_a_running_service(registry: Registry) -> None:
+    service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
+    asyncio.run(service.follow())
+    settings = check(Settings, {})
+    with TestClient(build_app(service, Keys(None))) as client:
+        body = {"text": "Up", "source": "x.com"}
+        assert client.post("/predict", json=body).status_code == 422
+        change = {"calibrations": {"x.com": "tweets"}}
+        with pytest.raises(InputError, match=r"serve.calibrations='tweets': .*known: none"):
+            asyncio.run(live.apply(service, settings, change))
+        assert client.post("/predict", json=body).status_code == 422
+        publish_domain(registry)
+        asyncio.run(live.apply(service, settings, change))
+        assert client.post("/predict", json=body).json()["calibration"] == "tweets"
+        asyncio.run(live.apply(service, settings, {}))
+        assert client.post("/predict", json=body).status_code == 422

@@ -24,7 +24,7 @@ from serve_app.problems import CODES, Problem
 from serve_app.proto import sentiment_pb2 as pb
 from serve_app.rpc import _CODES, Rpc
 from serve_app.service import Service
-from tests.unit.models import TEXTS, published
+from tests.unit.models import TEXTS, publish_domain, published
 
 pytestmark = pytest.mark.usefixtures("keep_threads")
 
@@ -103,6 +103,25 @@ def test_answers_are_the_engines(registry: Registry) -> None:
     assert single.prediction.score == pytest.approx(expected[0].score, abs=1e-5)
     assert not single.prediction.HasField("raw_scores")
     assert single.request_id
+
+
+def test_a_source_picks_its_calibration(registry: Registry) -> None:
+    domain = publish_domain(registry, temperature=5.0)
+    folder = registry.get("champion").path
+    expected = [one.label for one in Engine(folder, ENGINE, domain=domain).classify(TEXTS)]
+    request = pb.PredictListRequest(texts=TEXTS, source="x.com", raw_scores=True)
+    config: Any = {"calibrations": {"x.com": "tweets"}}
+    found = [one.prediction for one in call(registry, "predict_list", request, **config).items]
+    assert [pb.Label.Name(one.label).lower() for one in found] == expected
+    assert {one.calibration for one in found} == {"tweets"}
+    single = pb.PredictRequest(text=TEXTS[0], source="x.com")
+    assert call(registry, "predict", single, **config).prediction.calibration == "tweets"
+    plain = call(registry, "predict", pb.PredictRequest(text=TEXTS[0]), **config)
+    assert plain.prediction.calibration == ""
+    explained = call(registry, "explain", pb.ExplainRequest(text="Up", source="x.com"), **config)
+    assert explained.prediction.calibration == "tweets"
+    said = refused(registry, "predict", pb.PredictRequest(text="Up", source="y"), Context())
+    assert said.startswith("INVALID_ARGUMENT unknown_source: ")
 
 
 def test_explain_info_and_health(registry: Registry) -> None:
