@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from finsent.errors import ConfigError
+from finsent.errors import ConfigError, InputError
 from finsent.modeling.domain import DomainCalibration
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
@@ -48,6 +48,11 @@ def step(settings: Settings) -> DomainCalibration:
         log.info("calibrate: whether the model was trained on some of the rows is unknown")
     elif known:
         log.info("calibrate: left out %d rows that the model was trained on", known)
+    if not len(rows):
+        raise InputError(
+            f"calibrate.sources={[source.uri for source in config.sources]}: the model was trained "
+            "on each of their rows. Name files of other rows."
+        )
     names = [source.name or Path(source.uri).name for source in config.sources]
     content = calibrate(engine, rows, version.version, names, config, settings.evaluate)
     return Calibrations(registry.root, version.version).publish(DomainCalibration.of(content))
@@ -75,10 +80,10 @@ JOB = Job(
     "serve.calibrations. Figures are cross-validated. It is refused where rows are too few, or "
     "the log loss does not clearly fall, unless calibrate.force=true. A calibration that had the "
     "name before is kept.",
-    result="name, id, model_version, temperature, biases (by label), threshold (null: the model "
-    "never abstains), wanted_accuracy, rows, rows_by_label, before and after (macro_f1, accuracy, "
-    "log_loss, ece, answered: value, interval; coverage), log_loss_difference, refusal (of one "
-    "that was forced), previous (ids), file, run_dir, seconds",
+    result="name, id, model_version, temperature, biases (by label), threshold (1: the model "
+    "abstains from every row), wanted_accuracy, rows, rows_by_label, before and after (macro_f1, "
+    "accuracy, log_loss, ece, answered: value, interval; coverage), log_loss_difference, "
+    "refusal (of one that was forced), previous (ids), file, run_dir, seconds",
     sections=("calibrate", "evaluate", "engine", "data", "registry", "storage", "run"),
     run=run,
     home="calibrate",

@@ -297,7 +297,7 @@ class CalibrationInfo(BaseModel):
 
     name: str
     id: str = Field(description="changes with each calibration that gets the name")
-    threshold: float | None = Field(description="the score below which an answer is abstained")
+    threshold: float = Field(description="the score below which an answer is abstained")
     sources: list[str] = Field(description="names of the files that it was fitted on")
     rows: int = Field(description="that it was fitted on")
 

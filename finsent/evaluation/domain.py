@@ -10,7 +10,7 @@ financial tweets, and a macro-F1 of 0.48 instead of 0.62: README.md has the numb
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 # factor of 2.7, and the temperature by a factor of 2.
 _BIAS_SD = 1.0
 _LOG_TEMPERATURE_SD = 0.7
+# A threshold that no confidence reaches, but for one of exactly 1: what is promised of the answered
+# rows holds of no share of them.
+NO_ANSWER = 1.0
 _LOG_RANGE = (-3.0, 3.0)  # of the temperature's logarithm
 _UNANSWERABLE = ABSENT_LOGIT / 40  # the version's own temperature, 20 at most, divided the logits
 
@@ -49,7 +52,7 @@ class Fit:
 
     temperature: float
     biases: tuple[float, ...]  # they sum to 0
-    threshold: float | None
+    threshold: float  # `NO_ANSWER` where none reaches the wanted accuracy
 
     def probabilities(self, logits: Floats) -> npt.NDArray[np.float32]:
         """Return calibrated probabilities, shape (rows, labels)."""
@@ -104,12 +107,12 @@ def fit(logits: Floats, truth: Ids, wanted_accuracy: float) -> Fit:
         temperature_loss, args=(known + shift, labels), bounds=_LOG_RANGE, method="bounded"
     )
     temperature = float(np.exp(found.x))
-    fitted = Fit(temperature, tuple(map(float, shift / temperature)), None)
+    fitted = Fit(temperature, tuple(map(float, shift / temperature)), NO_ANSWER)
     answers = Answers(truth, fitted.probabilities(logits))
     threshold = threshold_for(
         answers.confidence, answers.right, wanted_accuracy, by_confidence=True
     )
-    return Fit(fitted.temperature, fitted.biases, threshold)
+    return fitted if threshold is None else replace(fitted, threshold=threshold)
 
 
 def fold_ids(truth: Ids, folds: int) -> Ids:
@@ -179,7 +182,7 @@ def cross_validated(logits: Floats, truth: Ids, folds: int, wanted_accuracy: flo
         inside = ids == fold
         fitted = fit(logits[~inside], truth[~inside], wanted_accuracy)
         probabilities[inside] = fitted.probabilities(logits[inside])
-        thresholds[inside] = np.nan if fitted.threshold is None else fitted.threshold
+        thresholds[inside] = fitted.threshold
     return judged(truth, probabilities, thresholds)
 
 
@@ -241,7 +244,7 @@ def calibrate(
         threshold=fitted.threshold,
         threshold_reason=(
             f"no threshold reaches an accuracy of {measure.wanted_accuracy:g}"
-            if fitted.threshold is None
+            if fitted.threshold == NO_ANSWER
             else None
         ),
         wanted_accuracy=measure.wanted_accuracy,

@@ -33,8 +33,11 @@ def gain_lines(found: DomainCalibration) -> list[str]:
     """Return what was fitted, and what to mind, one line each."""
     biases = ", ".join(f"{label} {bias:+.2f}" for label, bias in found.biases.items())
     lines = [f"temperature {found.temperature:.3f}, biases {biases}"]
-    if found.threshold is None:
-        lines.append(f"abstains never: {found.threshold_reason}")
+    if found.threshold_reason is not None:
+        lines.append(
+            f"abstains from every row: {found.threshold_reason}; add rows, or lower "
+            "evaluate.wanted_accuracy"
+        )
     else:
         lines.append(
             f"abstains below {found.threshold:.3f}, for an accuracy of {found.wanted_accuracy:g}"

@@ -7,6 +7,7 @@ softmax(z / temperature + biases). A bias changes labels, as a domain has other 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
@@ -48,8 +49,8 @@ class DomainContent(_Record):
     model_version: str  # a digest of the model's files
     temperature: Annotated[float, Field(gt=0)]
     biases: dict[str, float]  # by label; they sum to 0
-    threshold: Annotated[float, Field(ge=0, le=1)] | None
-    threshold_reason: str | None  # why there is none
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    threshold_reason: str | None  # why it is 1, so that the model abstains from every row
     wanted_accuracy: float  # that the threshold was chosen for
     sources: tuple[str, ...]
     rows: int
@@ -102,7 +103,8 @@ class DomainCalibration(DomainContent):
         softmax ignores a number that is added to all logits of a row, so dividing the logits by
         both temperatures is the same as dividing those of the calibrated probabilities by one.
         """
-        return Calibration(
+        return replace(
+            own,
             temperature=own.temperature * self.temperature,
             folded=own.folded,
             threshold=self.threshold,

@@ -13,7 +13,9 @@ from scipy.optimize import check_grad
 from scipy.special import log_softmax
 
 from finsent.errors import InputError
+from finsent.evaluation.abstention import threshold_for
 from finsent.evaluation.domain import (
+    NO_ANSWER,
     Fit,
     bias_loss,
     cross_validated,
@@ -108,6 +110,18 @@ def test_rows_of_a_label_that_the_model_never_answers_do_not_matter() -> None:
     assert found.probabilities(logits)[:, 0].max() == 0
 
 
+def test_where_no_threshold_reaches_the_accuracy_no_row_is_answered() -> None:
+    logits, truth = shifted(100, 1.0)
+    assert fit(logits, (truth + 1) % 3, 0.999).threshold == NO_ANSWER
+
+
+def test_a_threshold_by_confidence_needs_more_than_luck() -> None:
+    confidence, right = np.array([0.95, 0.9, 0.6, 0.5]), np.array([True] * 4)
+    assert threshold_for(confidence, right, 0.9) == 0
+    # Mean confidence of the first two: 0.925; of three: 0.817.
+    assert threshold_for(confidence, right, 0.9, by_confidence=True) == pytest.approx(0.75)
+
+
 def test_each_fold_has_its_part_of_each_label() -> None:
     truth = np.array([0] * 20 + [1] * 30 + [2] * 10)
     ids = fold_ids(truth, 10)
@@ -154,7 +168,7 @@ def test_it_comes_after_the_versions_own_calibration() -> None:
     logits = np.random.default_rng(0).normal(0, 4, (50, 3)).astype(np.float32)
     both = DomainCalibration.of(domain_content()).on(Calibration(temperature=1.7, threshold=0.3))
     own_log = np.log(softmax(logits, 1.7).astype(float))
-    expected = Fit(2.0, BIASES, None).probabilities(own_log)
+    expected = Fit(2.0, BIASES, 0.8).probabilities(own_log)
     assert softmax(logits, both.temperature, both.biases) == pytest.approx(expected, abs=1e-5)
     assert (both.threshold, both.name) == (0.8, "tweets")
 
@@ -309,6 +323,10 @@ def test_force_publishes_and_records_why(domain: tuple[Registry, str, str]) -> N
     found = job(calibrate, store, "name=few", f"calibrate.sources=[{others}]", "force=true")
     assert found.code == 0, found.err
     assert "40 rows are too few" in found.result["refusal"]
+    single = written(store.root.parent / "single.jsonl", ["Up"], ["positive"])
+    found = job(calibrate, store, "name=few", f"calibrate.sources=[{single}]", "force=true")
+    assert found.code == 0, found.err
+    assert len(found.result["previous"]) == 1
 
 
 def test_a_model_that_is_not_published_has_no_calibration(
