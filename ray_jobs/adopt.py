@@ -139,9 +139,7 @@ def _engine(settings: Settings, model_dir: Path) -> Engine:
 def _check(settings: Settings, foreign: ForeignModel, model_dir: Path) -> float:
     from finsent.inference.fidelity import check_same
 
-    engine = _engine(settings, model_dir)
-    engine.warm()
-    found = check_same(engine, foreign, settings.adopt.max_difference)
+    found = check_same(_engine(settings, model_dir), foreign, settings.adopt.max_difference)
     log.info("adopt: probabilities equal those of transformers within %.1e", found)
     return found
 

@@ -14,6 +14,7 @@ from finsent.inference.encode import cleaned
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.adopting import ForeignModel
+from finsent.modeling.weights import neutral_options
 
 _TEXTS = (
     "Operating profit rose to EUR 13.1 mn from EUR 8.7 mn a year earlier.",
@@ -50,9 +51,19 @@ def check_same(engine: Engine, foreign: ForeignModel, max_difference: float) -> 
         The largest difference of any probability.
 
     Raises:
-        InputError: it is above `max_difference`, or not a number.
+        InputError: it is above `max_difference`, or not a number; or the model needs other inputs.
     """
-    found = difference(engine, foreign)
+    try:
+        engine.warm()
+        found = difference(engine, foreign)
+    except InputError:
+        raise
+    except Exception as error:  # each architecture in its own way
+        problem = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{foreign.field}: cannot answer a batch of token ids and a mask ("
+            f"{type(error).__name__}: {problem}); it cannot be adopted as it is"
+        ) from None
     if not found <= max_difference:
         raise InputError(
             f"{foreign.field}: a probability differs by {found:.1e} from plain transformers, at "
@@ -70,6 +81,7 @@ def _load(foreign: ForeignModel) -> tuple[Any, Any]:
         local_files_only=True,
         trust_remote_code=False,
         dtype=torch.float32,
+        **neutral_options(foreign.config),
     )
     # Where AutoTokenizer drops rules of tokenizer.json, a line has said so.
     tokenizer: Any = foreign.read.tokenizer

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import sha256_file
 from finsent.labels import LABELS
-from finsent.modeling.backbone import Folder, check_folder
+from finsent.modeling.backbone import Folder
 from finsent.modeling.classifier import save_classifier
 from finsent.modeling.config import AdoptConfig
+from finsent.modeling.files import check_folder
 from finsent.modeling.head import output_layer, use_own_labels
 from finsent.modeling.label_map import (
     LabelMap,
     label_names,
     make_label_map,
+    other_ids,
     read_label_map,
     write_label_map,
 )
 from finsent.modeling.layout import CALIBRATION, PROVENANCE
 from finsent.modeling.origin import license_of
-from finsent.modeling.suitability import check_length, check_tokens, position_limit
+from finsent.modeling.reading import check_reading
+from finsent.modeling.suitability import (
+    check_answers,
+    check_length,
+    check_tokens,
+    position_limit,
+)
 from finsent.modeling.tokenizer import ReadTokenizer, read_tokenizer
 from finsent.modeling.weights import (
     Loaded,
@@ -33,6 +41,7 @@ from finsent.modeling.weights import (
 )
 
 _MAX_LENGTH = 512  # of the setting; longer inputs cost memory that grows with their square
+_OTHER_TASKS = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
 _DIGESTED = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 
@@ -42,6 +51,7 @@ class ForeignModel:
 
     name: str  # as the user wrote it
     folder: Folder
+    config: Any  # of transformers
     is_pickled: bool
     label_map: LabelMap
     max_length: int
@@ -72,7 +82,14 @@ def open_foreign(name: str, folder: Folder, config: AdoptConfig) -> ForeignModel
     field, path = _field(name), str(folder.path)
     is_pickled = check_folder(folder.path, field)
     found = read_config(path, field)
+    _check_task(found, field)
     names = label_names({"id2label": found.id2label}, f"{path}/config.json")
+    contradiction = other_ids(found.id2label, found.label2id)
+    if contradiction:
+        raise InputError(
+            f"{field}: config.json contradicts itself on its labels ({contradiction}); find out "
+            "from the model's training which of the two is right, and correct the other"
+        )
     kind = found.problem_type
     if len(names) == 1 or kind in ("regression", "multi_label_classification"):
         raise InputError(
@@ -80,14 +97,26 @@ def open_foreign(name: str, folder: Folder, config: AdoptConfig) -> ForeignModel
             "single_label_classification"
         )
     label_map = make_label_map(names, config.label_map or _stored_pairs(folder.path))
-    read = read_tokenizer(path)
+    read = read_tokenizer(path, name=field)
     check_tokens(found, read.tokenizer, field)
+    read = replace(read, notes=[*read.notes, *check_reading(read.tokenizer, field)])
     if config.max_length is not None:
         check_length(found, config.max_length, name, "adopt.max_length")
     limits = (position_limit(found), read.tokenizer.model_max_length, _MAX_LENGTH)
     max_length = config.max_length or min(limit for limit in limits if limit)
     license = config.license or license_of(folder.path / "README.md")
-    return ForeignModel(name, folder, is_pickled, label_map, max_length, license, read)
+    return ForeignModel(name, folder, found, is_pickled, label_map, max_length, license, read)
+
+
+def _check_task(config: Any, field: str) -> None:
+    """Refuse a model that was trained to label words or choices, whose head may fit by chance."""
+    wrong = [kind for kind in config.architectures or [] if kind.endswith(_OTHER_TASKS)]
+    if wrong:
+        raise InputError(
+            f"{field}: is a {wrong[0]} (architectures in config.json), which does not label texts; "
+            f"use a model of ...ForSequenceClassification, or fine-tune this one with `python -m "
+            "ray_jobs.train model.backbone=...`"
+        )
 
 
 def _stored_pairs(path: Path) -> dict[str, str]:
@@ -122,13 +151,11 @@ def adopt(foreign: ForeignModel, out: Path) -> list[str]:
     )
     _check_head(foreign, loaded)
     check_complete(foreign.field, [*loaded.missing, *loaded.mismatched], loaded)
+    tokenizer = foreign.read.tokenizer
+    check_answers(loaded.model, tokenizer, foreign.max_length, foreign.field)
     label_map = foreign.label_map
     columns = [next(iter(label_map.columns(label)), None) for label in LABELS]
     answers_ours = label_map.is_one_to_one and use_own_labels(loaded.model, columns)
-    # Code of the source is not published, so nothing may refer to it.
-    loaded.model.config.__dict__.pop("auto_map", None)
-    tokenizer = foreign.read.tokenizer
-    tokenizer.init_kwargs.pop("auto_map", None)
     save_classifier(loaded.model, tokenizer, out, _provenance(foreign, loaded))
     if not answers_ours:
         write_label_map(out, label_map)
@@ -136,14 +163,24 @@ def adopt(foreign: ForeignModel, out: Path) -> list[str]:
 
 
 def _check_head(foreign: ForeignModel, loaded: Loaded) -> None:
+    """Refuse a head that is missing, or that answers another number of labels than the config."""
     layer = output_layer(loaded.model)
     parameters = loaded.model.named_parameters()
     names = {key for key, p in parameters if layer and any(p is own for own in layer.parameters())}
+    if any(key.startswith(loaded.encoder) for key in (*loaded.missing, *loaded.mismatched)):
+        return  # more is wrong than the head
     if names and names <= {*loaded.missing}:
         raise InputError(
             f"{foreign.field}: has no classification head ({sorted(names)[-1]} is missing): an "
             f"encoder, not a classifier; fine-tune it with `python -m ray_jobs.train "
             f"model.backbone={foreign.name}`"
+        )
+    outputs = {loaded.mismatched[key][0] for key in names if key in loaded.mismatched}
+    if outputs:
+        raise InputError(
+            f"{foreign.field}: its head has {outputs.pop()} outputs, but config.json names "
+            f"{len(foreign.label_map.sources)} labels ({', '.join(foreign.label_map.sources)}); "
+            "set id2label in config.json to the label of each output"
         )
 
 
@@ -156,12 +193,24 @@ def _notes(foreign: ForeignModel, loaded: Loaded) -> list[str]:
         )
     if foreign.license is None:
         notes.append("its license is unknown; set adopt.license to what you may use it under")
-    unused = unused_note(loaded)
-    if unused:
-        notes.append(unused)
+    unused, code = unused_note(loaded), _code_note(foreign, loaded)
+    notes += [note for note in (unused, code) if note]
     if (foreign.folder.path / CALIBRATION).is_file():
         notes.append(f"its {CALIBRATION} is left out; set adopt.sources to calibrate the model")
     return notes
+
+
+def _code_note(foreign: ForeignModel, loaded: Loaded) -> str | None:
+    """Return a line on code of the source that would compute the answers in another way."""
+    config, used = foreign.config, type(loaded.model).__name__
+    others = [kind for kind in config.architectures or [] if kind != used]
+    if not others and not getattr(config, "auto_map", None):
+        return None
+    named = f"its config.json names {others[0]}" if others else "it comes with code of its own"
+    return (
+        f"{named}, which does not run here: the answers are those of transformers' {used}; compare "
+        "a few with those that its author publishes"
+    )
 
 
 def _provenance(foreign: ForeignModel, loaded: Loaded) -> dict[str, Any]:

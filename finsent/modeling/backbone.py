@@ -11,6 +11,7 @@ from pathlib import Path
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file
 from finsent.modeling.config import ModelConfig
+from finsent.modeling.files import check_folder, weight_file
 from finsent.modeling.tiny import random_base_backbone, tiny_backbone
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,6 @@ _DEMO_SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 
-_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
-_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model",
-               "sentencepiece.bpe.model")  # fmt: skip
 _FETCHED = ["*.json", "*.txt", "*.model", "README.md", "model*.safetensors"]
 _REMEDY = "use model.backbone=demo (no network), a local folder, or a hub id that you can reach"
 
@@ -81,6 +78,11 @@ def resolve_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
         name = config.backbone
         log.warning(
             "model.backbone=%s: is the backbone of finsent, not the folder. Write ./%s.", name, name
+        )
+    if config.revision is not None and config.backbone in (DEMO, TINY, RANDOM_BASE):
+        raise InputError(
+            f"model.revision={config.revision!r}: {config.backbone!r} has no revisions; set it to "
+            "null"
         )
     if config.backbone == DEMO:
         return Backbone(DEMO, str(_demo_dir()))
@@ -152,10 +154,16 @@ def find_folder(reference: str, revision: str | None, field: str, remedy: str) -
         remedy: ends the message where neither exists.
 
     Raises:
-        InputError: the reference is neither a directory nor a hub id within reach.
+        InputError: the reference is neither a directory nor a hub id within reach, or a directory
+            with a revision.
     """
     path = Path(os.path.expanduser(reference))  # noqa: PTH111 - raises for ~nobody
     if path.is_dir():
+        if revision is not None:
+            raise InputError(
+                f"{field}={reference!r}: is a local directory, which has no revision {revision!r}; "
+                "leave the revision empty, or give a hub id that is no directory here"
+            )
         return Folder(path.absolute())
     if path.is_absolute() or reference.startswith((".", "~")):
         raise InputError(
@@ -183,43 +191,9 @@ def find_folder(reference: str, revision: str | None, field: str, remedy: str) -
     return Folder(path, path.name)
 
 
-def weight_file(folder: Path) -> str | None:
-    """Return the name of a directory's weights or of their index; safetensors come first."""
-    return next((n for n in (*_SAFETENSORS, *_PICKLED) if (folder / n).is_file()), None)
-
-
 def weight_bytes(backbone: Backbone) -> int:
     """Return the size of a backbone's weights in its files."""
     files = Path(backbone.folder or backbone.source).glob(
         "pytorch_model*.bin" if backbone.is_pickled else "*.safetensors"
     )
     return sum(file.stat().st_size for file in files)
-
-
-def check_folder(path: Path, name: str) -> bool:
-    """Refuse a directory that is not in Hugging Face layout.
-
-    Args:
-        name: of the model, for messages: `FIELD=VALUE`.
-
-    Returns:
-        Whether the weights are in a `.bin` file.
-
-    Raises:
-        InputError: it names the missing files.
-    """
-    weights = weight_file(path)
-    has = {
-        "config.json": (path / "config.json").is_file(),
-        "model.safetensors": weights is not None,
-        # transformers makes a fast tokenizer of the others.
-        "tokenizer.json": any((path / file).is_file() for file in _TOKENIZERS),
-    }
-    missing = [file for file, is_there in has.items() if not is_there]
-    if missing:
-        raise InputError(
-            f"{name}: {', '.join(missing)} missing; a model is a folder in Hugging Face layout "
-            "with safetensors weights and a fast tokenizer (AutoModel and AutoTokenizer write "
-            "them: save_pretrained)"
-        )
-    return weights in _PICKLED

@@ -19,9 +19,10 @@ from finsent.files import write_json
 from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.head import output_layer, renew, use_own_labels
-from finsent.modeling.label_map import ABSENT_LOGIT
+from finsent.modeling.label_map import ABSENT_LOGIT, other_ids
 from finsent.modeling.layout import INPUTS, PROVENANCE, REMEDY, check_model_dir
-from finsent.modeling.suitability import check_length, check_tokens
+from finsent.modeling.reading import check_reading
+from finsent.modeling.suitability import check_answers, check_length, check_tokens
 from finsent.modeling.tokenizer import read_tokenizer
 from finsent.modeling.weights import (
     Loaded,
@@ -74,6 +75,7 @@ def begin_classifier(
     field = f"model.backbone={backbone.name!r}"
     config = read_config(backbone.source, field, backbone.revision)
     names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    contradiction = other_ids(config.id2label, config.label2id)
     changed: dict[str, float] = {}
     if dropout is not None:
         changed = {name: dropout for name in _DROPOUTS if hasattr(config, name)}
@@ -97,15 +99,22 @@ def begin_classifier(
     random = [*loaded.missing, *loaded.mismatched]
     encoder = [key for key in random if key.startswith(loaded.encoder) and ".pooler." not in key]
     check_complete(field, encoder, loaded)
-    notes = [_head_note(loaded, names, field), _pooler_note(loaded), unused_note(loaded)]
+    notes = [
+        _head_note(loaded, names, contradiction, field),
+        _pooler_note(loaded),
+        unused_note(loaded),
+    ]
     return loaded.model, [note for note in notes if note]
 
 
-def _head_note(loaded: Loaded, names: tuple[str, ...], field: str) -> str | None:
+def _head_note(
+    loaded: Loaded, names: tuple[str, ...], contradiction: str | None, field: str
+) -> str | None:
     """Fit the head to `LABELS`, and return a line on what that took.
 
     Args:
         names: the labels of the backbone's own config.
+        contradiction: what else that config has on their order.
 
     Raises:
         InputError: the backbone has an output layer, but lacks other weights of the head.
@@ -126,6 +135,9 @@ def _head_note(loaded: Loaded, names: tuple[str, ...], field: str) -> str | None
     if sorted(wanted) != sorted(LABELS):
         renew(layer, std)
         return f"the head's output layer is new: the backbone's labels are {shown}"
+    if contradiction:
+        renew(layer, std)
+        return f"the head's output layer is new: the backbone contradicts itself ({contradiction})"
     if layer.bias is not None and bool((layer.bias <= ABSENT_LOGIT / 2).any()):
         renew(layer, std)
         return "the head's output layer is new: the backbone's never answers some of the labels"
@@ -152,11 +164,13 @@ def inspect_backbone(backbone: Backbone, max_length: int) -> list[str]:
     field = f"model.backbone={backbone.name!r}"
     config = read_config(backbone.source, field, backbone.revision)
     check_length(config, max_length, backbone.name, "model.max_length")
-    read = read_tokenizer(backbone.source, backbone.revision)
+    read = read_tokenizer(backbone.source, backbone.revision, field)
     check_tokens(config, read.tokenizer, field)
+    reading = check_reading(read.tokenizer, field)
     with torch.random.fork_rng(devices=[]):
-        notes = begin_classifier(backbone, 0)[1]
-    return [f"{field}: {note}" for note in [*read.notes, *notes]]
+        model, notes = begin_classifier(backbone, 0)
+    check_answers(model, read.tokenizer, max_length, field)
+    return [f"{field}: {note}" for note in [*read.notes, *reading, *notes]]
 
 
 def save_classifier(

@@ -112,6 +112,21 @@ def label_names(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
     return names
 
 
+def other_ids(id2label: Mapping[int, Any], label2id: Mapping[str, Any] | None) -> str | None:
+    """Return labels to which `label2id` gives another output than `id2label`; None: it agrees.
+
+    Names that only one of the two has say nothing about the order: transformers leaves LABEL_0
+    and so on in `label2id` where an author sets `id2label` alone.
+    """
+    ids = {str(name): int(i) for i, name in id2label.items()}
+    wrong = [
+        f"{name!r} is {ids[name]} in id2label and {i} in label2id"
+        for name, i in (label2id or {}).items()
+        if name in ids and ids[name] != i
+    ]
+    return ", ".join(wrong) or None
+
+
 def make_label_map(names: tuple[str, ...], wanted: Mapping[str, str]) -> LabelMap:
     """Map a source model's labels onto ours.
 

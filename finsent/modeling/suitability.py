@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finsent.errors import InputError
 
@@ -12,9 +13,12 @@ from finsent.errors import InputError
 # index is 1 whatever its config has.
 _OFFSET_TYPES = (
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer",
-    "data2vec-text", "ibert", "xmod", "mpnet", "luke", "lilt", "markuplm", "layoutlmv3",
+    "data2vec-text", "ibert", "xmod", "mpnet", "luke", "lilt", "markuplm", "layoutlmv3", "esm",
 )  # fmt: skip
 _MPNET_PADDING = 1
+_PROBE = "Net sales rose to EUR 13.1 mn. "
+_PADDING = 5
+_SAME = 1e-3  # of the largest logit: the rest is rounding
 
 
 def position_limit(config: Any) -> int | None:
@@ -72,3 +76,44 @@ def check_tokens(config: Any, tokenizer: PreTrainedTokenizerFast, name: str) -> 
             f"embeds {config.vocab_size} tokens; call "
             f"model.resize_token_embeddings({token_id + 1}) and save it, or remove the added tokens"
         )
+
+
+def check_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, max_length: int, name: str
+) -> None:
+    """Refuse a model that cannot compute its longest input, or whose answers padding changes.
+
+    Args:
+        name: of the model, for messages: `FIELD=VALUE`.
+
+    Raises:
+        InputError: an answer to a padded text differs, is no number, or cannot be computed.
+    """
+    text, long = tokenizer.backend_tokenizer.encode_batch([_PROBE, _PROBE * max_length])
+    row, pad = text.ids[:max_length], [tokenizer.pad_token_id]
+    alone = _logits(model, row, len(row), name)
+    padded = _logits(model, row + pad * min(_PADDING, max_length - len(row)), len(row), name)
+    _logits(model, long.ids[:max_length], max_length, name)
+    if not float((alone - padded).abs().max()) <= _SAME * float(alone.abs().max()):
+        raise InputError(
+            f"{name}: its answer to a text changes with the padding after it, as an XLNet's does, "
+            "so answers would depend on what a text is batched with; use another backbone"
+        )
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel, ids: list[int], real: int, name: str) -> torch.Tensor:
+    mask = [int(i < real) for i in range(len(ids))]
+    was_training = model.training
+    try:
+        found = model.eval()(input_ids=torch.tensor([ids]), attention_mask=torch.tensor([mask]))
+    except Exception as error:  # an index, a shape or a setting: each model in its own way
+        problem = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{name}: cannot compute {len(ids)} tokens ({type(error).__name__}: {problem}); lower "
+            "max_length, or check config.json"
+        ) from None
+    finally:
+        model.train(was_training)
+    logits: torch.Tensor = found.logits
+    return logits

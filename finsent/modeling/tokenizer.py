@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from finsent.errors import InputError
 from finsent.files import read_json
+from finsent.modeling.files import SENTENCEPIECE
 
 # Parts of tokenizer.json that decide how a text is read. Truncation and padding are set per use.
 _RULES = ("normalizer", "pre_tokenizer", "model", "added_tokens", "post_processor")
@@ -45,7 +48,9 @@ class ReadTokenizer:
     has_other_rules: bool = False  # than transformers builds from the same files
 
 
-def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
+def read_tokenizer(
+    source: str, revision: str | None = None, name: str | None = None
+) -> ReadTokenizer:
     """Load a tokenizer by the rules of its tokenizer.json, cutting long texts on the right.
 
     Classes such as BertTokenizer rebuild their rules from the vocabulary and
@@ -55,10 +60,14 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
 
     Args:
         source: a local directory or a hub id.
+        name: of the model, for messages: `FIELD=VALUE`; None: the source.
 
     Raises:
         InputError: there is no fast tokenizer, or its files are damaged.
     """
+    name = name or repr(source)
+    _check_sentencepiece(source, revision, name)
+    transformers_logging.set_verbosity_error()  # what it warns of is checked below
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=revision, use_fast=True, trust_remote_code=False
@@ -68,11 +77,18 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
     except Exception as error:  # tokenizers and AutoTokenizer share no error type
         problem = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{source!r}: its tokenizer cannot be loaded ({problem}); add a tokenizer.json, e.g. "
-            "with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            f"{name}: its tokenizer cannot be loaded ({problem}); use a model with a valid "
+            "tokenizer.json"
         ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise InputError(f"{source!r}: has no fast tokenizer (tokenizer.json); add one")
+        raise InputError(
+            f"{name}: its tokenizer is a {type(tokenizer).__name__}, which has no fast form "
+            "(tokenizer.json); use a model whose tokenizer has one"
+        )
+    for one in (own, tokenizer.backend_tokenizer):
+        if one is not None:  # set per use; a file may keep those of its last use
+            one.no_padding()
+            one.no_truncation()
     notes = []
     parts = _differing(tokenizer.backend_tokenizer, own) if own else []
     overruled = _overruled(own, _file(source, "tokenizer_config.json", revision)) if own else []
@@ -82,6 +98,8 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
     elif own and parts:
         notes.append(_difference(tokenizer.backend_tokenizer, own, parts, type(tokenizer).__name__))
         tokenizer = _with_rules(tokenizer, own)
+    # Code of the source is neither run nor kept, so nothing may refer to it.
+    tokenizer.init_kwargs.pop("auto_map", None)
     if tokenizer.truncation_side != "right":
         notes.append(
             "the tokenizer cuts long texts on the left (truncation_side=left); finsent trains on "
@@ -89,6 +107,19 @@ def read_tokenizer(source: str, revision: str | None = None) -> ReadTokenizer:
         )
         tokenizer.truncation_side = "right"
     return ReadTokenizer(tokenizer, notes, bool(parts))
+
+
+def _check_sentencepiece(source: str, revision: str | None, name: str) -> None:
+    """Say which package reads the only tokenizer that there is."""
+    if find_spec("sentencepiece") or _file(source, "tokenizer.json", revision):
+        return
+    model = next((file for file in SENTENCEPIECE if _file(source, file, revision)), None)
+    if model is not None:
+        raise InputError(
+            f"{name}: its tokenizer is a model of SentencePiece ({model}) without tokenizer.json, "
+            "and the package that reads it is not installed; run "
+            "pip install 'finsent[sentencepiece]'"
+        )
 
 
 def _file(source: str, name: str, revision: str | None) -> Path | None:

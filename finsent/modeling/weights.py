@@ -8,13 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from finsent.errors import InputError
 
 _UNUSED_SHOWN = 3
+_PLAIN_ATTENTION = ("eager", "sdpa")
+# What a config may have set for its author's programs: other outputs, or other ways to the same.
+_NEUTRAL = {
+    "return_dict": True,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "chunk_size_feed_forward": 0,
+}
+_WRAPPED = ("state_dict", "model_state_dict", "module", "model")  # where trainers keep weights
 # Buffers that old versions saved, and heads of pre-training: no part of a classifier's answers.
 _HARMLESS = (
     "position_ids", "token_type_ids", "cls.", "lm_head.", "vocab_", "mlm_", "decoder.",
@@ -28,7 +36,9 @@ class Loaded:
 
     model: PreTrainedModel
     missing: list[str]  # weights that the files lack: random ones
-    mismatched: list[str]  # weights of another shape: random ones
+    mismatched: dict[
+        str, tuple[int, ...]
+    ]  # weights of another shape: random ones; the files' shape
     unused: list[str]  # weights of the files that the model has no place for
 
     @property
@@ -48,16 +58,42 @@ def read_config(source: str, name: str, revision: str | None = None) -> Any:
         InputError: config.json is missing, damaged or of an unknown architecture.
     """
     try:
-        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:  # each architecture checks its settings in its own way
         problem = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{name}: its config.json cannot be used ({problem}); use a model whose architecture "
-            "transformers has"
+            f"{name}: its config.json cannot be used ({problem}); correct it, or use a model whose "
+            "architecture transformers has"
         ) from None
+    quantized = getattr(config, "quantization_config", None)
+    if quantized is not None:
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        raise InputError(
+            f"{name}: its weights are quantized ({method}, quantization_config in config.json); "
+            "use a copy in fp32, fp16 or bf16: exports are quantized here, behind the parity gate"
+        )
+    return config
 
 
-def load_weights(source: str, name: str, *, pickled: bool, **options: Any) -> Loaded:
+def neutral_options(config: Any) -> dict[str, Any]:
+    """Return options of `from_pretrained` under which a model computes its plain logits.
+
+    Args:
+        config: of transformers.
+    """
+    options: dict[str, Any] = {
+        key: value for key, value in _NEUTRAL.items() if hasattr(config, key)
+    }
+    attention = getattr(config, "_attn_implementation", None)
+    if attention is not None and attention not in _PLAIN_ATTENTION:
+        # Flash attention needs a GPU and a package. Files have the setting under either name.
+        options |= dict.fromkeys(("attn_implementation", "_attn_implementation"), "eager")
+    return options
+
+
+def load_weights(
+    source: str, name: str, *, pickled: bool, revision: str | None = None, **options: Any
+) -> Loaded:
     """Load a classifier in fp32. Pickle files are read by torch's loader of tensors alone.
 
     Args:
@@ -70,6 +106,7 @@ def load_weights(source: str, name: str, *, pickled: bool, **options: Any) -> Lo
         InputError: the files are damaged, hold more than tensors, or are of an unknown
             architecture.
     """
+    neutral = neutral_options(read_config(source, name, revision))
     transformers_logging.set_verbosity_error()  # what is missing is reported below
     transformers_logging.disable_progress_bar()
     try:
@@ -80,24 +117,39 @@ def load_weights(source: str, name: str, *, pickled: bool, **options: Any) -> Lo
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
-            **options,
+            revision=revision,
+            **neutral | options,
         )
     except pickle.UnpicklingError:
         raise InputError(
             f"{name}: its .bin file holds code or objects next to tensors (a pickle), which could "
             "run as it is loaded. Use a copy with safetensors weights"
         ) from None
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, ImportError) as error:
-        # ImportError: weights that are quantized by a library that is not installed.
+    except Exception as error:  # safetensors, torch and transformers share no error type
         problem = " ".join(str(error).split())[:200]
-        raise InputError(f"{name}: its weights cannot be loaded ({problem})") from None
+        raise InputError(
+            f"{name}: its weights cannot be loaded ({problem}); the files are damaged or do not "
+            "fit config.json: download them again, or use another copy"
+        ) from None
     assert isinstance(model, PreTrainedModel)
+    # Code of the source is neither run nor kept, so nothing may refer to it.
+    model.config.__dict__.pop("auto_map", None)
+    _check_finite(model, name)
     return Loaded(
         model,
         sorted(info["missing_keys"]),
-        sorted(key for key, *_ in info["mismatched_keys"]),
+        {key: tuple(shape) for key, shape, *_ in sorted(info["mismatched_keys"])},
         sorted(info["unexpected_keys"]),
     )
+
+
+def _check_finite(model: PreTrainedModel, name: str) -> None:
+    for key, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise InputError(
+                f"{name}: its weights {key} are not all numbers: the file is damaged, or was saved "
+                "after a training that diverged; use another copy"
+            )
 
 
 def check_complete(name: str, lacking: Iterable[str], loaded: Loaded) -> None:
@@ -114,16 +166,29 @@ def check_complete(name: str, lacking: Iterable[str], loaded: Loaded) -> None:
         return
     count = f"{names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
     problem = "lack" if names[0] in loaded.missing else "have another shape for"
+    raise InputError(f"{name}: its weights {problem} {count}; {_remedy(names, loaded)}")
+
+
+def _remedy(names: list[str], loaded: Loaded) -> str:
+    if 0 in loaded.mismatched.get(names[0], ()):
+        return (
+            "those of the file are empty, as DeepSpeed ZeRO-3 leaves them: gather the shards "
+            "before saving (zero_to_fp32.py)"
+        )
+    wrapped = next((key for key in _WRAPPED if key in loaded.unused), None)
+    if wrapped:
+        return (
+            f"the file is a training checkpoint with the weights under {wrapped!r}: load it into "
+            "the model and call save_pretrained"
+        )
     key, prefix = _prefixed(names, loaded)
     if prefix:
-        remedy = (
+        return (
             f"the file has {key}: its names carry the prefix {prefix!r}. Save the model "
             "that is inside the wrapper, e.g. model.module.save_pretrained(...)"
         )
-    else:
-        others = f" (the file has {loaded.unused[0]})" if loaded.unused else ""
-        remedy = f"check that config.json and the weights belong together{others}"
-    raise InputError(f"{name}: its weights {problem} {count}; {remedy}")
+    others = f" (the file has {loaded.unused[0]})" if loaded.unused else ""
+    return f"check that config.json and the weights belong together{others}"
 
 
 def _prefixed(names: list[str], loaded: Loaded) -> tuple[str, str]:

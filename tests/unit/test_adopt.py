@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -355,15 +354,6 @@ def test_code_of_a_model_never_runs_and_is_not_referred_to(tiny: Path, tmp_path:
     for name in ("config.json", "tokenizer_config.json"):
         assert "auto_map" not in read_json(tmp_path / "model" / name)
     assert not (tmp_path / "model" / "theirs.py").exists()
-
-
-def test_weights_of_a_library_that_is_missing_are_one_line(tiny: Path, tmp_path: Path) -> None:
-    assert find_spec("bitsandbytes") is None
-    folder = saved(classifier(), tmp_path / "source", tiny)
-    quantized = {"quant_method": "bitsandbytes", "load_in_8bit": True}
-    edit_json(folder / "config.json", quantization_config=quantized)
-    with pytest.raises(InputError, match=r"its weights cannot be loaded \(.+\)"):
-        adopt(opened(folder), tmp_path / "model")
 
 
 def test_weights_that_change_nothing_are_named(tiny: Path, tmp_path: Path) -> None:
