@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from finsent.disk import disk_error
 from finsent.inference.backends.quiet import forbid_telemetry
 from finsent.inference.exports import ExportError
 from finsent.modeling.classifier import load_classifier
 from finsent.modeling.layout import INPUTS
+
+log = logging.getLogger(__name__)
 
 OPSET = 17  # the newest that the tracing exporter and the fusions both know well
 # Architectures whose graphs ONNX Runtime's BERT fusions were made for.
@@ -54,7 +57,11 @@ def export_onnx(model_dir: Path, out: Path) -> None:
                 # The other exporter needs onnxscript, and fixes shapes that vary here.
                 dynamo=False,
             )  # fmt: skip
-    except RuntimeError as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of the tracer, and of each model's own code under it
+        if disk_error(error, writes=True):
+            raise
         problem, kind = " ".join(str(error).split())[:200], model.config.model_type
         raise ExportError(
             f"{str(model_dir)!r}: {kind} cannot be exported to ONNX ({problem}). Use "
@@ -85,12 +92,21 @@ def fuse(raw: Path, config: dict[str, Any], out: Path) -> None:
     options.enable_attention = False
     heads = config.get("num_attention_heads") or config.get("n_heads") or 0
     size = config.get("hidden_size") or config.get("dim") or 0
-    with _quiet():
-        found = optimize_model(
-            str(raw), "bert", num_heads=heads, hidden_size=size, optimization_options=options,
-            opt_level=1,
-        )  # fmt: skip
-        found.save_model_to_file(str(out))
+    try:
+        with _quiet():
+            found = optimize_model(
+                str(raw), "bert", num_heads=heads, hidden_size=size, optimization_options=options,
+                opt_level=1,
+            )  # fmt: skip
+            found.save_model_to_file(str(out))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever a graph does that the fusions do not expect
+        if disk_error(error, writes=True):
+            raise
+        problem = " ".join(str(error).split())[:200]
+        log.warning("export: operators are not fused (%s: %s)", type(error).__name__, problem)
+        onnx.save(onnx.load(str(raw)), str(out))
 
 
 def quantise_onnx(fp32: Path, out: Path) -> None:

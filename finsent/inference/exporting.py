@@ -24,6 +24,7 @@ from finsent.inference.engine import Engine
 from finsent.inference.exports import (
     EXPORT_FOLDERS,
     Export,
+    ExportError,
     drop_exports,
     installed,
     write_exports,
@@ -86,29 +87,65 @@ def export(
         )
     with _scratch(model_dir) as scratch:
         with storing(model_dir):
-            _write(model_dir, exact_engine, texts, forms, config, scratch)
+            steps = _steps(model_dir, exact_engine, texts, forms, config, scratch)
         found = []
         for backend, precision in forms:
-            file = _file(backend, precision)
-            loaded = load_export(scratch / file, backend, precision, threads_of(engine))
-            answers = Engine(model_dir, exact_config, loaded).probabilities(texts)
+            file = scratch / _file(backend, precision)
+            log.info("export: %s-%s", backend, precision)
+            try:
+                with _one_kind_of_error(), storing(model_dir):
+                    file.parent.mkdir(exist_ok=True)
+                    steps[backend, precision](file)
+                    loaded = load_export(file, backend, precision, threads_of(engine))
+                    answers = Engine(model_dir, exact_config, loaded).probabilities(texts)
+            except ExportError as error:
+                log.warning("export: without %s-%s: %s", backend, precision, error)
+                _remove(file)
+                continue
             parity = compare(exact, answers, truth)
             refused = refusal(parity, precision, config)
             if refused:
                 log.warning("export: %s-%s is refused: %s", backend, precision, refused)
-            size = sum(p.stat().st_size for p in (scratch / file).parent.glob(f"{file.stem}.*"))
             found.append(
                 Export(
-                    backend, precision, None if refused else file.as_posix(), size,
+                    backend, precision, None if refused else _file(backend, precision).as_posix(),
+                    sum(piece.stat().st_size for piece in _pieces(file)),
                     **asdict(parity), refused=refused,
                 )
             )  # fmt: skip
             if refused:
-                for piece in (scratch / file).parent.glob(f"{file.stem}.*"):
-                    piece.unlink()
+                _remove(file)
+        if not found:
+            raise ExportError(
+                f"{str(model_dir)!r}: none of its exports can be computed, the lines above say why;"
+                " use engine.backend=torch, which needs no export"
+            )
         _place(scratch, model_dir)
     write_exports(model_dir, found, {**origin, "rows": len(rows)})
     return found
+
+
+@contextmanager
+def _one_kind_of_error() -> Iterator[None]:
+    """Raise ExportError where a library cannot write, load or compute a graph."""
+    try:
+        yield
+    except (OSError, MemoryError, InputError):  # a full disk; a package that is missing
+        raise
+    except Exception as error:  # each library raises errors of its own
+        if type(error).__name__ == "OutOfMemoryError":  # of torch
+            raise
+        problem = " ".join(str(error).split())[:200]
+        raise ExportError(f"{type(error).__name__}: {problem}") from error
+
+
+def _pieces(file: Path) -> list[Path]:
+    return [*file.parent.glob(f"{file.stem}.*")]
+
+
+def _remove(file: Path) -> None:
+    for piece in _pieces(file):
+        piece.unlink()
 
 
 def _file(backend: str, precision: str) -> Path:
@@ -117,14 +154,15 @@ def _file(backend: str, precision: str) -> Path:
     return Path("onnx", "model.onnx" if precision == "fp32" else f"model_{precision}.onnx")
 
 
-def _write(
+def _steps(
     model_dir: Path,
     engine: Engine,
     texts: list[str],
     forms: list[tuple[str, str]],
     config: ExportConfig,
     scratch: Path,
-) -> None:
+) -> dict[tuple[str, str], Callable[[Path], object]]:
+    """Trace the model, and return what writes each form of it."""
     from finsent.inference import export as to
 
     raw, fused = scratch / "raw.onnx", scratch / "fused.onnx"
@@ -134,18 +172,13 @@ def _write(
         check_room(Path(tempfile.gettempdir()), raw.stat().st_size, "TMPDIR")
         to.fuse(raw, read_json(model_dir / "config.json"), fused)
     calibrated_on = np.random.default_rng(0).permutation(len(texts))[: config.calibration_rows]
-    steps: dict[tuple[str, str], Callable[[Path], object]] = {
+    return {
         ("onnxruntime", "fp32"): lambda out: shutil.copyfile(fused, out),
         ("onnxruntime", "int8"): lambda out: to.quantise_onnx(fused, out),
         ("openvino", "int8"): lambda out: to.quantise_openvino(
             raw, [one.ids for one in engine.encode([texts[i] for i in calibrated_on])], out
         ),
     }
-    for form in forms:
-        log.info("export: %s-%s", *form)
-        out = scratch / _file(*form)
-        out.parent.mkdir(exist_ok=True)
-        steps[form](out)
 
 
 @contextmanager

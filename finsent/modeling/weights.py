@@ -125,6 +125,8 @@ def load_weights(
             f"{name}: its .bin file holds code or objects next to tensors (a pickle), which could "
             "run as it is loaded. Use a copy with safetensors weights"
         ) from None
+    except MemoryError:
+        raise
     except Exception as error:  # safetensors, torch and transformers share no error type
         problem = " ".join(str(error).split())[:200]
         raise InputError(

@@ -27,7 +27,11 @@ from finsent.inference.exporting import export, wanted
 from finsent.inference.exports import EXPORTS, ExportError, read_exports
 from finsent.inference.parity import Parity, compare, refusal
 from finsent.labels import LABELS
+from finsent.modeling.adopting import adopt, open_foreign
+from finsent.modeling.backbone import find_folder
+from finsent.modeling.config import AdoptConfig
 from finsent.registry.registry import Registry
+from tests.unit.foreign import classifier, saved
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
 
 pytestmark = [
@@ -158,6 +162,48 @@ def test_a_failed_trace_is_one_line_and_a_lack_of_memory_is_not_taken_for_it(
             assert "bert cannot be exported to ONNX (" in str(caught.value)
             assert "aten::odd" in str(caught.value)
         assert not (own / "exports.json").exists()
+
+
+def fail(*_: Any, **__: Any) -> None:
+    """What a library does with a graph that it does not expect."""
+    raise RuntimeError("Port for tensor name attention_mask\nwas not found.")
+
+
+def test_form_that_a_library_cannot_write_is_left_out_with_a_line(
+    own: Path, rows: pa.Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", fail)
+    config = ANY.model_copy(update={"openvino": False})
+    assert [one.name for one in export(own, rows, config, EXACT, {})] == ["onnxruntime-fp32"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert (
+        "export: without onnxruntime-int8: RuntimeError: Port for tensor name attention_mask was "
+        "not found." in lines
+    )
+    assert [one.name for one in read_exports(own)] == ["onnxruntime-fp32"]
+    assert [*(own / "onnx").iterdir()] == [own / "onnx" / "model.onnx"]
+
+
+def test_graph_that_cannot_be_fused_is_exported_as_it_is(
+    own: Path, rows: pa.Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("onnxruntime.transformers.optimizer.optimize_model", fail)
+    config = ANY.model_copy(update={"openvino": False})
+    found = {one.name: one for one in export(own, rows, config, EXACT, {})}
+    assert found["onnxruntime-fp32"].max_difference < 1e-5
+    assert "export: operators are not fused (RuntimeError: Port" in caplog.text
+
+
+def test_model_that_no_library_computes_has_no_exports(tiny: Path, tmp_path: Path) -> None:
+    """MRA's graph loses its mask, and its answers with it."""
+    folder = saved(classifier("mra"), tmp_path / "source", tiny)
+    found = find_folder(str(folder), None, "SOURCE", "")
+    adopt(open_foreign("mra", found, AdoptConfig()), tmp_path / "model")
+    rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
+    with pytest.raises(ExportError, match="none of its exports can be computed") as caught:
+        export(tmp_path / "model", rows, ANY, EXACT, {})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "model" / EXPORTS).exists()
 
 
 def test_exporting_again_leaves_nothing_of_before(copied: Path, rows: pa.Table) -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    XLNetConfig,
-    XLNetForSequenceClassification,
 )
 
 from finsent.errors import InputError
@@ -350,16 +350,11 @@ def test_trained_model_answers_one_label_per_text_whatever_its_backbone_did(
 def test_answers_that_padding_changes_are_refused_before_training(
     tiny: Path, tmp_path: Path
 ) -> None:
-    shape: dict[str, Any] = {
-        "d_model": 32,
-        "n_layer": 2,
-        "n_head": 2,
-        "d_inner": 64,
-        "pad_token_id": 0,
-    }
+    shape = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "pad_token_id": 0}
+    config = AutoConfig.for_model("xlnet", vocab_size=2000, num_labels=3, **shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = XLNetForSequenceClassification(XLNetConfig(vocab_size=2000, num_labels=3, **shape))
+        model = AutoModelForSequenceClassification.from_config(config)
     folder = saved(model, tmp_path / "mine", tiny)
     edit_json(folder / "config.json", id2label={"0": "negative", "1": "neutral", "2": "positive"})
     for text in refusals(folder):
