@@ -17,14 +17,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from finsent.config import load
 from finsent.errors import InputError
+from finsent.evaluation.compare import answers_of, compare
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.evaluate import evaluate
+from finsent.evaluation.metrics import Answers
 from finsent.files import read_json, sha256_file
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine, softmax
@@ -38,10 +41,14 @@ from finsent.modeling.backbone import find_folder
 from finsent.modeling.config import AdoptConfig
 from finsent.modeling.label_map import LABEL_MAP, LabelMap, make_label_map
 from finsent.registry.registry import Registry
+from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
-from serve_app.model import Model
+from serve_app.auth import Keys
+from serve_app.http import build_app
+from serve_app.service import Service
 from tests.commands import check_refused, invoke_job
 from tests.unit.foreign import ARCHITECTURES, classifier, edit_json, encoder, saved
+from tests.unit.models import saved_model
 from tests.unit.test_backbone import hub_cache as hub_cache
 from tests.unit.test_backbone import snapshot
 from tests.unit.test_diff import Row, write
@@ -161,11 +168,32 @@ def test_labels_that_yaml_reads_as_truths_are_mapped() -> None:
 # --- eight architectures --------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def own(tiny: Path) -> Answers:
+    """What a model of our own answers to the labelled rows."""
+    folder = tiny.parent / "own-model"
+    if not folder.exists():
+        saved_model(tiny, folder)
+    return answers_of(Engine(folder, EXACT), labelled())
+
+
+def served(registry: Registry, alias: str, texts: Sequence[str]) -> list[list[float]]:
+    """Probabilities that the HTTP service answers, without Ray."""
+    config = EngineConfig(threads=1, backend="onnxruntime", precision="fp32")
+    service = Service(registry.root, ServeConfig(model=alias, watch_seconds=0), config)
+    asyncio.run(service.follow())
+    with TestClient(build_app(service, Keys(None))) as client:
+        answers = [client.post("/predict", json={"text": text}).json() for text in texts]
+    version = registry.aliases()[alias]
+    assert {answer["model_version"] for answer in answers} == {version}
+    return [[answer["probabilities"][label] for label in LABELS] for answer in answers]
+
+
 @pytest.mark.parametrize(
     ("kind", "labels"), [*((kind, ORDER) for kind in ARCHITECTURES), ("roberta", STARS)]
 )
 def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_version(
-    tiny: Path, tmp_path: Path, kind: str, labels: Sequence[str]
+    tiny: Path, tmp_path: Path, own: Answers, kind: str, labels: Sequence[str]
 ) -> None:
     folder = saved(classifier(kind, labels), tmp_path / "source", tiny)
     foreign, engine = adopted(
@@ -174,19 +202,23 @@ def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_versi
     answers = engine.probabilities([*TEXTS])
     assert np.ptp(answers, axis=0).max() > 0.05  # answers differ from text to text
     assert check_same(engine, foreign, 1e-5) <= 1e-5
-    exports = {one.name: one for one in export(engine.model_dir, labelled(), ANY, EXACT, {})}
+    rows, quick = labelled(), EvaluateConfig(behaviour=None, bootstrap=100)
+    measured = evaluate(engine, rows, None, None, quick)
+    right = sum(label == mine.label for label, mine in
+                zip(rows["label"].to_pylist(), engine.classify(rows["text"].to_pylist()),
+                    strict=True))  # fmt: skip
+    assert measured["accuracy"] == pytest.approx(right / len(rows))
+    compared = compare(own, answers_of(engine, rows), 100, 0)
+    assert compared["b"]["macro_f1"] == pytest.approx(measured["macro_f1"])
+    assert compared["rows"] == len(rows)
+    exports = {one.name: one for one in export(engine.model_dir, rows, ANY, EXACT, {})}
     assert exports["onnxruntime-fp32"].refused is None
     assert exports["onnxruntime-fp32"].max_difference < 1e-5
     registry = Registry(tmp_path / "registry")
     version = registry.publish(engine.model_dir, {}, {})
     registry.promote(version.version, "theirs")
-    config = EngineConfig(threads=1, backend="onnxruntime", precision="fp32")
-    served = Model.load(registry, "theirs", config)
-    rows = [one.ids for one in served.engine.encode(TEXTS)]
-    logits, _ = asyncio.run(served.coalescer.run(rows))
-    assert softmax(logits, 1.0) == pytest.approx(answers, abs=1e-5)
-    quick = EvaluateConfig(behaviour=None, bootstrap=100)
-    assert evaluate(engine, labelled(), None, None, quick)["rows"] == len(labelled())
+    for found, expected in zip(served(registry, "theirs", TEXTS), answers, strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 # --- what plain transformers reads from the published directory -----------------------------------
