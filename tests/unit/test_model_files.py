@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    PreTrainedModel,
 )
 
 from finsent.errors import InputError
@@ -24,6 +25,7 @@ from finsent.files import read_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.inference.fidelity import check_same, difference
+from finsent.labels import LABELS
 from finsent.modeling.adopting import adopt, open_foreign
 from finsent.modeling.backbone import Backbone, find_folder, resolve_backbone
 from finsent.modeling.classifier import (
@@ -347,16 +349,22 @@ def test_trained_model_answers_one_label_per_text_whatever_its_backbone_did(
 # --- what answers depend on -----------------------------------------------------------------------
 
 
-def test_answers_that_padding_changes_are_refused_before_training(
-    tiny: Path, tmp_path: Path
-) -> None:
+def xlnet() -> PreTrainedModel:
+    """Its config has other names of the shape."""
     shape = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "pad_token_id": 0}
     config = AutoConfig.for_model("xlnet", vocab_size=2000, num_labels=3, **shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = AutoModelForSequenceClassification.from_config(config)
-    folder = saved(model, tmp_path / "mine", tiny)
-    edit_json(folder / "config.json", id2label={"0": "negative", "1": "neutral", "2": "positive"})
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["xlnet", "fnet", "convbert", "nystromformer", "yoso"])
+def test_answers_that_padding_changes_are_refused_before_training(
+    tiny: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = saved(xlnet() if kind == "xlnet" else classifier(kind), tmp_path / "mine", tiny)
+    edit_json(folder / "config.json", id2label=dict(enumerate(LABELS)), label2id={})
     for text in refusals(folder):
         assert "changes with the padding after it" in text
 
@@ -456,16 +464,35 @@ def test_encoder_needs_no_word(tiny: Path, tmp_path: Path) -> None:
     assert train_it(saved(encoder(), tmp_path / "mine", tiny)) == []
 
 
+def sample() -> list[str]:
+    """Lines of the sample corpus."""
+    text = (resources.files("finsent.data.sample") / "sentences.csv").read_text("utf-8")
+    return text.splitlines()[:300]
+
+
+def test_byte_pairs_without_tokenizer_json_cut_texts_as_they_did(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    classifier("roberta", pad_token_id=1).save_pretrained(folder)
+    pairs = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pairs.train_from_iterator(sample(), vocab_size=600, special_tokens=special)
+    pairs.save_model(str(folder))
+    assert {"vocab.json", "merges.txt"} <= {file.name for file in folder.iterdir()}
+    adopt_it(folder)
+    reader = Tokenizer.from_file(str(tmp_path / "adopted" / "tokenizer.json"))
+    text = "Operating profit ROSE to EUR 13.1 mn."
+    assert reader.encode(text).tokens == ["<s>", *pairs.encode(text).tokens, "</s>"]
+
+
 # --- SentencePiece --------------------------------------------------------------------------------
 
 
 def sentencepiece_model(file: Path, **options: Any) -> Any:
     """Train a model on the sample corpus; returns its processor."""
     trainer = pytest.importorskip("sentencepiece")
-    texts = (resources.files("finsent.data.sample") / "sentences.csv").read_text("utf-8")
     with file.open("wb") as stream:
         trainer.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts.splitlines()[:300]), model_writer=stream,
+            sentence_iterator=iter(sample()), model_writer=stream,
             vocab_size=300, num_threads=1, minloglevel=2, **options,
         )  # fmt: skip
     return trainer.SentencePieceProcessor(model_file=str(file))
