@@ -94,11 +94,18 @@ def check_answers(
     alone = _logits(model, row, len(row), name)
     padded = _logits(model, row + pad * min(_PADDING, max_length - len(row)), len(row), name)
     _logits(model, long.ids[:max_length], max_length, name)
-    if not float((alone - padded).abs().max()) <= _SAME * float(alone.abs().max()):
+    if float((alone - padded).abs().max()) <= _SAME * float(alone.abs().max()):
+        return
+    ours, theirs = tokenizer.pad_token_id, model.config.pad_token_id
+    if ours != theirs:
         raise InputError(
-            f"{name}: its answer to a text changes with the padding after it, as an XLNet's does, "
-            "so answers would depend on what a text is batched with; use another backbone"
+            f"{name}: its answer to a text changes with the padding after it, as config.json has "
+            f"pad_token_id={theirs} and its tokenizer pads with {ours}; set the two to the same id"
         )
+    raise InputError(
+        f"{name}: its answer to a text changes with the padding after it, as an XLNet's does, "
+        "so answers would depend on what a text is batched with; use another backbone"
+    )
 
 
 @torch.inference_mode()

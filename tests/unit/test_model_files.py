@@ -369,6 +369,17 @@ def test_answers_that_padding_changes_are_refused_before_training(
         assert "changes with the padding after it" in text
 
 
+def test_two_padding_tokens_are_refused_where_the_answer_depends_on_them(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """GPT-2's head reads the last token that is not config.json's padding."""
+    folder = saved(classifier("gpt2", pad_token_id=7), tmp_path / "mine", tiny)
+    for text in refusals(folder):
+        assert "config.json has pad_token_id=7 and its tokenizer pads with 0; set the two" in text
+    edit_json(folder / "config.json", pad_token_id=0)
+    assert (adopt_it(folder), train_it(folder)) == ([], [])
+
+
 def test_longest_input_is_computed_before_training(tiny: Path) -> None:
     """Whatever an architecture's config calls its limit."""
     tokenizer = read_tokenizer(str(tiny)).tokenizer
