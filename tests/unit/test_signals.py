@@ -6,10 +6,17 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
 
+from finsent.config import check
+from finsent.settings import Settings
 from ray_jobs._cli import Interrupted, catch_signals
+from ray_jobs._ray import ENVIRONMENT, LOCAL, ray_session
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,3 +68,29 @@ def test_what_it_leaves_half_made_is_silent(capsys: pytest.CaptureFixture[str]) 
 def test_in_the_open() -> None:
     with pytest.raises(Interrupted, match="SIGHUP"):
         signal.raise_signal(signal.SIGHUP)
+
+
+def test_ray_does_not_keep_the_handler_that_it_sets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of SIGTERM: its handler exits with code 15, and nothing says why."""
+
+    def init(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(signum))
+
+    for name, value in {**ENVIRONMENT, **LOCAL}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    node = SimpleNamespace(get_node_id=lambda: "here")
+    stubs = {
+        "init": init,
+        "is_initialized": lambda: False,
+        "get_runtime_context": lambda: node,
+        "nodes": list,
+        "shutdown": lambda: None,
+    }
+    for name, stub in stubs.items():
+        monkeypatch.setattr(ray, name, stub)
+    settings = check(Settings, {"storage": {"root": str(tmp_path)}})
+    with pytest.raises(Interrupted, match="SIGTERM"), ray_session(settings):
+        signal.raise_signal(signal.SIGTERM)
