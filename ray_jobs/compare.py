@@ -163,8 +163,11 @@ def allowance(settings: Settings) -> Allowance:
 
 
 def _table(found: Result) -> Table:
+    from finsent.evaluation.remarks import over_labels
+
     table = Table("", "A", "B", "B - A", "95 % interval", title=f"B is: {found['verdict']}")
-    for key, shown in (("macro_f1", "macro-F1"), ("accuracy", "accuracy")):
+    shown_f1 = f"macro-F1{over_labels(found)}"
+    for key, shown in (("macro_f1", shown_f1), ("accuracy", "accuracy")):
         difference = found["difference"][key]
         low, high = difference["interval"]
         table.add_row(
