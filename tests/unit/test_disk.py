@@ -343,7 +343,10 @@ def test_without_a_place_the_setting_with_the_least_room_is_named(tmp_path: Path
     [
         (OSError(errno.ENOSPC, "full", "{root}/runs/a"), "storage.root='{root}/runs/a': No space"),
         (OSError(errno.ENOSPC, "full", "{root}/out/a"), "predict.output='{root}/out/a': No space"),
-        (OSError(errno.ENOSPC, "full", "/nowhere/a"), "'/nowhere/a': No space left on device. Fr"),
+        (
+            OSError(errno.ENOSPC, "full", "/nowhere/a"),
+            "'/nowhere/a': No space left on device. Free some",
+        ),
         (OSError(errno.EMFILE, "too many"), "ulimit: Too many open files (at most "),
         (
             PermissionError(errno.EACCES, "no", "{root}/runs/a"),
