@@ -9,11 +9,17 @@ import pytest
 from huggingface_hub import ModelCard
 
 from finsent.data.config import DataConfig
+from finsent.data.dataset import SCHEMA_VERSION, DatasetVersion
+from finsent.data.split import SPLITS
+from finsent.files import write_json
+from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.origin import base_of
 from finsent.registry.card import model_card
 from finsent.registry.making import split_sentences
+from finsent.training.config import TrainConfig
+from finsent.training.task import make_task
 
 BYTES = "ab" * 32
 METRICS: dict[str, Any] = {
@@ -174,3 +180,29 @@ def test_the_license_of_a_source_makes_another_version_only_where_it_is_given() 
     )
     ids = [version_id(find_sources(config, Path()), config) for config in (plain, given)]
     assert ids[0] != ids[1]
+
+
+def test_a_training_keeps_what_the_card_says_of_its_data(tiny: Path, tmp_path: Path) -> None:
+    config = DataConfig(split={"group_by": "company"}).model_dump(mode="json")
+    origin = {"bytes": 9, "sha256": BYTES, "rows": 7}
+    manifest = {
+        "schema_version": SCHEMA_VERSION, "name": "headlines", "version": "d5d5d5d5d5d5",
+        "labels": list(LABELS), "counts": {"kept": 10}, "config": config,
+        "splits": {name: {"rows": rows} for name, rows in zip(SPLITS, (8, 1, 1), strict=True)},
+        "inputs": [
+            {**origin, "source": "o/n", "uri": "hf://o/n/all:train", "license": "mit"},
+            {**origin, "source": "a.csv", "uri": "/home/a.csv"},  # of a version before licenses
+        ],
+    }  # fmt: skip
+    write_json(tmp_path / "manifest.json", manifest)
+    backbone = Backbone("tiny", str(tiny))
+    task = make_task(TrainConfig(), ModelConfig(), backbone, DatasetVersion(tmp_path))
+    kept = task.provenance["dataset"]
+    assert [(file["license"], file["hub_id"]) for file in kept["inputs"]] == [
+        ("mit", "o/n"),
+        (None, None),
+    ]
+    assert "/home" not in str(kept)
+    assert kept["splits"] == {"train": 8, "validation": 1, "test": 1}
+    text = model_card("0123456789ab", task.provenance, METRICS)
+    assert "The split of a row depends on a hash of its `company`" in text
