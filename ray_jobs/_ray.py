@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from finsent.disk import check_room
 from finsent.errors import InputError
 from finsent.settings import Settings
 from ray_jobs._cli import catch_signals
@@ -40,6 +41,8 @@ LOCAL = {
 
 # The longest path of a socket that Ray makes; process ids have up to seven digits.
 _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0000"
+
+_SESSION_BYTES = 1_000_000  # at least, of the logs and records of a local Ray
 
 
 @contextmanager
@@ -120,6 +123,8 @@ def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | Non
     from ray._private import ray_constants
 
     directory = session_directory()
+    # Where that is full, Ray says nothing and times out.
+    check_room(directory or Path(os.environ["RAY_TMPDIR"]), _SESSION_BYTES, "RAY_TMPDIR")
     # Where this is on, Ray's processes listen on an address that other machines reach. The
     # environment variable for it is read when Ray is imported, which has happened.
     clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False

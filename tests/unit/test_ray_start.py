@@ -11,9 +11,11 @@ import pytest
 import ray
 from ray._private.services import get_node_ip_address
 
+from finsent.disk import DiskError
 from finsent.errors import InputError
 from ray_jobs import _ray
 from ray_jobs._ray import _start_local, session_directory
+from tests.disks import small_disk
 
 LATE = "The current node timed out during startup. This could happen because"
 
@@ -38,6 +40,15 @@ def test_only_what_takes_too_long_is_the_machines_fault(
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(raised, match=said):
         _start_local(4, worker_logs=False)
+
+
+def test_a_full_temporary_directory_is_said_before_ray_times_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "small", "100k") as place:
+        monkeypatch.setenv("RAY_TMPDIR", str(place))
+        with pytest.raises(DiskError, match=r"^RAY_TMPDIR='.* free, about 1\.0 MB needed\)"):
+            _start_local(4, worker_logs=False)
 
 
 @pytest.fixture
