@@ -69,11 +69,12 @@ JOB = Job(
     name="export",
     summary="Write a run's model as ONNX (fp32, and int8 with ranges found at run time) and, where "
     "the extra `openvino` is installed, as OpenVINO in int8 calibrated on validation rows. Each is "
-    "compared with the model itself on the validation split; one that does not answer alike is "
-    "refused, with the numbers. `ray_jobs.publish` takes them along, and engine.backend=auto then "
-    "uses the fastest.",
+    "compared with the model itself on the validation split: labels, abstentions, confidence, "
+    "accuracy. One that does not answer alike, or on too few rows to tell, is refused, with the "
+    "numbers. `ray_jobs.publish` takes them along, and engine.backend=auto then uses the fastest.",
     result="model_dir, dataset_version, split, rows, exports (by name: file (null: refused), bytes,"
-    " max_difference of any probability, same_labels, macro_f1, macro_f1_exact, refused (why)), "
+    " max_difference of any probability, same_labels, macro_f1, macro_f1_exact, refused (why), "
+    "seen (rows, same_labels, same_abstentions, score_change, accuracy, macro_f1: value, bound)), "
     "run_dir, seconds",
     sections=("export", "engine", "storage", "run"),
     run=run,

@@ -83,10 +83,7 @@ def judge(
         seed: of the resampling.
     """
     rows = len(a.truth)
-    only_a, only_b = int((a.right & ~b.right).sum()), int((b.right & ~a.right).sum())
-    accuracy = Estimate(
-        (only_b - only_a) / rows if rows else 0.0, paired_bound(only_a, only_b, rows)
-    )
+    accuracy = accuracy_difference(a, b)
     macro_f1 = macro_f1_difference(a, b, resamples, seed)
     present = np.isin(np.arange(_SIZE), a.truth)
     absent = [label for label, there in zip(LABELS, present, strict=True) if not there]
@@ -134,6 +131,14 @@ def _rows_needed(difference: Estimate, rows: int, margin: float) -> float:
     exact = max(rows, rows * ((difference.value - difference.bound) / room) ** 2)
     digit = 10 ** max(0, math.floor(math.log10(exact)) - 1)
     return int(math.ceil(exact / digit) * digit)
+
+
+def accuracy_difference(a: Answers, b: Answers) -> Estimate:
+    """Return accuracy of model B minus model A, with its bound; without rows the bound is -1."""
+    only_a, only_b = int((a.right & ~b.right).sum()), int((b.right & ~a.right).sum())
+    rows = len(a.truth)
+    value = (only_b - only_a) / rows if rows else 0.0
+    return Estimate(value, paired_bound(only_a, only_b, rows))
 
 
 def _normal_quantile() -> float:

@@ -68,11 +68,22 @@ class ExportConfig(Section):
         "have", gt=0, le=1,
     )  # fmt: skip
     max_f1_loss: float = setting(
-        0.005, "macro-F1 that a quantised export may lose on the validation split", ge=0, le=1
-    )
+        0.04, "accuracy and macro-F1 that a quantized export may lose on the validation split: "
+        "with 95 % confidence it must lose less, and must not be shown to be worse; 1: not judged",
+        unit="fraction", ge=0, le=1,
+    )  # fmt: skip
     min_same_labels: float = setting(
-        0.99, "share of the validation rows whose label a quantised export must keep", ge=0, le=1
-    )
+        0.96, "share of labels that a quantized export must keep, with 95 % confidence",
+        unit="fraction", ge=0, le=1,
+    )  # fmt: skip
+    min_same_abstentions: float = setting(
+        0.94, "share of rows on which a quantized export must abstain or answer as the model does, "
+        "with 95 % confidence", unit="fraction", ge=0, le=1,
+    )  # fmt: skip
+    max_score_change: float = setting(
+        0.02, "mean change of the confidence that a quantized export may make, with 95 % "
+        "confidence", gt=0, le=1,
+    )  # fmt: skip
 
 
 class ClassifyConfig(Section):

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +76,10 @@ def export(
     if len(rows) > _MOST_ROWS:
         chosen = np.random.default_rng(0).choice(len(rows), _MOST_ROWS, replace=False)
         rows = rows.take(pa.array(np.sort(chosen)))
+    if not len(rows):
+        raise InputError(
+            f"{str(model_dir)!r}: no rows to compare exports with the model on; add labelled rows"
+        )
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     exact_config = engine.model_copy(update={"backend": "torch", "precision": "fp32"})
     exact_engine = Engine(model_dir, exact_config)
@@ -102,7 +105,7 @@ def export(
                 log.warning("export: without %s-%s: %s", backend, precision, error)
                 _remove(file)
                 continue
-            parity = compare(exact, answers, truth)
+            parity = compare(exact, answers, truth, exact_engine.threshold)
             refused = refusal(parity, precision, config)
             if refused:
                 log.warning("export: %s-%s is refused: %s", backend, precision, refused)
@@ -110,7 +113,7 @@ def export(
                 Export(
                     backend, precision, None if refused else _file(backend, precision).as_posix(),
                     sum(piece.stat().st_size for piece in _pieces(file)),
-                    **asdict(parity), refused=refused,
+                    **vars(parity), refused=refused,
                 )
             )  # fmt: skip
             if refused:

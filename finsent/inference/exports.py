@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
+from finsent.evaluation.noninferiority import Estimate
 from finsent.files import read_json, sha256_file, write_json
 from finsent.modeling.label_map import LABEL_MAP
 from finsent.modeling.layout import CALIBRATION, PROVENANCE, WEIGHTS
@@ -20,6 +21,28 @@ SCHEMA = 1
 
 class ExportError(InputError):
     """An architecture has no exported form."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What users see of an export, compared with torch in fp32; the bounds are of 95 %."""
+
+    rows: int
+    same_labels: Estimate  # share of the rows
+    same_abstentions: Estimate | None  # share of the rows; None: the model never abstains
+    score_change: Estimate  # mean absolute change of the confidence
+    accuracy: Estimate  # change
+    macro_f1: Estimate  # change, over the labels that the rows have
+    worse: str | None  # how the rows show that its labels are worse; None: they do not
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Seen:
+        """Read what `asdict` wrote."""
+        figures: dict[str, Any] = {
+            key: Estimate(**value) if isinstance(value, dict) else value
+            for key, value in record.items()
+        }
+        return cls(**figures)
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,13 @@ class Export:
     macro_f1: float
     macro_f1_exact: float  # of torch in fp32, on the same rows
     refused: str | None = None  # why it may not be used
+    seen: Seen | None = None  # None in records of earlier releases
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Export:
+        """Read what `asdict` wrote, now or in an earlier release."""
+        seen = record.get("seen")
+        return cls(**{**record, "seen": Seen.of(seen) if seen else None})
 
     @property
     def name(self) -> str:
@@ -81,8 +111,8 @@ def read_exports(model_dir: Path) -> list[Export]:
     if record.get("weights_sha256") != sha256_file(model_dir / WEIGHTS):
         raise InputError(f"{path}: the exports are of other weights than {WEIGHTS}; {remedy}")
     try:
-        found = [Export(**one) for one in record["exports"]]
-    except (KeyError, TypeError) as error:
+        found = [Export.of(one) for one in record["exports"]]
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged ({error}); {remedy}") from None
     usable = [one for one in found if one.file is not None and one.refused is None]
     for one in usable:

@@ -57,7 +57,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(6, "export
 
 EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
 # A tiny model with random weights loses more in int8 than one that was trained.
-ANY = ExportConfig(openvino=False, max_f1_loss=1, min_same_labels=0)
+ANY = ExportConfig(openvino=False, max_f1_loss=1, min_same_labels=0, max_score_change=1)
 STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
 STARS_MAP = {
     "1 star": "negative", "2 stars": "negative", "3 stars": "neutral",
@@ -472,6 +472,7 @@ def gold(tmp_path: Path) -> Path:
 
 
 QUICK = ("export.openvino=false", "export.max_f1_loss=1", "export.min_same_labels=0.0001",
+         "export.min_same_abstentions=0.0001", "export.max_score_change=1",
          "evaluate.behaviour=null", "evaluate.bootstrap=100", "engine.threads=1")  # fmt: skip
 
 
