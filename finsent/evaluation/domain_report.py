@@ -15,6 +15,7 @@ _SHOWN = {
     "ece": "ECE",
     "answered": "accuracy of the answered share",
 }
+_FEW_ANSWERED = 20  # rows; the interval of an accuracy of 0.9 is 0.27 wide there
 _NOT_SHOWN = {"keys", "rows_digest", "schema_version", "sources", "threshold_reason"}
 
 
@@ -42,9 +43,26 @@ def gain_lines(found: DomainCalibration) -> list[str]:
         lines.append(
             f"abstains below {found.threshold:.3f}, for an accuracy of {found.wanted_accuracy:g}"
         )
+        lines += _doubts(found)
     if found.refusal is not None:
         lines.append(f"forced although {found.refusal}")
     return lines
+
+
+def _doubts(found: DomainCalibration) -> list[str]:
+    """Return why the threshold may not keep its promise."""
+    answered, reached = found.after.answered, round((found.after.coverage or 0) * found.rows)
+    if reached < _FEW_ANSWERED:
+        return [
+            f"the threshold is uncertain: cross-validation answered only {reached} of "
+            f"{found.rows} rows. Add rows, or lower evaluate.wanted_accuracy."
+        ]
+    if answered.interval is not None and answered.interval[1] < found.wanted_accuracy:
+        return [
+            f"the threshold did not keep its promise in cross-validation: {_figure(answered)} of "
+            f"the answered rows are right, {found.wanted_accuracy:g} are wanted. Add rows."
+        ]
+    return []
 
 
 def summary(found: DomainCalibration) -> dict[str, Any]:

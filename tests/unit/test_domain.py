@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scipy.optimize import check_grad
 from scipy.special import log_softmax
 
+from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.split import SPLITS
 from finsent.errors import InputError
 from finsent.evaluation.abstention import threshold_for
 from finsent.evaluation.domain import (
@@ -26,7 +30,10 @@ from finsent.evaluation.domain import (
     own,
     share,
 )
+from finsent.evaluation.domain_report import gain_lines
+from finsent.evaluation.evaluate import read_benchmark
 from finsent.evaluation.metrics import Answers, Floats, Ids
+from finsent.files import sha256_file, write_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
@@ -39,7 +46,9 @@ from ray_jobs import calibrate, classify, evaluate, registry
 from ray_jobs._cli import Finished, invoke
 from tests.unit.models import METRICS, TEXTS, domain_content, saved_model
 
+DATASET = {"name": "seen", "version": "v1", "rows": 10}  # that the model was trained on
 BIASES = (-0.2, 1.3, -1.1)
+COLUMNS = {"text_column": "text", "label_column": "label"}
 ENGINE = EngineConfig(backend="torch", precision="fp32", threads=1)
 
 
@@ -161,6 +170,29 @@ def test_a_share_has_wilsons_interval() -> None:
     assert share(0, 0) == Figure(value=None, interval=None)
 
 
+@pytest.mark.parametrize(
+    ("coverage", "interval", "doubt"),
+    [
+        (0.5, (0.8, 0.95), None),
+        (0.05, (0.8, 0.95), "answered only 10 of 200 rows"),
+        (0.5, (0.7, 0.85), "0.800 (0.700 to 0.850) of the answered rows are right, 0.9 are wanted"),
+    ],
+)
+def test_doubts_about_a_threshold_are_said(
+    coverage: float, interval: tuple[float, float], doubt: str | None
+) -> None:
+    content = domain_content(rows=200)
+    answered = Figure(value=0.8, interval=interval)
+    after = content.after.model_copy(update={"coverage": coverage, "answered": answered})
+    found = DomainCalibration.of(domain_content(rows=200, after=after))
+    lines = gain_lines(found)
+    assert lines[:2] == [
+        "temperature 2.000, biases negative -0.20, neutral +1.30, positive -1.10",
+        "abstains below 0.800, for an accuracy of 0.9",
+    ]
+    assert ([] if doubt is None else [doubt in lines[2]]) == [True] * len(lines[2:])
+
+
 # --- where it is kept -----------------------------------------------------------------------------
 
 
@@ -232,7 +264,7 @@ def domain(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Regist
     """Return a registry, rows of a domain whose labels the champion confuses, and other rows."""
     folder = tmp_path_factory.mktemp("domain")
     found = Registry(folder / "registry")
-    model = saved_model(tiny, folder / "model", dataset=None)
+    model = saved_model(tiny, folder / "model", dataset=DATASET)
     found.promote(found.publish(model, METRICS, {}).version, "champion")
     words = " ".join(TEXTS).split()
     random = np.random.default_rng(0)
@@ -248,7 +280,7 @@ def domain(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Regist
 
 def job(module: Any, store: Registry, *arguments: str) -> Finished:
     folder = store.root.parent
-    base = ["engine.threads=1", "data.text_column=text", "data.label_column=label"]
+    base = ["engine.threads=1", *(f"data.{key}={value}" for key, value in COLUMNS.items())]
     base += ["evaluate.behaviour=null", "evaluate.baselines=false", "evaluate.bootstrap=100"]
     roots = [f"storage.root={folder}", f"registry.root={store.root}"]
     return invoke(module.JOB, [*base, *roots, *arguments])
@@ -337,3 +369,26 @@ def test_a_model_that_is_not_published_has_no_calibration(
     found = job(classify, store, f"classify.model={model}", "classify.calibration=x", "--", "Up")
     assert found.code == 2
     assert "is not a published version" in found.err
+
+
+def test_rows_that_the_model_was_trained_on_are_left_out(
+    domain: tuple[Registry, str, str],
+) -> None:
+    store, rows, _ = domain
+    table = read_benchmark([SourceConfig(uri=rows)], DataConfig(**COLUMNS), store.root)
+    for count, problem in ((10, ""), (len(table), "the model was trained on each of their rows")):
+        folder = store.root.parent / "datasets" / "seen" / "v1"
+        folder.mkdir(parents=True)
+        pq.write_table(table.slice(0, count), folder / "train.parquet")
+        entry = {"path": "train.parquet", "sha256": sha256_file(folder / "train.parquet")}
+        splits = {split: {"rows": 0, "files": []} for split in SPLITS}
+        splits["train"] = {"rows": count, "files": [entry]}
+        manifest = {"schema_version": 2, "labels": LABELS, "counts": {}, "inputs": []} | DATASET
+        write_json(folder / "manifest.json", {**manifest, "splits": splits})
+        found = job(calibrate, store, "name=fewer", f"calibrate.sources=[{rows}]")
+        shutil.rmtree(folder)
+        if problem:
+            assert (found.code, problem in found.err) == (2, True), found.err
+        else:
+            assert found.result["rows"] == len(table) - count
+            assert "left out 10 rows that the model was trained on" in found.err
