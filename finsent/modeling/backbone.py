@@ -12,6 +12,7 @@ from finsent.errors import InputError
 from finsent.files import read_json, sha256_file
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.files import check_folder, weight_file
+from finsent.modeling.layout import PLAIN_CLASSES
 from finsent.modeling.tiny import random_base_backbone, tiny_backbone
 
 log = logging.getLogger(__name__)
@@ -120,8 +121,9 @@ def _demo_dir() -> Path:
 def plain_tokenizer_file(source: str) -> Path | None:
     """Return a backbone's tokenizer.json if transformers uses that file unchanged.
 
-    The class TokenizersBackend does. Others, such as BertTokenizer, build their normalizer from
-    tokenizer_config.json, which may contradict tokenizer.json. The demo's files agree.
+    The class TokenizersBackend does, by either of its names. Others, such as BertTokenizer, build
+    their normalizer from tokenizer_config.json, which may contradict tokenizer.json. The demo's
+    files agree.
 
     Args:
         source: a local directory or a hub id.
@@ -130,7 +132,7 @@ def plain_tokenizer_file(source: str) -> Path | None:
     if not file.is_file() or not config.is_file():
         return None
     content = read_json(config)
-    is_plain = isinstance(content, dict) and content.get("tokenizer_class") == "TokenizersBackend"
+    is_plain = isinstance(content, dict) and content.get("tokenizer_class") in PLAIN_CLASSES
     is_demo = Path(source).parent.name == _DEMO_PACKAGE
     return file if is_plain or (is_demo and sha256_file(file) == _DEMO_SHA256[file.name]) else None
 

@@ -20,10 +20,10 @@ from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.head import output_layer, renew, use_own_labels
 from finsent.modeling.label_map import ABSENT_LOGIT, other_ids
-from finsent.modeling.layout import INPUTS, PROVENANCE, REMEDY, check_model_dir
+from finsent.modeling.layout import PROVENANCE, REMEDY, check_model_dir
 from finsent.modeling.reading import check_reading
 from finsent.modeling.suitability import check_answers, check_length, check_tokens
-from finsent.modeling.tokenizer import read_tokenizer
+from finsent.modeling.tokenizer import read_tokenizer, save_tokenizer
 from finsent.modeling.weights import (
     Loaded,
     check_complete,
@@ -187,10 +187,7 @@ def save_classifier(
         weights: in place of the model's own.
     """
     model.save_pretrained(out, state_dict=weights)
-    tokenizer.model_max_length = provenance["max_length"]  # pipelines cut where the engine does
-    # And they give the model what the engine gives it: XLNet, for one, has other token types.
-    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = [*INPUTS]
-    tokenizer.save_pretrained(out)
+    save_tokenizer(tokenizer, out, provenance["max_length"])
     write_json(out / PROVENANCE, provenance)
 
 

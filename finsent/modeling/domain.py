@@ -106,7 +106,6 @@ class DomainCalibration(DomainContent):
         return replace(
             own,
             temperature=own.temperature * self.temperature,
-            folded=own.folded,
             threshold=self.threshold,
             record=self._as_record(),
             biases=tuple(self.biases.values()),

@@ -16,6 +16,8 @@ PROVENANCE = "provenance.json"
 CALIBRATION = "calibration.json"
 CALIBRATION_SCHEMA = 1
 WEIGHTS = "model.safetensors"
+# Class of a tokenizer that is tokenizer.json unchanged: in transformers 4; in 5, which has both.
+PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 INPUTS = ("input_ids", "attention_mask")  # all that a model gets
 # Metadata of the weights' file: the temperature that the output layer was divided by. In the same
 # file as the weights, so that an interrupted calibration cannot separate the two.

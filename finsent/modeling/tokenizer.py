@@ -14,8 +14,11 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from finsent.errors import InputError
-from finsent.files import read_json
+from finsent.files import read_json, write_json
 from finsent.modeling.files import SENTENCEPIECE
+from finsent.modeling.layout import INPUTS, PLAIN_CLASSES
+
+_LOCAL = ("is_local", "local_files_only")  # how it was loaded here
 
 # Parts of tokenizer.json that decide how a text is read. Truncation and padding are set per use.
 _RULES = ("normalizer", "pre_tokenizer", "model", "added_tokens", "post_processor")
@@ -120,6 +123,23 @@ def _check_sentencepiece(source: str, revision: str | None, name: str) -> None:
             "and the package that reads it is not installed; run "
             "pip install 'finsent[sentencepiece]'"
         )
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path, max_length: int) -> None:
+    """Write a tokenizer with which pipelines of transformers read texts as the engine does.
+
+    Args:
+        max_length: in tokens; longer texts are cut on the right.
+    """
+    tokenizer.model_max_length = max_length
+    # The model gets what the engine gives it: XLNet, for one, has token types other than 0.
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = [*INPUTS]
+    tokenizer.save_pretrained(out)
+    file = out / "tokenizer_config.json"
+    config = {key: value for key, value in read_json(file).items() if key not in _LOCAL}
+    if config.get("tokenizer_class") in PLAIN_CLASSES:
+        config["tokenizer_class"] = PLAIN_CLASSES[0]
+    write_json(file, {**config, "truncation_side": "right"})
 
 
 def _file(source: str, name: str, revision: str | None) -> Path | None:

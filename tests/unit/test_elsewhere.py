@@ -122,6 +122,8 @@ def test_long_text_is_cut_where_the_engine_cuts_it(tiny: Path, tmp_path: Path, s
     adopt(open_foreign(str(source), found, config), tmp_path / "model")
     settings = read_json(tmp_path / "model" / "tokenizer_config.json")
     assert (settings["truncation_side"], settings["model_max_length"]) == ("right", 16)
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"  # transformers 4 has no other
+    assert not {"is_local", "local_files_only"} & settings.keys()
     long = "profit rose " * 20 + "loss fell " * 20
     [own] = Engine(tmp_path / "model", EXACT).classify([long])
     for theirs in piped(tmp_path / "model", [long, "Up"])[:1]:

@@ -20,6 +20,7 @@ from finsent.labels import ID2LABEL
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import begin_classifier, inspect_backbone, new_classifier
 from finsent.modeling.config import ModelConfig
+from finsent.modeling.layout import PLAIN_CLASSES
 from finsent.modeling.suitability import position_limit
 from finsent.modeling.tokenizer import read_tokenizer
 from tests.commands import check_refused, invoke_job
@@ -393,8 +394,11 @@ def test_tokenizers_that_agree_need_no_word(tiny: Path, tmp_path: Path) -> None:
     assert read_tokenizer(str(tiny)).notes == []
 
 
-def test_lowercasing_of_a_file_is_kept_for_its_own_class(tiny: Path, tmp_path: Path) -> None:
-    folder = customised(tiny, tmp_path / "mine", Lowercase(), "TokenizersBackend")
+@pytest.mark.parametrize("name", PLAIN_CLASSES)
+def test_lowercasing_of_a_file_is_kept_for_its_own_class(
+    tiny: Path, tmp_path: Path, name: str
+) -> None:
+    folder = customised(tiny, tmp_path / "mine", Lowercase(), name)
     read = read_tokenizer(str(folder))
     assert read.notes == []
     assert read.tokenizer.tokenize("PROFIT") == read.tokenizer.tokenize("profit")
