@@ -154,7 +154,7 @@ def test_a_failed_trace_is_one_line_and_a_lack_of_memory_is_not_taken_for_it(
 
     for module, name, fail, error in (
         (torch.onnx, "export", no_operator, ExportError),
-        (Engine, "logits_of", no_memory, torch.OutOfMemoryError),
+        (Engine, "own_logits_of", no_memory, torch.OutOfMemoryError),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(module, name, fail)
