@@ -24,7 +24,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
     return make_version(tmp_path_factory.mktemp("sweeps"))
 
 
-@pytest.mark.parametrize("seconds", [6, 8, 20], ids="in {} s".format)  # starting, or training
+@pytest.mark.parametrize("seconds", [6, 20], ids="in {} s".format)  # starting, or training
 def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
     version: DatasetVersion, tmp_path: Path, seconds: int
 ) -> None:
@@ -73,41 +73,29 @@ def test_population_based_training_exchanges_weights(
     assert max(t.values["macro_f1"] for t in found.trials) > 0.5
 
 
-def test_several_objectives_are_measured_on_each_model(
+def test_objectives_are_measured_on_models_of_versions_of_their_own(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
-    """Fast: test_objectives_are_recorded_..., test_objectives_are_measured_on_a_model."""
-    run_dir = tmp_path / "run"
-    sweep = {
-        "space": {"train.learning_rate": {"loguniform": [1e-4, 1e-2]}},
-        "objectives": ["latency_ms", "parameters", "ece"], "scheduler": "none", "trials": 2,
-    }  # fmt: skip
-    plan, work, past = prepared(version, run_dir, sweep, epochs=1)
-    search(plan, work, past, [], 2)
-    found = read_sweep(run_dir)
-    for trial in found.trials:
-        assert trial.status == "finished", trial.reason
-        assert 0 < trial.values["latency_ms"] < 1000
-        assert trial.values["parameters"] > 10_000 and 0 <= trial.values["ece"] <= 1
-    exports = read_json(run_dir / "trials" / "0000" / "model" / "exports.json")
-    assert exports["exports"]
+    """Fast, with sham trainings: test_objectives_are_recorded_..., test_a_space_over_...
 
-
-def test_a_space_over_data_and_model_makes_its_own_versions(
-    version: DatasetVersion, tmp_path: Path
-) -> None:
-    """Its fast sibling, of the same name, has sham trainings."""
+    Fast, with a model: test_objectives_are_measured_on_a_model.
+    """
     run_dir = tmp_path / "run"
     sweep = {
         "space": {
             "model.max_length": {"choice": [16, 32]},
             "data.conflicts": {"choice": ["drop", "majority"]},
         },
+        "objectives": ["latency_ms", "parameters", "ece"],
         "scheduler": "none", "trials": 2, "default_first": False,
     }  # fmt: skip
     plan, work, past = prepared(version, run_dir, sweep, epochs=1)
     search(plan, work, past, [], 2)
     for trial in read_sweep(run_dir).trials:
         assert trial.status == "finished", trial.reason
+        assert 0 < trial.values["latency_ms"] < 1000
+        assert trial.values["parameters"] > 10_000 and 0 <= trial.values["ece"] <= 1
         config = read_json(run_dir / "trials" / f"{trial.number:04d}" / "task.json")
         assert config["max_length"] == trial.params["model.max_length"]
+    exports = read_json(run_dir / "trials" / "0000" / "model" / "exports.json")
+    assert exports["exports"]
