@@ -280,6 +280,8 @@ def test_what_the_user_has_to_mend_comes_as_one_line_and_at_once(life: Life) -> 
 def test_the_same_run_name_goes_on(life: Life) -> None:
     """With more epochs, and with fewer workers: for two the cluster has no room."""
     assert [m["epoch"] for m in life.longer.history] == [*range(1, EPOCHS + 2)]
+    # Finished epochs are not trained again: the times at which they began stay.
+    assert life.longer.history[: EPOCHS - 1] == life.first.history[: EPOCHS - 1]
     assert "train: 1 of at most 2 worker(s) for now" in life.warnings
     assert life.longer.best["macro_f1"] == max(m["macro_f1"] for m in life.longer.history)
     best = life.run_dir / epoch_name(life.longer.best["epoch"])
