@@ -50,21 +50,6 @@ def write_text(path: Path, text: str) -> None:
         stream.write(text)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling that replaces a file by rename when the block succeeds.
-
-    A hard link of the file keeps the old bytes.
-    """
-    temporary = path.with_name(f"{_STAGING}{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        yield temporary
-        fsync_file(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON as `write_text` does."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

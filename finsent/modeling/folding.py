@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from finsent.files import replacing
+from finsent.files import staged_file
 from finsent.modeling.classifier import load_classifier
 from finsent.modeling.head import output_layer
 from finsent.modeling.label_map import ABSENT_LOGIT
@@ -81,7 +81,7 @@ def fold(model_dir: Path, names: Sequence[str], temperature: float) -> None:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     for name in names:
         tensors[name] = _divided(tensors[name], ratio)
-    with replacing(file) as temporary:
+    with staged_file(file) as temporary:
         save_file(tensors, temporary, metadata)
 
 

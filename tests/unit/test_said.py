@@ -253,6 +253,7 @@ def test_training_says_what_is_cut_and_which_labels_have_no_rows(
         tmp_path / "0123456789ab",
         [Row(f"{LONG} {i}", label, split) for split, names in labels.items()
          for label in names for i in range(3)] + [Row("Up", "negative", "train")],
+        **DataConfig().model_dump(mode="json"),
     )  # fmt: skip
     version = DatasetVersion.open(tmp_path / "0123456789ab")
     model = ModelConfig(backbone="tiny", max_length=8)
