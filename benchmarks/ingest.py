@@ -61,9 +61,11 @@ def bench_ingest(settings: BenchSettings) -> dict[str, Any]:
         whole = _finsent(settings, generated, folder / "out")
         log.info(
             "%d rows: %.0f rows/s, peak %.2f GB; a tenth of them: peak %.2f GB",
-            rows, whole["rows_per_second"], whole["peak_rss_bytes"] / 1e9,
+            rows,
+            whole["rows_per_second"],
+            whole["peak_rss_bytes"] / 1e9,
             tenth["peak_rss_bytes"] / 1e9,
-        )  # fmt: skip
+        )
         rounds = _rounds(settings, shared, folder)
         near_tenth = _finsent(settings, small, folder / "out", near=True)
         near = _finsent(settings, generated, folder / "out", near=True)
@@ -138,9 +140,11 @@ def _rounds(settings: BenchSettings, folder: Path, work: Path) -> dict[str, list
         for name in PEERS:
             found[name].append(_peer(name, folder, work, counts))
         log.info(
-            "round %d of %d: %s rows/s", number + 1, settings.bench.rounds,
+            "round %d of %d: %s rows/s",
+            number + 1,
+            settings.bench.rounds,
             ", ".join(f"{n} {f[-1]['rows_per_second']:.0f}" for n, f in found.items()),
-        )  # fmt: skip
+        )
     return found
 
 
@@ -149,8 +153,11 @@ def _peer(name: str, folder: Path, work: Path, counts: dict[str, int]) -> dict[s
         command = [sys.executable, "-m", "benchmarks.peers.dataframes", name, str(folder), out]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    differ = {fate: (rows, counts[fate]) for fate, rows in result["counts"].items()
-              if rows != counts[fate]}  # fmt: skip
+    differ = {
+        fate: (rows, counts[fate])
+        for fate, rows in result["counts"].items()
+        if rows != counts[fate]
+    }
     if differ:
         raise RuntimeError(f"{name} did other work: {differ} rows (its, finsent's)")
     return {"rows_per_second": counts["rows_in"] / result["seconds"], **result}

@@ -95,8 +95,11 @@ def bench_readback(settings: BenchSettings) -> Result:
         trained.append(under_torchrun(one_core, splits)["step_rows_per_second"])
         log.info(
             "round %d of %d: fed %.0f rows/s, trained %.1f rows/s",
-            number + 1, settings.bench.rounds, fed[-1], trained[-1],
-        )  # fmt: skip
+            number + 1,
+            settings.bench.rounds,
+            fed[-1],
+            trained[-1],
+        )
     rates = statistics.median(fed), statistics.median(trained)
     return {
         "readback_over_training": rates[0] / rates[1],

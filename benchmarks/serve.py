@@ -66,10 +66,21 @@ def load(
     script = work / f"{bodies.stem}.lua"
     script.write_text(_LUA % (bodies, path))
     done = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script),
-         address],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "30s",
+            "-s",
+            str(script),
+            address,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = json.loads(done.stdout.splitlines()[-1])
     rate = (found["requests"] - found["failed"]) / (found["micros"] / 1e6)
     return Load(rate, found["p50"] / 1000, found["p99"] / 1000, found["failed"])
@@ -132,10 +143,19 @@ def engine_rates(settings: BenchSettings, model_dir: Path, texts: list[str], wor
     """Rows/s of the engine alone, and of ONNX Runtime in fp32 one text at a time."""
     (work / "texts.json").write_text(json.dumps(texts))
     done = subprocess.run(
-        [sys.executable, "-c", _ENGINE, str(model_dir), str(work / "fp32.onnx"),
-         str(work / "texts.json"), settings.engine.model_dump_json()],
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            _ENGINE,
+            str(model_dir),
+            str(work / "fp32.onnx"),
+            str(work / "texts.json"),
+            settings.engine.model_dump_json(),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -229,8 +249,12 @@ def _ratios(
 
     peers = [name for name in single if name.endswith("int8")]
     rates = [r for name in peers if (r := median(name, 64, "rate")) is not None]
-    tails = [p for name in single if name not in ("finsent", "uvicorn")
-             if (p := median(name, 64, "p99")) is not None]  # fmt: skip
+    tails = [
+        p
+        for name in single
+        if name not in ("finsent", "uvicorn")
+        if (p := median(name, 64, "p99")) is not None
+    ]
     ours = {field: median("finsent", 64, field) for field in ("rate", "p99")}
     engine = statistics.median(one["engine"] for one in engines)
     return {

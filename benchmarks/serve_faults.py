@@ -135,10 +135,13 @@ def _probe(client: httpx.Client, text: str, found: Probes) -> None:
 def service(settings: BenchSettings, root: Path, *more: str) -> Server:
     """The service as users start it, on a registry of its own."""
     overrides = [
-        f"storage.root={root}", "serve.port={port}", "serve.model=champion",
+        f"storage.root={root}",
+        "serve.port={port}",
+        "serve.model=champion",
         f"engine.backend={settings.engine.backend}",
-        f"engine.precision={settings.engine.precision}", *more,
-    ]  # fmt: skip
+        f"engine.precision={settings.engine.precision}",
+        *more,
+    ]
     return Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *overrides])
 
 
@@ -188,10 +191,11 @@ def overload(settings: BenchSettings, root: Path, texts: list[str], work: Path) 
         + flood["errors"],
         "p99_of_200_over_deadline": round(during.p99() / (_DEADLINE_MS / 1000), 3),
         "seconds_to_normal": round(calm, 2),
-        "megabytes": {k: round(v / 1e6) for k, v in
-                      {"before": start, "peak": peak, "after": end}.items()},
+        "megabytes": {
+            k: round(v / 1e6) for k, v in {"before": start, "peak": peak, "after": end}.items()
+        },
         "memory_growth": round(end / start - 1, 3),
-    }  # fmt: skip
+    }
 
 
 def _flood(address: str, bodies: Path, seconds: int, pid: int, work: Path) -> tuple[Any, int]:
@@ -199,10 +203,20 @@ def _flood(address: str, bodies: Path, seconds: int, pid: int, work: Path) -> tu
     script = work / "flood.lua"
     script.write_text(_FLOOD % bodies)
     process = subprocess.Popen(
-        ["wrk", "-t1", f"-c{_FLOOD_CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s",
-         "-s", str(script), address],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            "wrk",
+            "-t1",
+            f"-c{_FLOOD_CONNECTIONS}",
+            f"-d{seconds}s",
+            "--timeout",
+            "30s",
+            "-s",
+            str(script),
+            address,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     peak = 0
     while process.poll() is None:
         peak = max(peak, memory([pid])[1])
@@ -228,8 +242,12 @@ def _calm(address: str, texts: list[str], seconds: float) -> float:
 
 def kills(settings: BenchSettings, root: Path, texts: list[str], work: Path) -> Result:
     """One of two replicas is killed again and again, for `bench.fault_seconds`."""
-    two = ["serve.min_replicas=2", "serve.max_replicas=2", "engine.threads=1",
-           "serve.limits.timeout_ms=30000"]  # fmt: skip
+    two = [
+        "serve.min_replicas=2",
+        "serve.max_replicas=2",
+        "engine.threads=1",
+        "serve.limits.timeout_ms=30000",
+    ]
     killed = 0
     with running(service(settings, root, *two), work) as (address, process, _):
         _until(lambda: len(replicas(process.pid)) == 2, 60)
@@ -288,8 +306,10 @@ def switches(settings: BenchSettings, root: Path, texts: list[str], work: Path) 
             weights.write_text(weights.read_text() + " ")
             for name, version in broken.items():
                 _point(root, version)
-                _until(lambda version=version: (info()["refused"] or {}).get("version") == version,  # type: ignore[misc]
-                       60)  # fmt: skip
+                _until(
+                    lambda version=version: (info()["refused"] or {}).get("version") == version,  # type: ignore[misc]
+                    60,
+                )
                 refused[name] = info()["refused"]["reason"]
             served = info()["model_version"]
     return {

@@ -57,12 +57,16 @@ def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server
     export.quantise_onnx(fp32, int8)
     tokenizer = str(model_dir / "tokenizer.json")
     overrides = [
-        f"storage.root={settings.root}", f"registry.root={settings.registry_dir}",
-        f"serve.model={settings.serve.model}", "serve.port={port}", "serve.watch_seconds=0",
-        "serve.limits.queue_seconds=60", "serve.limits.timeout_ms=60000",
+        f"storage.root={settings.root}",
+        f"registry.root={settings.registry_dir}",
+        f"serve.model={settings.serve.model}",
+        "serve.port={port}",
+        "serve.watch_seconds=0",
+        "serve.limits.queue_seconds=60",
+        "serve.limits.timeout_ms=60000",
         f"engine.backend={settings.engine.backend}",
         f"engine.precision={settings.engine.precision}",
-    ]  # fmt: skip
+    ]
     found = [
         Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *overrides]),
         Server("uvicorn", [sys.executable, "-m", "serve_app.plain", *overrides]),
@@ -80,12 +84,28 @@ def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server
     peers = [
         ("predecessor", peer("predecessor fp32", str(_PEERS), str(fp32), tokenizer, "{port}")),
         ("predecessor", peer("predecessor int8", str(_PEERS), str(int8), tokenizer, "{port}")),
-        ("litserve", peer("LitServe int8", str(folder / "litserve_api.py"), str(int8), tokenizer,
-                          "{port}")),
-        ("bentoml", peer("BentoML int8", "-m", "bentoml", "serve", "bentoml_service:Gateway",
-                         "--working-dir", str(folder), "--host", "127.0.0.1", "--port", "{port}")),
+        (
+            "litserve",
+            peer("LitServe int8", str(folder / "litserve_api.py"), str(int8), tokenizer, "{port}"),
+        ),
+        (
+            "bentoml",
+            peer(
+                "BentoML int8",
+                "-m",
+                "bentoml",
+                "serve",
+                "bentoml_service:Gateway",
+                "--working-dir",
+                str(folder),
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "{port}",
+            ),
+        ),
         ("infinity", _infinity(python, model_dir, int8, work)),
-    ]  # fmt: skip
+    ]
     for package, server in peers:
         if package in there:
             found.append(server)
@@ -103,14 +123,35 @@ def _infinity(python: str, model_dir: Path, int8: Path, work: Path) -> Server:
     shutil.copy(int8, folder / "onnx" / "model_quantized.onnx")
     return Server(
         "infinity int8",
-        [python, "-m", "infinity_emb.cli", "v2", "--model-id", str(folder), "--engine", "optimum",
-         "--device", "cpu", "--batch-size", "32", "--host", "127.0.0.1", "--port", "{port}",
-         "--served-model-name", "bench", "--log-level", "warning",
-         "--no-model-warmup"],  # with more tokens than the model takes
+        [
+            python,
+            "-m",
+            "infinity_emb.cli",
+            "v2",
+            "--model-id",
+            str(folder),
+            "--engine",
+            "optimum",
+            "--device",
+            "cpu",
+            "--batch-size",
+            "32",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "{port}",
+            "--served-model-name",
+            "bench",
+            "--log-level",
+            "warning",
+            "--no-model-warmup",
+        ],  # with more tokens than the model takes
         {"DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "HF_HUB_OFFLINE": "1"},
-        peer=True, path="/classify", single="infinity",
+        peer=True,
+        path="/classify",
+        single="infinity",
         probe=b'{"model": "bench", "input": ["Profit rose."]}',
-    )  # fmt: skip
+    )
 
 
 @contextmanager
@@ -123,9 +164,12 @@ def running(server: Server, work: Path) -> Iterator[tuple[str, subprocess.Popen[
     command = [part.replace("{port}", str(port)) for part in server.command]
     with (work / "server.log").open("wb") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=out, start_new_session=True,
+            command,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
             env={**os.environ, **server.environment},
-        )  # fmt: skip
+        )
     try:
         address = f"http://127.0.0.1:{port}"
         seconds = _until_ready(address, process, server, work)

@@ -85,8 +85,13 @@ def expected(rows: int, seed: int = 0) -> Expected:
     for first in range(0, rows, CHUNK_ROWS):
         row = _rows_of(np.arange(first, min(first + CHUNK_ROWS, rows)), seed)
         kind = np.where(row.missing_text, _PLAIN, _decoration_kind(row.base, seed))
-        marks = (row.near >= 0, row.unknown_label, row.missing_text,
-                 kind == _MOJIBAKE, kind == _ENTITIES)  # fmt: skip
+        marks = (
+            row.near >= 0,
+            row.unknown_label,
+            row.missing_text,
+            kind == _MOJIBAKE,
+            kind == _ENTITIES,
+        )
         totals += [int(mark.sum()) for mark in marks]
         duplicated.append(row.base[row.duplicate])
         second_label.append(row.base[row.conflict])
@@ -98,10 +103,17 @@ def expected(rows: int, seed: int = 0) -> Expected:
     counted = len(duplicates) - dropped
     kept = rows - unknown - missing - counted - in_conflict
     return Expected(
-        rows=rows, unknown_label=unknown, missing_text=missing, duplicates=counted,
-        conflicts=in_conflict, conflict_texts=len(texts), kept=kept,
-        near=near, mojibake=mojibake, entities=entities,
-    )  # fmt: skip
+        rows=rows,
+        unknown_label=unknown,
+        missing_text=missing,
+        duplicates=counted,
+        conflicts=in_conflict,
+        conflict_texts=len(texts),
+        kept=kept,
+        near=near,
+        mojibake=mojibake,
+        entities=entities,
+    )
 
 
 _SCHEMA = pa.schema([("Sentence", pa.string()), ("Sentiment", pa.string())])
@@ -229,10 +241,18 @@ since May|during the summer|from January|on Thursday|in late 2014|over five year
 _GERUNDS = """cutting|raising|moving|selling|building|merging|outsourcing|replacing|expanding
 testing|financing|reducing|restoring|combining|pricing|shipping"""
 _CLAUSES = (  # by their first letters: adjective, noun, place, link, time, gerund
-    "{l} {a} {n} in {p}", "{l} {a} {n} {t}", ", {g} {a} {n} and {n}", "and {a} {n} in {p} {t}",
-    ", while {a} {n} and {n} hold", "{l} {n} , {n} and {n}", "{t} , {g} {n} in {p}",
-    "in {p} and {p}", ", said to need {a} {n}", "as {n} in {p} turn {a}", "{l} {g} {n}",
-)  # fmt: skip
+    "{l} {a} {n} in {p}",
+    "{l} {a} {n} {t}",
+    ", {g} {a} {n} and {n}",
+    "and {a} {n} in {p} {t}",
+    ", while {a} {n} and {n} hold",
+    "{l} {n} , {n} and {n}",
+    "{t} , {g} {n} in {p}",
+    "in {p} and {p}",
+    ", said to need {a} {n}",
+    "as {n} in {p} turn {a}",
+    "{l} {g} {n}",
+)
 
 _PLAIN, _ACCENTS, _ENTITIES, _MOJIBAKE, _QUOTES = range(5)
 _KIND_OF_1000 = np.repeat(np.arange(5), [955, 20, 5, 5, 15])
@@ -245,12 +265,14 @@ _QUOTED = 'called "solid" by the chair|, "{k} in all" , it said|under the "Next"
 _CLAUSE_COUNTS = np.repeat(np.arange(7), [33, 31, 16, 9, 6, 4, 1])
 # The slots' orders: opening, name in three pieces, subject, verb, link, figure in two, its unit,
 # four clauses, decoration, end.
-_ORDERS = np.array([
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-    [0, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14, 12, 13, 15],
-    [0, 1, 2, 3, 4, 5, 10, 11, 6, 7, 8, 9, 14, 12, 13, 15],
-    [0, 4, 5, 6, 7, 8, 9, 10, 14, 11, 1, 2, 3, 12, 13, 15],
-])  # fmt: skip
+_ORDERS = np.array(
+    [
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+        [0, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14, 12, 13, 15],
+        [0, 1, 2, 3, 4, 5, 10, 11, 6, 7, 8, 9, 14, 12, 13, 15],
+        [0, 4, 5, 6, 7, 8, 9, 10, 14, 11, 1, 2, 3, 12, 13, 15],
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -278,8 +300,12 @@ class _Wording:
             "form": _spaced_words(_FORMS),
             "subject": [f"{of} {s}" for s in _words(_SUBJECTS) for of in ("", " 's")],
             "verb": _spaced_words(_VERBS),
-            "deal": [f" {v} {a} {n}" for v in _words(_ACTIONS) for a in _words(_ADJECTIVES)
-                     for n in generator.sample(_words(_NOUNS), 16)],
+            "deal": [
+                f" {v} {a} {n}"
+                for v in _words(_ACTIONS)
+                for a in _words(_ADJECTIVES)
+                for n in generator.sample(_words(_NOUNS), 16)
+            ],
             "amount": _spaced_words(_AMOUNTS),
             "partner": _spaced_words(_PARTNERS),
             "figure": [f" {n}" for n in range(1 << 16)],
@@ -289,8 +315,11 @@ class _Wording:
             "clause": clauses,
             "clauses": [first + second for first, second in pairs],
             "end": [" .", " .", ".", ""],
-            "accents": accented, "entities": entity, "mojibake": mojibake, "quotes": quoted,
-        }  # fmt: skip
+            "accents": accented,
+            "entities": entity,
+            "mojibake": mojibake,
+            "quotes": quoted,
+        }
         starts = np.cumsum([0, *(len(pool) for pool in pools.values())]).tolist()
         places = zip(pools.items(), starts, strict=False)
         return cls(
@@ -360,10 +389,13 @@ def _pieces(row: _Rows, seed: int, wording: _Wording) -> Ints:
     name = np.where(changed, at("name", row.near >> 12 & 0xFFF), at("name", second >> 4))
     ending = np.where(changed, at("endings", row.near & 0xFFF), at("ending", second & 0xF))
     clauses = [
-        np.where(count >= 2 * number + 2, pick("clauses", 2, 16 * number),
-                 np.where(count == 2 * number + 1, pick("clause", 2, 16 * number), empty))
+        np.where(
+            count >= 2 * number + 2,
+            pick("clauses", 2, 16 * number),
+            np.where(count == 2 * number + 1, pick("clause", 2, 16 * number), empty),
+        )
         for number in range(4)
-    ]  # fmt: skip
+    ]
     columns = [
         pick("opening", 3, 0),
         at("name", first >> 6),

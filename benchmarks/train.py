@@ -131,9 +131,15 @@ def _torchrun(task: Task, *command: str) -> None:
         subprocess.CalledProcessError: it failed.
     """
     torchrun = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", str(task.config.max_workers), "-m", *command,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(task.config.max_workers),
+        "-m",
+        *command,
+    ]
     threads = {"OMP_NUM_THREADS": str(task.config.cpus_per_worker)}
     process = subprocess.Popen(torchrun, env={**os.environ, **threads}, stdout=sys.stderr)
     try:
@@ -200,9 +206,11 @@ def bench_train(settings: BenchSettings) -> Result:
             rounds[name].append(_run(bench, name))
             log.info(
                 "round %d of %d, %s: %.1f rows/s",
-                number + 1, settings.bench.rounds, _SHOWN[name],
+                number + 1,
+                settings.bench.rounds,
+                _SHOWN[name],
                 rounds[name][-1]["step_rows_per_second"],
-            )  # fmt: skip
+            )
     medians = {
         name: {key: statistics.median(r[key] for r in found) for key in found[0]}
         for name, found in rounds.items()
@@ -288,9 +296,11 @@ def _table(result: Result) -> Table:
     for name, rates in result["medians"].items():
         steps, epochs = rates["step_rows_per_second"], rates.get("rows_per_second")
         table.add_row(
-            _SHOWN[name], f"{steps:.1f}", "" if epochs is None else f"{epochs:.1f}",
+            _SHOWN[name],
+            f"{steps:.1f}",
+            "" if epochs is None else f"{epochs:.1f}",
             f"{ours / steps:.2f}",
-        )  # fmt: skip
+        )
     table.caption = (
         f"{result['backbone']} on {result['device']}, {result['number_format']}: "
         f"{result['flops_per_row'] / 1e9:.2f} GFLOP a row, "

@@ -158,9 +158,13 @@ class Client:
     """Asks from ordinary code; may be shared by threads."""
 
     def __init__(
-        self, address: str, key: str | None = None, timeout: float = 30.0, retries: int = 5,
+        self,
+        address: str,
+        key: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 5,
         deadline: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Connect with the first request.
 
         Args:
@@ -180,9 +184,11 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -237,9 +243,13 @@ class AsyncClient:
     """Asks from async code; a stream keeps several requests in flight."""
 
     def __init__(
-        self, address: str, key: str | None = None, timeout: float = 30.0, retries: int = 5,
+        self,
+        address: str,
+        key: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 5,
         deadline: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See `Client`."""
         self._retries = retries
         self._http = httpx.AsyncClient(
@@ -250,9 +260,11 @@ class AsyncClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         await self.close()
 
     async def close(self) -> None:

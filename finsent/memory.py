@@ -60,8 +60,11 @@ def release_early() -> None:
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        for parameter, value in ((_MMAP_THRESHOLD, 1 << 17), (_TRIM_THRESHOLD, 1 << 17),
-                                 (_ARENA_MAX, 2)):  # fmt: skip
+        for parameter, value in (
+            (_MMAP_THRESHOLD, 1 << 17),
+            (_TRIM_THRESHOLD, 1 << 17),
+            (_ARENA_MAX, 2),
+        ):
             libc.mallopt(parameter, value)
 
 

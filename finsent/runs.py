@@ -17,8 +17,19 @@ CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 RESULT = "result.json"
 TRAINED = "trained.json"  # of a finished training whose checkpoints were removed
-_PACKAGES = ("finsent", "ray", "torch", "transformers", "tokenizers", "safetensors", "pyarrow",
-             "numpy", "scikit-learn", "pydantic", "omegaconf")  # fmt: skip
+_PACKAGES = (
+    "finsent",
+    "ray",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "pyarrow",
+    "numpy",
+    "scikit-learn",
+    "pydantic",
+    "omegaconf",
+)
 # Sections that decide what a training run makes; only under the same ones may it go on.
 _RECIPE = ("data", "model", "train")
 

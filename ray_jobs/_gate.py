@@ -49,8 +49,10 @@ def check_gate(
         if (measured_rows or 0) < rules.min_rows:
             log.warning(
                 "the first champion was measured on %d rows; to replace it, a model must be "
-                "compared with it on %d (publish.min_rows)", measured_rows or 0, rules.min_rows,
-            )  # fmt: skip
+                "compared with it on %d (publish.min_rows)",
+                measured_rows or 0,
+                rules.min_rows,
+            )
         return None
     if against == registry.version_id(model_dir):
         return None
@@ -62,8 +64,11 @@ def check_gate(
     log.log(
         logging.WARNING if is_refused else logging.INFO,
         "gate: %s%s to the champion %s: %s",
-        "by publish.force, although " if is_refused else "", outcome, against, reason,
-    )  # fmt: skip
+        "by publish.force, although " if is_refused else "",
+        outcome,
+        against,
+        reason,
+    )
     return Gate(against, outcome, is_refused, reason, rules.margin, rules.min_rows, splits)
 
 
@@ -110,8 +115,9 @@ def _test_splits(
         if [champion[key] for key in names] == [candidate[key] for key in names]:
             return [("both", candidate)]
     own: list[tuple[Owner, dict[str, Any] | None]] = [
-        ("candidate", candidate), ("champion", champion),
-    ]  # fmt: skip
+        ("candidate", candidate),
+        ("champion", champion),
+    ]
     return [(owner, dataset) for owner, dataset in own if dataset is not None]
 
 

@@ -92,10 +92,17 @@ class Scorers:
     """A pool of engines over a cluster; a context that ends them."""
 
     def __init__(
-        self, model_dir: Path, config: EngineConfig, model_version: str, model: dict[str, str],
-        backend: str | None, count: int | None, start_timeout: int,
-        domain: DomainCalibration | None = None, tagged: Tagged | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model_dir: Path,
+        config: EngineConfig,
+        model_version: str,
+        model: dict[str, str],
+        backend: str | None,
+        count: int | None,
+        start_timeout: int,
+        domain: DomainCalibration | None = None,
+        tagged: Tagged | None = None,
+    ) -> None:
         """Start the processes and wait until each has loaded the model.
 
         Args:
@@ -140,9 +147,11 @@ class Scorers:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.close()
 
     def close(self) -> None:

@@ -158,8 +158,10 @@ def _calibrate(
     if unanswerable:
         log.warning(
             "adopt: %d of %d rows to calibrate on are %s, which the model never answers",
-            unanswerable, len(half), " or ".join(absent),
-        )  # fmt: skip
+            unanswerable,
+            len(half),
+            " or ".join(absent),
+        )
     origin = {"dataset_version": None, "split": None, "sources": _names(settings)}
     engine, wanted = _engine(settings, model_dir), settings.evaluate.wanted_accuracy
     found = calibrate(engine, half, wanted, origin)
@@ -230,13 +232,21 @@ JOB = Job(
     "max_difference (from transformers, of any probability), temperature (null: not calibrated), "
     "exports (as of `ray_jobs.export`), gate (as of `ray_jobs.publish`), run_dir, seconds",
     sections=(
-        "adopt", "export", "evaluate", "data", "engine", "registry", "publish", "storage", "run",
+        "adopt",
+        "export",
+        "evaluate",
+        "data",
+        "engine",
+        "registry",
+        "publish",
+        "storage",
+        "run",
         "tracking",
     ),
     run=run,
     arguments=_USAGE,
     home="adopt",
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     main(JOB)

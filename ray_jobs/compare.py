@@ -171,9 +171,12 @@ def _table(found: Result) -> Table:
         difference = found["difference"][key]
         low, high = difference["interval"]
         table.add_row(
-            shown, f"{found['a'][key]:.3f}", f"{found['b'][key]:.3f}",
-            f"{difference['value']:+.3f}", f"{low:+.3f} to {high:+.3f}",
-        )  # fmt: skip
+            shown,
+            f"{found['a'][key]:.3f}",
+            f"{found['b'][key]:.3f}",
+            f"{difference['value']:+.3f}",
+            f"{low:+.3f} to {high:+.3f}",
+        )
     return table
 
 

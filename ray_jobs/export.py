@@ -47,9 +47,13 @@ def step(settings: Settings, model_dir: Path) -> Result:
     table = Table("export", "MB", "same labels", "macro-F1", "largest difference", "")
     for one in found:
         table.add_row(
-            one.name, f"{one.bytes / 1e6:.0f}", f"{one.same_labels:.1%}", f"{one.macro_f1:.4f}",
-            f"{one.max_difference:.1e}", one.refused or "kept",
-        )  # fmt: skip
+            one.name,
+            f"{one.bytes / 1e6:.0f}",
+            f"{one.same_labels:.1%}",
+            f"{one.macro_f1:.4f}",
+            f"{one.max_difference:.1e}",
+            one.refused or "kept",
+        )
     table_console().print(table)
     return {
         "model_dir": str(model_dir),

@@ -94,12 +94,22 @@ JOB = Job(
     "counts, rows_per_second and padding_share (of training), model_dir, version_dir, "
     "step_seconds, run_dir, seconds",
     sections=(
-        "data", "model", "train", "evaluate", "engine", "export", "publish", "registry",
-        "storage", "run", "ray", "tracking",
+        "data",
+        "model",
+        "train",
+        "evaluate",
+        "engine",
+        "export",
+        "publish",
+        "registry",
+        "storage",
+        "run",
+        "ray",
+        "tracking",
     ),
     run=run,
     resumes=True,
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     main(JOB)

@@ -64,17 +64,31 @@ def step(settings: Settings, model_dir: Path, files: Files, out: Path) -> Result
     found = {"finished_before": len(records), "backends": [], "rows_per_second": None}
     if todo:
         backend = _begun_with(scored.records(), identities)
-        with ray_session(settings), Scorers(
-            model_dir, settings.engine, version, model, backend,
-            settings.predict.actors, settings.predict.start_timeout, domain, tagged,
-        ) as scorers:  # fmt: skip
+        with (
+            ray_session(settings),
+            Scorers(
+                model_dir,
+                settings.engine,
+                version,
+                model,
+                backend,
+                settings.predict.actors,
+                settings.predict.start_timeout,
+                domain,
+                tagged,
+            ) as scorers,
+        ):
             found |= _score(settings, todo, identities, scored, scorers, records)
     rows, cut = (sum(r.get(key, 0) for r in records.values()) for key in ("rows", "truncated"))
     if cut:
         log.warning(
             "predict: %s of %s rows (%.1f%%) are longer than the model's maximum length and are "
-            "cut: see the column truncated. %s", f"{cut:,}", f"{rows:,}", 100 * cut / rows, REMEDY,
-        )  # fmt: skip
+            "cut: see the column truncated. %s",
+            f"{cut:,}",
+            f"{rows:,}",
+            100 * cut / rows,
+            REMEDY,
+        )
     return {
         "model_version": version,
         "calibration": settings.predict.calibration,
@@ -120,13 +134,15 @@ def _begun_with(records: dict[str, Record], identities: dict[str, str]) -> str |
 
 
 def _score(
-    settings: Settings, todo: Files, identities: dict[str, str], scored: ScoredDir,
-    scorers: Scorers, records: dict[str, Record],
-) -> Result:  # fmt: skip
+    settings: Settings,
+    todo: Files,
+    identities: dict[str, str],
+    scored: ScoredDir,
+    scorers: Scorers,
+    records: dict[str, Record],
+) -> Result:
     """Score files one after another, and record each in the manifest when it is complete."""
-    log.info(
-        "predict: %d file(s), %d process(es), %s", len(todo), scorers.count, scorers.backend
-    )  # fmt: skip
+    log.info("predict: %d file(s), %d process(es), %s", len(todo), scorers.count, scorers.backend)
     started, rows = time.perf_counter(), 0
     with _bar(todo.values()) as bar, storing(scored.path, "predict.output"):
         for name, file in todo.items():
@@ -145,9 +161,14 @@ def _score(
 
 
 def _score_file(
-    settings: Settings, scored: ScoredDir, name: str, file: SourceFile, record: Record,
-    scorers: Scorers, bar: Any,
-) -> tuple[Record, int]:  # fmt: skip
+    settings: Settings,
+    scored: ScoredDir,
+    name: str,
+    file: SourceFile,
+    record: Record,
+    scorers: Scorers,
+    bar: Any,
+) -> tuple[Record, int]:
     """Score a file and record it as finished.
 
     Returns:

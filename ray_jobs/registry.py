@@ -72,11 +72,14 @@ def _list(registry: Registry) -> Result:
         models.append(figures | {"aliases": names, "calibrations": calibrations.names()})
         macro_f1 = figures["macro_f1"]
         table.add_row(
-            version.version, ", ".join(names), figures["created"][:10],
+            version.version,
+            ", ".join(names),
+            figures["created"][:10],
             "-" if macro_f1 is None else f"{macro_f1:.3f}",
-            str(figures["dataset_version"] or "-"), str(figures["backbone"]),
+            str(figures["dataset_version"] or "-"),
+            str(figures["backbone"]),
             ", ".join(calibrations.names()),
-        )  # fmt: skip
+        )
     table_console().print(table)
     return {"root": str(registry.root), "aliases": aliases, "models": models}
 

@@ -93,16 +93,26 @@ def _sweep(
     sweep = begin(plan, run_dir, version.version, concurrent)
     log.info(
         "sweep: %d trials of %s on dataset %s, up to %d epochs each, %d at the same time; %s",
-        config.trials, config.search, version.version, plan.epochs, concurrent, run_dir,
-    )  # fmt: skip
+        config.trials,
+        config.search,
+        version.version,
+        plan.epochs,
+        concurrent,
+        run_dir,
+    )
     task = make_task(settings.train, settings.model, backbone, version)
     for remark in look_at_splits(version, task).remarks():
         log.warning("sweep: %s", remark)
     datasets = {split: tokenised(version, split, task) for split in ("train", "validation")}
     work = Work(
-        settings, run_dir, version.path, config.modes, datasets, config.scheduler == "pbt",
+        settings,
+        run_dir,
+        version.path,
+        config.modes,
+        datasets,
+        config.scheduler == "pbt",
         dict(ENVIRONMENT),
-    )  # fmt: skip
+    )
     try:
         with TrialTracking(settings, run_dir) as tracking:
             exhausted = search(plan, work, sweep, warm, concurrent, tracking.follow)
@@ -221,15 +231,14 @@ def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
         "spent_share": saved.share,
         "driver_share": driver_share(sweep),
         "best": {"trial": best.number, config.metric: value, "params": best.params},
-        "verified": found and {
-            key: found[key] for key in ("chosen", "verified", "luck", "gain", "test", "seed")
-        },
+        "verified": found
+        and {key: found[key] for key in ("chosen", "verified", "luck", "gain", "test", "seed")},
         "front": _front(sweep),
         "best_yaml": str(path),
         "page": page,
         "storage": shown(sweep.settings["storage"]),
         "study": sweep.settings["study_name"],
-    }  # fmt: skip
+    }
 
 
 def _publish(settings: Settings, run_dir: Path) -> Result:
@@ -275,8 +284,14 @@ def dry_run(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Result:
     log.info(
         "sweep: about %d epochs of %d rows (%d without early stopping), then %d to verify; %.0f "
         "minutes of trials one after another at %.0f rows/s (%s), less with several at a time",
-        expected, rows, full, verifying, seconds / 60, rate, source,
-    )  # fmt: skip
+        expected,
+        rows,
+        full,
+        verifying,
+        seconds / 60,
+        rate,
+        source,
+    )
     return {
         "configs": drawn,
         "epochs": expected,
@@ -306,8 +321,19 @@ JOB = Job(
     "seconds; of --dry-run: configs, epochs, epochs_in_full, epochs_to_verify, rows, "
     "rows_per_second, rows_per_second_source, trial_seconds",
     sections=(
-        "sweep", "train", "model", "data", "evaluate", "engine", "export", "publish", "registry",
-        "storage", "run", "ray", "tracking",
+        "sweep",
+        "train",
+        "model",
+        "data",
+        "evaluate",
+        "engine",
+        "export",
+        "publish",
+        "registry",
+        "storage",
+        "run",
+        "ray",
+        "tracking",
     ),
     run=run,
     resumes=True,
@@ -315,7 +341,7 @@ JOB = Job(
     flags={"--dry-run": "sweep.dry_run=true"},
     dry=lambda settings: settings.sweep.dry_run,
     check=_check,
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     main(JOB)

@@ -53,8 +53,12 @@ def step(
     config = settings.train
     log.info(
         "train: %s on dataset %s, %d rows, %d epochs, %d worker(s)",
-        backbone.name, version.version, version.rows("train"), config.epochs, config.max_workers,
-    )  # fmt: skip
+        backbone.name,
+        version.version,
+        version.rows("train"),
+        config.epochs,
+        config.max_workers,
+    )
     task = make_task(config, settings.model, backbone, version)
     splits = look_at_splits(version, task)
     for remark in splits.remarks():

@@ -115,9 +115,14 @@ class Coalescer:
         loop = asyncio.get_running_loop()
         logits = np.zeros((len(rows), len(LABELS)), np.float32)
         job = _Job(
-            rows, logits, loop.create_future(), time.perf_counter(), len(rows),
-            taken=[False] * len(rows), timing=Timing(arrived=time.time()),
-        )  # fmt: skip
+            rows,
+            logits,
+            loop.create_future(),
+            time.perf_counter(),
+            len(rows),
+            taken=[False] * len(rows),
+            timing=Timing(arrived=time.time()),
+        )
         for row in rows:
             self.waiting_tokens += len(row)
         self.waiting_rows += len(rows)
@@ -217,9 +222,12 @@ class Coalescer:
     # --- answering ---
 
     def _finish(
-        self, loop: asyncio.AbstractEventLoop, batch: list[tuple[_Job, int]], tokens: int,
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[tuple[_Job, int]],
+        tokens: int,
         done: asyncio.Future[tuple[Logits, float]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._free += 1
         self.running_tokens -= tokens
         if done.cancelled():

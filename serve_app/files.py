@@ -33,8 +33,17 @@ TSV = "text/tab-separated-values"
 _FORMULA = re.compile(r"[=+@\t\r-]")
 # Also a phone number, in which no sign but the first can stand for arithmetic. As in page/table.js.
 _NUMBER = re.compile(r"[+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+")
-_ADDED = ("label", "score", *LABELS, "polarity", "abstained", "truncated", "model_version",
-          "calibration", "error")  # fmt: skip
+_ADDED = (
+    "label",
+    "score",
+    *LABELS,
+    "polarity",
+    "abstained",
+    "truncated",
+    "model_version",
+    "calibration",
+    "error",
+)
 
 
 class FileQuery(BaseModel):
@@ -83,9 +92,13 @@ async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParam
     format: SheetFormat = asked.format or ("tsv" if kind == TSV else "csv")
     try:
         sheet = await asyncio.to_thread(
-            read_sheet, body, format, column=asked.column, delimiter=source.delimiter,
+            read_sheet,
+            body,
+            format,
+            column=asked.column,
+            delimiter=source.delimiter,
             encoding=_encoding(source.encoding, charset),
-        )  # fmt: skip
+        )
     except InputError as error:
         code = "unsupported_media_type" if isinstance(error, NotTextError) else "invalid_request"
         raise Problem(code, str(error)) from None

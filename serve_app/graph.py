@@ -92,9 +92,14 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> Any:
         return build_app(
-            self._service, self._keys, self._metrics, self._explain, self._shadow_report,
-            returns_id=False, at_end=self._end_branches,
-        )  # fmt: skip
+            self._service,
+            self._keys,
+            self._metrics,
+            self._explain,
+            self._shadow_report,
+            returns_id=False,
+            at_end=self._end_branches,
+        )
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take another model, limits or shadow at run time, without a restart or a failed request.
@@ -286,29 +291,49 @@ def build(settings: Settings) -> Any:
     cpus = {"num_cpus": config.num_cpus}
     branches: dict[str, Any] = {
         "shadow": _bind(
-            ShadowReplica, "Shadow", data, **common, ray_actor_options={"num_cpus": 0},
+            ShadowReplica,
+            "Shadow",
+            data,
+            **common,
+            ray_actor_options={"num_cpus": 0},
             autoscaling_config={
-                "min_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0,
+                "min_replicas": 0,
+                "max_replicas": 1,
+                "upscale_delay_s": 0,
                 "downscale_to_zero_delay_s": _IDLE_SECONDS,
             },
         )
-    }  # fmt: skip
+    }
     if config.explainers:
         branches["explainer"] = _bind(
-            ExplainerReplica, "Explainer", data, **common, num_replicas=config.explainers,
+            ExplainerReplica,
+            "Explainer",
+            data,
+            **common,
+            num_replicas=config.explainers,
             ray_actor_options=cpus,
-        )  # fmt: skip
+        )
     if config.record:
         branches["recorder"] = _bind(
-            RecorderReplica, "Recorder", str(settings.root / "predictions"), **common,
+            RecorderReplica,
+            "Recorder",
+            str(settings.root / "predictions"),
+            **common,
             ray_actor_options={"num_cpus": 0},
-        )  # fmt: skip
+        )
     return _bind(
-        Gateway, "Gateway", data, **branches, **common, **_replicas(settings),
+        Gateway,
+        "Gateway",
+        data,
+        **branches,
+        **common,
+        **_replicas(settings),
         # Far above what we refuse ourselves, with 429: Serve must never hold requests back unseen.
         max_ongoing_requests=2 * config.limits.requests,
-        ray_actor_options=cpus, max_surge_percent=100, user_config={"model": config.model},
-    )  # fmt: skip
+        ray_actor_options=cpus,
+        max_surge_percent=100,
+        user_config={"model": config.model},
+    )
 
 
 def _bind(kind: type, name: str, *args: Any, **options: Any) -> Any:

@@ -95,14 +95,15 @@ class Api:
         return json_answer(
             {
                 "predictions": [
-                    one.body() if isinstance(one, Problem)
+                    one.body()
+                    if isinstance(one, Problem)
                     else schemas.answer_body(one, asked.raw_scores, call.asker.request_id)
                     for one in answers
                 ],
                 "model_version": self._service.model.version,
                 "request_id": call.asker.request_id,
             }
-        )  # fmt: skip
+        )
 
     async def classify(
         self, call: Call, texts: list[Any], truncate: Any, source: str | None
@@ -257,19 +258,24 @@ def build_app(
     api = Api(service, metrics, explain_by or partial(explain, service), shadow)
 
     app = FastAPI(
-        title="finsent", summary="Financial sentiment: positive, neutral or negative",
-        version="1", lifespan=_lifespan(service, tracer, at_end), docs_url=None, redoc_url=None,
+        title="finsent",
+        summary="Financial sentiment: positive, neutral or negative",
+        version="1",
+        lifespan=_lifespan(service, tracer, at_end),
+        docs_url=None,
+        redoc_url=None,
         exception_handlers={404: operations.unknown, 405: operations.unknown},
         redirect_slashes=False,  # to an address made of the header Host, without a proxy's prefix
-    )  # fmt: skip
+    )
     _add_routes(app, operations, api.routes())
     app.openapi = lambda: describe(service.config.limits)  # type: ignore[method-assign] # FastAPI's own way
     if service.config.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=service.config.cors_origins,
+            CORSMiddleware,
+            allow_origins=service.config.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-timeout-ms"],
-        )  # fmt: skip
+        )
     app.add_middleware(Mounted, prefix=service.config.root_path)  # the outermost
     return app
 

@@ -28,9 +28,13 @@ class _Instruments:
         self._ray = ray_metrics
 
     def __call__(
-        self, kind: str, name: str, text: str, labels: tuple[str, ...] = (),
+        self,
+        kind: str,
+        name: str,
+        text: str,
+        labels: tuple[str, ...] = (),
         buckets: Sequence[float] = (),
-    ) -> _Instrument:  # fmt: skip
+    ) -> _Instrument:
         name = f"finsent_{name}"
         mine: dict[str, Any] = {"buckets": buckets} if buckets else {}
         theirs: dict[str, Any] = {"boundaries": [b for b in buckets if b > 0]} if buckets else {}
@@ -81,10 +85,12 @@ class Metrics:
             "Histogram", "request_seconds", "Time of a request.", ("operation",), _SECONDS
         )
         self._stages = make(
-            "Histogram", "stage_seconds",
+            "Histogram",
+            "stage_seconds",
             "Time of a request's texts by stage: tokenising, waiting for a stream, the model.",
-            ("stage",), _SECONDS,
-        )  # fmt: skip
+            ("stage",),
+            _SECONDS,
+        )
         self._rows = make(
             "Histogram", "batch_rows", "Rows of a micro-batch.", (), (1, 2, 4, 8, 16, 32, 64)
         )

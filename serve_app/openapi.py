@@ -35,11 +35,28 @@ from serve_app.openapi_parts import (
     without_key,
 )
 
-_OUT = (schemas.PredictAnswer, schemas.PredictList, schemas.ExplainAnswer, schemas.InfoAnswer,
-        schemas.HealthAnswer, schemas.LiveAnswer, schemas.ProblemAnswer, tei.LabelScore,
-        tei.SimpleToken, vllm.ClassifyAnswer, vllm.ModelList, vllm.ErrorAnswer)  # fmt: skip
-_IN = (schemas.PredictRequest, schemas.ExplainRequest, schemas.TeiRequest, tei.TokenizeRequest,
-       tei.DecodeRequest, vllm.ClassifyRequest)  # fmt: skip
+_OUT = (
+    schemas.PredictAnswer,
+    schemas.PredictList,
+    schemas.ExplainAnswer,
+    schemas.InfoAnswer,
+    schemas.HealthAnswer,
+    schemas.LiveAnswer,
+    schemas.ProblemAnswer,
+    tei.LabelScore,
+    tei.SimpleToken,
+    vllm.ClassifyAnswer,
+    vllm.ModelList,
+    vllm.ErrorAnswer,
+)
+_IN = (
+    schemas.PredictRequest,
+    schemas.ExplainRequest,
+    schemas.TeiRequest,
+    tei.TokenizeRequest,
+    tei.DecodeRequest,
+    vllm.ClassifyRequest,
+)
 _TEXT: dict[str, Any] = {"type": "string"}
 _EXAMPLE = "Profit rose."
 _RANKING = {**list_of(ref(tei.LabelScore)), "minItems": 1, "maxItems": len(LABELS)}
@@ -74,25 +91,31 @@ def describe(limits: LimitsConfig) -> dict[str, Any]:
 
 def _own_paths() -> dict[str, Any]:
     answers = {
-        "oneOf": [
-            ref(schemas.PredictAnswer), ref(schemas.PredictList), _RANKING, list_of(_RANKING)
-        ]
-    }  # fmt: skip
+        "oneOf": [ref(schemas.PredictAnswer), ref(schemas.PredictList), _RANKING, list_of(_RANKING)]
+    }
     health = ref(schemas.HealthAnswer)
     return {
         "/predict": {
             "post": timed(
                 with_body(
-                    "predict", "Classify a text, or a list of texts", answers,
-                    ("too_many_texts", *TEXTS), schemas.PredictRequest, {"text": _EXAMPLE},
+                    "predict",
+                    "Classify a text, or a list of texts",
+                    answers,
+                    ("too_many_texts", *TEXTS),
+                    schemas.PredictRequest,
+                    {"text": _EXAMPLE},
                 )
             )
         },
         "/explain": {
             "post": timed(
                 with_body(
-                    "explain", "Say which words speak for and against a text's label",
-                    ref(schemas.ExplainAnswer), TEXTS, schemas.ExplainRequest, {"text": _EXAMPLE},
+                    "explain",
+                    "Say which words speak for and against a text's label",
+                    ref(schemas.ExplainAnswer),
+                    TEXTS,
+                    schemas.ExplainRequest,
+                    {"text": _EXAMPLE},
                 )
             )
         },
@@ -104,8 +127,11 @@ def _own_paths() -> dict[str, Any]:
         },
         "/model-card": {
             "get": operation(
-                "model_card", "The model's data, figures and limits, in Markdown", _TEXT,
-                ("not_ready", *KEYED), "text/markdown",
+                "model_card",
+                "The model's data, figures and limits, in Markdown",
+                _TEXT,
+                ("not_ready", *KEYED),
+                "text/markdown",
             )
         },
         "/metrics": {
@@ -115,10 +141,8 @@ def _own_paths() -> dict[str, Any]:
             "get": without_key(operation("health", "Readiness and load", health, ("not_ready",)))
         },
         "/readyz": {"get": without_key(operation("readyz", "Readiness", health, ("not_ready",)))},
-        "/livez": {
-            "get": without_key(operation("livez", "Liveness", ref(schemas.LiveAnswer), ()))
-        },
-    }  # fmt: skip
+        "/livez": {"get": without_key(operation("livez", "Liveness", ref(schemas.LiveAnswer), ()))},
+    }
 
 
 def _file() -> dict[str, Any]:
@@ -152,16 +176,24 @@ def _tei_paths() -> dict[str, Any]:
         "/": {
             "post": timed(
                 with_body(
-                    "infer", "Classify as the API of Hugging Face's hub: a list of labels per text",
-                    list_of(_RANKING), problems, schemas.TeiRequest, {"inputs": _EXAMPLE}, tag=TEI,
+                    "infer",
+                    "Classify as the API of Hugging Face's hub: a list of labels per text",
+                    list_of(_RANKING),
+                    problems,
+                    schemas.TeiRequest,
+                    {"inputs": _EXAMPLE},
+                    tag=TEI,
                 )
             )
         },
         "/invocations": {
             "post": timed(
                 with_body(
-                    "invocations", "Classify as /predict with inputs, where SageMaker asks",
-                    {"oneOf": [_RANKING, list_of(_RANKING)]}, problems, schemas.TeiRequest,
+                    "invocations",
+                    "Classify as /predict with inputs, where SageMaker asks",
+                    {"oneOf": [_RANKING, list_of(_RANKING)]},
+                    problems,
+                    schemas.TeiRequest,
                     {"inputs": _EXAMPLE},
                     tag=TEI,
                 )
@@ -169,43 +201,63 @@ def _tei_paths() -> dict[str, Any]:
         },
         "/tokenize": {
             "post": with_body(
-                "tokenize", "Take texts apart as the model reads them",
-                list_of(list_of(ref(tei.SimpleToken))), problems, tei.TokenizeRequest,
-                {"inputs": _EXAMPLE}, tag=TEI,
+                "tokenize",
+                "Take texts apart as the model reads them",
+                list_of(list_of(ref(tei.SimpleToken))),
+                problems,
+                tei.TokenizeRequest,
+                {"inputs": _EXAMPLE},
+                tag=TEI,
             )
         },
         "/decode": {
             "post": with_body(
-                "decode", "Turn token ids into texts", list_of(_TEXT),
-                ("too_many_texts", *JSON_BODY), tei.DecodeRequest, {"ids": [101, 102]}, tag=TEI,
+                "decode",
+                "Turn token ids into texts",
+                list_of(_TEXT),
+                ("too_many_texts", *JSON_BODY),
+                tei.DecodeRequest,
+                {"ids": [101, 102]},
+                tag=TEI,
             )
         },
         "/ping": {
             "get": without_key(
                 operation(
-                    "ping", "Readiness, where SageMaker asks", ref(schemas.HealthAnswer),
-                    ("not_ready",), tag=TEI,
+                    "ping",
+                    "Readiness, where SageMaker asks",
+                    ref(schemas.HealthAnswer),
+                    ("not_ready",),
+                    tag=TEI,
                 )
             )
         },
-    }  # fmt: skip
+    }
 
 
 def _vllm_paths() -> dict[str, Any]:
     def classify(name: str) -> dict[str, Any]:
         return timed(
             with_body(
-                name, "Classify texts as vLLM does", ref(vllm.ClassifyAnswer),
-                ("too_many_texts", "model_not_found", *TEXTS), vllm.ClassifyRequest,
+                name,
+                "Classify texts as vLLM does",
+                ref(vllm.ClassifyAnswer),
+                ("too_many_texts", "model_not_found", *TEXTS),
+                vllm.ClassifyRequest,
                 {"input": _EXAMPLE},
-                tag=VLLM, style=_VLLM,
+                tag=VLLM,
+                style=_VLLM,
             )
-        )  # fmt: skip
+        )
 
     models = operation(
-        "models", "The names of the model, as vLLM lists them", ref(vllm.ModelList),
-        ("not_ready", *KEYED), tag=VLLM, style=_VLLM,
-    )  # fmt: skip
+        "models",
+        "The names of the model, as vLLM lists them",
+        ref(vllm.ModelList),
+        ("not_ready", *KEYED),
+        tag=VLLM,
+        style=_VLLM,
+    )
     return {
         "/classify": {"post": classify("classify")},
         "/v1/classify": {"post": classify("classify_v1")},

@@ -46,9 +46,15 @@ PROBLEMS = Problems()
 
 
 def operation(
-    name: str, summary: str, answer: dict[str, Any], problems: tuple[str, ...],
-    kind: str = "application/json", *, tag: str = FINSENT, style: Problems = PROBLEMS,
-) -> dict[str, Any]:  # fmt: skip
+    name: str,
+    summary: str,
+    answer: dict[str, Any],
+    problems: tuple[str, ...],
+    kind: str = "application/json",
+    *,
+    tag: str = FINSENT,
+    style: Problems = PROBLEMS,
+) -> dict[str, Any]:
     """Describe an operation.
 
     Args:
@@ -85,10 +91,16 @@ def operation(
 
 
 def with_body(
-    name: str, summary: str, answer: dict[str, Any], problems: tuple[str, ...],
-    body: type[BaseModel], example: dict[str, Any], *,
-    tag: str = FINSENT, style: Problems = PROBLEMS,
-) -> dict[str, Any]:  # fmt: skip
+    name: str,
+    summary: str,
+    answer: dict[str, Any],
+    problems: tuple[str, ...],
+    body: type[BaseModel],
+    example: dict[str, Any],
+    *,
+    tag: str = FINSENT,
+    style: Problems = PROBLEMS,
+) -> dict[str, Any]:
     """Describe an operation that reads JSON, within a deadline."""
     found = operation(name, summary, answer, (*problems, *KEYED), tag=tag, style=style)
     found["requestBody"] = {

@@ -23,9 +23,12 @@ async def serve(settings: Settings) -> None:
     await service.follow()
     keys = Keys(settings.serve.keys_file)
     config = uvicorn.Config(
-        build_app(service, keys), settings.serve.host, settings.serve.port,
-        log_level="warning", access_log=False,
-    )  # fmt: skip
+        build_app(service, keys),
+        settings.serve.host,
+        settings.serve.port,
+        log_level="warning",
+        access_log=False,
+    )
     await uvicorn.Server(config).serve()
 
 

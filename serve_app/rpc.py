@@ -45,8 +45,11 @@ _CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _TRUNCATE: dict[int, Truncate | None] = {
-    pb.DEFAULT: None, pb.RIGHT: "right", pb.LEFT: "left", pb.ERROR: "error"
-}  # fmt: skip
+    pb.DEFAULT: None,
+    pb.RIGHT: "right",
+    pb.LEFT: "left",
+    pb.ERROR: "error",
+}
 
 
 class Context(Protocol):

@@ -42,9 +42,10 @@ class Parameters(Strict):
     def _other_tasks(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("candidate_labels") is not None:
             raise PydanticCustomError(
-                "labels", "candidate_labels: the labels are {labels}. Leave candidate_labels out.",
+                "labels",
+                "candidate_labels: the labels are {labels}. Leave candidate_labels out.",
                 {"labels": ", ".join(LABELS)},
-            )  # fmt: skip
+            )
         return value
 
 
@@ -77,15 +78,17 @@ class TeiOptions(BaseModel):
         function = asked.function_to_apply if asked else None
         if self.raw_scores and function not in (None, "none"):
             raise PydanticCustomError(
-                "scores", "raw_scores=true: parameters.function_to_apply={function} wants other "
-                "scores. Leave one of the two out.", {"function": function},
-            )  # fmt: skip
+                "scores",
+                "raw_scores=true: parameters.function_to_apply={function} wants other "
+                "scores. Leave one of the two out.",
+                {"function": function},
+            )
         truncation = asked.truncation if asked else None
         if truncation is not None and self.truncate not in (None, truncation):
             raise PydanticCustomError(
-                "truncation", "truncate: parameters.truncation wants the contrary. Leave one of "
-                "the two out.",
-            )  # fmt: skip
+                "truncation",
+                "truncate: parameters.truncation wants the contrary. Leave one of the two out.",
+            )
         return self
 
     @property

@@ -136,9 +136,11 @@ class Service:
             self.refused_version = None
             self._cache.clear()
             log.info(
-                "model %s is loaded (%s)%s", new.version, new.engine.backend.name,
+                "model %s is loaded (%s)%s",
+                new.version,
+                new.engine.backend.name,
                 f" in place of {old.version}" if old else "",
-            )  # fmt: skip
+            )
             if old is not None:
                 asyncio.get_running_loop().create_task(old.retire())
 
@@ -367,9 +369,13 @@ class Service:
                 shown = shown_logits(logits, calibration).tolist()
                 for (i, one), prediction, row in zip(good, predictions, shown, strict=True):
                     answer = Answer(
-                        prediction, row, one.truncated, model.version, len(one.ids),
+                        prediction,
+                        row,
+                        one.truncated,
+                        model.version,
+                        len(one.ids),
                         calibration.name,
-                    )  # fmt: skip
+                    )
                     found[i] = answer
                     self._keep((*kind, texts[i]), answer)
         timing.encoded = took

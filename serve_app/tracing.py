@@ -129,9 +129,12 @@ class Tracer:
         if status >= 500:  # others are the client's errors, not this server's
             attributes["error.type"] = code or str(status)
         span = self._tracer.start_span(
-            f"{request.method} {path}", self._parent(request), self._trace.SpanKind.SERVER,
-            attributes, start_time=started,
-        )  # fmt: skip
+            f"{request.method} {path}",
+            self._parent(request),
+            self._trace.SpanKind.SERVER,
+            attributes,
+            start_time=started,
+        )
         if status >= 500:
             span.set_status(self._trace.StatusCode.ERROR)
         if timing is not None and timing.rows:

@@ -302,6 +302,4 @@ def _check_supported(request: ClassifyRequest) -> None:
 def _classification(index: int, answer: Answer, is_raw: bool) -> dict[str, Any]:
     found = answer.prediction
     probs = answer.logits if is_raw else [*found.probabilities.values()]
-    return {
-        "index": index, "label": found.label, "probs": probs, "num_classes": len(LABEL2ID)
-    }  # fmt: skip
+    return {"index": index, "label": found.label, "probs": probs, "num_classes": len(LABEL2ID)}

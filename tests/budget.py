@@ -50,8 +50,11 @@ def usages(tree: bool) -> dict[int, Usage]:
         tree: also of living processes below it. That takes milliseconds.
     """
     times = os.times()
-    found = {os.getpid(): Usage(0, times.user + times.system,
-                                times.children_user + times.children_system)}  # fmt: skip
+    found = {
+        os.getpid(): Usage(
+            0, times.user + times.system, times.children_user + times.children_system
+        )
+    }
     for process in psutil.Process().children(recursive=True) if tree else ():
         with suppress(psutil.NoSuchProcess):
             used = process.cpu_times()

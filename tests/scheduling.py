@@ -16,9 +16,12 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = ("tests/integration", "tests/e2e")
 # Slow files, the longest first: one that begins last would run alone.
 LONGEST = (
-    "tests/slow/test_readme.py", "tests/slow/test_sweep_signals.py", "tests/slow/test_sweep.py",
-    "tests/slow/test_elastic.py", "tests/slow/test_bench.py",
-)  # fmt: skip
+    "tests/slow/test_readme.py",
+    "tests/slow/test_sweep_signals.py",
+    "tests/slow/test_sweep.py",
+    "tests/slow/test_elastic.py",
+    "tests/slow/test_bench.py",
+)
 
 
 def scope_of(nodeid: str) -> str:

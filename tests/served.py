@@ -42,9 +42,11 @@ class Served:
     def ask(self, text: str = "Profit rose.") -> dict[str, Any]:
         import httpx
 
-        found: dict[str, Any] = httpx.post(
-            f"{self.address}/predict", json={"text": text}, timeout=30
-        ).raise_for_status().json()  # fmt: skip
+        found: dict[str, Any] = (
+            httpx.post(f"{self.address}/predict", json={"text": text}, timeout=30)
+            .raise_for_status()
+            .json()
+        )
         return found
 
 
@@ -82,10 +84,19 @@ def serving(root: Path, *arguments: str) -> Iterator[Served]:
     log = root / "serve.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ray_jobs.serve", f"storage.root={root}",
-             "engine.precision=fp32", "engine.threads=1", *arguments],
-            env=environment(), stdout=subprocess.PIPE, stderr=stderr,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "ray_jobs.serve",
+                f"storage.root={root}",
+                "engine.precision=fp32",
+                "engine.threads=1",
+                *arguments,
+            ],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
     started = descendants(psutil.Process(process.pid))
     try:
 
@@ -119,12 +130,20 @@ def serving(root: Path, *arguments: str) -> Iterator[Served]:
 def served(served_root: Path) -> Iterator[Served]:
     """A service with up to two replicas, of little patience with waiting work."""
     with serving(
-        served_root, "port=0", "serve.watch_seconds=0.5",
-        "serve.max_replicas=2", "serve.drain_seconds=0.02", "serve.upscale_seconds=0.5",
-        "serve.downscale_seconds=2", "serve.limits.queue_seconds=90",
-        "serve.limits.timeout_ms=60000", "serve.grpc_port=0",
-        "serve.shadow=challenger", "serve.record=true", "serve.explainers=1",
-    ) as service:  # fmt: skip
+        served_root,
+        "port=0",
+        "serve.watch_seconds=0.5",
+        "serve.max_replicas=2",
+        "serve.drain_seconds=0.02",
+        "serve.upscale_seconds=0.5",
+        "serve.downscale_seconds=2",
+        "serve.limits.queue_seconds=90",
+        "serve.limits.timeout_ms=60000",
+        "serve.grpc_port=0",
+        "serve.shadow=challenger",
+        "serve.record=true",
+        "serve.explainers=1",
+    ) as service:
         yield service
     assert service.process.stdout
     result = json.loads(service.process.stdout.read().splitlines()[-1])

@@ -295,9 +295,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "still run. Exit code: 0 done, 2 bad input, 1 anything else.",
     )
     parser.add_argument(
-        "run", nargs="+", metavar="RUN",
+        "run",
+        nargs="+",
+        metavar="RUN",
         help="a sweep's directory; others after it are compared with it",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", metavar="DIR", help="where to write; the first RUN by default")
     arguments = parser.parse_args(argv)
     try:

@@ -58,8 +58,13 @@ def write_title(axes: Any, title: str) -> None:
 
 def legend_below(axes: Any) -> None:
     """A legend outside the axes, where it hides no point."""
-    axes.figure.legend(*axes.get_legend_handles_labels(), fontsize=8, frameon=False,
-                       loc="outside lower center", ncols=6)  # fmt: skip
+    axes.figure.legend(
+        *axes.get_legend_handles_labels(),
+        fontsize=8,
+        frameon=False,
+        loc="outside lower center",
+        ncols=6,
+    )
 
 
 def time_unit(seconds: float) -> tuple[str, float]:
@@ -89,5 +94,11 @@ def limit(axes: Any, values: Sequence[float], mode: str) -> None:
         outside = sum(not limits[0] <= value <= limits[1] for value in values)
         axes.set_ylim(*limits)
         side = (0.01, 0.02, "bottom") if mode == "max" else (0.01, 0.98, "top")
-        axes.text(*side[:2], f"{outside} worse values are off the picture", fontsize=8, va=side[2],
-                  color="#666666", transform=axes.transAxes)  # fmt: skip
+        axes.text(
+            *side[:2],
+            f"{outside} worse values are off the picture",
+            fontsize=8,
+            va=side[2],
+            color="#666666",
+            transform=axes.transAxes,
+        )

@@ -118,8 +118,18 @@ class LedgerCallback(Callback):
         ended = FAILURE in result or FINAL in result
         if epoch is None or ended or epoch in self._epochs.setdefault(number, {}):
             return
-        metrics = {key: result[key] for key in ("macro_f1", "accuracy", "validation_loss", "loss",
-                   "learning_rate", *self._modes) if key in result}  # fmt: skip
+        metrics = {
+            key: result[key]
+            for key in (
+                "macro_f1",
+                "accuracy",
+                "validation_loss",
+                "loss",
+                "learning_rate",
+                *self._modes,
+            )
+            if key in result
+        }
         self._epochs[number][epoch] = metrics
         seconds = result.get("epoch_seconds")
         self._write("epoch", number, epoch=int(epoch), metrics=metrics, seconds=seconds)
@@ -148,9 +158,14 @@ class LedgerCallback(Callback):
         self._end(trial, "failed", text or "its process was lost", {}, None)
 
     def _end(
-        self, trial: Any, status: str, reason: str | None, values: dict[str, float] | None,
-        checkpoint: str | None, cause: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        trial: Any,
+        status: str,
+        reason: str | None,
+        values: dict[str, float] | None,
+        checkpoint: str | None,
+        cause: str | None = None,
+    ) -> None:
         self.on_trial_start(trial)  # a process may be lost before it runs
         number = _config(trial)["number"]
         epochs = self._epochs.get(number, {})
@@ -158,10 +173,16 @@ class LedgerCallback(Callback):
             values = best_values(epochs, self._modes)
         self.ended.add(number)
         self._write(
-            "end", number, status=status, reason=reason, epochs=len(epochs),
-            seconds=round(time.monotonic() - self._begun[number], 3), values=values,
-            checkpoint=checkpoint, cause=cause,
-        )  # fmt: skip
+            "end",
+            number,
+            status=status,
+            reason=reason,
+            epochs=len(epochs),
+            seconds=round(time.monotonic() - self._begun[number], 3),
+            values=values,
+            checkpoint=checkpoint,
+            cause=cause,
+        )
 
     def interrupt(self, reason: str) -> None:
         """End all trials that still run, for now."""
@@ -169,9 +190,15 @@ class LedgerCallback(Callback):
             epochs = self._epochs.get(number, {})
             self.ended.add(number)
             self._write(
-                "end", number, status="interrupted", reason=reason, epochs=len(epochs),
-                seconds=round(seconds, 3), values=best_values(epochs, self._modes), checkpoint=None,
-            )  # fmt: skip
+                "end",
+                number,
+                status="interrupted",
+                reason=reason,
+                epochs=len(epochs),
+                seconds=round(seconds, 3),
+                values=best_values(epochs, self._modes),
+                checkpoint=None,
+            )
 
     def _write(self, event: str, number: int, **fields: Any) -> None:
         self._ledger.write(event, number, **fields)

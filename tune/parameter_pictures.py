@@ -19,8 +19,11 @@ _PANELS = 3  # of slices, side by side
 
 def varied(view: View) -> list[str]:
     """Parameters with more than one place, the most important first, at most 16."""
-    keys = [k for k, a in view.axes.items() if len(a.categories) > 1 or (a.high > a.low and not
-            a.categories)]  # fmt: skip
+    keys = [
+        k
+        for k, a in view.axes.items()
+        if len(a.categories) > 1 or (a.high > a.low and not a.categories)
+    ]
     order = {key: i for i, key in enumerate(view.importances.order(view.sweep.metric))}
     return sorted(keys, key=lambda key: order.get(key, len(order)))[:_MOST_PARAMETERS]
 
@@ -84,8 +87,16 @@ def _rule(axes: Any, x: int, ticks: list[tuple[float, str]]) -> None:
     axes.plot([x, x], [0, 1], color="#333333", linewidth=1, zorder=3)
     for place, words in ticks:
         axes.plot([x - 0.03, x], [place, place], color="#333333", linewidth=1, zorder=3)
-        axes.text(x - 0.05, place, words, ha="right", va="center", fontsize=7.5, zorder=4,
-                  path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
+        axes.text(
+            x - 0.05,
+            place,
+            words,
+            ha="right",
+            va="center",
+            fontsize=7.5,
+            zorder=4,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )
 
 
 def _ticks(axis: Axis) -> list[tuple[float, str]]:
@@ -119,8 +130,14 @@ def draw_importances(axes: Any, view: View) -> None:
         axes.barh(
             places, rows["importance"], height * 0.9, color=LINES[i % len(LINES)], label=group
         )
-        axes.vlines(chance, places - height * 0.45, places + height * 0.45, color="#333333",
-                    linewidth=2, label="chance" if i == len(groups) - 1 else None)  # fmt: skip
+        axes.vlines(
+            chance,
+            places - height * 0.45,
+            places + height * 0.45,
+            color="#333333",
+            linewidth=2,
+            label="chance" if i == len(groups) - 1 else None,
+        )
         for place, value, end in zip(places, rows["importance"], chance, strict=True):
             if np.isfinite(value):
                 words = f"{value:.0%}" + (" (chance)" if value <= end else "")
@@ -162,9 +179,17 @@ def draw_slices(axes: Any, view: View) -> None:
             x = _along(panel, axis, [t.params[key] for _, t in here], random)
             colours = [t.number for _, t in here]
             image = panel.scatter(
-                x, [v for v, _ in here], c=colours, s=22, cmap=_dark_map(), linewidths=1, alpha=0.8,
-                marker="x" if hollow else "o", vmin=0, vmax=max(t.number for _, t in found) or 1,
-            )  # fmt: skip
+                x,
+                [v for v, _ in here],
+                c=colours,
+                s=22,
+                cmap=_dark_map(),
+                linewidths=1,
+                alpha=0.8,
+                marker="x" if hollow else "o",
+                vmin=0,
+                vmax=max(t.number for _, t in found) or 1,
+            )
         absent = len(found) - len(having)
         panel.set_xlabel(
             cut(names[key]) + (f" (not set in {absent})" if absent else ""), fontsize=9
@@ -230,11 +255,25 @@ def draw_contour(axes: Any, view: View) -> None:
     if len(found) >= _SURFACE and not across.categories and not down.categories:
         places = [[axis.place(t.params[axis.key]) for _, t in found] for axis in (across, down)]
         surface = smoothed(np.array(places[0]), np.array(places[1]), values)
-        grid = [np.geomspace(a.low, a.high, len(surface)) if a.log
-                else np.linspace(a.low, a.high, len(surface)) for a in (across, down)]  # fmt: skip
+        grid = [
+            np.geomspace(a.low, a.high, len(surface))
+            if a.log
+            else np.linspace(a.low, a.high, len(surface))
+            for a in (across, down)
+        ]
         axes.contourf(*grid, surface, levels=14, cmap=colours, alpha=0.75, vmin=low, vmax=high)
-    dots = axes.scatter(x, y, c=values, cmap=colours, vmin=low, vmax=high, s=26, edgecolors="white",
-                        linewidths=0.7, zorder=3)  # fmt: skip
+    dots = axes.scatter(
+        x,
+        y,
+        c=values,
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        s=26,
+        edgecolors="white",
+        linewidths=0.7,
+        zorder=3,
+    )
     axes.scatter(x[-1:], y[-1:], s=150, facecolors="none", edgecolors=RED, linewidths=2, zorder=4)
     names = short_names(parameters(sweep))
     axes.set_xlabel(cut(names[pair[0]]))

@@ -67,10 +67,23 @@ def _best_so_far(axes: Any, view: View) -> None:
             if trial.status == status and trial.ended is not None
         ]
         if points:
-            axes.scatter(*zip(*points, strict=True), s=14, color=colour, marker=MARKS[status],
-                         linewidths=1, alpha=0.7, label=f"{status} trial")  # fmt: skip
-    axes.step(course["seconds"] / length, course["best"], where="post", color="black",
-              linewidth=1.6, label="best so far")  # fmt: skip
+            axes.scatter(
+                *zip(*points, strict=True),
+                s=14,
+                color=colour,
+                marker=MARKS[status],
+                linewidths=1,
+                alpha=0.7,
+                label=f"{status} trial",
+            )
+    axes.step(
+        course["seconds"] / length,
+        course["best"],
+        where="post",
+        color="black",
+        linewidth=1.6,
+        label="best so far",
+    )
     limit(axes, [value for value, _ in ranked(sweep)], sweep.mode)
     axes.set_xlabel(f"{unit} since the first trial's start")
     axes.set_ylabel(cut(sweep.metric))
@@ -89,8 +102,11 @@ def _curves(axes: Any, view: View) -> None:
         lines = []
         for trial in sweep.trials:
             if ("best" if trial.number == best else trial.status) == status:
-                points = [(e.epoch, e.metrics[sweep.metric]) for e in trial.epochs
-                          if sweep.metric in e.metrics]  # fmt: skip
+                points = [
+                    (e.epoch, e.metrics[sweep.metric])
+                    for e in trial.epochs
+                    if sweep.metric in e.metrics
+                ]
                 lines += [points] if points else []
         if not lines:
             continue
@@ -98,11 +114,23 @@ def _curves(axes: Any, view: View) -> None:
         champion = status == "best"
         colour = "black" if champion else COLOURS[status]
         joined = np.array([point for line in lines for point in (*line, (np.nan, np.nan))])
-        axes.plot(*joined.T, color=colour, linewidth=2.2 if champion else 0.9,
-                  alpha=1 if champion else faint, zorder=4 if champion else 2)  # fmt: skip
-        axes.scatter(*np.array([line[-1] for line in lines]).T, color=colour, s=24, zorder=5,
-                     marker="o" if champion else MARKS[status], linewidths=1, alpha=0.9,
-                     label=f"best: trial {best}" if champion else status)  # fmt: skip
+        axes.plot(
+            *joined.T,
+            color=colour,
+            linewidth=2.2 if champion else 0.9,
+            alpha=1 if champion else faint,
+            zorder=4 if champion else 2,
+        )
+        axes.scatter(
+            *np.array([line[-1] for line in lines]).T,
+            color=colour,
+            s=24,
+            zorder=5,
+            marker="o" if champion else MARKS[status],
+            linewidths=1,
+            alpha=0.9,
+            label=f"best: trial {best}" if champion else status,
+        )
     limit(axes, seen, sweep.mode)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
@@ -149,8 +177,14 @@ def _pareto(axes: Any, view: View) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         behind = [t for t in trials if t.number not in view.front]
         front = sorted((t for t in trials if t.number in view.front), key=lambda t: _or(t, other))
-        panel.scatter([_or(t, other) for t in behind], [_or(t, first) for t in behind], s=20,
-                      color=GREY, alpha=0.6, label="other trials")  # fmt: skip
+        panel.scatter(
+            [_or(t, other) for t in behind],
+            [_or(t, first) for t in behind],
+            s=20,
+            color=GREY,
+            alpha=0.6,
+            label="other trials",
+        )
         x, y = [_or(t, other) for t in front], [_or(t, first) for t in front]
         if len(others) == 1:
             panel.step(
@@ -158,8 +192,9 @@ def _pareto(axes: Any, view: View) -> None:
             )
         panel.scatter(x, y, s=34, color=BLUE, zorder=3, label="Pareto front")
         for trial, at_x, at_y in list(zip(front, x, y, strict=True))[:: len(front) // 12 + 1]:
-            panel.annotate(f"{trial.number}", (at_x, at_y), (5, 4), textcoords="offset points",
-                           fontsize=8)  # fmt: skip
+            panel.annotate(
+                f"{trial.number}", (at_x, at_y), (5, 4), textcoords="offset points", fontsize=8
+            )
         if min(x + [_or(t, other) for t in behind]) > 0 and _spread(trials, other) > 30:
             panel.set_xscale("log")
             panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -192,22 +227,32 @@ def _comparison(axes: Any, view: View) -> None:
     courses: list[pd.DataFrame] = [best_so_far(sweep) for sweep in sweeps]
     unit, length = time_unit(max(course["seconds"].max() for course in courses))
     for i, (sweep, course) in enumerate(zip(sweeps, courses, strict=True)):
-        style = {"color": LINES[i % len(LINES)], "linewidth": 1.8, "where": "post",
-                 "linestyle": ("-", "--", "-.")[i // len(LINES) % 3],
-                 "label": cut(sweep.name)}  # fmt: skip
+        style = {
+            "color": LINES[i % len(LINES)],
+            "linewidth": 1.8,
+            "where": "post",
+            "linestyle": ("-", "--", "-.")[i // len(LINES) % 3],
+            "label": cut(sweep.name),
+        }
         panels[0].step(course["epochs"], course["best"], **style)
         panels[1].step(course["seconds"] / length, course["best"], **style)
     limits = usual_range([v for c in courses for v in c["best"].dropna().unique()], view.sweep.mode)
     if limits:
         panels[0].set_ylim(*limits)
-    for panel, words in zip(panels, ("epochs spent by all trials", f"{unit} since the start"),
-                            strict=True):  # fmt: skip
+    for panel, words in zip(
+        panels, ("epochs spent by all trials", f"{unit} since the start"), strict=True
+    ):
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_xlabel(words)
         panel.grid(alpha=0.25)
     panels[0].set_ylabel(f"best {cut(main_objective(view.sweep).name)} so far")
-    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, frameon=False,
-                  loc="outside lower center", ncols=3)  # fmt: skip
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        fontsize=8,
+        frameon=False,
+        loc="outside lower center",
+        ncols=3,
+    )
     figure.suptitle("Best so far, sweep by sweep", fontsize=11, x=0.01, ha="left")
 
 

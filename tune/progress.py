@@ -38,9 +38,11 @@ class SweepBar:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._bar.close()
 
     def event(self, event: str, number: int, fields: dict[str, Any]) -> None:
@@ -49,8 +51,12 @@ class SweepBar:
         if event == "start":
             self._running.add(number)
             self._params[number] = fields["params"]
-            log.info("trial %d %s: %s", number, _BEGIN.get(fields["source"], "starts"),
-                     brief(fields["params"]))  # fmt: skip
+            log.info(
+                "trial %d %s: %s",
+                number,
+                _BEGIN.get(fields["source"], "starts"),
+                brief(fields["params"]),
+            )
         elif event == "epoch":
             self._epochs += 1
         else:
@@ -61,9 +67,14 @@ class SweepBar:
             said = "" if value is None else f", {metric} {value:.4f}"
             why = f" ({fields['reason']})" if fields["reason"] else ""
             log.info(
-                "trial %d %s%s, %d epochs, %.0f s%s", number, fields["status"], said,
-                fields["epochs"], fields["seconds"], why,
-            )  # fmt: skip
+                "trial %d %s%s, %d epochs, %.0f s%s",
+                number,
+                fields["status"],
+                said,
+                fields["epochs"],
+                fields["seconds"],
+                why,
+            )
             self._bar.update(fields["status"] != "interrupted")
         best = "none" if self._best is None else f"{self._best[0]:.4f} (trial {self._best[1]})"
         self._bar.set_postfix_str(
@@ -85,8 +96,12 @@ _BEGIN = {"resumed": "goes on", "pbt": "takes over another's weights", "known": 
 
 def brief(params: dict[str, Any]) -> str:
     """A configuration in one line."""
-    return ", ".join(
-        f"{key.rpartition('.')[2]}={value:.3g}" if isinstance(value, float)
-        else f"{key.rpartition('.')[2]}={value}"
-        for key, value in params.items()
-    ) or "the settings as they are"  # fmt: skip
+    return (
+        ", ".join(
+            f"{key.rpartition('.')[2]}={value:.3g}"
+            if isinstance(value, float)
+            else f"{key.rpartition('.')[2]}={value}"
+            for key, value in params.items()
+        )
+        or "the settings as they are"
+    )

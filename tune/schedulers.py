@@ -23,8 +23,16 @@ from tune.records import Trial
 from tune.space import Parameter, Space
 
 # Weights of one cannot go on under another's value of these.
-_NOT_EXCHANGED = ("train.epochs", "train.lora", "train.distill", "train.trainer", "train.seed",
-                  "train.num_workers", "data.", "model.")  # fmt: skip
+_NOT_EXCHANGED = (
+    "train.epochs",
+    "train.lora",
+    "train.distill",
+    "train.trainer",
+    "train.seed",
+    "train.num_workers",
+    "data.",
+    "model.",
+)
 _NOBODY: Any = None  # in the place of Ray Tune's controller
 _RUNGS = 3  # HyperBand's brackets at most: each begins one rung later
 

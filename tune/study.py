@@ -114,9 +114,12 @@ def sampler_of(config: SweepConfig, trials_before: int) -> BaseSampler:
         # Optuna draws the first ten at random, which of twelve are nearly all.
         random_first = min(10, max(4, config.trials // 4))
         return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, constant_liar=True,
+            seed=seed,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
             n_startup_trials=random_first,
-        )  # fmt: skip
+        )
     if config.search == "gp":
         return optuna.samplers.GPSampler(seed=seed)
     if config.search == "cmaes":

@@ -89,9 +89,14 @@ class Budget(Stopper):
 
 
 def search(
-    plan: Plan, work: Work, past: Sweep, warm: Sequence[Sweep], concurrent: int,
-    follow: Follow | None = None, trainable: Trainable = run_trial,
-) -> bool:  # fmt: skip
+    plan: Plan,
+    work: Work,
+    past: Sweep,
+    warm: Sequence[Sweep],
+    concurrent: int,
+    follow: Follow | None = None,
+    trainable: Trainable = run_trial,
+) -> bool:
     """Try configurations until the budget is spent; what comes of them stands in the records.
 
     Args:
@@ -129,10 +134,15 @@ def search(
     scheduler = scheduler_of(config, plan.space, plan.epochs, past.trials)
     attempt = len(past.settings.get("attempts", [])) or 1
     tuner = make_tuner(
-        tune.with_parameters(trainable, work=work), searcher if population is None else population,
-        scheduler, run_dir / "tune" / f"search-{attempt}", concurrent, config.max_failures,
-        callbacks=[recorder], stop=budget,
-    )  # fmt: skip
+        tune.with_parameters(trainable, work=work),
+        searcher if population is None else population,
+        scheduler,
+        run_dir / "tune" / f"search-{attempt}",
+        concurrent,
+        config.max_failures,
+        callbacks=[recorder],
+        stop=budget,
+    )
 
     def show() -> None:
         while events:
@@ -199,9 +209,16 @@ def spent_seconds(past: Sweep) -> float:
 
 
 def make_tuner(
-    trainable: Any, source: Searcher | Population, scheduler: TrialScheduler, folder: Path,
-    concurrent: int, max_failures: int, *, callbacks: Sequence[Any] = (), stop: Any = None,
-) -> tune.Tuner:  # fmt: skip
+    trainable: Any,
+    source: Searcher | Population,
+    scheduler: TrialScheduler,
+    folder: Path,
+    concurrent: int,
+    max_failures: int,
+    *,
+    callbacks: Sequence[Any] = (),
+    stop: Any = None,
+) -> tune.Tuner:
     """A Tuner whose trials take no CPU themselves, as their workers ask for it.
 
     Args:

@@ -28,9 +28,14 @@ class Training:
             os.environ.setdefault(name, value)
 
     def run(
-        self, settings: Settings, params: Mapping[str, Any], version_dir: Path,
-        datasets: dict[str, Any], place: Path, modes: Mapping[str, str],
-    ) -> tuple[dict[str, float], Path]:  # fmt: skip
+        self,
+        settings: Settings,
+        params: Mapping[str, Any],
+        version_dir: Path,
+        datasets: dict[str, Any],
+        place: Path,
+        modes: Mapping[str, str],
+    ) -> tuple[dict[str, float], Path]:
         """Train, and measure what training does not report.
 
         Args:

@@ -157,9 +157,12 @@ def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
 
 
 def _apart(
-    settings: Settings, params: Mapping[str, Any], work: Work, place: Path,
+    settings: Settings,
+    params: Mapping[str, Any],
+    work: Work,
+    place: Path,
     on_epoch: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Train in a process of its own, and tell of epochs as they come.
 
     Ray Tune stops a trial by ending this thread, and keeps the process for another: what trains

@@ -124,10 +124,14 @@ def verify(
     unlimited = config.model_copy(update={"max_epochs": None, "max_seconds": None})
     end = Budget(unlimited, 0, 0, run_dir / STOP)  # only where this thread is interrupted
     tuner = make_tuner(
-        tune.with_parameters(trainable, work=replace(work, exchanges=False)), searcher,
+        tune.with_parameters(trainable, work=replace(work, exchanges=False)),
+        searcher,
         FIFOScheduler(),
-        run_dir / "tune" / f"verify-{attempt}", concurrent, config.max_failures, stop=end,
-    )  # fmt: skip
+        run_dir / "tune" / f"verify-{attempt}",
+        concurrent,
+        config.max_failures,
+        stop=end,
+    )
     told: set[str] = set()
     progress = bar("verify", "epoch", len(configs) * plan.epochs, live=LIVE, log=LOG)
 

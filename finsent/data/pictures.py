@@ -90,9 +90,13 @@ def _lengths(axes: Any, manifest: Manifest) -> None:
     for name in ("p50", "p95", "max"):
         axes.axvline(lengths[name], color="#D55E00", linestyle="--", linewidth=1)
         axes.text(
-            lengths[name], 1.0, f" {name} {lengths[name]}", fontsize=9, va="top",
+            lengths[name],
+            1.0,
+            f" {name} {lengths[name]}",
+            fontsize=9,
+            va="top",
             transform=axes.get_xaxis_transform(),
-        )  # fmt: skip
+        )
     axes.set_title("Length of the kept texts", loc="left", fontsize=11)
     axes.set_xlabel("words")
     axes.set_ylabel("rows")

@@ -274,9 +274,12 @@ def _write_split(out: Path, split: str, partition: int, rows: pa.Table) -> dict[
     with whole(path) as temporary:
         # Texts and keys hardly repeat: a dictionary of them costs time and saves nothing.
         pq.write_table(
-            rows, temporary, compression="zstd", row_group_size=65_536,
+            rows,
+            temporary,
+            compression="zstd",
+            row_group_size=65_536,
             use_dictionary=["label", "source"],
-        )  # fmt: skip
+        )
     return {"path": f"{split}/{path.name}", "rows": len(rows), "sha256": sha256_file(path)}
 
 

@@ -189,8 +189,9 @@ def calibrate(
     if not names and found["temperature"] != 1:
         log.warning(
             "%s: no single layer scales its logits, so calibration.json keeps the temperature: "
-            "finsent divides by it, other readers of the weights do not", model_dir,
-        )  # fmt: skip
+            "finsent divides by it, other readers of the weights do not",
+            model_dir,
+        )
     if _is_same(found, engine.calibration.record):
         return engine.calibration.record
     if folded != standing:

@@ -57,8 +57,10 @@ class EvaluateConfig(Section):
         0.9,
         "accuracy that the answered rows of the validation split must reach: decides, at the end "
         "of training, the confidence below which the model abstains",
-        unit="fraction", gt=0, le=1,
-    )  # fmt: skip
+        unit="fraction",
+        gt=0,
+        le=1,
+    )
 
 
 class CalibrateConfig(Section):

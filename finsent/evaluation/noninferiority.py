@@ -163,8 +163,10 @@ def paired_bound(only_a: int, only_b: int, rows: int) -> float:
     quantile = _normal_quantile()
     found = brentq(
         lambda difference: _score(only_a, only_b, rows, difference) - quantile,
-        -1 + 1e-12, (only_b - only_a) / rows, xtol=1e-12,
-    )  # fmt: skip
+        -1 + 1e-12,
+        (only_b - only_a) / rows,
+        xtol=1e-12,
+    )
     return float(found)
 
 

@@ -119,8 +119,13 @@ def _coverage(axes: Any, result: Result) -> None:
         axes.scatter(*place, color=_RED, zorder=3)
         axes.annotate(
             f"confidence from {threshold:.2f} on:\n{place[0]:.0%} answered, {place[1]:.1%} right",
-            place, xytext=(-8, -12), textcoords="offset points", ha="right", va="top", fontsize=9,
-        )  # fmt: skip
+            place,
+            xytext=(-8, -12),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=9,
+        )
     axes.set_xlim(0, 1.01)
     axes.set_ylim(min(0.95, *y, 1 if wanted is None else wanted) - 0.05, 1.01)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -152,9 +157,13 @@ def _slices(axes: Any, result: Result) -> None:
     axes.set_title(title, loc="left", fontsize=11)
     for place, part in enumerate(shown):
         axes.text(
-            1.01, place, f"{part['rows']:,}", va="center", fontsize=9,
+            1.01,
+            place,
+            f"{part['rows']:,}",
+            va="center",
+            fontsize=9,
             transform=axes.get_yaxis_transform(),
-        )  # fmt: skip
+        )
     axes.set_yticks(places, names, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlabel("accuracy, with 95 % intervals; rows at the right")
@@ -198,9 +207,15 @@ _PICTURES: dict[str, Draw[Result]] = {
 
 
 _SHOWN = {
-    "macro_f1": "macro-F1", "accuracy": "accuracy", "weighted_f1": "weighted F1", "mcc": "MCC",
-    "auroc": "AUROC", "log_loss": "log loss", "brier": "Brier", "ece": "ECE",
-}  # fmt: skip
+    "macro_f1": "macro-F1",
+    "accuracy": "accuracy",
+    "weighted_f1": "weighted F1",
+    "mcc": "MCC",
+    "auroc": "AUROC",
+    "log_loss": "log loss",
+    "brier": "Brier",
+    "ece": "ECE",
+}
 
 
 def score_table(result: dict[str, Any], title: str) -> Table:
@@ -265,9 +280,13 @@ def agreement_table(result: dict[str, Any]) -> Table | None:
     for part in levels:
         low, high = part["interval"]
         table.add_row(
-            part["level"], f"{part['rows']:,}", f"{part['annotators']:.3f}",
-            f"{part['accuracy']:.3f}", f"{low:.3f} to {high:.3f}", f"{part['macro_f1']:.3f}",
-        )  # fmt: skip
+            part["level"],
+            f"{part['rows']:,}",
+            f"{part['annotators']:.3f}",
+            f"{part['accuracy']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{part['macro_f1']:.3f}",
+        )
     return table
 
 

@@ -116,9 +116,12 @@ def measure_elsewhere(
         done = subprocess.run(
             [sys.executable, "-m", __name__, str(model_dir), config.model_dump_json()],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
             timeout=timeout,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         return {}
     rounds: Rounds = json.loads(done.stdout) if done.returncode == 0 else {}

@@ -26,9 +26,11 @@ class EngineConfig(Section):
         "auto", "number format of weights and products; auto: any that kept the model's quality"
     )
     threads: int | None = setting(
-        None, "compute threads; null: one a CPU core that this process may use", unit="threads",
+        None,
+        "compute threads; null: one a CPU core that this process may use",
+        unit="threads",
         ge=1,
-    )  # fmt: skip
+    )
     token_budget: int = setting(
         1024, "padded tokens (rows x longest row) allowed in one micro-batch", unit="tokens", ge=16
     )
@@ -64,26 +66,40 @@ class ExportConfig(Section):
         300, "validation rows that int8 ranges are calibrated on", unit="rows", ge=16
     )
     max_difference: float = setting(
-        1e-4, "largest difference of any probability from torch in fp32 that an fp32 export may "
-        "have", gt=0, le=1,
-    )  # fmt: skip
+        1e-4,
+        "largest difference of any probability from torch in fp32 that an fp32 export may have",
+        gt=0,
+        le=1,
+    )
     max_f1_loss: float = setting(
-        0.04, "accuracy and macro-F1 that a quantized export may lose on the validation split: "
+        0.04,
+        "accuracy and macro-F1 that a quantized export may lose on the validation split: "
         "with 95 % confidence it must lose less, and must not be shown to be worse; 1: not judged",
-        unit="fraction", ge=0, le=1,
-    )  # fmt: skip
+        unit="fraction",
+        ge=0,
+        le=1,
+    )
     min_same_labels: float = setting(
-        0.96, "share of labels that a quantized export must keep, with 95 % confidence",
-        unit="fraction", ge=0, le=1,
-    )  # fmt: skip
+        0.96,
+        "share of labels that a quantized export must keep, with 95 % confidence",
+        unit="fraction",
+        ge=0,
+        le=1,
+    )
     min_same_abstentions: float = setting(
-        0.94, "share of rows on which a quantized export must abstain or answer as the model does, "
-        "with 95 % confidence", unit="fraction", ge=0, le=1,
-    )  # fmt: skip
+        0.94,
+        "share of rows on which a quantized export must abstain or answer as the model does, "
+        "with 95 % confidence",
+        unit="fraction",
+        ge=0,
+        le=1,
+    )
     max_score_change: float = setting(
-        0.02, "mean change of the confidence that a quantized export may make, with 95 % "
-        "confidence", gt=0, le=1,
-    )  # fmt: skip
+        0.02,
+        "mean change of the confidence that a quantized export may make, with 95 % confidence",
+        gt=0,
+        le=1,
+    )
 
 
 class ClassifyConfig(Section):

@@ -51,12 +51,16 @@ def export_onnx(model_dir: Path, out: Path) -> None:
     try:
         with _quiet(), torch.inference_mode():
             torch.onnx.export(
-                graph, (ids, torch.ones_like(ids)), str(out), opset_version=OPSET,
-                input_names=[*INPUTS], output_names=["logits"],
+                graph,
+                (ids, torch.ones_like(ids)),
+                str(out),
+                opset_version=OPSET,
+                input_names=[*INPUTS],
+                output_names=["logits"],
                 dynamic_axes={INPUTS[0]: shape, INPUTS[1]: shape, "logits": {0: "rows"}},
                 # The other exporter needs onnxscript, and fixes shapes that vary here.
                 dynamo=False,
-            )  # fmt: skip
+            )
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of the tracer, and of each model's own code under it
@@ -95,9 +99,13 @@ def fuse(raw: Path, config: dict[str, Any], out: Path) -> None:
     try:
         with _quiet():
             found = optimize_model(
-                str(raw), "bert", num_heads=heads, hidden_size=size, optimization_options=options,
+                str(raw),
+                "bert",
+                num_heads=heads,
+                hidden_size=size,
+                optimization_options=options,
                 opt_level=1,
-            )  # fmt: skip
+            )
             found.save_model_to_file(str(out))
     except (OSError, MemoryError):
         raise
@@ -116,11 +124,14 @@ def quantise_onnx(fp32: Path, out: Path) -> None:
 
     with _quiet():
         quantize_dynamic(
-            fp32, out, per_channel=True, weight_type=QuantType.QInt8,
+            fp32,
+            out,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Attention"],
             # Fused operators hide their types from shape inference.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-        )  # fmt: skip
+        )
 
 
 def quantise_openvino(raw: Path, rows: Sequence[Sequence[int]], out: Path) -> None:

@@ -111,11 +111,14 @@ def export(
                 log.warning("export: %s-%s is refused: %s", backend, precision, refused)
             found.append(
                 Export(
-                    backend, precision, None if refused else _file(backend, precision).as_posix(),
+                    backend,
+                    precision,
+                    None if refused else _file(backend, precision).as_posix(),
                     sum(piece.stat().st_size for piece in _pieces(file)),
-                    **vars(parity), refused=refused,
+                    **vars(parity),
+                    refused=refused,
                 )
-            )  # fmt: skip
+            )
             if refused:
                 _remove(file)
         if not found:
@@ -187,9 +190,10 @@ def _steps(
 @contextmanager
 def _scratch(model_dir: Path) -> Iterator[Path]:
     """A directory on the model's own file system, hidden from whoever copies the model."""
-    with storing(model_dir), tempfile.TemporaryDirectory(
-        dir=model_dir.parent, prefix=".staging-export-"
-    ) as name:  # fmt: skip
+    with (
+        storing(model_dir),
+        tempfile.TemporaryDirectory(dir=model_dir.parent, prefix=".staging-export-") as name,
+    ):
         yield Path(name)
 
 

@@ -48,10 +48,16 @@ class Measurement(BaseModel):
 def file_of(model_dir: Path, config: EngineConfig, threads: int) -> Path:
     """Return the file for a model's exports and settings on this machine with these packages."""
     about = [
-        sha256_file(model_dir / EXPORTS), config.backend, config.precision, config.compile, threads,
-        platform.machine(), _cpu(), os.cpu_count(),
+        sha256_file(model_dir / EXPORTS),
+        config.backend,
+        config.precision,
+        config.compile,
+        threads,
+        platform.machine(),
+        _cpu(),
+        os.cpu_count(),
         *(_version(name) for name in ("onnxruntime", "openvino", "torch")),
-    ]  # fmt: skip
+    ]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "finsent" / "engine" / f"{key}.json"

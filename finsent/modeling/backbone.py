@@ -96,9 +96,13 @@ def resolve_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
     if folder.commit is None:
         return Backbone(config.backbone, str(folder.path), is_pickled=is_pickled)
     return Backbone(
-        config.backbone, config.backbone, config.revision, is_pickled, str(folder.path),
+        config.backbone,
+        config.backbone,
+        config.revision,
+        is_pickled,
+        str(folder.path),
         folder.commit,
-    )  # fmt: skip
+    )
 
 
 def _demo_dir() -> Path:

@@ -44,11 +44,19 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
 
 # What backbones' configs call their dropout: of hidden states, of attention, before the head.
 _DROPOUTS = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout",  # BERT, RoBERTa
-    "dropout", "attention_dropout", "seq_classif_dropout",  # DistilBERT
-    "pooler_dropout", "cls_dropout", "mlp_dropout", "embedding_dropout",  # DeBERTa, ModernBERT
-    "classifier_dropout_prob", "summary_last_dropout",  # ALBERT, XLNet
-)  # fmt: skip
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",  # BERT, RoBERTa
+    "dropout",
+    "attention_dropout",
+    "seq_classif_dropout",  # DistilBERT
+    "pooler_dropout",
+    "cls_dropout",
+    "mlp_dropout",
+    "embedding_dropout",  # DeBERTa, ModernBERT
+    "classifier_dropout_prob",
+    "summary_last_dropout",  # ALBERT, XLNet
+)
 
 
 def new_classifier(backbone: Backbone, seed: int, dropout: float | None = None) -> PreTrainedModel:

@@ -42,8 +42,10 @@ class AdoptConfig(Section):
         None,
         "longest input; the rest of a text is cut off; null: what model and tokenizer allow, at "
         "most 512",
-        unit="tokens", ge=8, le=512,
-    )  # fmt: skip
+        unit="tokens",
+        ge=8,
+        le=512,
+    )
     license: str | None = setting(
         None, "license of the model, for its card; null: what its README.md has", min_length=1
     )

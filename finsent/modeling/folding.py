@@ -61,8 +61,10 @@ def _scales(
 
 
 def _logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    found = [model(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row)).long())
-             for row in rows]  # fmt: skip
+    found = [
+        model(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row)).long())
+        for row in rows
+    ]
     return torch.cat([one.logits for one in found])
 
 

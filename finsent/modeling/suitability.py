@@ -12,9 +12,22 @@ from finsent.errors import InputError
 # Architectures that count positions from pad_token_id + 1 on, as RoBERTa does. MPNet's padding
 # index is 1 whatever its config has.
 _OFFSET_TYPES = (
-    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer",
-    "data2vec-text", "ibert", "xmod", "mpnet", "luke", "lilt", "markuplm", "layoutlmv3", "esm",
-)  # fmt: skip
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "longformer",
+    "data2vec-text",
+    "ibert",
+    "xmod",
+    "mpnet",
+    "luke",
+    "lilt",
+    "markuplm",
+    "layoutlmv3",
+    "esm",
+)
 _MPNET_PADDING = 1
 _PROBE = "Net sales rose to EUR 13.1 mn. "
 _PADDING = 5

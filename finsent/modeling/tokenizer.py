@@ -163,9 +163,10 @@ def _overruled(own: Tokenizer, config: Path | None) -> list[str]:
     return [
         f"{key}={settings[key]}"
         for key, rule in _BERT_RULES.items()
-        if settings.get(key) is not None and rule in normalizer
+        if settings.get(key) is not None
+        and rule in normalizer
         and settings[key] != normalizer[rule]
-    ]  # fmt: skip
+    ]
 
 
 def _differing(built: Tokenizer, own: Tokenizer) -> list[str]:

@@ -25,9 +25,16 @@ _NEUTRAL = {
 _WRAPPED = ("state_dict", "model_state_dict", "module", "model")  # where trainers keep weights
 # Buffers that old versions saved, and heads of pre-training: no part of a classifier's answers.
 _HARMLESS = (
-    "position_ids", "token_type_ids", "cls.", "lm_head.", "vocab_", "mlm_", "decoder.",
-    "predictions.", "pooler.",
-)  # fmt: skip
+    "position_ids",
+    "token_type_ids",
+    "cls.",
+    "lm_head.",
+    "vocab_",
+    "mlm_",
+    "decoder.",
+    "predictions.",
+    "pooler.",
+)
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,16 @@ class PublishConfig(Section):
         0.06,
         "accuracy and macro-F1 that a model may lose in the champion's place: with 95 % confidence "
         "it must lose less",
-        unit="fraction", gt=0, lt=1,
-    )  # fmt: skip
+        unit="fraction",
+        gt=0,
+        lt=1,
+    )
     min_rows: int = setting(
         100,
         "test rows that neither model was trained on, below which no model replaces a champion",
-        unit="rows", ge=1,
-    )  # fmt: skip
+        unit="rows",
+        ge=1,
+    )
     force: bool = setting(
         False,
         "make it `champion` even if it is inferior to the present one, or the rows cannot tell; "

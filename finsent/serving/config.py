@@ -50,14 +50,16 @@ class LimitsConfig(Section):
         5.0,
         "work that may wait at a replica, by the rate measured there; a request that would make "
         "it more is refused with 429",
-        unit="seconds", gt=0,
-    )  # fmt: skip
+        unit="seconds",
+        gt=0,
+    )
     timeout_ms: int = setting(
         10_000,
         "time for a request without the header X-Request-Timeout-Ms, and the most that it may ask "
         "for; then 504",
-        unit="ms", ge=1,
-    )  # fmt: skip
+        unit="ms",
+        ge=1,
+    )
     explain_words: int = setting(
         64, "words of a text that /explain weighs one by one; in longer texts groups of words", ge=1
     )
@@ -98,9 +100,11 @@ class ServeConfig(Section):
         1.0, "CPUs that a replica asks Ray for; null threads in `engine` use all there are", gt=0
     )
     drain_seconds: float = setting(
-        0.5, "waiting work, by the rate measured, at which another replica is started",
-        unit="seconds", gt=0,
-    )  # fmt: skip
+        0.5,
+        "waiting work, by the rate measured, at which another replica is started",
+        unit="seconds",
+        gt=0,
+    )
     upscale_seconds: float = setting(
         2.0, "time that the wish for more replicas must last", unit="seconds", ge=0
     )

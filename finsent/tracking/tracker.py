@@ -182,9 +182,11 @@ class _WandbTracker:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ended.set()
         self._thread.join(_FINISH_SECONDS)
         self._try(self._send)

@@ -12,12 +12,22 @@ from finsent.config import Section, setting
 # and dropout's random numbers): free to change when it goes on.
 OPERATIONAL = frozenset(
     {
-        "num_workers", "resize_every", "use_gpu", "gpus_per_worker", "cpus_per_worker",
-        "max_failures", "start_timeout", "accumulation_steps", "gradient_checkpointing",
-        "checkpoint_every_steps", "keep_every_epochs", "keep_checkpoints", "log_every_steps",
+        "num_workers",
+        "resize_every",
+        "use_gpu",
+        "gpus_per_worker",
+        "cpus_per_worker",
+        "max_failures",
+        "start_timeout",
+        "accumulation_steps",
+        "gradient_checkpointing",
+        "checkpoint_every_steps",
+        "keep_every_epochs",
+        "keep_checkpoints",
+        "log_every_steps",
         "max_loss",
     }
-)  # fmt: skip
+)
 
 
 _MOST_WORKERS = 1024
@@ -51,14 +61,16 @@ class TrainConfig(Section):
         None,
         "padded tokens in one optimiser step, over all workers together: many short rows or few "
         "long ones; null: batch_size rows, whatever their length",
-        unit="tokens", ge=8,
-    )  # fmt: skip
+        unit="tokens",
+        ge=8,
+    )
     accumulation_steps: int = setting(
         1,
         "parts in which each worker computes its rows of a step, one after another, to save "
         "memory; the step has as many rows as before",
-        ge=1, le=4096,
-    )  # fmt: skip
+        ge=1,
+        le=4096,
+    )
     learning_rate: float | None = setting(
         None,
         "peak learning rate of AdamW; null: what suits the backbone (demo 2e-4, tiny 1e-3, others "
@@ -70,9 +82,12 @@ class TrainConfig(Section):
         "linear", "how the rate goes after the warm-up: to 0 in a line, in half a cosine, or stays"
     )
     warmup_fraction: float = setting(
-        0.1, "share of the steps in which the rate climbs linearly from 0", unit="fraction",
-        ge=0, lt=1,
-    )  # fmt: skip
+        0.1,
+        "share of the steps in which the rate climbs linearly from 0",
+        unit="fraction",
+        ge=0,
+        lt=1,
+    )
     warmup_steps: int | None = setting(
         None, "steps of that climb; null: warmup_fraction decides", unit="steps", ge=0
     )
@@ -80,14 +95,18 @@ class TrainConfig(Section):
         1.0,
         "each encoder layer's rate as a share of that of the layer above it, the head's being "
         "learning_rate; FinBERT has 0.85",
-        unit="fraction", gt=0, le=1,
-    )  # fmt: skip
+        unit="fraction",
+        gt=0,
+        le=1,
+    )
     unfreeze_epochs: float = setting(
         0.0,
         "at first only the head is trained; over this many epochs the layers join, the top one "
         "first, the embeddings last. 0: all from the start; FinBERT has about 4",
-        unit="epochs", ge=0, le=1000,
-    )  # fmt: skip
+        unit="epochs",
+        ge=0,
+        le=1000,
+    )
     weight_decay: float = setting(
         0.01, "AdamW's decay; biases and LayerNorm weights are left out", ge=0, lt=1
     )
@@ -96,12 +115,17 @@ class TrainConfig(Section):
         None,
         "dropout of the backbone's hidden states and attention, and before the head; null: as "
         "the backbone has it",
-        unit="fraction", ge=0, lt=1,
-    )  # fmt: skip
+        unit="fraction",
+        ge=0,
+        lt=1,
+    )
     label_smoothing: float = setting(
-        0.0, "share of the target that is spread evenly over the labels", unit="fraction",
-        ge=0, lt=1,
-    )  # fmt: skip
+        0.0,
+        "share of the target that is spread evenly over the labels",
+        unit="fraction",
+        ge=0,
+        lt=1,
+    )
     class_weights: Literal["none", "balanced"] | ClassWeights = setting(
         "none",
         "what a row's loss counts by its label: all the same; as much as its label is rare (all "
@@ -117,12 +141,16 @@ class TrainConfig(Section):
         "self-distillation: first train this many models, each without one part of the rows, let "
         "each label its part, and mix that into the rows' targets. Softens wrong and doubtful "
         "labels; costs about distill_folds trainings more. null: off",
-        ge=2, le=100,
-    )  # fmt: skip
+        ge=2,
+        le=100,
+    )
     distill_share: float = setting(
-        0.5, "share of those models' labels in a row's target, the rest being its own label",
-        unit="fraction", gt=0, le=1,
-    )  # fmt: skip
+        0.5,
+        "share of those models' labels in a row's target, the rest being its own label",
+        unit="fraction",
+        gt=0,
+        le=1,
+    )
     distill_epochs: int | None = setting(
         None, "epochs of those models; null: as many as epochs", ge=1, le=1000
     )
@@ -131,22 +159,26 @@ class TrainConfig(Section):
         "train low-rank adapters of this rank in the encoder's layers, and the head, in place of "
         "all weights: less memory for large backbones; wants a higher learning_rate; needs the "
         "extra lora. null: all weights",
-        ge=1, le=1024,
-    )  # fmt: skip
+        ge=1,
+        le=1024,
+    )
     lora_alpha: float = setting(16.0, "adapters count lora_alpha / lora_rank", gt=0)
     lora_dropout: float = setting(0.0, "dropout before the adapters", unit="fraction", ge=0, lt=1)
     ema_decay: float | None = setting(
         None,
         "keep a moving average of the weights with this decay, and evaluate and save it in place "
         "of the weights of the last step; null: no average",
-        unit="fraction", gt=0, lt=1,
-    )  # fmt: skip
+        unit="fraction",
+        gt=0,
+        lt=1,
+    )
     patience: int | None = setting(
         None,
         "stop after this many epochs without a better macro-F1 on the validation split; null: "
         "never",
-        unit="epochs", ge=1,
-    )  # fmt: skip
+        unit="epochs",
+        ge=1,
+    )
     bucket_batches: int = setting(
         50, "batches whose rows are sorted by length together, to save padding", ge=1
     )
@@ -167,15 +199,20 @@ class TrainConfig(Section):
         60,
         "how often an elastic run looks whether the cluster has room for more workers; growing "
         "starts them anew from the last checkpoint (checkpoint_every_steps)",
-        unit="seconds", ge=1,
-    )  # fmt: skip
+        unit="seconds",
+        ge=1,
+    )
     use_gpu: Literal["auto", "yes", "no"] = setting(
         "auto", "one GPU a worker; auto: where the cluster has enough of them"
     )
     gpus_per_worker: float = setting(
-        1.0, "share of a GPU that each worker reserves where GPUs are used; below 1 several runs, "
-        "such as a sweep's trials, share one", unit="GPUs", gt=0, le=1,
-    )  # fmt: skip
+        1.0,
+        "share of a GPU that each worker reserves where GPUs are used; below 1 several runs, "
+        "such as a sweep's trials, share one",
+        unit="GPUs",
+        gt=0,
+        le=1,
+    )
     cpus_per_worker: int = setting(
         1, "CPUs that each worker reserves; also its number of compute threads", unit="CPUs", ge=1
     )
@@ -196,14 +233,16 @@ class TrainConfig(Section):
         None,
         "write a checkpoint after every so many steps, too, while training goes on; null: only "
         "at the end of an epoch",
-        unit="steps", ge=1,
-    )  # fmt: skip
+        unit="steps",
+        ge=1,
+    )
     keep_every_epochs: int | None = setting(
         None,
         "keep the last four checkpoints of every so many epochs, too; null: only the best and the "
         "two newest",
-        unit="epochs", ge=1,
-    )  # fmt: skip
+        unit="epochs",
+        ge=1,
+    )
     keep_checkpoints: bool = setting(
         False,
         "keep a run's checkpoints after `ray_jobs.pipeline` has published its model; "
@@ -212,8 +251,9 @@ class TrainConfig(Section):
     log_every_steps: int = setting(
         10,
         "write the loss to metrics.jsonl, and check that it is a number, every so many steps",
-        unit="steps", ge=1,
-    )  # fmt: skip
+        unit="steps",
+        ge=1,
+    )
     max_loss: float = setting(
         25.0, "a mean loss above this over log_every_steps is a diverged run, which stops", gt=0
     )

@@ -123,9 +123,13 @@ class Run:
         self.before = Sums(**state.get("sums") or {})
         self.logged = Sums(**state.get("logged") or {})
         steps = count_steps(
-            train_rows.lengths, config.batch_size, config.bucket_batches, config.seed,
-            config.epochs, config.batch_tokens,
-        )  # fmt: skip
+            train_rows.lengths,
+            config.batch_size,
+            config.bucket_batches,
+            config.seed,
+            config.epochs,
+            config.batch_tokens,
+        )
         self.starts: list[int] = [0, *np.cumsum(steps).tolist()]
         self.schedule = build_schedule(
             self.optimizer, config, self.starts[-1], self.starts[self.epoch] + self.done
@@ -160,9 +164,13 @@ class Run:
         """Deal the rows; in a run that goes on, from the step after its checkpoint."""
         config, rows = self.config, self.rows
         self.batches = epoch_batches(
-            rows.lengths, config.batch_size, config.bucket_batches, config.seed, self.epoch,
+            rows.lengths,
+            config.batch_size,
+            config.bucket_batches,
+            config.seed,
+            self.epoch,
             config.batch_tokens,
-        )  # fmt: skip
+        )
         self.meter = Meter(self.world, self.before)
         self._began, self._epoch_started = time.time(), time.perf_counter()
         self._started, self._informed = self._epoch_started - self.before.seconds, 0.0

@@ -69,9 +69,12 @@ class Meter:
         self._step.fill_(step)
 
     def add(
-        self, loss: torch.Tensor, weights: Weights, lengths: np.typing.NDArray[np.int64],
+        self,
+        loss: torch.Tensor,
+        weights: Weights,
+        lengths: np.typing.NDArray[np.int64],
         padded: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Count this rank's rows of a step; `loss` is their weighted sum."""
         self._loss += loss
         self._weight += float(weights.sum())

@@ -35,8 +35,14 @@ def training_picture(lines: list[dict[str, Any]], path: Path, title: str) -> Non
     upper.set_title(title, fontsize=10, parse_math=False)
     lower.plot(ends, _of(epochs, "macro_f1"), "o-", color="#c0392b", label="macro-F1, validation")
     for end, value in zip(ends, _of(epochs, "macro_f1"), strict=True):
-        lower.annotate(f"{value:.3f}", (end, value), (0, -12), textcoords="offset points",
-                       ha="center", fontsize=7)  # fmt: skip
+        lower.annotate(
+            f"{value:.3f}",
+            (end, value),
+            (0, -12),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+        )
     lower.set_ylabel("macro-F1")
     lower.set_ylim(0, 1)
     lower.set_xlabel("step")

@@ -92,9 +92,11 @@ class TrainingDisplay:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -128,9 +130,12 @@ class TrainingDisplay:
             total = progress.total_rows
             self._bar = bar(self._title, "row", total, progress.rows, live=0.5, log=10.0)
         self._bar.set_postfix(
-            epoch=progress.epoch, step=f"{progress.step}/{progress.total_steps}",
-            loss=f"{progress.loss:.3f}", padding=f"{progress.padding_share:.1%}", refresh=False,
-        )  # fmt: skip
+            epoch=progress.epoch,
+            step=f"{progress.step}/{progress.total_steps}",
+            loss=f"{progress.loss:.3f}",
+            padding=f"{progress.padding_share:.1%}",
+            refresh=False,
+        )
         self._bar.update(progress.rows - self._bar.n)
 
 

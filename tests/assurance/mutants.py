@@ -123,9 +123,14 @@ def run_tests(name: str, copy: Path, arguments: Sequence[str], limit: float) -> 
     started = time.monotonic()
     process = subprocess.Popen(
         [*command, f"--basetemp={copy.with_name('tmp')}", *arguments],
-        cwd=copy, env={**os.environ, "PYTHONPATH": path, _MARK: mark}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-    )  # fmt: skip
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": path, _MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
     try:
         output, _ = process.communicate(timeout=limit)
         status, test = judge(process.returncode, output)

@@ -23,9 +23,13 @@ from tests.commands import descendants, environment, wait_until
 
 RAY = str(Path(sys.executable).parent / "ray")
 AGENT_PORTS = (
-    "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
-    "metrics-export-port", "node-manager-port", "object-manager-port",
-)  # fmt: skip
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "runtime-env-agent-port",
+    "metrics-export-port",
+    "node-manager-port",
+    "object-manager-port",
+)
 WORKER_PORTS = range(10_000, 20_000, 200)  # the first of each node's own 200
 
 
@@ -58,11 +62,22 @@ def start_node(
     """Start a node on ports of its own, workers from the first one on."""
     ports = zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)
     return subprocess.Popen(
-        [RAY, "start", "--block", "--num-cpus=2", "--object-store-memory=200000000",
-         f"--min-worker-port={first}", f"--max-worker-port={first + 199}",
-         *(f"--{name}={port}" for name, port in ports), *arguments],
-        env=env, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            RAY,
+            "start",
+            "--block",
+            "--num-cpus=2",
+            "--object-store-memory=200000000",
+            f"--min-worker-port={first}",
+            f"--max-worker-port={first + 199}",
+            *(f"--{name}={port}" for name, port in ports),
+            *arguments,
+        ],
+        env=env,
+        cwd=home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 @pytest.fixture(scope="package")  # so that it ends before unit tests follow in this process
@@ -83,10 +98,16 @@ def cluster() -> Iterator[Cluster]:
     }
     first, second = random.sample(WORKER_PORTS, 2)
     head = start_node(
-        home, env, first, "--head", "--node-ip-address=127.0.0.1", f"--port={port}",
-        f"--temp-dir={home}/ray", f"--dashboard-port={dashboard}",
+        home,
+        env,
+        first,
+        "--head",
+        "--node-ip-address=127.0.0.1",
+        f"--port={port}",
+        f"--temp-dir={home}/ray",
+        f"--dashboard-port={dashboard}",
         f"--ray-client-server-port={client}",
-    )  # fmt: skip
+    )
     nodes = [head]
     url = f"http://127.0.0.1:{dashboard}"
     try:

@@ -26,13 +26,23 @@ def test_the_pipeline_as_a_submitted_job(cluster: Cluster, tmp_path: Path) -> No
 
     wait_until(takes_jobs, 120, "the head to take jobs")
     command = [
-        "python", "-m", "ray_jobs.pipeline", "configs/debug.yaml", "storage.root=artifacts",
-        "data.label_noise.enabled=false", "evaluate.behaviour=null", "export.openvino=false",
-    ]  # fmt: skip
+        "python",
+        "-m",
+        "ray_jobs.pipeline",
+        "configs/debug.yaml",
+        "storage.root=artifacts",
+        "data.label_noise.enabled=false",
+        "evaluate.behaviour=null",
+        "export.openvino=false",
+    ]
     process = subprocess.run(
         [*submit, "--working-dir", str(PROJECT), "--", *command],
-        env=cluster.env, cwd=tmp_path, capture_output=True, text=True, timeout=560,
-    )  # fmt: skip
+        env=cluster.env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=560,
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     lines = [line for line in process.stdout.splitlines() if line.startswith('{"job": "pipeline"')]
     assert len(lines) == 1
@@ -51,8 +61,12 @@ def test_the_pipeline_as_a_submitted_job(cluster: Cluster, tmp_path: Path) -> No
     other["RAY_AUTH_TOKEN"] = "another-token-of-the-same-length-0123456789"
     refused = subprocess.run(
         [*submit, "--", "true"],
-        env=other, cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        env=other,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert refused.returncode != 0
 
 

@@ -20,9 +20,10 @@ END_SERVE = "import ray, ray.serve; ray.init(); ray.serve.shutdown()"
 
 def listening_on(port: int) -> set[str]:
     return {
-        one.laddr.ip.removeprefix("::ffff:") for one in psutil.net_connections("tcp")
+        one.laddr.ip.removeprefix("::ffff:")
+        for one in psutil.net_connections("tcp")
         if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port
-    }  # fmt: skip
+    }
 
 
 def test_ports_are_those_of_the_serve_that_runs(

@@ -44,9 +44,13 @@ class Desk:
     def shell(self, commands: str, cwd: Path | None = None) -> str:
         """Run commands to the first that fails; returns what they print."""
         done = subprocess.run(
-            ["bash", "-ec", commands], cwd=cwd or self.project, env=self.env,
-            capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
+            ["bash", "-ec", commands],
+            cwd=cwd or self.project,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
         assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -67,9 +71,12 @@ def desk(tmp_path: Path, cluster: Cluster) -> Desk:
         "DVC_SITE_CACHE_DIR": str(tmp_path / "dvc-site"),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_SYSTEM": os.devnull,
-        **{f"GIT_{who}_{what}": "tests@example.com"
-           for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-    }  # fmt: skip
+        **{
+            f"GIT_{who}_{what}": "tests@example.com"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
+    }
     inherited = {k: v for k, v in cluster.joining.items() if not k.startswith(("GIT_", "DVC_"))}
     desk = Desk(project, {**inherited, **own})
     desk.shell("git init --quiet")

@@ -151,8 +151,14 @@ def test_an_example_shows_the_weight_of_each_word(home: Page) -> None:
 
 def test_the_model_says_how_good_it_is_and_what_it_cannot(home: Page) -> None:
     told = home.locator("#about").inner_text()
-    for words in ("0.871 on 1 test rows", "sample, version 4f1c2ab9", f"first {MAX_LENGTH} tokens",
-                  "below 50.0 %", "20,000 characters", "investment advice"):  # fmt: skip
+    for words in (
+        "0.871 on 1 test rows",
+        "sample, version 4f1c2ab9",
+        f"first {MAX_LENGTH} tokens",
+        "below 50.0 %",
+        "20,000 characters",
+        "investment advice",
+    ):
         assert words in told, told
     home.locator("#card summary").click()
     home.locator("#card-text", has_text="## Results on the test split (1 rows)").wait_for()

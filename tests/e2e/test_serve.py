@@ -33,23 +33,29 @@ def test_it_answers_over_http(served: Served) -> None:
     assert found["label"] in ("negative", "neutral", "positive")
     assert found["model_version"] == served.registry.aliases()["champion"]
     response = httpx.post(
-        f"{served.address}/predict", json={"texts": TEXTS}, headers={"x-request-id": "desk-1"},
+        f"{served.address}/predict",
+        json={"texts": TEXTS},
+        headers={"x-request-id": "desk-1"},
         timeout=30,
-    )  # fmt: skip
+    )
     assert response.headers.get_list("x-request-id") == ["desk-1"]
     assert response.json()["request_id"] == "desk-1"
     # The load balancer says when a request came; what a client says about that does not count.
     stale = httpx.post(
-        f"{served.address}/predict", json={"text": "Up"}, headers={"x-request-start": "t=1000"},
+        f"{served.address}/predict",
+        json={"text": "Up"},
+        headers={"x-request-start": "t=1000"},
         timeout=30,
-    )  # fmt: skip
+    )
     assert stale.status_code == 200
     refused = httpx.post(f"{served.address}/predict", content=b"{", timeout=30)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_json")
     late = httpx.post(
-        f"{served.address}/predict", json={"texts": ["order " * 60] * 1000},
-        headers={"x-request-timeout-ms": "1"}, timeout=30,
-    )  # fmt: skip
+        f"{served.address}/predict",
+        json={"texts": ["order " * 60] * 1000},
+        headers={"x-request-timeout-ms": "1"},
+        timeout=30,
+    )
     assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
     # Clients of other servers: `/` is theirs as well as the page's.
     [ranking] = httpx.post(f"{served.address}/", json={"inputs": TEXTS[0]}, timeout=30).json()
@@ -148,8 +154,11 @@ def test_it_listens_where_it_says_and_nowhere_else(served: Served) -> None:
 
 
 def test_haproxy_obeys_only_this_user(served: Served) -> None:
-    [command] = {title for _, _, title in listeners(psutil.Process(served.process.pid))
-                 if "haproxy -db" in title}  # fmt: skip
+    [command] = {
+        title
+        for _, _, title in listeners(psutil.Process(served.process.pid))
+        if "haproxy -db" in title
+    }
     config = Path(command.split(" -f ")[1].split()[0])
     directory = config.parents[1]
     assert directory.stat().st_mode & 0o777 == 0o700

@@ -13,9 +13,13 @@ from tests.commands import alive, check_refused, descendants, invoke_job, start_
 from tests.readme import sample_rows, write_csv
 
 COMMAND = (
-    "pipeline", "configs/debug.yaml", "storage.root=out", "run.name=stopped", "train.epochs=400",
+    "pipeline",
+    "configs/debug.yaml",
+    "storage.root=out",
+    "run.name=stopped",
+    "train.epochs=400",
     "data.label_noise.enabled=false",
-)  # fmt: skip
+)
 # Each worker costs 6 CPU seconds per start, and fewer rows make epochs short.
 ALONE = (*COMMAND, "data.sources=[rows.csv]", "train.num_workers=1")
 

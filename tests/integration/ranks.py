@@ -53,9 +53,11 @@ class Ranks:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.kill()
 
     @property
@@ -94,16 +96,26 @@ def _free_port() -> int:
 
 
 def _call(
-    sender: Connection, rank: int, size: int, port: int, function: Callable[..., Any],
+    sender: Connection,
+    rank: int,
+    size: int,
+    port: int,
+    function: Callable[..., Any],
     arguments: tuple[Any, ...],
-) -> None:  # fmt: skip
+) -> None:
     import torch
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # Lightning sets the number of threads by it
     if size > 1:
-        numbers = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": size,
-                   "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}  # fmt: skip
+        numbers = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "GROUP_RANK": 0,
+            "WORLD_SIZE": size,
+            "LOCAL_WORLD_SIZE": size,
+            "MASTER_PORT": port,
+        }
         os.environ |= {name: str(value) for name, value in numbers.items()}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
     try:

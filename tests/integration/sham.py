@@ -29,9 +29,14 @@ class Training:
         pass
 
     def run(
-        self, settings: Settings, params: Mapping[str, Any], version_dir: Path,
-        datasets: dict[str, Any], place: Path, modes: Mapping[str, str],
-    ) -> tuple[dict[str, float], Path]:  # fmt: skip
+        self,
+        settings: Settings,
+        params: Mapping[str, Any],
+        version_dir: Path,
+        datasets: dict[str, Any],
+        place: Path,
+        modes: Mapping[str, str],
+    ) -> tuple[dict[str, float], Path]:
         """As `tune.training.Training.run`."""
         from ray.util import placement_group
 
@@ -42,8 +47,11 @@ class Training:
         self.group = placement_group([{"CPU": 0.01}])  # as Ray Train's controller does
         version = _version(settings, params, version_dir, place).version
         place.mkdir(parents=True, exist_ok=True)
-        found = {"version": version, "max_length": settings.model.max_length,
-                 "datasets": sorted(datasets)}  # fmt: skip
+        found = {
+            "version": version,
+            "max_length": settings.model.max_length,
+            "datasets": sorted(datasets),
+        }
         write_json(place / "task.json", found)
         saved = newest_whole(place)
         history = saved.history if saved else []

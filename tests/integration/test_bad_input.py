@@ -162,9 +162,12 @@ def test_a_full_disk_is_a_clear_error(project: Path, tmp_path: Path) -> None:
     [source] = write_rows(project / "rows", rows=30_000, files=1, seed=5)
     with small_disk(tmp_path / "small", "3m") as place:
         refused = invoke_job(
-            "ingest", *DATA, f"data.sources=[{source}]", "data.max_rejected_fraction=0.05",
+            "ingest",
+            *DATA,
+            f"data.sources=[{source}]",
+            "data.max_rejected_fraction=0.05",
             f"storage.root={place}",
-        )  # fmt: skip
+        )
         words = ["storage.root=", "No space left", "MB free, more is needed", "Free some space"]
         check_refused(refused, words)
         assert not [*place.glob("datasets/faults/*")]
@@ -235,9 +238,13 @@ def test_a_bad_sweep_is_one_line_before_any_trial(
 
 def test_a_dry_run_of_a_sweep_writes_nothing(ingested: Path, project: Path) -> None:
     done = invoke_job(
-        "sweep", "configs/debug.yaml", "configs/sweep.yaml", f"storage.root={ingested}",
-        "--dry-run", "run.name=dry",
-    )  # fmt: skip
+        "sweep",
+        "configs/debug.yaml",
+        "configs/sweep.yaml",
+        f"storage.root={ingested}",
+        "--dry-run",
+        "run.name=dry",
+    )
     assert done.code == 0, done.err
     assert len(done.result["configs"]) == 10 and done.result["trial_seconds"] > 0
     assert "rows/s" in done.err

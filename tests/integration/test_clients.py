@@ -120,10 +120,25 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
         config = folder / "config.yaml"
         config.write_text("post_hooks: []\npackage_name_override: finsent_generated\n")
         done = subprocess.run(
-            [sys.executable, "-m", "openapi_python_client", "generate", "--path", str(OPENAPI),
-             "--output-path", str(folder / "out"), "--meta", "none", "--config", str(config)],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "openapi_python_client",
+                "generate",
+                "--path",
+                str(OPENAPI),
+                "--output-path",
+                str(folder / "out"),
+                "--meta",
+                "none",
+                "--config",
+                str(config),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "will not be generated" not in done.stdout, done.stdout
         (folder / "out").rename(folder / "finsent_generated")
@@ -169,10 +184,22 @@ def test_openapi_generator_makes_a_function_of_every_operation(
     if command is None:
         pytest.skip("no openapi-generator here: pip install openapi-generator-cli, and Java")
     done = subprocess.run(
-        [command, "generate", "-g", "python", "-i", str(OPENAPI), "-o", str(tmp_path),
-         "--additional-properties=packageName=finsent_openapi"],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [
+            command,
+            "generate",
+            "-g",
+            "python",
+            "-i",
+            str(OPENAPI),
+            "-o",
+            str(tmp_path),
+            "--additional-properties=packageName=finsent_openapi",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     made = "".join(path.read_text() for path in tmp_path.glob("finsent_openapi/api/*.py"))
     assert {name for name in operations() if f"    def {name}(" in made} == operations()

@@ -39,18 +39,24 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
             says, label = LABELS[i % 3], LABELS[(i + (i in wrong)) % 3]
             writer.writerow((f"Unit {i}: {WORDS[says]}, then {WORDS[says]} once more", label))
     overrides = [
-        f"data.sources=[{folder / 'rows.csv'}]", "data.near_duplicates.enabled=false",
+        f"data.sources=[{folder / 'rows.csv'}]",
+        "data.near_duplicates.enabled=false",
         "data.label_noise.enabled=false",
-    ]  # fmt: skip
+    ]
     config = load(Settings, [], overrides).data
     return ingest(config, folder / "datasets", find_sources(config, folder / "hubs"))
 
 
 def task(tiny: Path, version: DatasetVersion, *overrides: str) -> Task:
     recipe = [
-        "train.epochs=6", "train.batch_size=8", "train.learning_rate=3e-3", "train.num_workers=1",
-        "model.max_length=64", "train.distill_folds=2", "train.distill_epochs=5",
-    ]  # fmt: skip
+        "train.epochs=6",
+        "train.batch_size=8",
+        "train.learning_rate=3e-3",
+        "train.num_workers=1",
+        "model.max_length=64",
+        "train.distill_folds=2",
+        "train.distill_epochs=5",
+    ]
     settings = load(Settings, [], [*recipe, *overrides])
     return make_task(settings.train, settings.model, Backbone("tiny", str(tiny)), version)
 
@@ -79,8 +85,9 @@ def test_wrong_labels_are_outvoted(tiny: Path, version: DatasetVersion, tmp_path
     assert sorted(rows) == sorted(train["key"].to_pylist())  # each row once
     doubted: list[float] = []
     trusted: list[float] = []
-    for key, text, label in zip(*(train[name].to_pylist() for name in train.column_names),
-                                strict=True):  # fmt: skip
+    for key, text, label in zip(
+        *(train[name].to_pylist() for name in train.column_names), strict=True
+    ):
         target = np.array(rows[key]["target"])
         assert target.sum() == pytest.approx(1, abs=1e-5)
         assert target[LABELS.index(label)] >= 0.5 - 1e-6  # half of it is the row's own label

@@ -46,11 +46,13 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ray_config(folder: Path, host: str) -> Path:
     """What Ray itself writes."""
     config = HAProxyConfig(
-        socket_path=f"{folder}/admin.sock", server_state_base=str(folder),
-        server_state_file=f"{folder}/state", metrics_socket_path=f"{folder}/metrics.sock",
+        socket_path=f"{folder}/admin.sock",
+        server_state_base=str(folder),
+        server_state_file=f"{folder}/state",
+        metrics_socket_path=f"{folder}/metrics.sock",
         http_options=HTTPOptions(host=host, port=8000),
         grpc_options=gRPCOptions(port=9000, grpc_servicer_functions=["a.b"]),
-    )  # fmt: skip
+    )
     api = HAProxyApi(config, config_file_path=f"{folder}/haproxy.cfg")
     api._generate_config_file_internal()
     return Path(api.config_file_path)
@@ -181,11 +183,14 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
     async def lives(folder: Path) -> None:
         port = free_port(LOOPBACK)
         config = HAProxyConfig(
-            socket_path=f"{folder}/admin.sock", server_state_base=str(folder),
-            server_state_file=f"{folder}/state", metrics_enabled=False,
-            stats_port=free_port(LOOPBACK), metrics_port=free_port(LOOPBACK),
+            socket_path=f"{folder}/admin.sock",
+            server_state_base=str(folder),
+            server_state_file=f"{folder}/state",
+            metrics_enabled=False,
+            stats_port=free_port(LOOPBACK),
+            metrics_port=free_port(LOOPBACK),
             http_options=HTTPOptions(host=LOOPBACK, port=port),
-        )  # fmt: skip
+        )
         api = HAProxyApi(config, config_file_path=f"{folder}/haproxy.cfg")
         await api.start()
         assert api._proc
@@ -208,6 +213,8 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_program_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/no/haproxy")
-    with pytest.raises(InputError, match=r"serve\.fast=true: no HAProxy"), \
-            _haproxy.own_haproxy(PORTS):  # fmt: skip
+    with (
+        pytest.raises(InputError, match=r"serve\.fast=true: no HAProxy"),
+        _haproxy.own_haproxy(PORTS),
+    ):
         pass

@@ -289,10 +289,16 @@ def test_a_benchmark_stays_unseen_exactly_and_nearly(tmp_path: Path) -> None:
 def test_rows_of_a_company_stay_together_and_time_divides(tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
     lines = [
-        json.dumps({"text": story(i, ""), "label": i % 3, "firm": f"firm {i % 20}",
-                    "day": f"2024-{1 + i % 12:02d}-15"})
+        json.dumps(
+            {
+                "text": story(i, ""),
+                "label": i % 3,
+                "firm": f"firm {i % 20}",
+                "day": f"2024-{1 + i % 12:02d}-15",
+            }
+        )
         for i in range(240)
-    ]  # fmt: skip
+    ]
     source.write_text("\n".join(lines))
     names = "{0: negative, 1: neutral, 2: positive}"
     entry = f"{{uri: {source}, text: text, label: label, label_map: {names}}}"
@@ -306,9 +312,12 @@ def test_rows_of_a_company_stay_together_and_time_divides(tmp_path: Path) -> Non
     assert len(places) == 20
     assert all(len(splits) == 1 for splits in places.values())
     by_time = make(
-        tmp_path / "time", [entry], "data.split.time.column=day",
-        "data.split.time.validation_from=2024-09-01", "data.split.time.test_from=2024-11-01",
-    )  # fmt: skip
+        tmp_path / "time",
+        [entry],
+        "data.split.time.column=day",
+        "data.split.time.validation_from=2024-09-01",
+        "data.split.time.test_from=2024-11-01",
+    )
     months = {
         s: {1 + (int(str(r["row"])) - 1) % 12 for r in rows} for s, rows in content(by_time).items()
     }

@@ -40,9 +40,13 @@ def store() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     client = fs.S3FileSystem(
-        access_key="test", secret_key="test", region="us-east-1", scheme="http",
-        endpoint_override=f"{host}:{port}", allow_bucket_creation=True,
-    )  # fmt: skip
+        access_key="test",
+        secret_key="test",
+        region="us-east-1",
+        scheme="http",
+        endpoint_override=f"{host}:{port}",
+        allow_bucket_creation=True,
+    )
     client.create_dir("news")
     for name, body in {
         "2024/a.csv": BODY.encode(),
@@ -71,9 +75,14 @@ def store() -> Iterator[str]:
 def settings(path: str, store: str) -> Settings:
     uri = f"s3://{path}?{store}"
     return load(
-        Settings, [], [f"data.sources=['{uri}']", "data.near_duplicates.enabled=false",
-                       "data.label_noise.enabled=false"],
-    )  # fmt: skip
+        Settings,
+        [],
+        [
+            f"data.sources=['{uri}']",
+            "data.near_duplicates.enabled=false",
+            "data.label_noise.enabled=false",
+        ],
+    )
 
 
 def files(path: str, store: str) -> list[SourceFile]:

@@ -45,10 +45,17 @@ def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def score(model: Path, source: str, out: Path, *overrides: str) -> dict[str, Any]:
     settings = load(
-        Settings, [],
-        [f"predict.model={model}", f"predict.input='{source}'", f"predict.output={out}",
-         f"storage.root={out.parent}/artifacts", "engine.precision=fp32", *overrides],
-    )  # fmt: skip
+        Settings,
+        [],
+        [
+            f"predict.model={model}",
+            f"predict.input='{source}'",
+            f"predict.output={out}",
+            f"storage.root={out.parent}/artifacts",
+            "engine.precision=fp32",
+            *overrides,
+        ],
+    )
     return predict.run(Call(settings, out.parent / "run"))
 
 
@@ -86,14 +93,24 @@ def test_rows_come_out_in_order_with_the_engine_s_answers(model: Path, tmp_path:
 def test_bad_rows_are_kept_with_a_reason(model: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text(
         "\n".join(
-            ['{"Sentence": "Profit rose."}', "not json", '{"Sentence": null}', '{"Sentence": " "}',
-             json.dumps({"Sentence": LONG}), '{"Sentence": ["a"]}', '{"Sentence": "Loss widened."}']
+            [
+                '{"Sentence": "Profit rose."}',
+                "not json",
+                '{"Sentence": null}',
+                '{"Sentence": " "}',
+                json.dumps({"Sentence": LONG}),
+                '{"Sentence": ["a"]}',
+                '{"Sentence": "Loss widened."}',
+            ]
         )
-    )  # fmt: skip
+    )
     found = score(
-        model, str(tmp_path / "bad.jsonl"), tmp_path / "out", "engine.truncate=error",
+        model,
+        str(tmp_path / "bad.jsonl"),
+        tmp_path / "out",
+        "engine.truncate=error",
         "predict.format=jsonl",
-    )  # fmt: skip
+    )
     lines = (tmp_path / "out" / "bad.jsonl.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["row"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
@@ -223,9 +240,15 @@ def test_a_killed_run_resumes_within_a_file(
     texts = [f"{TEXTS[i % 3]} {i}" for i in range(40_000)]
     source = str(write_csv(tmp_path / "news.csv", texts))
     process = start_job(
-        "predict", f"predict.model={model}", f"predict.input='{source}'", "predict.output=out",
-        "storage.root=artifacts", "engine.precision=fp32", "predict.columns=all", cwd=tmp_path,
-    )  # fmt: skip
+        "predict",
+        f"predict.model={model}",
+        f"predict.input='{source}'",
+        "predict.output=out",
+        "storage.root=artifacts",
+        "engine.precision=fp32",
+        "predict.columns=all",
+        cwd=tmp_path,
+    )
     out = tmp_path / "out"
     wait_until(
         lambda: any(out.glob(".parts/*/*.parquet")) or process.poll() is not None, 120, "a part"
@@ -260,9 +283,13 @@ def bucket() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     client = fs.S3FileSystem(
-        access_key="test", secret_key="test", region="us-east-1", scheme="http",
-        endpoint_override=f"{host}:{port}", allow_bucket_creation=True,
-    )  # fmt: skip
+        access_key="test",
+        secret_key="test",
+        region="us-east-1",
+        scheme="http",
+        endpoint_override=f"{host}:{port}",
+        allow_bucket_creation=True,
+    )
     client.create_dir("desk")
     with client.open_output_stream("desk/news.csv", compression=None) as stream:
         stream.write(b"Sentence\nProfit rose.\nLoss widened.\n")

@@ -60,9 +60,11 @@ def test_a_sweep_fails_in_single_trials_only(version: DatasetVersion, tmp_path: 
             "train.epochs": {"int": [2, 300]},
             "train.cpus_per_worker": {"choice": [1, 64]},
         },
-        "known": [good, slow, bad], "default_first": False,
-        "trials": 3, "grace_epochs": 2,
-    }  # fmt: skip
+        "known": [good, slow, bad],
+        "default_first": False,
+        "trials": 3,
+        "grace_epochs": 2,
+    }
     plan, work, past = prepared(version, run_dir, sweep, epochs=2)
     events: list[Any] = []
     search(plan, work, past, [], 1, follow=lambda *event: events.append(event))
@@ -96,9 +98,12 @@ def test_objectives_are_recorded_and_candidates_verified_with_the_same_new_seeds
     run_dir = tmp_path / "run"
     sweep = {
         "space": {"train.learning_rate": {"loguniform": [1e-5, 1e-2]}},
-        "objectives": ["latency_ms", "parameters", "ece"], "scheduler": "none", "trials": 2,
-        "verify_best": 1, "verify_seeds": 2,
-    }  # fmt: skip
+        "objectives": ["latency_ms", "parameters", "ece"],
+        "scheduler": "none",
+        "trials": 2,
+        "verify_best": 1,
+        "verify_seeds": 2,
+    }
     plan, work, past = sham(version, run_dir, sweep, epochs=1)
     search(plan, work, past, [], 2)
     found = read_sweep(run_dir)
@@ -210,9 +215,12 @@ def test_a_trial_that_loses_its_process_goes_on_and_the_other_is_not_disturbed(
 ) -> None:
     run_dir = tmp_path / "run"
     sweep = {
-        "space": {"train.batch_size": {"int": [2, 4]}}, "scheduler": "none", "trials": 2,
-        "known": [{"train.batch_size": 3}, {"train.batch_size": 4}], "default_first": False,
-    }  # fmt: skip
+        "space": {"train.batch_size": {"int": [2, 4]}},
+        "scheduler": "none",
+        "trials": 2,
+        "known": [{"train.batch_size": 3}, {"train.batch_size": 4}],
+        "default_first": False,
+    }
     plan, work, past = sham(version, run_dir, sweep, epochs=5)
     search(plan, work, past, [], 2)
     found = read_sweep(run_dir).trials
@@ -252,9 +260,12 @@ def test_population_based_training_exchanges_weights(
     sweep = {
         "space": {"train.learning_rate": {"loguniform": [1e-6, 1e-2]}},
         "known": [{"train.learning_rate": rate} for rate in rates],
-        "default_first": False, "trials": 2, "search": "random", "scheduler": "pbt",
+        "default_first": False,
+        "trials": 2,
+        "search": "random",
+        "scheduler": "pbt",
         "grace_epochs": 20,
-    }  # fmt: skip
+    }
     plan, work, past = sham(version, run_dir, sweep, epochs=100)
     search(plan, work, past, [], 2)
     found = read_sweep(run_dir)
@@ -297,8 +308,10 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
             {"model.max_length": 16, "data.conflicts": "drop"},
             {"model.max_length": 32, "data.conflicts": "majority"},
         ],
-        "scheduler": "none", "trials": 2, "default_first": False,
-    }  # fmt: skip
+        "scheduler": "none",
+        "trials": 2,
+        "default_first": False,
+    }
     plan, work, past = sham(version, run_dir, sweep, epochs=1)
     search(plan, work, past, [], 2)
     versions = set()

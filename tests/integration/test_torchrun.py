@@ -56,8 +56,9 @@ def tokens(backbone: Path, count: int, start: int) -> pa.Table:
     keys = [f"{i:06d}" for i in numbers]
     agreement = [None if i % 4 == 0 else 0.5 + (i % 3) / 4 for i in numbers]
     weight = [1.0 + i % 2 for i in numbers]
-    rows = pa.table({"key": keys, "text": texts, "label": labels,
-                     "agreement": agreement, "weight": weight})  # fmt: skip
+    rows = pa.table(
+        {"key": keys, "text": texts, "label": labels, "agreement": agreement, "weight": weight}
+    )
     return tokenise(rows, str(backbone), None, 64)
 
 
@@ -99,9 +100,11 @@ def assert_same(
 
 # Weights of every kind, and micro-batches: the mean must stay that of the whole batch.
 WEIGHTED: dict[str, Any] = {
-    "agreement_weight": "linear", "class_weights": {"negative": 3.0}, "label_smoothing": 0.1,
+    "agreement_weight": "linear",
+    "class_weights": {"negative": 3.0},
+    "label_smoothing": 0.1,
     "log_every_steps": 3,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +125,10 @@ def test_every_row_counts_once_each_epoch(paired: Done) -> None:
     for metrics in paired.history:
         matrix = torch.tensor(metrics["validation_confusion"])
         assert int(matrix.sum()) == VALIDATION_ROWS
-        truth = [sum(i % 3 == label for i in range(TRAIN_ROWS, TRAIN_ROWS + VALIDATION_ROWS))
-                 for label in range(3)]  # fmt: skip
+        truth = [
+            sum(i % 3 == label for i in range(TRAIN_ROWS, TRAIN_ROWS + VALIDATION_ROWS))
+            for label in range(3)
+        ]
         assert matrix.sum(1).tolist() == truth
 
 

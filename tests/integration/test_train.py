@@ -60,8 +60,9 @@ WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "pro
 def rows(count: int, start: int) -> pa.Table:
     labels = [LABELS[i % 3] for i in range(start, start + count)]
     texts = [f"Item {i}: {WORDS[label]} {'again ' * (i % 9)}" for i, label in enumerate(labels)]
-    return pa.table({"key": [f"{i:06d}" for i in range(start, start + count)], "text": texts,
-                     "label": labels})  # fmt: skip
+    return pa.table(
+        {"key": [f"{i:06d}" for i in range(start, start + count)], "text": texts, "label": labels}
+    )
 
 
 def tokens(table: pa.Table, tiny: Path) -> pa.Table:
@@ -193,9 +194,17 @@ def life(
     done = fit_tokenised(task(tiny, **{**LONGER, "num_workers": 1}), datasets, run_dir)
     logging.getLogger("finsent").removeHandler(log)
     yield Life(
-        run_dir, killer.killed, first, folder / "first", names, steps, str(refused.value),
-        log.lines, longer, done,
-    )  # fmt: skip
+        run_dir,
+        killer.killed,
+        first,
+        folder / "first",
+        names,
+        steps,
+        str(refused.value),
+        log.lines,
+        longer,
+        done,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,9 @@ CPU = torch.device("cpu")
 
 def distance(model: torch.nn.Module, other: torch.nn.Module) -> float:
     pairs = zip(model.parameters(), other.parameters(), strict=True)
-    found = [(a.grad - b.grad).abs().max() for a, b in pairs
-             if a.grad is not None and b.grad is not None]  # fmt: skip
+    found = [
+        (a.grad - b.grad).abs().max() for a, b in pairs if a.grad is not None and b.grad is not None
+    ]
     return float(max(found))
 
 

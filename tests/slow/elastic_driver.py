@@ -45,9 +45,15 @@ def rows(tiny: Path, count: int, start: int) -> pa.Table:
 
 def task(tiny: Path, epochs: int) -> Task:
     config = TrainConfig(
-        num_workers=(1, 2), resize_every=1, epochs=epochs, batch_size=32, learning_rate=1e-3,
-        checkpoint_every_steps=20, log_every_steps=5, start_timeout=5,
-    )  # fmt: skip
+        num_workers=(1, 2),
+        resize_every=1,
+        epochs=epochs,
+        batch_size=32,
+        learning_rate=1e-3,
+        checkpoint_every_steps=20,
+        log_every_steps=5,
+        start_timeout=5,
+    )
     return Task(config, Backbone("tiny", str(tiny)), {"max_length": 64})
 
 

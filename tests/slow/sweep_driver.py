@@ -50,9 +50,11 @@ def made_settings(root: Path) -> Settings:
         "train": {"epochs": EPOCHS, "num_workers": 1, "learning_rate": 1e-3, "start_timeout": 60},
         "sweep": {
             "space": {"train.dropout": {"uniform": [0.0, 0.3]}},
-            "trials": 2, "scheduler": "none", "default_first": False,
+            "trials": 2,
+            "scheduler": "none",
+            "default_first": False,
         },
-    }  # fmt: skip
+    }
     return check(Settings, values)
 
 

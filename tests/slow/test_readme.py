@@ -31,8 +31,11 @@ def test_the_commands_work_as_written(project: Path) -> None:
     for command in commands(SHORTER):
         process = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
-            env=environment(), capture_output=True, text=True, timeout=700,
-        )  # fmt: skip
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=700,
+        )
         assert process.returncode == 0, f"{command}\n{process.stdout}\n{process.stderr}"
         if process.stdout:
             results.append(json.loads(process.stdout.splitlines()[-1]))

@@ -53,9 +53,12 @@ def test_population_based_training_exchanges_weights(
     sweep = {
         "space": {"train.learning_rate": {"loguniform": [1e-6, 1e-2]}},
         "known": [{"train.learning_rate": rate} for rate in rates],
-        "default_first": False, "trials": 2, "search": "random", "scheduler": "pbt",
+        "default_first": False,
+        "trials": 2,
+        "search": "random",
+        "scheduler": "pbt",
         "grace_epochs": 40,
-    }  # fmt: skip
+    }
     # So long that both train at the same time, though one begins some seconds later.
     plan, work, past = prepared(version, run_dir, sweep, epochs=160, batch_size=4)
     search(plan, work, past, [], 2)
@@ -87,8 +90,10 @@ def test_objectives_are_measured_on_models_of_versions_of_their_own(
             "data.conflicts": {"choice": ["drop", "majority"]},
         },
         "objectives": ["latency_ms", "parameters", "ece"],
-        "scheduler": "none", "trials": 2, "default_first": False,
-    }  # fmt: skip
+        "scheduler": "none",
+        "trials": 2,
+        "default_first": False,
+    }
     plan, work, past = prepared(version, run_dir, sweep, epochs=1)
     search(plan, work, past, [], 2)
     for trial in read_sweep(run_dir).trials:

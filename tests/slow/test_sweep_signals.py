@@ -20,10 +20,16 @@ import yaml
 from tests.commands import PROJECT, alive, descendants, run_job, start_job, wait_until
 
 SWEEP = (
-    "configs/debug.yaml", "configs/sweep.yaml", "storage.root=out", "train.epochs=5",
-    "sweep.trials=2", "sweep.scheduler=none", "sweep.verify_best=1", "sweep.verify_seeds=1",
+    "configs/debug.yaml",
+    "configs/sweep.yaml",
+    "storage.root=out",
+    "train.epochs=5",
+    "sweep.trials=2",
+    "sweep.scheduler=none",
+    "sweep.verify_best=1",
+    "sweep.verify_seeds=1",
     "run.name=found",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +118,9 @@ def test_sigterm_leaves_the_best_so_far(ingested: Path) -> None:
     process = start(ingested, "run.name=stopped", "train.epochs=50")
     wait_until(
         lambda: any(e["event"] == "epoch" for e in events(run_dir)) or process.poll() is not None,
-        240, "an epoch",
-    )  # fmt: skip
+        240,
+        "an epoch",
+    )
     children = descendants(psutil.Process(process.pid))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=150)

@@ -45,9 +45,16 @@ def test_torchrun_itself(tiny: Path, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("torchrun", "ranks")]
     specs = [prepare(tiny, folder) for folder in folders]
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "finsent.training.standalone", str(specs[0]),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "finsent.training.standalone",
+        str(specs[0]),
+    ]
     subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=500)
     run_ranks(2, main, specs[1])
     found, expected = (outcome(folder) for folder in folders)

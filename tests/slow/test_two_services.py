@@ -122,8 +122,11 @@ def kill_replica(service: Served) -> None:
 
 def check_haproxy_death(service: Served, probe: Probe) -> None:
     def haproxies() -> set[psutil.Process]:
-        return {one for one in descendants(psutil.Process(service.process.pid))
-                if one.name() == "haproxy"}  # fmt: skip
+        return {
+            one
+            for one in descendants(psutil.Process(service.process.pid))
+            if one.name() == "haproxy"
+        }
 
     probe.answers.clear()
     before = haproxies()
@@ -148,12 +151,15 @@ def test_no_service_answers_for_another(roots: tuple[Path, Path], tmp_path: Path
     ):
         assert not set(opened.ports.values()) & set(closed.ports.values())
         keyless, stranger, client = (
-            Probe(opened.address, None), Probe(closed.address, None), Probe(closed.address, key)
-        )  # fmt: skip
+            Probe(opened.address, None),
+            Probe(closed.address, None),
+            Probe(closed.address, key),
+        )
         grpc_keyless, grpc_stranger, grpc_client = (
-            GrpcProbe(opened.grpc_address, None), GrpcProbe(closed.grpc_address, None),
+            GrpcProbe(opened.grpc_address, None),
+            GrpcProbe(closed.grpc_address, None),
             GrpcProbe(closed.grpc_address, key),
-        )  # fmt: skip
+        )
         with probing(keyless, stranger, client, grpc_keyless, grpc_stranger, grpc_client):
             kill_replica(closed)
             kill_replica(opened)

@@ -46,17 +46,27 @@ def start(trial: int, time: float, params: dict[str, Any], source: str = "search
 def epoch(trial: int, time: float, number: int, value: float, seconds: float = 10.0) -> Event:
     metrics = {"macro_f1": value, "loss": 1 - value}
     return {
-        "event": "epoch", "trial": trial, "time": time, "epoch": number, "metrics": metrics,
+        "event": "epoch",
+        "trial": trial,
+        "time": time,
+        "epoch": number,
+        "metrics": metrics,
         "seconds": seconds,
-    }  # fmt: skip
+    }
 
 
 def end(trial: int, time: float, epochs: int, value: float | None, **changes: Any) -> Event:
     found = {
-        "event": "end", "trial": trial, "time": time, "status": "finished", "reason": None,
-        "epochs": epochs, "seconds": 10.0 * epochs, "checkpoint": None,
+        "event": "end",
+        "trial": trial,
+        "time": time,
+        "status": "finished",
+        "reason": None,
+        "epochs": epochs,
+        "seconds": 10.0 * epochs,
+        "checkpoint": None,
         "values": {} if value is None else {"macro_f1": value},
-    }  # fmt: skip
+    }
     return found | changes
 
 

@@ -60,9 +60,12 @@ EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
 ANY = ExportConfig(openvino=False, max_f1_loss=1, min_same_labels=0, max_score_change=1)
 STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
 STARS_MAP = {
-    "1 star": "negative", "2 stars": "negative", "3 stars": "neutral",
-    "4 stars": "positive", "5 stars": "positive",
-}  # fmt: skip
+    "1 star": "negative",
+    "2 stars": "negative",
+    "3 stars": "neutral",
+    "4 stars": "positive",
+    "5 stars": "positive",
+}
 # The entity size keeps LUKE small; the others have no use for it.
 SHORT = {"max_position_embeddings": 130, "pad_token_id": 1, "entity_emb_size": 8}
 ORDER = ("Positive", "Negative", "Neutral")
@@ -75,8 +78,11 @@ TEXTS = [
 
 
 def opened(folder: Path, **config: Any) -> ForeignModel:
-    return open_foreign(str(folder), find_folder(str(folder), None, "SOURCE", ""),
-                        AdoptConfig.model_validate(config))  # fmt: skip
+    return open_foreign(
+        str(folder),
+        find_folder(str(folder), None, "SOURCE", ""),
+        AdoptConfig.model_validate(config),
+    )
 
 
 def adopted(folder: Path, out: Path, **config: Any) -> tuple[ForeignModel, Engine]:
@@ -204,9 +210,12 @@ def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_versi
     assert check_same(engine, foreign, 1e-5) <= 1e-5
     rows, quick = labelled(), EvaluateConfig(behaviour=None, bootstrap=100)
     measured = evaluate(engine, rows, None, None, quick)
-    right = sum(label == mine.label for label, mine in
-                zip(rows["label"].to_pylist(), engine.classify(rows["text"].to_pylist()),
-                    strict=True))  # fmt: skip
+    right = sum(
+        label == mine.label
+        for label, mine in zip(
+            rows["label"].to_pylist(), engine.classify(rows["text"].to_pylist()), strict=True
+        )
+    )
     assert measured["accuracy"] == pytest.approx(right / len(rows))
     compared = compare(own, answers_of(engine, rows), 100, 0)
     assert compared["b"]["macro_f1"] == pytest.approx(measured["macro_f1"])
@@ -263,8 +272,11 @@ def test_two_labels_never_answer_the_third_whatever_computes(
     config = ANY.model_copy(update={"openvino": True})
     export(tmp_path / "model", labelled(), config, EXACT, {})
     for backend, precision in (
-        ("torch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "int8"),
-    ):  # fmt: skip
+        ("torch", "fp32"),
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "int8"),
+        ("openvino", "int8"),
+    ):
         chosen = EngineConfig.model_validate(
             {"threads": 1, "backend": backend, "precision": precision}
         )
@@ -471,9 +483,16 @@ def gold(tmp_path: Path) -> Path:
     return file
 
 
-QUICK = ("export.openvino=false", "export.max_f1_loss=1", "export.min_same_labels=0.0001",
-         "export.min_same_abstentions=0.0001", "export.max_score_change=1",
-         "evaluate.behaviour=null", "evaluate.bootstrap=100", "engine.threads=1")  # fmt: skip
+QUICK = (
+    "export.openvino=false",
+    "export.max_f1_loss=1",
+    "export.min_same_labels=0.0001",
+    "export.min_same_abstentions=0.0001",
+    "export.max_score_change=1",
+    "evaluate.behaviour=null",
+    "evaluate.bootstrap=100",
+    "engine.threads=1",
+)
 
 
 def run(job: str, *arguments: str) -> dict[str, Any]:
@@ -491,9 +510,12 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     saved(classifier(seed=4), project / "own", tiny)
     write(
         project / "artifacts/datasets/default/0123456789ab",
-        [Row(f"{split} {i}", LABELS[i % 3], split)
-         for split in ("train", "validation", "test") for i in range(60)],
-    )  # fmt: skip
+        [
+            Row(f"{split} {i}", LABELS[i % 3], split)
+            for split in ("train", "validation", "test")
+            for i in range(60)
+        ],
+    )
     label_map = "label_map={" + ", ".join(f"{k}: {v}" for k, v in STARS_MAP.items()) + "}"
     sources = f'adopt.sources=["{gold}"]'
     theirs = run("adopt", "stars", "name=theirs", label_map, sources, "run.name=theirs")
@@ -516,8 +538,12 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     assert [model["macro_f1"] for model in listed["models"]] == [theirs["macro_f1"], None]
     assert not [model for model in listed["models"] if model.get("damaged")]
     card = (Path(theirs["version_dir"]) / "README.md").read_text()
-    for part in ("license: apache-2.0", "| `5 stars` | positive |", "Adopted from `stars`",
-                 f"not calibrated on ({measured['rows']} rows)"):  # fmt: skip
+    for part in (
+        "license: apache-2.0",
+        "| `5 stars` | positive |",
+        "Adopted from `stars`",
+        f"not calibrated on ({measured['rows']} rows)",
+    ):
         assert part in card
     assert "Not measured" in (Path(own["version_dir"]) / "README.md").read_text()
 
@@ -536,8 +562,16 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     assert promoted.code == 0, promoted.err
     challenged = invoke_job("registry", *QUICK, *data, "promote", "theirs", "champion")
     check_refused(challenged, ["cannot tell whether", "60 rows", "publish.min_rows"])
-    forced = run("adopt", "stars", "name=champion", label_map, "run.name=forced", *data,
-                 "adopt.export=false", "publish.force=true")  # fmt: skip
+    forced = run(
+        "adopt",
+        "stars",
+        "name=champion",
+        label_map,
+        "run.name=forced",
+        *data,
+        "adopt.export=false",
+        "publish.force=true",
+    )
     assert (forced["gate"]["outcome"], forced["gate"]["forced"]) == ("cannot tell", True)
     assert [split["split_of"] for split in forced["gate"]["splits"]] == ["neither"]
     assert (project / "artifacts/runs/forced/model/model.safetensors").is_file()

@@ -127,8 +127,17 @@ def test_one_text_gets_what_the_engine_says(
         response = post(client, {"text": text})
         found = response.json()
         assert response.status_code == 200
-        assert found.keys() == {"label", "score", "probabilities", "polarity", "model_version",
-                                "calibration", "abstained", "truncated", "request_id"}  # fmt: skip
+        assert found.keys() == {
+            "label",
+            "score",
+            "probabilities",
+            "polarity",
+            "model_version",
+            "calibration",
+            "abstained",
+            "truncated",
+            "request_id",
+        }
         assert found["label"] == expected.label
         assert found["score"] == pytest.approx(expected.score, abs=1e-5)
         assert found["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
@@ -157,8 +166,9 @@ def test_a_list_is_answered_in_order_with_errors_in_their_places(
 def test_empty_list_and_a_list_of_errors_are_answered(client: TestClient) -> None:
     assert post(client, {"texts": []}).json()["predictions"] == []
     assert [one["code"] for one in post(client, {"texts": [1, ""]}).json()["predictions"]] == [
-        "invalid_text", "invalid_text"
-    ]  # fmt: skip
+        "invalid_text",
+        "invalid_text",
+    ]
 
 
 def test_logits_and_truncation_on_request(client: TestClient, engine: Engine) -> None:
@@ -263,20 +273,37 @@ def test_csv_comes_back_with_answers(client: TestClient, engine: Engine) -> None
 
 
 def test_rows_that_cannot_be_used_say_so_and_blank_ones_stay(client: TestClient) -> None:
-    lines = ["id,text,note", "1,Profit rose.,a", "", "2,Sales fell.,b,c,d", "3,Flat.", "4,,e",
-             "5,Loss widened.,f", "", ""]  # fmt: skip
+    lines = [
+        "id,text,note",
+        "1,Profit rose.,a",
+        "",
+        "2,Sales fell.,b,c,d",
+        "3,Flat.",
+        "4,,e",
+        "5,Loss widened.,f",
+        "",
+        "",
+    ]
     body = "\n".join(lines).encode()
     response = client.post("/predict/file", content=body, headers={"content-type": "text/csv"})
     rows = [*csv.DictReader(io.StringIO(response.text, newline=""))]
     assert [(row["id"], row["text"], row["note"]) for row in rows] == [
-        ("1", "Profit rose.", "a"), ("", "", ""), ("", "2,Sales fell.,b,c,d", ""),
-        ("", "3,Flat.", ""), ("4", "", "e"), ("5", "Loss widened.", "f"),
-    ]  # fmt: skip
+        ("1", "Profit rose.", "a"),
+        ("", "", ""),
+        ("", "2,Sales fell.,b,c,d", ""),
+        ("", "3,Flat.", ""),
+        ("4", "", "e"),
+        ("5", "Loss widened.", "f"),
+    ]
     blank = "invalid_text: the text is blank; write something"
     assert [row["error"] for row in rows] == [
-        "", blank, "invalid_request: malformed_row: 5 fields, not 3 (record 4)",
-        "invalid_request: malformed_row: 2 fields, not 3 (record 5)", blank, "",
-    ]  # fmt: skip
+        "",
+        blank,
+        "invalid_request: malformed_row: 5 fields, not 3 (record 4)",
+        "invalid_request: malformed_row: 2 fields, not 3 (record 5)",
+        blank,
+        "",
+    ]
     assert [bool(row["label"]) for row in rows] == [not row["error"] for row in rows]
 
 
@@ -305,8 +332,14 @@ def test_columns_of_a_labelled_file_keep_other_names_than_those_of_the_answers(
     response = client.post("/predict/file", content=body, headers={"content-type": "text/csv"})
     header, row = csv.reader(io.StringIO(response.text, newline=""))
     assert len({*header}) == len(header)
-    assert header[:6] == ["input_label", "text", "input_score", "input_input_score", "id",
-                          "input_id"]  # fmt: skip
+    assert header[:6] == [
+        "input_label",
+        "text",
+        "input_score",
+        "input_input_score",
+        "id",
+        "input_id",
+    ]
     assert row[:6] == ["up", "Profit rose.", "0.9", "b", "1", "2"]
     assert row[header.index("label")] in LABELS
 
@@ -314,14 +347,19 @@ def test_columns_of_a_labelled_file_keep_other_names_than_those_of_the_answers(
 def test_a_file_may_be_answered_in_json_lines(client: TestClient, engine: Engine) -> None:
     long = "Profit rose. " * 60
     response = client.post(
-        "/predict/file?format=text", content=f"Sales fell.\n\n{long}\n".encode(),
+        "/predict/file?format=text",
+        content=f"Sales fell.\n\n{long}\n".encode(),
         headers={"content-type": "text/plain", "accept": "application/x-ndjson"},
-    )  # fmt: skip
+    )
     assert response.headers["content-type"].startswith("application/x-ndjson")
     head, *rows = map(json.loads, response.text.splitlines())
     assert head == {
-        "header": ["text"], "column": 0, "rows": 3, "delimiter": ",", "encoding": "utf-8",
-    }  # fmt: skip
+        "header": ["text"],
+        "column": 0,
+        "rows": 3,
+        "delimiter": ",",
+        "encoding": "utf-8",
+    }
     assert [row["cells"] for row in rows] == [["Sales fell."], [""], [long.strip() + " "]]
     first, blank, cut = (row["answer"] for row in rows)
     assert first["label"] == engine.classify(["Sales fell."])[0].label
@@ -360,11 +398,13 @@ def test_files_that_are_none_are_refused(
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
-        ("?delimiter=;&format=text", "delimiter=';' is for CSV, and format is 'text'; leave one of "
-         "them out"),
+        (
+            "?delimiter=;&format=text",
+            "delimiter=';' is for CSV, and format is 'text'; leave one of them out",
+        ),
         ("?column=a&column=b", "column: has several values, 'a', 'b'. Write one."),
     ],
-)  # fmt: skip
+)
 def test_wrong_parameters_are_named_once(client: TestClient, query: str, detail: str) -> None:
     response = client.post(f"/predict/file{query}", content=b"a,b\n1,2\n")
     assert problem(response, "invalid_request")["detail"] == detail
@@ -374,10 +414,13 @@ def test_wrong_parameters_are_named_once(client: TestClient, query: str, detail:
 def test_the_charset_of_a_file_is_that_of_its_content_type(client: TestClient, query: str) -> None:
     body = "text\nZłoty i złote zyski spółek".encode("cp1250")
     response = client.post(
-        f"/predict/file{query}", content=body,
-        headers={"content-type": 'text/csv; charset="windows-1250"',
-                 "accept": "application/x-ndjson"},
-    )  # fmt: skip
+        f"/predict/file{query}",
+        content=body,
+        headers={
+            "content-type": 'text/csv; charset="windows-1250"',
+            "accept": "application/x-ndjson",
+        },
+    )
     head, row = map(json.loads, response.text.splitlines())
     if "auto" not in query:
         assert (head["encoding"], row["cells"]) == ("cp1250", ["Złoty i złote zyski spółek"])
@@ -392,9 +435,11 @@ def test_formulas_do_not_come_back_as_formulas(client: TestClient) -> None:
     header, *rows = csv.reader(io.StringIO(response.text, newline=""))
     assert header[0] == "'=cmd()"
     assert [row[:3] for row in rows] == [
-        ["'=1+1", "'@SUM(A1)", "-2.5%"], ["'-1+cmd", "'\tA1", "+3"],
-        ["-1.5e-3", "'+A1", "+49 (0) 170"], ["'+1-2", "'-1e", "1.5E+10"],
-    ]  # fmt: skip
+        ["'=1+1", "'@SUM(A1)", "-2.5%"],
+        ["'-1+cmd", "'\tA1", "+3"],
+        ["-1.5e-3", "'+A1", "+49 (0) 170"],
+        ["'+1-2", "'-1e", "1.5E+10"],
+    ]
 
 
 def test_no_more_files_than_allowed_are_scored_at_a_time(registry: Registry) -> None:
@@ -574,10 +619,16 @@ def sends(
             status.append(message["status"])
 
     scope = {
-        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(),
-        "query_string": b"", "scheme": "http", "http_version": "1.1", "root_path": "",
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "scheme": "http",
+        "http_version": "1.1",
+        "root_path": "",
         "headers": [(b"x-request-timeout-ms", str(timeout_ms).encode())],
-    }  # fmt: skip
+    }
     asyncio.run(asyncio.wait_for(app(scope, receive, send), 20))
     return int(status[0])
 
@@ -914,8 +965,11 @@ def test_metrics_count_what_happened(serving: Callable[..., TestClient], engine:
     truncated = sum(one.truncated for one in engine.encode(texts))
     assert truncated
     assert f'finsent_marked_predictions_total{{mark="truncated"}} {truncated}.0' in text
-    counts = [float(line.split()[-1]) for line in text.splitlines()
-              if line.startswith("finsent_predictions_total")]  # fmt: skip
+    counts = [
+        float(line.split()[-1])
+        for line in text.splitlines()
+        if line.startswith("finsent_predictions_total")
+    ]
     assert sum(counts) == len(texts)
 
 
@@ -1023,9 +1077,25 @@ def test_pages_ask_nothing_of_others(client: TestClient) -> None:
 def test_api_is_described(client: TestClient) -> None:
     found = client.get("/openapi.json").json()
     assert found["openapi"].startswith("3.1")
-    assert {"/predict", "/explain", "/predict/file", "/info", "/health", "/livez", "/readyz",
-            "/metrics", "/", "/invocations", "/tokenize", "/decode", "/ping", "/classify",
-            "/v1/classify", "/v1/models", "/model-card"} == found["paths"].keys()  # fmt: skip
+    assert {
+        "/predict",
+        "/explain",
+        "/predict/file",
+        "/info",
+        "/health",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/",
+        "/invocations",
+        "/tokenize",
+        "/decode",
+        "/ping",
+        "/classify",
+        "/v1/classify",
+        "/v1/models",
+        "/model-card",
+    } == found["paths"].keys()
     statuses = found["paths"]["/predict"]["post"]["responses"].keys()
     assert {"200", "400", "401", "413", "422", "429", "503", "504"} <= statuses
     for name in ("PredictAnswer", "PredictList", "ProblemAnswer", "PredictRequest"):

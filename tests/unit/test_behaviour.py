@@ -184,13 +184,18 @@ def test_each_text_is_asked_once_and_the_surest_failures_lead(tmp_path: Path) ->
 
 def test_variants_take_the_same_fillers_as_their_text(tmp_path: Path) -> None:
     suite = suite_of(
-        tmp_path, kind="inv", variants=["{text:upper}"], fillers={"c": ["x", "y"], "n": ["1", "2"]},
+        tmp_path,
+        kind="inv",
+        variants=["{text:upper}"],
+        fillers={"c": ["x", "y"], "n": ["1", "2"]},
         cases=[{"text": "{c} rose {n}", "variants": ["{c} rose {{{n}}}"]}],
-    )  # fmt: skip
+    )
     assert [case.texts for case in suite[0].expand()] == [
         (f"{c} rose {n}", changed)
-        for c in "xy" for n in "12" for changed in (f"{c.upper()} ROSE {n}", f"{c} rose {{{n}}}")
-    ]  # fmt: skip
+        for c in "xy"
+        for n in "12"
+        for changed in (f"{c.upper()} ROSE {n}", f"{c} rose {{{n}}}")
+    ]
 
 
 def test_the_readmes_example_is_a_suite(tmp_path: Path) -> None:
@@ -213,43 +218,76 @@ DIR = {"text": "a", "variants": ["b"]}
         ({"kind": "mft"}, ["cases: is missing", "the cases"]),
         ({**MFT, "cases": []}, ["cases=[]", "at least 1"]),
         ({**MFT, "case": []}, ["case: unknown key", "did you mean 'cases'"]),
-        ({"kind": "mft", "cases": [{"text": "a", "label": "postive"}]},
-         ["cases.0.label='postive'", "'positive'", "guidelines"]),
-        ({"kind": "mft", "cases": [{"text": "a", "lable": "positive"}]},
-         ["cases.0", "lable: unknown key; did you mean 'label'"]),
-        ({"kind": "mft", "cases": [{"text": True, "label": "neutral"}]},
-         ["cases.0.text=True", "quote the text"]),
-        ({"kind": "mft", "cases": [{"text": "{firm} rose", "label": "neutral"}],
-          "fillers": {"firms": ["x"]}}, ["cases.0", "{firm}", "did you mean {firms}"]),
+        (
+            {"kind": "mft", "cases": [{"text": "a", "label": "postive"}]},
+            ["cases.0.label='postive'", "'positive'", "guidelines"],
+        ),
+        (
+            {"kind": "mft", "cases": [{"text": "a", "lable": "positive"}]},
+            ["cases.0", "lable: unknown key; did you mean 'label'"],
+        ),
+        (
+            {"kind": "mft", "cases": [{"text": True, "label": "neutral"}]},
+            ["cases.0.text=True", "quote the text"],
+        ),
+        (
+            {
+                "kind": "mft",
+                "cases": [{"text": "{firm} rose", "label": "neutral"}],
+                "fillers": {"firms": ["x"]},
+            },
+            ["cases.0", "{firm}", "did you mean {firms}"],
+        ),
         ({"kind": "mft", "cases": [{"text": "a {b", "label": "neutral"}]}, ["'a {b'", "{{"]),
-        ({"kind": "inv", "cases": [{"text": "a", "variants": ["{text:loud}"]}]},
-         ["'{text:loud}'", "lower, upper, title"]),
+        (
+            {"kind": "inv", "cases": [{"text": "a", "variants": ["{text:loud}"]}]},
+            ["'{text:loud}'", "lower, upper, title"],
+        ),
         ({**MFT, "fillers": {"x": []}}, ["fillers.x=[]", "at least one"]),
         ({**MFT, "fillers": {"x": [1]}}, ["fillers.x.0=1", "quote the text"]),
-        ({"kind": "mft", "cases": [{"text": "{a}{b}{c}", "label": "neutral"}],
-          "fillers": {n: [f"{n}{i}" for i in range(30)] for n in "abc"}},
-         ["27,000 combinations", "5,000"]),
+        (
+            {
+                "kind": "mft",
+                "cases": [{"text": "{a}{b}{c}", "label": "neutral"}],
+                "fillers": {n: [f"{n}{i}" for i in range(30)] for n in "abc"},
+            },
+            ["27,000 combinations", "5,000"],
+        ),
         ({"kind": "inv", "cases": [{"text": "a"}]}, ["'a'", "nothing changes", "swap"]),
         ({"kind": "inv", "cases": [{"text": "a", "variants": ["a"]}]}, ["same text"]),
         ({"kind": "inv", "swap": "x", "cases": [{"text": "a"}]}, ["{x}", "swap"]),
-        ({"kind": "inv", "swap": "x", "fillers": {"x": ["a"]}, "cases": [{"text": "{x}"}]},
-         ["swap='x'", "two fillers"]),
+        (
+            {"kind": "inv", "swap": "x", "fillers": {"x": ["a"]}, "cases": [{"text": "{x}"}]},
+            ["swap='x'", "two fillers"],
+        ),
         ({"kind": "dir", "cases": [DIR]}, ["cases.0", "label and becomes, or moves"]),
         ({"kind": "dir", "cases": [{**DIR, "label": "neutral"}]}, ["label and becomes"]),
         ({"kind": "dir", "cases": [{**DIR, "label": "neutral", "becomes": "neutral"}]}, ["inv"]),
-        ({"kind": "dir", "cases": [{**DIR, "moves": {"positive": "sideways"}}]},
-         ["moves.positive='sideways'", "'up'"]),
-        ({"kind": "dir", "cases": [{**DIR, "moves": {"positive": "up"}, "by": 2}]},
-         ["cases.0.by=2", "less than or equal to 1"]),
+        (
+            {"kind": "dir", "cases": [{**DIR, "moves": {"positive": "sideways"}}]},
+            ["moves.positive='sideways'", "'up'"],
+        ),
+        (
+            {"kind": "dir", "cases": [{**DIR, "moves": {"positive": "up"}, "by": 2}]},
+            ["cases.0.by=2", "less than or equal to 1"],
+        ),
         ({"kind": "mft", "cases": [{"text": "a", "label": "neutral"}] * 2}, ["'a'", "remove one"]),
-        ({"kind": "mft", "cases": [{"text": "a", "label": label} for label in LABELS[:2]]},
-         ["'a'", "remove one"]),
-        ({"kind": "dir", "cases": [{**DIR, "label": "positive", "becomes": "negative"},
-                                   {"text": "b", "variants": ["c"], "label": "neutral",
-                                    "becomes": "positive"}]},
-         ["'b' is neutral here and negative in 'g'", "settle"]),
+        (
+            {"kind": "mft", "cases": [{"text": "a", "label": label} for label in LABELS[:2]]},
+            ["'a'", "remove one"],
+        ),
+        (
+            {
+                "kind": "dir",
+                "cases": [
+                    {**DIR, "label": "positive", "becomes": "negative"},
+                    {"text": "b", "variants": ["c"], "label": "neutral", "becomes": "positive"},
+                ],
+            },
+            ["'b' is neutral here and negative in 'g'", "settle"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_answered_with_file_group_and_remedy(
     tmp_path: Path, group: dict[str, Any], words: list[str]
 ) -> None:

@@ -46,9 +46,13 @@ def test_a_peer_that_is_not_there_has_no_ratio() -> None:
     found = _ratios({"finsent": loads(300, 50, 100)}, [300.0], engines)
     missing = {name for name, value in found.items() if value is None}
     assert missing == {
-        "rps64_over_predecessor", "rps64_over_best_peer", "p99_64_over_predecessor",
-        "p99_64_over_best_peer", "p50_1_over_predecessor_int8", "serve_over_uvicorn",
-    }  # fmt: skip
+        "rps64_over_predecessor",
+        "rps64_over_best_peer",
+        "p99_64_over_predecessor",
+        "p99_64_over_best_peer",
+        "p50_1_over_predecessor_int8",
+        "serve_over_uvicorn",
+    }
 
 
 @pytest.mark.parametrize("count", [3, BULK, 2 * BULK + 5])

@@ -258,8 +258,10 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
         {"model": "challenger", "limits": {"texts": 2}, "token_budget": 64, "shadow": "champion"},
     )
     assert (new.serve.model, new.serve.shadow, new.engine.token_budget) == (
-        "challenger", "champion", 64
-    )  # fmt: skip
+        "challenger",
+        "champion",
+        64,
+    )
     assert new.serve.limits.model_copy(update={"texts": 1024}) == settings.serve.limits
     assert changed(settings, {}) == settings
 

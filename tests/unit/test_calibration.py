@@ -145,8 +145,11 @@ def test_few_rows_give_a_calibration_that_changes_nothing(rows: int) -> None:
 # --- abstention -----------------------------------------------------------------------------------
 
 Rated = list[tuple[float, bool]]
-rated = st.lists(st.tuples(st.sampled_from([i / 20 for i in range(7, 21)]), st.booleans()),
-                 min_size=1, max_size=40)  # fmt: skip
+rated = st.lists(
+    st.tuples(st.sampled_from([i / 20 for i in range(7, 21)]), st.booleans()),
+    min_size=1,
+    max_size=40,
+)
 
 
 @given(rated, st.sampled_from([0.3, 0.5, 0.7, 0.9, 1.0]))
@@ -281,8 +284,9 @@ def test_engine_divides_by_the_temperature_and_abstains_below_the_threshold(
 
 def test_calibration_is_written_beside_the_model_and_used(model_dir: Path) -> None:
     random = np.random.default_rng(0)
-    texts = [f"Unit {i}: profit {'rose' if i % 2 else 'fell'}{' again' * (i % 9)}"
-             for i in range(120)]  # fmt: skip
+    texts = [
+        f"Unit {i}: profit {'rose' if i % 2 else 'fell'}{' again' * (i % 9)}" for i in range(120)
+    ]
     before = engine(model_dir)
     truth = before.logits(texts).argmax(1)
     wrong = random.random(120) < 0.3

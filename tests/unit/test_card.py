@@ -23,9 +23,15 @@ from finsent.training.task import make_task
 
 BYTES = "ab" * 32
 METRICS: dict[str, Any] = {
-    "rows": 30, "accuracy": 0.8, "macro_f1": 0.7, "mcc": 0.6, "auroc": None, "ece": None,
-    "labels": {}, "baselines": {},
-}  # fmt: skip
+    "rows": 30,
+    "accuracy": 0.8,
+    "macro_f1": 0.7,
+    "mcc": 0.6,
+    "auroc": None,
+    "ece": None,
+    "labels": {},
+    "baselines": {},
+}
 PROVENANCE: dict[str, Any] = {
     "backbone": "someone/bert",
     "revision": "main",
@@ -80,7 +86,9 @@ def rules(**data: Any) -> dict[str, Any]:
             {
                 "split": {
                     "time": {
-                        "column": "date", "validation_from": "2024-01-01", "test_from": "2024-07-01"
+                        "column": "date",
+                        "validation_from": "2024-01-01",
+                        "test_from": "2024-07-01",
                     }
                 },
                 "near_duplicates": {"enabled": False},
@@ -96,7 +104,7 @@ def rules(**data: Any) -> dict[str, Any]:
             "0.75 or more) are in one split.",
         ),
     ],
-)  # fmt: skip
+)
 def test_the_split_that_was_used(settings: dict[str, Any], said: str) -> None:
     assert split_sentences(rules(**settings)) == said
 
@@ -186,14 +194,18 @@ def test_a_training_keeps_what_the_card_says_of_its_data(tiny: Path, tmp_path: P
     config = DataConfig(split={"group_by": "company"}).model_dump(mode="json")
     origin = {"bytes": 9, "sha256": BYTES, "rows": 7}
     manifest = {
-        "schema_version": SCHEMA_VERSION, "name": "headlines", "version": "d5d5d5d5d5d5",
-        "labels": list(LABELS), "counts": {"kept": 10}, "config": config,
+        "schema_version": SCHEMA_VERSION,
+        "name": "headlines",
+        "version": "d5d5d5d5d5d5",
+        "labels": list(LABELS),
+        "counts": {"kept": 10},
+        "config": config,
         "splits": {name: {"rows": rows} for name, rows in zip(SPLITS, (8, 1, 1), strict=True)},
         "inputs": [
             {**origin, "source": "o/n", "uri": "hf://o/n/all:train", "license": "mit"},
             {**origin, "source": "a.csv", "uri": "/home/a.csv"},  # of a version before licenses
         ],
-    }  # fmt: skip
+    }
     write_json(tmp_path / "manifest.json", manifest)
     backbone = Backbone("tiny", str(tiny))
     task = make_task(TrainConfig(), ModelConfig(), backbone, DatasetVersion(tmp_path))

@@ -174,9 +174,19 @@ def other_moments(path: Path) -> None:
         (drop_moments, "optimizer.safetensors"),
         (other_moments, "optimizer.safetensors"),
     ],
-    ids=["no state", "no optimiser", "no config", "no weights", "half a state", "half an optimiser",
-         "half the weights", "no head", "a parameter's moments lost", "moments of another encoder"],
-)  # fmt: skip
+    ids=[
+        "no state",
+        "no optimiser",
+        "no config",
+        "no weights",
+        "half a state",
+        "half an optimiser",
+        "half the weights",
+        "no head",
+        "a parameter's moments lost",
+        "moments of another encoder",
+    ],
+)
 def test_damaged_checkpoint_is_refused_by_the_name_of_its_file(
     tiny: Path, trained: Trainer, tmp_path: Path, damage: Callable[[Path], object], named: str
 ) -> None:

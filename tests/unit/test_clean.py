@@ -20,8 +20,13 @@ from tests.properties import examples
 
 PLAIN = SourceConfig(uri="news.csv")
 BLANK = {
-    "source": 3, "row": 2, "raw_text": "Flat", "raw_label": "neutral", "unit": None, "fault": None
-}  # fmt: skip
+    "source": 3,
+    "row": 2,
+    "raw_text": "Flat",
+    "raw_label": "neutral",
+    "unit": None,
+    "fault": None,
+}
 
 
 def cleaned(
@@ -77,7 +82,7 @@ def test_the_labels_themselves_are_read_in_any_case() -> None:
         ({"ÜBER": "positive"}, ["über", "Über"], ["positive", "positive"]),
         ({"positive": "negative"}, ["positive", "Positive"], ["negative", "negative"]),
     ],
-)  # fmt: skip
+)
 def test_label_map(
     label_map: dict[Any, str], spellings: list[str], wanted: list[str | None]
 ) -> None:
@@ -266,10 +271,23 @@ def time_units(values: Sequence[str | None], first: str, second: str) -> list[in
         ("20240701", 2),
         ("9999-12-31", 2),
         ("0001-01-01", 0),
-        *((value, None) for value in (
-            None, "", "soon", "now", "today", "NaT", "nan", "07/01/2024", "2024-02-30", "12")),
+        *(
+            (value, None)
+            for value in (
+                None,
+                "",
+                "soon",
+                "now",
+                "today",
+                "NaT",
+                "nan",
+                "07/01/2024",
+                "2024-02-30",
+                "12",
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_times_cut_the_rows(value: str | None, wanted: int | None) -> None:
     assert time_units([value, "2024-03-01"], "2024-01-01", "2024-07-01") == [wanted, 1]
 

@@ -86,10 +86,15 @@ def called(capfd: pytest.CaptureFixture[str]) -> Iterator[Caller]:
         (WITH_TEXTS, ["Up 5", "a.yaml", "Down"], ["a.yaml"], [], ["Up 5", "Down"]),
         (WITH_TEXTS, ["Q1 margin = 12 %"], [], [], ["Q1 margin = 12 %"]),
         (WITH_TEXTS, ["-5 % in a day"], [], [], ["-5 % in a day"]),
-        (WITH_TEXTS, ["engine.threads=1", "--", "profit=5", "--help", "x.yaml", "--"], [],
-         ["engine.threads=1"], ["profit=5", "--help", "x.yaml", "--"]),
+        (
+            WITH_TEXTS,
+            ["engine.threads=1", "--", "profit=5", "--help", "x.yaml", "--"],
+            [],
+            ["engine.threads=1"],
+            ["profit=5", "--help", "x.yaml", "--"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_arguments_are_told_apart(
     what: Job, argv: list[str], files: list[str], overrides: list[str], texts: list[str]
 ) -> None:
@@ -151,8 +156,13 @@ def test_help_tells_usage_result_and_every_key(called: Caller, name: str) -> Non
 
 
 def test_printed_config_is_taken_back_unchanged(called: Caller, tmp_path: Path) -> None:
-    overrides = ["train.epochs=9", "data.sources=['Zürich ä.csv']", "ray.num_cpus=6",
-                 "run.name='007'", "engine.threads=null"]  # fmt: skip
+    overrides = [
+        "train.epochs=9",
+        "data.sources=['Zürich ä.csv']",
+        "ray.num_cpus=6",
+        "run.name='007'",
+        "engine.threads=null",
+    ]
     code, out, err = called(PLAIN, *overrides, "--print-config")
     assert (code, err) == (0, "")
     (tmp_path / "again.yaml").write_text(out, encoding="utf-8")
@@ -322,8 +332,11 @@ def test_reader_that_left_is_no_error() -> None:
 def test_module_refuses_in_one_line(tmp_path: Path, name: str, argv: list[str], words: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"ray_jobs.{name}", *argv],
-        capture_output=True, text=True, timeout=60, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -332,10 +345,15 @@ def test_module_refuses_in_one_line(tmp_path: Path, name: str, argv: list[str], 
 
 
 def test_inference_and_evaluation_load_no_ray() -> None:
-    modules = ["finsent.inference.engine", "finsent.evaluation.evaluate",
-               "finsent.evaluation.report", "finsent.evaluation.behaviour.run",
-               "finsent.evaluation.slices", "finsent.training.standalone",
-               *(f"ray_jobs.{name}" for name in JOBS)]  # fmt: skip
+    modules = [
+        "finsent.inference.engine",
+        "finsent.evaluation.evaluate",
+        "finsent.evaluation.report",
+        "finsent.evaluation.behaviour.run",
+        "finsent.evaluation.slices",
+        "finsent.training.standalone",
+        *(f"ray_jobs.{name}" for name in JOBS),
+    ]
     code = f"import {', '.join(modules)}, sys; sys.exit('ray' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
@@ -375,7 +393,7 @@ def test_texts_are_taken_from_the_arguments() -> None:
         ("Up\u2028again\x0c5 %\x85in\x1dMay\nDown", ["Up\u2028again\x0c5 %\x85in\x1dMay", "Down"]),
     ],
     ids=["plain", "carriage returns", "mark and blank lines", "any letters", "other separators"],
-)  # fmt: skip
+)
 def test_texts_are_the_lines_of_a_file_or_of_standard_input(
     tmp_path: Path, typed: Callable[[bytes], None], content: str, texts: list[str]
 ) -> None:
@@ -409,9 +427,14 @@ def test_texts_are_the_lines_of_a_file_or_of_standard_input(
     ],
 )
 def test_unusable_texts_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Callable[[bytes], None],
-    source: str | None, content: bytes, arguments: list[str], words: list[str],
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: Callable[[bytes], None],
+    source: str | None,
+    content: bytes,
+    arguments: list[str],
+    words: list[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_bytes(content)
     typed(content)

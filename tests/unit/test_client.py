@@ -21,17 +21,27 @@ def answer(text: str) -> dict[str, Any]:
     if text == "bad":
         return {"code": "invalid_text", "detail": "write something", "status": 422}
     return {
-        "label": "neutral", "score": 0.5, "probabilities": {"neutral": 0.5}, "request_id": "1",
-        "model_version": "abc", "abstained": False, "truncated": len(text) > 20,
-    }  # fmt: skip
+        "label": "neutral",
+        "score": 0.5,
+        "probabilities": {"neutral": 0.5},
+        "request_id": "1",
+        "model_version": "abc",
+        "abstained": False,
+        "truncated": len(text) > 20,
+    }
 
 
 def good(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
     if "texts" in body:
         return 200, {}, {"predictions": [answer(text) for text in body["texts"]]}
-    return 200, {}, {**answer(body["text"]), "words": [
-        {"text": "Up", "start": 0, "end": 2, "attribution": 0.3, "by_label": {}}
-    ]}  # fmt: skip
+    return (
+        200,
+        {},
+        {
+            **answer(body["text"]),
+            "words": [{"text": "Up", "start": 0, "end": 2, "attribution": 0.3, "by_label": {}}],
+        },
+    )
 
 
 def busy(_: dict[str, Any]) -> tuple[int, dict[str, str], Any]:

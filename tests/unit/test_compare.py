@@ -77,9 +77,15 @@ def test_the_same_rows_are_drawn_for_both() -> None:
 
 @pytest.mark.parametrize(
     ("only_a", "only_b", "p_value"),
-    [(0, 0, 1.0), (0, 5, 0.0625), (0, 6, 0.03125), (1, 8, 0.0390625), (10, 10, 1.0),
-     (5, 15, 0.041389)],
-)  # fmt: skip
+    [
+        (0, 0, 1.0),
+        (0, 5, 0.0625),
+        (0, 6, 0.03125),
+        (1, 8, 0.0390625),
+        (10, 10, 1.0),
+        (5, 15, 0.041389),
+    ],
+)
 def test_mcnemar_is_the_exact_binomial(only_a: int, only_b: int, p_value: float) -> None:
     truth = np.zeros(only_a + only_b + 4, np.int64)
     a, b = truth.copy(), truth.copy()

@@ -30,9 +30,14 @@ def make(folder: Path, name: str, age: int) -> DatasetVersion:
     (folder / name).mkdir()
     splits = {split: {"rows": 0, "files": []} for split in SPLITS}
     manifest = {
-        "schema_version": SCHEMA_VERSION, "name": "news", "version": name, "labels": [*LABELS],
-        "counts": {}, "inputs": [], "splits": splits,
-    }  # fmt: skip
+        "schema_version": SCHEMA_VERSION,
+        "name": "news",
+        "version": name,
+        "labels": [*LABELS],
+        "counts": {},
+        "inputs": [],
+        "splits": splits,
+    }
     write_json(folder / name / MANIFEST, manifest)
     os.utime(folder / name / MANIFEST, (1_700_000_000 - age,) * 2)
     return DatasetVersion.open(folder / name)

@@ -239,8 +239,12 @@ def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
         assert not any(one["change"] for one in result["counts"].values())
         assert not any(one["shift"] for mix in result["labels"].values() for one in mix.values())
         assert result["inputs"] == {
-            "unchanged": 2, "added": [], "removed": [], "changed": [], "renamed": []
-        }  # fmt: skip
+            "unchanged": 2,
+            "added": [],
+            "removed": [],
+            "changed": [],
+            "renamed": [],
+        }
         assert result["config"] == {}
         assert result["warnings"] == []
         assert not any(result["examples"].values())

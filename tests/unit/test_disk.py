@@ -116,9 +116,20 @@ def picture(place: Path) -> None:
 
 
 LIBRARIES = [
-    python, copied, packed, parquet, arrow, safetensors, torch, tokenizer, onnx, openvino, sqlite,
-    optuna, picture,
-]  # fmt: skip
+    python,
+    copied,
+    packed,
+    parquet,
+    arrow,
+    safetensors,
+    torch,
+    tokenizer,
+    onnx,
+    openvino,
+    sqlite,
+    optuna,
+    picture,
+]
 
 
 @pytest.fixture
@@ -198,9 +209,11 @@ def test_the_cause_inside_what_ray_raises() -> None:
     for cause in (full, OSError(errno.ENOSPC, "No space left on device", "/x")):
         remote = RayTaskError("f", "Traceback of elsewhere", cause)
         for error in (
-            remote, remote.as_instanceof_cause(), ControllerError(cause),
+            remote,
+            remote.as_instanceof_cause(),
+            ControllerError(cause),
             WorkerGroupError("text", {0: ConnectionResetError(), 1: remote}),
-        ):  # fmt: skip
+        ):
             found = disk_error(error)
             assert found is not None and found.errno == errno.ENOSPC and found.place == "/x"
             assert "Traceback" not in str(found)
@@ -216,11 +229,14 @@ def test_ray_without_room_for_objects() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError("no"), FileNotFoundError(errno.ENOENT, "no", "/x"), InputError("no"),
-        ConnectionRefusedError(errno.ECONNREFUSED, "no"), PermissionError(errno.EACCES, "a port"),
+        ValueError("no"),
+        FileNotFoundError(errno.ENOENT, "no", "/x"),
+        InputError("no"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "no"),
+        PermissionError(errno.EACCES, "a port"),
         RuntimeError("basic_ios::clear: iostream error"),  # maybe a damaged file that is read
     ],
-)  # fmt: skip
+)
 def test_other_errors_are_left_alone(error: Exception, tmp_path: Path) -> None:
     assert disk_error(error) is None
     if not isinstance(error, RuntimeError):
@@ -276,9 +292,11 @@ def test_a_new_file_is_complete_or_absent_and_the_old_one_stays(stage: str, tmp_
 
 def test_free_space_is_measured_when_the_half_is_removed(tmp_path: Path) -> None:
     with (
-        small_disk(tmp_path / "small", "1m") as place, pytest.raises(DiskError) as caught,
-        storing(place, "storage.root"), staged_dir(place / "version") as staging,
-    ):  # fmt: skip
+        small_disk(tmp_path / "small", "1m") as place,
+        pytest.raises(DiskError) as caught,
+        storing(place, "storage.root"),
+        staged_dir(place / "version") as staging,
+    ):
         (staging / "a").write_bytes(bytes(5_000_000))
     assert str(caught.value).startswith(f"storage.root='{place}/version': No space left on device")
     assert "(1.0 MB free, more is needed)" in str(caught.value)

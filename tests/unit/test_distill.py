@@ -47,8 +47,13 @@ def test_targets_are_a_mixture() -> None:
 def targeted(tiny: Path, targets: np.ndarray) -> TokenRows:
     plain = rows_of(tiny, len(targets), 0)
     texts = [f"Unit {i} sold pumps" for i in range(len(targets))]
-    table = pa.table({"key": plain.keys(np.arange(len(targets))), "text": texts,
-                      "label": [LABELS[i % 3] for i in range(len(targets))]})  # fmt: skip
+    table = pa.table(
+        {
+            "key": plain.keys(np.arange(len(targets))),
+            "text": texts,
+            "label": [LABELS[i % 3] for i in range(len(targets))],
+        }
+    )
     return TokenRows.from_table(tokenise(table, str(tiny), None, 64, targets), pad_id=0)
 
 

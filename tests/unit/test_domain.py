@@ -306,9 +306,12 @@ def test_a_calibration_is_made_and_used(domain: tuple[Registry, str, str]) -> No
     assert shown.result["calibrations"][0]["biases"] == made.result["biases"]
 
     measured = job(
-        evaluate, store, "evaluate.model=champion", "evaluate.calibration=tweets",
+        evaluate,
+        store,
+        "evaluate.model=champion",
+        "evaluate.calibration=tweets",
         f"evaluate.sources=[{rows},{others}]",
-    )  # fmt: skip
+    )
     assert measured.code == 0, measured.err
     assert "left out 120 rows that the calibration tweets was fitted on" in measured.err
     assert measured.result["domain_calibration"] == {"name": "tweets", "id": made.result["id"]}

@@ -215,10 +215,22 @@ def pickled(path: Path) -> None:
         (overwrite("tokenizer.json", '{"version"'), ["tokenizer.json"]),
         (drop_head, ["model.safetensors", "classifier"]),
     ],
-    ids=["no config", "no weights", "no tokenizer", "no provenance", "pickled weights",
-         "other labels", "half a config", "list for a config", "no max_length",
-         "list for provenance", "half the weights", "half a tokenizer", "no head"],
-)  # fmt: skip
+    ids=[
+        "no config",
+        "no weights",
+        "no tokenizer",
+        "no provenance",
+        "pickled weights",
+        "other labels",
+        "half a config",
+        "list for a config",
+        "no max_length",
+        "list for provenance",
+        "half the weights",
+        "half a tokenizer",
+        "no head",
+    ],
+)
 def test_unusable_directory_is_refused_with_the_file_at_fault(
     model_dir: Path, damage: Callable[[Path], object], words: list[str]
 ) -> None:

@@ -88,9 +88,12 @@ def test_the_sample_is_read_from_another_machines_copy_of_the_package(tmp_path: 
         "print(finsent.__file__, sum(map(len, file.rows(0))))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, input=pickle.dumps(file),
-        capture_output=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        input=pickle.dumps(file),
+        capture_output=True,
+        check=True,
+    )
     where, rows = done.stdout.decode().split()
     assert Path(where).is_relative_to(tmp_path)
     assert int(rows) == sum(map(len, file.rows(0)))

@@ -58,26 +58,51 @@ def result() -> dict[str, Any]:
         "intervals": {name: [0.707, 0.909] for name in FIGURES} | {"ece": None},
         "noise_ceiling": {"rows_in": 0.955, "kept": 1.0},
         "baselines": {"majority": majority, EVIL: {**majority, "labels": None}},
-        "calibration": {"temperature": 1.234, "ece_before": 0.088, "ece_after": 0.012,
-                        "fitted_on": {"dataset_version": "v1", "split": "validation", "rows": 77}},
+        "calibration": {
+            "temperature": 1.234,
+            "ece_before": 0.088,
+            "ece_after": 0.012,
+            "fitted_on": {"dataset_version": "v1", "split": "validation", "rows": 77},
+        },
         "reliability": bins,
         "reliability_before": bins,
-        "abstention": {"wanted_accuracy": 0.9, "threshold": 0.71, "coverage": 0.64,
-                       "accuracy": 0.93, "reason": None,
-                       "curve": [{"threshold": 0.9, "coverage": 0.2, "accuracy": 1.0},
-                                 {"threshold": 0.4, "coverage": 1.0, "accuracy": 0.83}]},
+        "abstention": {
+            "wanted_accuracy": 0.9,
+            "threshold": 0.71,
+            "coverage": 0.64,
+            "accuracy": 0.93,
+            "reason": None,
+            "curve": [
+                {"threshold": 0.9, "coverage": 0.2, "accuracy": 1.0},
+                {"threshold": 0.4, "coverage": 1.0, "accuracy": 0.83},
+            ],
+        },
         "slices": slices(rows, truth, probabilities),
         "behaviour": behaviour,
-        "mistakes": [{"key": "k", "text": EVIL, "label": "neutral", "predicted": "positive",
-                      "score": 0.987, "source": EVIL, "row": 7},
-                     {"key": "k", "text": "plain", "label": "neutral", "predicted": "negative",
-                      "score": 0.9}],
+        "mistakes": [
+            {
+                "key": "k",
+                "text": EVIL,
+                "label": "neutral",
+                "predicted": "positive",
+                "score": 0.987,
+                "source": EVIL,
+                "row": 7,
+            },
+            {
+                "key": "k",
+                "text": "plain",
+                "label": "neutral",
+                "predicted": "negative",
+                "score": 0.9,
+            },
+        ],
         "seen_in_training": 0,
         "model_dir": f"/models/{EVIL}",
         "dataset_version": "abc123",
         "split": "test",
         "rows_per_second": 123.456,
-    }  # fmt: skip
+    }
 
 
 def page(result: dict[str, Any], folder: Path, title: str = "A title") -> str:
@@ -88,15 +113,30 @@ def page(result: dict[str, Any], folder: Path, title: str = "A title") -> str:
 def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) -> None:
     text = page(result, tmp_path / "new" / "evaluation")
     for shown in (
-        "0.833", "0.707 to 0.909", "noise ceiling", "0.955",  # headline
-        "majority", "0.167",  # its macro-F1
-        "1.234", "0.088", "fitted on 77 rows of the validation split", "0.71",  # confidence
-        "64.0 %", "93.0 %", "90.0 %",  # abstention
-        "other", "+0.000",  # slices
-        "rumours: 2 of ", "another ticker: 0 of 12", "Minimum functionality",  # behaviour
-        "plain", "0.99", ", 7<",  # mistakes
-        "abc123", "123.5",  # identity
-    ):  # fmt: skip
+        "0.833",
+        "0.707 to 0.909",
+        "noise ceiling",
+        "0.955",  # headline
+        "majority",
+        "0.167",  # its macro-F1
+        "1.234",
+        "0.088",
+        "fitted on 77 rows of the validation split",
+        "0.71",  # confidence
+        "64.0 %",
+        "93.0 %",
+        "90.0 %",  # abstention
+        "other",
+        "+0.000",  # slices
+        "rumours: 2 of ",
+        "another ticker: 0 of 12",
+        "Minimum functionality",  # behaviour
+        "plain",
+        "0.99",
+        ", 7<",  # mistakes
+        "abc123",
+        "123.5",  # identity
+    ):
         assert shown in text, shown
     assert all(name in text for name, _ in FIGURES.values())
     assert "Look at this first" not in text
@@ -143,10 +183,27 @@ class Parsed(HTMLParser):
 
 
 KEYS = [
-    "rows", "accuracy", "macro_f1", "labels", "confusion", "intervals", "noise_ceiling",
-    "baselines", "calibration", "reliability", "reliability_before", "abstention", "slices",
-    "behaviour", "mistakes", "seen_in_training", "model_dir", "dataset_version", "split", "ece",
-]  # fmt: skip
+    "rows",
+    "accuracy",
+    "macro_f1",
+    "labels",
+    "confusion",
+    "intervals",
+    "noise_ceiling",
+    "baselines",
+    "calibration",
+    "reliability",
+    "reliability_before",
+    "abstention",
+    "slices",
+    "behaviour",
+    "mistakes",
+    "seen_in_training",
+    "model_dir",
+    "dataset_version",
+    "split",
+    "ece",
+]
 
 
 def test_every_part_may_be_missing_or_null(result: dict[str, Any], tmp_path: Path) -> None:
@@ -182,15 +239,25 @@ def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> N
     changed = {
         **result,
         "labels": {name: {**found, "auroc": None} for name, found in result["labels"].items()},
-        "abstention": {"wanted_accuracy": 0.9, "threshold": None, "coverage": None,
-                       "accuracy": None, "reason": "rows are too few", "curve": []},
-        "calibration": {"temperature": 1.0, "ece_before": None, "ece_after": None,
-                        "fitted_on": None},
+        "abstention": {
+            "wanted_accuracy": 0.9,
+            "threshold": None,
+            "coverage": None,
+            "accuracy": None,
+            "reason": "rows are too few",
+            "curve": [],
+        },
+        "calibration": {
+            "temperature": 1.0,
+            "ece_before": None,
+            "ece_after": None,
+            "fitted_on": None,
+        },
         "intervals": dict.fromkeys(FIGURES),
         "auroc": None,
         "behaviour": {"cases": 0, "failed": 0, "groups": []},
         "reliability": [{**result["reliability"][0]}],
-    }  # fmt: skip
+    }
     text = page(changed, tmp_path)
     assert "rows are too few" in text
     assert "None" not in text
@@ -215,9 +282,17 @@ def test_a_good_result_gives_no_warning(result: dict[str, Any]) -> None:
 
 
 def part(accuracy: float, high: float, **more: Any) -> dict[str, Any]:
-    return {"slice": "source", "value": "b.csv", "rows": 80, "accuracy": accuracy,
-            "interval": [0.2, high], "difference": accuracy - 0.83, "macro_f1": 0.3,
-            "small": False, **more}  # fmt: skip
+    return {
+        "slice": "source",
+        "value": "b.csv",
+        "rows": 80,
+        "accuracy": accuracy,
+        "interval": [0.2, high],
+        "difference": accuracy - 0.83,
+        "macro_f1": 0.3,
+        "small": False,
+        **more,
+    }
 
 
 @pytest.mark.parametrize(
@@ -227,17 +302,31 @@ def part(accuracy: float, high: float, **more: Any) -> dict[str, Any]:
         ({"ece": 0.081}, ["0.081", "calibration"]),
         ({"noise_ceiling": {"kept": 0.951}}, ["95.1%", "data.conflicts"]),
         ({"baselines": {"majority": {"macro_f1": 0.8}}}, ["majority", "0.800", "0.707"]),
-        ({"abstention": {"threshold": 0.8, "wanted_accuracy": 0.95, "accuracy": 0.91}},
-         ["91.0%", "95.0%"]),
-        ({"slices": [part(0.5, 0.6), part(0.7, 0.8), part(0.1, 0.5, small=True)]},
-         ["source, b.csv", "0.500", "80 rows", "0.330"]),
-        ({"behaviour": {"groups": [{"group": "a", "failure_rate": 0.5},
-                                   {"group": "b", "failure_rate": 0.4}]}},
-         ["1 of 2 groups", ": a."]),
-        ({"labels": {label: {"support": 20 if label == "negative" else 90} for label in LABELS}},
-         ["20 negative rows", "0.050"]),
+        (
+            {"abstention": {"threshold": 0.8, "wanted_accuracy": 0.95, "accuracy": 0.91}},
+            ["91.0%", "95.0%"],
+        ),
+        (
+            {"slices": [part(0.5, 0.6), part(0.7, 0.8), part(0.1, 0.5, small=True)]},
+            ["source, b.csv", "0.500", "80 rows", "0.330"],
+        ),
+        (
+            {
+                "behaviour": {
+                    "groups": [
+                        {"group": "a", "failure_rate": 0.5},
+                        {"group": "b", "failure_rate": 0.4},
+                    ]
+                }
+            },
+            ["1 of 2 groups", ": a."],
+        ),
+        (
+            {"labels": {label: {"support": 20 if label == "negative" else 90} for label in LABELS}},
+            ["20 negative rows", "0.050"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_warnings_name_number_and_remedy(
     result: dict[str, Any], changed: dict[str, Any], words: list[str]
 ) -> None:

@@ -256,11 +256,17 @@ def test_gate_of_fp32(difference: float, is_kept: bool) -> None:
         (74, 0, "macro-F1 changes by +0.0000"),  # 0.0397 of the labels; macro-F1 takes more rows
         (73, 0, "73 rows are too few to tell"),  # 0.0402
         (3, 0, "100.00% of the labels stay the same (95 %: at least 36.84%)"),
-        (244, 0, None), (244, 1, None), (244, 2, None), (244, 3, None), (244, 4, None),
-        (244, 5, "min_same_labels"), (244, 12, "min_same_labels"),
-        (3000, 5, None), (3000, 6, "worse on 3000 rows"),  # McNemar: p = 0.031
+        (244, 0, None),
+        (244, 1, None),
+        (244, 2, None),
+        (244, 3, None),
+        (244, 4, None),
+        (244, 5, "min_same_labels"),
+        (244, 12, "min_same_labels"),
+        (3000, 5, None),
+        (3000, 6, "worse on 3000 rows"),  # McNemar: p = 0.031
     ],
-)  # fmt: skip
+)
 def test_gate_of_labels(rows: int, labels: int, word: str | None) -> None:
     found = refusal(quantized(rows, labels), "int8", ExportConfig())
     assert (found is None) if word is None else (word in str(found)), found
@@ -518,9 +524,18 @@ assert not started, started
 
 def test_exporting_reports_to_nobody(own: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _QUANTISE, str(own), str(tmp_path / "raw.onnx"),
-         str(tmp_path / "model.xml")],
-        env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            _QUANTISE,
+            str(own),
+            str(tmp_path / "raw.onnx"),
+            str(tmp_path / "model.xml"),
+        ],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "intel").exists()

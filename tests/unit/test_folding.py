@@ -36,9 +36,12 @@ EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
 ORDER = ("Positive", "Negative", "Neutral")
 STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
 STARS_MAP = {
-    "1 star": "negative", "2 stars": "negative", "3 stars": "neutral",
-    "4 stars": "positive", "5 stars": "positive",
-}  # fmt: skip
+    "1 star": "negative",
+    "2 stars": "negative",
+    "3 stars": "neutral",
+    "4 stars": "positive",
+    "5 stars": "positive",
+}
 ROWS = 200
 SURE = 3.0  # times too sure
 

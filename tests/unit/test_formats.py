@@ -69,16 +69,32 @@ NO_VALUE = "malformed_row: a list or object where a text or number belongs"
         ('{"text": "half \\ud83d!", "label": "\\udc00"}', Row(1, "half \ufffd!", "\ufffd")),
         ('{"text": "a\u2028b\\u0000"}', Row(1, "a\u2028b\0")),
         ('{"text": "twice", "text": "last"}', Row(1, "last")),
-        *((line, Row(1, line, fault=NO_VALUE)) for line in (
-            '{"text": ["Up"]}', '{"text": "Up", "label": {"a": 1}}', '{"text": "Up", "firm": []}')),
-        *((line, Row(1, line, fault="malformed_row: no JSON object")) for line in (
-            "[1]", '"Up"', "5", "null")),
-        *((line, Row(1, line, fault="malformed_row: not JSON")) for line in (
-            "Up,up", '{"text": "Up"', "{'text': 'Up'}", '{"text": "Up"} {}',
-            '{"text": ' + "1" * 5000 + "}", '{"text": ' + "[" * 50_000)),
+        *(
+            (line, Row(1, line, fault=NO_VALUE))
+            for line in (
+                '{"text": ["Up"]}',
+                '{"text": "Up", "label": {"a": 1}}',
+                '{"text": "Up", "firm": []}',
+            )
+        ),
+        *(
+            (line, Row(1, line, fault="malformed_row: no JSON object"))
+            for line in ("[1]", '"Up"', "5", "null")
+        ),
+        *(
+            (line, Row(1, line, fault="malformed_row: not JSON"))
+            for line in (
+                "Up,up",
+                '{"text": "Up"',
+                "{'text': 'Up'}",
+                '{"text": "Up"} {}',
+                '{"text": ' + "1" * 5000 + "}",
+                '{"text": ' + "[" * 50_000,
+            )
+        ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_json_lines(line: str, row: Row) -> None:
     after = '{"text": "Flat", "label": "same"}'
     for end in ("\n", "\r\n"):

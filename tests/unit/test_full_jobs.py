@@ -16,9 +16,15 @@ from tests.disks import file_limit
 from tests.unit.foreign import classifier, saved
 from tests.unit.test_diff import Row, write
 
-QUICK = ("export.openvino=false", "export.max_f1_loss=1", "export.min_same_labels=0.0001",
-         "evaluate.behaviour=null", "evaluate.bootstrap=100", "engine.threads=1",
-         "tracking.mode=disabled")  # fmt: skip
+QUICK = (
+    "export.openvino=false",
+    "export.max_f1_loss=1",
+    "export.min_same_labels=0.0001",
+    "evaluate.behaviour=null",
+    "evaluate.bootstrap=100",
+    "engine.threads=1",
+    "tracking.mode=disabled",
+)
 FILE = 20_000  # bytes; pictures, weights and graphs are larger, records and settings are not
 
 
@@ -31,8 +37,11 @@ def files(folder: Path) -> dict[str, int]:
 @pytest.mark.cost(12, "four jobs, twice")
 def test_each_job_says_so_and_works_when_there_is_room(tiny: Path, project: Path) -> None:
     saved(classifier(), project / "own", tiny)
-    rows = [Row(f"{split} {i}", LABELS[i % 3], split)
-            for split in ("train", "validation", "test") for i in range(60)]  # fmt: skip
+    rows = [
+        Row(f"{split} {i}", LABELS[i % 3], split)
+        for split in ("train", "validation", "test")
+        for i in range(60)
+    ]
     write(project / "artifacts/datasets/default/0123456789ab", rows)
     artifacts = project / "artifacts"
     calls = {

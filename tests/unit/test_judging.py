@@ -86,8 +86,11 @@ def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str)
     with torch.no_grad():  # three times too sure
         for parameter in model.get_submodule("classifier").parameters():
             parameter.mul_(3)
-    provenance = {"max_length": 48, "backbone": "tiny",
-                  "dataset": {"name": "tests", "version": dataset, "rows": len(rows)}}  # fmt: skip
+    provenance = {
+        "max_length": 48,
+        "backbone": "tiny",
+        "dataset": {"name": "tests", "version": dataset, "rows": len(rows)},
+    }
     save_classifier(model, tokenizer, folder, provenance)
 
 
@@ -133,8 +136,15 @@ def test_metrics_hold_what_others_build_on(world: World) -> None:
         if name != "ece":
             assert bounds[0] <= found[name] <= bounds[1], name
     assert set(found["intervals"]) == {
-        "accuracy", "macro_f1", "weighted_f1", "mcc", "auroc", "log_loss", "brier", "ece",
-    }  # fmt: skip
+        "accuracy",
+        "macro_f1",
+        "weighted_f1",
+        "mcc",
+        "auroc",
+        "log_loss",
+        "brier",
+        "ece",
+    }
     assert all(found["labels"][name]["auroc"] > 0.7 for name in LABELS)
     assert np.array(found["confusion"]).sum() == 200
     assert found["noise_ceiling"] == {"rows_in": 0.9, "kept": 1.0}
@@ -243,8 +253,11 @@ def test_compare_says_which_is_better_and_on_which_rows(
     assert found["b"]["macro_f1"] == metrics(world, "good")["macro_f1"]
     assert found["a"]["model_dir"] == str(world.run("poor") / "model")
     assert found["seen_in_training"] == {"a": 0, "b": 0}
-    assert found["overlap"]["b"] == {"rows": 0, "near_copies": found["overlap"]["a"]["near_copies"],
-                                     "reason": None}  # fmt: skip
+    assert found["overlap"]["b"] == {
+        "rows": 0,
+        "near_copies": found["overlap"]["a"]["near_copies"],
+        "reason": None,
+    }
     assert found["with_seen"] is None
     assert found["truncation"]["a"]["cut"] == 0
     flips = pq.read_table(Path(found["comparison_dir"]) / "flipped.parquet")
@@ -364,8 +377,15 @@ def test_worse_model_is_refused_with_the_numbers_unless_forced(world: World) -> 
     with pytest.raises(InputError) as caught:
         world.publish("poor")
     text = str(caught.value)
-    for word in (f"inferior to the champion {good}", "worse on 200 rows", "macro-F1 0.",
-                 "against 0.", "95 % interval", "McNemar p = ", "publish.force=true"):  # fmt: skip
+    for word in (
+        f"inferior to the champion {good}",
+        "worse on 200 rows",
+        "macro-F1 0.",
+        "against 0.",
+        "95 % interval",
+        "McNemar p = ",
+        "publish.force=true",
+    ):
         assert word in text
     assert "\n" not in text
     assert [v.version for v in world.registry().versions()] == [good]
@@ -391,9 +411,13 @@ def test_rows_that_cannot_tell_refuse_unless_forced(
     with pytest.raises(InputError) as caught:
         world.publish("three")
     text = str(caught.value)
-    for word in (f"cannot tell whether the model is inferior to the champion {good}",
-                 "3 rows", "100 are needed (publish.min_rows)", "Add rows",
-                 "publish.force=true"):  # fmt: skip
+    for word in (
+        f"cannot tell whether the model is inferior to the champion {good}",
+        "3 rows",
+        "100 are needed (publish.min_rows)",
+        "Add rows",
+        "publish.force=true",
+    ):
         assert word in text
     assert world.registry().aliases()["champion"] == good
     forced = world.publish("three", force=True)["gate"]

@@ -55,9 +55,10 @@ def test_servers_of_a_process_listen_on_loopback(monkeypatch: pytest.MonkeyPatch
         port = server.add_insecure_port("[::]:0")
         await server.start()
         found = {
-            one.laddr.ip for one in psutil.Process().net_connections("tcp")
+            one.laddr.ip
+            for one in psutil.Process().net_connections("tcp")
             if one.laddr.port == port
-        }  # fmt: skip
+        }
         await server.stop(None)
         return found
 

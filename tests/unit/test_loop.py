@@ -101,11 +101,21 @@ def test_validation_equals_scikit_learn_on_the_saved_model(bench: Bench, learned
 
 def test_metrics_are_plain_numbers(learned: Recorder) -> None:
     numbers = {
-        "macro_f1": float, "accuracy": float, "validation_loss": float, "validation_rows": int,
-        "epoch": int, "learning_rate": float, "train_loss": float, "train_rows": int,
-        "rows_per_second": float, "tokens_per_second": float, "padding_share": float,
-        "began": float, "epoch_seconds": float, "validation_confusion": list,
-    }  # fmt: skip
+        "macro_f1": float,
+        "accuracy": float,
+        "validation_loss": float,
+        "validation_rows": int,
+        "epoch": int,
+        "learning_rate": float,
+        "train_loss": float,
+        "train_rows": int,
+        "rows_per_second": float,
+        "tokens_per_second": float,
+        "padding_share": float,
+        "began": float,
+        "epoch_seconds": float,
+        "validation_confusion": list,
+    }
     for number, metrics in enumerate(learned.metrics, 1):
         assert {key: type(value) for key, value in metrics.items()} == numbers
         assert json.loads(json.dumps(metrics)) == metrics
@@ -175,8 +185,10 @@ def test_train_loss_is_the_mean_over_rows(bench: Bench, still: Path) -> None:
 
 def test_dropout_is_on_in_training_and_off_in_validation(bench: Bench, still: Path) -> None:
     quiet, noisy = bench.run(backbone=still, **STILL), bench.run(**STILL)
-    losses = [(hooks.metrics[0]["train_loss"], hooks.metrics[0]["validation_loss"])
-              for hooks in (quiet, noisy)]  # fmt: skip
+    losses = [
+        (hooks.metrics[0]["train_loss"], hooks.metrics[0]["validation_loss"])
+        for hooks in (quiet, noisy)
+    ]
     assert losses[0][0] != pytest.approx(losses[1][0], abs=1e-4)
     assert losses[0][1] == pytest.approx(losses[1][1], abs=1e-6)
 

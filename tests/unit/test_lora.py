@@ -43,8 +43,11 @@ def test_few_weights_are_trained(tiny: Path) -> None:
     names = trained(adapted)
     heads = {name for name in names if ".lora_" not in name}
     assert heads == {
-        "bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"
-    }  # fmt: skip
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+        "classifier.weight",
+        "classifier.bias",
+    }
     adapters = sum(tensor.numel() for name, tensor in names.items() if name not in heads)
     # Of two layers: four products of 32 x 32, one of 32 x 64, one of 64 x 32.
     assert adapters == 2 * RANK * (4 * (32 + 32) + 2 * (32 + 64))
@@ -83,8 +86,10 @@ def test_resumed_in_mid_epoch_as_if_never_stopped(bench: Bench) -> None:
     assert distance(weights(whole.last), weights(resumed.last)) == 0
 
 
-@pytest.mark.parametrize("settings", [{"layer_decay": 0.5}, {"unfreeze_epochs": 1.0},
-                                      {"lora_alpha": 64.0}, {"lora_dropout": 0.5}])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [{"layer_decay": 0.5}, {"unfreeze_epochs": 1.0}, {"lora_alpha": 64.0}, {"lora_dropout": 0.5}],
+)
 def test_settings_reach_adapters(bench: Bench, settings: dict[str, float]) -> None:
     plain = bench.run(lora_rank=RANK, epochs=1)
     changed = bench.run(lora_rank=RANK, epochs=1, **settings)  # type: ignore[arg-type]

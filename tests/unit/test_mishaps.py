@@ -71,9 +71,12 @@ def test_loss_that_is_no_number_names_step_rows_and_checkpoint(
     rows = with_an_unknown_token(bench.tiny, 57)
     with pytest.raises(InputError) as caught:
         bench.run(
-            backbone=broken, rows=rows, log_every_steps=log_every, checkpoint_every_steps=2,
+            backbone=broken,
+            rows=rows,
+            log_every_steps=log_every,
+            checkpoint_every_steps=2,
             bucket_batches=1,
-        )  # fmt: skip
+        )
     text = str(caught.value)
     assert "\n" not in text
     named = text.partition("on rows ")[2].partition(";")[0].split(", ")
@@ -185,9 +188,13 @@ def test_what_was_computed_before_memory_ran_out_does_not_count(bench: Bench, st
         return plain(batch, given)
 
     small.gradients = Gradients(
-        small.model, TrainConfig(learning_rate=0.01, accumulation_steps=2), CPU,
-        small.notes.append, loss_of=fail_once, guard=True,
-    )  # fmt: skip
+        small.model,
+        TrainConfig(learning_rate=0.01, accumulation_steps=2),
+        CPU,
+        small.notes.append,
+        loss_of=fail_once,
+        guard=True,
+    )
     found, meter = small.step(bench.train_rows, 7)
     assert failed
     assert distance(found, expected) < 1e-6

@@ -62,8 +62,10 @@ def refusals(folder: Path) -> list[str]:
 def adopt_it(folder: Path, revision: str | None = None, **config: Any) -> list[str]:
     """The lines that adopting says."""
     found = find_folder(str(folder), revision, "SOURCE", "")
-    return adopt(open_foreign(str(folder), found, AdoptConfig(license="mit", **config)),
-                 folder.parent / "adopted")  # fmt: skip
+    return adopt(
+        open_foreign(str(folder), found, AdoptConfig(license="mit", **config)),
+        folder.parent / "adopted",
+    )
 
 
 def train_it(folder: Path, revision: str | None = None) -> list[str]:
@@ -503,9 +505,13 @@ def sentencepiece_model(file: Path, **options: Any) -> Any:
     trainer = pytest.importorskip("sentencepiece")
     with file.open("wb") as stream:
         trainer.SentencePieceTrainer.train(
-            sentence_iterator=iter(sample()), model_writer=stream,
-            vocab_size=300, num_threads=1, minloglevel=2, **options,
-        )  # fmt: skip
+            sentence_iterator=iter(sample()),
+            model_writer=stream,
+            vocab_size=300,
+            num_threads=1,
+            minloglevel=2,
+            **options,
+        )
     return trainer.SentencePieceProcessor(model_file=str(file))
 
 
@@ -524,10 +530,16 @@ def test_sentencepiece_alone_becomes_a_tokenizer_that_cuts_texts_as_it_does(
     special = {
         "albert": {"user_defined_symbols": ["[CLS]", "[SEP]", "[MASK]"], "pad_id": 3},
         "deberta-v2": {
-            "pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3,
-            "pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]",
+            "pad_id": 0,
+            "bos_id": 1,
+            "eos_id": 2,
+            "unk_id": 3,
+            "pad_piece": "[PAD]",
+            "bos_piece": "[CLS]",
+            "eos_piece": "[SEP]",
+            "unk_piece": "[UNK]",
         },
-    }.get(kind, {})  # fmt: skip
+    }.get(kind, {})
     folder = tmp_path / "mine"
     classifier(kind, pad_token_id=1).save_pretrained(folder)
     processor = sentencepiece_model(folder / name, **special)

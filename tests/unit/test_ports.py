@@ -31,10 +31,16 @@ def test_free_ports_of_a_service_are_different(monkeypatch: pytest.MonkeyPatch) 
 def test_services_share_no_port() -> None:
     with own_ports() as one, own_ports() as other:
         blocks = [
-            {p.fallback_http, p.fallback_grpc, p.statistics, p.metrics,
-             *p.replicas_http, *p.replicas_grpc}
+            {
+                p.fallback_http,
+                p.fallback_grpc,
+                p.statistics,
+                p.metrics,
+                *p.replicas_http,
+                *p.replicas_grpc,
+            }
             for p in (one, other)
-        ]  # fmt: skip
+        ]
         assert not blocks[0] & blocks[1]
         assert all(len(block) == 394 for block in blocks), "four helpers, 195 replicas twice"
         with socket.socket() as second, pytest.raises(OSError, match="in use"):

@@ -24,8 +24,13 @@ EVIL = '<script>alert("x")</script> & "quoted" {{ 7 * 7 }}'
 
 def manifest(**changed: Any) -> dict[str, Any]:
     counts = {"negative": 100, "neutral": 300, "positive": 200}
-    split = {"rows": 600, "labels": counts, "sources": {"a.csv": counts}, "label_deviation": 0.001,
-             "files": []}  # fmt: skip
+    split = {
+        "rows": 600,
+        "labels": counts,
+        "sources": {"a.csv": counts},
+        "label_deviation": 0.001,
+        "files": [],
+    }
     found = {
         "schema_version": 2,
         "name": "news",
@@ -33,24 +38,56 @@ def manifest(**changed: Any) -> dict[str, Any]:
         "created": "2026-01-02T03:04:05+00:00",
         "labels": list(LABELS),
         "inputs": [
-            {"source": "a.csv", "uri": "/a.csv", "format": "csv", "encoding": "utf-8",
-             "bytes": 12345, "sha256": "f" * 64, "priority": 0, "weight": 1.0, "rows": 2000,
-             "kept": 1800, "rejected": 2, "duplicates": 180, "conflicts": 18, "excluded": 0,
-             "rejected_reasons": {"unknown_label": {"rows": 2, "first": f"record 7, {EVIL!r}"}}}
+            {
+                "source": "a.csv",
+                "uri": "/a.csv",
+                "format": "csv",
+                "encoding": "utf-8",
+                "bytes": 12345,
+                "sha256": "f" * 64,
+                "priority": 0,
+                "weight": 1.0,
+                "rows": 2000,
+                "kept": 1800,
+                "rejected": 2,
+                "duplicates": 180,
+                "conflicts": 18,
+                "excluded": 0,
+                "rejected_reasons": {"unknown_label": {"rows": 2, "first": f"record 7, {EVIL!r}"}},
+            }
         ],
         "exclude": [],
-        "counts": {"rows_in": 2000, "kept": 1800, "rejected": 2, "duplicates": 180,
-                   "conflicts": 18, "excluded": 0},
-        "details": {"repaired": {"mojibake": 0, "entities": 3}, "damaged": 0, "conflict_texts": 9,
-                    "conflict_decisions": {"dropped": 9}, "excluded_reasons": {},
-                    "near_groups": 4, "near_rows": 9, "near_label_conflicts": 0},
+        "counts": {
+            "rows_in": 2000,
+            "kept": 1800,
+            "rejected": 2,
+            "duplicates": 180,
+            "conflicts": 18,
+            "excluded": 0,
+        },
+        "details": {
+            "repaired": {"mojibake": 0, "entities": 3},
+            "damaged": 0,
+            "conflict_texts": 9,
+            "conflict_decisions": {"dropped": 9},
+            "excluded_reasons": {},
+            "near_groups": 4,
+            "near_rows": 9,
+            "near_label_conflicts": 0,
+        },
         "noise_ceiling": {"rows_in": 0.9955, "kept": 1.0},
         "label_noise": None,
-        "lengths": {"unit": "words", "p50": 20, "p95": 41, "max": 90, "mean": 21.2,
-                    "histogram": {"20": 1799, "90": 1}},
+        "lengths": {
+            "unit": "words",
+            "p50": 20,
+            "p95": 41,
+            "max": 90,
+            "mean": 21.2,
+            "histogram": {"20": 1799, "90": 1},
+        },
         "splits": {"train": split, "validation": split, "test": split},
         "config": DataConfig().model_dump(mode="json"),
-    }  # fmt: skip
+    }
     return {**found, **changed}
 
 
@@ -109,8 +146,12 @@ def test_pictures_are_pictures(version: Path) -> None:
 
 
 def test_what_was_not_looked_at_is_said(version: Path) -> None:
-    details = {**manifest()["details"], "near_groups": None, "near_rows": None,
-               "near_label_conflicts": None}  # fmt: skip
+    details = {
+        **manifest()["details"],
+        "near_groups": None,
+        "near_rows": None,
+        "near_label_conflicts": None,
+    }
     assert "Near-duplicates were not looked for" in page(version, details=details)
     assert "Labels were not looked at" in page(version)
     nothing = {"rows": 5, "issues": None, "reason": "there is only one label", "method": "m"}
@@ -119,11 +160,19 @@ def test_what_was_not_looked_at_is_said(version: Path) -> None:
 
 def test_suspects_are_shown(version: Path) -> None:
     row = dict.fromkeys(NOISE.names, "positive") | {
-        "text": "Sales fell", "label_confidence": 0.1, "suggested_confidence": 0.8, "margin": 0.7,
-    }  # fmt: skip
+        "text": "Sales fell",
+        "label_confidence": 0.1,
+        "suggested_confidence": 0.8,
+        "margin": 0.7,
+    }
     pq.write_table(pa.Table.from_pylist([row], schema=NOISE), version / "label_noise.parquet")
-    noise = {"rows": 50, "issues": 1, "out_of_fold_accuracy": 0.8, "out_of_fold_macro_f1": 0.7,
-             "method": "m"}  # fmt: skip
+    noise = {
+        "rows": 50,
+        "issues": 1,
+        "out_of_fold_accuracy": 0.8,
+        "out_of_fold_macro_f1": 0.7,
+        "method": "m",
+    }
     text = page(version, label_noise=noise)
     assert "Sales fell" in text
     assert "0.10 → 0.80" in text

@@ -201,9 +201,12 @@ def test_logs_and_metrics_name_the_key_that_asked(
         TestClient(build_app(service, keys, metrics)) as client,
     ):
         for key, path_, status in (
-            (desk, "/predict", 200), (root, "/predict", 200), ("guess", "/predict", 401),
-            ("another guess", "/predict", 401), (desk, "/metrics", 403),
-        ):  # fmt: skip
+            (desk, "/predict", 200),
+            (root, "/predict", 200),
+            ("guess", "/predict", 401),
+            ("another guess", "/predict", 401),
+            (desk, "/metrics", 403),
+        ):
             method = "GET" if path_ == "/metrics" else "POST"
             answer = client.request(method, path_, json={"text": "Up"}, headers={"x-api-key": key})
             assert answer.status_code == status
@@ -288,10 +291,16 @@ async def send_file(
         answer += message.get("body", b"")
 
     scope = {
-        "type": "http", "method": "POST", "path": "/predict/file", "query_string": b"",
-        "raw_path": b"/predict/file", "scheme": "http", "http_version": "1.1", "root_path": "",
+        "type": "http",
+        "method": "POST",
+        "path": "/predict/file",
+        "query_string": b"",
+        "raw_path": b"/predict/file",
+        "scheme": "http",
+        "http_version": "1.1",
+        "root_path": "",
         "headers": [],
-    }  # fmt: skip
+    }
     await asyncio.wait_for(app(scope, body.__anext__, send), 20)
     return status, answer
 

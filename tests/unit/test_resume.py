@@ -44,10 +44,17 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "trai
 STEPS = -(-TRAIN_ROWS // 8)  # an epoch
 # All that a checkpoint holds beyond the weights, at once.
 RECIPE: dict[str, Any] = {
-    "epochs": 3, "checkpoint_every_steps": 5, "log_every_steps": 3, "ema_decay": 0.9,
-    "precision": "fp16", "schedule": "cosine", "layer_decay": 0.8, "unfreeze_epochs": 1.5,
-    "accumulation_steps": 2, "label_smoothing": 0.1,
-}  # fmt: skip
+    "epochs": 3,
+    "checkpoint_every_steps": 5,
+    "log_every_steps": 3,
+    "ema_decay": 0.9,
+    "precision": "fp16",
+    "schedule": "cosine",
+    "layer_decay": 0.8,
+    "unfreeze_epochs": 1.5,
+    "accumulation_steps": 2,
+    "label_smoothing": 0.1,
+}
 TIMED = {"began", "epoch_seconds", "rows_per_second", "tokens_per_second"}
 
 
@@ -141,9 +148,17 @@ def run_dir(calm: Recorder, tmp_path: Path) -> Path:
 def test_newest_comes_last_whatever_it_is(run_dir: Path) -> None:
     names = [saved.folder.name for saved in saved_checkpoints(run_dir)]
     assert names == [
-        step_name(5), step_name(10), epoch_name(1), step_name(15), step_name(20), step_name(25),
-        epoch_name(2), step_name(30), step_name(35), epoch_name(3),
-    ]  # fmt: skip
+        step_name(5),
+        step_name(10),
+        epoch_name(1),
+        step_name(15),
+        step_name(20),
+        step_name(25),
+        epoch_name(2),
+        step_name(30),
+        step_name(35),
+        epoch_name(3),
+    ]
 
 
 def test_a_checkpoint_in_mid_epoch_is_no_candidate_for_the_best(run_dir: Path) -> None:

@@ -181,10 +181,17 @@ def test_every_problem_has_a_status() -> None:
 def test_generated_code_is_of_the_proto(tmp_path: Path) -> None:
     made = tmp_path / "made"
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--descriptor_set_out={made}",
-         "serve_app/proto/sentiment.proto"],
-        cwd=ROOT, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            "-I.",
+            f"--descriptor_set_out={made}",
+            "serve_app/proto/sentiment.proto",
+        ],
+        cwd=ROOT,
+        check=True,
+    )
     [file] = descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes()).file
     checked_in = descriptor_pb2.FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
     assert _plain(file) == _plain(checked_in), "run `make proto`"

@@ -39,11 +39,14 @@ def test_addresses_that_will_never_open_are_refused(
 @pytest.mark.parametrize(
     ("running", "asked"),
     [
-        (HTTP, {"port": 8310}), (HTTP, {"port": 0}), (BOTH, {"port": 0, "grpc_port": 0}),
-        (BOTH, {"port": 8310, "grpc_port": 8311}), (BOTH, {"port": 8310}),
+        (HTTP, {"port": 8310}),
+        (HTTP, {"port": 0}),
+        (BOTH, {"port": 0, "grpc_port": 0}),
+        (BOTH, {"port": 8310, "grpc_port": 8311}),
+        (BOTH, {"port": 8310}),
         (BOTH, {"port": 8310, "host": "0.0.0.0"}),
     ],
-)  # fmt: skip
+)
 def test_what_is_reported_is_what_runs(running: RunningServe, asked: dict[str, Any]) -> None:
     real = adopt(ServeConfig(**asked), running)
     assert (real.host, real.port, real.grpc_port) == (running.host, running.port, running.grpc_port)

@@ -58,8 +58,10 @@ def test_near_copies_among_the_evaluated_rows_are_no_overlap() -> None:
 def test_what_is_not_looked_for_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     one, training = rows(LONG), TrainingRows(rows(f"{LONG} last year"), None)
     assert find_overlap(one, TrainingRows(), NearConfig()).record() == {
-        "rows": None, "near_copies": None, "reason": "the model was trained elsewhere",
-    }  # fmt: skip
+        "rows": None,
+        "near_copies": None,
+        "reason": "the model was trained elsewhere",
+    }
     off = find_overlap(one, training, NearConfig(enabled=False)).record()
     assert (off["rows"], off["near_copies"]) == (0, None)
     assert "data.near_duplicates.enabled=false" in off["reason"]
@@ -136,8 +138,11 @@ def test_agreement_has_a_line_per_level() -> None:
     predicted = np.array([0, 0, 2, 0, 0, 1, 0])
     found = agreement_levels(table, truth, predicted)
     assert [(one["level"], one["rows"], one["accuracy"]) for one in found] == [
-        ("below 0.66", 2, 0.5), ("0.66 to 0.75", 1, 1.0), ("0.75 to 1", 1, 1.0), ("all", 2, 1.0),
-    ]  # fmt: skip
+        ("below 0.66", 2, 0.5),
+        ("0.66 to 0.75", 1, 1.0),
+        ("0.75 to 1", 1, 1.0),
+        ("all", 2, 1.0),
+    ]
     assert [one["annotators"] for one in found] == pytest.approx([0.5, 0.66, 0.75, 1.0])
     assert agreement_levels(table.select(["text"]), truth, predicted) == []
     assert agreement_table({"agreement": []}) is None
@@ -147,17 +152,35 @@ def test_agreement_has_a_line_per_level() -> None:
 # --- sentences ------------------------------------------------------------------------------------
 
 RESULT: dict[str, Any] = {
-    "model_dir": "/m", "sources": ["a.csv", "b.csv"], "rows": 400, "macro_f1": 0.953,
-    "accuracy": 0.96, "macro_over": ["negative", "neutral", "positive"],
-    "confusion": [[100, 0, 0], [0, 200, 0], [0, 16, 84]], "seen_in_training": 0,
+    "model_dir": "/m",
+    "sources": ["a.csv", "b.csv"],
+    "rows": 400,
+    "macro_f1": 0.953,
+    "accuracy": 0.96,
+    "macro_over": ["negative", "neutral", "positive"],
+    "confusion": [[100, 0, 0], [0, 200, 0], [0, 16, 84]],
+    "seen_in_training": 0,
     "overlap": {"rows": 0, "near_copies": 0, "reason": None, "unseen": None},
     "truncation": Truncation(128, 400, 0, 8000, 0).record(),
-    "abstention": {"wanted_accuracy": 0.9, "threshold": 0.7, "coverage": 0.9, "accuracy": 0.97,
-                   "interval": [0.95, 0.98], "holds": True, "reason": None},
-    "noise_ceiling": None, "calibration": {"temperature": 1.0, "ece_before": 0.1, "ece_after": 0.1},
-}  # fmt: skip
-UNSEEN = {"rows": 81, "macro_f1": 0.612, "accuracy": 0.64, "macro_over": ["negative"],
-          "intervals": {"macro_f1": [0.5, 0.71], "accuracy": [0.53, 0.74]}}  # fmt: skip
+    "abstention": {
+        "wanted_accuracy": 0.9,
+        "threshold": 0.7,
+        "coverage": 0.9,
+        "accuracy": 0.97,
+        "interval": [0.95, 0.98],
+        "holds": True,
+        "reason": None,
+    },
+    "noise_ceiling": None,
+    "calibration": {"temperature": 1.0, "ece_before": 0.1, "ece_after": 0.1},
+}
+UNSEEN = {
+    "rows": 81,
+    "macro_f1": 0.612,
+    "accuracy": 0.64,
+    "macro_over": ["negative"],
+    "intervals": {"macro_f1": [0.5, 0.71], "accuracy": [0.53, 0.74]},
+}
 
 
 def test_a_good_result_has_no_remarks() -> None:
@@ -168,24 +191,54 @@ def test_a_good_result_has_no_remarks() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"overlap": {"rows": 316, "near_copies": 3, "reason": None, "unseen": UNSEEN}},
-         ["trained on 316 and near copies of 3 more of these rows", "macro-F1 0.953 with them",
-          "0.612 (0.500 to 0.710) on the other 81 rows", "data.exclude"]),
-        ({"overlap": {"rows": 0, "near_copies": 5, "reason": None, "unseen": UNSEEN}},
-         ["trained on near copies of 5 of these rows, so"]),
-        ({"overlap": {"rows": 400, "near_copies": 0, "reason": None, "unseen": None}},
-         ["trained on 400 of these rows", "no other row is left"]),
-        ({"macro_over": ["negative", "positive"], "confusion": [[100, 7, 0], [0] * 3, [0, 9, 84]]},
-         ["No row is neutral", "means over negative and positive", "16 rows were answered so"]),
-        ({"truncation": Truncation(128, 120, 120, 120_000, 104_640).record()},
-         ["120 of 120 texts (100.0%)", "87.2% of all tokens", "model.max_length"]),
-        ({"abstention": {"wanted_accuracy": 0.9, "threshold": 0.7, "coverage": 0.642,
-                         "accuracy": 0.78, "interval": [0.74, 0.82], "holds": False}},
-         ["promised accuracy of 0.9 does not hold", "0.780 (0.740 to 0.820) on the 64.2%",
-          "python -m ray_jobs.calibrate calibrate.model=/m 'calibrate.sources=[a.csv,b.csv]'"]),
+        (
+            {"overlap": {"rows": 316, "near_copies": 3, "reason": None, "unseen": UNSEEN}},
+            [
+                "trained on 316 and near copies of 3 more of these rows",
+                "macro-F1 0.953 with them",
+                "0.612 (0.500 to 0.710) on the other 81 rows",
+                "data.exclude",
+            ],
+        ),
+        (
+            {"overlap": {"rows": 0, "near_copies": 5, "reason": None, "unseen": UNSEEN}},
+            ["trained on near copies of 5 of these rows, so"],
+        ),
+        (
+            {"overlap": {"rows": 400, "near_copies": 0, "reason": None, "unseen": None}},
+            ["trained on 400 of these rows", "no other row is left"],
+        ),
+        (
+            {
+                "macro_over": ["negative", "positive"],
+                "confusion": [[100, 7, 0], [0] * 3, [0, 9, 84]],
+            },
+            ["No row is neutral", "means over negative and positive", "16 rows were answered so"],
+        ),
+        (
+            {"truncation": Truncation(128, 120, 120, 120_000, 104_640).record()},
+            ["120 of 120 texts (100.0%)", "87.2% of all tokens", "model.max_length"],
+        ),
+        (
+            {
+                "abstention": {
+                    "wanted_accuracy": 0.9,
+                    "threshold": 0.7,
+                    "coverage": 0.642,
+                    "accuracy": 0.78,
+                    "interval": [0.74, 0.82],
+                    "holds": False,
+                }
+            },
+            [
+                "promised accuracy of 0.9 does not hold",
+                "0.780 (0.740 to 0.820) on the 64.2%",
+                "python -m ray_jobs.calibrate calibrate.model=/m 'calibrate.sources=[a.csv,b.csv]'",
+            ],
+        ),
     ],
     ids=["seen", "near", "all seen", "two labels", "cut", "promise"],
-)  # fmt: skip
+)
 def test_each_remark_has_its_numbers_and_a_remedy(
     changed: dict[str, Any], words: list[str]
 ) -> None:
@@ -223,13 +276,19 @@ def test_phrasebank_files_keep_their_agreement(tmp_path: Path) -> None:
 def test_a_comparison_says_what_it_left_out() -> None:
     cut, none = Truncation(8, 10, 5, 100, 20).record(), Truncation(8, 10, 0, 70, 0).record()
     result = {
-        "rows": 80, "macro_over": ["negative", "positive"],
-        "overlap": {"a": {"rows": None, "near_copies": None, "reason": "no dataset is at hand"},
-                    "b": {"rows": 20, "near_copies": 4, "reason": None}},
-        "with_seen": {"rows": 100, "a": {"macro_f1": 0.7, "accuracy": 0.71},
-                      "b": {"macro_f1": 0.9, "accuracy": 0.91}},
+        "rows": 80,
+        "macro_over": ["negative", "positive"],
+        "overlap": {
+            "a": {"rows": None, "near_copies": None, "reason": "no dataset is at hand"},
+            "b": {"rows": 20, "near_copies": 4, "reason": None},
+        },
+        "with_seen": {
+            "rows": 100,
+            "a": {"macro_f1": 0.7, "accuracy": 0.71},
+            "b": {"macro_f1": 0.9, "accuracy": 0.91},
+        },
         "truncation": {"a": none, "b": cut},
-    }  # fmt: skip
+    }
     assert list(compared_remarks(result)) == [
         "It is not known which rows A was trained on: no dataset is at hand.",
         "4 of the 80 compared rows are near copies of rows that B was trained on, which flatters "
@@ -251,10 +310,15 @@ def test_training_says_what_is_cut_and_which_labels_have_no_rows(
     labels = {"train": ("positive",), "validation": ("negative", "positive"), "test": ("neutral",)}
     write(
         tmp_path / "0123456789ab",
-        [Row(f"{LONG} {i}", label, split) for split, names in labels.items()
-         for label in names for i in range(3)] + [Row("Up", "negative", "train")],
+        [
+            Row(f"{LONG} {i}", label, split)
+            for split, names in labels.items()
+            for label in names
+            for i in range(3)
+        ]
+        + [Row("Up", "negative", "train")],
         **DataConfig().model_dump(mode="json"),
-    )  # fmt: skip
+    )
     version = DatasetVersion.open(tmp_path / "0123456789ab")
     model = ModelConfig(backbone="tiny", max_length=8)
     task = make_task(TrainConfig(), model, Backbone("tiny", str(tiny)), version)

@@ -228,9 +228,14 @@ def test_columns_of_parquet_keep_their_types(scorer: Scorer, tmp_path: Path) -> 
     assert found.schema.field("id").type == pa.int64()
     rows = [*csv.DictReader(score(file, scorer, tmp_path, "csv").open())]
     wanted = {
-        "id": "9007199254740993", "firm": "A", "day": "2024-07-01 00:00:00.000", "price": "1.10",
-        "tags": '["a"]', "raw": "\\xff", "a.b": "1.5",
-    }  # fmt: skip
+        "id": "9007199254740993",
+        "firm": "A",
+        "day": "2024-07-01 00:00:00.000",
+        "price": "1.10",
+        "tags": '["a"]',
+        "raw": "\\xff",
+        "a.b": "1.5",
+    }
     assert {name: rows[0][name] for name in wanted} == wanted
     assert {rows[1][name] for name in wanted} == {""}
     first = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
@@ -643,9 +648,12 @@ def test_scored_files_are_no_input(tmp_path: Path) -> None:
 
     def chosen(uri: Path, output: Path) -> list[Path]:
         files = find_texts(
-            [SourceConfig(uri=str(uri))], DataConfig(text_column="text"), tmp_path,
-            "predict.input", choose_inputs(output),
-        )  # fmt: skip
+            [SourceConfig(uri=str(uri))],
+            DataConfig(text_column="text"),
+            tmp_path,
+            "predict.input",
+            choose_inputs(output),
+        )
         return [Path(file.place.uri) for file in files]
 
     for output in (out, tmp_path / "elsewhere"):

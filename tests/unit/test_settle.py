@@ -23,8 +23,14 @@ pytestmark = pytest.mark.cost(1.5, "tries many corpora")
 
 P, N, G = "positive", "neutral", "negative"
 POLICIES: list[Any] = [
-    "drop", "majority", "priority", "keep", "error", {"prefer": [G, P]}, {"prefer": [N]}
-]  # fmt: skip
+    "drop",
+    "majority",
+    "priority",
+    "keep",
+    "error",
+    {"prefer": [G, P]},
+    {"prefer": [N]},
+]
 
 
 class Record(NamedTuple):
@@ -291,11 +297,13 @@ def test_conflicts_are_shown_with_names_and_raw_texts() -> None:
     shown = settled(records, "majority").conflicts.to_pylist()
     common = {"key": key("profit rose").hex(), "decision": "dropped"}
     assert shown == [
-        common | {"text": "Profit rose", "label": P, "source": "s0.csv", "row": 2}
+        common
+        | {"text": "Profit rose", "label": P, "source": "s0.csv", "row": 2}
         | {"raw_text": "Profit rose"},
-        common | {"text": "PROFIT rose", "label": G, "source": "s3.csv", "row": 5}
+        common
+        | {"text": "PROFIT rose", "label": G, "source": "s3.csv", "row": 5}
         | {"raw_text": " PROFIT rose"},
-    ]  # fmt: skip
+    ]
 
 
 # --- what a kept row carries ----------------------------------------------------------------------
@@ -336,9 +344,12 @@ def test_weight_is_that_of_the_kept_rows_source() -> None:
 
 def test_texts_for_the_search_of_near_ones_do_not_hang_on_labels() -> None:
     records = [
-        Record(0, 7, "Up", P), Record(0, 9, "Down", G), Record(1, 3, "Seen elsewhere", None),
-        Record(2, 2, "UP", G), Record(3, 4, "seen elsewhere", N),
-    ]  # fmt: skip
+        Record(0, 7, "Up", P),
+        Record(0, 9, "Down", G),
+        Record(1, 3, "Seen elsewhere", None),
+        Record(2, 2, "UP", G),
+        Record(3, 4, "seen elsewhere", N),
+    ]
     for policy in POLICIES:
         rows = sorted(settled(records, policy).texts.to_pylist(), key=lambda row: row["order"])
         assert [(row["text"], row["excluded"]) for row in rows] == [
@@ -355,8 +366,11 @@ def test_texts_for_the_search_of_near_ones_do_not_hang_on_labels() -> None:
 def test_keys_that_share_their_first_half_are_two_texts() -> None:
     first, second = b"same-hlf" + b"a" * 8, b"same-hlf" + b"b" * 8
     records = [
-        Record(0, 2, "Up", P), Record(0, 3, "Down", G), Record(0, 4, "up", P), Record(2, 2, "UP", P)
-    ]  # fmt: skip
+        Record(0, 2, "Up", P),
+        Record(0, 3, "Down", G),
+        Record(0, 4, "up", P),
+        Record(2, 2, "UP", P),
+    ]
     keys = [second, first, second, second]
     found = settle(table(records, keys), traits(SOURCES), DataConfig())
     kept = [(row["key"], row["text"]) for row in found.kept.to_pylist()]
@@ -397,10 +411,19 @@ def test_rows_excluded_later_are_shown_like_the_others() -> None:
     assert later.schema == found.excluded.schema
     [row] = later.to_pylist()
     assert row == {
-        "key": key("up").hex(), "text": "Up", "label": P, "source": "s0.csv", "row": 2,
-        "raw_text": "Up", "reason": "near_excluded", "match_source": "s1.csv", "match_row": 2,
-    }  # fmt: skip
+        "key": key("up").hex(),
+        "text": "Up",
+        "label": P,
+        "source": "s0.csv",
+        "row": 2,
+        "raw_text": "Up",
+        "reason": "near_excluded",
+        "match_source": "s1.csv",
+        "match_row": 2,
+    }
     [same] = found.excluded.to_pylist()
     assert (same["reason"], same["match_source"], same["match_row"]) == (
-        "same_as_excluded", "s1.csv", 2,
-    )  # fmt: skip
+        "same_as_excluded",
+        "s1.csv",
+        2,
+    )

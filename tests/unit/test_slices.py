@@ -20,10 +20,21 @@ from tests.properties import examples
 pytestmark = pytest.mark.cost(1.5, "tries many tables")
 
 PHRASES = [
-    "Sales were flat", "Profit did not recover", "No. 2 maker of lifts", "It isn\u2019t over",
-    "rose 5", "buy $ABC", "$5 a share", "see https://example.org", "A note on cannoli", "w " * 20,
-    "x " * 30, "US$AB is odd", "without a loss", "",
-]  # fmt: skip
+    "Sales were flat",
+    "Profit did not recover",
+    "No. 2 maker of lifts",
+    "It isn\u2019t over",
+    "rose 5",
+    "buy $ABC",
+    "$5 a share",
+    "see https://example.org",
+    "A note on cannoli",
+    "w " * 20,
+    "x " * 30,
+    "US$AB is odd",
+    "without a loss",
+    "",
+]
 NEGATED = {"not", "isn\u2019t", "without", "no", "no."}
 
 
@@ -118,8 +129,11 @@ def test_tiny_slices_do_not_lead() -> None:
     rows = pa.table({"text": ["x"] * len(sources), "source": sources})
     found = slices(rows, truth, np.eye(3)[predicted])
     assert [(part["value"], part["small"]) for part in found] == [
-        ("big", False), ("few", False), ("good", False), ("tiny", True)
-    ]  # fmt: skip
+        ("big", False),
+        ("few", False),
+        ("good", False),
+        ("tiny", True),
+    ]
     assert found[1]["accuracy"] < found[0]["accuracy"]  # 22 of 40 say less than 60 of 100
 
 
@@ -151,8 +165,10 @@ def test_no_rows_give_no_slices() -> None:
 )
 def test_signs_in_texts(text: str, name: str, value: str) -> None:
     opposite = {
-        "negation": ["is not", "is"], "cashtag or URL": ["$X", "x"], "number": ["1", "one"]
-    }[name]  # fmt: skip
+        "negation": ["is not", "is"],
+        "cashtag or URL": ["$X", "x"],
+        "number": ["1", "one"],
+    }[name]
     rows = pa.table({"text": [text, *opposite]})
     found = slices(rows, np.array([0, 0, 0]), np.eye(3)[[1, 0, 0]], fewest=1)
     [here] = [part for part in found if part["slice"] == name and part["accuracy"] < 1]

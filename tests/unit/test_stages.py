@@ -109,9 +109,11 @@ def test_near_texts_stay_together_when_a_conflict_is_won_by_another_firm(tmp_pat
         near = [(story(i, " again"), "neutral", f"{firm}{i % count}") for i in range(60)]
         newer = write(tmp_path / "c.csv", FIRM, near)
         made = make(
-            tmp_path, f"data.sources=['{old}', {{uri: '{won}', priority: 1}}, '{newer}']",
-            "data.conflicts=priority", "data.split.group_by=firm",
-        )  # fmt: skip
+            tmp_path,
+            f"data.sources=['{old}', {{uri: '{won}', priority: 1}}, '{newer}']",
+            "data.conflicts=priority",
+            "data.split.group_by=firm",
+        )
         both = [i for i in range(60) if {story(i), story(i, " again")} <= made.splits.keys()]
         assert both
         assert all(made.splits[story(i)] == made.splits[story(i, " again")] for i in both)
@@ -124,9 +126,12 @@ def test_no_text_stands_in_two_splits_under_keep(tmp_path: Path, near: str) -> N
     b = [(story(i), "positive", f"2024-0{1 + i % 9}-01") for i in range(90)]
     one, other = write(tmp_path / "a.csv", DAY, a), write(tmp_path / "b.csv", DAY, b)
     made = make(
-        tmp_path, f"data.sources=['{other}', '{one}']", "data.conflicts=keep", TIME,
+        tmp_path,
+        f"data.sources=['{other}', '{one}']",
+        "data.conflicts=keep",
+        TIME,
         f"data.near_duplicates.enabled={near}",
-    )  # fmt: skip
+    )
     assert len(made.rows) == 180
     assert len(made.splits) == 90
     assert all(len(splits) == 1 for splits in made.splits.values())
@@ -203,10 +208,13 @@ def test_rows_add_up_and_nothing_stands_on_two_sides(
             folder / "b.csv", ("Sentence",), [(story(n),) for n in unseen] or [("-",)]
         )
         made = make(
-            folder, f"data.sources=['{sources}']", f"data.exclude=['{benchmark}']",
-            f"data.conflicts={policy}", "data.max_rejected_fraction=1",
+            folder,
+            f"data.sources=['{sources}']",
+            f"data.exclude=['{benchmark}']",
+            f"data.conflicts={policy}",
+            "data.max_rejected_fraction=1",
             *(["data.split.group_by=firm"] if divided_by == "firm" else []),
-        )  # fmt: skip
+        )
     counts = made.tally.counts
     assert counts["rows_in"] == len(rows)
     assert sum(counts.values()) == 2 * len(rows)

@@ -75,10 +75,12 @@ def test_epochs_in_the_space_set_the_longest_trial(backbone: Backbone) -> None:
         ({"space": {"train.dropout": {"uniform": [0.5, 0.1]}}}, "lower bound above"),
         ({"space": {"train.dropout": {"uniform": [0.1, 0.1]}}}, "is empty"),
         ({"known": [{"train.learning_rate": 1e-4}]}, "batch_size is missing"),
-        ({"scheduler": "pbt", "search": "random", "space": {"train.epochs": {"int": [1, 4]}}},
-         "scheduler=pbt takes weights"),
+        (
+            {"scheduler": "pbt", "search": "random", "space": {"train.epochs": {"int": [1, 4]}}},
+            "scheduler=pbt takes weights",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_plans(sweep: dict[str, Any], problem: str, backbone: Backbone) -> None:
     with pytest.raises(ConfigError, match=problem):
         make_plan(settings(**sweep), backbone)
@@ -231,11 +233,19 @@ def test_population_based_training_stays_in_the_space(backbone: Backbone) -> Non
     of["train.layer_decay"] = {"quantized": [0.7, 1.0, 0.1]}
     plan = make_plan(settings(space=of, scheduler="pbt", search="random"), backbone)
     scheduler: Any = scheduler_of(plan.config, plan.space, 4, [])
-    params = {"train.learning_rate": 9.0, "train.batch_size": 16,
-              "train.warmup_steps": 11.8, "train.layer_decay": 0.93}  # fmt: skip
+    params = {
+        "train.learning_rate": 9.0,
+        "train.batch_size": 16,
+        "train.warmup_steps": 11.8,
+        "train.layer_decay": 0.93,
+    }
     clipped = scheduler._custom_explore_fn({"trial": {"params": params}})["trial"]["params"]
-    assert clipped == {"train.learning_rate": 1e-2, "train.batch_size": 16,
-                       "train.warmup_steps": 10, "train.layer_decay": 0.9}  # fmt: skip
+    assert clipped == {
+        "train.learning_rate": 1e-2,
+        "train.batch_size": 16,
+        "train.warmup_steps": 10,
+        "train.layer_decay": 0.9,
+    }
 
 
 class Population:
@@ -303,9 +313,12 @@ def test_samples_are_what_the_search_begins_with(backbone: Backbone) -> None:
 def _callback(folder: Path, past: list[Trial] | None = None) -> tuple[LedgerCallback, list[Any]]:
     told: list[Any] = []
     callback = LedgerCallback(
-        Ledger(folder), {"macro_f1": "max"}, past or [], "asha",
+        Ledger(folder),
+        {"macro_f1": "max"},
+        past or [],
+        "asha",
         lambda *event: told.append(event),
-    )  # fmt: skip
+    )
     return callback, told
 
 
@@ -342,8 +355,13 @@ def test_what_trials_do_is_read_back(tmp_path: Path) -> None:
     callback.interrupt("SIGTERM")
     trials = read_sweep(tmp_path).trials
     assert [t.status for t in trials] == [
-        "finished", "stopped", "failed", "failed", "interrupted", "diverged",
-    ]  # fmt: skip
+        "finished",
+        "stopped",
+        "failed",
+        "failed",
+        "interrupted",
+        "diverged",
+    ]
     assert [t.values for t in trials] == [{"macro_f1": 0.7}, {"macro_f1": 0.5}, {}, {}, {}, {}]
     assert [t.cause for t in trials] == [None, None, "memory", None, None, "diverged"]
     assert trials[1].reason == "asha, after epoch 2"
@@ -441,9 +459,11 @@ def test_epochs_of_earlier_tries_count(
 
 def test_time_of_earlier_tries_counts_without_the_pauses(tmp_path: Path) -> None:
     events = [
-        sweeps.start(0, 110.0, {}), sweeps.epoch(0, 130.0, 1, 0.5),  # killed
-        sweeps.start(0, 1010.0, {}), sweeps.end(0, 1040.0, 2, 0.6),
-    ]  # fmt: skip
+        sweeps.start(0, 110.0, {}),
+        sweeps.epoch(0, 130.0, 1, 0.5),  # killed
+        sweeps.start(0, 1010.0, {}),
+        sweeps.end(0, 1040.0, 2, 0.6),
+    ]
     folder = sweeps.write(tmp_path, events, attempts=[100.0, 1000.0, 5000.0])
     assert spent_seconds(read_sweep(folder)) == pytest.approx(30 + 40)
 
@@ -555,14 +575,21 @@ def test_shares_of_a_population_fit_on_single_machines() -> None:
 def _row(trial: int | None, *values: float | None) -> dict[str, Any]:
     whole = [v for v in values if v is not None]
     return {
-        "trial": trial, "params": {"trial": trial}, "sweep": 0.9, "std": 0.0,
+        "trial": trial,
+        "params": {"trial": trial},
+        "sweep": 0.9,
+        "std": 0.0,
         "mean": sum(whole) / len(whole) if len(whole) == len(values) else None,
         "seeds": [
-            {"seed": i, "validation": v, "model_dir": f"{trial}-{i}",
-             "failure": None if v is not None else "lost"}
+            {
+                "seed": i,
+                "validation": v,
+                "model_dir": f"{trial}-{i}",
+                "failure": None if v is not None else "lost",
+            }
             for i, v in enumerate(values)
         ],
-    }  # fmt: skip
+    }
 
 
 def test_the_best_mean_is_chosen_and_luck_is_said() -> None:
@@ -599,9 +626,12 @@ def test_a_candidate_that_failed_once_is_not_chosen() -> None:
 def test_candidates_are_the_best_ones_each_once(tmp_path: Path, backbone: Backbone) -> None:
     plan = make_plan(settings(verify_best=2), backbone)
     params = [
-        plan.default, {"train.learning_rate": 1e-3}, {"train.learning_rate": 1e-3},
-        {"train.learning_rate": 2e-3}, {"train.learning_rate": 3e-3},
-    ]  # fmt: skip
+        plan.default,
+        {"train.learning_rate": 1e-3},
+        {"train.learning_rate": 1e-3},
+        {"train.learning_rate": 2e-3},
+        {"train.learning_rate": 3e-3},
+    ]
     values, states = [0.9, 0.8, 0.79, 0.95, 0.7], ["finished"] * 3 + ["interrupted", "finished"]
     events = []
     for number, (point, value, status) in enumerate(zip(params, values, states, strict=True)):

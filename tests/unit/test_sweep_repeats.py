@@ -96,8 +96,9 @@ def test_a_repeat_is_told_what_the_trial_came_to(tmp_path: Path) -> None:
     for trial in sweep.study.trials:
         assert trial.state == TrialState.COMPLETE
         assert trial.value == pytest.approx(values[str(trial.params)])
-    repeats = [trial.user_attrs["repeats"] for trial in sweep.study.trials if "repeats" in
-               trial.user_attrs]  # fmt: skip
+    repeats = [
+        trial.user_attrs["repeats"] for trial in sweep.study.trials if "repeats" in trial.user_attrs
+    ]
     assert repeats == sweep.repeats
 
 
@@ -211,8 +212,11 @@ def test_a_population_has_different_members(tmp_path: Path) -> None:
     assert different([config["params"] for config in population.configs]) == 4
     ended = {"status": "diverged", "reason": "no number", "cause": "diverged", "values": {}}
     population.event("end", 0, ended)
-    own = [t for t in sweep.study.trials if 0 in (t.user_attrs.get("number"), t.user_attrs.get(
-        "repeats"))]  # fmt: skip
+    own = [
+        t
+        for t in sweep.study.trials
+        if 0 in (t.user_attrs.get("number"), t.user_attrs.get("repeats"))
+    ]
     assert {t.state for t in own} == {TrialState.PRUNED}
 
 
@@ -260,8 +264,10 @@ def test_memory_teaches_and_a_lost_process_does_not(tmp_path: Path) -> None:
     by_number = {t.user_attrs["number"]: t for t in sweep.study.trials if "number" in t.user_attrs}
     found = [(by_number[n].state, by_number[n].constraints) for n in range(3)]
     assert found == [
-        (TrialState.PRUNED, {"memory": 1.0}), (TrialState.FAIL, {}), (TrialState.FAIL, {}),
-    ]  # fmt: skip
+        (TrialState.PRUNED, {"memory": 1.0}),
+        (TrialState.FAIL, {}),
+        (TrialState.FAIL, {}),
+    ]
 
 
 def test_several_objectives_learn_from_a_diverged_trial(tmp_path: Path) -> None:

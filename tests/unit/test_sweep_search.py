@@ -115,15 +115,20 @@ def test_a_sweep_goes_on_with_its_open_trials_and_numbers(tmp_path: Path) -> Non
     after, study = searcher(tmp_path, trials)
     suggested = [after.suggest(name) for name in "def"]
     assert [(s["number"], s["source"]) for s in suggested] == [
-        (1, "resumed"), (2, "resumed"), (3, "search"),
-    ]  # fmt: skip
+        (1, "resumed"),
+        (2, "resumed"),
+        (3, "search"),
+    ]
     assert [s["params"] for s in suggested[:2]] == params[1:]
     assert suggested[2]["params"] not in params  # not drawn from the same numbers again
     report(after, "d", 1, 0.5)  # its run reports all epochs again
     after.on_trial_complete("d", {"final/macro_f1": 0.8})
     assert [t.state for t in study.trials] == [
-        TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING, TrialState.RUNNING,
-    ]  # fmt: skip
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+        TrialState.RUNNING,
+        TrialState.RUNNING,
+    ]
     assert study.trials[1].value == 0.8
 
 

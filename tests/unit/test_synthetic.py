@@ -85,8 +85,13 @@ def test_what_is_expected_is_what_happens(rows: pa.Table, count: int) -> None:
     promised = expected(count, seed=3)
     fates = _fates(rows.slice(0, count))
     for fate in (
-        "missing_text", "unknown_label", "duplicates", "conflicts", "conflict_texts", "kept"
-    ):  # fmt: skip
+        "missing_text",
+        "unknown_label",
+        "duplicates",
+        "conflicts",
+        "conflict_texts",
+        "kept",
+    ):
         assert fates[fate] == getattr(promised, fate), fate
 
 

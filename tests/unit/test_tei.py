@@ -64,8 +64,10 @@ def test_labels_are_nested_where_they_are_nested_there(
         assert scores(ranking) == pytest.approx(want.probabilities, abs=1e-5)
 
 
-@pytest.mark.parametrize("agent", ["unknown/None; hf_hub/2.4.0; python/3.11",
-                                   "@huggingface/inference/4.13.30 Node.js/20"])  # fmt: skip
+@pytest.mark.parametrize(
+    "agent",
+    ["unknown/None; hf_hub/2.4.0; python/3.11", "@huggingface/inference/4.13.30 Node.js/20"],
+)
 def test_clients_of_the_hub_are_known_by_their_name(client: TestClient, agent: str) -> None:
     for inputs in (TEXTS[0], [TEXTS[0]]):
         [ranking] = post(client, {"inputs": inputs}, "/predict", user_agent=agent).json()
@@ -73,11 +75,18 @@ def test_clients_of_the_hub_are_known_by_their_name(client: TestClient, agent: s
 
 
 @pytest.mark.parametrize("path", ["/", "/predict", "/invocations"])
-@pytest.mark.parametrize("extra", [
-    {"options": {"wait_for_model": True, "use_cache": False}}, {"normalize": True},
-    {"prompt_name": None}, {"parameters": None}, {"parameters": {}},
-    {"parameters": {"top_k": None, "function_to_apply": None}}, {"truncate": None},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"options": {"wait_for_model": True, "use_cache": False}},
+        {"normalize": True},
+        {"prompt_name": None},
+        {"parameters": None},
+        {"parameters": {}},
+        {"parameters": {"top_k": None, "function_to_apply": None}},
+        {"truncate": None},
+    ],
+)
 def test_what_clients_send_besides_is_left_aside(
     client: TestClient,
     path: str,

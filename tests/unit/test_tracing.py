@@ -130,9 +130,14 @@ def test_a_request_goes_on_with_its_clients_trace(
     queue, inference = spans["queue"], spans["inference"]
     assert {queue.parent_span_id, inference.parent_span_id} == {server.span_id}
     edges = [
-        before, server.start_time_unix_nano, queue.start_time_unix_nano, queue.end_time_unix_nano,
-        inference.end_time_unix_nano, server.end_time_unix_nano, time.time_ns(),
-    ]  # fmt: skip
+        before,
+        server.start_time_unix_nano,
+        queue.start_time_unix_nano,
+        queue.end_time_unix_nano,
+        inference.end_time_unix_nano,
+        server.end_time_unix_nano,
+        time.time_ns(),
+    ]
     assert edges == sorted(edges)
     assert inference.start_time_unix_nano == queue.end_time_unix_nano
     took = (inference.end_time_unix_nano - inference.start_time_unix_nano) / 1e6
@@ -157,9 +162,15 @@ def test_all_operations_have_spans_and_none_has_texts(
     spans = collector.spans()
     names = sorted(span.name for span in spans if span.kind == Span.SPAN_KIND_SERVER)
     assert names == [
-        "GET /health", "GET /info", "GET /livez", "GET /metrics", "GET /readyz", "POST /explain",
-        *["POST /predict"] * 3, "POST /predict/file",
-    ]  # fmt: skip
+        "GET /health",
+        "GET /info",
+        "GET /livez",
+        "GET /metrics",
+        "GET /readyz",
+        "POST /explain",
+        *["POST /predict"] * 3,
+        "POST /predict/file",
+    ]
     assert [span.name for span in spans].count("inference") == 3
     roots = [span for span in spans if not span.parent_span_id]
     assert len({span.trace_id for span in roots}) == len(roots) == len(names)
@@ -184,8 +195,10 @@ def test_errors_are_marked(
         if span.kind == Span.SPAN_KIND_SERVER:
             seen = attributes(span)
             found[seen["http.response.status_code"]] = (
-                seen["finsent.code"], seen.get("error.type"), span.status.code
-            )  # fmt: skip
+                seen["finsent.code"],
+                seen.get("error.type"),
+                span.status.code,
+            )
     # What is the client's fault is no error of the server's span, by OpenTelemetry's conventions.
     assert found == {
         422: ("invalid_text", None, Status.STATUS_CODE_UNSET),
@@ -219,9 +232,10 @@ def test_what_is_no_address_is_refused(endpoint: str) -> None:
 def test_missing_packages_are_named(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec",
+        importlib.util,
+        "find_spec",
         lambda name: None if name.startswith("opentelemetry.exporter") else find(name),
-    )  # fmt: skip
+    )
     message = (
         r"serve\.otlp_endpoint='http://a:4318': needs the package opentelemetry\.exporter.*"
         r"pip install 'finsent\[otel\]'"

@@ -33,10 +33,16 @@ RESULT: dict[str, Any] = {
     "reliability": [{"low": 0.0, "high": 1.0, "rows": 22, "confidence": 0.8, "accuracy": 0.82}],
     "abstention": {"curve": [{"coverage": 1.0, "accuracy": 0.8, "threshold": 0.0}]},
     "mistakes": [
-        {"text": SECRET, "label": "neutral", "predicted": "positive", "score": 0.9,
-         "source": "news", "row": 3},
+        {
+            "text": SECRET,
+            "label": "neutral",
+            "predicted": "positive",
+            "score": 0.9,
+            "source": "news",
+            "row": 3,
+        },
     ],
-}  # fmt: skip
+}
 SETTINGS = {"train": {"seed": 7, "epochs": 2}, "data": {"name": "news"}}
 
 
@@ -145,8 +151,17 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     assert [line["epoch/macro_f1"] for line in lines if "epoch/macro_f1" in line] == [0.7]
     assert media(tmp_path, "test/report")
     whole = str(records(tmp_path))
-    for part in ("seed", "news", "test/macro_f1", "finsent-model", "abcdef123456", "champion",
-                 "gate/outcome", "not inferior", "0a1b2c3d4e5f"):  # fmt: skip
+    for part in (
+        "seed",
+        "news",
+        "test/macro_f1",
+        "finsent-model",
+        "abcdef123456",
+        "champion",
+        "gate/outcome",
+        "not inferior",
+        "0a1b2c3d4e5f",
+    ):
         assert part in whole, part
     assert str(weights) in whole, "uploaded from where it is"
     size = weights.stat().st_size

@@ -111,9 +111,12 @@ def test_verification_says_how_much_was_luck(tmp_path: Path) -> None:
     found = {
         "candidates": [{"trial": 3, "params": {}, "seeds": seeds, "mean": 0.72, "std": 0.01}],
         "default": {"seeds": seeds, "mean": 0.7111, "std": 0.01},
-        "chosen": 3, "sweep_best": 0.78, "verified": 0.72, "luck": 0.06,
+        "chosen": 3,
+        "sweep_best": 0.78,
+        "verified": 0.72,
+        "luck": 0.06,
         "test": {"macro_f1": 0.7777},
-    }  # fmt: skip
+    }
     (folder / "verification.json").write_text(json.dumps(found))
     page = words(page_of(analyse([folder])))
     assert "+0.0600 of the best was luck" in page

@@ -53,9 +53,11 @@ def test_answers_have_the_fields_of_vllm(
         assert one["probs"] == pytest.approx([*want.probabilities.values()], abs=1e-5)
     tokens = sum(len(one.ids) for one in engine.encode(texts))
     assert found["usage"] == {
-        "prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0,
+        "prompt_tokens": tokens,
+        "total_tokens": tokens,
+        "completion_tokens": 0,
         "prompt_tokens_details": None,
-    }  # fmt: skip
+    }
     single = post(client, {"input": texts[0]}, path).json()
     assert single["data"] == found["data"][:1]
     assert post(client, {"input": []}, path).json()["data"] == []
@@ -81,10 +83,18 @@ def test_options_that_change_answers_are_honoured(client: TestClient, engine: En
     assert right["usage"]["prompt_tokens"] == MAX_LENGTH
 
 
-@pytest.mark.parametrize("extra", [
-    {"user": "desk"}, {"priority": 0}, {"add_special_tokens": True}, {"padding": "do_not_pad"},
-    {"cache_salt": "abc"}, {"truncate_prompt_tokens": None}, {"nvext": {"annotations": []}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"user": "desk"},
+        {"priority": 0},
+        {"add_special_tokens": True},
+        {"padding": "do_not_pad"},
+        {"cache_salt": "abc"},
+        {"truncate_prompt_tokens": None},
+        {"nvext": {"annotations": []}},
+    ],
+)
 def test_options_that_change_nothing_are_taken(client: TestClient, extra: dict[str, Any]) -> None:
     plain = post(client, {"input": "Up"}, "/classify").json()["data"]
     assert post(client, {"input": "Up", **extra}, "/classify").json()["data"] == plain
@@ -133,8 +143,16 @@ def test_names_of_the_model(
     assert cards.keys() == {"object", "data"}
     assert [one["id"] for one in cards["data"]] == ["ProsusAI/finbert", "finbert", "champion"]
     for card in cards["data"]:
-        assert card.keys() == {"id", "object", "created", "owned_by", "root", "parent",
-                               "max_model_len", "permission"}  # fmt: skip
+        assert card.keys() == {
+            "id",
+            "object",
+            "created",
+            "owned_by",
+            "root",
+            "parent",
+            "max_model_len",
+            "permission",
+        }
         assert (card["root"], card["max_model_len"]) == (version, MAX_LENGTH)
         found = post(named, {"input": "Up", "model": card["id"]}, "/classify")
         assert found.json()["model"] == "ProsusAI/finbert"

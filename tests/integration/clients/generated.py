@@ -25,8 +25,12 @@ def asked(world: World, tag: str, name: str, request: str | None = None, **field
     return function(world, tag, name)(client=client, **body)
 
 
-@case(GENERATED, "predict.sync(client=..., body=PredictRequest(text=text))", "POST /predict",
-      "a PredictAnswer")  # fmt: skip
+@case(
+    GENERATED,
+    "predict.sync(client=..., body=PredictRequest(text=text))",
+    "POST /predict",
+    "a PredictAnswer",
+)
 def generated_predicts(world: World) -> None:
     found = asked(world, "finsent", "predict", "PredictRequest", text=TEXT)
     [want] = world.engine.classify([TEXT])
@@ -36,24 +40,35 @@ def generated_predicts(world: World) -> None:
     assert found.polarity == near(want.polarity)
 
 
-@case(GENERATED, "... body=PredictRequest(texts=[...]))", "POST /predict",
-      "a PredictList, with a ProblemAnswer where a text cannot be classified")  # fmt: skip
+@case(
+    GENERATED,
+    "... body=PredictRequest(texts=[...]))",
+    "POST /predict",
+    "a PredictList, with a ProblemAnswer where a text cannot be classified",
+)
 def generated_lists(world: World) -> None:
     found = asked(world, "finsent", "predict", "PredictRequest", texts=[TEXT, " "])
     good, bad = found.predictions
     assert (good.label, bad.code) == (world.engine.classify([TEXT])[0].label, "invalid_text")
 
 
-@case(GENERATED, "explain, info, model_card, health, readyz, livez, metrics, ping",
-      "POST /explain, GET /info, GET /model-card, GET /health, GET /readyz, GET /livez, "
-      "GET /metrics, GET /ping",
-      "their types")  # fmt: skip
+@case(
+    GENERATED,
+    "explain, info, model_card, health, readyz, livez, metrics, ping",
+    "POST /explain, GET /info, GET /model-card, GET /health, GET /readyz, GET /livez, "
+    "GET /metrics, GET /ping",
+    "their types",
+)
 def generated_others(world: World) -> None:
     explained = asked(world, "finsent", "explain", "ExplainRequest", text=TEXT)
     assert [one.text for one in explained.words] == TEXT.split()
     assert asked(world, "finsent", "info").model_version == world.version
-    for tag, name in (("finsent", "health"), ("finsent", "readyz"), ("finsent", "livez"),
-                      ("text_embeddings_inference", "ping")):  # fmt: skip
+    for tag, name in (
+        ("finsent", "health"),
+        ("finsent", "readyz"),
+        ("finsent", "livez"),
+        ("text_embeddings_inference", "ping"),
+    ):
         assert asked(world, tag, name).status == "ok"
     assert "finsent_requests" in asked(world, "finsent", "metrics")
     assert f"# Financial sentiment {world.version}" in asked(world, "finsent", "model_card")
@@ -69,9 +84,12 @@ def generated_file(world: World) -> None:
     assert (cells["text"], cells["label"]) == (TEXT, world.engine.classify([TEXT])[0].label)
 
 
-@case(GENERATED, "infer, invocations, tokenize, decode",
-      "POST /, POST /invocations, POST /tokenize, POST /decode",
-      "lists of their types")  # fmt: skip
+@case(
+    GENERATED,
+    "infer, invocations, tokenize, decode",
+    "POST /, POST /invocations, POST /tokenize, POST /decode",
+    "lists of their types",
+)
 def generated_tei(world: World) -> None:
     tag = "text_embeddings_inference"
     [ranking] = asked(world, tag, "infer", "TeiRequest", inputs=TEXT)
@@ -84,8 +102,12 @@ def generated_tei(world: World) -> None:
     assert text
 
 
-@case(GENERATED, "classify, classify_v1, models",
-      "POST /classify, POST /v1/classify, GET /v1/models", "their types")  # fmt: skip
+@case(
+    GENERATED,
+    "classify, classify_v1, models",
+    "POST /classify, POST /v1/classify, GET /v1/models",
+    "their types",
+)
 def generated_vllm(world: World) -> None:
     for name in ("classify", "classify_v1"):
         found = asked(world, "vllm", name, "ClassifyRequest", input_=TEXT)
@@ -93,8 +115,12 @@ def generated_vllm(world: World) -> None:
     assert asked(world, "vllm", "models").data[0].root == world.version
 
 
-@case(GENERATED, "... with a body that is refused", "POST /classify, POST /predict",
-      "an ErrorAnswer or ProblemAnswer")  # fmt: skip
+@case(
+    GENERATED,
+    "... with a body that is refused",
+    "POST /classify, POST /predict",
+    "an ErrorAnswer or ProblemAnswer",
+)
 def generated_problems(world: World) -> None:
     found = asked(world, "vllm", "classify", "ClassifyRequest", input_="")
     assert found.error.code == 400

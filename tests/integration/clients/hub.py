@@ -19,8 +19,12 @@ def hub(world: World, path: str = "") -> Any:
     return InferenceClient(model=world.url + path)
 
 
-@case(HUB, "InferenceClient(model=URL).text_classification(text)", "POST /",
-      "all labels, the best first")  # fmt: skip
+@case(
+    HUB,
+    "InferenceClient(model=URL).text_classification(text)",
+    "POST /",
+    "all labels, the best first",
+)
 def hub_classifies(world: World) -> None:
     found = hub(world).text_classification(TEXT)
     ranked(found, world.shares(TEXT))
@@ -40,8 +44,12 @@ def hub_logits(world: World) -> None:
     ranked(found, world.logits(TEXT))
 
 
-@case(HUB, 'InferenceClient(model=URL + "/predict").text_classification(text)', "POST /predict",
-      "the same as for URL")  # fmt: skip
+@case(
+    HUB,
+    'InferenceClient(model=URL + "/predict").text_classification(text)',
+    "POST /predict",
+    "the same as for URL",
+)
 def hub_predict(world: World) -> None:
     ranked(hub(world, "/predict").text_classification(TEXT), world.shares(TEXT))
 
@@ -59,8 +67,12 @@ def hub_async(world: World) -> None:
     ranked(asyncio.run(ask()), world.shares(OTHER))
 
 
-@case(HUB, "... .zero_shot_classification(text, labels)", "POST /",
-      "HfHubHTTPError 422: the labels are fixed")  # fmt: skip
+@case(
+    HUB,
+    "... .zero_shot_classification(text, labels)",
+    "POST /",
+    "HfHubHTTPError 422: the labels are fixed",
+)
 def hub_zero_shot(world: World) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -89,9 +101,13 @@ def script(world: World, *calls: str) -> list[Any]:
         catch (error) {{ console.log(JSON.stringify({{ error: error.message }})); }}
       }}"""
     done = subprocess.run(
-        ["node", "--input-type=module", "-e", code], cwd=world.node(), capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+        ["node", "--input-type=module", "-e", code],
+        cwd=world.node(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -102,15 +118,23 @@ def plain(found: list[dict[str, Any]], expected: dict[str, float]) -> None:
     assert all(one.keys() == {"label", "score"} for one in found)
 
 
-@case(JS, "textClassification({ endpointUrl: URL, inputs: text })", "POST /",
-      "all labels, the best first")  # fmt: skip
+@case(
+    JS,
+    "textClassification({ endpointUrl: URL, inputs: text })",
+    "POST /",
+    "all labels, the best first",
+)
 def js_classifies(world: World) -> None:
     [found] = script(world, "textClassification({ endpointUrl: URL, inputs: text })")
     plain(found, world.shares(TEXT))
 
 
-@case(JS, "new InferenceClient().endpoint(URL).textClassification({ inputs: text, parameters })",
-      "POST /", "as the parameters top_k and function_to_apply want it")  # fmt: skip
+@case(
+    JS,
+    "new InferenceClient().endpoint(URL).textClassification({ inputs: text, parameters })",
+    "POST /",
+    "as the parameters top_k and function_to_apply want it",
+)
 def js_parameters(world: World) -> None:
     ask = "new InferenceClient().endpoint(URL).textClassification({ inputs: text, parameters: %s })"
     one, logits, wrong = script(
@@ -121,8 +145,12 @@ def js_parameters(world: World) -> None:
     assert "top_k" in wrong["error"]
 
 
-@case(JS, 'textClassification({ endpointUrl: URL + "/predict", inputs: text })', "POST /predict",
-      "the same as for URL")  # fmt: skip
+@case(
+    JS,
+    'textClassification({ endpointUrl: URL + "/predict", inputs: text })',
+    "POST /predict",
+    "the same as for URL",
+)
 def js_predict(world: World) -> None:
     [found] = script(world, 'textClassification({ endpointUrl: URL + "/predict", inputs: text })')
     plain(found, world.shares(TEXT))

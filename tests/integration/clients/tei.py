@@ -16,15 +16,23 @@ def tei(world: World) -> Any:
     return HttpClient(world.url)
 
 
-@case(TEI, "HttpClient(URL).classify(text)", "GET /info, POST /predict",
-      "a list of one ClassificationResult")  # fmt: skip
+@case(
+    TEI,
+    "HttpClient(URL).classify(text)",
+    "GET /info, POST /predict",
+    "a list of one ClassificationResult",
+)
 def tei_classifies(world: World) -> None:
     [found] = tei(world).classify(TEXT)
     ranked(found.scores, world.shares(TEXT))
 
 
-@case(TEI, "... .classify([text, text])", "GET /info, POST /predict",
-      "a ClassificationResult per text")  # fmt: skip
+@case(
+    TEI,
+    "... .classify([text, text])",
+    "GET /info, POST /predict",
+    "a ClassificationResult per text",
+)
 def tei_lists(world: World) -> None:
     for found, text in zip(tei(world).classify([TEXT, OTHER]), (TEXT, OTHER), strict=True):
         ranked(found.scores, world.shares(text))
@@ -36,8 +44,12 @@ def tei_logits(world: World) -> None:
     ranked(found.scores, world.logits(TEXT))
 
 
-@case(TEI, "... .classify(text, truncate=True, truncation_direction=...)",
-      "GET /info, POST /predict", "the answer for the part that is left")  # fmt: skip
+@case(
+    TEI,
+    "... .classify(text, truncate=True, truncation_direction=...)",
+    "GET /info, POST /predict",
+    "the answer for the part that is left",
+)
 def tei_truncates(world: World) -> None:
     from tei_client.models import TruncationDirection
 

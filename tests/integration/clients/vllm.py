@@ -19,22 +19,32 @@ def classified(world: World, found: dict[str, Any], texts: list[str]) -> None:
     for i, (one, text) in enumerate(zip(found["data"], texts, strict=True)):
         [want] = world.engine.classify([text])
         assert one == {
-            "index": i, "label": want.label, "num_classes": 3,
+            "index": i,
+            "label": want.label,
+            "num_classes": 3,
             "probs": near([*want.probabilities.values()]),
-        }  # fmt: skip
+        }
     tokens = sum(len(one.ids) for one in world.engine.encode(texts))
     assert (found["usage"]["prompt_tokens"], found["usage"]["total_tokens"]) == (tokens, tokens)
 
 
-@case(VLLM, 'POST URL/classify {"model": NAME, "input": [text, ...]}', "POST /classify",
-      "index, label, probs and num_classes per text; usage")  # fmt: skip
+@case(
+    VLLM,
+    'POST URL/classify {"model": NAME, "input": [text, ...]}',
+    "POST /classify",
+    "index, label, probs and num_classes per text; usage",
+)
 def vllm_classifies(world: World) -> None:
     body = {"model": "champion", "input": [TEXT, OTHER]}
     classified(world, httpx.post(f"{world.url}/classify", json=body).json(), [TEXT, OTHER])
 
 
-@case("NVIDIA Dynamo, SGLang (plain HTTP)", 'POST URL/v1/classify {"model": NAME, "input": text}',
-      "POST /v1/classify", "the same")  # fmt: skip
+@case(
+    "NVIDIA Dynamo, SGLang (plain HTTP)",
+    'POST URL/v1/classify {"model": NAME, "input": text}',
+    "POST /v1/classify",
+    "the same",
+)
 def dynamo_classifies(world: World) -> None:
     body = {"model": "champion", "input": TEXT}
     classified(world, httpx.post(f"{world.url}/v1/classify", json=body).json(), [TEXT])
@@ -49,23 +59,35 @@ def openai_client(world: World, path: str = "/v1") -> Any:
     return OpenAI(base_url=world.url + path, api_key="none", max_retries=0)
 
 
-@case(OPENAI, 'OpenAI(base_url=URL + "/v1").models.list()', "GET /v1/models",
-      "the alias, and names in serve.served_names")  # fmt: skip
+@case(
+    OPENAI,
+    'OpenAI(base_url=URL + "/v1").models.list()',
+    "GET /v1/models",
+    "the alias, and names in serve.served_names",
+)
 def openai_lists(world: World) -> None:
     [card] = openai_client(world).models.list().data
     assert (card.id, card.object) == ("champion", "model")
     assert (card.root, card.max_model_len) == (world.version, world.engine.max_length)
 
 
-@case(OPENAI, '... .post("/classify", body={...}, cast_to=dict)', "POST /v1/classify",
-      "as vLLM's /classify")  # fmt: skip
+@case(
+    OPENAI,
+    '... .post("/classify", body={...}, cast_to=dict)',
+    "POST /v1/classify",
+    "as vLLM's /classify",
+)
 def openai_classifies(world: World) -> None:
     body = {"model": "champion", "input": TEXT}
     classified(world, openai_client(world).post("/classify", body=body, cast_to=dict), [TEXT])
 
 
-@case(OPENAI, "... with a name that is not served", "POST /v1/classify",
-      "NotFoundError with the names that are")  # fmt: skip
+@case(
+    OPENAI,
+    "... with a name that is not served",
+    "POST /v1/classify",
+    "NotFoundError with the names that are",
+)
 def openai_not_found(world: World) -> None:
     from openai import NotFoundError
 
