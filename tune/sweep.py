@@ -165,10 +165,7 @@ def search(
             recorder.interrupt(budget.reason or "the sweep was interrupted")
             show()
             budget.clear()
-    # With a larger budget an interrupted trial goes on.
-    if work.exchanges and "interrupted" not in {t.status for t in read_sweep(run_dir).trials}:
-        for place in (run_dir / TRIALS).glob("*"):
-            drop_checkpoints(place)
+    _tidy_all(work, read_sweep(run_dir))
     return searcher.exhausted
 
 
@@ -188,6 +185,19 @@ def _tidy(work: Work, number: int, fields: Mapping[str, Any]) -> None:
     """A trial that has ended without a model does not go on: its checkpoints only take room."""
     if fields["status"] in ("stopped", *WITHOUT_VALUE) and not work.exchanges:
         drop_checkpoints(work.run_dir / TRIALS / f"{number:04d}")
+
+
+def _tidy_all(work: Work, sweep: Sweep) -> None:
+    """Delete what no trial resumes from, once no trial runs.
+
+    A stopped trial's process may have written one more checkpoint before it was killed.
+    """
+    for trial in sweep.trials:
+        _tidy(work, trial.number, {"status": trial.status})
+    # With a larger budget an interrupted trial goes on, maybe from another's checkpoint.
+    if work.exchanges and "interrupted" not in {trial.status for trial in sweep.trials}:
+        for place in (sweep.run_dir / TRIALS).glob("*"):
+            drop_checkpoints(place)
 
 
 def spent_seconds(past: Sweep) -> float:
