@@ -47,6 +47,10 @@ def truncation_line(record: dict[str, Any], remedy: str = REMEDY) -> str | None:
         return None
     cut, rows, most = record["cut"], record["rows"], record["max_length"]
     return (
-        f"{cut:,} of {rows:,} texts ({record['cut_share']:.1%}) are longer than the model's {most} "
-        f"tokens and are cut: {record['left_out_share']:.1%} of all tokens are left out. {remedy}"
+        f"{cut:,} of {rows:,} texts ({_share(record['cut_share'])}) are longer than the model's {most} "
+        f"tokens and are cut: {_share(record['left_out_share'])} of all tokens are left out. {remedy}"
     )
+
+
+def _share(share: float) -> str:
+    return "less than 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"

@@ -93,6 +93,9 @@ def test_cut_texts_are_said_with_a_remedy() -> None:
         "tokens are left out. Train with a larger model.max_length, or split long texts."
     )
     assert truncation_line(Truncation.of(encoded[1:], 8).record()) is None
+    rare = Truncation(max_length=8, rows=5000, cut=1, tokens=40_000, left_out=2).record()
+    line = truncation_line(rare)
+    assert line is not None and line.startswith("1 of 5,000 texts (less than 0.1%) are longer")
     assert truncation_line(Truncation.of([], 8).record()) is None
 
 
