@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import ray_jobs
+from finsent.stdout import write_line
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write(usage())
+        write_line(usage(), sys.stdout)
         sys.exit(0)
     name, *rest = arguments
     if name not in job_names():
@@ -51,7 +52,6 @@ def usage() -> str:
             *jobs,
             "",
             "`finsent JOB --help` lists the settings of a job and the keys of its result.",
-            "",
         ]
     )
 

@@ -27,6 +27,7 @@ from finsent.errors import ConfigError, UserError
 from finsent.files import sweep_below
 from finsent.runs import finish_run, start_run
 from finsent.settings import Settings, new_run_name
+from finsent.stdout import write_line
 from ray_jobs._configs import shipped
 from ray_jobs._places import naming_places
 
@@ -144,11 +145,11 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
     try:
         arguments = _parse(job, argv)
         if arguments.help:
-            _write(_help(job), out)
+            write_line(_help(job), out)
             return 0
         settings = load(job.settings, _files(job, arguments), arguments.overrides)
         if arguments.print_config:
-            _write(to_yaml(settings).rstrip("\n"), out)
+            write_line(to_yaml(settings).rstrip("\n"), out)
             return 0
         _log_to_stderr()
         catch_signals()
@@ -171,16 +172,8 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
             return 2
         traceback.print_exc()
         return 1
-    _write(json.dumps(result, ensure_ascii=False), out)
+    write_line(json.dumps(result, ensure_ascii=False), out)
     return 0
-
-
-def _write(text: str, out: IO[str]) -> None:
-    """Write lines to stdout. A reader that has left, such as `head`, is no error."""
-    try:
-        print(text, file=out, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # closing flushes once more
 
 
 def _run(job: Job, settings: Settings, positional: list[str]) -> Result:

@@ -18,6 +18,7 @@ from finsent.errors import InputError, UserError
 from finsent.files import make_dir, staged_dir, write_text
 from finsent.reports.page import render
 from finsent.reports.pictures import draw_all
+from finsent.stdout import write_line
 from tune.drawing import View
 from tune.importance import importances, pareto_front
 from tune.pictures import pictures_of
@@ -307,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
-    sys.stdout.write(json.dumps(result, ensure_ascii=False, default=str) + "\n")
+    write_line(json.dumps(result, ensure_ascii=False, default=str), sys.stdout)
     return 0
 
 

@@ -307,11 +307,12 @@ def test_result_is_alone_on_stdout_whatever_else_prints() -> None:
         assert words in done.stderr
 
 
-def test_reader_that_left_is_no_error() -> None:
+@pytest.mark.parametrize("module", ["ray_jobs.train", "ray_jobs"])
+def test_reader_that_left_is_no_error(module: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "ray_jobs.train", "--help"],
+        [sys.executable, "-m", module, "--help"],
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
