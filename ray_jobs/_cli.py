@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _CALM, _DYING = 1.0, 5.0  # seconds for workers that are about to die, and that write meanwhile
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NOISY = ("ray", "httpx", "huggingface_hub", "filelock")  # loggers of libraries
+_SUFFIXES = (".yaml", ".yml")  # of configurations
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=", re.ASCII)
 
 Result = dict[str, Any]
@@ -230,15 +231,25 @@ def _parse(job: Job, argv: list[str]) -> _Arguments:
 
 
 def _is_config(job: Job, argument: str) -> bool:
-    if argument.endswith((".yaml", ".yml")):
+    if argument.endswith(_SUFFIXES):
         return "=" not in argument
     return not job.arguments and shipped(argument) is not None
 
 
 def _files(job: Job, arguments: _Arguments) -> list[Path]:
-    """The configurations to merge. A file of the user's goes before a shipped one of its name."""
-    named = [job.config, *arguments.files] if job.config else arguments.files
-    return [Path(name) if Path(name).is_file() else shipped(name) or Path(name) for name in named]
+    """Return the paths of the configurations to merge, in their order."""
+    return [_path_of(name) for name in (job.config, *arguments.files) if name]
+
+
+def _path_of(name: str) -> Path:
+    """Return the path of a configuration.
+
+    A name without a suffix is that of a shipped one. A user's file goes before a shipped one of the
+    same name.
+    """
+    if name.endswith(_SUFFIXES) and Path(name).is_file():
+        return Path(name)
+    return shipped(name) or Path(name)
 
 
 def _at_home(job: Job, override: str) -> str:

@@ -65,6 +65,24 @@ def test_shipped_configuration_is_named_without_its_folder(
     assert "debugg" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [(("train", "debug"), "backbone: tiny"), (("demo",), "backbone: demo")],
+)
+def test_file_without_a_suffix_hides_no_shipped_configuration(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("debug", "demo"):
+        (tmp_path / name).write_text("model: {backbone: mine}\n")
+    assert run(*arguments, "--print-config") == 0
+    assert line in capfd.readouterr().out
+
+
 def test_console_script_is_this_command() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"finsent": "ray_jobs.__main__:main"}
