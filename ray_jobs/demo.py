@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finsent.config import to_yaml
 from finsent.errors import ConfigError, UserError
-from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._cli import Call, Interrupted, Job, Result, main
 
 log = logging.getLogger(__name__)
 
@@ -36,27 +36,36 @@ def run(call: Call) -> Result:
         result: Result = json.loads(_job("pipeline", str(config)).splitlines()[-1])
         _job("classify", str(config), "--", *SENTENCES)
         if not call.arguments:
-            _job("serve", str(config))
+            _job("serve", str(config), until_signal=True)
     return {key: result[key] for key in ("model_version", "macro_f1", "accuracy", "version_dir")}
 
 
-def _job(name: str, *arguments: str) -> str:
+def _job(name: str, *arguments: str, until_signal: bool = False) -> str:
     """Run a job in its own process, as a user does, and return its stdout.
 
+    A signal is passed on to the job, and the job's end awaited.
+
+    Args:
+        until_signal: a signal is the job's ordinary end, not an interruption.
+
     Raises:
-        UserError: the job refused its input, and has said so.
+        UserError: the job refused its input and reported why.
         RuntimeError: the job failed.
     """
     command = [sys.executable, "-m", f"ray_jobs.{name}", *arguments]
+    out, codes = "", {0}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             out, _ = process.communicate()
-        except BaseException:
-            process.send_signal(signal.SIGINT)  # and wait: the job removes what is half-written
-            raise
+        except BaseException as error:
+            signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+            process.send_signal(signum)  # the job then removes what is half-written
+            if not (until_signal and isinstance(error, Interrupted)):
+                raise
+            codes |= {128 + signum, -signum}  # of a job that was still starting
     if process.returncode == 2:
         raise UserError(f"demo: {name} ended with the error above")
-    if process.returncode:
+    if process.returncode not in codes:
         raise RuntimeError(f"{name} failed with exit code {process.returncode}")
     return out
 
@@ -64,7 +73,8 @@ def _job(name: str, *arguments: str) -> str:
 JOB = Job(
     name="demo",
     summary="Run the pipeline on the sample corpus, classify five sentences with the published "
-    f"model, and serve it with a page until Ctrl-C. `finsent demo {ONCE}` ends before the page.",
+    f"model, and serve it with a page until Ctrl-C, the ordinary end. `finsent demo {ONCE}` ends "
+    "before the page.",
     result="model_version, macro_f1, accuracy (test split), version_dir, seconds",
     sections=("storage", "serve", "train"),
     run=run,
