@@ -1,0 +1,35 @@
+"""The checks of this project: `make` and pre-commit."""
+
+from __future__ import annotations
+
+import yaml
+
+from tests.commands import PROJECT
+
+
+def hooks() -> dict[str, dict[str, object]]:
+    """The hooks of pre-commit by the command that each runs, without its directory."""
+    config = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    entries = [hook for repository in config["repos"] for hook in repository["hooks"]]
+    return {hook["entry"].removeprefix(".venv/bin/"): hook for hook in entries}
+
+
+def lint_commands() -> list[str]:
+    """The commands of `make lint`, without their directory."""
+    recipe = (PROJECT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2]
+    lines = recipe.partition("\n\n")[0].splitlines()[1:]
+    return [line.strip().removeprefix("$(BIN)/") for line in lines]
+
+
+def test_a_hook_finds_its_files_where_make_lint_lets_its_command_find_them() -> None:
+    whole = set(lint_commands()) & set(hooks())
+    assert whole == {"mypy", "lint-imports", "codespell", "actionlint"}
+    assert {name: hooks()[name].get("pass_filenames", True) for name in whole} == dict.fromkeys(
+        whole, False
+    )
+
+
+def test_each_command_of_make_lint_is_a_hook() -> None:
+    programs = {entry.split()[0] for entry in hooks()}
+    words = [set(command.replace("$(BIN)/", "").split()) for command in lint_commands()]
+    assert all(programs & command for command in words), words
