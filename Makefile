@@ -30,11 +30,13 @@ demo: install ## all of it on the sample corpus, five sentences, then a page; DE
 test: install ## run the tests but for the slow ones, on all cores
 	$(PYTEST) $(TESTS)
 
-test-python: ## run the unit tests on each of Python 3.11, 3.12 and 3.13 that is installed
-	for v in $(VERSIONS); do \
+test-python: ## run the unit tests on each installed Python of VERSIONS: 3.11, 3.12 and 3.13
+	tested=; for v in $(VERSIONS); do \
 	  python$$v -c '' 2>/dev/null || { echo "Python $$v is not installed"; continue; }; \
 	  $(MAKE) --no-print-directory test TESTS=tests/unit VENV=.venv-$$v PYTHON=python$$v || exit; \
-	done
+	  tested=$$v; \
+	done; \
+	test -n "$$tested" || { echo "error: VERSIONS='$(VERSIONS)': none is installed. Install one of them." >&2; exit 1; }
 
 test-slow: install ## run what is long by nature: repeated kills, node loss, load, deep property tests
 	$(PYTEST) tests/slow

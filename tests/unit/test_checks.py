@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+
+import pytest
 import yaml
 
 from tests.commands import PROJECT
+
+pytestmark = pytest.mark.cost(1, "starts make")
 
 
 def hooks() -> dict[str, dict[str, object]]:
@@ -33,3 +38,15 @@ def test_each_command_of_make_lint_is_a_hook() -> None:
     programs = {entry.split()[0] for entry in hooks()}
     words = [set(command.replace("$(BIN)/", "").split()) for command in lint_commands()]
     assert all(programs & command for command in words), words
+
+
+def test_unit_tests_on_no_python_fail() -> None:
+    done = subprocess.run(
+        ["make", "test-python", "VERSIONS=3.98 3.99"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "error: VERSIONS='3.98 3.99': none is installed" in done.stderr
