@@ -1,15 +1,17 @@
-"""The checks of this project: `make` and pre-commit."""
+"""The checks of this project: `make`, pre-commit and the programs of CI."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.commands import PROJECT
 
-pytestmark = pytest.mark.cost(1, "starts make")
+pytestmark = pytest.mark.cost(1, "starts make or bash")
 
 
 def hooks() -> dict[str, dict[str, object]]:
@@ -50,3 +52,28 @@ def test_unit_tests_on_no_python_fail() -> None:
     )
     assert done.returncode == 2
     assert "error: VERSIONS='3.98 3.99': none is installed" in done.stderr
+
+
+@pytest.mark.parametrize(("user", "prefix"), [(0, ""), (1000, "sudo ")])
+def test_missing_programs_are_installed_as_root(tmp_path: Path, user: int, prefix: str) -> None:
+    """The path leads to programs that log their calls in place of the system's."""
+    log = tmp_path / "log"
+    programs = {
+        "id": f"echo {user}",
+        "apt-get": f'echo "apt-get $*" >> {log}',
+        "sudo": f'echo "sudo $*" >> {log}',
+        "present": "",
+    }
+    for name, body in programs.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/bash\n{body}\n")
+        program.chmod(0o755)
+    script = ["/bin/bash", PROJECT / ".ci" / "programs"]
+    env = {**os.environ, "PATH": str(tmp_path)}
+    subprocess.run([*script, "present"], env=env, check=True, timeout=60)
+    assert not log.exists()
+    subprocess.run([*script, "present", "finsent-none"], env=env, check=True, timeout=60)
+    assert log.read_text().splitlines() == [
+        f"{prefix}apt-get update -qq",
+        f"{prefix}apt-get install -y -qq finsent-none",
+    ]
