@@ -19,9 +19,9 @@ from tests.commands import PROJECT, environment
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=550
-    )
+    env = environment()
+    env.pop("PYTHONPATH", None)  # it may lead to the checkout
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -61,6 +61,8 @@ def test_wheel_runs_the_pipeline_in_an_empty_folder(wheel: Path, tmp_path: Path)
     run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
     empty = tmp_path / "empty"
     empty.mkdir()
+    where = run(python, "-c", "import ray_jobs; print(ray_jobs.__file__)", cwd=empty)
+    assert Path(where).is_relative_to(tmp_path / "venv")
     finsent = tmp_path / "venv" / "bin" / "finsent"
     out = run(finsent, "pipeline", "debug", "storage.root=out", cwd=empty)
     assert json.loads(out.splitlines()[-1])["alias"] == "debug"
