@@ -55,6 +55,25 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append complete lines, or nothing where they find no room.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    with storing(path), path.open("ab", buffering=0) as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)  # another thread must not append what is cut off
+        size = file.seek(0, os.SEEK_END)
+        try:
+            rest = memoryview(lines)
+            while rest:  # where the room ends, fewer bytes are written before the error
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import orjson
 
 from finsent.disk import storing
+from finsent.files import append_lines
 
 
 def write(folder: Path, items: Iterable[dict[str, Any]]) -> int:
@@ -33,20 +31,6 @@ def write(folder: Path, items: Iterable[dict[str, Any]]) -> int:
         lines.setdefault(f"{when:%Y-%m-%d}", []).append(orjson.dumps(found))
     folder.mkdir(parents=True, exist_ok=True)
     for day, of_day in lines.items():
-        _append(folder / f"{day}.jsonl", b"\n".join(of_day) + b"\n")
+        with storing(folder, "storage.root"):
+            append_lines(folder / f"{day}.jsonl", b"\n".join(of_day) + b"\n")
     return sum(map(len, lines.values()))
-
-
-def _append(path: Path, lines: bytes) -> None:
-    """Append complete lines or, where they find no room, nothing."""
-    with storing(path, "storage.root"), path.open("ab", buffering=0) as file:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)  # another thread must not append what is cut off
-        size = file.seek(0, os.SEEK_END)
-        try:
-            rest = memoryview(lines)
-            while rest:  # where the room ends, fewer bytes are written before the error
-                rest = rest[file.write(rest) :]
-        except OSError:
-            file.truncate(size)
-            raise

@@ -14,8 +14,9 @@ from typing import Any
 
 from ray.tune import Callback
 
-from finsent.disk import DiskError, storing
+from finsent.disk import DiskError
 from finsent.errors import InputError
+from finsent.files import append_lines
 from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
 from tune.records import DIVERGED, TRIALS, Trial, kept_value
 from tune.trial import own_config
@@ -55,10 +56,13 @@ class Ledger:
                 os.truncate(self._path, len(whole))
 
     def write(self, event: str, trial: int, **fields: Any) -> None:
-        """Append an event, whole or, when the process dies, not at all."""
+        """Append an event.
+
+        Raises:
+            DiskError: it cannot be written; nothing of it is left in the file.
+        """
         line = {"event": event, "trial": trial, "time": round(time.time(), 3), **fields}
-        with storing(self._path), self._path.open("ab") as stream:
-            stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        append_lines(self._path, json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
 
 class LedgerCallback(Callback):

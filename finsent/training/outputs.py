@@ -10,8 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from finsent.disk import storing
-from finsent.files import staged_dir, write_text
+from finsent.files import append_lines, staged_dir, write_text
 from finsent.training.checkpoint import retain
 
 JOURNAL = "metrics.jsonl"
@@ -109,9 +108,7 @@ class Outputs:
         """
         if self._writing is not None and self._writing.done():
             self._drain()
-        journal = self._run_dir / JOURNAL
-        with storing(journal), journal.open("a", encoding="utf-8") as stream:
-            stream.write(_line(record))
+        append_lines(self._run_dir / JOURNAL, _line(record).encode())
 
 
 def _line(record: dict[str, Any]) -> str:

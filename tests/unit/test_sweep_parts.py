@@ -14,11 +14,13 @@ import torch
 from ray.tune.schedulers import TrialScheduler
 
 from finsent.config import check
+from finsent.disk import DiskError
 from finsent.errors import ConfigError, DivergenceError, InputError, MemoryShortageError
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
 from ray_jobs._cli import main
 from ray_jobs.sweep import JOB, without_value
+from tests.disks import file_limit
 from tests.unit import sweeps
 from tune.cost import expected_epochs, samples
 from tune.ledger import Ledger, LedgerCallback, best_values, locked
@@ -417,6 +419,17 @@ def test_a_half_line_is_cut_off_before_more_is_written(tmp_path: Path) -> None:
         stream.write(b'{"event": "epo')
     Ledger(tmp_path).write("start", 1, params={}, source="search")
     assert [t.number for t in read_sweep(tmp_path).trials] == [0, 1]
+
+
+def test_an_event_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+    sweeps.write(tmp_path, [sweeps.start(0, 1.0, {})], finished=None)
+    ledger = Ledger(tmp_path)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with file_limit(len(before) + 20), pytest.raises(DiskError, match="too large"):
+        ledger.write("end", 0, status="finished")
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+    ledger.write("end", 0, status="finished")
+    assert [trial.status for trial in read_sweep(tmp_path).trials] == ["finished"]
 
 
 def test_two_sweeps_do_not_share_a_directory(tmp_path: Path) -> None:
