@@ -102,6 +102,8 @@ class StudySearch(Searcher):
             number, repeated = one.user_attrs.get("number"), one.user_attrs.get("repeats")
             if number is not None:
                 self._study_trials[number] = one.number
+            if one.state == TrialState.WAITING:  # else `ask` returns it for another configuration
+                self._study.tell(self._study.ask(), state=TrialState.FAIL)
             if one.state != TrialState.RUNNING or number in going_on:
                 continue
             trial = optuna.Trial(self._study, one._trial_id)
