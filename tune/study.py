@@ -179,7 +179,10 @@ def add_past(study: optuna.Study, space: Space, sweep: Sweep, config: SweepConfi
     Returns:
         How many trials it now knows more of. None where it knows them already.
     """
-    known = {trial.user_attrs.get("from") for trial in study.get_trials(deepcopy=False)}
+    trials = study.get_trials(deepcopy=False)
+    # A trial that a killed process added and did not tell is added again.
+    told = (TrialState.COMPLETE, TrialState.PRUNED)
+    known = {trial.user_attrs.get("from") for trial in trials if trial.state in told}
     added = 0
     for past in sweep.trials:
         origin = f"{sweep.run_dir}#{past.number}"
