@@ -12,6 +12,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
 from finsent.references import LATEST, PATH, RUN, Reference, only_match, parse, path_spelling
 from finsent.training.config import OPERATIONAL
+from finsent.tuning.storage import shown
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -58,6 +59,18 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def recorded_settings(settings: Section) -> dict[str, Any]:
+    """Return settings as records of a run have them: JSON-able, without a storage's password.
+
+    Others may read a run's directory, and it is copied and attached to reports.
+    """
+    values = settings.model_dump(mode="json")
+    sweep = values.get("sweep") or {}
+    if sweep.get("storage"):
+        sweep["storage"] = shown(sweep["storage"])
+    return values
+
+
 def start_run(run_dir: Path, job: str, settings: Section) -> None:
     """Create the run's directory and write what was asked, before any work.
 
@@ -66,7 +79,7 @@ def start_run(run_dir: Path, job: str, settings: Section) -> None:
         InputError: it cannot be written.
     """
     make_dir(run_dir, "storage.root")
-    config = settings.model_dump(mode="json")
+    config = recorded_settings(settings)
     if (run_dir / CONFIG).is_file():
         _check_same(run_dir, job, config)
     write_json(run_dir / CONFIG, {"job": job, **config})

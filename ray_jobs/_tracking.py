@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finsent.runs import recorded_settings
 from finsent.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,12 +17,7 @@ def tracking(settings: Settings, run_dir: Path) -> AbstractContextManager[Tracke
     """Record what happens inside the block where the section `tracking` says."""
     from finsent.tracking.tracker import tracked
 
-    values = settings.model_dump(mode="json")
-    if settings.sweep.storage:  # the URL of a database may have a password
-        from tune.study import shown
-
-        values["sweep"]["storage"] = shown(settings.sweep.storage)
-    return tracked(settings.tracking, run_dir, values)
+    return tracked(settings.tracking, run_dir, recorded_settings(settings))
 
 
 def in_group(settings: Settings, run_dir: Path) -> Settings:

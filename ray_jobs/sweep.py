@@ -205,7 +205,6 @@ def _page(run_dir: Path) -> str | None:
 
 def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
     from tune.stats import about_failures, asked, driver_share, ranked, savings
-    from tune.study import shown
 
     sweep, config = read_sweep(run_dir), plan.config
     value, best = ranked(sweep)[0]
@@ -236,7 +235,7 @@ def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
         "front": _front(sweep),
         "best_yaml": str(path),
         "page": page,
-        "storage": shown(sweep.settings["storage"]),
+        "storage": sweep.settings["storage"],
         "study": sweep.settings["study_name"],
     }
 

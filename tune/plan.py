@@ -18,6 +18,7 @@ from finsent.modeling.backbone import Backbone
 from finsent.settings import Settings
 from finsent.training.config import TrainConfig
 from finsent.tuning.config import SweepConfig
+from finsent.tuning.storage import shown
 from tune.records import SWEEP, Sweep, read_sweep
 from tune.schedulers import scheduler_of
 from tune.space import Space, check_point, parse, with_values
@@ -148,7 +149,7 @@ def begin(plan: Plan, run_dir: Path, dataset_version: str, concurrent: int) -> S
         "concurrent": concurrent,
         "created": past.get("created") or now(),
         "finished": None,
-        "storage": storage_url(config, run_dir),
+        "storage": shown(storage_url(config, run_dir)),  # others may read the file
         "study_name": config.study or run_dir.name,
         "attempts": [*past.get("attempts", []), datetime.now(UTC).timestamp()],
         **mine,

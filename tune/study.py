@@ -17,11 +17,10 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from finsent.errors import ConfigError, InputError
 from finsent.tuning.config import SweepConfig
+from finsent.tuning.storage import shown, without_secrets
 from tune.outcomes import recorded, tell
 from tune.records import Sweep
 from tune.space import Space, check_point, encoded
@@ -61,7 +60,7 @@ def open_study(config: SweepConfig, run_dir: Path, trials_before: int = 0) -> op
         )
         study.set_user_attr("finsent", "sweep")  # a locked file is only noticed when written to
     except Exception as error:  # SQLAlchemy's, a driver's or a missing driver's, of many classes
-        problem = " ".join(str(error).split())[:200]
+        problem = without_secrets(" ".join(str(error).split()), url)[:200]
         raise InputError(
             f"sweep.storage={shown(url)!r}: Optuna cannot use it ({problem}); close "
             "what holds it, or name one that can be reached"
@@ -95,14 +94,6 @@ def claim(study: optuna.Study, sweep: str | None) -> None:
             f"({owner or 'unknown'}); choose another name, and give that sweep's directory in "
             "sweep.warm_start to know its trials"
         )
-
-
-def shown(url: str) -> str:
-    """A storage's URL without its password."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
 
 
 def sampler_of(config: SweepConfig, trials_before: int) -> BaseSampler:

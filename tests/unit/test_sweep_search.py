@@ -12,13 +12,18 @@ import pytest
 from optuna.trial import TrialState
 
 from finsent.errors import ConfigError, InputError
+from finsent.modeling.backbone import resolve_backbone
+from finsent.modeling.config import ModelConfig
+from finsent.runs import recorded_settings
 from finsent.settings import Settings
 from finsent.tuning.config import SweepConfig
+from finsent.tuning.storage import shown
 from tests.unit import sweeps
+from tune.plan import begin, make_plan
 from tune.records import Trial, read_sweep
 from tune.search import StudySearch
 from tune.space import Space, check_point, parse
-from tune.study import add_past, check_search, claim, open_study, shown
+from tune.study import add_past, check_search, claim, open_study
 
 pytestmark = pytest.mark.cost(1.5, "asks Optuna for many trials")
 
@@ -148,6 +153,17 @@ def test_a_trial_that_nobody_recorded_is_not_waited_for(tmp_path: Path) -> None:
     assert after.suggest("b")["number"] == 0
 
 
+def test_a_trial_that_a_killed_driver_had_queued_is_given_to_no_other(tmp_path: Path) -> None:
+    queued = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
+    running = {"train.learning_rate": 3e-4, "train.schedule": "linear"}
+    open_study(config(), tmp_path).enqueue_trial(queued)  # and the driver is killed
+    found, study = searcher(tmp_path, [Trial(0, running, "running")])
+    assert found.suggest("a")["params"] == running
+    found.on_trial_complete("a", {"final/macro_f1": 0.8})
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert study.trials[1].params == running
+
+
 def test_after_close_the_study_hears_nothing(tmp_path: Path) -> None:
     found, study = searcher(tmp_path)
     found.suggest("a")
@@ -245,6 +261,20 @@ def test_earlier_sweeps_are_known(tmp_path: Path) -> None:
     assert study.best_value == 0.9
 
 
+def test_a_trial_that_a_killed_process_did_not_tell_is_added_again(tmp_path: Path) -> None:
+    params = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
+    events = [sweeps.start(0, 0, params), sweeps.end(0, 0.5, 4, 0.5)]
+    old = read_sweep(sweeps.write(tmp_path / "old", events))
+    study = open_study(config(), tmp_path)
+    study.add_trial(
+        optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"from": f"{old.run_dir}#0"})
+    )
+    assert add_past(study, space(), old, config()) == 1
+    StudySearch(study, space(), config(), [], [])
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert add_past(study, space(), old, config()) == 0
+
+
 def test_a_locked_storage_is_one_line(tmp_path: Path) -> None:
     open_study(config(), tmp_path)
     holder = sqlite3.connect(tmp_path / "study.db")
@@ -286,12 +316,36 @@ def test_a_study_is_one_sweeps_only(tmp_path: Path) -> None:
         claim(unknown, None)
 
 
-def test_a_password_is_not_shown(tmp_path: Path) -> None:
-    url = "postgresql://me:secret@127.0.0.1:1/x"
-    with pytest.raises(InputError, match="me:") as caught:
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("postgresql://me:secret@127.0.0.1:1/x", "postgresql://me:***@127.0.0.1:1/x"),
+        (
+            "postgresql+psycopg://127.0.0.1:1/x?user=me&password=secret",
+            "postgresql+psycopg://127.0.0.1:1/x?***",
+        ),
+        ("postgres//me:secret@127.0.0.1/x", "***"),
+        ("postgresql://me:secret@127.0.0.1:port/x", "***"),
+        ("postgresql://me:a/secret@127.0.0.1:1/x", "postgresql://me:***@127.0.0.1:1/x"),
+        ("postgresql://me:a@secret@127.0.0.1:1/x", "***"),
+    ],
+)
+def test_a_password_is_not_shown(url: str, masked: str, tmp_path: Path) -> None:
+    assert shown(url) == masked
+    with pytest.raises(InputError) as caught:
         open_study(config(storage=url), tmp_path)
+    assert str(caught.value).startswith(f"sweep.storage={masked!r}: Optuna cannot use it (")
     assert "secret" not in str(caught.value)
-    assert shown("sqlite:////a/study.db") == "sqlite:////a/study.db"
+    values = Settings(sweep=config(storage=url))
+    assert recorded_settings(values)["sweep"]["storage"] == masked
+    backbone = resolve_backbone(ModelConfig(backbone="tiny"), tmp_path)
+    begin(make_plan(values, backbone), tmp_path, "v1", 1)
+    assert read_sweep(tmp_path).settings["storage"] == masked
+
+
+def test_a_file_is_shown_as_it_is() -> None:
+    for url in ("sqlite:////a/study.db", "sqlite:///a.db?timeout=3"):
+        assert shown(url) == url
 
 
 @pytest.mark.parametrize(
