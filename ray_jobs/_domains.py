@@ -7,6 +7,7 @@ from pathlib import Path
 from finsent.errors import InputError
 from finsent.modeling.domain import DomainCalibration
 from finsent.registry.calibrations import Calibrations
+from finsent.registry.registry import Registry
 from finsent.settings import Settings
 
 
@@ -20,9 +21,10 @@ def calibration_of(
     """
     if name is None:
         return None
-    if model_dir.parent != settings.registry_dir / "versions":
+    version = Registry(settings.registry_dir).version_at(model_dir)
+    if version is None:
         raise InputError(
             f"{field}={name!r}: {str(model_dir)!r} is not a published version, and only those have "
             f"calibrations for domains. Publish the model, or leave {field} out."
         )
-    return Calibrations(settings.registry_dir, model_dir.name).get(name, field)
+    return Calibrations(settings.registry_dir, version).get(name, field)

@@ -38,7 +38,7 @@ def step(settings: Settings) -> DomainCalibration:
             "calibrate.sources='[tweets.csv]'"
         )
     registry = Registry(settings.registry_dir)
-    version = registry.get(config.model)
+    version = registry.get(config.model, "calibrate.model")
     rows = read_benchmark(config.sources, settings.data, settings.sources_dir, "calibrate.sources")
     engine = Engine(version.path, settings.engine.exact())
     training = training_rows(settings, engine.provenance["dataset"]).rows

@@ -34,7 +34,5 @@ def find_any_model(reference: str, registry: Registry, runs_dir: Path, field: st
             f"{not_a_model(reference, runs_dir, field)}; "
             f"published in {str(registry.root)!r}: {known or 'none'}"
         )
-    for version in published.values():
-        if found == registry.version_dir(version):
-            return registry.get(f"{VERSION}:{version}").path
-    return found
+    version = registry.version_at(found)  # a path may name one, too
+    return found if version is None else registry.get(f"{VERSION}:{version}", field).path

@@ -209,23 +209,30 @@ class Registry:
             _protect(staging, card.stat().st_mode)
         return version.verify()
 
-    def get(self, reference: str) -> ModelVersion:
+    def get(self, reference: str, field: str | None = None) -> ModelVersion:
         """Return the verified version of an id or an alias.
+
+        Args:
+            field: the setting that holds the reference, for messages; None: no setting does.
 
         Raises:
             InputError: there is none, it is damaged, or the reference names two.
         """
-        version = self.resolve(reference)
+        version = self.resolve(reference, field)
         if version is None or not (self.version_dir(version) / MANIFEST).is_file():
             known = [*self.aliases(), *(v.version for v in self.versions())]
+            named = f"{field}={reference!r}" if field else f"model {reference!r}"
             raise InputError(
-                f"model {reference!r}: no such alias or version in {str(self.root)!r}; "
+                f"{named}: no such alias or version in {str(self.root)!r}; "
                 f"known: {', '.join(known) or 'none, publish one first'}"
             )
         return ModelVersion(self.version_dir(version)).verify()
 
-    def resolve(self, reference: str) -> str | None:
+    def resolve(self, reference: str, field: str | None = None) -> str | None:
         """Return the version's id that `alias:NAME`, `version:ID` or a bare name names now.
+
+        Args:
+            field: the setting that holds the reference, for messages; None: no setting does.
 
         Returns:
             None: the registry has no such alias or version.
@@ -233,8 +240,9 @@ class Registry:
         Raises:
             InputError: the reference names two versions, or another kind of thing.
         """
-        versions = self.matches(parse(reference, "model", (ALIAS, VERSION)))
-        only_match(reference, "model", {k: self.version_dir(v) for k, v in versions.items()})
+        field = field or "model"
+        versions = self.matches(parse(reference, field, (ALIAS, VERSION)))
+        only_match(reference, field, {k: self.version_dir(v) for k, v in versions.items()})
         return next(iter(versions.values()), None)
 
     def matches(self, reference: Reference) -> dict[str, str]:
@@ -251,6 +259,14 @@ class Registry:
     def version_dir(self, version: str) -> Path:
         """Return the directory that a version with this id has, or would have."""
         return self.root / "versions" / version
+
+    def version_at(self, path: Path) -> str | None:
+        """Return the id of the version whose directory a path is, also by links; None: of none."""
+        versions = (self.root / "versions").resolve()
+        for place in (path.absolute(), path.resolve()):
+            if place.parent.resolve() == versions and VERSION_ID.fullmatch(place.name):
+                return place.name
+        return None
 
     # --- aliases ---
 

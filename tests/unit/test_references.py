@@ -109,6 +109,18 @@ def test_one_directory_by_two_ways_is_no_conflict(
     assert store.find("run:link") == store.runs / "link" / "model"
 
 
+def test_a_damaged_version_is_refused_by_path_and_by_link_too(store: Store) -> None:
+    version = store.registry.version_dir(store.version)
+    (store.root / "link").symlink_to(version)
+    for reference in (str(version), str(store.root / "link")):
+        assert store.find(reference) == version
+    config = version / "config.json"
+    config.chmod(0o644)
+    config.write_text(config.read_text() + " ")
+    for reference in (str(version), str(store.root / "link"), f"version:{store.version}"):
+        assert "config.json does not match its SHA-256" in store.refusal(reference)
+
+
 def test_run_called_latest_does_not_hide_the_last_run(store: Store) -> None:
     store.run("latest")
     assert store.find("latest") == store.runs / "latest" / "model"  # it is the last one
@@ -155,6 +167,8 @@ def test_registry_knows_its_own_kinds_only(store: Store) -> None:
         store.registry.get("run:nightly")
     with pytest.raises(InputError, match="no such alias or version"):
         store.registry.get("alias:nightly")
+    with pytest.raises(InputError, match=r"^calibrate\.model='run:nightly': .*Write alias:NAME"):
+        store.registry.get("run:nightly", "calibrate.model")
 
 
 # --- aliases --------------------------------------------------------------------------------------
