@@ -29,7 +29,7 @@ from finsent.evaluation.metrics import Answers, Floats, Ids
 from finsent.files import digest
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
-from finsent.modeling.domain import DomainContent, Figure, Measured
+from finsent.modeling.domain import NO_ANSWER, DomainContent, Figure, Measured
 from finsent.modeling.label_map import ABSENT_LOGIT
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,6 @@ log = logging.getLogger(__name__)
 # factor of 2.7, and the temperature by a factor of 2.
 _BIAS_SD = 1.0
 _LOG_TEMPERATURE_SD = 0.7
-# A threshold that no confidence reaches, but for one of exactly 1: what is promised of the answered
-# rows holds of no share of them.
-NO_ANSWER = 1.0
 _LOG_RANGE = (-3.0, 3.0)  # of the temperature's logarithm
 _UNANSWERABLE = ABSENT_LOGIT / 40  # the version's own temperature, 20 at most, divided the logits
 
@@ -241,7 +238,7 @@ def calibrate(
         model_version=version,
         temperature=fitted.temperature,
         biases=dict(zip(LABELS, fitted.biases, strict=True)),
-        threshold=fitted.threshold,
+        threshold=min(fitted.threshold, 1.0),
         threshold_reason=(
             f"no threshold reaches an accuracy of {measure.wanted_accuracy:g}"
             if fitted.threshold == NO_ANSWER

@@ -18,6 +18,9 @@ from finsent.labels import LABELS
 from finsent.modeling.layout import Calibration
 
 _TOLERANCE = 1e-6  # of the sum of biases
+# A threshold that no confidence reaches: the least number above 1 in fp32, as softmax gives exactly
+# 1 for a saturated row. What is stored and shown is 1, with a reason.
+NO_ANSWER = 1 + 2.0**-23
 
 
 class _Record(BaseModel):
@@ -106,7 +109,7 @@ class DomainCalibration(DomainContent):
         return replace(
             own,
             temperature=own.temperature * self.temperature,
-            threshold=self.threshold,
+            threshold=self.threshold if self.threshold_reason is None else NO_ANSWER,
             record=self._as_record(),
             biases=tuple(self.biases.values()),
             name=self.name,

@@ -14,17 +14,18 @@ import pytest
 from scipy.optimize import check_grad
 from scipy.special import log_softmax
 
+from finsent.config import load
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.split import SPLITS
 from finsent.errors import InputError
-from finsent.evaluation.abstention import threshold_for
+from finsent.evaluation.abstention import selective, threshold_for
 from finsent.evaluation.domain import (
-    NO_ANSWER,
     Fit,
     bias_loss,
     cross_validated,
     fit,
     fold_ids,
+    judged,
     log_loss_difference,
     no_gain,
     own,
@@ -37,14 +38,16 @@ from finsent.files import sha256_file, write_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
-from finsent.modeling.domain import DomainCalibration, Figure
+from finsent.modeling.domain import NO_ANSWER, DomainCalibration, DomainContent, Figure
 from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.modeling.layout import Calibration
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
+from finsent.settings import Settings
 from ray_jobs import calibrate, classify, evaluate, registry
 from ray_jobs._cli import Finished, invoke
-from tests.unit.models import METRICS, TEXTS, domain_content, saved_model
+from ray_jobs._domains import calibration_of
+from tests.unit.models import METRICS, TEXTS, domain_content, publish_domain, saved_model
 
 DATASET = {"name": "seen", "version": "v1", "rows": 10}  # that the model was trained on
 BIASES = (-0.2, 1.3, -1.1)
@@ -122,6 +125,22 @@ def test_rows_of_a_label_that_the_model_never_answers_do_not_matter() -> None:
 def test_where_no_threshold_reaches_the_accuracy_no_row_is_answered() -> None:
     logits, truth = shifted(100, 1.0)
     assert fit(logits, (truth + 1) % 3, 0.999).threshold == NO_ANSWER
+
+
+def test_a_saturated_row_is_not_answered_where_none_is_to_be() -> None:
+    content = domain_content(threshold=1.0, threshold_reason="no threshold reaches 0.9")
+    both = DomainCalibration.of(content).on(Calibration(threshold=0.5))
+    sure = softmax(np.array([[60.0, 0.0, 0.0]]), 1.0)
+    assert sure.max() == 1.0 and both.threshold is not None
+    assert sure.max() < both.threshold  # in fp32, as NumPy compares it
+    assert float(sure.max()) < both.threshold
+    truth = np.zeros(1, np.int64)
+    assert not judged(truth, sure, np.array([NO_ANSWER])).answered.any()
+    assert selective(Answers(truth, sure).confidence, np.array([True]), both.threshold) == {
+        "coverage": 0.0,
+        "accuracy": None,
+    }
+    assert DomainContent(**content.model_dump()).threshold == 1.0  # what is stored, with a reason
 
 
 def test_a_threshold_by_confidence_needs_more_than_luck() -> None:
@@ -338,7 +357,8 @@ def test_a_calibration_is_made_and_used(domain: tuple[Registry, str, str]) -> No
             ["name=a", "calibrate.sources=[ROWS]", "min_label_rows=90"],
             "90 are needed .calibrate.min_label_rows",
         ),
-        (["name=a", "model=nobody", "calibrate.sources=[ROWS]"], "model 'nobody': no such alias"),
+        (["name=a", "model=nobody", "calibrate.sources=[ROWS]"], "calibrate.model='nobody': no "),
+        (["name=a", "model=run:m", "calibrate.sources=[ROWS]"], "calibrate.model='run:m': "),
         (["name=A b", "calibrate.sources=[ROWS]"], "calibrate.name='A b'"),
     ],
 )
@@ -372,6 +392,18 @@ def test_a_model_that_is_not_published_has_no_calibration(
     found = job(classify, store, f"classify.model={model}", "classify.calibration=x", "--", "Up")
     assert found.code == 2
     assert "is not a published version" in found.err
+
+
+def test_a_registry_behind_a_link_has_its_calibrations(
+    domain: tuple[Registry, str, str], tmp_path: Path
+) -> None:
+    store, _, _ = domain
+    name = publish_domain(store, name="linked").name
+    (tmp_path / "link").symlink_to(store.root.parent)
+    settings = load(Settings, [], [f"storage.root={tmp_path / 'link'}"])
+    found = calibration_of(settings, store.get("champion").path, name, "classify.calibration")
+    assert found is not None and found.name == name
+    Calibrations(store.root, store.get("champion").version).path(name).unlink()
 
 
 def test_rows_that_the_model_was_trained_on_are_left_out(
