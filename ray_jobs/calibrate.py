@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from finsent.errors import ConfigError, InputError
 from finsent.modeling.domain import DomainCalibration
@@ -12,6 +16,9 @@ from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs.evaluate import training_rows
+
+if TYPE_CHECKING:
+    from finsent.evaluation.overlap import Overlap
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +31,9 @@ def step(settings: Settings) -> DomainCalibration:
         InputError: the model or a file is unusable, rows are too few, or the calibration does not
             help.
     """
-    from finsent.evaluation.compare import unseen
     from finsent.evaluation.domain import calibrate
     from finsent.evaluation.evaluate import read_benchmark
+    from finsent.evaluation.overlap import find_overlap
     from finsent.inference.engine import Engine
 
     config = settings.calibrate
@@ -41,21 +48,33 @@ def step(settings: Settings) -> DomainCalibration:
     version = registry.get(config.model, "calibrate.model")
     rows = read_benchmark(config.sources, settings.data, settings.sources_dir, "calibrate.sources")
     engine = Engine(version.path, settings.engine.exact())
-    training = training_rows(settings, engine.provenance["dataset"]).rows
-    seen = None if training is None else training["key"]
-    rows, [known] = unseen(rows, seen)
-    if known is None:
-        log.info("calibrate: whether the model was trained on some of the rows is unknown")
-    elif known:
-        log.info("calibrate: left out %d rows that the model was trained on", known)
+    near = settings.data.near_duplicates
+    overlap = find_overlap(rows, training_rows(settings, engine.provenance["dataset"]), near)
+    for line in _left_out(overlap):
+        log.info("calibrate: %s", line)
+    if overlap.seen is not None:
+        rows = rows.filter(pa.array(~overlap.seen))
     if not len(rows):
         raise InputError(
             f"calibrate.sources={[source.uri for source in config.sources]}: the model was trained "
-            "on each of their rows. Name files of other rows."
+            "on each of their rows, or on a near copy of it. Name files of other rows."
         )
     names = [source.name or Path(source.uri).name for source in config.sources]
-    content = calibrate(engine, rows, version.version, names, config, settings.evaluate)
+    content = calibrate(engine, rows, version.version, names, config, settings.evaluate, near)
     return Calibrations(registry.root, version.version).publish(DomainCalibration.of(content))
+
+
+def _left_out(overlap: Overlap) -> Iterator[str]:
+    """Yield which rows the model was trained on, and what is not known of that."""
+    if overlap.exact is None:
+        yield f"it is not known which of the rows the model was trained on ({overlap.reason})"
+        return
+    if overlap.exact.any():
+        yield f"left out {overlap.exact.sum()} rows that the model was trained on"
+    if overlap.near is None:
+        yield f"it is not known which rows are near copies of training rows ({overlap.reason})"
+    elif overlap.near.any():
+        yield f"left out {overlap.near.sum()} near copies of rows that the model was trained on"
 
 
 def run(call: Call) -> Result:
@@ -81,7 +100,8 @@ JOB = Job(
     "the log loss does not clearly fall, unless calibrate.force=true. A calibration that had the "
     "name before is kept.",
     result="name, id, model_version, temperature, biases (by label), threshold (1: the model "
-    "abstains from every row), wanted_accuracy, rows, rows_by_label, before and after (macro_f1, "
+    "abstains from every row), wanted_accuracy, rows, texts (rows, "
+    "where near copies count as one), rows_by_label, before and after (macro_f1, "
     "accuracy, log_loss, ece, answered: value, interval; coverage), log_loss_difference, "
     "refusal (of one that was forced), previous (ids), file, run_dir, seconds",
     sections=("calibrate", "evaluate", "engine", "data", "registry", "storage", "run"),

@@ -75,12 +75,21 @@ class CalibrateConfig(Section):
         "labelled files of the domain, read by the rules of the section data; about 200 rows; "
         "texts that the model was trained on are left out",
     )
-    min_rows: int = setting(100, "fewer rows are refused", unit="rows", ge=20)
+    min_rows: int = setting(
+        100, "fewer rows are refused; near copies count as one", unit="rows", ge=20
+    )
     min_label_rows: int = setting(
-        5, "fewer rows of a label that the model can answer are refused", unit="rows", ge=0
+        5,
+        "fewer rows of a label that the model can answer are refused; near copies count as one",
+        unit="rows",
+        ge=0,
     )
     folds: int = setting(
-        10, "parts of the rows; each is measured by a calibration of the others", ge=2, le=100
+        10,
+        "parts of the rows, near copies in the same one; each is measured by a calibration of the "
+        "others",
+        ge=2,
+        le=100,
     )
     force: bool = setting(
         False,

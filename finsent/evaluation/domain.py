@@ -20,12 +20,14 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
+from finsent.data.config import NearConfig
 from finsent.errors import InputError
 from finsent.evaluation.abstention import threshold_for
 from finsent.evaluation.bootstrap import intervals, percentiles, resample_counts
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
 from finsent.evaluation.metrics import Answers, Floats, Ids
+from finsent.evaluation.overlap import near_groups
 from finsent.files import digest
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
@@ -112,12 +114,17 @@ def fit(logits: Floats, truth: Ids, wanted_accuracy: float) -> Fit:
     return fitted if threshold is None else replace(fitted, threshold=threshold)
 
 
-def fold_ids(truth: Ids, folds: int) -> Ids:
-    """Return the fold of each row, so that each fold has its part of each label's rows."""
-    order = np.argsort(truth, kind="stable")
-    ids = np.empty(len(truth), np.int64)
-    ids[order] = np.arange(len(truth)) % folds
-    return ids
+def fold_ids(truth: Ids, groups: Ids, folds: int) -> Ids:
+    """Return the fold of each row: a group is in one, and each has its part of each label's groups.
+
+    Args:
+        groups: of each row, from 0 without gaps. Its label is that of its first row.
+    """
+    _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    order = np.lexsort((-sizes, truth[first]))
+    ids = np.empty(len(first), np.int64)
+    ids[order] = np.arange(len(first)) % folds
+    return ids[groups]
 
 
 @dataclass(frozen=True)
@@ -128,10 +135,14 @@ class Judged:
     answered: npt.NDArray[np.bool_]
     abstains: bool  # ever
 
-    def measured(self, resamples: int, seed: int) -> Measured:
-        """Return the figures with their 95 % intervals."""
+    def measured(self, groups: Ids, resamples: int, seed: int) -> Measured:
+        """Return the figures with their 95 % intervals.
+
+        Args:
+            groups: of each row: near copies tell no more than one row does.
+        """
         figures = self.answers.measure()
-        bounds = intervals(self.answers, resamples, seed)
+        bounds = intervals(self.answers, resamples, seed, groups)
         right = self.answers.right[self.answered]
         return Measured(
             **{
@@ -139,15 +150,19 @@ class Judged:
                 for name in ("macro_f1", "accuracy", "log_loss", "ece")
             },
             coverage=float(self.answered.mean()) if self.abstains else None,
-            answered=share(int(right.sum()), len(right)),
+            answered=share(int(right.sum()), len(right), len(np.unique(groups[self.answered]))),
         )
 
 
-def share(hits: int, rows: int) -> Figure:
-    """Return a share with Wilson's 95 % interval (1927); undefined without rows."""
+def share(hits: int, rows: int, groups: int) -> Figure:
+    """Return a share with Wilson's 95 % interval (1927); undefined without rows.
+
+    Args:
+        groups: of the rows: the interval is that of the same share of so many.
+    """
     if not rows:
         return Figure(value=None, interval=None)
-    bounds = binomtest(hits, rows).proportion_ci(0.95, "wilson")
+    bounds = binomtest(round(groups * hits / rows), groups).proportion_ci(0.95, "wilson")
     return Figure(value=hits / rows, interval=(float(bounds.low), float(bounds.high)))
 
 
@@ -166,13 +181,15 @@ def judged(truth: Ids, probabilities: npt.NDArray[Any], thresholds: Floats) -> J
     return Judged(answers, ~(answers.confidence < thresholds), not bool(np.isnan(thresholds).all()))
 
 
-def cross_validated(logits: Floats, truth: Ids, folds: int, wanted_accuracy: float) -> Judged:
+def cross_validated(
+    logits: Floats, truth: Ids, groups: Ids, folds: int, wanted_accuracy: float
+) -> Judged:
     """Judge calibrations on rows that they were not fitted on: of each fold, by all other folds.
 
     Temperature, biases and threshold are found anew for each fold, so no figure is flattered by
-    the rows that it is measured on.
+    the rows that it is measured on, nor by near copies of them.
     """
-    ids = fold_ids(truth, folds)
+    ids = fold_ids(truth, groups, folds)
     probabilities = np.zeros((len(truth), len(LABELS)), np.float32)
     thresholds = np.zeros(len(truth))
     for fold in range(folds):
@@ -183,14 +200,16 @@ def cross_validated(logits: Floats, truth: Ids, folds: int, wanted_accuracy: flo
     return judged(truth, probabilities, thresholds)
 
 
-def log_loss_difference(before: Answers, after: Answers, resamples: int, seed: int) -> Figure:
+def log_loss_difference(
+    before: Answers, after: Answers, groups: Ids, resamples: int, seed: int
+) -> Figure:
     """Return how much log loss a calibration adds on the same rows (below 0: it takes away), with
-    its paired bootstrap interval."""
+    its paired bootstrap interval, by groups of near copies."""
     once = np.ones((1, len(before.truth)))
     [value] = after.figures(once)["log_loss"] - before.figures(once)["log_loss"]
     drawn = [
         after.figures(counts)["log_loss"] - before.figures(counts)["log_loss"]
-        for counts in resample_counts(len(before.truth), resamples, seed)
+        for counts in resample_counts(len(before.truth), resamples, seed, groups)
     ]
     low, high = percentiles(np.concatenate(drawn)) or (np.nan, np.nan)
     return Figure(value=float(value), interval=(low, high))
@@ -203,6 +222,7 @@ def calibrate(
     sources: list[str],
     config: CalibrateConfig,
     measure: EvaluateConfig,
+    near: NearConfig,
 ) -> DomainContent:
     """Fit a calibration on labelled rows of a domain, and measure it by cross-validation.
 
@@ -211,6 +231,8 @@ def calibrate(
         rows: with `key`, `text` and `label`; none that the model was trained on.
         sources: names of the files.
         measure: wanted accuracy, resamples and seed.
+        near: how near copies are found. They stay on one side of each fold, are drawn together,
+            and count as one row where rows are too few.
 
     Raises:
         InputError: rows are too few, or the calibration does not help, and it is not forced.
@@ -222,12 +244,17 @@ def calibrate(
     )
     if not np.isfinite(logits).all():
         raise InputError(f"calibrate.model={config.model!r}: its answers are not numbers")
-    reasons = too_few(logits, truth, config)
+    groups = near_groups(rows["text"], near)
+    count = int(groups.max()) + 1
+    if count < len(truth):
+        log.info("calibrate: near copies make %d texts of the %d rows", count, len(truth))
+    reasons = too_few(logits, truth, groups, config)
     _refuse_or_warn(reasons, config)
-    folds = min(config.folds, len(truth))
+    folds = min(config.folds, count)
     before = own(logits, truth, engine.threshold)
-    after = cross_validated(logits, truth, folds, measure.wanted_accuracy)
-    difference = log_loss_difference(before.answers, after.answers, measure.bootstrap, measure.seed)
+    after = cross_validated(logits, truth, groups, folds, measure.wanted_accuracy)
+    drawn = (groups, measure.bootstrap, measure.seed)
+    difference = log_loss_difference(before.answers, after.answers, *drawn)
     if (reason := no_gain(difference)) is not None:
         _refuse_or_warn([reason], config)
         reasons.append(reason)
@@ -247,26 +274,33 @@ def calibrate(
         wanted_accuracy=measure.wanted_accuracy,
         sources=tuple(sources),
         rows=len(truth),
+        texts=count,
         rows_by_label={label: names.count(label) for label in LABELS},
         rows_digest=digest(sorted(zip(rows["key"].to_pylist(), names, strict=True))),
         keys=tuple(rows["key"].to_pylist()),
         folds=folds,
-        before=before.measured(measure.bootstrap, measure.seed),
-        after=after.measured(measure.bootstrap, measure.seed),
+        before=before.measured(*drawn),
+        after=after.measured(*drawn),
         log_loss_difference=difference,
         refusal="; ".join(reasons) or None,
     )
 
 
-def too_few(logits: Floats, truth: Ids, config: CalibrateConfig) -> list[str]:
-    """Return why rows are too few to fit on; empty: they are enough."""
+def too_few(logits: Floats, truth: Ids, groups: Ids, config: CalibrateConfig) -> list[str]:
+    """Return why rows are too few to fit on; empty: they are enough.
+
+    Args:
+        groups: of each row: near copies count as one.
+    """
     reasons = []
-    if len(truth) < config.min_rows:
+    texts = len(np.unique(groups))
+    copies = f" (of {len(truth)}, the others are near copies)" if texts < len(truth) else ""
+    if texts < config.min_rows:
         reasons.append(
-            f"{len(truth)} rows are too few, {config.min_rows} are needed (calibrate.min_rows)"
+            f"{texts} rows{copies} are too few, {config.min_rows} are needed (calibrate.min_rows)"
         )
     for i, label in enumerate(LABELS):
-        count = int((truth == i).sum())
+        count = len(np.unique(groups[truth == i]))
         if (logits[:, i] <= _UNANSWERABLE).all():
             if count:
                 log.warning("calibrate: the model never answers %s, as %d rows are", label, count)

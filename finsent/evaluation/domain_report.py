@@ -21,9 +21,10 @@ _NOT_SHOWN = {"keys", "rows_digest", "schema_version", "sources", "threshold_rea
 
 def gain_table(found: DomainCalibration) -> Table:
     """Return the figures before and after, with their 95 % intervals."""
-    table = Table(
-        "", "before", "after", title=f"{found.name}: {found.rows} rows, {found.folds} folds"
-    )
+    rows = f"{found.rows} rows"
+    if found.texts < found.rows:
+        rows += f" ({found.texts} where near copies count as one)"
+    table = Table("", "before", "after", title=f"{found.name}: {rows}, {found.folds} folds")
     for name, title in _SHOWN.items():
         table.add_row(title, *(_figure(getattr(one, name)) for one in (found.before, found.after)))
     table.add_row("answered share", _coverage(found.before), _coverage(found.after))

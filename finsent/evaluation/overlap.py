@@ -1,4 +1,4 @@
-"""Which of the evaluated rows a model was trained on, exactly or nearly."""
+"""Which of the evaluated rows a model was trained on, exactly or nearly, or are near copies."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from finsent.data.config import NearConfig
 from finsent.data.near import entries, find_edges
+from finsent.evaluation.metrics import Ids
 
 Flags = npt.NDArray[np.bool_]
 
@@ -77,17 +80,33 @@ def find_overlap(rows: pa.Table, training: TrainingRows, config: NearConfig) -> 
 def near_copies(texts: pa.ChunkedArray, others: pa.ChunkedArray, config: NearConfig) -> Flags:
     """Return for each text whether another one differs from it in a few words at most."""
     both = pa.chunked_array([*others.chunks, *texts.chunks], pa.string())
-    numbers = np.arange(len(both), dtype=np.uint64)
-    table = pa.table(
-        {
-            "key": numbers,
-            "order": numbers,
-            "unit": numbers,
-            "excluded": numbers < len(others),  # compared with each text, not with each other
-            "text": both,
-        }
-    )
-    edges = find_edges(entries(table, config), config)
+    edges = _near_pairs(both, len(others), config)
     flags = np.zeros(len(both), bool)
     flags[edges.filter(edges["a_excluded"])["b_key"].to_numpy()] = True
     return flags[len(others) :]
+
+
+def near_groups(texts: pa.ChunkedArray, config: NearConfig) -> Ids:
+    """Return the group of each text, from 0: near copies, and near copies of those, share one.
+
+    Args:
+        config: where it is disabled, each text is a group.
+    """
+    if not config.enabled:
+        return np.arange(len(texts))
+    edges = _near_pairs(texts, 0, config)
+    ends = tuple(edges[name].to_numpy().astype(np.int64) for name in ("a_key", "b_key"))
+    pairs = coo_array((np.ones(len(edges), bool), ends), (len(texts), len(texts)))
+    return connected_components(pairs, directed=False)[1].astype(np.int64)
+
+
+def _near_pairs(texts: pa.ChunkedArray, excluded: int, config: NearConfig) -> pa.Table:
+    """Return pairs of near texts, of the schema `EDGES`; their keys are row numbers.
+
+    Args:
+        excluded: how many of the first texts are compared with each later one, not with each other.
+    """
+    numbers = np.arange(len(texts), dtype=np.uint64)
+    columns = dict.fromkeys(("key", "order", "unit"), numbers)
+    table = pa.table({**columns, "excluded": numbers < excluded, "text": texts})
+    return find_edges(entries(table, config), config)

@@ -57,6 +57,7 @@ class DomainContent(_Record):
     wanted_accuracy: float  # that the threshold was chosen for
     sources: tuple[str, ...]
     rows: int
+    texts: int  # rows, where near copies count as one
     rows_by_label: dict[str, int]
     rows_digest: str
     keys: tuple[str, ...]  # of the rows: hashes of their texts

@@ -78,6 +78,7 @@ def domain_content(**changes: Any) -> DomainContent:
         "wanted_accuracy": 0.9,
         "sources": ("tweets.csv",),
         "rows": 3,
+        "texts": 3,
         "rows_by_label": dict.fromkeys(LABELS, 1),
         "rows_digest": "d",
         "keys": ("a", "b", "c"),

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.optimize import check_grad
 from scipy.special import log_softmax
 
 from finsent.config import load
-from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.config import DataConfig, NearConfig, SourceConfig
 from finsent.data.split import SPLITS
 from finsent.errors import InputError
 from finsent.evaluation.abstention import selective, threshold_for
+from finsent.evaluation.config import CalibrateConfig
 from finsent.evaluation.domain import (
     Fit,
     bias_loss,
@@ -30,10 +32,12 @@ from finsent.evaluation.domain import (
     no_gain,
     own,
     share,
+    too_few,
 )
 from finsent.evaluation.domain_report import gain_lines
 from finsent.evaluation.evaluate import read_benchmark
 from finsent.evaluation.metrics import Answers, Floats, Ids
+from finsent.evaluation.overlap import near_groups
 from finsent.files import sha256_file, write_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
@@ -62,6 +66,11 @@ def shifted(rows: int, temperature: float, seed: int = 0) -> tuple[Floats, Ids]:
     shares = softmax(logits, temperature, BIASES).astype(float)
     truth = (shares.cumsum(1) < random.random((rows, 1))).sum(1)
     return logits, np.minimum(truth, 2).astype(np.int64)
+
+
+def each(rows: int) -> Ids:
+    """Return groups of one row."""
+    return np.arange(rows)
 
 
 # --- fitting --------------------------------------------------------------------------------------
@@ -152,23 +161,71 @@ def test_a_threshold_by_confidence_needs_more_than_luck() -> None:
 
 def test_each_fold_has_its_part_of_each_label() -> None:
     truth = np.array([0] * 20 + [1] * 30 + [2] * 10)
-    ids = fold_ids(truth, 10)
+    ids = fold_ids(truth, each(60), 10)
     for label, rows in ((0, 2), (1, 3), (2, 1)):
         assert np.bincount(ids[truth == label], minlength=10).tolist() == [rows] * 10
 
 
+def test_near_copies_are_in_one_fold() -> None:
+    groups = np.random.default_rng(0).permutation(np.repeat(np.arange(25), 4))
+    ids = fold_ids(np.tile([0, 1, 2, 2], 25), groups, 10)
+    folds = [np.unique(ids[groups == group]).tolist() for group in range(25)]
+    assert {len(fold) for fold in folds} == {1}
+    assert sorted(np.bincount(np.ravel(folds))) == [2] * 5 + [3] * 5
+
+
+def test_near_copies_are_groups() -> None:
+    texts = ["Profit rose to 13.1 million euros in the third quarter, the company said"]
+    texts += ["The annual meeting will be held on the fourth of May in Helsinki", "Up"]
+    texts += [f"RT @desk: {texts[0]}", f"{texts[0]} today", "Sales fell", "Up"]
+    found = near_groups(pa.chunked_array([texts]), NearConfig())
+    assert len(set(found.tolist())) == 5  # "Up" is too short to be near
+    assert found[0] == found[3] == found[4]
+    off = near_groups(pa.chunked_array([texts]), NearConfig(enabled=False))
+    assert off.tolist() == [*range(7)]
+
+
+@pytest.mark.parametrize("copies", [1, 10])
+def test_labels_drawn_from_the_model_s_own_probabilities_leave_nothing_to_gain(copies: int) -> None:
+    accepted = 0
+    for seed in range(15):
+        random = np.random.default_rng(seed)
+        logits = log_softmax(random.normal(0, 2, (200 // copies, 3)), axis=1)
+        truth = (np.exp(logits).cumsum(1) < random.random((len(logits), 1))).sum(1)
+        truth = np.minimum(truth, 2).astype(np.int64).repeat(copies)
+        groups = np.arange(len(logits)).repeat(copies)
+        # Retweets hardly change what the model answers.
+        near = logits.repeat(copies, 0) + random.normal(0, 0.05, (200, 3))
+        before = own(near, truth, None).answers
+        after = cross_validated(near, truth, groups, 10, 0.9).answers
+        accepted += no_gain(log_loss_difference(before, after, groups, 200, 0)) is None
+    assert accepted <= 1
+
+
+def test_few_texts_in_many_copies_are_too_few() -> None:
+    logits, truth = shifted(20, 1.0)
+    rows, groups = np.arange(20).repeat(10), np.arange(20).repeat(10)
+    found = too_few(logits[rows], truth[rows], groups, CalibrateConfig(min_label_rows=15))
+    assert found[0] == (
+        "20 rows (of 200, the others are near copies) are too few, 100 are needed "
+        "(calibrate.min_rows)"
+    )
+    counts = np.bincount(truth, minlength=3)
+    assert f"{counts[0]} rows are negative, 15 are needed" in found[1]
+
+
 def test_cross_validation_promises_no_more_than_new_rows_hold() -> None:
     logits, truth = shifted(300, 1.6)
-    promised = cross_validated(logits, truth, 10, 0.9)
+    promised = cross_validated(logits, truth, each(len(truth)), 10, 0.9)
     new_logits, new_truth = shifted(20_000, 1.6, seed=9)
     held = Answers(new_truth, fit(logits, truth, 0.9).probabilities(new_logits)).measure()
-    found = promised.measured(200, 0)
+    found = promised.measured(each(300), 200, 0)
     for name in ("accuracy", "macro_f1", "log_loss"):
         figure = getattr(found, name)
         assert figure.interval[0] < held[name] < figure.interval[1]
     before = own(logits, truth, None)
-    assert before.measured(200, 0).coverage is None
-    gain = log_loss_difference(before.answers, promised.answers, 200, 0)
+    assert before.measured(each(300), 200, 0).coverage is None
+    gain = log_loss_difference(before.answers, promised.answers, each(300), 200, 0)
     assert no_gain(gain) is None
 
 
@@ -177,16 +234,18 @@ def test_a_calibration_of_what_needs_none_is_no_gain() -> None:
     logits = log_softmax(random.normal(0, 3, (200, 3)), axis=1)
     truth = (np.exp(logits).cumsum(1) < random.random((200, 1))).sum(1)
     truth = np.minimum(truth, 2).astype(np.int64)
-    found = cross_validated(logits, truth, 10, 0.9)
-    gain = log_loss_difference(own(logits, truth, None).answers, found.answers, 200, 0)
+    found = cross_validated(logits, truth, each(len(truth)), 10, 0.9)
+    before = own(logits, truth, None).answers
+    gain = log_loss_difference(before, found.answers, each(200), 200, 0)
     assert "no clear gain" in str(no_gain(gain))
 
 
 def test_a_share_has_wilsons_interval() -> None:
-    found = share(18, 20)  # Newcombe 1998's formula, by hand: (0.699, 0.972)
+    found = share(18, 20, 20)  # Newcombe 1998's formula, by hand: (0.699, 0.972)
     assert found.value == 0.9
     assert found.interval == pytest.approx((0.699, 0.972), abs=5e-4)
-    assert share(0, 0) == Figure(value=None, interval=None)
+    assert share(90, 100, 20) == found  # five copies of each tell no more
+    assert share(0, 0, 0) == Figure(value=None, interval=None)
 
 
 @pytest.mark.parametrize(
@@ -414,10 +473,17 @@ def test_rows_that_the_model_was_trained_on_are_left_out(
     for count, problem in ((10, ""), (len(table), "the model was trained on each of their rows")):
         folder = store.root.parent / "datasets" / "seen" / "v1"
         folder.mkdir(parents=True)
-        pq.write_table(table.slice(0, count), folder / "train.parquet")
+        copies = table.slice(10, 3).to_pydict()
+        retweets = {
+            **copies,
+            "key": ["a", "b", "c"],
+            "text": [f"RT @desk {text.upper()}" for text in copies["text"]],
+        }
+        train = [table.slice(0, count), pa.table(retweets, table.schema)]
+        pq.write_table(pa.concat_tables(train), folder / "train.parquet")
         entry = {"path": "train.parquet", "sha256": sha256_file(folder / "train.parquet")}
         splits = {split: {"rows": 0, "files": []} for split in SPLITS}
-        splits["train"] = {"rows": count, "files": [entry]}
+        splits["train"] = {"rows": count + 3, "files": [entry]}
         manifest = {"schema_version": 2, "labels": LABELS, "counts": {}, "inputs": []} | DATASET
         write_json(folder / "manifest.json", {**manifest, "splits": splits})
         found = job(calibrate, store, "name=fewer", f"calibrate.sources=[{rows}]")
@@ -425,5 +491,6 @@ def test_rows_that_the_model_was_trained_on_are_left_out(
         if problem:
             assert (found.code, problem in found.err) == (2, True), found.err
         else:
-            assert found.result["rows"] == len(table) - count
+            assert found.result["rows"] == len(table) - count - 3
             assert "left out 10 rows that the model was trained on" in found.err
+            assert "left out 3 near copies of rows that the model was trained on" in found.err
