@@ -97,7 +97,8 @@ def near_groups(texts: pa.ChunkedArray, config: NearConfig) -> Ids:
     edges = _near_pairs(texts, 0, config)
     ends = tuple(edges[name].to_numpy().astype(np.int64) for name in ("a_key", "b_key"))
     pairs = coo_array((np.ones(len(edges), bool), ends), (len(texts), len(texts)))
-    return connected_components(pairs, directed=False)[1].astype(np.int64)
+    groups: Ids = connected_components(pairs, directed=False)[1].astype(np.int64)
+    return groups
 
 
 def _near_pairs(texts: pa.ChunkedArray, excluded: int, config: NearConfig) -> pa.Table:
