@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
 import numpy as np
 
+from finsent.errors import InputError
 from finsent.inference.config import Truncate
 from finsent.inference.encode import Encoded, cleaned
 from finsent.labels import LABELS
@@ -15,6 +17,8 @@ from serve_app.incoming import Asker
 from serve_app.model import Model
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
+
+log = logging.getLogger(__name__)
 
 
 async def explain(
@@ -76,6 +80,23 @@ async def _explain(
         for (start, end), row in zip(spans, probabilities, strict=True)
     ]
     return answer, timing, clean, words
+
+
+async def keep_up(service: Service, model: str, calibrations: dict[str, str | None]) -> None:
+    """Follow what a gateway follows. What cannot be used is logged, and the next call tries again.
+
+    Args:
+        model: alias or version.
+        calibrations: by tag, as in `serve.calibrations`.
+    """
+    if (model, calibrations) == (service.wanted, service.names):
+        return
+    service.config = service.config.model_copy(update={"calibrations": calibrations})
+    try:
+        # A reference that is given is loaded at once; None waits after a refusal.
+        await service.follow(None if model == service.wanted else model)
+    except InputError as error:
+        log.error("model %r is refused: %s", model, error)
 
 
 def _groups(spans: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:

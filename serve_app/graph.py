@@ -33,7 +33,7 @@ from finsent.settings import Settings
 from serve_app import live, recorder
 from serve_app.auth import Keys
 from serve_app.branches import Branch, Item, record_tap, shadow_tap
-from serve_app.explain import explain
+from serve_app.explain import explain, keep_up
 from serve_app.http import build_app
 from serve_app.incoming import Asker
 from serve_app.metrics import Metrics
@@ -207,15 +207,9 @@ class ExplainerReplica:
             model: alias or version that the gateway follows: its `user_config` may name another.
             calibrations: of the gateway by tag, which its `user_config` may name, too.
         """
-        service = self._service
-        if (model, calibrations) != (service.wanted, service.config.calibrations):
-            service.config = service.config.model_copy(update={"calibrations": calibrations})
-            try:
-                await service.follow(model)
-            except InputError as error:
-                log.error("model %r is refused: %s", model, error)
+        await keep_up(self._service, model, calibrations)
         try:
-            return await explain(service, text, truncate, asker, source)
+            return await explain(self._service, text, truncate, asker, source)
         except Problem as problem:
             return problem
 

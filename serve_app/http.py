@@ -285,14 +285,11 @@ def _lifespan(
 ) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = None
-        if service.config.watch_seconds:
-            watching = asyncio.create_task(service.watch())
+        watching = asyncio.create_task(service.watch())
         yield
-        if watching is not None:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
         if at_end is not None:
             await at_end()
         if tracer is not None:

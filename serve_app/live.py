@@ -9,10 +9,10 @@ from typing import Any
 
 from finsent.config import check
 from finsent.errors import ConfigError, InputError
-from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
+from serve_app.model import read_calibrations
 from serve_app.service import Service
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,9 @@ def check_calibrations(registry: Registry, config: ServeConfig) -> None:
     Raises:
         InputError: one is missing or damaged.
     """
-    names = {name for name in config.calibrations.values() if name is not None}
-    if names:
+    if any(config.calibrations.values()):
         version = registry.get(config.model).version
-        for name in sorted(names):
-            Calibrations(registry.root, version).get(name, "serve.calibrations")
+        read_calibrations(registry, version, config.calibrations.values())
 
 
 def changed(settings: Settings, user_config: Mapping[str, Any]) -> Settings:

@@ -13,6 +13,7 @@ from typing import Any
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.memory import release_unused
+from finsent.modeling.domain import DomainCalibration
 from finsent.modeling.layout import Calibration
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import CARD, Registry
@@ -21,6 +22,19 @@ from serve_app.coalescer import Coalescer
 # What `/info` shows of the figures on the test split, and of the gate that a champion passed.
 _METRICS = ("rows", "macro_f1", "accuracy", "ece")
 _GATE = ("outcome", "forced", "against", "margin")
+
+
+def read_calibrations(
+    registry: Registry, version: str, names: Iterable[str | None]
+) -> dict[str, DomainCalibration]:
+    """Read calibrations of a version for domains, by name; None: its own, which is left out.
+
+    Raises:
+        InputError: the version has none of a name, or it is damaged.
+    """
+    store = Calibrations(registry.root, version)
+    wanted = sorted({name for name in names if name is not None})
+    return {name: store.get(name, "serve.calibrations") for name in wanted}
 
 
 @dataclass(eq=False)
@@ -66,14 +80,12 @@ class Model:
         card = (version.path / CARD).read_text(encoding="utf-8")
         return cls(version.version, engine, coalescer, time.time(), card, details)
 
-    def read_domains(self, registry: Registry, names: Iterable[str]) -> dict[str, Calibration]:
-        """Read calibrations of this version for domains.
-
-        Raises:
-            InputError: the version has none of a name, or it is damaged.
-        """
-        store, own = Calibrations(registry.root, self.version), self.engine.calibration
-        return {name: store.get(name, "serve.calibrations").on(own) for name in names}
+    def read_domains(
+        self, registry: Registry, names: Iterable[str | None]
+    ) -> dict[str, Calibration]:
+        """Return calibrations of this version for domains; see `read_calibrations`."""
+        found = read_calibrations(registry, self.version, names)
+        return {name: one.on(self.engine.calibration) for name, one in found.items()}
 
     @contextmanager
     def used(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ from finsent.serving.config import ServeConfig
 from serve_app import logs
 from serve_app.coalescer import Batch, Timing
 from serve_app.incoming import Asker
-from serve_app.model import Model
+from serve_app.model import Model, read_calibrations
 from serve_app.problems import Problem, too_late
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Service:
         self.wanted = config.model  # alias or version that was asked for last
         self._arrivals: list[_Arrival] = []
         self._cache: OrderedDict[tuple[str, str, str, str], Answer] = OrderedDict()
-        self._names: dict[str, str | None] = {}  # of calibrations by tag; `model` has them
+        self.names: dict[str, str | None] = {}  # of calibrations by tag; `model` has them
         self.requests = 0  # at work now
         self._reserved = 0  # tokens, estimated, of texts that were admitted and are being encoded
         self.cache_hits = 0
@@ -120,9 +120,7 @@ class Service:
             if reference is None and version == refused and time.monotonic() < self._again:
                 return
             try:
-                new = await asyncio.to_thread(
-                    Model.load, self.registry, version, self._engine_config
-                )
+                new = await asyncio.to_thread(self._load, version)
                 await self._follow_calibrations(new)
             except Exception as error:
                 self.refused_version = {"version": version, "reason": str(error)}
@@ -144,6 +142,17 @@ class Service:
             if old is not None:
                 asyncio.get_running_loop().create_task(old.retire())
 
+    def _load(self, version: str) -> Model:
+        """Load a version that has the calibrations of the config's names.
+
+        Raises:
+            InputError: it lacks one, or cannot be loaded.
+        """
+        if self.registry.is_published(version):  # else `Model.load` says what is missing
+            # First, as it costs nothing: one that is missing would let each retry load the model.
+            read_calibrations(self.registry, version, self.config.calibrations.values())
+        return Model.load(self.registry, version, self._engine_config)
+
     async def _follow_calibrations(self, model: Model) -> None:
         """Read what calibrations of the config's names are now.
 
@@ -151,12 +160,11 @@ class Service:
             InputError: a version lacks one, or it is damaged; the old ones stay.
         """
         names = dict(self.config.calibrations)
-        wanted = {name for name in names.values() if name is not None}
-        found = await asyncio.to_thread(model.read_domains, self.registry, wanted)
+        found = await asyncio.to_thread(model.read_domains, self.registry, names.values())
         if found != model.domains:
             model.domains = found
             self._cache.clear()
-        self._names = names
+        self.names = names
 
     def calibration(self, model: Model, source: str | None) -> Calibration:
         """Return the calibration for a request's source.
@@ -166,14 +174,14 @@ class Service:
         """
         if source is None:
             return model.engine.calibration
-        if source not in self._names:
-            known = ", ".join(self._names) or "none"
+        if source not in self.names:
+            known = ", ".join(self.names) or "none"
             raise Problem(
                 "unknown_source",
                 f"source={source[:100]!r}: no calibration is named for it (known: {known}). Write "
                 "one of these, leave source out, or add it to serve.calibrations.",
             )
-        name = self._names[source]
+        name = self.names[source]
         return model.engine.calibration if name is None else model.domains[name]
 
     def calibrations(self) -> dict[str, Any]:
@@ -181,7 +189,7 @@ class Service:
         domains = self.model.domains
         return {
             tag: None if name is None else _described(domains[name])
-            for tag, name in self._names.items()
+            for tag, name in self.names.items()
         }
 
     def apply(self, config: ServeConfig, engine: EngineConfig) -> None:
@@ -199,7 +207,9 @@ class Service:
         return self.registry.resolve(reference) or reference
 
     async def watch(self) -> None:
-        """Follow the alias for ever."""
+        """Follow the alias for ever; not at all where `serve.watch_seconds` is 0."""
+        if not self.config.watch_seconds:
+            return
         told = ""
         while True:
             await asyncio.sleep(self.config.watch_seconds)

@@ -58,8 +58,8 @@ class Calibrations:
             raise InputError(
                 f"{field}={name!r}: model version {self.version} has no calibration of that name "
                 f"(known: {known}). Make one with `python -m ray_jobs.calibrate "
-                f"calibrate.model={self.version} calibrate.name={name} calibrate.sources=...`, or "
-                "name another."
+                f"calibrate.model=version:{self.version} calibrate.name={name} "
+                "calibrate.sources=...`, or name another."
             )
         return self._read(self.path(name))
 

@@ -219,7 +219,7 @@ class Registry:
             InputError: there is none, it is damaged, or the reference names two.
         """
         version = self.resolve(reference, field)
-        if version is None or not (self.version_dir(version) / MANIFEST).is_file():
+        if version is None or not self.is_published(version):
             known = [*self.aliases(), *(v.version for v in self.versions())]
             named = f"{field}={reference!r}" if field else f"model {reference!r}"
             raise InputError(
@@ -252,13 +252,17 @@ class Registry:
         if reference.may_be(ALIAS) and name in (aliases := self.aliases()):
             found[f"{ALIAS}:{name}"] = aliases[name]
         is_id = VERSION_ID.fullmatch(name) is not None
-        if reference.may_be(VERSION) and is_id and (self.version_dir(name) / MANIFEST).is_file():
+        if reference.may_be(VERSION) and is_id and self.is_published(name):
             found[f"{VERSION}:{name}"] = name
         return found
 
     def version_dir(self, version: str) -> Path:
         """Return the directory that a version with this id has, or would have."""
         return self.root / "versions" / version
+
+    def is_published(self, version: str) -> bool:
+        """Return whether there is a version with this id, damaged or not."""
+        return (self.version_dir(version) / MANIFEST).is_file()
 
     def version_at(self, path: Path) -> str | None:
         """Return the id of the version whose directory a path is, also by links; None: of none."""

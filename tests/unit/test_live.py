@@ -18,7 +18,9 @@ from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
 from serve_app import live
 from serve_app.auth import Keys
+from serve_app.explain import keep_up
 from serve_app.http import build_app
+from serve_app.model import Model
 from serve_app.service import Service
 from tests.unit.models import publish_domain, saved_model
 
@@ -92,3 +94,45 @@ def test_a_calibration_is_added_to_a_running_service(registry: Registry) -> None
         assert client.post("/predict", json=body).json()["calibration"] == "tweets"
         asyncio.run(live.apply(service, settings, {}))
         assert client.post("/predict", json=body).status_code == 422
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_explainer_tries_again_what_its_gateway_follows(registry: Registry) -> None:
+    service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
+    tags: dict[str, str | None] = {"x.com": "later"}
+
+    async def main() -> None:
+        await service.follow()
+        await keep_up(service, "champion", tags)
+        assert service.calibrations() == {}  # of before: there is none of the name
+        publish_domain(registry, name="later")
+        await keep_up(service, "champion", tags)
+        assert service.calibrations()["x.com"]["name"] == "later"
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_version_without_a_calibration_is_refused_before_it_is_loaded(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ServeConfig(calibrations={"t": "nobody-made-it"})
+    service = Service(registry.root, config, EngineConfig(threads=1))
+    loads: list[str] = []
+    load = Model.load
+
+    def counted(registry: Registry, reference: str, config: EngineConfig) -> Model:
+        loads.append(reference)
+        return load(registry, reference, config)
+
+    monkeypatch.setattr(Model, "load", counted)
+    with pytest.raises(InputError, match="has no calibration of that name"):
+        asyncio.run(service.follow())
+    assert loads == []
+    with pytest.raises(InputError, match="'nobody': no such alias"):
+        asyncio.run(service.follow("nobody"))
+
+
+def test_a_service_that_never_looks_does_not_watch(tmp_path: Path) -> None:
+    service = Service(tmp_path, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
+    asyncio.run(asyncio.wait_for(service.watch(), 5))
