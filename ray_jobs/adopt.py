@@ -17,6 +17,7 @@ from finsent.runs import code_identity
 from finsent.settings import Settings
 from ray_jobs import publish
 from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._domains import warn_of_lost_calibrations
 from ray_jobs._gate import check_gate
 from ray_jobs._tracking import tracking
 
@@ -66,6 +67,7 @@ def run(call: Call) -> Result:
         if metrics:
             tracker.report(metrics, report_dir)
         version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=True)
+        warn_of_lost_calibrations(registry, config.name, version.version)
         if config.name:
             registry.promote(version.version, config.name, gate)
         result = _result(foreign, version, config.name, metrics)

@@ -13,6 +13,7 @@ from finsent.registry.registry import Registry
 from finsent.runs import code_identity, find_model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._domains import warn_of_lost_calibrations
 from ray_jobs._gate import check_gate
 from ray_jobs._tracking import tracking
 
@@ -54,6 +55,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         license=settings.publish.license,
         share=own,
     )
+    warn_of_lost_calibrations(registry, alias, version.version)
     if alias:
         registry.promote(version.version, alias, gate)
     log.info("published %s%s: %s", version.version, f" as {alias}" if alias else "", version.path)

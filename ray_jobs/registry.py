@@ -12,6 +12,7 @@ from finsent.evaluation.domain_report import summary
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import ModelVersion, Registry
 from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._domains import warn_of_lost_calibrations
 from ray_jobs._gate import check_gate
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
@@ -50,6 +51,7 @@ def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Resu
         rows = candidate.manifest["metrics"].get("rows")
         comparison = Path(out) / "comparison"
         gate = check_gate(call.settings, registry, candidate.path, alias, comparison, rows)
+    warn_of_lost_calibrations(registry, alias, candidate.version)
     promoted = registry.promote(candidate.version, alias, gate)
     return {"alias": alias, "gate": gate.as_json() if gate else None, **_summary(promoted)}
 

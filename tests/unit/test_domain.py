@@ -453,6 +453,23 @@ def test_a_model_that_is_not_published_has_no_calibration(
     assert "is not a published version" in found.err
 
 
+def test_a_promotion_says_which_calibrations_are_lost(
+    domain: tuple[Registry, str, str], tiny: Path
+) -> None:
+    store, _, _ = domain
+    old = store.get("champion").version
+    new = store.publish(saved_model(tiny, store.root.parent / "next", 4), METRICS, {}).version
+    store.promote(old, "stable")
+    publish_domain(store, name="lost")
+    found = job(registry, store, "promote", new, "stable")
+    assert found.code == 0, found.err
+    [line] = [line for line in found.err.splitlines() if "lacks calibrations" in line]
+    assert "lost" in line and f"calibrate.model=version:{new}" in line
+    back = job(registry, store, "promote", old, "stable")
+    assert (back.code, "lacks" in back.err) == (0, False)
+    Calibrations(store.root, old).path("lost").unlink()
+
+
 def test_a_registry_behind_a_link_has_its_calibrations(
     domain: tuple[Registry, str, str], tmp_path: Path
 ) -> None:
