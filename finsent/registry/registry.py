@@ -382,11 +382,15 @@ def _exports(model_dir: Path) -> list[dict[str, Any]]:
 
 
 def _model_files(model_dir: Path) -> list[Path]:
-    """What belongs to a version: the model's own files, and the exports that its record names."""
+    """Return the files of a model: its own ones, and the exports that its record names.
+
+    Of a published version, manifest and card are left out: publishing writes them anew.
+    """
     exported = {path for one in read_exports(model_dir) for path in one.files(model_dir)}
     folders = {path.parent for path in exported} | {model_dir / name for name in EXPORT_FOLDERS}
     own = (p for p in model_dir.rglob("*") if p.is_file() and p.suffix in _SUFFIXES)
-    return sorted({*exported, *(p for p in own if p.parent not in folders)})
+    added = {model_dir / name for name in (MANIFEST, CARD)}
+    return sorted({*exported, *(p for p in own if p.parent not in folders)} - added)
 
 
 def _entry(path: Path, root: Path) -> dict[str, Any]:
@@ -395,5 +399,5 @@ def _entry(path: Path, root: Path) -> dict[str, Any]:
 
 
 def _version_id(entries: list[dict[str, Any]]) -> str:
-    """A digest of the model's files; the card, which tells of the id, is left out."""
+    """Return a digest of the model's files; the card, which names the id, is left out."""
     return digest(sorted([e["path"], e["sha256"]] for e in entries if e["path"] != CARD))[:12]

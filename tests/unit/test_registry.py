@@ -319,6 +319,15 @@ def test_damaged_version_does_not_hide_the_others(registry: Registry, publish: P
     assert good.version in text
 
 
+def test_published_version_has_its_own_id(registry: Registry, publish: Publish) -> None:
+    version = publish(0)
+    assert registry.version_id(version.path) == version.version
+    again = registry.publish(version.path, METRICS, CODE)
+    assert again.version == version.version
+    other = Registry(registry.root.parent / "other").publish(version.path, METRICS, CODE)
+    assert other.version == version.version  # verified: its manifest does not list itself
+
+
 # --- aliases --------------------------------------------------------------------------------------
 
 
