@@ -8,7 +8,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.evaluation.noninferiority import CANNOT_TELL, NOT_INFERIOR, not_judged
-from finsent.registry.gate import Figures, Gate, GateSplit, Owner, overall
+from finsent.registry.gate import Clearance, Figures, Gate, GateSplit, Owner, overall
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs.compare import NoRowsError, Pair
@@ -26,7 +26,7 @@ def check_gate(
     alias: str | None,
     out: Path,
     measured_rows: int | None,
-) -> Gate | None:
+) -> Clearance | None:
     """Judge a model that is to be champion by its answers and those of the present champion.
 
     Args:
@@ -36,7 +36,8 @@ def check_gate(
         measured_rows: rows that the model's metrics are of; None: not measured.
 
     Returns:
-        None where nothing is to be compared: another alias, no champion, or the same model.
+        None where the alias has no gate. The clearance has no gate where nothing is to be compared:
+        there is no champion, or the model is the champion.
 
     Raises:
         InputError: the model is inferior, or the rows cannot tell, and `publish.force` is not set.
@@ -53,9 +54,9 @@ def check_gate(
                 measured_rows or 0,
                 rules.min_rows,
             )
-        return None
+        return Clearance(None)
     if against == registry.version_id(model_dir):
-        return None
+        return Clearance(against)
     splits = _judge_splits(settings, registry, against, model_dir, out)
     outcome, reason = overall(splits)
     is_refused = outcome != NOT_INFERIOR
@@ -69,7 +70,8 @@ def check_gate(
         against,
         reason,
     )
-    return Gate(against, outcome, is_refused, reason, rules.margin, rules.min_rows, splits)
+    gate = Gate(against, outcome, is_refused, reason, rules.margin, rules.min_rows, splits)
+    return Clearance(against, gate)
 
 
 def _refusal(against: str, is_open: bool, reason: str) -> str:

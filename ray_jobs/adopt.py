@@ -62,14 +62,15 @@ def run(call: Call) -> Result:
     exports = _export(settings, model_dir, rows)
     metrics = _measure(settings, model_dir, rows, report_dir)
     comparison, rows_measured = call.run_dir / "comparison", metrics.get("rows")
-    gate = check_gate(settings, registry, model_dir, config.name, comparison, rows_measured)
+    clearance = check_gate(settings, registry, model_dir, config.name, comparison, rows_measured)
+    gate = clearance.gate if clearance else None
     with tracking(settings, call.run_dir) as tracker:
         if metrics:
             tracker.report(metrics, report_dir)
         version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=True)
         warn_of_lost_calibrations(registry, config.name, version.version)
         if config.name:
-            registry.promote(version.version, config.name, gate)
+            registry.promote(version.version, config.name, clearance)
         result = _result(foreign, version, config.name, metrics)
         result["gate"] = gate.as_json() if gate else None
         publish.track(tracker, result)

@@ -44,7 +44,8 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     registry = Registry(settings.registry_dir)
     registry.check_writable()
     alias = settings.publish.alias
-    gate = check_gate(settings, registry, model_dir, alias, out, metrics.get("rows"))
+    clearance = check_gate(settings, registry, model_dir, alias, out, metrics.get("rows"))
+    gate = clearance.gate if clearance else None
     # All that write into a run's directory replace files, as sharing demands.
     own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
     version = registry.publish(
@@ -57,7 +58,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     )
     warn_of_lost_calibrations(registry, alias, version.version)
     if alias:
-        registry.promote(version.version, alias, gate)
+        registry.promote(version.version, alias, clearance)
     log.info("published %s%s: %s", version.version, f" as {alias}" if alias else "", version.path)
     return {
         "model_version": version.version,

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
 from finsent.evaluation.domain_report import summary
+from finsent.registry.aliases import check_alias
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import ModelVersion, Registry
 from ray_jobs._cli import Call, Job, Result, main, table_console
@@ -45,14 +46,15 @@ def _calibrations(registry: Registry, version: ModelVersion) -> list[Result]:
 
 
 def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Result:
-    registry.check_alias(alias)  # before the comparison, which takes long
+    check_alias(alias)  # before the comparison, which takes long
     candidate = registry.get(reference)
     with tempfile.TemporaryDirectory() as out:
         rows = candidate.manifest["metrics"].get("rows")
         comparison = Path(out) / "comparison"
-        gate = check_gate(call.settings, registry, candidate.path, alias, comparison, rows)
+        clearance = check_gate(call.settings, registry, candidate.path, alias, comparison, rows)
     warn_of_lost_calibrations(registry, alias, candidate.version)
-    promoted = registry.promote(candidate.version, alias, gate)
+    gate = clearance.gate if clearance else None
+    promoted = registry.promote(candidate.version, alias, clearance)
     return {"alias": alias, "gate": gate.as_json() if gate else None, **_summary(promoted)}
 
 

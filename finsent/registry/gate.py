@@ -57,6 +57,14 @@ class Gate:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Clearance:
+    """Leave to point an alias at a version, while the alias names what the version replaces."""
+
+    replaces: str | None  # the version that the alias named when the gate judged; None: none
+    gate: Gate | None = None  # None: nothing was to be compared
+
+
 def overall(splits: Sequence[GateSplit]) -> tuple[Outcome, str]:
     """Return the outcome on all test splits, of which each must show that no more is lost.
 

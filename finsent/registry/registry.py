@@ -28,10 +28,11 @@ from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, read_exports
 from finsent.labels import LABELS
 from finsent.modeling.layout import PROVENANCE, check_model_dir
 from finsent.references import ALIAS, VERSION, Reference, only_match, parse
+from finsent.registry.aliases import Aliases, check_alias
 from finsent.registry.card import model_card
-from finsent.registry.config import VERSION_ID, alias_problem
+from finsent.registry.config import VERSION_ID
 from finsent.registry.elsewhere import elsewhere
-from finsent.registry.gate import Gate
+from finsent.registry.gate import Clearance, Gate
 
 MANIFEST = "manifest.json"
 CARD = "README.md"
@@ -105,6 +106,7 @@ class Registry:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._aliases = Aliases(root / "aliases")
 
     def check_writable(self) -> None:
         """Fail early, before anything is trained.
@@ -113,7 +115,7 @@ class Registry:
             InputError: the root cannot be created or written.
         """
         make_dir(self.root / "versions", "registry.root")
-        make_dir(self.root / "aliases", "registry.root")
+        self._aliases.check_writable()
 
     # --- versions ---
 
@@ -274,55 +276,51 @@ class Registry:
 
     # --- aliases ---
 
-    @staticmethod
-    def check_alias(alias: str) -> None:
-        """Refuse a name that no alias may have.
-
-        Raises:
-            InputError: the alias could be confused with something else.
-        """
-        if problem := alias_problem(alias):
-            raise InputError(f"alias {alias!r}: {problem}")
-
     def aliases(self) -> dict[str, str]:
-        """Version id by alias."""
-        files = sorted(self.root.glob("aliases/[!.]*.json"))
-        return {path.stem: _read_alias(path)["version"] for path in files}
+        """Return the version id by alias."""
+        return self._aliases.versions()
+
+    def gates(self, version: str) -> dict[str, dict[str, Any] | None]:
+        """Return the record of the gate by alias of a version; None: nothing was compared.
+
+        A version's manifest has the record of its first publishing, which never changes. It may
+        have been promoted since.
+        """
+        targets = {alias: self._aliases.get(alias) for alias in self.aliases()}
+        return {alias: one.gate for alias, one in targets.items() if one.version == version}
 
     def gate_of(self, reference: str, version: ModelVersion) -> dict[str, Any] | None:
         """Return the record of the gate that a version passed.
 
         Args:
-            reference: where it is an alias, the record is of the step that pointed it at `version`.
+            reference: where it is an alias, the record is of the step that pointed it at `version`;
+                else of the version's first publishing.
 
         Returns:
             None where nothing was compared; records of earlier releases have other keys.
         """
-        path, record = self._alias_path(reference), version.manifest
-        if path.is_file():
-            alias = _read_alias(path)
-            if alias["version"] == version.version:
-                record = alias
-        gate = record.get("gate")
+        parsed = parse(reference, "model", (ALIAS, VERSION))
+        if parsed.may_be(ALIAS) and parsed.name in (gates := self.gates(version.version)):
+            return gates[parsed.name]
+        gate = version.manifest.get("gate")
         return gate if isinstance(gate, dict) else None
 
-    def promote(self, reference: str, alias: str, gate: Gate | None = None) -> ModelVersion:
+    def promote(
+        self, reference: str, alias: str, clearance: Clearance | None = None
+    ) -> ModelVersion:
         """Point an alias at a version, in one atomic step; readers see the old or the new one.
 
         Args:
-            gate: stored with the alias: what the version passed to get it.
+            clearance: of the gate, which is stored with the alias; None: the alias has no gate.
 
         Raises:
-            InputError: the version is missing or damaged, or the alias is no valid name.
+            InputError: the version is missing or damaged, the alias is no valid name, or it has
+                moved since the clearance was given.
         """
-        self.check_alias(alias)
+        check_alias(alias)
         version = self.get(reference)
         self.check_writable()
-        path = self._alias_path(alias)
-        old = _read_alias(path) if path.is_file() else {"version": None, "previous": []}
-        if old["version"] != version.version:
-            previous = [*old["previous"], old["version"]] if old["version"] else []
-            self._write_alias(path, version.version, previous, gate)
+        self._aliases.move(alias, version.version, clearance)
         return version
 
     def rollback(self, alias: str) -> ModelVersion:
@@ -331,36 +329,8 @@ class Registry:
         Raises:
             InputError: the alias is unknown or has no earlier version.
         """
-        path = self._alias_path(alias)
-        if not path.is_file():
-            known = ", ".join(self.aliases()) or "none"
-            raise InputError(f"alias {alias!r}: unknown; known: {known}")
-        previous = _read_alias(path)["previous"]
-        if not previous:
-            raise InputError(f"alias {alias!r}: has no earlier version to go back to")
-        version = self.get(previous[-1])
-        self.check_writable()
-        self._write_alias(path, version.version, previous[:-1])
-        return version
-
-    def _alias_path(self, alias: str) -> Path:
-        return self.root / "aliases" / f"{alias}.json"
-
-    def _write_alias(
-        self, path: Path, version: str, previous: list[str], gate: Gate | None = None
-    ) -> None:
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        found = gate.as_json() if gate else None
-        write_json(path, {"version": version, "previous": previous, "since": since, "gate": found})
-
-
-def _read_alias(path: Path) -> dict[str, Any]:
-    alias = read_json(path)
-    whole = isinstance(alias, dict) and isinstance(alias.get("previous"), list)
-    if not whole or not VERSION_ID.fullmatch(str(alias.get("version"))):
-        raise InputError(f"{path}: not an alias; delete it and promote a version again")
-    assert isinstance(alias, dict)
-    return alias
+        with self._aliases.moving_back(alias) as before:
+            return self.get(before)
 
 
 def _protect(folder: Path, mode: int) -> None:

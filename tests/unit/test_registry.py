@@ -22,6 +22,7 @@ from finsent.files import sha256_file
 from finsent.labels import ID2LABEL, LABELS
 from finsent.registry.card import model_card
 from finsent.registry.elsewhere import elsewhere
+from finsent.registry.gate import Clearance
 from finsent.registry.registry import ModelVersion, Registry
 from tests.unit.test_files import without_root
 
@@ -344,6 +345,31 @@ def test_promote_and_rollback_walk_along_the_history(registry: Registry, publish
     assert registry.aliases() == {"champion": one, "stable": three}
     registry.promote(three, "champion")
     assert registry.rollback("champion").version == one
+
+
+def test_alias_that_moved_since_the_gate_stays(registry: Registry, publish: Publish) -> None:
+    """Of two publishers that were judged against one champion, one replaces it."""
+    one, two, three = (publish(seed).version for seed in range(3))
+    registry.promote(one, "champion", Clearance(None))
+    text = refusal(lambda: registry.promote(two, "champion", Clearance(None)))
+    assert text == (
+        f"alias 'champion': the champion changed meanwhile, from none to {one}. Run again."
+    )
+    registry.promote(two, "champion", Clearance(one))
+    text = refusal(lambda: registry.promote(three, "champion", Clearance(one)))
+    assert f"from {one} to {two}. Run again." in text
+    registry.promote(two, "champion", Clearance(one))  # of the same model
+    assert registry.aliases() == {"champion": two}
+
+
+def test_no_version_before_is_lost_when_many_promote(registry: Registry, publish: Publish) -> None:
+    versions = [publish(seed).version for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda version: registry.promote(version, "champion"), versions):
+            pass
+    found = [registry.get("champion").version]
+    found += [registry.rollback("champion").version for _ in versions[1:]]
+    assert sorted(found) == sorted(versions)
 
 
 def test_rollback_to_a_damaged_version_moves_nothing(registry: Registry, publish: Publish) -> None:
