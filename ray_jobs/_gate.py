@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
-from finsent.evaluation.noninferiority import CANNOT_TELL, NOT_INFERIOR, not_judged
-from finsent.registry.gate import Clearance, Figures, Gate, GateSplit, Owner, overall
+from finsent.evaluation.config import EvaluateConfig
+from finsent.evaluation.noninferiority import CANNOT_TELL, NOT_INFERIOR, Outcome, not_judged
+from finsent.registry.gate import Clearance, Figures, Gate, GateSplit, Obstacle, Owner, overall
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
-from ray_jobs.compare import NoRowsError, Pair
+from ray_jobs.compare import NoRowsError, Pair, UnusableModelError
 from ray_jobs.evaluate import own_dataset, select_rows
 
 log = logging.getLogger(__name__)
 
 CHAMPION = "champion"  # the alias that only a model that is not inferior to the present one gets
+# Whatever the caller evaluates on, the gate judges on the models' own test splits, each model as it
+# is published, with one bootstrap for all.
+OWN_SPLIT = EvaluateConfig()
 
 
 def check_gate(
@@ -40,7 +45,8 @@ def check_gate(
         there is no champion, or the model is the champion.
 
     Raises:
-        InputError: the model is inferior, or the rows cannot tell, and `publish.force` is not set.
+        InputError: the model is inferior, or the rows cannot tell, and `publish.force` is not set;
+            or the model is unusable.
     """
     if alias != CHAMPION:
         return None
@@ -61,7 +67,7 @@ def check_gate(
     outcome, reason = overall(splits)
     is_refused = outcome != NOT_INFERIOR
     if is_refused and not rules.force:
-        raise InputError(_refusal(against, outcome == CANNOT_TELL, reason))
+        raise InputError(_refusal(against, outcome, reason, splits))
     log.log(
         logging.WARNING if is_refused else logging.INFO,
         "gate: %s%s to the champion %s: %s",
@@ -70,32 +76,99 @@ def check_gate(
         against,
         reason,
     )
-    gate = Gate(against, outcome, is_refused, reason, rules.margin, rules.min_rows, splits)
+    weakened = rules.weakened()
+    if weakened:
+        log.warning("gate: rules weaker than the defaults: %s", ", ".join(weakened))
+    gate = Gate(
+        against,
+        outcome,
+        is_refused,
+        reason,
+        rules.margin,
+        rules.min_rows,
+        weakened,
+        OWN_SPLIT.bootstrap,
+        OWN_SPLIT.seed,
+        splits,
+    )
     return Clearance(against, gate)
 
 
-def _refusal(against: str, is_open: bool, reason: str) -> str:
+_REMEDIES = {
+    None: "Add rows",
+    "dataset": "Ingest the dataset again",
+    "champion": "Restore the champion, or roll the alias back (registry rollback champion)",
+}
+
+
+def _refusal(against: str, outcome: Outcome, reason: str, splits: Sequence[GateSplit]) -> str:
     what = f"inferior to the champion {against}: {reason}"
     other = "give the model another alias, e.g. challenger, or set publish.force=true"
-    if is_open:
-        return f"alias {CHAMPION!r}: cannot tell whether the model is {what}. Add rows, {other}."
-    return f"alias {CHAMPION!r}: the model is {what}. Keep the champion, {other}."
+    if outcome != CANNOT_TELL:
+        return f"alias {CHAMPION!r}: the model is {what}. Keep the champion, {other}."
+    open_splits = [split for split in splits if split.judgement.outcome == CANNOT_TELL]
+    remedies = dict.fromkeys(_REMEDIES[split.unusable] for split in open_splits)
+    return (
+        f"alias {CHAMPION!r}: cannot tell whether the model is {what}. {', '.join(remedies)}, "
+        f"{other}."
+    )
 
 
 def _judge_splits(
     settings: Settings, registry: Registry, against: str, model_dir: Path, out: Path
 ) -> list[GateSplit]:
-    plain = settings.evaluate.model_copy(update={"dataset": None, "sources": [], "split": "test"})
-    settings = settings.model_copy(update={"evaluate": plain})
+    """Judge on each test split.
+
+    Raises:
+        InputError: the model is unusable.
+    """
+    settings = settings.model_copy(update={"evaluate": OWN_SPLIT})
+    splits = _judge_champion(settings, registry, against, model_dir, out)
+    if all(split.judgement.accuracy is None for split in splits):
+        from finsent.inference.engine import Engine
+
+        Engine(model_dir, settings.engine.exact())  # as no comparison has loaded it
+    return splits
+
+
+def _judge_champion(
+    settings: Settings, registry: Registry, against: str, model_dir: Path, out: Path
+) -> list[GateSplit]:
     try:
-        pair = Pair(settings, registry.get(against).path, model_dir)
+        champion = registry.get(against).path
     except InputError as error:
-        return [GateSplit("neither", None, not_judged(f"they cannot be compared: {error}"))]
+        return [_unusable("neither", None, "champion", error)]
+    try:
+        pair = Pair(settings, champion, model_dir)
+    except InputError as error:
+        return [_unusable("neither", None, _obstacle(error), error)]
     places = {"champion": out.with_name(f"{out.name}-champion")}
     return [
         _judge_split(settings, pair, owner, dataset, places.get(owner, out))
         for owner, dataset in _test_splits(*pair.trained_on)
     ]
+
+
+def _obstacle(error: InputError) -> Obstacle:
+    """Return what an error is of.
+
+    Raises:
+        UnusableModelError: it is of the model that is to become champion.
+    """
+    if not isinstance(error, UnusableModelError):
+        return "dataset"
+    if error.name == "b":
+        raise error
+    return "champion"
+
+
+def _unusable(
+    owner: Owner, version: str | None, obstacle: Obstacle, error: InputError
+) -> GateSplit:
+    reason = str(error).rstrip(".")
+    if obstacle == "champion":
+        reason = f"the champion is unusable: {reason}"
+    return GateSplit(owner, version, not_judged(reason), unusable=obstacle)
 
 
 def _test_splits(
@@ -137,11 +210,16 @@ def _judge_split(
         version = chosen.version.version if chosen.version else version
         found, judgement = pair.compare(chosen, out)
     except NoRowsError:
-        return GateSplit(owner, version, not_judged("no row that neither model was trained on"))
+        reason = "no row that neither model was trained or validated on"
+        return GateSplit(owner, version, not_judged(reason))
     except InputError as error:
-        return GateSplit(owner, version, not_judged(str(error)))
+        return _unusable(owner, version, _obstacle(error), error)
     a, b = (Figures(found[name]["accuracy"], found[name]["macro_f1"]) for name in "ab")
-    seen = dict(zip(("champion", "candidate"), found["seen_in_training"].values(), strict=True))
+    seen, validated = (
+        dict(zip(("champion", "candidate"), found[key].values(), strict=True))
+        for key in ("seen_in_training", "seen_in_validation")
+    )
     if seen["candidate"] is None:
         log.warning("gate: the model's training rows are unknown, and may be among those compared")
-    return GateSplit(owner, version, judgement, found["verdict"], b, a, found["flipped"], seen)
+    verdict, flipped = found["verdict"], found["flipped"]
+    return GateSplit(owner, version, judgement, verdict, b, a, flipped, seen, validated)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from rich.table import Table
@@ -17,19 +17,41 @@ from finsent.modeling.layout import read_provenance
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs._domains import calibration_of
-from ray_jobs.evaluate import Selection, locate, select_rows, training_rows
+from ray_jobs.evaluate import Selection, locate, select_rows, training_rows, validation_keys
 
 if TYPE_CHECKING:
+    from finsent.evaluation.metrics import Answers
     from finsent.evaluation.noninferiority import Allowance, Judgement
     from finsent.inference.engine import Engine
+    from finsent.inference.truncation import Truncation
 
 log = logging.getLogger(__name__)
 
 _USAGE = "A B"
 
+Name = Literal["a", "b"]
+NAMES: tuple[Name, Name] = ("a", "b")
+
 
 class NoRowsError(InputError):
-    """A model was trained on each row that was chosen."""
+    """A model was trained or validated on each row that was chosen."""
+
+
+class UnusableModelError(InputError):
+    """A model cannot be loaded, or cannot answer."""
+
+    def __init__(self, name: Name, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
+@contextmanager
+def _naming(name: Name) -> Iterator[None]:
+    """Raise what is wrong in the block as an error of one of the models."""
+    try:
+        yield
+    except InputError as error:
+        raise UnusableModelError(name, str(error)) from error
 
 
 class Pair:
@@ -42,37 +64,45 @@ class Pair:
         """Read what the models were trained on.
 
         Raises:
-            InputError: a model or a dataset version is damaged, or has no calibration of that name.
+            UnusableModelError: a model is damaged.
+            InputError: a dataset version is damaged, or a model has no calibration of that name.
         """
         self.settings, self.folders = settings, (a_dir, b_dir)
-        self.trained_on = [read_provenance(folder)["dataset"] for folder in self.folders]
+        self.trained_on: list[dict[str, Any] | None] = []
+        for name, folder in zip(NAMES, self.folders, strict=True):
+            with _naming(name):
+                self.trained_on.append(read_provenance(folder)["dataset"])
         self._training = [training_rows(settings, dataset) for dataset in self.trained_on]
-        name = settings.evaluate.calibration
+        self._validation = [validation_keys(settings, dataset) for dataset in self.trained_on]
+        calibration = settings.evaluate.calibration
         self._domains = [
-            calibration_of(settings, folder, name, "evaluate.calibration")
+            calibration_of(settings, folder, calibration, "evaluate.calibration")
             for folder in self.folders
         ]
+        self._engines: dict[Name, Engine] = {}
 
-    @cached_property
-    def _engines(self) -> list[Engine]:
+    def _answers(self, name: Name, rows: pa.Table) -> tuple[Answers, Truncation]:
+        from finsent.evaluation.compare import read_answers
         from finsent.inference.engine import Engine
 
-        exact = self.settings.engine.exact()
-        pairs = zip(self.folders, self._domains, strict=True)
-        return [Engine(folder, exact, domain=domain) for folder, domain in pairs]
+        place = NAMES.index(name)
+        with _naming(name):
+            if name not in self._engines:
+                exact, domain = self.settings.engine.exact(), self._domains[place]
+                self._engines[name] = Engine(self.folders[place], exact, domain=domain)
+            return read_answers(self._engines[name], rows)
 
     def compare(self, chosen: Selection, out: Path) -> tuple[Result, Judgement]:
         """Compare B with A on rows that neither was trained on, and write to `out`.
 
         Raises:
             NoRowsError: there are no such rows.
-            InputError: a model is unusable.
+            UnusableModelError: a model cannot be loaded, or cannot answer.
         """
         from finsent.evaluation.compare import (
             compare,
             comparison_line,
             flipped,
-            read_answers,
             with_seen,
             write_comparison,
         )
@@ -80,10 +110,9 @@ class Pair:
         from finsent.evaluation.overlap import known
         from finsent.evaluation.remarks import compared_remarks
 
-        rows, seen = self._unseen(chosen)
-        (all_a, cut_a), (all_b, cut_b) = (
-            read_answers(engine, chosen.rows) for engine in self._engines
-        )
+        rows, seen, validated = self._unseen(chosen)
+        all_b, cut_b = self._answers("b", chosen.rows)  # first: the gate has to know a broken one
+        all_a, cut_a = self._answers("a", chosen.rows)
         new = known(chosen.rows, rows["key"])
         a, b = all_a.where(new), all_b.where(new)
         config = self.settings.evaluate
@@ -105,7 +134,8 @@ class Pair:
             "what": chosen.what,
             "calibration": config.calibration,
             "dataset_version": chosen.version.version if chosen.version else None,
-            "seen_in_training": dict(zip("ab", seen, strict=True)),
+            "seen_in_training": dict(zip(NAMES, seen, strict=True)),
+            "seen_in_validation": dict(zip(NAMES, validated, strict=True)),
         }
         for name, folder in zip("ab", self.folders, strict=True):
             found[name]["model_dir"] = str(folder)
@@ -115,34 +145,46 @@ class Pair:
             log.warning("%s", remark)
         return {**found, "comparison_dir": str(out)}, judgement
 
-    def _unseen(self, chosen: Selection) -> tuple[pa.Table, list[int | None]]:
+    def _unseen(self, chosen: Selection) -> tuple[pa.Table, list[int | None], list[int | None]]:
+        """Leave out the rows that a model was trained or validated on.
+
+        Returns:
+            The other rows, and how many each model was trained on and validated on.
+        """
         from finsent.evaluation.compare import unseen
 
-        keys = [read.rows["key"] if read.rows is not None else None for read in self._training]
+        training = [read.rows["key"] if read.rows is not None else None for read in self._training]
+        validation = self._validation
+        config = self.settings.evaluate
+        if config.split == "validation" and not config.sources:
+            validation = [None, None]  # or no row would be left
+            log.warning(
+                "compare: the validation split chose the epoch of the model that it is of, which "
+                "flatters that model"
+            )
         calibrated_on = [
             pa.chunked_array([pa.array(domain.keys, pa.string())])
             for domain in self._domains
             if domain
         ]
-        rows, counts = unseen(chosen.rows, *keys, *calibrated_on)
-        seen = counts[:2]
-        if any(counts[2:]):
-            log.info("compare: left out rows that a calibration was fitted on: %s", counts[2:])
+        rows, counts = unseen(chosen.rows, *training, *validation, *calibrated_on)
+        seen, validated, calibrated = counts[:2], counts[2:4], counts[4:]
+        if any(calibrated):
+            log.info("compare: left out rows that a calibration was fitted on: %s", calibrated)
         if not len(rows):
             raise NoRowsError(
-                f"compare: A or B was trained on each of the {len(chosen.rows)} rows of "
-                f"{chosen.what}; set evaluate.sources or evaluate.dataset to others"
+                f"compare: A or B was trained or validated on each of the {len(chosen.rows)} rows "
+                f"of {chosen.what}; set evaluate.sources or evaluate.dataset to others"
             )
-        a_seen, b_seen = ("unknown" if count is None else count for count in seen)
         log.info(
-            "compare: %s with %s on %d rows of %s (left out as trained on: %s by A, %s by B)",
+            "compare: %s with %s on %d rows of %s (left out as trained on: %s by A, %s by B; as "
+            "validated on: %s by A, %s by B)",
             *reversed(self.folders),
             len(rows),
             chosen.what,
-            a_seen,
-            b_seen,
+            *("unknown" if count is None else count for count in (*seen, *validated)),
         )
-        return rows, seen
+        return rows, seen, validated
 
     def _overlap(self, rows: pa.Table, seen: Sequence[int | None]) -> dict[str, Any]:
         from finsent.evaluation.overlap import find_overlap
@@ -203,17 +245,18 @@ def run(call: Call) -> Result:
 JOB = Job(
     name="compare",
     summary="Compare model B with model A on the same rows, by default the test split of the "
-    "dataset version that B (or else A) was trained on; rows that either was trained on are left "
-    "out. Verdict: better or worse when McNemar's exact test has p < 0.05 or the 95 % interval "
-    "(paired bootstrap) of the macro-F1 difference leaves out 0, the two do not contradict, and "
-    "at least 6 rows have another label; else no difference. A and B are "
+    "dataset version that B (or else A) was trained on; rows that either was trained or "
+    "validated on are left out. Verdict: better or worse when McNemar's exact test has p < 0.05 or "
+    "the 95 % interval (paired bootstrap) of the macro-F1 difference leaves out 0, the two do not "
+    "contradict, and at least 6 rows have another label; else no difference. A and B are "
     "alias:NAME, version:ID, run:NAME or a directory, or bare names that are one of these. Writes "
     "comparison.json and flipped.parquet.",
     result="verdict, rows, macro_over (labels with rows), a and b (accuracy, macro_f1, "
     "model_dir), difference (B - A: value, interval), mcnemar (only_a, only_b: "
     "rows that only one has right; p_value), flipped, judgement (outcome, reason, rows, "
     "absent_labels, accuracy, macro_f1: value and bound), what, "
-    "calibration, dataset_version, seen_in_training, overlap (by model: rows that it was trained "
+    "calibration, dataset_version, seen_in_training and seen_in_validation (rows left out, by "
+    "model; null: unknown), overlap (by model: rows that it was trained "
     "on, near copies of them that remain, or the reason why that is not known), with_seen (figures "
     "with the rows left out; null: none), truncation (by model), comparison_dir, run_dir, seconds",
     sections=("evaluate", "engine", "data", "registry", "publish", "storage", "run"),

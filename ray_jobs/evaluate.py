@@ -41,6 +41,11 @@ class Selection:
     version: DatasetVersion | None  # None: they come from files, and no version is at hand
 
 
+def on_own_test_split(settings: Settings) -> Settings:
+    """Return settings by which a model is measured as it is, on its own test split."""
+    return settings.model_copy(update={"evaluate": settings.evaluate.on_own_test_split()})
+
+
 def own_dataset(settings: Settings, trained_on: dict[str, Any] | None) -> DatasetVersion | None:
     """The version that a model was trained on, or None when it is not here (any more).
 
@@ -67,6 +72,21 @@ def training_rows(settings: Settings, trained_on: dict[str, Any] | None) -> Trai
         folder = settings.root / "datasets" / trained_on["name"]
         return TrainingRows(None, f"dataset version {name} is not in {str(folder)!r}")
     return TrainingRows(version.read("train", ["key", "text"]), None)
+
+
+def validation_keys(
+    settings: Settings, trained_on: dict[str, Any] | None
+) -> pa.ChunkedArray | None:
+    """Return the keys of the rows that chose a model's epoch and fitted its calibration.
+
+    Args:
+        trained_on: `dataset` of the model's provenance; None: the model was trained elsewhere.
+
+    Returns:
+        None: the rows are not known.
+    """
+    version = own_dataset(settings, trained_on)
+    return None if version is None else version.read("validation", ["key"])["key"]
 
 
 def select_rows(settings: Settings, trained_on: dict[str, Any] | None) -> Selection:
@@ -178,10 +198,8 @@ def run(call: Call) -> Result:
     settings = call.settings
     model_dir = locate(settings, settings.evaluate.model, "evaluate.model")
     run_of_model = model_dir.parent
-    own_test_split = not settings.evaluate.sources and settings.evaluate.split == "test"
-    if settings.evaluate.calibration is not None:
-        own_test_split = False  # the report of a run is of the model's own calibration
-    if own_test_split and settings.evaluate.dataset is None and model_dir.name == "model":
+    is_own = settings.evaluate == settings.evaluate.on_own_test_split()
+    if is_own and model_dir.name == "model":
         out = run_of_model / "evaluation"  # where publish looks
         with tracking(settings, run_of_model) as tracker:
             found = step(settings, model_dir, out)

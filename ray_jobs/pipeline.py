@@ -43,10 +43,7 @@ def run(call: Call) -> Result:
             train.track(tracker, version, run_dir)
         steps.begin("evaluate")
         model_dir, out = Path(trained["model_dir"]), run_dir / "evaluation"
-        plain = settings.evaluate.model_copy(
-            update={"dataset": None, "sources": [], "split": "test"}
-        )
-        measured = evaluate.step(settings.model_copy(update={"evaluate": plain}), model_dir, out)
+        measured = evaluate.step(evaluate.on_own_test_split(settings), model_dir, out)
         tracker.report(measured, out)
         steps.begin("export")
         exported = export.step(settings, model_dir)

@@ -155,9 +155,7 @@ def without_value(plan: Plan, sweep: Sweep) -> InputError:
 
 def _test(settings: Settings, found: Result, run_dir: Path) -> Result:
     """Calibrate the chosen model and score it once on the test split."""
-    chosen = with_values(settings, found["params"])
-    plain = chosen.evaluate.model_copy(update={"dataset": None, "sources": [], "split": "test"})
-    chosen = chosen.model_copy(update={"evaluate": plain})
+    chosen = evaluate.on_own_test_split(with_values(settings, found["params"]))
     model_dir = Path(found["model_dir"])
     origin = evaluate.own_dataset(settings, read_provenance(model_dir)["dataset"])
     assert origin is not None, "the trials have just read it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from finsent.config import Section, setting
 from finsent.data.config import Source
@@ -61,6 +61,11 @@ class EvaluateConfig(Section):
         gt=0,
         le=1,
     )
+
+    def on_own_test_split(self) -> EvaluateConfig:
+        """Return these settings for the rows and the calibration that are a model's own."""
+        own: dict[str, Any] = {"dataset": None, "calibration": None, "split": "test", "sources": []}
+        return self.model_copy(update=own)
 
 
 class CalibrateConfig(Section):

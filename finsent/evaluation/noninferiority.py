@@ -102,8 +102,8 @@ def _outcome(
         return INFERIOR, worse
     if rows < allowance.min_rows:
         return CANNOT_TELL, (
-            f"{rows} rows that neither model was trained on are too few; {allowance.min_rows} are "
-            f"needed ({rows_field})"
+            f"{rows} rows that neither model was trained or validated on are too few; "
+            f"{allowance.min_rows} are needed ({rows_field})"
         )
     if min(accuracy.bound, macro_f1.bound) > -allowance.margin:
         return NOT_INFERIOR, f"on {rows} rows {measured}, above -{allowance.margin:g}"

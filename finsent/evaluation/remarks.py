@@ -87,8 +87,8 @@ def compared_remarks(result: Result) -> Iterator[str]:
             for key, shown in (("macro_f1", "macro-F1"), ("accuracy", "accuracy"))
         )
         yield (
-            f"With the rows that A or B was trained on ({everything['rows']:,} rows): B reaches "
-            f"{', '.join(both)}."
+            f"With the rows that A or B was trained or validated on ({everything['rows']:,} rows): "
+            f"B reaches {', '.join(both)}."
         )
     if absent := absent_labels(result):
         yield (

@@ -140,9 +140,12 @@ def _compared(gate: Gate) -> list[str]:
         for split in gate.splits
     ]
     forced = " It was published by force." if gate.forced else ""
+    weakened = " and ".join(gate.weakened)
+    weak = f" Judged by rules weaker than the defaults: {weakened}." if weakened else ""
     return [
         f"## Compared with the champion before (`{gate.against}`)",
-        f"Outcome: {gate.outcome}, at a margin of {gate.margin:g}.{forced} In brackets: with 95 % "
+        f"Outcome: {gate.outcome}, at a margin of {gate.margin:g} and with at least "
+        f"{gate.min_rows} rows.{weak}{forced} In brackets: with 95 % "
         "confidence the difference is at least that.",
         "",
         "| test split of | rows | macro-F1 | accuracy | |",

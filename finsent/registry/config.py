@@ -82,7 +82,8 @@ class PublishConfig(Section):
     )
     min_rows: int = setting(
         100,
-        "test rows that neither model was trained on, below which no model replaces a champion",
+        "test rows that neither model was trained or validated on, below which no model replaces a "
+        "champion",
         unit="rows",
         ge=1,
     )
@@ -91,3 +92,13 @@ class PublishConfig(Section):
         "make it `champion` even if it is inferior to the present one, or the rows cannot tell; "
         "recorded with the version and the alias",
     )
+
+    def weakened(self) -> list[str]:
+        """Return the rules of the gate that are weaker than the defaults, in words."""
+        default = PublishConfig()
+        found = []
+        if self.margin > default.margin:
+            found.append(f"publish.margin={self.margin:g} (default: {default.margin:g})")
+        if self.min_rows < default.min_rows:
+            found.append(f"publish.min_rows={self.min_rows} (default: {default.min_rows})")
+        return found

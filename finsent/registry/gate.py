@@ -16,6 +16,7 @@ from finsent.evaluation.noninferiority import (
 )
 
 Owner = Literal["candidate", "champion", "both", "neither"]
+Obstacle = Literal["champion", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class GateSplit:
     champion: Figures | None = None
     flipped: int | None = None  # rows that the two label differently
     seen_in_training: dict[str, int | None] | None = None  # rows left out; None: unknown
+    seen_in_validation: dict[str, int | None] | None = None  # likewise
+    unusable: Obstacle | None = None  # why it could not be judged; None: it could, or lacks rows
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Gate:
     reason: str
     margin: float
     min_rows: int
+    weakened: list[str]  # rules that were weaker than the defaults, in words
+    resamples: int
+    seed: int
     splits: list[GateSplit]
 
     def as_json(self) -> dict[str, Any]:

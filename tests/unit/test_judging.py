@@ -26,7 +26,7 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier, save_cla
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
 from finsent.settings import Settings, StorageConfig
-from ray_jobs import compare, evaluate, publish, registry, train
+from ray_jobs import compare, evaluate, publish, registry, sweep, train
 from ray_jobs._cli import Call
 from tests.unit.test_diff import Row, write
 
@@ -283,7 +283,7 @@ def test_compare_judges_in_the_gates_words(
 def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:
     config = world.settings().evaluate.model_copy(update={"split": "train"})
     settings = world.settings(evaluate=config)
-    with pytest.raises(InputError, match="trained on each of the 300 rows of train split"):
+    with pytest.raises(InputError, match="trained or validated on each of the 300 rows of train"):
         compare.run(Call(settings, tmp_path, ["poor", "good"]))
 
 
@@ -361,6 +361,7 @@ def test_better_model_becomes_champion_with_the_numbers_kept(world: World) -> No
     assert (split["split_of"], split["dataset_version"]) == ("both", "0123456789ab")
     assert (split["verdict"], split["judgement"]["rows"]) == ("better", 200)
     assert split["seen_in_training"] == {"champion": 0, "candidate": 0}
+    assert split["seen_in_validation"] == {"champion": 0, "candidate": 0}
     gain = split["candidate"]["macro_f1"] - split["champion"]["macro_f1"]
     assert split["judgement"]["macro_f1"]["value"] == pytest.approx(gain)
     assert 0 < split["judgement"]["macro_f1"]["bound"] < gain
@@ -401,7 +402,8 @@ def test_worse_model_is_refused_with_the_numbers_unless_forced(world: World) -> 
 
 
 def test_rows_that_cannot_tell_refuse_unless_forced(
-    world: World, retold: Callable[[str, str, list[Row]], Path]
+    world: World,
+    retold: Callable[[str, str, list[Row]], Path],
 ) -> None:
     """Three rows that the poorer model has right, too: it replaced the champion before."""
     rows = words("test", "neutral", "positive", "neutral")
@@ -423,6 +425,58 @@ def test_rows_that_cannot_tell_refuse_unless_forced(
     forced = world.publish("three", force=True)["gate"]
     assert (forced["outcome"], forced["forced"]) == ("cannot tell", True)
     assert forced["splits"][0]["judgement"]["absent_labels"] == ["negative"]
+
+
+def test_gate_judges_models_as_published_on_their_own_rows(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the caller evaluates: other rows, another calibration, another bootstrap."""
+    world.publish("poor")
+    wanted = EvaluateConfig(
+        calibration="tweets",
+        split="validation",
+        dataset="nowhere",
+        sources=[SourceConfig(uri="missing.csv")],
+        bootstrap=100,
+        seed=7,
+    )
+    rules = PublishConfig(model="good", margin=0.99, min_rows=1)
+    config = world.settings(publish=rules, evaluate=wanted)
+    gate = publish.run(Call(config, world.root / "runs/publish-good"))["gate"]
+    assert (gate["outcome"], gate["resamples"], gate["seed"]) == ("not inferior", 1000, 0)
+    assert [split["judgement"]["rows"] for split in gate["splits"]] == [200]
+    weakened = ["publish.margin=0.99 (default: 0.06)", "publish.min_rows=1 (default: 100)"]
+    assert alias(world)["gate"]["weakened"] == gate["weakened"] == weakened
+    assert f"gate: rules weaker than the defaults: {weakened[0]}, {weakened[1]}" in caplog.text
+    card = (world.registry().get("champion").path / "README.md").read_text(encoding="utf-8")
+    assert f"Judged by rules weaker than the defaults: {weakened[0]} and {weakened[1]}." in card
+
+
+def test_sweep_measures_its_model_as_it_is(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.run("good") / "model", tmp_path / "model")
+    wanted = EvaluateConfig(calibration="tweets", split="train", baselines=False, behaviour=None)
+    found = {"params": {}, "model_dir": str(tmp_path / "model")}
+    tested = sweep._test(world.settings(evaluate=wanted), found, tmp_path)["test"]
+    own = metrics(world, "good")
+    assert {key: tested[key] for key in ("rows", "accuracy")} == {
+        key: own[key] for key in ("rows", "accuracy")
+    }
+
+
+@pytest.mark.parametrize("is_champion_damaged", [False, True])
+def test_broken_model_never_becomes_champion(world: World, is_champion_damaged: bool) -> None:
+    good = world.publish("good")["model_version"]
+    if is_champion_damaged:
+        (world.root / "registry/versions" / good / "config.json").unlink()
+    shutil.copytree(world.run("poor"), world.run("broken"))
+    try:
+        (world.run("broken") / "model/model.safetensors").write_bytes(b"x")
+        with pytest.raises(InputError, match=r"runs/broken/model.*cannot be loaded") as caught:
+            world.publish("broken", force=True)
+    finally:
+        shutil.rmtree(world.run("broken"))
+    assert "cannot tell" not in str(caught.value)
+    assert world.registry().aliases() == {"champion": good}
 
 
 def test_champions_own_rows_judge_too(
@@ -447,18 +501,19 @@ def test_champion_whose_rows_are_not_at_hand_cannot_be_judged(
     dataset = retold("poor", "lost", words("test", "neutral"))
     world.publish("lost")
     shutil.rmtree(dataset)
-    with pytest.raises(InputError, match=r"cannot tell.*champion's test split.*ingest the dataset"):
+    with pytest.raises(
+        InputError, match=r"cannot tell.*champion's test split.*Ingest the dataset again, give"
+    ):
         world.publish("good")
 
 
-def test_rows_that_a_model_was_trained_on_do_not_count(
-    world: World, retold: Callable[[str, str, list[Row]], Path]
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_rows_that_a_model_was_trained_or_validated_on_do_not_count(
+    world: World, retold: Callable[[str, str, list[Row]], Path], split: str
 ) -> None:
-    """The candidate's training rows are the champion's test rows, as after another split."""
+    """The candidate's training or validation rows are the champion's test rows."""
     rows = made(200, "test", 2)
-    retold(
-        "good", "cheat", [row._replace(split="train") for row in rows] + words("test", "neutral")
-    )
+    retold("good", "cheat", [row._replace(split=split) for row in rows] + words("test", "neutral"))
     world.publish("poor")
     with pytest.raises(InputError, match=r"champion's test split .*no row that neither model was"):
         world.publish("cheat")
@@ -467,8 +522,13 @@ def test_rows_that_a_model_was_trained_on_do_not_count(
 def test_champion_that_cannot_be_loaded_stops_the_gate_unless_forced(world: World) -> None:
     poor = world.publish("poor")["model_version"]
     (world.root / "registry" / "versions" / poor / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"cannot tell .*cannot be compared.*force=true"):
+    with pytest.raises(
+        InputError, match=r"cannot tell .*champion is unusable.*force=true"
+    ) as caught:
         world.publish("good")
+    assert "Restore the champion, or roll the alias back" in str(caught.value)
+    assert "Add rows" not in str(caught.value)
+    assert ".." not in str(caught.value)
     gate = world.publish("good", force=True)["gate"]
     assert (gate["outcome"], gate["forced"], gate["against"]) == ("cannot tell", True, poor)
     assert "does not match its SHA-256" in gate["reason"]

@@ -296,8 +296,8 @@ def test_a_comparison_says_what_it_left_out() -> None:
         "It is not known which rows A was trained on: no dataset is at hand.",
         "4 of the 80 compared rows are near copies of rows that B was trained on, which flatters "
         "B.",
-        "With the rows that A or B was trained on (100 rows): B reaches macro-F1 0.900 against "
-        "0.700, accuracy 0.910 against 0.710.",
+        "With the rows that A or B was trained or validated on (100 rows): B reaches "
+        "macro-F1 0.900 against 0.700, accuracy 0.910 against 0.710.",
         "No row is neutral: macro-F1 is the mean over negative and positive.",
         "B: 5 of 10 texts (50.0%) are longer than the model's 8 tokens and are cut: 20.0% of all "
         "tokens are left out. Train with a larger model.max_length, or split long texts.",
