@@ -47,8 +47,9 @@ def truncation_line(record: dict[str, Any], remedy: str = REMEDY) -> str | None:
         return None
     cut, rows, most = record["cut"], record["rows"], record["max_length"]
     return (
-        f"{cut:,} of {rows:,} texts ({_share(record['cut_share'])}) are longer than the model's {most} "
-        f"tokens and are cut: {_share(record['left_out_share'])} of all tokens are left out. {remedy}"
+        f"{cut:,} of {rows:,} texts ({_share(record['cut_share'])}) are longer than the model's "
+        f"{most} tokens and are cut: {_share(record['left_out_share'])} of all tokens are left "
+        f"out. {remedy}"
     )
 
 

@@ -68,7 +68,7 @@ def test_missing_programs_are_installed_as_root(tmp_path: Path, user: int, prefi
         program = tmp_path / name
         program.write_text(f"#!/bin/bash\n{body}\n")
         program.chmod(0o755)
-    script = ["/bin/bash", PROJECT / ".ci" / "programs"]
+    script: list[str | Path] = ["/bin/bash", PROJECT / ".ci" / "programs"]
     env = {**os.environ, "PATH": str(tmp_path)}
     subprocess.run([*script, "present"], env=env, check=True, timeout=60)
     assert not log.exists()
