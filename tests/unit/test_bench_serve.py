@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.probes import Probes
 from benchmarks.serve import BULK, CONNECTIONS, Load, _ratios, write_bodies
-from benchmarks.serve_faults import Probes
 
 
 def loads(rate: float, p50: float, p99: float, rounds: int = 1) -> dict[int, list[Load]]:
