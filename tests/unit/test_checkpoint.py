@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
@@ -158,6 +161,24 @@ def other_moments(path: Path) -> None:
     """Those of an encoder of another width."""
     file = path / "optimizer.safetensors"
     save_file({k: torch.cat([v, v]) if v.ndim else v for k, v in load_file(file).items()}, file)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_broken_disk_is_no_damaged_checkpoint(
+    number: int,
+    tiny: Path,
+    trained: Trainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, "fails")
+
+    path = save(tiny, trained, tmp_path / "c")
+    monkeypatch.setattr("safetensors.torch.load_file", fail)
+    with pytest.raises(DiskError) as caught:
+        load_state(path, *trainer(tiny, seed=2))
+    assert (caught.value.number, caught.value.place) == (number, path / MODEL / "model.safetensors")
 
 
 @pytest.mark.parametrize(
