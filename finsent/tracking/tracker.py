@@ -115,12 +115,12 @@ def _open(
 ) -> _WandbTracker | None:
     file = run_dir / RECORD
     record: dict[str, Any] = {"id": uuid.uuid4().hex[:12], "sent": [0, -1]}
-    if file.is_file():
-        record = read_json(file)
     # Else they lie in the home directory.
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         os.environ.setdefault(name, str(run_dir / "wandb" / name.split("_")[1].lower()))
     try:
+        if file.is_file():
+            record = read_json(file)
         import wandb
 
         run = wandb.init(

@@ -233,6 +233,17 @@ def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Pa
     assert [line["step/loss"] for line in history(tmp_path)] == [1.0, 0.5, 0.25]
 
 
+@pytest.mark.parametrize("record", ["{", "[]", "{}"])
+def test_a_damaged_record_is_a_warning(
+    record: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / RECORD).write_text(record)
+    with tracked(TrackingConfig(mode="offline"), tmp_path, SETTINGS):
+        pass
+    assert "tracking: off for this job" in caplog.text
+    assert (tmp_path / RECORD).read_text() == record
+
+
 def test_a_password_is_not_recorded(tmp_path: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/x"
     values = {"sweep": {"storage": url}, "tracking": {"mode": "offline"}}
