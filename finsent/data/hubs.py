@@ -195,6 +195,7 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
     try:
         import kagglehub
         from kagglehub import exceptions
+        from kagglehub.config import get_cache_folder
     except ImportError:
         raise InputError(
             f"{where} needs the package kagglehub; pip install 'finsent[kaggle]'"
@@ -210,6 +211,8 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
         exceptions.NotFoundError,
         exceptions.UnauthenticatedError,
     ) as error:
+        if (full := disk_error(error)) is not None:
+            raise full.named("KAGGLEHUB_CACHE", get_cache_folder()) from None
         raise InputError(
             f"{where}: Kaggle did not deliver it ({_reason(error)}); check the name "
             "and the network, and set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put "

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from finsent.disk import disk_error
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file
 from finsent.modeling.config import ModelConfig
@@ -177,6 +178,7 @@ def find_folder(reference: str, revision: str | None, field: str, remedy: str) -
             f"config.json, tokenizer.json and model.safetensors, or {DEMO!r}"
         )
     from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
@@ -189,6 +191,8 @@ def find_folder(reference: str, revision: str | None, field: str, remedy: str) -
             f"{field}={reference!r}: neither a directory nor a hub id; {remedy}"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if (full := disk_error(error)) is not None:
+            raise full.named("HF_HOME", HF_HUB_CACHE) from None
         problem = str(error).strip().splitlines()[0]
         raise InputError(
             f"{field}={reference!r}: no such directory, and the model hub does not "

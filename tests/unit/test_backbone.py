@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.files import sha256_file
 from finsent.modeling.backbone import Backbone, resolve_backbone
@@ -157,6 +160,17 @@ def test_hub_id_out_of_reach_says_what_to_use(tmp_path: Path, name: str, problem
     assert text.startswith(f"model.backbone={name!r}: ")
     assert problem in text
     assert "use model.backbone=demo (no network), a local folder" in text
+
+
+def test_a_full_disk_is_no_hub_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", "/full/blobs/a")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(DiskError, match=r"^HF_HOME='/full/blobs/a': No space left"):
+        resolve("owner/name", tmp_path)
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.hubs import TEXT_NAMES, fetch, usual
 from finsent.data.sources import find_sources
+from finsent.disk import DiskError
 from finsent.errors import InputError
 
 pytestmark = pytest.mark.cost(1.5, "starts a process without a package")
@@ -207,6 +210,21 @@ def test_kaggles_files_are_kept_where_every_machine_sees_them(
     assert new.name == file.name
     assert new.sha256 != file.sha256
     assert sum(map(len, file.rows(0))) == 1  # the old one stays whole
+
+
+def test_kaggle_on_a_full_disk_names_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kagglehub = pytest.importorskip("kagglehub")
+
+    def fail(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kaggle"))
+    monkeypatch.setattr(kagglehub, "dataset_download", fail)
+    with pytest.raises(DiskError) as caught:
+        fetch(SourceConfig(uri=KAGGLE), tmp_path / "cache")
+    assert str(caught.value).startswith(f"KAGGLEHUB_CACHE='{tmp_path}/kaggle': No space left")
 
 
 def test_kaggle_without_credentials_or_network_says_what_to_set(
