@@ -31,11 +31,19 @@ _WORDS = {
     "database or disk is full": errno.ENOSPC,  # SQLite
     "attempt to write a readonly database": errno.EROFS,
     "disk I/O error": errno.EIO,
-    "local disk's utilization is over capacity": errno.ENOSPC,  # Ray, where it cannot spill
 }
-# What the streams of C++ say, in OpenVINO and PyTorch, whatever has ended the writing or reading.
+_RAY_FULL = "local disk's utilization is over capacity"  # Ray, where it cannot spill
+_NO_TEMPORARY = "No usable temporary directory"  # Python's tempfile, where it cannot write
+# What the streams of C++ say, in OpenVINO and PyTorch, whatever has ended the writing.
 _STREAM = re.compile(r"iostream error|inline_container\.cc|PytorchStreamWriter failed")
+_READER = "PytorchStreamReader"  # the same, of a damaged file that is read
+# An absolute path in a sentence, but not the line of a source, which C++ and Python name.
+_PATH = re.compile(r"(?<![\w/:.])/[\w.+-]+(?:/[\w.+-]+)+(?<![.,:])")
+_SOURCES = (".py", ".cc", ".cpp", ".cu", ".c", ".h", ".hpp", ".rs")
+_STAGING = ".staging-"
 _MB = 1e6
+_AMPLE = 20e9  # bytes; no file that a job writes is larger
+_MIN_FILES = 1000  # that a file system must still hold for room to be ample
 
 
 class DiskError(InputError, OSError):
@@ -130,7 +138,7 @@ class DiskError(InputError, OSError):
             return f"Let this user read and write there{other}."
         if self.errno in _BROKEN:
             return f"Check the disk or its mount{other}."
-        return f"Free some space there{other}."
+        return f"Free some space {'there' if self.place else 'on it'}{other}."
 
 
 def _mb(count: int) -> str:
@@ -162,9 +170,10 @@ def disk_error(error: BaseException, *, writes: bool = False) -> DiskError | Non
         path = each.filename2 or each.filename  # of a copy: its target
         if each.errno in _ALWAYS or (each.errno in _WITH_PATH and path):
             assert each.errno is not None
-            return DiskError(each.errno, path if path is None else os.fsdecode(path))
-    numbers = (_number(str(each), writes) for each in chain)
-    return next((DiskError(number, None) for number in numbers if number in _ALWAYS), None)
+            place = os.fsdecode(path) if path else _path_in(str(each), os.strerror(each.errno))
+            return DiskError(each.errno, place)
+    said = (_said(str(each), writes) for each in chain)
+    return next((found for found in said if found is not None), None)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -183,13 +192,29 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         queue += list(failures.values()) if isinstance(failures, dict) else []
 
 
-def _number(text: str, writes: bool) -> int:
-    """Return the number of the error that a library describes, or 0."""
+def _said(text: str, writes: bool) -> DiskError | None:
+    """Return the error that a library describes, or None."""
+    if _RAY_FULL in text:
+        return DiskError(errno.ENOSPC, None, "RAY_TMPDIR")
+    if _NO_TEMPORARY in text:
+        free = free_bytes(temporary_root())
+        is_full = free is not None and free < _MB
+        number = errno.ENOSPC if is_full else errno.EACCES
+        return DiskError(number, temporary_root(), "TMPDIR", free if is_full else None)
     if found := _RUST.search(text):
-        return int(found[1])
-    if writes and _STREAM.search(text):
-        return _unsaid()
-    return next((number for words, number in _WORDS.items() if words in text), 0)
+        number = int(found[1])
+        return DiskError(number, _path_in(text, found[0])) if number in _ALWAYS else None
+    if writes and _STREAM.search(text) and _READER not in text:
+        return DiskError(_unsaid(), None)
+    spoken = next((words for words in _WORDS if words in text), None)
+    return None if spoken is None else DiskError(_WORDS[spoken], _path_in(text, spoken))
+
+
+def _path_in(text: str, words: str) -> str | None:
+    """Return the path in the line that has the words; of a copy, its target."""
+    line = next((line for line in text.splitlines() if words in line), "")
+    paths = [path for path in _PATH.findall(line) if not path.endswith(_SOURCES)]
+    return paths[-1] if paths else None
 
 
 def _unsaid() -> int:
@@ -202,11 +227,12 @@ def _unsaid() -> int:
 
 
 @contextmanager
-def storing(place: Path, field: str | None = None) -> Iterator[None]:
+def storing(place: Path, field: str | None = None, *, reads: bool = False) -> Iterator[None]:
     """Say of a place that it cannot be written, and why; other errors pass.
 
     Args:
         field: the setting that names the place; None: a caller knows.
+        reads: whether the block reads files of other places, too, which may be on a broken disk.
 
     Raises:
         DiskError: it is full, a quota or a limit is reached, or it is closed to this user.
@@ -215,14 +241,57 @@ def storing(place: Path, field: str | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         found = disk_error(error, writes=True)
-        if found is None or found.field or not _is_below(found.place, place):
+        if found is None or found.field or not _is_of(found, place, reads):
             raise
         raise (found.named(field, place) if field else found.at(place)) from error
 
 
-def _is_below(path: Path | str | None, place: Path) -> bool:
-    """Whether a path is what is written to a place, maybe under a staging name next to it."""
-    return path is None or Path(path).absolute().is_relative_to(place.absolute().parent)
+def _is_of(error: DiskError, place: Path, reads: bool) -> bool:
+    """Whether an error is of what is written to a place, as far as can be told."""
+    if error.place is not None:
+        return _is_below(Path(error.place).absolute(), place.absolute(), error.number)
+    if error.number == errno.ENOSPC:  # else another place is full, such as one of a library's own
+        return not _is_ample(place)
+    return not (reads and error.number in _BROKEN)
+
+
+def _is_below(path: Path, place: Path, number: int) -> bool:
+    """Whether a path is in a place, has a staging name next to it, or is a folder to make for it.
+
+    Both are absolute.
+    """
+    if path.is_relative_to(place):
+        return True
+    if path.is_relative_to(place.parent):
+        names = path.relative_to(place.parent).parts
+        if any(name.startswith(_STAGING) for name in names):
+            return True
+    return number not in _BROKEN and place.is_relative_to(path)
+
+
+def _is_ample(place: Path) -> bool:
+    """Whether a place has room for whatever a job writes there."""
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        return False  # a device
+    for folder in (place, *place.parents):
+        try:
+            found = os.statvfs(folder)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+        has_files = not found.f_files or found.f_favail >= _MIN_FILES
+        return has_files and found.f_bavail * found.f_frsize >= _AMPLE
+    return False
+
+
+def temporary_root() -> Path:
+    """Return where libraries put temporary files.
+
+    `tempfile.gettempdir` writes a file to choose it, and where that fails, chooses another one.
+    """
+    named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return Path(next(filter(None, named), "/tmp"))
 
 
 def free_bytes(place: Path) -> int | None:
@@ -255,12 +324,17 @@ def field_of(place: Path | str | None, places: Mapping[str, Path]) -> tuple[str,
     """Return the setting, and its value, whose directory holds a place.
 
     Args:
-        place: None: not known; then the setting whose file system has the least room.
+        place: None: not known; then the setting whose file system has the least room, and no ample
+            room.
         places: directories by the settings that name them.
     """
     if place is None:
         free = {field: free_bytes(path) for field, path in places.items()}
-        known = {field: count for field, count in free.items() if count is not None}
+        known = {
+            field: count
+            for field, count in free.items()
+            if count is not None and not _is_ample(places[field])
+        }
         scarce = min(known, key=lambda field: known[field], default=None)
         return None if scarce is None else (scarce, places[scarce])
     path = Path(place).absolute()

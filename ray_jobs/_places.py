@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finsent.disk import disk_error, field_of
+from finsent.disk import disk_error, field_of, temporary_root
 from finsent.settings import Settings
+from ray_jobs._private import RAY_DIRECTORY, private_name
 
 
 def places(settings: Settings) -> dict[str, Path]:
     """Return the directories of a job by the names under which a user sets them."""
+    ray, temporary = os.environ.get("RAY_TMPDIR"), temporary_root()
     found = {
         "storage.root": settings.root,
         "registry.root": settings.registry_dir,
-        "RAY_TMPDIR": Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()),
+        "RAY_TMPDIR": Path(ray) if ray else temporary / private_name(RAY_DIRECTORY),
+        "TMPDIR": temporary,
         "HF_HOME": Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser(),
     }
     if settings.predict.output:
         found["predict.output"] = Path(settings.predict.output).expanduser().absolute()
-    if "TMPDIR" in os.environ:
-        found["TMPDIR"] = Path(os.environ["TMPDIR"])
     return found
 
 
@@ -40,9 +40,14 @@ def naming_places(settings: Settings) -> Iterator[None]:
         found = disk_error(error)
         if found is None:
             raise
+        named = places(settings)
+        if found.field is not None and found.place is None:  # a library's own place
+            raise found.named(found.field, named.get(found.field)) from None
         if found.field is not None or (found.place is None and not found.is_full):
             raise found from None
-        holder = field_of(found.place, places(settings))
+        if found.is_of_rights:  # a closed file there is none that a library has made
+            del named["TMPDIR"]
+        holder = field_of(found.place, named)
         if holder is None:
             if found.is_of_rights:  # of a file that is none of a job's own
                 raise

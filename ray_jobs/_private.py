@@ -10,6 +10,7 @@ from pathlib import Path
 from finsent.errors import InputError
 from ray_jobs._orphans import is_own
 
+RAY_DIRECTORY = "finsent-ray"  # of a local Ray's files
 _SOCKET_PATH = 107  # characters that a socket's path has at most
 
 
@@ -23,6 +24,11 @@ def temporary_directory(below: int) -> Path:
     return Path(usual if len(os.fsencode(usual)) + below <= _SOCKET_PATH else "/tmp")
 
 
+def private_name(name: str) -> str:
+    """Return the name of this user's directory."""
+    return f"{name}-{os.geteuid()}"
+
+
 def private_directory(name: str, below: int) -> Path:
     """Make this user's directory of mode 0700, or return the existing one.
 
@@ -33,7 +39,7 @@ def private_directory(name: str, below: int) -> Path:
     Raises:
         InputError: it belongs to another user, or other users may enter it.
     """
-    name = f"{name}-{os.geteuid()}"
+    name = private_name(name)
     directory = temporary_directory(len(f"/{name}") + below) / name
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)

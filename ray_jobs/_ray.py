@@ -15,7 +15,7 @@ from finsent.disk import check_room
 from finsent.errors import InputError
 from finsent.settings import Settings
 from ray_jobs._cli import catch_signals
-from ray_jobs._private import private_directory
+from ray_jobs._private import RAY_DIRECTORY, private_directory
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def session_directory() -> Path | None:
     """
     if "RAY_TMPDIR" in os.environ:
         return None
-    return private_directory("finsent-ray", len(_SOCKET)) / "ray"
+    return private_directory(RAY_DIRECTORY, len(_SOCKET)) / "ray"
 
 
 def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | None = None) -> None:

@@ -144,7 +144,7 @@ def _score(
     """Score files one after another, and record each in the manifest when it is complete."""
     log.info("predict: %d file(s), %d process(es), %s", len(todo), scorers.count, scorers.backend)
     started, rows = time.perf_counter(), 0
-    with _bar(todo.values()) as bar, storing(scored.path, "predict.output"):
+    with _bar(todo.values()) as bar, storing(scored.path, "predict.output", reads=True):
         for name, file in todo.items():
             record = {
                 "input": file.origin,

@@ -9,6 +9,7 @@ import pickle
 import resource
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,14 +236,129 @@ def test_ray_without_room_for_objects() -> None:
         ConnectionRefusedError(errno.ECONNREFUSED, "no"),
         PermissionError(errno.EACCES, "a port"),
         RuntimeError("basic_ios::clear: iostream error"),  # maybe a damaged file that is read
+        RuntimeError("[enforce fail at inline_container.cc:242] . PytorchStreamReader failed"),
     ],
 )
 def test_other_errors_are_left_alone(error: Exception, tmp_path: Path) -> None:
     assert disk_error(error) is None
-    if not isinstance(error, RuntimeError):
+    if "iostream" not in str(error):
         with pytest.raises(type(error)) as caught, storing(tmp_path, "storage.root"):
             raise error
         assert caught.value is error
+
+
+NCCL = (
+    "NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:77\n"
+    "Error while creating shared memory segment /dev/shm/nccl-5tQ (size 9637888), "
+    "error: No space left on device (28)"
+)
+ROOM = 64_000_000_000
+
+
+def free_of(bytes_free: int, files_free: int = 10**6) -> Callable[[Any], os.statvfs_result]:
+    blocks = bytes_free // 4096
+    found = (4096, 4096, 10**9, blocks, blocks, 10**7, files_free, files_free, 0, 255)
+    return lambda _: os.statvfs_result(found)
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "files_free", "is_named"),
+    [
+        (RuntimeError(NCCL), 10**6, 10**6, False),
+        (OSError(errno.ENOSPC, "No space left on device"), ROOM, 10**6, False),
+        (OSError(errno.ENOSPC, "No space left on device"), 10**6, 10**6, True),
+        (OSError(errno.ENOSPC, "No space left on device"), ROOM, 0, True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), ROOM, 10**6, True),
+        (RuntimeError("Error: I/O error: No space (os error 28)"), ROOM, 10**6, False),
+    ],
+)
+def test_another_full_place_is_not_said_to_be_this_one(
+    error: Exception,
+    free: int,
+    files_free: int,
+    is_named: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "statvfs", free_of(free, files_free))
+    with pytest.raises(type(error)) as caught, storing(tmp_path, "storage.root"):
+        raise error
+    assert (caught.value is not error) == is_named
+    with pytest.raises(DiskError) as named, naming_places(load(Settings, [], [])):
+        raise caught.value
+    assert (named.value.field == "storage.root") == is_named
+    if error.args[0] == NCCL:
+        assert str(named.value).startswith("'/dev/shm/nccl-5tQ': No space left on device")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("name", ["news.csv", ".", None])
+def test_a_broken_disk_of_an_input_is_not_blamed_on_the_output(
+    number: int, name: str | None, tmp_path: Path
+) -> None:
+    error = OSError(number, "broken", *([] if name is None else [str(tmp_path / name)]))
+    with (
+        pytest.raises(OSError) as caught,
+        storing(tmp_path / "scored", "predict.output", reads=True),
+    ):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("name", ["scored", "scored/a.csv", ".staging-scored-1/a.csv", "."])
+def test_a_place_is_its_files_staging_names_and_folders_to_make(name: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(DiskError, match=r"^predict\.output=") as caught,
+        storing(tmp_path / "scored", "predict.output"),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name))
+    assert caught.value.is_of_rights
+
+
+def test_ray_without_room_is_no_full_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.exceptions import OutOfDiskError, RayTaskError
+
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
+    error = RayTaskError("f", "Traceback of elsewhere", OutOfDiskError("ray.put"))
+    with (
+        pytest.raises(DiskError) as caught,
+        naming_places(load(Settings, [], [])),
+        storing(tmp_path / "scored", "predict.output"),
+    ):
+        raise error
+    assert str(caught.value).startswith(f"RAY_TMPDIR='{tmp_path}/ray': No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "full", "/tmp/tmpabc/model.onnx"), "TMPDIR='/tmp/tmpabc/model.onnx"),
+        (
+            OSError(errno.ENOSPC, "full", f"/tmp/finsent-ray-{os.geteuid()}/ray/a"),
+            f"RAY_TMPDIR='/tmp/finsent-ray-{os.geteuid()}/ray/a'",
+        ),
+        (PermissionError(errno.EACCES, "no", "/tmp/keys.json"), None),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), ""),
+    ],
+)
+def test_the_default_places_for_temporary_files(
+    error: OSError, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TMPDIR", "TEMP", "TMP", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unusable() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", unusable)
+    with pytest.raises(OSError) as caught, naming_places(load(Settings, [], [])):
+        raise error
+    if said is None:
+        assert caught.value is error
+    else:
+        assert str(caught.value).startswith(said or "TMPDIR='/tmp': ")
 
 
 def test_an_error_for_the_user_keeps_what_it_says(tmp_path: Path) -> None:
