@@ -251,7 +251,7 @@ def _is_of(error: DiskError, place: Path, reads: bool) -> bool:
     if error.place is not None:
         return _is_below(Path(error.place).absolute(), place.absolute(), error.number)
     if error.number == errno.ENOSPC:  # else another place is full, such as one of a library's own
-        return not _is_ample(place)
+        return not is_ample(place)
     return not (reads and error.number in _BROKEN)
 
 
@@ -269,7 +269,7 @@ def _is_below(path: Path, place: Path, number: int) -> bool:
     return number not in _BROKEN and place.is_relative_to(path)
 
 
-def _is_ample(place: Path) -> bool:
+def is_ample(place: Path) -> bool:
     """Whether a place has room for whatever a job writes there."""
     if place.exists() and not (place.is_file() or place.is_dir()):
         return False  # a device
@@ -333,7 +333,7 @@ def field_of(place: Path | str | None, places: Mapping[str, Path]) -> tuple[str,
         known = {
             field: count
             for field, count in free.items()
-            if count is not None and not _is_ample(places[field])
+            if count is not None and not is_ample(places[field])
         }
         scarce = min(known, key=lambda field: known[field], default=None)
         return None if scarce is None else (scarce, places[scarce])

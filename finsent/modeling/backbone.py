@@ -199,11 +199,3 @@ def find_folder(reference: str, revision: str | None, field: str, remedy: str) -
             f"give it ({type(error).__name__}: {problem[:120]}); {remedy}"
         ) from None
     return Folder(path, path.name)
-
-
-def weight_bytes(backbone: Backbone) -> int:
-    """Return the size of a backbone's weights in its files."""
-    files = Path(backbone.folder or backbone.source).glob(
-        "pytorch_model*.bin" if backbone.is_pickled else "*.safetensors"
-    )
-    return sum(file.stat().st_size for file in files)

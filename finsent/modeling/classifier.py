@@ -160,6 +160,19 @@ def _pooler_note(loaded: Loaded) -> str | None:
     return "the encoder's pooler is new: the backbone has none" if new else None
 
 
+def weight_bytes(backbone: Backbone) -> int:
+    """Return the bytes of a backbone's classifier in fp32, without reading its weights.
+
+    Its files may hold the weights twice, those of another head, or in half precision.
+    """
+    config = read_config(backbone.source, f"model.backbone={backbone.name!r}", backbone.revision)
+    config.id2label = ID2LABEL
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    count: int = sum(parameter.numel() for parameter in model.parameters())
+    return count * torch.float32.itemsize
+
+
 def inspect_backbone(backbone: Backbone, max_length: int) -> list[str]:
     """Find out before a training starts whether a backbone can be trained.
 

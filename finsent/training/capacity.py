@@ -46,10 +46,10 @@ def check_disk(
 ) -> None:
     """Fail before a long training where its checkpoints clearly find no room.
 
-    The estimate is low: at least the best one and the newest two are kept, and may be the same.
+    They need at least what is computed here: the newest two and the one that is being written.
 
     Args:
-        weights: bytes of the backbone's weights; not more than those of the model.
+        weights: bytes of the model's weights.
         checkpoints: that the run has already.
         epochs: that the run has finished.
 
@@ -61,5 +61,6 @@ def check_disk(
         return
     most = 3 if config.patience is None else 2  # it may end early
     new = max(1, min(checkpoints + left, most) - checkpoints)
-    states = 0 if config.lora_rank is not None else 2  # AdamW keeps two numbers per trained weight
+    # AdamW keeps two numbers per weight that is trained from the first step on.
+    states = 2 if config.lora_rank is None and not config.unfreeze_epochs else 0
     check_room(run_dir, new * (1 + states) * weights, "storage.root")

@@ -36,10 +36,9 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.data.dataset import DatasetVersion
-from finsent.disk import DiskError
+from finsent.disk import DiskError, is_ample
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
-from finsent.modeling.backbone import weight_bytes
 from finsent.runs import TRAINED, has_trained
 from finsent.training.capacity import check_capacity, check_disk
 from finsent.training.checkpoint import (
@@ -280,10 +279,7 @@ def fit_tokenised(
         log.info("train: %s has all of its %d epochs", run_dir.name, config.epochs)
         _draw(run_dir)
         return _export_best(run_dir)
-    saved = saved_checkpoints(run_dir)
-    check_disk(
-        config, weight_bytes(task.backbone), run_dir, len(saved), newest.epoch if newest else 0
-    )
+    _check_room(task, run_dir, newest)
     elastic = config.min_workers < config.max_workers
     patience = min(config.start_timeout, _STALE) if elastic else config.start_timeout
     # Read by Ray Train's controller when it starts; there is no argument for it.
@@ -329,6 +325,15 @@ def fit_tokenised(
     finally:
         _draw(run_dir)
     return _export_best(run_dir)
+
+
+def _check_room(task: Task, run_dir: Path, newest: Saved | None) -> None:
+    if is_ample(run_dir):
+        return
+    from finsent.modeling.classifier import weight_bytes
+
+    checkpoints, epochs = len(saved_checkpoints(run_dir)), newest.epoch if newest else 0
+    check_disk(task.config, weight_bytes(task.backbone), run_dir, checkpoints, epochs)
 
 
 def _draw(run_dir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.files import sha256_file
 from finsent.modeling.backbone import Backbone, resolve_backbone
-from finsent.modeling.classifier import load_tokenizer, new_classifier
+from finsent.modeling.classifier import load_tokenizer, new_classifier, weight_bytes
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.tiny import tiny_backbone
 
@@ -84,6 +85,18 @@ def test_tiny_becomes_a_classifier_whose_head_follows_the_seed(tiny: Path) -> No
 
 
 # --- local folders --------------------------------------------------------------------------------
+
+
+def test_weights_are_counted_once_and_without_another_head(tiny: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    for twin in ("model-00001-of-00001.safetensors", "model.fp16.safetensors"):
+        shutil.copyfile(folder / "model.safetensors", folder / twin)
+    config = json.loads((folder / "config.json").read_text())
+    labels = {str(number): f"L{number}" for number in range(100)}
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": labels}))
+    backbone = resolve(str(folder), tmp_path)
+    model = new_classifier(resolve(str(tiny), tmp_path), 0)
+    assert weight_bytes(backbone) == sum(p.nbytes for p in model.parameters())
 
 
 def test_local_folder_is_taken(tiny: Path, tmp_path: Path) -> None:

@@ -436,6 +436,7 @@ def test_room_is_checked_before_work(tmp_path: Path) -> None:
         ({"epochs": 9}, 0, 0, 9),
         ({"epochs": 9, "patience": 2}, 0, 0, 6),
         ({"epochs": 9, "lora_rank": 4}, 0, 0, 3),
+        ({"epochs": 9, "unfreeze_epochs": 2}, 0, 0, 3),
         ({"epochs": 9}, 3, 5, 3),
         ({"epochs": 9}, 3, 9, None),
     ],
