@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -271,15 +272,15 @@ def _is_below(path: Path, place: Path, number: int) -> bool:
 
 def is_ample(place: Path) -> bool:
     """Whether a place has room for whatever a job writes there."""
-    if place.exists() and not (place.is_file() or place.is_dir()):
-        return False  # a device
     for folder in (place, *place.parents):
         try:
-            found = os.statvfs(folder)
+            mode, found = folder.stat().st_mode, os.statvfs(folder)
         except FileNotFoundError:
             continue
         except OSError:
             return False
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return False  # a device
         has_files = not found.f_files or found.f_favail >= _MIN_FILES
         return has_files and found.f_bavail * found.f_frsize >= _AMPLE
     return False
