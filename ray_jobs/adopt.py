@@ -20,6 +20,7 @@ from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._domains import warn_of_lost_calibrations
 from ray_jobs._gate import check_gate
 from ray_jobs._tracking import tracking
+from ray_jobs.evaluate import report
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -205,20 +206,18 @@ def _measure(
     if rows is None:
         log.info("adopt: not measured; `python -m ray_jobs.evaluate` measures it")
         return {}
-    from finsent.evaluation.evaluate import evaluate, write_results
+    from finsent.evaluation.evaluate import evaluate
 
-    half = _halves(rows)[1]
-    what = ", ".join(_names(settings))
+    half, near = _halves(rows)[1], settings.data.near_duplicates
     result = {
         "model_dir": str(model_dir),
+        "model_version": Registry(settings.registry_dir).version_id(model_dir),
         "dataset_version": None,
         "split": None,
-        "sources": _names(settings),
-        **evaluate(_engine(settings, model_dir), half, None, None, settings.evaluate),
+        "sources": [source.uri for source in settings.adopt.sources],
+        **evaluate(_engine(settings, model_dir), half, None, None, settings.evaluate, near=near),
     }
-    title = f"{what}: macro-F1 {result['macro_f1']:.3f}, {result['rows']} rows"
-    write_results(result, out, title)
-    log.info("%s", title)
+    report(result, ", ".join(_names(settings)), out)
     return result
 
 

@@ -143,14 +143,7 @@ def without_calibrated(chosen: Selection, domain: DomainCalibration) -> Selectio
 
 def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     """Measure a model and write the report to `out`. Needs no Ray."""
-    from finsent.evaluation.evaluate import evaluate, write_results
-    from finsent.evaluation.pictures import (
-        agreement_table,
-        label_table,
-        score_table,
-        trust_lines,
-    )
-    from finsent.evaluation.remarks import over_labels, remarks
+    from finsent.evaluation.evaluate import evaluate
     from finsent.inference.engine import Engine
 
     config = settings.evaluate
@@ -170,6 +163,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     log.info("evaluate: %s on %d rows (%s)", model_dir, len(chosen.rows), what)
     result = {
         "model_dir": str(model_dir),
+        "model_version": Registry(settings.registry_dir).version_at(model_dir),
         "domain_calibration": domain and {"name": domain.name, "id": domain.id},
         "dataset_version": version.version if version else None,
         "split": None if config.sources else config.split,
@@ -178,8 +172,28 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
             engine, chosen.rows, train, seen, config, ceiling, settings.data.near_duplicates
         ),
     }
+    report(result, what, out)
+    return {**brief(result), "report_dir": str(out)}
+
+
+def report(result: Result, what: str, out: Path) -> None:
+    """Write a result to `out`, print its tables, and log what a reader must know.
+
+    Args:
+        what: name of the rows.
+    """
+    from finsent.evaluation.evaluate import write_results
+    from finsent.evaluation.pictures import (
+        agreement_table,
+        label_table,
+        score_table,
+        trust_lines,
+    )
+    from finsent.evaluation.remarks import over_labels, remarks
+
     title = f"{what}: macro-F1{over_labels(result)} {result['macro_f1']:.3f}, {result['rows']} rows"
     write_results(result, out, title)
+    log.info("%s", title)
     console = table_console()
     console.print(score_table(result, what))
     console.print(label_table(result))
@@ -190,7 +204,6 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     for remark in remarks(result):
         log.warning("%s", remark)
     log.info("report: %s", out / "report.html")
-    return {**brief(result), "report_dir": str(out)}
 
 
 def run(call: Call) -> Result:
@@ -216,8 +229,8 @@ JOB = Job(
     "VADER and TF-IDF + logistic regression; accuracy by slices, and a behaviour suite. Writes "
     "metrics.json and report.html with its pictures. The test split's report of a run's model "
     "goes into that run, where `ray_jobs.publish` looks for it.",
-    result="model_dir, domain_calibration (name, id; null: the model's own), dataset_version, "
-    "split, rows, accuracy, macro_f1, macro_over (labels with "
+    result="model_dir, model_version (null: not published), domain_calibration (name, id; null: "
+    "the model's own), dataset_version, split, rows, accuracy, macro_f1, macro_over (labels with "
     "rows), weighted_f1, mcc, auroc, log_loss, brier, ece, labels (precision, recall, f1, support, "
     "auroc; null: no rows), confusion (rows: true, columns: predicted), intervals (95 %, by "
     "figure), noise_ceiling, agreement (accuracy by the annotators' agreement), baselines, "

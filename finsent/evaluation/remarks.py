@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -141,12 +144,24 @@ def promise_remark(result: Result) -> str | None:
     return (
         f"The promised accuracy of {rule['wanted_accuracy']:g} does not hold on these rows: "
         f"{rule['accuracy']:.3f} ({low:.3f} to {high:.3f}) on the {rule['coverage']:.1%} that are "
-        f"answered. Calibrate for such rows: {calibrate_command(result)}."
+        f"answered. {calibrate_remedy(result)}"
     )
 
 
-def calibrate_command(result: Result) -> str:
-    """Return the command that calibrates a model for rows like the evaluated ones."""
-    sources = ",".join(result.get("sources") or ["FILE"])
-    model = result.get("model_dir") or "MODEL"
-    return f"`python -m ray_jobs.calibrate calibrate.model={model} 'calibrate.sources=[{sources}]'`"
+def calibrate_remedy(result: Result) -> str:
+    """Return how to calibrate a model for rows like the evaluated ones."""
+    version = result.get("model_version")
+    if version is None:
+        return (
+            "Publish the model first (`ray_jobs.publish`), then calibrate the version for such "
+            "rows (`ray_jobs.calibrate`)."
+        )
+    sources = ",".join(map(_yaml, result.get("sources") or ["FILE"]))
+    command = f"calibrate.model=version:{version} calibrate.name=NAME"
+    quoted = shlex.quote(f"calibrate.sources=[{sources}]")
+    return f"Calibrate for such rows: `python -m ray_jobs.calibrate {command} {quoted}`."
+
+
+def _yaml(text: str) -> str:
+    """Return a string as an element of a YAML list: quoted, where it may mean something else."""
+    return text if re.fullmatch(r"[a-zA-Z./][\w./-]*", text) else json.dumps(text)

@@ -518,7 +518,13 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     )
     label_map = "label_map={" + ", ".join(f"{k}: {v}" for k, v in STARS_MAP.items()) + "}"
     sources = f'adopt.sources=["{gold}"]'
-    theirs = run("adopt", "stars", "name=theirs", label_map, sources, "run.name=theirs")
+    adopted = invoke_job(
+        "adopt", *QUICK, "stars", "name=theirs", label_map, sources, "run.name=theirs"
+    )
+    assert adopted.code == 0, adopted.err
+    theirs = adopted.result
+    for line in ("trained on: not known how many", "ECE of these rows", "abstains "):
+        assert line in adopted.err  # as `evaluate` logs
     assert theirs["max_difference"] <= 1e-5
     assert theirs["exports"]["onnxruntime-fp32"]["refused"] is None
     calibration = read_json(Path(theirs["version_dir"]) / "calibration.json")
@@ -528,6 +534,8 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     measured = read_json(project / "artifacts/runs/theirs/evaluation/metrics.json")
     assert calibration["rows"] + measured["rows"] == 240  # each row once
     assert measured["macro_f1"] == theirs["macro_f1"]
+    assert measured["model_version"] == theirs["model_version"]
+    assert measured["sources"] == [str(gold)]
     own = run("adopt", "own", "name=own", "adopt.license=mit", "adopt.export=false")
     assert (own["macro_f1"], own["temperature"], own["exports"]) == (None, None, {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from finsent.config import load
 from finsent.data.config import DataConfig, NearConfig, SourceConfig
 from finsent.data.dataset import DatasetVersion
 from finsent.evaluation import overlap as overlap_module
@@ -22,6 +24,7 @@ from finsent.inference.encode import Encoded, Encoder
 from finsent.inference.truncation import Truncation, truncation_line
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
+from finsent.settings import Settings
 from finsent.training.config import TrainConfig
 from finsent.training.splits import look_at_splits
 from finsent.training.task import make_task
@@ -155,7 +158,8 @@ def test_agreement_has_a_line_per_level() -> None:
 # --- sentences ------------------------------------------------------------------------------------
 
 RESULT: dict[str, Any] = {
-    "model_dir": "/m",
+    "model_dir": "/r/versions/0123456789ab",
+    "model_version": "0123456789ab",
     "sources": ["a.csv", "b.csv"],
     "rows": 400,
     "macro_f1": 0.953,
@@ -236,7 +240,8 @@ def test_a_good_result_has_no_remarks() -> None:
             [
                 "promised accuracy of 0.9 does not hold",
                 "0.780 (0.740 to 0.820) on the 64.2%",
-                "python -m ray_jobs.calibrate calibrate.model=/m 'calibrate.sources=[a.csv,b.csv]'",
+                "`python -m ray_jobs.calibrate calibrate.model=version:0123456789ab "
+                "calibrate.name=NAME 'calibrate.sources=[a.csv,b.csv]'`",
             ],
         ),
     ],
@@ -247,6 +252,33 @@ def test_each_remark_has_its_numbers_and_a_remedy(
 ) -> None:
     [remark] = remarks({**RESULT, **changed})
     assert all(word in remark for word in words), remark
+
+
+def broken(**changed: Any) -> str:
+    """Return the remark on a result that does not hold its promise."""
+    rule = {**RESULT["abstention"], "accuracy": 0.78, "interval": [0.74, 0.82], "holds": False}
+    [remark] = remarks({**RESULT, "abstention": rule, **changed})
+    return remark
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [["a.csv", "/data/b-2.csv"], ["s3://b/it's a, file.csv", "1", "zoë: [x].csv"], []],
+    ids=["plain", "odd", "none"],
+)
+def test_the_command_of_a_broken_promise_is_understood(sources: list[str]) -> None:
+    command = broken(sources=sources).split("`")[1].replace("NAME", "tweets")
+    python, flag, module, *overrides = shlex.split(command)
+    assert [python, flag, module] == ["python", "-m", "ray_jobs.calibrate"]
+    config = load(Settings, [], overrides).calibrate
+    assert (config.model, config.name) == ("version:0123456789ab", "tweets")
+    assert [source.uri for source in config.sources] == (sources or ["FILE"])
+
+
+def test_a_model_that_is_not_published_is_to_be_published_first() -> None:
+    remark = broken(model_version=None)
+    assert "Publish the model first (`ray_jobs.publish`)" in remark
+    assert "calibrate.model=" not in remark
 
 
 def test_unknown_training_rows_are_said_with_the_reason() -> None:
