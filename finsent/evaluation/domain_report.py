@@ -33,8 +33,7 @@ def gain_table(found: DomainCalibration) -> Table:
 
 def gain_lines(found: DomainCalibration) -> list[str]:
     """Return what was fitted, and what to mind, one line each."""
-    biases = ", ".join(f"{label} {bias:+.2f}" for label, bias in found.biases.items())
-    lines = [f"temperature {found.temperature:.3f}, biases {biases}"]
+    lines = [f"temperature {found.temperature:.3f}, biases {shown_biases(found.biases)}"]
     if found.threshold_reason is not None:
         lines.append(
             f"abstains from every row: {found.threshold_reason}; add rows, or lower "
@@ -48,6 +47,11 @@ def gain_lines(found: DomainCalibration) -> list[str]:
     if found.refusal is not None:
         lines.append(f"forced although {found.refusal}")
     return lines
+
+
+def shown_biases(biases: dict[str, float]) -> str:
+    """Return biases by label, for people."""
+    return ", ".join(f"{label} {bias:+.2f}" for label, bias in biases.items())
 
 
 def _doubts(found: DomainCalibration) -> list[str]:

@@ -53,7 +53,7 @@ def evaluate(
     Returns:
         JSON-able. `finsent.evaluation.metrics.Answers.measure` of the model, with `intervals` by
         figure, `noise_ceiling`, `baselines` by name (empty without `train`), `calibration`,
-        `reliability` (and `reliability_before` the temperature), `abstention`, `slices`,
+        `reliability` (and `reliability_before` the calibration), `abstention`, `slices`,
         `behaviour` (None: not run), `seen_in_training` (rows whose text the model was trained on;
         None: unknown), `overlap` (that, near copies, and the figures on all other rows),
         `truncation`, `agreement` (accuracy by the annotators' agreement), `rows_per_second` and
@@ -65,8 +65,8 @@ def evaluate(
     suite = _suite(config)
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     logits, truncation, seconds = _run(engine, texts)
-    raw = Answers(truth, softmax(engine.ours(engine.raw(logits)), 1.0))
     answers = Answers(truth, engine.calibrated(engine.ours(logits)))
+    before = Answers(truth, _before(engine, logits))
     guesses = {}
     if train is not None:
         fitted = label_ids(train)
@@ -81,9 +81,9 @@ def evaluate(
         "intervals": intervals(answers, config.bootstrap, config.seed),
         "noise_ceiling": noise_ceiling,
         "baselines": {name: Answers(truth, found).measure() for name, found in guesses.items()},
-        "calibration": _calibration(engine, raw, answers),
+        "calibration": _calibration(engine, before, answers),
         "reliability": answers.reliability(),
-        "reliability_before": raw.reliability(),
+        "reliability_before": before.reliability(),
         "abstention": _abstention(engine, answers),
         "slices": slices(rows, truth, answers.probabilities),
         "agreement": agreement_levels(rows, truth, answers.predicted),
@@ -125,13 +125,30 @@ def _suite(config: EvaluateConfig) -> Suite | None:
     return read_suite(None if config.behaviour == SHIPPED else Path(config.behaviour).expanduser())
 
 
-def _calibration(engine: Engine, raw: Answers, answers: Answers) -> dict[str, Any]:
-    """ECE and log loss of these rows without and with the temperature, and where that is from."""
-    record = engine.calibration.record
-    unscaled, scaled = raw.measure(), answers.measure()
+def _before(engine: Engine, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return probabilities without the temperature, or without the calibration for a domain.
+
+    Args:
+        logits: of the model's own labels.
+    """
+    if engine.calibration.name is None:
+        return softmax(engine.ours(engine.raw(logits)), 1.0)
+    return engine.calibrated(engine.ours(logits), engine.own_calibration)
+
+
+def _calibration(engine: Engine, before: Answers, answers: Answers) -> dict[str, Any]:
+    """ECE and log loss of these rows without and with the calibration, and where that is from.
+
+    The temperature and the biases of a domain are those that follow the model's own calibration.
+    """
+    used, own = engine.calibration, engine.own_calibration
+    record, biases = used.record, used.biases
+    unscaled, scaled = before.measure(), answers.measure()
     keys = ("dataset_version", "split", "rows", "reason", "ece_before", "ece_after")
     return {
-        "temperature": engine.calibration.fitted,
+        "name": used.name,
+        "temperature": used.fitted if biases is None else used.temperature / own.temperature,
+        "biases": None if biases is None else dict(zip(LABELS, biases, strict=True)),
         "ece_before": unscaled["ece"],
         "ece_after": scaled["ece"],
         "log_loss_before": unscaled["log_loss"],

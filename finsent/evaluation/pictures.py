@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
+from finsent.evaluation.domain_report import shown_biases
 from finsent.evaluation.remarks import over_labels, overlap_line
 from finsent.evaluation.slices import wilson
 from finsent.labels import LABELS
@@ -79,17 +80,20 @@ def _reliability(axes: Any, result: Result) -> None:
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=":", label="as it should be")
     before, after = _filled(result.get("reliability_before")), _filled(result["reliability"])
     calibration = result.get("calibration") or {}
+    name = calibration.get("name")  # of a domain's; None: the model's own
     if before:
         line = [[each[key] for each in before] for key in ("confidence", "accuracy")]
-        name = _with_ece("before calibration", calibration.get("ece_before"))
-        axes.plot(*line, color=_RED, linewidth=1, linestyle="--", marker="x", label=name)
+        shown = "before calibration" if name is None else "the model's own calibration"
+        shown = _with_ece(shown, calibration.get("ece_before"))
+        axes.plot(*line, color=_RED, linewidth=1, linestyle="--", marker="x", label=shown)
     x, y, rows = (
         np.array([each[key] for each in after]) for key in ("confidence", "accuracy", "rows")
     )
     ends = [wilson(round(share * n), int(n)) for share, n in zip(y, rows, strict=True)]
     reach = np.abs(np.array(ends).T - y)
-    name = _with_ece("after calibration" if before else "the model", result.get("ece"))
-    axes.errorbar(x, y, reach, color=_BLUE, linewidth=1.2, elinewidth=0.8, label=name)
+    after_name = "after calibration" if name is None else f"calibration {name}"
+    shown = _with_ece(after_name if before else "the model", result.get("ece"))
+    axes.errorbar(x, y, reach, color=_BLUE, linewidth=1.2, elinewidth=0.8, label=shown)
     axes.scatter(x, y, s=20 + 180 * rows / rows.sum(), color=_BLUE, zorder=3)
     low = min(1 / len(LABELS), *x, *(each["confidence"] for each in before))
     axes.set_xlim(low - 0.02, 1.02)
@@ -253,13 +257,12 @@ def trust_lines(result: dict[str, Any]) -> list[str]:
             f"noise ceiling: {ceiling['kept']:.3f} accuracy on the rows that were kept, "
             f"{ceiling['rows_in']:.3f} on all that were read"
         )
-    scaled, rule = result["calibration"], result["abstention"]
-    lines.append(
-        f"temperature {scaled['temperature']:.3f}: ECE of these rows "
-        f"{_figure(scaled['ece_before'])} without it, {_figure(scaled['ece_after'])} with it"
-    )
+    rule = result["abstention"]
+    lines.append(_calibration_line(result["calibration"]))
     if rule["threshold"] is None:
         lines.append(f"abstains never: {rule['reason']}")
+    elif rule["threshold"] > 1:
+        lines.append(f"abstains from every row: {rule['reason']}")
     else:
         lines.append(
             f"abstains below {rule['threshold']:.3f}: answers {rule['coverage']:.1%} of these rows "
@@ -267,6 +270,18 @@ def trust_lines(result: dict[str, Any]) -> list[str]:
             f"{', which so few rows cannot show' if rule['holds'] is None else ''})"
         )
     return lines
+
+
+def _calibration_line(found: Result) -> str:
+    """Return what a calibration does to the ECE of the rows."""
+    before, after = _figure(found["ece_before"]), _figure(found["ece_after"])
+    temperature = f"temperature {found['temperature']:.3f}"
+    if found.get("name") is None:
+        return f"{temperature}: ECE of these rows {before} without it, {after} with it"
+    return (
+        f"calibration {found['name']}, {temperature}, biases {shown_biases(found['biases'])}: ECE "
+        f"of these rows {before} by the model's own calibration, {after} by {found['name']}"
+    )
 
 
 def agreement_table(result: dict[str, Any]) -> Table | None:

@@ -106,8 +106,10 @@ class Engine:
         self._label_map = check_model_dir(model_dir)
         self.model_dir = model_dir
         self.config = config
-        own = read_calibration(model_dir)
-        self.calibration = own if domain is None else domain.on(own)
+        self.own_calibration = read_calibration(model_dir)
+        self.calibration = self.own_calibration
+        if domain is not None:
+            self.calibration = domain.on(self.own_calibration)
         self.provenance = read_provenance(model_dir)
         self.max_length = int(self.provenance["max_length"])
         self.encoder = Encoder(model_dir, self.max_length)

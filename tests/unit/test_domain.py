@@ -20,7 +20,7 @@ from finsent.data.config import DataConfig, NearConfig, SourceConfig
 from finsent.data.split import SPLITS
 from finsent.errors import InputError
 from finsent.evaluation.abstention import selective, threshold_for
-from finsent.evaluation.config import CalibrateConfig
+from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
 from finsent.evaluation.domain import (
     Fit,
     bias_loss,
@@ -35,9 +35,11 @@ from finsent.evaluation.domain import (
     too_few,
 )
 from finsent.evaluation.domain_report import gain_lines
+from finsent.evaluation.evaluate import evaluate as measure
 from finsent.evaluation.evaluate import read_benchmark
 from finsent.evaluation.metrics import Answers, Floats, Ids
 from finsent.evaluation.overlap import near_groups
+from finsent.evaluation.pictures import trust_lines
 from finsent.files import sha256_file, write_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
@@ -326,6 +328,35 @@ def test_a_calibration_of_another_version_is_refused(tmp_path: Path) -> None:
         other.get("tweets", "x")
     with pytest.raises(InputError, match=r"evaluate.calibration='news': .*known: tweets"):
         other.get("news", "evaluate.calibration")
+
+
+def test_a_domain_is_compared_with_the_models_own_calibration(tiny: Path, tmp_path: Path) -> None:
+    model = saved_model(tiny, tmp_path / "model")
+    rule = {"threshold": 0.1, "wanted_accuracy": 0.8}
+    own = {"schema_version": 1, "temperature": 2.5, "abstention": rule}
+    write_json(model / "calibration.json", own)
+    columns = {"key": TEXTS, "text": TEXTS, "label": ["neutral"] * len(TEXTS)}
+    config = EvaluateConfig(behaviour=None, bootstrap=100)
+    content = domain_content(threshold=1.0, threshold_reason="no threshold reaches 0.9")
+    plain, adapted = (
+        measure(Engine(model, ENGINE, domain=domain), pa.table(columns), None, None, config)
+        for domain in (None, DomainCalibration.of(content))
+    )
+    found = adapted["calibration"]
+    assert (found["name"], found["biases"]) == ("tweets", content.biases)
+    assert found["temperature"] == pytest.approx(2.0)
+    for key in ("ece", "log_loss"):
+        assert found[f"{key}_before"] == plain["calibration"][f"{key}_after"] == plain[key]
+        assert found[f"{key}_after"] == adapted[key] != plain[key]
+    assert adapted["reliability_before"] == plain["reliability"]
+    assert (plain["calibration"]["name"], plain["calibration"]["temperature"]) == (None, 2.5)
+    assert trust_lines(adapted)[1:] == [
+        "calibration tweets, temperature 2.000, biases negative -0.20, neutral +1.30, positive "
+        f"-1.10: ECE of these rows {plain['ece']:.3f} by the model's own calibration, "
+        f"{adapted['ece']:.3f} by tweets",
+        "abstains from every row: no threshold reaches 0.9",
+    ]
+    assert trust_lines(plain)[1].startswith("temperature 2.500: ECE of these rows ")
 
 
 # --- jobs -----------------------------------------------------------------------------------------

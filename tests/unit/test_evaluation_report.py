@@ -263,6 +263,24 @@ def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> N
     assert "None" not in text
 
 
+def test_a_calibration_for_a_domain_is_named_with_its_biases(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    biases = {"negative": -0.2, "neutral": 1.3, "positive": -1.1}
+    own = {**result["calibration"], "name": "tweets", "biases": biases}
+    never = {**result["abstention"], "threshold": 1 + 2**-23, "reason": "rows are too hard"}
+    drawn = dict.fromkeys(("confusion", "reliability", "slices", "behaviour"))
+    changed = {**result, **drawn, "calibration": own, "abstention": {**never, "curve": []}}
+    text = page(changed, tmp_path)
+    for words in (
+        "The calibration tweets follows the model's own one",
+        "(negative -0.20, neutral +1.30, positive -1.10)",
+        "0.088 by the model's own calibration alone and 0.012 by tweets",
+        "abstains from every row: rows are too hard",
+    ):
+        assert words in text, words
+
+
 def test_a_second_report_replaces_the_first(result: dict[str, Any], tmp_path: Path) -> None:
     page(result, tmp_path)
     (tmp_path / "metrics.json").write_text("{}")
