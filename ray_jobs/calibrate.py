@@ -103,7 +103,8 @@ JOB = Job(
     "abstains from every row), wanted_accuracy, rows, texts (rows, "
     "where near copies count as one), rows_by_label, before and after (macro_f1, "
     "accuracy, log_loss, ece, answered: value, interval; coverage), log_loss_difference, "
-    "refusal (of one that was forced), previous (ids), file, run_dir, seconds",
+    "fitted_with (form of the model), exports (same_labels, same_abstentions of each kept form: "
+    "shares of the rows), refusal (of one that was forced), previous (ids), file, run_dir, seconds",
     sections=("calibrate", "evaluate", "engine", "data", "registry", "storage", "run"),
     run=run,
     home="calibrate",

@@ -26,6 +26,7 @@ from finsent.evaluation.abstention import threshold_for
 from finsent.evaluation.bootstrap import intervals, percentiles, resample_counts
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
+from finsent.evaluation.domain_exports import calibrated_logits, compare_exports
 from finsent.evaluation.metrics import Answers, Floats, Ids
 from finsent.evaluation.overlap import near_groups
 from finsent.files import digest
@@ -238,10 +239,8 @@ def calibrate(
         InputError: rows are too few, or the calibration does not help, and it is not forced.
     """
     truth = label_ids(rows)
-    # Probabilities that are 0 in fp32 have a logit: the log is taken before.
-    logits = log_softmax(
-        engine.logits(rows["text"].to_pylist()).astype(np.float64) / engine.temperature, axis=1
-    )
+    texts, names = rows["text"].to_pylist(), rows["label"].to_pylist()
+    logits = calibrated_logits(engine, texts)
     if not np.isfinite(logits).all():
         raise InputError(f"calibrate.model={config.model!r}: its answers are not numbers")
     groups = near_groups(rows["text"], near)
@@ -259,7 +258,6 @@ def calibrate(
         _refuse_or_warn([reason], config)
         reasons.append(reason)
     fitted = fit(logits, truth, measure.wanted_accuracy)
-    names = rows["label"].to_pylist()
     return DomainContent(
         name=str(config.name),
         model_version=version,
@@ -282,6 +280,10 @@ def calibrate(
         before=before.measured(*drawn),
         after=after.measured(*drawn),
         log_loss_difference=difference,
+        fitted_with=engine.backend.name,
+        exports=compare_exports(
+            engine, texts, logits, fitted.temperature, fitted.biases, fitted.threshold
+        ),
         refusal="; ".join(reasons) or None,
     )
 

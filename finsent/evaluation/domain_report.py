@@ -44,6 +44,12 @@ def gain_lines(found: DomainCalibration) -> list[str]:
             f"abstains below {found.threshold:.3f}, for an accuracy of {found.wanted_accuracy:g}"
         )
         lines += _doubts(found)
+    for name, answers in found.exports.items():
+        lines.append(
+            f"{name}: label of {answers.same_labels:.1%} and abstention of "
+            f"{answers.same_abstentions:.1%} of the rows as {found.fitted_with}, which the "
+            "calibration was fitted with"
+        )
     if found.refusal is not None:
         lines.append(f"forced although {found.refusal}")
     return lines

@@ -45,6 +45,13 @@ class Measured(_Record):
     answered: Figure  # accuracy among the answered rows
 
 
+class ExportAnswers(_Record):
+    """Shares of the rows on which an export answers as the form that was fitted does."""
+
+    same_labels: float
+    same_abstentions: float
+
+
 class DomainContent(_Record):
     """What decides a calibration's id."""
 
@@ -65,6 +72,8 @@ class DomainContent(_Record):
     before: Measured  # the version's own calibration on the same rows
     after: Measured  # cross-validated
     log_loss_difference: Figure  # after - before
+    fitted_with: str  # form of the model, e.g. torch-fp32
+    exports: dict[str, ExportAnswers]  # by form; those of the version that can be computed
     refusal: str | None  # why it was not to be published; it was forced
 
     @model_validator(mode="after")

@@ -86,6 +86,8 @@ def domain_content(**changes: Any) -> DomainContent:
         "before": measured,
         "after": measured,
         "log_loss_difference": figure,
+        "fitted_with": "torch-fp32",
+        "exports": {},
         "refusal": None,
     }
     return DomainContent(**values | changes)
