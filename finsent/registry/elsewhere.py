@@ -40,11 +40,11 @@ def elsewhere(model_dir: Path) -> list[str]:
 def _scores(model_dir: Path) -> str:
     temperature = read_calibration(model_dir).temperature
     if read_label_map(model_dir) is None:
-        equal = "Labels and scores equal finsent's within 1e-5"
+        equal = "Labels and scores equal finsent's with torch in fp32 within 1e-5"
     else:
         equal = (
             "Scores are those of the model's own labels. Added up by the label that "
-            "`label_map.json` gives for each, they equal finsent's within 1e-5"
+            "`label_map.json` gives for each, they equal finsent's with torch in fp32 within 1e-5"
         )
     if temperature == 1:
         return f"{equal}."
@@ -57,6 +57,12 @@ def _scores(model_dir: Path) -> str:
 def _onnx(model_dir: Path) -> list[str]:
     names = {export.name for export in read_exports(model_dir)}
     lines = []
+    if quantized := sorted(name for name in names if not name.endswith("fp32")):
+        lines += [
+            f"finsent uses the fastest of its forms unless `engine.precision=fp32` is set: with "
+            f"{' or '.join(quantized)} its scores, and few labels, differ from these.",
+            "",
+        ]
     if "onnxruntime-fp32" in names:
         lines += [f"`onnx/model.onnx` gives the same scores, e.g. by optimum: {_OPTIMUM}.", ""]
     if "onnxruntime-int8" in names:

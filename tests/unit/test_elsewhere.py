@@ -68,7 +68,8 @@ def test_code_of_the_card_gives_the_scores_of_finsent(
     [own] = Engine(path, EXACT).classify(["Operating profit rose to EUR 13.1 mn."])
     expected = pytest.approx(own.probabilities, abs=1e-5)
     assert {one["label"]: one["score"] for one in found} == expected
-    assert "Labels and scores equal finsent's within 1e-5." in text
+    assert "Labels and scores equal finsent's with torch in fp32 within 1e-5." in text
+    assert "engine.precision" not in text  # nothing quantized is kept
     assert "onnx" not in text
 
 
@@ -80,6 +81,7 @@ def test_graphs_give_the_scores_of_finsent_as_the_card_says(tiny: Path, tmp_path
     export(model_dir, rows, ANY, EXACT, {})
     path, text = card(model_dir, tmp_path)
     assert '`ORTModelForSequenceClassification.from_pretrained(".", subfolder="onnx"' in text
+    assert "unless `engine.precision=fp32` is set: with onnxruntime-int8 its scores" in text
     assert "Run `onnx/model_int8.onnx` with one text per call and no padding" in text
     tokenizer, some = AutoTokenizer.from_pretrained(path), texts[:40]
     exact = Engine(path, EXACT).probabilities(some)
