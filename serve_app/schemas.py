@@ -202,7 +202,9 @@ class PredictAnswer(BaseModel):
     abstained: bool = Field(description="the score is below the model's threshold")
     truncated: bool = Field(description="a part of the text was left out")
     raw_scores: Probabilities | None = Field(
-        None, description="logits, where asked for; with a calibration, those after it"
+        None,
+        description="logits, where asked for; their softmax is the probabilities, as they are "
+        "divided by the temperature, and with a calibration those after it",
     )
     request_id: str
 
@@ -300,7 +302,9 @@ class CalibrationInfo(BaseModel):
 
     name: str
     id: str = Field(description="changes with each calibration that gets the name")
-    threshold: float = Field(description="the score below which an answer is abstained")
+    threshold: float = Field(
+        description="the score below which an answer is abstained; above 1: each answer is"
+    )
     sources: list[str] = Field(description="names of the files that it was fitted on")
     rows: int = Field(description="that it was fitted on")
 
@@ -312,7 +316,9 @@ class InfoAnswer(TeiInfo):
     model_version: str
     labels: list[str]
     max_length: int = Field(description="tokens of a text; what is longer is cut")
-    temperature: float = Field(description="that logits are divided by")
+    temperature: float = Field(
+        description="that divides what the weights give; raw scores are divided by it already"
+    )
     threshold: float | None = Field(description="the score below which an answer is abstained")
     calibrations: dict[str, CalibrationInfo | None] = Field(
         description="by the tag that requests give as source; null: the model's own"

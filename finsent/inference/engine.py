@@ -71,14 +71,14 @@ def softmax(
 
 
 def shown_logits(logits: Logits, calibration: Calibration) -> Logits:
-    """Return logits for people and programs: the model's own, or those of a domain.
+    """Return logits for people and programs, whose softmax is the calibrated probabilities.
 
-    The softmax of a domain's is its calibrated probabilities, so the label is that of the highest
-    logit with either.
+    Whatever the calibration is: of the weights, of an older version that keeps its temperature
+    outside them, or of a domain.
     """
-    if calibration.biases is None:
-        return logits
-    shown = logits / calibration.temperature + np.asarray(calibration.biases)
+    shown = logits / calibration.temperature
+    if calibration.biases is not None:
+        shown = shown + np.asarray(calibration.biases)
     return np.asarray(shown, np.float32)
 
 

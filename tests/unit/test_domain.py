@@ -43,7 +43,7 @@ from finsent.evaluation.overlap import near_groups
 from finsent.evaluation.pictures import trust_lines
 from finsent.files import sha256_file, write_json
 from finsent.inference.config import EngineConfig
-from finsent.inference.engine import Engine, softmax
+from finsent.inference.engine import Engine, shown_logits, softmax
 from finsent.labels import LABELS
 from finsent.modeling.domain import (
     NO_ANSWER,
@@ -288,6 +288,14 @@ def test_it_comes_after_the_versions_own_calibration() -> None:
     expected = Fit(2.0, BIASES, 0.8).probabilities(own_log)
     assert softmax(logits, both.temperature, both.biases) == pytest.approx(expected, abs=1e-5)
     assert (both.threshold, both.name) == (0.8, "tweets")
+
+
+@pytest.mark.parametrize("own", [Calibration(), Calibration(1.7), Calibration(1.7, folded=2.0)])
+def test_logits_that_are_shown_have_the_probabilities_as_softmax(own: Calibration) -> None:
+    logits = np.random.default_rng(0).normal(0, 4, (50, 3)).astype(np.float32)
+    for used in (own, DomainCalibration.of(domain_content()).on(own)):
+        expected = softmax(logits, used.temperature, used.biases)
+        assert softmax(shown_logits(logits, used), 1.0) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_replaced_calibration_is_kept(tmp_path: Path) -> None:
