@@ -131,13 +131,12 @@ def without_calibrated(chosen: Selection, domain: DomainCalibration) -> Selectio
             f"evaluate.calibration={domain.name!r}: was fitted on each of the {len(chosen.rows)} "
             f"rows of {chosen.what}. Set evaluate.sources to others."
         )
-    if known:
-        log.info(
-            "evaluate: left out %d rows that the calibration %s was fitted on; near copies of its "
-            "rows, if any, stay: it stores no texts",
-            known,
-            domain.name,
-        )
+    log.info(
+        "evaluate: left out %d rows that the calibration %s was fitted on; near copies of its "
+        "rows, if any, stay: it stores no texts",
+        known,
+        domain.name,
+    )
     return replace(chosen, rows=rows)
 
 

@@ -26,8 +26,9 @@ class EvaluateConfig(Section):
     )
     calibration: str | None = setting(
         None,
-        "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; compare "
-        "uses the one of each model; null: the model's own",
+        "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; rows "
+        "that it was fitted on are left out, near copies of them are not; compare uses the one of "
+        "each model; null: the model's own",
         pattern=NAME_PATTERN,
     )
     split: Literal["train", "validation", "test"] = setting("test", "split to measure on")

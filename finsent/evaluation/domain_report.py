@@ -62,11 +62,12 @@ def shown_biases(biases: dict[str, float]) -> str:
 
 def _doubts(found: DomainCalibration) -> list[str]:
     """Return why the threshold may not keep its promise."""
-    answered, reached = found.after.answered, round((found.after.coverage or 0) * found.rows)
+    answered, reached = found.after.answered, round((found.after.coverage or 0) * found.texts)
     if reached < _FEW_ANSWERED:
+        copies = ", where near copies count as one" if found.texts < found.rows else ""
         return [
             f"the threshold is uncertain: cross-validation answered only {reached} of "
-            f"{found.rows} rows. Add rows, or lower evaluate.wanted_accuracy."
+            f"{found.texts} rows{copies}. Add rows, or lower evaluate.wanted_accuracy."
         ]
     if answered.interval is not None and answered.interval[1] < found.wanted_accuracy:
         return [

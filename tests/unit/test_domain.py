@@ -269,12 +269,15 @@ def test_doubts_about_a_threshold_are_said(
     content = domain_content(rows=200)
     answered = Figure(value=0.8, interval=interval)
     after = content.after.model_copy(update={"coverage": coverage, "answered": answered})
-    found = DomainCalibration.of(domain_content(rows=200, after=after))
+    found = DomainCalibration.of(domain_content(rows=200, texts=200, after=after))
     lines = gain_lines(found)
     assert lines[:2] == [
         "temperature 2.000, biases negative -0.20, neutral +1.30, positive -1.10",
         "abstains below 0.800, for an accuracy of 0.9",
     ]
+    copies = DomainCalibration.of(domain_content(rows=200, texts=20, after=after))
+    if coverage == 0.5:  # ten rows, where near copies count as one
+        assert "answered only 10 of 20 rows, where near copies" in gain_lines(copies)[2]
     assert ([] if doubt is None else [doubt in lines[2]]) == [True] * len(lines[2:])
 
 
