@@ -11,6 +11,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.evaluation.domain_report import summary
 from finsent.registry.aliases import check_alias
 from finsent.registry.calibrations import Calibrations
+from finsent.registry.gate import brief_gate
 from finsent.registry.registry import ModelVersion, Registry
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs._domains import warn_of_lost_calibrations
@@ -30,6 +31,7 @@ def run(call: Call) -> Result:
         version = registry.get(names[0])
         return {
             "manifest": version.manifest,
+            "gates": registry.gates(version.version),
             "calibrations": _calibrations(registry, version),
             **_summary(version),
         }
@@ -73,7 +75,10 @@ def _list(registry: Registry) -> Result:
             models.append({"model_version": version.version, "damaged": True})
             continue
         calibrations = Calibrations(registry.root, version.version)
-        models.append(figures | {"aliases": names, "calibrations": calibrations.names()})
+        gates = {alias: brief_gate(gate) for alias, gate in registry.gates(version.version).items()}
+        models.append(
+            figures | {"aliases": names, "gates": gates, "calibrations": calibrations.names()}
+        )
         macro_f1 = figures["macro_f1"]
         table.add_row(
             version.version,
@@ -117,8 +122,8 @@ JOB = Job(
     "comparison.\n"
     "MODEL is version:ID, alias:NAME, or a bare name that is one of them.",
     result="list: root, aliases, models; else model_version, version_dir, created, macro_f1, "
-    "accuracy, dataset_version, backbone, with alias (and gate, of promote) or manifest and "
-    "calibrations; seconds",
+    "accuracy, dataset_version, backbone, with alias (and gate, of promote) or manifest, gates "
+    "(by alias, of the step that pointed it at the version) and calibrations; seconds",
     sections=("registry", "publish", "evaluate", "engine", "storage"),
     run=run,
     keeps_run=False,

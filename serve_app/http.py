@@ -341,6 +341,7 @@ async def describe_service(service: Service, shadow: Shadow | None) -> dict[str,
         "limits": config.limits.model_dump(),
         **tei.info(service),
         **model.details,
+        "gate": model.gate,
     }
     if config.shadow is not None and shadow is not None:
         found["shadow"] = await shadow()

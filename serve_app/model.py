@@ -16,12 +16,12 @@ from finsent.memory import release_unused
 from finsent.modeling.domain import DomainCalibration
 from finsent.modeling.layout import Calibration
 from finsent.registry.calibrations import Calibrations
-from finsent.registry.registry import CARD, Registry
+from finsent.registry.gate import brief_gate
+from finsent.registry.registry import CARD, ModelVersion, Registry
 from serve_app.coalescer import Coalescer
 
-# What `/info` shows of the figures on the test split, and of the gate that a champion passed.
+# What `/info` shows of the figures on the test split.
 _METRICS = ("rows", "macro_f1", "accuracy", "ece")
-_GATE = ("outcome", "forced", "against", "margin")
 
 
 def read_calibrations(
@@ -48,6 +48,7 @@ class Model:
     card: str  # Markdown
     details: dict[str, Any] = field(default_factory=dict)
     domains: dict[str, Calibration] = field(default_factory=dict)  # by name
+    gate: dict[str, Any] | None = None  # that the version passed to get the followed alias
     users: int = 0  # requests that began with it and are not answered
 
     @classmethod
@@ -61,7 +62,7 @@ class Model:
         engine = Engine(version.path, config)
         engine.warm()
         release_unused()  # what the backends that lost the choice took
-        manifest, gate = version.manifest, registry.gate_of(reference, version)
+        manifest = version.manifest
         coalescer = Coalescer(
             engine.compute,
             engine.streams,
@@ -74,7 +75,6 @@ class Model:
             "backbone": manifest.get("backbone"),
             "dataset": manifest.get("dataset"),
             "metrics": {k: manifest["metrics"].get(k) for k in _METRICS},
-            "gate": {k: gate.get(k) for k in _GATE} if gate else None,
             "truncate": config.truncate,
         }
         card = (version.path / CARD).read_text(encoding="utf-8")
@@ -86,6 +86,18 @@ class Model:
         """Return calibrations of this version for domains; see `read_calibrations`."""
         found = read_calibrations(registry, self.version, names)
         return {name: one.on(self.engine.calibration) for name, one in found.items()}
+
+    def read_gate(self, registry: Registry, reference: str) -> dict[str, Any] | None:
+        """Read the record of the gate that this version passed.
+
+        Args:
+            reference: that the service follows.
+
+        Raises:
+            InputError: the alias is damaged.
+        """
+        version = ModelVersion(registry.version_dir(self.version))
+        return brief_gate(registry.gate_of(reference, version))
 
     @contextmanager
     def used(self) -> Iterator[None]:

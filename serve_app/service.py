@@ -114,14 +114,14 @@ class Service:
             self.wanted = reference or self.wanted
             version = await asyncio.to_thread(self._resolve, self.wanted)
             if self._model is not None and self._model.version == version:
-                await self._follow_calibrations(self._model)
+                await self._follow_records(self._model)
                 return
             refused = (self.refused_version or {}).get("version")
             if reference is None and version == refused and time.monotonic() < self._again:
                 return
             try:
                 new = await asyncio.to_thread(self._load, version)
-                await self._follow_calibrations(new)
+                await self._follow_records(new)
             except Exception as error:
                 self.refused_version = {"version": version, "reason": str(error)}
                 self._again = time.monotonic() + _AGAIN_SECONDS
@@ -153,12 +153,13 @@ class Service:
             read_calibrations(self.registry, version, self.config.calibrations.values())
         return Model.load(self.registry, version, self._engine_config)
 
-    async def _follow_calibrations(self, model: Model) -> None:
-        """Read what calibrations of the config's names are now.
+    async def _follow_records(self, model: Model) -> None:
+        """Read the gate of the alias, and what calibrations of the config's names are now.
 
         Raises:
-            InputError: a version lacks one, or it is damaged; the old ones stay.
+            InputError: a version lacks a calibration, or a record is damaged; the old ones stay.
         """
+        model.gate = await asyncio.to_thread(model.read_gate, self.registry, self.wanted)
         names = dict(self.config.calibrations)
         found = await asyncio.to_thread(model.read_domains, self.registry, names.values())
         if found != model.domains:

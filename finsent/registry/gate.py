@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -61,6 +61,14 @@ class Gate:
     def as_json(self) -> dict[str, Any]:
         """Return the record that manifest, alias and result of a job hold."""
         return asdict(self)
+
+
+_BRIEF = ("outcome", "forced", "against", "margin", "min_rows", "weakened")
+
+
+def brief_gate(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the main part of a stored record; values that an earlier release lacks are null."""
+    return None if record is None else {key: record.get(key) for key in _BRIEF}
 
 
 @dataclass(frozen=True)

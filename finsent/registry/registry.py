@@ -300,8 +300,10 @@ class Registry:
             None where nothing was compared; records of earlier releases have other keys.
         """
         parsed = parse(reference, "model", (ALIAS, VERSION))
-        if parsed.may_be(ALIAS) and parsed.name in (gates := self.gates(version.version)):
-            return gates[parsed.name]
+        if parsed.may_be(ALIAS):
+            target = self._aliases.get(parsed.name)
+            if target.version == version.version:
+                return target.gate
         gate = version.manifest.get("gate")
         return gate if isinstance(gate, dict) else None
 

@@ -551,7 +551,15 @@ def test_promoting_to_champion_passes_the_gate_too(world: World) -> None:
     assert alias(world)["gate"] == forced["gate"]
     shown = world.registry()  # what the service shows: of the alias, and of the publishing
     assert shown.gate_of("champion", shown.get(poor)) == forced["gate"]
+    assert shown.gate_of("alias:champion", shown.get(poor)) == forced["gate"]
     assert shown.gate_of(poor, shown.get(poor)) is None
+    config = world.settings()
+    gates = registry.run(Call(config, world.root, ["show", poor]))["gates"]
+    assert gates == {"candidate": None, "challenger": None, "champion": forced["gate"]}
+    listed = registry.run(Call(config, world.root, ["list"]))["models"]
+    found = {model["model_version"]: model["gates"] for model in listed}
+    assert found[good] == {}
+    assert (found[poor]["champion"]["outcome"], found[poor]["challenger"]) == ("inferior", None)
     assert shown.gate_of("champion", shown.get(good)) is None
     assert promote(good, "champion")["gate"]["outcome"] == "not inferior"
 

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from finsent.config import check
 from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
+from finsent.registry.gate import Clearance, Gate
 from finsent.registry.registry import Registry
 from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
@@ -136,3 +137,40 @@ def test_a_version_without_a_calibration_is_refused_before_it_is_loaded(
 def test_a_service_that_never_looks_does_not_watch(tmp_path: Path) -> None:
     service = Service(tmp_path, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
     asyncio.run(asyncio.wait_for(service.watch(), 5))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("followed", ["champion", "alias:champion"])
+def test_the_gate_of_the_followed_alias_is_shown(tiny: Path, tmp_path: Path, followed: str) -> None:
+    """Of the step that moved the alias, not of the version's first publishing."""
+    registry = Registry(tmp_path / "registry")
+    one, two = (
+        registry.publish(saved_model(tiny, tmp_path / str(seed), seed), METRICS, {}).version
+        for seed in (3, 4)
+    )
+
+    def gate(against: str, forced: bool) -> Gate:
+        return Gate(against, "cannot tell", forced, "3 rows", 0.06, 100, ["weak"], 1000, 0, [])
+
+    registry.promote(one, "champion")
+    config = ServeConfig(watch_seconds=0, model=followed)
+    service = Service(registry.root, config, EngineConfig(threads=1))
+    with TestClient(build_app(service, Keys(None))) as client:
+
+        def shown() -> Any:
+            asyncio.run(service.follow())
+            return client.get("/info").json()["gate"]
+
+        assert shown() is None
+        registry.promote(two, "champion", Clearance(one, gate(one, True)))
+        registry.promote(one, "champion", Clearance(two, gate(two, True)))
+        assert shown() == {
+            "outcome": "cannot tell",
+            "forced": True,
+            "against": two,
+            "margin": 0.06,
+            "min_rows": 100,
+            "weakened": ["weak"],
+        }
+        registry.promote(two, "champion", Clearance(one, gate(one, False)))
+        assert (shown()["against"], shown()["forced"]) == (one, False)
