@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from finsent.registry.card import model_card
 from finsent.registry.config import VERSION_ID
 from finsent.registry.elsewhere import elsewhere
 from finsent.registry.gate import Clearance, Gate
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 CARD = "README.md"
@@ -146,7 +149,8 @@ class Registry:
     ) -> ModelVersion:
         """Copy a trained, evaluated model into the registry. The same model gets the same id.
 
-        A version's files are read-only.
+        A version's files are read-only. Where the version exists already, it stays as it is, with
+        the gate and the license of its first publishing.
 
         Args:
             model_dir: written by `finsent.modeling.classifier.save_classifier`.
@@ -162,24 +166,13 @@ class Registry:
         """
         self.check_writable()
         check_model_dir(model_dir)
-        sources = _model_files(model_dir)
-        provenance = read_json(model_dir / PROVENANCE)
-        entries = [_entry(path, model_dir) for path in sources]
+        entries = [_entry(path, model_dir) for path in _model_files(model_dir)]
         version = ModelVersion(self.version_dir(_version_id(entries)))
         if version.path.exists():  # first: another publisher's appears whole, at any moment
-            if (version.path / MANIFEST).is_file():
-                return version.verify()
-            raise InputError(
-                f"{str(version.path)!r}: is incomplete (no {MANIFEST}); delete it and publish again"
-            )
+            return _existing(version, license)
+        provenance = read_json(model_dir / PROVENANCE)
         with staged_dir(version.path) as staging:
-            for path in sources:
-                target = staging / path.relative_to(model_dir)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if share and path.stat().st_size >= _MIN_SHARED_BYTES:
-                    link_or_copy(path, target)
-                else:
-                    shutil.copyfile(path, target)
+            _copy(entries, model_dir, staging, share=share)
             card = staging / CARD
             text = model_card(
                 version.version,
@@ -200,6 +193,7 @@ class Registry:
                 "files": [*entries, _entry(card, staging)],
                 "metrics": metrics,
                 "gate": gate.as_json() if gate else None,
+                "license": license,
                 "exports": _exports(model_dir),
                 "backbone": provenance.get("backbone"),
                 "origin": provenance.get("origin"),  # of a model that was adopted, else null
@@ -333,6 +327,39 @@ class Registry:
         """
         with self._aliases.moving_back(alias) as before:
             return self.get(before)
+
+
+def _existing(version: ModelVersion, license: str | None) -> ModelVersion:
+    """Verify a version that is to be published again.
+
+    Raises:
+        InputError: it is incomplete or damaged.
+    """
+    if not (version.path / MANIFEST).is_file():
+        raise InputError(
+            f"{str(version.path)!r}: is incomplete (no {MANIFEST}); delete it and publish again"
+        )
+    version.verify()
+    if license is not None and version.manifest.get("license") != license:
+        log.warning(
+            "publish.license=%r: is not applied, as the version %s exists already and never "
+            "changes. Delete %r and publish again for another license.",
+            license,
+            version.version,
+            str(version.path),
+        )
+    return version
+
+
+def _copy(entries: list[dict[str, Any]], model_dir: Path, target_dir: Path, *, share: bool) -> None:
+    """Copy a model's files, or hard-link the large ones."""
+    for entry in entries:
+        source, target = model_dir / entry["path"], target_dir / entry["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if share and entry["bytes"] >= _MIN_SHARED_BYTES:
+            link_or_copy(source, target)
+        else:
+            shutil.copyfile(source, target)
 
 
 def _protect(folder: Path, mode: int) -> None:

@@ -320,6 +320,21 @@ def test_damaged_version_does_not_hide_the_others(registry: Registry, publish: P
     assert good.version in text
 
 
+def test_license_that_an_existing_version_does_not_get_is_a_warning(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = model_dir(tmp_path / "model")
+    version = registry.publish(model, METRICS, CODE, license="mit")
+    registry.publish(model, METRICS, CODE, license="mit")
+    registry.publish(model, METRICS, CODE)
+    assert not caplog.messages
+    again = registry.publish(model, METRICS, CODE, license="apache-2.0")
+    assert (again.version, again.manifest["license"]) == (version.version, "mit")
+    [line] = caplog.messages
+    assert line.startswith("publish.license='apache-2.0': is not applied, as the version")
+    assert f"Delete {str(version.path)!r} and publish again" in line
+
+
 def test_published_version_has_its_own_id(registry: Registry, publish: Publish) -> None:
     version = publish(0)
     assert registry.version_id(version.path) == version.version
