@@ -12,6 +12,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.evaluation.metrics import brief
 from finsent.files import staged_dir
 from finsent.modeling.backbone import find_folder
+from finsent.modeling.layout import read_provenance
 from finsent.registry.registry import ModelVersion, Registry
 from finsent.runs import code_identity
 from finsent.settings import Settings
@@ -20,7 +21,7 @@ from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._domains import warn_of_lost_calibrations
 from ray_jobs._gate import check_gate
 from ray_jobs._tracking import tracking
-from ray_jobs.evaluate import report
+from ray_jobs.evaluate import report, training_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -209,13 +210,14 @@ def _measure(
     from finsent.evaluation.evaluate import evaluate
 
     half, near = _halves(rows)[1], settings.data.near_duplicates
+    seen = training_rows(settings, read_provenance(model_dir)["dataset"])
     result = {
         "model_dir": str(model_dir),
         "model_version": Registry(settings.registry_dir).version_id(model_dir),
         "dataset_version": None,
         "split": None,
         "sources": [source.uri for source in settings.adopt.sources],
-        **evaluate(_engine(settings, model_dir), half, None, None, settings.evaluate, near=near),
+        **evaluate(_engine(settings, model_dir), half, None, seen, settings.evaluate, near=near),
     }
     report(result, ", ".join(_names(settings)), out)
     return result

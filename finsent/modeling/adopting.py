@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
-from finsent.files import sha256_file
+from finsent.files import read_json, sha256_file
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Folder
 from finsent.modeling.classifier import save_classifier
@@ -42,6 +43,8 @@ from finsent.modeling.weights import (
 
 _MAX_LENGTH = 512  # of the setting; longer inputs cost memory that grows with their square
 _OTHER_TASKS = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
+# Of a dataset and of its version, which become parts of a path.
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _DIGESTED = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 
@@ -221,7 +224,7 @@ def _provenance(foreign: ForeignModel, loaded: Loaded) -> dict[str, Any]:
         "revision": folder.commit,
         "max_length": foreign.max_length,
         "labels": list(LABELS),
-        "dataset": None,  # unknown: trained elsewhere
+        "dataset": _dataset(folder.path),
         "origin": {
             "source": foreign.name,
             "revision": folder.commit,
@@ -236,3 +239,20 @@ def _provenance(foreign: ForeignModel, loaded: Loaded) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _dataset(path: Path) -> dict[str, Any] | None:
+    """Return the dataset version that finsent trained a source on; None: it is not known.
+
+    Its training rows must not count as unseen under the model's new name.
+
+    Raises:
+        InputError: the source's `provenance.json` is damaged.
+    """
+    file = path / PROVENANCE
+    provenance = read_json(file) if file.is_file() else None
+    dataset = provenance.get("dataset") if isinstance(provenance, dict) else None
+    if not isinstance(dataset, dict):
+        return None
+    is_name = all(_NAME.fullmatch(str(dataset.get(key, ""))) for key in ("name", "version"))
+    return dataset if is_name else None  # a file of another tool

@@ -25,6 +25,10 @@ _LIMITS_ADOPTED = (
     "Trained elsewhere: its training texts are not recorded here, and rows that it is measured on "
     "may be among them. Not investment advice."
 )
+_LIMITS_KNOWN = (
+    "Trained on the dataset version above before it was adopted; rows that it is measured on may "
+    "be among those. Not investment advice."
+)
 
 
 def model_card(
@@ -63,9 +67,15 @@ def model_card(
         *elsewhere,
         *(_compared(gate) if gate else []),
         "## Limits",
-        _LIMITS_ADOPTED if origin else _LIMITS,
+        _limits(provenance),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _limits(provenance: dict[str, Any]) -> str:
+    if not provenance.get("origin"):
+        return _LIMITS
+    return _LIMITS_KNOWN if provenance.get("dataset") else _LIMITS_ADOPTED
 
 
 def _trained(provenance: dict[str, Any], license: str | None) -> list[str]:
@@ -99,6 +109,7 @@ def _adopted(provenance: dict[str, Any], origin: dict[str, Any]) -> list[str]:
         "|---|---|",
         *(f"| {cell(file['path'])} | {file['sha256']} |" for file in origin["files"]),
         "",
+        *(data_section(dataset) if (dataset := provenance.get("dataset")) else []),
     ]
 
 

@@ -20,7 +20,7 @@ def card_head(
     origin, dataset = provenance.get("origin"), provenance.get("dataset") or {}
     base = provenance.get("base") or {}
     results = None
-    if metrics and dataset:
+    if metrics and dataset and not origin:  # an adopted model is measured on other rows
         about = {
             "task_type": "text-classification",
             "dataset_type": dataset["name"],

@@ -586,6 +586,36 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     assert (project / "artifacts/runs/forced/comparison/comparison.json").is_file()
 
 
+def test_adopting_a_model_of_ours_keeps_what_it_was_trained_on(tiny: Path, project: Path) -> None:
+    rows = [Row(f"Profit rose {i}.", LABELS[i % 3], "train") for i in range(200)]
+    dataset = {"name": "default", "version": "0123456789ab", "rows": len(rows)}
+    write(project / "artifacts/datasets/default/0123456789ab", rows)
+    saved_model(tiny, project / "ours", dataset=dataset)
+    lines = [f"{row.text},{row.label}" for row in rows]
+    (project / "seen.csv").write_text("\n".join(["Sentence,Sentiment", *lines]))
+    adopted = run(
+        "adopt", "ours", "run.name=mine", "adopt.export=false", "adopt.sources=[seen.csv]"
+    )
+    version = Path(adopted["version_dir"])
+    assert read_json(version / "provenance.json")["dataset"] == dataset
+    found = read_json(project / "artifacts/runs/mine/evaluation/metrics.json")
+    assert (found["overlap"]["near_copies"], found["overlap"]["reason"]) == (found["rows"], None)
+    card = (version / "README.md").read_text()
+    assert "Dataset `default`, version `0123456789ab`" in card
+    assert "model-index" not in card  # it was measured on other rows than the dataset's test split
+
+
+@pytest.mark.parametrize(
+    "dataset", [None, "news", {}, {"name": "..", "version": "1"}, {"name": "a/b", "version": "1"}]
+)
+def test_provenance_of_another_tool_names_no_dataset(
+    tiny: Path, tmp_path: Path, dataset: object
+) -> None:
+    saved_model(tiny, tmp_path / "theirs", dataset=dataset)
+    adopted(tmp_path / "theirs", tmp_path / "model")
+    assert read_json(tmp_path / "model/provenance.json")["dataset"] is None
+
+
 def test_adopting_again_under_a_name_leaves_the_published_version_whole(
     tiny: Path, project: Path
 ) -> None:
