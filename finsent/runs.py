@@ -128,7 +128,10 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def finish_run(run_dir: Path, result: dict[str, Any]) -> None:
-    """Write the result; its presence says that the run succeeded."""
+    """Write the result; its presence says that the run's work is complete.
+
+    Its key `refused` is why the run's model was not published; without the key it was not refused.
+    """
     write_json(run_dir / RESULT, result)
 
 

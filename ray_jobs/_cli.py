@@ -23,9 +23,9 @@ from rich.console import Console
 
 from finsent.config import Section, help_lines, load, to_yaml
 from finsent.disk import causes, disk_error
-from finsent.errors import ConfigError, UserError
+from finsent.errors import ConfigError, InputError, UserError
 from finsent.files import sweep_below
-from finsent.runs import finish_run, start_run
+from finsent.runs import RESULT, finish_run, start_run
 from finsent.settings import Settings, new_run_name
 from finsent.stdout import write_line
 from ray_jobs._configs import shipped
@@ -49,6 +49,14 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+
+
+class RefusedError(InputError):
+    """The last step of a job was refused. The work before is complete, and its result is kept."""
+
+    def __init__(self, reason: str, result: Result) -> None:
+        super().__init__(reason)
+        self.result = result
 
 
 @dataclass(frozen=True)
@@ -184,8 +192,11 @@ def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
     if keeps_run:
         job.check(settings, run_dir)
         start_run(run_dir, job.name, settings)
+    refusal: RefusedError | None = None
     try:
         result = job.run(Call(settings, run_dir, positional))
+    except RefusedError as error:
+        refusal, result = error, {**error.result, "refused": str(error)}
     except BaseException as error:
         calm = 0.0 if isinstance(error, UserError) else _CALM
         with suppress(OSError):  # the job's own error counts
@@ -199,6 +210,10 @@ def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
     result["seconds"] = round(time.perf_counter() - started, 3)
     if keeps_run:
         finish_run(run_dir, result)
+    if refusal is not None:
+        if keeps_run:
+            log.info("the result of the steps before is in %s", run_dir / RESULT)
+        raise refusal
     return result
 
 

@@ -13,11 +13,11 @@ from finsent.evaluation.metrics import brief
 from finsent.files import staged_dir
 from finsent.modeling.backbone import find_folder
 from finsent.modeling.layout import read_provenance
-from finsent.registry.registry import ModelVersion, Registry
+from finsent.registry.registry import Registry
 from finsent.runs import code_identity
 from finsent.settings import Settings
 from ray_jobs import publish
-from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._cli import Call, Job, RefusedError, Result, main
 from ray_jobs._domains import warn_of_lost_calibrations
 from ray_jobs._gate import check_gate
 from ray_jobs._tracking import tracking
@@ -63,43 +63,57 @@ def run(call: Call) -> Result:
     calibration = _calibrate(settings, foreign, model_dir, rows)
     exports = _export(settings, model_dir, rows)
     metrics = _measure(settings, model_dir, rows, report_dir)
-    comparison, rows_measured = call.run_dir / "comparison", metrics.get("rows")
-    clearance = check_gate(settings, registry, model_dir, config.name, comparison, rows_measured)
-    gate = clearance.gate if clearance else None
     with tracking(settings, call.run_dir) as tracker:
         if metrics:
             tracker.report(metrics, report_dir)
-        version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=True)
-        warn_of_lost_calibrations(registry, config.name, version.version)
-        if config.name:
-            registry.promote(version.version, config.name, clearance)
-        result = _result(foreign, version, config.name, metrics)
-        result["gate"] = gate.as_json() if gate else None
-        publish.track(tracker, result)
-    log.info("adopted %s as %s: %s", name, config.name or version.version, version.path)
-    return {
-        **result,
-        "max_difference": difference,
-        "temperature": fitted_temperature(calibration) if calibration else None,
-        "exports": exports,
-    }
-
-
-def _result(
-    foreign: ForeignModel, version: ModelVersion, alias: str | None, metrics: Result
-) -> Result:
-    return {
+        published, refusal = publish.attempt(
+            lambda: _publish(settings, registry, model_dir, metrics, call.run_dir / "comparison")
+        )
+        if refusal is None:
+            publish.track(tracker, published)
+    result = {
         "source": foreign.name,
         "revision": foreign.folder.commit,
         "license": foreign.license,
-        "model_version": version.version,
-        "alias": alias,
-        "version_dir": str(version.path),
+        **published,
         "label_map": foreign.label_map.pairs,
         "absent_labels": foreign.label_map.absent,
         "max_length": foreign.max_length,
         "macro_f1": metrics.get("macro_f1"),
         "accuracy": metrics.get("accuracy"),
+        "max_difference": difference,
+        "temperature": fitted_temperature(calibration) if calibration else None,
+        "exports": exports,
+    }
+    if refusal is not None:
+        raise RefusedError(str(refusal), result) from refusal
+    return result
+
+
+def _publish(
+    settings: Settings, registry: Registry, model_dir: Path, metrics: Result, out: Path
+) -> Result:
+    """Publish the model behind the gate.
+
+    Args:
+        out: see `check_gate`.
+
+    Raises:
+        InputError: the gate stops it.
+    """
+    alias = settings.adopt.name
+    clearance = check_gate(settings, registry, model_dir, alias, out, metrics.get("rows"))
+    gate = clearance.gate if clearance else None
+    version = registry.publish(model_dir, brief(metrics), code_identity(), gate, share=True)
+    warn_of_lost_calibrations(registry, alias, version.version)
+    if alias:
+        registry.promote(version.version, alias, clearance)
+    log.info("adopted as %s: %s", alias or version.version, version.path)
+    return {
+        "model_version": version.version,
+        "alias": alias,
+        "version_dir": str(version.path),
+        "gate": gate.as_json() if gate else None,
     }
 
 

@@ -12,7 +12,7 @@ from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
 from finsent.training.finished import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish, train
-from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._cli import Call, Job, RefusedError, Result, main
 from ray_jobs._ray import ray_session
 from ray_jobs._steps import Steps, past_run
 from ray_jobs._tracking import tracking
@@ -48,12 +48,15 @@ def run(call: Call) -> Result:
         steps.begin("export")
         exported = export.step(settings, model_dir)
         steps.begin("publish")
-        published = publish.step(settings, model_dir, run_dir / "comparison")
-        publish.track(tracker, published)
+        published, refusal = publish.attempt(
+            lambda: publish.step(settings, model_dir, run_dir / "comparison")
+        )
+        if refusal is None:
+            publish.track(tracker, published)
         if not settings.train.keep_checkpoints:
             drop_checkpoints(run_dir)
     steps.finish()
-    return {
+    result = {
         "dataset_version": version.version,
         "model_version": published["model_version"],
         "alias": published["alias"],
@@ -80,6 +83,9 @@ def run(call: Call) -> Result:
         "version_dir": published["version_dir"],
         "step_seconds": steps.seconds,
     }
+    if refusal is not None:
+        raise RefusedError(str(refusal), result) from refusal
+    return result
 
 
 JOB = Job(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,14 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         "accuracy": metrics["accuracy"],
         "gate": gate.as_json() if gate else None,
     }
+
+
+def attempt(publishing: Callable[[], Result]) -> tuple[Result, InputError | None]:
+    """Publish, or return why that is refused: the caller's own result must not be lost with it."""
+    try:
+        return publishing(), None
+    except InputError as error:
+        return dict.fromkeys(("model_version", "alias", "version_dir", "gate")), error
 
 
 def run(call: Call) -> Result:

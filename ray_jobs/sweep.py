@@ -17,7 +17,7 @@ from finsent.modeling.layout import read_provenance
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs import evaluate, publish, train
-from ray_jobs._cli import Call, Interrupted, Job, Result, main, table_console
+from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
 from ray_jobs._ray import ENVIRONMENT, ray_session
 from tune.records import SWEEP, VERIFICATION, Sweep, read_sweep
 from tune.space import with_values
@@ -79,7 +79,7 @@ def _sweep(
     from finsent.training.ray_trainer import tokenised
     from finsent.training.splits import look_at_splits
     from finsent.training.task import make_task
-    from ray_jobs._sweep_tracking import TrialTracking, track_sweep
+    from ray_jobs._sweep_tracking import TrialTracking
     from tune.plan import begin, end
     from tune.room import room
     from tune.stats import ranked
@@ -127,10 +127,7 @@ def _sweep(
         _say_best(plan, run_dir)
         raise
     end(run_dir, exhausted=exhausted)
-    result = _result(plan, run_dir, found)
-    published = _publish(settings, run_dir)
-    track_sweep(settings, run_dir, found and found["test"], published)
-    return result | {key: published[key] for key in ("model_version",) if published}
+    return _finish(settings, run_dir, _result(plan, run_dir, found), found and found["test"])
 
 
 def without_value(plan: Plan, sweep: Sweep) -> InputError:
@@ -238,14 +235,31 @@ def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
     }
 
 
-def _publish(settings: Settings, run_dir: Path) -> Result:
-    """Publish the winner where that is wanted; empty where it is not."""
+def _finish(settings: Settings, run_dir: Path, result: Result, measured: Result | None) -> Result:
+    """Publish the winner where that is wanted, and track the sweep.
+
+    Args:
+        measured: figures of the winner on the test split; None: the sweep verified none.
+
+    Raises:
+        RefusedError: the winner is not published; the result is kept.
+    """
+    from ray_jobs._sweep_tracking import track_sweep
+
     alias = settings.sweep.publish
     if not alias:
-        return {}
+        track_sweep(settings, run_dir, measured, {})
+        return result
     section = settings.publish.model_copy(update={"alias": alias})
-    settings = settings.model_copy(update={"publish": section})
-    return publish.step(settings, run_dir / "model", run_dir / "comparison")
+    changed = settings.model_copy(update={"publish": section})
+    published, refusal = publish.attempt(
+        lambda: publish.step(changed, run_dir / "model", run_dir / "comparison")
+    )
+    track_sweep(settings, run_dir, measured, published if refusal is None else {})
+    result = result | {"model_version": published["model_version"]}
+    if refusal is not None:
+        raise RefusedError(str(refusal), result) from refusal
+    return result
 
 
 def _front(sweep: Sweep) -> list[dict[str, Any]] | None:

@@ -632,6 +632,20 @@ def test_adopting_again_under_a_name_leaves_the_published_version_whole(
     registry.get(second["model_version"])
 
 
+def test_model_that_the_gate_refuses_keeps_its_result(tiny: Path, project: Path) -> None:
+    saved(classifier(), project / "one", tiny)
+    saved(classifier(seed=8), project / "other", tiny)
+    quick = ("adopt.export=false", "name=champion", "run.name=mine")
+    first = run("adopt", "one", *quick)
+    refused = invoke_job("adopt", *QUICK, "other", *quick)
+    check_refused(refused, ["alias 'champion': cannot tell whether the model is inferior"])
+    result = read_json(project / "artifacts/runs/mine/result.json")
+    assert (result["source"], result["model_version"], result["gate"]) == ("other", None, None)
+    assert result["refused"].startswith("alias 'champion': cannot tell")
+    assert (project / "artifacts/runs/mine/model/model.safetensors").is_file()
+    assert Registry(project / "artifacts/registry").aliases()["champion"] == first["model_version"]
+
+
 def test_few_labelled_rows_neither_calibrate_nor_measure(tiny: Path, project: Path) -> None:
     saved(classifier(), project / "one", tiny)
     (project / "few.csv").write_text("Sentence,Sentiment\nProfit rose,positive\nFlat,neutral\n")

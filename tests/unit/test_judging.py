@@ -26,8 +26,10 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier, save_cla
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
 from finsent.settings import Settings, StorageConfig
+from finsent.tracking.config import TrackingConfig
+from finsent.tuning.config import SweepConfig
 from ray_jobs import compare, evaluate, publish, registry, sweep, train
-from ray_jobs._cli import Call
+from ray_jobs._cli import Call, RefusedError
 from tests.unit.test_diff import Row, write
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "measures models")]
@@ -461,6 +463,21 @@ def test_sweep_measures_its_model_as_it_is(world: World, tmp_path: Path) -> None
     assert {key: tested[key] for key in ("rows", "accuracy")} == {
         key: own[key] for key in ("rows", "accuracy")
     }
+
+
+def test_sweep_keeps_its_result_when_the_gate_refuses_the_winner(world: World) -> None:
+    world.publish("good")
+    run_dir = world.root / "runs/sweep"
+    shutil.copytree(world.run("poor"), run_dir)
+    settings = world.settings(
+        sweep=SweepConfig(publish="champion"), tracking=TrackingConfig(mode="disabled")
+    )
+    try:
+        with pytest.raises(RefusedError, match="inferior to the champion") as caught:
+            sweep._finish(settings, run_dir, {"trials": {"done": 3}}, None)
+    finally:
+        shutil.rmtree(run_dir)
+    assert caught.value.result == {"trials": {"done": 3}, "model_version": None}
 
 
 @pytest.mark.parametrize("is_champion_damaged", [False, True])
