@@ -10,6 +10,7 @@ from typing import Any
 from finsent.errors import InputError
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.noninferiority import CANNOT_TELL, NOT_INFERIOR, Outcome, not_judged
+from finsent.registry.config import PublishConfig
 from finsent.registry.gate import Clearance, Figures, Gate, GateSplit, Obstacle, Owner, overall
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
@@ -50,20 +51,32 @@ def check_gate(
     """
     if alias != CHAMPION:
         return None
-    rules = settings.publish
     against = registry.aliases().get(CHAMPION)
     if against is None:
-        if (measured_rows or 0) < rules.min_rows:
-            log.warning(
-                "the first champion was measured on %d rows; to replace it, a model must be "
-                "compared with it on %d (publish.min_rows)",
-                measured_rows or 0,
-                rules.min_rows,
-            )
+        _warn_of_few(settings.publish, measured_rows or 0)
         return Clearance(None)
     if against == registry.version_id(model_dir):
         return Clearance(against)
     splits = _judge_splits(settings, registry, against, model_dir, out)
+    return Clearance(against, _decide(settings.publish, against, splits))
+
+
+def _warn_of_few(rules: PublishConfig, rows: int) -> None:
+    if rows < rules.min_rows:
+        log.warning(
+            "the first champion was measured on %d rows; to replace it, a model must be compared "
+            "with it on %d (publish.min_rows)",
+            rows,
+            rules.min_rows,
+        )
+
+
+def _decide(rules: PublishConfig, against: str, splits: list[GateSplit]) -> Gate:
+    """Return the record of a gate that lets the model pass.
+
+    Raises:
+        InputError: it does not.
+    """
     outcome, reason = overall(splits)
     is_refused = outcome != NOT_INFERIOR
     if is_refused and not rules.force:
@@ -79,7 +92,7 @@ def check_gate(
     weakened = rules.weakened()
     if weakened:
         log.warning("gate: rules weaker than the defaults: %s", ", ".join(weakened))
-    gate = Gate(
+    return Gate(
         against,
         outcome,
         is_refused,
@@ -91,7 +104,6 @@ def check_gate(
         OWN_SPLIT.seed,
         splits,
     )
-    return Clearance(against, gate)
 
 
 _REMEDIES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+from finsent.data.dataset import DatasetVersion
 from finsent.data.sources import find_sources
 from finsent.files import make_dir
 from finsent.inference.exporting import wanted
@@ -56,7 +57,22 @@ def run(call: Call) -> Result:
         if not settings.train.keep_checkpoints:
             drop_checkpoints(run_dir)
     steps.finish()
-    result = {
+    result = _result(version, ingested, trained, measured, exported, published)
+    result["step_seconds"] = steps.seconds
+    if refusal is not None:
+        raise RefusedError(str(refusal), result) from refusal
+    return result
+
+
+def _result(
+    version: DatasetVersion,
+    ingested: Result,
+    trained: Result,
+    measured: Result,
+    exported: Result,
+    published: Result,
+) -> Result:
+    return {
         "dataset_version": version.version,
         "model_version": published["model_version"],
         "alias": published["alias"],
@@ -81,11 +97,7 @@ def run(call: Call) -> Result:
         "padding_share": trained["padding_share"],
         "model_dir": trained["model_dir"],
         "version_dir": published["version_dir"],
-        "step_seconds": steps.seconds,
     }
-    if refusal is not None:
-        raise RefusedError(str(refusal), result) from refusal
-    return result
 
 
 JOB = Job(
