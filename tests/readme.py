@@ -1,27 +1,60 @@
-"""The commands of the README, and a place to run them in."""
+"""The commands of README and docs, and a place to run them in."""
 
 from __future__ import annotations
 
 import csv
 import re
-import shutil
 from importlib import resources
 from pathlib import Path
 
+from ray_jobs._configs import shipped
 from tests.commands import PROJECT
 
+# Pages in the order in which their bash blocks run: each page uses what earlier pages made.
+PAGES = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/guides/predict.md",
+    "docs/guides/pipeline.md",
+    "docs/guides/compare.md",
+    "docs/guides/adopt.md",
+    "docs/guides/sweep.md",
+    "docs/serving.md",
+    "docs/configuration.md",
+    # Their commands are those of the quickstart.
+    "docs/guides/ingest.md",
+    "docs/guides/train.md",
+    "docs/guides/evaluate.md",
+    "docs/guides/export.md",
+    "docs/guides/publish.md",
+    "docs/guides/classify.md",
+)
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
+def read_page(page: str) -> str:
+    """Return the text of a page, named from the project's root."""
+    return (PROJECT / page).read_text(encoding="utf-8")
+
+
+def block_lines(text: str, language: str) -> list[str]:
+    """Return the lines of a page's code blocks in a language, continued lines joined."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip()]
+
+
 def commands(changes: dict[str, str]) -> list[str]:
-    """Return the lines of the README's bash blocks, in the order written.
+    """Return the lines of all bash blocks in the order of `PAGES`, each line once.
+
+    `finsent JOB` becomes `python -m ray_jobs.JOB`, which needs no installed script.
 
     Args:
         changes: text to replace; each occurs in a command.
     """
-    blocks = re.findall(r"^```bash\n(.*?)^```", README, flags=re.M | re.S)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    lines = [line for line in lines if line.strip() and line != ". .venv/bin/activate"]
+    lines = [line for page in PAGES for line in block_lines(read_page(page), "bash")]
+    lines = [line for line in dict.fromkeys(lines) if line != ". .venv/bin/activate"]
+    lines = [re.sub(r"(^|\| )finsent ", r"\1python -m ray_jobs.", line) for line in lines]
     for before, after in changes.items():
         assert any(before in line for line in lines), before
         lines = [line.replace(before, after) for line in lines]
@@ -29,7 +62,7 @@ def commands(changes: dict[str, str]) -> list[str]:
 
 
 def sample_rows() -> list[list[str]]:
-    """The sample corpus, its header first."""
+    """Return the sample corpus, its header first."""
     sample = resources.files("finsent.data.sample") / "sentences.csv"
     return list(csv.reader(sample.read_text(encoding="utf-8").splitlines()))
 
@@ -40,12 +73,12 @@ def write_csv(path: Path, rows: list[list[str]]) -> None:
         csv.writer(stream).writerows(rows)
 
 
-def change_demo(configs: Path, changes: dict[str, str]) -> None:
-    """Copy the configs in place of the link, with text of demo.yaml replaced."""
-    configs.unlink()
-    shutil.copytree(PROJECT / "configs", configs)
-    demo = (configs / "demo.yaml").read_text(encoding="utf-8")
+def write_demo(folder: Path, changes: dict[str, str]) -> None:
+    """Write a demo.yaml that is used instead of the shipped one, with text of that one replaced."""
+    path = shipped("demo")
+    assert path is not None
+    demo = path.read_text(encoding="utf-8")
     for before, after in changes.items():
         assert before in demo
         demo = demo.replace(before, after)
-    (configs / "demo.yaml").write_text(demo, encoding="utf-8")
+    (folder / "demo.yaml").write_text(demo, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A smoke of the README's commands, in the order written, with a tiny backbone and few rows.
+"""A smoke of the commands of README and docs, in order, with a tiny backbone and few rows.
 
 tests/slow/test_readme.py runs them as written, with the real backbone, in a shell.
 """
@@ -18,7 +18,7 @@ import pytest
 
 from tests.commands import PROJECT, environment, invoke_job
 from tests.integration.cluster import shared_ray
-from tests.readme import README, change_demo, commands, sample_rows, write_csv
+from tests.readme import README, commands, sample_rows, write_csv, write_demo
 
 SMALL = {
     "sources: [sample]": "sources: [some.csv]",
@@ -40,9 +40,9 @@ def outside_make() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
 
 
-def test_every_job_has_a_command() -> None:
+def test_readme_lists_every_job() -> None:
     jobs = {p.stem for p in (PROJECT / "ray_jobs").glob("[a-z]*.py")}
-    assert jobs == set(re.findall(r"python -m ray_jobs\.([a-z]+)", README))
+    assert jobs == set(re.findall(r"^\| \[`finsent ([a-z]+)`\]", README, flags=re.M))
 
 
 def test_make_help_is_true() -> None:
@@ -61,7 +61,7 @@ def test_make_help_is_true() -> None:
 
 
 def run_command(command: str) -> dict[str, Any] | None:
-    """Run a line of the README; jobs in this process where no shell is needed.
+    """Run a command; jobs in this process where no shell is needed.
 
     Returns:
         the JSON object that it prints, if any.
@@ -93,7 +93,7 @@ def local_ray() -> Iterator[None]:
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.cost(150, "eight jobs, a pipeline and a sweep among them")
 def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
-    change_demo(project / "configs", SMALL)
+    write_demo(project, SMALL)
     rows = sample_rows()
     write_csv(project / "some.csv", rows[:400])
     write_csv(project / "news.csv", rows[:150])

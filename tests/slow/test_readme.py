@@ -1,4 +1,4 @@
-"""The README's commands work, one after the other, in a shell, with the real backbone.
+"""The commands of README and docs work, in order, in a shell, with the real backbone.
 
 tests/e2e/test_readme.py runs them with a tiny backbone.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import environment
-from tests.readme import change_demo, commands, sample_rows, write_csv
+from tests.readme import commands, sample_rows, write_csv, write_demo
 
 # The job `export` writes all exports.
 SHORTER = {
@@ -25,7 +25,7 @@ SHORTER = {
 @pytest.mark.timeout(2400)
 def test_the_commands_work_as_written(project: Path) -> None:
     # Two epochs in place of five: `make demo` runs the recipe itself.
-    change_demo(project / "configs", {"epochs: 5": "epochs: 2"})
+    write_demo(project, {"epochs: 5": "epochs: 2"})
     write_csv(project / "news.csv", sample_rows()[:150])
     results = []
     for command in commands(SHORTER):

@@ -1,0 +1,154 @@
+"""What MkDocs does not do by itself: the list of settings, and pages that are outside docs/.
+
+`mkdocs.yml` loads this module as a hook. The pages link to each other as files of the repository,
+so that their links also work on GitHub. A linked file outside docs/ becomes a file of the site.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finsent.config import help_lines
+from finsent.settings import Settings
+from ray_jobs.__main__ import job_names
+
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
+
+PROJECT = Path(__file__).resolve().parents[1]
+HOME = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+}
+SETTINGS_MARK = "<!-- settings -->"
+_LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+_CODE = re.compile(r"^```.*?^```|`[^`\n]+`", flags=re.M | re.S)
+
+
+# --- links between files of the repository ------------------------------------------------------
+
+
+def relative_links(text: str) -> list[str]:
+    """Return the targets of a page's links that are neither addresses nor only anchors."""
+    targets = _LINK.findall(_CODE.sub("", text))
+    return [target for target in targets if not re.match(r"[a-z]+:|#", target)]
+
+
+def site_path(path: str) -> str:
+    """Return where the site has a file, named from the project's root."""
+    if path in HOME:
+        return HOME[path]
+    return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}"
+
+
+def linked_files() -> dict[str, str]:
+    """Return the files outside docs/ that the site has: path in the site by path in the project."""
+    waiting = [path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/**/*.md")]
+    waiting += HOME
+    seen: set[str] = set()
+    while waiting:
+        page = waiting.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        if page.endswith(".md"):
+            text = (PROJECT / page).read_text(encoding="utf-8")
+            waiting += [_in_project(page, target) for target in relative_links(text)]
+    return {path: site_path(path) for path in sorted(seen) if not path.startswith("docs/")}
+
+
+def rewrite_links(text: str, page: str) -> str:
+    """Return a page's text with links that work in the site.
+
+    Args:
+        text: Markdown.
+        page: path of the page, from the project's root.
+    """
+
+    def rewritten(match: re.Match[str]) -> str:
+        if re.match(r"[a-z]+:|#", match[1]):
+            return match[1]
+        anchor = match[1].partition("#")[2]
+        target = site_path(_in_project(page, match[1]))
+        link = posixpath.relpath(target, posixpath.dirname(site_path(page)) or ".")
+        return f"{link}#{anchor}" if anchor else link
+
+    # Code keeps its text.
+    parts = re.split(rf"({_CODE.pattern})", text, flags=re.M | re.S)
+    return "".join(part if i % 2 else _LINK.sub(rewritten, part) for i, part in enumerate(parts))
+
+
+def _in_project(page: str, target: str) -> str:
+    path = (PROJECT / page).parent / target.partition("#")[0]
+    path = path / "README.md" if path.is_dir() else path
+    return Path(os.path.normpath(path)).relative_to(PROJECT).as_posix()
+
+
+# --- the list of settings -----------------------------------------------------------------------
+
+
+def setting_keys() -> Iterator[str]:
+    """Yield every key that a config may have, e.g. `train.epochs`."""
+    return (key for key, _, _ in _settings(tuple(Settings.model_fields)))
+
+
+def settings_reference() -> str:
+    """Return one table per section of the settings, in Markdown."""
+    return "\n\n".join(_section(name) for name in Settings.model_fields)
+
+
+def _section(name: str) -> str:
+    jobs = [job for job in job_names() if name in _job_sections(job)]
+    users = f"Used by {', '.join(f'`{job}`' for job in jobs)}." if jobs else ""
+    rows = [
+        f"| `{key}` | {_cell(default, code=True)} | {_cell(meaning)} |"
+        for key, default, meaning in _settings((name,))
+    ]
+    head = "| setting | default | type and meaning |\n|---|---|---|"
+    return "\n".join([f"### {name}", "", users, "", head, *rows])
+
+
+def _settings(sections: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+    """Yield key, default and meaning of each setting, as `--help` prints them."""
+    lines = help_lines(Settings, sections)
+    for line, meaning in zip(lines, lines, strict=True):
+        key, _, default = line.strip().partition("=")
+        yield key, default, meaning.strip()
+
+
+def _job_sections(job: str) -> tuple[str, ...]:
+    sections: tuple[str, ...] = import_module(f"ray_jobs.{job}").JOB.sections
+    return sections
+
+
+def _cell(text: str, *, code: bool = False) -> str:
+    text = text.replace("|", "\\|")
+    if code:
+        return f"`{text}`" if text else "required"
+    return re.sub(r"([*_<\[])", r"\\\1", text)
+
+
+# --- hooks of MkDocs ----------------------------------------------------------------------------
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the files outside docs/ that pages link to."""
+    from mkdocs.structure.files import File
+
+    for path, target in linked_files().items():
+        files.append(File.generated(config, target, abs_src_path=str(PROJECT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Rewrite links, and fill in the list of settings."""
+    path = Path(page.file.abs_src_path).relative_to(PROJECT).as_posix()
+    return rewrite_links(markdown, path).replace(SETTINGS_MARK, settings_reference())
