@@ -11,7 +11,7 @@ COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-python test-slow coverage mutants lint format openapi clients proto clean
+.PHONY: help install demo test test-python test-slow coverage mutants lint format docs openapi clients proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -65,6 +65,10 @@ lint: install ## check style, types, imports, spelling, file sizes and workflows
 format: install ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install ## build the documentation into build/site; a dead link is an error
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 openapi: install ## write docs/openapi.json, which clients are generated from
 	$(BIN)/python -m serve_app.openapi docs/openapi.json
