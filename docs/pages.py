@@ -30,6 +30,9 @@ HOME = {
 }
 SETTINGS_MARK = "<!-- settings -->"
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+_LOADED = re.compile(
+    r"<(?:(?:script|img|iframe) [^>]*src|link rel=.?stylesheet[^>]*href)=.?https?:[^>]*>"
+)
 _CODE = re.compile(r"^```.*?^```|`[^`\n]+`", flags=re.M | re.S)
 
 
@@ -97,7 +100,7 @@ def _in_project(page: str, target: str) -> str:
 
 def setting_keys() -> Iterator[str]:
     """Yield every key that a config may have, e.g. `train.epochs`."""
-    return (key for key, _, _ in _settings(tuple(Settings.model_fields)))
+    return (key for key, *_ in _settings(tuple(Settings.model_fields)))
 
 
 def settings_reference() -> str:
@@ -106,22 +109,33 @@ def settings_reference() -> str:
 
 
 def _section(name: str) -> str:
-    jobs = [job for job in job_names() if name in _job_sections(job)]
-    users = f"Used by {', '.join(f'`{job}`' for job in jobs)}." if jobs else ""
+    """Return the heading, the jobs and the table of a section of settings."""
+    jobs = [f"`{job}`" for job in job_names() if name in _job_sections(job)]
+    purpose = Settings.model_fields[name].description or name
     rows = [
-        f"| `{key}` | {_cell(default, code=True)} | {_cell(meaning)} |"
-        for key, default, meaning in _settings((name,))
+        f"| `{key}` | {_text(kind.replace('|', ' | '))} | {_code(default)} | {_text(meaning)} |"
+        for key, kind, default, meaning in _settings((name,))
     ]
-    head = "| setting | default | type and meaning |\n|---|---|---|"
-    return "\n".join([f"### {name}", "", users, "", head, *rows])
+    head = "| setting | type | default | meaning |\n|---|---|---|---|"
+    return "\n".join(
+        [
+            f"### {name}",
+            "",
+            f"{purpose[0].upper()}{purpose[1:]}. Jobs: {', '.join(jobs)}.",
+            "",
+            head,
+            *rows,
+        ]
+    )
 
 
-def _settings(sections: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
-    """Yield key, default and meaning of each setting, as `--help` prints them."""
+def _settings(sections: tuple[str, ...]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield key, type, default and meaning of each setting, as `--help` prints them."""
     lines = help_lines(Settings, sections)
-    for line, meaning in zip(lines, lines, strict=True):
+    for line, described in zip(lines, lines, strict=True):
         key, _, default = line.strip().partition("=")
-        yield key, default, meaning.strip()
+        kind, _, meaning = described.strip().partition(". ")
+        yield key, kind, default, meaning
 
 
 def _job_sections(job: str) -> tuple[str, ...]:
@@ -129,11 +143,14 @@ def _job_sections(job: str) -> tuple[str, ...]:
     return sections
 
 
-def _cell(text: str, *, code: bool = False) -> str:
-    text = text.replace("|", "\\|")
-    if code:
-        return f"`{text}`" if text else "required"
-    return re.sub(r"([*_<\[])", r"\\\1", text)
+def _text(text: str) -> str:
+    """Return text for a cell of a table, in which no character is markup but a backtick."""
+    return re.sub(r"([*_<|\[])", r"\\\1", text)
+
+
+def _code(text: str) -> str:
+    escaped = text.replace("|", "\\|")
+    return f"`{escaped}`" if text else "required"
 
 
 # --- hooks of MkDocs ----------------------------------------------------------------------------
@@ -152,3 +169,16 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Rewrite links, and fill in the list of settings."""
     path = Path(page.file.abs_src_path).relative_to(PROJECT).as_posix()
     return rewrite_links(markdown, path).replace(SETTINGS_MARK, settings_reference())
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> str:
+    """Hold that a page loads nothing from other servers.
+
+    Raises:
+        PluginError: the page has a script, style or picture of another server.
+    """
+    from mkdocs.exceptions import PluginError
+
+    if loaded := _LOADED.search(output):
+        raise PluginError(f"{page.file.src_uri}: {loaded[0]} loads from another server")
+    return output
