@@ -24,7 +24,7 @@ from tests.readme import PAGES, README, block_lines, read_page
 
 pytestmark = pytest.mark.unit
 
-OUTSIDE_PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+OUTSIDE_PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 RUN_BY_THEIR_OWN_TEST = {"docs/dvc.md"}  # tests/e2e/test_dvc.py
 MADE_BY_READERS = {"artifacts/runs/first-sweep/best.yaml", "configs/news.yaml"}
 NOT_SETTINGS = {"data.text"}  # a nested key of JSON
