@@ -24,7 +24,6 @@ from tests.readme import PAGES, README, block_lines, read_page
 
 pytestmark = pytest.mark.unit
 
-OUTSIDE_PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 RUN_BY_THEIR_OWN_TEST = {"docs/dvc.md"}  # tests/e2e/test_dvc.py
 MADE_BY_READERS = {"artifacts/runs/first-sweep/best.yaml", "configs/news.yaml"}
 NOT_SETTINGS = {"data.text"}  # a nested key of JSON
@@ -35,8 +34,10 @@ INLINE = re.compile(rf"`((?:finsent [a-z]|{MODULES})[^`]*)`")
 
 
 def pages() -> list[str]:
+    """Return README, docs and the other pages of the site, named from the project's root."""
     found = (path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/**/*.md"))
-    return [*OUTSIDE_PAGES, *sorted(found)]
+    linked = (path for path in reference_pages.linked_files() if path.endswith(".md"))
+    return sorted({*found, *linked})
 
 
 def documented() -> Iterator[tuple[str, str]]:
@@ -66,9 +67,9 @@ def print_config(name: str, arguments: list[str]) -> Finished:
 
 
 def test_commands_name_jobs() -> None:
-    jobs = {split_command(line)[0] for line in COMMANDS}
-    benchmarks = {"benchmarks.train", "benchmarks.ingest"}
-    assert jobs == {*job_names()} | benchmarks
+    named = {split_command(line)[0] for line in COMMANDS}
+    benchmarks = {f"benchmarks.{path.stem}" for path in (PROJECT / "benchmarks").glob("*.py")}
+    assert {*job_names()} <= named <= {*job_names()} | benchmarks
 
 
 @pytest.mark.parametrize("line", WITH_ARGUMENTS)
