@@ -1,4 +1,4 @@
-"""Ray Train around the loop: workers, checkpoints, restarts, resume by run name.
+"""Ray Train around the loop: the driver's part, with restarts and resume by run name.
 
 Ray's helper processes import this module, too; what takes seconds to import (transformers) is
 imported where it is used.
@@ -10,27 +10,20 @@ import logging
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
-import ray.train
-import torch
 from ray.train import (
-    Checkpoint,
     CheckpointConfig,
-    CheckpointUploadMode,
     FailureConfig,
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
 )
-from ray.train.collective import broadcast_from_rank_zero
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -46,19 +39,19 @@ from finsent.training.checkpoint import (
     Saved,
     best_checkpoint,
     damage,
-    epoch_name,
     newest_whole,
     retain,
     saved_checkpoints,
 )
 from finsent.training.config import OPERATIONAL
 from finsent.training.distill import Part, distilled, rows_of
-from finsent.training.failures import EndOnFailure, reporting
+from finsent.training.failures import EndOnFailure
 from finsent.training.finished import TrainResult, finished_training
 from finsent.training.frontends.check import check
-from finsent.training.outputs import JOURNAL, Outputs, Save, read_journal
+from finsent.training.outputs import JOURNAL, read_journal
 from finsent.training.picture import training_picture
-from finsent.training.progress import Progress, ProgressBoard, TrainingDisplay
+from finsent.training.progress import ProgressBoard, TrainingDisplay
+from finsent.training.ray_worker import train_worker
 from finsent.training.task import Task
 
 log = logging.getLogger(__name__)
@@ -81,96 +74,6 @@ class _Trainer(TorchTrainer):
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc] # of Train V2's class
         return [one for one in callbacks if not isinstance(one, _UNUSED)]
-
-
-class _RayHooks:
-    """Progress and notes to the board, checkpoints and lines to disk, metrics to Ray Train."""
-
-    def __init__(self, board: Any, outputs: Outputs | None) -> None:
-        self._board, self._outputs = board, outputs  # None: not the first rank
-
-    def inform(self, progress: Progress) -> None:
-        if self._outputs:
-            self._board.write.remote(progress)
-
-    def note(self, message: str) -> None:
-        if self._outputs:
-            self._board.note.remote(message)
-
-    def started(self, step: int) -> None:
-        if self._outputs:
-            self._outputs.started(step)
-
-    def log(self, record: dict[str, Any]) -> None:
-        if self._outputs:
-            self._outputs.log(record)
-
-    def step_done(self, name: str, save: Save | None) -> None:
-        if self._outputs and save:
-            self._outputs.save_later(name, save)
-
-    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
-        checkpoint = None
-        if self._outputs and save:
-            folder = self._outputs.save(epoch_name(metrics["epoch"]), save)
-            checkpoint = Checkpoint.from_directory(folder)
-            self._board.finish_epoch.remote(metrics)
-        ray.train.report(metrics, checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
-
-
-def _worker(arguments: dict[str, Any]) -> None:
-    # Here: the driver and the controller import this module, too, and load no model.
-    from finsent.modeling.classifier import load_tokenizer
-    from finsent.training.frontends import trainer_of
-    from finsent.training.tokens import TokenRows
-
-    task: Task = arguments["task"]
-    board, run_dir = arguments["board"], arguments["run_dir"]
-    pad_id = load_tokenizer(task.backbone.source, task.backbone.revision).pad_token_id
-    torch.set_num_threads(task.config.cpus_per_worker)  # whatever OMP_NUM_THREADS says
-    splits = {
-        name: TokenRows.from_table(_collect(blocks), pad_id)
-        for name, blocks in arguments["blocks"].items()
-    }
-    context = ray.train.get_context()
-    first, workers = context.get_world_rank() == 0, context.get_world_size()
-    if first and workers < task.config.max_workers:
-        board.note.remote(f"{workers} of at most {task.config.max_workers} worker(s) for now")
-    with reporting(board, run_dir, first=first):
-        resume = _newest(run_dir, board)
-        with Outputs(run_dir, task.config.keep_every_epochs) if first else nullcontext() as outputs:
-            hooks = _RayHooks(board, outputs)
-            train = trainer_of(task.config)
-            train(task, splits["train"], splits["validation"], hooks, get_device(), resume)
-
-
-def _newest(run_dir: Path, board: Any) -> Path | None:
-    """The checkpoint to go on from, the same one on all ranks.
-
-    What lies there counts, not Ray Train's records, which a killed job may leave behind or torn.
-
-    Raises:
-        InputError: all are damaged; on all ranks.
-    """
-    newest, problem = None, None
-    if ray.train.get_context().get_world_rank() == 0:
-        try:
-            saved = newest_whole(run_dir, board.note.remote)
-            newest = str(saved.folder) if saved else None
-            for metrics in saved.history if saved else []:
-                board.finish_epoch.remote(metrics)
-        except InputError as error:
-            problem = str(error)
-    newest, problem = broadcast_from_rank_zero((newest, problem))
-    if problem is not None:
-        raise InputError(problem)
-    return None if newest is None else Path(newest)
-
-
-def _collect(blocks: list[Any]) -> pa.Table:
-    """A split in one table, without a copy of what is in this machine's memory."""
-    tables = ray.get(blocks)
-    return pa.concat_tables(table for table in tables if table.num_rows)
 
 
 def tokenised(version: DatasetVersion, split: str, task: Task, part: Part | None = None) -> Any:
@@ -280,16 +183,29 @@ def fit_tokenised(
         _draw(run_dir)
         return _export_best(run_dir)
     _check_room(task, run_dir, newest)
-    elastic = config.min_workers < config.max_workers
-    patience = min(config.start_timeout, _STALE) if elastic else config.start_timeout
-    # Read by Ray Train's controller when it starts; there is no argument for it.
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(patience)
     # Here: another node may be lost.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote: Any = ray.remote(num_cpus=0)(ProgressBoard).options(scheduling_strategy=here)
     board = remote.remote()
-    trainer = _Trainer(
-        _worker,
+    trainer = _make_trainer(task, datasets, run_dir, board, use_gpu=use_gpu)
+    try:
+        _fit(trainer, board, TrainingDisplay(title, config.epochs))
+    finally:
+        _draw(run_dir)
+    return _export_best(run_dir)
+
+
+def _make_trainer(
+    task: Task, datasets: dict[str, Any], run_dir: Path, board: Any, *, use_gpu: bool
+) -> TorchTrainer:
+    """Return the trainer of a task, whose workers write to a directory and tell a board."""
+    config = task.config
+    elastic = config.min_workers < config.max_workers
+    patience = min(config.start_timeout, _STALE) if elastic else config.start_timeout
+    # Read by Ray Train's controller when it starts; there is no argument for it.
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(patience)
+    return _Trainer(
+        train_worker,
         train_loop_config={
             "task": task,
             "board": board,
@@ -320,11 +236,6 @@ def fit_tokenised(
             callbacks=[EndOnFailure(board)],  # type: ignore[list-item] # Train V2's class
         ),
     )
-    try:
-        _fit(trainer, board, TrainingDisplay(title, config.epochs))
-    finally:
-        _draw(run_dir)
-    return _export_best(run_dir)
 
 
 def _check_room(task: Task, run_dir: Path, newest: Saved | None) -> None:
