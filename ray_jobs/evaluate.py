@@ -140,6 +140,22 @@ def without_calibrated(chosen: Selection, domain: DomainCalibration) -> Selectio
     return replace(chosen, rows=rows)
 
 
+def _warn_of_validated(
+    settings: Settings, trained_on: dict[str, Any] | None, chosen: Selection
+) -> None:
+    """Say how many rows chose the model's epoch, which flatters its figures."""
+    from finsent.evaluation.compare import unseen
+
+    count = unseen(chosen.rows, validation_keys(settings, trained_on))[1][0]
+    if count:
+        log.warning(
+            "evaluate: %d of the %d rows are validation rows of the model: they chose its epoch "
+            "and fitted its calibration, so the figures flatter it",
+            count,
+            len(chosen.rows),
+        )
+
+
 def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     """Measure a model and write the report to `out`. Needs no Ray."""
     from finsent.evaluation.evaluate import evaluate
@@ -159,6 +175,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     ceiling = version.manifest.get("noise_ceiling") if version and not config.sources else None
     if domain is not None:
         chosen = without_calibrated(chosen, domain)
+    _warn_of_validated(settings, trained_on, chosen)
     log.info("evaluate: %s on %d rows (%s)", model_dir, len(chosen.rows), what)
     result = {
         "model_dir": str(model_dir),

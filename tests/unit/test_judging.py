@@ -454,6 +454,14 @@ def test_gate_judges_models_as_published_on_their_own_rows(
     assert f"Judged by rules weaker than the defaults: {weakened[0]} and {weakened[1]}." in card
 
 
+def test_validation_rows_that_are_measured_on_are_a_warning(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = EvaluateConfig(split="validation", baselines=False, behaviour=None)
+    evaluate.step(world.settings(evaluate=config), world.run("good") / "model", tmp_path / "out")
+    assert "evaluate: 150 of the 150 rows are validation rows of the model" in caplog.text
+
+
 def test_sweep_measures_its_model_as_it_is(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.run("good") / "model", tmp_path / "model")
     wanted = EvaluateConfig(calibration="tweets", split="train", baselines=False, behaviour=None)
