@@ -376,5 +376,17 @@ def _log_to_stderr() -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_wanted)
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def is_wanted(record: logging.LogRecord) -> bool:
+    """Return whether a log record is for people: not what Ray logs of a signal that it caught.
+
+    The job reports the signal itself.
+    """
+    error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
+    is_of_ray = record.name.partition(".")[0] == "ray"
+    return error is None or not is_of_ray or _cause(error, Interrupted) is None

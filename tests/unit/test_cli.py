@@ -277,6 +277,24 @@ def test_user_error_is_found_inside_others(wrap: Callable[[UserError], BaseExcep
     assert _cli._cause(wrap(error), UserError) is error
 
 
+def test_what_ray_logs_of_a_caught_signal_is_not_shown() -> None:
+    """A signal may come while Python makes a class, which wraps it in a RuntimeError."""
+
+    def shown(name: str, error: BaseException | None) -> bool:
+        info = None if error is None else (type(error), error, None)
+        return _cli.is_wanted(logging.LogRecord(name, logging.ERROR, "", 1, "", (), info))
+
+    signalled, bug = RuntimeError("__set_name__"), RuntimeError("a bug")
+    signalled.__cause__ = Interrupted(signal.SIGTERM)
+    assert not shown("ray.data.exceptions", signalled)
+    assert shown("ray.data.exceptions", bug) and shown("ray.data", None)
+    assert shown("finsent", signalled)
+    try:
+        raise signalled
+    except RuntimeError:  # Ray logs a hint to report the error, without the error
+        assert not shown("ray.data.exceptions", None)
+
+
 def test_bug_is_not_taken_for_a_user_error() -> None:
     outer = WrapperError("workers failed")
     outer.worker_failures, outer.cause = {0: wrapped(ValueError("a bug"))}, outer
