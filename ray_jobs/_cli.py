@@ -83,7 +83,7 @@ class Job:
     flags: dict[str, str] = field(default_factory=dict)  # of the command line: what each sets
     dry: Callable[[Settings], bool] = lambda _: False  # it only says what it would do
     check: Callable[[Settings, Path], None] = lambda *_: None  # before a run is begun or goes on
-    resumes: bool = False  # the same command with the same run.name goes on where a run ended
+    resumes: bool = False  # the same command with the same run.name resumes the run
     settings: type[Settings] = Settings  # the type of its settings
     config: str = ""  # a shipped configuration that is read first
     module: str = ""  # the module that is run; "": ray_jobs.NAME

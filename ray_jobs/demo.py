@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from pathlib import Path
 from finsent.config import to_yaml
 from finsent.errors import ConfigError, UserError
 from ray_jobs._cli import Call, Interrupted, Job, Result, main
-
-log = logging.getLogger(__name__)
 
 ONCE = "once"
 SENTENCES = (

@@ -27,7 +27,7 @@ class EngineConfig(Section):
     )
     threads: int | None = setting(
         None,
-        "compute threads; null: one a CPU core that this process may use",
+        "compute threads; null: one per CPU core that this process may use",
         unit="threads",
         ge=1,
     )
@@ -102,8 +102,8 @@ class ExportConfig(Section):
     )
 
 
-class ClassifyConfig(Section):
-    """What `ray_jobs.classify` reads."""
+class AnsweringConfig(Section):
+    """Which model answers, and by which calibration."""
 
     model: str = setting(
         "champion",
@@ -116,6 +116,11 @@ class ClassifyConfig(Section):
         "the model's own",
         pattern=NAME_PATTERN,
     )
+
+
+class ClassifyConfig(AnsweringConfig):
+    """What `ray_jobs.classify` reads."""
+
     input: str | None = setting(
         None,
         "file of texts: CSV, TSV, JSON, JSON Lines, Parquet, Arrow or a workbook, of which the "
@@ -134,20 +139,9 @@ def _columns(value: object) -> object:
     return [value] if isinstance(value, str | int) and value != "all" else value
 
 
-class PredictConfig(Section):
+class PredictConfig(AnsweringConfig):
     """What `ray_jobs.predict` scores."""
 
-    model: str = setting(
-        "champion",
-        "model to use: `alias:NAME`, `version:ID`, `run:NAME`, a directory, `latest`, or a bare "
-        "name that is one of these",
-    )
-    calibration: str | None = setting(
-        None,
-        "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; null: "
-        "the model's own",
-        pattern=NAME_PATTERN,
-    )
     input: Annotated[list[Source], BeforeValidator(_sources)] = setting(
         list,
         "files of texts, as data.sources names them, labels not needed; also .txt, one text a line",

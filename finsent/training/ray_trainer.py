@@ -285,7 +285,7 @@ def _fit(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
         if ray.get_runtime_context().get_actor_id() is None:
             _fit_with_bar(trainer, board, display)
         else:
-            trainer.fit()  # nobody sees a bar
+            trainer.fit()  # a bar would not be seen
     except TrainingFailedError:
         if (failure := ray.get(board.failure.remote())) is not None:
             raise failure from None

@@ -21,16 +21,18 @@ from ray.train.torch import get_device
 from finsent.errors import InputError
 from finsent.training.checkpoint import epoch_name, newest_whole
 from finsent.training.failures import reporting
+from finsent.training.hooks import WritingHooks
 from finsent.training.outputs import Outputs, Save
 from finsent.training.progress import Progress
 from finsent.training.task import Task
 
 
-class _RayHooks:
+class _RayHooks(WritingHooks):
     """Progress and notes to the board, checkpoints and lines to disk, metrics to Ray Train."""
 
     def __init__(self, board: Any, outputs: Outputs | None) -> None:
-        self._board, self._outputs = board, outputs  # None: not the first rank
+        super().__init__(outputs)
+        self._board = board
 
     def inform(self, progress: Progress) -> None:
         if self._outputs:
@@ -39,18 +41,6 @@ class _RayHooks:
     def note(self, message: str) -> None:
         if self._outputs:
             self._board.note.remote(message)
-
-    def started(self, step: int) -> None:
-        if self._outputs:
-            self._outputs.started(step)
-
-    def log(self, record: dict[str, Any]) -> None:
-        if self._outputs:
-            self._outputs.log(record)
-
-    def step_done(self, name: str, save: Save | None) -> None:
-        if self._outputs and save:
-            self._outputs.save_later(name, save)
 
     def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
         checkpoint = None

@@ -24,6 +24,7 @@ from finsent.modeling.classifier import load_tokenizer
 from finsent.training.checkpoint import epoch_name, newest_whole
 from finsent.training.config import TrainConfig
 from finsent.training.frontends import trainer_of
+from finsent.training.hooks import WritingHooks
 from finsent.training.outputs import Outputs, Save, read_journal
 from finsent.training.picture import training_picture
 from finsent.training.progress import Progress
@@ -52,11 +53,12 @@ def write_spec(folder: Path, task: Task, splits: dict[str, pa.Table]) -> Path:
     return folder / "spec.json"
 
 
-class FileHooks:
+class FileHooks(WritingHooks):
     """Checkpoints, metrics and notes into a directory."""
 
     def __init__(self, folder: Path, outputs: Outputs | None) -> None:
-        self._folder, self._outputs = folder, outputs  # None: not the first rank
+        super().__init__(outputs)
+        self._folder = folder
 
     def inform(self, progress: Progress) -> None:
         """Nothing: the log of epochs is enough here."""
@@ -65,21 +67,6 @@ class FileHooks:
         """To the log."""
         if self._outputs:
             log.warning("%s", message)
-
-    def started(self, step: int) -> None:
-        """Begin or go on with `metrics.jsonl`."""
-        if self._outputs:
-            self._outputs.started(step)
-
-    def log(self, record: dict[str, Any]) -> None:
-        """A line of `metrics.jsonl`."""
-        if self._outputs:
-            self._outputs.log(record)
-
-    def step_done(self, name: str, save: Save | None) -> None:
-        """Save a checkpoint in the background."""
-        if self._outputs and save:
-            self._outputs.save_later(name, save)
 
     def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
         """Save the checkpoint, then the metrics so far."""
