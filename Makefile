@@ -79,5 +79,5 @@ clients: install ## write the calls of the client tests into docs/clients.md
 proto: install ## generate serve_app/proto from sentiment.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. serve_app/proto/sentiment.proto
 
-clean: ## remove .venv, artefacts and caches
+clean: ## remove .venv, artifacts and caches
 	rm -rf $(VENV) $(VERSIONS:%=.venv-%) artifacts .mypy_cache .pytest_cache .ruff_cache *.egg-info

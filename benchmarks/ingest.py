@@ -18,8 +18,8 @@ from benchmarks.peers.dataframes import PEERS
 from benchmarks.settings import BenchSettings, benchmark
 from benchmarks.synthetic import expected, write_rows
 from finsent.config import load
-from finsent.data.ingest import ingest
-from finsent.data.sources import find_sources
+from finsent.data.ingest.ingest import ingest
+from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
 from finsent.files import make_dir
 from finsent.memory import MemorySampler

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from benchmarks.settings import BenchSettings, benchmark
 from benchmarks.train import EPOCHS, prepare, token_splits, under_torchrun
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.training.task import Task
 from ray_jobs._cli import Result, main
 from ray_jobs._ray import ray_session
@@ -40,22 +40,22 @@ def _collate(pad_id: int) -> Any:
 
 
 def feed(version: DatasetVersion, task: Task, rows: int) -> float:
-    """Rows/s of `iter_torch_batches` through the tokeniser, in one consumer, on a running Ray.
+    """Rows/s of `iter_torch_batches` through the tokenizer, in one consumer, on a running Ray.
 
     From the first batch on, epoch after epoch until `rows` have come: a worker that trains waits
-    for Ray's processes to load the tokeniser once, too.
+    for Ray's processes to load the tokenizer once, too.
     """
     import ray.data
 
     from finsent.modeling.classifier import load_tokenizer
-    from finsent.training.tokens import Batch, tokenise
+    from finsent.training.tokens import Batch, tokenize
 
     backbone = task.backbone
     dataset = (
         ray.data.read_parquet([str(file) for file in version.files("train")])
         .select_columns(["key", "text", "label"])
         .map_batches(
-            tokenise,  # type: ignore[arg-type] # keyword arguments are missing in Ray's types
+            tokenize,  # type: ignore[arg-type] # keyword arguments are missing in Ray's types
             batch_format="pyarrow",
             fn_kwargs={
                 "source": backbone.source,
@@ -114,7 +114,7 @@ def bench_readback(settings: BenchSettings) -> Result:
 JOB = benchmark(
     "readback",
     bench_readback,
-    summary="rows/s of a dataset version through the tokeniser into torch batches, against "
+    summary="rows/s of a dataset version through the tokenizer into torch batches, against "
     "training on one core.",
     result="readback_over_training, readback_rows_per_second, training_rows_per_second",
     sections=("train", "model", "data", "ray"),

@@ -100,7 +100,7 @@ def write_bodies(texts: list[str], work: Path) -> tuple[Path, Path]:
 
 def distinct_texts(settings: BenchSettings) -> list[str]:
     """The sources' texts in random order, each once."""
-    from finsent.data.sources import find_texts
+    from finsent.data.sources.files import find_texts
 
     files = find_texts(settings.data.sources, settings.data, settings.sources_dir, "data.sources")
     found = {

@@ -47,7 +47,7 @@ def stub_trial(config: Mapping[str, Any], work: Any) -> None:  # noqa: ARG001
 def bench_sweep(settings: BenchSettings) -> Result:
     """`bench.trials` trials of `stub_trial` by TPE and ASHA, then their analysis."""
     from finsent.config import check
-    from tune.analysis import analyse
+    from tune.analysis import analyze
     from tune.plan import Plan, begin
     from tune.records import read_sweep
     from tune.space import parse
@@ -68,11 +68,11 @@ def bench_sweep(settings: BenchSettings) -> Result:
         begun = time.perf_counter()
         search(plan, work, sweep, [], 2, trainable=stub_trial)
         seconds = time.perf_counter() - begun
-        analysed = analyse([run_dir])
+        analyzed = analyze([run_dir])
         sweep = read_sweep(run_dir)
-        best = analysed["best"]
+        best = analyzed["best"]
         statuses = [trial.status for trial in sweep.trials]
-    log.info("%d trials in %.1f s, analysed in %.1f s", trials, seconds, analysed["seconds"])
+    log.info("%d trials in %.1f s, analyzed in %.1f s", trials, seconds, analyzed["seconds"])
     return {
         "trials": len(statuses),
         "stopped": statuses.count("stopped"),
@@ -80,8 +80,8 @@ def bench_sweep(settings: BenchSettings) -> Result:
         "seconds": round(seconds, 1),
         "seconds_per_trial": round(seconds / trials, 4),
         "seconds_over_bar": round(seconds / (_BAR_SECONDS * trials), 3),
-        "analysis_seconds": analysed["seconds"],
-        "analysis_over_bar": round(analysed["seconds"] / (_BAR_ANALYSIS * trials), 3),
+        "analysis_seconds": analyzed["seconds"],
+        "analysis_over_bar": round(analyzed["seconds"] / (_BAR_ANALYSIS * trials), 3),
         "best": best,
     }
 

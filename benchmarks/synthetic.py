@@ -47,7 +47,7 @@ class Expected:
 
 
 def write_rows(folder: Path, rows: int, files: int, seed: int = 0) -> list[Path]:
-    """Write `rows` labelled sentences to CSV files of about equal length.
+    """Write `rows` labeled sentences to CSV files of about equal length.
 
     Columns: Sentence, Sentiment. UTF-8. Duplicates and conflicts span files.
 

@@ -17,9 +17,9 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.settings import BenchSettings, benchmark
-from finsent.data.dataset import DatasetVersion
-from finsent.data.ingest import find_existing
-from finsent.data.sources import find_sources
+from finsent.data.ingest.ingest import find_existing
+from finsent.data.sources.files import find_sources
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import make_dir
 from finsent.training.task import Task, make_task
 from ray_jobs import ingest, train
@@ -76,7 +76,7 @@ def _ingested(settings: BenchSettings) -> DatasetVersion:
 
 
 def token_splits(version: DatasetVersion, task: Task, rows: int) -> dict[str, Any]:
-    """Tokenised tables of `rows` rows of the training split and an eighth for validation."""
+    """Tokenized tables of `rows` rows of the training split and an eighth for validation."""
     return {
         "train": _tokens(version, "train", task, rows),
         "validation": _tokens(version, "validation", task, max(rows // 8, 1)),
@@ -84,10 +84,10 @@ def token_splits(version: DatasetVersion, task: Task, rows: int) -> dict[str, An
 
 
 def _tokens(version: DatasetVersion, split: str, task: Task, rows: int) -> Any:
-    from finsent.training.tokens import tokenise
+    from finsent.training.tokens import tokenize
 
     table = version.read(split, ["key", "text", "label"])[:rows]
-    return tokenise(table, **task.tokenising)
+    return tokenize(table, **task.tokenizing)
 
 
 # --- the variants -------------------------------------------------------------------------------
@@ -156,10 +156,10 @@ def _under_ray(bench: Bench) -> Rates:
     with ray_session(bench.settings), tempfile.TemporaryDirectory() as name:
         import ray.data
 
-        from finsent.training.ray_trainer import fit_tokenised
+        from finsent.training.ray_trainer import fit_tokenized
 
         datasets = {split: ray.data.from_arrow(table) for split, table in bench.splits.items()}
-        return _rates(fit_tokenised(bench.task, datasets, Path(name) / "bench").history)
+        return _rates(fit_tokenized(bench.task, datasets, Path(name) / "bench").history)
 
 
 def _variants(bench: Bench) -> list[str]:

@@ -1,1 +1,1 @@
-"""Financial sentiment: from a raw labelled file to a published model."""
+"""Financial sentiment: from a raw labeled file to a published model."""

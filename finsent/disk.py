@@ -146,7 +146,7 @@ def _mb(count: int) -> str:
     return f"{count / _MB:.1f} MB"
 
 
-# --- recognising --------------------------------------------------------------------------------
+# --- recognizing --------------------------------------------------------------------------------
 
 
 def disk_error(error: BaseException, *, writes: bool = False) -> DiskError | None:

@@ -12,7 +12,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
 from finsent.references import LATEST, PATH, RUN, Reference, only_match, parse, path_spelling
 from finsent.training.config import OPERATIONAL
-from finsent.tuning.storage import shown
+from tune.storage import shown
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"

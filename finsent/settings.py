@@ -19,14 +19,14 @@ from finsent.inference.config import ClassifyConfig, EngineConfig, ExportConfig,
 from finsent.modeling.config import AdoptConfig, ModelConfig
 from finsent.references import LATEST
 from finsent.registry.config import PublishConfig, RegistryConfig
-from finsent.serving.config import ServeConfig
 from finsent.tracking.config import TrackingConfig
 from finsent.training.config import TrainConfig
-from finsent.tuning.config import SweepConfig
+from serve_app.config import ServeConfig
+from tune.config import SweepConfig
 
 
 class StorageConfig(Section):
-    """Where artefacts go."""
+    """Where artifacts go."""
 
     root: Annotated[str, AfterValidator(local_dir)] = setting(
         "artifacts",
@@ -72,7 +72,7 @@ class RayConfig(Section):
 class Settings(Section):
     """Everything that a user can set."""
 
-    storage: StorageConfig = setting(StorageConfig, "where artefacts go")
+    storage: StorageConfig = setting(StorageConfig, "where artifacts go")
     run: RunConfig = setting(RunConfig, "this execution")
     ray: RayConfig = setting(RayConfig, "the local Ray")
     data: DataConfig = setting(DataConfig, "sources and their treatment")

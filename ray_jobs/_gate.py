@@ -118,7 +118,7 @@ def _refusal(against: str, outcome: Outcome, reason: str, splits: Sequence[GateS
     other = "give the model another alias, e.g. challenger, or set publish.force=true"
     if outcome != CANNOT_TELL:
         return f"alias {CHAMPION!r}: the model is {what}. Keep the champion, {other}."
-    open_splits = [split for split in splits if split.judgement.outcome == CANNOT_TELL]
+    open_splits = [split for split in splits if split.judgment.outcome == CANNOT_TELL]
     remedies = dict.fromkeys(_REMEDIES[split.unusable] for split in open_splits)
     return (
         f"alias {CHAMPION!r}: cannot tell whether the model is {what}. {', '.join(remedies)}, "
@@ -136,7 +136,7 @@ def _judge_splits(
     """
     settings = settings.model_copy(update={"evaluate": OWN_SPLIT})
     splits = _judge_champion(settings, registry, against, model_dir, out)
-    if all(split.judgement.accuracy is None for split in splits):
+    if all(split.judgment.accuracy is None for split in splits):
         from finsent.inference.engine import Engine
 
         Engine(model_dir, settings.engine.exact())  # as no comparison has loaded it
@@ -220,7 +220,7 @@ def _judge_split(
             )
         chosen = select_rows(settings, dataset)
         version = chosen.version.version if chosen.version else version
-        found, judgement = pair.compare(chosen, out)
+        found, judgment = pair.compare(chosen, out)
     except NoRowsError:
         reason = "no row that neither model was trained or validated on"
         return GateSplit(owner, version, not_judged(reason))
@@ -234,4 +234,4 @@ def _judge_split(
     if seen["candidate"] is None:
         log.warning("gate: the model's training rows are unknown, and may be among those compared")
     verdict, flipped = found["verdict"], found["flipped"]
-    return GateSplit(owner, version, judgement, verdict, b, a, flipped, seen, validated)
+    return GateSplit(owner, version, judgment, verdict, b, a, flipped, seen, validated)

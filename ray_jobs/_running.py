@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finsent.errors import InputError
-from finsent.serving.config import ServeConfig
+from serve_app.config import ServeConfig
 
 END_SERVE = "end Serve on the cluster first (`serve shutdown`)"
 

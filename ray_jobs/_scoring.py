@@ -17,7 +17,7 @@ from finsent.inference.exports import fingerprint, installed, read_exports
 from finsent.modeling.domain import DomainCalibration
 
 if TYPE_CHECKING:
-    from finsent.inference.score import Scorer, Tagged
+    from finsent.scoring.score import Scorer, Tagged
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class _Actor:
         return self._scorer.engine.backend.name
 
     def score(self, rows: pa.Table, backend: str) -> pa.Table:
-        """See `finsent.inference.score.Scorer`.
+        """See `finsent.scoring.score.Scorer`.
 
         Args:
             backend: what all rows of a run are computed with: each process by itself may have
@@ -63,7 +63,7 @@ class _Actor:
 
     def _load(self) -> Scorer:
         from finsent.inference.engine import Engine
-        from finsent.inference.score import Scorer
+        from finsent.scoring.score import Scorer
 
         engine = Engine(self._model_dir, self._config, domain=self._domain)
         # A process that Ray starts again in mid-run would load what is there by then.

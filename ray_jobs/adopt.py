@@ -26,20 +26,20 @@ from ray_jobs.evaluate import report, training_rows
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from finsent.adoption.adopt import ForeignModel
     from finsent.inference.engine import Engine
-    from finsent.modeling.adopting import ForeignModel
 
 log = logging.getLogger(__name__)
 
 _USAGE = "SOURCE"
 _REMEDY = "give a local folder, or a hub id that you can reach"
-_PARITY_ROWS = 500  # of the sample corpus, where no labelled file is given
+_PARITY_ROWS = 500  # of the sample corpus, where no labeled file is given
 
 
 def run(call: Call) -> Result:
     """The job."""
+    from finsent.adoption.adopt import adopt, open_foreign
     from finsent.evaluation.calibration import fitted_temperature
-    from finsent.modeling.adopting import adopt, open_foreign
 
     settings, config = call.settings, call.settings.adopt
     if len(call.arguments) != 1:
@@ -51,7 +51,7 @@ def run(call: Call) -> Result:
     registry = Registry(settings.registry_dir)
     registry.check_writable()
     foreign = open_foreign(name, find_folder(name, config.revision, _USAGE, _REMEDY), config)
-    rows = _labelled(settings)
+    rows = _labeled(settings)
     model_dir, report_dir = call.run_dir / "model", call.run_dir / "evaluation"
     for folder in (model_dir, report_dir):
         # Of an earlier run of this name. Its files may be linked to a version: none is overwritten.
@@ -117,7 +117,7 @@ def _publish(
     }
 
 
-def _labelled(settings: Settings) -> pa.Table | None:
+def _labeled(settings: Settings) -> pa.Table | None:
     """Return the rows of `adopt.sources`; None where the setting is empty.
 
     Raises:
@@ -135,7 +135,7 @@ def _labelled(settings: Settings) -> pa.Table | None:
         raise InputError(
             f"adopt.sources={[source.uri for source in sources]}: {len(first)} rows to calibrate "
             f"on and {len(second)} to measure on are too few; {LEAST_ROWS} of each are needed. "
-            "Add labelled rows, or leave adopt.sources empty."
+            "Add labeled rows, or leave adopt.sources empty."
         )
     return rows
 
@@ -156,7 +156,7 @@ def _engine(settings: Settings, model_dir: Path) -> Engine:
 
 
 def _check(settings: Settings, foreign: ForeignModel, model_dir: Path) -> float:
-    from finsent.inference.fidelity import check_same
+    from finsent.adoption.fidelity import check_same
 
     found = check_same(_engine(settings, model_dir), foreign, settings.adopt.max_difference)
     log.info("adopt: probabilities equal those of transformers within %.1e", found)
@@ -166,7 +166,7 @@ def _check(settings: Settings, foreign: ForeignModel, model_dir: Path) -> float:
 def _calibrate(
     settings: Settings, foreign: ForeignModel, model_dir: Path, rows: pa.Table | None
 ) -> Result | None:
-    """Fit temperature and abstention threshold on the first half of the labelled rows."""
+    """Fit temperature and abstention threshold on the first half of the labeled rows."""
     if rows is None:
         log.info("adopt: not calibrated, as adopt.sources is empty")
         return None
@@ -193,12 +193,12 @@ def _names(settings: Settings) -> list[str]:
 
 
 def _export(settings: Settings, model_dir: Path, rows: pa.Table | None) -> Result:
-    """Export behind the parity gate; compared on the labelled rows, else on the sample corpus."""
+    """Export behind the parity gate; compared on the labeled rows, else on the sample corpus."""
     if not settings.adopt.export:
         return {}
     from finsent.data.config import SAMPLE, DataConfig, SourceConfig
     from finsent.evaluation.evaluate import read_benchmark
-    from finsent.inference.exporting import export
+    from finsent.export.export import export
     from finsent.inference.exports import ExportError
 
     names = _names(settings)
@@ -243,7 +243,7 @@ JOB = Job(
     "Face layout or a hub id, with safetensors or .bin weights (tensors only: pickled code is "
     "refused), and any labels that adopt.label_map maps onto ours. Its answers are compared with "
     "those of plain transformers; then it is calibrated and measured where adopt.sources names "
-    "labelled files, exported as by `ray_jobs.export`, and published with its license and origin. "
+    "labeled files, exported as by `ray_jobs.export`, and published with its license and origin. "
     "Every job and the service use it as any version.",
     result="source, revision, license, model_version, alias, version_dir, label_map, "
     "absent_labels (never answered), max_length, macro_f1 and accuracy (null: not measured), "

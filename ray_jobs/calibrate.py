@@ -1,4 +1,4 @@
-"""Fit a published model version to a domain by few labelled rows."""
+"""Fit a published model version to a domain by few labeled rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def step(settings: Settings) -> DomainCalibration:
         raise ConfigError("calibrate.name=null: name the calibration, e.g. calibrate.name=tweets")
     if not config.sources:
         raise ConfigError(
-            "calibrate.sources=[]: name labelled files of the domain, e.g. "
+            "calibrate.sources=[]: name labeled files of the domain, e.g. "
             "calibrate.sources='[tweets.csv]'"
         )
     registry = Registry(settings.registry_dir)
@@ -92,7 +92,7 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="calibrate",
-    summary="Fit a published model version to a domain by about 200 labelled rows: a temperature, "
+    summary="Fit a published model version to a domain by about 200 labeled rows: a temperature, "
     "a bias per label and an abstention threshold, on top of the version's own calibration. The "
     "version stays as it is: the calibration is published next to it under calibrate.name, and "
     "chosen by evaluate.calibration, predict.calibration, classify.calibration or a source tag of "

@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.table import Table
 
 from finsent.data.config import SourceConfig
-from finsent.data.heads import binary_kind, detect, is_json
-from finsent.data.normalise import is_blank
-from finsent.data.sources import find_texts
+from finsent.data.sources.files import find_texts
+from finsent.data.sources.heads import binary_kind, detect, is_json
 from finsent.errors import InputError
 from finsent.labels import LABELS
+from finsent.normalize import is_blank
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs._domains import calibration_of

@@ -21,7 +21,7 @@ from ray_jobs.evaluate import Selection, locate, select_rows, training_rows, val
 
 if TYPE_CHECKING:
     from finsent.evaluation.metrics import Answers
-    from finsent.evaluation.noninferiority import Allowance, Judgement
+    from finsent.evaluation.noninferiority import Allowance, Judgment
     from finsent.inference.engine import Engine
     from finsent.inference.truncation import Truncation
 
@@ -92,7 +92,7 @@ class Pair:
                 self._engines[name] = Engine(self.folders[place], exact, domain=domain)
             return read_answers(self._engines[name], rows)
 
-    def compare(self, chosen: Selection, out: Path) -> tuple[Result, Judgement]:
+    def compare(self, chosen: Selection, out: Path) -> tuple[Result, Judgment]:
         """Compare B with A on rows that neither was trained on, and write to `out`.
 
         Raises:
@@ -118,7 +118,7 @@ class Pair:
         config = self.settings.evaluate
         found = compare(a, b, config.bootstrap, config.seed)
         line = comparison_line(found)
-        judgement = judge(
+        judgment = judge(
             a,
             b,
             line if found["verdict"] == "worse" else None,
@@ -127,7 +127,7 @@ class Pair:
             config.seed,
         )
         found |= {
-            "judgement": asdict(judgement),
+            "judgment": asdict(judgment),
             "overlap": self._overlap(rows, seen),
             "with_seen": None if len(rows) == len(chosen.rows) else with_seen(all_a, all_b),
             "truncation": {"a": cut_a.record(), "b": cut_b.record()},
@@ -143,7 +143,7 @@ class Pair:
         log.info("%s", line)
         for remark in compared_remarks(found):
             log.warning("%s", remark)
-        return {**found, "comparison_dir": str(out)}, judgement
+        return {**found, "comparison_dir": str(out)}, judgment
 
     def _unseen(self, chosen: Selection) -> tuple[pa.Table, list[int | None], list[int | None]]:
         """Leave out the rows that a model was trained or validated on.
@@ -236,9 +236,9 @@ def run(call: Call) -> Result:
     )
     pair = Pair(settings, a, b)
     chosen = select_rows(settings, pair.trained_on[1] or pair.trained_on[0])
-    found, judgement = pair.compare(chosen, call.run_dir / "comparison")
+    found, judgment = pair.compare(chosen, call.run_dir / "comparison")
     table_console().print(_table(found))
-    log.info("B in A's place: %s: %s", judgement.outcome, judgement.reason)
+    log.info("B in A's place: %s: %s", judgment.outcome, judgment.reason)
     return found
 
 
@@ -253,7 +253,7 @@ JOB = Job(
     "comparison.json and flipped.parquet.",
     result="verdict, rows, macro_over (labels with rows), a and b (accuracy, macro_f1, "
     "model_dir), difference (B - A: value, interval), mcnemar (only_a, only_b: "
-    "rows that only one has right; p_value), flipped, judgement (outcome, reason, rows, "
+    "rows that only one has right; p_value), flipped, judgment (outcome, reason, rows, "
     "absent_labels, accuracy, macro_f1: value and bound), what, "
     "calibration, dataset_version, seen_in_training and seen_in_validation (rows left out, by "
     "model; null: unknown), overlap (by model: rows that it was trained "

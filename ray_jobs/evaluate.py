@@ -1,4 +1,4 @@
-"""Measure a trained or published model on labelled rows."""
+"""Measure a trained or published model on labeled rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.overlap import TrainingRows
@@ -239,10 +239,10 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="evaluate",
-    summary="Measure a model on a split of its dataset version, or on labelled files: accuracy, "
+    summary="Measure a model on a split of its dataset version, or on labeled files: accuracy, "
     "F1, MCC, AUROC, log loss, Brier score and calibration error (ECE) with bootstrap intervals, "
     "figures by label, confusion matrix, and how often it abstains, beside the majority class, "
-    "VADER and TF-IDF + logistic regression; accuracy by slices, and a behaviour suite. Writes "
+    "VADER and TF-IDF + logistic regression; accuracy by slices, and a behavior suite. Writes "
     "metrics.json and report.html with its pictures. The test split's report of a run's model "
     "goes into that run, where `ray_jobs.publish` looks for it.",
     result="model_dir, model_version (null: not published), domain_calibration (name, id; null: "
@@ -251,7 +251,7 @@ JOB = Job(
     "auroc; null: no rows), confusion (rows: true, columns: predicted), intervals (95 %, by "
     "figure), noise_ceiling, agreement (accuracy by the annotators' agreement), baselines, "
     "calibration, abstention (holds: whether the wanted accuracy is reached here; null: not "
-    "known), behaviour (cases, failed), seen_in_training, overlap (rows and near copies that the "
+    "known), behavior (cases, failed), seen_in_training, overlap (rows and near copies that the "
     "model was trained on, figures on the unseen others, or the reason why that is not known), "
     "truncation (texts cut, tokens left out), rows_per_second, report_dir, run_dir, seconds; "
     "metrics.json also has reliability, slices, mistakes, the groups of cases and the "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.modeling.layout import read_provenance
 from finsent.runs import find_model
@@ -26,7 +26,7 @@ def step(settings: Settings, model_dir: Path) -> Result:
         InputError: the model is unusable, its dataset version is not at hand, or what is asked for
             is not installed.
     """
-    from finsent.inference.exporting import export
+    from finsent.export.export import export
 
     trained_on = read_provenance(model_dir)["dataset"]
     version: DatasetVersion | None

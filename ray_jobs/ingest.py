@@ -1,14 +1,14 @@
-"""Make a dataset version from labelled files, or compare two versions."""
+"""Make a dataset version from labeled files, or compare two versions."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
-from finsent.data.dataset import DatasetVersion
-from finsent.data.ingest import find_existing, ingest
-from finsent.data.report import warnings
-from finsent.data.sources import SourceFile, find_sources
+from finsent.data.ingest.ingest import find_existing, ingest
+from finsent.data.sources.files import SourceFile, find_sources
+from finsent.data.versions.dataset import DatasetVersion
+from finsent.data.versions.report import warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
 from finsent.settings import Settings
@@ -60,7 +60,7 @@ def describe(version: DatasetVersion) -> Result:
 
 def compare(call: Call) -> Result:
     """What changed between two versions."""
-    from finsent.data.diff import diff, diff_tables
+    from finsent.data.versions.diff import diff, diff_tables
 
     if len(call.arguments) != 3 or call.arguments[0] != "diff":
         raise ConfigError(
@@ -92,7 +92,7 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="ingest",
-    summary="Make a dataset version from labelled files: read, normalise, reject bad rows, drop "
+    summary="Make a dataset version from labeled files: read, normalize, reject bad rows, drop "
     "duplicates, resolve conflicting labels, find near-duplicates and likely wrong labels, split "
     "80/10/10 by a hash of the text. The same input and settings give the same version, which is "
     "then reused. `diff VERSION_A VERSION_B` shows what changed between two versions.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from finsent.data.dataset import DatasetVersion
-from finsent.data.sources import find_sources
+from finsent.data.sources.files import find_sources
+from finsent.data.versions.dataset import DatasetVersion
+from finsent.export.export import wanted
 from finsent.files import make_dir
-from finsent.inference.exporting import wanted
 from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
 from finsent.training.finished import drop_checkpoints

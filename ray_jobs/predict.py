@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from finsent.bars import bar
-from finsent.data.carried import with_all_rows
-from finsent.data.sources import SourceFile, find_texts
+from finsent.data.sources.carried import with_all_rows
+from finsent.data.sources.files import SourceFile, find_texts
 from finsent.disk import storing
 from finsent.errors import InputError
 from finsent.files import digest, make_dir
 from finsent.inference.exports import fingerprint
-from finsent.inference.score import Tagged
-from finsent.inference.scored import Record, ScoredDir, choose_inputs, output_names
 from finsent.inference.truncation import REMEDY
+from finsent.scoring.score import Tagged
+from finsent.scoring.scored import Record, ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._domains import calibration_of

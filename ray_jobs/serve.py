@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from finsent.errors import ConfigError, InputError
-from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Interrupted, Job, Result, main
 from ray_jobs._haproxy import LOOK_SECONDS, end_orphans, own_haproxy
 from ray_jobs._ports import LOOPBACK, Ports, free_port, listens, own_listeners, own_ports
 from ray_jobs._ray import joins_cluster, ray_session
 from ray_jobs._running import adopt, running_serve
+from serve_app.config import ServeConfig
 from serve_app.listening import environment
 from serve_app.workers import HOOK
 

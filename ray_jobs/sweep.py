@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from finsent.config import to_yaml
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.files import write_json, write_text
 from finsent.modeling.backbone import Backbone
@@ -76,7 +76,7 @@ def _check_choices(plan: Plan) -> None:
 def _sweep(
     plan: Plan, backbone: Backbone, version: DatasetVersion, run_dir: Path, warm: list[Sweep]
 ) -> Result:
-    from finsent.training.ray_trainer import tokenised
+    from finsent.training.ray_trainer import tokenized
     from finsent.training.splits import look_at_splits
     from finsent.training.task import make_task
     from ray_jobs._sweep_tracking import TrialTracking
@@ -103,7 +103,7 @@ def _sweep(
     task = make_task(settings.train, settings.model, backbone, version)
     for remark in look_at_splits(version, task).remarks():
         log.warning("sweep: %s", remark)
-    datasets = {split: tokenised(version, split, task) for split in ("train", "validation")}
+    datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
     work = Work(
         settings,
         run_dir,
@@ -188,11 +188,11 @@ def _say_best(plan: Plan, run_dir: Path) -> None:
 
 
 def _page(run_dir: Path) -> str | None:
-    """Analyse; None where no trial has ended with a value."""
-    from tune.analysis import analyse
+    """Analyze; None where no trial has ended with a value."""
+    from tune.analysis import analyze
 
     try:
-        return str(analyse([run_dir])["page"])
+        return str(analyze([run_dir])["page"])
     except InputError as error:
         log.info("sweep: no page yet: %s", error)
         return None

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
 from finsent.training.task import make_task

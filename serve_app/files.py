@@ -18,10 +18,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from finsent.data.config import SourceConfig
-from finsent.data.sheet import TEXT_COLUMNS, NotTextError, Record, Sheet, SheetFormat, read_sheet
+from finsent.data.sources.sheet import (
+    TEXT_COLUMNS,
+    NotTextError,
+    Record,
+    Sheet,
+    SheetFormat,
+    read_sheet,
+)
 from finsent.errors import InputError
-from finsent.inference.score import free_names
 from finsent.labels import LABELS
+from finsent.scoring.score import free_names
 from serve_app import schemas
 from serve_app.incoming import Asker, Pace
 from serve_app.problems import Problem

@@ -2,7 +2,7 @@
 
 `serve run serve_app.graph:app config=configs/demo.yaml` builds it; so does `ray_jobs.serve`.
 
-    client -> Gateway (HTTP, gRPC, tokeniser, coalescer, engine; 1..max_replicas)
+    client -> Gateway (HTTP, gRPC, tokenizer, coalescer, engine; 1..max_replicas)
                 |- Explainer (serve.explainers; else the gateway explains)
                 |. Shadow    (started when one is named; a challenger)      } fed in batches,
                 |. Recorder  (serve.record; the prediction log)             } never waited for
@@ -51,7 +51,7 @@ _IDLE_SECONDS = 300.0  # without texts; then the shadow's process ends, and its 
 
 @serve.ingress()
 class Gateway:
-    """One replica: HTTP, gRPC, tokeniser, coalescer and engine in one process.
+    """One replica: HTTP, gRPC, tokenizer, coalescer and engine in one process.
 
     A hop to classifiers in processes of their own costs more than it brings where the model takes
     milliseconds: PERFORMANCE.md has the numbers.

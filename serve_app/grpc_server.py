@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from finsent.serving.config import LimitsConfig
+from serve_app.config import LimitsConfig
 from serve_app.proto import sentiment_pb2 as pb
 
 log = logging.getLogger("ray.serve")

@@ -16,11 +16,11 @@ from starlette.responses import Response, StreamingResponse
 
 from finsent.inference.config import Truncate
 from finsent.labels import LABELS
-from finsent.serving.config import LimitsConfig
 from serve_app import schemas, tei
 from serve_app.answers import json_answer
 from serve_app.auth import Keys
 from serve_app.coalescer import Timing
+from serve_app.config import LimitsConfig
 from serve_app.explain import explain
 from serve_app.files import read_upload, scored
 from serve_app.incoming import Asker, Pace, paced, read_body

@@ -10,8 +10,8 @@ from typing import Any
 from finsent.config import check
 from finsent.errors import ConfigError, InputError
 from finsent.registry.registry import Registry
-from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
+from serve_app.config import ServeConfig
 from serve_app.model import read_calibrations
 from serve_app.service import Service
 

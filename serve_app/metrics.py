@@ -87,7 +87,7 @@ class Metrics:
         self._stages = make(
             "Histogram",
             "stage_seconds",
-            "Time of a request's texts by stage: tokenising, waiting for a stream, the model.",
+            "Time of a request's texts by stage: tokenizing, waiting for a stream, the model.",
             ("stage",),
             _SECONDS,
         )

@@ -13,10 +13,10 @@ from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
-from finsent.data.sheet import SheetFormat
+from finsent.data.sources.sheet import SheetFormat
 from finsent.labels import LABELS
-from finsent.serving.config import LimitsConfig
 from serve_app import schemas, tei, vllm
+from serve_app.config import LimitsConfig
 from serve_app.files import CSV, JSON_LINES, TSV, FileQuery
 from serve_app.openapi_parts import (
     BODY,

@@ -13,16 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finsent.data.normalise import is_blank
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig, Truncate
 from finsent.inference.encode import Encoded
 from finsent.inference.engine import Engine, Prediction, shown_logits
 from finsent.modeling.layout import Calibration
+from finsent.normalize import is_blank
 from finsent.registry.registry import Registry
-from finsent.serving.config import ServeConfig
 from serve_app import logs
 from serve_app.coalescer import Batch, Timing
+from serve_app.config import ServeConfig
 from serve_app.incoming import Asker
 from serve_app.model import Model, read_calibrations
 from serve_app.problems import Problem, too_late
@@ -397,8 +397,8 @@ class Service:
     ) -> list[Encoded | InputError]:
         """Token ids of texts that there is room for.
 
-        By an estimate, as tokenising what is refused then would cost more than the refusal; what is
-        being tokenised counts, for requests come in herds.
+        By an estimate, as tokenizing what is refused then would cost more than the refusal; what is
+        being tokenized counts, for requests come in herds.
 
         Raises:
             Problem: overloaded.

@@ -71,7 +71,7 @@ def keep_threads() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real labelled data next to the project; the test is skipped where there is none."""
+    """Real labeled data next to the project; the test is skipped where there is none."""
     if not SHARED.is_dir():
         pytest.skip("no ../shared/data here")
     return SHARED

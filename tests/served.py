@@ -53,8 +53,8 @@ class Served:
 def publish(tiny: Path, root: Path, seed: int) -> str:
     import pyarrow as pa
 
+    from finsent.export.export import export
     from finsent.inference.config import EngineConfig, ExportConfig
-    from finsent.inference.exporting import export
     from finsent.registry.registry import Registry
     from tests.unit.models import TEXTS, saved_model
 

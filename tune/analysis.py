@@ -48,10 +48,10 @@ Result = dict[str, Any]
 _MATTERS = 0.1  # of the importance: below, a value at the edge of its range says nothing
 
 
-def analyse(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Result:
+def analyze(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Result:
     """Write `sweep.html`, `sweep-pictures/*.png`, `trials.csv` and `importances.csv`.
 
-    Each replaces an older one as a whole, so a running sweep can be analysed again and again. With
+    Each replaces an older one as a whole, so a running sweep can be analyzed again and again. With
     several sweeps the page is the first one's; the others are set beside it (`comparison.csv`).
 
     Args:
@@ -104,7 +104,7 @@ def analyse(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Re
 def _check(sweep: Sweep, first: Sweep) -> None:
     if (sweep.metric, sweep.mode) != (first.metric, first.mode):
         raise InputError(
-            f"{str(sweep.run_dir)!r} optimises {sweep.metric} ({sweep.mode}), "
+            f"{str(sweep.run_dir)!r} optimizes {sweep.metric} ({sweep.mode}), "
             f"{str(first.run_dir)!r} {first.metric} ({first.mode}): name sweeps of one metric"
         )
     if not ended(sweep, [main_objective(sweep)]):
@@ -115,7 +115,7 @@ def _check(sweep: Sweep, first: Sweep) -> None:
         states = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none was started"
         raise InputError(
             f"{str(sweep.run_dir)!r}: no trial has ended with a value of {sweep.metric} "
-            f"({states}{most}); there is nothing to analyse yet"
+            f"({states}{most}); there is nothing to analyze yet"
         )
 
 
@@ -304,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="DIR", help="where to write; the first RUN by default")
     arguments = parser.parse_args(argv)
     try:
-        result = analyse(arguments.run, arguments.out)
+        result = analyze(arguments.run, arguments.out)
     except UserError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 from ray.tune.schedulers import TrialScheduler
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import read_json
 from finsent.modeling.backbone import Backbone
 from finsent.settings import Settings
@@ -125,14 +125,14 @@ def _measured(settings: Settings, backbone: Backbone, version: DatasetVersion) -
     from finsent.training.loop import new_model
     from finsent.training.loss import forward
     from finsent.training.task import make_task
-    from finsent.training.tokens import COLUMNS, TokenRows, tokenise
+    from finsent.training.tokens import COLUMNS, TokenRows, tokenize
 
     train, device = settings.train, torch.device("cpu")
     task = make_task(train, settings.model, backbone, version)
     size = max(train.batch_size // train.max_workers, 1)
     table = version.read("train", [*COLUMNS]).slice(0, size * (_TIMED + 1))
     pad = load_tokenizer(backbone.source, backbone.revision).pad_token_id
-    rows = TokenRows.from_table(tokenise(table, **task.tokenising), pad)
+    rows = TokenRows.from_table(tokenize(table, **task.tokenizing), pad)
     before = torch.get_num_threads()
     torch.set_num_threads(train.cpus_per_worker)
     try:

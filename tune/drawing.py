@@ -15,7 +15,7 @@ from tune.stats import Axis
 BLUE, RED, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#999999"
 PURPLE = "#CC79A7"
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-COLOURS = {
+COLORS = {
     "finished": BLUE,
     "stopped": GREY,
     "diverged": PURPLE,

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 import optuna
 from optuna.trial import TrialState
 
-from finsent.tuning.config import UNLEARNED, SweepConfig
+from tune.config import UNLEARNED, SweepConfig
 from tune.records import DIVERGED, MEMORY, Trial
 
 FINAL = "final"  # key of a finished trial's values in its last report

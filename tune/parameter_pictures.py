@@ -177,11 +177,11 @@ def draw_slices(axes: Any, view: View) -> None:
         for hollow in (True, False):
             here = [(v, t) for v, t in having if (t.status != "finished") == hollow]
             x = _along(panel, axis, [t.params[key] for _, t in here], random)
-            colours = [t.number for _, t in here]
+            colors = [t.number for _, t in here]
             image = panel.scatter(
                 x,
                 [v for v, _ in here],
-                c=colours,
+                c=colors,
                 s=22,
                 cmap=_dark_map(),
                 linewidths=1,
@@ -248,7 +248,7 @@ def draw_contour(axes: Any, view: View) -> None:
     limits = usual_range(values.tolist(), sweep.mode) or (values.min(), values.max())
     values = values.clip(*limits)
     low, high = values.min(), values.max()
-    colours = MAP if sweep.mode == "max" else f"{MAP}_r"
+    colors = MAP if sweep.mode == "max" else f"{MAP}_r"
     random = np.random.default_rng(0)
     x = _along(axes, across, [t.params[pair[0]] for _, t in found], random)
     y = _along(axes, down, [t.params[pair[1]] for _, t in found], random, "y")
@@ -261,12 +261,12 @@ def draw_contour(axes: Any, view: View) -> None:
             else np.linspace(a.low, a.high, len(surface))
             for a in (across, down)
         ]
-        axes.contourf(*grid, surface, levels=14, cmap=colours, alpha=0.75, vmin=low, vmax=high)
+        axes.contourf(*grid, surface, levels=14, cmap=colors, alpha=0.75, vmin=low, vmax=high)
     dots = axes.scatter(
         x,
         y,
         c=values,
-        cmap=colours,
+        cmap=colors,
         vmin=low,
         vmax=high,
         s=26,

@@ -10,7 +10,7 @@ import pandas as pd
 from finsent.reports.pictures import Draw
 from tune.drawing import (
     BLUE,
-    COLOURS,
+    COLORS,
     GREY,
     LINES,
     MARKS,
@@ -60,7 +60,7 @@ def _best_so_far(axes: Any, view: View) -> None:
     axes.figure.set_figheight(3.6)
     unit, length = time_unit(course["seconds"].max())
     begin = min(t.started for t in sweep.trials if t.started is not None)
-    for status, colour in COLOURS.items():
+    for status, color in COLORS.items():
         points = [
             ((trial.ended - begin) / length, value)
             for value, trial in ranked(sweep)
@@ -70,7 +70,7 @@ def _best_so_far(axes: Any, view: View) -> None:
             axes.scatter(
                 *zip(*points, strict=True),
                 s=14,
-                color=colour,
+                color=color,
                 marker=MARKS[status],
                 linewidths=1,
                 alpha=0.7,
@@ -98,7 +98,7 @@ def _curves(axes: Any, view: View) -> None:
     best = order[0] if order else None
     faint = 0.7 if len(sweep.trials) <= 40 else 0.35
     seen: list[float] = []
-    for status in (*COLOURS, "best"):
+    for status in (*COLORS, "best"):
         lines = []
         for trial in sweep.trials:
             if ("best" if trial.number == best else trial.status) == status:
@@ -112,18 +112,18 @@ def _curves(axes: Any, view: View) -> None:
             continue
         seen += [value for line in lines for _, value in line]
         champion = status == "best"
-        colour = "black" if champion else COLOURS[status]
+        color = "black" if champion else COLORS[status]
         joined = np.array([point for line in lines for point in (*line, (np.nan, np.nan))])
         axes.plot(
             *joined.T,
-            color=colour,
+            color=color,
             linewidth=2.2 if champion else 0.9,
             alpha=1 if champion else faint,
             zorder=4 if champion else 2,
         )
         axes.scatter(
             *np.array([line[-1] for line in lines]).T,
-            color=colour,
+            color=color,
             s=24,
             zorder=5,
             marker="o" if champion else MARKS[status],

@@ -17,11 +17,11 @@ from finsent.files import read_json, write_json
 from finsent.modeling.backbone import Backbone
 from finsent.settings import Settings
 from finsent.training.config import TrainConfig
-from finsent.tuning.config import SweepConfig
-from finsent.tuning.storage import shown
+from tune.config import SweepConfig
 from tune.records import SWEEP, Sweep, read_sweep
 from tune.schedulers import scheduler_of
 from tune.space import Space, check_point, parse, with_values
+from tune.storage import shown
 from tune.study import check_search, storage_url
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from finsent.bars import bar
-from finsent.tuning.config import SweepConfig
+from tune.config import SweepConfig
 from tune.records import Trial
 from tune.stats import WITHOUT_VALUE
 

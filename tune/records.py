@@ -30,7 +30,7 @@ STATUSES = ("finished", "stopped", DIVERGED, "failed", "interrupted", "running")
 
 @dataclass(frozen=True)
 class Objective:
-    """What is optimised."""
+    """What is optimized."""
 
     name: str
     mode: str  # "max" or "min"

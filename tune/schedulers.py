@@ -17,7 +17,7 @@ from ray.tune.schedulers import (
 )
 
 from finsent.errors import ConfigError
-from finsent.tuning.config import SweepConfig
+from tune.config import SweepConfig
 from tune.outcomes import FAILURE
 from tune.records import Trial
 from tune.space import Parameter, Space

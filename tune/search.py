@@ -22,7 +22,7 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from finsent.tuning.config import SweepConfig
+from tune.config import SweepConfig
 from tune.outcomes import (
     CAUSE,
     FAILED,

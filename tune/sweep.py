@@ -19,7 +19,7 @@ from ray.tune import Stopper
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from finsent.tuning.config import SweepConfig
+from tune.config import SweepConfig
 from tune.ledger import Ledger, LedgerCallback
 from tune.leftovers import give_back, give_back_all
 from tune.plan import Plan, identity

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.settings import Settings
 
@@ -42,7 +42,7 @@ class Training:
             settings: the trial's.
             params: which of them are its own.
             version_dir: the dataset version, where it does not make its own.
-            datasets: tokenised splits by name; none where it makes its own.
+            datasets: tokenized splits by name; none where it makes its own.
             place: the trial's directory.
             modes: by objective.
 
@@ -67,8 +67,8 @@ def _version(
     settings: Settings, params: Mapping[str, Any], version_dir: Path, place: Path
 ) -> DatasetVersion:
     if any(key.startswith("data.") for key in params):
-        from finsent.data.ingest import find_existing, ingest
-        from finsent.data.sources import find_sources
+        from finsent.data.ingest.ingest import find_existing, ingest
+        from finsent.data.sources.files import find_sources
 
         files = find_sources(settings.data, settings.sources_dir)
         version = find_existing(settings.data, settings.datasets_dir, files)
@@ -118,8 +118,8 @@ def latency_ms(made: Made) -> float:
     Each of up to 100 validation texts alone, three times; the least of the three medians, as other
     trials run beside it.
     """
+    from finsent.export.export import export
     from finsent.inference.engine import Engine
-    from finsent.inference.exporting import export
 
     rows = made.version.read("validation", ["text", "label"])
     origin = {"dataset_version": made.version.version, "split": "validation"}

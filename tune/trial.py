@@ -41,7 +41,7 @@ _REASON = 300  # characters
 _LOOK = 0.5  # seconds between two looks at a training elsewhere
 _SOURCE = "source.json"  # in a checkpoint of PBT: where the weights lie, and of which epoch
 _PARAMS = "params.json"  # of PBT: under which a directory's weights are trained
-_OWN_ROWS = ("data.", "model.")  # settings under which a trial's tokenised rows are its own
+_OWN_ROWS = ("data.", "model.")  # settings under which a trial's tokenized rows are its own
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Work:
     run_dir: Path  # of the sweep; seen by all nodes
     version_dir: Path  # the dataset version, where no trial makes its own
     modes: dict[str, str]  # by objective; the metric first
-    datasets: dict[str, Any]  # tokenised splits by name, for trials that leave data and model alone
+    datasets: dict[str, Any]  # tokenized splits by name, for trials that leave data and model alone
     exchanges: bool = False  # weights go from trial to trial (PBT)
     environment: dict[str, str] = field(default_factory=dict)  # where it is not set
     training: type[Any] = Training  # what trains: an actor's class with the methods of Training

@@ -1,7 +1,7 @@
 """The exact part of ingest in pandas and in Polars, one process each, to be measured against.
 
-Read CSV files, normalise, reject, drop duplicates and conflicts, split by a hash, write zstd
-Parquet and the side tables. Each uses its library's own vectorised means; what none has (HTML
+Read CSV files, normalize, reject, drop duplicates and conflicts, split by a hash, write zstd
+Parquet and the side tables. Each uses its library's own vectorized means; what none has (HTML
 entities, mojibake) goes through Python for the rows that need it, as in finsent. They do less than
 finsent: no SHA-256 of inputs and outputs, 64-bit keys, no manifest, no report. Run as a module:
 `python -m benchmarks.peers.dataframes pandas|polars FOLDER OUT` prints counts, seconds and peak

@@ -1,6 +1,6 @@
 """Hugging Face `Trainer` on the rows, the recipe and the processes of ours, to be measured against.
 
-As its users write it: its own loader, collator, optimiser and schedule, padding to the longest row
+As its users write it: its own loader, collator, optimizer and schedule, padding to the longest row
 of a batch that is drawn at random, or, with `group_by_length`, by its length-grouped sampler. Run
 by torchrun: `-m benchmarks.peers.hugging_face SPEC.json random|group_by_length` writes seconds and
 rows of each epoch's steps beside the spec.

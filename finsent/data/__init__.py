@@ -1,1 +1,1 @@
-"""From labelled files to dataset versions."""
+"""From labeled files to dataset versions."""

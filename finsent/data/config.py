@@ -17,15 +17,15 @@ from pydantic import (
 )
 
 from finsent.config import Section, setting
-from finsent.data.spellings import (
+from finsent.data.sources.uris import parse, refuse_secrets
+from finsent.labels import LABELS
+from finsent.spellings import (
     AnyColumnName,
     ColumnName,
     Conditions,
     Spellings,
     strings_as_keys,
 )
-from finsent.data.uris import parse, refuse_secrets
-from finsent.labels import LABELS
 
 SAMPLE = "sample"
 
@@ -47,7 +47,7 @@ def _known_codec(value: str) -> str:
 
 
 class SourceConfig(Section):
-    """One labelled place: a file, a directory, a glob, or a data set of a hub."""
+    """One labeled place: a file, a directory, a glob, or a data set of a hub."""
 
     uri: str = setting(
         ...,
@@ -323,7 +323,7 @@ class DataConfig(Section):
     )
     sources: list[Source] = setting(
         lambda: [SourceConfig(uri=SAMPLE)],
-        "labelled files: URIs, or mappings with the keys below; `sample` is the corpus in the "
+        "labeled files: URIs, or mappings with the keys below; `sample` is the corpus in the "
         "package",
         min_length=1,
     )

@@ -46,7 +46,7 @@ def tfidf(train_texts: list[str], train_labels: Ids, texts: list[str]) -> Floats
 def vader(texts: list[str]) -> Floats:
     """VADER (Hutto & Gilbert 2014), a lexicon with rules for general English, by its authors.
 
-    Labelled as they do: positive from a compound score of 0.05 on, negative from -0.05 down.
+    Labeled as they do: positive from a compound score of 0.05 on, negative from -0.05 down.
 
     Returns:
         1 for the label, 0 for the others, as it gives no probabilities; shape (texts, labels).

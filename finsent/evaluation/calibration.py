@@ -1,7 +1,7 @@
 """Make a trained model's confidence mean what it says, and find when it should abstain.
 
 Temperature scaling (Guo et al. 2017, arXiv:1706.04599): one number divides the logits, chosen to
-minimise the log loss on the validation split. Labels stay as they are. The number is folded into
+minimize the log loss on the validation split. Labels stay as they are. The number is folded into
 the weights, so that whatever reads them is calibrated. Needs no Ray.
 """
 
@@ -157,7 +157,7 @@ def calibration_of(
 def calibrate(
     engine: Engine, rows: pa.Table, wanted_accuracy: float, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """Fit on labelled rows, fold the temperature into the weights, and write `calibration.json`.
+    """Fit on labeled rows, fold the temperature into the weights, and write `calibration.json`.
 
     Calibrating again fits on the logits as they were before the first time. Exports are of the
     weights before, so that they go where the temperature changes. Where the model has no layer that

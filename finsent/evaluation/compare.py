@@ -51,12 +51,12 @@ def unseen(rows: pa.Table, *seen: pa.ChunkedArray | None) -> tuple[pa.Table, lis
 
 
 def answers_of(engine: Engine, rows: pa.Table) -> Answers:
-    """A model's answers to labelled rows (`text`, `label`)."""
+    """A model's answers to labeled rows (`text`, `label`)."""
     return read_answers(engine, rows)[0]
 
 
 def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, Truncation]:
-    """Return a model's answers to labelled rows, and how much of the texts was cut."""
+    """Return a model's answers to labeled rows, and how much of the texts was cut."""
     encoded = engine.read(rows["text"].to_pylist())
     logits = engine.logits_of([text.ids for text in encoded])
     answers = Answers(label_ids(rows), engine.calibrated(logits))

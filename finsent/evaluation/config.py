@@ -34,15 +34,15 @@ class EvaluateConfig(Section):
     split: Literal["train", "validation", "test"] = setting("test", "split to measure on")
     sources: list[Source] = setting(
         list,
-        "labelled files to measure on in place of a split; read by the rules of the section "
+        "labeled files to measure on in place of a split; read by the rules of the section "
         "data, and texts of the training split among them are reported",
     )
     baselines: bool = setting(
         True, "also measure the majority class, VADER, and TF-IDF + logistic regression"
     )
-    behaviour: str | None = setting(
+    behavior: str | None = setting(
         SHIPPED,
-        "behaviour suite that the model goes through: `shipped`, a directory of YAML files of your "
+        "behavior suite that the model goes through: `shipped`, a directory of YAML files of your "
         "own, or null for none",
         min_length=1,
     )
@@ -78,7 +78,7 @@ class CalibrateConfig(Section):
     )
     sources: list[Source] = setting(
         list,
-        "labelled files of the domain, read by the rules of the section data; about 200 rows; "
+        "labeled files of the domain, read by the rules of the section data; about 200 rows; "
         "texts that the model was trained on are left out",
     )
     min_rows: int = setting(

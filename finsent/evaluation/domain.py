@@ -1,4 +1,4 @@
-"""Fit a calibration for a domain on few labelled rows, and measure it honestly.
+"""Fit a calibration for a domain on few labeled rows, and measure it honestly.
 
 In two steps. A bias per label follows the domain's own shares of the labels, as calibrated
 probabilities are corrected for label shift; the label is then the most probable one (Alexandari et
@@ -60,7 +60,7 @@ class Fit:
 
 
 def bias_loss(biases: Floats, logits: Floats, truth: Ids) -> tuple[float, Floats]:
-    """Return the penalised log loss of biases, summed over rows, and its gradient.
+    """Return the penalized log loss of biases, summed over rows, and its gradient.
 
     Args:
         biases: one per label.
@@ -76,7 +76,7 @@ def bias_loss(biases: Floats, logits: Floats, truth: Ids) -> tuple[float, Floats
 
 
 def temperature_loss(log_temperature: float, logits: Floats, truth: Ids) -> float:
-    """Return the penalised log loss of a temperature, summed over rows."""
+    """Return the penalized log loss of a temperature, summed over rows."""
     shares = log_softmax(logits / np.exp(log_temperature), axis=1)
     penalty = (log_temperature / _LOG_TEMPERATURE_SD) ** 2 / 2
     return float(penalty - shares[np.arange(len(truth)), truth].sum())
@@ -225,7 +225,7 @@ def calibrate(
     measure: EvaluateConfig,
     near: NearConfig,
 ) -> DomainContent:
-    """Fit a calibration on labelled rows of a domain, and measure it by cross-validation.
+    """Fit a calibration on labeled rows of a domain, and measure it by cross-validation.
 
     Args:
         engine: of the version, with its own calibration.
@@ -335,6 +335,6 @@ def _refuse_or_warn(reasons: list[str], config: CalibrateConfig) -> None:
     if not config.force:
         raise InputError(
             f"calibrate.sources={[source.uri for source in config.sources]}: "
-            f"{'; '.join(reasons)}. Add labelled rows of the domain, or set calibrate.force=true."
+            f"{'; '.join(reasons)}. Add labeled rows of the domain, or set calibrate.force=true."
         )
     log.warning("calibrate: forced although %s", "; ".join(reasons))

@@ -1,4 +1,4 @@
-"""Measure a model on labelled rows, beside baselines."""
+"""Measure a model on labeled rows, beside baselines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from finsent.bars import bar
 from finsent.data.config import DataConfig, NearConfig, SourceConfig
-from finsent.data.labelled import read_labelled
-from finsent.data.sources import find_sources
+from finsent.data.labeled import read_labeled
+from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
 from finsent.evaluation import baselines
 from finsent.evaluation.abstention import risk_coverage, selective
-from finsent.evaluation.behaviour.run import run_suite
-from finsent.evaluation.behaviour.suite import Suite, read_suite
+from finsent.evaluation.behavior.run import run_suite
+from finsent.evaluation.behavior.suite import Suite, read_suite
 from finsent.evaluation.bootstrap import intervals
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.config import SHIPPED, EvaluateConfig
@@ -54,13 +54,13 @@ def evaluate(
         JSON-able. `finsent.evaluation.metrics.Answers.measure` of the model, with `intervals` by
         figure, `noise_ceiling`, `baselines` by name (empty without `train`), `calibration`,
         `reliability` (and `reliability_before` the calibration), `abstention`, `slices`,
-        `behaviour` (None: not run), `seen_in_training` (rows whose text the model was trained on;
+        `behavior` (None: not run), `seen_in_training` (rows whose text the model was trained on;
         None: unknown), `overlap` (that, near copies, and the figures on all other rows),
         `truncation`, `agreement` (accuracy by the annotators' agreement), `rows_per_second` and
         `mistakes` (the 50 wrong rows of most confidence).
 
     Raises:
-        InputError: the behaviour suite has a fault.
+        InputError: the behavior suite has a fault.
     """
     suite = _suite(config)
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
@@ -87,7 +87,7 @@ def evaluate(
         "abstention": _abstention(engine, answers),
         "slices": slices(rows, truth, answers.probabilities),
         "agreement": agreement_levels(rows, truth, answers.predicted),
-        "behaviour": run_suite(suite, engine.probabilities) if suite else None,
+        "behavior": run_suite(suite, engine.probabilities) if suite else None,
         "seen_in_training": overlap.record()["rows"],
         "overlap": {**overlap.record(), "unseen": _unseen(answers, overlap, config)},
         "truncation": truncation.record(),
@@ -120,9 +120,9 @@ def _unseen(answers: Answers, overlap: Overlap, config: EvaluateConfig) -> dict[
 
 
 def _suite(config: EvaluateConfig) -> Suite | None:
-    if config.behaviour is None:
+    if config.behavior is None:
         return None
-    return read_suite(None if config.behaviour == SHIPPED else Path(config.behaviour).expanduser())
+    return read_suite(None if config.behavior == SHIPPED else Path(config.behavior).expanduser())
 
 
 def _before(engine: Engine, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -201,7 +201,7 @@ def _mistakes(rows: pa.Table, answers: Answers) -> list[dict[str, Any]]:
 def read_benchmark(
     sources: list[SourceConfig], config: DataConfig, cache: Path, field: str = "evaluate.sources"
 ) -> pa.Table:
-    """Read labelled files to measure on: cleaned, distinct, conflicts dropped; all splits as one.
+    """Read labeled files to measure on: cleaned, distinct, conflicts dropped; all splits as one.
 
     Args:
         cache: directory for what hubs deliver.
@@ -211,10 +211,10 @@ def read_benchmark(
         InputError: a file is unusable, or nothing is left.
     """
     config = config.model_copy(update={"sources": sources, "exclude": [], "conflicts": "drop"})
-    table = read_labelled(find_sources(config, cache), config)
+    table = read_labeled(find_sources(config, cache), config)
     if not len(table):
         shown = [source.uri for source in sources]
-        raise InputError(f"{field}={shown}: no usable row; add labelled rows")
+        raise InputError(f"{field}={shown}: no usable row; add labeled rows")
     return table
 
 

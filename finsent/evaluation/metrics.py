@@ -25,8 +25,8 @@ def brief(result: dict[str, Any]) -> dict[str, Any]:
     short = {key: value for key, value in result.items() if key not in _LARGE}
     if isinstance(short.get("abstention"), dict):
         short["abstention"] = {k: v for k, v in short["abstention"].items() if k != "curve"}
-    if isinstance(short.get("behaviour"), dict):
-        short["behaviour"] = {k: v for k, v in short["behaviour"].items() if k != "groups"}
+    if isinstance(short.get("behavior"), dict):
+        short["behavior"] = {k: v for k, v in short["behavior"].items() if k != "groups"}
     return short
 
 

@@ -55,7 +55,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """Whether model B may take the place of model A, by their answers to the same rows."""
 
     outcome: Outcome
@@ -66,14 +66,14 @@ class Judgement:
     macro_f1: Estimate | None
 
 
-def not_judged(reason: str) -> Judgement:
-    """Return the judgement on models that could not be compared."""
-    return Judgement(CANNOT_TELL, reason, 0, [], None, None)
+def not_judged(reason: str) -> Judgment:
+    """Return the judgment on models that could not be compared."""
+    return Judgment(CANNOT_TELL, reason, 0, [], None, None)
 
 
 def judge(
     a: Answers, b: Answers, worse: str | None, allowance: Allowance, resamples: int, seed: int
-) -> Judgement:
+) -> Judgment:
     """Judge model B by its answers and those of model A to the same rows.
 
     Args:
@@ -90,7 +90,7 @@ def judge(
     outcome, reason = _outcome(worse, rows, accuracy, macro_f1, allowance)
     if absent:
         reason += f"; no row is {' or '.join(absent)}: not judged on that"
-    return Judgement(outcome, reason, rows, absent, accuracy, macro_f1)
+    return Judgment(outcome, reason, rows, absent, accuracy, macro_f1)
 
 
 def _outcome(

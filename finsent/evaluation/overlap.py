@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from finsent.data.config import NearConfig
-from finsent.data.near import entries, find_edges
+from finsent.data.ingest.near import entries, find_edges
 from finsent.evaluation.metrics import Ids
 
 Flags = npt.NDArray[np.bool_]

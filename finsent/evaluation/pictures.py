@@ -27,13 +27,13 @@ _LONGEST_NAME = 44
 
 def pictures_of(result: Result) -> dict[str, Draw[Result]]:
     """What can be drawn of a result, in the order of the report."""
-    abstention, behaviour = result.get("abstention") or {}, result.get("behaviour") or {}
+    abstention, behavior = result.get("abstention") or {}, result.get("behavior") or {}
     there = {
         "confusion": result.get("confusion"),
         "reliability": _filled(result.get("reliability")),
         "coverage": abstention.get("curve"),
         "slices": _large(result),
-        "behaviour": behaviour.get("groups"),
+        "behavior": behavior.get("groups"),
     }
     return {name: draw for name, draw in _PICTURES.items() if there[name]}
 
@@ -42,7 +42,7 @@ def pictures_of(result: Result) -> dict[str, Draw[Result]]:
 
 
 def confusion_picture(matrix: npt.NDArray[np.int64], path: Path, title: str) -> None:
-    """A confusion matrix as PNG: counts, coloured by their share of the true label's rows."""
+    """A confusion matrix as PNG: counts, colored by their share of the true label's rows."""
     save(lambda axes, value: _draw_confusion(axes, value, title), matrix, path)
 
 
@@ -173,15 +173,15 @@ def _slices(axes: Any, result: Result) -> None:
     axes.set_xlabel("accuracy, with 95 % intervals; rows at the right")
 
 
-def _behaviour(axes: Any, result: Result) -> None:
-    groups = sorted(result["behaviour"]["groups"], key=lambda group: -group["failure_rate"])
+def _behavior(axes: Any, result: Result) -> None:
+    groups = sorted(result["behavior"]["groups"], key=lambda group: -group["failure_rate"])
     axes.figure.set_figheight(1.4 + 0.21 * max(len(groups), 3))
     places = np.arange(len(groups))
-    for kind, colour in _KINDS.items():
+    for kind, color in _KINDS.items():
         here = [i for i, group in enumerate(groups) if group["kind"] == kind]
         if here:
             rates = [groups[i]["failure_rate"] for i in here]
-            axes.barh(places[here], rates, color=colour, label=KIND_NAMES[kind])
+            axes.barh(places[here], rates, color=color, label=KIND_NAMES[kind])
     for place, group in enumerate(groups):
         text = f" {group['failed']} of {group['cases']}"
         axes.text(group["failure_rate"], place, text, va="center", fontsize=8)
@@ -191,7 +191,7 @@ def _behaviour(axes: Any, result: Result) -> None:
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel("cases that fail")
-    axes.set_title("Cases of the behaviour suite that fail", loc="left", fontsize=11)
+    axes.set_title("Cases of the behavior suite that fail", loc="left", fontsize=11)
     axes.legend(loc="lower right", fontsize=9)
 
 
@@ -204,7 +204,7 @@ _PICTURES: dict[str, Draw[Result]] = {
     "reliability": _reliability,
     "coverage": _coverage,
     "slices": _slices,
-    "behaviour": _behaviour,
+    "behavior": _behavior,
 }
 
 # --- tables -------------------------------------------------------------------------------------

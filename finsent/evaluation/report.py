@@ -41,7 +41,7 @@ def write_report(result: Result, out_dir: Path, title: str) -> None:
     Args:
         result: as `ray_jobs.evaluate` returns it: `rows` and the figures of `FIGURES`, `labels`,
             `confusion`, `intervals`, `noise_ceiling`, `baselines`, `calibration`, `reliability`
-            (and `reliability_before`), `abstention`, `slices`, `behaviour`, `mistakes`,
+            (and `reliability_before`), `abstention`, `slices`, `behavior`, `mistakes`,
             `seen_in_training`, `overlap`, `truncation`, `agreement`, `macro_over`,
             `model_dir`, `dataset_version`, `split`.
         out_dir: a directory; made when it is not there.
@@ -60,9 +60,9 @@ def page_without_texts(out_dir: Path, title: str) -> str:
         out_dir: has `metrics.json` and `pictures/*.png`.
     """
     result = read_json(out_dir / "metrics.json")
-    behaviour = result.get("behaviour") or {}
-    groups = [{**group, "examples": []} for group in behaviour.get("groups") or []]
-    shown = {**result, "mistakes": None, "behaviour": {**behaviour, "groups": groups}}
+    behavior = result.get("behavior") or {}
+    groups = [{**group, "examples": []} for group in behavior.get("groups") or []]
+    shown = {**result, "mistakes": None, "behavior": {**behavior, "groups": groups}}
     drawn = {path.stem: path for path in sorted((out_dir / "pictures").glob("*.png"))}
     return _page(shown, drawn, title)
 
@@ -78,7 +78,7 @@ def _page(result: Result, pictures: dict[str, Path], title: str) -> str:
         figures=FIGURES,
         tiles=[name for name in _TILES if result.get(name) is not None],
         kinds=KIND_NAMES,
-        behaviour=_by_failures(result),
+        behavior=_by_failures(result),
         mistakes=mistakes and mistakes[:_MOST_MISTAKES],
         identity=_identity(result),
         over=over_labels(result),
@@ -87,8 +87,8 @@ def _page(result: Result, pictures: dict[str, Path], title: str) -> str:
 
 
 def _by_failures(result: Result) -> Result | None:
-    """The behaviour suite's outcome, the worst group first."""
-    found = result.get("behaviour")
+    """The behavior suite's outcome, the worst group first."""
+    found = result.get("behavior")
     if not found or not found.get("groups"):
         return None
     return {**found, "groups": sorted(found["groups"], key=lambda g: -g["failure_rate"])}
@@ -187,10 +187,10 @@ def _about_parts(result: Result) -> Iterator[str]:
                 f"{part['rows']:,} rows, {-part['difference']:.3f} below that of all rows and not "
                 "by chance. Add training rows of that kind."
             )
-    groups = (result.get("behaviour") or {}).get("groups") or []
+    groups = (result.get("behavior") or {}).get("groups") or []
     failing = [group["group"] for group in groups if group["failure_rate"] >= 0.5]
     if failing:
         yield (
             f"At least half of the cases fail in {len(failing)} of {len(groups)} groups of the "
-            f"behaviour suite: {'; '.join(failing)}. Add training rows that show the difference."
+            f"behavior suite: {'; '.join(failing)}. Add training rows that show the difference."
         )

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import Source
-from finsent.data.spellings import ColumnName
 from finsent.registry.config import NAME_PATTERN, CalibrationsByTag
+from finsent.spellings import ColumnName
 
 Truncate = Literal["right", "left", "error"]
 
@@ -56,7 +56,7 @@ class ExportConfig(Section):
         "latest",
         "model to export: `run:NAME`, a directory, or `latest` (the last finished training run)",
     )
-    onnx: bool = setting(True, "write ONNX in fp32 and, dynamically quantised, in int8")
+    onnx: bool = setting(True, "write ONNX in fp32 and, dynamically quantized, in int8")
     openvino: bool | None = setting(
         None,
         "write OpenVINO in int8, calibrated on validation rows (extra `openvino`); null: where "

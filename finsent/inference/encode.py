@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from finsent.data.normalise import normalise
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
 from finsent.modeling.layout import REMEDY
+from finsent.normalize import normalize
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def cleaned(texts: Sequence[str]) -> list[str]:
         InputError: a text is not valid Unicode.
     """
     try:
-        found: list[str] = normalise(pa.array(texts, pa.string())).text.to_pylist()
+        found: list[str] = normalize(pa.array(texts, pa.string())).text.to_pylist()
     except UnicodeEncodeError as error:
         raise InputError(f"text is not valid Unicode ({error.reason}); mend it") from None
     return found

@@ -83,7 +83,7 @@ def shown_logits(logits: Logits, calibration: Calibration) -> Logits:
 
 
 class Engine:
-    """Tokeniser, model and calibration of one model directory."""
+    """Tokenizer, model and calibration of one model directory."""
 
     def __init__(
         self,

@@ -8,8 +8,8 @@ from pydantic import BeforeValidator
 
 from finsent.config import Section, setting
 from finsent.data.config import Label, Source
-from finsent.data.spellings import strings_as_keys
 from finsent.registry.config import Alias
+from finsent.spellings import strings_as_keys
 
 
 class ModelConfig(Section):
@@ -51,7 +51,7 @@ class AdoptConfig(Section):
     )
     sources: list[Source] = setting(
         list,
-        "labelled files, read by the rules of the section data: half of the texts calibrate the "
+        "labeled files, read by the rules of the section data: half of the texts calibrate the "
         "model, the other half are what it is measured on, 50 or more each; empty: neither",
     )
     export: bool = setting(True, "export the model as the section `export` has it")

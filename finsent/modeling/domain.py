@@ -35,7 +35,7 @@ class Figure(_Record):
 
 
 class Measured(_Record):
-    """What held on labelled rows of the domain."""
+    """What held on labeled rows of the domain."""
 
     macro_f1: Figure
     accuracy: Figure

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finsent.data.spellings import spellings
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
 from finsent.labels import LABELS
+from finsent.spellings import spellings
 
 LABEL_MAP = "label_map.json"
 LABEL_MAP_SCHEMA = 1
@@ -57,7 +57,7 @@ class LabelMap:
         longer be the sum of probabilities.
 
         The softmax of the result is the sum of the source's probabilities per label, since
-        log(sum of exp) adds up probabilities before they are normalised.
+        log(sum of exp) adds up probabilities before they are normalized.
         """
         folded = np.full((len(logits), len(LABELS)), ABSENT_LOGIT, logits.dtype)
         for i, label in enumerate(LABELS):

@@ -1,7 +1,7 @@
 """BERTs with random weights: a tiny one, the whole system in seconds, for tests and dry runs, and
 one of BERT-base's shape, for measuring speed without a network.
 
-Its vocabulary is counted on the sample corpus, so texts are tokenised as with a real backbone.
+Its vocabulary is counted on the sample corpus, so texts are tokenized as with a real backbone.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def model_card(
         "",
         *(_adopted(provenance, origin) if origin else _trained(provenance, license)),
         *_results(metrics, bool(origin)),
-        *_trust(metrics, "other labelled rows" if origin else "the validation split"),
+        *_trust(metrics, "other labeled rows" if origin else "the validation split"),
         *files_section(files),
         *code_section(provenance, code or {}),
         *elsewhere,
@@ -126,7 +126,7 @@ def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:
         f"| {_shown(found, 'mcc')} | {_shown(found, 'auroc')} | {_shown(found, 'ece')} |"
         for name, found in {"this model": metrics, **metrics.get("baselines", {})}.items()
     ]
-    split = "labelled rows that it was not calibrated on" if is_adopted else "the test split"
+    split = "labeled rows that it was not calibrated on" if is_adopted else "the test split"
     return [
         f"## Results on {split} ({metrics['rows']} rows)",
         "In brackets: 95 % bootstrap intervals.",
@@ -145,9 +145,9 @@ def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:
 def _compared(gate: Gate) -> list[str]:
     """Say how the version compares with the champion that it replaced."""
     rows = [
-        f"| {split.split_of} (`{split.dataset_version}`) | {split.judgement.rows} "
-        f"| {_change(split.judgement.macro_f1)} | {_change(split.judgement.accuracy)} "
-        f"| {split.judgement.outcome} |"
+        f"| {split.split_of} (`{split.dataset_version}`) | {split.judgment.rows} "
+        f"| {_change(split.judgment.macro_f1)} | {_change(split.judgment.accuracy)} "
+        f"| {split.judgment.outcome} |"
         for split in gate.splits
     ]
     forced = " It was published by force." if gate.forced else ""

@@ -12,7 +12,7 @@ def card_head(
     """Return the lines between the two `---`, without a newline at the end.
 
     Args:
-        metrics: of labelled rows; empty where the model was not measured.
+        metrics: of labeled rows; empty where the model was not measured.
         license: of the model; None: not stated.
     """
     from huggingface_hub import EvalResult, ModelCardData  # takes a moment to import

@@ -31,7 +31,7 @@ def elsewhere(model_dir: Path) -> list[str]:
         "",
         f"`truncation=True` cuts a text of more than {max_length} tokens on the right, as finsent "
         "does. finsent first repairs HTML entities, mojibake, invisible signs and repeated spaces "
-        "(`finsent.data.normalise`): texts that need it score otherwise where that is left out.",
+        "(`finsent.normalize`): texts that need it score otherwise where that is left out.",
         "",
         *_onnx(model_dir),
     ]

@@ -10,7 +10,7 @@ from finsent.evaluation.noninferiority import (
     CANNOT_TELL,
     INFERIOR,
     NOT_INFERIOR,
-    Judgement,
+    Judgment,
     Outcome,
     Verdict,
 )
@@ -29,11 +29,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class GateSplit:
-    """The judgement on one test split."""
+    """The judgment on one test split."""
 
     split_of: Owner  # whose dataset version the test split is of
     dataset_version: str | None
-    judgement: Judgement
+    judgment: Judgment
     verdict: Verdict | None = None  # of `compare`; None: the models could not be compared
     candidate: Figures | None = None
     champion: Figures | None = None
@@ -85,7 +85,7 @@ def overall(splits: Sequence[GateSplit]) -> tuple[Outcome, str]:
     The error rate needs no correction for several splits: a model has to pass all of them.
     """
     for outcome in (INFERIOR, CANNOT_TELL, NOT_INFERIOR):
-        decisive = [split for split in splits if split.judgement.outcome == outcome]
+        decisive = [split for split in splits if split.judgment.outcome == outcome]
         if decisive:
             return outcome, "; ".join(_placed(split) for split in decisive)
     raise ValueError("no test split")
@@ -101,4 +101,4 @@ _OWNERS = {
 
 def _placed(split: GateSplit) -> str:
     version = f" ({split.dataset_version})" if split.dataset_version else ""
-    return f"{_OWNERS[split.split_of]}{version}: {split.judgement.reason}"
+    return f"{_OWNERS[split.split_of]}{version}: {split.judgment.reason}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finsent.labels import LABELS
-from finsent.reports.pictures import COLOURS
+from finsent.reports.pictures import COLORS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,7 +35,7 @@ def render(template: str, pictures: Mapping[str, Path], **values: Any) -> str:
                 name: base64.b64encode(path.read_bytes()).decode("ascii")
                 for name, path in pictures.items()
             },
-            colours=COLOURS,
+            colors=COLORS,
             labels=LABELS,
             **values,
         )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-# Okabe and Ito's, which the colour-blind can tell apart (https://jfly.uni-koeln.de/color).
-COLOURS = {"negative": "#D55E00", "neutral": "#999999", "positive": "#0072B2"}
+# Okabe and Ito's, which the color-blind can tell apart (https://jfly.uni-koeln.de/color).
+COLORS = {"negative": "#D55E00", "neutral": "#999999", "positive": "#0072B2"}
 
 T = TypeVar("T")
 Draw = Callable[[Any, T], None]  # on axes, from a value

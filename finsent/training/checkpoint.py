@@ -181,7 +181,7 @@ def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def moments(optimizer: Optimizer) -> dict[str, torch.Tensor]:
-    """The optimiser's tensors by parameter number and name."""
+    """The optimizer's tensors by parameter number and name."""
     return {
         f"{index}.{name}": value.detach()
         for index, values in optimizer.state_dict()["state"].items()
@@ -190,7 +190,7 @@ def moments(optimizer: Optimizer) -> dict[str, torch.Tensor]:
 
 
 def save_state(out: Path, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Write the optimiser's tensors and a JSON-able state beside the model's directory.
+    """Write the optimizer's tensors and a JSON-able state beside the model's directory.
 
     The state, which is written last, has the digests of all files.
     """
@@ -223,7 +223,7 @@ def load_state(
     optimizer: Optimizer,
     average: PreTrainedModel | None = None,
 ) -> dict[str, Any]:
-    """Restore model, optimiser and the weights' average in place; returns the JSON state.
+    """Restore model, optimizer and the weights' average in place; returns the JSON state.
 
     Raises:
         InputError: the checkpoint is incomplete or has other labels.

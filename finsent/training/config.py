@@ -55,11 +55,11 @@ class TrainConfig(Section):
     )
     epochs: int = setting(4, "passes over the training split", ge=1, le=1000)
     batch_size: int = setting(
-        32, "rows in one optimiser step, over all workers together", unit="rows", ge=1
+        32, "rows in one optimizer step, over all workers together", unit="rows", ge=1
     )
     batch_tokens: int | None = setting(
         None,
-        "padded tokens in one optimiser step, over all workers together: many short rows or few "
+        "padded tokens in one optimizer step, over all workers together: many short rows or few "
         "long ones; null: batch_size rows, whatever their length",
         unit="tokens",
         ge=8,

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray.data
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.files import staged_dir
 from finsent.training.task import Task
@@ -61,7 +61,7 @@ FitFold = Callable[[Task, DatasetVersion, Part, Path], Path]
 
 
 def rows_of(version: DatasetVersion, split: str, part: Part | None) -> Any:
-    """Rows of a split as a Ray dataset, with the columns that `tokenise` wants."""
+    """Rows of a split as a Ray dataset, with the columns that `tokenize` wants."""
     from finsent.training.tokens import COLUMNS
 
     dataset = ray.data.read_parquet([str(file) for file in version.files(split)])
@@ -72,7 +72,7 @@ def rows_of(version: DatasetVersion, split: str, part: Part | None) -> Any:
 
 
 def distilled(task: Task, version: DatasetVersion, folder: Path, fit_fold: FitFold) -> Any:
-    """The training split with softened targets, a materialised Ray dataset of schema `TOKENISED`.
+    """The training split with softened targets, a materialized Ray dataset of schema `TOKENISED`.
 
     A job that is started again goes on in the fold where it stopped.
 
@@ -110,7 +110,7 @@ def distilled(task: Task, version: DatasetVersion, folder: Path, fit_fold: FitFo
 
 
 def _score(task: Task, version: DatasetVersion, part: Part, model_dir: Path, out: Path) -> None:
-    """Write a fold's rows, tokenised, with their targets."""
+    """Write a fold's rows, tokenized, with their targets."""
     config = task.config
     gpu = 1 if ray.cluster_resources().get("GPU", 0) and config.use_gpu != "no" else 0
     with staged_dir(out) as staging:
@@ -136,11 +136,11 @@ class _Teacher:
         self._engine = Engine(model_dir, EngineConfig(threads=task.config.cpus_per_worker))
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        from finsent.training.tokens import tokenise
+        from finsent.training.tokens import tokenize
 
         found = self._engine.probabilities(rows["text"].to_pylist())
         targets = soft_targets(rows["label"].to_pylist(), found, self._task.config.distill_share)
-        return tokenise(rows, **self._task.tokenising, targets=targets)
+        return tokenize(rows, **self._task.tokenizing, targets=targets)
 
 
 def soft_targets(

@@ -1,6 +1,6 @@
 """The per-worker training loop: plain PyTorch DDP, the same under Ray, torchrun, or alone.
 
-It knows nothing of Ray. Whoever starts it initialises the process group (or does not, for one
+It knows nothing of Ray. Whoever starts it initializes the process group (or does not, for one
 worker) and passes hooks that carry progress and checkpoints outside.
 """
 

@@ -114,7 +114,7 @@ def build_schedule(
 class Thaw:
     """Gradual unfreezing (Howard & Ruder, arXiv:1801.06146): layers join from the top.
 
-    The gradients of layers that have not joined are dropped before the optimiser sees them, so they
+    The gradients of layers that have not joined are dropped before the optimizer sees them, so they
     have neither moments nor decay. They are computed nevertheless: DDP wants the same ones in every
     step.
     """

@@ -28,7 +28,7 @@ from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.disk import DiskError, is_ample
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
@@ -76,20 +76,20 @@ class _Trainer(TorchTrainer):
         return [one for one in callbacks if not isinstance(one, _UNUSED)]
 
 
-def tokenised(version: DatasetVersion, split: str, task: Task, part: Part | None = None) -> Any:
-    """A split as a materialised Ray dataset of schema `finsent.training.tokens.TOKENISED`.
+def tokenized(version: DatasetVersion, split: str, task: Task, part: Part | None = None) -> Any:
+    """A split as a materialized Ray dataset of schema `finsent.training.tokens.TOKENISED`.
 
     Args:
         part: which rows of it; None: all.
     """
-    from finsent.training.tokens import tokenise
+    from finsent.training.tokens import tokenize
 
     return (
         rows_of(version, split, part)
         .map_batches(
-            tokenise,
+            tokenize,
             batch_format="pyarrow",
-            fn_kwargs=task.tokenising,
+            fn_kwargs=task.tokenizing,
         )
         .materialize()  # so that no epoch needs CPUs beside the workers
     )
@@ -103,12 +103,12 @@ def fit(
     *,
     title: str = "train",
 ) -> TrainResult:
-    """Tokenise a dataset version with Ray Data and train on it; see `fit_tokenised`.
+    """Tokenize a dataset version with Ray Data and train on it; see `fit_tokenized`.
 
     A finished run whose checkpoints were removed is not trained again.
 
     Args:
-        datasets: the version's splits, tokenised by `tokenised` for the same task before.
+        datasets: the version's splits, tokenized by `tokenized` for the same task before.
         title: of the progress bar.
     """
     check_same_task(task, run_dir)
@@ -116,21 +116,21 @@ def fit(
         log.info("train: %s is trained already, and its model is used", run_dir.name)
         return finished
     if datasets is not None:
-        return fit_tokenised(task, datasets, run_dir, title=title)
-    validation = tokenised(version, "validation", task)
+        return fit_tokenized(task, datasets, run_dir, title=title)
+    validation = tokenized(version, "validation", task)
     if task.config.distill_folds is None:
-        train = tokenised(version, "train", task)
+        train = tokenized(version, "train", task)
     else:
         train = distilled(task, version, run_dir / "folds", partial(_fit_fold, validation))
     datasets = {"train": train, "validation": validation}
-    return fit_tokenised(task, datasets, run_dir, title=title)
+    return fit_tokenized(task, datasets, run_dir, title=title)
 
 
 def _fit_fold(
     validation: Any, task: Task, version: DatasetVersion, part: Part, run_dir: Path
 ) -> Path:
-    train = tokenised(version, "train", task, part)
-    return fit_tokenised(task, {"train": train, "validation": validation}, run_dir).model_dir
+    train = tokenized(version, "train", task, part)
+    return fit_tokenized(task, {"train": train, "validation": validation}, run_dir).model_dir
 
 
 def check_same_task(task: Task, run_dir: Path) -> None:
@@ -159,13 +159,13 @@ def _brief(value: Any) -> str:
     return str(value.get("version", "changed") if isinstance(value, dict) else value)
 
 
-def fit_tokenised(
+def fit_tokenized(
     task: Task, datasets: dict[str, Any], run_dir: Path, *, title: str = "train"
 ) -> TrainResult:
     """Train on a running Ray; goes on from the last checkpoint when `run_dir` holds one.
 
     Args:
-        datasets: `train` and `validation`, materialised Ray datasets of schema
+        datasets: `train` and `validation`, materialized Ray datasets of schema
             `finsent.training.tokens.TOKENISED`.
         run_dir: checkpoints and the best model are written here; seen by all nodes.
         title: of the progress bar.

@@ -1,4 +1,4 @@
-"""One optimiser step over a global batch: shares, micro-batches, exact weights, too little memory.
+"""One optimizer step over a global batch: shares, micro-batches, exact weights, too little memory.
 
 The loss of a step is the weighted mean over the batch's rows on all ranks, whatever the number of
 ranks and micro-batches: every part adds its weighted sum over the weight of the whole batch.
@@ -176,7 +176,7 @@ def _brief(shortage: str | None) -> str:
 
 
 class Stepper:
-    """Gradients, clipping, optimiser and schedule, without waiting for the device."""
+    """Gradients, clipping, optimizer and schedule, without waiting for the device."""
 
     def __init__(
         self,

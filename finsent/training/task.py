@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.origin import base_of
@@ -30,8 +30,8 @@ class Task:
         return int(self.provenance["max_length"])
 
     @property
-    def tokenising(self) -> dict[str, Any]:
-        """Arguments of `finsent.training.tokens.tokenise`."""
+    def tokenizing(self) -> dict[str, Any]:
+        """Arguments of `finsent.training.tokens.tokenize`."""
         backbone = self.backbone
         return {
             "source": backbone.source,

@@ -1,6 +1,6 @@
-"""Tokenised rows in memory: two flat arrays instead of a list of lists.
+"""Tokenized rows in memory: two flat arrays instead of a list of lists.
 
-Ray's processes that only tokenise import this module, so torch and transformers are imported where
+Ray's processes that only tokenize import this module, so torch and transformers are imported where
 they are used: each costs such a process seconds.
 """
 
@@ -31,14 +31,14 @@ TOKENISED = pa.schema(
         ("target", pa.list_(pa.float32(), len(LABELS))),  # probabilities; null: the label
     ]
 )
-COLUMNS = ("key", "text", "label", "weight", "agreement")  # of a split, as `tokenise` wants them
+COLUMNS = ("key", "text", "label", "weight", "agreement")  # of a split, as `tokenize` wants them
 Targets = npt.NDArray[np.float32]
 
 
 @functools.lru_cache(maxsize=2)
 def cutting_tokenizer(source: str, revision: str | None, max_length: int) -> Tokenizer:
     """Return the tokenizer that cuts texts as training does."""
-    # Loading takes longer than tokenising a block: once a process, not once a block.
+    # Loading takes longer than tokenizing a block: once a process, not once a block.
     file = plain_tokenizer_file(source)
     if file is None:
         from finsent.modeling.classifier import load_tokenizer
@@ -51,14 +51,14 @@ def cutting_tokenizer(source: str, revision: str | None, max_length: int) -> Tok
     return tokenizer
 
 
-def tokenise(
+def tokenize(
     rows: pa.Table,
     source: str,
     revision: str | None,
     max_length: int,
     targets: Targets | None = None,
 ) -> pa.Table:
-    """Tokenise a block of a split.
+    """Tokenize a block of a split.
 
     Args:
         rows: with columns `key`, `text`, `label` (name), and, where rows have them, `weight` (else

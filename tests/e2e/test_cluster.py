@@ -32,7 +32,7 @@ def test_the_pipeline_as_a_submitted_job(cluster: Cluster, tmp_path: Path) -> No
         "configs/debug.yaml",
         "storage.root=artifacts",
         "data.label_noise.enabled=false",
-        "evaluate.behaviour=null",
+        "evaluate.behavior=null",
         "export.openvino=false",
     ]
     process = subprocess.run(

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from finsent.data.dataset import DatasetVersion
-from finsent.data.split import SPLITS
+from finsent.data.rows.split import SPLITS
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import read_json
 from tests.commands import PROJECT, environment, invoke_job
 from tests.e2e.conftest import Cluster

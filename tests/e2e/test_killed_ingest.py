@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.synthetic import write_rows
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from tests.commands import invoke_job, run_job, start_job, wait_until
 from tests.e2e.conftest import Cluster
 

@@ -22,8 +22,8 @@ from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.modeling.layout import CALIBRATION
 from finsent.registry.registry import Registry
-from finsent.serving.config import ServeConfig
 from serve_app.auth import Keys, new_key
+from serve_app.config import ServeConfig
 from serve_app.http import build_app
 from serve_app.service import Service
 from tests.commands import wait_until
@@ -281,7 +281,7 @@ def test_a_file_keeps_its_rows_and_columns(home: Page, tmp_path: Path) -> None:
 def test_the_download_of_a_file_is_the_answer_of_the_server(
     home: Page, address: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "labelled.csv"
+    path = tmp_path / "labeled.csv"
     path.write_text(
         "label,text,score,id,id,polarity\n=up(),Profit rose.,-1.5e-3,+49 170,-1+1,3\n,,,,,\n",
         "utf-8",

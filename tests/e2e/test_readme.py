@@ -103,8 +103,8 @@ def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
     assert by_job["ingest"]["counts"]["kept"] > 300
     assert trained[-1]["dataset_version"] == by_job["ingest"]["dataset_version"]
     assert by_job["sweep"]["trials"] == {"finished": 1}
-    [analysed] = [result for result in results if result and "job" not in result]
-    assert analysed["trials"] == 1 and (project / analysed["page"]).is_file()
+    [analyzed] = [result for result in results if result and "job" not in result]
+    assert analyzed["trials"] == 1 and (project / analyzed["page"]).is_file()
     assert "majority" in by_job["evaluate"]["baselines"]
     assert by_job["publish"]["model_version"] in by_job["registry"]["aliases"].values()
     assert by_job["pipeline"]["model_version"] != by_job["publish"]["model_version"]
@@ -120,6 +120,6 @@ def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
     assert by_job["serve"]["role"] == "predict"
     evaluation = project / "artifacts/runs/first/evaluation"
     assert (evaluation / "pictures/confusion.png").stat().st_size > 5_000
-    assert "behaviour" in (evaluation / "report.html").read_text().lower()
+    assert "behavior" in (evaluation / "report.html").read_text().lower()
     for name in ("config.json", "environment.json", "result.json"):
         assert (project / "artifacts/runs/first" / name).is_file()

@@ -23,6 +23,6 @@ def local_ray() -> Iterator[None]:
 
 def import_ingest(batch: Any) -> Any:
     """Import in a worker."""
-    import finsent.data.ingest  # noqa: F401
+    import finsent.data.ingest.ingest  # noqa: F401
 
     return batch

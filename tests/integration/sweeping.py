@@ -13,9 +13,9 @@ import psutil
 from ray.util import placement_group_table
 
 from finsent.config import check
-from finsent.data.dataset import DatasetVersion
-from finsent.data.ingest import ingest
-from finsent.data.sources import find_sources
+from finsent.data.ingest.ingest import ingest
+from finsent.data.sources.files import find_sources
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.labels import LABELS
 from finsent.modeling.backbone import resolve_backbone
 from finsent.settings import Settings
@@ -59,7 +59,7 @@ def prepared(
     version: DatasetVersion, run_dir: Path, sweep: dict[str, Any], **train: Any
 ) -> tuple[Plan, Work, Sweep]:
     """A sweep whose trials train."""
-    from finsent.training.ray_trainer import tokenised
+    from finsent.training.ray_trainer import tokenized
     from finsent.training.task import make_task
 
     run_dir.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def prepared(
     backbone = resolve_backbone(made.model, made.root / "backbones")
     plan = make_plan(made, backbone)
     task = make_task(made.train, made.model, backbone, version)
-    datasets = {split: tokenised(version, split, task) for split in ("train", "validation")}
+    datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
     modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
     work = Work(made, run_dir, version.path, modes, datasets, exchanges)
     return plan, work, begin(plan, run_dir, version.version, 2)

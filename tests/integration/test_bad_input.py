@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.synthetic import write_rows
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from ray_jobs import ingest
 from tests.commands import check_refused, invoke_job, run_job
 from tests.disks import small_disk

@@ -20,8 +20,8 @@ import uvicorn
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.registry.registry import Registry
-from finsent.serving.config import LimitsConfig, ServeConfig
 from serve_app.auth import Keys
+from serve_app.config import LimitsConfig, ServeConfig
 from serve_app.http import build_app
 from serve_app.openapi import describe
 from serve_app.service import Service

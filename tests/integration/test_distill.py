@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from finsent.config import load
-from finsent.data.dataset import DatasetVersion
-from finsent.data.ingest import ingest
-from finsent.data.sources import find_sources
+from finsent.data.ingest.ingest import ingest
+from finsent.data.sources.files import find_sources
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
@@ -108,13 +108,13 @@ class Killed(Exception):  # noqa: N818 - a name of what has happened
 
 def first_fold_only(fold_task: Task, version: DatasetVersion, part: Part, run_dir: Path) -> Path:
     """Train the first fold's model without Ray Train, the second is for Ray Train."""
-    from finsent.training.ray_trainer import tokenised
+    from finsent.training.ray_trainer import tokenized
 
     if part.fold > 0:
         raise Killed
     splits = {
         name: pa.concat_tables(
-            tokenised(version, name, fold_task, chosen).iter_batches(batch_format="pyarrow")
+            tokenized(version, name, fold_task, chosen).iter_batches(batch_format="pyarrow")
         )
         for name, chosen in (("train", part), ("validation", None))
     }

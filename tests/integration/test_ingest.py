@@ -14,13 +14,13 @@ import pytest
 import ray.data
 from ray.data._internal.block_batching.util import iter_threaded
 
-import finsent.data.ingest as ingest_module
+import finsent.data.ingest.ingest as ingest_module
 from benchmarks import synthetic
 from finsent.config import load
-from finsent.data.dataset import DatasetVersion
-from finsent.data.ingest import ingest
-from finsent.data.sources import find_sources
-from finsent.data.split import SPLITS
+from finsent.data.ingest.ingest import ingest
+from finsent.data.rows.split import SPLITS
+from finsent.data.sources.files import find_sources
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError, UserError
 from finsent.settings import Settings
 from ray_jobs import ingest as ingest_job
@@ -384,15 +384,15 @@ def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     settings = load(Settings, [], [f"storage.root={root}"])
     result = ingest_job.run(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
     assert {
-        kind: result["rows"][kind]["rows"] for kind in ("added", "removed", "relabelled", "moved")
+        kind: result["rows"][kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")
     } == {
         "added": 1,
         "removed": 1,
-        "relabelled": 1,
+        "relabeled": 1,
         "moved": 0,
     }
     shown = capfd.readouterr().err
-    assert "relabelled" in shown
+    assert "relabeled" in shown
     with pytest.raises(ConfigError, match="diff VERSION_A VERSION_B"):
         ingest_job.run(Call(settings, tmp_path, ["diff", a.version]))
 

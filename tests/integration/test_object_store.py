@@ -14,8 +14,8 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from finsent.config import load
-from finsent.data.ingest import ingest
-from finsent.data.sources import SourceFile, find_sources
+from finsent.data.ingest.ingest import ingest
+from finsent.data.sources.files import SourceFile, find_sources
 from finsent.errors import ConfigError, InputError
 from finsent.settings import Settings
 

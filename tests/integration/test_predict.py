@@ -20,9 +20,9 @@ from pyarrow import fs
 
 from finsent.config import load
 from finsent.errors import InputError
+from finsent.export.export import export
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exporting import export
 from finsent.inference.exports import fingerprint
 from finsent.settings import Settings
 from ray_jobs import predict

@@ -16,7 +16,7 @@ from ray import tune
 from ray.util import placement_group, placement_group_table, remove_placement_group
 
 from benchmarks.sweep import stub_trial
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.disk import disk_error
 from finsent.errors import InputError
 from finsent.files import read_json

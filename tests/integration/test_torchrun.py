@@ -23,7 +23,7 @@ from finsent.training.config import TrainConfig
 from finsent.training.outputs import read_journal
 from finsent.training.standalone import HISTORY, main, write_spec
 from finsent.training.task import Task
-from finsent.training.tokens import tokenise
+from finsent.training.tokens import tokenize
 from tests.integration.ranks import Ranks, run_ranks
 from tests.integration.two_ranks import agreed
 from tests.unit.loop_bench import without_dropout
@@ -59,7 +59,7 @@ def tokens(backbone: Path, count: int, start: int) -> pa.Table:
     rows = pa.table(
         {"key": keys, "text": texts, "label": labels, "agreement": agreement, "weight": weight}
     )
-    return tokenise(rows, str(backbone), None, 64)
+    return tokenize(rows, str(backbone), None, 64)
 
 
 @pytest.fixture(scope="module")

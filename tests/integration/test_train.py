@@ -21,7 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.evaluation.metrics import scores
 from finsent.inference.config import EngineConfig
@@ -42,7 +42,7 @@ from finsent.training.finished import TrainResult, drop_checkpoints
 from finsent.training.outputs import read_journal
 from finsent.training.standalone import main, write_spec
 from finsent.training.task import Task
-from finsent.training.tokens import tokenise
+from finsent.training.tokens import tokenize
 from tests.integration.ranks import run_ranks
 
 EPOCHS, STEPS = 6, 13  # steps an epoch
@@ -66,7 +66,7 @@ def rows(count: int, start: int) -> pa.Table:
 
 
 def tokens(table: pa.Table, tiny: Path) -> pa.Table:
-    return tokenise(table, str(tiny), None, 64)
+    return tokenize(table, str(tiny), None, 64)
 
 
 def task(tiny: Path, **settings: object) -> Task:
@@ -169,7 +169,7 @@ def life(
 ) -> Iterator[Life]:
     import ray.data
 
-    from finsent.training.ray_trainer import fit_tokenised
+    from finsent.training.ray_trainer import fit_tokenized
 
     folder = tmp_path_factory.mktemp("life")
     run_dir = folder / "run"
@@ -178,7 +178,7 @@ def life(
     logging.getLogger("finsent").addHandler(log)
     killer = Killer(run_dir)
     killer.start()
-    first = fit_tokenised(task(tiny, **RECIPE), datasets, run_dir)
+    first = fit_tokenized(task(tiny, **RECIPE), datasets, run_dir)
     killer.join()
     shutil.copytree(first.model_dir, folder / "first")
     names = [path.name for path in run_dir.glob("checkpoint_*_*[0-9]")]
@@ -188,10 +188,10 @@ def life(
     harm(run_dir, EPOCHS)
     with pytest.raises(InputError) as refused:
         bounded = task(tiny, **{**RECIPE, "num_workers": 1, "max_loss": 1e-6})
-        fit_tokenised(bounded, datasets, run_dir)
-    longer = fit_tokenised(task(tiny, **LONGER), datasets, run_dir)
+        fit_tokenized(bounded, datasets, run_dir)
+    longer = fit_tokenized(task(tiny, **LONGER), datasets, run_dir)
     (run_dir / "checkpoint_manager_snapshot.json").unlink()
-    done = fit_tokenised(task(tiny, **{**LONGER, "num_workers": 1}), datasets, run_dir)
+    done = fit_tokenized(task(tiny, **{**LONGER, "num_workers": 1}), datasets, run_dir)
     logging.getLogger("finsent").removeHandler(log)
     yield Life(
         run_dir,
@@ -332,12 +332,12 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(
 def test_what_the_cluster_cannot_hold_fails_at_once(
     tiny: Path, tmp_path: Path, settings: dict[str, object], words: list[str]
 ) -> None:
-    from finsent.training.ray_trainer import fit_tokenised
+    from finsent.training.ray_trainer import fit_tokenized
 
     if settings.get("use_gpu") and torch.cuda.is_available():
         pytest.skip("has a GPU")
     with pytest.raises(InputError) as caught:
-        fit_tokenised(task(tiny, **settings), {}, tmp_path / "run")
+        fit_tokenized(task(tiny, **settings), {}, tmp_path / "run")
     for word in words:
         assert word in str(caught.value)
     assert not (tmp_path / "run").exists()

@@ -21,9 +21,9 @@ from finsent.modeling.tiny import tiny_backbone
 from finsent.training.config import TrainConfig
 from finsent.training.finished import TrainResult
 from finsent.training.outputs import read_journal
-from finsent.training.ray_trainer import fit_tokenised
+from finsent.training.ray_trainer import fit_tokenized
 from finsent.training.task import Task
-from finsent.training.tokens import tokenise
+from finsent.training.tokens import tokenize
 from tests.commands import wait_until
 
 ROWS, HELD_OUT = 2000, 60
@@ -40,7 +40,7 @@ def rows(tiny: Path, count: int, start: int) -> pa.Table:
     labels = [LABELS[i % 3] for i in range(start, start + count)]
     texts = [f"Item {i}: {WORDS[label]} {'again ' * (i % 40)}" for i, label in enumerate(labels)]
     keys = [f"{i:06d}" for i in range(start, start + count)]
-    return tokenise(pa.table({"key": keys, "text": texts, "label": labels}), str(tiny), None, 64)
+    return tokenize(pa.table({"key": keys, "text": texts, "label": labels}), str(tiny), None, 64)
 
 
 def task(tiny: Path, epochs: int) -> Task:
@@ -73,7 +73,7 @@ def main(folder: Path, epochs: int) -> None:
     run_dir = folder / "run"
     results: list[TrainResult] = []
     thread = threading.Thread(
-        target=lambda: results.append(fit_tokenised(task(tiny, epochs), splits, run_dir)),
+        target=lambda: results.append(fit_tokenized(task(tiny, epochs), splits, run_dir)),
         daemon=True,
     )
     thread.start()

@@ -16,13 +16,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 from finsent.config import check
-from finsent.data.ingest import ingest
-from finsent.data.sources import find_sources
+from finsent.data.ingest.ingest import ingest
+from finsent.data.sources.files import find_sources
 from finsent.labels import LABELS
 from finsent.modeling.backbone import resolve_backbone
 from finsent.settings import Settings
 from finsent.training.outputs import read_journal
-from finsent.training.ray_trainer import tokenised
+from finsent.training.ray_trainer import tokenized
 from finsent.training.task import make_task
 from tests.commands import wait_until
 from tests.slow.elastic_driver import QUICK, WORDS
@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
     plan, run_dir = make_plan(settings, backbone), settings.runs_dir / "sweep"
     run_dir.mkdir(parents=True)
     task = make_task(settings.train, settings.model, backbone, version)
-    datasets = {split: tokenised(version, split, task) for split in ("train", "validation")}
+    datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
     work = Work(settings, run_dir, version.path, plan.config.modes, datasets)
     past = begin(plan, run_dir, version.version, 2)
     journals = [run_dir / "trials" / f"{n:04d}" / "metrics.jsonl" for n in (0, 1)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import read_json
 from finsent.training.outputs import read_journal
 from tests.integration.sweeping import make_version, prepared, wait_until_nothing_is_held

@@ -22,12 +22,12 @@ def test_other_front_ends_with_two_workers_train_the_same_model(
     """Fast, without Ray Train: of the name ..._with_two_processes_... in `test_torchrun.py`."""
     import ray.data
 
-    from finsent.training.ray_trainer import fit_tokenised
+    from finsent.training.ray_trainer import fit_tokenized
 
     splits = make_splits(tiny).items()
     datasets = {name: ray.data.from_arrow(table).materialize() for name, table in splits}
     found = {
-        name: fit_tokenised(task(tiny, trainer=name), datasets, tmp_path / name)
+        name: fit_tokenized(task(tiny, trainer=name), datasets, tmp_path / name)
         for name in ("native", "transformers", "lightning")
     }
     native = found.pop("native")

@@ -22,7 +22,7 @@ from finsent.training.frontends import trainer_of
 from finsent.training.outputs import Save
 from finsent.training.progress import Progress
 from finsent.training.task import Task
-from finsent.training.tokens import TokenRows, tokenise
+from finsent.training.tokens import TokenRows, tokenize
 
 TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # no multiple of the batch size, nor of evaluation's
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
@@ -33,7 +33,7 @@ def rows_of(tiny: Path, count: int, start: int, **columns: list[Any]) -> TokenRo
     texts = [f"Unit {i}: {WORDS[name]}{' today' * (i % 9)}" for i, name in enumerate(labels, start)]
     keys = [f"{i:06d}" for i in range(start, start + count)]
     rows = {"key": keys, "text": texts, "label": labels, **columns}
-    table = tokenise(pa.table(rows), str(tiny), None, 64)
+    table = tokenize(pa.table(rows), str(tiny), None, 64)
     return TokenRows.from_table(table, pad_id=0)
 
 

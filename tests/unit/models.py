@@ -10,8 +10,8 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
+from finsent.export.export import export
 from finsent.inference.config import EngineConfig, ExportConfig
-from finsent.inference.exporting import export
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier

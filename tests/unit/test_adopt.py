@@ -22,28 +22,28 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from finsent.adoption.adopt import ForeignModel, adopt, open_foreign
+from finsent.adoption.fidelity import check_same, difference
 from finsent.config import load
 from finsent.errors import InputError
 from finsent.evaluation.compare import answers_of, compare
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.evaluate import evaluate
 from finsent.evaluation.metrics import Answers
+from finsent.export.export import export
 from finsent.files import read_json, sha256_file
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine, softmax
-from finsent.inference.exporting import export
 from finsent.inference.exports import fingerprint
-from finsent.inference.fidelity import check_same, difference
-from finsent.inference.score import Scorer
 from finsent.labels import LABELS
-from finsent.modeling.adopting import ForeignModel, adopt, open_foreign
 from finsent.modeling.backbone import find_folder
 from finsent.modeling.config import AdoptConfig
 from finsent.modeling.label_map import LABEL_MAP, LabelMap, make_label_map
 from finsent.registry.registry import Registry
-from finsent.serving.config import ServeConfig
+from finsent.scoring.score import Scorer
 from finsent.settings import Settings
 from serve_app.auth import Keys
+from serve_app.config import ServeConfig
 from serve_app.http import build_app
 from serve_app.service import Service
 from tests.commands import check_refused, invoke_job
@@ -100,7 +100,7 @@ def refusal(folder: Path, **config: Any) -> str:
     return text
 
 
-def labelled() -> pa.Table:
+def labeled() -> pa.Table:
     texts = [f"{text} {i}" for i in range(8) for text in TEXTS]
     labels = [LABELS[i % 3] for i in range(len(texts))]
     keys = [f"{i * 7:016x}" for i in range(len(texts))]
@@ -176,11 +176,11 @@ def test_labels_that_yaml_reads_as_truths_are_mapped() -> None:
 
 @pytest.fixture(scope="module")
 def own(tiny: Path) -> Answers:
-    """What a model of our own answers to the labelled rows."""
+    """What a model of our own answers to the labeled rows."""
     folder = tiny.parent / "own-model"
     if not folder.exists():
         saved_model(tiny, folder)
-    return answers_of(Engine(folder, EXACT), labelled())
+    return answers_of(Engine(folder, EXACT), labeled())
 
 
 def served(registry: Registry, alias: str, texts: Sequence[str]) -> list[list[float]]:
@@ -208,7 +208,7 @@ def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_versi
     answers = engine.probabilities([*TEXTS])
     assert np.ptp(answers, axis=0).max() > 0.05  # answers differ from text to text
     assert check_same(engine, foreign, 1e-5) <= 1e-5
-    rows, quick = labelled(), EvaluateConfig(behaviour=None, bootstrap=100)
+    rows, quick = labeled(), EvaluateConfig(behavior=None, bootstrap=100)
     measured = evaluate(engine, rows, None, None, quick)
     right = sum(
         label == mine.label
@@ -270,7 +270,7 @@ def test_two_labels_never_answer_the_third_whatever_computes(
     notes = adopt(foreign, tmp_path / "model")
     assert "the model never answers neutral: none of its labels is mapped onto that" in notes
     config = ANY.model_copy(update={"openvino": True})
-    export(tmp_path / "model", labelled(), config, EXACT, {})
+    export(tmp_path / "model", labeled(), config, EXACT, {})
     for backend, precision in (
         ("torch", "fp32"),
         ("onnxruntime", "fp32"),
@@ -474,7 +474,7 @@ def test_license_is_unknown_rather_than_guessed(tiny: Path, tmp_path: Path, card
 
 @pytest.fixture
 def gold(tmp_path: Path) -> Path:
-    """A labelled file."""
+    """A labeled file."""
     words = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
     rows = [(f"Unit {i}: {words[LABELS[i % 3]]} in {1990 + i}", LABELS[i % 3]) for i in range(240)]
     file = tmp_path / "gold.csv"
@@ -489,7 +489,7 @@ QUICK = (
     "export.min_same_labels=0.0001",
     "export.min_same_abstentions=0.0001",
     "export.max_score_change=1",
-    "evaluate.behaviour=null",
+    "evaluate.behavior=null",
     "evaluate.bootstrap=100",
     "engine.threads=1",
 )
@@ -646,7 +646,7 @@ def test_model_that_the_gate_refuses_keeps_its_result(tiny: Path, project: Path)
     assert Registry(project / "artifacts/registry").aliases()["champion"] == first["model_version"]
 
 
-def test_few_labelled_rows_neither_calibrate_nor_measure(tiny: Path, project: Path) -> None:
+def test_few_labeled_rows_neither_calibrate_nor_measure(tiny: Path, project: Path) -> None:
     saved(classifier(), project / "one", tiny)
     (project / "few.csv").write_text("Sentence,Sentiment\nProfit rose,positive\nFlat,neutral\n")
     refused = invoke_job("adopt", *QUICK, "one", "adopt.sources=[few.csv]")
@@ -668,7 +668,7 @@ def test_model_whose_check_is_interrupted_is_left_to_no_job(
 
     saved(classifier(), project / "one", tiny)
     with monkeypatch.context() as patched:
-        patched.setattr("finsent.inference.fidelity.check_same", interrupt)
+        patched.setattr("finsent.adoption.fidelity.check_same", interrupt)
         with suppress(KeyboardInterrupt):
             assert invoke_job("adopt", *QUICK, "one", "run.name=mine").code not in (0, 2)
     assert not [*(project / "artifacts/runs/mine").rglob("*.safetensors")]

@@ -29,10 +29,10 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.registry.registry import CARD, Registry
-from finsent.serving.config import LimitsConfig, ServeConfig
 from finsent.settings import Settings
 from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys
+from serve_app.config import LimitsConfig, ServeConfig
 from serve_app.explain import explain
 from serve_app.http import build_app
 from serve_app.incoming import Asker
@@ -325,7 +325,7 @@ def test_a_table_with_tabs_comes_back_as_one(client: TestClient, kind: str) -> N
     assert (row["id"], row["text"]) == ("1", "Profit, net, rose.")
 
 
-def test_columns_of_a_labelled_file_keep_other_names_than_those_of_the_answers(
+def test_columns_of_a_labeled_file_keep_other_names_than_those_of_the_answers(
     client: TestClient,
 ) -> None:
     body = b"label,text,score,input_score,id,id\nup,Profit rose.,0.9,b,1,2\n"

@@ -16,10 +16,10 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
-from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
 from serve_app import branches, recorder
 from serve_app.branches import Branch, record_tap, shadow_tap
+from serve_app.config import ServeConfig
 from serve_app.incoming import Asker
 from serve_app.live import changed
 from serve_app.problems import Problem

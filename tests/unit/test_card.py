@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from finsent.data.config import DataConfig
-from finsent.data.dataset import SCHEMA_VERSION, DatasetVersion
-from finsent.data.split import SPLITS
+from finsent.data.rows.split import SPLITS
+from finsent.data.versions.dataset import SCHEMA_VERSION, DatasetVersion
 from finsent.files import write_json
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone, resolve_backbone
@@ -180,8 +180,8 @@ def test_the_base_of_a_folder_and_of_a_hub(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_the_license_of_a_source_makes_another_version_only_where_it_is_given() -> None:
-    from finsent.data.ingest import version_id
-    from finsent.data.sources import find_sources
+    from finsent.data.ingest.ingest import version_id
+    from finsent.data.sources.files import find_sources
 
     plain, given = (
         DataConfig(sources=[{"uri": "sample", **more}]) for more in ({}, {"license": "mit"})

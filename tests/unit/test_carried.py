@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.feather
 import pytest
 
-from finsent.data.carried import with_all_rows
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.sources import find_texts
+from finsent.data.sources.carried import with_all_rows
+from finsent.data.sources.files import find_texts
 from tests.unit.test_sources import write
 
 RECORDS = [{"id": "A", "text": "Up"}, {"id": "B", "text": "Down"}]

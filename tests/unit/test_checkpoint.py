@@ -62,7 +62,7 @@ def test_next_steps_are_those_of_an_undisturbed_run(
     tiny: Path, trained: Trainer, tmp_path: Path
 ) -> None:
     path = save(tiny, trained, tmp_path / "c")
-    restored = trainer(tiny, seed=2)  # another head, and an optimiser that has not stepped
+    restored = trainer(tiny, seed=2)  # another head, and an optimizer that has not stepped
     assert load_state(path, *restored) == HISTORY
     for number in range(3, 6):
         step(*trained, number)
@@ -73,7 +73,7 @@ def test_next_steps_are_those_of_an_undisturbed_run(
         assert torch.equal(expected, found), name
 
 
-def test_optimiser_state_matters(tiny: Path, trained: Trainer, tmp_path: Path) -> None:
+def test_optimizer_state_matters(tiny: Path, trained: Trainer, tmp_path: Path) -> None:
     """Weights alone would go another way, so the test above proves what it says."""
     path = save(tiny, trained, tmp_path / "c")
     forgetful = trainer(tiny, seed=2)
@@ -197,11 +197,11 @@ def test_a_broken_disk_is_no_damaged_checkpoint(
     ],
     ids=[
         "no state",
-        "no optimiser",
+        "no optimizer",
         "no config",
         "no weights",
         "half a state",
-        "half an optimiser",
+        "half an optimizer",
         "half the weights",
         "no head",
         "a parameter's moments lost",

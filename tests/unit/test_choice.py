@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from finsent.export.export import export
 from finsent.inference import measured
 from finsent.inference.backends import Backend
 from finsent.inference.choose import Choice, choose, load_export, measure_elsewhere, measure_here
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exporting import export
 from finsent.inference.exports import installed, read_exports
 from finsent.inference.speed import (
     LENGTHS,

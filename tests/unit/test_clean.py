@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finsent.data.clean import GOOD, REJECTED, Cleaned, clean, parse_times
 from finsent.data.config import DataConfig, SourceConfig, SplitConfig, TimeSplitConfig
-from finsent.data.formats import ROWS
-from finsent.data.normalise import key64, text_keys
+from finsent.data.rows.clean import GOOD, REJECTED, Cleaned, clean, parse_times
+from finsent.data.sources.formats import ROWS
 from finsent.labels import LABELS
+from finsent.normalize import key64, text_keys
 from tests.properties import examples
 
 PLAIN = SourceConfig(uri="news.csv")
@@ -137,7 +137,7 @@ def test_higher_scores_never_have_lower_labels(scores: list[float]) -> None:
         ({"raw_label": "2"}, "unknown_label"),
         ({"raw_text": "x" * 21}, "text_too_long"),
         ({"raw_text": "é" * 20}, None),  # characters, not bytes
-        ({"raw_text": "x" + " " * 90 + "y"}, None),  # as long as it is after normalising
+        ({"raw_text": "x" + " " * 90 + "y"}, None),  # as long as it is after normalizing
         ({"raw_text": "a,b", "raw_label": None, "fault": "malformed_row: x"}, "malformed_row: x"),
         # The first that applies, in the order in which one would mend them.
         ({"raw_text": "", "raw_label": ""}, "missing_text"),
@@ -184,7 +184,7 @@ def test_the_raw_text_is_kept_only_where_it_differs() -> None:
     assert good["raw_text"].to_pylist() == [" Up\t5 ", None, None]
 
 
-def test_key_and_unit_are_of_the_normalised_text() -> None:
+def test_key_and_unit_are_of_the_normalized_text() -> None:
     found = cleaned([{"raw_text": text} for text in ("Up  5", "up 5", "Up 6")]).good
     assert found["key"].to_pylist() == text_keys(pa.array(["up 5", "up 5", "up 6"])).to_pylist()
     assert found["unit"].to_pylist() == key64(found["key"]).tolist()

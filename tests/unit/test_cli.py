@@ -284,13 +284,13 @@ def test_what_ray_logs_of_a_caught_signal_is_not_shown() -> None:
         info = None if error is None else (type(error), error, None)
         return _cli.is_wanted(logging.LogRecord(name, logging.ERROR, "", 1, "", (), info))
 
-    signalled, bug = RuntimeError("__set_name__"), RuntimeError("a bug")
-    signalled.__cause__ = Interrupted(signal.SIGTERM)
-    assert not shown("ray.data.exceptions", signalled)
+    signaled, bug = RuntimeError("__set_name__"), RuntimeError("a bug")
+    signaled.__cause__ = Interrupted(signal.SIGTERM)
+    assert not shown("ray.data.exceptions", signaled)
     assert shown("ray.data.exceptions", bug) and shown("ray.data", None)
-    assert shown("finsent", signalled)
+    assert shown("finsent", signaled)
     try:
-        raise signalled
+        raise signaled
     except RuntimeError:  # Ray logs a hint to report the error, without the error
         assert not shown("ray.data.exceptions", None)
 
@@ -368,7 +368,7 @@ def test_inference_and_evaluation_load_no_ray() -> None:
         "finsent.inference.engine",
         "finsent.evaluation.evaluate",
         "finsent.evaluation.report",
-        "finsent.evaluation.behaviour.run",
+        "finsent.evaluation.behavior.run",
         "finsent.evaluation.slices",
         "finsent.training.standalone",
         *(f"ray_jobs.{name}" for name in JOBS),

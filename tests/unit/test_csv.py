@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from finsent.data.config import Format
-from finsent.data.dialect import Dialect
-from finsent.data.formats import Columns, read_rows
-from finsent.data.heads import read_columns
+from finsent.data.sources.dialect import Dialect
+from finsent.data.sources.formats import Columns, read_rows
+from finsent.data.sources.heads import read_columns
 from finsent.errors import InputError
 from tests.unit.test_formats import BOTH, SOURCE, Row, read
 
@@ -20,7 +20,7 @@ from tests.unit.test_formats import BOTH, SOURCE, Row, read
 def read_csv(
     content: str | bytes, encoding: str = "utf-8", format: Format = "csv", unit: str | None = None
 ) -> list[Row]:
-    """With the last column known, as `finsent.data.sources` finds it."""
+    """With the last column known, as `finsent.data.sources.files` finds it."""
     data = content.encode(encoding) if isinstance(content, str) else content
     header = read_columns(format, io.BytesIO(data), encoding, "here")
     assert header is not None
@@ -193,7 +193,7 @@ def broken_blocks(content: str) -> Iterator[pa.Table]:
 def test_records_come_in_their_order_whatever_is_wrong_with_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("finsent.data.formats.BLOCK_BYTES", 64)  # some records each
+    monkeypatch.setattr("finsent.data.sources.formats.BLOCK_BYTES", 64)  # some records each
     kinds = np.random.default_rng(1).integers(0, 3, 400)
     kinds[50:120] = 1  # blocks without a good record
     records = [("Up,up", "a,b,c,d", '"a\nb",up')[kind] for kind in kinds]

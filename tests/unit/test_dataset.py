@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data.dataset import LATEST, MANIFEST, SCHEMA_VERSION, DatasetVersion
-from finsent.data.split import SPLITS
+from finsent.data.rows.split import SPLITS
+from finsent.data.versions.dataset import LATEST, MANIFEST, SCHEMA_VERSION, DatasetVersion
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
 from finsent.labels import LABELS

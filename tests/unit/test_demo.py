@@ -50,7 +50,7 @@ def demo(*arguments: str) -> Finished:
         pytest.fail(f"the demo was interrupted by {interrupted}")
 
 
-def signalled(monkeypatch: pytest.MonkeyPatch, stage: str, code: int) -> None:
+def signaled(monkeypatch: pytest.MonkeyPatch, stage: str, code: int) -> None:
     monkeypatch.setenv("STAGE", stage)
     monkeypatch.setenv("CODE", str(code))
 
@@ -59,7 +59,7 @@ def signalled(monkeypatch: pytest.MonkeyPatch, stage: str, code: int) -> None:
 def test_signal_while_serving_is_the_ordinary_end(
     stubs: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    signalled(monkeypatch, "serve", code)
+    signaled(monkeypatch, "serve", code)
     finished = demo()
     assert finished.code == 0, finished.err
     assert {key: finished.result[key] for key in RESULT} == RESULT
@@ -69,7 +69,7 @@ def test_signal_while_serving_is_the_ordinary_end(
 def test_service_that_fails_at_its_end_is_an_error(
     stubs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signalled(monkeypatch, "serve", 1)
+    signaled(monkeypatch, "serve", 1)
     finished = demo()
     assert (finished.code, finished.out) == (1, "")
     assert "serve failed with exit code 1" in finished.err
@@ -80,13 +80,13 @@ def test_service_that_fails_at_its_end_is_an_error(
 def test_signal_before_the_page_interrupts_the_demo(
     stubs: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    signalled(monkeypatch, stage, 128 + signal.SIGTERM)
+    signaled(monkeypatch, stage, 128 + signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         invoke(JOB, [])
     assert (stubs / "ended").read_text() == stage
 
 
 def test_demo_without_a_page_serves_nothing(stubs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    signalled(monkeypatch, "serve", 0)
+    signaled(monkeypatch, "serve", 0)
     assert demo("once").result["model_version"] == "1"
     assert not (stubs / "ended").exists()

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import SourceConfig
-from finsent.data.csv_exact import ODD_ESCAPE, ODD_QUOTE
-from finsent.data.dialect import QuoteAudit
+from finsent.data.sources.csv_exact import ODD_ESCAPE, ODD_QUOTE
+from finsent.data.sources.dialect import QuoteAudit
 from finsent.errors import InputError
 from tests.properties import examples
 from tests.unit.test_sources import Row, configured, write
@@ -59,7 +59,7 @@ def test_swallowed_records_show_by_any_kind_of_label(
 
 def test_without_labels_another_column_shows_swallowed_records(tmp_path: Path) -> None:
     from finsent.data.config import DataConfig
-    from finsent.data.sources import find_texts
+    from finsent.data.sources.files import find_texts
 
     body = 'id,text\n1,Up a bit\n2,"Up 5 inches\n3,Down a bit\n4,Flat"\n5,End\n'
     source = SourceConfig(uri=str(write(tmp_path, body)), text="text")

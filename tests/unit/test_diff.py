@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from finsent.data import changes
-from finsent.data.changes import KINDS
-from finsent.data.dataset import MANIFEST, SCHEMA_VERSION, DatasetVersion
-from finsent.data.diff import diff, diff_tables
-from finsent.data.split import SPLITS
+from finsent.data.rows.split import SPLITS
+from finsent.data.versions import changes
+from finsent.data.versions.changes import KINDS
+from finsent.data.versions.dataset import MANIFEST, SCHEMA_VERSION, DatasetVersion
+from finsent.data.versions.diff import diff, diff_tables
 from finsent.errors import InputError
 from finsent.files import sha256_file, write_json
 from finsent.labels import LABELS
@@ -188,7 +188,7 @@ A = [
 ]
 B = [
     Row("Profit doubled", "positive"),
-    Row("Profit fell", "neutral", "validation"),  # relabelled
+    Row("Profit fell", "neutral", "validation"),  # relabeled
     Row("The plant stands in Oslo", "neutral", "train"),  # moved
     Row("Sales were flat", "neutral", source="wire.csv"),  # another source
     Row("Orders collapsed", "negative", "test"),  # added; and the meeting is removed
@@ -202,7 +202,7 @@ def test_every_kind_of_change_is_counted_and_shown(tmp_path: Path) -> None:
     assert rows["added"]["rows"] == rows["removed"]["rows"] == 1
     assert rows["added"]["by_split"]["test"]["negative"] == 1
     assert rows["removed"]["by_split"]["train"]["neutral"] == 1
-    assert rows["relabelled"] == {
+    assert rows["relabeled"] == {
         "rows": 1,
         "changes": [{"from": "negative", "to": "neutral", "rows": 1}],
         "by_split": {"train": 0, "validation": 1, "test": 0},
@@ -223,8 +223,8 @@ def test_every_kind_of_change_is_counted_and_shown(tmp_path: Path) -> None:
         "split": "test",
         "source": "news.csv",
     }
-    assert shown["relabelled"][0]["a"]["label"] == "negative"
-    assert shown["relabelled"][0]["b"]["label"] == "neutral"
+    assert shown["relabeled"][0]["a"]["label"] == "negative"
+    assert shown["relabeled"][0]["b"]["label"] == "neutral"
 
 
 def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
@@ -281,29 +281,29 @@ def test_the_counts_are_those_of_a_plain_comparison(
     rows = result["rows"]
     assert rows["added"]["rows"] == len(b.keys() - a.keys())
     assert rows["removed"]["rows"] == len(a.keys() - b.keys())
-    assert rows["relabelled"]["rows"] == sum(x.label != y.label for x, y in both)
+    assert rows["relabeled"]["rows"] == sum(x.label != y.label for x, y in both)
     assert rows["moved"]["rows"] == sum(x.split != y.split for x, y in both)
     assert rows["changed_source"]["rows"] == sum(x.source != y.source for x, y in both)
     assert rows["unchanged"] == sum(x == y for x, y in both)
-    relabelled = Counter((x.label, y.label) for x, y in both if x.label != y.label)
-    assert {(c["from"], c["to"]): c["rows"] for c in rows["relabelled"]["changes"]} == relabelled
+    relabeled = Counter((x.label, y.label) for x, y in both if x.label != y.label)
+    assert {(c["from"], c["to"]): c["rows"] for c in rows["relabeled"]["changes"]} == relabeled
     smallest = sorted(x.key for x, y in both if x.label != y.label)[:3]
-    assert [one["a"]["key"] for one in result["examples"]["relabelled"]] == smallest
+    assert [one["a"]["key"] for one in result["examples"]["relabeled"]] == smallest
 
 
 def test_a_text_under_two_labels_is_two_rows(tmp_path: Path) -> None:
     both = [Row("Flat", "neutral"), Row("Flat", "positive")]
     a = write(tmp_path / "a", both)
-    for rows, added, removed, relabelled in [
-        ([both[1]], 0, 1, 0),  # the other one is the same, not relabelled
+    for rows, added, removed, relabeled in [
+        ([both[1]], 0, 1, 0),  # the other one is the same, not relabeled
         ([Row("Flat", "negative")], 0, 1, 1),
         ([*both, Row("Flat", "negative")], 1, 0, 0),
         ([Row("Flat", "negative"), both[1]], 0, 0, 1),
     ]:
         path = tmp_path / "-".join(row.label for row in rows)
         found = diff(a, write(path, rows))["rows"]
-        counts = [found[kind]["rows"] for kind in ("added", "removed", "relabelled")]
-        assert counts == [added, removed, relabelled]
+        counts = [found[kind]["rows"] for kind in ("added", "removed", "relabeled")]
+        assert counts == [added, removed, relabeled]
 
 
 def test_versions_without_rows_in_common(tmp_path: Path) -> None:

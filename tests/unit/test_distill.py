@@ -10,7 +10,7 @@ import pytest
 
 from finsent.labels import LABELS
 from finsent.training.distill import Part, soft_targets
-from finsent.training.tokens import TokenRows, tokenise
+from finsent.training.tokens import TokenRows, tokenize
 from tests.unit.loop_bench import Bench, distance, rows_of, weights
 
 pytestmark = pytest.mark.cost(1, "trains a tiny model")
@@ -54,7 +54,7 @@ def targeted(tiny: Path, targets: np.ndarray) -> TokenRows:
             "label": [LABELS[i % 3] for i in range(len(targets))],
         }
     )
-    return TokenRows.from_table(tokenise(table, str(tiny), None, 64, targets), pad_id=0)
+    return TokenRows.from_table(tokenize(table, str(tiny), None, 64, targets), pad_id=0)
 
 
 def test_certain_targets_are_learnt_as_labels_are(tiny: Path, bench: Bench) -> None:

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 
 from finsent.config import load
 from finsent.data.config import DataConfig, NearConfig, SourceConfig
-from finsent.data.split import SPLITS
+from finsent.data.rows.split import SPLITS
 from finsent.errors import InputError
 from finsent.evaluation.abstention import selective, threshold_for
 from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
@@ -352,7 +352,7 @@ def test_a_domain_is_compared_with_the_models_own_calibration(tiny: Path, tmp_pa
     own = {"schema_version": 1, "temperature": 2.5, "abstention": rule}
     write_json(model / "calibration.json", own)
     columns = {"key": TEXTS, "text": TEXTS, "label": ["neutral"] * len(TEXTS)}
-    config = EvaluateConfig(behaviour=None, bootstrap=100)
+    config = EvaluateConfig(behavior=None, bootstrap=100)
     content = domain_content(threshold=1.0, threshold_reason="no threshold reaches 0.9")
     plain, adapted = (
         measure(Engine(model, ENGINE, domain=domain), pa.table(columns), None, None, config)
@@ -422,7 +422,7 @@ def domain(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Regist
 def job(module: Any, store: Registry, *arguments: str) -> Finished:
     folder = store.root.parent
     base = ["engine.threads=1", *(f"data.{key}={value}" for key, value in COLUMNS.items())]
-    base += ["evaluate.behaviour=null", "evaluate.baselines=false", "evaluate.bootstrap=100"]
+    base += ["evaluate.behavior=null", "evaluate.baselines=false", "evaluate.bootstrap=100"]
     roots = [f"storage.root={folder}", f"registry.root={store.root}"]
     return invoke(module.JOB, [*base, *roots, *arguments])
 
@@ -458,11 +458,11 @@ def test_a_calibration_is_made_and_used(domain: tuple[Registry, str, str]) -> No
     assert "near copies of its rows, if any, stay" in measured.err
     assert measured.result["domain_calibration"] == {"name": "tweets", "id": made.result["id"]}
 
-    labelled = job(classify, store, "classify.calibration=tweets", "--", *TEXTS)
+    labeled = job(classify, store, "classify.calibration=tweets", "--", *TEXTS)
     plain = job(classify, store, "--", *TEXTS)
     biases = [made.result["biases"][label] for label in LABELS]
     for ours, theirs in zip(
-        labelled.result["predictions"], plain.result["predictions"], strict=True
+        labeled.result["predictions"], plain.result["predictions"], strict=True
     ):
         z = np.log([theirs["probabilities"][label] for label in LABELS])
         expected = softmax(z[None], made.result["temperature"], biases)[0]
@@ -474,7 +474,7 @@ def test_a_calibration_is_made_and_used(domain: tuple[Registry, str, str]) -> No
     ("arguments", "problem"),
     [
         (["calibrate.sources=[ROWS]"], "calibrate.name=null: name the calibration"),
-        (["name=a"], r"calibrate.sources=\[\]: name labelled files"),
+        (["name=a"], r"calibrate.sources=\[\]: name labeled files"),
         (["name=a", "calibrate.sources=[OTHERS]"], "40 rows are too few, 100 are needed"),
         (
             ["name=a", "calibrate.sources=[ROWS]", "min_label_rows=90"],

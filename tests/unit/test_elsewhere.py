@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 from transformers import AutoTokenizer, pipeline
 
+from finsent.adoption.adopt import adopt, open_foreign
 from finsent.evaluation.calibration import calibrate
+from finsent.export.export import export
 from finsent.files import read_json
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine, softmax
-from finsent.inference.exporting import export
-from finsent.modeling.adopting import adopt, open_foreign
 from finsent.modeling.backbone import find_folder
 from finsent.modeling.config import AdoptConfig
 from finsent.modeling.layout import CALIBRATION
@@ -30,7 +30,7 @@ from tests.unit.test_folding import (
     STARS,
     STARS_MAP,
     adopted,
-    labelled,
+    labeled,
     piped,
     sentences,
     too_sure,
@@ -57,7 +57,7 @@ def test_code_of_the_card_gives_the_scores_of_finsent(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model_dir = adopted(too_sure("bert", ORDER), tmp_path, tiny)
-    calibrate(Engine(model_dir, EXACT), labelled(model_dir, sentences()), 0.6, {})
+    calibrate(Engine(model_dir, EXACT), labeled(model_dir, sentences()), 0.6, {})
     path, text = card(model_dir, tmp_path)
     [code] = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
     monkeypatch.chdir(path)
@@ -76,7 +76,7 @@ def test_code_of_the_card_gives_the_scores_of_finsent(
 def test_graphs_give_the_scores_of_finsent_as_the_card_says(tiny: Path, tmp_path: Path) -> None:
     texts = sentences()
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
-    rows = labelled(model_dir, texts)
+    rows = labeled(model_dir, texts)
     calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
     export(model_dir, rows, ANY, EXACT, {})
     path, text = card(model_dir, tmp_path)

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import csv
 
-from finsent.data.encodings import EncodingProbe
-from finsent.data.normalise import normalise
+from finsent.data.sources.encodings import EncodingProbe
 from finsent.errors import InputError
+from finsent.normalize import normalize
 from tests.conftest import SHARED
 from tests.properties import examples
 
@@ -99,7 +99,7 @@ def test_the_encoding_decodes_all_bytes_wherever_they_are(byte: int, late: bool)
 def test_windows_signs_in_latin_1_are_mended_later() -> None:
     data = (ENGLISH + "\x81\n").encode("latin-1", "ignore") + ENGLISH.encode("cp1252")
     texts = data.decode(probe(data)).splitlines()[-2:]
-    assert normalise(pa.array(texts)).text.to_pylist() == ENGLISH.splitlines()
+    assert normalize(pa.array(texts)).text.to_pylist() == ENGLISH.splitlines()
 
 
 @pytest.mark.parametrize("chunk", [50, 1 << 20])
@@ -108,7 +108,7 @@ def test_a_file_of_two_encodings_loses_nothing(chunk: int) -> None:
     assert probe(data, chunk) == "utf-8-mended"
     rows = [line for line in data.decode("utf-8-mended").split("\n") if line]
     wanted = [*(ENGLISH + JAPANESE + FINNISH).splitlines() * 3, *FINNISH.splitlines()]
-    assert normalise(pa.array(rows)).text.to_pylist() == wanted
+    assert normalize(pa.array(rows)).text.to_pylist() == wanted
 
 
 def test_the_end_may_be_within_a_letter() -> None:

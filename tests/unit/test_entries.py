@@ -15,7 +15,7 @@ import pytest
 
 import finsent
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.sources import find_sources
+from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
 from tests.unit.test_sources import GOOD, configured, found, names, problem, write
 
@@ -130,7 +130,7 @@ def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) ->
         ("none.csv", ["'{tmp}/none.csv': no such file", "check the path", "'sample'"]),
         ("no*.csv", ["'{tmp}/no*.csv'", "match", "check the path"]),
         ("a**.csv", ["'{tmp}/a**.csv'"]),  # no glob that Python knows
-        ("empty", ["'{tmp}/empty' is a directory without files of a known", "put labelled files"]),
+        ("empty", ["'{tmp}/empty' is a directory without files of a known", "put labeled files"]),
     ],
 )
 def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from finsent.evaluation.behaviour.run import run_suite
-from finsent.evaluation.behaviour.suite import read_suite
+from finsent.evaluation.behavior.run import run_suite
+from finsent.evaluation.behavior.suite import read_suite
 from finsent.evaluation.metrics import confusion, scores
 from finsent.evaluation.pictures import pictures_of
 from finsent.evaluation.report import FIGURES, warnings, write_report
@@ -47,8 +47,8 @@ def result() -> dict[str, Any]:
     ]
     bins.append({"low": 0.9, "high": 1, "rows": ROWS, "confidence": 0.95, "accuracy": 0.83})
     suite = [group for group in read_suite() if group.name in ("another ticker", "rumours")]
-    behaviour = run_suite(suite, lambda texts: np.tile([0.2, 0.5, 0.3], (len(texts), 1)))
-    behaviour["groups"][0]["examples"][0]["texts"] = [EVIL]
+    behavior = run_suite(suite, lambda texts: np.tile([0.2, 0.5, 0.3], (len(texts), 1)))
+    behavior["groups"][0]["examples"][0]["texts"] = [EVIL]
     majority = scores(confusion(truth, truth * 0))
     return {
         **found,
@@ -78,7 +78,7 @@ def result() -> dict[str, Any]:
             ],
         },
         "slices": slices(rows, truth, probabilities),
-        "behaviour": behaviour,
+        "behavior": behavior,
         "mistakes": [
             {
                 "key": "k",
@@ -130,7 +130,7 @@ def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) 
         "+0.000",  # slices
         "rumours: 2 of ",
         "another ticker: 0 of 12",
-        "Minimum functionality",  # behaviour
+        "Minimum functionality",  # behavior
         "plain",
         "0.99",
         ", 7<",  # mistakes
@@ -140,7 +140,7 @@ def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) 
         assert shown in text, shown
     assert all(name in text for name, _ in FIGURES.values())
     assert "Look at this first" not in text
-    names = ["confusion", "reliability", "coverage", "slices", "behaviour"]
+    names = ["confusion", "reliability", "coverage", "slices", "behavior"]
     assert list(pictures_of(result)) == names
     assert text.count('src="data:image/png;base64,') == len(names)
 
@@ -196,7 +196,7 @@ KEYS = [
     "reliability_before",
     "abstention",
     "slices",
-    "behaviour",
+    "behavior",
     "mistakes",
     "seen_in_training",
     "model_dir",
@@ -208,7 +208,7 @@ KEYS = [
 
 def test_every_part_may_be_missing_or_null(result: dict[str, Any], tmp_path: Path) -> None:
     # Without pictures, which are slow to draw and have their own tests.
-    drawn = dict.fromkeys(("confusion", "reliability", "slices", "behaviour"))
+    drawn = dict.fromkeys(("confusion", "reliability", "slices", "behavior"))
     bare = {**result, **drawn, "abstention": {**result["abstention"], "curve": []}}
     for key in KEYS:
         for part in ({k: v for k, v in bare.items() if k != key}, {**bare, key: None}):
@@ -218,7 +218,7 @@ def test_every_part_may_be_missing_or_null(result: dict[str, Any], tmp_path: Pat
 
 
 def test_pictures_need_their_own_part_only(result: dict[str, Any], tmp_path: Path) -> None:
-    parts = ("confusion", "reliability", "slices", "behaviour")
+    parts = ("confusion", "reliability", "slices", "behavior")
     curve = {"curve": result["abstention"]["curve"]}
     text = page({**{key: result[key] for key in parts}, "abstention": curve}, tmp_path)
     assert text.count("<img") == 5
@@ -255,7 +255,7 @@ def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> N
         },
         "intervals": dict.fromkeys(FIGURES),
         "auroc": None,
-        "behaviour": {"cases": 0, "failed": 0, "groups": []},
+        "behavior": {"cases": 0, "failed": 0, "groups": []},
         "reliability": [{**result["reliability"][0]}],
     }
     text = page(changed, tmp_path)
@@ -269,7 +269,7 @@ def test_a_calibration_for_a_domain_is_named_with_its_biases(
     biases = {"negative": -0.2, "neutral": 1.3, "positive": -1.1}
     own = {**result["calibration"], "name": "tweets", "biases": biases}
     never = {**result["abstention"], "threshold": 1 + 2**-23, "reason": "rows are too hard"}
-    drawn = dict.fromkeys(("confusion", "reliability", "slices", "behaviour"))
+    drawn = dict.fromkeys(("confusion", "reliability", "slices", "behavior"))
     changed = {**result, **drawn, "calibration": own, "abstention": {**never, "curve": []}}
     text = page(changed, tmp_path)
     for words in (
@@ -330,7 +330,7 @@ def part(accuracy: float, high: float, **more: Any) -> dict[str, Any]:
         ),
         (
             {
-                "behaviour": {
+                "behavior": {
                     "groups": [
                         {"group": "a", "failure_rate": 0.5},
                         {"group": "b", "failure_rate": 0.4},

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finsent.data.exchange import Exchange
+from finsent.data.ingest.exchange import Exchange
 from tests.properties import examples
 
 pytestmark = pytest.mark.cost(1, "writes many files")

@@ -20,16 +20,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 
+from finsent.adoption.adopt import adopt, open_foreign
 from finsent.errors import InputError
 from finsent.evaluation.calibration import calibrate
+from finsent.export.export import export, wanted
+from finsent.export.parity import Parity, compare, refusal, share
 from finsent.files import link_or_copy, read_json, sha256_file, write_json
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exporting import export, wanted
 from finsent.inference.exports import EXPORTS, ExportError, read_exports
-from finsent.inference.parity import Parity, compare, refusal, share
 from finsent.labels import LABELS
-from finsent.modeling.adopting import adopt, open_foreign
 from finsent.modeling.backbone import find_folder
 from finsent.modeling.config import AdoptConfig
 from finsent.registry.registry import Registry
@@ -513,10 +513,10 @@ def refuse(*_, **__):
 socket.getaddrinfo = refuse
 started = []
 multiprocessing.Process.start = lambda process: started.append(process)
-from finsent.inference import export
+from finsent.export import graphs as export
 raw, out = Path(sys.argv[2]), Path(sys.argv[3])
 export.export_onnx(Path(sys.argv[1]), raw)
-export.quantise_openvino(raw, [[5, 6, 7]] * 16, out)
+export.quantize_openvino(raw, [[5, 6, 7]] * 16, out)
 assert out.is_file()
 assert not started, started
 """

@@ -15,13 +15,13 @@ from safetensors import safe_open
 from transformers import PreTrainedModel, pipeline
 
 from benchmarks.synthetic import make_rows
+from finsent.adoption.adopt import adopt, open_foreign
 from finsent.evaluation.calibration import calibrate, fitted_temperature
 from finsent.files import link_or_copy, read_json, sha256_file
 from finsent.inference.config import EngineConfig
 from finsent.inference.encode import cleaned
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
-from finsent.modeling.adopting import adopt, open_foreign
 from finsent.modeling.backbone import Backbone, find_folder
 from finsent.modeling.classifier import begin_classifier
 from finsent.modeling.config import AdoptConfig
@@ -72,7 +72,7 @@ def adopted(model: PreTrainedModel, folder: Path, tiny: Path, **config: Any) -> 
     return folder / "model"
 
 
-def labelled(model_dir: Path, texts: list[str]) -> pa.Table:
+def labeled(model_dir: Path, texts: list[str]) -> pa.Table:
     """Rows whose labels are drawn at half the confidence of the model."""
     engine = Engine(model_dir, EXACT)
     shares = softmax(engine.logits(texts), 2.0).astype(np.float64)
@@ -105,7 +105,7 @@ def test_plain_transformers_gives_the_calibrated_scores(
     texts = sentences()
     model_dir = adopted(too_sure(kind, ORDER), tmp_path, tiny)
     before = Engine(model_dir, EXACT)
-    found = calibrate(before, labelled(model_dir, texts), 0.6, {"split": "validation"})
+    found = calibrate(before, labeled(model_dir, texts), 0.6, {"split": "validation"})
     after = Engine(model_dir, EXACT)
     assert found["temperature"] == after.temperature == 1
     assert after.folded == found["folded_temperature"] > 1.3
@@ -120,14 +120,14 @@ def test_real_texts_score_alike(tiny: Path, tmp_path: Path, shared_data: Path) -
     with (shared_data / "financial-sentiment.csv").open(newline="", encoding="utf-8") as stream:
         texts = cleaned([row["Sentence"] for row in csv.DictReader(stream)][:ROWS])
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
-    calibrate(Engine(model_dir, EXACT), labelled(model_dir, texts), 0.6, {})
+    calibrate(Engine(model_dir, EXACT), labeled(model_dir, texts), 0.6, {})
     assert difference(model_dir, texts) < 1e-5
 
 
 def test_many_labels_add_up_to_ours_at_the_temperature(tiny: Path, tmp_path: Path) -> None:
     texts = sentences()
     model_dir = adopted(too_sure("bert", STARS), tmp_path, tiny, label_map=STARS_MAP)
-    found = calibrate(Engine(model_dir, EXACT), labelled(model_dir, texts), 0.6, {})
+    found = calibrate(Engine(model_dir, EXACT), labeled(model_dir, texts), 0.6, {})
     assert fitted_temperature(found) > 1.2
     after = Engine(model_dir, EXACT)
     mine = after.classify(texts)
@@ -145,7 +145,7 @@ def test_calibrating_again_composes_and_never_drifts(
     texts = sentences()
     model_dir = adopted(too_sure("bert", labels), tmp_path, tiny)
     raw = Engine(model_dir, EXACT).logits(texts)
-    rows = labelled(model_dir, texts)
+    rows = labeled(model_dir, texts)
     shifted = pa.array([*rows["label"].to_pylist()[1:], LABELS[0]])
     other = rows.set_column(1, "label", shifted)
     first = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
@@ -169,7 +169,7 @@ def test_published_copy_keeps_its_weights(tiny: Path, tmp_path: Path) -> None:
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
     link_or_copy(model_dir / WEIGHTS, tmp_path / "published")
     digest = sha256_file(tmp_path / "published")
-    calibrate(Engine(model_dir, EXACT), labelled(model_dir, texts), 0.6, {})
+    calibrate(Engine(model_dir, EXACT), labeled(model_dir, texts), 0.6, {})
     assert sha256_file(tmp_path / "published") == digest != sha256_file(model_dir / WEIGHTS)
     with safe_open(model_dir / WEIGHTS, "pt") as file:
         assert file.metadata()["format"] == "pt"
@@ -181,7 +181,7 @@ def test_interrupted_calibration_leaves_a_model_that_is_not_calibrated_twice(
 ) -> None:
     texts = sentences()
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
-    rows = labelled(model_dir, texts)
+    rows = labeled(model_dir, texts)
     with monkeypatch.context() as patched:
         patched.setattr("finsent.evaluation.calibration.write_json", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -220,7 +220,7 @@ def test_head_whose_layer_does_not_scale_the_logits_keeps_the_temperature_outsid
             "finsent.modeling.classifier.AutoModelForSequenceClassification.from_pretrained", load
         )
         assert scaling_tensors(model_dir, [[2, 5, 3]]) == []
-        rows = labelled(model_dir, texts)
+        rows = labeled(model_dir, texts)
         found = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
         after = Engine(model_dir, EXACT)
         assert after.temperature == found["temperature"] == fitted_temperature(found) > 1.3
@@ -233,7 +233,7 @@ def test_head_whose_layer_does_not_scale_the_logits_keeps_the_temperature_outsid
 def test_fine_tuning_begins_at_the_published_head(tiny: Path, tmp_path: Path) -> None:
     texts = sentences()
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
-    calibrate(Engine(model_dir, EXACT), labelled(model_dir, texts), 0.6, {})
+    calibrate(Engine(model_dir, EXACT), labeled(model_dir, texts), 0.6, {})
     model, notes = begin_classifier(Backbone(str(model_dir), str(model_dir)), 0)
     model.save_pretrained(tmp_path / "next")
     assert notes == []

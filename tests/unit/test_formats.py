@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import Format
-from finsent.data.formats import BLOCK_BYTES, ROWS, Columns, read_rows
-from finsent.data.heads import agreement, detect, read_columns
+from finsent.data.sources.formats import BLOCK_BYTES, ROWS, Columns, read_rows
+from finsent.data.sources.heads import agreement, detect, read_columns
 from finsent.errors import InputError
 
 SOURCE = 7
@@ -285,8 +285,8 @@ def test_column_names_of_parquet() -> None:
 @pytest.mark.parametrize(
     ("format", "content", "parts"),
     [
-        ("csv", "", ["is empty", "labelled rows"]),
-        ("jsonl", "\ufeff\r\n \n", ["is empty", "labelled rows"]),
+        ("csv", "", ["is empty", "labeled rows"]),
+        ("jsonl", "\ufeff\r\n \n", ["is empty", "labeled rows"]),
         ("csv", '"text,label\na,up', ["no valid CSV header", "an unclosed quote"]),
         ("tsv", '"text\tlabel\na\tup', ["no valid TSV header", "an unclosed quote"]),
         ("jsonl", "text,label\na,up\n", ["not JSON Lines", "one object a line", "format"]),

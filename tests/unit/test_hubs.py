@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.hubs import TEXT_NAMES, fetch, usual
-from finsent.data.sources import find_sources
+from finsent.data.sources.files import find_sources
+from finsent.data.sources.hubs import TEXT_NAMES, fetch, usual
 from finsent.disk import DiskError
 from finsent.errors import InputError
 
@@ -250,7 +250,7 @@ def test_kaggle_without_its_package_says_what_to_install(tmp_path: Path) -> None
         "import sys; sys.modules['kagglehub'] = None\n"
         "from pathlib import Path\n"
         "from finsent.data.config import SourceConfig\n"
-        "from finsent.data.hubs import TEXT_NAMES, fetch, usual\n"
+        "from finsent.data.sources.hubs import TEXT_NAMES, fetch, usual\n"
         f"fetch(SourceConfig(uri={KAGGLE!r}), Path({str(tmp_path)!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

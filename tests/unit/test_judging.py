@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from finsent.data.config import SourceConfig
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError
 from finsent.evaluation.config import EvaluateConfig
 from finsent.files import read_json, write_json
@@ -27,10 +27,10 @@ from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
 from finsent.settings import Settings, StorageConfig
 from finsent.tracking.config import TrackingConfig
-from finsent.tuning.config import SweepConfig
 from ray_jobs import compare, evaluate, publish, registry, sweep, train
 from ray_jobs._cli import Call, RefusedError
 from tests.unit.test_diff import Row, write
+from tune.config import SweepConfig
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "measures models")]
 
@@ -264,10 +264,10 @@ def test_compare_says_which_is_better_and_on_which_rows(
     assert found["truncation"]["a"]["cut"] == 0
     flips = pq.read_table(Path(found["comparison_dir"]) / "flipped.parquet")
     assert len(flips) == found["flipped"] > 20
-    assert found["judgement"]["outcome"] == "not inferior"
+    assert found["judgment"]["outcome"] == "not inferior"
     assert "B is: better" in capsys.readouterr().err
     back = compare.run(Call(world.settings(), tmp_path, ["good", "poor"]))
-    assert (back["verdict"], back["judgement"]["outcome"]) == ("worse", "inferior")
+    assert (back["verdict"], back["judgment"]["outcome"]) == ("worse", "inferior")
 
 
 def test_compare_judges_in_the_gates_words(
@@ -276,10 +276,10 @@ def test_compare_judges_in_the_gates_words(
     rules = PublishConfig(min_rows=201)
     with caplog.at_level("INFO"):
         found = compare.run(Call(world.settings(publish=rules), tmp_path, ["poor", "good"]))
-    judgement = found["judgement"]
-    assert (judgement["outcome"], judgement["rows"]) == ("cannot tell", 200)
-    assert f"B in A's place: cannot tell: {judgement['reason']}" in caplog.text
-    assert judgement["macro_f1"]["bound"] > 0  # better, but on fewer rows than were demanded
+    judgment = found["judgment"]
+    assert (judgment["outcome"], judgment["rows"]) == ("cannot tell", 200)
+    assert f"B in A's place: cannot tell: {judgment['reason']}" in caplog.text
+    assert judgment["macro_f1"]["bound"] > 0  # better, but on fewer rows than were demanded
 
 
 def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:
@@ -361,12 +361,12 @@ def test_better_model_becomes_champion_with_the_numbers_kept(world: World) -> No
     assert (gate["against"], gate["outcome"], gate["forced"]) == (poor, "not inferior", False)
     [split] = gate["splits"]  # both were trained on one dataset version
     assert (split["split_of"], split["dataset_version"]) == ("both", "0123456789ab")
-    assert (split["verdict"], split["judgement"]["rows"]) == ("better", 200)
+    assert (split["verdict"], split["judgment"]["rows"]) == ("better", 200)
     assert split["seen_in_training"] == {"champion": 0, "candidate": 0}
     assert split["seen_in_validation"] == {"champion": 0, "candidate": 0}
     gain = split["candidate"]["macro_f1"] - split["champion"]["macro_f1"]
-    assert split["judgement"]["macro_f1"]["value"] == pytest.approx(gain)
-    assert 0 < split["judgement"]["macro_f1"]["bound"] < gain
+    assert split["judgment"]["macro_f1"]["value"] == pytest.approx(gain)
+    assert 0 < split["judgment"]["macro_f1"]["bound"] < gain
     version = world.registry().get("champion")
     assert alias(world)["gate"] == gate == version.manifest["gate"]
     assert str(world.root) not in json.dumps(gate)
@@ -426,7 +426,7 @@ def test_rows_that_cannot_tell_refuse_unless_forced(
     assert world.registry().aliases()["champion"] == good
     forced = world.publish("three", force=True)["gate"]
     assert (forced["outcome"], forced["forced"]) == ("cannot tell", True)
-    assert forced["splits"][0]["judgement"]["absent_labels"] == ["negative"]
+    assert forced["splits"][0]["judgment"]["absent_labels"] == ["negative"]
 
 
 def test_gate_judges_models_as_published_on_their_own_rows(
@@ -446,7 +446,7 @@ def test_gate_judges_models_as_published_on_their_own_rows(
     config = world.settings(publish=rules, evaluate=wanted)
     gate = publish.run(Call(config, world.root / "runs/publish-good"))["gate"]
     assert (gate["outcome"], gate["resamples"], gate["seed"]) == ("not inferior", 1000, 0)
-    assert [split["judgement"]["rows"] for split in gate["splits"]] == [200]
+    assert [split["judgment"]["rows"] for split in gate["splits"]] == [200]
     weakened = ["publish.margin=0.99 (default: 0.06)", "publish.min_rows=1 (default: 100)"]
     assert alias(world)["gate"]["weakened"] == gate["weakened"] == weakened
     assert f"gate: rules weaker than the defaults: {weakened[0]}, {weakened[1]}" in caplog.text
@@ -457,14 +457,14 @@ def test_gate_judges_models_as_published_on_their_own_rows(
 def test_validation_rows_that_are_measured_on_are_a_warning(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = EvaluateConfig(split="validation", baselines=False, behaviour=None)
+    config = EvaluateConfig(split="validation", baselines=False, behavior=None)
     evaluate.step(world.settings(evaluate=config), world.run("good") / "model", tmp_path / "out")
     assert "evaluate: 150 of the 150 rows are validation rows of the model" in caplog.text
 
 
 def test_sweep_measures_its_model_as_it_is(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.run("good") / "model", tmp_path / "model")
-    wanted = EvaluateConfig(calibration="tweets", split="train", baselines=False, behaviour=None)
+    wanted = EvaluateConfig(calibration="tweets", split="train", baselines=False, behavior=None)
     found = {"params": {}, "model_dir": str(tmp_path / "model")}
     tested = sweep._test(world.settings(evaluate=wanted), found, tmp_path)["test"]
     own = metrics(world, "good")
@@ -516,7 +516,7 @@ def test_champions_own_rows_judge_too(
     assert read_json(comparisons / "comparison/comparison.json")["rows"] == 120
     assert read_json(comparisons / "comparison-champion/comparison.json")["rows"] == 200
     gate = world.publish("narrow", force=True)["gate"]
-    found = {split["split_of"]: split["judgement"]["outcome"] for split in gate["splits"]}
+    found = {split["split_of"]: split["judgment"]["outcome"] for split in gate["splits"]}
     assert found == {"candidate": "not inferior", "champion": "inferior"}
 
 

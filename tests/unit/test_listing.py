@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.sources import find_sources
+from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
 from tests.unit.test_files import without_root
-from tests.unit.test_labelling_tools import ROSE_AND_FELL, labels, problem
+from tests.unit.test_labeling_tools import ROSE_AND_FELL, labels, problem
 from tests.unit.test_sources import GOOD, found, names, write
 
 
@@ -117,9 +117,9 @@ def test_data_with_a_hidden_name_is_left_out_and_told(
 
 
 def test_a_hidden_folder_that_is_named_is_read(tmp_path: Path) -> None:
-    write(tmp_path, GOOD, "_labelled/a.csv")
-    assert names(tmp_path / "_labelled") == ["a.csv"]
-    assert names(tmp_path / "_labelled" / "*.csv") == ["a.csv"]
+    write(tmp_path, GOOD, "_labeled/a.csv")
+    assert names(tmp_path / "_labeled") == ["a.csv"]
+    assert names(tmp_path / "_labeled" / "*.csv") == ["a.csv"]
 
 
 def test_a_partition_may_begin_with_an_underscore(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.registry.gate import Clearance, Gate
 from finsent.registry.registry import Registry
-from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
 from serve_app import live
 from serve_app.auth import Keys
+from serve_app.config import ServeConfig
 from serve_app.explain import keep_up
 from serve_app.http import build_app
 from serve_app.model import Model

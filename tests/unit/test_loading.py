@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer, Lowercase, Replace, Sequence
 from transformers import AutoTokenizer
 
-from finsent.data.split import SPLITS
+from finsent.data.rows.split import SPLITS
 from finsent.errors import InputError
 from finsent.inference.encode import Encoder
 from finsent.labels import ID2LABEL

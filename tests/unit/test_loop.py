@@ -42,7 +42,7 @@ def learned(bench: Bench) -> Recorder:
 # --- learning -------------------------------------------------------------------------------------
 
 
-def test_it_learns_what_can_be_learnt(learned: Recorder) -> None:
+def test_it_learns_what_can_be_learned(learned: Recorder) -> None:
     first, last = learned.metrics[0], learned.metrics[-1]
     assert first["train_loss"] == pytest.approx(np.log(3), abs=0.4)  # starts from knowing nothing
     assert last["train_loss"] < 0.5 * first["train_loss"]

@@ -20,13 +20,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from finsent.adoption.adopt import adopt, open_foreign
+from finsent.adoption.fidelity import check_same, difference
 from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.fidelity import check_same, difference
 from finsent.labels import LABELS
-from finsent.modeling.adopting import adopt, open_foreign
 from finsent.modeling.backbone import Backbone, find_folder, resolve_backbone
 from finsent.modeling.classifier import (
     inspect_backbone,

@@ -22,9 +22,9 @@ from starlette.testclient import TestClient
 from finsent.config import load
 from finsent.errors import ConfigError
 from finsent.inference.config import EngineConfig
-from finsent.serving.config import ServeConfig
 from finsent.settings import Settings
 from serve_app.auth import Keys
+from serve_app.config import ServeConfig
 from serve_app.http import build_app
 from serve_app.service import Service
 from tests.commands import wait_until

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finsent.data import near
 from finsent.data.config import NearConfig
-from finsent.data.groups import Groups, resolve
-from finsent.data.near import EDGES, band_shape, entries, find_edges
-from finsent.data.normalise import key64, text_keys
+from finsent.data.ingest import near
+from finsent.data.ingest.groups import Groups, resolve
+from finsent.data.ingest.near import EDGES, band_shape, entries, find_edges
+from finsent.normalize import key64, text_keys
 from tests.properties import examples
 
 pytestmark = pytest.mark.cost(1, "compares many texts")
@@ -169,8 +169,8 @@ def test_templates_leak_neither_from_a_benchmark_nor_across_splits(
     assert len(must_go) > 300
     assert {*keys[must_go].tolist()} <= {*groups.near_excluded.tolist()}
 
-    labelled = rows.filter(pa.array(np.arange(500) >= unseen))
-    groups = resolve([find_edges(entries(labelled, CONFIG), CONFIG)], halves, by_text=True)
+    labeled = rows.filter(pa.array(np.arange(500) >= unseen))
+    groups = resolve([find_edges(entries(labeled, CONFIG), CONFIG)], halves, by_text=True)
     split, gone = halves(groups.roots_of(keys)), np.isin(keys, groups.crossing)
     left = (a >= unseen) & ~gone[a] & ~gone[b]
     assert left.sum() > 1000

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from finsent.data.config import NoiseConfig
-from finsent.data.noise import (
+from finsent.data.ingest.noise import (
     NOISE,
     Ints,
     confident_issues,

@@ -16,7 +16,7 @@ from finsent.evaluation.compare import compare, comparison_line
 from finsent.evaluation.metrics import Answers
 from finsent.evaluation.noninferiority import (
     Allowance,
-    Judgement,
+    Judgment,
     judge,
     macro_f1_difference,
     paired_bound,
@@ -43,7 +43,7 @@ def even(rows: int) -> Ids:
     return np.arange(rows, dtype=np.int64) % 3
 
 
-def judged(a: Answers, b: Answers, rules: Allowance = RULES) -> Judgement:
+def judged(a: Answers, b: Answers, rules: Allowance = RULES) -> Judgment:
     found = compare(a, b, 200, 0)
     return judge(
         a, b, comparison_line(found) if found["verdict"] == "worse" else None, rules, 1000, 0
@@ -132,7 +132,7 @@ def test_macro_f1_is_over_the_labels_that_the_rows_have() -> None:
     assert found.value == pytest.approx((160 / 180 + 200 / 220) / 2 - 1)
 
 
-# --- the judgement --------------------------------------------------------------------------------
+# --- the judgment --------------------------------------------------------------------------------
 
 
 def test_three_rows_cannot_tell() -> None:

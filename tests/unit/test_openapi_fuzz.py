@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from finsent.registry.registry import Registry
-from finsent.serving.config import LimitsConfig
 from serve_app.auth import new_key
+from serve_app.config import LimitsConfig
 from serve_app.openapi import describe
 from tests.properties import DEEP
 from tests.unit.models import METRICS, saved_model

@@ -28,7 +28,7 @@ def recipe(**settings: object) -> TrainConfig:
 
 
 def rates(total: int, done: int = 0, **settings: object) -> list[float]:
-    """The rate of each step from `done` on, from a real optimiser that really steps."""
+    """The rate of each step from `done` on, from a real optimizer that really steps."""
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.AdamW([weight], lr=0.01)
     schedule = build_schedule(optimizer, recipe(**settings), total, done)

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finsent.data.formats import Columns, read_rows
-from finsent.data.tables import excel_columns
+from finsent.data.sources.formats import Columns, read_rows
+from finsent.data.sources.tables import excel_columns
 from tests.properties import examples
 from tests.unit.test_dialects import read as read_named
-from tests.unit.test_labelling_tools import ROSE_AND_FELL, labels, lines, problem
+from tests.unit.test_labeling_tools import ROSE_AND_FELL, labels, lines, problem
 from tests.unit.test_sources import write
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data import places
-from finsent.data.places import Place, _filesystem, expand, short_names
-from finsent.data.uris import parse
+from finsent.data.sources import places
+from finsent.data.sources.places import Place, _filesystem, expand, short_names
+from finsent.data.sources.uris import parse
 from finsent.errors import InputError
 
 

@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from finsent.serving.config import ServeConfig
 from ray_jobs import _ports
 from ray_jobs._ports import LOOPBACK, free_port, listens, own_listeners, own_ports
 from ray_jobs.serve import with_free_ports
+from serve_app.config import ServeConfig
 
 
 def test_free_ports_are_those_of_no_client_and_of_no_service() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finsent.config import load
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError
 from finsent.registry.config import alias_problem
 from finsent.registry.references import find_any_model

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import DataConfig
-from finsent.data.finish import SIDE_SCHEMAS
-from finsent.data.noise import NOISE
-from finsent.data.pictures import PICTURES, source_mixes
-from finsent.data.report import warnings, write_report
+from finsent.data.ingest.finish import SIDE_SCHEMAS
+from finsent.data.ingest.noise import NOISE
+from finsent.data.versions.pictures import PICTURES, source_mixes
+from finsent.data.versions.report import warnings, write_report
 from finsent.labels import LABELS
 
 pytestmark = pytest.mark.cost(1.5, "draws the pictures of a report")

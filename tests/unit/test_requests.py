@@ -21,8 +21,8 @@ from starlette.testclient import TestClient
 
 from finsent.inference.config import EngineConfig
 from finsent.registry.registry import Registry
-from finsent.serving.config import LimitsConfig, ServeConfig
 from serve_app.auth import Keys, new_key
+from serve_app.config import LimitsConfig, ServeConfig
 from serve_app.explain import explain
 from serve_app.grpc_server import SIZE_VARIABLE, add_to_server, size_limit
 from serve_app.http import build_app

@@ -16,8 +16,8 @@ from google.protobuf import descriptor_pb2
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.registry.registry import Registry
-from finsent.serving.config import LimitsConfig, ServeConfig
 from serve_app.auth import Keys, new_key
+from serve_app.config import LimitsConfig, ServeConfig
 from serve_app.explain import explain
 from serve_app.metrics import Metrics
 from serve_app.problems import CODES, Problem

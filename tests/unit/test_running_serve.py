@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from finsent.errors import InputError
-from finsent.serving.config import ServeConfig
 from ray_jobs._running import RunningServe, adopt
+from serve_app.config import ServeConfig
 
 BOTH = RunningServe("0.0.0.0", 8310, 8311)
 HTTP = RunningServe("127.0.0.1", 8310, None)

@@ -12,7 +12,7 @@ import pytest
 
 from finsent.config import load
 from finsent.data.config import DataConfig, NearConfig, SourceConfig
-from finsent.data.dataset import DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.evaluation import overlap as overlap_module
 from finsent.evaluation.evaluate import promise, read_benchmark
 from finsent.evaluation.metrics import Answers

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data.normalise import normalise
 from finsent.labels import LABELS
+from finsent.normalize import normalize
 
 Row = tuple[str, str]
 
@@ -45,7 +45,7 @@ def test_sentences_are_clean(rows: list[Row]) -> None:
     import pyarrow as pa
 
     sentences = [sentence for sentence, _ in rows]
-    assert normalise(pa.array(sentences)).text.to_pylist() == sentences
+    assert normalize(pa.array(sentences)).text.to_pylist() == sentences
     assert all(3 <= len(s.split()) <= 80 for s in sentences)
 
 

@@ -24,20 +24,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.config import check, load
-from finsent.data.carried import Carried, with_all_rows
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.csv_exact import ODD_QUOTE
-from finsent.data.normalise import is_blank
-from finsent.data.sources import SourceFile, find_sources, find_texts
+from finsent.data.sources.carried import Carried, with_all_rows
+from finsent.data.sources.csv_exact import ODD_QUOTE
+from finsent.data.sources.files import SourceFile, find_sources, find_texts
 from finsent.errors import ConfigError, InputError
 from finsent.files import exclusive
 from finsent.inference.config import EngineConfig, PredictConfig
 from finsent.inference.engine import Engine
 from finsent.inference.exports import fingerprint
-from finsent.inference.parts import Parts
-from finsent.inference.score import Scorer, Tagged
-from finsent.inference.scored import ScoredDir, choose_inputs, output_names
 from finsent.modeling.domain import DomainCalibration
+from finsent.normalize import is_blank
+from finsent.scoring.parts import Parts
+from finsent.scoring.score import Scorer, Tagged
+from finsent.scoring.scored import ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
 from ray_jobs._scoring import _Actor
 from ray_jobs.predict import _bar, _score_file

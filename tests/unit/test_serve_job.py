@@ -12,8 +12,8 @@ from ray.exceptions import ActorDiedError
 from ray.serve import context
 
 from finsent.errors import InputError
-from finsent.serving.config import ServeConfig
 from ray_jobs import serve as job
+from serve_app.config import ServeConfig
 from serve_app.graph import NAME
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finsent.data.clean import GOOD
 from finsent.data.config import DataConfig
-from finsent.data.settle import KEPT, Settled, SourceTraits, excluded_rows, settle
+from finsent.data.ingest.settle import KEPT, Settled, SourceTraits, excluded_rows, settle
+from finsent.data.rows.clean import GOOD
 from finsent.labels import LABELS
 from tests.properties import examples
 
@@ -34,7 +34,7 @@ POLICIES: list[Any] = [
 
 
 class Record(NamedTuple):
-    """A labelled row, or one of a source that must stay unseen."""
+    """A labeled row, or one of a source that must stay unseen."""
 
     source: int
     row: int
@@ -125,23 +125,23 @@ def record_lists(draw: st.DrawFn) -> list[Record]:
 
 @examples(250)
 @given(record_lists(), st.sampled_from(POLICIES))
-def test_every_labelled_row_has_exactly_one_fate(records: list[Record], policy: Any) -> None:
+def test_every_labeled_row_has_exactly_one_fate(records: list[Record], policy: Any) -> None:
     found = settled(records, policy)
-    labelled = [r for r in records if r.label is not None]
+    labeled = [r for r in records if r.label is not None]
     unseen = {r.text.lower() for r in records if r.label is None}
     texts: dict[str, list[Record]] = {}
-    for record in labelled:
+    for record in labeled:
         if record.text.lower() not in unseen:
             texts.setdefault(record.text.lower(), []).append(record)
     disputed = {t: rows for t, rows in texts.items() if len({r.label for r in rows}) > 1}
 
-    # All fates together, source by source, are all labelled rows.
+    # All fates together, source by source, are all labeled rows.
     total = np.sum([found.fates[fate] for fate in found.fates], axis=0)
-    assert total.tolist() == [sum(r.source == s for r in labelled) for s in range(len(SOURCES))]
+    assert total.tolist() == [sum(r.source == s for r in labeled) for s in range(len(SOURCES))]
     assert set(found.fates) == {"kept", "duplicates", "conflicts", "excluded"}
 
     # What must stay unseen beats everything else.
-    excluded = sorted((r.source, r.row) for r in labelled if r.text.lower() in unseen)
+    excluded = sorted((r.source, r.row) for r in labeled if r.text.lower() in unseen)
     assert places(found.excluded) == excluded
     assert set(found.excluded["reason"].to_pylist()) <= {"same_as_excluded"}
 
@@ -157,7 +157,7 @@ def test_every_labelled_row_has_exactly_one_fate(records: list[Record], policy: 
     keys = kept["key"].to_pylist()
     assert keys == sorted(keys)
     firsts: dict[tuple[str, str | None], Record] = {}
-    for record in labelled:
+    for record in labeled:
         firsts.setdefault((record.text.lower(), record.label), record)
     of_key = {key(text): text for text in texts}
     chosen: dict[str, list[str]] = {}
@@ -383,7 +383,7 @@ def test_keys_that_share_their_first_half_are_two_texts() -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("records", [[], [Record(1, 2, "Unseen", None)]])
-def test_no_labelled_rows_give_empty_tables(records: list[Record], policy: Any) -> None:
+def test_no_labeled_rows_give_empty_tables(records: list[Record], policy: Any) -> None:
     found, full = settled(records, policy), settled([Record(0, 2, "a", P), Record(0, 3, "a", G)])
     for name in ("kept", "conflicts", "excluded"):
         assert len(getattr(found, name)) == 0

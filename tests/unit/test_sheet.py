@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from finsent.data.csv_exact import ODD_QUOTE
-from finsent.data.sheet import NotTextError, Record, Sheet, read_sheet
+from finsent.data.sources.csv_exact import ODD_QUOTE
+from finsent.data.sources.sheet import NotTextError, Record, Sheet, read_sheet
 from finsent.errors import InputError
 
 

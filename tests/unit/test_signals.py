@@ -32,7 +32,7 @@ def own_handlers() -> Iterator[None]:
     sys.unraisablehook = hook
 
 
-class Signalled:
+class Signaled:
     """Gets a signal while it is being destroyed, where Python drops exceptions."""
 
     def __del__(self) -> None:
@@ -41,7 +41,7 @@ class Signalled:
 
 def test_in_a_destructor() -> None:
     with pytest.raises(Interrupted, match="SIGTERM"):
-        Signalled()
+        Signaled()
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             time.sleep(0.01)  # until it comes again, with the deadline above

@@ -1,4 +1,4 @@
-"""Labelled files as people have them: found, refused early with the remedy, or read exactly."""
+"""Labeled files as people have them: found, refused early with the remedy, or read exactly."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from finsent.data.clean import clean
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.formats import ROWS
-from finsent.data.sources import SourceFile, find_sources
+from finsent.data.rows.clean import clean
+from finsent.data.sources.files import SourceFile, find_sources
+from finsent.data.sources.formats import ROWS
 from finsent.errors import InputError
 from tests.unit.test_files import without_root
 
@@ -78,10 +78,10 @@ def problem(path: Path | str, **changed: Any) -> str:
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"", ["is empty", "labelled rows"]),
-        (b" \r\n\n", ["is empty", "labelled rows"]),
-        (b"\xef\xbb\xbf", ["is empty", "labelled rows"]),
-        (b"\xef\xbb\xbf\r\n", ["is empty", "labelled rows"]),
+        (b"", ["is empty", "labeled rows"]),
+        (b" \r\n\n", ["is empty", "labeled rows"]),
+        (b"\xef\xbb\xbf", ["is empty", "labeled rows"]),
+        (b"\xef\xbb\xbf\r\n", ["is empty", "labeled rows"]),
         (b"PK\x03\x04" + bytes(40), ["zip archive or an Excel workbook", "not a CSV file"]),
         (gzip.compress(GOOD.encode(), mtime=0), ["gzip-compressed", "not a CSV file", "rename it"]),
         (b"PAR1" + bytes(40), ["Parquet", "not a CSV file", "set the source's format"]),

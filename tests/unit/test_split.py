@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import SplitConfig, TimeSplitConfig
-from finsent.data.split import SPLITS, split_of
+from finsent.data.rows.split import SPLITS, split_of
 from tests.properties import examples
 
 TRAIN, VALIDATION, TEST = range(3)

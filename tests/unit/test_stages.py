@@ -15,11 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.config import load
-from finsent.data.groups import resolve
-from finsent.data.manifest import Tally
-from finsent.data.sources import find_sources
-from finsent.data.split import SPLITS, split_of
-from finsent.data.stages import (
+from finsent.data.ingest.groups import resolve
+from finsent.data.ingest.stages import (
     Plan,
     compare_partition,
     read_edges,
@@ -27,6 +24,9 @@ from finsent.data.stages import (
     settle_partition,
     write_partition,
 )
+from finsent.data.rows.split import SPLITS, split_of
+from finsent.data.sources.files import find_sources
+from finsent.data.versions.manifest import Tally
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.settings import Settings

@@ -11,8 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 from finsent.settings import Settings
-from finsent.tuning.config import SweepConfig
 from tests.unit import sweeps
+from tune.config import SweepConfig
 from tune.outcomes import bad_value
 from tune.records import Trial, read_sweep
 from tune.search import Population, StudySearch

@@ -16,13 +16,13 @@ from finsent.modeling.backbone import resolve_backbone
 from finsent.modeling.config import ModelConfig
 from finsent.runs import recorded_settings
 from finsent.settings import Settings
-from finsent.tuning.config import SweepConfig
-from finsent.tuning.storage import shown
 from tests.unit import sweeps
+from tune.config import SweepConfig
 from tune.plan import begin, make_plan
 from tune.records import Trial, read_sweep
 from tune.search import StudySearch
 from tune.space import Space, check_point, parse
+from tune.storage import shown
 from tune.study import add_past, check_search, claim, open_study
 
 pytestmark = pytest.mark.cost(1.5, "asks Optuna for many trials")

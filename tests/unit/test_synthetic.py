@@ -13,7 +13,7 @@ from pyarrow import csv
 
 from benchmarks.synthetic import CHUNK_ROWS, expected, make_rows, write_rows
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.normalise import normalise
+from finsent.normalize import normalize
 
 pytestmark = pytest.mark.cost(1, "makes many rows")
 
@@ -62,7 +62,7 @@ def _fates(rows: pa.Table) -> Counter[str]:
     """What becomes of each row, by the plainest program."""
     labels = defaultdict(list)
     fates: Counter[str] = Counter()
-    texts = pc.utf8_lower(normalise(rows["Sentence"]).text).to_pylist()
+    texts = pc.utf8_lower(normalize(rows["Sentence"]).text).to_pylist()
     for text, label in zip(texts, rows["Sentiment"].to_pylist(), strict=True):
         if not text:
             fates["missing_text"] += 1
@@ -96,7 +96,7 @@ def test_what_is_expected_is_what_happens(rows: pa.Table, count: int) -> None:
 
 
 def test_repairs_are_as_expected(rows: pa.Table) -> None:
-    promised, done = expected(ROWS, seed=3), normalise(rows["Sentence"])
+    promised, done = expected(ROWS, seed=3), normalize(rows["Sentence"])
     assert (done.mojibake, done.entities) == (promised.mojibake, promised.entities)
 
 

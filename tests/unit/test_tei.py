@@ -97,7 +97,7 @@ def test_what_clients_send_besides_is_left_aside(
 
 
 @pytest.mark.parametrize("path", ["/", "/predict"])
-def test_parameters_are_honoured(client: TestClient, engine: Engine, path: str) -> None:
+def test_parameters_are_honored(client: TestClient, engine: Engine, path: str) -> None:
     def ask(text: str = TEXTS[1], **parameters: Any) -> dict[str, float]:
         found = post(client, {"inputs": text, "parameters": parameters}, path).json()
         return scores(found[0] if path == "/" else found)
@@ -195,7 +195,7 @@ def test_tokens_are_what_the_model_reads(client: TestClient, engine: Engine) -> 
     two = post(client, {"inputs": [text, "Up"], "add_special_tokens": False}, "/tokenize").json()
     assert two[0] == tokens[1:-1]
     assert len(two) == 2
-    # All of a text, and no places where normalisation moved them.
+    # All of a text, and no places where normalization moved them.
     [long] = post(client, {"inputs": "order  " * 100}, "/tokenize").json()
     assert len(long) >= 102 > engine.max_length
     assert {one["start"] for one in long} == {None}

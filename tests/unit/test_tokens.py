@@ -1,4 +1,4 @@
-"""Tokenised rows: the backbone's own tokens, whatever way Ray's blocks came in."""
+"""Tokenized rows: the backbone's own tokens, whatever way Ray's blocks came in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finsent.labels import LABEL2ID, LABELS
 from finsent.modeling.backbone import plain_tokenizer_file, resolve_backbone
 from finsent.modeling.classifier import load_tokenizer
 from finsent.modeling.config import ModelConfig
-from finsent.training.tokens import TOKENISED, TokenRows, tokenise
+from finsent.training.tokens import TOKENISED, TokenRows, tokenize
 
 pytestmark = pytest.mark.cost(1, "starts a process")
 
@@ -40,7 +40,7 @@ def table(texts: list[str]) -> pa.Table:
     return pa.table({"key": keys, "text": texts, "label": labels})
 
 
-def tokenised(ids: list[list[int]], keys: list[str] | None = None) -> pa.Table:
+def tokenized(ids: list[list[int]], keys: list[str] | None = None) -> pa.Table:
     labels = [i % 3 for i in range(len(ids))]
     keys = keys or [f"{i:04d}" for i in range(len(ids))]
     columns = [keys, ids, labels, [1.0] * len(ids), [None] * len(ids), [None] * len(ids)]
@@ -52,12 +52,12 @@ def row_ids(rows: TokenRows, index: int) -> list[int]:
     return found
 
 
-# --- tokenising -----------------------------------------------------------------------------------
+# --- tokenizing -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("max_length", [8, 16, 512])
 def test_ids_are_those_of_the_transformers_tokenizer(tiny: Path, max_length: int) -> None:
-    found = tokenise(table(TEXTS), str(tiny), None, max_length)
+    found = tokenize(table(TEXTS), str(tiny), None, max_length)
     assert found.schema == TOKENISED
     expected = load_tokenizer(str(tiny))(TEXTS, truncation=True, max_length=max_length).input_ids
     assert found["input_ids"].to_pylist() == expected
@@ -97,15 +97,15 @@ def test_tokenizer_that_transformers_changes_is_not_read_plainly(
     config = {"tokenizer_class": "BertTokenizer", "do_lower_case": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     assert plain_tokenizer_file(str(folder)) is None
-    found = tokenise(table(["PROFIT"]), str(folder), None, 16)["input_ids"].to_pylist()
+    found = tokenize(table(["PROFIT"]), str(folder), None, 16)["input_ids"].to_pylist()
     assert found == load_tokenizer(str(folder))(["PROFIT"]).input_ids
-    assert found != tokenise(table(["PROFIT"]), str(tiny), None, 16)["input_ids"].to_pylist()
+    assert found != tokenize(table(["PROFIT"]), str(tiny), None, 16)["input_ids"].to_pylist()
 
 
-def test_tokenising_imports_neither_torch_nor_transformers(tiny: Path) -> None:
+def test_tokenizing_imports_neither_torch_nor_transformers(tiny: Path) -> None:
     code = (
-        "import sys, pyarrow as pa; from finsent.training.tokens import tokenise; "
-        "tokenise(pa.table({'key': ['a'], 'text': ['Up'], 'label': ['neutral']}), sys.argv[1], "
+        "import sys, pyarrow as pa; from finsent.training.tokens import tokenize; "
+        "tokenize(pa.table({'key': ['a'], 'text': ['Up'], 'label': ['neutral']}), sys.argv[1], "
         "None, 8); sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code, str(tiny)], check=True)
@@ -113,32 +113,32 @@ def test_tokenising_imports_neither_torch_nor_transformers(tiny: Path) -> None:
 
 def test_labels_become_ids(tiny: Path) -> None:
     rows = table(TEXTS)
-    found = tokenise(rows, str(tiny), None, 16)["label"].to_pylist()
+    found = tokenize(rows, str(tiny), None, 16)["label"].to_pylist()
     assert found == [LABEL2ID[name] for name in rows["label"].to_pylist()]
 
 
 def test_only_what_is_too_long_is_cut(tiny: Path) -> None:
-    long = tokenise(table(TEXTS), str(tiny), None, 512)["input_ids"].to_pylist()
-    cut = tokenise(table(TEXTS), str(tiny), None, 16)["input_ids"].to_pylist()
+    long = tokenize(table(TEXTS), str(tiny), None, 512)["input_ids"].to_pylist()
+    cut = tokenize(table(TEXTS), str(tiny), None, 16)["input_ids"].to_pylist()
     assert max(map(len, long)) > 16
     assert [len(row) for row in cut] == [min(len(row), 16) for row in long]
 
 
 def test_lengths_in_turn_do_not_leak_into_each_other(tiny: Path) -> None:
-    """Tokenisers are kept between blocks, and each keeps its own limit."""
-    first = tokenise(table(TEXTS), str(tiny), None, 16)
-    tokenise(table(TEXTS), str(tiny), None, 8)
-    assert tokenise(table(TEXTS), str(tiny), None, 16) == first
+    """Tokenizers are kept between blocks, and each keeps its own limit."""
+    first = tokenize(table(TEXTS), str(tiny), None, 16)
+    tokenize(table(TEXTS), str(tiny), None, 8)
+    assert tokenize(table(TEXTS), str(tiny), None, 16) == first
 
 
 def test_ids_of_a_text_do_not_depend_on_its_block(tiny: Path) -> None:
-    whole = tokenise(table(TEXTS), str(tiny), None, 64)
-    parts = [tokenise(table(TEXTS).slice(i, 1), str(tiny), None, 64) for i in range(len(TEXTS))]
+    whole = tokenize(table(TEXTS), str(tiny), None, 64)
+    parts = [tokenize(table(TEXTS).slice(i, 1), str(tiny), None, 64) for i in range(len(TEXTS))]
     assert pa.concat_tables(parts).combine_chunks() == whole.combine_chunks()
 
 
 def test_empty_block_keeps_its_columns(tiny: Path) -> None:
-    found = tokenise(table(TEXTS).slice(0, 0), str(tiny), None, 16)
+    found = tokenize(table(TEXTS).slice(0, 0), str(tiny), None, 16)
     assert found.schema == TOKENISED
     assert found.num_rows == 0
 
@@ -160,14 +160,14 @@ def in_blocks(rows: pa.Table, size: int) -> pa.Table:
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_order_and_size_of_blocks_do_not_matter(seed: int, size: int) -> None:
-    rows = TokenRows.from_table(in_blocks(shuffled(tokenised(IDS), seed), size), pad_id=0)
+    rows = TokenRows.from_table(in_blocks(shuffled(tokenized(IDS), seed), size), pad_id=0)
     assert [row_ids(rows, i) for i in range(len(rows))] == IDS
     assert rows.lengths.tolist() == [3, 1, 0, 4, 2]
     assert rows.labels.tolist() == [0, 1, 2, 0, 1]
 
 
 def test_part_of_a_table_holds_only_its_own_rows() -> None:
-    rows = TokenRows.from_table(tokenised(IDS).slice(1, 3), pad_id=0)
+    rows = TokenRows.from_table(tokenized(IDS).slice(1, 3), pad_id=0)
     assert [row_ids(rows, i) for i in range(len(rows))] == IDS[1:4]
 
 
@@ -185,7 +185,7 @@ def indices(*values: int) -> npt.NDArray[np.int64]:
 
 
 def test_batch_is_padded_to_its_longest_row_and_masked() -> None:
-    batch = TokenRows.from_table(tokenised(IDS), pad_id=3).batch(indices(4, 0, 1))
+    batch = TokenRows.from_table(tokenized(IDS), pad_id=3).batch(indices(4, 0, 1))
     assert batch.input_ids.tolist() == [[13, 14, 3], [5, 6, 7], [8, 3, 3]]
     assert batch.attention_mask.tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 0]]
     assert batch.labels.tolist() == [1, 0, 1]
@@ -195,24 +195,24 @@ def test_batch_is_padded_to_its_longest_row_and_masked() -> None:
 
 
 def test_real_token_that_equals_the_padding_is_not_masked() -> None:
-    batch = TokenRows.from_table(tokenised([[0, 4], [0]]), pad_id=0).batch(indices(0, 1))
+    batch = TokenRows.from_table(tokenized([[0, 4], [0]]), pad_id=0).batch(indices(0, 1))
     assert batch.attention_mask.tolist() == [[1, 1], [1, 0]]
 
 
 def test_row_without_tokens_is_all_padding() -> None:
-    batch = TokenRows.from_table(tokenised(IDS), pad_id=3).batch(indices(2, 1))
+    batch = TokenRows.from_table(tokenized(IDS), pad_id=3).batch(indices(2, 1))
     assert batch.input_ids.tolist() == [[3], [8]]
     assert batch.attention_mask.tolist() == [[0], [1]]
 
 
 def test_row_may_stand_twice_in_a_batch() -> None:
-    batch = TokenRows.from_table(tokenised(IDS), pad_id=3).batch(indices(1, 1))
+    batch = TokenRows.from_table(tokenized(IDS), pad_id=3).batch(indices(1, 1))
     assert batch.input_ids.tolist() == [[8], [8]]
 
 
 def test_batch_equals_the_padding_of_transformers(tiny: Path) -> None:
     tokenizer = load_tokenizer(str(tiny))
-    rows = TokenRows.from_table(tokenise(table(TEXTS), str(tiny), None, 32), tokenizer.pad_token_id)
+    rows = TokenRows.from_table(tokenize(table(TEXTS), str(tiny), None, 32), tokenizer.pad_token_id)
     expected = tokenizer(TEXTS, truncation=True, max_length=32, padding=True, return_tensors="pt")
     batch = rows.batch(np.arange(len(TEXTS)))
     assert torch.equal(batch.input_ids, expected.input_ids)

@@ -12,7 +12,7 @@ import pytest
 
 from finsent.errors import InputError
 from tests.unit import sweeps
-from tune.analysis import analyse, duration, main, moment
+from tune.analysis import analyze, duration, main, moment
 
 pytestmark = pytest.mark.cost(4, "draws the pictures of a sweep")
 
@@ -35,7 +35,7 @@ def drawn(folder: Path) -> set[str]:
 def test_a_sweep_of_many_trials(tmp_path: Path) -> None:
     repeats = [{"event": "repeat", "trial": 0, "time": 0.0}] * 3
     changes = {"trials": 600, "exhausted": True}
-    result = analyse([sweeps.write(tmp_path, [*repeats, *sweeps.drawn(500)], **changes)])
+    result = analyze([sweeps.write(tmp_path, [*repeats, *sweeps.drawn(500)], **changes)])
     assert result["trials"] == 500
     assert next(iter(result["importances"])) == "train.learning_rate"
     assert 0.5 < result["spent_share"] < 1
@@ -59,14 +59,14 @@ def test_a_running_sweep_can_be_analysed_again_and_again(tmp_path: Path) -> None
     sweeps.write(tmp_path, events[:60], finished=None)
     with (tmp_path / "trials.jsonl").open("a") as stream:
         stream.write('{"event": "ep')
-    first = analyse([tmp_path])
+    first = analyze([tmp_path])
     assert "The sweep has not ended" in page_of(first)
     sweeps.write(tmp_path, events, finished=None)
-    assert analyse([tmp_path])["trials"] == 30 > first["trials"]
+    assert analyze([tmp_path])["trials"] == 30 > first["trials"]
 
 
 def test_one_trial(tmp_path: Path) -> None:
-    result = analyse([sweeps.write(tmp_path, sweeps.drawn(1))])
+    result = analyze([sweeps.write(tmp_path, sweeps.drawn(1))])
     assert drawn(tmp_path) == {"best_so_far", "curves", "savings"}
     assert "too few to say what matters" in page_of(result)
 
@@ -82,7 +82,7 @@ def test_values_that_differ_by_magnitudes_and_no_epochs(tmp_path: Path) -> None:
         value = 1e9 if n == 7 else n / 100
         events += [sweeps.start(n, n, params), sweeps.end(n, n + 1, 0, value, seconds=None)]
     space = {"x": {"kind": "loguniform", "low": 1.0, "high": 1e20}}
-    analyse([sweeps.write(tmp_path, events, space=space, max_epochs=None)])
+    analyze([sweeps.write(tmp_path, events, space=space, max_epochs=None)])
     assert drawn(tmp_path) == PICTURES - {"curves", "savings"}
 
 
@@ -99,7 +99,7 @@ def test_what_users_write_is_escaped(tmp_path: Path) -> None:
         "chosen": evil,
     }
     (folder / "verification.json").write_text(json.dumps(verification))
-    page = page_of(analyse([folder, folder]))
+    page = page_of(analyze([folder, folder]))
     assert "<script>alert" not in page and "<img src=x" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert page.count("<script>") == 1
@@ -118,7 +118,7 @@ def test_verification_says_how_much_was_luck(tmp_path: Path) -> None:
         "test": {"macro_f1": 0.7777},
     }
     (folder / "verification.json").write_text(json.dumps(found))
-    page = words(page_of(analyse([folder])))
+    page = words(page_of(analyze([folder])))
     assert "+0.0600 of the best was luck" in page
     assert "0.7777 macro_f1 on test" in page
     assert "trial 3 (chosen)" in page and "default recipe" in page
@@ -128,7 +128,7 @@ def test_verification_says_how_much_was_luck(tmp_path: Path) -> None:
 def test_several_objectives(tmp_path: Path) -> None:
     two = [{"name": "macro_f1", "mode": "max"}, {"name": "latency_ms", "mode": "min"}]
     events = sweeps.drawn(40, latency=True)
-    page = page_of(analyse([sweeps.write(tmp_path, events, objectives=two)]))
+    page = page_of(analyze([sweeps.write(tmp_path, events, objectives=two)]))
     assert drawn(tmp_path) == PICTURES | {"pareto"}
     assert 'id="front"' in page
 
@@ -136,7 +136,7 @@ def test_several_objectives(tmp_path: Path) -> None:
 def test_several_sweeps(tmp_path: Path) -> None:
     a = sweeps.write(tmp_path / "a", sweeps.drawn(20), name="first")
     b = sweeps.write(tmp_path / "b", sweeps.drawn(30, 1), name="second", search="random")
-    page = words(page_of(analyse([a, b], tmp_path / "out")))
+    page = words(page_of(analyze([a, b], tmp_path / "out")))
     assert drawn(tmp_path / "out") == PICTURES | {"comparison"}
     assert "Sweep first" in page and "second random asha 30" in page
     with (tmp_path / "out" / "comparison.csv").open() as stream:
@@ -144,7 +144,7 @@ def test_several_sweeps(tmp_path: Path) -> None:
     assert not (a / "sweep.html").exists()
     sweeps.write(b, sweeps.drawn(30, 1), metric="loss", mode="min", objectives=[])
     with pytest.raises(InputError, match="name sweeps of one metric"):
-        analyse([a, b])
+        analyze([a, b])
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def test_answers_have_the_fields_of_vllm(
     assert post(client, {"input": []}, path).json()["data"] == []
 
 
-def test_options_that_change_answers_are_honoured(client: TestClient, engine: Engine) -> None:
+def test_options_that_change_answers_are_honored(client: TestClient, engine: Engine) -> None:
     logits = pytest.approx(engine.logits([TEXTS[1]])[0].tolist(), abs=1e-4)
     for name in ("use_activation", "activation", "softmax"):
         [one] = post(client, {"input": TEXTS[1], name: False}, "/classify").json()["data"]

@@ -34,7 +34,7 @@ class OnnxBackend:
         """
         self.name = f"onnxruntime-{precision}"
         self.streams = threads
-        # Dynamic quantisation takes the range of a whole micro-batch: rows would change each other.
+        # Dynamic quantization takes the range of a whole micro-batch: rows would change each other.
         self.most_rows: int | None = 1 if precision == "int8" else _ROWS
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

@@ -1,6 +1,6 @@
 """Who computes the steps: this project's own loop, or one that a team already has.
 
-Whichever it is, rows, batches, optimiser, schedule, validation, checkpoints and what is reported
+Whichever it is, rows, batches, optimizer, schedule, validation, checkpoints and what is reported
 are `finsent.training.loop.Run`'s, so the same seed and recipe give the same model.
 """
 

@@ -9,7 +9,7 @@ from finsent.errors import InputError
 from finsent.training.config import TrainConfig
 
 _NEEDS = {"transformers": "accelerate", "lightning": "lightning"}
-_ONLY: dict[str, Any] = {  # settings that the native loop alone honours, and what else they may be
+_ONLY: dict[str, Any] = {  # settings that the native loop alone honors, and what else they may be
     "accumulation_steps": 1,
     "unfreeze_epochs": 0.0,
     "compile": False,

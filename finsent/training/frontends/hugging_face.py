@@ -41,7 +41,7 @@ def train(
 
 
 class _Trainer(Trainer):
-    """Takes batches, loss, optimiser and schedule from the run; no log or checkpoint of its own."""
+    """Takes batches, loss, optimizer and schedule from the run; no log or checkpoint of its own."""
 
     def __init__(self, run: Run, folder: str) -> None:
         self._run = run
@@ -83,7 +83,7 @@ class _After(TrainerCallback):
         self._run = run
 
     def on_step_end(self, *given: Any, **_: Any) -> None:
-        """The optimiser has made its step."""
+        """The optimizer has made its step."""
         if after(self._run):
             control = given[2]  # after arguments and state
             control.should_training_stop = True

@@ -59,7 +59,7 @@ def train(
 
 
 class _Module(lightning.LightningModule):
-    """Takes loss, optimiser and schedule from the run."""
+    """Takes loss, optimizer and schedule from the run."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _Module(lightning.LightningModule):
         return loss_of(self._run, self.model)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """The optimiser has made its step."""
+        """The optimizer has made its step."""
         if after(self._run):
             self.trainer.should_stop = True
 

@@ -1,0 +1,1 @@
+"""Adoption: take over classifiers from elsewhere."""

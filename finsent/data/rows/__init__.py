@@ -1,0 +1,1 @@
+"""Rows: cleaned, labeled, keyed, and assigned to a split."""

@@ -1,0 +1,1 @@
+"""Sources: files and hubs with labeled rows, found, checked and read as tables."""

@@ -1,0 +1,1 @@
+"""Dataset versions: the manifest, the report, and the difference of two versions."""

@@ -1,0 +1,168 @@
+"""A dataset version on disk: an immutable directory of Parquet splits and a manifest."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from finsent.data.rows.split import SPLITS
+from finsent.errors import InputError
+from finsent.files import read_json, sha256_file, write_text
+from finsent.labels import LABELS
+from finsent.references import PATH, VERSION, only_match, parse, path_spelling
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+LATEST = ".latest"  # beside the versions: the id of the one that was made or asked for last
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """A published dataset version."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = True) -> DatasetVersion:
+        """Open a version's directory.
+
+        Raises:
+            InputError: it is incomplete, damaged, or written with other labels.
+        """
+        version = cls(path)
+        manifest = version.manifest
+        labels = manifest.get("labels")
+        if labels is not None and tuple(labels) != LABELS:
+            raise InputError(
+                f"{path / MANIFEST}: labels are {labels}, not {list(LABELS)}; ingest again"
+            )
+        whole = manifest.keys() >= {"name", "version", "labels", "counts", "inputs", "splits"}
+        if (
+            manifest.get("schema_version") != SCHEMA_VERSION
+            or not whole
+            or not set(SPLITS) <= set(manifest["splits"])
+        ):
+            raise InputError(
+                f"{path / MANIFEST}: not a finsent dataset of schema {SCHEMA_VERSION}; ingest again"
+            )
+        if verify:
+            version.verify()
+        return version
+
+    @classmethod
+    def at(cls, path: Path) -> DatasetVersion | None:
+        """The version in a directory, or None when there is none; raises as `open` does."""
+        return cls.open(path) if (path / MANIFEST).is_file() else None
+
+    @classmethod
+    def find(cls, reference: str, datasets_dir: Path, field: str) -> DatasetVersion:
+        """Open a version by id, by directory, or the one that was asked for last (`latest`).
+
+        Raises:
+            InputError: there is none, or the reference names two.
+        """
+        parsed = parse(reference, field, (VERSION, PATH))
+        matches: dict[str, Path] = {}
+        if parsed.may_be(VERSION):
+            matches[f"{VERSION}:{parsed.name}"] = datasets_dir / parsed.name
+        if parsed.may_be(PATH):
+            matches[path_spelling(parsed.name)] = Path(parsed.name).expanduser().absolute()
+        matches = {k: path for k, path in matches.items() if (path / MANIFEST).is_file()}
+        if reference == "latest" and (last := _last(datasets_dir)):
+            matches[f"{VERSION}:{last.name}"] = last
+        found = only_match(reference, field, matches)
+        if found is not None:
+            return cls.open(found)
+        if reference == "latest":
+            raise InputError(
+                f"{field}='latest': no dataset version in {str(datasets_dir)!r}; "
+                "run `python -m ray_jobs.ingest` first"
+            )
+        known = sorted(m.parent.name for m in datasets_dir.glob(f"[!.]*/{MANIFEST}"))
+        raise InputError(
+            f"{field}={reference!r}: no such dataset version; "
+            f"known in {str(datasets_dir)!r}: {', '.join(known) or 'none'}"
+        )
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The parsed manifest."""
+        manifest = read_json(self.path / MANIFEST)
+        if not isinstance(manifest, dict):
+            raise InputError(f"{self.path / MANIFEST}: not a manifest; ingest again")
+        return manifest
+
+    @property
+    def version(self) -> str:
+        """The version's id."""
+        return str(self.manifest["version"])
+
+    def mark_latest(self) -> None:
+        """Make this the version that `latest` means, where its directory's parent may be written.
+
+        To use a version of somebody else's is no reason to fail.
+        """
+        try:
+            write_text(self.path.parent / LATEST, f"{self.path.name}\n")
+        except OSError as error:
+            log.warning(
+                "`latest` does not become %s: cannot write to %s (%s)",
+                self.path.name,
+                self.path.parent,
+                error.strerror,
+            )
+
+    def files(self, split: str) -> list[Path]:
+        """The Parquet files of a split."""
+        return [self.path / f["path"] for f in self.manifest["splits"][split]["files"]]
+
+    def rows(self, split: str) -> int:
+        """The number of rows of a split."""
+        return int(self.manifest["splits"][split]["rows"])
+
+    def read(self, split: str, columns: list[str] | None = None) -> pa.Table:
+        """A whole split as one table, in the order of the files."""
+        return pa.concat_tables(
+            pq.read_table(file, columns=columns, partitioning=None) for file in self.files(split)
+        )
+
+    def verify(self) -> None:
+        """Compare every file with its digest.
+
+        Raises:
+            InputError: a file is missing or changed.
+        """
+        listed = [entry for split in SPLITS for entry in self.manifest["splits"][split]["files"]]
+        for entry in [*listed, *self.manifest.get("files", [])]:
+            file = self.path / entry["path"]
+            if not file.is_file() or sha256_file(file) != entry["sha256"]:
+                raise InputError(
+                    f"{file}: missing or changed since it was published; delete "
+                    f"{str(self.path)!r} and ingest again"
+                )
+
+
+def _last(datasets_dir: Path) -> Path | None:
+    """Return the directory of the version that was made or asked for last."""
+    manifests = list(datasets_dir.glob(f"[!.]*/{MANIFEST}"))
+    if not manifests:
+        return None
+    newest = max(manifests, key=lambda m: (m.stat().st_mtime_ns, m.parent.name))
+    marked = datasets_dir / _marked(datasets_dir) / MANIFEST
+    return (marked if marked in manifests else newest).parent
+
+
+def _marked(datasets_dir: Path) -> str:
+    """The id that `LATEST` holds; empty where there is none."""
+    try:
+        return (datasets_dir / LATEST).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError):
+        return ""

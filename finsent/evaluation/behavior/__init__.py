@@ -1,0 +1,1 @@
+"""The behavior suite: cases in YAML, and their runner."""

@@ -1,0 +1,100 @@
+"""Run a behavior suite on a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finsent.evaluation.behavior.suite import Case, DirGroup, InvGroup, MftGroup, Suite
+from finsent.labels import LABEL2ID, LABELS
+
+_EXAMPLES = 5  # failing cases shown of each group
+
+Probabilities = npt.NDArray[np.floating[Any]]
+
+
+def run_suite(
+    suite: Suite, probabilities: Callable[[Sequence[str]], Probabilities]
+) -> dict[str, Any]:
+    """Put every distinct text to the model once, and judge every case.
+
+    Args:
+        suite: from `read_suite`.
+        probabilities: texts -> probabilities of `LABELS`, shape (texts, labels), such as
+            `Engine.probabilities`.
+
+    Returns:
+        `cases`, `failed`, `failure_rate` and `groups`: for each group, in the suite's order,
+        `group`, `kind`, `about`, `cases`, `failed`, `failure_rate` and `examples`: up to five
+        failing cases, those of which the model is surest first, with `texts`, `expected`, `got`
+        and `probabilities` (by label, of each text).
+    """
+    expanded = [(group, group.expand()) for group in suite]
+    texts = list(dict.fromkeys(t for _, cases in expanded for case in cases for t in case.texts))
+    found = probabilities(texts)
+    by_text = dict(zip(texts, found, strict=True))
+    groups = [_judge(group, cases, by_text) for group, cases in expanded]
+    failed = sum(group["failed"] for group in groups)
+    number = sum(group["cases"] for group in groups)
+    return {
+        "cases": number,
+        "failed": failed,
+        "failure_rate": failed / max(number, 1),
+        "groups": groups,
+    }
+
+
+def _judge(
+    group: MftGroup | InvGroup | DirGroup, cases: list[Case], by_text: dict[str, Probabilities]
+) -> dict[str, Any]:
+    failing = [case for case in cases if not _holds(case, by_text)]
+    failing.sort(key=lambda case: -float(by_text[case.texts[-1]].max()))
+    return {
+        "group": group.name,
+        "kind": group.kind,
+        "about": group.about,
+        "cases": len(cases),
+        "failed": len(failing),
+        "failure_rate": len(failing) / len(cases),
+        "examples": [_example(case, by_text) for case in failing[:_EXAMPLES]],
+    }
+
+
+def _predicted(row: Probabilities) -> str:
+    return LABELS[int(row.argmax())]
+
+
+def _holds(case: Case, by_text: dict[str, Probabilities]) -> bool:
+    rows = [by_text[text] for text in case.texts]
+    labels = tuple(map(_predicted, rows))
+    if case.labels:
+        return labels == case.labels
+    if not case.moves:
+        return len(set(labels)) == 1
+    changes = rows[-1] - rows[0]
+    return all(
+        changes[LABEL2ID[label]] * (1 if direction == "up" else -1) >= case.by
+        for label, direction in case.moves.items()
+    )
+
+
+def _example(case: Case, by_text: dict[str, Probabilities]) -> dict[str, Any]:
+    rows = [by_text[text] for text in case.texts]
+    if case.moves:
+        expected = ", ".join(
+            f"{label} {direction} by {case.by:g}" for label, direction in case.moves.items()
+        )
+        ids = [LABEL2ID[label] for label in case.moves]
+        got = ", ".join(f"{LABELS[i]} {rows[0][i]:.2f} to {rows[-1][i]:.2f}" for i in ids)
+    else:
+        expected = ", then ".join(case.labels) or "the same label"
+        got = ", then ".join(map(_predicted, rows))
+    return {
+        "texts": list(case.texts),
+        "expected": expected,
+        "got": got,
+        "probabilities": [dict(zip(LABELS, map(float, row), strict=True)) for row in rows],
+    }

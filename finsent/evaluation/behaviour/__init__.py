@@ -1,1 +1,0 @@
-"""The behaviour suite: cases in YAML, and their runner."""

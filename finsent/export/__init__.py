@@ -1,0 +1,1 @@
+"""Exports: a model as graphs for faster backends, behind a parity gate."""

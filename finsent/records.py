@@ -1,0 +1,46 @@
+"""Base of the typed records that finsent writes to disk as JSON and reads back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from finsent.errors import InputError
+from finsent.files import read_json, write_json
+
+
+class Record(BaseModel):
+    """A record in a JSON file: immutable, and without unknown keys.
+
+    A subclass declares its version as `schema_version: Literal[1] = 1`, so that a file of another
+    version is refused, and its remedy, which ends the error's line.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what the user does about a file that is not such a record."""
+        return "the directory is damaged or of another version of finsent"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record from a JSON file.
+
+        Raises:
+            InputError: the file is missing, not JSON, or not such a record. One line that names the
+                file, the first wrong key and the remedy.
+        """
+        content = read_json(path)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "the file"
+            raise InputError(f"{path}: {key}: {first['msg']}. {cls.remedy()}") from None
+
+    def write(self, path: Path) -> None:
+        """Write the record as indented JSON, atomically."""
+        write_json(path, self.model_dump(mode="json"))

@@ -1,0 +1,1 @@
+"""Batch scoring: files of texts in, the same files with labels out."""

@@ -1,1 +1,0 @@
-"""Settings of hyperparameter search; `tune/` is what uses them."""
