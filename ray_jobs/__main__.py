@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -17,8 +18,14 @@ from finsent.stdout import write_line
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the job that the first argument names, and exit with the job's code.
 
-    Exit code 2: the first argument names no job.
+    Exit code 2: the first argument names no job, or only the client is installed.
     """
+    if importlib.util.find_spec("ray") is None:
+        sys.stderr.write(
+            "error: finsent: only the client of the service is installed. "
+            "Run: pip install 'finsent[platform]'\n"
+        )
+        sys.exit(2)
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         write_line(usage(), sys.stdout)
