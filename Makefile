@@ -11,7 +11,7 @@ COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-python test-slow coverage mutants lint format lock docs openapi clients proto clean
+.PHONY: help install demo test test-python test-slow coverage mutants lint format lock cluster-up cluster-down submit docs openapi clients proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -73,6 +73,17 @@ lint: install ## check style, types, imports, spelling, file sizes and workflows
 format: install ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+WORKERS := 1
+CPUS := 2
+cluster-up: install ## start a Ray cluster on this machine: a head and WORKERS=1 nodes of CPUS=2 each
+	$(BIN)/python -m cluster up --workers $(WORKERS) --cpus $(CPUS)
+
+cluster-down: install ## stop that cluster
+	$(BIN)/python -m cluster down
+
+submit: install ## submit JOB=train ARGS="..." to that cluster, or to RAY_API_SERVER_ADDRESS, and follow its log
+	$(BIN)/python -m cluster submit $(JOB) $(ARGS)
 
 docs: install ## build the documentation into build/site; a dead link is an error
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

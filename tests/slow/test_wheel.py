@@ -46,7 +46,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_packages_and_their_files_only(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"finsent", "ray_jobs", "serve_app", "tune"}
+    assert tops == {"cluster", "finsent", "ray_jobs", "serve_app", "tune"}
     assert {"finsent/py.typed", "ray_jobs/configs/demo.yaml", "serve_app/page/index.html"} <= {
         *names
     }
