@@ -11,7 +11,7 @@ from finsent.data.config import DataConfig
 from finsent.data.ingest.settle import SourceTraits, described, settle
 from finsent.data.ingest.stages import reject_reasons
 from finsent.data.rows.clean import GOOD, clean
-from finsent.data.sources.files import SourceFile
+from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.manifest import check_rejected
 
 log = logging.getLogger(__name__)
