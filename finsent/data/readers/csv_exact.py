@@ -25,10 +25,9 @@ ODD_QUOTE = "malformed_row: text behind a closing quote; double the quotes that 
 ODD_ESCAPE = r'malformed_row: text behind a closing quote; set escape: "\\" for this source'
 
 
-class _Field(NamedTuple):
-    value: str
-    end: int  # position behind the field
-    is_odd: bool  # text is behind a closing quote
+# Value, position behind the field, and whether text is behind a closing quote. A plain tuple costs
+# less than a named one, and each field of a file is one.
+_Field = tuple[str, int, bool]
 
 
 class _Record(NamedTuple):
@@ -48,16 +47,13 @@ class OpenQuoteError(Exception):
     """A quote is not closed before the end of the file."""
 
 
-class _NeedMoreError(Exception):
-    """The text ends within a quoted field, and the file continues."""
-
-
 class Splitter:
     """Splits a text into records without losing a character."""
 
     def __init__(self, dialect: Dialect) -> None:
         delimiter, escape = re.escape(dialect.delimiter), re.escape(dialect.escape or "")
         self._delimiter, self._quote = dialect.delimiter, dialect.quote
+        self._may_have_spaces = dialect.quote is not None and dialect.delimiter not in " \t"
         unquoted = rf"[^{delimiter}\r\n]*+"
         self._escapes_unquoted = bool(dialect.escape) and dialect.quote is None
         if self._escapes_unquoted:  # as Hive and MySQL write
@@ -85,47 +81,45 @@ class Splitter:
             OpenQuoteError: the text is final, and a quote is not closed in it.
         """
         fields, is_odd, position = list[str](), False, start
+        size = len(text)
         while True:
-            try:
-                field = self._next_field(text, position, is_final)
-            except _NeedMoreError:
+            field = self._next_field(text, position, is_final)
+            if field is None:
                 return None
-            fields.append(field.value)
-            position, is_odd = field.end, is_odd or field.is_odd
-            if position == len(text):
+            value, position, is_field_odd = field
+            fields.append(value)
+            is_odd = is_odd or is_field_odd
+            if position == size:
                 return _Record(fields, position, is_odd) if is_final else None
             if text[position] == self._delimiter:
                 position += 1
                 continue
-            if text[position] == "\r" and position + 1 == len(text) and not is_final:
+            if text[position] == "\r" and position + 1 == size and not is_final:
                 return None  # a line feed may follow
             end = position + (2 if text.startswith("\r\n", position) else 1)
             return _Record(fields, end, is_odd)
 
-    def _next_field(self, text: str, start: int, is_final: bool) -> _Field:
-        quoted = self._match_quoted(text, start, is_final)
+    def _next_field(self, text: str, start: int, is_final: bool) -> _Field | None:
+        """Return the field at a position; None: the text ends within it, and more is needed."""
+        quoted = None
+        if self._quote is not None and text.startswith(self._quote, start):
+            quoted = self._quoted.match(text, start)
+            if quoted is None and is_final:
+                raise OpenQuoteError
+            if quoted is None or (quoted.end() == len(text) and not is_final):
+                return None
+        elif self._may_have_spaces:
+            quoted = self._spaced.match(text, start)
         unquoted = self._unquoted.match(text, start if quoted is None else quoted.end())
         assert unquoted is not None  # it matches the empty text
         if quoted is None:
             value = unquoted[0]
-            value = self._unescape.sub(r"\1", value) if self._escapes_unquoted else value
-            return _Field(value, unquoted.end(), is_odd=False)
+            if self._escapes_unquoted:
+                value = self._unescape.sub(r"\1", value)
+            return value, unquoted.end(), False
         value = self._doubled.sub(lambda match: match[1] or match[2], quoted[1])
         is_odd = bool(unquoted[0].strip(" \t"))
-        return _Field(value + unquoted[0] if is_odd else value, unquoted.end(), is_odd)
-
-    def _match_quoted(self, text: str, start: int, is_final: bool) -> re.Match[str] | None:
-        """Return the quoted part of the field at a position; None: the field is not quoted."""
-        if self._quote is None:
-            return None
-        if not text.startswith(self._quote, start):
-            return None if self._delimiter in " \t" else self._spaced.match(text, start)
-        quoted = self._quoted.match(text, start)
-        if quoted is None and is_final:
-            raise OpenQuoteError
-        if quoted is None or (quoted.end() == len(text) and not is_final):
-            raise _NeedMoreError
-        return quoted
+        return value + unquoted[0] if is_odd else value, unquoted.end(), is_odd
 
 
 def first_record(text: str, dialect: Dialect) -> list[str]:
