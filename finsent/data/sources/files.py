@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finsent.data.config import SAMPLE, DataConfig, SourceConfig
+from finsent.data.sources.expansion import expand
 from finsent.data.sources.file_inspection import NamedFile, inspect
 from finsent.data.sources.format_detection import agreement, detect, is_plain_text
 from finsent.data.sources.hubs import fetch
-from finsent.data.sources.locations import Location, expand, packaged, short_names
+from finsent.data.sources.locations import Location, packaged, short_names
 from finsent.data.sources.scored_files import without_scored
 from finsent.data.sources.source_file import SourceFile, is_of_hub
 from finsent.errors import InputError

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data.sources import locations
-from finsent.data.sources.locations import Location, _filesystem, expand, short_names
+from finsent.data.sources import file_systems
+from finsent.data.sources.expansion import expand
+from finsent.data.sources.file_systems import filesystem_of
+from finsent.data.sources.locations import Location, short_names
 from finsent.data.sources.uris import parse
 from finsent.errors import InputError
 
@@ -80,7 +82,7 @@ def test_other_stores_find_the_path_as_it_is_written() -> None:
     }.items():
         parts = parse(uri)
         assert parts is not None
-        assert _filesystem(parts, "f")[1] == prefix
+        assert filesystem_of(parts, "f")[1] == prefix
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_an_unknown_scheme_lists_the_known() -> None:
 def test_google_cloud_that_does_not_answer_is_given_up_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(locations, "_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(file_systems, "_TIMEOUT_SECONDS", 0.5)
     uri = "gs://bucket/a.csv?endpoint_override=127.0.0.1:9&scheme=http&anonymous=true"
     started = time.monotonic()
     with pytest.raises(InputError, match=r"'gs://bucket/a\.csv': cannot be read \(.*GOOGLE_APPL"):
