@@ -11,8 +11,10 @@ from pathlib import Path
 from rich.table import Table
 
 from finsent.data.config import SourceConfig
+from finsent.data.readers.json_header import is_json
+from finsent.data.readers.signatures import binary_kind
 from finsent.data.sources.files import find_texts
-from finsent.data.sources.heads import binary_kind, detect, is_json
+from finsent.data.sources.format_detection import detect
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.normalize import is_blank

@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 from finsent.data.ingest.ingest import find_existing, ingest
-from finsent.data.sources.files import SourceFile, find_sources
+from finsent.data.sources.files import find_sources
+from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.report import warnings
 from finsent.errors import ConfigError

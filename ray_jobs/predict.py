@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from finsent.bars import bar
-from finsent.data.sources.carried import with_all_rows
-from finsent.data.sources.files import SourceFile, find_texts
+from finsent.data.sources.carried_columns import with_all_rows
+from finsent.data.sources.files import find_texts
+from finsent.data.sources.source_file import SourceFile
 from finsent.disk import storing
 from finsent.errors import InputError
 from finsent.files import digest, make_dir

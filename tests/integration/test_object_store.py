@@ -15,7 +15,8 @@ from pyarrow import fs
 
 from finsent.config import load
 from finsent.data.ingest.ingest import ingest
-from finsent.data.sources.files import SourceFile, find_sources
+from finsent.data.sources.files import find_sources
+from finsent.data.sources.source_file import SourceFile
 from finsent.errors import ConfigError, InputError
 from finsent.settings import Settings
 

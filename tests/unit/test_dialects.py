@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import SourceConfig
-from finsent.data.sources.csv_exact import ODD_ESCAPE, ODD_QUOTE
-from finsent.data.sources.dialect import QuoteAudit
+from finsent.data.readers.csv_dialect import QuoteAudit
+from finsent.data.readers.csv_exact import ODD_ESCAPE, ODD_QUOTE
 from finsent.errors import InputError
 from tests.properties import examples
 from tests.unit.test_sources import Row, configured, write

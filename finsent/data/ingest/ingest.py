@@ -31,9 +31,9 @@ from finsent.data.ingest.stages import (
     settle_partition,
     write_partition,
 )
+from finsent.data.readers.columns import BLOCK_BYTES, ROWS
 from finsent.data.rows.split import split_of
-from finsent.data.sources.files import SourceFile
-from finsent.data.sources.formats import BLOCK_BYTES, ROWS
+from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import MANIFEST, SCHEMA_VERSION, DatasetVersion
 from finsent.data.versions.manifest import Tally
 from finsent.data.versions.report import write_report

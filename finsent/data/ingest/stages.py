@@ -27,7 +27,7 @@ from finsent.data.ingest.near import entries, find_edges
 from finsent.data.ingest.settle import SourceTraits, described, excluded_rows, settle
 from finsent.data.rows.clean import clean
 from finsent.data.rows.split import SPLITS, split_of
-from finsent.data.sources.files import SourceFile
+from finsent.data.sources.source_file import SourceFile
 from finsent.files import sha256_file
 from finsent.labels import LABELS
 from finsent.normalize import hex_words, key64
@@ -85,7 +85,7 @@ def scan(plan: Plan, rows: pa.Table) -> Stats:
     """Clean a block of one source's rows and store it by key; set unusable rows aside.
 
     Args:
-        rows: schema `finsent.data.sources.formats.ROWS`, at least one.
+        rows: schema `finsent.data.readers.formats.ROWS`, at least one.
     """
     index = rows["source"][0].as_py()
     file = plan.files[index]

@@ -13,7 +13,7 @@ from finsent.data.config import DataConfig
 from finsent.data.ingest.stages import Stats
 from finsent.data.rows.clean import DROPPED, LEFT_OUT
 from finsent.data.rows.split import SPLITS
-from finsent.data.sources.files import SourceFile
+from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import SCHEMA_VERSION
 from finsent.errors import InputError
 from finsent.labels import LABELS

@@ -1,16 +1,19 @@
-"""The table that every reader yields, and which columns of a file it reads for that."""
+"""The table that every reader yields, and which columns of a file a reader reads for it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 # A record longer than a block cannot be parsed; far above any text that is worth classifying.
 BLOCK_BYTES = 8 << 20
 MAX_CHARACTERS = 4 * BLOCK_BYTES  # of a record of a format that is read record by record
+_MAX_SHOWN_CHARACTERS = 40  # of the value that leaves a row out
 
 ROWS = pa.schema(
     [
@@ -23,9 +26,11 @@ ROWS = pa.schema(
     ]
 )
 
-CARRIED = "input:"  # before the name of a carried column; no column of `ROWS` begins so
+CARRIED = "input:"  # prefix of the names of carried columns; no column of `ROWS` begins so
 # Metadata of a carried column that holds JSON as the file writes it, e.g. "A-1" in quotes.
 AS_JSON = {b"finsent": b"json"}
+
+RowNumbers = Sequence[int] | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,19 +40,19 @@ class Columns:
     text: str
     label: str | None  # None: the texts need no label
     unit: str | None  # None: the text itself decides the split
-    last: str | None = None  # of a CSV: where a quote that never closes shows
+    last: str | None = None  # of a CSV: the column that shows a quote that is never closed
     all: tuple[str, ...] = ()  # of a CSV: its columns in order, where they are known
-    where: tuple[tuple[str, tuple[str, ...]], ...] = ()  # rows with other values are left out
-    given: tuple[tuple[str, str | None], ...] = ()  # columns whose one value the path has
+    conditions: tuple[tuple[str, tuple[str, ...]], ...] = ()  # column and the values that pass
+    given: tuple[tuple[str, str | None], ...] = ()  # column and its one value, from the path
     carried: tuple[pa.Field, ...] = ()  # further columns, by their names in the file
-    keeps_blank: bool = False  # a blank line or row is a record, but for JSON and PhraseBank
+    keeps_blank: bool = False  # a blank line or row is a record, except in JSON and PhraseBank
     keeps_cells: bool = False  # of a CSV: see `with_cells`
 
     @property
     def names(self) -> list[str]:
-        """Those that are asked for."""
-        asked = [name for name in (self.text, self.label, self.unit) if name is not None]
-        return asked + [name for name, _ in self.where]
+        """Return the requested columns: text, label, unit and those of the conditions."""
+        requested = [name for name in (self.text, self.label, self.unit) if name is not None]
+        return requested + [name for name, _ in self.conditions]
 
     @property
     def stored(self) -> list[str]:
@@ -68,37 +73,39 @@ class Columns:
 
     @property
     def schema(self) -> pa.Schema:
-        """`ROWS`, then the carried columns under names that begin with `CARRIED`."""
+        """Return `ROWS`, then the carried columns under names that begin with `CARRIED`."""
         return pa.schema([*ROWS, *(f.with_name(CARRIED + f.name) for f in self.carried)])
 
 
 def assemble(
     source: int,
-    numbers: Any,
-    values: dict[str, Any],
+    numbers: RowNumbers,
+    values: Mapping[str, pa.Array],
     columns: Columns,
-    faults: Any = None,
-    carried: dict[str, Any] | None = None,
+    faults: pa.Array | None = None,
+    carried: Mapping[str, pa.Array] | None = None,
 ) -> pa.Table:
     """Return a table of schema `columns.schema` from the columns of a file.
 
     Args:
+        source: position in the list of source files.
+        numbers: of the records.
         values: by name, the columns `columns.stored`, as texts.
-        faults: of the rows, strings with nulls; None: there are none.
+        faults: of the records, strings with nulls; None: no record has a fault.
         carried: by name, the columns `columns.carried_stored`; None: they are among the values.
     """
-    count = len(numbers)
+    row_count = len(numbers)
     constants = {
-        name: pa.repeat(pa.scalar(value, pa.string()), count) for name, value in columns.given
+        name: pa.repeat(pa.scalar(value, pa.string()), row_count) for name, value in columns.given
     }
     carried = {**(values if carried is None else carried), **constants}
     values = {**values, **constants}
-    for name, wanted in columns.where:
-        left_out = _left_out(values[name], name, wanted)
+    for name, passing in columns.conditions:
+        left_out = _left_out(values[name], name, passing)
         faults = left_out if faults is None else pc.coalesce(faults, left_out)
     label, unit = columns.label, columns.unit
-    given = [
-        pa.repeat(pa.scalar(source, pa.int32()), count),
+    arrays = [
+        pa.repeat(pa.scalar(source, pa.int32()), row_count),
         pa.array(numbers, pa.int64()),
         values[columns.text],
         None if label is None else values[label],
@@ -108,25 +115,26 @@ def assemble(
     ]
     schema = columns.schema
     filled = [
-        pa.nulls(count, field.type) if column is None else column
-        for field, column in zip(schema, given, strict=True)
+        pa.nulls(row_count, field.type) if array is None else array
+        for field, array in zip(schema, arrays, strict=True)
     ]
     return pa.table(filled, schema=schema)
 
 
-def with_cells(table: pa.Table, cells: list[Any]) -> pa.Table:
+def with_cells(table: pa.Table, cells: Sequence[pa.Array]) -> pa.Table:
     """Return records with a column `0`, `1`, ... for each cell of a CSV, by its position.
 
     Two columns of the file may have one name. A record that could not be parsed has nulls.
     """
-    for place, column in enumerate(cells):
-        table = table.append_column(str(place), column)
+    for position, column in enumerate(cells):
+        table = table.append_column(str(position), column)
     return table
 
 
-def _left_out(values: Any, name: str, wanted: tuple[str, ...]) -> Any:
+def _left_out(values: pa.Array, name: str, passing: tuple[str, ...]) -> pa.Array:
+    """Return the reasons of rows that fail a condition; null for rows that pass."""
     spelling = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-    stays = pc.is_in(spelling, value_set=pa.array(wanted, pa.string()))
-    shown = pc.utf8_slice_codeunits(pc.fill_null(values, "missing"), 0, 40)
+    passes = pc.is_in(spelling, value_set=pa.array(passing, pa.string()))
+    shown = pc.utf8_slice_codeunits(pc.fill_null(values, "missing"), 0, _MAX_SHOWN_CHARACTERS)
     reason = pc.binary_join_element_wise(f"left_out: {name} is ", shown, "")
-    return pc.if_else(stays, pa.scalar(None, pa.string()), reason)
+    return pc.if_else(passes, pa.scalar(None, pa.string()), reason)

@@ -11,7 +11,7 @@ import pyarrow.feather
 import pytest
 
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.sources.carried import with_all_rows
+from finsent.data.sources.carried_columns import with_all_rows
 from finsent.data.sources.files import find_texts
 from tests.unit.test_sources import write
 

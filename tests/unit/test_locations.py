@@ -1,4 +1,4 @@
-"""Places: local ones and `file://`; object stores have tests with a server of their own."""
+"""Locations: local ones and `file://`; object stores have tests with a server of their own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data.sources import places
-from finsent.data.sources.places import Place, _filesystem, expand, short_names
+from finsent.data.sources import file_systems
+from finsent.data.sources.expansion import expand
+from finsent.data.sources.file_systems import filesystem_of
+from finsent.data.sources.locations import Location, short_names
 from finsent.data.sources.uris import parse
 from finsent.errors import InputError
 
@@ -28,16 +30,16 @@ def test_a_directory_gives_its_known_files_in_order(tmp_path: Path) -> None:
     assert [p.name for p in expand(f"file://{tmp_path}", None, "f")] == [p.name for p in found]
 
 
-def test_a_place_crosses_processes_and_notices_changes(tmp_path: Path) -> None:
+def test_a_location_crosses_processes_and_notices_changes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "abc")
-    [place] = expand(str(path), None, "data.sources")
-    assert pickle.loads(pickle.dumps(place)) == place
-    with place.open() as stream:
+    [location] = expand(str(path), None, "data.sources")
+    assert pickle.loads(pickle.dumps(location)) == location
+    with location.open() as stream:
         assert stream.read() == b"abc"
-    place.check_unchanged()
+    location.check_unchanged()
     path.write_text("abcd")
     with pytest.raises(InputError, match="has changed since it was found"):
-        place.check_unchanged()
+        location.check_unchanged()
 
 
 def test_a_question_mark_and_a_hash_are_signs_of_names_and_globs(tmp_path: Path) -> None:
@@ -73,14 +75,14 @@ def test_only_options_are_a_query(uri: str, path: str, options: dict[str, str]) 
 
 def test_other_stores_find_the_path_as_it_is_written() -> None:
     """Their file systems are made without it, and without a network."""
-    for uri, base in {
+    for uri, prefix in {
         "gs://bucket/dir/part-?.csv": "bucket",
         "gs://bucket/a#1.csv?endpoint_override=localhost:1&scheme=http": "bucket",
         "abfs://box@account.dfs.core.windows.net/a b.csv": "box",
     }.items():
         parts = parse(uri)
         assert parts is not None
-        assert _filesystem(parts, "f")[1] == base
+        assert filesystem_of(parts, "f")[1] == prefix
 
 
 @pytest.mark.parametrize(
@@ -92,9 +94,9 @@ def test_other_stores_find_the_path_as_it_is_written() -> None:
     ],
 )
 def test_credentials_are_never_shown(uri: str, shown: str) -> None:
-    place = Place(uri, 1, None)
-    assert place.shown == shown
-    assert place.name == "a.csv"
+    location = Location(uri, 1, None)
+    assert location.shown == shown
+    assert location.name == "a.csv"
 
 
 def test_an_unknown_scheme_lists_the_known() -> None:
@@ -107,7 +109,7 @@ def test_an_unknown_scheme_lists_the_known() -> None:
 def test_google_cloud_that_does_not_answer_is_given_up_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(places, "_SECONDS", 0.5)
+    monkeypatch.setattr(file_systems, "_TIMEOUT_SECONDS", 0.5)
     uri = "gs://bucket/a.csv?endpoint_override=127.0.0.1:9&scheme=http&anonymous=true"
     started = time.monotonic()
     with pytest.raises(InputError, match=r"'gs://bucket/a\.csv': cannot be read \(.*GOOGLE_APPL"):

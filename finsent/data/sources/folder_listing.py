@@ -1,4 +1,4 @@
-"""Which files of a folder are data: not the marks and leftovers of the jobs that wrote it."""
+"""Which files of a folder are data: not the marker files and leftovers of jobs that wrote it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from finsent.data.config import Format
-from finsent.data.sources.heads import detect
+from finsent.data.sources.format_detection import detect
 from finsent.errors import InputError
 
 log = logging.getLogger(__name__)
 
 _DELTA, _HUDI = "_delta_log", ".hoodie"
 _ICEBERG = (".metadata.json", "version-hint.text")  # files in a table's folder `metadata`
-_ABOUT = frozenset(  # JSON about data sets, by Hugging Face, Kaggle and this project
+_METADATA_FILES = frozenset(  # of data sets, by Hugging Face, Kaggle and finsent
     f"{name}.json"
     for name in (
         *("dataset_info", "dataset_infos", "dataset_dict", "state", "dataset-metadata"),
@@ -27,19 +27,19 @@ Parts = tuple[str, ...]  # of a path within its folder
 
 
 def is_data(parts: Parts, format: Format | None) -> bool:
-    """Return whether a folder gives a file.
+    """Return whether a file of a folder is data.
 
     Args:
-        format: of the folder's files; None: their names say it.
+        format: of the folder's files; None: their names show it.
     """
     # Jobs write marker files such as _SUCCESS next to their output.
-    if any(map(_is_hidden, parts)) or (format is None and parts[-1] in _ABOUT):
+    if any(map(_is_hidden, parts)) or (format is None and parts[-1] in _METADATA_FILES):
         return False
     return detect(parts[-1])[0] is not None or format is not None
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether Spark, Hive and macOS mean a name for themselves; `_key=value` is a partition."""
+    """Return whether Spark, Hive or macOS reserve a name; `_key=value` is a partition."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
@@ -49,22 +49,28 @@ def is_leftover(parts: Parts, pattern: str) -> bool:
     return any(_is_hidden(part) and part not in named for part in parts[:-1])
 
 
-def tell_skipped(uri: str, files: Iterable[Parts]) -> None:
+def log_skipped(uri: str, files: Iterable[Parts]) -> None:
     """Log which files of a folder are not read."""
-    told: dict[str, list[str]] = {"of no known format": [], "with a hidden name": []}
+    names_by_kind: dict[str, list[str]] = {"of no known format": [], "with a hidden name": []}
     for parts in files:
         if any(part.startswith(".") for part in parts):
             continue
         is_known = detect(parts[-1])[0] is not None and any(map(_is_hidden, parts))
-        told["with a hidden name" if is_known else "of no known format"].append("/".join(parts))
-    for kind, names in told.items():
+        kind = "with a hidden name" if is_known else "of no known format"
+        names_by_kind[kind].append("/".join(parts))
+    for kind, names in names_by_kind.items():
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             log.info("%s: %d files %s are left out: %s", uri, len(names), kind, shown)
 
 
 def refuse_tables(files: Iterable[Parts], shown: str, field: str) -> None:
-    """Refuse the folder of a table whose log says which of its files are valid.
+    """Refuse the folder of a table whose log states which of its files are valid.
+
+    Args:
+        shown: the folder, for messages.
+        field: the setting, for messages.
+
 
     Raises:
         InputError: the files are those of a Delta, Hudi or Iceberg table.
@@ -98,8 +104,8 @@ def _remedy(kind: str, shown: str) -> str:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder, also behind links to folders, each folder once.
 
-    Links that are hidden or in a hidden folder are not followed: such a link would else count as
-    the one path of a folder whose files are data.
+    Links that are hidden or in a hidden folder are not followed. Otherwise such a link could count
+    as the only path of a folder whose files are data.
 
     Raises:
         OSError: a folder that is not hidden may not be read.
@@ -114,41 +120,41 @@ def walk(folder: Path) -> Iterator[Path]:
 
     seen = {os.path.realpath(folder)}
     for top, folders, files in os.walk(folder, followlinks=True, onerror=fail):
-        fresh = []
+        followed = []
         for name in sorted(folders, key=lambda name: (Path(top, name).is_symlink(), name)):
             path, real = Path(top, name), os.path.realpath(f"{top}/{name}")
             if is_hidden(path):
                 if not path.is_symlink():
-                    fresh.append(name)
+                    followed.append(name)
             elif real not in seen:
                 seen.add(real)
-                fresh.append(name)
-        folders[:] = fresh
+                followed.append(name)
+        folders[:] = followed
         yield from (Path(top, name) for name in files)
 
 
 def match(pattern: Path, fixed: Path) -> list[Path]:
-    """Return the files that a glob finds, also behind links to folders, each once, in order.
+    """Return the files that a glob matches, also behind links to folders, each once, in order.
 
-    A leftover does not count as its file: the path without a hidden folder is returned, too.
+    A file that is reached as a leftover and by another path is returned by both.
 
     Args:
-        fixed: the folder above the first sign of the glob.
+        fixed: the folder above the first glob sign.
     """
-    found: dict[tuple[bool, str, str], Path] = {}
-    names = glob.glob(str(pattern), recursive=True, include_hidden=True)  # noqa: PTH207  links
+    paths: dict[tuple[bool, str, str], Path] = {}
+    names = glob.glob(str(pattern), recursive=True, include_hidden=True)  # noqa: PTH207  follows links
     for path in map(Path, sorted(names, key=lambda name: (name.count("/"), name))):
         if path.is_file():
-            leftover = is_leftover(path.relative_to(fixed).parts, str(pattern))
-            found.setdefault((leftover, os.path.realpath(path.parent), path.name), path)
-    return sorted(found.values())
+            is_left = is_leftover(path.relative_to(fixed).parts, str(pattern))
+            paths.setdefault((is_left, os.path.realpath(path.parent), path.name), path)
+    return sorted(paths.values())
 
 
 def refuse_dead_links(files: Iterable[Path], field: str) -> None:
-    """Refuse a link that leads nowhere: its rows would be missing.
+    """Refuse a broken link, whose rows would be missing.
 
     Raises:
-        InputError: there is one with the name of a data file.
+        InputError: a broken link has the name of a data file.
     """
     for path in files:
         if not path.exists() and is_data((path.name,), None):

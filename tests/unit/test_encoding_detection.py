@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import csv
 
-from finsent.data.sources.encodings import EncodingProbe
+from finsent.data.readers.encoding_detection import EncodingDetector
 from finsent.errors import InputError
 from finsent.normalize import normalize
 from tests.conftest import SHARED
@@ -37,7 +37,7 @@ CHINESE = "公司利润增长百分之五。\n股票下跌,银行宣布新政策
 
 
 def probe(data: bytes, chunk: int = 1 << 20) -> str:
-    found = EncodingProbe()
+    found = EncodingDetector()
     for start in range(0, len(data), chunk):
         found.feed(data[start : start + chunk])
     return found.result("data.sources: 'a.csv'")
