@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Collection
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,6 @@ from finsent.config import Section
 from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
 from finsent.references import LATEST, PATH, RUN, Reference, only_match, parse, path_spelling
-from finsent.training.config import OPERATIONAL
-from tune.storage import shown
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -31,8 +32,11 @@ _PACKAGES = (
     "pydantic",
     "omegaconf",
 )
-# Sections that decide what a training run makes; only under the same ones may it go on.
-_RECIPE = ("data", "model", "train")
+
+
+def new_run_name(job: str) -> str:
+    """Return a run's name that sorts by time and is unique."""
+    return f"{job}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
 def code_identity() -> dict[str, Any]:
@@ -59,35 +63,28 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def recorded_settings(settings: Section) -> dict[str, Any]:
-    """Return settings as records of a run have them: JSON-able, without a storage's password.
+def start_run(run_dir: Path, job: str, settings: Section, fixed: Collection[str] = ()) -> None:
+    """Create a run's directory and write what is requested, before any work.
 
-    Others may read a run's directory, and it is copied and attached to reports.
-    """
-    values = settings.model_dump(mode="json")
-    sweep = values.get("sweep") or {}
-    if sweep.get("storage"):
-        sweep["storage"] = shown(sweep["storage"])
-    return values
-
-
-def start_run(run_dir: Path, job: str, settings: Section) -> None:
-    """Create the run's directory and write what was asked, before any work.
+    Args:
+        fixed: keys and sections that a run which has trained must resume with.
 
     Raises:
-        ConfigError: the directory holds another job's run, or one of another recipe.
+        ConfigError: the directory holds a run of another job, or a fixed key has another value.
         InputError: it cannot be written.
     """
     make_dir(run_dir, "storage.root")
-    config = recorded_settings(settings)
+    config = settings.for_records()
     if (run_dir / CONFIG).is_file():
-        _check_same(run_dir, job, config)
+        _check_resumable(run_dir, job, config, fixed)
     write_json(run_dir / CONFIG, {"job": job, **config})
     write_json(run_dir / ENVIRONMENT, code_identity())
     (run_dir / RESULT).unlink(missing_ok=True)
 
 
-def _check_same(run_dir: Path, job: str, config: dict[str, Any]) -> None:
+def _check_resumable(
+    run_dir: Path, job: str, config: dict[str, Any], fixed: Collection[str]
+) -> None:
     before = read_json(run_dir / CONFIG)
     if not isinstance(before, dict):
         raise InputError(f"{run_dir / CONFIG}: not a run's config; choose another run.name")
@@ -97,18 +94,16 @@ def _check_same(run_dir: Path, job: str, config: dict[str, Any]) -> None:
             f"run.name={name!r}: is a run of the job {before.get('job')!r}, not {job!r}; "
             "choose another name"
         )
-    if job not in ("train", "pipeline") or not has_trained(run_dir):
+    if not has_trained(run_dir):
         return
     old, new = _flat(before), _flat(config)
-    free = {f"train.{name}" for name in OPERATIONAL}
-    changed = [
-        k for k in new if k.split(".")[0] in _RECIPE and k not in free and old.get(k) != new[k]
-    ]
+    prefixes = tuple(f"{key}." for key in fixed)
+    changed = [key for key in new if f"{key}.".startswith(prefixes) and old.get(key) != new[key]]
     if changed:
         key = changed[0]
         raise ConfigError(
             f"run.name={name!r}: exists with {key}={old.get(key)!r}, now {key}={new[key]!r}; a run "
-            "goes on only under its own settings: choose another name, or restore them"
+            "resumes only under its own settings: choose another name, or restore them"
         )
 
 

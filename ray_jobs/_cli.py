@@ -25,11 +25,11 @@ from finsent.config import Section, help_lines, load, to_yaml
 from finsent.disk import causes, disk_error
 from finsent.errors import ConfigError, InputError, UserError
 from finsent.files import sweep_below
-from finsent.runs import RESULT, finish_run, start_run
-from finsent.settings import Settings, new_run_name
+from finsent.runs import RESULT, finish_run, new_run_name, start_run
 from finsent.stdout import write_line
 from ray_jobs._configs import shipped
 from ray_jobs._places import naming_places
+from ray_jobs._settings import JobSettings
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class RefusedError(InputError):
 class Call:
     """One call of a job."""
 
-    settings: Settings
+    settings: JobSettings
     run_dir: Path  # exists when the job keeps runs
     arguments: list[str] = field(default_factory=list)  # positional ones, where the job takes them
 
@@ -81,10 +81,11 @@ class Job:
     arguments: str = ""  # how positional arguments are written; "": it takes none
     home: str = ""  # section whose keys may be written without its name
     flags: dict[str, str] = field(default_factory=dict)  # of the command line: what each sets
-    dry: Callable[[Settings], bool] = lambda _: False  # it only says what it would do
-    check: Callable[[Settings, Path], None] = lambda *_: None  # before a run is begun or goes on
+    dry: Callable[[JobSettings], bool] = lambda _: False  # it only says what it would do
+    check: Callable[[JobSettings, Path], None] = lambda *_: None  # before a run is begun or goes on
     resumes: bool = False  # the same command with the same run.name resumes the run
-    settings: type[Settings] = Settings  # the type of its settings
+    fixed: tuple[str, ...] = ()  # keys and sections that a run which has trained must resume with
+    settings: type[JobSettings] = JobSettings  # the type of its settings
     config: str = ""  # a shipped configuration that is read first
     module: str = ""  # the module that is run; "": ray_jobs.NAME
 
@@ -185,13 +186,13 @@ def _main(job: Job, argv: list[str], out: IO[str]) -> int:
     return 0
 
 
-def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
+def _run(job: Job, settings: JobSettings, positional: list[str]) -> Result:
     started = time.perf_counter()
     run_dir = settings.runs_dir / (settings.run.name or new_run_name(job.name))
     keeps_run = job.keeps_run and not job.dry(settings)
     if keeps_run:
         job.check(settings, run_dir)
-        start_run(run_dir, job.name, settings)
+        start_run(run_dir, job.name, settings, job.fixed)
     refusal: RefusedError | None = None
     try:
         result = job.run(Call(settings, run_dir, positional))

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finsent.disk import disk_error, field_of, temporary_root
-from finsent.settings import Settings
 from ray_jobs._private import RAY_DIRECTORY, private_name
+from ray_jobs._settings import JobSettings
 
 
-def places(settings: Settings) -> dict[str, Path]:
+def places(settings: JobSettings) -> dict[str, Path]:
     """Return the directories of a job by the names under which a user sets them."""
     ray, temporary = os.environ.get("RAY_TMPDIR"), temporary_root()
     found = {
@@ -28,7 +28,7 @@ def places(settings: Settings) -> dict[str, Path]:
 
 
 @contextmanager
-def naming_places(settings: Settings) -> Iterator[None]:
+def naming_places(settings: JobSettings) -> Iterator[None]:
     """Say which setting to change where a place of a job cannot be written; other errors pass.
 
     Raises:

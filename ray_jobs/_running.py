@@ -64,5 +64,4 @@ def adopt(asked: ServeConfig, running: RunningServe) -> ServeConfig:
             f"serve.grpc_port={asked.grpc_port}: Serve already runs on this cluster, with gRPC on "
             f"port {running.grpc_port}. Set serve.grpc_port={running.grpc_port}, or {END_SERVE}."
         )
-    real = {"host": running.host, "port": running.port, "grpc_port": running.grpc_port}
-    return asked.model_copy(update=real)
+    return asked.replaced(host=running.host, port=running.port, grpc_port=running.grpc_port)

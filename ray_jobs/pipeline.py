@@ -124,6 +124,7 @@ JOB = Job(
     ),
     run=run,
     resumes=True,
+    fixed=train.RECIPE,
 )
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
+from finsent.training.config import OPERATIONAL, TrainConfig
 from finsent.training.task import make_task
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from finsent.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
+
+# Keys that decide what a training makes: a run resumes only with the same values.
+RECIPE = (
+    "data",
+    "model",
+    *(f"train.{name}" for name in TrainConfig.model_fields if name not in OPERATIONAL),
+)
 
 
 def prepare(settings: Settings) -> Backbone:
@@ -134,6 +142,7 @@ JOB = Job(
     sections=("train", "model", "data", "evaluate", "engine", "storage", "run", "ray", "tracking"),
     run=run,
     resumes=True,
+    fixed=RECIPE,
 )
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def export(
             f"{str(model_dir)!r}: no rows to compare exports with the model on; add labeled rows"
         )
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
-    exact_config = engine.model_copy(update={"backend": "torch", "precision": "fp32"})
+    exact_config = engine.replaced(backend="torch", precision="fp32")
     exact_engine = Engine(model_dir, exact_config)
     exact = exact_engine.probabilities(texts)
     if not np.isfinite(exact).all():

@@ -22,10 +22,10 @@ from finsent.data.rows.split import SPLITS
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError, UserError
-from finsent.settings import Settings
 from ray_jobs import ingest as ingest_job
 from ray_jobs._cli import Call, _cause
 from ray_jobs._ray import _wait_for_readers
+from ray_jobs._settings import JobSettings
 
 LABELS = ("positive", "neutral", "negative")
 
@@ -46,7 +46,7 @@ FAR = ("data.near_duplicates.enabled=false", "data.label_noise.enabled=false")
 
 def make(folder: Path, sources: list[Path | str], *overrides: str) -> DatasetVersion:
     listed = ", ".join(str(source) for source in sources)
-    config = load(Settings, [], [f"data.sources=[{listed}]", *FAR, *overrides]).data
+    config = load(JobSettings, [], [f"data.sources=[{listed}]", *FAR, *overrides]).data
     return ingest(config, folder, find_sources(config, folder / "hubs"))
 
 
@@ -381,7 +381,7 @@ def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     a = make(folder, [write_csv(tmp_path / "a.csv", rows)])
     changed = [(rows[0][0], LABELS[1]), *rows[2:], (story(900, ""), "neutral")]
     b = make(folder, [write_csv(tmp_path / "b.csv", changed)], "data.salt=finsent")
-    settings = load(Settings, [], [f"storage.root={root}"])
+    settings = load(JobSettings, [], [f"storage.root={root}"])
     result = ingest_job.run(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
     assert {
         kind: result["rows"][kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")

@@ -23,9 +23,9 @@ from finsent.errors import ConfigError, InputError, UserError
 from finsent.inference.config import ClassifyConfig, EngineConfig
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
-from finsent.settings import Settings
 from ray_jobs import _cli
 from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
+from ray_jobs._settings import JobSettings
 from ray_jobs.classify import Text, read_texts
 from ray_jobs.classify import run as classify
 
@@ -147,7 +147,7 @@ def test_help_tells_usage_result_and_every_key(called: Caller, name: str) -> Non
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: python -m ray_jobs.{name} ")
     assert "\nResult: " in out
-    wanted = [*keys_of(Settings().model_dump(include={*what.sections}))]
+    wanted = [*keys_of(JobSettings().model_dump(include={*what.sections}))]
     lines = out.splitlines()
     shown = [i for i, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
     shown = [i for i in shown if "[]." not in lines[i]]  # keys of a list's items
@@ -166,7 +166,7 @@ def test_printed_config_is_taken_back_unchanged(called: Caller, tmp_path: Path) 
     code, out, err = called(PLAIN, *overrides, "--print-config")
     assert (code, err) == (0, "")
     (tmp_path / "again.yaml").write_text(out, encoding="utf-8")
-    assert load(Settings, [tmp_path / "again.yaml"], []) == load(Settings, [], overrides)
+    assert load(JobSettings, [tmp_path / "again.yaml"], []) == load(JobSettings, [], overrides)
     assert yaml.safe_load(out)["run"]["name"] == "007"
     assert called(PLAIN, str(tmp_path / "again.yaml"), "--print-config")[1] == out
 
@@ -393,11 +393,11 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 def texts_of(source: Path | str | None) -> list[str]:
     config = ClassifyConfig(input=None if source is None else str(source))
-    return [one.text for one in read_texts([], Settings(classify=config))]
+    return [one.text for one in read_texts([], JobSettings(classify=config))]
 
 
 def test_texts_are_taken_from_the_arguments() -> None:
-    given = read_texts(["Sales rose", " ", "&nbsp;", "\u200b", "Up"], Settings())
+    given = read_texts(["Sales rose", " ", "&nbsp;", "\u200b", "Up"], JobSettings())
     assert given == [Text("Sales rose"), Text("Up")]
 
 
@@ -458,7 +458,7 @@ def test_unusable_texts_are_refused(
     (tmp_path / "texts.txt").write_bytes(content)
     typed(content)
     with pytest.raises(InputError) as caught:
-        read_texts(arguments, Settings(classify=ClassifyConfig(input=source)))
+        read_texts(arguments, JobSettings(classify=ClassifyConfig(input=source)))
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
@@ -474,7 +474,7 @@ TABLES: dict[str, bytes] = {
 def test_the_text_column_of_a_table_is_classified(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes(TABLES[name])
-    given = read_texts([], Settings(classify=ClassifyConfig(input=str(file))))
+    given = read_texts([], JobSettings(classify=ClassifyConfig(input=str(file))))
     first = 1 if name == "a.jsonl" else 2
     assert given == [Text("Sales, net, rose", first), Text("Up", first + 2)]
 
@@ -496,7 +496,9 @@ def test_brackets_in_a_text_are_no_markup(
     folder = tmp_path / "model"
     model = new_classifier(Backbone("tiny", str(tiny)), seed=1)
     save_classifier(model, load_tokenizer(str(tiny)), folder, {"max_length": 32})
-    settings = Settings(classify=ClassifyConfig(model=str(folder)), engine=EngineConfig(threads=1))
+    settings = JobSettings(
+        classify=ClassifyConfig(model=str(folder)), engine=EngineConfig(threads=1)
+    )
     result = classify(Call(settings, tmp_path, texts))
     assert [found["text"] for found in result["predictions"]] == texts
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -25,10 +25,11 @@ from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
-from finsent.settings import Settings, StorageConfig
+from finsent.settings import StorageConfig
 from finsent.tracking.config import TrackingConfig
 from ray_jobs import compare, evaluate, publish, registry, sweep, train
 from ray_jobs._cli import Call, RefusedError
+from ray_jobs._settings import JobSettings
 from tests.unit.test_diff import Row, write
 from tune.config import SweepConfig
 
@@ -55,8 +56,8 @@ class World:
 
     root: Path
 
-    def settings(self, **sections: Any) -> Settings:
-        return Settings(
+    def settings(self, **sections: Any) -> JobSettings:
+        return JobSettings(
             storage=StorageConfig(root=str(self.root)), engine=EngineConfig(threads=1), **sections
         )
 

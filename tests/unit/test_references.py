@@ -11,11 +11,11 @@ import pytest
 from finsent.config import load
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError
-from finsent.registry.config import alias_problem
+from finsent.names import alias_problem
 from finsent.registry.references import find_any_model
 from finsent.registry.registry import Registry
 from finsent.runs import find_model
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from tests.unit.test_diff import Row, write
 from tests.unit.test_registry import CODE, METRICS, model_dir
 
@@ -182,7 +182,7 @@ def test_alias_is_checked_by_one_rule_before_any_work(store: Store, alias: str, 
     problem = alias_problem(alias)
     assert problem
     with pytest.raises(ConfigError) as caught:
-        load(Settings, [], [f'{field}="{alias}"'])
+        load(JobSettings, [], [f'{field}="{alias}"'])
     assert str(caught.value).startswith(f"{field}={alias!r}: {problem}")
     with pytest.raises(InputError) as refused:
         store.registry.promote("champion", alias)
@@ -193,7 +193,7 @@ def test_alias_is_checked_by_one_rule_before_any_work(store: Store, alias: str, 
 @pytest.mark.parametrize("field", ["publish.alias", "adopt.name", "sweep.publish"])
 def test_usual_aliases_are_accepted_everywhere(store: Store, alias: str, field: str) -> None:
     section, _, name = field.partition(".")
-    assert getattr(getattr(load(Settings, [], [f"{field}={alias}"]), section), name) == alias
+    assert getattr(getattr(load(JobSettings, [], [f"{field}={alias}"]), section), name) == alias
     assert store.registry.promote("champion", alias).version == store.version
 
 

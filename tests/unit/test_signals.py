@@ -14,9 +14,9 @@ import pytest
 import ray
 
 from finsent.config import check
-from finsent.settings import Settings
 from ray_jobs._cli import Interrupted, catch_signals
 from ray_jobs._ray import ENVIRONMENT, LOCAL, ray_session
+from ray_jobs._settings import JobSettings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -91,6 +91,6 @@ def test_ray_does_not_keep_the_handler_that_it_sets(
     }
     for name, stub in stubs.items():
         monkeypatch.setattr(ray, name, stub)
-    settings = check(Settings, {"storage": {"root": str(tmp_path)}})
+    settings = check(JobSettings, {"storage": {"root": str(tmp_path)}})
     with pytest.raises(Interrupted, match="SIGTERM"), ray_session(settings):
         signal.raise_signal(signal.SIGTERM)

@@ -17,8 +17,8 @@ from finsent.config import check
 from finsent.disk import DiskError
 from finsent.errors import ConfigError, DivergenceError, InputError, MemoryShortageError
 from finsent.modeling.backbone import Backbone, resolve_backbone
-from finsent.settings import Settings
 from ray_jobs._cli import main
+from ray_jobs._settings import JobSettings
 from ray_jobs.sweep import JOB, without_value
 from tests.disks import file_limit
 from tests.unit import sweeps
@@ -41,9 +41,9 @@ SPACE = {
 }
 
 
-def settings(**sweep: Any) -> Settings:
+def settings(**sweep: Any) -> JobSettings:
     values = {"sweep": {"space": SPACE, **sweep}, "model": {"backbone": "tiny"}}
-    return check(Settings, values)
+    return check(JobSettings, values)
 
 
 @pytest.fixture

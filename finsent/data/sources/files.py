@@ -250,7 +250,7 @@ def find_texts(
         chosen = {place.uri for place in choose(source, [one.place for one in named])}
         for one in (one for one in named if one.place.uri in chosen):
             if source.format is None and _is_text(one.place.name):
-                one = replace(one, source=source.model_copy(update={"format": "text"}))
+                one = replace(one, source=source.replaced(format="text"))
             _check_same(found.setdefault(one.place.uri, one), one, config)
     files = list(found.values())
     names = short_names([one.place for one in files])
