@@ -13,7 +13,6 @@ from typing import Any
 from finsent.config import Section
 from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
-from finsent.references import LATEST, PATH, RUN, Reference, only_match, parse, path_spelling
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -128,71 +127,3 @@ def finish_run(run_dir: Path, result: dict[str, Any]) -> None:
     Its key `refused` is why the run's model was not published; without the key it was not refused.
     """
     write_json(run_dir / RESULT, result)
-
-
-def find_model(reference: str, runs_dir: Path, field: str) -> Path:
-    """Return the model's directory of a run, by name (`NAME` or `run:NAME`), by directory, or as
-    `latest`, the training run that finished last.
-
-    Raises:
-        InputError: there is none, or the reference names two.
-    """
-    matches = model_matches(parse(reference, field, (RUN, PATH)), runs_dir)
-    found = only_match(reference, field, matches)
-    if found is None:
-        raise InputError(not_a_model(reference, runs_dir, field))
-    return found
-
-
-def model_matches(reference: Reference, runs_dir: Path) -> dict[str, Path]:
-    """Return the models' directories that a reference may name, by their plain spelling."""
-    matches: dict[str, Path] = {}
-    is_bare = reference.kind is None and "/" not in reference.name
-    if reference.may_be(RUN) and (model := _model_in(runs_dir / reference.name)):
-        run = runs_dir / reference.name
-        matches[f"run:{reference.name}" if "/" not in reference.name else str(run)] = model
-    if reference.may_be(PATH):
-        path = Path(reference.name).expanduser().absolute()
-        if model := _model_in(path):
-            matches[path_spelling(reference.name)] = model
-    if is_bare and reference.name == LATEST and (model := _last_trained(runs_dir)):
-        matches[f"run:{model.parent.name}"] = model
-    return matches
-
-
-def not_a_model(reference: str, runs_dir: Path, field: str) -> str:
-    """Return what is wrong with a reference that names no run and no model's directory."""
-    if reference == LATEST:
-        return (
-            f"{field}='latest': no trained model in {str(runs_dir)!r}; "
-            "run `python -m ray_jobs.train` first"
-        )
-    return f"{field}={reference!r}: neither a run in {str(runs_dir)!r} nor a model's directory"
-
-
-def _model_in(folder: Path) -> Path | None:
-    """Return a run's or a model's directory as the model's; None: neither."""
-    folders = (folder, folder / "model")
-    return next((path for path in folders if (path / "provenance.json").is_file()), None)
-
-
-def _last_trained(runs_dir: Path) -> Path | None:
-    # Of finished runs; result.json is written last.
-    results = [
-        result
-        for result in runs_dir.glob(f"*/{RESULT}")
-        if (result.parent / "model/provenance.json").is_file() and not _is_adopted(result.parent)
-    ]
-    if not results:
-        return None
-    last = max(results, key=lambda result: (result.stat().st_mtime_ns, str(result)))
-    return last.parent / "model"
-
-
-def _is_adopted(run_dir: Path) -> bool:
-    """Whether a run's model was trained elsewhere."""
-    try:
-        provenance = read_json(run_dir / "model/provenance.json")
-    except InputError:
-        return False  # damaged: its use says so
-    return isinstance(provenance, dict) and bool(provenance.get("origin"))

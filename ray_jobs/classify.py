@@ -16,10 +16,10 @@ from finsent.data.sources.heads import binary_kind, detect, is_json
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.normalize import is_blank
+from finsent.registry.model_handle import Model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs._domains import calibration_of
-from ray_jobs.evaluate import locate
 
 log = logging.getLogger(__name__)
 
@@ -142,13 +142,13 @@ def run(call: Call) -> Result:
     settings = call.settings
     given = read_texts(call.arguments, settings)
     texts = [one.text for one in given]
-    model_dir = locate(settings, settings.classify.model, "classify.model")
+    model = Model.find(settings.classify.model, settings.workspace, "classify.model")
     from finsent.inference.engine import Engine
     from finsent.inference.truncation import Truncation, truncation_line
 
     config = settings.classify
-    domain = calibration_of(settings, model_dir, config.calibration, "classify.calibration")
-    engine = Engine(model_dir, settings.engine, domain=domain)
+    domain = calibration_of(settings, model.folder, config.calibration, "classify.calibration")
+    engine = Engine(model.folder, settings.engine, domain=domain)
     encoded = engine.read(texts)
     predictions = engine.predictions(engine.logits_of([text.ids for text in encoded]))
     truncation = Truncation.of(encoded, engine.max_length).record()
@@ -163,8 +163,8 @@ def run(call: Call) -> Result:
         table_console().print(table)
     return {
         "model": settings.classify.model,
-        "model_version": model_dir.name if model_dir.parent.name == "versions" else None,
-        "model_dir": str(model_dir),
+        "model_version": model.version,
+        "model_dir": str(model.folder),
         "calibration": engine.calibration.name,
         "temperature": engine.calibration.fitted,
         "threshold": engine.threshold,

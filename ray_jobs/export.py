@@ -11,7 +11,7 @@ from rich.table import Table
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.modeling.layout import read_provenance
-from finsent.runs import find_model
+from finsent.registry.model_handle import Model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs.evaluate import own_dataset
@@ -66,7 +66,8 @@ def step(settings: Settings, model_dir: Path) -> Result:
 def run(call: Call) -> Result:
     """The job."""
     settings = call.settings
-    return step(settings, find_model(settings.export.model, settings.runs_dir, "export.model"))
+    model = Model.find_unpublished(settings.export.model, settings.workspace, "export.model")
+    return step(settings, model.folder)
 
 
 JOB = Job(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
 from finsent.files import read_json
+from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
-from finsent.runs import code_identity, find_model
+from finsent.runs import code_identity
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._domains import warn_of_lost_calibrations
@@ -83,9 +84,9 @@ def attempt(publishing: Callable[[], Result]) -> tuple[Result, InputError | None
 def run(call: Call) -> Result:
     """The job."""
     settings = call.settings
-    model_dir = find_model(settings.publish.model, settings.runs_dir, "publish.model")
-    with tracking(settings, model_dir.parent) as tracker:
-        published = step(settings, model_dir, call.run_dir / "comparison")
+    model = Model.find_unpublished(settings.publish.model, settings.workspace, "publish.model")
+    with tracking(settings, model.folder.parent) as tracker:
+        published = step(settings, model.folder, call.run_dir / "comparison")
         track(tracker, published)
     return published
 

@@ -12,7 +12,9 @@ import pytest
 from finsent.config import load
 from finsent.errors import ConfigError, InputError, UserError
 from finsent.files import read_json
-from finsent.runs import code_identity, find_model, finish_run, start_run
+from finsent.registry.model_handle import Model
+from finsent.runs import code_identity, finish_run, start_run
+from finsent.workspace import Workspace
 from ray_jobs._settings import JobSettings
 from ray_jobs.train import RECIPE
 
@@ -151,6 +153,11 @@ def trained(runs: Path, name: str, age: int) -> Path:
     return model
 
 
+def find_unpublished(reference: str, runs_dir: Path) -> Path:
+    workspace = Workspace.at(runs_dir.parent)
+    return Model.find_unpublished(reference, workspace, "publish.model").folder
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     for name, age in {"b-old": 30, "a-new": 10, "c-older": 40}.items():
@@ -177,26 +184,26 @@ def test_model_is_found_by_run_by_directory_and_the_latest(
 ) -> None:
     monkeypatch.setenv("HOME", str(runs.parent))
     monkeypatch.chdir(runs.parent)
-    assert find_model(reference.format(runs=runs), runs, "publish.model") == runs / found
+    assert find_unpublished(reference.format(runs=runs), runs) == runs / found
 
 
 def test_relative_directory_counts_from_here(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs.parent)
-    found = find_model("runs/b-old", runs.parent / "none", "publish.model")
+    found = find_unpublished("runs/b-old", runs.parent / "none" / "runs")
     assert found == runs / "b-old" / "model"
 
 
 @pytest.mark.parametrize("reference", ["d-none", "z-failed", "~/none", "/etc"])
 def test_what_is_no_model_is_named(runs: Path, reference: str) -> None:
     with pytest.raises(InputError) as caught:
-        find_model(reference, runs, "evaluate.model")
+        find_unpublished(reference, runs)
     text = str(caught.value)
-    assert text.startswith(f"evaluate.model={reference!r}: neither a run in {str(runs)!r}")
+    assert text.startswith(f"publish.model={reference!r}: neither a run in {str(runs)!r}")
 
 
 def test_latest_of_nothing_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"publish\.model='latest': .*`python -m ray_jobs\.train`"):
-        find_model("latest", tmp_path / "runs", "publish.model")
+        find_unpublished("latest", tmp_path / "runs")
 
 
 def test_result_with_any_letters_is_read_back(tmp_path: Path) -> None:
