@@ -103,7 +103,10 @@ def _unpublished(reference: Reference, workspace: Workspace) -> dict[str, Path]:
 def _not_found(reference: str, workspace: Workspace, field: str) -> str:
     runs_dir = str(workspace.runs_dir)
     if reference == LATEST:
-        return f"{field}='latest': no trained model in {runs_dir!r}; run `python -m ray_jobs.train` first"
+        return (
+            f"{field}='latest': no trained model in {runs_dir!r}; "
+            "run `python -m ray_jobs.train` first"
+        )
     return f"{field}={reference!r}: neither a run in {runs_dir!r} nor a model's directory"
 
 
