@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from finsent.adapters.ray_core import (
+    LONGEST_SOCKET,
+    START_SECONDS,
+    is_start_timeout,
+    join_reader_threads,
+    live_nodes,
+    loopback_only,
+    protect_auth_token,
+    quiet_data,
+)
 from finsent.disk import check_room
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.settings import Settings
 from ray_jobs._cli import catch_signals
 from ray_jobs._private import RAY_DIRECTORY, private_directory
@@ -38,9 +47,6 @@ LOCAL = {
     "RAY_enable_metrics_collection": "0",  # nobody scrapes it
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process a run, for nodes that are taken away
 }
-
-# The longest path of a socket that Ray makes; process ids have up to seven digits.
-_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0000"
 
 _SESSION_BYTES = 1_000_000  # at least, of the logs and records of a local Ray
 
@@ -77,7 +83,7 @@ def ray_session(settings: Settings, runtime_env: dict[str, Any] | None = None) -
             except (ConnectionError, ValueError) as error:
                 raise InputError(
                     f"{source}: no Ray cluster answers "
-                    f"({str(error).splitlines()[0]}); "
+                    f"({one_line(error)}); "
                     "start one with `ray start --head`; where one runs, RAY_AUTH_MODE and the "
                     "token must be the same here and there; for a local Ray set ray.address=null "
                     "and unset RAY_ADDRESS"
@@ -88,13 +94,13 @@ def ray_session(settings: Settings, runtime_env: dict[str, Any] | None = None) -
             cpus = settings.ray.num_cpus or max(4, len(os.sched_getaffinity(0)))
             log.info("starting a local Ray with %d logical CPUs", cpus)
             _start_local(cpus, settings.ray.worker_logs, runtime_env)
-            _protect_token()
+            protect_auth_token()
         catch_signals()
-        _quiet_data()
+        quiet_data()
         check_shared(settings.root)
         yield
     finally:
-        _wait_for_readers()
+        join_reader_threads()
         ray.shutdown()
         catch_signals()
 
@@ -115,67 +121,34 @@ def session_directory() -> Path | None:
     """
     if "RAY_TMPDIR" in os.environ:
         return None
-    return private_directory(RAY_DIRECTORY, len(_SOCKET)) / "ray"
+    return private_directory(RAY_DIRECTORY, len(LONGEST_SOCKET)) / "ray"
 
 
 def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | None = None) -> None:
     import ray
-    from ray._private import ray_constants
 
     directory = session_directory()
-    # Where that is full, Ray says nothing and times out.
+    # Where that is full, Ray times out without a message.
     check_room(directory or Path(os.environ["RAY_TMPDIR"]), _SESSION_BYTES, "RAY_TMPDIR")
-    # Where this is on, Ray's processes listen on an address that other machines reach. The
-    # environment variable for it is read when Ray is imported, which has happened.
-    clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=worker_logs,
-            logging_level=logging.ERROR,
-            runtime_env=runtime_env,
-            _temp_dir=str(directory) if directory else None,
-        )
-    except Exception as error:  # Ray raises no class of its own
-        if "timed out during startup" not in str(error):
+        with loopback_only():
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=worker_logs,
+                logging_level=logging.ERROR,
+                runtime_env=runtime_env,
+                _temp_dir=str(directory) if directory else None,
+            )
+    except Exception as error:
+        if not is_start_timeout(error):
             raise
-        # No second try: this process cannot end what it has started, only take it along.
+        # No retry: the processes that Ray has started end only with this one.
         raise InputError(
-            "ray: a local Ray did not start within its 30 seconds; free this machine of other "
-            "work and try again, or join a cluster by ray.address"
+            f"ray: a local Ray did not start within its {START_SECONDS} seconds; free this machine "
+            "of other work and try again, or join a cluster by ray.address"
         ) from None
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
-
-
-def _wait_for_readers() -> None:
-    """Let Ray Data's threads end, which outlive an iteration that was left by a tenth of a second.
-
-    Ray ends the process at once, with code 1 and no message, when one calls it after its shutdown.
-    """
-    for thread in threading.enumerate():
-        if thread.name == "iter_threaded":
-            thread.join(timeout=5)
-
-
-def _protect_token() -> None:
-    # Ray writes its cluster token with the process's umask.
-    token = Path.home() / ".ray" / "auth_token"
-    if token.is_file():
-        token.chmod(0o600)
-
-
-def _quiet_data() -> None:
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
-    context.enable_progress_bars = False  # jobs show bars of their own
-    context.use_datasource_v2 = False  # see ENVIRONMENT
-    for name in ("ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars are off"
 
 
 def _exists(path: str) -> bool:
@@ -191,18 +164,18 @@ def check_shared(root: Path) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = ray.get_runtime_context().get_node_id()
-    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+    this_node = ray.get_runtime_context().get_node_id()
+    others = [node for node in live_nodes() if node.node_id != this_node]
     if not others:
         return
     root.mkdir(parents=True, exist_ok=True)
     probe = root / f".probe-{uuid.uuid4().hex}"
     probe.touch()
     try:
-        sees = ray.remote(num_cpus=0)(_exists)
+        exists = ray.remote(num_cpus=0)(_exists)
         answers = {
-            f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})": sees.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            f"{node.host} ({node.node_id[:8]})": exists.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)
             ).remote(str(probe))
             for node in others
         }

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pydantic.fields import FieldInfo
 
 from finsent.config.keys import accepted_types
-from finsent.errors import ConfigError
+from finsent.errors import ConfigError, one_line
 
 
 def read_file(path: Path) -> Any:
@@ -43,8 +43,7 @@ def read_file(path: Path) -> Any:
             f"{file}: not valid YAML{position} ({error.problem}); mend that line"
         ) from None
     except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{file}: not valid YAML ({problem})") from None
+        raise ConfigError(f"{file}: not valid YAML ({one_line(error)})") from None
 
 
 def read_override(override: str, fields: dict[str, FieldInfo]) -> Any:

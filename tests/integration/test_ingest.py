@@ -16,6 +16,7 @@ from ray.data._internal.block_batching.util import iter_threaded
 
 import finsent.data.ingest.ingest as ingest_module
 from benchmarks import synthetic
+from finsent.adapters.ray_core import join_reader_threads
 from finsent.config import load
 from finsent.data.ingest.ingest import ingest
 from finsent.data.rows.split import SPLITS
@@ -24,7 +25,6 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError, UserError
 from ray_jobs import ingest as ingest_job
 from ray_jobs._cli import Call, _cause
-from ray_jobs._ray import _wait_for_readers
 from ray_jobs._settings import JobSettings
 
 LABELS = ("positive", "neutral", "negative")
@@ -407,5 +407,5 @@ def test_readers_have_ended_before_ray_is_shut_down() -> None:
     next(iteration)
     assert readers()  # by the name that Ray gives them
     iteration.close()
-    _wait_for_readers()
+    join_reader_threads()
     assert not readers()

@@ -17,7 +17,7 @@ from finsent.data.config import Format
 from finsent.data.sources.csv_exact import UNCLOSED, OpenQuoteError, first_record
 from finsent.data.sources.dialect import Dialect
 from finsent.data.sources.json_records import items, keys_of, parse_line
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.labels import LABELS
 
 SUFFIXES: dict[str, Format] = {
@@ -316,4 +316,4 @@ def column_remedy(wanted: str, columns: list[str], format: Format, setting: str)
 
 def first_line(error: BaseException) -> str:
     """An error's message in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return one_line(error)

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from finsent.data.config import SourceConfig
 from finsent.disk import disk_error, storing
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
+from finsent.extras import missing_extra
 from finsent.files import sha256_file, staged_dir
 
 _ROWS_AT_ONCE = 10_000
@@ -177,7 +178,7 @@ def _tables(dataset: Any) -> Iterator[pa.Table]:
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error)
 
 
 # --- Kaggle -------------------------------------------------------------------------------------
@@ -197,9 +198,7 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
         from kagglehub import exceptions
         from kagglehub.config import get_cache_folder
     except ImportError:
-        raise InputError(
-            f"{where} needs the package kagglehub; pip install 'finsent[kaggle]'"
-        ) from None
+        raise missing_extra("kagglehub", where) from None
     try:
         file = Path(kagglehub.dataset_download(found[1], path=found[2]))
     except (

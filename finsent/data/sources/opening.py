@@ -57,7 +57,7 @@ def reading(place: Place, where: str) -> Iterator[None]:
 
 
 def _short(error: BaseException) -> str:
-    return first_line(error)[:200]
+    return first_line(error)
 
 
 @contextmanager

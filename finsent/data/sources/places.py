@@ -18,7 +18,7 @@ from finsent.data.config import Format
 from finsent.data.sources import listing
 from finsent.data.sources.heads import KNOWN_NAMES
 from finsent.data.sources.uris import Uri, parse
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 
 _SECONDS = 10.0  # until an object store that does not answer is given up
 _SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
@@ -298,7 +298,7 @@ def _place(info: fs.FileInfo, uri: Uri, base: str, field: str) -> Place:
 
 
 def _no_answer(uri: Uri, field: str, error: BaseException) -> InputError:
-    problem = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    problem = one_line(error)
     return InputError(
         f"{field}: {uri.shown!r}: cannot be read ({problem}); check the network, the address and "
         "the credentials (for s3:// the AWS_* variables or ~/.aws, for gs:// "

@@ -19,6 +19,7 @@ from finsent.data.sources.heads import first_line
 from finsent.data.sources.json_records import SeveralLabelsError, single_label
 from finsent.data.sources.spans import check_sheets, check_span
 from finsent.errors import InputError
+from finsent.extras import missing_extra
 
 _BLOCK_ROWS = 100_000
 _READ_BYTES = 1 << 20
@@ -277,10 +278,7 @@ def _sheet_rows(
     try:
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
-        raise InputError(
-            f"{where} needs the package python-calamine; pip install 'finsent[excel]', or save the "
-            "sheet as CSV"
-        ) from None
+        raise missing_extra("python_calamine", where, "save the sheet as CSV") from None
     try:
         check_sheets(stream, where)
         book = CalamineWorkbook.from_filelike(stream)
