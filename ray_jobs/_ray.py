@@ -23,8 +23,8 @@ from finsent.adapters.ray_core import (
 from finsent.disk import check_room
 from finsent.errors import InputError, one_line
 from finsent.settings import Settings
-from ray_jobs._cli import catch_signals
 from ray_jobs._private import RAY_DIRECTORY, private_directory
+from ray_jobs._signals import catch_signals
 
 log = logging.getLogger(__name__)
 

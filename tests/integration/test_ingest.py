@@ -24,8 +24,9 @@ from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError, UserError
 from ray_jobs import ingest as ingest_job
-from ray_jobs._cli import Call, _cause
+from ray_jobs._cli import Call
 from ray_jobs._settings import JobSettings
+from ray_jobs._signals import find_cause
 
 LABELS = ("positive", "neutral", "negative")
 
@@ -227,7 +228,7 @@ def test_what_is_found_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -
     source.write_text(f'Sentence,Sentiment\n{lines}"Caf\xe9 chain grows,positive\nFlat,neutral\n')
     with pytest.raises(Exception) as caught:
         make(tmp_path / "out", [source])
-    cause = _cause(caught.value, UserError)
+    cause = find_cause(caught.value, UserError)
     assert cause is not None
     assert str(source) in str(cause)
     assert "a quote that opens in record 60002 is not closed" in str(cause)
@@ -382,9 +383,9 @@ def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     changed = [(rows[0][0], LABELS[1]), *rows[2:], (story(900, ""), "neutral")]
     b = make(folder, [write_csv(tmp_path / "b.csv", changed)], "data.salt=finsent")
     settings = load(JobSettings, [], [f"storage.root={root}"])
-    result = ingest_job.run(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
+    result = ingest_job.compare(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
     assert {
-        kind: result["rows"][kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")
+        kind: result.rows[kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")
     } == {
         "added": 1,
         "removed": 1,

@@ -14,9 +14,9 @@ import pytest
 import ray
 
 from finsent.config import check
-from ray_jobs._cli import Interrupted, catch_signals
 from ray_jobs._ray import ENVIRONMENT, LOCAL, ray_session
 from ray_jobs._settings import JobSettings
+from ray_jobs._signals import Interrupted, catch_signals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
