@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.config import to_yaml
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
@@ -17,7 +18,7 @@ from finsent.modeling.layout import read_provenance
 from finsent.registry.registry import Registry
 from ray_jobs import evaluate, publish, train
 from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
-from ray_jobs._ray import ENVIRONMENT, ray_session
+from ray_jobs._ray import ray_session
 from tune.records import SWEEP, VERIFICATION, Sweep, read_sweep
 from tune.settings import SweepSettings
 from tune.space import with_values

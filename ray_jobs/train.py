@@ -37,7 +37,7 @@ class TrainResult:
     model_dir: str
     epoch: Annotated[int, "the best"]
     macro_f1: float
-    macro_over: Annotated[Any, "labels with rows"]
+    macro_over: Annotated[list[str], "labels with rows"]
     accuracy: float
     split: Annotated[str, "that the figures are of"]
     truncation: Annotated[

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+# Ray reads these variables when it is imported or when its processes start.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no reports to Ray's makers
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report() blocks for up to this long; default 2
+    "RAY_worker_niceness": "0",  # default 15: workers would yield to all other processes
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # in workers; `quiet_data` sets the driver's
+    "RAY_DATA_USE_DATASOURCE_V2": "0",  # see `quiet_data`
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; silences its notice
+    "TOKENIZERS_PARALLELISM": "false",  # Ray's processes are the parallelism
+}
+LOCAL_ENVIRONMENT = {  # of a local Ray
+    "RAY_enable_metrics_collection": "0",  # no program reads them
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process per run, for machines that go away
+}
 # The longest path of a socket below Ray's directory. Process ids have up to seven digits.
 LONGEST_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0000"
 START_SECONDS = 30  # after which Ray gives up starting its processes
@@ -16,6 +32,12 @@ _START_TIMEOUT = "timed out during startup"  # Ray raises no class of its own
 _READER_THREAD = "iter_threaded"  # of Ray Data
 _READER_SECONDS = 5.0
 _AUTH_TOKEN = Path(".ray", "auth_token")  # in the home directory
+
+
+def set_environment(variables: Mapping[str, str]) -> None:
+    """Set environment variables, except those that the user has set."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import ray
 
+from finsent.adapters.ray_core import ENVIRONMENT, LOCAL_ENVIRONMENT
 from finsent.config import check
-from ray_jobs._ray import ENVIRONMENT, LOCAL, ray_session
+from ray_jobs._ray import ray_session
 from ray_jobs._settings import JobSettings
 from ray_jobs._signals import Interrupted, catch_signals
 
@@ -78,7 +79,7 @@ def test_ray_does_not_keep_the_handler_that_it_sets(
     def init(**_: Any) -> None:
         signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(signum))
 
-    for name, value in {**ENVIRONMENT, **LOCAL}.items():
+    for name, value in {**ENVIRONMENT, **LOCAL_ENVIRONMENT}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     node = SimpleNamespace(get_node_id=lambda: "here")
