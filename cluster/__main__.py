@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster import nodes, submission
+from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.errors import UserError
 from finsent.stdout import write_line
-from ray_jobs._ray import ENVIRONMENT
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from finsent.errors import InputError
-from finsent.settings import new_run_name
+from finsent.runs import new_run_name
 
 if TYPE_CHECKING:
     from ray.job_submission import JobStatus, JobSubmissionClient

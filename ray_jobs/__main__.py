@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if not arguments or arguments[0] in ("-h", "--help"):
         write_line(usage(), sys.stdout)
         sys.exit(0)
-    name, *rest = arguments
+    name = arguments[0]
     if name not in job_names():
         close = get_close_matches(name, job_names(), 1)
         hint = f"did you mean {close[0]!r}?" if close else f"jobs: {', '.join(job_names())}"
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(2)
     from ray_jobs._cli import main as run  # pydantic and rich; `finsent --help` does without
 
-    run(importlib.import_module(f"ray_jobs.{name}").JOB, rest)
+    run(importlib.import_module(f"ray_jobs.{name}").JOB, arguments[1:], f"finsent {name}")
 
 
 def job_names() -> list[str]:

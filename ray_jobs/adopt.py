@@ -151,8 +151,7 @@ def _halves(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 def _engine(settings: Settings, model_dir: Path) -> Engine:
     from finsent.inference.engine import Engine
 
-    exact = {"backend": "torch", "precision": "fp32"}
-    return Engine(model_dir, settings.engine.model_copy(update=exact))
+    return Engine(model_dir, settings.engine.replaced(backend="torch", precision="fp32"))
 
 
 def _check(settings: Settings, foreign: ForeignModel, model_dir: Path) -> float:

@@ -43,7 +43,7 @@ class Selection:
 
 def on_own_test_split(settings: Settings) -> Settings:
     """Return settings by which a model is measured as it is, on its own test split."""
-    return settings.model_copy(update={"evaluate": settings.evaluate.on_own_test_split()})
+    return settings.replaced(evaluate=settings.evaluate.on_own_test_split())
 
 
 def own_dataset(settings: Settings, trained_on: dict[str, Any] | None) -> DatasetVersion | None:

@@ -91,7 +91,7 @@ async def keep_up(service: Service, model: str, calibrations: dict[str, str | No
     """
     if (model, calibrations) == (service.wanted, service.names):
         return
-    service.config = service.config.model_copy(update={"calibrations": calibrations})
+    service.config = service.config.replaced(calibrations=calibrations)
     try:
         # A reference that is given is loaded at once; None waits after a refusal.
         await service.follow(None if model == service.wanted else model)

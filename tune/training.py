@@ -123,9 +123,7 @@ def latency_ms(made: Made) -> float:
 
     rows = made.version.read("validation", ["text", "label"])
     origin = {"dataset_version": made.version.version, "split": "validation"}
-    config = made.settings.engine.model_copy(
-        update={"threads": made.settings.train.cpus_per_worker}
-    )
+    config = made.settings.engine.replaced(threads=made.settings.train.cpus_per_worker)
     export(made.model_dir, rows, made.settings.export, config, origin)
     engine = Engine(made.model_dir, config)
     engine.warm()

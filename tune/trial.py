@@ -26,10 +26,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from finsent.disk import DiskError, disk_error
 from finsent.errors import DivergenceError, InputError, MemoryShortageError, UserError
 from finsent.files import read_json, write_json
-from finsent.settings import Settings
 from finsent.training.outputs import read_journal
 from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
 from tune.records import DIVERGED, MEMORY
+from tune.settings import SweepSettings
 from tune.space import with_values
 from tune.training import Training
 
@@ -48,7 +48,7 @@ _OWN_ROWS = ("data.", "model.")  # settings under which a trial's tokenized rows
 class Work:
     """What the trials of a sweep have in common."""
 
-    settings: Settings
+    settings: SweepSettings
     run_dir: Path  # of the sweep; seen by all nodes
     version_dir: Path  # the dataset version, where no trial makes its own
     modes: dict[str, str]  # by objective; the metric first
@@ -141,8 +141,8 @@ class _Reports:
 def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
     settings = with_values(work.settings, config["params"])
     if work.exchanges:  # what others may take over stays
-        kept = {"keep_every_epochs": settings.sweep.grace_epochs}
-        settings = settings.model_copy(update={"train": settings.train.model_copy(update=kept)})
+        train = settings.train.replaced(keep_every_epochs=settings.sweep.grace_epochs)
+        settings = settings.replaced(train=train)
     place = _place(config, work)
     if (place / RESULT).is_file():  # the driver was killed before it knew
         _Teller(place, lambda line: reports.epoch(line, place), saved=False).look()
@@ -157,7 +157,7 @@ def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
 
 
 def _apart(
-    settings: Settings,
+    settings: SweepSettings,
     params: Mapping[str, Any],
     work: Work,
     place: Path,

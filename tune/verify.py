@@ -121,7 +121,7 @@ def verify(
     )
     searcher = _Fixed(configs, config.metric, config.mode)
     attempt = len(list((run_dir / "tune").glob("verify-*"))) + 1
-    unlimited = config.model_copy(update={"max_epochs": None, "max_seconds": None})
+    unlimited = config.replaced(max_epochs=None, max_seconds=None)
     end = Budget(unlimited, 0, 0, run_dir / STOP)  # only where this thread is interrupted
     tuner = make_tuner(
         tune.with_parameters(trainable, work=replace(work, exchanges=False)),

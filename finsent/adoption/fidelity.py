@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finsent.adoption.adopt import ForeignModel
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.inference.encode import cleaned
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
@@ -59,7 +59,7 @@ def check_same(engine: Engine, foreign: ForeignModel, max_difference: float) -> 
     except InputError:
         raise
     except Exception as error:  # each architecture in its own way
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         raise InputError(
             f"{foreign.field}: cannot answer a batch of token ids and a mask ("
             f"{type(error).__name__}: {problem}); it cannot be adopted as it is"

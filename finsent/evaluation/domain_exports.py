@@ -51,7 +51,7 @@ def compare_exports(
     for export in read_exports(engine.model_dir):
         form = {"backend": export.backend, "precision": export.precision}
         try:
-            other = Engine(engine.model_dir, engine.config.model_copy(update=form))
+            other = Engine(engine.model_dir, engine.config.replaced(**form))
             answers = softmax(calibrated_logits(other, texts), temperature, biases)
         except InputError as error:
             log.warning("calibrate: answers of %s are not compared: %s", export.name, error)

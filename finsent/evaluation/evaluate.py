@@ -210,7 +210,7 @@ def read_benchmark(
     Raises:
         InputError: a file is unusable, or nothing is left.
     """
-    config = config.model_copy(update={"sources": sources, "exclude": [], "conflicts": "drop"})
+    config = config.replaced(sources=sources, exclude=[], conflicts="drop")
     table = read_labeled(find_sources(config, cache), config)
     if not len(table):
         shown = [source.uri for source in sources]

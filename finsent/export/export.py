@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from finsent.disk import check_room, storing
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.evaluation.calibration import label_ids
 from finsent.export.parity import compare, refusal
+from finsent.extras import is_installed, require
 from finsent.files import read_json
 from finsent.inference.choose import load_export, threads_of
 from finsent.inference.config import EngineConfig, ExportConfig
@@ -26,7 +27,6 @@ from finsent.inference.exports import (
     Export,
     ExportError,
     drop_exports,
-    installed,
     write_exports,
 )
 
@@ -42,14 +42,12 @@ def wanted(config: ExportConfig) -> list[tuple[str, str]]:
         InputError: something is asked for that is not installed, or nothing is.
     """
     openvino = config.openvino
-    there = installed("openvino") and installed("nncf")
-    if openvino and not there:
-        raise InputError(
-            "export.openvino=true: not installed; pip install 'finsent[openvino]', or set it to "
-            "false"
-        )
+    if openvino:
+        for module in ("openvino", "nncf"):
+            require(module, "export.openvino=true", "set it to false")
+    has_openvino = is_installed("openvino") and is_installed("nncf")
     found = [("onnxruntime", "fp32"), ("onnxruntime", "int8")] if config.onnx else []
-    found += [("openvino", "int8")] if openvino or (openvino is None and there) else []
+    found += [("openvino", "int8")] if openvino or (openvino is None and has_openvino) else []
     if not found:
         raise InputError("export.onnx=false: then nothing is left to export to; set one to true")
     return found
@@ -81,7 +79,7 @@ def export(
             f"{str(model_dir)!r}: no rows to compare exports with the model on; add labeled rows"
         )
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
-    exact_config = engine.model_copy(update={"backend": "torch", "precision": "fp32"})
+    exact_config = engine.replaced(backend="torch", precision="fp32")
     exact_engine = Engine(model_dir, exact_config)
     exact = exact_engine.probabilities(texts)
     if not np.isfinite(exact).all():
@@ -141,7 +139,7 @@ def _one_kind_of_error() -> Iterator[None]:
     except Exception as error:  # each library raises errors of its own
         if type(error).__name__ == "OutOfMemoryError":  # of torch
             raise
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         raise ExportError(f"{type(error).__name__}: {problem}") from error
 
 

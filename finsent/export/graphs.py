@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from finsent.disk import disk_error
+from finsent.errors import one_line
 from finsent.inference.backends.quiet import forbid_telemetry
 from finsent.inference.exports import ExportError
 from finsent.modeling.classifier import load_classifier
@@ -66,7 +67,7 @@ def export_onnx(model_dir: Path, out: Path) -> None:
     except Exception as error:  # of the tracer, and of each model's own code under it
         if disk_error(error, writes=True):
             raise
-        problem, kind = " ".join(str(error).split())[:200], model.config.model_type
+        problem, kind = one_line(error), model.config.model_type
         raise ExportError(
             f"{str(model_dir)!r}: {kind} cannot be exported to ONNX ({problem}). Use "
             "engine.backend=torch, which needs no export."
@@ -112,7 +113,7 @@ def fuse(raw: Path, config: dict[str, Any], out: Path) -> None:
     except Exception as error:  # whatever a graph does that the fusions do not expect
         if disk_error(error, writes=True):
             raise
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         log.warning("export: operators are not fused (%s: %s)", type(error).__name__, problem)
         onnx.save(onnx.load(str(raw)), str(out))
 

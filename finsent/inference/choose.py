@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from finsent.errors import InputError
+from finsent.extras import EXTRAS, is_installed, missing_extra
 from finsent.inference import measured
 from finsent.inference.backends import Backend
 from finsent.inference.config import EngineConfig
@@ -23,8 +24,6 @@ from finsent.inference.speed import Clock, Rounds, decide, rows_of
 from finsent.inference.speed import measure as measure_backends
 
 log = logging.getLogger(__name__)
-
-_EXTRAS = {"openvino": "pip install 'finsent[openvino]'"}
 
 # Seconds for all candidates to load and to take their turns. MiniLM needs 5, BERT-large 20 times
 # as long; on a machine that is too busy for that no measurement would be worth anything.
@@ -162,9 +161,8 @@ def _has_gpu() -> bool:
 
 def _nothing(model_dir: Path, config: EngineConfig, exports: list[Export]) -> InputError:
     asked = f"engine.backend={config.backend!r}, engine.precision={config.precision!r}"
-    if config.backend in _EXTRAS and not installed(config.backend):
-        remedy = f"it is not installed: {_EXTRAS[config.backend]}"
-        return InputError(f"{asked}: {remedy}, or set engine.backend=auto")
+    if config.backend in EXTRAS and not is_installed(config.backend):
+        return missing_extra(config.backend, asked, "set engine.backend=auto")
     usable = ", ".join(one.name for one in exports) or "nothing"
     return InputError(
         f"{asked}: {str(model_dir)!r} is exported to {usable} for use there; export it with "

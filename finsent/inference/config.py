@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import Source
-from finsent.registry.config import NAME_PATTERN, CalibrationsByTag
+from finsent.names import NAME_PATTERN, CalibrationsByTag
 from finsent.spellings import ColumnName
 
 Truncate = Literal["right", "left", "error"]
@@ -46,7 +46,7 @@ class EngineConfig(Section):
         """
         if (self.backend, self.precision) != ("auto", "auto"):
             return self
-        return self.model_copy(update={"backend": "torch", "precision": "fp32"})
+        return self.replaced(backend="torch", precision="fp32")
 
 
 class ExportConfig(Section):

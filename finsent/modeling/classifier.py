@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.files import write_json
 from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.modeling.backbone import Backbone
@@ -229,7 +229,7 @@ def load_classifier(path: Path) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        problem = str(error).strip().splitlines()[0][:200]
+        problem = one_line(error)
         raise InputError(
             f"{str(path)!r}: model.safetensors cannot be loaded ({problem}); {REMEDY}"
         ) from None

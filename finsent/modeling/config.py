@@ -8,7 +8,7 @@ from pydantic import BeforeValidator
 
 from finsent.config import Section, setting
 from finsent.data.config import Label, Source
-from finsent.registry.config import Alias
+from finsent.names import Alias
 from finsent.spellings import strings_as_keys
 
 

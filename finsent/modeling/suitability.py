@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 
 # Architectures that count positions from pad_token_id + 1 on, as RoBERTa does. MPNet's padding
 # index is 1 whatever its config has.
@@ -128,7 +128,7 @@ def _logits(model: PreTrainedModel, ids: list[int], real: int, name: str) -> tor
     try:
         found = model.eval()(input_ids=torch.tensor([ids]), attention_mask=torch.tensor([mask]))
     except Exception as error:  # an index, a shape or a setting: each model in its own way
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         raise InputError(
             f"{name}: cannot compute {len(ids)} tokens ({type(error).__name__}: {problem}); lower "
             "max_length, or check config.json"

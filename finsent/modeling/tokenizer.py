@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
+from finsent.extras import is_installed, missing_extra
 from finsent.files import read_json, write_json
 from finsent.modeling.files import SENTENCEPIECE
 from finsent.modeling.layout import INPUTS, PLAIN_CLASSES
@@ -78,7 +78,7 @@ def read_tokenizer(
         file = _file(source, "tokenizer.json", revision)
         own = Tokenizer.from_file(str(file)) if file else None
     except Exception as error:  # tokenizers and AutoTokenizer share no error type
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         raise InputError(
             f"{name}: its tokenizer cannot be loaded ({problem}); use a model with a valid "
             "tokenizer.json"
@@ -114,15 +114,14 @@ def read_tokenizer(
 
 def _check_sentencepiece(source: str, revision: str | None, name: str) -> None:
     """Say which package reads the only tokenizer that there is."""
-    if find_spec("sentencepiece") or _file(source, "tokenizer.json", revision):
+    if is_installed("sentencepiece") or _file(source, "tokenizer.json", revision):
         return
     model = next((file for file in SENTENCEPIECE if _file(source, file, revision)), None)
     if model is not None:
-        raise InputError(
-            f"{name}: its tokenizer is a model of SentencePiece ({model}) without tokenizer.json, "
-            "and the package that reads it is not installed; run "
-            "pip install 'finsent[sentencepiece]'"
+        field = (
+            f"{name}: its tokenizer is a model of SentencePiece ({model}) without tokenizer.json"
         )
+        raise missing_extra("sentencepiece", field)
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path, max_length: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 
 _UNUSED_SHOWN = 3
 _PLAIN_ATTENTION = ("eager", "sdpa")
@@ -67,7 +67,7 @@ def read_config(source: str, name: str, revision: str | None = None) -> Any:
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as error:  # each architecture checks its settings in its own way
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         raise InputError(
             f"{name}: its config.json cannot be used ({problem}); correct it, or use a model whose "
             "architecture transformers has"
@@ -135,7 +135,7 @@ def load_weights(
     except MemoryError:
         raise
     except Exception as error:  # safetensors, torch and transformers share no error type
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         raise InputError(
             f"{name}: its weights cannot be loaded ({problem}); the files are damaged or do not "
             "fit config.json: download them again, or use another copy"

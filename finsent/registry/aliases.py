@@ -11,7 +11,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import exclusive, make_dir, read_json, write_json
-from finsent.registry.config import VERSION_ID, alias_problem
+from finsent.names import VERSION_ID, alias_problem
 from finsent.registry.gate import Clearance
 
 

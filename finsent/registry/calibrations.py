@@ -17,7 +17,7 @@ from finsent.disk import storing
 from finsent.errors import InputError
 from finsent.files import exclusive, make_dir, read_json, write_json
 from finsent.modeling.domain import DomainCalibration
-from finsent.registry.config import NAME_PATTERN
+from finsent.names import NAME_PATTERN
 
 _FOLDER = "calibrations"
 _PREVIOUS = "previous"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from finsent.disk import disk_error
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.files import digest, read_json, sha256_file, write_json
 from finsent.modeling.layout import check_model_dir
 
@@ -277,7 +277,7 @@ def _named(file: Path) -> Iterator[Path]:
     except (SafetensorError, OSError, RuntimeError) as error:
         if (unreadable := disk_error(error)) is not None:
             raise unreadable.at(file) from error
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         raise InputError(
             f"checkpoint {str(file)!r}: damaged ({problem}); begin anew under another run.name"
         ) from None

@@ -45,7 +45,7 @@ def make_task(
 ) -> Task:
     """Put a task together; its provenance leads from the model back to the sources' digests."""
     if config.learning_rate is None:
-        config = config.model_copy(update={"learning_rate": backbone.learning_rate})
+        config = config.replaced(learning_rate=backbone.learning_rate)
     manifest = version.manifest
     provenance = {
         "backbone": model.backbone,

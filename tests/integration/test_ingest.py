@@ -16,16 +16,17 @@ from ray.data._internal.block_batching.util import iter_threaded
 
 import finsent.data.ingest.ingest as ingest_module
 from benchmarks import synthetic
+from finsent.adapters.ray_core import join_reader_threads
 from finsent.config import load
 from finsent.data.ingest.ingest import ingest
 from finsent.data.rows.split import SPLITS
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError, UserError
-from finsent.settings import Settings
 from ray_jobs import ingest as ingest_job
-from ray_jobs._cli import Call, _cause
-from ray_jobs._ray import _wait_for_readers
+from ray_jobs._cli import Call
+from ray_jobs._settings import JobSettings
+from ray_jobs._signals import find_cause
 
 LABELS = ("positive", "neutral", "negative")
 
@@ -46,7 +47,7 @@ FAR = ("data.near_duplicates.enabled=false", "data.label_noise.enabled=false")
 
 def make(folder: Path, sources: list[Path | str], *overrides: str) -> DatasetVersion:
     listed = ", ".join(str(source) for source in sources)
-    config = load(Settings, [], [f"data.sources=[{listed}]", *FAR, *overrides]).data
+    config = load(JobSettings, [], [f"data.sources=[{listed}]", *FAR, *overrides]).data
     return ingest(config, folder, find_sources(config, folder / "hubs"))
 
 
@@ -227,7 +228,7 @@ def test_what_is_found_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -
     source.write_text(f'Sentence,Sentiment\n{lines}"Caf\xe9 chain grows,positive\nFlat,neutral\n')
     with pytest.raises(Exception) as caught:
         make(tmp_path / "out", [source])
-    cause = _cause(caught.value, UserError)
+    cause = find_cause(caught.value, UserError)
     assert cause is not None
     assert str(source) in str(cause)
     assert "a quote that opens in record 60002 is not closed" in str(cause)
@@ -381,10 +382,10 @@ def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     a = make(folder, [write_csv(tmp_path / "a.csv", rows)])
     changed = [(rows[0][0], LABELS[1]), *rows[2:], (story(900, ""), "neutral")]
     b = make(folder, [write_csv(tmp_path / "b.csv", changed)], "data.salt=finsent")
-    settings = load(Settings, [], [f"storage.root={root}"])
-    result = ingest_job.run(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
+    settings = load(JobSettings, [], [f"storage.root={root}"])
+    result = ingest_job.compare(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
     assert {
-        kind: result["rows"][kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")
+        kind: result.rows[kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")
     } == {
         "added": 1,
         "removed": 1,
@@ -407,5 +408,5 @@ def test_readers_have_ended_before_ray_is_shut_down() -> None:
     next(iteration)
     assert readers()  # by the name that Ray gives them
     iteration.close()
-    _wait_for_readers()
+    join_reader_threads()
     assert not readers()

@@ -24,10 +24,10 @@ from finsent.export.export import export
 from finsent.inference.config import EngineConfig, ExportConfig
 from finsent.inference.engine import Engine
 from finsent.inference.exports import fingerprint
-from finsent.settings import Settings
 from ray_jobs import predict
 from ray_jobs._cli import Call
 from ray_jobs._scoring import Scorers
+from ray_jobs._settings import JobSettings
 from tests.commands import start_job, wait_until
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
 
@@ -45,7 +45,7 @@ def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def score(model: Path, source: str, out: Path, *overrides: str) -> dict[str, Any]:
     settings = load(
-        Settings,
+        JobSettings,
         [],
         [
             f"predict.model={model}",

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finsent.bars import bar
+from finsent.cluster import Cluster
 from finsent.data.config import DataConfig
 from finsent.data.ingest.finish import look_for_noise, merge_side_table, merge_side_tables
 from finsent.data.ingest.groups import Groups, resolve
@@ -252,10 +253,9 @@ def _shares() -> tuple[int, int]:
     more takes memory and no time. When each task takes its share, the next step also finds the
     workers of the last one free, and Ray starts no others.
     """
-    import ray
-
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    if sum(node["Alive"] for node in ray.nodes()) > 1:
+    cluster = Cluster.connected()
+    cpus = max(cluster.cpus, 1)
+    if len(cluster.nodes) > 1:
         return cpus, 1
     tasks = min(cpus, len(os.sched_getaffinity(0)))
     return tasks, cpus // tasks

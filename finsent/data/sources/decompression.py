@@ -14,9 +14,8 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 
-from finsent.data.readers.messages import first_line
 from finsent.data.sources.locations import Location
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 
 READ_BYTES = 4 << 20
 _MAX_SHOWN_FILES = 5
@@ -62,7 +61,7 @@ def reading(location: Location, where: str) -> Iterator[None]:
 
 
 def _short(error: BaseException) -> str:
-    return first_line(error)[:200]
+    return one_line(error)
 
 
 @contextmanager

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 
 from finsent.data.config import SourceConfig
 from finsent.disk import disk_error, storing
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
+from finsent.extras import missing_extra
 from finsent.files import sha256_file, staged_dir
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 _BATCH_ROWS = 10_000
-_MAX_PROBLEM_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def _load_splits(where: str, name: str, split: str, is_local: bool) -> dict[str,
             raise full.named("HF_HOME", datasets.config.HF_DATASETS_CACHE) from None
         if is_local or not isinstance(error, DatasetNotFoundError | OSError):
             raise InputError(
-                f"{where}: cannot be loaded ({_short(cause)}); mend the data set, or name another"
+                f"{where}: cannot be loaded ({one_line(cause)}); mend the data set, or name another"
             ) from None
         raise InputError(
             f"{where}: no such data set, or the hub does not answer "
-            f"({_short(error)}); check the name and the network (HF_HUB_OFFLINE must not be set), "
-            "or give a local folder as hf:///PATH[:split]"
+            f"({one_line(error)}); check the name and the network (HF_HUB_OFFLINE must not be "
+            "set), or give a local folder as hf:///PATH[:split]"
         ) from None
     splits = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split): loaded}
     if split and [*splits] == ["None"]:
@@ -180,16 +180,12 @@ def _tables(dataset: Dataset) -> Iterator[pa.Table]:
         yield table.replace_schema_metadata(None)
 
 
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:_MAX_PROBLEM_CHARACTERS] or type(error).__name__
-
-
 # --- Kaggle -------------------------------------------------------------------------------------
 
 
 def _reason(error: BaseException) -> str:
     host = re.match(r"HTTPS?ConnectionPool\(host='([^']+)'", str(error))
-    return f"no connection to {host[1]}" if host else _short(error)
+    return f"no connection to {host[1]}" if host else one_line(error)
 
 
 def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
@@ -203,9 +199,7 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
         from kagglehub import exceptions
         from kagglehub.config import get_cache_folder
     except ImportError:
-        raise InputError(
-            f"{where} needs the package kagglehub; pip install 'finsent[kaggle]'"
-        ) from None
+        raise missing_extra("kagglehub", where) from None
     try:
         file = Path(kagglehub.dataset_download(dataset, path=file_path))
     except (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.inference.backends import Logits, Run
 from finsent.inference.batching import Ids
 from finsent.modeling.layout import REMEDY
@@ -46,7 +46,7 @@ class OnnxBackend:
                 str(file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's own types share no base
-            problem = str(error).splitlines()[0][:200]
+            problem = one_line(error)
             raise InputError(f"{str(file)!r}: cannot be loaded ({problem}); {REMEDY}") from None
         self._names = [one.name for one in self._session.get_inputs()]
 

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.inference.backends import Logits, Run
 from finsent.inference.backends.quiet import forbid_telemetry
 from finsent.inference.batching import Ids
@@ -77,7 +77,7 @@ def _compiled(file: Path, streams: int) -> Any:
     try:
         return core().compile_model(str(file), "CPU", hints)
     except RuntimeError as error:
-        problem = str(error).strip().splitlines()[0][:200]
+        problem = one_line(error)
         raise InputError(f"{str(file)!r}: cannot be loaded ({problem}); {REMEDY}") from None
 
 
