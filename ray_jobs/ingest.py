@@ -8,7 +8,9 @@ from pathlib import Path
 from finsent.data.ingest.ingest import find_existing, ingest
 from finsent.data.sources.files import SourceFile, find_sources
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.data.versions.report import warnings
+from finsent.data.versions.diff import diff
+from finsent.data.versions.diff_tables import diff_tables
+from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
 from finsent.settings import Settings
@@ -19,49 +21,47 @@ log = logging.getLogger(__name__)
 
 
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
-    """Ingest on a running Ray; rows that stop it are listed in the run's directory."""
+    """Ingest on a running Ray. Rows that stop the ingest are listed in the run's directory."""
     size = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), size)
     return ingest(settings.data, settings.datasets_dir, files, run_dir)
 
 
 def describe(version: DatasetVersion) -> Result:
-    """The result keys of a dataset version."""
+    """Log a dataset version, and return its keys of the job's result."""
     manifest = version.manifest
-    counts, details, noise = manifest["counts"], manifest["details"], manifest["label_noise"]
+    counts, noise = manifest.counts, manifest.label_noise
     log.info(
         "dataset %s: %d rows in, %d kept (%s), %d rejected, %d duplicates, %d in conflict, "
         "%d excluded",
         version.version,
-        counts["rows_in"],
-        counts["kept"],
-        ", ".join(f"{name} {s['rows']}" for name, s in manifest["splits"].items()),
-        counts["rejected"],
-        counts["duplicates"],
-        counts["conflicts"],
-        counts["excluded"],
+        counts.rows_in,
+        counts.kept,
+        ", ".join(f"{name} {split.rows}" for name, split in manifest.splits.items()),
+        counts.rejected,
+        counts.duplicates,
+        counts.conflicts,
+        counts.excluded,
     )
-    for warning in warnings(manifest):
+    for warning in version_warnings(manifest):
         log.warning("note: %s", warning)
     log.info("report: %s", version.path / "report.html")
     return {
-        "dataset": manifest["name"],
+        "dataset": manifest.name,
         "dataset_version": version.version,
         "dataset_dir": str(version.path),
-        "counts": counts,
-        "splits": {name: s["rows"] for name, s in manifest["splits"].items()},
-        "excluded_reasons": details["excluded_reasons"],
-        "near_groups": details["near_groups"],
-        "noise_ceiling": manifest["noise_ceiling"]["kept"],
-        "suspect_labels": noise and noise["issues"],
+        "counts": counts.model_dump(),
+        "splits": {name: split.rows for name, split in manifest.splits.items()},
+        "excluded_reasons": manifest.details.excluded_reasons,
+        "near_groups": manifest.details.near_groups,
+        "noise_ceiling": manifest.noise_ceiling.kept,
+        "suspect_labels": noise and noise.issues,
         "report": str(version.path / "report.html"),
     }
 
 
 def compare(call: Call) -> Result:
-    """What changed between two versions."""
-    from finsent.data.versions.diff import diff, diff_tables
-
+    """Print what differs between two versions, and return the difference."""
     if len(call.arguments) != 3 or call.arguments[0] != "diff":
         raise ConfigError(
             f"ingest {' '.join(call.arguments)!r}: write `diff VERSION_A VERSION_B`, or nothing"
@@ -72,11 +72,11 @@ def compare(call: Call) -> Result:
     console = table_console()
     for table in diff_tables(result):
         console.print(table)
-    return result
+    return result.model_dump(mode="json")
 
 
 def run(call: Call) -> Result:
-    """The job."""
+    """Ingest, or compare two versions."""
     if call.arguments:
         return compare(call)
     settings = call.settings

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finsent.bars import bar
 from finsent.data.sources.carried import with_all_rows
 from finsent.data.sources.files import SourceFile, find_texts
 from finsent.disk import storing
@@ -18,6 +17,7 @@ from finsent.errors import InputError
 from finsent.files import digest, make_dir
 from finsent.inference.exports import fingerprint
 from finsent.inference.truncation import REMEDY
+from finsent.progress import progress_bar
 from finsent.scoring.score import Tagged
 from finsent.scoring.scored import Record, ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
@@ -206,7 +206,7 @@ def _score_file(
 def _bar(files: Any) -> Any:
     """A bar over the rows of all files, as far as they can be counted beforehand."""
     total = sum(file.count_rows() for file in files)
-    return bar("predict", "row", total, live=0.2, log=10.0)
+    return progress_bar("predict", "row", total, terminal_seconds=0.2, log_seconds=10.0)
 
 
 def find_files(settings: Settings, out: Path) -> Files:

@@ -321,7 +321,7 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
         assert task["max_length"] == trial.params["model.max_length"]
         assert task["datasets"] == []  # they are of other rows
         own = DatasetVersion.find(task["version"], work.settings.datasets_dir, "train.dataset")
-        assert own.manifest["config"]["conflicts"] == trial.params["data.conflicts"]
+        assert own.manifest.config["conflicts"] == trial.params["data.conflicts"]
         versions.add(task["version"])
     assert len(versions) == 2 and version.version in versions
 
