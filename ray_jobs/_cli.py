@@ -22,9 +22,9 @@ from typing import IO, Any, NoReturn, TypeVar
 from rich.console import Console
 
 from finsent.config import Section, help_lines, load, to_yaml
-from finsent.disk import causes, disk_error
+from finsent.disk import find_disk_error, iterate_causes
 from finsent.errors import ConfigError, InputError, UserError
-from finsent.files import sweep_below
+from finsent.files import remove_abandoned_below
 from finsent.runs import RESULT, finish_run, start_run
 from finsent.settings import Settings, new_run_name
 from finsent.stdout import write_line
@@ -200,8 +200,9 @@ def _run(job: Job, settings: Settings, positional: list[str]) -> Result:
     except BaseException as error:
         calm = 0.0 if isinstance(error, UserError) else _CALM
         with suppress(OSError):  # the job's own error counts
-            sweep_below(run_dir, calm, _DYING)  # checkpoints of workers that died with Ray
-        if job.resumes and keeps_run and settings.run.name is None and disk_error(error):
+            # Checkpoints of workers that died with Ray.
+            remove_abandoned_below(run_dir, calm, _DYING)
+        if job.resumes and keeps_run and settings.run.name is None and find_disk_error(error):
             log.info("resume by the same command with run.name=%s", run_dir.name)
         raise
     result = {"job": job.name, **result}
@@ -334,7 +335,7 @@ def _leaving(unraisable: sys.UnraisableHookArgs) -> None:
 
 def _cause(error: BaseException, kind: type[Error]) -> Error | None:
     """The error of a kind inside one that crossed processes (Ray wraps what its workers raise)."""
-    return next((each for each in causes(error) if isinstance(each, kind)), None)
+    return next((each for each in iterate_causes(error) if isinstance(each, kind)), None)
 
 
 def _interrupted(signum: int) -> int:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finsent.disk import disk_error, field_of, temporary_root
+from finsent.disk import find_disk_error, find_setting, temp_dir
 from finsent.settings import Settings
 from ray_jobs._private import RAY_DIRECTORY, private_name
 
 
 def places(settings: Settings) -> dict[str, Path]:
     """Return the directories of a job by the names under which a user sets them."""
-    ray, temporary = os.environ.get("RAY_TMPDIR"), temporary_root()
+    ray, temporary = os.environ.get("RAY_TMPDIR"), temp_dir()
     found = {
         "storage.root": settings.root,
         "registry.root": settings.registry_dir,
@@ -37,19 +37,19 @@ def naming_places(settings: Settings) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = disk_error(error)
+        found = find_disk_error(error)
         if found is None:
             raise
         named = places(settings)
-        if found.field is not None and found.place is None:  # a library's own place
-            raise found.named(found.field, named.get(found.field)) from None
-        if found.field is not None or (found.place is None and not found.is_full):
+        if found.field is not None and found.path is None:  # a library's own place
+            raise found.with_setting(found.field, named.get(found.field)) from None
+        if found.field is not None or (found.path is None and not found.is_full):
             raise found from None
-        if found.is_of_rights:  # a closed file there is none that a library has made
+        if found.is_permission_error:  # a closed file there is none that a library has made
             del named["TMPDIR"]
-        holder = field_of(found.place, named)
+        holder = find_setting(found.path, named)
         if holder is None:
-            if found.is_of_rights:  # of a file that is none of a job's own
+            if found.is_permission_error:  # of a file that is none of a job's own
                 raise
             raise found from None
-        raise found.named(*holder) from None
+        raise found.with_setting(*holder) from None

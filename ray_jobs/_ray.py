@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from finsent.disk import check_room
+from finsent.disk import check_free_space
 from finsent.errors import InputError
 from finsent.settings import Settings
 from ray_jobs._cli import catch_signals
@@ -124,7 +124,7 @@ def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | Non
 
     directory = session_directory()
     # Where that is full, Ray says nothing and times out.
-    check_room(directory or Path(os.environ["RAY_TMPDIR"]), _SESSION_BYTES, "RAY_TMPDIR")
+    check_free_space(directory or Path(os.environ["RAY_TMPDIR"]), _SESSION_BYTES, "RAY_TMPDIR")
     # Where this is on, Ray's processes listen on an address that other machines reach. The
     # environment variable for it is read when Ray is imported, which has happened.
     clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False

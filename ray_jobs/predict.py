@@ -12,7 +12,7 @@ from typing import Any
 
 from finsent.data.sources.carried import with_all_rows
 from finsent.data.sources.files import SourceFile, find_texts
-from finsent.disk import storing
+from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import digest, make_dir
 from finsent.inference.exports import fingerprint
@@ -144,7 +144,10 @@ def _score(
     """Score files one after another, and record each in the manifest when it is complete."""
     log.info("predict: %d file(s), %d process(es), %s", len(todo), scorers.count, scorers.backend)
     started, rows = time.perf_counter(), 0
-    with _bar(todo.values()) as bar, storing(scored.path, "predict.output", reads=True):
+    with (
+        _bar(todo.values()) as bar,
+        translate_disk_errors(scored.path, "predict.output", reads=True),
+    ):
         for name, file in todo.items():
             record = {
                 "input": file.origin,

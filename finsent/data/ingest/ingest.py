@@ -32,7 +32,7 @@ from finsent.data.sources.files import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.manifest import MANIFEST, SCHEMA_VERSION, FileDigest, Manifest
 from finsent.data.versions.report import write_report
-from finsent.disk import storing
+from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import digest, sha256_file, staged_dir
 
@@ -84,7 +84,7 @@ def ingest(
         return existing
     if final.exists():
         raise InputError(f"{str(final)!r}: is incomplete (no {MANIFEST}); delete it and run again")
-    with storing(datasets_dir, "storage.root"), staged_dir(final) as staging:
+    with translate_disk_errors(datasets_dir, "storage.root"), staged_dir(final) as staging:
         size = sum(file.unpacked_bytes for file in files)
         partitions = min(1 + size // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
         manifest = _run_steps(Plan(files, config, staging, partitions), version, refused_rows_dir)

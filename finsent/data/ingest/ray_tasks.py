@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from finsent.data.ingest.stages import Plan, scan
 from finsent.data.ingest.task_results import ScanResult, TaskResult
 from finsent.data.sources.formats import BLOCK_BYTES, ROWS
-from finsent.disk import DiskError, storing
+from finsent.disk import DiskError, translate_disk_errors
 from finsent.errors import InputError, UserError
 from finsent.progress import progress_bar
 
@@ -52,7 +52,7 @@ def run_task(function: Callable[..., T], out: Path, *arguments: Any) -> T:
     import ray
 
     def run() -> T:
-        with storing(out):
+        with translate_disk_errors(out):
             return function(out, *arguments)
 
     result: T = ray.get(ray.remote(num_cpus=1)(run).remote())
@@ -166,7 +166,7 @@ def _error_row(source: int, error: UserError) -> pa.Table:
 
 def _run_and_reply(work: Callable[[], TaskResult | None], plan: Plan) -> pa.Table:
     try:
-        with storing(plan.out):
+        with translate_disk_errors(plan.out):
             result = work()
     except DiskError as error:
         return _reply(errno=error.number)
