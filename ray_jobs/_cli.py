@@ -15,9 +15,9 @@ from io import StringIO
 from typing import IO, NoReturn
 
 from finsent.config import load, to_yaml
-from finsent.disk import disk_error
+from finsent.disk import find_disk_error
 from finsent.errors import UserError
-from finsent.files import sweep_below
+from finsent.files import remove_abandoned_below
 from finsent.runs import RESULT, finish_run, new_run_name, start_run
 from finsent.stdout import write_line
 from ray_jobs._arguments import config_files, parse_arguments
@@ -172,8 +172,8 @@ def _run(job: Job, settings: JobSettings, positional: list[str]) -> Result:
         quiet_seconds = 0.0 if isinstance(error, UserError) else _QUIET_SECONDS
         with suppress(OSError):  # the job's own error is reported
             # Checkpoints of workers that died with Ray.
-            sweep_below(run_dir, quiet_seconds, _MAX_WRITE_SECONDS)
-        if job.resumes and keeps_run and settings.run.name is None and disk_error(error):
+            remove_abandoned_below(run_dir, quiet_seconds, _MAX_WRITE_SECONDS)
+        if job.resumes and keeps_run and settings.run.name is None and find_disk_error(error):
             log.info("resume by the same command with run.name=%s", run_dir.name)
         raise
     result = {"job": job.name, **output}

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finsent.disk import disk_error, field_of, temporary_root
+from finsent.disk import find_disk_error, find_setting, temp_dir
 from ray_jobs._private import RAY_DIRECTORY, private_name
 from ray_jobs._settings import JobSettings
 
 
 def places(settings: JobSettings) -> dict[str, Path]:
     """Return the directories where a job writes, by the settings and variables that name them."""
-    ray_dir, temporary_dir = os.environ.get("RAY_TMPDIR"), temporary_root()
+    ray_dir, temporary_dir = os.environ.get("RAY_TMPDIR"), temp_dir()
     workspace = settings.workspace
     directories = {
         "storage.root": workspace.root,
@@ -38,19 +38,19 @@ def naming_places(settings: JobSettings) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        problem = disk_error(error)
+        problem = find_disk_error(error)
         if problem is None:
             raise
         directories = places(settings)
-        if problem.field is not None and problem.place is None:  # a library's own directory
-            raise problem.named(problem.field, directories.get(problem.field)) from None
-        if problem.field is not None or (problem.place is None and not problem.is_full):
+        if problem.field is not None and problem.path is None:  # a library's own directory
+            raise problem.with_setting(problem.field, directories.get(problem.field)) from None
+        if problem.field is not None or (problem.path is None and not problem.is_full):
             raise problem from None
-        if problem.is_of_rights:  # a library made the file, and can open it
+        if problem.is_permission_error:  # a library made the file, and can open it
             del directories["TMPDIR"]
-        owner = field_of(problem.place, directories)
+        owner = find_setting(problem.path, directories)
         if owner is None:
-            if problem.is_of_rights:  # of a file outside the job's directories
+            if problem.is_permission_error:  # of a file outside the job's directories
                 raise
             raise problem from None
-        raise problem.named(*owner) from None
+        raise problem.with_setting(*owner) from None

@@ -23,7 +23,7 @@ from finsent.adapters.ray_core import (
     quiet_data,
     set_environment,
 )
-from finsent.disk import check_room
+from finsent.disk import check_free_space
 from finsent.errors import InputError, one_line
 from finsent.settings import RayConfig, Settings
 from ray_jobs._private import RAY_DIRECTORY, private_directory
@@ -118,7 +118,7 @@ def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | Non
 
     directory = session_directory()
     # On a full disk Ray times out without a message.
-    check_room(directory or Path(os.environ["RAY_TMPDIR"]), _MIN_SESSION_BYTES, "RAY_TMPDIR")
+    check_free_space(directory or Path(os.environ["RAY_TMPDIR"]), _MIN_SESSION_BYTES, "RAY_TMPDIR")
     try:
         with loopback_only():
             ray.init(

@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TypeVar
 
-from finsent.disk import causes
+from finsent.disk import iterate_causes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RESEND_SECONDS = 0.05  # until a destructor, which drops what is raised in it, has returned
@@ -55,7 +55,7 @@ def _resend_signal(unraisable: sys.UnraisableHookArgs) -> None:
 
 def find_cause(error: BaseException, kind: type[Error]) -> Error | None:
     """Return the error of a kind that an error wraps, or None; Ray wraps the errors of workers."""
-    return next((cause for cause in causes(error) if isinstance(cause, kind)), None)
+    return next((cause for cause in iterate_causes(error) if isinstance(cause, kind)), None)
 
 
 def is_wanted(record: logging.LogRecord) -> bool:

@@ -172,7 +172,9 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         shown = trained_on["version"] if trained_on else "of a model that was trained elsewhere"
         log.info("no baselines: dataset version %s is not at hand", shown)
     seen = training_rows(settings, trained_on)
-    ceiling = version.manifest.get("noise_ceiling") if version and not config.sources else None
+    ceiling = None
+    if version and not config.sources:
+        ceiling = version.manifest.noise_ceiling.model_dump()
     if domain is not None:
         chosen = without_calibrated(chosen, domain)
     _warn_of_validated(settings, trained_on, chosen)

@@ -11,7 +11,9 @@ from finsent.data.ingest.ingest import find_existing, ingest
 from finsent.data.sources.files import find_sources
 from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.data.versions.report import warnings
+from finsent.data.versions.diff import diff
+from finsent.data.versions.diff_tables import diff_tables
+from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
 from finsent.settings import Settings
@@ -31,7 +33,7 @@ class IngestResult:
     counts: Annotated[dict[str, int], "rows"]
     splits: Annotated[dict[str, int], "rows"]
     excluded_reasons: dict[str, int]
-    near_groups: int
+    near_groups: int | None
     noise_ceiling: Annotated[
         float | None, "best accuracy of any deterministic classifier on the kept rows"
     ]
@@ -58,7 +60,7 @@ class DiffResult:
 
 
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
-    """Ingest on a running Ray; rows that stop it are listed in the run's directory."""
+    """Ingest on a running Ray. Rows that stop the ingest are listed in the run's directory."""
     size = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), size)
     return ingest(settings.data, settings.datasets_dir, files, run_dir)
@@ -71,43 +73,41 @@ def describe(version: DatasetVersion, is_reused: bool) -> IngestResult:
         is_reused: whether the version existed before.
     """
     manifest = version.manifest
-    counts, details, noise = manifest["counts"], manifest["details"], manifest["label_noise"]
-    splits = {name: split["rows"] for name, split in manifest["splits"].items()}
+    counts, noise = manifest.counts, manifest.label_noise
+    splits = {name: split.rows for name, split in manifest.splits.items()}
     log.info(
         "dataset %s: %d rows in, %d kept (%s), %d rejected, %d duplicates, %d in conflict, "
         "%d excluded",
         version.version,
-        counts["rows_in"],
-        counts["kept"],
+        counts.rows_in,
+        counts.kept,
         ", ".join(f"{name} {rows}" for name, rows in splits.items()),
-        counts["rejected"],
-        counts["duplicates"],
-        counts["conflicts"],
-        counts["excluded"],
+        counts.rejected,
+        counts.duplicates,
+        counts.conflicts,
+        counts.excluded,
     )
-    for warning in warnings(manifest):
+    for warning in version_warnings(manifest):
         log.warning("note: %s", warning)
     report = version.path / "report.html"
     log.info("report: %s", report)
     return IngestResult(
-        dataset=manifest["name"],
+        dataset=manifest.name,
         dataset_version=version.version,
         dataset_dir=str(version.path),
-        counts=counts,
+        counts=counts.model_dump(),
         splits=splits,
-        excluded_reasons=details["excluded_reasons"],
-        near_groups=details["near_groups"],
-        noise_ceiling=manifest["noise_ceiling"]["kept"],
-        suspect_labels=noise and noise["issues"],
+        excluded_reasons=manifest.details.excluded_reasons,
+        near_groups=manifest.details.near_groups,
+        noise_ceiling=manifest.noise_ceiling.kept,
+        suspect_labels=None if noise is None else noise.issues,
         report=str(report),
         reused=is_reused,
     )
 
 
 def compare(call: Call) -> DiffResult:
-    """Compare two dataset versions."""
-    from finsent.data.versions.diff import diff, diff_tables
-
+    """Print what differs between two versions, and return the difference."""
     if len(call.arguments) != 3 or call.arguments[0] != "diff":
         raise ConfigError(
             f"ingest {' '.join(call.arguments)!r}: write `diff VERSION_A VERSION_B`, or nothing"
@@ -118,7 +118,7 @@ def compare(call: Call) -> DiffResult:
     console = table_console()
     for table in diff_tables(changes):
         console.print(table)
-    return DiffResult(**changes)
+    return DiffResult(**changes.model_dump(mode="json"))
 
 
 def run(call: Call) -> IngestResult | DiffResult:

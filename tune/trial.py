@@ -23,7 +23,7 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from finsent.disk import DiskError, disk_error
+from finsent.disk import DiskError, find_disk_error
 from finsent.errors import DivergenceError, InputError, MemoryShortageError, UserError
 from finsent.files import read_json, write_json
 from finsent.training.outputs import read_journal
@@ -76,7 +76,7 @@ def run_trial(config: Mapping[str, Any], work: Work) -> None:
     except ray.exceptions.RayActorError:  # a process or a node was lost
         raise
     except Exception as error:  # whatever it is, it is this trial's end and not the sweep's
-        full = disk_error(error)
+        full = find_disk_error(error)
         reports.failed(reason(full or error), None if full else cause(error), full)
 
 
@@ -135,7 +135,7 @@ class _Reports:
         worst = _WORST[self._work.modes[self._work.metric]]
         found = {FAILURE: why, self._work.metric: worst, "epoch": self._epoch}
         found |= {CAUSE: blamed} if blamed else {}
-        tune.report(found | ({FULL: full.plain} if full else {}))
+        tune.report(found | ({FULL: full.arguments} if full else {}))
 
 
 def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:

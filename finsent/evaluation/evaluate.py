@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from finsent.bars import bar
 from finsent.data.config import DataConfig, NearConfig, SourceConfig
 from finsent.data.labeled import read_labeled
 from finsent.data.sources.files import find_sources
@@ -28,6 +27,7 @@ from finsent.evaluation.slices import agreement_levels, slices, wilson
 from finsent.inference.engine import Engine, softmax
 from finsent.inference.truncation import Truncation
 from finsent.labels import LABELS
+from finsent.progress import progress_bar
 
 _MISTAKES = 50
 
@@ -99,7 +99,9 @@ def evaluate(
 def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], Truncation, float]:
     """Return logits of the model's own labels, how much of the texts was cut, and the seconds."""
     started = time.perf_counter()
-    with bar("evaluate", "row", len(texts), live=0.2, log=10.0) as shown:
+    with progress_bar(
+        "evaluate", "row", len(texts), terminal_seconds=0.2, log_seconds=10.0
+    ) as shown:
         encoded = engine.read(texts)
         logits = engine.own_logits_of([text.ids for text in encoded], shown.update)
     seconds = time.perf_counter() - started

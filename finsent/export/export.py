@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finsent.disk import check_room, storing
+from finsent.disk import check_free_space, translate_disk_errors
 from finsent.errors import InputError, one_line
 from finsent.evaluation.calibration import label_ids
 from finsent.export.parity import compare, refusal
@@ -87,14 +87,14 @@ def export(
             f"{str(model_dir)!r}: its answers are not numbers; the weights are damaged: train again"
         )
     with _scratch(model_dir) as scratch:
-        with storing(model_dir):
+        with translate_disk_errors(model_dir):
             steps = _steps(model_dir, exact_engine, texts, forms, config, scratch)
         found = []
         for backend, precision in forms:
             file = scratch / _file(backend, precision)
             log.info("export: %s-%s", backend, precision)
             try:
-                with _one_kind_of_error(), storing(model_dir):
+                with _one_kind_of_error(), translate_disk_errors(model_dir):
                     file.parent.mkdir(exist_ok=True)
                     steps[backend, precision](file)
                     loaded = load_export(file, backend, precision, threads_of(engine))
@@ -173,7 +173,7 @@ def _steps(
     to.export_onnx(model_dir, raw)
     if any(backend == "onnxruntime" for backend, _ in forms):
         # ONNX Runtime writes a copy there, and does not notice when the disk is full.
-        check_room(Path(tempfile.gettempdir()), raw.stat().st_size, "TMPDIR")
+        check_free_space(Path(tempfile.gettempdir()), raw.stat().st_size, "TMPDIR")
         to.fuse(raw, read_json(model_dir / "config.json"), fused)
     calibrated_on = np.random.default_rng(0).permutation(len(texts))[: config.calibration_rows]
     return {
@@ -189,7 +189,7 @@ def _steps(
 def _scratch(model_dir: Path) -> Iterator[Path]:
     """A directory on the model's own file system, hidden from whoever copies the model."""
     with (
-        storing(model_dir),
+        translate_disk_errors(model_dir),
         tempfile.TemporaryDirectory(dir=model_dir.parent, prefix=".staging-export-") as name,
     ):
         yield Path(name)

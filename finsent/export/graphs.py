@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from finsent.disk import disk_error
+from finsent.disk import find_disk_error
 from finsent.errors import one_line
 from finsent.inference.backends.quiet import forbid_telemetry
 from finsent.inference.exports import ExportError
@@ -65,7 +65,7 @@ def export_onnx(model_dir: Path, out: Path) -> None:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of the tracer, and of each model's own code under it
-        if disk_error(error, writes=True):
+        if find_disk_error(error, writes=True):
             raise
         problem, kind = one_line(error), model.config.model_type
         raise ExportError(
@@ -111,7 +111,7 @@ def fuse(raw: Path, config: dict[str, Any], out: Path) -> None:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever a graph does that the fusions do not expect
-        if disk_error(error, writes=True):
+        if find_disk_error(error, writes=True):
             raise
         problem = one_line(error)
         log.warning("export: operators are not fused (%s: %s)", type(error).__name__, problem)

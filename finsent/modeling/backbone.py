@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finsent.disk import disk_error
+from finsent.disk import find_disk_error
 from finsent.errors import InputError, one_line
 from finsent.extras import missing_extra
 from finsent.files import read_json, sha256_file
@@ -190,8 +190,8 @@ def find_folder(reference: str, revision: str | None, field: str, remedy: str) -
             f"{field}={reference!r}: neither a directory nor a hub id; {remedy}"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if (full := disk_error(error)) is not None:
-            raise full.named("HF_HOME", HF_HUB_CACHE) from None
+        if (full := find_disk_error(error)) is not None:
+            raise full.with_setting("HF_HOME", HF_HUB_CACHE) from None
         raise InputError(
             f"{field}={reference!r}: no such directory, and the model hub does not "
             f"give it ({type(error).__name__}: {one_line(error)}); {remedy}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from finsent.cluster import Cluster
-from finsent.disk import check_room
+from finsent.disk import check_free_space
 from finsent.errors import InputError
 from finsent.training.config import TrainConfig
 
@@ -58,4 +58,4 @@ def check_disk(
     new = max(1, min(checkpoints + left, most) - checkpoints)
     # AdamW keeps two numbers per weight that is trained from the first step on.
     states = 2 if config.lora_rank is None and not config.unfreeze_epochs else 0
-    check_room(run_dir, new * (1 + states) * weights, "storage.root")
+    check_free_space(run_dir, new * (1 + states) * weights, "storage.root")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from finsent.disk import disk_error
+from finsent.disk import find_disk_error
 from finsent.errors import InputError, one_line
 from finsent.files import digest, read_json, sha256_file, write_json
 from finsent.modeling.layout import check_model_dir
@@ -275,8 +275,8 @@ def _named(file: Path) -> Iterator[Path]:
     except torch.OutOfMemoryError:
         raise
     except (SafetensorError, OSError, RuntimeError) as error:
-        if (unreadable := disk_error(error)) is not None:
-            raise unreadable.at(file) from error
+        if (unreadable := find_disk_error(error)) is not None:
+            raise unreadable.with_path(file) from error
         problem = one_line(error)
         raise InputError(
             f"checkpoint {str(file)!r}: damaged ({problem}); begin anew under another run.name"

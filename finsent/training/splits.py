@@ -53,9 +53,7 @@ def look_at_splits(version: DatasetVersion, task: Task) -> Splits:
     texts = version.read("train", ["text"])["text"].slice(0, MAX_COUNTED).to_pylist()
     encoded = encode_rows(cutting_tokenizer(**task.tokenizing), texts)
     absent = {
-        split: [
-            label for label, rows in version.manifest["splits"][split]["labels"].items() if not rows
-        ]
+        split: [label for label, rows in version.manifest.splits[split].labels.items() if not rows]
         for split in ("train", "validation")
     }
     return Splits(Truncation.of(encoded, task.max_length), absent)

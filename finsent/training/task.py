@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.data.versions.manifest import InputSource
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.origin import base_of
@@ -51,27 +52,27 @@ def make_task(
         "backbone": model.backbone,
         "revision": model.revision,
         "max_length": model.max_length,
-        "labels": manifest["labels"],
+        "labels": manifest.labels,
         "base": base_of(backbone),
         "dataset": {
-            "name": manifest["name"],
-            "version": manifest["version"],
-            "rows": manifest["counts"]["kept"],
-            "inputs": [_input(file) for file in manifest["inputs"]],
-            "splits": {name: split["rows"] for name, split in manifest["splits"].items()},
-            "rules": {key: manifest["config"][key] for key in _RULES},
+            "name": manifest.name,
+            "version": manifest.version,
+            "rows": manifest.counts.kept,
+            "inputs": [_input(file) for file in manifest.inputs],
+            "splits": {name: split.rows for name, split in manifest.splits.items()},
+            "rules": {key: manifest.config[key] for key in _RULES},
         },
         "config": config.model_dump(mode="json", exclude={"dataset"}),
     }
     return Task(config, backbone, provenance)
 
 
-def _input(file: dict[str, Any]) -> dict[str, Any]:
+def _input(file: InputSource) -> dict[str, Any]:
     """What a model should say of a source.
 
     Returns:
         Name and digest, `license` (null: not stated) and `hub_id` (null: not from Hugging Face).
     """
-    found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+).*", file["uri"], re.ASCII)
-    own = {key: file[key] for key in _ORIGIN}
-    return {**own, "license": file.get("license"), "hub_id": found and found[1]}
+    found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+).*", file.uri, re.ASCII)
+    own = file.model_dump(include={*_ORIGIN})
+    return {**own, "license": file.license, "hub_id": found and found[1]}

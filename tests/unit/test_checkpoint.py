@@ -178,7 +178,7 @@ def test_a_broken_disk_is_no_damaged_checkpoint(
     monkeypatch.setattr("safetensors.torch.load_file", fail)
     with pytest.raises(DiskError) as caught:
         load_state(path, *trainer(tiny, seed=2))
-    assert (caught.value.number, caught.value.place) == (number, path / MODEL / "model.safetensors")
+    assert (caught.value.number, caught.value.path) == (number, path / MODEL / "model.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_out_of_range_names_field_value_and_limit(override: str, parts: list[str
         ),
         (
             ["data.text_column=Body", "data.label_column=Body"],
-            ["data:", "text_column and label_column", "'Body'", "name two columns"],
+            ["data:", "text_column and label_column", "'Body'", "Name two columns"],
         ),
     ],
 )

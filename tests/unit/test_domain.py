@@ -60,6 +60,7 @@ from finsent.settings import Settings
 from ray_jobs import calibrate, classify, evaluate, registry
 from ray_jobs._cli import Finished, invoke
 from ray_jobs._domains import calibration_of
+from tests.unit.datasets import manifest_content, split_content
 from tests.unit.models import METRICS, TEXTS, domain_content, publish_domain, published, saved_model
 
 DATASET = {"name": "seen", "version": "v1", "rows": 10}  # that the model was trained on
@@ -562,11 +563,15 @@ def test_rows_that_the_model_was_trained_on_are_left_out(
         }
         train = [table.slice(0, count), pa.table(retweets, table.schema)]
         pq.write_table(pa.concat_tables(train), folder / "train.parquet")
-        entry = {"path": "train.parquet", "sha256": sha256_file(folder / "train.parquet")}
-        splits = {split: {"rows": 0, "files": []} for split in SPLITS}
-        splits["train"] = {"rows": count + 3, "files": [entry]}
-        manifest = {"schema_version": 2, "labels": LABELS, "counts": {}, "inputs": []} | DATASET
-        write_json(folder / "manifest.json", {**manifest, "splits": splits})
+        entry = {
+            "path": "train.parquet",
+            "rows": count + 3,
+            "sha256": sha256_file(folder / "train.parquet"),
+        }
+        splits = {split: split_content() for split in SPLITS}
+        splits["train"] = split_content(count + 3, files=[entry])
+        manifest = manifest_content(name="seen", version="v1", splits=splits)
+        write_json(folder / "manifest.json", manifest)
         found = job(calibrate, store, "name=fewer", f"calibrate.sources=[{rows}]")
         shutil.rmtree(folder)
         if problem:

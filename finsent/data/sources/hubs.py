@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finsent.data.config import SourceConfig
-from finsent.disk import disk_error, storing
+from finsent.disk import find_disk_error, translate_disk_errors
 from finsent.errors import InputError, one_line
 from finsent.extras import missing_extra
 from finsent.files import sha256_file, staged_dir
@@ -48,7 +48,7 @@ def fetch(source: SourceConfig, cache: Path, field: str = "data.sources") -> Fet
             names what to install or set.
     """
     where = f"{field}: {source.uri!r}"
-    with storing(cache, "storage.root"):
+    with translate_disk_errors(cache, "storage.root"):
         cache.mkdir(parents=True, exist_ok=True)
         if source.uri.startswith("hf://"):
             return _fetch_hf(source.uri, cache, where)
@@ -93,8 +93,8 @@ def _load_splits(where: str, name: str, split: str, is_local: bool) -> dict[str,
         raise
     except (DatasetsError, OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         cause = error.__cause__ or error
-        if (full := disk_error(error)) is not None:
-            raise full.named("HF_HOME", datasets.config.HF_DATASETS_CACHE) from None
+        if (full := find_disk_error(error)) is not None:
+            raise full.with_setting("HF_HOME", datasets.config.HF_DATASETS_CACHE) from None
         if is_local or not isinstance(error, DatasetNotFoundError | OSError):
             raise InputError(
                 f"{where}: cannot be loaded ({one_line(cause)}); mend the data set, or name another"
@@ -211,8 +211,8 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
         exceptions.NotFoundError,
         exceptions.UnauthenticatedError,
     ) as error:
-        if (full := disk_error(error)) is not None:
-            raise full.named("KAGGLEHUB_CACHE", get_cache_folder()) from None
+        if (full := find_disk_error(error)) is not None:
+            raise full.with_setting("KAGGLEHUB_CACHE", get_cache_folder()) from None
         raise InputError(
             f"{where}: Kaggle did not deliver it ({_reason(error)}); check the name "
             "and the network, and set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put "

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from finsent.bars import bar, duration
+from finsent.progress import format_duration, progress_bar
 
 
 class Screen(io.StringIO):
@@ -24,7 +24,9 @@ class Screen(io.StringIO):
 def drawn(monkeypatch: pytest.MonkeyPatch, terminal: bool, late: bool = False) -> str:
     screen = Screen(terminal)
     monkeypatch.setattr(sys, "stderr", screen)
-    with bar("train", "row", 40, 10, live=0, log=0, late=late) as shown:
+    with progress_bar(
+        "train", "row", 40, 10, terminal_seconds=0, log_seconds=0, delayed=late
+    ) as shown:
         shown.set_postfix(epoch=1, refresh=False)
         shown.update(10)
         shown.update(20)
@@ -54,7 +56,9 @@ def test_a_terminal_has_one_line_that_is_drawn_again(monkeypatch: pytest.MonkeyP
 
 def test_a_late_bar_of_short_work_leaves_nothing_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", screen := Screen(terminal=False))
-    with bar("read", "B", 2000, live=60, log=60, late=True) as shown:
+    with progress_bar(
+        "read", "B", 2000, terminal_seconds=60, log_seconds=60, delayed=True
+    ) as shown:
         shown.update(2000)
     assert screen.getvalue() == ""
 
@@ -71,4 +75,4 @@ def test_a_late_bar_of_short_work_leaves_nothing_in_a_log(monkeypatch: pytest.Mo
     ],
 )
 def test_duration_reads_as_a_clock(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
