@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
@@ -44,3 +50,16 @@ class Record(BaseModel):
     def write(self, path: Path) -> None:
         """Write the record as indented JSON, atomically."""
         write_json(path, self.model_dump(mode="json"))
+
+
+class SparseRecord(Record):
+    """A record whose JSON leaves out the optional keys that were never set."""
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        return {
+            key: value
+            for key, value in content.items()
+            if value is not None or key in self.model_fields_set
+        }

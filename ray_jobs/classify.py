@@ -149,8 +149,8 @@ def run(call: Call) -> Result:
     config = settings.classify
     domain = calibration_of(settings, model_dir, config.calibration, "classify.calibration")
     engine = Engine(model_dir, settings.engine, domain=domain)
-    encoded = engine.read(texts)
-    predictions = engine.predictions(engine.logits_of([text.ids for text in encoded]))
+    encoded = engine.encode_checked(texts)
+    predictions = engine.predictions(engine.logits_of_rows([text.ids for text in encoded]))
     truncation = Truncation.of(encoded, engine.max_length).record()
     if line := truncation_line(truncation):
         log.warning("classify: %s", line)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
-from finsent.modeling.layout import read_provenance
+from finsent.modeling.provenance import read_provenance
 from finsent.runs import find_model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
@@ -26,24 +25,24 @@ def step(settings: Settings, model_dir: Path) -> Result:
         InputError: the model is unusable, its dataset version is not at hand, or what is asked for
             is not installed.
     """
-    from finsent.export.export import export
+    from finsent.export.exporter import export_model
 
-    trained_on = read_provenance(model_dir)["dataset"]
+    trained_on = read_provenance(model_dir).dataset
     version: DatasetVersion | None
     if trained_on is None:  # adopted: any rows show whether exports answer as the model does
         version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
     else:
         version = own_dataset(settings, trained_on)
-    if version is None:
-        raise InputError(
-            f"export.model={settings.export.model!r}: dataset version {trained_on['version']} is "
-            f"not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports are "
-            "compared with the model on its validation rows; ingest it there again"
-        )
+        if version is None:
+            raise InputError(
+                f"export.model={settings.export.model!r}: dataset version {trained_on['version']} "
+                f"is not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports "
+                "are compared with the model on its validation rows; ingest it there again"
+            )
     rows = version.read("validation", ["text", "label"])
     log.info("export: %s, compared on %d rows of the validation split", model_dir, len(rows))
     origin = {"dataset_version": version.version, "split": "validation"}
-    found = export(model_dir, rows, settings.export, settings.engine, origin)
+    found = export_model(model_dir, rows, settings.export, settings.engine, origin)
     table = Table("export", "MB", "same labels", "macro-F1", "largest difference", "")
     for one in found:
         table.add_row(
@@ -59,7 +58,7 @@ def step(settings: Settings, model_dir: Path) -> Result:
         "model_dir": str(model_dir),
         **origin,
         "rows": len(rows),
-        "exports": {one.name: asdict(one) for one in found},
+        "exports": {one.name: one.model_dump(mode="json") for one in found},
     }
 
 

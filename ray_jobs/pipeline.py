@@ -7,7 +7,7 @@ from pathlib import Path
 
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.export.export import wanted
+from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
 from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
@@ -25,7 +25,7 @@ def run(call: Call) -> Result:
     """The job."""
     settings, run_dir = call.settings, call.run_dir
     # Whatever can fail early fails before Ray starts.
-    wanted(settings.export)
+    configured_forms(settings.export)
     files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     Registry(settings.registry_dir).check_writable()

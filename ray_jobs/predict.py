@@ -16,8 +16,8 @@ from finsent.data.sources.files import SourceFile, find_texts
 from finsent.disk import storing
 from finsent.errors import InputError
 from finsent.files import digest, make_dir
-from finsent.inference.exports import fingerprint
 from finsent.inference.truncation import REMEDY
+from finsent.modeling.model_dir import fingerprint
 from finsent.scoring.score import Tagged
 from finsent.scoring.scored import Record, ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings

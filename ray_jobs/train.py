@@ -26,7 +26,7 @@ def prepare(settings: Settings) -> Backbone:
 
     check(settings.train)
     backbone = resolve_backbone(settings.model, settings.root / "backbones")
-    if not backbone.is_ours:
+    if not backbone.is_built_in:
         from finsent.modeling.classifier import inspect_backbone
 
         for note in inspect_backbone(backbone, settings.model.max_length):

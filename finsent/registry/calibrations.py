@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from finsent.disk import storing
 from finsent.errors import InputError
 from finsent.files import exclusive, make_dir, read_json, write_json
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.registry.config import NAME_PATTERN
 
 _FOLDER = "calibrations"

@@ -23,6 +23,7 @@ from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.modeling.provenance import Provenance
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
 from finsent.settings import Settings, StorageConfig
@@ -93,7 +94,7 @@ def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str)
         "backbone": "tiny",
         "dataset": {"name": "tests", "version": dataset, "rows": len(rows)},
     }
-    save_classifier(model, tokenizer, folder, provenance)
+    save_classifier(model, tokenizer, folder, Provenance.model_validate(provenance))
 
 
 @pytest.fixture(scope="module")

@@ -30,11 +30,12 @@ from finsent.data.sources.csv_exact import ODD_QUOTE
 from finsent.data.sources.files import SourceFile, find_sources, find_texts
 from finsent.errors import ConfigError, InputError
 from finsent.files import exclusive
-from finsent.inference.config import EngineConfig, PredictConfig
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exports import fingerprint
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
+from finsent.modeling.model_dir import fingerprint
 from finsent.normalize import is_blank
+from finsent.scoring.config import PredictConfig
 from finsent.scoring.parts import Parts
 from finsent.scoring.score import Scorer, Tagged
 from finsent.scoring.scored import ScoredDir, choose_inputs, output_names
