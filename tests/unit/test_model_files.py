@@ -138,7 +138,8 @@ def test_weights_of_another_library_are_named_with_the_way_to_safetensors(
 def test_model_in_a_directory_below_is_named(tiny: Path, tmp_path: Path, inner: str) -> None:
     saved(classifier(), tmp_path / "mine" / inner, tiny)
     for text in refusals(tmp_path / "mine"):
-        assert f"contains a model in {str(tmp_path / 'mine' / inner)!r}: give that directory" in text
+        inner_folder = str(tmp_path / "mine" / inner)
+        assert f"contains a model in {inner_folder!r}: give that directory" in text
 
 
 @pytest.mark.parametrize("has_model", [False, True])
