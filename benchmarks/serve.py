@@ -123,7 +123,7 @@ from finsent.inference.engine import Engine
 from benchmarks.peers.predecessor import answer, load
 model_dir, fp32, texts = Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text())
 engine = Engine(model_dir, EngineConfig(**json.loads(sys.argv[4])))
-engine.warm()
+engine.warm_up()
 engine.classify(texts)
 started = time.perf_counter()
 engine.classify(texts)

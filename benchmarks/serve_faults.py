@@ -26,9 +26,9 @@ from benchmarks.servers import Server, running
 from benchmarks.settings import BenchSettings, benchmark
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
-from finsent.inference.exports import drop_exports
+from finsent.inference.export_record import drop_exports
 from finsent.memory import memory_usage, process_tree
-from finsent.modeling.layout import WEIGHTS
+from finsent.modeling.model_dir import WEIGHTS
 from finsent.registry.registry import Registry
 from ray_jobs._cli import Result, main
 

@@ -11,13 +11,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, field_validator
 
+from finsent.adoption.config import AdoptConfig
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import DataConfig
 from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
-from finsent.inference.config import ClassifyConfig, EngineConfig, ExportConfig, PredictConfig
-from finsent.modeling.config import AdoptConfig, ModelConfig
+from finsent.export.config import ExportConfig
+from finsent.inference.config import EngineConfig
+from finsent.modeling.config import ModelConfig
 from finsent.references import LATEST
 from finsent.registry.config import PublishConfig, RegistryConfig
+from finsent.scoring.config import ClassifyConfig, PredictConfig
 from finsent.tracking.config import TrackingConfig
 from finsent.training.config import TrainConfig
 from finsent.workspace import Workspace

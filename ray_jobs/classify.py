@@ -172,8 +172,8 @@ def run(call: Call) -> ClassifyResult:
     model = Model.find(config.model, settings.workspace, "classify.model")
     domain = calibration_of(settings, model.folder, config.calibration, "classify.calibration")
     engine = Engine(model.folder, settings.engine, domain=domain)
-    encoded = engine.read([text.text for text in texts])
-    predictions = engine.predictions(engine.logits_of([text.ids for text in encoded]))
+    encoded = engine.encode_checked([text.text for text in texts])
+    predictions = engine.predictions(engine.logits_of_rows([text.ids for text in encoded]))
     truncation = Truncation.of(encoded, engine.max_length).record()
     if line := truncation_line(truncation):
         log.warning("classify: %s", line)

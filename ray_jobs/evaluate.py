@@ -13,7 +13,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.overlap import TrainingRows
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.registry.references import find_any_model
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
@@ -164,7 +164,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     config = settings.evaluate
     domain = calibration_of(settings, model_dir, config.calibration, "evaluate.calibration")
     engine = Engine(model_dir, settings.engine.exact(), domain=domain)
-    trained_on = engine.provenance["dataset"]
+    trained_on = engine.provenance.dataset
     chosen = select_rows(settings, trained_on)
     version, what = chosen.version, chosen.what
     train = version.read("train", COLUMNS) if version and config.baselines else None

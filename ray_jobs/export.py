@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
-from finsent.modeling.layout import read_provenance
+from finsent.modeling.provenance import read_provenance
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
@@ -48,24 +48,24 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
         InputError: the model is unusable, its dataset version is missing, or a requested backend is
             not installed.
     """
-    from finsent.export.export import export
+    from finsent.export.exporter import export_model
 
-    trained_on = read_provenance(model_dir)["dataset"]
+    trained_on = read_provenance(model_dir).dataset
     version: DatasetVersion | None
     if trained_on is None:  # adopted: any rows show whether exports answer as the model does
         version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
     else:
         version = own_dataset(settings, trained_on)
-    if version is None:
-        raise InputError(
-            f"export.model={settings.export.model!r}: dataset version {trained_on['version']} is "
-            f"not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports are "
-            "compared with the model on its validation rows; ingest it there again"
-        )
+        if version is None:
+            raise InputError(
+                f"export.model={settings.export.model!r}: dataset version {trained_on['version']} "
+                f"is not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports "
+                "are compared with the model on its validation rows; ingest it there again"
+            )
     rows = version.read("validation", ["text", "label"])
     log.info("export: %s, compared on %d rows of the validation split", model_dir, len(rows))
     origin = {"dataset_version": version.version, "split": "validation"}
-    exports = export(model_dir, rows, settings.export, settings.engine, origin)
+    exports = export_model(model_dir, rows, settings.export, settings.engine, origin)
     table = Table("export", "MB", "same labels", "macro-F1", "largest difference", "")
     for checked in exports:
         table.add_row(
@@ -82,7 +82,7 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
         dataset_version=version.version,
         split="validation",
         rows=len(rows),
-        exports={checked.name: asdict(checked) for checked in exports},
+        exports={checked.name: checked.model_dump(mode="json") for checked in exports},
     )
 
 

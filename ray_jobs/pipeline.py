@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from finsent.data.sources.files import find_sources
-from finsent.export.export import wanted
+from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
 from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
@@ -54,7 +54,7 @@ def run(call: Call) -> PipelineResult:
     """Run the job."""
     settings, run_dir = call.settings, call.run_dir
     # What can fail early fails before Ray starts.
-    wanted(settings.export)
+    configured_forms(settings.export)
     files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     Registry(settings.registry_dir).check_writable()

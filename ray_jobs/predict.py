@@ -16,8 +16,8 @@ from finsent.data.sources.source_file import SourceFile
 from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import digest, make_dir
-from finsent.inference.exports import fingerprint
 from finsent.inference.truncation import REMEDY
+from finsent.modeling.model_dir import fingerprint
 from finsent.progress import progress_bar
 from finsent.scoring.score import Tagged
 from finsent.scoring.scored import Record, ScoredDir, choose_inputs, output_names

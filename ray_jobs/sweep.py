@@ -14,7 +14,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.files import write_json, write_text
 from finsent.modeling.backbone import Backbone
-from finsent.modeling.layout import read_provenance
+from finsent.modeling.provenance import read_provenance
 from finsent.registry.registry import Registry
 from ray_jobs import evaluate, publish, train
 from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
@@ -155,7 +155,7 @@ def _test(settings: SweepSettings, found: Result, run_dir: Path) -> Result:
     """Calibrate the chosen model and score it once on the test split."""
     chosen = evaluate.on_own_test_split(with_values(settings, found["params"]))
     model_dir = Path(found["model_dir"])
-    origin = evaluate.own_dataset(settings, read_provenance(model_dir)["dataset"])
+    origin = evaluate.own_dataset(settings, read_provenance(model_dir).dataset)
     assert origin is not None, "the trials have just read it"
     train.calibrate(chosen, model_dir, origin)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")

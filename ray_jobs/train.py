@@ -60,7 +60,7 @@ def prepare(settings: Settings) -> Backbone:
 
     check(settings.train)
     backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)
-    if not backbone.is_ours:
+    if not backbone.is_built_in:
         from finsent.modeling.classifier import inspect_backbone
 
         for note in inspect_backbone(backbone, settings.model.max_length):

@@ -10,7 +10,7 @@ import numpy as np
 
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
-from finsent.inference.encode import Encoded, cleaned
+from finsent.inference.encoder import Encoded, normalize_texts
 from finsent.labels import LABELS
 from serve_app.coalescer import Timing
 from serve_app.incoming import Asker
@@ -57,7 +57,7 @@ async def _explain(
     [answer], timing = await service.answer([text], truncate, asker, source)
     if isinstance(answer, Problem):
         raise answer
-    [clean] = cleaned([text])
+    [clean] = normalize_texts([text])
     spans = _groups(
         [match.span() for match in re.finditer(r"\S+", clean)], service.config.limits.explain_words
     )

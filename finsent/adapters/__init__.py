@@ -1,1 +1,1 @@
-"""Private and fragile APIs of libraries: one module per library and area."""
+"""Private or fragile APIs of libraries: one module per library, each use with its reason."""

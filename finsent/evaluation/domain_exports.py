@@ -10,8 +10,8 @@ from scipy.special import log_softmax
 from finsent.errors import InputError
 from finsent.evaluation.metrics import Floats
 from finsent.inference.engine import Engine, softmax
-from finsent.inference.exports import read_exports
-from finsent.modeling.domain import ExportAnswers
+from finsent.inference.export_record import read_exports
+from finsent.modeling.domain_calibration import ExportAnswers
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import directory_lock, make_dir, read_json, write_json
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.names import NAME_PATTERN
 
 _FOLDER = "calibrations"
@@ -105,7 +105,7 @@ class Calibrations:
                 kept.parent.mkdir(exist_ok=True)
                 _write(kept, old)
                 previous = (*old.previous, old.id)
-                calibration = calibration.model_copy(update={"previous": previous})
+                calibration = calibration.replaced(previous=previous)
             _write(path, calibration)
         return calibration
 

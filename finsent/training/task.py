@@ -10,7 +10,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.manifest import InputSource
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.origin import base_of
+from finsent.modeling.provenance import backbone_origin
 from finsent.training.config import TrainConfig
 
 _ORIGIN = ("source", "bytes", "sha256", "rows")  # not where a file lay on some machine
@@ -53,7 +53,7 @@ def make_task(
         "revision": model.revision,
         "max_length": model.max_length,
         "labels": manifest.labels,
-        "base": base_of(backbone),
+        "base": backbone_origin(backbone).model_dump(mode="json"),
         "dataset": {
             "name": manifest.name,
             "version": manifest.version,

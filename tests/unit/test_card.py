@@ -14,7 +14,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import write_json
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.origin import base_of
+from finsent.modeling.provenance import backbone_origin
 from finsent.registry.card import model_card
 from finsent.registry.making import split_sentences
 from finsent.training.config import TrainConfig
@@ -161,12 +161,12 @@ def test_the_head_is_what_hubs_read() -> None:
 
 
 def test_the_base_of_a_folder_and_of_a_hub(tiny: Path, tmp_path: Path) -> None:
-    assert base_of(resolve_backbone(ModelConfig(backbone="tiny"), tiny.parent))["is_random"]
+    assert backbone_origin(resolve_backbone(ModelConfig(backbone="tiny"), tiny.parent)).is_random
     folder = tmp_path / "bert"
     folder.mkdir()
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     (folder / "tokenizer.json").write_text("{}")
-    local = base_of(Backbone(str(folder), str(folder)))
+    local = backbone_origin(Backbone(str(folder), str(folder))).model_dump(mode="json")
     empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert local == {
         "hub_id": None,
@@ -175,7 +175,8 @@ def test_the_base_of_a_folder_and_of_a_hub(tiny: Path, tmp_path: Path) -> None:
         "is_random": False,
         "files": [{"path": "tokenizer.json", "sha256": empty}],
     }
-    hub = base_of(Backbone("someone/bert", "someone/bert", None, False, str(folder), "c0ffee"))
+    backbone = Backbone("someone/bert", "someone/bert", None, False, str(folder), "c0ffee")
+    hub = backbone_origin(backbone).model_dump(mode="json")
     assert hub == {**local, "hub_id": "someone/bert", "commit": "c0ffee"}
 
 

@@ -20,9 +20,11 @@ import yaml
 
 from finsent.config import load
 from finsent.errors import ConfigError, InputError, UserError
-from finsent.inference.config import ClassifyConfig, EngineConfig
+from finsent.inference.config import EngineConfig
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.modeling.provenance import Provenance
+from finsent.scoring.config import ClassifyConfig
 from ray_jobs._arguments import parse_arguments
 from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
 from ray_jobs._settings import JobSettings
@@ -496,7 +498,7 @@ def test_brackets_in_a_text_are_no_markup(
     texts = ["Sales rose [/b] sharply", "[red]Costs[bold] fell :smile:"]
     folder = tmp_path / "model"
     model = new_classifier(Backbone("tiny", str(tiny)), seed=1)
-    save_classifier(model, load_tokenizer(str(tiny)), folder, {"max_length": 32})
+    save_classifier(model, load_tokenizer(str(tiny)), folder, Provenance(max_length=32))
     settings = JobSettings(
         classify=ClassifyConfig(model=str(folder)), engine=EngineConfig(threads=1)
     )

@@ -23,6 +23,7 @@ from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.modeling.provenance import Provenance
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
 from finsent.settings import StorageConfig
@@ -95,7 +96,7 @@ def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str)
         "backbone": "tiny",
         "dataset": {"name": "tests", "version": dataset, "rows": len(rows)},
     }
-    save_classifier(model, tokenizer, folder, provenance)
+    save_classifier(model, tokenizer, folder, Provenance.model_validate(provenance))
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +286,7 @@ def test_compare_judges_in_the_gates_words(
 
 
 def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:
-    config = world.settings().evaluate.model_copy(update={"split": "train"})
+    config = world.settings().evaluate.replaced(split="train")
     settings = world.settings(evaluate=config)
     with pytest.raises(InputError, match="trained or validated on each of the 300 rows of train"):
         compare.run(Call(settings, tmp_path, ["poor", "good"]))

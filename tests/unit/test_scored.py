@@ -31,11 +31,12 @@ from finsent.data.sources.files import find_sources, find_texts
 from finsent.data.sources.source_file import SourceFile
 from finsent.errors import ConfigError, InputError
 from finsent.files import directory_lock
-from finsent.inference.config import EngineConfig, PredictConfig
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exports import fingerprint
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
+from finsent.modeling.model_dir import fingerprint
 from finsent.normalize import is_blank
+from finsent.scoring.config import PredictConfig
 from finsent.scoring.parts import Parts
 from finsent.scoring.score import Scorer, Tagged
 from finsent.scoring.scored import ScoredDir, choose_inputs, output_names

@@ -1,4 +1,4 @@
-"""A calibration for a domain: applied after a model version's own one, which stays as it is.
+"""A calibration for a domain, applied after a model version's own calibration.
 
 With z the logits of the version's calibrated probabilities, the probabilities are
 softmax(z / temperature + biases). A bias changes labels, as a domain has other shares of them.
@@ -11,20 +11,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from finsent.files import digest
 from finsent.labels import LABELS
-from finsent.modeling.layout import Calibration
+from finsent.modeling.calibration import Calibration, CalibrationFit
+from finsent.records import Record
 
 _TOLERANCE = 1e-6  # of the sum of biases
-# A threshold that no confidence reaches: the least number above 1 in fp32, as softmax gives exactly
-# 1 for a saturated row. What is stored and shown is 1, with a reason.
-NO_ANSWER = 1 + 2.0**-23
+# A threshold that no confidence reaches: the least number above 1 in fp32, as softmax returns 1 for
+# a saturated row. Records and reports have 1 and the reason.
+UNREACHABLE_THRESHOLD = 1 + 2.0**-23
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class _Record(Record):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Figure(_Record):
@@ -34,8 +35,8 @@ class Figure(_Record):
     interval: tuple[float, float] | None
 
 
-class Measured(_Record):
-    """What held on labeled rows of the domain."""
+class DomainMetrics(_Record):
+    """Metrics on labeled rows of the domain."""
 
     macro_f1: Figure
     accuracy: Figure
@@ -46,22 +47,22 @@ class Measured(_Record):
 
 
 class ExportAnswers(_Record):
-    """Shares of the rows on which an export answers as the form that was fitted does."""
+    """Shares of the rows with the same answer from an export and from the fitted form."""
 
     same_labels: float
     same_abstentions: float
 
 
 class DomainContent(_Record):
-    """What decides a calibration's id."""
+    """The fields that decide the id of a calibration."""
 
     name: str
     model_version: str  # a digest of the model's files
     temperature: Annotated[float, Field(gt=0)]
     biases: dict[str, float]  # by label; they sum to 0
     threshold: Annotated[float, Field(ge=0, le=1)]
-    threshold_reason: str | None  # why it is 1, so that the model abstains from every row
-    wanted_accuracy: float  # that the threshold was chosen for
+    threshold_reason: str | None  # why it is 1: the model abstains from every row
+    wanted_accuracy: float  # among the answered rows
     sources: tuple[str, ...]
     rows: int
     texts: int  # rows, where near copies count as one
@@ -69,12 +70,12 @@ class DomainContent(_Record):
     rows_digest: str
     keys: tuple[str, ...]  # of the rows: hashes of their texts
     folds: int
-    before: Measured  # the version's own calibration on the same rows
-    after: Measured  # cross-validated
+    before: DomainMetrics  # the version's own calibration on the same rows
+    after: DomainMetrics  # cross-validated
     log_loss_difference: Figure  # after - before
     fitted_with: str  # form of the model, e.g. torch-fp32
-    exports: dict[str, ExportAnswers]  # by form; those of the version that can be computed
-    refusal: str | None  # why it was not to be published; it was forced
+    exports: dict[str, ExportAnswers]  # by form; the usable exports of the version
+    refusal: str | None  # the gate's reason against it, where publishing was forced
 
     @model_validator(mode="after")
     def _fits_labels(self) -> Self:
@@ -106,40 +107,33 @@ class DomainCalibration(DomainContent):
 
     @classmethod
     def of(cls, content: DomainContent) -> DomainCalibration:
-        """Return new content as a calibration."""
+        """Return a new calibration with this content."""
         created = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(id=content.digest(), created=created, **content.model_dump())
 
     def on(self, own: Calibration) -> Calibration:
-        """Return a version's own calibration followed by this one.
+        """Return a version's own calibration followed by this calibration.
 
-        softmax ignores a number that is added to all logits of a row, so dividing the logits by
-        both temperatures is the same as dividing those of the calibrated probabilities by one.
+        softmax ignores a number that is added to all logits of a row. Dividing the logits by both
+        temperatures therefore equals dividing the logits of the calibrated probabilities by the
+        temperature of the domain.
         """
         return replace(
             own,
             temperature=own.temperature * self.temperature,
-            threshold=self.threshold if self.threshold_reason is None else NO_ANSWER,
-            record=self._as_record(),
+            threshold=self.threshold if self.threshold_reason is None else UNREACHABLE_THRESHOLD,
+            fit=self._fit(),
             biases=tuple(self.biases.values()),
             name=self.name,
         )
 
-    def _as_record(self) -> dict[str, object]:
-        """Return what reports say of a calibration, in the words of `calibration.json`."""
-        return {
-            "name": self.name,
-            "id": self.id,
-            "dataset_version": None,
-            "split": None,
-            "sources": list(self.sources),
-            "rows": self.rows,
-            "reason": None,
-            "ece_before": self.before.ece.value,
-            "ece_after": self.after.ece.value,
-            "abstention": {
-                "wanted_accuracy": self.wanted_accuracy,
-                "threshold": self.threshold,
-                "reason": self.threshold_reason,
-            },
-        }
+    def _fit(self) -> CalibrationFit:
+        return CalibrationFit(
+            id=self.id,
+            sources=self.sources,
+            rows=self.rows,
+            ece_before=self.before.ece.value,
+            ece_after=self.after.ece.value,
+            wanted_accuracy=self.wanted_accuracy,
+            threshold_reason=self.threshold_reason,
+        )

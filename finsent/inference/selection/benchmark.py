@@ -1,8 +1,8 @@
-"""Relative speeds of backends, measured so that other load on the machine cancels out.
+"""Measure relative rates of backends so that other load on the machine cancels out.
 
-Backends take turns in short slices. Load that lasts longer than a round slows all backends of the
-round alike, so only ratios within a round are compared. Load that comes and goes makes the rounds
-disagree, which `decide` reports.
+Backends run in turns, in short slices. Load that lasts longer than a round slows all backends of
+the round alike, so only ratios within a round are compared. Load that comes and goes makes the
+rounds disagree, which `decide` reports.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Clock = Callable[[], float]  # seconds
 Rounds = dict[str, list[float]]  # rows/s of each round, by backend
 
 LENGTHS = (16, 24, 32, 48)  # tokens per row, as financial sentences have them
-MAX_ROWS = 8  # per micro-batch: more rows cost time and change no ratio
-ROUNDS = 8  # each length twice
-SLICE_SECONDS = 0.03  # about, for the longest rows; shorter rows take less
-MAX_DISSENT = 1  # rounds in which a clearly faster backend may be slower: 7 of 8 must agree
+MAX_ROWS = 8  # per micro-batch; more rows cost time and do not change the ratios
+ROUNDS = 8  # two per length
+SLICE_SECONDS = 0.03  # approximate, for the longest rows
+MAX_DISSENTING_ROUNDS = 1  # of a clear decision: 7 of 8 rounds must agree
 
-# Fastest first on quiet machines, see README.md. torch is measured only where a GPU is.
+# Fastest first on quiet machines, see README.md. torch is measured only with a GPU.
 PREFERENCE = ("torch-fp32", "openvino-int8", "onnxruntime-int8", "onnxruntime-fp32")
 
 
@@ -40,20 +40,20 @@ class Decision:
     rates: dict[str, float]  # rows/s by backend; their ratios are medians of the rounds' ratios
 
 
-def rows_of(backend: Backend) -> int:
-    """Rows per micro-batch that `measure` uses."""
-    return min(backend.most_rows or MAX_ROWS, MAX_ROWS)
+def benchmark_rows(backend: Backend) -> int:
+    """Return the rows per micro-batch that `measure_rates` uses."""
+    return min(backend.max_rows or MAX_ROWS, MAX_ROWS)
 
 
-def measure(backends: Mapping[str, Backend], clock: Clock = time.perf_counter) -> Rounds:
-    """Measure backends by turns, each with all its streams busy.
+def measure_rates(backends: Mapping[str, Backend], clock: Clock = time.perf_counter) -> Rounds:
+    """Measure backends in turns, each with all its streams busy.
 
     Args:
-        clock: read at the beginning and at the end of each slice: one slice per backend to find
-            the number of micro-batches that fill a slice, then one per round and backend.
+        clock: read at the beginning and at the end of each slice. The first slice of each backend
+            finds how many micro-batches fill a slice; one slice per round and backend follows.
     """
     with ThreadPoolExecutor(max(backend.streams for backend in backends.values())) as pool:
-        subjects = {name: _Subject(backend, pool) for name, backend in backends.items()}
+        subjects = {name: _BusyBackend(backend, pool) for name, backend in backends.items()}
         for subject in subjects.values():
             for length in LENGTHS:
                 subject.run(length, 1)  # the first micro-batch of a shape allocates or compiles
@@ -74,48 +74,50 @@ def measure(backends: Mapping[str, Backend], clock: Clock = time.perf_counter) -
 def decide(rounds: Rounds, names: Collection[str]) -> Decision:
     """Compare backends by their ratios within each round.
 
-    One backend is clearly faster than another where all rounds but MAX_DISSENT agree. Of those
-    that no backend clearly beats, the first of PREFERENCE is the best.
+    A backend is clearly faster than another where all rounds but MAX_DISSENTING_ROUNDS agree. Of
+    the backends that no other clearly beats, the first in PREFERENCE is the best.
 
     Args:
-        rounds: empty where the measurement timed out: `best` then follows PREFERENCE alone.
-        names: backends to choose from.
+        rounds: rates by backend; empty: the measurement timed out, and PREFERENCE decides.
+        names: backends to select from.
     """
     order = sorted(names, key=_preference)
     if not rounds:
         return Decision(order[0], False, {})
-    rivals = [name for name in order if not any(_beats(rounds[o], rounds[name]) for o in order)]
-    best = rivals[0]
-    own = median(rounds[best])
-    rates = {name: own * median(_ratios(rounds[name], rounds[best])) for name in rounds}
-    return Decision(best, len(rivals) == 1, rates)
+    unbeaten = [
+        name for name in order if not any(_beats(rounds[other], rounds[name]) for other in order)
+    ]
+    best = unbeaten[0]
+    best_rate = median(rounds[best])
+    rates = {name: best_rate * median(_ratios(rounds[name], rounds[best])) for name in rounds}
+    return Decision(best, len(unbeaten) == 1, rates)
 
 
-class _Subject:
-    """A backend under measurement."""
+class _BusyBackend:
+    """A backend under measurement, with all its streams busy."""
 
     def __init__(self, backend: Backend, pool: ThreadPoolExecutor) -> None:
         self.backend, self._pool = backend, pool
-        self._runs = backend.streams_of()
-        self.rows = rows_of(backend) * len(self._runs)  # of a slice with one repeat
+        self._runs = backend.runs()
+        self.rows = benchmark_rows(backend) * len(self._runs)  # per repeat
 
     def run(self, length: int, repeats: int) -> None:
-        """Compute `repeats` micro-batches per stream; a free stream takes the next one."""
-        shape = self.backend.shape(rows_of(self.backend), length)
+        """Compute `repeats` micro-batches per stream; a free stream computes the next one."""
+        shape = self.backend.padded_shape(benchmark_rows(self.backend), length)
         ids, mask = np.full(shape, 5, np.int64), np.ones(shape, np.int64)
-        left = iter(range(repeats * len(self._runs)))
-        futures = [self._pool.submit(_work, run, ids, mask, left) for run in self._runs]
+        remaining = iter(range(repeats * len(self._runs)))
+        futures = [self._pool.submit(_work, run, ids, mask, remaining) for run in self._runs]
         wait(futures)
         for future in futures:
             future.result()
 
 
-def _work(run: Run, ids: Ids, mask: Ids, left: Iterator[int]) -> None:
-    for _ in left:
+def _work(run: Run, ids: Ids, mask: Ids, remaining: Iterator[int]) -> None:
+    for _ in remaining:
         run(ids, mask)
 
 
-def _timed(subject: _Subject, length: int, repeats: int, clock: Clock) -> float:
+def _timed(subject: _BusyBackend, length: int, repeats: int, clock: Clock) -> float:
     started = clock()
     subject.run(length, repeats)
     return max(clock() - started, 1e-9)
@@ -126,7 +128,7 @@ def _ratios(rates: Sequence[float], others: Sequence[float]) -> list[float]:
 
 
 def _beats(rates: Sequence[float], others: Sequence[float]) -> bool:
-    return sorted(_ratios(rates, others))[MAX_DISSENT] > 1
+    return sorted(_ratios(rates, others))[MAX_DISSENTING_ROUNDS] > 1
 
 
 def _preference(name: str) -> int:

@@ -1,4 +1,4 @@
-"""Whether a model and its tokenizer suit each other and the longest input."""
+"""Check that a model, its tokenizer and the longest input fit each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finsent.errors import InputError, one_line
 
 # Architectures that count positions from pad_token_id + 1 on, as RoBERTa does. MPNet's padding
-# index is 1 whatever its config has.
+# index is 1, whatever its config has.
 _OFFSET_TYPES = (
     "roberta",
     "roberta-prelayernorm",
@@ -29,13 +29,13 @@ _OFFSET_TYPES = (
     "esm",
 )
 _MPNET_PADDING = 1
-_PROBE = "Net sales rose to EUR 13.1 mn. "
-_PADDING = 5
-_SAME = 1e-3  # of the largest logit: the rest is rounding
+_PROBE_TEXT = "Net sales rose to EUR 13.1 mn. "
+_PROBE_PADDING = 5  # tokens
+_TOLERANCE = 1e-3  # of the largest logit; smaller differences are rounding
 
 
 def position_limit(config: Any) -> int | None:
-    """Return the most tokens that a model has positions for; None: any number.
+    """Return the largest number of tokens that a model has positions for; None: any number.
 
     Args:
         config: of transformers.
@@ -52,13 +52,19 @@ def position_limit(config: Any) -> int | None:
 def check_length(config: Any, max_length: int, name: str, field: str) -> None:
     """Refuse a longest input that the model has no positions for.
 
+    Args:
+        config: of transformers.
+        max_length: in tokens.
+        name: of the model, for messages.
+        field: setting of the maximum length, for messages.
+
     Raises:
         InputError: `max_length` is above the limit.
     """
     limit = position_limit(config)
     if limit is not None and max_length > limit:
         raise InputError(
-            f"{field}={max_length}: {name} takes at most {limit} tokens "
+            f"{field}={max_length}: {name} accepts at most {limit} tokens "
             f"({config.max_position_embeddings} positions); lower it"
         )
 
@@ -67,10 +73,10 @@ def check_tokens(config: Any, tokenizer: PreTrainedTokenizerFast, name: str) -> 
     """Refuse a tokenizer whose rows cannot be padded, or whose tokens the model cannot embed.
 
     Args:
-        name: of the model, for messages: `FIELD=VALUE`.
+        name: the model in messages, as `FIELD=VALUE`.
 
     Raises:
-        InputError: with the remedy.
+        InputError: a pad token is missing, or a token id is too large.
     """
     if tokenizer.pad_token_id is None:
         raise InputError(
@@ -91,43 +97,46 @@ def check_tokens(config: Any, tokenizer: PreTrainedTokenizerFast, name: str) -> 
         )
 
 
-def check_answers(
+def check_padding(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, max_length: int, name: str
 ) -> None:
-    """Refuse a model that cannot compute its longest input, or whose answers padding changes.
+    """Refuse a model that cannot compute its longest input, or whose logits padding changes.
 
     Args:
-        name: of the model, for messages: `FIELD=VALUE`.
+        name: the model in messages, as `FIELD=VALUE`.
 
     Raises:
-        InputError: an answer to a padded text differs, is no number, or cannot be computed.
+        InputError: the logits of a padded text differ, are not finite, or cannot be computed.
     """
-    text, long = tokenizer.backend_tokenizer.encode_batch([_PROBE, _PROBE * max_length])
-    row, pad = text.ids[:max_length], [tokenizer.pad_token_id]
-    alone = _logits(model, row, len(row), name)
-    padded = _logits(model, row + pad * min(_PADDING, max_length - len(row)), len(row), name)
+    probes = [_PROBE_TEXT, _PROBE_TEXT * max_length]
+    short, long = tokenizer.backend_tokenizer.encode_batch(probes)
+    row, pad_id = short.ids[:max_length], tokenizer.pad_token_id
+    padding = [pad_id] * min(_PROBE_PADDING, max_length - len(row))
+    unpadded = _logits(model, row, len(row), name)
+    padded = _logits(model, row + padding, len(row), name)
     _logits(model, long.ids[:max_length], max_length, name)
-    if float((alone - padded).abs().max()) <= _SAME * float(alone.abs().max()):
+    if float((unpadded - padded).abs().max()) <= _TOLERANCE * float(unpadded.abs().max()):
         return
-    ours, theirs = tokenizer.pad_token_id, model.config.pad_token_id
-    if ours != theirs:
+    config_pad_id = model.config.pad_token_id
+    if pad_id != config_pad_id:
         raise InputError(
             f"{name}: its answer to a text changes with the padding after it, as config.json has "
-            f"pad_token_id={theirs} and its tokenizer pads with {ours}; set the two to the same id"
+            f"pad_token_id={config_pad_id} and its tokenizer pads with {pad_id}; set the two to "
+            "the same id"
         )
     raise InputError(
         f"{name}: its answer to a text changes with the padding after it, as an XLNet's does, "
-        "so answers would depend on what a text is batched with; use another backbone"
+        "so answers would depend on the other texts of a batch; use another backbone"
     )
 
 
 @torch.inference_mode()
-def _logits(model: PreTrainedModel, ids: list[int], real: int, name: str) -> torch.Tensor:
-    mask = [int(i < real) for i in range(len(ids))]
+def _logits(model: PreTrainedModel, ids: list[int], text_tokens: int, name: str) -> torch.Tensor:
+    mask = [int(i < text_tokens) for i in range(len(ids))]
     was_training = model.training
     try:
-        found = model.eval()(input_ids=torch.tensor([ids]), attention_mask=torch.tensor([mask]))
-    except Exception as error:  # an index, a shape or a setting: each model in its own way
+        output = model.eval()(input_ids=torch.tensor([ids]), attention_mask=torch.tensor([mask]))
+    except Exception as error:  # models raise errors of many types: index, shape, setting
         problem = one_line(error)
         raise InputError(
             f"{name}: cannot compute {len(ids)} tokens ({type(error).__name__}: {problem}); lower "
@@ -135,5 +144,5 @@ def _logits(model: PreTrainedModel, ids: list[int], real: int, name: str) -> tor
         ) from None
     finally:
         model.train(was_training)
-    logits: torch.Tensor = found.logits
+    logits: torch.Tensor = output.logits
     return logits

@@ -1,4 +1,4 @@
-"""The output layer of a classifier: find it, reorder its labels, replace it."""
+"""Find, reorder and reinitialize the output layer of a classifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finsent.modeling.label_map import ABSENT_LOGIT
 
 
 def output_layer(model: PreTrainedModel) -> nn.Linear | None:
-    """Return the layer whose outputs are the logits; None where no single layer is.
+    """Return the layer whose outputs are the logits; None where the model has no such layer.
 
     The layer is outside the encoder and has one output per label.
     """
@@ -25,19 +25,19 @@ def output_layer(model: PreTrainedModel) -> nn.Linear | None:
         and not name.startswith(f"{model.base_model_prefix}.")
         and module.out_features == model.config.num_labels
     ]
-    # A hidden layer of the head may be as wide as there are labels: logits come last.
+    # A hidden layer of the head may have as many outputs as there are labels. Logits come last.
     return layers[-1] if layers else None
 
 
-def use_own_labels(model: PreTrainedModel, columns: Sequence[int | None]) -> bool:
+def reorder_labels(model: PreTrainedModel, columns: Sequence[int | None]) -> bool:
     """Make a classifier answer `LABELS`, by reordering the rows of its output layer.
 
     Args:
-        columns: the model's logit per label of ours; None: the model lacks the label, whose logit
-            becomes `ABSENT_LOGIT`.
+        columns: column of the model's logits by label of `LABELS`; None: the model lacks the label,
+            whose logit becomes `ABSENT_LOGIT`.
 
     Returns:
-        False where the model has no output layer that could hold that; the model is unchanged.
+        False where the model has no output layer that can be reordered; the model is unchanged.
     """
     layer = output_layer(model)
     if layer is None or (layer.bias is None and None in columns):
@@ -47,22 +47,23 @@ def use_own_labels(model: PreTrainedModel, columns: Sequence[int | None]) -> boo
         if layer.bias is not None:
             layer.bias = nn.Parameter(_rows(layer.bias, columns, ABSENT_LOGIT))
     layer.out_features = len(LABELS)
-    changed: Any = model  # its attributes are typed as tensors
-    config = changed.config
+    untyped: Any = model  # torch types all attributes of a module as tensors
+    config = untyped.config
     config.id2label, config.label2id = dict(ID2LABEL), dict(LABEL2ID)
     config.problem_type = "single_label_classification"
-    changed.num_labels = len(LABELS)
+    untyped.num_labels = len(LABELS)
     return True
 
 
-def renew(layer: nn.Linear, std: float) -> None:
-    """Draw an output layer anew, from torch's random numbers."""
+def reinitialize(layer: nn.Linear, std: float) -> None:
+    """Initialize an output layer by torch's random numbers, as transformers initializes heads."""
     nn.init.normal_(layer.weight, std=std)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
 def _rows(old: torch.Tensor, columns: Sequence[int | None], absent: float) -> torch.Tensor:
+    """Return the rows of a weight or bias in another order, with a constant for absent labels."""
     new = old.new_full((len(columns), *old.shape[1:]), absent)
     for i, column in enumerate(columns):
         if column is not None:

@@ -1,6 +1,6 @@
-"""The files of a model's directory: which are missing, and what is wrong with those that are not.
+"""Check the files of a model's directory before they are loaded.
 
-Reads no more than the beginning of a file, and imports no torch.
+Reads only the beginning of each file. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,47 +18,48 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
 
 _ADAPTER = "adapter_config.json"
-_POINTER = b"version https://git-lfs"
-_PYTORCH = (b"PK", b"\x80")  # a zip archive, and the older form: a pickle
+_LFS_POINTER = b"version https://git-lfs"
+_PYTORCH_MAGIC = (b"PK", b"\x80")  # a zip archive; the older form is a bare pickle
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_PARAMETERS = (".weight", ".bias", ".gamma", ".beta")
-_STATES = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # of trainers
-# Weights of other libraries, by pattern, and how they become safetensors.
-_SAVED = "save the model with its save_pretrained"
-_FOREIGN = {
-    "tf_model.h5": f"of TensorFlow; load it with transformers 4 (from_tf=True) and {_SAVED}",
-    "flax_model.msgpack": f"of Flax; load it with transformers 4 (from_flax=True) and {_SAVED}",
+_PARAMETER_SUFFIXES = (".weight", ".bias", ".gamma", ".beta")
+_TRAINER_STATES = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")
+# Weights in other formats, by file pattern, and how to convert them to safetensors.
+_SAVE = "save the model with its save_pretrained"
+_OTHER_FORMATS = {
+    "tf_model.h5": f"of TensorFlow; load it with transformers 4 (from_tf=True) and {_SAVE}",
+    "flax_model.msgpack": f"of Flax; load it with transformers 4 (from_flax=True) and {_SAVE}",
     "**/*.onnx": "ONNX, which cannot be loaded back; get the weights that it was exported from",
     "**/*.gguf": "GGUF; get the weights that it was converted from",
     "*.safetensors": "of another name; rename it if it holds all weights",
     "*.bin": "of another name; rename it to pytorch_model.bin if it holds all weights",
-    "*.pt": f"of PyTorch, in no fixed layout; {_SAVED}",
-    "*.ckpt": f"a training checkpoint; {_SAVED}",
-    "*.pth": f"of PyTorch, in no fixed layout; {_SAVED}",
+    "*.pt": f"of PyTorch, in no fixed layout; {_SAVE}",
+    "*.ckpt": f"a training checkpoint; {_SAVE}",
+    "*.pth": f"of PyTorch, in no fixed layout; {_SAVE}",
 }
 
 
 def weight_file(folder: Path) -> str | None:
-    """Return the name of a directory's weights or of their index; safetensors come first."""
-    return next((n for n in (*_SAFETENSORS, *_PICKLED) if (folder / n).is_file()), None)
+    """Return the file name of a directory's weights or of their index, safetensors first."""
+    names = (*_SAFETENSORS, *_PICKLED)
+    return next((name for name in names if (folder / name).is_file()), None)
 
 
-def check_folder(path: Path, name: str) -> bool:
+def check_model_files(path: Path, name: str) -> bool:
     """Refuse a directory that is not a complete model in Hugging Face layout.
 
     Args:
-        name: of the model, for messages: `FIELD=VALUE`.
+        name: the model in messages, as `FIELD=VALUE`.
 
     Returns:
         Whether the weights are in a `.bin` file.
 
     Raises:
-        InputError: it names the files and the remedy.
+        InputError: a file is missing, or not what its name says.
     """
     weights = weight_file(path)
     problem = _adapter_problem(path) or _missing_problem(path, weights)
     if problem is None and weights is not None:
-        files = list(_weight_files(path, weights))
+        files = list(_shards(path, weights))
         problem = _pointer_problem(path, files) or _weights_problem(files, weights)
     if problem:
         raise InputError(f"{name}: {problem}")
@@ -76,24 +77,24 @@ def _adapter_problem(path: Path) -> str | None:
 
 
 def _missing_problem(path: Path, weights: str | None) -> str | None:
-    has = {
+    exists = {
         "config.json": (path / "config.json").is_file(),
         "model.safetensors": weights is not None,
-        # transformers makes a fast tokenizer of the others.
+        # transformers converts the other files to a fast tokenizer.
         "tokenizer.json": any((path / file).is_file() for file in _TOKENIZERS),
     }
-    missing = [file for file, is_there in has.items() if not is_there]
+    missing = [file for file, is_present in exists.items() if not is_present]
     if not missing:
         return None
     listed = f"{', '.join(missing)} missing"
     inner = _inner_models(path) if "config.json" in missing else []
     if inner:
-        shown = ", ".join(repr(str(folder)) for folder in inner[:3])
-        return f"{listed}; the directory contains a model in {shown}: give that one"
+        folders = ", ".join(repr(str(folder)) for folder in inner[:3])
+        return f"{listed}; the directory contains a model in {folders}: give that directory"
     if missing == ["model.safetensors"]:
-        for pattern, remedy in _FOREIGN.items():
-            files = (f for f in sorted(path.glob(pattern)) if not f.name.startswith(_STATES))
-            file = next(files, None)
+        for pattern, remedy in _OTHER_FORMATS.items():
+            matches = sorted(path.glob(pattern))
+            file = next((f for f in matches if not f.name.startswith(_TRAINER_STATES)), None)
             if file is not None:
                 return f"{listed}; {file.relative_to(path)} is {remedy}"
     return (
@@ -113,7 +114,7 @@ def _inner_models(path: Path) -> list[Path]:
 def _pointer_problem(path: Path, weights: list[Path]) -> str | None:
     tokenizer = next(path / name for name in _TOKENIZERS if (path / name).is_file())
     for file in (path / "config.json", tokenizer, *weights):
-        if file.is_file() and _head(file, len(_POINTER)) == _POINTER:
+        if file.is_file() and _read_start(file, len(_LFS_POINTER)) == _LFS_POINTER:
             return (
                 f"{file.name} is a pointer of Git LFS, not the file; run `git lfs pull` where the "
                 "directory was cloned, or download the files again"
@@ -130,11 +131,11 @@ def _weights_problem(files: list[Path], weights: str) -> str | None:
         )
     for file in files:
         if weights in _PICKLED:
-            if not _head(file, 2).startswith(_PYTORCH):
+            if not _read_start(file, 2).startswith(_PYTORCH_MAGIC):
                 return f"{file.name} is not a file of PyTorch; download it again"
             continue
         for key, dtype in _dtypes(file).items():
-            if dtype not in _FLOATS and key.endswith(_PARAMETERS):
+            if dtype not in _FLOATS and key.endswith(_PARAMETER_SUFFIXES):
                 return (
                     f"{file.name} holds {key} in {dtype}: quantized weights, which mean nothing "
                     "without their scales; use a copy in fp32, fp16 or bf16"
@@ -142,7 +143,8 @@ def _weights_problem(files: list[Path], weights: str) -> str | None:
     return None
 
 
-def _weight_files(path: Path, weights: str) -> Iterator[Path]:
+def _shards(path: Path, weights: str) -> Iterator[Path]:
+    """Yield the files of the weights; none where the index is damaged."""
     if not weights.endswith(".index.json"):
         yield path / weights
         return
@@ -150,7 +152,7 @@ def _weight_files(path: Path, weights: str) -> Iterator[Path]:
         shards = json.loads((path / weights).read_text(encoding="utf-8"))["weight_map"]
         names = sorted({str(name) for name in shards.values()})
     except (ValueError, KeyError, TypeError, AttributeError):
-        return  # transformers says what is wrong with the index
+        return  # transformers reports what is wrong with the index
     for name in names:
         yield path / name
 
@@ -168,6 +170,6 @@ def _dtypes(file: Path) -> dict[str, str]:
         return {}
 
 
-def _head(file: Path, size: int) -> bytes:
+def _read_start(file: Path, size: int) -> bytes:
     with file.open("rb") as stream:
         return stream.read(size)
