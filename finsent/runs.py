@@ -11,13 +11,14 @@ from finsent.config import Section
 from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
 from finsent.references import LATEST, PATH, RUN, Reference, only_match, parse, path_spelling
+from finsent.same_settings import check_same
+from finsent.training.checkpoint import has_trained
 from finsent.training.config import OPERATIONAL
 from tune.storage import shown
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 RESULT = "result.json"
-TRAINED = "trained.json"  # of a finished training whose checkpoints were removed
 _PACKAGES = (
     "finsent",
     "ray",
@@ -99,32 +100,12 @@ def _check_same(run_dir: Path, job: str, config: dict[str, Any]) -> None:
         )
     if job not in ("train", "pipeline") or not has_trained(run_dir):
         return
-    old, new = _flat(before), _flat(config)
-    free = {f"train.{name}" for name in OPERATIONAL}
-    changed = [
-        k for k in new if k.split(".")[0] in _RECIPE and k not in free and old.get(k) != new[k]
-    ]
-    if changed:
-        key = changed[0]
-        raise ConfigError(
-            f"run.name={name!r}: exists with {key}={old.get(key)!r}, now {key}={new[key]!r}; a run "
-            "goes on only under its own settings: choose another name, or restore them"
-        )
-
-
-def has_trained(run_dir: Path) -> bool:
-    """Return whether a run has checkpoints, or the record that replaces them."""
-    return any(run_dir.glob("checkpoint_*")) or (run_dir / TRAINED).is_file()
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            flat |= _flat(item, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat
+    check_same(
+        {section: before.get(section) for section in _RECIPE},
+        {section: config[section] for section in _RECIPE if section in config},
+        name,
+        free={f"train.{setting}" for setting in OPERATIONAL},
+    )
 
 
 def finish_run(run_dir: Path, result: dict[str, Any]) -> None:

@@ -282,10 +282,10 @@ class TrainConfig(Section):
         """As many as there may be."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
-    def parts(self, workers: int) -> int:
-        """In how many parts each of some workers computes its rows of a step.
+    def micro_batches(self, workers: int) -> int:
+        """Return the number of micro-batches per step and worker.
 
-        With fewer workers than there may be, each has more rows: they must not need more memory.
+        With fewer workers than the maximum, each has more rows, which must not need more memory.
         """
         if isinstance(self.num_workers, int):
             return self.accumulation_steps

@@ -1,4 +1,4 @@
-"""The loop on a tiny BERT in this process, for tests: hooks that keep everything, and rows."""
+"""The loop on a tiny BERT in this process, for tests: callbacks that keep everything, and rows."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from safetensors.torch import load_file
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import new_classifier
-from finsent.training.checkpoint import epoch_name
+from finsent.training.checkpoint import epoch_checkpoint_name
+from finsent.training.checkpoint_writer import WriteState
 from finsent.training.config import TrainConfig
-from finsent.training.frontends import trainer_of
-from finsent.training.outputs import Save
+from finsent.training.metrics import EpochMetrics
+from finsent.training.metrics_log import MetricsLine
 from finsent.training.progress import Progress
 from finsent.training.task import Task
-from finsent.training.tokens import TokenRows, tokenize
+from finsent.training.tokens import TokenizedRows, tokenize
+from finsent.training.train import train
+from finsent.training.training_run import TrainingInputs
 
 TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # no multiple of the batch size, nor of evaluation's
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
 
-def rows_of(tiny: Path, count: int, start: int, **columns: list[Any]) -> TokenRows:
+def rows_of(tiny: Path, count: int, start: int, **columns: list[Any]) -> TokenizedRows:
     labels = columns.pop("label", [LABELS[i % 3] for i in range(start, start + count)])
     texts = [f"Unit {i}: {WORDS[name]}{' today' * (i % 9)}" for i, name in enumerate(labels, start)]
     keys = [f"{i:06d}" for i in range(start, start + count)]
     rows = {"key": keys, "text": texts, "label": labels, **columns}
     table = tokenize(pa.table(rows), str(tiny), None, 64)
-    return TokenRows.from_table(table, pad_id=0)
+    return TokenizedRows.from_table(table, pad_id=0)
 
 
 class Stopped(Exception):  # noqa: N818 - as StopIteration
@@ -43,48 +46,48 @@ class Stopped(Exception):  # noqa: N818 - as StopIteration
 
 @dataclass
 class Recorder:
-    """Hooks that keep everything."""
+    """Callbacks that keep everything."""
 
     folder: Path
-    metrics: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[EpochMetrics] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    lines: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[MetricsLine] = field(default_factory=list)
     begun: int = -1
     stop_after: str | None = None
 
-    def inform(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.progress.append(progress)
 
-    def note(self, message: str) -> None:
+    def on_note(self, message: str) -> None:
         self.notes.append(message)
 
-    def started(self, step: int) -> None:
+    def on_start(self, step: int) -> None:
         self.begun = step
 
-    def log(self, record: dict[str, Any]) -> None:
-        self.lines.append(record)
+    def on_metrics(self, line: MetricsLine) -> None:
+        self.lines.append(line)
 
-    def step_done(self, name: str, save: Save | None) -> None:
-        self._save(self.folder / name, save)
+    def on_checkpoint(self, name: str, write_state: WriteState | None) -> None:
+        self._write(self.folder / name, write_state)
 
-    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
+    def on_epoch_end(self, metrics: EpochMetrics, write_state: WriteState | None) -> None:
         self.metrics.append(metrics)
-        self._save(self.checkpoint(metrics["epoch"]), save)
+        self._write(self.checkpoint(metrics.epoch), write_state)
 
-    def _save(self, out: Path, save: Save | None) -> None:
-        assert save is not None  # this is the only rank
+    def _write(self, out: Path, write_state: WriteState | None) -> None:
+        assert write_state is not None  # this is the only rank
         out.mkdir(parents=True)
-        save(out)
+        write_state(out)
         if out.name == self.stop_after:
             raise Stopped
 
     def checkpoint(self, epoch: int) -> Path:
-        return self.folder / epoch_name(epoch)
+        return self.folder / epoch_checkpoint_name(epoch)
 
     @property
     def last(self) -> Path:
-        return self.checkpoint(self.metrics[-1]["epoch"])
+        return self.checkpoint(self.metrics[-1].epoch)
 
 
 class Bench:
@@ -100,9 +103,9 @@ class Bench:
         self,
         resume: Path | None = None,
         backbone: Path | None = None,
-        rows: TokenRows | None = None,
+        rows: TokenizedRows | None = None,
         stop_after: str | None = None,
-        hooks: type[Recorder] | None = None,
+        callbacks: type[Recorder] | None = None,
         **settings: object,
     ) -> Recorder:
         """Train; with `stop_after`, until the checkpoint of that name is written."""
@@ -110,13 +113,16 @@ class Bench:
         config = TrainConfig.model_validate(recipe)
         source = Backbone("tiny", str(backbone or self.tiny))
         self.runs += 1
-        made = (hooks or Recorder)(self.folder / str(self.runs), stop_after=stop_after)
+        recorder = (callbacks or Recorder)(self.folder / str(self.runs), stop_after=stop_after)
         task = Task(config, source, {"max_length": 64})
-        given = self.train_rows if rows is None else rows
+        train_rows = self.train_rows if rows is None else rows
         with contextlib.suppress(Stopped):
-            train = trainer_of(config)
-            train(task, given, self.validation_rows, made, self.device, resume)
-        return made
+            train(
+                TrainingInputs(
+                    task, train_rows, self.validation_rows, recorder, self.device, resume
+                )
+            )
+        return recorder
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:

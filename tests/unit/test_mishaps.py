@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from finsent.errors import DivergenceError, InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import new_classifier
-from finsent.training.checkpoint import epoch_name, step_name
+from finsent.training.accumulation import GradientAccumulator
+from finsent.training.checkpoint import epoch_checkpoint_name, step_checkpoint_name
 from finsent.training.config import TrainConfig
+from finsent.training.distributed import DistributedContext
+from finsent.training.epoch_meter import EpochMeter
 from finsent.training.loss import Weights, forward, loss_sum
-from finsent.training.meter import Meter
-from finsent.training.step import Gradients
-from finsent.training.tokens import Batch, TokenRows
-from finsent.training.world import World
+from finsent.training.tokens import Batch, TokenizedRows
 from tests.unit.loop_bench import (
     TRAIN_ROWS,
     Bench,
@@ -33,7 +33,7 @@ from tests.unit.loop_bench import (
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1, "trains a tiny model")]
 
-CPU = World()
+CPU = DistributedContext()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def broken(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def with_an_unknown_token(tiny: Path, index: int) -> TokenRows:
+def with_an_unknown_token(tiny: Path, index: int) -> TokenizedRows:
     texts = [f"Unit {i}: profit rose" for i in range(TRAIN_ROWS)]
     texts[index] = "利益"
     return rows_of(tiny, TRAIN_ROWS, 0, text=texts)
@@ -84,7 +84,7 @@ def test_loss_that_is_no_number_names_step_rows_and_checkpoint(
     assert len(named) == 8
     step = int(text.partition("epoch 1, step ")[2].partition(" ")[0])
     written = sorted(path.name for path in (bench.folder / str(bench.runs)).glob("checkpoint_*"))
-    good = [step_name(s) for s in range(2, step, 2)]
+    good = [step_checkpoint_name(s) for s in range(2, step, 2)]
     assert written == good  # none with broken weights
     assert f"last good checkpoint: {good[-1] if good else 'none'}" in text
     assert "train.learning_rate=0.003" in text
@@ -107,19 +107,19 @@ def test_run_that_diverges_stops_before_its_checkpoint(bench: Bench) -> None:
         bench.run(epochs=2, resume=first.last, max_loss=0.001)
     text = str(caught.value)
     assert "in epoch 2, above train.max_loss=0.001" in text
-    assert f"last good checkpoint: {epoch_name(1)}" in text
+    assert f"last good checkpoint: {epoch_checkpoint_name(1)}" in text
 
 
 def test_infinite_gradient_is_found_though_the_loss_is_finite() -> None:
-    meter = Meter(CPU)
+    meter = EpochMeter(CPU)
     for step in range(3):
-        meter.begin(step)
-        meter.check(torch.tensor(1.0))
+        meter.begin_step(step)
+        meter.check_finite(torch.tensor(1.0))
     assert meter.bad_step() is None
-    meter.begin(3)
-    meter.check(torch.tensor(float("inf")))
-    meter.begin(4)
-    meter.check(torch.tensor(float("nan")))
+    meter.begin_step(3)
+    meter.check_finite(torch.tensor(float("inf")))
+    meter.begin_step(4)
+    meter.check_finite(torch.tensor(float("nan")))
     assert meter.bad_step() == 3
 
 
@@ -140,8 +140,8 @@ class Small:
         self.tried: list[int] = []
         self.notes: list[str] = []
         config = TrainConfig.model_validate({"learning_rate": 0.01, **settings})
-        self.gradients = Gradients(
-            self.model, config, CPU, self.notes.append, loss_of=self.loss_of, guard=True
+        self.gradients = GradientAccumulator(
+            self.model, config, CPU, self.notes.append, batch_loss=self.loss_of, checks_memory=True
         )
 
     def loss_of(self, batch: Batch, given: Weights) -> torch.Tensor:
@@ -151,8 +151,8 @@ class Small:
             raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
         return loss
 
-    def step(self, rows: TokenRows, size: int) -> tuple[dict[str, torch.Tensor], Meter]:
-        meter = Meter(CPU)
+    def step(self, rows: TokenizedRows, size: int) -> tuple[dict[str, torch.Tensor], EpochMeter]:
+        meter = EpochMeter(CPU)
         self.model.zero_grad(set_to_none=True)
         self.gradients.compute(rows, np.ones(len(rows)), np.arange(size), meter)
         grads = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
@@ -165,7 +165,7 @@ def test_micro_batch_is_halved_until_it_fits(bench: Bench, still: Path) -> None:
     found, meter = small.step(bench.train_rows, 16)
     assert distance(found, expected) < 1e-6
     assert small.tried == [16, 8, 4, 4, 4, 4]
-    assert (small.gradients.parts, meter.local().rows) == (4, 16)
+    assert (small.gradients.micro_batches, meter.local().rows) == (4, 16)
     assert len(small.notes) == 2
     assert "micro-batches of 16 rows" in small.notes[0]
     assert "train.accumulation_steps=4" in small.notes[1]
@@ -187,13 +187,13 @@ def test_what_was_computed_before_memory_ran_out_does_not_count(bench: Bench, st
             raise torch.OutOfMemoryError("out of memory")
         return plain(batch, given)
 
-    small.gradients = Gradients(
+    small.gradients = GradientAccumulator(
         small.model,
         TrainConfig(learning_rate=0.01, accumulation_steps=2),
         CPU,
         small.notes.append,
-        loss_of=fail_once,
-        guard=True,
+        batch_loss=fail_once,
+        checks_memory=True,
     )
     found, meter = small.step(bench.train_rows, 7)
     assert failed
@@ -229,12 +229,12 @@ def test_deterministic_is_on_in_the_run_and_off_after_it(bench: Bench) -> None:
     found: list[bool] = []
 
     class Asking(Recorder):
-        def started(self, step: int) -> None:
+        def on_start(self, step: int) -> None:
             found.append(torch.are_deterministic_algorithms_enabled())
-            super().started(step)
+            super().on_start(step)
 
-    free = bench.run(hooks=Asking)
-    bound = [bench.run(hooks=Asking, deterministic=True) for _ in range(2)]
+    free = bench.run(callbacks=Asking)
+    bound = [bench.run(callbacks=Asking, deterministic=True) for _ in range(2)]
     assert found == [False, True, True]
     assert not torch.are_deterministic_algorithms_enabled()
     assert distance(weights(bound[0].last), weights(bound[1].last)) == 0

@@ -14,7 +14,13 @@ from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import new_classifier
 from finsent.training.config import TrainConfig
-from finsent.training.optim import Thaw, build_optimizer, build_schedule, depths, rate_factor
+from finsent.training.optim import (
+    build_optimizer,
+    build_schedule,
+    learning_rate_factor,
+    parameter_depths,
+)
+from finsent.training.unfreezing import GradualUnfreezing
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +89,7 @@ def test_every_group_starts_at_the_configured_rate(model: PreTrainedModel) -> No
 
 
 def test_depths_count_from_the_head(model: PreTrainedModel) -> None:
-    found = depths(model, recipe())
+    found = parameter_depths(model, recipe())
     assert found["classifier.weight"] == found["bert.pooler.dense.weight"] == 0
     assert found["bert.encoder.layer.1.output.dense.weight"] == 1
     assert found["bert.encoder.layer.0.output.dense.weight"] == 2
@@ -98,7 +104,7 @@ def test_each_layer_has_a_rate_below_that_of_the_one_above(model: PreTrainedMode
     schedule = build_schedule(optimizer, recipe(layer_decay=0.5, warmup_fraction=0), 10)
     names = {id(p): name for name, p in model.named_parameters()}
     rate = {names[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
-    depth = depths(model, config)
+    depth = parameter_depths(model, config)
     assert {name: 0.01 * 0.5 ** depth[name] for name in rate} == pytest.approx(rate)
     assert schedule.get_last_lr()[0] == 0.01  # the head's stands first: it is the one shown
     decayed = {
@@ -112,8 +118,8 @@ def thawed(model: PreTrainedModel, step: int, **settings: object) -> set[int]:
     config = recipe(**settings)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    Thaw(model, config, 10).drop(step)
-    depth = depths(model, config)
+    GradualUnfreezing(model, config, 10).drop_frozen_gradients(step)
+    depth = parameter_depths(model, config)
     return {depth[name] for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -130,14 +136,14 @@ def test_frozen_layers_are_not_moved_or_decayed(tiny: Path) -> None:
     model = new_classifier(Backbone("tiny", str(tiny)), seed=1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     config = recipe(unfreeze_epochs=3)
-    optimizer, thaw = build_optimizer(model, config), Thaw(model, config, 10)
+    optimizer, unfreezing = build_optimizer(model, config), GradualUnfreezing(model, config, 10)
     for step in (9, 10):
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
-        thaw.drop(step)
+        unfreezing.drop_frozen_gradients(step)
         optimizer.step()
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    depth = depths(model, config)
+    depth = parameter_depths(model, config)
     assert moved == {name for name in before if depth[name] <= 1}
 
 
@@ -152,9 +158,9 @@ class Flat(torch.nn.Module):
 @pytest.mark.parametrize("setting", ["layer_decay", "unfreeze_epochs"])
 def test_model_without_layers_is_refused_only_where_they_matter(setting: str) -> None:
     flat: Any = Flat()
-    assert set(depths(flat, recipe()).values()) == {0}
+    assert set(parameter_depths(flat, recipe()).values()) == {0}
     with pytest.raises(InputError, match=rf"train\.{setting}=0\.5: Flat has no layers"):
-        depths(flat, recipe(**{setting: 0.5}))
+        parameter_depths(flat, recipe(**{setting: 0.5}))
 
 
 # --- schedule -------------------------------------------------------------------------------------
@@ -173,7 +179,7 @@ def test_model_without_layers_is_refused_only_where_they_matter(setting: str) ->
 def test_rate_climbs_to_its_peak_and_falls_to_zero(
     total: int, warmup: float, expected: list[float]
 ) -> None:
-    found = [rate_factor(step, total, round(total * warmup)) for step in range(total + 1)]
+    found = [learning_rate_factor(step, total, round(total * warmup)) for step in range(total + 1)]
     assert found == pytest.approx(expected)
     assert rates(total, warmup_fraction=warmup) == pytest.approx([0.01 * f for f in expected])
 
@@ -181,13 +187,17 @@ def test_rate_climbs_to_its_peak_and_falls_to_zero(
 @pytest.mark.parametrize("warmup", [0.0, 0.06, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("total", [3, 10, 137])
 def test_no_step_is_wasted_or_beyond_the_peak(total: int, warmup: float) -> None:
-    found = [rate_factor(step, total, round(total * warmup)) for step in range(total)]
+    found = [learning_rate_factor(step, total, round(total * warmup)) for step in range(total)]
     assert all(0 < factor <= 1 for factor in found)
     climb = found.index(max(found))
     assert climb <= round(total * warmup)
     assert found[: climb + 1] == sorted(found[: climb + 1])
     assert found[climb:] == sorted(found[climb:], reverse=True)
-    assert rate_factor(total, total, climb) == rate_factor(total + 5, total, climb) == 0
+    assert (
+        learning_rate_factor(total, total, climb)
+        == learning_rate_factor(total + 5, total, climb)
+        == 0
+    )
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 6, 11])
@@ -221,7 +231,7 @@ def test_cosine_is_that_of_transformers() -> None:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     theirs = get_cosine_schedule_with_warmup(optimizer, 0, 20).lr_lambdas[0]
-    found = [rate_factor(step, 20, 0, "cosine") for step in range(21)]
+    found = [learning_rate_factor(step, 20, 0, "cosine") for step in range(21)]
     assert found == pytest.approx([theirs(step) for step in range(21)])
 
 

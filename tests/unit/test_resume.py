@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,23 @@ from safetensors.torch import save_file
 from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.modeling.folding import fold, scaling_tensors
+from finsent.records import Record
+from finsent.training.callbacks import WritingCallbacks
 from finsent.training.checkpoint import (
-    MODEL,
+    MODEL_DIR,
     best_checkpoint,
-    damage,
-    epoch_name,
-    newest_whole,
-    retain,
-    saved_checkpoints,
-    step_name,
+    epoch_checkpoint_name,
+    find_damage,
+    latest_valid,
+    list_checkpoints,
+    prune,
+    step_checkpoint_name,
 )
-from finsent.training.finished import drop_checkpoints, finished_training, record_weights
-from finsent.training.outputs import JOURNAL, Outputs, read_journal
-from finsent.training.tokens import Batch, TokenRows
+from finsent.training.checkpoint_writer import CheckpointWriter, WriteState
+from finsent.training.finished_run import drop_checkpoints, finished_training, update_weights_digest
+from finsent.training.metrics import EpochMetrics, StepLine
+from finsent.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics, read_steps
+from finsent.training.tokens import Batch, TokenizedRows
 from tests.commands import wait_until
 from tests.disks import file_limit
 from tests.unit.loop_bench import TRAIN_ROWS, Bench, Recorder, distance, rows_of, weights
@@ -58,7 +62,7 @@ RECIPE: dict[str, Any] = {
 TIMED = {"began", "epoch_seconds", "rows_per_second", "tokens_per_second"}
 
 
-class Watched(TokenRows):
+class Watched(TokenizedRows):
     """Rows that remember which of them were asked for."""
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
@@ -89,8 +93,8 @@ def calm(bench: Bench) -> Recorder:
     return bench.run(**RECIPE)
 
 
-def untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k not in TIMED} for line in lines]
+def untimed(records: Iterable[Record]) -> list[dict[str, Any]]:
+    return [record.model_dump(exclude=TIMED) for record in records]
 
 
 @pytest.mark.parametrize("step", [5, STEPS + 7])
@@ -99,10 +103,10 @@ def test_killed_in_mid_epoch_it_ends_with_the_same_bits(
 ) -> None:
     assert step % 5 == 0
     rows = watched(tiny)
-    killed = bench.run(rows=rows, stop_after=step_name(step), **RECIPE)
+    killed = bench.run(rows=rows, stop_after=step_checkpoint_name(step), **RECIPE)
     done = len(killed.metrics)
     assert done == step // STEPS
-    resumed = bench.run(resume=killed.folder / step_name(step), rows=rows, **RECIPE)
+    resumed = bench.run(resume=killed.folder / step_checkpoint_name(step), rows=rows, **RECIPE)
     assert resumed.begun == step
     # Each row of each epoch once, over both processes.
     assert set(rows.seen.values()) == {RECIPE["epochs"]}
@@ -116,17 +120,17 @@ def test_killed_in_mid_epoch_it_ends_with_the_same_bits(
 
 def test_a_plain_recipe_too(bench: Bench) -> None:
     undisturbed = bench.run(checkpoint_every_steps=4)
-    killed = bench.run(checkpoint_every_steps=4, stop_after=step_name(8))
-    resumed = bench.run(checkpoint_every_steps=4, resume=killed.folder / step_name(8))
+    killed = bench.run(checkpoint_every_steps=4, stop_after=step_checkpoint_name(8))
+    resumed = bench.run(checkpoint_every_steps=4, resume=killed.folder / step_checkpoint_name(8))
     assert distance(weights(resumed.last), weights(undisturbed.last)) == 0
     # It has not simply done it all again.
     assert resumed.begun == 8
-    assert min(p.name for p in resumed.folder.glob("*step*")) == step_name(12)
+    assert min(p.name for p in resumed.folder.glob("*step*")) == step_checkpoint_name(12)
 
 
 def test_progress_and_rates_count_what_was_done_before(bench: Bench, calm: Recorder) -> None:
-    resumed = bench.run(resume=calm.folder / step_name(5), **RECIPE)
-    assert resumed.metrics[0]["train_rows"] == TRAIN_ROWS
+    resumed = bench.run(resume=calm.folder / step_checkpoint_name(5), **RECIPE)
+    assert resumed.metrics[0].train_rows == TRAIN_ROWS
     assert resumed.progress[-1].rows == 3 * TRAIN_ROWS
     assert resumed.progress[-1].step == resumed.progress[-1].total_steps == 3 * STEPS
 
@@ -146,45 +150,45 @@ def run_dir(calm: Recorder, tmp_path: Path) -> Path:
 
 
 def test_newest_comes_last_whatever_it_is(run_dir: Path) -> None:
-    names = [saved.folder.name for saved in saved_checkpoints(run_dir)]
+    names = [saved.folder.name for saved in list_checkpoints(run_dir)]
     assert names == [
-        step_name(5),
-        step_name(10),
-        epoch_name(1),
-        step_name(15),
-        step_name(20),
-        step_name(25),
-        epoch_name(2),
-        step_name(30),
-        step_name(35),
-        epoch_name(3),
+        step_checkpoint_name(5),
+        step_checkpoint_name(10),
+        epoch_checkpoint_name(1),
+        step_checkpoint_name(15),
+        step_checkpoint_name(20),
+        step_checkpoint_name(25),
+        epoch_checkpoint_name(2),
+        step_checkpoint_name(30),
+        step_checkpoint_name(35),
+        epoch_checkpoint_name(3),
     ]
 
 
 def test_a_checkpoint_in_mid_epoch_is_no_candidate_for_the_best(run_dir: Path) -> None:
-    best = best_checkpoint(saved_checkpoints(run_dir))
+    best = best_checkpoint(list_checkpoints(run_dir))
     assert best.step == 0
-    scores = [m["macro_f1"] for m in best_checkpoint(saved_checkpoints(run_dir)[-1:]).history]
-    assert best.metrics["macro_f1"] == max(scores)
+    scores = [m.macro_f1 for m in best_checkpoint(list_checkpoints(run_dir)[-1:]).history]
+    assert best.metrics.macro_f1 == max(scores)
 
 
 @pytest.fixture
 def exported(run_dir: Path) -> Path:
     """A run that has its model."""
-    best = best_checkpoint(saved_checkpoints(run_dir))
-    shutil.copytree(best.folder / MODEL, run_dir / MODEL)
+    best = best_checkpoint(list_checkpoints(run_dir))
+    shutil.copytree(best.folder / MODEL_DIR, run_dir / MODEL_DIR)
     (run_dir / "checkpoint_manager_snapshot.json").write_text("{}")  # Ray Train's
     return run_dir
 
 
 def test_a_finished_run_without_checkpoints_is_still_finished(exported: Path) -> None:
-    before = saved_checkpoints(exported)
+    before = list_checkpoints(exported)
     assert finished_training(exported) is None
     drop_checkpoints(exported)
-    assert {p.name for p in exported.iterdir()} == {MODEL, "trained.json"}
+    assert {p.name for p in exported.iterdir()} == {MODEL_DIR, "trained.json"}
     finished = finished_training(exported)
     assert finished is not None
-    assert finished.model_dir == exported / MODEL
+    assert finished.model_dir == exported / MODEL_DIR
     assert finished.best == best_metrics(before[-1].history)
     assert finished.history == before[-1].history
     drop_checkpoints(exported)  # nothing is left to remove
@@ -193,23 +197,23 @@ def test_a_finished_run_without_checkpoints_is_still_finished(exported: Path) ->
 
 def test_a_finished_run_that_is_calibrated_again_is_still_finished(exported: Path) -> None:
     drop_checkpoints(exported)
-    model = exported / MODEL
+    model = exported / MODEL_DIR
     names = scaling_tensors(model, [[2, 5, 3]])
     fold(model, names, 2.0)
     assert finished_training(exported) is None  # as if the weights were damaged
-    record_weights(model)
+    update_weights_digest(model)
     assert finished_training(exported) is not None
 
 
-def best_metrics(history: list[dict[str, Any]]) -> dict[str, Any]:
-    return max(history, key=lambda metrics: (metrics["macro_f1"], metrics["epoch"]))
+def best_metrics(history: list[EpochMetrics]) -> EpochMetrics:
+    return max(history, key=lambda metrics: (metrics.macro_f1, metrics.epoch))
 
 
 def test_an_interrupted_removal_leaves_a_finished_run(exported: Path, tmp_path: Path) -> None:
-    kept = shutil.copytree(exported / epoch_name(1), tmp_path / "kept")
+    kept = shutil.copytree(exported / epoch_checkpoint_name(1), tmp_path / "kept")
     drop_checkpoints(exported)
     finished = finished_training(exported)
-    kept.rename(exported / epoch_name(1))  # was not removed yet
+    kept.rename(exported / epoch_checkpoint_name(1))  # was not removed yet
     assert finished_training(exported) == finished
     drop_checkpoints(exported)
     assert finished_training(exported) == finished
@@ -227,20 +231,20 @@ def test_checkpoints_that_cannot_be_read_stay(exported: Path) -> None:
     ("spoil", "part"),
     [
         (
-            lambda run: (run / MODEL / "model.safetensors").write_bytes(b"x"),
+            lambda run: (run / MODEL_DIR / "model.safetensors").write_bytes(b"x"),
             "model.safetensors: is not as training wrote it",
         ),
         (
-            lambda run: (run / MODEL / "tokenizer.json").write_text("{}"),
+            lambda run: (run / MODEL_DIR / "tokenizer.json").write_text("{}"),
             "tokenizer.json: is not as training wrote it",
         ),
         (
-            lambda run: (run / MODEL / "tokenizer.json").unlink(),
+            lambda run: (run / MODEL_DIR / "tokenizer.json").unlink(),
             "tokenizer.json",
         ),
-        (lambda run: shutil.rmtree(run / MODEL), "config.json is missing"),
+        (lambda run: shutil.rmtree(run / MODEL_DIR), "config.json is missing"),
         (lambda run: (run / "trained.json").write_text("{"), "not valid JSON"),
-        (lambda run: (run / "trained.json").write_text("[]"), "list indices"),
+        (lambda run: (run / "trained.json").write_text("[]"), "the file: Input should be"),
     ],
 )
 def test_a_finished_run_whose_model_is_damaged_says_that_it_trains_anew(
@@ -251,25 +255,29 @@ def test_a_finished_run_whose_model_is_damaged_says_that_it_trains_anew(
     said: list[str] = []
     assert finished_training(exported, said.append) is None
     [line] = said
-    assert line.startswith("run.name='run': its model is damaged; it is trained anew (")
+    assert line.startswith("run.name='run': its model is damaged. The run trains again (")
     assert part in line
 
 
 def test_the_best_and_the_two_newest_are_kept(run_dir: Path) -> None:
-    best = best_checkpoint(saved_checkpoints(run_dir)).folder.name
-    retain(run_dir)
-    assert {p.name for p in run_dir.iterdir()} == {best, step_name(35), epoch_name(3)}
-    shutil.rmtree(run_dir / epoch_name(3))
+    best = best_checkpoint(list_checkpoints(run_dir)).folder.name
+    prune(run_dir)
+    assert {p.name for p in run_dir.iterdir()} == {
+        best,
+        step_checkpoint_name(35),
+        epoch_checkpoint_name(3),
+    }
+    shutil.rmtree(run_dir / epoch_checkpoint_name(3))
     left = {p.name for p in run_dir.iterdir()}
-    retain(run_dir)
+    prune(run_dir)
     assert {p.name for p in run_dir.iterdir()} == left
 
 
 @pytest.mark.parametrize(("every", "kept"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
 def test_those_of_every_so_many_epochs_are_kept(run_dir: Path, every: int, kept: list[int]) -> None:
-    best = best_checkpoint(saved_checkpoints(run_dir)).folder.name
-    retain(run_dir, every)
-    wanted = {best, step_name(35), *map(epoch_name, kept)}
+    best = best_checkpoint(list_checkpoints(run_dir)).folder.name
+    prune(run_dir, every)
+    wanted = {best, step_checkpoint_name(35), *map(epoch_checkpoint_name, kept)}
     assert {p.name for p in run_dir.iterdir()} == wanted
 
 
@@ -290,48 +298,48 @@ def truncate(file: Path) -> None:
         ("optimizer.safetensors", flip, "optimizer.safetensors has another SHA-256"),
         ("weights.safetensors", truncate, "weights.safetensors has"),
         ("model/tokenizer.json", Path.unlink, "model/tokenizer.json is missing"),
-        ("optimizer.safetensors", Path.unlink, "is not whole"),
-        ("state.json", truncate, "is not whole"),
+        ("optimizer.safetensors", Path.unlink, "is incomplete"),
+        ("state.json", truncate, "is incomplete"),
     ],
 )
 def test_damaged_newest_is_named_and_the_one_before_is_used(
     run_dir: Path, name: str, harm: Callable[[Path], None], words: str
 ) -> None:
-    assert damage(run_dir / epoch_name(3)) is None
-    harm(run_dir / epoch_name(3) / name)
+    assert find_damage(run_dir / epoch_checkpoint_name(3)) is None
+    harm(run_dir / epoch_checkpoint_name(3) / name)
     warnings: list[str] = []
-    found = newest_whole(run_dir, warnings.append)
+    found = latest_valid(run_dir, warnings.append)
     assert found is not None
-    assert found.folder.name == step_name(35)
+    assert found.folder.name == step_checkpoint_name(35)
     [warning] = warnings
-    assert epoch_name(3) in warning
+    assert epoch_checkpoint_name(3) in warning
     assert words in warning
 
 
 def test_a_changed_state_is_damage(run_dir: Path) -> None:
-    file = run_dir / epoch_name(3) / "state.json"
+    file = run_dir / epoch_checkpoint_name(3) / "state.json"
     state = json.loads(file.read_text())
     state["history"][0]["macro_f1"] = 1.0
     file.write_text(json.dumps(state))
-    found = newest_whole(run_dir, lambda _: None)
+    found = latest_valid(run_dir, lambda _: None)
     assert found is not None
-    assert found.folder.name == step_name(35)
+    assert found.folder.name == step_checkpoint_name(35)
 
 
 def test_when_all_are_damaged_nothing_begins_anew_by_itself(run_dir: Path) -> None:
     for folder in run_dir.iterdir():
         flip(folder / "optimizer.safetensors")
     with pytest.raises(InputError, match=r"every checkpoint is damaged.*another run\.name"):
-        newest_whole(run_dir, logging.getLogger().debug)
+        latest_valid(run_dir, logging.getLogger().debug)
 
 
 def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
-    assert newest_whole(tmp_path) is None
+    assert latest_valid(tmp_path) is None
 
 
 def test_choosing_a_checkpoint_does_without_torch() -> None:
     """Which takes seconds to import, in each trial of a sweep."""
-    code = "import finsent.training.outputs, sys; sys.exit('torch' in sys.modules)"
+    code = "import finsent.training.checkpoint_writer, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
@@ -350,13 +358,13 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     def quick(out: Path) -> None:
         names.append(out.name)
 
-    with Outputs(tmp_path) as outputs:
-        outputs.save_later("checkpoint_step_00000001", slow)
+    with CheckpointWriter(tmp_path) as writer:
+        writer.write_async("checkpoint_step_00000001", slow)
         assert begun.wait(30)
         assert not (tmp_path / "checkpoint_step_00000001").exists()  # we are here before it is
         # The next one waits: no more than one is in flight.
         second = threading.Thread(
-            target=outputs.save_later, args=("checkpoint_step_00000002", quick)
+            target=writer.write_async, args=("checkpoint_step_00000002", quick)
         )
         second.start()
         assert names == []
@@ -369,12 +377,12 @@ def test_an_error_of_the_background_surfaces(tmp_path: Path) -> None:
     def fail(_out: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    with Outputs(tmp_path) as outputs:
-        outputs.save_later(step_name(1), fail)
+    with CheckpointWriter(tmp_path) as writer:
+        writer.write_async(step_checkpoint_name(1), fail)
         with pytest.raises(OSError, match="No space"):
-            outputs.save_later(step_name(2), lambda _: None)
-    with pytest.raises(OSError, match="No space"), Outputs(tmp_path) as outputs:
-        outputs.save_later(step_name(1), fail)
+            writer.write_async(step_checkpoint_name(2), lambda _: None)
+    with pytest.raises(OSError, match="No space"), CheckpointWriter(tmp_path) as writer:
+        writer.write_async(step_checkpoint_name(1), fail)
     assert [*tmp_path.iterdir()] == []  # nothing half-written
 
 
@@ -384,17 +392,18 @@ def test_a_full_disk_in_the_background_is_met_at_the_next_line(tmp_path: Path) -
 
     def is_met() -> bool:
         try:
-            outputs.log({"kind": "step", "step": 2})
+            callbacks.on_metrics(step_line(2, 1.0))
         except DiskError as error:
-            assert error.place == tmp_path / step_name(2)
+            assert error.place == tmp_path / step_checkpoint_name(2)
             return True
         return False
 
-    with Outputs(tmp_path) as outputs, file_limit(100_000):
-        outputs.save_later(step_name(2), save(100_000))
+    with CheckpointWriter(tmp_path) as writer, file_limit(100_000):
+        callbacks = WritingCallbacks(tmp_path, writer)
+        writer.write_async(step_checkpoint_name(2), save(100_000))
         wait_until(is_met, 10, "the error of the writer")
-        outputs.save_later(step_name(3), save(10))
-    assert not [*tmp_path.glob(f"*{step_name(2)}*")]
+        writer.write_async(step_checkpoint_name(3), save(10))
+    assert not [*tmp_path.glob(f"*{step_checkpoint_name(2)}*")]
 
 
 def test_what_is_written_later_is_of_the_step_it_was_asked_for(
@@ -404,11 +413,11 @@ def test_what_is_written_later_is_of_the_step_it_was_asked_for(
     delayed: dict[str, Callable[[Path], None]] = {}
 
     class Late(Recorder):
-        def step_done(self, name: str, save: Callable[[Path], None] | None) -> None:
-            assert save is not None
-            delayed[name] = save
+        def on_checkpoint(self, name: str, write_state: WriteState | None) -> None:
+            assert write_state is not None
+            delayed[name] = write_state
 
-    late = bench.run(hooks=Late, **RECIPE)
+    late = bench.run(callbacks=Late, **RECIPE)
     for name, save in delayed.items():
         out = late.folder / name
         out.mkdir()
@@ -418,20 +427,43 @@ def test_what_is_written_later_is_of_the_step_it_was_asked_for(
 
 
 def test_journal_of_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
-    with Outputs(tmp_path) as outputs:
-        outputs.started(0)
-        for step in (10, 20, 30):
-            outputs.log({"kind": "step", "step": step, "loss": 1.0})
-    with (tmp_path / JOURNAL).open("a") as stream:
+    metrics_log = MetricsLog(tmp_path)
+    metrics_log.start(0)
+    for step in (10, 20, 30):
+        metrics_log.append(step_line(step, 1.0))
+    with (tmp_path / METRICS_FILE).open("a") as stream:
         stream.write('{"kind": "st')  # killed while it wrote
-    with Outputs(tmp_path) as outputs:
-        outputs.started(20)
-        outputs.log({"kind": "step", "step": 30, "loss": 0.5})
-    found = [(line["step"], line["loss"]) for line in read_journal(tmp_path)]
+    resumed = MetricsLog(tmp_path)
+    resumed.start(20)
+    resumed.append(step_line(30, 0.5))
+    found = [(line.step, line.loss) for line in read_steps(tmp_path)]
     assert found == [(10, 1.0), (20, 1.0), (30, 0.5)]
-    with Outputs(tmp_path) as outputs:
-        outputs.started(0)  # begun anew
-    assert read_journal(tmp_path) == []
+    MetricsLog(tmp_path).start(0)  # begun anew
+    assert read_metrics(tmp_path) == []
+
+
+def test_a_line_that_is_no_metrics_is_named(tmp_path: Path) -> None:
+    metrics_log = MetricsLog(tmp_path)
+    metrics_log.start(0)
+    metrics_log.append(step_line(10, 1.0))
+    with (tmp_path / METRICS_FILE).open("a") as stream:
+        stream.write('{"kind": "step", "step": "ten"}\n')
+    with pytest.raises(
+        InputError, match=r"metrics\.jsonl: line 2: step\.step: .* another run\.name"
+    ):
+        read_metrics(tmp_path)
+
+
+def step_line(step: int, loss: float) -> StepLine:
+    return StepLine(
+        step=step,
+        epoch=1,
+        loss=loss,
+        learning_rate=1e-3,
+        rows_per_second=10.0,
+        padding_share=0.1,
+        workers=1,
+    )
 
 
 def test_saved_averages_are_not_the_last_weights(calm: Recorder) -> None:

@@ -1,0 +1,1 @@
+"""Private and fragile APIs of libraries, one module per library area, each with its reason."""
