@@ -30,8 +30,7 @@ def check_same(
         if key not in free:
             raise ConfigError(
                 f"run.name={run_name!r}: exists with {key}={_brief(old)}, now {key}={_brief(new)}. "
-                "A run resumes only under its own settings: choose another run.name, or restore "
-                "them"
+                "A run resumes only under its own settings: choose another name, or restore them"
             )
 
 
