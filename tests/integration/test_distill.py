@@ -62,7 +62,7 @@ def task(tiny: Path, version: DatasetVersion, *overrides: str) -> Task:
 
 
 @pytest.mark.cost(60, "two trainings under Ray Train")
-def test_wrong_labels_are_outvoted(tiny: Path, version: DatasetVersion, tmp_path: Path) -> None:
+def test_wrong_labels_are_softened(tiny: Path, version: DatasetVersion, tmp_path: Path) -> None:
     import ray.data
 
     from finsent.training.distill import distilled_rows

@@ -153,11 +153,11 @@ def test_two_processes_train_as_one_does(alone: Done, paired: Done) -> None:
             assert found[key] == pytest.approx(expected_metrics[key], rel=1e-4)
 
 
-def test_the_comparison_is_of_a_run_that_learns(paired: Done) -> None:
+def test_compared_run_learns(paired: Done) -> None:
     assert paired.history[-1]["train_loss"] < 0.7 * paired.history[0]["train_loss"]
 
 
-def test_killed_in_mid_epoch_two_processes_end_as_the_undisturbed_ones(
+def test_two_killed_processes_resume_and_end_as_uninterrupted_ones(
     still: Path, paired: Done, tmp_path: Path
 ) -> None:
     spec = prepare(still, tmp_path, accumulation_steps=2, checkpoint_every_steps=4, **WEIGHTED)
@@ -180,7 +180,7 @@ def test_killed_in_mid_epoch_two_processes_end_as_the_undisturbed_ones(
     assert (tmp_path / "training.png").stat().st_size > 10_000
 
 
-def test_after_damage_two_processes_go_on_from_the_middle_of_an_epoch(
+def test_after_damage_two_processes_resume_in_mid_epoch(
     tiny: Path, tmp_path: Path
 ) -> None:
     """With dropout: each rank goes on with its own random numbers."""

@@ -264,7 +264,7 @@ def test_a_killed_worker_costs_nothing_but_time(
     )
 
 
-def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+def test_damaged_latest_checkpoint_is_named_and_the_one_before_is_used(
     life: Life, calm: tuple[Checkpoint, Checkpoint]
 ) -> None:
     """The one before is of the middle of the last epoch."""
@@ -283,13 +283,13 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     )
 
 
-def test_what_the_user_has_to_mend_comes_as_one_line_and_at_once(life: Life) -> None:
+def test_diverged_run_ends_at_once_with_one_line(life: Life) -> None:
     step = step_checkpoint_name((STEPS * EPOCHS - 1) // 4 * 4)
     assert f"above train.max_loss=1e-06; last good checkpoint: {step}" in life.refusal
     assert "\n" not in life.refusal
 
 
-def test_the_same_run_name_goes_on(life: Life) -> None:
+def test_same_run_name_resumes(life: Life) -> None:
     """With more epochs, and with fewer workers: for two the cluster has no room."""
     assert [m.epoch for m in life.longer.history] == [*range(1, EPOCHS + 2)]
     # Finished epochs are not trained again: the times at which they began stay.
@@ -302,7 +302,7 @@ def test_the_same_run_name_goes_on(life: Life) -> None:
     assert (life.run_dir / "training.png").stat().st_size > 10_000
 
 
-def test_nothing_is_left_to_do(life: Life) -> None:
+def test_finished_run_starts_no_workers(life: Life) -> None:
     assert (life.done.best, life.done.history) == (life.longer.best, life.longer.history)
     assert_same(weights(life.done.model_dir), weights(life.longer.model_dir))
     # Ray Train, which records checkpoints, has not started.
@@ -332,7 +332,7 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(
         ({"use_gpu": "yes"}, ["train.use_gpu='yes'", "2 GPUs", "train.use_gpu=no"]),
     ],
 )
-def test_what_the_cluster_cannot_hold_fails_at_once(
+def test_too_large_run_is_refused_at_once(
     tiny: Path, tmp_path: Path, settings: dict[str, object], words: list[str]
 ) -> None:
     from finsent.training.ray_trainer import fit_tokenized
@@ -346,7 +346,7 @@ def test_what_the_cluster_cannot_hold_fails_at_once(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_tied_to_its_data(tiny: Path, tmp_path: Path) -> None:
+def test_run_resumes_only_with_its_own_task(tiny: Path, tmp_path: Path) -> None:
     from finsent.training.same_task import check_same_task
 
     def of(version: str, **settings: object) -> Task:

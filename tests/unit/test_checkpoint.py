@@ -68,7 +68,7 @@ def trained(tiny: Path) -> Trainer:
     return made
 
 
-def test_next_steps_are_those_of_an_undisturbed_run(
+def test_next_steps_equal_those_of_an_uninterrupted_run(
     tiny: Path, trained: Trainer, tmp_path: Path
 ) -> None:
     path = save(tiny, trained, tmp_path / "c")
@@ -133,7 +133,7 @@ def without_labels(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [relabel, without_labels])
-def test_other_labels_are_refused_before_a_weight_is_taken(
+def test_other_labels_are_refused_before_weights_are_loaded(
     tiny: Path, trained: Trainer, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     path = save(tiny, trained, tmp_path / "c")
@@ -175,7 +175,7 @@ def other_moments(path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
-def test_a_broken_disk_is_no_damaged_checkpoint(
+def test_disk_error_is_not_reported_as_damage(
     number: int,
     tiny: Path,
     trained: Trainer,

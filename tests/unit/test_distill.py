@@ -57,7 +57,7 @@ def targeted(tiny: Path, targets: np.ndarray) -> TokenizedRows:
     return TokenizedRows.from_table(tokenize(table, str(tiny), None, 64, targets), pad_id=0)
 
 
-def test_certain_targets_are_learnt_as_labels_are(tiny: Path, bench: Bench) -> None:
+def test_certain_targets_train_as_labels_do(tiny: Path, bench: Bench) -> None:
     labels = np.eye(3, dtype=np.float32)[np.arange(40) % 3]
     soft = targeted(tiny, labels)
     hard = targeted(tiny, labels)
@@ -66,7 +66,7 @@ def test_certain_targets_are_learnt_as_labels_are(tiny: Path, bench: Bench) -> N
     assert distance(weights(one.last), weights(other.last)) < 1e-6
 
 
-def test_targets_take_the_place_of_labels(tiny: Path, bench: Bench) -> None:
+def test_targets_replace_labels(tiny: Path, bench: Bench) -> None:
     """All rows are said to be neutral with 0.8: that is what the model says in the end."""
     rows = targeted(tiny, np.tile(np.array([0.1, 0.8, 0.1], np.float32), (40, 1)))
     run = bench.run(rows=rows, epochs=12)

@@ -71,7 +71,7 @@ def test_half_precision(bench: Bench, native: Callable[[str], Recorder], trainer
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
-def test_goes_on_in_mid_epoch_also_where_native_stopped(
+def test_any_front_end_resumes_in_mid_epoch(
     bench: Bench, native: Callable[[str], Recorder], trainer: str
 ) -> None:
     settings = SETTINGS["often"]
@@ -124,7 +124,7 @@ def test_missing_package_is_named_with_the_remedy(
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_it_cannot_do_is_refused(trainer: str, settings: dict[str, Any], remedy: str) -> None:
+def test_unsupported_setting_is_refused(trainer: str, settings: dict[str, Any], remedy: str) -> None:
     with pytest.raises(InputError) as caught:
         check_trainer(TrainConfig.model_validate({"trainer": trainer, **settings}))
     assert remedy in str(caught.value)

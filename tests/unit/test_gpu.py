@@ -42,7 +42,7 @@ def test_half_precision_learns(bench: Bench, precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_resumed_in_mid_epoch_as_if_never_stopped(bench: Bench, precision: str) -> None:
+def test_run_resumed_in_mid_epoch_equals_an_uninterrupted_one(bench: Bench, precision: str) -> None:
     settings: dict[str, Any] = {
         "deterministic": True,
         "precision": precision,

@@ -42,7 +42,7 @@ def learned(bench: Bench) -> Recorder:
 # --- learning -------------------------------------------------------------------------------------
 
 
-def test_it_learns_what_can_be_learned(learned: Recorder) -> None:
+def test_training_learns_separable_labels(learned: Recorder) -> None:
     first, last = learned.metrics[0], learned.metrics[-1]
     assert first.train_loss == pytest.approx(np.log(3), abs=0.4)  # starts from knowing nothing
     assert last.train_loss < 0.5 * first.train_loss
@@ -57,7 +57,7 @@ def test_same_seed_same_weights_and_another_seed_others(bench: Bench, learned: R
 
 
 @pytest.mark.parametrize("epoch", [1, 4])
-def test_resumed_run_ends_as_the_undisturbed_one(
+def test_resumed_run_ends_as_the_uninterrupted_one(
     bench: Bench, learned: Recorder, epoch: int
 ) -> None:
     resumed = bench.run(epochs=8, resume=learned.checkpoint(epoch))
@@ -190,7 +190,7 @@ def test_dropout_is_on_in_training_and_off_in_validation(bench: Bench, still: Pa
 
 
 @pytest.mark.parametrize(("warmup", "halfway"), [(0.0, 0.5), (0.5, 1.0), (0.98, 14 / 26)])
-def test_rate_climbs_for_the_share_of_steps_that_is_set(
+def test_learning_rate_warms_up_for_the_configured_share_of_steps(
     bench: Bench, warmup: float, halfway: float
 ) -> None:
     """After one of two epochs, 13 of 26 steps."""
@@ -199,7 +199,7 @@ def test_rate_climbs_for_the_share_of_steps_that_is_set(
     assert rates == pytest.approx([0.001 * halfway, 0.0])
 
 
-def test_warm_up_gives_other_weights(bench: Bench) -> None:
+def test_warm_up_changes_the_weights(bench: Bench) -> None:
     direct, gentle = (bench.run(epochs=1, warmup_fraction=w) for w in (0.0, 0.9))
     assert distance(weights(direct.last), weights(gentle.last)) > 1e-3
 

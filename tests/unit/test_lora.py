@@ -55,7 +55,7 @@ def test_few_weights_are_trained(tiny: Path) -> None:
     assert sum(tensor.numel() for tensor in names.values()) < everything / 8
 
 
-def test_what_is_saved_is_plain_and_what_was_validated(bench: Bench) -> None:
+def test_saved_weights_are_merged_and_are_the_validated_ones(bench: Bench) -> None:
     run = bench.run(lora_rank=RANK, epochs=6, learning_rate=1e-2)
     saved, before = weights(run.last), initial(bench)
     assert saved.keys() == before.keys()  # as of a model without adapters
@@ -76,7 +76,7 @@ def test_what_is_saved_is_plain_and_what_was_validated(bench: Bench) -> None:
     assert run.metrics[-1].train_loss < run.metrics[0].train_loss
 
 
-def test_resumed_in_mid_epoch_as_if_never_stopped(bench: Bench) -> None:
+def test_run_resumed_in_mid_epoch_equals_an_uninterrupted_one(bench: Bench) -> None:
     settings = {"lora_rank": RANK, "lora_dropout": 0.1, "checkpoint_every_steps": 5}
     name = "checkpoint_step_00000015"
     whole = bench.run(**settings)  # type: ignore[arg-type]

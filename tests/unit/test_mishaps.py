@@ -64,7 +64,7 @@ def with_an_unknown_token(tiny: Path, index: int) -> TokenizedRows:
 
 
 @pytest.mark.parametrize("log_every", [1, 5, 1000])
-def test_loss_that_is_no_number_names_step_rows_and_checkpoint(
+def test_non_finite_loss_names_step_rows_and_checkpoint(
     bench: Bench, broken: Path, log_every: int
 ) -> None:
     """The step that went wrong, not the one at which it was noticed."""
@@ -90,7 +90,7 @@ def test_loss_that_is_no_number_names_step_rows_and_checkpoint(
     assert "train.learning_rate=0.003" in text
 
 
-def test_a_validation_loss_that_is_no_number_stops_before_the_checkpoint(
+def test_non_finite_validation_loss_stops_before_the_checkpoint(
     bench: Bench, broken: Path, tmp_path: Path
 ) -> None:
     """The epoch would have been the best one: a label is also taken from what is no number."""
@@ -174,7 +174,7 @@ def test_micro_batch_is_halved_until_it_fits(bench: Bench, still: Path) -> None:
     assert small.tried == [4, 4, 4, 4]
 
 
-def test_what_was_computed_before_memory_ran_out_does_not_count(bench: Bench, still: Path) -> None:
+def test_gradients_from_before_memory_ran_out_are_dropped(bench: Bench, still: Path) -> None:
     """The second part fails: the first one's gradients must go."""
     expected, _ = Small(still, 1000).step(bench.train_rows, 7)
     small = Small(still, 1000, accumulation_steps=2)
@@ -201,7 +201,7 @@ def test_what_was_computed_before_memory_ran_out_does_not_count(bench: Bench, st
     assert meter.local().rows == 7
 
 
-def test_more_parts_than_rows_are_not_tried(bench: Bench, still: Path) -> None:
+def test_no_more_micro_batches_than_rows_are_tried(bench: Bench, still: Path) -> None:
     small = Small(still, 1, accumulation_steps=64)
     small.step(bench.train_rows, 3)
     assert small.tried == [1, 1, 1]
@@ -210,7 +210,7 @@ def test_more_parts_than_rows_are_not_tried(bench: Bench, still: Path) -> None:
     assert big.tried == [3, 2, 1]
 
 
-def test_below_one_row_it_fails_with_the_numbers(bench: Bench, still: Path) -> None:
+def test_no_memory_for_one_row_is_refused_with_numbers(bench: Bench, still: Path) -> None:
     small = Small(still, 0)
     with pytest.raises(InputError) as caught:
         small.step(bench.train_rows, 8)

@@ -70,7 +70,7 @@ def test_matrices_decay_and_biases_and_layer_norms_do_not(model: PreTrainedModel
     assert not decay  # every parameter was looked at, and stands in one group
 
 
-def test_frozen_parameters_are_left_out(tiny: Path) -> None:
+def test_frozen_parameters_are_not_in_the_optimizer(tiny: Path) -> None:
     model = new_classifier(Backbone("tiny", str(tiny)), seed=1)
     frozen = model.get_input_embeddings().weight
     frozen.requires_grad = False
@@ -156,7 +156,7 @@ class Flat(torch.nn.Module):
 
 
 @pytest.mark.parametrize("setting", ["layer_decay", "unfreeze_epochs"])
-def test_model_without_layers_is_refused_only_where_they_matter(setting: str) -> None:
+def test_model_without_layers_is_refused_only_for_layer_settings(setting: str) -> None:
     flat: Any = Flat()
     assert set(parameter_depths(flat, recipe()).values()) == {0}
     with pytest.raises(InputError, match=rf"train\.{setting}=0\.5: Flat has no layers"):
@@ -176,7 +176,7 @@ def test_model_without_layers_is_refused_only_where_they_matter(setting: str) ->
         (1, 0.9, [1 / 2, 0]),  # so short that there is nothing but the climb
     ],
 )
-def test_rate_climbs_to_its_peak_and_falls_to_zero(
+def test_learning_rate_rises_to_its_peak_and_falls_to_zero(
     total: int, warmup: float, expected: list[float]
 ) -> None:
     found = [learning_rate_factor(step, total, round(total * warmup)) for step in range(total + 1)]
@@ -186,7 +186,7 @@ def test_rate_climbs_to_its_peak_and_falls_to_zero(
 
 @pytest.mark.parametrize("warmup", [0.0, 0.06, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("total", [3, 10, 137])
-def test_no_step_is_wasted_or_beyond_the_peak(total: int, warmup: float) -> None:
+def test_every_step_has_a_rate_above_zero_and_at_most_the_peak(total: int, warmup: float) -> None:
     found = [learning_rate_factor(step, total, round(total * warmup)) for step in range(total)]
     assert all(0 < factor <= 1 for factor in found)
     climb = found.index(max(found))
@@ -201,7 +201,7 @@ def test_no_step_is_wasted_or_beyond_the_peak(total: int, warmup: float) -> None
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 6, 11])
-def test_resumed_schedule_is_the_undisturbed_one(done: int) -> None:
+def test_resumed_schedule_is_the_uninterrupted_one(done: int) -> None:
     undisturbed = rates(12, warmup_fraction=0.3)
     assert rates(12, done, warmup_fraction=0.3) == undisturbed[done:]
 
@@ -226,7 +226,7 @@ def test_shapes_of_the_schedule() -> None:
     )
 
 
-def test_cosine_is_that_of_transformers() -> None:
+def test_cosine_equals_transformers() -> None:
     from transformers import get_cosine_schedule_with_warmup
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)

@@ -21,7 +21,7 @@ def show(board: ProgressBoard, display: TrainingDisplay) -> None:
     display.show(board.read(), board.notes(display.note_count), board.epochs(display.epoch))
 
 
-def test_each_epoch_is_a_line_when_it_has_ended(
+def test_each_finished_epoch_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
@@ -47,7 +47,7 @@ def test_each_epoch_is_a_line_when_it_has_ended(
     assert "\r" not in screen.getvalue()
 
 
-def test_a_resumed_run_shows_its_earlier_epochs_first_and_a_restart_none_twice(
+def test_earlier_epochs_are_logged_first_and_none_twice(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     board = ProgressBoard()
@@ -62,7 +62,7 @@ def test_a_resumed_run_shows_its_earlier_epochs_first_and_a_restart_none_twice(
     assert [line[:7] for line in caplog.messages] == ["train: ", "epoch 1", "epoch 2", "epoch 3"]
 
 
-def test_the_time_left_goes_by_the_usual_epoch_not_by_a_part_of_one() -> None:
+def test_time_left_is_estimated_by_the_median_epoch() -> None:
     line = epoch_line(
         epoch_metrics(3, epoch_seconds=10), 5, [120, 130, 10]
     )  # the third was resumed near its end

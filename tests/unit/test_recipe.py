@@ -78,7 +78,7 @@ def gradients(
 # --- what a row's loss counts ---------------------------------------------------------------------
 
 
-def test_weighted_smoothed_loss_is_pytorchs() -> None:
+def test_weighted_smoothed_loss_equals_pytorch() -> None:
     generator = torch.Generator().manual_seed(1)
     logits, labels = torch.randn(9, 3, generator=generator), torch.arange(9) % 3
     ones = np.ones(9)
@@ -107,7 +107,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert two[[0, 2]] == pytest.approx([1, 1])
 
 
-def test_given_and_no_weights() -> None:
+def test_class_weights_by_label_and_none() -> None:
     given = recipe(class_weights={"negative": 3.0, "positive": 0.5})
     assert isinstance(given.class_weights, ClassWeights)
     labels = np.array([0, 1, 2])
@@ -129,7 +129,7 @@ def test_rows_without_these_columns_count_one(tiny: Path) -> None:
     assert row_weights(rows_of(tiny, 3, 0), recipe(agreement_weight="linear")).tolist() == [1, 1, 1]
 
 
-def test_a_row_of_weight_two_counts_as_if_it_stood_twice(bench: Bench, still: Path) -> None:
+def test_row_of_weight_two_counts_as_two_rows(bench: Bench, still: Path) -> None:
     model = new_classifier(Backbone("still", str(still)), 7)
     ones = np.ones(TRAIN_ROWS)
     twice = np.array([4, 9, 9, 17])
@@ -204,7 +204,7 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(
     assert split.local().padded <= whole.local().padded
 
 
-def test_accumulation_really_computes_fewer_rows_at_a_time(bench: Bench) -> None:
+def test_accumulation_computes_fewer_rows_at_a_time(bench: Bench) -> None:
     sizes: list[int] = []
     model = new_classifier(Backbone("tiny", str(bench.tiny)), 7)
 
@@ -286,7 +286,7 @@ def test_fp16_scales_the_loss_and_learns_like_fp32(bench: Bench) -> None:
 # --- dropout, averages, stopping ------------------------------------------------------------------
 
 
-def test_dropout_overrides_all_of_the_backbones(tiny: Path) -> None:
+def test_dropout_overrides_every_dropout_of_the_backbone(tiny: Path) -> None:
     def rates(dropout: float | None) -> set[float]:
         model = new_classifier(Backbone("tiny", str(tiny)), 1, dropout)
         config = model.config
@@ -298,7 +298,7 @@ def test_dropout_overrides_all_of_the_backbones(tiny: Path) -> None:
     assert rates(0.35) == {0.35}
 
 
-def test_average_lags_behind_is_evaluated_and_is_saved(bench: Bench) -> None:
+def test_average_lags_behind_and_is_evaluated_and_saved(bench: Bench) -> None:
     plain, averaged = bench.run(), bench.run(ema_decay=0.999)
     start = initial(bench)
     mine, last = weights(averaged.last), weights(plain.last)
@@ -347,7 +347,7 @@ def test_patience() -> None:
     assert not has_stalled(scores(0.6, 0.1, 0.1, 0.1), None)
 
 
-def test_run_without_progress_stops_early_and_says_so(bench: Bench) -> None:
+def test_run_without_progress_stops_early_with_a_note(bench: Bench) -> None:
     """With a rate so small that nothing changes."""
     run = bench.run(epochs=9, learning_rate=1e-12, patience=2)
     assert [m.epoch for m in run.metrics] == [1, 2, 3]
@@ -369,7 +369,7 @@ def test_budget_below_a_row_is_refused(bench: Bench) -> None:
 # --- elastic runs ---------------------------------------------------------------------------------
 
 
-def test_fewer_workers_than_there_may_be_need_no_more_memory_each() -> None:
+def test_fewer_workers_of_an_elastic_run_use_more_micro_batches() -> None:
     elastic = recipe(num_workers=[1, 4], accumulation_steps=2)
     assert (elastic.min_workers, elastic.max_workers) == (1, 4)
     assert [elastic.micro_batches(workers) for workers in (4, 3, 2, 1)] == [2, 3, 4, 8]
@@ -378,7 +378,7 @@ def test_fewer_workers_than_there_may_be_need_no_more_memory_each() -> None:
     assert [fixed.micro_batches(workers) for workers in (4, 1)] == [2, 2]  # as under torchrun
 
 
-def test_an_elastic_run_is_the_same_run(tiny: Path, bench: Bench, tmp_path: Path) -> None:
+def test_elastic_run_trains_the_same_weights(tiny: Path, bench: Bench, tmp_path: Path) -> None:
     still = without_dropout(tiny, tmp_path / "still")
     fixed = bench.run(backbone=still, num_workers=1)
     elastic = bench.run(backbone=still, num_workers=[1, 4])  # one worker, in four parts

@@ -98,7 +98,7 @@ def untimed(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("step", [5, STEPS + 7])
-def test_killed_in_mid_epoch_it_ends_with_the_same_bits(
+def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(
     bench: Bench, calm: Recorder, tiny: Path, step: int
 ) -> None:
     assert step % 5 == 0
@@ -118,7 +118,7 @@ def test_killed_in_mid_epoch_it_ends_with_the_same_bits(
         assert (resumed.last / name).read_bytes() == last, name
 
 
-def test_a_plain_recipe_too(bench: Bench) -> None:
+def test_resumed_run_with_a_plain_recipe_is_bit_identical(bench: Bench) -> None:
     undisturbed = bench.run(checkpoint_every_steps=4)
     killed = bench.run(checkpoint_every_steps=4, stop_after=step_checkpoint_name(8))
     resumed = bench.run(checkpoint_every_steps=4, resume=killed.folder / step_checkpoint_name(8))
@@ -128,14 +128,14 @@ def test_a_plain_recipe_too(bench: Bench) -> None:
     assert min(p.name for p in resumed.folder.glob("*step*")) == step_checkpoint_name(12)
 
 
-def test_progress_and_rates_count_what_was_done_before(bench: Bench, calm: Recorder) -> None:
+def test_resumed_progress_and_rates_include_earlier_steps(bench: Bench, calm: Recorder) -> None:
     resumed = bench.run(resume=calm.folder / step_checkpoint_name(5), **RECIPE)
     assert resumed.metrics[0].train_rows == TRAIN_ROWS
     assert resumed.progress[-1].rows == 3 * TRAIN_ROWS
     assert resumed.progress[-1].step == resumed.progress[-1].total_steps == 3 * STEPS
 
 
-def test_no_pickle_anywhere(calm: Recorder) -> None:
+def test_checkpoints_contain_no_pickle(calm: Recorder) -> None:
     files = {file.suffix for file in calm.folder.rglob("*") if file.is_file()}
     assert files <= {".safetensors", ".json", ".txt"}
 
@@ -149,7 +149,7 @@ def run_dir(calm: Recorder, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_newest_comes_last_whatever_it_is(run_dir: Path) -> None:
+def test_checkpoints_are_listed_by_step_the_newest_last(run_dir: Path) -> None:
     names = [saved.folder.name for saved in list_checkpoints(run_dir)]
     assert names == [
         step_checkpoint_name(5),
@@ -165,7 +165,7 @@ def test_newest_comes_last_whatever_it_is(run_dir: Path) -> None:
     ]
 
 
-def test_a_checkpoint_in_mid_epoch_is_no_candidate_for_the_best(run_dir: Path) -> None:
+def test_best_checkpoint_is_at_the_end_of_an_epoch(run_dir: Path) -> None:
     best = best_checkpoint(list_checkpoints(run_dir))
     assert best.step == 0
     scores = [m.macro_f1 for m in best_checkpoint(list_checkpoints(run_dir)[-1:]).history]
@@ -219,7 +219,7 @@ def test_an_interrupted_removal_leaves_a_finished_run(exported: Path, tmp_path: 
     assert finished_training(exported) == finished
 
 
-def test_checkpoints_that_cannot_be_read_stay(exported: Path) -> None:
+def test_unreadable_checkpoints_are_not_removed(exported: Path) -> None:
     for state in exported.glob("checkpoint_*/state.json"):
         state.write_text("{")
     before = sorted(exported.iterdir())
@@ -247,7 +247,7 @@ def test_checkpoints_that_cannot_be_read_stay(exported: Path) -> None:
         (lambda run: (run / "trained.json").write_text("[]"), "the file: Input should be"),
     ],
 )
-def test_a_finished_run_whose_model_is_damaged_says_that_it_trains_anew(
+def test_finished_run_with_a_damaged_model_warns_that_it_trains_again(
     exported: Path, spoil: Callable[[Path], object], part: str
 ) -> None:
     drop_checkpoints(exported)
@@ -274,7 +274,7 @@ def test_the_best_and_the_two_newest_are_kept(run_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("every", "kept"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
-def test_those_of_every_so_many_epochs_are_kept(run_dir: Path, every: int, kept: list[int]) -> None:
+def test_checkpoints_of_every_nth_epoch_are_kept(run_dir: Path, every: int, kept: list[int]) -> None:
     best = best_checkpoint(list_checkpoints(run_dir)).folder.name
     prune(run_dir, every)
     wanted = {best, step_checkpoint_name(35), *map(epoch_checkpoint_name, kept)}
@@ -302,7 +302,7 @@ def truncate(file: Path) -> None:
         ("state.json", truncate, "is incomplete"),
     ],
 )
-def test_damaged_newest_is_named_and_the_one_before_is_used(
+def test_damaged_checkpoint_is_named_and_the_one_before_is_used(
     run_dir: Path, name: str, harm: Callable[[Path], None], words: str
 ) -> None:
     assert find_damage(run_dir / epoch_checkpoint_name(3)) is None
@@ -326,7 +326,7 @@ def test_a_changed_state_is_damage(run_dir: Path) -> None:
     assert found.folder.name == step_checkpoint_name(35)
 
 
-def test_when_all_are_damaged_nothing_begins_anew_by_itself(run_dir: Path) -> None:
+def test_run_with_only_damaged_checkpoints_is_refused(run_dir: Path) -> None:
     for folder in run_dir.iterdir():
         flip(folder / "optimizer.safetensors")
     with pytest.raises(InputError, match=r"every checkpoint is damaged.*another run\.name"):
@@ -337,7 +337,7 @@ def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
     assert latest_valid(tmp_path) is None
 
 
-def test_choosing_a_checkpoint_does_without_torch() -> None:
+def test_choosing_a_checkpoint_does_not_import_torch() -> None:
     """Which takes seconds to import, in each trial of a sweep."""
     code = "import finsent.training.checkpoint_writer, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -346,7 +346,7 @@ def test_choosing_a_checkpoint_does_without_torch() -> None:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
+def test_checkpoint_is_written_in_the_background(tmp_path: Path) -> None:
     begun, go = threading.Event(), threading.Event()
     names: list[str] = []
 
@@ -373,7 +373,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     assert len(names) == 2
 
 
-def test_an_error_of_the_background_surfaces(tmp_path: Path) -> None:
+def test_error_of_a_background_write_is_raised(tmp_path: Path) -> None:
     def fail(_out: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -386,7 +386,7 @@ def test_an_error_of_the_background_surfaces(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []  # nothing half-written
 
 
-def test_a_full_disk_in_the_background_is_met_at_the_next_line(tmp_path: Path) -> None:
+def test_full_disk_in_the_background_is_raised_at_the_next_metrics_line(tmp_path: Path) -> None:
     def save(size: int) -> Callable[[Path], None]:
         return lambda out: save_file({"a": torch.zeros(size)}, out / "weights.safetensors")
 
@@ -406,7 +406,7 @@ def test_a_full_disk_in_the_background_is_met_at_the_next_line(tmp_path: Path) -
     assert not [*tmp_path.glob(f"*{step_checkpoint_name(2)}*")]
 
 
-def test_what_is_written_later_is_of_the_step_it_was_asked_for(
+def test_delayed_write_stores_the_state_of_its_own_step(
     bench: Bench, calm: Recorder
 ) -> None:
     """Steps that are made while it is being written do not show in it."""
@@ -426,7 +426,7 @@ def test_what_is_written_later_is_of_the_step_it_was_asked_for(
             assert (out / file).read_bytes() == (calm.folder / name / file).read_bytes()
 
 
-def test_journal_of_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
+def test_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     metrics_log = MetricsLog(tmp_path)
     metrics_log.start(0)
     for step in (10, 20, 30):
@@ -442,7 +442,7 @@ def test_journal_of_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
 
 
-def test_a_line_that_is_no_metrics_is_named(tmp_path: Path) -> None:
+def test_invalid_metrics_line_is_named(tmp_path: Path) -> None:
     metrics_log = MetricsLog(tmp_path)
     metrics_log.start(0)
     metrics_log.append(step_line(10, 1.0))

@@ -89,7 +89,7 @@ def test_plain_tokenizer_is_that_of_transformers(tiny: Path, name: str) -> None:
     assert ids[0] == ids[1]
 
 
-def test_tokenizer_that_transformers_changes_is_not_read_plainly(
+def test_tokenizer_that_transformers_changes_is_loaded_by_transformers(
     tiny: Path, tmp_path: Path
 ) -> None:
     assert plain_tokenizer_file("somebody/model") is None
@@ -117,14 +117,14 @@ def test_labels_become_ids(tiny: Path) -> None:
     assert found == [LABEL2ID[name] for name in rows["label"].to_pylist()]
 
 
-def test_only_what_is_too_long_is_cut(tiny: Path) -> None:
+def test_only_long_texts_are_truncated(tiny: Path) -> None:
     long = tokenize(table(TEXTS), str(tiny), None, 512)["input_ids"].to_pylist()
     cut = tokenize(table(TEXTS), str(tiny), None, 16)["input_ids"].to_pylist()
     assert max(map(len, long)) > 16
     assert [len(row) for row in cut] == [min(len(row), 16) for row in long]
 
 
-def test_lengths_in_turn_do_not_leak_into_each_other(tiny: Path) -> None:
+def test_cached_tokenizers_keep_their_own_limits(tiny: Path) -> None:
     """Tokenizers are kept between blocks, and each keeps its own limit."""
     first = tokenize(table(TEXTS), str(tiny), None, 16)
     tokenize(table(TEXTS), str(tiny), None, 8)
@@ -205,7 +205,7 @@ def test_row_without_tokens_is_all_padding() -> None:
     assert batch.attention_mask.tolist() == [[0], [1]]
 
 
-def test_row_may_stand_twice_in_a_batch() -> None:
+def test_batch_may_repeat_a_row() -> None:
     batch = TokenizedRows.from_table(tokenized(IDS), pad_id=3).batch(indices(1, 1))
     assert batch.input_ids.tolist() == [[8], [8]]
 

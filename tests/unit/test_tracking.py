@@ -191,7 +191,7 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     assert not [*tmp_path.glob("home/*")], "nothing in the home directory"
 
 
-def test_other_pictures_have_names_of_their_own(tmp_path: Path, evaluation: Path) -> None:
+def test_pictures_are_recorded_by_name_at_the_newest_step(tmp_path: Path, evaluation: Path) -> None:
     """As trained again in another process: the newest step is what the first one sent."""
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
@@ -210,7 +210,7 @@ def test_other_pictures_have_names_of_their_own(tmp_path: Path, evaluation: Path
 
 
 @pytest.mark.parametrize("texts", [False, True])
-def test_texts_of_rows_are_recorded_where_that_is_wanted(
+def test_texts_of_rows_are_recorded_only_on_request(
     tmp_path: Path, evaluation: Path, monkeypatch: pytest.MonkeyPatch, texts: bool
 ) -> None:
     """And the key never is."""
@@ -234,7 +234,7 @@ def test_texts_of_rows_are_recorded_where_that_is_wanted(
         assert found["data"] == [[SECRET, "neutral", "positive", 0.9, "news", 3]]
 
 
-def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Path) -> None:
+def test_resumed_run_continues_the_tracked_run_and_sends_no_step_twice(tmp_path: Path) -> None:
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
         write_lines(tmp_path, step(10, 1.0), step(20, 0.5))
@@ -274,7 +274,7 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_auto_asks_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_auto_mode_follows_the_environment_and_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     auto = TrackingConfig()
     assert tracking_mode(auto) == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
@@ -293,7 +293,7 @@ def test_auto_asks_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert tracking_mode(auto) == "offline"
 
 
-def test_a_server_that_does_not_answer_stops_nothing(
+def test_unreachable_server_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as closed:
