@@ -1,4 +1,4 @@
-"""The loop on a tiny BERT in this process, for tests: callbacks that keep everything, and rows."""
+"""Training of a tiny BERT in this process, with callbacks that record everything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from finsent.training.tokens import TokenizedRows, tokenize
 from finsent.training.train import train
 from finsent.training.training_run import TrainingInputs
 
-TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # no multiple of the batch size, nor of evaluation's
+TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # multiples of no batch size
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
 
@@ -41,19 +41,19 @@ def rows_of(tiny: Path, count: int, start: int, **columns: list[Any]) -> Tokeniz
 
 
 class Stopped(Exception):  # noqa: N818 - as StopIteration
-    """A run was killed."""
+    """The run was killed."""
 
 
 @dataclass
 class Recorder:
-    """Callbacks that keep everything."""
+    """Callbacks that record everything."""
 
     folder: Path
     metrics: list[EpochMetrics] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     lines: list[MetricsLine] = field(default_factory=list)
-    begun: int = -1
+    start_step: int = -1
     stop_after: str | None = None
 
     def on_progress(self, progress: Progress) -> None:
@@ -63,7 +63,7 @@ class Recorder:
         self.notes.append(message)
 
     def on_start(self, step: int) -> None:
-        self.begun = step
+        self.start_step = step
 
     def on_metrics(self, line: MetricsLine) -> None:
         self.lines.append(line)
@@ -91,7 +91,7 @@ class Recorder:
 
 
 class Bench:
-    """Runs the loop on the same rows with other settings."""
+    """Trains on the same rows with varying settings."""
 
     def __init__(self, tiny: Path, folder: Path, device: str = "cpu") -> None:
         self.tiny, self.folder, self.runs = tiny, folder, 0
@@ -108,7 +108,11 @@ class Bench:
         callbacks: type[Recorder] | None = None,
         **settings: object,
     ) -> Recorder:
-        """Train; with `stop_after`, until the checkpoint of that name is written."""
+        """Train.
+
+        Args:
+            stop_after: name of the checkpoint after which the run is killed.
+        """
         recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "seed": 7, **settings}
         config = TrainConfig.model_validate(recipe)
         source = Backbone("tiny", str(backbone or self.tiny))
@@ -133,13 +137,14 @@ def initial(bench: Bench) -> dict[str, torch.Tensor]:
     return new_classifier(Backbone("tiny", str(bench.tiny)), seed=7).state_dict()
 
 
-def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """Return the largest difference of two models' weights."""
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
 def without_dropout(tiny: Path, folder: Path) -> Path:
-    """A copy of the tiny BERT whose config has no dropout."""
+    """Copy the tiny BERT, without dropout in its config."""
     shutil.copytree(tiny, folder)
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

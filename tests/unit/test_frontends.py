@@ -81,7 +81,7 @@ def test_any_front_end_resumes_in_mid_epoch(
     for own in (trainer, "native"):
         resumed = bench.run(resume=stopped.folder / name, trainer=own, **settings)
         assert distance(weights(whole.last), weights(resumed.last)) < 1e-5
-        assert resumed.begun == 15
+        assert resumed.start_step == 15
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
@@ -124,7 +124,9 @@ def test_missing_package_is_named_with_the_remedy(
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_unsupported_setting_is_refused(trainer: str, settings: dict[str, Any], remedy: str) -> None:
+def test_unsupported_setting_is_refused(
+    trainer: str, settings: dict[str, Any], remedy: str
+) -> None:
     with pytest.raises(InputError) as caught:
         check_trainer(TrainConfig.model_validate({"trainer": trainer, **settings}))
     assert remedy in str(caught.value)

@@ -1,4 +1,4 @@
-"""A run that was killed in the middle of an epoch ends as one that was not."""
+"""A run that is killed and resumes equals an uninterrupted run; which checkpoints it uses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.unit.loop_bench import TRAIN_ROWS, Bench, Recorder, distance, rows_of
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "trains a tiny model")]
 
 STEPS = -(-TRAIN_ROWS // 8)  # an epoch
-# All that a checkpoint holds beyond the weights, at once.
+# A recipe with all that a checkpoint stores next to the weights.
 RECIPE: dict[str, Any] = {
     "epochs": 3,
     "checkpoint_every_steps": 5,
@@ -62,23 +62,23 @@ RECIPE: dict[str, Any] = {
 TIMED = {"began", "epoch_seconds", "rows_per_second", "tokens_per_second"}
 
 
-class Watched(TokenizedRows):
-    """Rows that remember which of them were asked for."""
+class CountingRows(TokenizedRows):
+    """Rows that count how often each is read."""
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
-        self.seen.update(self.keys(rows))
+        self.reads.update(self.keys(rows))
         return super().batch(rows)
 
     @property
-    def seen(self) -> Counter[str]:
-        found: Counter[str] = self.__dict__.setdefault("_seen", Counter())
-        return found
+    def reads(self) -> Counter[str]:
+        reads: Counter[str] = self.__dict__.setdefault("_reads", Counter())
+        return reads
 
 
-def watched(tiny: Path) -> Watched:
+def counting_rows(tiny: Path) -> CountingRows:
     rows = rows_of(tiny, TRAIN_ROWS, 0)
-    rows.__class__ = Watched
-    assert isinstance(rows, Watched)
+    rows.__class__ = CountingRows
+    assert isinstance(rows, CountingRows)
     return rows
 
 
@@ -88,8 +88,8 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def calm(bench: Bench) -> Recorder:
-    """Never killed."""
+def uninterrupted(bench: Bench) -> Recorder:
+    """A run that was never killed."""
     return bench.run(**RECIPE)
 
 
@@ -99,44 +99,46 @@ def untimed(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("step", [5, STEPS + 7])
 def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(
-    bench: Bench, calm: Recorder, tiny: Path, step: int
+    bench: Bench, uninterrupted: Recorder, tiny: Path, step: int
 ) -> None:
     assert step % 5 == 0
-    rows = watched(tiny)
+    rows = counting_rows(tiny)
     killed = bench.run(rows=rows, stop_after=step_checkpoint_name(step), **RECIPE)
     done = len(killed.metrics)
     assert done == step // STEPS
     resumed = bench.run(resume=killed.folder / step_checkpoint_name(step), rows=rows, **RECIPE)
-    assert resumed.begun == step
-    # Each row of each epoch once, over both processes.
-    assert set(rows.seen.values()) == {RECIPE["epochs"]}
-    assert len(rows.seen) == TRAIN_ROWS
-    assert untimed(killed.metrics + resumed.metrics) == untimed(calm.metrics)
-    assert untimed(killed.lines + resumed.lines) == untimed(calm.lines)
+    assert resumed.start_step == step
+    # Each row of each epoch is read once, over both runs.
+    assert set(rows.reads.values()) == {RECIPE["epochs"]}
+    assert len(rows.reads) == TRAIN_ROWS
+    assert untimed(killed.metrics + resumed.metrics) == untimed(uninterrupted.metrics)
+    assert untimed(killed.lines + resumed.lines) == untimed(uninterrupted.lines)
     for name in ("model/model.safetensors", "weights.safetensors", "optimizer.safetensors"):
-        last = (calm.last / name).read_bytes()
+        last = (uninterrupted.last / name).read_bytes()
         assert (resumed.last / name).read_bytes() == last, name
 
 
 def test_resumed_run_with_a_plain_recipe_is_bit_identical(bench: Bench) -> None:
-    undisturbed = bench.run(checkpoint_every_steps=4)
+    uninterrupted = bench.run(checkpoint_every_steps=4)
     killed = bench.run(checkpoint_every_steps=4, stop_after=step_checkpoint_name(8))
     resumed = bench.run(checkpoint_every_steps=4, resume=killed.folder / step_checkpoint_name(8))
-    assert distance(weights(resumed.last), weights(undisturbed.last)) == 0
-    # It has not simply done it all again.
-    assert resumed.begun == 8
+    assert distance(weights(resumed.last), weights(uninterrupted.last)) == 0
+    # It did not start from the beginning.
+    assert resumed.start_step == 8
     assert min(p.name for p in resumed.folder.glob("*step*")) == step_checkpoint_name(12)
 
 
-def test_resumed_progress_and_rates_include_earlier_steps(bench: Bench, calm: Recorder) -> None:
-    resumed = bench.run(resume=calm.folder / step_checkpoint_name(5), **RECIPE)
+def test_resumed_progress_and_rates_include_earlier_steps(
+    bench: Bench, uninterrupted: Recorder
+) -> None:
+    resumed = bench.run(resume=uninterrupted.folder / step_checkpoint_name(5), **RECIPE)
     assert resumed.metrics[0].train_rows == TRAIN_ROWS
     assert resumed.progress[-1].rows == 3 * TRAIN_ROWS
     assert resumed.progress[-1].step == resumed.progress[-1].total_steps == 3 * STEPS
 
 
-def test_checkpoints_contain_no_pickle(calm: Recorder) -> None:
-    files = {file.suffix for file in calm.folder.rglob("*") if file.is_file()}
+def test_checkpoints_contain_no_pickle(uninterrupted: Recorder) -> None:
+    files = {file.suffix for file in uninterrupted.folder.rglob("*") if file.is_file()}
     assert files <= {".safetensors", ".json", ".txt"}
 
 
@@ -144,8 +146,8 @@ def test_checkpoints_contain_no_pickle(calm: Recorder) -> None:
 
 
 @pytest.fixture
-def run_dir(calm: Recorder, tmp_path: Path) -> Path:
-    shutil.copytree(calm.folder, tmp_path / "run")
+def run_dir(uninterrupted: Recorder, tmp_path: Path) -> Path:
+    shutil.copytree(uninterrupted.folder, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -173,62 +175,62 @@ def test_best_checkpoint_is_at_the_end_of_an_epoch(run_dir: Path) -> None:
 
 
 @pytest.fixture
-def exported(run_dir: Path) -> Path:
-    """A run that has its model."""
+def finished_run(run_dir: Path) -> Path:
+    """A run with its model."""
     best = best_checkpoint(list_checkpoints(run_dir))
     shutil.copytree(best.folder / MODEL_DIR, run_dir / MODEL_DIR)
     (run_dir / "checkpoint_manager_snapshot.json").write_text("{}")  # Ray Train's
     return run_dir
 
 
-def test_a_finished_run_without_checkpoints_is_still_finished(exported: Path) -> None:
-    before = list_checkpoints(exported)
-    assert finished_training(exported) is None
-    drop_checkpoints(exported)
-    assert {p.name for p in exported.iterdir()} == {MODEL_DIR, "trained.json"}
-    finished = finished_training(exported)
+def test_a_finished_run_without_checkpoints_is_still_finished(finished_run: Path) -> None:
+    before = list_checkpoints(finished_run)
+    assert finished_training(finished_run) is None
+    drop_checkpoints(finished_run)
+    assert {p.name for p in finished_run.iterdir()} == {MODEL_DIR, "trained.json"}
+    finished = finished_training(finished_run)
     assert finished is not None
-    assert finished.model_dir == exported / MODEL_DIR
+    assert finished.model_dir == finished_run / MODEL_DIR
     assert finished.best == best_metrics(before[-1].history)
     assert finished.history == before[-1].history
-    drop_checkpoints(exported)  # nothing is left to remove
-    assert finished_training(exported) == finished
+    drop_checkpoints(finished_run)  # nothing is left to remove
+    assert finished_training(finished_run) == finished
 
 
-def test_a_finished_run_that_is_calibrated_again_is_still_finished(exported: Path) -> None:
-    drop_checkpoints(exported)
-    model = exported / MODEL_DIR
+def test_a_finished_run_that_is_calibrated_again_is_still_finished(finished_run: Path) -> None:
+    drop_checkpoints(finished_run)
+    model = finished_run / MODEL_DIR
     names = scaling_tensors(model, [[2, 5, 3]])
     fold(model, names, 2.0)
-    assert finished_training(exported) is None  # as if the weights were damaged
+    assert finished_training(finished_run) is None  # as if the weights were damaged
     update_weights_digest(model)
-    assert finished_training(exported) is not None
+    assert finished_training(finished_run) is not None
 
 
 def best_metrics(history: list[EpochMetrics]) -> EpochMetrics:
     return max(history, key=lambda metrics: (metrics.macro_f1, metrics.epoch))
 
 
-def test_an_interrupted_removal_leaves_a_finished_run(exported: Path, tmp_path: Path) -> None:
-    kept = shutil.copytree(exported / epoch_checkpoint_name(1), tmp_path / "kept")
-    drop_checkpoints(exported)
-    finished = finished_training(exported)
-    kept.rename(exported / epoch_checkpoint_name(1))  # was not removed yet
-    assert finished_training(exported) == finished
-    drop_checkpoints(exported)
-    assert finished_training(exported) == finished
+def test_an_interrupted_removal_leaves_a_finished_run(finished_run: Path, tmp_path: Path) -> None:
+    kept = shutil.copytree(finished_run / epoch_checkpoint_name(1), tmp_path / "kept")
+    drop_checkpoints(finished_run)
+    finished = finished_training(finished_run)
+    kept.rename(finished_run / epoch_checkpoint_name(1))  # was not removed yet
+    assert finished_training(finished_run) == finished
+    drop_checkpoints(finished_run)
+    assert finished_training(finished_run) == finished
 
 
-def test_unreadable_checkpoints_are_not_removed(exported: Path) -> None:
-    for state in exported.glob("checkpoint_*/state.json"):
+def test_unreadable_checkpoints_are_not_removed(finished_run: Path) -> None:
+    for state in finished_run.glob("checkpoint_*/state.json"):
         state.write_text("{")
-    before = sorted(exported.iterdir())
-    drop_checkpoints(exported)
-    assert sorted(exported.iterdir()) == before
+    before = sorted(finished_run.iterdir())
+    drop_checkpoints(finished_run)
+    assert sorted(finished_run.iterdir()) == before
 
 
 @pytest.mark.parametrize(
-    ("spoil", "part"),
+    ("damage_run", "part"),
     [
         (
             lambda run: (run / MODEL_DIR / "model.safetensors").write_bytes(b"x"),
@@ -248,13 +250,13 @@ def test_unreadable_checkpoints_are_not_removed(exported: Path) -> None:
     ],
 )
 def test_finished_run_with_a_damaged_model_warns_that_it_trains_again(
-    exported: Path, spoil: Callable[[Path], object], part: str
+    finished_run: Path, damage_run: Callable[[Path], object], part: str
 ) -> None:
-    drop_checkpoints(exported)
-    spoil(exported)
-    said: list[str] = []
-    assert finished_training(exported, said.append) is None
-    [line] = said
+    drop_checkpoints(finished_run)
+    damage_run(finished_run)
+    warnings: list[str] = []
+    assert finished_training(finished_run, warnings.append) is None
+    [line] = warnings
     assert line.startswith("run.name='run': its model is damaged. The run trains again (")
     assert part in line
 
@@ -274,7 +276,9 @@ def test_the_best_and_the_two_newest_are_kept(run_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("every", "kept"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
-def test_checkpoints_of_every_nth_epoch_are_kept(run_dir: Path, every: int, kept: list[int]) -> None:
+def test_checkpoints_of_every_nth_epoch_are_kept(
+    run_dir: Path, every: int, kept: list[int]
+) -> None:
     best = best_checkpoint(list_checkpoints(run_dir)).folder.name
     prune(run_dir, every)
     wanted = {best, step_checkpoint_name(35), *map(epoch_checkpoint_name, kept)}
@@ -292,7 +296,7 @@ def truncate(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "harm", "words"),
+    ("name", "damage_file", "words"),
     [
         ("model/model.safetensors", flip, "model/model.safetensors has another SHA-256"),
         ("optimizer.safetensors", flip, "optimizer.safetensors has another SHA-256"),
@@ -303,14 +307,14 @@ def truncate(file: Path) -> None:
     ],
 )
 def test_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    run_dir: Path, name: str, harm: Callable[[Path], None], words: str
+    run_dir: Path, name: str, damage_file: Callable[[Path], None], words: str
 ) -> None:
     assert find_damage(run_dir / epoch_checkpoint_name(3)) is None
-    harm(run_dir / epoch_checkpoint_name(3) / name)
+    damage_file(run_dir / epoch_checkpoint_name(3) / name)
     warnings: list[str] = []
-    found = latest_valid(run_dir, warnings.append)
-    assert found is not None
-    assert found.folder.name == step_checkpoint_name(35)
+    latest = latest_valid(run_dir, warnings.append)
+    assert latest is not None
+    assert latest.folder.name == step_checkpoint_name(35)
     [warning] = warnings
     assert epoch_checkpoint_name(3) in warning
     assert words in warning
@@ -321,9 +325,9 @@ def test_a_changed_state_is_damage(run_dir: Path) -> None:
     state = json.loads(file.read_text())
     state["history"][0]["macro_f1"] = 1.0
     file.write_text(json.dumps(state))
-    found = latest_valid(run_dir, lambda _: None)
-    assert found is not None
-    assert found.folder.name == step_checkpoint_name(35)
+    latest = latest_valid(run_dir, lambda _: None)
+    assert latest is not None
+    assert latest.folder.name == step_checkpoint_name(35)
 
 
 def test_run_with_only_damaged_checkpoints_is_refused(run_dir: Path) -> None:
@@ -338,7 +342,7 @@ def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
 
 
 def test_choosing_a_checkpoint_does_not_import_torch() -> None:
-    """Which takes seconds to import, in each trial of a sweep."""
+    """PyTorch takes seconds to import, in each trial of a sweep."""
     code = "import finsent.training.checkpoint_writer, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -361,8 +365,10 @@ def test_checkpoint_is_written_in_the_background(tmp_path: Path) -> None:
     with CheckpointWriter(tmp_path) as writer:
         writer.write_async("checkpoint_step_00000001", slow)
         assert begun.wait(30)
-        assert not (tmp_path / "checkpoint_step_00000001").exists()  # we are here before it is
-        # The next one waits: no more than one is in flight.
+        assert not (
+            tmp_path / "checkpoint_step_00000001"
+        ).exists()  # `write_async` has returned before
+        # The next write waits: only one runs at a time.
         second = threading.Thread(
             target=writer.write_async, args=("checkpoint_step_00000002", quick)
         )
@@ -390,7 +396,7 @@ def test_full_disk_in_the_background_is_raised_at_the_next_metrics_line(tmp_path
     def save(size: int) -> Callable[[Path], None]:
         return lambda out: save_file({"a": torch.zeros(size)}, out / "weights.safetensors")
 
-    def is_met() -> bool:
+    def is_raised() -> bool:
         try:
             callbacks.on_metrics(step_line(2, 1.0))
         except DiskError as error:
@@ -401,29 +407,29 @@ def test_full_disk_in_the_background_is_raised_at_the_next_metrics_line(tmp_path
     with CheckpointWriter(tmp_path) as writer, file_limit(100_000):
         callbacks = WritingCallbacks(tmp_path, writer)
         writer.write_async(step_checkpoint_name(2), save(100_000))
-        wait_until(is_met, 10, "the error of the writer")
+        wait_until(is_raised, 10, "the error of the writer")
         writer.write_async(step_checkpoint_name(3), save(10))
     assert not [*tmp_path.glob(f"*{step_checkpoint_name(2)}*")]
 
 
 def test_delayed_write_stores_the_state_of_its_own_step(
-    bench: Bench, calm: Recorder
+    bench: Bench, uninterrupted: Recorder
 ) -> None:
-    """Steps that are made while it is being written do not show in it."""
+    """Steps during the write do not change what is written."""
     delayed: dict[str, Callable[[Path], None]] = {}
 
-    class Late(Recorder):
+    class DelayedWrites(Recorder):
         def on_checkpoint(self, name: str, write_state: WriteState | None) -> None:
             assert write_state is not None
             delayed[name] = write_state
 
-    late = bench.run(callbacks=Late, **RECIPE)
+    run = bench.run(callbacks=DelayedWrites, **RECIPE)
     for name, save in delayed.items():
-        out = late.folder / name
+        out = run.folder / name
         out.mkdir()
         save(out)
         for file in ("optimizer.safetensors", "weights.safetensors", "model/model.safetensors"):
-            assert (out / file).read_bytes() == (calm.folder / name / file).read_bytes()
+            assert (out / file).read_bytes() == (uninterrupted.folder / name / file).read_bytes()
 
 
 def test_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
@@ -436,9 +442,9 @@ def test_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     resumed = MetricsLog(tmp_path)
     resumed.start(20)
     resumed.append(step_line(30, 0.5))
-    found = [(line.step, line.loss) for line in read_steps(tmp_path)]
-    assert found == [(10, 1.0), (20, 1.0), (30, 0.5)]
-    MetricsLog(tmp_path).start(0)  # begun anew
+    steps = [(line.step, line.loss) for line in read_steps(tmp_path)]
+    assert steps == [(10, 1.0), (20, 1.0), (30, 0.5)]
+    MetricsLog(tmp_path).start(0)  # started again
     assert read_metrics(tmp_path) == []
 
 
@@ -466,9 +472,9 @@ def step_line(step: int, loss: float) -> StepLine:
     )
 
 
-def test_saved_averages_are_not_the_last_weights(calm: Recorder) -> None:
+def test_saved_averages_are_not_the_last_weights(uninterrupted: Recorder) -> None:
     from safetensors.torch import load_file
 
-    last = load_file(calm.last / "weights.safetensors")
-    assert distance(weights(calm.last), last) > 1e-4
+    last = load_file(uninterrupted.last / "weights.safetensors")
+    assert distance(weights(uninterrupted.last), last) > 1e-4
     assert all(torch.isfinite(tensor).all() for tensor in last.values())
