@@ -13,11 +13,13 @@ from typing import Any
 from finsent.config import Section
 from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
+from finsent.same_settings import check_same
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 RESULT = "result.json"
-TRAINED = "trained.json"  # of a finished training whose checkpoints were removed
+CHECKPOINT_PREFIX = "checkpoint_"
+TRAINED_FILE = "trained.json"  # replaces the checkpoints of a finished run
 _PACKAGES = (
     "finsent",
     "ray",
@@ -95,30 +97,12 @@ def _check_resumable(
         )
     if not has_trained(run_dir):
         return
-    old, new = _flat(before), _flat(config)
-    prefixes = tuple(f"{key}." for key in fixed)
-    changed = [key for key in new if f"{key}.".startswith(prefixes) and old.get(key) != new[key]]
-    if changed:
-        key = changed[0]
-        raise ConfigError(
-            f"run.name={name!r}: exists with {key}={old.get(key)!r}, now {key}={new[key]!r}; a run "
-            "resumes only under its own settings: choose another name, or restore them"
-        )
+    check_same(before, config, name, fixed=fixed)
 
 
 def has_trained(run_dir: Path) -> bool:
     """Return whether a run has checkpoints, or the record that replaces them."""
-    return any(run_dir.glob("checkpoint_*")) or (run_dir / TRAINED).is_file()
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            flat |= _flat(item, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat
+    return any(run_dir.glob(f"{CHECKPOINT_PREFIX}*")) or (run_dir / TRAINED_FILE).is_file()
 
 
 def finish_run(run_dir: Path, result: dict[str, Any]) -> None:

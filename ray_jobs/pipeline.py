@@ -12,7 +12,7 @@ from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
 from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
-from finsent.training.finished import drop_checkpoints
+from finsent.training.finished_run import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish, train
 from ray_jobs._cli import Call, Job, RefusedError, Result, main
 from ray_jobs._ray import ray_session

@@ -77,8 +77,8 @@ def _check_choices(plan: Plan) -> None:
 def _sweep(
     plan: Plan, backbone: Backbone, version: DatasetVersion, run_dir: Path, warm: list[Sweep]
 ) -> Result:
-    from finsent.training.ray_trainer import tokenized
-    from finsent.training.splits import look_at_splits
+    from finsent.training.ray_trainer import tokenize_split
+    from finsent.training.split_summary import summarize_splits
     from finsent.training.task import make_task
     from ray_jobs._sweep_tracking import TrialTracking
     from tune.plan import begin, end
@@ -102,9 +102,9 @@ def _sweep(
         run_dir,
     )
     task = make_task(settings.train, settings.model, backbone, version)
-    for remark in look_at_splits(version, task).remarks():
+    for remark in summarize_splits(version, task).remarks():
         log.warning("sweep: %s", remark)
-    datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
+    datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
     work = Work(
         settings,
         run_dir,

@@ -56,9 +56,9 @@ class TrainResult:
 
 def prepare(settings: Settings) -> Backbone:
     """Check what can be checked before Ray starts."""
-    from finsent.training.frontends.check import check
+    from finsent.training.frontends.check import check_trainer
 
-    check(settings.train)
+    check_trainer(settings.train)
     backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)
     if not backbone.is_built_in:
         from finsent.modeling.classifier import inspect_backbone
@@ -82,7 +82,7 @@ def step(
     """
     from finsent.evaluation.calibration import fitted_temperature
     from finsent.training.ray_trainer import fit
-    from finsent.training.splits import look_at_splits
+    from finsent.training.split_summary import summarize_splits
 
     config = settings.train
     log.info(
@@ -94,7 +94,7 @@ def step(
         config.max_workers,
     )
     task = make_task(config, settings.model, backbone, version)
-    splits = look_at_splits(version, task)
+    splits = summarize_splits(version, task)
     for remark in splits.remarks():
         log.warning("train: %s", remark)
     trained = fit(task, version, run_dir, title=title)
@@ -103,19 +103,19 @@ def step(
     return TrainResult(
         dataset_version=version.version,
         model_dir=str(trained.model_dir),
-        epoch=best["epoch"],
-        macro_f1=best["macro_f1"],
+        epoch=best.epoch,
+        macro_f1=best.macro_f1,
         macro_over=splits.macro_over,
-        accuracy=best["accuracy"],
+        accuracy=best.accuracy,
         split="validation",
         truncation=splits.truncation.record(),
-        rows_per_second=last["rows_per_second"],
-        tokens_per_second=last["tokens_per_second"],
-        padding_share=last["padding_share"],
+        rows_per_second=last.rows_per_second,
+        tokens_per_second=last.tokens_per_second,
+        padding_share=last.padding_share,
         temperature=fitted_temperature(calibration),
         ece=calibration["ece_after"],
         threshold=calibration["abstention"]["threshold"],
-        history=trained.history,
+        history=[metrics.model_dump(mode="json") for metrics in trained.history],
     )
 
 
@@ -124,14 +124,14 @@ def calibrate(settings: Settings, model_dir: Path, version: DatasetVersion) -> R
     from finsent.evaluation.calibration import calibrate as fit_calibration
     from finsent.evaluation.calibration import calibration_line
     from finsent.inference.engine import Engine
-    from finsent.training.finished import record_weights
+    from finsent.training.finished_run import update_weights_digest
 
     rows = version.read("validation", ["text", "label"])
     origin = {"dataset_version": version.version, "split": "validation"}
     log.info("calibrate: %s on %d rows of the validation split", model_dir, len(rows))
     engine = Engine(model_dir, settings.engine.exact())
     calibration = fit_calibration(engine, rows, settings.evaluate.wanted_accuracy, origin)
-    record_weights(model_dir)
+    update_weights_digest(model_dir)
     log.info("%s", calibration_line(calibration))
     return calibration
 

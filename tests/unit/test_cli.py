@@ -182,7 +182,7 @@ def test_printed_config_is_taken_back_unchanged(called: Caller, tmp_path: Path) 
     [
         (["train.epohcs=2"], ["train.epohcs", "did you mean 'train.epochs'?"]),
         (["train.epochs=zero"], ["train.epochs='zero'", "integer"]),
-        (["train.batch_size=1"], ["batch_size=1", "num_workers=2", "raise batch_size"]),
+        (["train.batch_size=1"], ["batch_size=1", "num_workers=2", "Raise batch_size"]),
         (["no-such.yaml"], ["'no-such.yaml'", "no such file"]),
         (["--nonsense"], ["'--nonsense'", "not understood"]),
     ],

@@ -129,7 +129,7 @@ def test_wrong_type_names_field_value_and_default(override: str, parts: list[str
         ("model.max_length=513", ["model.max_length=513", "512", "default 128"]),
         ("ray.num_cpus=0", ["ray.num_cpus=0", "equal to 1", "default null"]),
         ("engine.token_budget=15", ["engine.token_budget=15", "16", "default 1024"]),
-        ("train.num_workers=[4,1]", ["train.num_workers", "least and most, such as [1, 4]"]),
+        ("train.num_workers=[4,1]", ["train.num_workers", "minimum and maximum, such as [1, 4]"]),
         ("train.num_workers=0", ["train.num_workers", "1 to 1024"]),
         ("train.trainer=keras", ["train.trainer='keras'", "'native'", "'lightning'"]),
         ("tracking.mode=on", ["tracking.mode", "'offline'"]),
@@ -154,7 +154,7 @@ def test_out_of_range_names_field_value_and_limit(override: str, parts: list[str
         ),
         (
             ["train.batch_size=3", "train.num_workers=4"],
-            ["train:", "batch_size=3", "num_workers=4", "raise batch_size or lower num_workers"],
+            ["train:", "batch_size=3", "num_workers=4", "Raise batch_size or lower num_workers"],
         ),
         (
             ["data.text_column=Body", "data.label_column=Body"],

@@ -1,4 +1,4 @@
-"""What a reader of a training's figures must know about its splits, before the training starts."""
+"""What a reader of a training's metrics must know about its splits, before the training starts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from finsent.inference.encoder import encode_texts
 from finsent.inference.truncation import Truncation, truncation_line
 from finsent.labels import LABELS
 from finsent.training.task import Task
-from finsent.training.tokens import cutting_tokenizer
+from finsent.training.tokens import truncating_tokenizer
 
 MAX_COUNTED = 20_000  # rows of a split, which take about a second to tokenize
+_LONGEST_INPUT = 512  # largest `model.max_length`
 
 
 @dataclass(frozen=True)
-class Splits:
-    """What `model.max_length` cuts off the training split, and the labels of both splits."""
+class SplitSummary:
+    """How much of the training split is truncated, and which labels have no rows."""
 
     truncation: Truncation  # of the first MAX_COUNTED rows
     absent: dict[str, list[str]]  # labels without rows, by split
@@ -29,10 +30,9 @@ class Splits:
         return [label for label in LABELS if label not in absent] or [*LABELS]
 
     def remarks(self) -> Iterator[str]:
-        """Yield a sentence for each thing to know."""
-        max_length = self.truncation.max_length
-        remedy = "Raise model.max_length (at most 512), or split long texts."
-        if max_length >= 512:
+        """Yield a warning for each problem."""
+        remedy = f"Raise model.max_length (at most {_LONGEST_INPUT}), or split long texts."
+        if self.truncation.max_length >= _LONGEST_INPUT:
             remedy = "Split long texts."
         if line := truncation_line(self.truncation.record(), remedy):
             yield f"training split: {line}"
@@ -48,12 +48,12 @@ class Splits:
             )
 
 
-def look_at_splits(version: DatasetVersion, task: Task) -> Splits:
-    """Count what is cut, and the labels that have no rows."""
+def summarize_splits(version: DatasetVersion, task: Task) -> SplitSummary:
+    """Count truncated texts, and find labels without rows."""
     texts = version.read("train", ["text"])["text"].slice(0, MAX_COUNTED).to_pylist()
-    encoded = encode_texts(cutting_tokenizer(**task.tokenizing), texts)
+    encoded = encode_texts(truncating_tokenizer(**task.tokenizer_arguments), texts)
     absent = {
         split: [label for label, rows in version.manifest.splits[split].labels.items() if not rows]
         for split in ("train", "validation")
     }
-    return Splits(Truncation.of(encoded, task.max_length), absent)
+    return SplitSummary(Truncation.of(encoded, task.max_length), absent)
