@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finsent.disk import disk_error, field_of, temporary_root
+from finsent.private_directory import RAY_DIRECTORY, private_name
 from finsent.settings import Settings
-from ray_jobs._private import RAY_DIRECTORY, private_name
 
 
 def places(settings: Settings) -> dict[str, Path]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from finsent.disk import check_room
 from finsent.errors import InputError
+from finsent.private_directory import RAY_DIRECTORY, private_directory
 from finsent.settings import Settings
 from ray_jobs._cli import catch_signals
-from ray_jobs._private import RAY_DIRECTORY, private_directory
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ray_jobs._ports import free_port
+from serve_app.launch.ports import free_port
 from tests.commands import descendants, environment, wait_until
 
 RAY = str(Path(sys.executable).parent / "ray")
