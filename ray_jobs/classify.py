@@ -16,10 +16,10 @@ from finsent.data.sources.heads import binary_kind, detect, is_json
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.normalize import is_blank
+from finsent.registry.choose_calibration import find_calibration
 from finsent.settings import Settings
+from finsent.workspace import Workspace
 from ray_jobs._cli import Call, Job, Result, main, table_console
-from ray_jobs._domains import calibration_of
-from ray_jobs.evaluate import locate
 
 log = logging.getLogger(__name__)
 
@@ -142,12 +142,15 @@ def run(call: Call) -> Result:
     settings = call.settings
     given = read_texts(call.arguments, settings)
     texts = [one.text for one in given]
-    model_dir = locate(settings, settings.classify.model, "classify.model")
+    workspace = Workspace.of(settings)
+    model_dir = workspace.find_model(settings.classify.model, "classify.model")
     from finsent.inference.engine import Engine
     from finsent.inference.truncation import Truncation, truncation_line
 
     config = settings.classify
-    domain = calibration_of(settings, model_dir, config.calibration, "classify.calibration")
+    domain = find_calibration(
+        workspace.registry, model_dir, config.calibration, "classify.calibration"
+    )
     engine = Engine(model_dir, settings.engine, domain=domain)
     encoded = engine.read(texts)
     predictions = engine.predictions(engine.logits_of([text.ids for text in encoded]))

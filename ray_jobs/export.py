@@ -10,11 +10,11 @@ from rich.table import Table
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
-from finsent.modeling.layout import read_provenance
+from finsent.modeling.trained_on import read_trained_on
 from finsent.runs import find_model
 from finsent.settings import Settings
+from finsent.workspace import Workspace
 from ray_jobs._cli import Call, Job, Result, main, table_console
-from ray_jobs.evaluate import own_dataset
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +28,14 @@ def step(settings: Settings, model_dir: Path) -> Result:
     """
     from finsent.export.export import export
 
-    trained_on = read_provenance(model_dir)["dataset"]
-    version: DatasetVersion | None
+    trained_on, workspace = read_trained_on(model_dir), Workspace.of(settings)
+    version = workspace.find_dataset(trained_on)
     if trained_on is None:  # adopted: any rows show whether exports answer as the model does
         version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
-    else:
-        version = own_dataset(settings, trained_on)
-    if version is None:
+    elif version is None:
         raise InputError(
-            f"export.model={settings.export.model!r}: dataset version {trained_on['version']} is "
-            f"not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports are "
+            f"export.model={settings.export.model!r}: dataset version {trained_on.version} is "
+            f"not in {str(workspace.dataset_dir(trained_on.name))!r}, and exports are "
             "compared with the model on its validation rows; ingest it there again"
         )
     rows = version.read("validation", ["text", "label"])

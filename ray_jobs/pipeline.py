@@ -9,14 +9,16 @@ from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.export.export import wanted
 from finsent.files import make_dir
+from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
+from finsent.runs import recorded_settings
+from finsent.tracking.tracker import tracked
 from finsent.training.capacity import check_capacity
 from finsent.training.finished import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish, train
 from ray_jobs._cli import Call, Job, RefusedError, Result, main
 from ray_jobs._ray import ray_session
 from ray_jobs._steps import Steps, past_run
-from ray_jobs._tracking import tracking
 
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")
 
@@ -39,7 +41,8 @@ def run(call: Call) -> Result:
             version = ingest.step(settings, files, run_dir)
             ingested = ingest.describe(version)
             title = steps.begin("train")
-            tracker = stack.enter_context(tracking(settings, run_dir))
+            recorded = recorded_settings(settings)
+            tracker = stack.enter_context(tracked(settings.tracking, run_dir, recorded))
             trained = train.step(settings, backbone, version, run_dir, title)
             train.track(tracker, version, run_dir)
         steps.begin("evaluate")
@@ -49,18 +52,16 @@ def run(call: Call) -> Result:
         steps.begin("export")
         exported = export.step(settings, model_dir)
         steps.begin("publish")
-        published, refusal = publish.attempt(
-            lambda: publish.step(settings, model_dir, run_dir / "comparison")
-        )
-        if refusal is None:
-            publish.track(tracker, published)
+        publication = attempt(lambda: publish.step(settings, model_dir, run_dir / "comparison"))
+        publication.track(tracker)
         if not settings.train.keep_checkpoints:
             drop_checkpoints(run_dir)
     steps.finish()
+    published = publication.as_result()
     result = _result(version, ingested, trained, measured, exported, published)
     result["step_seconds"] = steps.seconds
-    if refusal is not None:
-        raise RefusedError(str(refusal), result) from refusal
+    if isinstance(publication, Refusal):
+        raise RefusedError(str(publication.error), result) from publication.error
     return result
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone, resolve_backbone
+from finsent.runs import recorded_settings
 from finsent.settings import Settings
+from finsent.tracking.tracker import Tracker, tracked
 from finsent.training.task import make_task
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
-from ray_jobs._tracking import tracking
-
-if TYPE_CHECKING:
-    from finsent.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +104,8 @@ def run(call: Call) -> Result:
     settings = call.settings
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
     backbone = prepare(settings)
-    with ray_session(settings), tracking(settings, call.run_dir) as tracker:
+    tracking = tracked(settings.tracking, call.run_dir, recorded_settings(settings))
+    with ray_session(settings), tracking as tracker:
         found = step(settings, backbone, version, call.run_dir)
         track(tracker, version, call.run_dir)
     return found

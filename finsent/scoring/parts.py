@@ -9,13 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finsent.data.sources.files import SourceFile
 from finsent.files import staged_file, write_text
+from finsent.scoring.records import Counts
 from finsent.scoring.score import scored_schema
 from finsent.scoring.writers import open_writer
 
@@ -83,12 +83,8 @@ class Parts:
             yield len(table), False
             number += 1
 
-    def merge(self, file: SourceFile, target: Path, format: str) -> dict[str, Any]:
-        """Write all parts into one file, which appears at once.
-
-        Returns:
-            Counts: rows, truncated rows, labels by name, faults by kind.
-        """
+    def merge(self, file: SourceFile, target: Path, format: str) -> Counts:
+        """Write all parts into one file, which appears in one step, and return what it holds."""
         schema = scored_schema(file.columns.schema)
         rows, truncated, faults, labels = 0, 0, Counter[str](), Counter[str]()
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,8 +99,7 @@ class Parts:
                 faults.update(f.partition(":")[0] for f in table["fault"].to_pylist() if f)
                 labels.update(label for label in table["label"].to_pylist() if label)
                 truncated += table["truncated"].to_pylist().count(True)
-        counts = {"rows": rows, "truncated": truncated}
-        return {**counts, "labels": dict(labels), "faults": dict(faults)}
+        return Counts(rows=rows, truncated=truncated, labels=dict(labels), faults=dict(faults))
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +70,11 @@ class Tagged:
 
     column: str  # a carried one, which has the tags
     domains: dict[str, DomainCalibration | None]  # None: the model's own
+
+    def identity(self) -> list[Any]:
+        """Return the column, and the id of each tag's calibration; None: the model's own."""
+        ids = {tag: domain and domain.id for tag, domain in self.domains.items()}
+        return [self.column, ids]
 
     def tags(self, rows: pa.Table) -> list[str]:
         """Return the tag of each row; empty where it has none."""

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from pydantic import ValidationError
+
 from finsent.data.config import SourceConfig
 from finsent.data.sources.files import SourceFile
 from finsent.data.sources.places import Place
@@ -20,10 +22,9 @@ from finsent.data.sources.uris import parse
 from finsent.errors import InputError
 from finsent.files import digest, exclusive, write_json
 from finsent.scoring.parts import Parts
+from finsent.scoring.records import ScoredFile
 
 _PARTS = ".parts"  # holds the parts of files that are not finished
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,11 @@ class ScoredDir:
 
     path: Path
 
-    def records(self) -> dict[str, Record]:
-        """Return what is known of each scored file, by its path in the directory.
-
-        A record has the keys input, identity, backend, finished, and when it is finished rows,
-        labels and faults.
+    def records(self) -> dict[str, ScoredFile]:
+        """Return the record of each scored file, by its path in the directory.
 
         Raises:
-            InputError: the manifest is of something else.
+            InputError: the manifest is of something else, or damaged.
         """
         if not (self.path / MANIFEST).is_file():
             return {}
@@ -49,22 +47,32 @@ class ScoredDir:
                 f"predict.output={str(self.path)!r}: its {MANIFEST} does not list scored files. "
                 "Choose another directory."
             )
-        return records
+        try:
+            return {name: ScoredFile.model_validate(record) for name, record in records.items()}
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(
+                f"{self.path / MANIFEST}: {'.'.join(map(str, first['loc']))}: {first['msg']}. "
+                "Choose another predict.output."
+            ) from None
 
-    def update(self, output: str, record: Record) -> None:
-        """Set one record; those that other processes write meanwhile stay."""
+    def update(self, output: str, record: ScoredFile) -> None:
+        """Set one record; records that other processes write meanwhile stay."""
         with exclusive(self.path, wait=True):
-            write_json(self.path / MANIFEST, {KEY: {**self.records(), output: record}})
+            records = {**self.records(), output: record}
+            content = {name: record.model_dump() for name, record in records.items()}
+            write_json(self.path / MANIFEST, {KEY: content})
 
-    def finished(self, output: str, identity: str) -> Record | None:
+    def finished(self, output: str, identity: str) -> ScoredFile | None:
         """Return the record of a file that need not be scored again.
 
         Args:
             identity: of all that decides the answers.
         """
         record = self.records().get(output)
-        is_done = record and record["finished"] and record["identity"] == identity
-        return record if is_done and (self.path / output).is_file() else None
+        if record is None or not record.finished or record.identity != identity:
+            return None
+        return record if (self.path / output).is_file() else None
 
     def check_free(self, output: str, file: SourceFile) -> None:
         """Refuse to replace what does not hold the answers for this file.
@@ -86,9 +94,9 @@ class ScoredDir:
                 f"{where}: {output!r} exists and was not written by predict. Move it, or choose "
                 "another directory."
             )
-        if record["input"] != file.origin:
+        if record.input != file.origin:
             raise InputError(
-                f"{where}: {output!r} holds the answers for {record['input']!r}, not for "
+                f"{where}: {output!r} holds the answers for {record.input!r}, not for "
                 f"{file.origin!r}. Choose another directory, or name the input as "
                 f"{{uri: ..., name: NAME}}, which scores it into NAME."
             )
