@@ -16,7 +16,7 @@ from ray_jobs._cli import Call, Interrupted, Job, Result, main
 from ray_jobs._ray import joins_cluster, ray_session
 from serve_app.config import ServeConfig
 from serve_app.launch.environment import FAST, PLAIN, environment, unless_set
-from serve_app.launch.ports import LOOPBACK, Ports, reachable, reserved_ports
+from serve_app.launch.ports import Ports, reserved_ports
 from serve_app.launch.private_haproxy import end_orphans, private_haproxy
 from serve_app.listening import environment as listening_environment
 from serve_app.workers import HOOK
@@ -29,6 +29,8 @@ def run(call: Call) -> Result:
     settings = call.settings
     if call.arguments:
         return _add_key(settings.serve, call.arguments)
+    from serve_app.launch.addresses import Addresses  # imports FastAPI, as below
+
     is_local = not joins_cluster(settings)
     config = _checked(settings, is_local)
     with ExitStack() as stack:
@@ -41,13 +43,14 @@ def run(call: Call) -> Result:
         started = time.perf_counter()
         config = _deploy(settings, config, is_local)
         seconds = time.perf_counter() - started
-        _log_addresses(config, ports, seconds)
+        addresses = Addresses.of(config, ports)
+        addresses.log(config.model, seconds)
         if is_local:
             log.info("Ctrl-C ends it")
             _wait_for_signal()
     return {
-        "address": f"http://{reachable(config.host)}:{config.port}",
-        "grpc_address": _grpc_address(config),
+        "address": addresses.http,
+        "grpc_address": addresses.grpc,
         "model": config.model,
         "ports": ports.as_dict() if ports else {},
         "startup_seconds": round(seconds, 3),
@@ -98,24 +101,6 @@ def _deploy(settings: Settings, config: ServeConfig, is_local: bool) -> ServeCon
     return config
 
 
-def _grpc_address(config: ServeConfig) -> str | None:
-    return None if config.grpc_port is None else f"{reachable(config.host)}:{config.grpc_port}"
-
-
-def _log_addresses(config: ServeConfig, ports: Ports | None, seconds: float) -> None:
-    from serve_app import logs
-
-    address = f"http://{reachable(config.host)}:{config.port}"
-    log.info("serving %s at %s/ after %.1f s", config.model, address, seconds)
-    log.info("page: %s/   API: %s/docs   metrics: %s/metrics", address, address, address)
-    log.info("logs: %s (on each machine its own)", logs.folder())
-    if config.grpc_port is not None:
-        log.info("gRPC: %s, with reflection", _grpc_address(config))
-    if ports is not None:
-        described = ", ".join(f"{name} {port}" for name, port in ports.as_dict().items())
-        log.info("helpers, on %s only: %s", LOOPBACK, described)
-
-
 def _wait_for_signal() -> None:
     """Wait for SIGINT or SIGTERM, the ordinary end of a service."""
     try:
@@ -141,13 +126,13 @@ def _add_key(config: ServeConfig, arguments: list[str]) -> Result:
 
 JOB = Job(
     name="serve",
-    summary="Serve a published model over HTTP, with a page for people at /: on a local Ray until "
-    "Ctrl-C, or, with ray.address or under `ray job submit`, on a cluster, where it stays when "
-    "this job has ended. An alias is followed: after `registry promote` or `rollback` replicas "
-    "load the other version while the old one answers. `serve new-key NAME predict|admin` adds an "
-    "API key to serve.api_keys.",
-    result="address, grpc_address, model, ports, startup_seconds, seconds; new-key: key, name, "
-    "role, file",
+    summary="Serve a published model over HTTP, with a page for people at /. On a local Ray the job "
+    "serves until Ctrl-C. On a cluster, with ray.address or under `ray job submit`, the job "
+    "deploys the service and ends. The service follows an alias: after `registry promote` or "
+    "`rollback`, replicas load the new version while the old version answers. `serve new-key "
+    "NAME predict|admin` adds an API key to serve.api_keys.",
+    result="address, grpc_address, model, ports, startup_seconds, seconds; new-key: key, name, role, "
+    "file",
     sections=("serve", "engine", "registry", "storage", "ray"),
     run=run,
     keeps_run=False,
