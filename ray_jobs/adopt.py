@@ -102,17 +102,17 @@ def _publish(
 
 JOB = Job(
     name="adopt",
-    summary="Adopt a text classifier from elsewhere as a model version: a folder in Hugging Face "
-    "layout or a hub id, with safetensors or .bin weights (tensors only: pickled code is "
-    "refused), and any labels that adopt.label_map maps onto ours. The job compares the "
-    "model's answers with those of plain transformers. It calibrates and measures the model "
-    "where adopt.sources names labeled files, exports it as `ray_jobs.export` does, and "
-    "publishes it with its license and origin. Every job and the service use the version as "
-    "any other.",
-    result="source, revision, license, model_version, alias, version_dir, label_map, absent_labels "
-    "(never answered), max_length, macro_f1 and accuracy (null: not measured), max_difference "
-    "(from transformers, of any probability), temperature (null: not calibrated), exports (as "
-    "of `ray_jobs.export`), gate (as of `ray_jobs.publish`), run_dir, seconds",
+    summary="Adopt a text classifier from elsewhere as a model version: a folder in Hugging "
+    "Face layout or a hub id, with safetensors or .bin weights (tensors only: pickled code is "
+    "refused), and any labels that adopt.label_map maps onto ours. The job compares the model's "
+    "answers with those of plain transformers. It calibrates and measures the model where "
+    "adopt.sources names labeled files, exports it as `ray_jobs.export` does, and publishes it "
+    "with its license and origin. Every job and the service use the version as any other.",
+    result="source, revision, license, model_version, alias, version_dir, label_map, "
+    "absent_labels (never answered), max_length, macro_f1 and accuracy (null: not measured), "
+    "max_difference (from transformers, of any probability), temperature (null: not "
+    "calibrated), exports (as of `ray_jobs.export`), gate (as of `ray_jobs.publish`), run_dir, "
+    "seconds",
     sections=(
         "adopt",
         "export",

@@ -30,16 +30,16 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="calibrate",
-    summary="Fit a published model version to a domain by about 200 labeled rows: a temperature, a "
-    "bias per label and an abstention threshold, which follow the version's own calibration. "
-    "The version does not change: the calibration is published next to the version under "
-    "calibrate.name. Choose a calibration by evaluate.calibration, predict.calibration, "
+    summary="Fit a published model version to a domain by about 200 labeled rows: a "
+    "temperature, a bias per label and an abstention threshold, which follow the version's own "
+    "calibration. The version does not change: the calibration is published next to the version "
+    "under calibrate.name. Choose a calibration by evaluate.calibration, predict.calibration, "
     "classify.calibration or a source tag of serve.calibrations. Figures are cross-validated. "
     "The job refuses too few rows, and a calibration whose log loss does not clearly fall, "
     "unless calibrate.force=true. An earlier calibration of the same name is kept.",
-    result="name, id, model_version, temperature, biases (by label), threshold (1: the model abstains "
-    "from every row), wanted_accuracy, rows, texts (rows, where near copies count as one), "
-    "rows_by_label, before and after (macro_f1, accuracy, log_loss, ece, answered: value, "
+    result="name, id, model_version, temperature, biases (by label), threshold (1: the model "
+    "abstains from every row), wanted_accuracy, rows, texts (rows, where near copies count as "
+    "one), rows_by_label, before and after (macro_f1, accuracy, log_loss, ece, answered: value, "
     "interval; coverage), log_loss_difference, fitted_with (form of the model), exports (by "
     "kept form: same_labels and same_abstentions, shares of the rows), refusal (why a forced "
     "calibration would have been refused), previous (ids), file, run_dir, seconds",

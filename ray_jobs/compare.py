@@ -64,21 +64,21 @@ def _table(result: Result) -> Table:
 
 JOB = Job(
     name="compare",
-    summary="Compare model B with model A on the same rows, by default the test split of the dataset "
-    "version that B (or else A) was trained on. Rows that either model was trained or "
+    summary="Compare model B with model A on the same rows, by default the test split of the "
+    "dataset version that B (or else A) was trained on. Rows that either model was trained or "
     "validated on are left out. The verdict is better or worse when McNemar's exact test has p "
     "< 0.05 or the 95 % interval (paired bootstrap) of the macro-F1 difference excludes 0, the "
-    "two do not contradict, and at least 6 rows have another label; else no difference. A and "
-    "B are alias:NAME, version:ID, run:NAME or a directory, or bare names that are one of "
-    "these. Writes comparison.json and flipped.parquet.",
-    result="verdict, rows, macro_over (labels with rows), a and b (accuracy, macro_f1, model_dir), "
-    "difference (B - A: value, interval), mcnemar (only_a, only_b: rows that only this model "
-    "has right; p_value), flipped, judgment (outcome, reason, rows, absent_labels, accuracy, "
-    "macro_f1: value and bound), what (name of the rows), calibration, dataset_version, "
-    "seen_in_training and seen_in_validation (rows left out, by model; null: unknown), overlap "
-    "(by model: rows that the model was trained on, near copies of them that remain, or the "
-    "reason why that is not known), with_seen (figures with the rows left out; null: none), "
-    "truncation (by model), comparison_dir, run_dir, seconds",
+    "two do not contradict, and at least 6 rows have another label; else no difference. A and B "
+    "are alias:NAME, version:ID, run:NAME or a directory, or bare names that are one of these. "
+    "Writes comparison.json and flipped.parquet.",
+    result="verdict, rows, macro_over (labels with rows), a and b (accuracy, macro_f1, "
+    "model_dir), difference (B - A: value, interval), mcnemar (only_a, only_b: rows that only "
+    "this model has right; p_value), flipped, judgment (outcome, reason, rows, absent_labels, "
+    "accuracy, macro_f1: value and bound), what (name of the rows), calibration, "
+    "dataset_version, seen_in_training and seen_in_validation (rows left out, by model; null: "
+    "unknown), overlap (by model: rows that the model was trained on, near copies of them that "
+    "remain, or the reason why that is not known), with_seen (figures with the rows left out; "
+    "null: none), truncation (by model), comparison_dir, run_dir, seconds",
     sections=("evaluate", "engine", "data", "registry", "publish", "storage", "run"),
     run=run,
     arguments=_USAGE,

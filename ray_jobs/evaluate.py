@@ -44,23 +44,23 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="evaluate",
-    summary="Measure a model on a split of its dataset version, or on labeled files: accuracy, F1, "
-    "MCC, AUROC, log loss, Brier score and calibration error (ECE) with bootstrap intervals, "
-    "figures by label, confusion matrix, and abstention, compared with the majority class, "
-    "VADER and TF-IDF + logistic regression; accuracy by slices, and a behavior suite. Writes "
-    "metrics.json and report.html with its pictures. The report on the test split of a run's "
-    "model is stored in that run, where `ray_jobs.publish` reads it.",
-    result="model_dir, model_version (null: not published), domain_calibration (name, id; null: the "
-    "model's own), dataset_version, split, rows, accuracy, macro_f1, macro_over (labels with "
-    "rows), weighted_f1, mcc, auroc, log_loss, brier, ece, labels (precision, recall, f1, "
+    summary="Measure a model on a split of its dataset version, or on labeled files: accuracy, "
+    "F1, MCC, AUROC, log loss, Brier score and calibration error (ECE) with bootstrap "
+    "intervals, figures by label, confusion matrix, and abstention, compared with the majority "
+    "class, VADER and TF-IDF + logistic regression; accuracy by slices, and a behavior suite. "
+    "Writes metrics.json and report.html with its pictures. The report on the test split of a "
+    "run's model is stored in that run, where `ray_jobs.publish` reads it.",
+    result="model_dir, model_version (null: not published), domain_calibration (name, id; null: "
+    "the model's own), dataset_version, split, rows, accuracy, macro_f1, macro_over (labels "
+    "with rows), weighted_f1, mcc, auroc, log_loss, brier, ece, labels (precision, recall, f1, "
     "support, auroc; null: no rows), confusion (rows: true, columns: predicted), intervals (95 "
     "%, by figure), noise_ceiling, agreement (accuracy by the annotators' agreement), "
     "baselines, calibration, abstention (holds: whether these rows reach the wanted accuracy; "
-    "null: not known), behavior (cases, failed), seen_in_training, overlap (rows that the "
-    "model was trained on, near copies of them, and figures on the other rows, or the reason "
-    "why that is not known), truncation (texts cut, tokens left out), rows_per_second, "
-    "report_dir, run_dir, seconds; metrics.json also has reliability, slices, mistakes, the "
-    "groups of cases and the abstention's curve",
+    "null: not known), behavior (cases, failed), seen_in_training, overlap (rows that the model "
+    "was trained on, near copies of them, and figures on the other rows, or the reason why that "
+    "is not known), truncation (texts cut, tokens left out), rows_per_second, report_dir, "
+    "run_dir, seconds; metrics.json also has reliability, slices, mistakes, the groups of cases "
+    "and the abstention's curve",
     sections=("evaluate", "engine", "data", "registry", "storage", "run", "tracking"),
     run=run,
 )

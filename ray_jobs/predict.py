@@ -54,18 +54,18 @@ def run(call: Call) -> Result:
 
 JOB = Job(
     name="predict",
-    summary="Score files of texts (CSV, TSV, JSON Lines, JSON, Parquet, Arrow, a workbook, PhraseBank, "
-    "or .txt with one text per line; plain or compressed; local, s3:// or gs://) with a pool "
-    "of engines over the cluster. Writes one file per input file with the input's rows in "
-    "order: row, the columns of predict.columns, text, label, score, a probability by label, "
-    "abstained, truncated, model_version, calibration (for a domain), and fault, the reason "
-    "why a row was not scored. Re-run the same command to resume, with predict.output or "
+    summary="Score files of texts (CSV, TSV, JSON Lines, JSON, Parquet, Arrow, a workbook, "
+    "PhraseBank, or .txt with one text per line; plain or compressed; local, s3:// or gs://) "
+    "with a pool of engines over the cluster. Writes one file per input file with the input's "
+    "rows in order: row, the columns of predict.columns, text, label, score, a probability by "
+    "label, abstained, truncated, model_version, calibration (for a domain), and fault, the "
+    "reason why a row was not scored. Re-run the same command to resume, with predict.output or "
     "run.name set, as the default output is new in each run: finished files and parts are not "
-    "scored again. Directories and globs leave out files that predict wrote. The text column "
-    "is the entry's `text`, else data.text_column.",
-    result="model_version, calibration (null: the model's own), model_dir, output, files (scored file "
-    "by input), finished_before, rows, truncated (rows), labels and faults (counts), backends, "
-    "rows_per_second, run_dir, seconds",
+    "scored again. Directories and globs leave out files that predict wrote. The text column is "
+    "the entry's `text`, else data.text_column.",
+    result="model_version, calibration (null: the model's own), model_dir, output, files "
+    "(scored file by input), finished_before, rows, truncated (rows), labels and faults "
+    "(counts), backends, rows_per_second, run_dir, seconds",
     sections=("predict", "engine", "data", "registry", "storage", "run", "ray"),
     run=run,
     resumes=True,

@@ -126,13 +126,13 @@ def _add_key(config: ServeConfig, arguments: list[str]) -> Result:
 
 JOB = Job(
     name="serve",
-    summary="Serve a published model over HTTP, with a page for people at /. On a local Ray the job "
-    "serves until Ctrl-C. On a cluster, with ray.address or under `ray job submit`, the job "
+    summary="Serve a published model over HTTP, with a page for people at /. On a local Ray the "
+    "job serves until Ctrl-C. On a cluster, with ray.address or under `ray job submit`, the job "
     "deploys the service and ends. The service follows an alias: after `registry promote` or "
     "`rollback`, replicas load the new version while the old version answers. `serve new-key "
     "NAME predict|admin` adds an API key to serve.api_keys.",
-    result="address, grpc_address, model, ports, startup_seconds, seconds; new-key: key, name, role, "
-    "file",
+    result="address, grpc_address, model, ports, startup_seconds, seconds; new-key: key, name, "
+    "role, file",
     sections=("serve", "engine", "registry", "storage", "ray"),
     run=run,
     keeps_run=False,

@@ -133,21 +133,21 @@ def _finish(settings: Settings, run_dir: Path, result: Result, measured: Result 
 
 JOB = Job(
     name="sweep",
-    summary="Search hyperparameters over a space in YAML with Optuna and Ray Tune. Each trial is a "
-    "training as by `ray_jobs.train`; most trials end early. The best configurations, and the "
-    "unchanged settings, are trained again with other seeds. The configuration with the best "
-    "mean on the validation split is scored once on the test split and becomes best.yaml. Re- "
-    "run the same command with the same run.name to resume. --dry-run prints ten "
+    summary="Search hyperparameters over a space in YAML with Optuna and Ray Tune. Each trial "
+    "is a training as by `ray_jobs.train`; most trials end early. The best configurations, and "
+    "the unchanged settings, are trained again with other seeds. The configuration with the "
+    "best mean on the validation split is scored once on the test split and becomes best.yaml. "
+    "Re- run the same command with the same run.name to resume. --dry-run prints ten "
     "configurations and the expected cost.",
-    result="trials (by status; diverged: the loss was not a number or too large), trials_wanted, "
-    "repeated (suggestions that equal an earlier trial, and that were not trained), exhausted "
-    "(whether no configuration of the space is left), epochs, spent_share (of the epochs "
-    "without early stopping), driver_share (of the trials' time, between two trials), best (of "
-    "the search, partly luck), verified (chosen, verified: its mean, luck, gain over the "
-    "unchanged settings by seed, test, seed), front (of several objectives), best_yaml, page "
-    "(null: no trial has ended), storage, study, model_version (where published), run_dir, "
-    "seconds; of --dry-run: configs, epochs, epochs_in_full, epochs_to_verify, rows, "
-    "rows_per_second, rows_per_second_source, trial_seconds",
+    result="trials (by status; diverged: the loss was not a number or too large), "
+    "trials_wanted, repeated (suggestions that equal an earlier trial, and that were not "
+    "trained), exhausted (whether no configuration of the space is left), epochs, spent_share "
+    "(of the epochs without early stopping), driver_share (of the trials' time, between two "
+    "trials), best (of the search, partly luck), verified (chosen, verified: its mean, luck, "
+    "gain over the unchanged settings by seed, test, seed), front (of several objectives), "
+    "best_yaml, page (null: no trial has ended), storage, study, model_version (where "
+    "published), run_dir, seconds; of --dry-run: configs, epochs, epochs_in_full, "
+    "epochs_to_verify, rows, rows_per_second, rows_per_second_source, trial_seconds",
     sections=(
         "sweep",
         "train",

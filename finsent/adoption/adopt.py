@@ -130,8 +130,8 @@ def _check_task(config: Any, field: str) -> None:
     if others:
         raise InputError(
             f"{field}: is a {others[0]} (architectures in config.json), which does not label "
-            f"texts; use a model of ...ForSequenceClassification, or fine-tune this one with `python -m "
-            "ray_jobs.train model.backbone=...`"
+            f"texts; use a model of ...ForSequenceClassification, or fine-tune this one with "
+            "`python -m ray_jobs.train model.backbone=...`"
         )
 
 
