@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finsent.disk import find_disk_error, find_setting, temp_dir
-from ray_jobs._private import RAY_DIRECTORY, private_name
+from finsent.private_directory import RAY_DIRECTORY, private_name
 from ray_jobs._settings import JobSettings
 
 

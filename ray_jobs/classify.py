@@ -20,10 +20,11 @@ from finsent.data.sources.format_detection import detect
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.normalize import is_blank
+from finsent.registry.choose_calibration import find_calibration
 from finsent.registry.model_handle import Model
+from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
-from ray_jobs._domains import calibration_of
 
 if TYPE_CHECKING:
     from finsent.inference.engine import Prediction
@@ -170,7 +171,8 @@ def run(call: Call) -> ClassifyResult:
     settings, config = call.settings, call.settings.classify
     texts = read_texts(call.arguments, settings)
     model = Model.find(config.model, settings.workspace, "classify.model")
-    domain = calibration_of(settings, model.folder, config.calibration, "classify.calibration")
+    registry = Registry(settings.registry_dir)
+    domain = find_calibration(registry, model.folder, config.calibration, "classify.calibration")
     engine = Engine(model.folder, settings.engine, domain=domain)
     encoded = engine.encode_checked([text.text for text in texts])
     predictions = engine.predictions(engine.logits_of_rows([text.ids for text in encoded]))

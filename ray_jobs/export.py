@@ -11,11 +11,10 @@ from rich.table import Table
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
-from finsent.modeling.provenance import read_provenance
+from finsent.modeling.trained_on import find_dataset, read_trained_on
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
-from ray_jobs.evaluate import own_dataset
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +49,16 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
     """
     from finsent.export.exporter import export_model
 
-    trained_on = read_provenance(model_dir).dataset
-    version: DatasetVersion | None
+    trained_on, workspace = read_trained_on(model_dir), settings.workspace
+    version = find_dataset(workspace, trained_on)
     if trained_on is None:  # adopted: any rows show whether exports answer as the model does
         version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
-    else:
-        version = own_dataset(settings, trained_on)
-        if version is None:
-            raise InputError(
-                f"export.model={settings.export.model!r}: dataset version {trained_on['version']} "
-                f"is not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports "
-                "are compared with the model on its validation rows; ingest it there again"
-            )
+    elif version is None:
+        raise InputError(
+            f"export.model={settings.export.model!r}: dataset version {trained_on.version} is "
+            f"not in {str(workspace.versions_dir(trained_on.name))!r}, and exports are "
+            "compared with the model on its validation rows; ingest it there again"
+        )
     rows = version.read("validation", ["text", "label"])
     log.info("export: %s, compared on %d rows of the validation split", model_dir, len(rows))
     origin = {"dataset_version": version.version, "split": "validation"}

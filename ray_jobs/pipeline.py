@@ -10,14 +10,16 @@ from typing import Annotated, Any
 from finsent.data.sources.files import find_sources
 from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
+from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
+from finsent.tracking.tracker import tracked
 from finsent.training.capacity import check_capacity
 from finsent.training.finished_run import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish, train
 from ray_jobs._cli import Call, Job, RefusedError, Result, main
 from ray_jobs._ray import ray_session
+from ray_jobs._results import as_result
 from ray_jobs._steps import Steps, past_run
-from ray_jobs._tracking import tracking
 
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")
 
@@ -68,7 +70,8 @@ def run(call: Call) -> PipelineResult:
             version = ingest.step(settings, files, run_dir)
             ingested = ingest.describe(version, is_reused=False)
             title = steps.begin("train")
-            tracker = stack.enter_context(tracking(settings, run_dir))
+            recorded = settings.for_records()
+            tracker = stack.enter_context(tracked(settings.tracking, run_dir, recorded))
             trained = train.step(settings, backbone, version, run_dir, title)
             train.track(tracker, version, run_dir)
         steps.begin("evaluate")
@@ -78,17 +81,14 @@ def run(call: Call) -> PipelineResult:
         steps.begin("export")
         exported = export.step(settings, model_dir)
         steps.begin("publish")
-        published, refusal = publish.attempt(
-            lambda: publish.step(settings, model_dir, run_dir / "comparison")
-        )
-        if refusal is None:
-            publish.track(tracker, published)
+        publication = attempt(lambda: publish.step(settings, model_dir, run_dir / "comparison"))
+        publication.track(tracker)
         if not settings.train.keep_checkpoints:
             drop_checkpoints(run_dir)
     steps.finish()
-    result = _result(ingested, trained, measured, exported, published, steps.seconds)
-    if refusal is not None:
-        raise RefusedError(str(refusal), result) from refusal
+    result = _result(ingested, trained, measured, exported, publication.as_result(), steps.seconds)
+    if isinstance(publication, Refusal):
+        raise RefusedError(str(publication.error), as_result(result)) from publication.error
     return result
 
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
+from finsent.tracking.tracker import Tracker, tracked
 from finsent.training.config import OPERATIONAL, TrainConfig
 from finsent.training.task import make_task
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
-from ray_jobs._tracking import tracking
-
-if TYPE_CHECKING:
-    from finsent.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +138,8 @@ def run(call: Call) -> TrainResult:
     settings = call.settings
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
     backbone = prepare(settings)
-    with ray_session(settings), tracking(settings, call.run_dir) as tracker:
+    tracking = tracked(settings.tracking, call.run_dir, settings.for_records())
+    with ray_session(settings), tracking as tracker:
         result = step(settings, backbone, version, call.run_dir)
         track(tracker, version, call.run_dir)
     return result

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from finsent.evaluation.bootstrap import percentiles, resample_counts
@@ -29,25 +28,6 @@ FLIPPED = "flipped.parquet"
 _COMPARED = ("accuracy", "macro_f1")
 _SIGNIFICANT = 0.05
 _LEAST_FLIPS = 6  # with five, even five to nothing has p = 0.0625
-
-
-def unseen(rows: pa.Table, *seen: pa.ChunkedArray | None) -> tuple[pa.Table, list[int | None]]:
-    """The rows that no model was trained on, and how many each model was trained on.
-
-    Args:
-        rows: with a `key` column.
-        seen: keys of each model's training rows; None: not at hand.
-    """
-    counts: list[int | None] = []
-    keep = pa.array(np.ones(len(rows), bool))
-    for keys in seen:
-        if keys is None:
-            counts.append(None)
-            continue
-        known = pc.is_in(rows["key"], keys).combine_chunks()
-        counts.append(int(pc.sum(known).as_py() or 0))
-        keep = pc.and_(keep, pc.invert(known))
-    return rows.filter(keep), counts
 
 
 def answers_of(engine: Engine, rows: pa.Table) -> Answers:

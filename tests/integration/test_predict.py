@@ -25,9 +25,10 @@ from finsent.export.exporter import export_model
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.modeling.model_dir import fingerprint
+from finsent.scoring.model import ScoringModel
+from finsent.scoring.pool import EnginePool
 from ray_jobs import predict
 from ray_jobs._cli import Call
-from ray_jobs._scoring import Scorers
 from ray_jobs._settings import JobSettings
 from tests.commands import start_job, wait_until
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
@@ -275,7 +276,8 @@ def test_a_model_that_changes_in_mid_run_stops_it(model: Path, tmp_path: Path) -
         '{"schema_version": 1, "temperature": 2.0, "abstention": {"threshold": null}}'
     )
     with pytest.raises(InputError, match=r"predict\.model=.*has changed since the run began"):
-        Scorers(copy, EngineConfig(precision="fp32"), "v1", before, None, 1, 60)
+        scoring_model = ScoringModel(copy, "v1", before, EngineConfig(precision="fp32"))
+        EnginePool(scoring_model, None, 1, 60)
 
 
 @pytest.fixture

@@ -669,7 +669,7 @@ def test_model_whose_check_is_interrupted_is_left_to_no_job(
 
     saved(classifier(), project / "one", tiny)
     with monkeypatch.context() as patched:
-        patched.setattr("finsent.adoption.fidelity.check_same", interrupt)
+        patched.setattr("finsent.adoption.steps.check_same", interrupt)
         with suppress(KeyboardInterrupt):
             assert invoke_job("adopt", *QUICK, "one", "run.name=mine").code not in (0, 2)
     assert not [*(project / "artifacts/runs/mine").rglob("*.safetensors")]

