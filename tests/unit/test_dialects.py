@@ -188,7 +188,7 @@ def test_hive_escapes_delimiters_where_nothing_is_quoted(tmp_path: Path) -> None
 def test_an_open_quote_names_its_record_and_both_remedies(tmp_path: Path) -> None:
     body = 'text,label\nUp,up\n"odd" x,up\n"Open,up\nDown,down\n'
     text = problem(write(tmp_path, body))
-    assert "a quote that opens in record 4 is not closed; close it, or double it" in text
+    assert "a quote that opens in record 4 is not closed. Close it, or double it" in text
     assert "or set quote: none for this source" in text
 
 
@@ -246,7 +246,7 @@ def test_columns_may_be_named_by_numbers_as_pandas_does(tmp_path: Path) -> None:
         Row(2, "Sales rose", "positive"),
         Row(3, "Sales fell", "negative"),
     ]
-    with pytest.raises(ValueError, match="write the column's name in quotes"):
+    with pytest.raises(ValueError, match="Write the column's name in quotes"):
         SourceConfig(uri="a.csv", label=True)
 
 

@@ -74,7 +74,7 @@ def test_a_file_that_two_entries_read_differently_is_refused(
     start = f"data.sources: {path!r} is named by two entries that differ in {setting}: "
     assert text.startswith(start), text
     assert f'"{glob}" and {{"uri": "{path}", "{setting}": ' in text
-    assert "let one of them name it" in text
+    assert "Let one of them name it" in text
 
 
 def test_the_sample_is_read_from_another_machines_copy_of_the_package(tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("source", "parts"),
     [
-        ("none.csv", ["'{tmp}/none.csv': no such file", "check the path", "'sample'"]),
-        ("no*.csv", ["'{tmp}/no*.csv'", "match", "check the path"]),
+        ("none.csv", ["'{tmp}/none.csv': no such file", "Check the path", "'sample'"]),
+        ("no*.csv", ["'{tmp}/no*.csv'", "match", "Check the path"]),
         ("a**.csv", ["'{tmp}/a**.csv'"]),  # no glob that Python knows
-        ("empty", ["'{tmp}/empty' is a directory without files of a known", "put labeled files"]),
+        ("empty", ["'{tmp}/empty' is a directory without files of a known", "Put labeled files"]),
     ],
 )
 def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]) -> None:

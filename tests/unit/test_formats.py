@@ -210,7 +210,7 @@ def test_parquet_rows_are_numbered_through_its_row_groups() -> None:
 def test_parquet_columns_that_hold_no_text_are_named(values: list[Any]) -> None:
     text = problem("parquet", parquet(text=["a"], label=values))
     assert text.startswith("here: column 'label' is of type "), text
-    assert text.endswith("no text, number or time; name another column"), text
+    assert text.endswith("no text, number or time. Name another column."), text
 
 
 @pytest.mark.parametrize("type", [pa.binary(), pa.large_binary()])
@@ -219,7 +219,7 @@ def test_bytes_that_are_no_utf8_are_named(type: pa.DataType) -> None:
     for column in (values, values.dictionary_encode()):
         text = problem("parquet", parquet(text=["a", "b"], label=column))
         assert text.startswith("here: column 'label' is of type "), text
-        assert "binary, and its bytes are not UTF-8; write the column as strings" in text
+        assert "binary, and its bytes are not UTF-8. Write the column as strings" in text
 
 
 @pytest.mark.parametrize("kind", ["string", "list", "dictionary"])
@@ -260,7 +260,7 @@ def test_a_cut_off_parquet_file_or_a_missing_column_is_one_line() -> None:
     for content in (whole[:-20], whole[-20:], b"PAR1", b"text,label\n"):
         text = problem("parquet", content)
         assert text.startswith("here is not valid Parquet near row 1 ("), text
-        assert text.endswith("; mend the file"), text
+        assert text.endswith(". Repair the file."), text
         assert "\n" not in text
 
 

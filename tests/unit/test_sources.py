@@ -85,16 +85,16 @@ def problem(path: Path | str, **changed: Any) -> str:
         (b"\xef\xbb\xbf\r\n", ["is empty", "labeled rows"]),
         (b"PK\x03\x04" + bytes(40), ["zip archive or an Excel workbook", "not a CSV file"]),
         (gzip.compress(GOOD.encode(), mtime=0), ["gzip-compressed", "not a CSV file", "rename it"]),
-        (b"PAR1" + bytes(40), ["Parquet", "not a CSV file", "set the source's format"]),
-        (b"%PDF-1.7\n", ["a PDF", "not a CSV file", "convert"]),
+        (b"PAR1" + bytes(40), ["Parquet", "not a CSV file", "or set the source's format"]),
+        (b"%PDF-1.7\n", ["a PDF", "not a CSV file", "Convert"]),
         (GOOD.encode() + bytes(range(256)), ["binary"]),
         (
             b"Sentiment,Body\n",
-            ["data.text_column='Sentence'", "'Sentiment', 'Body'", "set text for"],
+            ["data.text_column='Sentence'", "'Sentiment', 'Body'", "Set text for"],
         ),
         (
             b"Sentence,Mood\n",
-            ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "set label for"],
+            ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "Set label for"],
         ),
         (
             b"Sentence;Sentiment\na;b\n",
@@ -108,8 +108,8 @@ def problem(path: Path | str, **changed: Any) -> str:
             b"Sales rose,positive\nSales fell,negative\n",
             ["its first line is a row", "put a header"],
         ),
-        (b" sentence,Sentiment\na,b\n", ["did you mean ' sentence'? set text for this source"]),
-        (b"Sentence,SENTIMENT\na,b\n", ["did you mean 'SENTIMENT'? set label for this source"]),
+        (b" sentence,Sentiment\na,b\n", ["Did you mean ' sentence'? Set text for this source"]),
+        (b"Sentence,SENTIMENT\na,b\n", ["Did you mean 'SENTIMENT'? Set label for this source"]),
         (GOOD.encode() + b"a\0b,positive\n", ["NUL bytes", "encoding: utf-8 takes it"]),
         (b"Sentence|Sentiment\na|b\n", ["looks separated by bars", 'delimiter: "|"']),
         (b'"Sentence,Sentiment\na,b\n', ["quote"]),
@@ -130,7 +130,7 @@ def test_unusable_file_is_refused_before_any_work(
 def test_a_wanted_column_that_stands_twice_is_refused(tmp_path: Path, column: str) -> None:
     path = write(tmp_path, f"Sentence,Sentiment,{column}\na,neutral,positive\n")
     text = problem(path)
-    assert f"={column!r}: 2 columns of data.sources: {str(path)!r} have this name; rename" in text
+    assert f"={column!r}: 2 columns of data.sources: {str(path)!r} have this name. Rename" in text
 
 
 def test_another_column_that_stands_twice_does_not_matter(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_source_may_have_its_own_delimiter(tmp_path: Path) -> None:
 
 def test_a_delimiter_is_for_csv(tmp_path: Path) -> None:
     path = str(write(tmp_path, '{"Sentence": "a", "Sentiment": "b"}\n', "a.jsonl"))
-    with pytest.raises(InputError, match=r"a\.jsonl' is jsonl, which has no delimiter; leave out"):
+    with pytest.raises(InputError, match=r"a\.jsonl' is jsonl, which has no delimiter. Leave out"):
         configured(tmp_path, {"uri": path, "delimiter": ";"})
 
 
@@ -411,7 +411,7 @@ def test_rows_of_parquet_are_counted_in_any_packing(
 def test_parquet_in_zstd_is_refused_with_the_remedy(tmp_path: Path) -> None:
     packed = pa.compress(parquet(), codec="zstd", asbytes=True)
     text = problem(write(tmp_path, packed, "a.parquet.zst"))
-    assert "is parquet in zstd, which cannot be read from its end; decompress it first" in text
+    assert "is parquet in zstd, which cannot be read from its end. Decompress it first" in text
     assert "damaged" not in text
 
 
@@ -421,14 +421,14 @@ def test_an_archive_of_another_method_is_refused_with_the_remedy(tmp_path: Path)
         content[place] = 9  # Deflate64, which Windows' Explorer writes
     text = problem(write(tmp_path, bytes(content), "a.zip"))
     assert "is packed in a way that cannot be read" in text
-    assert "unpack it, and name the file" in text
+    assert "Unpack it, and name the file" in text
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.csv.zip"])
 def test_a_compressed_file_in_an_archive_is_refused(tmp_path: Path, name: str) -> None:
     content = zipped(gzip.compress(GOOD.encode()), "a.csv.gz")
     text = problem(write(tmp_path, content, name))
-    assert "holds 'a.csv.gz', which is compressed itself; unpack the archive" in text
+    assert "holds 'a.csv.gz', which is compressed itself. Unpack the archive" in text
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

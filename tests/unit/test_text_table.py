@@ -87,7 +87,7 @@ def test_lines_of_a_text_are_rows() -> None:
         (b"news\nProfit rose.\n", "Set column to its name"),
         (b"headline,text\n1,2\n", "which column is the text? 'headline', 'text' are names of a"),
         (b"id,Text,text\n1,2,3\n", "which column is the text? 'Text', 'text' are names of a text"),
-        (b"text,text\n1,2\n", "has 2 columns 'text'; rename"),
+        (b"text,text\n1,2\n", "has 2 columns 'text'. Rename"),
         (b'text\n"Profit rose\nSales fell\n', "opens in record 2 is not closed"),
         (b'text\n"Profit rose\n\n\n', "opens in record 2 is not closed"),
         (b'id,text\n1,a\n2,"' + b"x" * 140_000 + b"\n3,b\n", "opens in record 3 is not closed"),
@@ -110,7 +110,7 @@ def parquet() -> bytes:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"PK\x03\x04" + bytes(100), "a zip archive or an Excel workbook.*save its table as CSV"),
+        (b"PK\x03\x04" + bytes(100), "a zip archive or an Excel workbook.*Save its table as CSV"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "an old Office document"),
         (parquet(), "Parquet"),
         (b"\x1f\x8b\x08" + bytes(100), "gzip"),
@@ -181,5 +181,5 @@ def test_a_text_may_begin_with_a_bracket() -> None:
 
 
 def test_a_remedy_names_no_setting_that_uploads_lack() -> None:
-    with pytest.raises(InputError, match=r"belongs to the text$"):
+    with pytest.raises(InputError, match=r"belongs to the text\.$"):
         read_text_table(b'text\n"Up\nDown\n')

@@ -33,8 +33,8 @@ def parquet_schema(stream: BinaryIO, layout: FileLayout) -> pa.Schema:
         return pq.read_schema(stream)
     except pa.ArrowException as error:
         raise InputError(
-            f"{layout.where} is not valid Parquet ({first_line(error)}); mend the file, or set the "
-            "source's format"
+            f"{layout.where} is not valid Parquet ({first_line(error)}). Repair the file, or set "
+            "the source's format."
         ) from None
 
 
@@ -70,8 +70,8 @@ def read_parquet(
             first += len(batch)
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{layout.where} is not valid Parquet near row {first} ({first_line(error)}); mend the "
-            "file"
+            f"{layout.where} is not valid Parquet near row {first} ({first_line(error)}). "
+            "Repair the file."
         ) from None
 
 
@@ -130,8 +130,8 @@ def _valid_arrow(where: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{where} is not a valid Arrow or Feather (version 2) file ({first_line(error)}); "
-            "write it again, e.g. as Parquet"
+            f"{where} is not a valid Arrow or Feather (version 2) file ({first_line(error)}). "
+            "Write it again, e.g. as Parquet."
         ) from None
 
 
@@ -184,8 +184,8 @@ def _check_utf8(values: pa.Array, name: str, where: str) -> None:
         values.validate(full=True)
     except pa.ArrowInvalid as error:
         raise InputError(
-            f"{where}: column {name!r} holds strings that are not valid ({first_line(error)}); "
-            "write the column as UTF-8, or name another"
+            f"{where}: column {name!r} holds strings that are not valid ({first_line(error)}). "
+            "Write the column as UTF-8, or name another."
         ) from None
 
 
@@ -257,10 +257,10 @@ def _as_text(values: pa.Array, name: str, where: str) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
             raise InputError(
-                f"{where}: column {name!r} is of type {values.type}, and its bytes are not UTF-8; "
-                "write the column as strings, or name another"
+                f"{where}: column {name!r} is of type {values.type}, and its bytes are not UTF-8. "
+                "Write the column as strings, or name another."
             ) from None
         raise InputError(
-            f"{where}: column {name!r} is of type {values.type}, which is no text, number or time; "
-            "name another column"
+            f"{where}: column {name!r} is of type {values.type}, which is no text, number or time. "
+            "Name another column."
         ) from None

@@ -85,7 +85,7 @@ class _Parser:
         rest = _skip_space(self._text, self._position + 1) < len(self._text)
         if rest or self._source.read(_CHUNK_CHARACTERS).strip():
             raise InputError(
-                f"{self._where} is not valid JSON: text follows the array; mend the file"
+                f"{self._where} is not valid JSON: text follows the array. Repair the file."
             )
         return True
 
@@ -126,8 +126,8 @@ class _Parser:
 
     def _invalid(self, problem: str) -> InputError:
         return InputError(
-            f"{self._where} is not valid JSON behind record {self._item_count} ({problem}); mend "
-            "the file"
+            f"{self._where} is not valid JSON behind record {self._item_count} ({problem}). Repair "
+            "the file."
         )
 
 

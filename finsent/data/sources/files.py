@@ -49,7 +49,7 @@ def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
                 if _FileKey(file.location.uri, not excluded) in files:
                     raise InputError(
                         f"{file.where} is also in data.sources; a file is learned from or stays "
-                        "unseen: leave it out of one of them"
+                        "unseen. Leave it out of one of them."
                     )
                 # A file counts once.
                 first = files.setdefault(_FileKey(file.location.uri, excluded), file)
@@ -152,8 +152,8 @@ def _check_same_reading(first: NamedFile, second: NamedFile, config: DataConfig)
         ]
         raise InputError(
             f"{second.where} is named by two entries that differ in {', '.join(differing)}: "
-            f"{entries[0]} and {entries[1]}; let one of them name it, e.g. by a narrower glob, or "
-            "give both the same settings"
+            f"{entries[0]} and {entries[1]}. Let one of them name it, e.g. by a narrower glob, or "
+            "give both the same settings."
         )
 
 
@@ -187,6 +187,6 @@ def _names(files: list[NamedFile]) -> list[str]:
     for name in names:
         if names.count(name) > 1:
             raise InputError(
-                f"data.sources: two sources are named {name!r}; give each a name of its own"
+                f"data.sources: two sources are named {name!r}. Give each a name of its own."
             )
     return names

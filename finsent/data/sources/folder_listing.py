@@ -85,16 +85,16 @@ def refuse_tables(files: Iterable[Parts], shown: str, field: str) -> None:
 
 
 def _remedy(kind: str, shown: str) -> str:
-    export = "export its rows to Parquet, and name that file"
+    export = "Export its rows to Parquet, and name that file."
     if kind == "Delta":
         export = (
-            'export its rows (pip install deltalake pyarrow): python -c "import deltalake, '
+            'Export its rows (pip install deltalake pyarrow): python -c "import deltalake, '
             f"pyarrow.parquet as pq; pq.write_table(deltalake.DeltaTable('{shown}')"
-            ".to_pyarrow_table(), 'labeled.parquet')\""
+            ".to_pyarrow_table(), 'labeled.parquet')\"."
         )
     return (
-        f"holds a {kind} table, whose log says which of its files are valid; old ones would be "
-        f"read as rows: {export}"
+        f"holds a {kind} table, whose log says which of its files are valid. Old ones would be "
+        f"read as rows. {export}"
     )
 
 
@@ -158,6 +158,4 @@ def refuse_dead_links(files: Iterable[Path], field: str) -> None:
     """
     for path in files:
         if not path.exists() and is_data((path.name,), None):
-            raise InputError(
-                f"{field}: {str(path)!r} is a link that leads nowhere; mend or remove it"
-            )
+            raise InputError(f"{field}: {str(path)!r} is a broken link. Repair or remove it.")

@@ -73,8 +73,8 @@ class Location:
             size, mtime_ns = info.size, info.mtime_ns
         if size != self.size or (self.mtime_ns is not None and mtime_ns != self.mtime_ns):
             raise InputError(
-                f"{self.field}: {self.shown!r} has changed since it was found; run again when it "
-                "is complete"
+                f"{self.field}: {self.shown!r} has changed since it was found. Run again when it "
+                "is complete."
             )
 
 
