@@ -127,7 +127,7 @@ def choose_inputs(output: Path) -> Any:
         if len(places) == 1 and _root(source, places[0]) is None:  # named by itself
             if scored and Path(places[0].uri).is_relative_to(output):
                 raise InputError(
-                    f"predict.input: {places[0].shown!r} was written by predict and is in "
+                    f"predict.input: {places[0].redacted!r} was written by predict and is in "
                     "predict.output. Name other files, or another predict.output."
                 )
             return places

@@ -86,16 +86,16 @@ def test_other_stores_find_the_path_as_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "shown"),
+    ("uri", "redacted"),
     [
         ("/data/a.csv", "/data/a.csv"),
         ("s3://KEY:SECRET@bucket/a.csv?region=x", "s3://bucket/a.csv"),
         ("s3://bucket/dir/a.csv", "s3://bucket/dir/a.csv"),
     ],
 )
-def test_credentials_are_never_shown(uri: str, shown: str) -> None:
+def test_credentials_are_never_shown(uri: str, redacted: str) -> None:
     location = Location(uri, 1, None)
-    assert location.shown == shown
+    assert location.redacted == redacted
     assert location.name == "a.csv"
 
 

@@ -34,13 +34,13 @@ def read_json_line_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
     item = _first_item(head, layout.where)
     if item is not None and is_json_object(item.value):
         raise InputError(
-            f"{layout.where} is not JSON Lines: it is an array, no object a line, or its objects "
-            "span lines. Set format: json for this source."
+            f"{layout.where} is not JSON Lines: it is an array, not one object per line, or its "
+            "objects span lines. Set format: json for this source."
         )
     kind = "no object" if first.endswith("object") else "not JSON"
     raise InputError(
-        f"{layout.where} is not JSON Lines: its first line is {kind}. Write one object a line, or "
-        "set the source's format."
+        f"{layout.where} is not JSON Lines: its first line is {kind}. Write one object per line, "
+        "or set the source's format."
     )
 
 

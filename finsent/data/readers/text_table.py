@@ -195,11 +195,13 @@ def _text_column(header: list[str], column: str | None, delimiter: str) -> int:
     Raises:
         InputError: no column or several ones may be the text's.
     """
-    shown = quoted(header)
+    columns = quoted(header)
     positions = [position for position, name in enumerate(header) if _is_text(name, column)]
     if column is not None and len(positions) != 1:
         count = "no" if not positions else len(positions)
-        raise InputError(f"column={column!r}: {count} such columns. Set column to one of {shown}.")
+        raise InputError(
+            f"column={column!r}: {count} such columns. Set column to one of {columns}."
+        )
     names = [header[position] for position in positions]
     if names and header.count(names[0]) > 1:
         raise InputError(
@@ -216,12 +218,12 @@ def _text_column(header: list[str], column: str | None, delimiter: str) -> int:
     other = likely_delimiter(header[0]) if len(header) == 1 else None
     if other is not None and other != delimiter:
         raise InputError(
-            f"which column is the text? The header is {shown}. Set delimiter to {other!r} and "
+            f"which column is the text? The header is {columns}. Set delimiter to {other!r} and "
             "column to the text's, or name that column text."
         )
     lines = " or set format to text" if len(header) == 1 else ""
     raise InputError(
-        f"which column is the text? Set column to its name, or name it text. There are {shown}. "
+        f"which column is the text? Set column to its name, or name it text. There are {columns}. "
         f"Where the first line is no header, put one above it{lines}."
     )
 

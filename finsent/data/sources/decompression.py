@@ -1,4 +1,4 @@
-"""Opening of source files: decompressed, and with each problem as one line for the file's owner."""
+"""Opening of source files: decompression, and errors of one line for the files' owners."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finsent.data.sources.locations import Location
 from finsent.errors import InputError
 
 READ_BYTES = 4 << 20
-_MAX_SHOWN_FILES = 5
+_MAX_EXAMPLES = 5
 
 
 @contextmanager
@@ -118,11 +118,11 @@ def zipped_name(location: Location, where: str) -> str:
         names = _file_names(archive)
         is_locked = any(archive.getinfo(name).flag_bits & 1 for name in names)
     if len(names) != 1:
-        shown = ", ".join(map(repr, names[:_MAX_SHOWN_FILES]))
-        shown += ", ..." if len(names) > _MAX_SHOWN_FILES else ""
+        examples = ", ".join(map(repr, names[:_MAX_EXAMPLES]))
+        examples += ", ..." if len(names) > _MAX_EXAMPLES else ""
         raise InputError(
-            f"{where} is an archive of {len(names)} files{f' ({shown})' if names else ''}. Unpack "
-            "it, and name its folder or the files."
+            f"{where} is an archive of {len(names)} files{f' ({examples})' if names else ''}. "
+            "Unpack it, and name its folder or the files."
         )
     if is_locked:
         raise InputError(f"{where} needs a password. Unpack it, and name the file.")

@@ -130,13 +130,13 @@ def _expand_uri(uri: Uri, format: Format | None, field: str) -> list[Location]:
         candidates = [*parts_of]
         skipped = {p for p in candidates if not is_data(parts_of[p], format)}
         table_parts = [*parts_of.values()]
-    refuse_tables(table_parts, uri.shown, field)
-    log_skipped(uri.shown, [parts_of[p] for p in candidates if p in skipped])
+    refuse_tables(table_parts, uri.redacted, field)
+    log_skipped(uri.redacted, [parts_of[p] for p in candidates if p in skipped])
     files = [p for p in candidates if p not in skipped]
     if not files:
         raise InputError(
-            f"{field}: {uri.shown!r}: no such file, and no matching file below it ({KNOWN_NAMES}). "
-            "Check the bucket and the path, or set the source's format."
+            f"{field}: {uri.redacted!r}: no such file, and no matching file below it "
+            f"({KNOWN_NAMES}). Check the bucket and the path, or set the source's format."
         )
     return [_location(by_path[p], uri, prefix, field) for p in files]
 

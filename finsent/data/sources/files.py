@@ -66,7 +66,9 @@ def find_texts(
     config: DataConfig,
     cache: Path,
     field: str,
-    choose: Callable[[SourceConfig, list[Location]], list[Location]] = lambda _, found: found,
+    choose: Callable[[SourceConfig, list[Location]], list[Location]] = lambda _, locations: (
+        locations
+    ),
 ) -> list[SourceFile]:
     """Expand entries to files whose texts need no label, and check each file's head.
 
@@ -86,6 +88,7 @@ def find_texts(
             if file.location.uri not in chosen:
                 continue
             if source.format is None and is_plain_text(file.location.name):
+                # Not validated anew: `inspect` refuses settings that texts do not have.
                 file = replace(file, source=source.model_copy(update={"format": "text"}))
             first = files.setdefault(file.location.uri, file)
             _check_same_reading(first, file, config)
@@ -130,8 +133,8 @@ def _without_lone_agreement(files: list[SourceFile]) -> list[SourceFile]:
         return files
     names = ", ".join(file.name for file in files if file.agreement is not None)
     log.warning(
-        "%s: the column agreement stays empty, as the sentences on which more annotators agreed "
-        "are not told from the others; name PhraseBank's stricter files, too",
+        "%s: the column agreement stays empty, as the file does not show on which sentences more "
+        "annotators agreed. Name PhraseBank's stricter files, too.",
         names,
     )
     return [replace(file, agreement=None) for file in files]

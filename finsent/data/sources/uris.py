@@ -43,7 +43,7 @@ class Uri:
         return f"?{self.query}" if self.query else ""
 
     @property
-    def shown(self) -> str:
+    def redacted(self) -> str:
         """Return the URI without login and options, for messages and manifests."""
         return f"{self.scheme}://{self.host}{self.path}"
 
