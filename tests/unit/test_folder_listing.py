@@ -1,4 +1,4 @@
-"""Which files of a folder are rows: links, leftovers of jobs, tables with a log, partitions."""
+"""Which files are rows: links, leftovers of jobs, tables with a log, partitions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
 from tests.unit.test_files import without_root
 from tests.unit.test_labeling_tools import ROSE_AND_FELL, labels, problem
-from tests.unit.test_sources import GOOD, found, names, write
+from tests.unit.test_sources import GOOD, find_files, names, write
 
 
 def refused(source: Path | str) -> str:
     with pytest.raises(InputError) as caught:
-        found(source)
+        find_files(source)
     return str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Each format's records, numbers and faults, as they lie in the file; and what names say."""
+"""Readers of each format: records, their numbers and faults; and the detection of formats."""
 
 from __future__ import annotations
 
@@ -255,9 +255,9 @@ def test_a_parquet_row_of_more_than_a_block_is_read_alone() -> None:
 
 
 def test_a_cut_off_parquet_file_or_a_missing_column_is_one_line() -> None:
-    whole = parquet(text=["a"] * 50, label=["up"] * 50)
+    complete = parquet(text=["a"] * 50, label=["up"] * 50)
     assert "'label'" in problem("parquet", parquet(text=["a"])).replace('"', "'")
-    for content in (whole[:-20], whole[-20:], b"PAR1", b"text,label\n"):
+    for content in (complete[:-20], complete[-20:], b"PAR1", b"text,label\n"):
         text = problem("parquet", content)
         assert text.startswith("here is not valid Parquet near row 1 ("), text
         assert text.endswith(". Repair the file."), text

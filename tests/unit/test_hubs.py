@@ -1,4 +1,4 @@
-"""Data sets of hubs: real local folders, and what is said when there is no way to a hub."""
+"""Data sets of hubs: local folders, and errors where a hub cannot be reached."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_kaggles_files_are_kept_where_every_machine_sees_them(
     [new] = find_sources(config, tmp_path / "cache")
     assert new.name == file.name
     assert new.sha256 != file.sha256
-    assert sum(map(len, file.rows(0))) == 1  # the old one stays whole
+    assert sum(map(len, file.rows(0))) == 1  # the old file stays complete
 
 
 def test_kaggle_on_a_full_disk_names_its_cache(

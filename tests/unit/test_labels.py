@@ -1,4 +1,4 @@
-"""The list of labels, and the refusal of models that mean something else."""
+"""The list of labels, and the refusal of models with other labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON of any shape, workbooks, Feather and archives: read, or refused with the way out."""
+"""JSON of any shape, workbooks, Feather and archives: read, or refused with the remedy."""
 
 from __future__ import annotations
 
