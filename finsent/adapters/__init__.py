@@ -1,0 +1,1 @@
+"""Private or fragile APIs of libraries: one module per library, each use with its reason."""
