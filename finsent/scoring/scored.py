@@ -137,7 +137,7 @@ def choose_inputs(output: Path) -> Any:
         if is_single:
             if scored and Path(places[0].uri).is_relative_to(output):
                 raise InputError(
-                    f"predict.input: {places[0].shown!r} was written by predict and is in "
+                    f"predict.input: {places[0].redacted!r} was written by predict and is in "
                     "predict.output. Name other files, or another predict.output."
                 )
             return places

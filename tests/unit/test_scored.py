@@ -259,7 +259,7 @@ def test_named_columns_alone_are_carried(scorer: Scorer, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "carried", "words"),
     [
-        ("Id,text\n", ["id"], ["predict.columns=['id']", "'Id'", "did you mean"]),
+        ("Id,text\n", ["id"], ["predict.columns=['id']", "'Id'", "Did you mean"]),
         ("id,id,text\n", ["id"], ["2 columns", "'id'", "Rename"]),
         ("id,id,text\n", "all", ["2 columns", "predict.columns='all'"]),
     ],

@@ -43,7 +43,7 @@ class Uri:
         return f"?{self.query}" if self.query else ""
 
     @property
-    def shown(self) -> str:
+    def redacted(self) -> str:
         """Return the URI without login and options, for messages and manifests."""
         return f"{self.scheme}://{self.host}{self.path}"
 
@@ -75,12 +75,12 @@ def refuse_secrets(uri: str) -> None:
     has_secret = ":" in parts.login or (parts.login and parts.scheme in _OBJECT_STORES)
     if has_secret or (is_cut and parts.scheme not in _HUBS):
         raise ValueError(
-            "the URI holds credentials, which would stand in every manifest; leave them out and "
+            "the URI holds credentials, which would stand in every manifest. Leave them out and "
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or "
-            "what else the store takes from the environment"
+            "what else the store takes from the environment."
         )
     if not parts.options.keys() <= {*OPTIONS} or re.search(r"\?[^/?]*=", parts.path):
         raise ValueError(
-            f"the URI has other options than {', '.join(OPTIONS)}; leave them out: they would "
-            "stand in every manifest, and credentials belong into the environment"
+            f"the URI has other options than {', '.join(OPTIONS)}. Leave them out: they would "
+            "stand in every manifest, and credentials belong into the environment."
         )
