@@ -12,12 +12,14 @@ from finsent.export.export import wanted
 from finsent.files import make_dir
 from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
+from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
 from finsent.training.finished import drop_checkpoints
-from ray_jobs import evaluate, export, ingest, publish, train
+from ray_jobs import evaluate, export, ingest, publish
 from ray_jobs._cli import Call, Job, RefusedError, Result, main
 from ray_jobs._ray import ray_session
 from ray_jobs._steps import Steps, past_run
 from ray_jobs._tracking import tracking
+from ray_jobs.train import track_training
 
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")
 
@@ -58,7 +60,7 @@ def run(call: Call) -> PipelineResult:
     files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     Registry(settings.registry_dir).check_writable()
-    backbone = train.prepare(settings)
+    backbone = prepare_backbone(settings)
     past = past_run(settings.runs_dir, "pipeline", settings.model_dump(mode="json"))
     steps = Steps(_STEPS, past)
     with ExitStack() as stack:
@@ -69,8 +71,8 @@ def run(call: Call) -> PipelineResult:
             ingested = ingest.describe(version, is_reused=False)
             title = steps.begin("train")
             tracker = stack.enter_context(tracking(settings, run_dir))
-            trained = train.step(settings, backbone, version, run_dir, title)
-            train.track(tracker, version, run_dir)
+            trained = fine_tune(settings, backbone, version, run_dir, title)
+            track_training(tracker, version, run_dir)
         steps.begin("evaluate")
         model_dir, out = Path(trained.model_dir), run_dir / "evaluation"
         measured = evaluate.step(evaluate.on_own_test_split(settings), model_dir, out)
@@ -94,7 +96,7 @@ def run(call: Call) -> PipelineResult:
 
 def _result(
     ingested: ingest.IngestResult,
-    trained: train.TrainResult,
+    trained: FineTuned,
     measured: Result,
     exported: export.ExportResult,
     published: Result,
@@ -149,7 +151,7 @@ JOB = Job(
     ),
     run=run,
     resumes=True,
-    fixed=train.RECIPE,
+    fixed=RECIPE,
 )
 
 if __name__ == "__main__":

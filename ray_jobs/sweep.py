@@ -16,7 +16,8 @@ from finsent.files import write_json, write_text
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.layout import read_provenance
 from finsent.registry.registry import Registry
-from ray_jobs import evaluate, publish, train
+from finsent.training.fine_tune import calibrate_model, prepare_backbone
+from ray_jobs import evaluate, publish
 from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
 from ray_jobs._ray import ray_session
 from tune.records import SWEEP, VERIFICATION, Sweep, read_sweep
@@ -37,7 +38,7 @@ def run(call: Call) -> Result:
 
     settings, run_dir = call.settings, call.run_dir
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
-    backbone = train.prepare(settings)
+    backbone = prepare_backbone(settings)
     plan = make_plan(settings, backbone)
     _check_choices(plan)
     warm = [read_sweep(folder) for folder in settings.sweep.warm_start]
@@ -71,7 +72,7 @@ def _check_choices(plan: Plan) -> None:
     for one in plan.space.parameters:
         if one.key in ("model.backbone", "train.trainer", "train.lora_rank") and not one.parent:
             for value in one.tried():
-                train.prepare(with_values(plan.settings, {one.key: value}))
+                prepare_backbone(with_values(plan.settings, {one.key: value}))
 
 
 def _sweep(
@@ -157,7 +158,7 @@ def _test(settings: SweepSettings, found: Result, run_dir: Path) -> Result:
     model_dir = Path(found["model_dir"])
     origin = evaluate.own_dataset(settings, read_provenance(model_dir)["dataset"])
     assert origin is not None, "the trials have just read it"
-    train.calibrate(chosen, model_dir, origin)
+    calibrate_model(chosen, model_dir, origin)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
     keys = ("macro_f1", "macro_over", "accuracy", "ece", "rows")
     found = {**found, "test": {key: measured[key] for key in keys}}

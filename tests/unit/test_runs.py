@@ -14,9 +14,9 @@ from finsent.errors import ConfigError, InputError, UserError
 from finsent.files import read_json
 from finsent.registry.model_handle import Model
 from finsent.runs import code_identity, finish_run, start_run
+from finsent.training.fine_tune import RECIPE
 from finsent.workspace import Workspace
 from ray_jobs._settings import JobSettings
-from ray_jobs.train import RECIPE
 
 FIXED = {"train": RECIPE, "pipeline": RECIPE}  # by job
 
