@@ -1,9 +1,10 @@
 """End HAProxies that outlived their service, and remove the service's directory.
 
-A service keeps HAProxy's files in a directory of its own and holds the lock of a file there. Each
-HAProxy has a record in it. The service's watchdog runs this file by its path, with the standard
-library only, so that it starts in milliseconds and needs 10 MB: it waits until the service has
-ended, in whatever way. A service that starts also cleans up what a watchdog could not.
+A service stores HAProxy's files in its own directory and holds the lock of a file there. Each
+HAProxy has a record in the directory. The service's watchdog runs this file by its path, with the
+standard library only, so that the watchdog starts in milliseconds and needs 10 MB. The watchdog
+waits until the service has ended, also by SIGKILL. A service that starts cleans up the directories
+of services whose watchdog was killed.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 PREFIX = "finsent-serve-"
 LOCK = "lock"  # held by the service
 RECORDS = "haproxies"  # one file per HAProxy: its process id, with its start time
-_SECONDS = 5.0  # for a killed process to be gone
-_START_SECONDS = 3600.0  # from the directory to its lock; takes milliseconds
+_KILL_SECONDS = 5.0  # for a killed process to end
+_MAX_START_SECONDS = 3600.0  # between the directory and its lock; usually milliseconds
 
 
 def start_time(pid: int) -> str:
@@ -45,14 +46,14 @@ def end_haproxies(directory: Path) -> list[int]:
     for record in (directory / RECORDS).glob("[0-9]*"):
         pid = int(record.name)
         with suppress(OSError):
-            handle = os.pidfd_open(pid)  # from here on it means one process, alive or dead
+            handle = os.pidfd_open(pid)  # stays with this process when its id is reused
             try:
                 if _is_recorded(pid, record.read_text(), directory):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
                     ended.append(pid)
             finally:
                 os.close(handle)
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + _KILL_SECONDS
     while any(start_time(pid) for pid in ended) and time.monotonic() < deadline:
         time.sleep(0.01)
     return ended
@@ -86,7 +87,7 @@ def clean_up_dead(parent: Path) -> list[int]:
 
 
 def is_own(directory: Path) -> bool:
-    """Whether only this user could have put anything into a directory."""
+    """Return whether a directory belongs to this user and other users cannot enter it."""
     status = directory.lstat()
     return (
         stat.S_ISDIR(status.st_mode)
@@ -96,11 +97,11 @@ def is_own(directory: Path) -> bool:
 
 
 def _is_dead(directory: Path) -> bool:
-    """Whether no process holds the lock. A service that starts has no lock yet, but soon."""
+    """Return whether no process holds the lock, after the time for a service to take it."""
     try:
         stream = (directory / LOCK).open("r+")
     except FileNotFoundError:
-        return time.time() - directory.stat().st_mtime > _START_SECONDS
+        return time.time() - directory.stat().st_mtime > _MAX_START_SECONDS
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,7 +111,7 @@ def _is_dead(directory: Path) -> bool:
 
 
 def _watch(directory: Path) -> None:
-    sys.stdin.buffer.read()  # ends when the service has: it holds the other end of this pipe
+    sys.stdin.buffer.read()  # returns at the end of the service, which holds the pipe's other end
     clean_up(directory)
 
 

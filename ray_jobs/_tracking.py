@@ -1,4 +1,4 @@
-"""The tracked run of a run's directory."""
+"""Experiment tracking of a job's run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def tracking(settings: Settings, run_dir: Path) -> AbstractContextManager[Tracker]:
-    """Record what happens inside the block where the section `tracking` says."""
+    """Track the block as a run, as the section `tracking` configures."""
     from finsent.tracking.tracker import tracked
 
     return tracked(settings.tracking, run_dir, settings.for_records())
 
 
 def in_group(settings: Settings, run_dir: Path) -> Settings:
-    """Settings under which runs are tracked in the group of a sweep."""
+    """Return settings by which runs are tracked in the group of a sweep."""
     group = settings.tracking.group or run_dir.name
     return settings.replaced(tracking=settings.tracking.replaced(group=group))

@@ -44,10 +44,10 @@ class PublishResult:
 
 
 def step(settings: Settings, model_dir: Path, out: Path) -> PublishResult:
-    """Publish a run's model and move the alias. Needs no Ray.
+    """Publish a run's model and point the alias at it. Needs no Ray.
 
     Args:
-        out: see `check_gate`.
+        out: directory of the gate's comparison; see `check_gate`.
 
     Raises:
         InputError: the model is unusable or not measured, or is stopped by the gate.
@@ -66,15 +66,15 @@ def step(settings: Settings, model_dir: Path, out: Path) -> PublishResult:
     alias = settings.publish.alias
     clearance = check_gate(settings, registry, model_dir, alias, out, metrics.get("rows"))
     gate = clearance.gate if clearance else None
-    # All that write into a run's directory replace files, as sharing demands.
-    own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
+    # Jobs replace files of a run's directory and never write into them, as hard links demand.
+    is_own_run = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
     version = registry.publish(
         model_dir,
         brief(metrics),
         code_identity(),
         gate,
         license=settings.publish.license,
-        share=own,
+        share=is_own_run,
     )
     warn_of_lost_calibrations(registry, alias, version.version)
     if alias:

@@ -143,7 +143,7 @@ def test_directory_of_a_service_that_was_killed_before_its_lock_goes(parent: Pat
     for directory in (starting, killed):
         directory.mkdir(mode=0o700)
         (directory / "new-lock").touch()
-    hours_ago = time.time() - 2 * _orphans._START_SECONDS
+    hours_ago = time.time() - 2 * _orphans._MAX_START_SECONDS
     os.utime(killed, (hours_ago, hours_ago))
     assert _haproxy.end_orphans() == []
     assert [*parent.iterdir()] == [starting]

@@ -269,7 +269,7 @@ def test_two_labels_never_answer_the_third_whatever_computes(
     foreign = opened(folder)
     notes = adopt(foreign, tmp_path / "model")
     assert "the model never answers neutral: none of its labels is mapped onto that" in notes
-    config = ANY.model_copy(update={"openvino": True})
+    config = ANY.replaced(openvino=True)
     export(tmp_path / "model", labeled(), config, EXACT, {})
     for backend, precision in (
         ("torch", "fp32"),
@@ -435,7 +435,7 @@ def test_left_cut_is_said_and_available(tiny: Path, tmp_path: Path) -> None:
     notes = adopt(foreign, tmp_path / "model")
     assert "set engine.truncate=left" in notes[0]
     assert difference(Engine(tmp_path / "model", EXACT), foreign) < 1e-5
-    left = Engine(tmp_path / "model", EXACT.model_copy(update={"truncate": "left"}))
+    left = Engine(tmp_path / "model", EXACT.replaced(truncate="left"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = TEXTS[3] + "loss"
     expected = tokenizer(text, truncation=True, max_length=16).input_ids

@@ -262,7 +262,7 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
         "champion",
         64,
     )
-    assert new.serve.limits.model_copy(update={"texts": 1024}) == settings.serve.limits
+    assert new.serve.limits.replaced(texts=1024) == settings.serve.limits
     assert changed(settings, {}) == settings
 
     async def main() -> None:

@@ -23,11 +23,11 @@ from finsent.errors import ConfigError, InputError, UserError
 from finsent.inference.config import ClassifyConfig, EngineConfig
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.scoring.texts import Text, read_texts
 from ray_jobs._arguments import parse_arguments
 from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
 from ray_jobs._settings import JobSettings
 from ray_jobs._signals import find_cause, is_wanted
-from ray_jobs.classify import Text, read_texts
 from ray_jobs.classify import run as classify
 
 pytestmark = pytest.mark.cost(8, "starts processes that import every job")

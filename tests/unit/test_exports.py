@@ -131,7 +131,7 @@ def test_numbers_are_those_of_the_answers(exported: Path, rows: pa.Table) -> Non
 def test_one_that_answers_otherwise_is_refused(
     own: Path, rows: pa.Table, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strict = ANY.model_copy(update={"max_difference": 1e-12, "openvino": False})
+    strict = ANY.replaced(max_difference=1e-12, openvino=False)
     found = {one.name: one for one in export(own, rows, strict, EXACT, {})}
     refused = found["onnxruntime-fp32"]
     assert refused.file is None
@@ -175,7 +175,7 @@ def test_form_that_a_library_cannot_write_is_left_out_with_a_line(
     own: Path, rows: pa.Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", fail)
-    config = ANY.model_copy(update={"openvino": False})
+    config = ANY.replaced(openvino=False)
     assert [one.name for one in export(own, rows, config, EXACT, {})] == ["onnxruntime-fp32"]
     lines = [record.getMessage() for record in caplog.records]
     assert (
@@ -190,7 +190,7 @@ def test_graph_that_cannot_be_fused_is_exported_as_it_is(
     own: Path, rows: pa.Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("onnxruntime.transformers.optimizer.optimize_model", fail)
-    config = ANY.model_copy(update={"openvino": False})
+    config = ANY.replaced(openvino=False)
     found = {one.name: one for one in export(own, rows, config, EXACT, {})}
     assert found["onnxruntime-fp32"].max_difference < 1e-5
     assert "export: operators are not fused (RuntimeError: Port" in caplog.text
@@ -210,7 +210,7 @@ def test_model_that_no_library_computes_has_no_exports(tiny: Path, tmp_path: Pat
 
 def test_exporting_again_leaves_nothing_of_before(copied: Path, rows: pa.Table) -> None:
     assert (copied / "openvino").is_dir()
-    export(copied, rows, ANY.model_copy(update={"openvino": False}), EXACT, {})
+    export(copied, rows, ANY.replaced(openvino=False), EXACT, {})
     assert not (copied / "openvino").exists()
     assert {one.backend for one in read_exports(copied)} == {"onnxruntime"}
 

@@ -286,7 +286,7 @@ def test_compare_judges_in_the_gates_words(
 
 
 def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:
-    config = world.settings().evaluate.model_copy(update={"split": "train"})
+    config = world.settings().evaluate.replaced(split="train")
     settings = world.settings(evaluate=config)
     with pytest.raises(InputError, match="trained or validated on each of the 300 rows of train"):
         compare.run(Call(settings, tmp_path, ["poor", "good"]))

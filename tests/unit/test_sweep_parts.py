@@ -137,7 +137,7 @@ def test_a_sweep_goes_on_only_under_its_own_settings(tmp_path: Path, backbone: B
     with pytest.raises(ConfigError, match="dataset_version"):
         begin(make_plan(settings(), backbone), tmp_path, "v2", 2)
     longer = settings()
-    longer = longer.model_copy(update={"train": longer.train.model_copy(update={"epochs": 9})})
+    longer = longer.replaced(train=longer.train.replaced(epochs=9))
     with pytest.raises(ConfigError, match=r"train\.epochs=4, now 9"):
         begin(make_plan(longer, backbone), tmp_path, "v1", 2)
 
