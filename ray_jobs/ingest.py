@@ -57,7 +57,7 @@ class DiffResult:
 
 
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
-    """Ingest on a running Ray; rows that stop it are listed in the run's directory."""
+    """Ingest on a running Ray. Rows that stop the ingest are listed in the run's directory."""
     size = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), size)
     return ingest(settings.data, settings.datasets_dir, files, run_dir)
@@ -125,7 +125,7 @@ def run(call: Call) -> IngestResult | DiffResult:
     if call.arguments:
         return compare(call)
     settings = call.settings
-    files = find_sources(settings.data, settings.sources_dir)
+    files = find_sources(settings.data, settings.workspace.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     version = find_existing(settings.data, settings.datasets_dir, files)
     is_reused = version is not None

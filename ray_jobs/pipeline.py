@@ -57,11 +57,11 @@ def run(call: Call) -> PipelineResult:
     settings, run_dir = call.settings, call.run_dir
     # What can fail early fails before Ray starts.
     wanted(settings.export)
-    files = find_sources(settings.data, settings.sources_dir)
+    files = find_sources(settings.data, settings.workspace.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
-    Registry(settings.registry_dir).check_writable()
+    Registry(settings.workspace.registry_dir).check_writable()
     backbone = prepare_backbone(settings)
-    past = past_run(settings.runs_dir, "pipeline", settings.model_dump(mode="json"))
+    past = past_run(settings.workspace.runs_dir, "pipeline", settings.model_dump(mode="json"))
     steps = Steps(_STEPS, past)
     with ExitStack() as stack:
         with ray_session(settings):

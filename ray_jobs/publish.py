@@ -61,13 +61,13 @@ def step(settings: Settings, model_dir: Path, out: Path) -> PublishResult:
     metrics = read_json(report)
     if not isinstance(metrics, dict) or not metrics.keys() >= {"macro_f1", "accuracy", "labels"}:
         raise InputError(f"{report}: not an evaluation's metrics; evaluate the model again")
-    registry = Registry(settings.registry_dir)
+    registry = Registry(settings.workspace.registry_dir)
     registry.check_writable()
     alias = settings.publish.alias
     clearance = check_gate(settings, registry, model_dir, alias, out, metrics.get("rows"))
     gate = clearance.gate if clearance else None
     # Jobs replace files of a run's directory and never write into them, as hard links demand.
-    is_own_run = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
+    is_own_run = model_dir.resolve().is_relative_to(settings.workspace.runs_dir.resolve())
     version = registry.publish(
         model_dir,
         brief(metrics),

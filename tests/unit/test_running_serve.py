@@ -29,7 +29,7 @@ HTTP = RunningServe("127.0.0.1", 8310, None)
         (BOTH, {"port": 0, "grpc_port": 8312}, r"serve\.grpc_port=8312: .*grpc_port=8311"),
     ],
 )
-def test_addresses_that_will_never_open_are_refused(
+def test_addresses_that_serve_does_not_have_are_refused(
     running: RunningServe, asked: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InputError, match=problem):
@@ -47,6 +47,8 @@ def test_addresses_that_will_never_open_are_refused(
         (BOTH, {"port": 8310, "host": "0.0.0.0"}),
     ],
 )
-def test_what_is_reported_is_what_runs(running: RunningServe, asked: dict[str, Any]) -> None:
+def test_settings_get_the_addresses_of_the_running_serve(
+    running: RunningServe, asked: dict[str, Any]
+) -> None:
     real = adopt(ServeConfig(**asked), running)
     assert (real.host, real.port, real.grpc_port) == (running.host, running.port, running.grpc_port)
