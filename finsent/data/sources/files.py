@@ -250,11 +250,18 @@ def find_texts(
         chosen = {place.uri for place in choose(source, [one.place for one in named])}
         for one in (one for one in named if one.place.uri in chosen):
             if source.format is None and _is_text(one.place.name):
-                one = replace(one, source=source.replaced(format="text"))
+                one = replace(one, source=_as_text(source))
             _check_same(found.setdefault(one.place.uri, one), one, config)
     files = list(found.values())
     names = short_names([one.place for one in files])
     return [_survey(one, name, config) for one, name in zip(files, names, strict=True)]
+
+
+def _as_text(source: SourceConfig) -> SourceConfig:
+    """Return an entry for a file with one text per line, to which the keys for CSV do not apply."""
+    keys = source.model_fields_set & {"delimiter", "escape", "quote"}
+    defaults = {key: SourceConfig.model_fields[key].default for key in keys}
+    return source.replaced(format="text", **defaults)
 
 
 def _expand(
