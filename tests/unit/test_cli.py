@@ -1,4 +1,4 @@
-"""The command line that all jobs share: arguments, exit codes, streams. No Ray is started."""
+"""The command line that all jobs share: arguments, exit codes, streams. No test starts Ray."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ PLAIN, WITH_TEXTS = job(nothing), job(nothing, arguments="[TEXT ...]")
 
 
 def module(name: str) -> Job:
-    found: Job = importlib.import_module(f"ray_jobs.{name}").JOB
-    return found
+    job: Job = importlib.import_module(f"ray_jobs.{name}").JOB
+    return job
 
 
 @pytest.fixture
@@ -99,10 +99,11 @@ def called(capfd: pytest.CaptureFixture[str]) -> Iterator[Caller]:
 def test_arguments_are_parsed_by_kind(
     what: Job, argv: list[str], files: list[str], overrides: list[str], texts: list[str]
 ) -> None:
-    found = parse_arguments(what, argv)
-    assert (found.files, found.overrides, found.positional) == (files, overrides, texts)
-    assert not found.help
-    assert not found.print_config
+    arguments = parse_arguments(what, argv)
+    parsed = (arguments.files, arguments.overrides, arguments.positional)
+    assert parsed == (files, overrides, texts)
+    assert not arguments.help
+    assert not arguments.print_config
 
 
 def test_flags_are_accepted_in_any_position() -> None:
@@ -150,10 +151,10 @@ def test_help_has_usage_result_and_every_key(called: Caller, name: str) -> None:
     assert "\nResult: " in out
     wanted = [*keys_of(JobSettings().model_dump(include={*what.sections}))]
     lines = out.splitlines()
-    shown = [i for i, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
-    shown = [i for i in shown if "[]." not in lines[i]]  # keys of a list's items
-    assert sorted(lines[i].partition("=")[0].strip() for i in shown) == sorted(wanted)
-    assert all(". " in lines[i + 1] for i in shown)  # the type, then a sentence
+    indices = [i for i, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
+    indices = [i for i in indices if "[]." not in lines[i]]  # keys of a list's items
+    assert sorted(lines[i].partition("=")[0].strip() for i in indices) == sorted(wanted)
+    assert all(". " in lines[i + 1] for i in indices)  # the type, then a sentence
 
 
 def test_printed_config_loads_unchanged(called: Caller, tmp_path: Path) -> None:
@@ -220,8 +221,8 @@ def wrapped(inner: BaseException, levels: int = 1) -> RuntimeError:
 def test_user_error_and_interruption_are_one_line(
     called: Caller, error: BaseException, code: int, line: str
 ) -> None:
-    found, out, err = called(failing(error))
-    assert (found, out) == (code, "")
+    exit_code, out, err = called(failing(error))
+    assert (exit_code, out) == (code, "")
     assert err.count("\n") == 1
     assert err.startswith(line)
 
@@ -239,8 +240,8 @@ def test_result_is_one_line_of_json_and_stored_in_the_run(called: Caller, tmp_pa
     result = json.loads(out)
     assert code == 0
     assert "Zürich ↑" in out  # for people, too
-    kept = (tmp_path / "runs" / "r1" / "result.json").read_text(encoding="utf-8")
-    assert json.loads(kept) == result
+    stored = (tmp_path / "runs" / "r1" / "result.json").read_text(encoding="utf-8")
+    assert json.loads(stored) == result
     run_dir = str(tmp_path / "runs" / "r1")
     assert result.pop("seconds") >= 0
     assert result == {"job": "probe", "texts": ["Zürich ↑"], "dir": run_dir, "run_dir": run_dir}
@@ -249,8 +250,8 @@ def test_result_is_one_line_of_json_and_stored_in_the_run(called: Caller, tmp_pa
 def test_failed_run_stores_no_result(called: Caller, tmp_path: Path) -> None:
     what = failing(InputError("a.csv: is empty"), keeps_run=True)
     assert called(what, f"storage.root={tmp_path}", "run.name=r1")[0] == 2
-    kept = sorted(file.name for file in (tmp_path / "runs" / "r1").iterdir())
-    assert kept == ["config.json", "environment.json"]
+    files = sorted(file.name for file in (tmp_path / "runs" / "r1").iterdir())
+    assert files == ["config.json", "environment.json"]
 
 
 class WrapperError(Exception):
@@ -398,7 +399,7 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 def texts_of(source: Path | str | None) -> list[str]:
     config = ClassifyConfig(input=None if source is None else str(source))
-    return [one.text for one in read_texts([], JobSettings(classify=config))]
+    return [text.text for text in read_texts([], JobSettings(classify=config))]
 
 
 def test_texts_are_read_from_the_arguments() -> None:
@@ -505,7 +506,7 @@ def test_brackets_in_a_text_are_printed_literally(
         classify=ClassifyConfig(model=str(folder)), engine=EngineConfig(threads=1)
     )
     result = classify(Call(settings, tmp_path, texts))
-    assert [found["text"] for found in result.predictions] == texts
+    assert [prediction["text"] for prediction in result.predictions] == texts
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     for word in ("[/b]", "[red]Costs[bold]", ":smile:"):
         assert word in shown

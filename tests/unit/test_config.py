@@ -1,4 +1,4 @@
-"""Settings: what is taken, what is refused, and in which words."""
+"""Settings: which values are accepted, which are refused, and the messages."""
 
 from __future__ import annotations
 
@@ -231,10 +231,10 @@ def test_bad_file_is_named_with_the_line(
     tmp_path: Path, text: str | bytes, parts: list[str]
 ) -> None:
     path = write(tmp_path, "bad.yaml", text)
-    found = problem(files=(path,))
-    assert all(part in found for part in parts), found
-    assert "\n" not in found
-    assert str(path) in found or "is a section" in parts
+    message = problem(files=(path,))
+    assert all(part in message for part in parts), message
+    assert "\n" not in message
+    assert str(path) in message or "is a section" in parts
 
 
 def test_directory_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ class Outer(Section):
     inner: Inner = setting(Inner, "the inner one")
 
 
-class Whole(Section):
+class Schema(Section):
     """A schema."""
 
     outer: Outer = setting(Outer, "wanted")
@@ -351,7 +351,7 @@ class Whole(Section):
 
 
 def test_help_has_type_unit_limits_default_and_meaning() -> None:
-    assert list(help_lines(Whole, ["outer"])) == [
+    assert list(help_lines(Schema, ["outer"])) == [
         "  outer.mode=fast",
         "      fast|exact. how it is done",
         "  outer.paths=[a]",
@@ -382,7 +382,7 @@ def test_every_setting_has_a_meaning() -> None:
     ] == []
 
 
-# --- places ---------------------------------------------------------------------------------------
+# --- directories ----------------------------------------------------------------------------------
 
 
 def test_directories_are_below_the_storage_root(tmp_path: Path) -> None:

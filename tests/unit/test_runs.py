@@ -1,4 +1,4 @@
-"""A run's directory: what was asked stays, what may go on goes on, and models are found."""
+"""A run's directory: stored settings, resumed runs, and the models of runs."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def content(folder: Path) -> dict[str, str]:
 
 def test_run_stores_its_settings_first_and_its_result_last(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "r1"
-    asked = settings("train.epochs=7")
-    start_run(run, "train", asked, RECIPE)
+    requested = settings("train.epochs=7")
+    start_run(run, "train", requested, RECIPE)
     config = read_json(run / "config.json")
     assert config.pop("job") == "train"
-    assert JobSettings.model_validate(config) == asked
+    assert JobSettings.model_validate(config) == requested
     assert set(read_json(run / "environment.json")) == {"git_commit", "git_dirty", "packages"}
     assert not (run / "result.json").exists()  # its presence says that the run succeeded
     finish_run(run, {"job": "train", "macro_f1": 0.5})
@@ -191,8 +191,8 @@ def test_relative_directory_counts_from_the_working_directory(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(runs.parent)
-    found = find_unpublished("runs/b-old", runs.parent / "none" / "runs")
-    assert found == runs / "b-old" / "model"
+    folder = find_unpublished("runs/b-old", runs.parent / "none" / "runs")
+    assert folder == runs / "b-old" / "model"
 
 
 @pytest.mark.parametrize("reference", ["d-none", "z-failed", "~/none", "/etc"])
