@@ -1,4 +1,4 @@
-"""Export a trained model to faster forms, each checked against the model itself."""
+"""Export a trained model to faster formats, each compared with the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Result of the job: the model's forms, compared with the model itself."""
+    """Result of the job: exports of a model, compared with the model."""
 
     model_dir: str
     dataset_version: str
@@ -36,7 +36,7 @@ class ExportResult:
 
     @property
     def kept(self) -> list[str]:
-        """Names of the forms that were not refused."""
+        """Names of the exports that were not refused."""
         return [name for name, export in self.exports.items() if export["refused"] is None]
 
 
@@ -51,7 +51,7 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
 
     trained_on, workspace = read_trained_on(model_dir), settings.workspace
     version = find_dataset(workspace, trained_on)
-    if trained_on is None:  # adopted: any rows show whether exports answer as the model does
+    if trained_on is None:  # adopted: exports can be compared with the model on any rows
         version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
     elif version is None:
         raise InputError(
@@ -92,11 +92,12 @@ def run(call: Call) -> ExportResult:
 
 JOB = Job(
     name="export",
-    summary="Write a run's model as ONNX (fp32, and int8 with ranges found at run time) and, where "
-    "the extra `openvino` is installed, as OpenVINO in int8 calibrated on validation rows. Each is "
-    "compared with the model itself on the validation split: labels, abstentions, confidence, "
-    "accuracy. One that does not answer alike, or on too few rows to tell, is refused, with the "
-    "numbers. `ray_jobs.publish` takes them along, and engine.backend=auto then uses the fastest.",
+    summary="Write a run's model as ONNX (fp32, and int8 with ranges computed at run time) and, "
+    "where the extra `openvino` is installed, as OpenVINO in int8 calibrated on validation rows. "
+    "Each export is compared with the model on the validation split: labels, abstentions, "
+    "confidence, accuracy. An export whose answers differ, or that has too few rows to compare, is "
+    "refused, with the numbers. `ray_jobs.publish` publishes the others with the model, and "
+    "engine.backend=auto then uses the fastest.",
     result=ExportResult,
     sections=("export", "engine", "storage", "run"),
     run=run,

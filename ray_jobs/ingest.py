@@ -126,7 +126,7 @@ def run(call: Call) -> IngestResult | DiffResult:
     if call.arguments:
         return compare(call)
     settings = call.settings
-    files = find_sources(settings.data, settings.sources_dir)
+    files = find_sources(settings.data, settings.workspace.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     version = find_existing(settings.data, settings.datasets_dir, files)
     is_reused = version is not None

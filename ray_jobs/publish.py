@@ -37,7 +37,7 @@ class PublishResult:
 
 
 def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
-    """Publish a run's model and move the alias. Needs no Ray.
+    """Publish a run's model and point the alias at it. Needs no Ray.
 
     Args:
         out: directory of the gate's comparison, see `finsent.registry.champion.check_gate`.

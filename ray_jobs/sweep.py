@@ -12,7 +12,8 @@ from finsent.files import write_json
 from finsent.modeling.trained_on import find_dataset, read_trained_on
 from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
-from ray_jobs import evaluate, publish, train
+from finsent.training.fine_tune import calibrate_model, prepare_backbone
+from ray_jobs import evaluate, publish
 from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
 from ray_jobs._ray import ray_session
 from ray_jobs._settings import JobSettings
@@ -39,7 +40,7 @@ def run(call: Call) -> Result:
 
     settings, run_dir = call.settings, call.run_dir
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
-    backbone = train.prepare(settings)
+    backbone = prepare_backbone(settings)
     plan = make_plan(settings, backbone)
     _check_choices(plan)
     warm = [read_sweep(folder) for folder in settings.sweep.warm_start]
@@ -73,7 +74,7 @@ def _check_choices(plan: Plan) -> None:
     for parameter in plan.space.parameters:
         if parameter.key in _CHOICES and not parameter.parent:
             for value in parameter.tried():
-                train.prepare(with_values(plan.settings, {parameter.key: value}))
+                prepare_backbone(with_values(plan.settings, {parameter.key: value}))
 
 
 def _sweep(sweep_run: SweepRun, warm: list[Sweep]) -> Result:
@@ -100,7 +101,7 @@ def _test(settings: SweepSettings, verification: Result, run_dir: Path) -> Resul
     model_dir = Path(verification["model_dir"])
     dataset = find_dataset(settings.workspace, read_trained_on(model_dir))
     assert dataset is not None, "the trials have just read it"
-    train.calibrate(chosen, model_dir, dataset)
+    calibrate_model(chosen, model_dir, dataset)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
     verification = {**verification, "test": {key: measured[key] for key in _TESTED}}
     write_json(run_dir / VERIFICATION, verification)

@@ -30,7 +30,8 @@ from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
 from finsent.settings import StorageConfig
 from finsent.tracking.config import TrackingConfig
-from ray_jobs import compare, evaluate, publish, registry, sweep, train
+from finsent.training.fine_tune import calibrate_model
+from ray_jobs import compare, evaluate, publish, registry, sweep
 from ray_jobs._cli import Call, RefusedError
 from ray_jobs._results import as_result
 from ray_jobs._settings import JobSettings
@@ -114,7 +115,7 @@ def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     write_json(path / "manifest.json", manifest | {"noise_ceiling": {"rows_in": 0.9, "kept": 1.0}})
     for name, lost in NAMES.items():
         taught(tiny, rows["train"], lost, world.run(name) / "model", path.name)
-        train.calibrate(world.settings(), world.run(name) / "model", DatasetVersion.open(path))
+        calibrate_model(world.settings(), world.run(name) / "model", DatasetVersion.open(path))
         evaluate.step(world.settings(), world.run(name) / "model", world.run(name) / "evaluation")
     return world
 

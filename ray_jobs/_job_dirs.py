@@ -12,7 +12,7 @@ from finsent.private_directory import RAY_DIRECTORY, private_name
 from ray_jobs._settings import JobSettings
 
 
-def places(settings: JobSettings) -> dict[str, Path]:
+def job_dirs(settings: JobSettings) -> dict[str, Path]:
     """Return the directories where a job writes, by the settings and variables that name them."""
     ray_dir, temporary_dir = os.environ.get("RAY_TMPDIR"), temp_dir()
     workspace = settings.workspace
@@ -29,7 +29,7 @@ def places(settings: JobSettings) -> dict[str, Path]:
 
 
 @contextmanager
-def naming_places(settings: JobSettings) -> Iterator[None]:
+def named_disk_errors(settings: JobSettings) -> Iterator[None]:
     """Name the setting to change where a job cannot write a directory; pass on other errors.
 
     Raises:
@@ -41,7 +41,7 @@ def naming_places(settings: JobSettings) -> Iterator[None]:
         problem = find_disk_error(error)
         if problem is None:
             raise
-        directories = places(settings)
+        directories = job_dirs(settings)
         if problem.field is not None and problem.path is None:  # a library's own directory
             raise problem.with_setting(problem.field, directories.get(problem.field)) from None
         if problem.field is not None or (problem.path is None and not problem.is_full):
