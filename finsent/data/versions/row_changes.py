@@ -199,12 +199,12 @@ def _row_groups(file: Path, split: int) -> Iterator[_RowGroup]:
     try:
         parquet = pq.ParquetFile(file)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file}: cannot be read ({error}); ingest again") from None
+        raise InputError(f"{file}: cannot be read ({error}). Ingest again.") from None
     with parquet:
         names, metadata = parquet.schema_arrow.names, parquet.metadata
     missing = {*_EXAMPLE_COLUMNS, "label", "source"} - {*names}
     if missing:
-        raise InputError(f"{file}: has no column {min(missing)!r}; ingest again")
+        raise InputError(f"{file}: has no column {min(missing)!r}. Ingest again.")
     for index in range(metadata.num_row_groups):
         keys = metadata.row_group(index).column(names.index("key")).statistics
         first, last = 0, 2**64 - 1
