@@ -126,7 +126,7 @@ def test_damaged_run_is_named(tmp_path: Path, text: str) -> None:
 
 def test_unwritable_directory_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"^storage\.root=.*set storage\.root to a directory"):
+    with pytest.raises(InputError, match=r"^storage\.root=.*Set storage\.root to a directory"):
         start_run(tmp_path / "file" / "runs" / "r1", "train", settings(), RECIPE)
 
 
