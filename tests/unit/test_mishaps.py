@@ -86,10 +86,7 @@ def test_non_finite_loss_names_step_rows_and_checkpoint(
     written = sorted(path.name for path in (bench.folder / str(bench.runs)).glob("checkpoint_*"))
     expected_names = [step_checkpoint_name(s) for s in range(2, step, 2)]
     assert written == expected_names  # none has non-finite weights
-    assert (
-        f"last good checkpoint: {expected_names[-1] if expected_names else 'none'}"
-        in text
-    )
+    assert f"last good checkpoint: {expected_names[-1] if expected_names else 'none'}" in text
     assert "train.learning_rate=0.003" in text
 
 
