@@ -69,8 +69,8 @@ def test_too_little_memory_halves_the_micro_batches(
     assert not plenty.notes
     peak = torch.cuda.max_memory_allocated()
     torch.cuda.empty_cache()
-    uninterrupted = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(0.6 * peak / uninterrupted)
+    total_bytes = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(0.6 * peak / total_bytes)
     scarce = bench.run(rows=rows, backbone=no_dropout, **settings)
     assert "out of memory with micro-batches of 1000 rows" in scarce.notes[0]
     assert "GiB free" in scarce.notes[0]
