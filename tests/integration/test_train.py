@@ -129,7 +129,7 @@ def damage_checkpoints(run_dir: Path, epochs: int) -> None:
 
 
 @dataclass
-class Life:
+class TrainedRun:
     """A run directory that four calls have trained in, one after another.
 
     First with two workers, of which one was killed. Then its newest checkpoint was damaged, and
@@ -164,9 +164,9 @@ def steps_of(run_dir: Path) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def life(
+def trained_run(
     tiny: Path, splits: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Life]:
+) -> Iterator[TrainedRun]:
     import ray.data
 
     from finsent.training.ray_trainer import fit_tokenized
@@ -193,7 +193,7 @@ def life(
     (run_dir / "checkpoint_manager_snapshot.json").unlink()
     done = fit_tokenized(task(tiny, **{**LONGER, "num_workers": 1}), datasets, run_dir)
     logging.getLogger("finsent").removeHandler(log)
-    yield Life(
+    yield TrainedRun(
         run_dir,
         killer.killed,
         first,
@@ -221,105 +221,112 @@ def uninterrupted(
     return best_checkpoint(list_checkpoints(first_dir)), list_checkpoints(folder)[-1]
 
 
-def test_two_workers_count_every_row_once(life: Life) -> None:
-    result = life.first
+def test_two_workers_count_every_row_once(trained_run: TrainedRun) -> None:
+    result = trained_run.first
     assert [m.validation_rows for m in result.history] == [31] * EPOCHS
     assert [m.train_rows for m in result.history] == [97] * EPOCHS
     assert result.best.macro_f1 == max(m.macro_f1 for m in result.history) > 0.9
     assert result.history[-1].train_loss < 0.5 * result.history[0].train_loss
-    assert not [*life.first_model.rglob("*.pt"), *life.first_model.rglob("*.bin")]
-    assert not [*life.run_dir.rglob("*.pt"), *life.run_dir.rglob("*.bin")]
+    assert not [*trained_run.first_model.rglob("*.pt"), *trained_run.first_model.rglob("*.bin")]
+    assert not [*trained_run.run_dir.rglob("*.pt"), *trained_run.run_dir.rglob("*.bin")]
     # The best and the two newest checkpoints, no more.
-    assert len(life.first_checkpoints) in (2, 3)
+    assert len(trained_run.first_checkpoints) in (2, 3)
 
 
-def test_the_published_model_scores_what_training_reported(life: Life) -> None:
+def test_the_published_model_scores_what_training_reported(trained_run: TrainedRun) -> None:
     """Ray trained with two processes, the engine is one."""
-    engine = Engine(life.first_model, EngineConfig())
+    engine = Engine(trained_run.first_model, EngineConfig())
     held_out = rows(31, 97)
     predicted = [LABELS.index(p.label) for p in engine.classify(held_out["text"].to_pylist())]
     truth = [LABELS.index(label) for label in held_out["label"].to_pylist()]
     matrix = torch.zeros(3, 3, dtype=torch.int64)
     for t, p in zip(truth, predicted, strict=True):
         matrix[t, p] += 1
-    best = life.first.best
+    best = trained_run.first.best
     assert best.validation_confusion == matrix.tolist()
     assert scores(matrix.numpy())["macro_f1"] == pytest.approx(best.macro_f1)
-    assert json.loads((life.first_model / "provenance.json").read_text())["max_length"] == 64
+    assert json.loads((trained_run.first_model / "provenance.json").read_text())["max_length"] == 64
 
 
 def test_a_killed_worker_costs_nothing_but_time(
-    life: Life, uninterrupted: tuple[Checkpoint, Checkpoint]
+    trained_run: TrainedRun, uninterrupted: tuple[Checkpoint, Checkpoint]
 ) -> None:
     expected_best, _ = uninterrupted
-    assert life.killed
-    assert [m.epoch for m in life.first.history] == [*range(1, EPOCHS + 1)]
-    assert life.first.best.epoch == expected_best.epoch
-    for metrics, expected in zip(life.first.history, expected_best.history, strict=False):
+    assert trained_run.killed
+    assert [m.epoch for m in trained_run.first.history] == [*range(1, EPOCHS + 1)]
+    assert trained_run.first.best.epoch == expected_best.epoch
+    for metrics, expected in zip(trained_run.first.history, expected_best.history, strict=False):
         assert metrics.validation_confusion == expected.validation_confusion
-    assert_same(weights(life.first_model), weights(expected_best.folder / MODEL_DIR))
-    assert life.first_steps == sorted(
+    assert_same(weights(trained_run.first_model), weights(expected_best.folder / MODEL_DIR))
+    assert trained_run.first_steps == sorted(
         {*range(2, STEPS * EPOCHS + 1, 2), *range(STEPS, STEPS * EPOCHS + 1, STEPS)}
     )
 
 
 def test_damaged_latest_checkpoint_is_named_and_the_one_before_is_used(
-    life: Life, uninterrupted: tuple[Checkpoint, Checkpoint]
+    trained_run: TrainedRun, uninterrupted: tuple[Checkpoint, Checkpoint]
 ) -> None:
     """The checkpoint before is in the middle of the last epoch."""
-    last = life.run_dir / epoch_checkpoint_name(EPOCHS)
-    text = "\n".join(life.warnings)
+    last = trained_run.run_dir / epoch_checkpoint_name(EPOCHS)
+    text = "\n".join(trained_run.warnings)
     assert f"{str(last)!r} is damaged (optimizer.safetensors has 1000 bytes" in text
-    assert str(life.run_dir / epoch_checkpoint_name(EPOCHS + 1)) in text
-    assert life.longer.history[: EPOCHS - 1] == life.first.history[: EPOCHS - 1]
-    assert life.longer.history[EPOCHS - 1].began > life.first.history[EPOCHS - 1].began
-    assert [m.train_rows for m in life.longer.history] == [97] * (EPOCHS + 1)
-    assert find_damage(life.run_dir / epoch_checkpoint_name(EPOCHS + 1)) is None  # written anew
+    assert str(trained_run.run_dir / epoch_checkpoint_name(EPOCHS + 1)) in text
+    assert trained_run.longer.history[: EPOCHS - 1] == trained_run.first.history[: EPOCHS - 1]
+    assert (
+        trained_run.longer.history[EPOCHS - 1].began > trained_run.first.history[EPOCHS - 1].began
+    )
+    assert [m.train_rows for m in trained_run.longer.history] == [97] * (EPOCHS + 1)
+    assert (
+        find_damage(trained_run.run_dir / epoch_checkpoint_name(EPOCHS + 1)) is None
+    )  # written anew
     assert not last.exists() or find_damage(last) is None
     assert_same(
-        weights(life.run_dir / epoch_checkpoint_name(EPOCHS + 1) / MODEL_DIR),
+        weights(trained_run.run_dir / epoch_checkpoint_name(EPOCHS + 1) / MODEL_DIR),
         weights(uninterrupted[1].folder / MODEL_DIR),
     )
 
 
-def test_diverged_run_ends_at_once_with_one_line(life: Life) -> None:
+def test_diverged_run_ends_at_once_with_one_line(trained_run: TrainedRun) -> None:
     step = step_checkpoint_name((STEPS * EPOCHS - 1) // 4 * 4)
-    assert f"above train.max_loss=1e-06; last good checkpoint: {step}" in life.refusal
-    assert "\n" not in life.refusal
+    assert f"above train.max_loss=1e-06; last good checkpoint: {step}" in trained_run.refusal
+    assert "\n" not in trained_run.refusal
 
 
-def test_same_run_name_resumes(life: Life) -> None:
+def test_same_run_name_resumes(trained_run: TrainedRun) -> None:
     """The run has more epochs, and fewer workers: the cluster has no room for two."""
-    assert [m.epoch for m in life.longer.history] == [*range(1, EPOCHS + 2)]
+    assert [m.epoch for m in trained_run.longer.history] == [*range(1, EPOCHS + 2)]
     # Finished epochs are not trained again: the times at which they began stay.
-    assert life.longer.history[: EPOCHS - 1] == life.first.history[: EPOCHS - 1]
-    assert "train: 1 of at most 2 worker(s) for now" in life.warnings
-    assert life.longer.best.macro_f1 == max(m.macro_f1 for m in life.longer.history)
-    best = life.run_dir / epoch_checkpoint_name(life.longer.best.epoch)
-    assert_same(weights(life.longer.model_dir), weights(best / MODEL_DIR))
-    assert steps_of(life.run_dir) == sorted(set(steps_of(life.run_dir)))
-    assert (life.run_dir / "training.png").stat().st_size > 10_000
+    assert trained_run.longer.history[: EPOCHS - 1] == trained_run.first.history[: EPOCHS - 1]
+    assert "train: 1 of at most 2 worker(s) for now" in trained_run.warnings
+    assert trained_run.longer.best.macro_f1 == max(m.macro_f1 for m in trained_run.longer.history)
+    best = trained_run.run_dir / epoch_checkpoint_name(trained_run.longer.best.epoch)
+    assert_same(weights(trained_run.longer.model_dir), weights(best / MODEL_DIR))
+    assert steps_of(trained_run.run_dir) == sorted(set(steps_of(trained_run.run_dir)))
+    assert (trained_run.run_dir / "training.png").stat().st_size > 10_000
 
 
-def test_finished_run_starts_no_workers(life: Life) -> None:
-    assert (life.done.best, life.done.history) == (life.longer.best, life.longer.history)
-    assert_same(weights(life.done.model_dir), weights(life.longer.model_dir))
+def test_finished_run_starts_no_workers(trained_run: TrainedRun) -> None:
+    assert (trained_run.done.best, trained_run.done.history) == (
+        trained_run.longer.best,
+        trained_run.longer.history,
+    )
+    assert_same(weights(trained_run.done.model_dir), weights(trained_run.longer.model_dir))
     # Ray Train, which records checkpoints, has not started.
-    assert not (life.run_dir / "checkpoint_manager_snapshot.json").exists()
+    assert not (trained_run.run_dir / "checkpoint_manager_snapshot.json").exists()
 
 
 def test_a_finished_run_without_checkpoints_is_not_trained_again(
-    life: Life, tiny: Path, tmp_path: Path
+    trained_run: TrainedRun, tiny: Path, tmp_path: Path
 ) -> None:
     from finsent.training.ray_trainer import fit
 
-    run = Path(shutil.copytree(life.run_dir, tmp_path / "run"))
+    run = Path(shutil.copytree(trained_run.run_dir, tmp_path / "run"))
     drop_checkpoints(run)
     assert not [*run.glob("checkpoint_*")]
     recipe = replace(task(tiny, epochs=4), provenance={"max_length": 64, "config": {}})
     absent = DatasetVersion(tmp_path / "absent")  # which is not read
     result = fit(recipe, absent, run)
-    assert (result.best, result.history) == (life.done.best, life.done.history)
+    assert (result.best, result.history) == (trained_run.done.best, trained_run.done.history)
     assert result.model_dir == run / MODEL_DIR
 
 
