@@ -9,7 +9,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.evaluation.config import EvaluateConfig
-from finsent.evaluation.noninferiority import CANNOT_TELL, NOT_INFERIOR, Outcome, not_judged
+from finsent.judgments import CANNOT_TELL, NOT_INFERIOR, Outcome, not_judged
 from finsent.registry.config import PublishConfig
 from finsent.registry.gate import Clearance, Figures, Gate, GateSplit, Obstacle, Owner, overall
 from finsent.registry.registry import Registry

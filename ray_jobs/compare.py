@@ -21,9 +21,10 @@ from ray_jobs.evaluate import Selection, locate, select_rows, training_rows, val
 
 if TYPE_CHECKING:
     from finsent.evaluation.metrics import Answers
-    from finsent.evaluation.noninferiority import Allowance, Judgment
+    from finsent.evaluation.noninferiority import Allowance
     from finsent.inference.engine import Engine
     from finsent.inference.truncation import Truncation
+    from finsent.judgments import Judgment
 
 log = logging.getLogger(__name__)
 
