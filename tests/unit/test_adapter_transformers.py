@@ -46,7 +46,7 @@ def test_flash_attention_of_a_config_is_replaced(tiny: Path, tmp_path: Path) -> 
 
 
 def test_code_of_a_source_is_not_saved(tiny: Path, tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny)
     tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": ["code.Class", None]}
     forget_tokenizer_code(tokenizer)
     tokenizer.save_pretrained(tmp_path)
@@ -60,7 +60,7 @@ def test_code_of_a_source_is_not_saved(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_inputs_of_a_tokenizer_are_saved(tiny: Path, tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny)
     set_model_inputs(tokenizer, ["input_ids"])
     assert tokenizer("Profit rose").keys() == {"input_ids"}
     tokenizer.save_pretrained(tmp_path)
