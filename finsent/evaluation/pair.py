@@ -21,7 +21,7 @@ from finsent.evaluation.compare import (
     write_comparison,
 )
 from finsent.evaluation.metrics import Answers
-from finsent.evaluation.noninferiority import Allowance, Judgment, judge
+from finsent.evaluation.noninferiority import Allowance, judge
 from finsent.evaluation.overlap import find_overlap
 from finsent.evaluation.remarks import compared_remarks
 from finsent.evaluation.selection import Selection
@@ -36,6 +36,7 @@ from finsent.evaluation.unseen import (
 )
 from finsent.inference.engine import Engine
 from finsent.inference.truncation import Truncation
+from finsent.judgments import Judgment
 from finsent.modeling.trained_on import TrainedOn, read_trained_on
 from finsent.registry.choose_calibration import find_calibration
 from finsent.registry.registry import Registry

@@ -10,17 +10,17 @@ from typing import Any, NoReturn
 from finsent.errors import InputError
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.metrics import brief
-from finsent.evaluation.noninferiority import (
-    CANNOT_TELL,
-    NOT_INFERIOR,
-    Allowance,
-    Outcome,
-    not_judged,
-)
+from finsent.evaluation.noninferiority import Allowance
 from finsent.evaluation.pair import Comparison, ModelPair, NoRowsError, UnusableModelError
 from finsent.evaluation.selection import select_rows
 from finsent.evaluation.setup import EvaluationSetup
 from finsent.inference.engine import Engine
+from finsent.judgments import (
+    CANNOT_TELL,
+    NOT_INFERIOR,
+    Outcome,
+    not_judged,
+)
 from finsent.modeling.trained_on import TrainedOn, find_dataset
 from finsent.registry.choose_calibration import warn_of_lost_calibrations
 from finsent.registry.config import PublishConfig

@@ -6,14 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from finsent.evaluation.noninferiority import (
-    CANNOT_TELL,
-    INFERIOR,
-    NOT_INFERIOR,
-    Judgment,
-    Outcome,
-    Verdict,
-)
+from finsent.judgments import CANNOT_TELL, INFERIOR, NOT_INFERIOR, Judgment, Outcome, Verdict
 
 Owner = Literal["candidate", "champion", "both", "neither"]
 Obstacle = Literal["champion", "dataset"]

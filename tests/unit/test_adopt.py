@@ -612,7 +612,8 @@ def test_adopting_a_model_of_ours_keeps_what_it_was_trained_on(tiny: Path, proje
 def test_provenance_of_another_tool_names_no_dataset(
     tiny: Path, tmp_path: Path, dataset: object
 ) -> None:
-    saved_model(tiny, tmp_path / "theirs", dataset=dataset)
+    theirs = saved_model(tiny, tmp_path / "theirs")
+    edit_json(theirs / "provenance.json", dataset=dataset)
     adopted(tmp_path / "theirs", tmp_path / "model")
     assert read_json(tmp_path / "model/provenance.json")["dataset"] is None
 

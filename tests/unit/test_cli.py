@@ -388,6 +388,35 @@ def test_inference_and_evaluation_load_no_ray() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("modules", "rooms"),
+    [
+        (
+            "finsent.inference.engine, finsent.inference.backends.onnx",
+            ["adoption", "data", "evaluation", "export", "registry", "scoring", "training"],
+        ),
+        (
+            "serve_app.service",
+            ["adoption", "data", "evaluation", "export", "scoring", "training"],
+        ),
+        (
+            "serve_app.graph",
+            ["data.ingest", "data.rows", "data.versions", "evaluation", "export", "training"],
+        ),
+    ],
+)
+def test_serving_loads_no_room_that_makes_models(modules: str, rooms: list[str]) -> None:
+    """Settings of such rooms (`config`) may be loaded: one type holds all settings."""
+    code = f"import {modules}, json, sys; print(json.dumps(sorted(sys.modules)))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert process.returncode == 0, process.stderr
+    loaded = [name for name in json.loads(process.stdout) if not name.endswith(".config")]
+    prefixes = tuple(f"finsent.{room}." for room in rooms)
+    assert [name for name in loaded if name.startswith(prefixes)] == []
+
+
 # --- classify -------------------------------------------------------------------------------------
 
 

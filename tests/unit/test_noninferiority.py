@@ -14,13 +14,8 @@ from scipy.optimize import minimize_scalar
 
 from finsent.evaluation.compare import compare, comparison_line
 from finsent.evaluation.metrics import Answers
-from finsent.evaluation.noninferiority import (
-    Allowance,
-    Judgment,
-    judge,
-    macro_f1_difference,
-    paired_bound,
-)
+from finsent.evaluation.noninferiority import Allowance, judge, macro_f1_difference, paired_bound
+from finsent.judgments import Judgment
 
 Ids = npt.NDArray[np.int64]
 
