@@ -38,6 +38,14 @@ _SIZE = len(LABELS)
 
 
 @dataclass(frozen=True)
+class Figures:
+    """A model's figures on the rows of a comparison."""
+
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
 class Allowance:
     """What a model may lose, and how many rows must show it."""
 

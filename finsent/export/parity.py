@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from finsent.evaluation.bootstrap import LEVEL
 from finsent.evaluation.compare import compare as compare_models
-from finsent.evaluation.compare import comparison_line
 from finsent.evaluation.metrics import Answers, Ids
 from finsent.evaluation.noninferiority import Estimate, accuracy_difference, macro_f1_difference
 from finsent.inference.config import ExportConfig
@@ -65,7 +64,7 @@ def compare(
             score_change=_mean(np.abs(a.confidence - b.confidence)),
             accuracy=accuracy_difference(a, b),
             macro_f1=macro_f1_difference(a, b, _RESAMPLES, _SEED),
-            worse=comparison_line(compared) if compared["verdict"] == "worse" else None,
+            worse=compared.worse,
         ),
     )
 
