@@ -117,15 +117,6 @@ class ModelPair:
         }
         self._engines: dict[Name, Engine] = {}
 
-    def check(self, name: Name) -> None:
-        """Check that a model can be loaded and answers.
-
-        Raises:
-            UnusableModelError: the model cannot.
-        """
-        with _naming(name):
-            self._engine(name)
-
     def _engine(self, name: Name) -> Engine:
         if name not in self._engines:
             exact = self._setup.engine.exact()
