@@ -16,6 +16,14 @@ CANNOT_TELL: Outcome = "cannot tell"
 
 
 @dataclass(frozen=True)
+class Figures:
+    """A model's figures on the rows of a comparison."""
+
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
 class Judgment:
     """Whether model B may replace model A, by their answers to the same rows."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -10,6 +11,9 @@ from finsent.errors import ConfigError
 from finsent.evaluation.setup import EvaluationSetup
 from finsent.registry.model_handle import Model
 from ray_jobs._cli import Call, Job, Result, main, table_console
+
+if TYPE_CHECKING:
+    from finsent.evaluation.compare import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -37,28 +41,25 @@ def run(call: Call) -> Result:
     setup = EvaluationSetup.of(settings)
     pair = ModelPair(setup, a, b, allowance(settings.publish))
     selection = select_rows(setup, pair.trained_on["b"] or pair.trained_on["a"])
-    comparison = pair.compare(selection, call.run_dir / "comparison")
-    table_console().print(_table(comparison.result))
-    judgment = comparison.judgment
-    log.info("B in A's place: %s: %s", judgment.outcome, judgment.reason)
-    return comparison.result
+    judged = pair.compare(selection, call.run_dir / "comparison")
+    table_console().print(_table(judged.comparison))
+    log.info("B in A's place: %s: %s", judged.judgment.outcome, judged.judgment.reason)
+    return judged.result
 
 
-def _table(result: Result) -> Table:
+def _table(comparison: Comparison) -> Table:
     from finsent.evaluation.remarks import over_labels  # imports tokenizers, as above
 
-    table = Table("", "A", "B", "B - A", "95 % interval", title=f"B is: {result['verdict']}")
-    figures = {"macro_f1": f"macro-F1{over_labels(result)}", "accuracy": "accuracy"}
-    for key, title in figures.items():
-        difference = result["difference"][key]
-        low, high = difference["interval"]
-        table.add_row(
-            title,
-            f"{result['a'][key]:.3f}",
-            f"{result['b'][key]:.3f}",
-            f"{difference['value']:+.3f}",
-            f"{low:+.3f} to {high:+.3f}",
-        )
+    a, b, difference = comparison.a, comparison.b, comparison.difference
+    macro_f1 = f"macro-F1{over_labels({'macro_over': comparison.macro_over})}"
+    table = Table("", "A", "B", "B - A", "95 % interval", title=f"B is: {comparison.verdict}")
+    for name, of_a, of_b, gain in (
+        (macro_f1, a.macro_f1, b.macro_f1, difference.macro_f1),
+        ("accuracy", a.accuracy, b.accuracy, difference.accuracy),
+    ):
+        low, high = gain.interval
+        interval = f"{low:+.3f} to {high:+.3f}"
+        table.add_row(name, f"{of_a:.3f}", f"{of_b:.3f}", f"{gain.value:+.3f}", interval)
     return table
 
 

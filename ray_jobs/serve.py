@@ -29,7 +29,7 @@ def run(call: Call) -> Result:
     settings = call.settings
     if call.arguments:
         return _add_key(settings.serve, call.arguments)
-    from serve_app.launch.addresses import Addresses  # imports FastAPI, as below
+    from serve_app.launch.addresses import Addresses  # imports tokenizers, as below
 
     is_local = not joins_cluster(settings)
     config = _checked(settings, is_local)
@@ -59,7 +59,7 @@ def run(call: Call) -> Result:
 
 def _checked(settings: JobSettings, is_local: bool) -> ServeConfig:
     """Check the service's settings, and return them with a free port in the place of each 0."""
-    # FastAPI's and grpc's imports take a second, which `finsent --help` does without.
+    # grpc and tokenizers take half a second to import, which `finsent --help` does without.
     from serve_app.launch.checks import check_ports, check_service, with_free_ports
 
     check_service(settings.serve, Registry(settings.registry_dir))
@@ -109,7 +109,7 @@ def _wait_for_signal() -> None:
 
 
 def _add_key(config: ServeConfig, arguments: list[str]) -> Result:
-    from serve_app.auth import new_key  # imports FastAPI, as above
+    from serve_app.auth import new_key  # imports service schemas, as above
 
     if len(arguments) != 3 or arguments[0] != "new-key":
         raise ConfigError(f"serve {' '.join(arguments)!r}: write nothing, or new-key NAME ROLE")

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from finsent.errors import InputError
 from finsent.evaluation.compare import (
+    Comparison,
     compare,
-    comparison_line,
     flipped,
     read_answers,
     with_seen,
@@ -78,11 +78,13 @@ class Used:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class JudgedPair:
     """Model B compared with model A."""
 
-    result: dict[str, Any]  # as `comparison.json` holds it
+    comparison: Comparison
     judgment: Judgment  # whether B may take A's place
+    used: Used
+    result: dict[str, Any]  # of the job, JSON-able
 
 
 class ModelPair:
@@ -119,15 +121,6 @@ class ModelPair:
         }
         self._engines: dict[Name, Engine] = {}
 
-    def check(self, name: Name) -> None:
-        """Check that a model can be loaded and answers.
-
-        Raises:
-            UnusableModelError: the model cannot.
-        """
-        with _naming(name):
-            self._engine(name)
-
     def _engine(self, name: Name) -> Engine:
         if name not in self._engines:
             exact = self._setup.engine.exact()
@@ -140,7 +133,7 @@ class ModelPair:
         with _naming(name):
             return read_answers(self._engine(name), rows)
 
-    def compare(self, selection: Selection, out: Path) -> Comparison:
+    def compare(self, selection: Selection, out: Path) -> JudgedPair:
         """Compare B with A on rows that neither has used, and write the comparison.
 
         Args:
@@ -157,11 +150,10 @@ class ModelPair:
         every_b, truncation_b = self._answers("b", selection.rows)
         every_a, truncation_a = self._answers("a", selection.rows)
         a, b = every_a.where(flags), every_b.where(flags)
-        result = compare(a, b, config.bootstrap, config.seed)
-        line = comparison_line(result)
-        worse = line if result["verdict"] == "worse" else None
-        judgment = judge(a, b, worse, self._allowance, config.bootstrap, config.seed)
-        result |= {
+        compared = compare(a, b, config.bootstrap, config.seed)
+        judgment = judge(a, b, compared.worse, self._allowance, config.bootstrap, config.seed)
+        result = {
+            **asdict(compared),
             "judgment": asdict(judgment),
             "overlap": self._overlap(rows, used),
             "with_seen": None if flags.all() else with_seen(every_a, every_b),
@@ -175,10 +167,10 @@ class ModelPair:
         for name, folder in self._folders.items():
             result[name]["model_dir"] = str(folder)
         write_comparison(result, flipped(rows, a, b), out)
-        log.info("%s", line)
+        log.info("%s", compared.line)
         for remark in compared_remarks(result):
             log.warning("%s", remark)
-        return Comparison({**result, "comparison_dir": str(out)}, judgment)
+        return JudgedPair(compared, judgment, used, {**result, "comparison_dir": str(out)})
 
     def _find_used(self, selection: Selection) -> Used:
         """Find the rows that the models were trained, validated or calibrated on.

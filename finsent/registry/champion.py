@@ -11,7 +11,7 @@ from finsent.errors import InputError
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.noninferiority import Allowance
-from finsent.evaluation.pair import Comparison, ModelPair, NoRowsError, UnusableModelError
+from finsent.evaluation.pair import JudgedPair, ModelPair, NoRowsError, UnusableModelError
 from finsent.evaluation.selection import select_rows
 from finsent.evaluation.setup import EvaluationSetup
 from finsent.inference.engine import Engine
@@ -24,7 +24,7 @@ from finsent.judgments import (
 from finsent.modeling.trained_on import TrainedOn, find_dataset
 from finsent.registry.choose_calibration import warn_of_lost_calibrations
 from finsent.registry.config import PublishConfig
-from finsent.registry.gate import Clearance, Figures, Gate, GateSplit, Obstacle, Owner, overall
+from finsent.registry.gate import Clearance, Gate, GateSplit, Obstacle, Owner, overall
 from finsent.registry.publication import Publication
 from finsent.runs import code_identity
 
@@ -263,13 +263,13 @@ def _judge_split(
             _raise_missing(dataset)
         selection = select_rows(setup, dataset)
         version = selection.version.version if selection.version else version
-        comparison = pair.compare(selection, out)
+        judged = pair.compare(selection, out)
     except NoRowsError:
         reason = "no row that neither model was trained or validated on"
         return GateSplit(owner, version, not_judged(reason))
     except InputError as error:
         return _unusable(owner, version, _obstacle(error), error)
-    return _record(owner, version, comparison)
+    return _record(owner, version, judged)
 
 
 def _raise_missing(dataset: TrainedOn) -> NoReturn:
@@ -278,26 +278,23 @@ def _raise_missing(dataset: TrainedOn) -> NoReturn:
     )
 
 
-def _record(owner: Owner, version: str | None, comparison: Comparison) -> GateSplit:
+def _record(owner: Owner, version: str | None, judged: JudgedPair) -> GateSplit:
     """Return the record of a comparison, where A is the champion and B the candidate."""
-    result = comparison.result
-    champion, candidate = (
-        Figures(result[name]["accuracy"], result[name]["macro_f1"]) for name in ("a", "b")
+    training, validation = (
+        {"champion": counts["a"], "candidate": counts["b"]}
+        for counts in (judged.used.training, judged.used.validation)
     )
-    trained, validated = (
-        {"champion": result[key]["a"], "candidate": result[key]["b"]}
-        for key in ("seen_in_training", "seen_in_validation")
-    )
-    if trained["candidate"] is None:
+    if training["candidate"] is None:
         log.warning("gate: the model's training rows are unknown, and may be among those compared")
+    comparison = judged.comparison
     return GateSplit(
         owner,
         version,
-        comparison.judgment,
-        result["verdict"],
-        candidate,
-        champion,
-        result["flipped"],
-        trained,
-        validated,
+        judged.judgment,
+        comparison.verdict,
+        candidate=comparison.b,
+        champion=comparison.a,
+        flipped=comparison.flipped,
+        seen_in_training=training,
+        seen_in_validation=validation,
     )

@@ -219,8 +219,8 @@ def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_versi
     )
     assert measured["accuracy"] == pytest.approx(right / len(rows))
     compared = compare(own, answers_of(engine, rows), 100, 0)
-    assert compared["b"]["macro_f1"] == pytest.approx(measured["macro_f1"])
-    assert compared["rows"] == len(rows)
+    assert compared.b.macro_f1 == pytest.approx(measured["macro_f1"])
+    assert compared.rows == len(rows)
     exports = {one.name: one for one in export_model(engine.model_dir, rows, ANY, EXACT, {})}
     assert exports["onnxruntime-fp32"].refused is None
     assert exports["onnxruntime-fp32"].max_difference < 1e-5
