@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from finsent.adapters.ray_serve import grpc_environment
 from finsent.errors import ConfigError, InputError
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Interrupted, Job, Result, main
@@ -23,7 +24,6 @@ from ray_jobs._ports import LOOPBACK, Ports, free_port, listens, own_listeners, 
 from ray_jobs._ray import joins_cluster, ray_session
 from ray_jobs._running import adopt, running_serve
 from serve_app.config import ServeConfig
-from serve_app.listening import environment
 from serve_app.workers import HOOK
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def check(settings: Settings) -> None:
     """
     from finsent.registry.registry import Registry
     from serve_app.auth import Keys
-    from serve_app.live import check_calibrations
+    from serve_app.service.user_config import check_calibrations
     from serve_app.tracing import check as check_tracing
 
     config = settings.serve
@@ -191,7 +191,7 @@ def with_free_ports(config: ServeConfig) -> ServeConfig:
 def _wait(config: ServeConfig, deadline: float) -> None:
     from ray import serve
 
-    from serve_app import logs
+    from finsent.adapters.ray_serve import log_directory
     from serve_app.graph import NAME
 
     address = f"http://{reachable(config.host)}:{config.port}"
@@ -205,7 +205,7 @@ def _wait(config: ServeConfig, deadline: float) -> None:
         time.sleep(0.1)
     raise InputError(
         f"serve.start_timeout={config.start_timeout}: {address} does not answer by then; see "
-        f"the logs in {logs.folder()}, or raise the timeout"
+        f"the logs in {log_directory()}, or raise the timeout"
     )
 
 
@@ -246,7 +246,7 @@ def run(call: Call) -> Result:
         stack.enter_context(_environment(_unless_set(size_limit(config.limits))))
         workers = {
             "worker_process_setup_hook": HOOK,
-            "env_vars": environment(config.host, config.grpc_port, is_local),
+            "env_vars": grpc_environment(config.host, config.grpc_port, is_local),
         }
         stack.enter_context(ray_session(settings, workers))
         started = time.perf_counter()
@@ -298,12 +298,12 @@ def _grpc_address(config: ServeConfig) -> str | None:
 
 
 def _report(config: ServeConfig, ports: Ports | None, seconds: float) -> None:
-    from serve_app import logs
+    from finsent.adapters.ray_serve import log_directory
 
     address = f"http://{reachable(config.host)}:{config.port}"
     log.info("serving %s at %s/ after %.1f s", config.model, address, seconds)
     log.info("page: %s/   API: %s/docs   metrics: %s/metrics", address, address, address)
-    log.info("logs: %s (on each machine its own)", logs.folder())
+    log.info("logs: %s (on each machine its own)", log_directory())
     if config.grpc_port is not None:
         log.info("gRPC: %s, with reflection", _grpc_address(config))
     if ports is not None:

@@ -24,8 +24,8 @@ from finsent.modeling.layout import CALIBRATION
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys, new_key
 from serve_app.config import ServeConfig
-from serve_app.http import build_app
-from serve_app.service import Service
+from serve_app.http.app import build_app
+from serve_app.service.service import Service
 from tests.commands import wait_until
 from tests.served import METRICS, wait_until_done
 from tests.unit.models import MAX_LENGTH, saved_model
@@ -46,7 +46,7 @@ def serving(registry: Path, **config: Any) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning"))
 
     async def work() -> None:
-        await service.follow()
+        await service.models.follow()
         await server.serve()
 
     thread = threading.Thread(target=asyncio.run, args=(work(),))

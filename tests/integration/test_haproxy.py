@@ -14,12 +14,11 @@ import pytest
 from ray.serve._private.haproxy import HAProxyApi, HAProxyConfig, get_haproxy_binary
 from ray.serve.config import HTTPOptions, gRPCOptions
 
+from finsent.adapters import ray_serve
 from finsent.errors import InputError
 from ray_jobs import _haproxy, _orphans
 from ray_jobs._launch_haproxy import changed
 from ray_jobs._ports import LOOPBACK, Ports, free_port, listens
-from serve_app import haproxy
-from serve_app.haproxy import restart_when_killed
 from serve_app.problems import Problem
 from tests.commands import wait_until
 
@@ -27,9 +26,7 @@ PORTS = Ports(22_000)
 HOLDER = """
 import sys
 from ray_jobs._haproxy import own_haproxy
-from ray_jobs._ports import LOOPBACK, Ports, free_port, listens
-from serve_app import haproxy
-from serve_app.haproxy import restart_when_killed
+from ray_jobs._ports import Ports
 with own_haproxy(Ports(22_000)) as environment:
     print(environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"], flush=True)
     sys.stdin.read()
@@ -178,7 +175,7 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
     """By the process that started it; one that Ray ends itself stays ended."""
     start = HAProxyApi._start_and_wait_for_haproxy
     monkeypatch.setattr(HAProxyApi, "_start_and_wait_for_haproxy", start)  # back at the end
-    restart_when_killed()
+    ray_serve.restart_killed_haproxy()
 
     async def lives(folder: Path) -> None:
         port = free_port(LOOPBACK)
@@ -203,7 +200,7 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
         second = api._proc
         await api.stop()
         await second.wait()
-        await asyncio.gather(*haproxy._tasks)
+        await asyncio.gather(*ray_serve.restart_tasks)
         assert api._proc is None
         assert not listens(LOOPBACK, port)
 

@@ -33,13 +33,13 @@ from finsent.settings import Settings
 from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys
 from serve_app.config import LimitsConfig, ServeConfig
-from serve_app.explain import explain
-from serve_app.http import build_app
-from serve_app.incoming import Asker
-from serve_app.model import Model
-from serve_app.pages import pages
+from serve_app.http.app import build_app
+from serve_app.http.pages import pages
 from serve_app.problems import CODES
-from serve_app.service import Service
+from serve_app.sender import Sender
+from serve_app.service.explain import explain
+from serve_app.service.model import Model
+from serve_app.service.service import Service
 from tests.properties import examples
 from tests.unit.models import (
     MAX_LENGTH,
@@ -73,7 +73,7 @@ def engine(registry: Registry) -> Engine:
 def make_app(registry: Registry, **config: Any) -> Any:
     config = {"watch_seconds": 0, **config}
     service = Service(registry.root, ServeConfig(**config), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     return build_app(service, Keys(service.config.keys_file))
 
 
@@ -295,7 +295,7 @@ def test_rows_that_cannot_be_used_say_so_and_blank_ones_stay(client: TestClient)
         ("4", "", "e"),
         ("5", "Loss widened.", "f"),
     ]
-    blank = "invalid_text: the text is blank; write something"
+    blank = "invalid_text: the text is blank. Send a text with words."
     assert [row["error"] for row in rows] == [
         "",
         blank,
@@ -402,7 +402,7 @@ def test_files_that_are_none_are_refused(
             "?delimiter=;&format=text",
             "delimiter=';' is for CSV, and format is 'text'; leave one of them out",
         ),
-        ("?column=a&column=b", "column: has several values, 'a', 'b'. Write one."),
+        ("?column=a&column=b", "column: several values, 'a', 'b'. Write one value."),
     ],
 )
 def test_wrong_parameters_are_named_once(client: TestClient, query: str, detail: str) -> None:
@@ -674,7 +674,7 @@ def test_more_than_can_wait_is_refused_as_a_whole(registry: Registry) -> None:
 def test_others_are_served_while_a_long_list_is_encoded(registry: Registry) -> None:
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-        await service.follow()
+        await service.models.follow()
         texts = [f"{i} " + "profit rose " * 700 for i in range(200)]
         encoded = asyncio.create_task(service.encode(service.model, texts, "right"))
         turns = 0
@@ -773,9 +773,9 @@ def test_an_unknown_source_is_refused(serving: Callable[..., TestClient]) -> Non
 @pytest.mark.usefixtures("tweets")
 def test_a_version_without_the_calibration_is_not_followed(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(calibrations={"t": "tweets"}), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     with pytest.raises(InputError, match=r"has no calibration of that name .known: none"):
-        asyncio.run(service.follow("challenger"))
+        asyncio.run(service.models.follow("challenger"))
     assert service.model.version == registry.get("champion").version
 
 
@@ -783,9 +783,10 @@ def test_a_replaced_calibration_is_followed(registry: Registry, tweets: Engine) 
     service = Service(registry.root, ServeConfig(calibrations={"a": "moving"}), ENGINE)
     for temperature in (2.0, 3.0):
         replaced = publish_domain(registry, name="moving", temperature=temperature)
-        asyncio.run(service.follow())
-        assert service.calibrations()["a"]["id"] == replaced.id
-        used = service.calibration(service.model, "a")
+        asyncio.run(service.models.follow())
+        info: Any = service.models.calibrations()
+        assert info["a"]["id"] == replaced.id
+        used = service.models.calibration(service.model, "a")
         assert used.temperature == pytest.approx(temperature * tweets.temperature / 5.0)
 
 
@@ -794,7 +795,7 @@ def test_a_replaced_calibration_is_followed(registry: Registry, tweets: Engine) 
 
 def test_alias_is_followed_under_load_without_a_failed_request(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     versions = registry.aliases()
     expected = {
         version: Engine(registry.get(version).path, ENGINE).classify(TEXTS)
@@ -816,7 +817,7 @@ def test_alias_is_followed_under_load_without_a_failed_request(registry: Registr
         askers = asyncio.gather(*(ask() for _ in range(8)))
         for turn in range(6):
             alias = ("challenger", "champion")[turn % 2]
-            await service.follow(alias)
+            await service.models.follow(alias)
             seen.clear()
             while versions[alias] not in seen and not askers.done():
                 await asyncio.sleep(0.01)
@@ -834,14 +835,14 @@ def test_version_that_is_broken_is_refused_and_the_old_one_stays(
     bad = own.publish(saved_model(tiny, tmp_path / "bad", 4), METRICS, {})
     own.promote(good.version, "champion")
     service = Service(own.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     (bad.path / "model.safetensors").chmod(0o644)
     with (bad.path / "model.safetensors").open("ab") as stream:
         stream.write(b"\0")
 
     async def test(client: httpx.AsyncClient) -> dict[str, Any]:
         with pytest.raises(InputError, match="SHA-256"):
-            await service.follow(bad.version)
+            await service.models.follow(bad.version)
         answer = await client.post("/predict", json={"text": "Up"})
         assert answer.json()["model_version"] == good.version
         info: dict[str, Any] = (await client.get("/info")).json()
@@ -871,13 +872,13 @@ def test_a_version_that_cannot_be_loaded_costs_little_and_does_not_end_the_watch
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0.01), ENGINE)
         monkeypatch.setattr(Model, "load", broken)
-        await service.follow()
-        watching = asyncio.create_task(service.watch())
+        await service.models.follow()
+        watching = asyncio.create_task(service.models.watch())
         with pytest.raises(InputError, match=r"cannot be loaded.*bad allocation"):
-            await service.follow("challenger")
+            await service.models.follow("challenger")
         await asyncio.sleep(0.3)
         assert len(tried) == 1
-        assert service.refused_version is not None
+        assert service.models.refused_version is not None
         assert service.model.version == registry.aliases()["champion"]
         monkeypatch.setattr(service.registry, "aliases", unreadable)
         await asyncio.sleep(0.1)
@@ -890,17 +891,21 @@ def test_a_version_that_cannot_be_loaded_costs_little_and_does_not_end_the_watch
 def test_a_version_stays_until_its_requests_are_answered(registry: Registry) -> None:
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-        await service.follow()
+        await service.models.follow()
         asked = asyncio.create_task(service.classify(["Profit rose."]))
         await asyncio.sleep(0)  # it is being encoded, and not in the queue yet
         await asyncio.gather(asyncio.wait_for(service.model.retire(), 20), asked)
 
-        await service.follow("challenger")
+        await service.models.follow("challenger")
         retired: list[asyncio.Task[None]] = []
-        # When the text is answered; then come its words.
-        service.taps.append(lambda *_: retired.append(asyncio.create_task(service.model.retire())))
-        _, _, _, words = await explain(service, "Profit rose.", None, Asker("1"))
-        assert len(words) == 2
+
+        def retire(*_: Any) -> None:
+            """Begin when the text is answered, before its words are."""
+            retired.append(asyncio.create_task(service.model.retire()))
+
+        service.answer_listeners.append(retire)
+        explanation = await explain(service, "Profit rose.", None, Sender("1"))
+        assert len(explanation.words) == 2
         await asyncio.wait_for(asyncio.gather(*retired), 20)
 
     asyncio.run(main())
@@ -909,11 +914,11 @@ def test_a_version_stays_until_its_requests_are_answered(registry: Registry) -> 
 def test_a_version_that_was_replaced_is_freed(registry: Registry) -> None:
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-        await service.follow()
+        await service.models.follow()
         old = weakref.ref(service.model)
         gc.disable()  # a replica's first model is frozen: no collection looks at it
         try:
-            await service.follow("challenger")
+            await service.models.follow("challenger")
             for _ in range(1000):
                 if old() is None:
                     break
@@ -999,7 +1004,7 @@ def test_keys_open_what_their_role_allows(
 def test_keys_that_come_and_go_count_without_a_restart(
     serving: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(auth, "_REFRESH_SECONDS", 0.0)
     path = tmp_path / "keys.json"
     first = new_key(path, "first", "predict")
     client = serving(api_keys=str(path))

@@ -25,8 +25,8 @@ from finsent.inference.config import EngineConfig
 from finsent.settings import Settings
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
-from serve_app.http import build_app
-from serve_app.service import Service
+from serve_app.http.app import build_app
+from serve_app.service.service import Service
 from tests.commands import wait_until
 
 PREFIX = "/ai/sentiment"
@@ -75,7 +75,7 @@ def test_a_prefix_may_be_stripped_or_not() -> None:
             assert client.get(f"{before}/livez").json() == {"status": "ok"}
             assert client.get(f"{before}/openapi.json").json()["servers"] == [{"url": PREFIX}]
             missing = client.get(f"{before}/nothing").json()
-            assert missing["detail"].endswith(f"see {PREFIX}/docs")
+            assert missing["detail"].endswith(f"See {PREFIX}/docs for the operations.")
         assert client.get("/ai/sentimental/livez").status_code == 404
         # The page's files are below it, not beside it.
         assert client.get(PREFIX).headers["location"] == "sentiment/"

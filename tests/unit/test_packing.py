@@ -7,7 +7,7 @@ from operator import mul
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.packing import best_run
+from serve_app.service.packing import best_run
 
 ROWS = (1, 2, 4, 8, 16)
 

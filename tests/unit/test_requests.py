@@ -23,15 +23,15 @@ from finsent.inference.config import EngineConfig
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys, new_key
 from serve_app.config import LimitsConfig, ServeConfig
-from serve_app.explain import explain
 from serve_app.grpc_server import SIZE_VARIABLE, add_to_server, size_limit
-from serve_app.http import build_app
+from serve_app.grpc_server.rpc import Rpc
+from serve_app.http.app import build_app
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem
 from serve_app.proto import sentiment_pb2 as pb
 from serve_app.proto.sentiment_pb2_grpc import SentimentStub
-from serve_app.rpc import Rpc
-from serve_app.service import Service
+from serve_app.service.explain import explain
+from serve_app.service.service import Service
 from tests.unit.models import published
 from tests.unit.test_rpc import Context
 
@@ -47,7 +47,7 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 def make_service(registry: Registry, **config: Any) -> Service:
     service = Service(registry.root, ServeConfig(watch_seconds=0, **config), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     return service
 
 
@@ -97,7 +97,7 @@ def status(registry: Registry, message: bytes, key: str | None = None, **config:
 
     async def main() -> Any:
         service = Service(registry.root, ServeConfig(watch_seconds=0, **config), ENGINE)
-        await service.follow()
+        await service.models.follow()
         return await asking(service, test)
 
     return str(asyncio.run(main()))
@@ -112,7 +112,7 @@ def test_a_message_is_parsed_after_its_key_is_checked(registry: Registry, tmp_pa
     found = status(registry, GARBAGE, api_keys=str(path))
     assert found.startswith("UNAUTHENTICATED unauthorized: ")
     assert status(registry, GARBAGE, key, api_keys=str(path)) == (
-        "INVALID_ARGUMENT invalid_request: the message is no finsent.v1.PredictListRequest"
+        "INVALID_ARGUMENT invalid_request: the message is not a finsent.v1.PredictListRequest."
     )
     good = pb.PredictListRequest(texts=["Up"]).SerializeToString()
     assert status(registry, good, key, api_keys=str(path)) == "OK"
@@ -122,8 +122,8 @@ def test_messages_are_as_limited_as_bodies(registry: Registry, tmp_path: Path) -
     limits = LimitsConfig(body_bytes=2048)
     message = pb.PredictListRequest(texts=["a" * 1000] * 3).SerializeToString()
     assert status(registry, message, limits=limits) == (
-        "RESOURCE_EXHAUSTED body_too_large: the message has more than 2048 bytes; "
-        "send less at a time"
+        "RESOURCE_EXHAUSTED body_too_large: the message has more than 2048 bytes "
+        "(serve.limits.body_bytes). Send fewer texts at a time."
     )
     path = tmp_path / "keys.json"
     new_key(path, "desk", "predict")
@@ -147,7 +147,7 @@ def test_the_largest_answers_pass(registry: Registry) -> None:
     async def main() -> Any:
         config = ServeConfig(watch_seconds=0, limits=limits)
         service = Service(registry.root, config, ENGINE)
-        await service.follow()
+        await service.models.follow()
         return await asking(service, test)
 
     listed, explained = asyncio.run(main())

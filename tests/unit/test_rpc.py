@@ -18,12 +18,12 @@ from finsent.inference.engine import Engine
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys, new_key
 from serve_app.config import LimitsConfig, ServeConfig
-from serve_app.explain import explain
+from serve_app.grpc_server.rpc import _STATUS_CODES, Rpc
 from serve_app.metrics import Metrics
 from serve_app.problems import CODES, Problem
 from serve_app.proto import sentiment_pb2 as pb
-from serve_app.rpc import _CODES, Rpc
-from serve_app.service import Service
+from serve_app.service.explain import explain
+from serve_app.service.service import Service
 from tests.unit.models import TEXTS, publish_domain, published
 
 pytestmark = pytest.mark.usefixtures("keep_threads")
@@ -60,14 +60,14 @@ def call(
 ) -> Any:
     async def main() -> Any:
         service = Service(registry.root, ServeConfig(**config), ENGINE)
-        await service.follow()
+        await service.models.follow()
         rpc = Rpc(
             service, Keys(service.config.keys_file), Metrics(service), partial(explain, service)
         )
         try:
             return await getattr(rpc, name)(request, context or Context())
         finally:
-            assert service.requests == 0
+            assert service.admission.requests == 0
 
     return asyncio.run(main())
 
@@ -169,13 +169,13 @@ def test_faults_of_ours_are_counted_and_tell_nothing(
     monkeypatch.setattr(Metrics, "request", lambda _, outcome: counted.append(outcome.status))
     context = Context(x_request_id="desk-3")
     said = refused(registry, "predict", pb.PredictRequest(text="Up"), context)
-    assert said == "INTERNAL internal: quote request desk-3"
+    assert said == "INTERNAL internal: the server failed. Report request id desk-3 to its operator."
     assert counted == [500]
 
 
 def test_every_problem_has_a_status() -> None:
     only_http = {404, 405, 415}
-    assert {status for status, _ in CODES.values()} - only_http == set(_CODES)
+    assert {status for status, _ in CODES.values()} - only_http == set(_STATUS_CODES)
 
 
 def test_generated_code_is_of_the_proto(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,8 @@ from ray.serve.schema import ServeDeploySchema
 from finsent.config import load
 from finsent.errors import ConfigError
 from finsent.settings import Settings
-from serve_app.graph import Gateway, app
+from serve_app.deployments.gateway import Gateway
+from serve_app.graph import app
 from tests.unit.test_config import SERVE
 
 
@@ -46,7 +48,8 @@ def test_arguments_mean_what_yaml_says(tmp_path: Path) -> None:
     (tmp_path / "registry").mkdir()
     args = {"storage.root": str(tmp_path), "serve.shadow": None, "serve.record": True}
     built = app({**args, "serve.cors_origins": ["https://desk.example"]})
-    [settings] = built._bound_deployment.init_args
+    [data] = built._bound_deployment.init_args
+    settings = json.loads(data)
     assert settings["serve"]["shadow"] is None
     assert settings["serve"]["record"] is True
     assert settings["serve"]["cors_origins"] == ["https://desk.example"]
@@ -67,7 +70,7 @@ def test_ray_has_nothing_against_how_replicas_scale(tmp_path: Path) -> None:
 def test_metrics_that_show_a_state_are_refreshed_without_autoscaling() -> None:
     refreshed = []
     replica = SimpleNamespace(
-        _service=SimpleNamespace(ready=True),
+        _service=SimpleNamespace(models=SimpleNamespace(ready=True)),
         _metrics=SimpleNamespace(refresh=lambda: refreshed.append(1)),
     )
     asyncio.run(Gateway.check_health(replica))  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ def test_parameters_are_honored(client: TestClient, engine: Engine, path: str) -
         ({"inputs": [["a", "b"]]}, "pairs"),
         ({"inputs": {"text": "a"}}, "inputs"),
         ({"inputs": None}, "inputs"),
-        ({"inputs": []}, "inputs=[]: there is no text"),
+        ({"inputs": []}, "inputs=[]: no text"),
         ({"inputs": [["a"], "b"]}, "string"),
     ],
 )

@@ -225,7 +225,7 @@ def test_an_endpoint_that_is_not_there_costs_no_request(registry: Registry) -> N
 
 @pytest.mark.parametrize("endpoint", ["localhost:4318", "ftp://a", "http://", "http://a:b", ""])
 def test_what_is_no_address_is_refused(endpoint: str) -> None:
-    with pytest.raises(ConfigError, match=r"serve\.otlp_endpoint='.*write http://HOST:4318"):
+    with pytest.raises(ConfigError, match=r"serve\.otlp_endpoint='.*Write http://HOST:4318"):
         tracing.Tracer(endpoint)
 
 
@@ -248,5 +248,5 @@ def test_missing_packages_are_named(registry: Registry, monkeypatch: pytest.Monk
 
 
 def test_without_an_endpoint_nothing_is_imported() -> None:
-    code = "import sys, serve_app.http; sys.exit('opentelemetry.sdk' in sys.modules)"
+    code = "import sys, serve_app.http.app; sys.exit('opentelemetry.sdk' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -111,7 +111,7 @@ def test_options_that_change_nothing_are_taken(client: TestClient, extra: dict[s
         ({"input": [None]}, "input[0]"),
         ({"messages": [{"role": "user", "content": "Up"}]}, "input"),
         ({"input": "order " * 100}, "tokens"),
-        ({"input": "Up", "truncate_prompt_tokens": 16}, f"Write -1 or {MAX_LENGTH}"),
+        ({"input": "Up", "truncate_prompt_tokens": 16}, f"Send -1 or {MAX_LENGTH}"),
         ({"input": "Up", "truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
         ({"input": "Up", "add_special_tokens": False}, "add_special_tokens"),
         ({"input": "Up", "priority": 1}, "priority"),
