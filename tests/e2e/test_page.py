@@ -173,16 +173,16 @@ def test_unsure_and_cut_answers_say_so(home: Page, address: str) -> None:
     assert home.locator("#one-label").inner_text().startswith("Not sure, most likely ")
     told = home.locator("#one-notes").inner_text()
     assert "below the model's threshold, 50.0 %" in told
-    assert f"Only the first {MAX_LENGTH} tokens were read" in told
+    assert f"The model read only the first {MAX_LENGTH} tokens of the text" in told
     classify(home, f"{sure}\n{LONG}\n{'x' * 21_000}")
     wait_until_done(home)
     assert "1 not sure, 1 failed" in home.locator("#many-title").inner_text()
-    assert "1 text was read in part only" in home.locator("#many-notes").inner_text()
+    assert "The model read only a part of 1 text" in home.locator("#many-notes").inner_text()
     first, second, third = downloaded(home)
     assert (first["abstained"], first["truncated"]) == ("false", "false")
     assert (second["abstained"], second["truncated"]) == ("true", "true")
     assert (third["label"], third["abstained"]) == ("", "")
-    assert third["error"].startswith("text_too_long: 21000 characters")
+    assert third["error"].startswith("text_too_long: the text has 21000 characters")
 
 
 def test_on_a_phone_every_text_is_readable(pages: Any, address: str) -> None:
@@ -230,7 +230,7 @@ def test_page_tells_what_the_server_says(home: Page) -> None:
     home.unroute("**/predict")
     home.locator("#text").fill(" \n ")
     home.locator("#go").click()
-    home.locator("#error", has_text="no text yet").wait_for()
+    home.locator("#error", has_text="No text yet").wait_for()
 
 
 def test_page_does_one_thing_at_a_time(home: Page) -> None:
