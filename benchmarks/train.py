@@ -61,7 +61,7 @@ def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]
         )
     else:
         version = _ingested(settings)
-    recipe = settings.train.model_copy(update={"epochs": epochs})
+    recipe = settings.train.replaced(epochs=epochs)
     return version, make_task(recipe, settings.model, backbone, version)
 
 
@@ -186,7 +186,7 @@ def _run(bench: Bench, name: str) -> Rates:
     if name == "hf_grouped":
         return _hugging_face(bench.task, bench.splits, "group_by_length")
     if name == "one_worker":
-        alone = bench.task.config.model_copy(update={"num_workers": 1})
+        alone = bench.task.config.replaced(num_workers=1)
         return under_torchrun(replace(bench.task, config=alone), bench.splits)
     return under_torchrun(bench.task, bench.splits)
 
@@ -227,8 +227,8 @@ def _fitted(settings: BenchSettings) -> BenchSettings:
     if not torch.cuda.is_available() or settings.train.use_gpu == "no":
         return settings
     workers = min(settings.train.max_workers, torch.cuda.device_count())
-    fitted = settings.train.model_copy(update={"num_workers": workers})
-    return settings.model_copy(update={"train": fitted})
+    fitted = settings.train.replaced(num_workers=workers)
+    return settings.replaced(train=fitted)
 
 
 def _ratios(medians: dict[str, Rates]) -> Result:

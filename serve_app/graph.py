@@ -16,18 +16,17 @@ from typing import Any
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
-from finsent.config import load
 from finsent.errors import ConfigError
-from finsent.settings import Settings
 from serve_app.config import ServeConfig
 from serve_app.deployments.gateway import Gateway
 from serve_app.deployments.replicas import ExplainerReplica, RecorderReplica, ShadowReplica
+from serve_app.settings import ServiceSettings, load_service
 
 NAME = "finsent"
 _SHADOW_IDLE_SECONDS = 300.0  # without texts, after which the shadow's process and counts end
 
 
-def build(settings: Settings) -> Any:
+def build(settings: ServiceSettings) -> Any:
     """Return the application for settings, ready to run or deploy."""
     config = settings.serve
     data = _as_json(settings)
@@ -62,9 +61,9 @@ def _deployment(replica: type, name: str, **options: Any) -> Any:
     )
 
 
-def _as_json(settings: Settings) -> str:
+def _as_json(settings: ServiceSettings) -> str:
     """Return settings whose paths are absolute, because replicas have other working directories."""
-    data = settings.model_dump(mode="json")
+    data = settings.model_dump(mode="json", include={*ServiceSettings.model_fields})
     keys_file = settings.serve.keys_file
     data["storage"]["root"] = str(settings.root)
     data["registry"]["root"] = str(settings.registry_dir)
@@ -97,7 +96,7 @@ def _explainer(config: ServeConfig, data: str) -> Any:
     return explainer.bind(data)
 
 
-def _recorder(settings: Settings) -> Any:
+def _recorder(settings: ServiceSettings) -> Any:
     recorder = _deployment(RecorderReplica, "Recorder", ray_actor_options={"num_cpus": 0})
     return recorder.bind(str(settings.root / "predictions"))
 
@@ -135,7 +134,7 @@ def app(args: dict[str, Any]) -> Any:
     """
     args = dict(args)
     files = [name for name in str(args.pop("config", "")).split(",") if name]
-    settings = load(Settings, files, [f"{key}={_override(value)}" for key, value in args.items()])
+    settings = load_service(files, [f"{key}={_override(value)}" for key, value in args.items()])
     if not settings.registry_dir.is_dir():
         raise ConfigError(
             f"registry.root={str(settings.registry_dir)!r}: no registry there. Publish a model "

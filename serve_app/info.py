@@ -127,7 +127,7 @@ def _tei_info(service: Service) -> TeiInfo:
         "max_concurrent_requests": config.limits.requests,
         "max_input_length": engine.max_length,
         "max_batch_tokens": service.model.coalescer.budget,
-        "max_batch_requests": engine.backend.most_rows,
+        "max_batch_requests": engine.backend.max_rows,
         "max_client_batch_size": config.limits.texts,
         "auto_truncate": False,
         "tokenization_workers": 1,

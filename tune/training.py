@@ -118,17 +118,15 @@ def latency_ms(made: Made) -> float:
     Each of up to 100 validation texts alone, three times; the least of the three medians, as other
     trials run beside it.
     """
-    from finsent.export.export import export
+    from finsent.export.exporter import export_model
     from finsent.inference.engine import Engine
 
     rows = made.version.read("validation", ["text", "label"])
     origin = {"dataset_version": made.version.version, "split": "validation"}
-    config = made.settings.engine.model_copy(
-        update={"threads": made.settings.train.cpus_per_worker}
-    )
-    export(made.model_dir, rows, made.settings.export, config, origin)
+    config = made.settings.engine.replaced(threads=made.settings.train.cpus_per_worker)
+    export_model(made.model_dir, rows, made.settings.export, config, origin)
     engine = Engine(made.model_dir, config)
-    engine.warm()
+    engine.warm_up()
     texts = rows["text"].to_pylist()[:100]
     medians = []
     for _ in range(3):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finsent.disk import check_room
+from finsent.cluster import Cluster
+from finsent.disk import check_free_space
 from finsent.errors import InputError
 from finsent.training.config import TrainConfig
 
@@ -15,10 +16,8 @@ def check_capacity(config: TrainConfig) -> bool:
     Raises:
         InputError: it never will. The message has the numbers.
     """
-    import ray  # here, so that jobs fail early without it
-
-    total = ray.cluster_resources()
-    cpus, gpus = int(total.get("CPU", 0)), total.get("GPU", 0.0)
+    cluster = Cluster.connected()
+    cpus, gpus = cluster.cpus, cluster.gpus
     workers = config.min_workers  # of an elastic run: with these it can begin
     wanted = workers * config.gpus_per_worker
     if config.use_gpu == "yes" and gpus < wanted:
@@ -27,11 +26,7 @@ def check_capacity(config: TrainConfig) -> bool:
             f"cluster has {gpus:g}; lower train.num_workers, or set train.use_gpu=no"
         )
     needed = workers * config.cpus_per_worker + 1  # one for Ray Data
-    places = sum(
-        int(node["Resources"].get("CPU", 0)) // config.cpus_per_worker
-        for node in ray.nodes()
-        if node["Alive"]
-    )
+    places = cluster.slots(config.cpus_per_worker)
     if cpus < needed or places < workers:
         raise InputError(
             f"train.num_workers={workers} x train.cpus_per_worker={config.cpus_per_worker}, and 1 "
@@ -63,4 +58,4 @@ def check_disk(
     new = max(1, min(checkpoints + left, most) - checkpoints)
     # AdamW keeps two numbers per weight that is trained from the first step on.
     states = 2 if config.lora_rank is None and not config.unfreeze_epochs else 0
-    check_room(run_dir, new * (1 + states) * weights, "storage.root")
+    check_free_space(run_dir, new * (1 + states) * weights, "storage.root")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from finsent.disk import disk_error
-from finsent.errors import InputError
+from finsent.disk import find_disk_error
+from finsent.errors import InputError, one_line
 from finsent.files import digest, read_json, sha256_file, write_json
-from finsent.modeling.layout import check_model_dir
+from finsent.modeling.model_dir import check_model_dir
+from finsent.modeling.provenance import Provenance
 
 if TYPE_CHECKING:  # take seconds to import, which choosing a checkpoint can do without
     import torch
@@ -170,7 +171,8 @@ class Snapshot:
 
         from finsent.modeling.classifier import save_classifier
 
-        save_classifier(self.model, self.tokenizer, out / MODEL, self.provenance, self.shown)
+        provenance = Provenance.model_validate(self.provenance)
+        save_classifier(self.model, self.tokenizer, out / MODEL, provenance, self.shown)
         if self.weights is not None:
             save_file({k: v.contiguous() for k, v in self.weights.items()}, out / _WEIGHTS)
         _save_moments(out, self.moments, self.state)
@@ -275,9 +277,9 @@ def _named(file: Path) -> Iterator[Path]:
     except torch.OutOfMemoryError:
         raise
     except (SafetensorError, OSError, RuntimeError) as error:
-        if (unreadable := disk_error(error)) is not None:
-            raise unreadable.at(file) from error
-        problem = " ".join(str(error).split())[:200]
+        if (unreadable := find_disk_error(error)) is not None:
+            raise unreadable.with_path(file) from error
+        problem = one_line(error)
         raise InputError(
             f"checkpoint {str(file)!r}: damaged ({problem}); begin anew under another run.name"
         ) from None

@@ -92,9 +92,7 @@ def distilled(task: Task, version: DatasetVersion, folder: Path, fit_fold: FitFo
             f"train.distill_folds={folds}: the training split has {version.rows('train')} rows, "
             f"and a fold needs {_LEAST}; lower it, or set it to null"
         )
-    own = config.model_copy(
-        update={"distill_folds": None, "epochs": config.distill_epochs or config.epochs}
-    )
+    own = config.replaced(distill_folds=None, epochs=config.distill_epochs or config.epochs)
     scored = []
     for fold in range(folds):
         out, run_dir = folder / f"scored_{fold}", folder / f"fold_{fold}"

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.train import UserCallback
 
-from finsent.disk import DiskError, storing
+from finsent.disk import DiskError, translate_disk_errors
 from finsent.errors import InputError
 
 
@@ -26,7 +26,7 @@ def reporting(board: Any, run_dir: Path, *, first: bool) -> Iterator[None]:
         DiskError: this rank cannot write. Other errors for the user end the block.
     """
     try:
-        with storing(run_dir, "storage.root"):
+        with translate_disk_errors(run_dir, "storage.root"):
             yield
     except DiskError as error:
         ray.get(board.fail.remote(error))

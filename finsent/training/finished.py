@@ -11,7 +11,8 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
-from finsent.modeling.layout import WEIGHTS, check_model_dir, read_provenance
+from finsent.modeling.model_dir import WEIGHTS, check_model_dir
+from finsent.modeling.provenance import read_provenance
 from finsent.runs import TRAINED
 from finsent.training.checkpoint import MODEL, PREFIX, best_checkpoint, saved_checkpoints
 
@@ -79,7 +80,7 @@ def finished_training(
         for name, sha256 in record["sha256"].items():
             if not (model_dir / name).is_file() or sha256_file(model_dir / name) != sha256:
                 raise InputError(f"{model_dir / name}: is not as training wrote it")
-        epoch = read_provenance(model_dir)["epoch"]
+        epoch = read_provenance(model_dir).epoch
         best = next(metrics for metrics in record["history"] if metrics["epoch"] == epoch)
         return TrainResult(model_dir, best, record["history"])
     except (InputError, AttributeError, KeyError, TypeError, StopIteration) as error:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from finsent.errors import DivergenceError, InputError
 from finsent.modeling.classifier import load_tokenizer, new_classifier
-from finsent.modeling.suitability import check_length
+from finsent.modeling.compatibility import check_length
 from finsent.training.batches import Indices, count_steps, epoch_batches
 from finsent.training.checkpoint import Snapshot, epoch_name, load_state, moments, step_name
 from finsent.training.config import TrainConfig

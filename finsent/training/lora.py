@@ -6,13 +6,13 @@ saved and published has them merged into plain weights, which load without `peft
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from finsent.errors import InputError
+from finsent.extras import require
 from finsent.training.config import TrainConfig
 from finsent.training.optim import layer_of
 
@@ -27,11 +27,7 @@ def add_adapters(model: PreTrainedModel, config: TrainConfig) -> None:
         InputError: `peft` is not installed, the model's layers cannot be told apart, or the recipe
             has a setting that does not go with adapters.
     """
-    if not importlib.util.find_spec("peft"):
-        raise InputError(
-            f"train.lora_rank={config.lora_rank}: needs the package peft; run "
-            "pip install 'finsent[lora]'"
-        )
+    require("peft", f"train.lora_rank={config.lora_rank}")
     if config.ema_decay is not None:
         raise InputError(
             f"train.ema_decay={config.ema_decay}: does not go with train.lora_rank; set one of "

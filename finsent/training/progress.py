@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from finsent.bars import bar, duration
 from finsent.errors import UserError
+from finsent.progress import format_duration, progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,9 @@ class TrainingDisplay:
             self._bar = None
         if self._bar is None:
             total = progress.total_rows
-            self._bar = bar(self._title, "row", total, progress.rows, live=0.5, log=10.0)
+            self._bar = progress_bar(
+                self._title, "row", total, progress.rows, terminal_seconds=0.5, log_seconds=10.0
+            )
         self._bar.set_postfix(
             epoch=progress.epoch,
             step=f"{progress.step}/{progress.total_steps}",
@@ -147,7 +149,11 @@ def epoch_line(metrics: dict[str, Any], epochs: int, seconds: Sequence[float]) -
         seconds: of the epochs so far.
     """
     left = epochs - metrics["epoch"]
-    more = f"; about {duration(left * statistics.median(seconds))} of training left" if left else ""
+    more = (
+        f"; about {format_duration(left * statistics.median(seconds))} of training left"
+        if left
+        else ""
+    )
     return (
         f"epoch {metrics['epoch']} of {epochs}: macro-F1 {metrics['macro_f1']:.3f}, "
         f"accuracy {metrics['accuracy']:.3f}, "

@@ -29,7 +29,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.disk import DiskError, is_ample
+from finsent.disk import DiskError, has_ample_room
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
 from finsent.runs import TRAINED, has_trained
@@ -239,7 +239,7 @@ def _make_trainer(
 
 
 def _check_room(task: Task, run_dir: Path, newest: Saved | None) -> None:
-    if is_ample(run_dir):
+    if has_ample_room(run_dir):
         return
     from finsent.modeling.classifier import weight_bytes
 

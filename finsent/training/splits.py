@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.inference.encode import encode_rows
+from finsent.inference.encoder import encode_texts
 from finsent.inference.truncation import Truncation, truncation_line
 from finsent.labels import LABELS
 from finsent.training.task import Task
@@ -51,11 +51,9 @@ class Splits:
 def look_at_splits(version: DatasetVersion, task: Task) -> Splits:
     """Count what is cut, and the labels that have no rows."""
     texts = version.read("train", ["text"])["text"].slice(0, MAX_COUNTED).to_pylist()
-    encoded = encode_rows(cutting_tokenizer(**task.tokenizing), texts)
+    encoded = encode_texts(cutting_tokenizer(**task.tokenizing), texts)
     absent = {
-        split: [
-            label for label, rows in version.manifest["splits"][split]["labels"].items() if not rows
-        ]
+        split: [label for label, rows in version.manifest.splits[split].labels.items() if not rows]
         for split in ("train", "validation")
     }
     return Splits(Truncation.of(encoded, task.max_length), absent)

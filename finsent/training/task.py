@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.data.versions.manifest import InputSource
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.origin import base_of
+from finsent.modeling.provenance import backbone_origin
 from finsent.training.config import TrainConfig
 
 _ORIGIN = ("source", "bytes", "sha256", "rows")  # not where a file lay on some machine
@@ -45,33 +46,33 @@ def make_task(
 ) -> Task:
     """Put a task together; its provenance leads from the model back to the sources' digests."""
     if config.learning_rate is None:
-        config = config.model_copy(update={"learning_rate": backbone.learning_rate})
+        config = config.replaced(learning_rate=backbone.learning_rate)
     manifest = version.manifest
     provenance = {
         "backbone": model.backbone,
         "revision": model.revision,
         "max_length": model.max_length,
-        "labels": manifest["labels"],
-        "base": base_of(backbone),
+        "labels": manifest.labels,
+        "base": backbone_origin(backbone).model_dump(mode="json"),
         "dataset": {
-            "name": manifest["name"],
-            "version": manifest["version"],
-            "rows": manifest["counts"]["kept"],
-            "inputs": [_input(file) for file in manifest["inputs"]],
-            "splits": {name: split["rows"] for name, split in manifest["splits"].items()},
-            "rules": {key: manifest["config"][key] for key in _RULES},
+            "name": manifest.name,
+            "version": manifest.version,
+            "rows": manifest.counts.kept,
+            "inputs": [_input(file) for file in manifest.inputs],
+            "splits": {name: split.rows for name, split in manifest.splits.items()},
+            "rules": {key: manifest.config[key] for key in _RULES},
         },
         "config": config.model_dump(mode="json", exclude={"dataset"}),
     }
     return Task(config, backbone, provenance)
 
 
-def _input(file: dict[str, Any]) -> dict[str, Any]:
+def _input(file: InputSource) -> dict[str, Any]:
     """What a model should say of a source.
 
     Returns:
         Name and digest, `license` (null: not stated) and `hub_id` (null: not from Hugging Face).
     """
-    found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+).*", file["uri"], re.ASCII)
-    own = {key: file[key] for key in _ORIGIN}
-    return {**own, "license": file.get("license"), "hub_id": found and found[1]}
+    found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+).*", file.uri, re.ASCII)
+    own = file.model_dump(include={*_ORIGIN})
+    return {**own, "license": file.license, "hub_id": found and found[1]}

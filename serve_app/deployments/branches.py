@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from finsent.disk import disk_error
+from finsent.disk import find_disk_error
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Branch(Generic[Item]):
                     self.sent += len(items)
                 except Exception as error:  # a branch must not disturb requests
                     self.lost += len(items)
-                    reason = disk_error(error) or repr(error)
+                    reason = find_disk_error(error) or repr(error)
                     log.warning("%s: %d items are lost: %s", self._name, len(items), reason)
         finally:
             self._task = None

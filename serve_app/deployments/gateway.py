@@ -18,7 +18,6 @@ from finsent.adapters import ray_serve
 from finsent.errors import ConfigError, InputError
 from finsent.inference.config import Truncate
 from finsent.memory import release_early
-from finsent.settings import Settings
 from serve_app.auth import Keys
 from serve_app.deployments.branches import Branch
 from serve_app.deployments.recorder import record_listener
@@ -33,6 +32,7 @@ from serve_app.sender import Sender
 from serve_app.service.explain import Explanation, explain
 from serve_app.service.service import QueueStats
 from serve_app.service.user_config import apply_user_config
+from serve_app.settings import ServiceSettings
 
 log = logging.getLogger(ray_serve.LOGGER)
 
@@ -64,7 +64,7 @@ class Gateway:
         """
         release_early()
         log_like_serve()
-        self._settings = Settings.model_validate_json(settings)
+        self._settings = ServiceSettings.model_validate_json(settings)
         config = self._settings.serve
         self._service = make_service(self._settings)
         await self._service.models.follow()

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from finsent.disk import storing
+from finsent.disk import translate_disk_errors
 from finsent.files import append_lines
 from serve_app.deployments.branches import Branch
 from serve_app.problems import Problem
@@ -62,7 +62,7 @@ def write(folder: Path, items: Iterable[RecordedAnswer]) -> int:
         lines.setdefault(f"{when:%Y-%m-%d}", []).append(_line(item, when))
     folder.mkdir(parents=True, exist_ok=True)
     for day, day_lines in lines.items():
-        with storing(folder, "storage.root"):
+        with translate_disk_errors(folder, "storage.root"):
             append_lines(folder / f"{day}.jsonl", b"\n".join(day_lines) + b"\n")
     return sum(map(len, lines.values()))
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from finsent.adapters import ray_serve
 from finsent.inference.config import Truncate
-from finsent.settings import Settings
 from serve_app.deployments import recorder
 from serve_app.deployments.recorder import RecordedAnswer
 from serve_app.deployments.shadow import AgreementReport, Shadow, ShadowItem
@@ -17,6 +16,7 @@ from serve_app.problems import Problem
 from serve_app.sender import Sender
 from serve_app.service.explain import Explanation, explain, follow_gateway
 from serve_app.service.service import Service
+from serve_app.settings import ServiceSettings
 
 
 class ExplainerReplica:
@@ -24,7 +24,7 @@ class ExplainerReplica:
 
     async def __init__(self, settings: str) -> None:  # type: ignore[misc] # Serve awaits it
         log_like_serve()
-        self._service = make_service(Settings.model_validate_json(settings))
+        self._service = make_service(ServiceSettings.model_validate_json(settings))
         await self._service.models.follow()
         self._watching = asyncio.create_task(self._service.models.watch())
 
@@ -57,9 +57,9 @@ class ShadowReplica:
         log_like_serve()
         # On the machine of a gateway it uses the CPU time that the gateway leaves.
         os.nice(10)
-        service = make_service(Settings.model_validate_json(settings))
+        service = make_service(ServiceSettings.model_validate_json(settings))
         # The challenger need not have the gateways' calibrations: `Shadow` looks for each of them.
-        service.apply(service.config.model_copy(update={"calibrations": {}}))
+        service.apply(service.config.replaced(calibrations={}))
         self._shadow = Shadow(service)
 
     async def compare(self, reference: str, items: list[ShadowItem]) -> None:
@@ -82,7 +82,7 @@ class RecorderReplica:
         return await asyncio.to_thread(recorder.write, self._folder, items)
 
 
-def make_service(settings: Settings) -> Service:
+def make_service(settings: ServiceSettings) -> Service:
     """Return a service that has not loaded its model yet."""
     return Service(settings.registry_dir, settings.serve, settings.engine)
 

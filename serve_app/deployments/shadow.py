@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from finsent.errors import InputError
 from finsent.labels import LABELS
-from finsent.modeling.layout import Calibration
+from finsent.modeling.calibration import Calibration
 from serve_app.deployments.branches import Branch
 from serve_app.problems import Problem
 from serve_app.sender import Sender

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
-from finsent.inference.encode import Encoder
+from finsent.inference.encoder import Encoder
 from finsent.labels import LABELS
 from serve_app.http.answers import LABEL
 from serve_app.http.endpoints import HttpCall, Route

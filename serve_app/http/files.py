@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from finsent.data.config import SourceConfig
-from finsent.data.sources.sheet import (
+from finsent.data.readers.text_table import (
     TEXT_COLUMNS,
     NotTextError,
-    Record,
-    Sheet,
-    SheetFormat,
-    read_sheet,
+    TableFormat,
+    TableRow,
+    TextTable,
+    read_text_table,
 )
 from finsent.errors import InputError
 from finsent.labels import LABELS
@@ -71,7 +71,7 @@ class FileQuery(BaseModel):
         description="character encoding, if Content-Type has no charset and detection fails",
     )
     source: str | None = Field(None, description=SOURCE)
-    format: SheetFormat | None = Field(
+    format: TableFormat | None = Field(
         None, description="how the file is read; text: each line is a text"
     )
 
@@ -80,7 +80,7 @@ class FileQuery(BaseModel):
 class Upload:
     """A checked file, and the media type of the response."""
 
-    sheet: Sheet
+    table: TextTable
     media_type: str
     source: str | None = None  # tag of `serve.calibrations`
 
@@ -100,10 +100,10 @@ async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParam
             f"Content-Type={media_type[:100]!r}: not supported. Send a CSV as {CSV}.",
         )
     parameters, source = _parameters(query)
-    format: SheetFormat = parameters.format or ("tsv" if media_type == TSV else "csv")
+    format: TableFormat = parameters.format or ("tsv" if media_type == TSV else "csv")
     try:
-        sheet = await asyncio.to_thread(
-            read_sheet,
+        table = await asyncio.to_thread(
+            read_text_table,
             body,
             format,
             column=parameters.column,
@@ -114,8 +114,8 @@ async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParam
         code = "unsupported_media_type" if isinstance(error, NotTextError) else "invalid_request"
         raise Problem(code, str(error)) from None
     if JSON_LINES in headers.get("accept", ""):
-        return Upload(sheet, JSON_LINES, parameters.source)
-    return Upload(sheet, TSV if sheet.delimiter == "\t" else CSV, parameters.source)
+        return Upload(table, JSON_LINES, parameters.source)
+    return Upload(table, TSV if table.delimiter == "\t" else CSV, parameters.source)
 
 
 def _charset(content_type: str) -> str | None:
@@ -186,27 +186,27 @@ async def scored(
     column of the file whose name is also a column of the answers is renamed to `input_NAME`. JSON
     lines: one object about the file, then one object per row with its cells.
     """
-    sheet, limits = upload.sheet, service.config.limits
+    table, limits = upload.table, service.config.limits
     write = (
         _json_row(sender.request_id)
         if upload.media_type == JSON_LINES
-        else _csv_row(sheet.delimiter)
+        else _csv_row(table.delimiter)
     )
     yield (
-        _json_head(sheet)
+        _json_head(table)
         if upload.media_type == JSON_LINES
-        else _line([*free_names(sheet.header, _ANSWER_COLUMNS), *_ANSWER_COLUMNS], sheet.delimiter)
+        else _line([*free_names(table.header, _ANSWER_COLUMNS), *_ANSWER_COLUMNS], table.delimiter)
     )
-    pieces = sheet.pieces()
+    pieces = table.pieces()
     while piece := await asyncio.to_thread(next, pieces, None):
         for start in range(0, len(piece), limits.texts):
             records = piece[start : start + limits.texts]
-            texts = [record.cells[sheet.column] for record in records if record.fault is None]
+            texts = [record.cells[table.column] for record in records if record.fault is None]
             answers = iter(await _answers_in_time(service, texts, sender, pace, upload.source))
             yield b"".join(write(record, _answer(record, answers)) for record in records)
 
 
-def _answer(record: Record, answers: Iterator[Answer | Problem]) -> Answer | Problem:
+def _answer(record: TableRow, answers: Iterator[Answer | Problem]) -> Answer | Problem:
     return next(answers) if record.fault is None else Problem("invalid_request", record.fault)
 
 
@@ -240,22 +240,22 @@ async def _answers_with_room(
 
 # --- JSON lines -----------------------------------------------------------------------------------
 
-Write = Callable[[Record, "Answer | Problem"], bytes]
+Write = Callable[[TableRow, "Answer | Problem"], bytes]
 
 
-def _json_head(sheet: Sheet) -> bytes:
+def _json_head(table: TextTable) -> bytes:
     head = {
-        "header": sheet.header,
-        "column": sheet.column,
-        "rows": sheet.rows,
-        "delimiter": sheet.delimiter,
-        "encoding": sheet.encoding,
+        "header": table.header,
+        "column": table.column,
+        "rows": table.rows,
+        "delimiter": table.delimiter,
+        "encoding": table.encoding,
     }
     return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _json_row(request_id: str) -> Write:
-    def write(record: Record, answer: Answer | Problem) -> bytes:
+    def write(record: TableRow, answer: Answer | Problem) -> bytes:
         body = (
             answer.body() if isinstance(answer, Problem) else answer_body(answer, False, request_id)
         )
@@ -269,7 +269,7 @@ def _json_row(request_id: str) -> Write:
 
 
 def _csv_row(delimiter: str) -> Write:
-    def write(record: Record, answer: Answer | Problem) -> bytes:
+    def write(record: TableRow, answer: Answer | Problem) -> bytes:
         return _line([*record.cells, *_cells(answer)], delimiter)
 
     return write

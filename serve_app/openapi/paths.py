@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-from finsent.data.sources.sheet import SheetFormat
+from finsent.data.readers.text_table import TableFormat
 from finsent.labels import LABELS
 from serve_app.dialects import tei, vllm
 from serve_app.http import answers, requests
@@ -172,7 +172,7 @@ def _file_upload() -> JsonObject:
             "name": name,
             "in": "query",
             "required": False,
-            "schema": {"enum": [*get_args(SheetFormat)]} if name == "format" else _TEXT,
+            "schema": {"enum": [*get_args(TableFormat)]} if name == "format" else _TEXT,
             "description": field.description,
         }
         for name, field in FileQuery.model_fields.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
-from finsent.inference.encode import Encoded
+from finsent.inference.encoder import Encoded
 from finsent.inference.engine import Engine
 from serve_app.service.model import Model
 

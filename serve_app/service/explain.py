@@ -11,7 +11,7 @@ import numpy as np
 
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
-from finsent.inference.encode import Encoded, cleaned
+from finsent.inference.encoder import Encoded, normalize_texts
 from finsent.labels import LABELS
 from serve_app.problems import Problem
 from serve_app.sender import Sender
@@ -79,7 +79,7 @@ async def _explain(
     [answer], timing = await service.answer([text], truncate, sender, source)
     if isinstance(answer, Problem):
         raise answer
-    [clean] = cleaned([text])
+    [clean] = normalize_texts([text])
     word_spans = [match.span() for match in re.finditer(r"\S+", clean)]
     spans = _grouped(word_spans, service.config.limits.explain_words)
     variants = [f"{clean[:start]}{clean[end:]}" for start, end in spans]
@@ -114,7 +114,7 @@ async def follow_gateway(service: Service, model: str, calibrations: dict[str, s
     """
     if (model, calibrations) == (service.models.reference, service.models.calibration_names):
         return
-    service.apply(service.config.model_copy(update={"calibrations": calibrations}))
+    service.apply(service.config.replaced(calibrations=calibrations))
     try:
         # A given reference is loaded at once; None waits after a refusal.
         await service.models.follow(None if model == service.models.reference else model)

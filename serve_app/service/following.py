@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypedDict
 
 from finsent.errors import InputError
-from finsent.modeling.layout import Calibration
+from finsent.modeling.calibration import Calibration, CalibrationFit
 from finsent.registry.registry import Registry
 from serve_app.problems import Problem, not_ready
 from serve_app.service.coalescer import Batch
@@ -36,10 +36,10 @@ class CalibrationInfo(TypedDict):
     """A calibration as /info describes it."""
 
     name: str
-    id: str
+    id: str | None
     threshold: float | None
-    sources: list[str]
-    rows: int
+    sources: tuple[str, ...] | None
+    rows: int | None
 
 
 class ModelFollower:
@@ -182,7 +182,7 @@ class ModelFollower:
                 log.exception("cannot read which version %r names", self.reference)
 
     def _computed(self, model: Model, batch: Batch) -> None:
-        rows, length = model.engine.backend.shape(batch.rows, batch.longest)
+        rows, length = model.engine.backend.padded_shape(batch.rows, batch.longest)
         for listener in self.batch_listeners:
             listener(batch, rows * length)
 
@@ -216,11 +216,11 @@ class ModelFollower:
 
 
 def _described(name: str, calibration: Calibration) -> CalibrationInfo:
-    record = calibration.record
+    fit = calibration.fit or CalibrationFit()
     return {
         "name": name,
-        "id": record["id"],
+        "id": fit.id,
         "threshold": calibration.threshold,
-        "sources": record["sources"],
-        "rows": record["rows"],
+        "sources": fit.sources,
+        "rows": fit.rows,
     }

@@ -9,9 +9,9 @@ from typing import Any, TypedDict
 
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig, Truncate
-from finsent.inference.encode import Encoded
-from finsent.inference.engine import shown_logits
-from finsent.modeling.layout import Calibration
+from finsent.inference.encoder import Encoded
+from finsent.inference.engine import apply_calibration
+from finsent.modeling.calibration import Calibration
 from finsent.normalize import is_blank
 from finsent.registry.registry import Registry
 from serve_app.config import ServeConfig
@@ -151,7 +151,8 @@ class Service:
     async def _classify(
         self, model: Model, texts: Sequence[str], truncate: Truncate, calibration: Calibration
     ) -> tuple[Answers, Timing]:
-        key = (model.version, str(calibration.record.get("id") or ""), truncate)
+        calibration_id = (calibration.fit and calibration.fit.id) or ""
+        key = (model.version, calibration_id, truncate)
         answers: list[Answer | Problem | None] = [self.cache.get((*key, text)) for text in texts]
         missing = [i for i, answer in enumerate(answers) if answer is None]
         timing, encode_seconds = Timing(), 0.0
@@ -229,7 +230,7 @@ async def _computed(
 ) -> tuple[list[Answer], Timing]:
     logits, timing = await model.coalescer.run([row.ids for row in rows])
     predictions = model.engine.predictions(logits, calibration)
-    calibrated_logits = shown_logits(logits, calibration).tolist()
+    calibrated_logits = apply_calibration(logits, calibration).tolist()
     answers = [
         Answer(prediction, row_logits, row.truncated, model.version, len(row.ids), calibration.name)
         for row, prediction, row_logits in zip(rows, predictions, calibrated_logits, strict=True)

@@ -10,10 +10,10 @@ from typing import Any
 from finsent.config import check
 from finsent.errors import ConfigError, InputError
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
 from serve_app.config import ServeConfig
 from serve_app.service.model import read_calibrations
 from serve_app.service.service import Service
+from serve_app.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def check_calibrations(registry: Registry, config: ServeConfig) -> None:
         read_calibrations(registry, version, config.calibrations.values())
 
 
-def with_user_config(settings: Settings, user_config: Mapping[str, Any]) -> Settings:
+def with_user_config(settings: ServiceSettings, user_config: Mapping[str, Any]) -> ServiceSettings:
     """Return the settings that a service was deployed with, changed by a `user_config`.
 
     Args:
@@ -45,7 +45,7 @@ def with_user_config(settings: Settings, user_config: Mapping[str, Any]) -> Sett
     unknown = sorted(user_config.keys() - set(KEYS))
     if unknown:
         raise ConfigError(f"user_config.{unknown[0]}: unknown key. Use {', '.join(KEYS)}.")
-    values = settings.model_dump(mode="json")
+    values = settings.model_dump(mode="json", include={*ServiceSettings.model_fields})
     for key, value in user_config.items():
         if key == "token_budget":
             values["engine"][key] = value
@@ -57,11 +57,11 @@ def with_user_config(settings: Settings, user_config: Mapping[str, Any]) -> Sett
             values["serve"][key] |= value
         else:
             values["serve"][key] = value
-    return check(Settings, values)
+    return check(ServiceSettings, values)
 
 
 async def apply_user_config(
-    service: Service, settings: Settings, user_config: Mapping[str, Any]
+    service: Service, settings: ServiceSettings, user_config: Mapping[str, Any]
 ) -> None:
     """Apply a `user_config` to a running service without a failed request.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finsent.files import sha256_file, write_json
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 
 EPOCH_SECONDS = 0.05  # ten of them between two looks of a trial at its training
 START_SECONDS = 60  # for the other trials of a population
@@ -30,7 +30,7 @@ class Training:
 
     def run(
         self,
-        settings: Settings,
+        settings: JobSettings,
         params: Mapping[str, Any],
         version_dir: Path,
         datasets: dict[str, Any],
@@ -77,7 +77,7 @@ class Training:
         return {name: best if name == "macro_f1" else 5.0 for name in modes}, place / "model"
 
 
-def _wait_for_others(settings: Settings, place: Path) -> None:
+def _wait_for_others(settings: JobSettings, place: Path) -> None:
     """A population exchanges between trials that train at the same time."""
     if settings.sweep.scheduler != "pbt":
         return

@@ -18,7 +18,7 @@ from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.labels import LABELS
 from finsent.modeling.backbone import resolve_backbone
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from tests.integration.sham import Training
 from tune.plan import Plan, begin, make_plan
 from tune.records import Sweep
@@ -27,7 +27,7 @@ from tune.trial import Work
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
 
-def settings(root: Path, sweep: dict[str, Any], **train: Any) -> Settings:
+def settings(root: Path, sweep: dict[str, Any], **train: Any) -> JobSettings:
     values = {
         "storage": {"root": str(root)},
         "model": {"backbone": "tiny", "max_length": 64},
@@ -40,7 +40,7 @@ def settings(root: Path, sweep: dict[str, Any], **train: Any) -> Settings:
         "sweep": sweep,
         "export": {"openvino": False},
     }
-    return check(Settings, values)
+    return check(JobSettings, values)
 
 
 def make_version(root: Path) -> DatasetVersion:

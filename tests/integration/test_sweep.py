@@ -17,7 +17,7 @@ from ray.util import placement_group, placement_group_table, remove_placement_gr
 
 from benchmarks.sweep import stub_trial
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.disk import disk_error
+from finsent.disk import find_disk_error
 from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.training.outputs import read_journal
@@ -242,9 +242,9 @@ def test_a_full_disk_ends_a_sweep_which_resumes_when_there_is_room(
     plan, work, past = sham(version, run_dir, sweep, epochs=2)
     with small_disk(run_dir / "trials", "8k"), pytest.raises(Exception) as caught:
         search(plan, work, past, [], 1)
-    full = disk_error(caught.value)
+    full = find_disk_error(caught.value)
     assert full is not None and full.errno == errno.ENOSPC
-    assert str(full.place).startswith(f"{run_dir}/trials/")
+    assert str(full.path).startswith(f"{run_dir}/trials/")
     assert {trial.status for trial in read_sweep(run_dir).trials} == {"interrupted"}
     plan, work, past = sham(version, run_dir, sweep, epochs=2)
     search(plan, work, past, [], 1)
@@ -321,7 +321,7 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
         assert task["max_length"] == trial.params["model.max_length"]
         assert task["datasets"] == []  # they are of other rows
         own = DatasetVersion.find(task["version"], work.settings.datasets_dir, "train.dataset")
-        assert own.manifest["config"]["conflicts"] == trial.params["data.conflicts"]
+        assert own.manifest.config["conflicts"] == trial.params["data.conflicts"]
         versions.add(task["version"])
     assert len(versions) == 2 and version.version in versions
 

@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
-from finsent.modeling.tiny import tiny_backbone
+from finsent.modeling.random_backbones import tiny_backbone
 from finsent.training.config import TrainConfig
 from finsent.training.finished import TrainResult
 from finsent.training.outputs import read_journal

@@ -20,10 +20,10 @@ from finsent.data.ingest.ingest import ingest
 from finsent.data.sources.files import find_sources
 from finsent.labels import LABELS
 from finsent.modeling.backbone import resolve_backbone
-from finsent.settings import Settings
 from finsent.training.outputs import read_journal
 from finsent.training.ray_trainer import tokenized
 from finsent.training.task import make_task
+from ray_jobs._settings import JobSettings
 from tests.commands import wait_until
 from tests.slow.elastic_driver import QUICK, WORDS
 from tune.plan import begin, make_plan
@@ -34,7 +34,7 @@ from tune.trial import Work
 ROWS, EPOCHS = 1200, 48  # so long that the first still trains when the second has begun
 
 
-def made_settings(root: Path) -> Settings:
+def made_settings(root: Path) -> JobSettings:
     with (root / "rows.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("Sentence", "Sentiment"))
@@ -55,7 +55,7 @@ def made_settings(root: Path) -> Settings:
             "default_first": False,
         },
     }
-    return check(Settings, values)
+    return check(JobSettings, values)
 
 
 def main(folder: Path) -> None:

@@ -29,7 +29,7 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.registry.registry import CARD, Registry
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys
 from serve_app.config import LimitsConfig, ServeConfig
@@ -400,7 +400,7 @@ def test_files_that_are_none_are_refused(
     [
         (
             "?delimiter=;&format=text",
-            "delimiter=';' is for CSV, and format is 'text'; leave one of them out",
+            "delimiter=';' is for CSV, and format is 'text'. Leave one of them out.",
         ),
         ("?column=a&column=b", "column: several values, 'a', 'b'. Write one value."),
     ],
@@ -1061,7 +1061,7 @@ def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient
 )
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(ConfigError, match=r"serve\.cors_origins: .* is no origin"):
-        load(Settings, [], [f"serve.cors_origins={json.dumps([origin])}"])
+        load(JobSettings, [], [f"serve.cors_origins={json.dumps([origin])}"])
 
 
 def test_pages_ask_nothing_of_others(client: TestClient) -> None:

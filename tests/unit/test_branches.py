@@ -17,7 +17,6 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
 from serve_app.config import ServeConfig
 from serve_app.deployments import branches, recorder
 from serve_app.deployments.branches import Branch
@@ -28,6 +27,7 @@ from serve_app.sender import Sender
 from serve_app.service.answer import Answer
 from serve_app.service.service import Service
 from serve_app.service.user_config import with_user_config
+from serve_app.settings import ServiceSettings
 from tests.disks import file_limit
 from tests.unit.models import TEXTS, publish_domain, published
 
@@ -255,7 +255,7 @@ def test_a_log_that_began_before_keys_were_written_reads_as_one_table(
 
 
 def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) -> None:
-    settings = Settings()
+    settings = ServiceSettings()
     new = with_user_config(
         settings,
         {"model": "challenger", "limits": {"texts": 2}, "token_budget": 64, "shadow": "champion"},
@@ -265,7 +265,7 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
         "champion",
         64,
     )
-    assert new.serve.limits.model_copy(update={"texts": 1024}) == settings.serve.limits
+    assert new.serve.limits.replaced(texts=1024) == settings.serve.limits
     assert with_user_config(settings, {}) == settings
 
     async def main() -> None:
@@ -294,4 +294,4 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
 )
 def test_a_wrong_user_config_is_refused_by_name(user_config: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        with_user_config(Settings(), user_config)
+        with_user_config(ServiceSettings(), user_config)

@@ -17,6 +17,7 @@ from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.modeling.provenance import Provenance
 from finsent.training.checkpoint import MODEL, load_state, save_state
 from finsent.training.config import TrainConfig
 from finsent.training.optim import build_optimizer
@@ -45,7 +46,7 @@ def step(model: PreTrainedModel, optimizer: torch.optim.AdamW, number: int) -> N
 def save(tiny: Path, made: Trainer, out: Path) -> Path:
     model, optimizer = made
     out.mkdir()
-    save_classifier(model, load_tokenizer(str(tiny)), out / MODEL, {"max_length": 64})
+    save_classifier(model, load_tokenizer(str(tiny)), out / MODEL, Provenance(max_length=64))
     save_state(out, optimizer, HISTORY)
     return out
 
@@ -178,7 +179,7 @@ def test_a_broken_disk_is_no_damaged_checkpoint(
     monkeypatch.setattr("safetensors.torch.load_file", fail)
     with pytest.raises(DiskError) as caught:
         load_state(path, *trainer(tiny, seed=2))
-    assert (caught.value.number, caught.value.place) == (number, path / MODEL / "model.safetensors")
+    assert (caught.value.number, caught.value.path) == (number, path / MODEL / "model.safetensors")
 
 
 @pytest.mark.parametrize(

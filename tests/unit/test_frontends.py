@@ -109,7 +109,7 @@ def test_missing_package_is_named_with_the_remedy(
     )
     with pytest.raises(InputError) as caught:
         trainer_of(TrainConfig.model_validate(settings))
-    assert f"needs the package {package}; run pip install 'finsent[{extra}]'" in str(caught.value)
+    assert f"needs the package {package}. Run pip install 'finsent[{extra}]'" in str(caught.value)
 
 
 @pytest.mark.parametrize("trainer", OTHERS)

@@ -386,7 +386,7 @@ def test_a_full_disk_in_the_background_is_met_at_the_next_line(tmp_path: Path) -
         try:
             outputs.log({"kind": "step", "step": 2})
         except DiskError as error:
-            assert error.place == tmp_path / step_name(2)
+            assert error.path == tmp_path / step_name(2)
             return True
         return False
 

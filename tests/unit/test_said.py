@@ -20,7 +20,7 @@ from finsent.evaluation.overlap import TrainingRows, find_overlap
 from finsent.evaluation.pictures import agreement_table, trust_lines
 from finsent.evaluation.remarks import compared_remarks, remarks
 from finsent.evaluation.slices import agreement_levels
-from finsent.inference.encode import Encoded, Encoder
+from finsent.inference.encoder import Encoded, Encoder
 from finsent.inference.truncation import Truncation, truncation_line
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
@@ -81,7 +81,7 @@ def test_tokens_left_out_are_those_beyond_the_cut(tiny: Path) -> None:
     whole = [len(encoder.tokens(text, special=True)) for text in texts]
     for side in ("right", "left"):
         found = encoder(texts, side)
-        assert [len(text.ids) + text.left_out for text in found] == whole
+        assert [len(text.ids) + text.cut_tokens for text in found] == whole
         assert [text.truncated for text in found] == [n > 8 for n in whole] == [False, True, True]
     record = Truncation.of(encoder(texts, "right"), 8).record()
     assert (record["rows"], record["cut"], record["tokens"]) == (3, 2, sum(whole))

@@ -18,9 +18,9 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] 
 from finsent.config import check
 from finsent.evaluation.evaluate import write_results
 from finsent.files import sha256_file
-from finsent.settings import Settings
 from finsent.tracking.config import TrackingConfig
 from finsent.tracking.tracker import RECORD, mode_of, tracked
+from ray_jobs._settings import JobSettings
 from ray_jobs._tracking import tracking
 
 pytestmark = pytest.mark.cost(1.5, "starts a W&B run")
@@ -247,7 +247,7 @@ def test_a_damaged_record_is_a_warning(
 def test_a_password_is_not_recorded(tmp_path: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/x"
     values = {"sweep": {"storage": url}, "tracking": {"mode": "offline"}}
-    with tracking(check(Settings, values), tmp_path):
+    with tracking(check(JobSettings, values), tmp_path):
         pass
     whole = str(records(tmp_path))
     assert "127.0.0.1:1/x" in whole and "secret" not in whole

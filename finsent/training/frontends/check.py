@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from finsent.errors import InputError
+from finsent.extras import require
 from finsent.training.config import TrainConfig
 
 _NEEDS = {"transformers": "accelerate", "lightning": "lightning"}
@@ -25,11 +25,7 @@ def check(config: TrainConfig) -> None:
     if config.trainer == "native":
         return
     package = _NEEDS[config.trainer]
-    if not importlib.util.find_spec(package):
-        raise InputError(
-            f"train.trainer={config.trainer!r}: needs the package {package}; run "
-            f"pip install 'finsent[{config.trainer}]'"
-        )
+    require(package, f"train.trainer={config.trainer!r}")
     asked: dict[str, tuple[Any, Any]] = {
         name: (getattr(config, name), plain)
         for name, plain in _ONLY.items()
