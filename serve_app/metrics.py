@@ -17,6 +17,7 @@ from serve_app.service.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 _SCORE_BUCKETS = tuple(i / 10 for i in range(4, 11))
 
 
@@ -30,20 +31,34 @@ class _Instruments:
         self.registry = prometheus.CollectorRegistry()
         self._ray = ray_metrics
 
-    def __call__(
+    def counter(self, name: str, text: str, *labels: str) -> _Instrument:
+        """Return a new counter."""
+        return self._instrument("Counter", name, text, labels)
+
+    def gauge(self, name: str, text: str) -> _Instrument:
+        """Return a new gauge."""
+        return self._instrument("Gauge", name, text, ())
+
+    def histogram(
+        self, name: str, text: str, buckets: Sequence[float], *labels: str
+    ) -> _Instrument:
+        """Return a new histogram."""
+        return self._instrument("Histogram", name, text, labels, buckets)
+
+    def _instrument(
         self,
         kind: str,
         name: str,
         text: str,
-        labels: tuple[str, ...] = (),
-        buckets: Sequence[float] = (),
+        labels: tuple[str, ...],
+        buckets: Sequence[float] | None = None,
     ) -> _Instrument:
         name = f"finsent_{name}"
-        own_buckets: dict[str, Any] = {"buckets": buckets} if buckets else {}
+        own_buckets = {} if buckets is None else {"buckets": buckets}
         own = getattr(prometheus, kind)(name, text, labels, registry=self.registry, **own_buckets)
         if self._ray is None:
             return _Instrument(own, None, labels)
-        ray_buckets: dict[str, Any] = {"boundaries": [*buckets]} if buckets else {}
+        ray_buckets = {} if buckets is None else {"boundaries": [*buckets]}
         ray_metric = getattr(self._ray, kind)(name, text, tag_keys=labels or None, **ray_buckets)
         return _Instrument(own, ray_metric, labels)
 
@@ -71,6 +86,15 @@ class _Instrument:
         self._do("set", value, labels)
 
 
+_GAUGES = {
+    "queue_rows": "Texts that wait.",
+    "queue_tokens": "Tokens that wait or are being computed.",
+    "drain_seconds": "Time that they will take at the measured rate.",
+    "requests_in_progress": "Requests in progress.",
+    "user_config_refused": "1: the last user_config was refused; /info has the reason.",
+}
+
+
 class Metrics:
     """The metrics of one replica."""
 
@@ -83,58 +107,41 @@ class Metrics:
         make = _Instruments(ray_metrics)
         self.registry = make.registry
         self._service = service
-        self._requests = make(
-            "Counter", "requests", "Requests by operation and status.", ("operation", "status")
+        self._requests = make.counter(
+            "requests", "Requests by operation and status.", "operation", "status"
         )
-        self._latency = make(
-            "Histogram", "request_seconds", "Time of a request.", ("operation",), _SECOND_BUCKETS
+        self._latency = make.histogram(
+            "request_seconds", "Time of a request.", _SECOND_BUCKETS, "operation"
         )
-        self._stages = make(
-            "Histogram",
+        self._stages = make.histogram(
             "stage_seconds",
             "Time of a request's texts by stage: tokenizing, waiting for a stream, the model.",
-            ("stage",),
             _SECOND_BUCKETS,
+            "stage",
         )
-        self._rows = make(
-            "Histogram", "batch_rows", "Rows of a micro-batch.", (), (1, 2, 4, 8, 16, 32, 64)
+        self._rows = make.histogram("batch_rows", "Rows of a micro-batch.", _ROW_BUCKETS)
+        self._tokens = make.counter("tokens", "Tokens of texts and of padding.", "kind")
+        self._labels = make.counter(
+            "predictions", "Texts by label and model.", "label", "model_version"
         )
-        self._tokens = make(
-            "Counter", "tokens", "Tokens through the model: of texts, or padding.", ("kind",)
+        self._scores = make.histogram("score", "Probability of the label.", _SCORE_BUCKETS)
+        self._marks = make.counter(
+            "marked_predictions", "Texts that were truncated or abstained on.", "mark"
         )
-        self._labels = make(
-            "Counter", "predictions", "Texts by label and model.", ("label", "model_version")
-        )
-        self._scores = make("Histogram", "score", "Probability of the label.", (), _SCORE_BUCKETS)
-        self._marks = make(
-            "Counter", "marked_predictions", "Texts truncated, or abstained on.", ("mark",)
-        )
-        # As many label values as the file of keys has names, and `auth.UNKNOWN`.
-        self._keys = make(
-            "Counter",
+        # The label `key` has as many values as the file of keys has names, and `auth.UNKNOWN`.
+        self._keys = make.counter(
             "key_requests",
-            "Requests by the name of their API key, where keys are asked for.",
-            ("key", "operation", "status"),
+            "Requests by the name of their API key, if the service needs keys.",
+            "key",
+            "operation",
+            "status",
         )
-        self._key_texts = make(
-            "Counter", "key_texts", "Texts by the name of their request's API key.", ("key",)
-        )
-        self._problems = make("Counter", "problems", "Refused requests by code.", ("code",))
-        self._text_problems = make(
-            "Counter", "text_problems", "Texts without an answer.", ("code",)
-        )
-        self._hits = make("Counter", "cache_hits", "Answers from the cache.")
+        self._key_texts = make.counter("key_texts", "Texts by the name of the API key.", "key")
+        self._problems = make.counter("problems", "Refused requests by code.", "code")
+        self._text_problems = make.counter("text_problems", "Texts without an answer.", "code")
+        self._hits = make.counter("cache_hits", "Answers from the cache.")
         self._counted_hits = 0
-        self._gauges = {
-            name: make("Gauge", name, text)
-            for name, text in {
-                "queue_rows": "Texts that wait.",
-                "queue_tokens": "Tokens that wait or are computed.",
-                "drain_seconds": "Time that they will take, by the rate measured.",
-                "requests_in_progress": "Requests at work.",
-                "user_config_refused": "1: the last user_config could not be used; /info says why.",
-            }.items()
-        }
+        self._gauges = {name: make.gauge(name, text) for name, text in _GAUGES.items()}
         service.answer_listeners.append(self.answered)
         service.batch_listeners.append(self.computed)
 

@@ -1060,7 +1060,7 @@ def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient
     ["desk.example", "https://desk.example/", "https://", "null", "https://desk.example/a b"],
 )
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
-    with pytest.raises(ConfigError, match=r"serve\.cors_origins: .* is no origin"):
+    with pytest.raises(ConfigError, match=r"serve\.cors_origins: .* is not an origin"):
         load(JobSettings, [], [f"serve.cors_origins={json.dumps([origin])}"])
 
 

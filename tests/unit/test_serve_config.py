@@ -86,7 +86,7 @@ def test_builder_refuses_what_is_not_there() -> None:
 
 def test_http_and_grpc_have_ports_of_their_own() -> None:
     with pytest.raises(
-        ConfigError, match=r"^serve.*grpc_port=8123: must not be port, .*0 for a free"
+        ConfigError, match=r"^serve.*grpc_port=8123: HTTP has this port\. .*0 for a free port"
     ):
         load(JobSettings, [], ["serve.port=8123", "serve.grpc_port=8123"])
     free = load(JobSettings, [], ["serve.port=0", "serve.grpc_port=0"]).serve
