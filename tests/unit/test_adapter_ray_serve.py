@@ -35,7 +35,7 @@ from finsent.adapters import ray_serve
         ("10.1.2.3", True, "192.0.2.1:9000", "192.0.2.1:9000"),
     ],
 )
-def test_only_the_clients_port_is_on_the_host(
+def test_only_the_port_for_clients_listens_on_the_host(
     host: str, is_local: bool, asked: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in ray_serve.grpc_environment(host, 9000, is_local).items():

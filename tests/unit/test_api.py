@@ -120,7 +120,7 @@ def post(client: TestClient, body: Any, path: str = "/predict", **headers: str) 
 # --- answers --------------------------------------------------------------------------------------
 
 
-def test_one_text_gets_what_the_engine_says(
+def test_a_text_gets_the_answer_of_the_engine(
     client: TestClient, engine: Engine, registry: Registry
 ) -> None:
     for text, expected in zip(TEXTS, engine.classify(TEXTS), strict=True):
@@ -388,7 +388,7 @@ def test_a_file_may_be_answered_in_json_lines(client: TestClient, engine: Engine
         (b"a,b\n1,2\n", "text/csv", "?column=a&column=b", "invalid_request"),
     ],
 )
-def test_files_that_are_none_are_refused(
+def test_unreadable_files_are_refused(
     client: TestClient, body: bytes, kind: str, query: str, code: str
 ) -> None:
     response = client.post(f"/predict/file{query}", content=body, headers={"content-type": kind})
@@ -488,7 +488,9 @@ def test_no_more_files_than_allowed_are_scored_at_a_time(registry: Registry) -> 
         (json.dumps({"text": "x" * (3 << 20)}), "body_too_large"),
     ],
 )
-def test_what_is_wrong_with_a_request_is_said(client: TestClient, body: str, code: str) -> None:
+def test_invalid_requests_get_the_matching_problem(
+    client: TestClient, body: str, code: str
+) -> None:
     problem(client.post("/predict", content=body), code)
 
 
@@ -533,9 +535,7 @@ def test_request_ids_are_kept_where_they_are_plain(client: TestClient) -> None:
     st.sampled_from(["text", "texts", "inputs", "raw_scores", "truncate"]),
 )
 @examples(100)
-def test_any_json_is_answered_without_a_fault_of_ours(
-    client: TestClient, value: Any, field: str
-) -> None:
+def test_no_json_causes_an_internal_error(client: TestClient, value: Any, field: str) -> None:
     body = json.dumps({field: value} if field != "raw_scores" else {"text": "a", field: value})
     for path in ("/predict", "/explain"):
         assert client.post(path, content=body).status_code < 500, body
@@ -543,7 +543,7 @@ def test_any_json_is_answered_without_a_fault_of_ours(
 
 @given(st.binary(max_size=400))
 @examples(60)
-def test_any_bytes_are_answered_without_a_fault_of_ours(client: TestClient, body: bytes) -> None:
+def test_no_bytes_cause_an_internal_error(client: TestClient, body: bytes) -> None:
     for path in ("/predict", "/explain", "/predict/file"):
         assert client.post(path, content=body).status_code < 500
 
@@ -560,7 +560,7 @@ def in_loop(app: Any, test: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> An
     return asyncio.run(main())
 
 
-def test_answers_do_not_depend_on_the_company(registry: Registry, engine: Engine) -> None:
+def test_answers_do_not_depend_on_other_requests(registry: Registry, engine: Engine) -> None:
     draw = random.Random(1)
     texts = [f"{TEXTS[draw.randrange(7)]} {i}" for i in range(300)]
     alone = [engine.probabilities([text])[0] for text in texts]
@@ -575,7 +575,7 @@ def test_answers_do_not_depend_on_the_company(registry: Registry, engine: Engine
         assert np.array(found) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_deadline_counts_from_where_a_proxy_took_the_request(client: TestClient) -> None:
+def test_a_deadline_starts_when_the_proxy_accepts_the_request(client: TestClient) -> None:
     def asked(began: float | str) -> Any:
         said = began if isinstance(began, str) else f"t={began * 1000:.0f}"
         headers: Any = {"x-request-start": said.encode(), "x-request-timeout-ms": "5000"}
@@ -633,7 +633,7 @@ def sends(
     return int(status[0])
 
 
-def test_a_body_that_does_not_come_ends_at_the_deadline(registry: Registry) -> None:
+def test_an_incomplete_body_ends_at_the_deadline(registry: Registry) -> None:
     some = {"type": "http.request", "body": b'{"text"', "more_body": True}
     app = make_app(registry, limits=LimitsConfig(files=1))
     assert sends(app, some, timeout_ms=50) == 504
@@ -641,7 +641,7 @@ def test_a_body_that_does_not_come_ends_at_the_deadline(registry: Registry) -> N
         assert sends(app, some, timeout_ms=50, path="/predict/file") == 504
 
 
-def test_a_client_that_leaves_within_its_body_is_no_fault_of_ours(
+def test_a_client_that_leaves_within_its_body_is_not_logged_as_an_error(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     some = {"type": "http.request", "body": b'{"text"', "more_body": True}
@@ -930,7 +930,7 @@ def test_a_version_that_was_replaced_is_freed(registry: Registry) -> None:
     asyncio.run(main())
 
 
-def test_before_a_model_is_loaded_nothing_is_promised(registry: Registry) -> None:
+def test_before_a_model_is_loaded_requests_are_refused(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
     with TestClient(build_app(service, Keys(None))) as client:
         problem(client.get("/readyz"), "not_ready")
@@ -938,7 +938,7 @@ def test_before_a_model_is_loaded_nothing_is_promised(registry: Registry) -> Non
         assert client.get("/livez").status_code == 200
 
 
-def test_what_answers_is_shown(client: TestClient, registry: Registry) -> None:
+def test_info_describes_the_model(client: TestClient, registry: Registry) -> None:
     info = client.get("/info").json()
     assert info["model_version"] == registry.aliases()["champion"]
     assert (info["labels"], info["max_length"]) == (list(LABELS), MAX_LENGTH)
@@ -948,13 +948,15 @@ def test_what_answers_is_shown(client: TestClient, registry: Registry) -> None:
     assert client.get("/health").json()["status"] == "ok"
 
 
-def test_the_card_of_the_model_is_shown(client: TestClient, registry: Registry) -> None:
+def test_the_model_card_is_returned(client: TestClient, registry: Registry) -> None:
     response = client.get("/model-card")
     assert response.headers["content-type"] == "text/markdown; charset=utf-8"
     assert response.text == (registry.get("champion").path / CARD).read_text(encoding="utf-8")
 
 
-def test_metrics_count_what_happened(serving: Callable[..., TestClient], engine: Engine) -> None:
+def test_metrics_count_requests_texts_and_tokens(
+    serving: Callable[..., TestClient], engine: Engine
+) -> None:
     client = serving()
     texts = [*TEXTS, "order " * 60]
     post(client, {"texts": [*texts, 3]})
@@ -1001,7 +1003,7 @@ def test_keys_open_what_their_role_allows(
     assert client.get("/").status_code == 200
 
 
-def test_keys_that_come_and_go_count_without_a_restart(
+def test_added_and_deleted_keys_take_effect_without_a_restart(
     serving: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "_REFRESH_SECONDS", 0.0)
@@ -1045,7 +1047,7 @@ def test_file_of_keys_is_checked(tmp_path: Path) -> None:
             read_keys(path)
 
 
-def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient]) -> None:
+def test_other_origins_are_allowed_only_by_name(serving: Callable[..., TestClient]) -> None:
     ask = {"origin": "https://desk.example"}
     closed, opened = serving(), serving(cors_origins=["https://desk.example"])
     assert "access-control-allow-origin" not in closed.get("/health", headers=ask).headers
@@ -1059,12 +1061,12 @@ def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient
     "origin",
     ["desk.example", "https://desk.example/", "https://", "null", "https://desk.example/a b"],
 )
-def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+def test_invalid_origins_are_refused(origin: str) -> None:
     with pytest.raises(ConfigError, match=r"serve\.cors_origins: .* is not an origin"):
         load(JobSettings, [], [f"serve.cors_origins={json.dumps([origin])}"])
 
 
-def test_pages_ask_nothing_of_others(client: TestClient) -> None:
+def test_pages_load_nothing_from_other_hosts(client: TestClient) -> None:
     paths = pages()
     assert {"/", "/docs", "/page.js", "/page.css", "/docs.js"} < paths.keys()
     for path in paths:
@@ -1079,7 +1081,7 @@ def test_pages_ask_nothing_of_others(client: TestClient) -> None:
     assert client.get("/").headers["content-type"].startswith("text/html")
 
 
-def test_api_is_described(client: TestClient) -> None:
+def test_the_openapi_document_has_all_paths(client: TestClient) -> None:
     found = client.get("/openapi.json").json()
     assert found["openapi"].startswith("3.1")
     assert {
@@ -1108,7 +1110,7 @@ def test_api_is_described(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-def test_texts_are_logged_only_where_wanted(
+def test_texts_are_logged_only_if_configured(
     serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, wanted: bool
 ) -> None:
     client = serving(log_texts=wanted)
@@ -1123,7 +1125,7 @@ def test_texts_are_logged_only_where_wanted(
 
 
 @pytest.mark.parametrize("every", [False, True])
-def test_the_log_has_a_line_of_json_for_each_request_where_wanted(
+def test_each_request_is_logged_if_configured(
     serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, every: bool
 ) -> None:
     client = serving(log_requests=every)

@@ -55,7 +55,7 @@ async def done(branch: Branch[Any]) -> None:
 # --- branches -------------------------------------------------------------------------------------
 
 
-def test_items_go_in_one_call_and_nobody_waits() -> None:
+def test_items_are_sent_in_one_call_in_the_background() -> None:
     calls: list[list[Any]] = []
 
     async def send(items: list[Any]) -> None:
@@ -77,7 +77,9 @@ def test_items_go_in_one_call_and_nobody_waits() -> None:
     assert (branch.sent, branch.lost) == (11, 0)
 
 
-def test_what_a_branch_cannot_take_is_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_without_room_and_failed_calls_are_counted_as_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(branches, "_MAX_WAITING", 3)
 
     async def send(items: list[Any]) -> None:
@@ -98,7 +100,7 @@ def test_what_a_branch_cannot_take_is_counted_as_lost(monkeypatch: pytest.Monkey
     assert (branch.sent, branch.lost) == (1, 5)
 
 
-def test_what_waits_is_sent_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_items_are_sent_before_the_replica_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(branches, "_GATHER_SECONDS", 3600.0)
     calls: list[list[Any]] = []
 
@@ -138,7 +140,7 @@ def ask(
     return found
 
 
-def test_the_shadow_is_offered_its_share(registry: Registry) -> None:
+def test_the_shadow_gets_its_share_of_the_texts(registry: Registry) -> None:
     texts = TEXTS * 20
     assert ask(registry, ServeConfig(), texts, shadow_listener) == []  # none is named
     everything = ask(registry, ServeConfig(shadow="challenger"), [*texts, "", 3], shadow_listener)
@@ -197,9 +199,7 @@ def test_the_shadow_uses_its_calibration_of_the_same_name(registry: Registry) ->
 # --- the recorder ---------------------------------------------------------------------------------
 
 
-def test_lines_that_find_no_room_are_not_cut_in_the_middle(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_no_partial_lines(registry: Registry, tmp_path: Path) -> None:
     items = ask(registry, ServeConfig(), [*TEXTS, ""], record_listener)
     recorder.write(tmp_path, items[:1])
     [file] = tmp_path.iterdir()
@@ -292,6 +292,8 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
         ({"shadow_share": 2}, "serve.shadow_share"),
     ],
 )
-def test_a_wrong_user_config_is_refused_by_name(user_config: dict[str, Any], named: str) -> None:
+def test_an_invalid_user_config_is_refused_with_its_key(
+    user_config: dict[str, Any], named: str
+) -> None:
     with pytest.raises(ConfigError, match=named):
         with_user_config(ServiceSettings(), user_config)

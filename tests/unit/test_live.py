@@ -48,7 +48,7 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
         ({"shadow": "nobody", "limits": {"texts": 3}}, InputError, "nobody"),
     ],
 )
-def test_a_user_config_that_cannot_be_used_is_shown_until_the_next(
+def test_a_refused_user_config_is_reported_until_the_next(
     registry: Registry,
     caplog: pytest.LogCaptureFixture,
     user_config: dict[str, Any],
@@ -100,7 +100,7 @@ def test_a_calibration_is_added_to_a_running_service(registry: Registry) -> None
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_an_explainer_tries_again_what_its_gateway_follows(registry: Registry) -> None:
+def test_an_explainer_retries_the_calibrations_of_its_gateway(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
     tags: dict[str, str | None] = {"x.com": "later"}
 
@@ -137,14 +137,14 @@ def test_a_version_without_a_calibration_is_refused_before_it_is_loaded(
         asyncio.run(service.models.follow("nobody"))
 
 
-def test_a_service_that_never_looks_does_not_watch(tmp_path: Path) -> None:
+def test_watching_ends_at_once_if_watch_seconds_is_zero(tmp_path: Path) -> None:
     service = Service(tmp_path, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
     asyncio.run(asyncio.wait_for(service.models.watch(), 5))
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("followed", ["champion", "alias:champion"])
-def test_the_gate_of_the_followed_alias_is_shown(tiny: Path, tmp_path: Path, followed: str) -> None:
+def test_info_has_the_gate_of_the_followed_alias(tiny: Path, tmp_path: Path, followed: str) -> None:
     """Of the step that moved the alias, not of the version's first publishing."""
     registry = Registry(tmp_path / "registry")
     one, two = (

@@ -79,7 +79,7 @@ def refused(registry: Registry, name: str, request: Any, context: Context, **con
     return f"{context.code.name} {context.details}"
 
 
-def test_answers_are_the_engines(registry: Registry) -> None:
+def test_answers_equal_those_of_the_engine(registry: Registry) -> None:
     expected = Engine(registry.get("champion").path, ENGINE).classify(TEXTS)
     request = pb.PredictListRequest(texts=[*TEXTS, " "], raw_scores=True)
     found = call(registry, "predict_list", request, Context(x_request_id="desk-1"))
@@ -105,7 +105,7 @@ def test_answers_are_the_engines(registry: Registry) -> None:
     assert single.request_id
 
 
-def test_a_source_picks_its_calibration(registry: Registry) -> None:
+def test_a_source_selects_its_calibration(registry: Registry) -> None:
     domain = publish_domain(registry, temperature=5.0)
     folder = registry.get("champion").path
     expected = [one.label for one in Engine(folder, ENGINE, domain=domain).classify(TEXTS)]
@@ -133,7 +133,7 @@ def test_explain_info_and_health(registry: Registry) -> None:
     assert call(registry, "health", pb.HealthRequest()).status == "ok"
 
 
-def test_problems_come_as_statuses(registry: Registry, tmp_path: Path) -> None:
+def test_problems_are_returned_as_statuses(registry: Registry, tmp_path: Path) -> None:
     blank = pb.PredictRequest(text="")
     said = refused(registry, "predict", blank, Context())
     assert said.startswith("INVALID_ARGUMENT invalid_text: ")
@@ -158,7 +158,7 @@ def test_problems_come_as_statuses(registry: Registry, tmp_path: Path) -> None:
     assert call(registry, "health", pb.HealthRequest(), api_keys=str(keys)).status == "ok"
 
 
-def test_faults_of_ours_are_counted_and_tell_nothing(
+def test_internal_errors_are_counted_and_reveal_nothing(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any) -> Any:

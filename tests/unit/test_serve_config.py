@@ -32,7 +32,7 @@ def names(value: Any, path: str = "") -> set[str]:
     return set()
 
 
-def test_serve_knows_every_key_and_we_know_every_argument() -> None:
+def test_the_config_has_only_keys_of_serve_and_of_finsent() -> None:
     written = yaml.safe_load(SERVE.read_text(encoding="utf-8"))
     parsed = ServeDeploySchema.model_validate(written).model_dump(warnings=False)
     assert names(written) <= names(parsed)
@@ -55,7 +55,7 @@ def test_arguments_mean_what_yaml_says(tmp_path: Path) -> None:
     assert settings["serve"]["cors_origins"] == ["https://desk.example"]
 
 
-def test_ray_has_nothing_against_how_replicas_scale(tmp_path: Path) -> None:
+def test_the_autoscaling_settings_are_not_deprecated(tmp_path: Path) -> None:
     """Ray warns that it will refuse some settings of autoscaling later."""
     (tmp_path / "registry").mkdir()
     with warnings.catch_warnings():
@@ -77,14 +77,14 @@ def test_metrics_that_show_a_state_are_refreshed_without_autoscaling() -> None:
     assert refreshed
 
 
-def test_builder_refuses_what_is_not_there() -> None:
+def test_a_missing_registry_and_unknown_keys_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"registry\.root=.*no registry there"):
         app({"storage.root": "/nowhere/at/all"})
     with pytest.raises(ConfigError, match=r"serve\.modle"):
         app({"serve.modle": "champion"})
 
 
-def test_http_and_grpc_have_ports_of_their_own() -> None:
+def test_http_and_grpc_cannot_share_a_port() -> None:
     with pytest.raises(
         ConfigError, match=r"^serve.*grpc_port=8123: HTTP has this port\. .*0 for a free port"
     ):

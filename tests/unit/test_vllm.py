@@ -95,7 +95,9 @@ def test_options_that_change_answers_are_honored(client: TestClient, engine: Eng
         {"nvext": {"annotations": []}},
     ],
 )
-def test_options_that_change_nothing_are_taken(client: TestClient, extra: dict[str, Any]) -> None:
+def test_options_that_change_nothing_are_accepted(
+    client: TestClient, extra: dict[str, Any]
+) -> None:
     plain = post(client, {"input": "Up"}, "/classify").json()["data"]
     assert post(client, {"input": "Up", **extra}, "/classify").json()["data"] == plain
 
@@ -118,7 +120,7 @@ def test_options_that_change_nothing_are_taken(client: TestClient, extra: dict[s
         ({"input": ["Up"] * 1025}, "1024"),
     ],
 )
-def test_what_cannot_be_done_is_refused(
+def test_unsupported_requests_are_refused(
     client: TestClient,
     body: dict[str, Any],
     words: str,
@@ -159,7 +161,7 @@ def test_names_of_the_model(
         assert found.json()["data"][0]["label"] in LABELS
 
 
-def test_keys_are_asked_for_in_the_same_words(
+def test_missing_keys_are_refused_in_the_same_form(
     serving: Callable[..., TestClient],
     tmp_path: Any,
 ) -> None:
