@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from finsent.adapters.ray_serve import grpc_environment
 from finsent.errors import ConfigError
 from finsent.registry.registry import Registry
 from ray_jobs._cli import Call, Interrupted, Job, Result, main
@@ -18,7 +19,6 @@ from serve_app.config import ServeConfig
 from serve_app.launch.environment import FAST, PLAIN, environment, unless_set
 from serve_app.launch.ports import Ports, reserved_ports
 from serve_app.launch.private_haproxy import end_orphans, private_haproxy
-from serve_app.listening import environment as listening_environment
 from serve_app.workers import HOOK
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def run(call: Call) -> Result:
         ports = _enter_environment(stack, config, is_local)
         workers = {
             "worker_process_setup_hook": HOOK,
-            "env_vars": listening_environment(config.host, config.grpc_port, is_local),
+            "env_vars": grpc_environment(config.host, config.grpc_port, is_local),
         }
         stack.enter_context(ray_session(settings, workers))
         started = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from serve_app import logs
+from finsent.adapters.ray_serve import log_directory
 from serve_app.config import ServeConfig
 from serve_app.launch.ports import LOOPBACK, Ports, reachable
 
@@ -36,7 +36,7 @@ class Addresses:
         """
         log.info("serving %s at %s/ after %.1f s", model, self.http, seconds)
         log.info("page: %s/   API: %s/docs   metrics: %s/metrics", *[self.http] * 3)
-        log.info("logs: %s (on each machine its own)", logs.folder())
+        log.info("logs: %s (on each machine its own)", log_directory())
         if self.grpc is not None:
             log.info("gRPC: %s, with reflection", self.grpc)
         if self.helpers is not None:

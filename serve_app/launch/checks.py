@@ -10,7 +10,7 @@ from finsent.registry.registry import Registry
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
 from serve_app.launch.ports import PORT_FIELDS, free_port
-from serve_app.live import check_calibrations
+from serve_app.service.user_config import check_calibrations
 from serve_app.tracing import check as check_tracing
 
 

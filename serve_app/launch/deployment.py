@@ -19,8 +19,8 @@ from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions, gRPCOptions
 
 from finsent.adapters import ray_serve_launch
+from finsent.adapters.ray_serve import log_directory
 from finsent.errors import InputError
-from serve_app import logs
 from serve_app.config import ServeConfig
 from serve_app.graph import NAME
 from serve_app.launch.ports import PORT_FIELDS, listening_ports, listens, reachable
@@ -110,7 +110,7 @@ def wait_until_running(config: ServeConfig, deadline: float) -> None:
         time.sleep(_POLL_SECONDS)
     raise InputError(
         f"serve.start_timeout={config.start_timeout}: {address} does not answer by then. See "
-        f"the logs in {logs.folder()}, or raise the timeout."
+        f"the logs in {log_directory()}, or raise the timeout."
     )
 
 

@@ -14,9 +14,8 @@ import pytest
 from ray.serve._private.haproxy import HAProxyApi, HAProxyConfig, get_haproxy_binary
 from ray.serve.config import HTTPOptions, gRPCOptions
 
+from finsent.adapters import ray_serve
 from finsent.errors import InputError
-from serve_app import haproxy
-from serve_app.haproxy import restart_when_killed
 from serve_app.launch import haproxy_watchdog, private_haproxy
 from serve_app.launch.haproxy_launcher import change_config
 from serve_app.launch.ports import LOOPBACK, Ports, free_port, listens
@@ -28,8 +27,6 @@ HOLDER = """
 import sys
 from serve_app.launch.private_haproxy import private_haproxy
 from serve_app.launch.ports import LOOPBACK, Ports, free_port, listens
-from serve_app import haproxy
-from serve_app.haproxy import restart_when_killed
 with private_haproxy(Ports(22_000)) as environment:
     print(environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"], flush=True)
     sys.stdin.read()
@@ -182,7 +179,7 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
     """By the process that started it; one that Ray ends itself stays ended."""
     start = HAProxyApi._start_and_wait_for_haproxy
     monkeypatch.setattr(HAProxyApi, "_start_and_wait_for_haproxy", start)  # back at the end
-    restart_when_killed()
+    ray_serve.restart_killed_haproxy()
 
     async def lives(folder: Path) -> None:
         port = free_port(LOOPBACK)
@@ -207,7 +204,7 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
         second = api._proc
         await api.stop()
         await second.wait()
-        await asyncio.gather(*haproxy._tasks)
+        await asyncio.gather(*ray_serve.restart_tasks)
         assert api._proc is None
         assert not listens(LOOPBACK, port)
 

@@ -45,8 +45,8 @@ from finsent.scoring.score import Scorer
 from finsent.settings import Settings
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
-from serve_app.http import build_app
-from serve_app.service import Service
+from serve_app.http.app import build_app
+from serve_app.service.service import Service
 from tests.commands import check_refused, invoke_job
 from tests.unit.foreign import ARCHITECTURES, classifier, edit_json, encoder, saved
 from tests.unit.models import saved_model
@@ -188,7 +188,7 @@ def served(registry: Registry, alias: str, texts: Sequence[str]) -> list[list[fl
     """Probabilities that the HTTP service answers, without Ray."""
     config = EngineConfig(threads=1, backend="onnxruntime", precision="fp32")
     service = Service(registry.root, ServeConfig(model=alias, watch_seconds=0), config)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     with TestClient(build_app(service, Keys(None))) as client:
         answers = [client.post("/predict", json={"text": text}).json() for text in texts]
     version = registry.aliases()[alias]
