@@ -44,9 +44,9 @@ def run(call: Call) -> Result:
         return dry_run(plan, backbone, version)
     if settings.sweep.publish:
         Registry(settings.registry_dir).check_writable()
-    from tune.ledger import locked
     from tune.plan import identity
     from tune.study import claim, open_study
+    from tune.trial_log import locked
 
     with locked(run_dir):
         # Both fail here rather than beside running workers.
@@ -57,8 +57,8 @@ def run(call: Call) -> Result:
 
 def _check(settings: Settings, run_dir: Path) -> None:
     """A refused call leaves a sweep's directory as it is."""
-    from tune.ledger import locked
     from tune.plan import check_run
+    from tune.trial_log import locked
 
     if (run_dir / SWEEP).is_file():
         with locked(run_dir):
@@ -80,12 +80,12 @@ def _sweep(
     from finsent.training.splits import look_at_splits
     from finsent.training.task import make_task
     from ray_jobs._sweep_tracking import TrialTracking
+    from tune.concurrency import room
     from tune.plan import begin, end
-    from tune.room import room
     from tune.stats import ranked
     from tune.sweep import search
     from tune.trial import Work
-    from tune.verify import verify
+    from tune.verification import verify
 
     settings, config = plan.settings, plan.config
     available = room(plan.widest)
@@ -277,7 +277,7 @@ def _front(sweep: Sweep) -> list[dict[str, Any]] | None:
 
 def dry_run(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Result:
     """What a sweep would do; needs no Ray and writes nothing."""
-    from tune.cost import expected_epochs, row_rate, samples
+    from tune.cost_estimate import expected_epochs, row_rate, samples
 
     drawn = samples(plan, 10)
     table = Table("", *(one.key for one in plan.space.parameters))

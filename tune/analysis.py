@@ -19,8 +19,8 @@ from finsent.files import make_dir, staged_dir, write_text
 from finsent.reports.page import render
 from finsent.reports.pictures import draw_all
 from finsent.stdout import write_line
-from tune.drawing import View
 from tune.importance import importances, pareto_front
+from tune.picture_style import View
 from tune.pictures import pictures_of
 from tune.records import Sweep, Trial, read_sweep
 from tune.stats import (

@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from tune.drawing import LINES, MAP, RED, View, cut, legend_below, limit, usual_range, write_title
+from tune.picture_style import (
+    LINES,
+    MAP,
+    RED,
+    View,
+    cut,
+    legend_below,
+    limit,
+    usual_range,
+    write_title,
+)
 from tune.stats import Axis, parameters, ranked, short_names, smoothed
 
 _MOST_TICKS = 12

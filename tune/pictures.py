@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 
 from finsent.reports.pictures import Draw
-from tune.drawing import (
+from tune.parameter_pictures import (
+    draw_contour,
+    draw_importances,
+    draw_parallel,
+    draw_slices,
+    leading_pair,
+    varied,
+)
+from tune.picture_style import (
     BLUE,
     COLORS,
     GREY,
@@ -21,14 +29,6 @@ from tune.drawing import (
     time_unit,
     usual_range,
     write_title,
-)
-from tune.parameter_pictures import (
-    draw_contour,
-    draw_importances,
-    draw_parallel,
-    draw_slices,
-    leading_pair,
-    varied,
 )
 from tune.records import Trial
 from tune.stats import best_so_far, ended, full_length, main_objective, ranked, savings, score

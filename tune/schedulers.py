@@ -18,9 +18,9 @@ from ray.tune.schedulers import (
 
 from finsent.errors import ConfigError
 from tune.config import SweepConfig
-from tune.outcomes import FAILURE
 from tune.records import Trial
 from tune.space import Parameter, Space
+from tune.trial_outcome import FAILURE
 
 # Weights of one cannot go on under another's value of these.
 _NOT_EXCHANGED = (

@@ -23,7 +23,9 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from tune.config import SweepConfig
-from tune.outcomes import (
+from tune.records import Trial
+from tune.space import Space, encoded
+from tune.trial_outcome import (
     CAUSE,
     FAILED,
     FAILURE,
@@ -34,8 +36,6 @@ from tune.outcomes import (
     recorded,
     tell,
 )
-from tune.records import Trial
-from tune.space import Space, encoded
 
 _MAX_ASKS = 20  # times that the study may repeat itself; then another configuration is drawn
 MAX_LISTED = 2000  # configurations of a space that are listed to see which are left
@@ -231,7 +231,7 @@ class StudySearch(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the study how a trial ended; see `tune.outcomes` for the failed ones."""
+        """Tell the study how a trial ended; see `tune.trial_outcome` for the failed ones."""
         if self._closing:
             return
         result = result or {}

@@ -20,10 +20,10 @@ from optuna.trial import TrialState
 
 from finsent.errors import ConfigError, InputError
 from tune.config import SweepConfig
-from tune.outcomes import recorded, tell
 from tune.records import Sweep
 from tune.space import Space, check_point, encoded
 from tune.storage import shown, without_secrets
+from tune.trial_outcome import recorded, tell
 
 _LOCK_SECONDS = 5  # that a locked SQLite file is waited for
 STUDY = "study.db"

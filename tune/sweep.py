@@ -20,8 +20,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from tune.config import SweepConfig
-from tune.ledger import Ledger, LedgerCallback
-from tune.leftovers import give_back, give_back_all
+from tune.orphaned_groups import give_back, give_back_all
 from tune.plan import Plan, identity
 from tune.progress import SweepBar
 from tune.records import Sweep, read_sweep
@@ -30,6 +29,7 @@ from tune.search import Population, StudySearch
 from tune.stats import WITHOUT_VALUE
 from tune.study import add_past, claim, open_study
 from tune.trial import STOP, TRIALS, Work, drop_checkpoints, run_trial, trial_name
+from tune.trial_log import Ledger, LedgerCallback
 
 log = logging.getLogger(__name__)
 

@@ -28,10 +28,10 @@ from finsent.errors import DivergenceError, InputError, MemoryShortageError, Use
 from finsent.files import read_json, write_json
 from finsent.settings import Settings
 from finsent.training.outputs import read_journal
-from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
 from tune.records import DIVERGED, MEMORY
 from tune.space import with_values
 from tune.training import Training
+from tune.trial_outcome import CAUSE, FAILURE, FINAL, FULL
 
 TRIALS = "trials"
 RESULT = "trial.json"  # in a trial's directory, once it has ended by itself
@@ -166,8 +166,8 @@ def _apart(
     """Train in a process of its own, and tell of epochs as they come.
 
     Ray Tune stops a trial by ending this thread, and keeps the process for another: what trains
-    is then killed, see `tune.leftovers`. And Ray Tune's placement group would hold Ray Data's tasks
-    of this process.
+    is then killed, see `tune.orphaned_groups`. And Ray Tune's placement group would hold Ray Data's
+    tasks of this process.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote: Any = ray.remote(num_cpus=0)(work.training).options(scheduling_strategy=here)

@@ -17,7 +17,7 @@ START_SECONDS = 60  # for the other trials of a population
 
 
 class Training:
-    """In the place of `tune.training.Training`, under the name by which `tune.leftovers` knows it.
+    """Replaces `tune.training.Training`, under the class name that `tune.orphaned_groups` expects.
 
     The best learning rate is 1e-3. A batch of 3 rows kills the process, once, after an epoch.
 

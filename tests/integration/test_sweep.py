@@ -30,12 +30,12 @@ from tests.integration.sweeping import (
     wait_until_nothing_is_held,
 )
 from tests.unit.models import saved_model
-from tune.leftovers import give_back
+from tune.orphaned_groups import give_back
 from tune.records import read_sweep
 from tune.sweep import search
 from tune.training import Made, values_of
 from tune.trial import STOP
-from tune.verify import verify
+from tune.verification import verify
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +329,7 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
 def test_more_workers_than_the_cluster_has(
     version: DatasetVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tune.room import room
+    from tune.concurrency import room
 
     made = settings(version.path.parents[2], {}, num_workers=9)
     with pytest.raises(InputError, match=r"train\.num_workers=9"):

@@ -22,16 +22,16 @@ from ray_jobs._cli import main
 from ray_jobs.sweep import JOB, without_value
 from tests.disks import file_limit
 from tests.unit import sweeps
-from tune.cost import expected_epochs, samples
-from tune.ledger import Ledger, LedgerCallback, best_values, locked
+from tune.concurrency import places
+from tune.cost_estimate import expected_epochs, samples
 from tune.plan import begin, end, make_plan
 from tune.records import Epoch, Trial, kept_value, read_sweep
-from tune.room import places
 from tune.schedulers import scheduler_of
 from tune.stats import driver_share
 from tune.sweep import Budget, search, share_of, spent_seconds
 from tune.trial import _Reports, _settled, cause, reason, trial_name
-from tune.verify import _keep_model, candidates, conclude
+from tune.trial_log import Ledger, LedgerCallback, best_values, locked
+from tune.verification import _keep_model, candidates, conclude
 
 pytestmark = pytest.mark.cost(1.5, "asks Ray Tune's schedulers")
 

@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 from finsent.settings import Settings
 from tests.unit import sweeps
 from tune.config import SweepConfig
-from tune.outcomes import bad_value
 from tune.records import Trial, read_sweep
 from tune.search import Population, StudySearch
 from tune.space import parse
 from tune.study import add_past, open_study
+from tune.trial_outcome import bad_value
 
 pytestmark = pytest.mark.cost(1.5, "asks Optuna for many trials")
 

@@ -17,9 +17,9 @@ from ray.tune import Callback
 from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.files import append_lines
-from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
 from tune.records import DIVERGED, TRIALS, Trial, kept_value
 from tune.trial import own_config
+from tune.trial_outcome import CAUSE, FAILURE, FINAL, FULL
 
 log = logging.getLogger(__name__)
 

@@ -23,13 +23,13 @@ from ray.tune.search import Searcher
 from finsent.bars import bar
 from finsent.errors import InputError
 from finsent.files import staged_dir, write_json
-from tune.outcomes import FAILURE, FINAL
 from tune.plan import Plan
 from tune.progress import LIVE, LOG
 from tune.records import VERIFICATION, Sweep, Trial
 from tune.stats import ranked
 from tune.sweep import Budget, Trainable, make_tuner, run_tuner
 from tune.trial import STOP, Work, run_trial
+from tune.trial_outcome import FAILURE, FINAL
 
 log = logging.getLogger(__name__)
 
