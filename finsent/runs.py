@@ -12,7 +12,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
 from finsent.references import LATEST, PATH, RUN, Reference, only_match, parse, path_spelling
 from finsent.training.config import OPERATIONAL
-from tune.storage import shown
+from tune.storage import masked_url
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -67,7 +67,7 @@ def recorded_settings(settings: Section) -> dict[str, Any]:
     values = settings.model_dump(mode="json")
     sweep = values.get("sweep") or {}
     if sweep.get("storage"):
-        sweep["storage"] = shown(sweep["storage"])
+        sweep["storage"] = masked_url(sweep["storage"])
     return values
 
 

@@ -16,7 +16,8 @@ from ray_jobs import publish
 from ray_jobs._tracking import in_group, tracking
 from tune.analysis import PAGE, PICTURES
 from tune.space import with_values
-from tune.trial import TRIALS
+from tune.trial import trial_dir
+from tune.trial_events import Event, TrialEnded, TrialStarted
 
 
 class TrialTracking:
@@ -38,18 +39,19 @@ class TrialTracking:
         for stack in self._open.values():
             stack.close()
 
-    def follow(self, event: str, number: int, fields: dict[str, Any]) -> None:
+    def follow(self, event: Event) -> None:
         """Take an event of the sweep's records."""
-        if event == "start" and number not in self._open:
-            place = self._run_dir / TRIALS / f"{number:04d}"
+        number = event.trial
+        if isinstance(event, TrialStarted) and number not in self._open:
+            place = trial_dir(self._run_dir, number)
             place.mkdir(parents=True, exist_ok=True)
             try:
-                settings = with_values(self._settings, fields["params"])
+                settings = with_values(self._settings, event.params)
             except ConfigError:  # the trial says so itself
                 settings = self._settings
             stack = self._open[number] = ExitStack()
             stack.enter_context(tracking(settings, place))
-        elif event == "end" and number in self._open:
+        elif isinstance(event, TrialEnded) and number in self._open:
             self._open.pop(number).close()
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from finsent.config import to_yaml
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
-from finsent.files import write_json, write_text
+from finsent.files import write_text
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.layout import read_provenance
 from finsent.registry.registry import Registry
@@ -19,7 +19,7 @@ from finsent.settings import Settings
 from ray_jobs import evaluate, publish, train
 from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
 from ray_jobs._ray import ENVIRONMENT, ray_session
-from tune.records import SWEEP, VERIFICATION, Sweep, read_sweep
+from tune.records import SWEEP, VERIFICATION, Sweep, Verification, read_sweep
 from tune.space import with_values
 
 if TYPE_CHECKING:  # it brings Ray
@@ -44,32 +44,32 @@ def run(call: Call) -> Result:
         return dry_run(plan, backbone, version)
     if settings.sweep.publish:
         Registry(settings.registry_dir).check_writable()
-    from tune.plan import identity
-    from tune.study import claim, open_study
-    from tune.trial_log import locked
+    from tune.plan import sweep_identity
+    from tune.study import claim_study, open_study
+    from tune.trial_log import lock_run_dir
 
-    with locked(run_dir):
+    with lock_run_dir(run_dir):
         # Both fail here rather than beside running workers.
-        claim(open_study(settings.sweep, run_dir), identity(run_dir))
+        claim_study(open_study(settings.sweep, run_dir), sweep_identity(run_dir))
         with ray_session(settings):
             return _sweep(plan, backbone, version, run_dir, warm)
 
 
 def _check(settings: Settings, run_dir: Path) -> None:
     """A refused call leaves a sweep's directory as it is."""
-    from tune.plan import check_run
-    from tune.trial_log import locked
+    from tune.plan import check_run_dir
+    from tune.trial_log import lock_run_dir
 
     if (run_dir / SWEEP).is_file():
-        with locked(run_dir):
-            check_run(settings, run_dir)
+        with lock_run_dir(run_dir):
+            check_run_dir(settings, run_dir)
 
 
 def _check_choices(plan: Plan) -> None:
     """Check what no type says: backbones and trainers that are not there."""
     for one in plan.space.parameters:
         if one.key in ("model.backbone", "train.trainer", "train.lora_rank") and not one.parent:
-            for value in one.tried():
+            for value in one.boundary_values():
                 train.prepare(with_values(plan.settings, {one.key: value}))
 
 
@@ -80,17 +80,17 @@ def _sweep(
     from finsent.training.splits import look_at_splits
     from finsent.training.task import make_task
     from ray_jobs._sweep_tracking import TrialTracking
-    from tune.concurrency import room
-    from tune.plan import begin, end
+    from tune.concurrency import max_concurrent_trials
+    from tune.plan import begin_sweep, end_sweep
     from tune.stats import ranked
     from tune.sweep import search
-    from tune.trial import Work
+    from tune.trial import TrialContext
     from tune.verification import verify
 
     settings, config = plan.settings, plan.config
-    available = room(plan.widest)
+    available = max_concurrent_trials(plan.widest)
     concurrent = min(config.concurrent or available, available)
-    sweep = begin(plan, run_dir, version.version, concurrent)
+    sweep = begin_sweep(plan, run_dir, version.version, concurrent)
     log.info(
         "sweep: %d trials of %s on dataset %s, up to %d epochs each, %d at the same time; %s",
         config.trials,
@@ -104,7 +104,7 @@ def _sweep(
     for remark in look_at_splits(version, task).remarks():
         log.warning("sweep: %s", remark)
     datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
-    work = Work(
+    context = TrialContext(
         settings,
         run_dir,
         version.path,
@@ -115,32 +115,31 @@ def _sweep(
     )
     try:
         with TrialTracking(settings, run_dir) as tracking:
-            exhausted = search(plan, work, sweep, warm, concurrent, tracking.follow)
+            exhausted = search(plan, context, sweep, warm, concurrent, tracking.follow)
         sweep = read_sweep(run_dir)
         if not ranked(sweep):
             raise without_value(plan, sweep)
         found = None
         if config.verify_best:
-            found = verify(plan, work, sweep, concurrent)
-            found = _test(settings, found, run_dir)
+            found = _test(settings, verify(plan, context, sweep, concurrent), run_dir)
     except Interrupted:
         _say_best(plan, run_dir)
         raise
-    end(run_dir, exhausted=exhausted)
-    return _finish(settings, run_dir, _result(plan, run_dir, found), found and found["test"])
+    end_sweep(run_dir, exhausted=exhausted)
+    return _finish(settings, run_dir, _result(plan, run_dir, found), found.test if found else None)
 
 
 def without_value(plan: Plan, sweep: Sweep) -> InputError:
     """What is wrong where no trial has a value."""
-    from tune.records import DIVERGED
-    from tune.stats import RATE
+    from tune.stats import LEARNING_RATE
+    from tune.trial_events import DIVERGED
 
     count, reasons = len(sweep.trials), [t.reason for t in sweep.trials if t.reason]
     why = reasons[0].partition("; last good checkpoint")[0] if reasons else "none was started"
     if count and all(trial.status == DIVERGED for trial in sweep.trials):
-        field, form = RATE, plan.config.space.get(RATE)
+        field, form = LEARNING_RATE, plan.config.space.get(LEARNING_RATE)
         if form is not None:
-            field = f"sweep.space.{RATE}={form}"
+            field = f"sweep.space.{LEARNING_RATE}={form}"
         trials = "the only trial" if count == 1 else f"all {count} trials"
         return InputError(
             f"{field}: {trials} diverged (e.g. {why}); set a lower rate under another run.name"
@@ -150,17 +149,17 @@ def without_value(plan: Plan, sweep: Sweep) -> InputError:
     return InputError(f"sweep: not one of {count} trials has a value ({counts}; first: {why})")
 
 
-def _test(settings: Settings, found: Result, run_dir: Path) -> Result:
+def _test(settings: Settings, found: Verification, run_dir: Path) -> Verification:
     """Calibrate the chosen model and score it once on the test split."""
-    chosen = evaluate.on_own_test_split(with_values(settings, found["params"]))
-    model_dir = Path(found["model_dir"])
+    chosen = evaluate.on_own_test_split(with_values(settings, found.params))
+    model_dir = Path(found.model_dir)
     origin = evaluate.own_dataset(settings, read_provenance(model_dir)["dataset"])
     assert origin is not None, "the trials have just read it"
     train.calibrate(chosen, model_dir, origin)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
     keys = ("macro_f1", "macro_over", "accuracy", "ece", "rows")
-    found = {**found, "test": {key: measured[key] for key in keys}}
-    write_json(run_dir / VERIFICATION, found)
+    found = found.model_copy(update={"test": {key: measured[key] for key in keys}})
+    found.write(run_dir / VERIFICATION)
     return found
 
 
@@ -198,20 +197,20 @@ def _page(run_dir: Path) -> str | None:
         return None
 
 
-def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
-    from tune.stats import about_failures, asked, driver_share, ranked, savings
+def _result(plan: Plan, run_dir: Path, found: Verification | None) -> Result:
+    from tune.stats import driver_share, failure_notes, ranked, savings, trial_count_note
 
     sweep, config = read_sweep(run_dir), plan.config
     value, best = ranked(sweep)[0]
-    params = best.params if found is None else found["params"]
+    params = best.params if found is None else found.params
     if found is None:
         said = f"trial {best.number}, {config.metric} {value:.4f}, not verified"
     else:
-        name = found["chosen"] if found["chosen"] == "default" else f"trial {found['chosen']}"
-        said = f"{name}, {config.metric} {found['verified']:.4f} on average over new seeds"
+        said = f"{found.chosen_name}, {config.metric} {found.verified:.4f} on average over new "
+        said += "seeds"
     path = write_best(plan, run_dir, params, f"Found by the sweep {run_dir.name}: {said}.")
     page = _page(run_dir)
-    for line in filter(None, (asked(sweep), *about_failures(sweep))):
+    for line in filter(None, (trial_count_note(sweep), *failure_notes(sweep))):
         log.info("sweep: %s", line)
     log.info("sweep: %s; %s", said, page or path)
     statuses = [trial.status for trial in sweep.trials]
@@ -226,12 +225,12 @@ def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
         "driver_share": driver_share(sweep),
         "best": {"trial": best.number, config.metric: value, "params": best.params},
         "verified": found
-        and {key: found[key] for key in ("chosen", "verified", "luck", "gain", "test", "seed")},
+        and found.model_dump(include={"chosen", "verified", "luck", "gain", "test", "seed"}),
         "front": _front(sweep),
         "best_yaml": str(path),
         "page": page,
-        "storage": sweep.settings["storage"],
-        "study": sweep.settings["study_name"],
+        "storage": sweep.settings.storage,
+        "study": sweep.settings.study_name,
     }
 
 
@@ -277,9 +276,9 @@ def _front(sweep: Sweep) -> list[dict[str, Any]] | None:
 
 def dry_run(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Result:
     """What a sweep would do; needs no Ray and writes nothing."""
-    from tune.cost_estimate import expected_epochs, row_rate, samples
+    from tune.cost_estimate import expected_epochs, rows_per_second, sample_configurations
 
-    drawn = samples(plan, 10)
+    drawn = sample_configurations(plan, 10)
     table = Table("", *(one.key for one in plan.space.parameters))
     for number, params in enumerate(drawn):
         cells = [params.get(one.key, "") for one in plan.space.parameters]
@@ -287,7 +286,7 @@ def dry_run(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Result:
     table_console().print(table)
     expected, full = expected_epochs(plan)
     rows = version.rows("train")
-    rate, source = row_rate(plan.settings, backbone, version)
+    rate, source = rows_per_second(plan.settings, backbone, version)
     verifying = plan.config.verify_best and (
         (plan.config.verify_best + 1) * plan.config.verify_seeds * plan.epochs
     )

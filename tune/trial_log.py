@@ -1,4 +1,4 @@
-"""Writing what `tune.records` reads: one line an event, as it happens."""
+"""Writing `trials.jsonl`: one line per event of a sweep's trials, as it happens."""
 
 from __future__ import annotations
 
@@ -14,217 +14,236 @@ from typing import Any
 
 from ray.tune import Callback
 
+from finsent.adapters.ray_tune import TuneTrial
 from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.files import append_lines
-from tune.records import DIVERGED, TRIALS, Trial, kept_value
+from tune.records import TRIALS, Trial, TrialConfig, kept_value
 from tune.trial import own_config
-from tune.trial_outcome import CAUSE, FAILURE, FINAL, FULL
+from tune.trial_events import (
+    DIVERGED,
+    EpochEnded,
+    Event,
+    SuggestionRepeated,
+    TrialEnded,
+    TrialStarted,
+    TrialStatus,
+)
+from tune.trial_report import TrialReport
 
 log = logging.getLogger(__name__)
 
-_LOCK = ".lock"
+_LOCK_FILE = ".lock"
+_EPOCH_METRICS = ("macro_f1", "accuracy", "validation_loss", "loss", "learning_rate")
+_MAX_REASON = 300  # characters
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Hold a sweep's directory; the lock goes with the process.
+def lock_run_dir(run_dir: Path) -> Iterator[None]:
+    """Lock a sweep's directory; the lock ends with the process.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds the lock.
     """
-    with (run_dir / _LOCK).open("w") as file:
+    with (run_dir / _LOCK_FILE).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
-                f"run.name={run_dir.name!r}: a sweep runs there; wait for it, or choose another "
-                "run.name"
+                f"run.name={run_dir.name!r}: a sweep runs there. Wait for it, or choose another "
+                "run.name."
             ) from None
         yield
 
 
-class Ledger:
-    """Appends events. What a killed driver left half written is cut off first."""
+class TrialLog:
+    """Appends events to `trials.jsonl`, after cutting off a killed driver's incomplete line."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / TRIALS
         if self._path.is_file():
             content = self._path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                os.truncate(self._path, len(whole))
+            complete_bytes = content.rfind(b"\n") + 1
+            if complete_bytes < len(content):
+                os.truncate(self._path, complete_bytes)
 
-    def write(self, event: str, trial: int, **fields: Any) -> None:
+    def write(self, event: Event) -> None:
         """Append an event.
 
         Raises:
-            DiskError: it cannot be written; nothing of it is left in the file.
+            DiskError: the event cannot be written; the file is as before.
         """
-        line = {"event": event, "trial": trial, "time": round(time.time(), 3), **fields}
-        append_lines(self._path, json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        line = json.dumps(event.model_dump(), ensure_ascii=False)
+        append_lines(self._path, line.encode() + b"\n")
+
+    def write_repeat(self, number: int) -> None:
+        """Append that the search has suggested a trial's settings again."""
+        self.write(SuggestionRepeated(trial=number, time=_now()))
 
 
-class LedgerCallback(Callback):
-    """Writes what Ray Tune's trials do, and tells others of each event.
+class TrialLogCallback(Callback):
+    """Writes the events of Ray Tune's trials, and passes them on.
 
     Args:
-        modes: by objective: max or min; the metric first.
-        past: trials that the sweep has already; their epochs are not written again.
-        full_epochs: of a trial's settings.
-        reason: why a trial that the scheduler stopped was stopped, e.g. its name.
-        tell: called with the event's kind, the trial's number and the event's fields.
+        modes: direction by objective, the metric first.
+        past: existing trials of the sweep; their epochs are not written again.
+        stop_reason: of a trial that the scheduler stopped, e.g. the scheduler's name.
+        on_event: called with each event after it was written.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
+        trial_log: TrialLog,
         modes: Mapping[str, str],
         past: Sequence[Trial],
-        reason: str,
-        tell: Callable[[str, int, dict[str, Any]], None],
+        stop_reason: str,
+        on_event: Callable[[Event], None],
     ) -> None:
-        self._ledger, self._modes, self._reason, self._tell = ledger, modes, reason, tell
+        self._log, self._modes, self._stop_reason = trial_log, modes, stop_reason
+        self._on_event = on_event
         self._epochs = {t.number: {e.epoch: e.metrics for e in t.epochs} for t in past}
-        self._begun: dict[int, float] = {}  # monotonic, by number
-        self._params: dict[int, Any] = {}
-        self.ended: set[int] = set()
+        self._started: dict[int, float] = {}  # monotonic seconds, by number
+        self._params: dict[int, dict[str, Any]] = {}
+        self._ended: set[int] = set()
 
-    @property
-    def running(self) -> dict[int, float]:
-        """Trials without an end, and the seconds that they have had in this process."""
-        now = time.monotonic()
-        return {n: now - begun for n, begun in self._begun.items() if n not in self.ended}
+    def on_trial_start(self, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
+        """Record that a trial starts, resumes, or continues with another's settings (PBT)."""
+        config = _config_of(trial)
+        self._started.setdefault(config["number"], time.monotonic())
+        self._record_params(config)
 
-    def on_trial_start(self, trial: Any, **_: Any) -> None:  # type: ignore[override]
-        """A trial runs, for the first time, again, or with settings of another (PBT)."""
-        number = _config(trial)["number"]
-        self._begun.setdefault(number, time.monotonic())
-        self._note_params(number, _config(trial))
-
-    def _note_params(self, number: int, config: Mapping[str, Any]) -> None:
-        if self._params.get(number) == config["params"]:
+    def _record_params(self, config: TrialConfig) -> None:
+        number, params = config["number"], dict(config["params"])
+        if self._params.get(number) == params:
             return
-        source = "pbt" if number in self._params else config["source"]
-        self._params[number] = dict(config["params"])
-        self._write("start", number, params=dict(config["params"]), source=source)
+        source = "pbt" if number in self._params else config.get("source", "search")
+        self._params[number] = params
+        self._write(TrialStarted(trial=number, time=_now(), params=params, source=source))
 
-    def on_trial_result(self, trial: Any, result: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
-        """A trial has finished an epoch.
+    def on_trial_result(self, trial: TuneTrial, result: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
+        """Record that a trial has finished an epoch.
 
         Raises:
-            DiskError: it could not write, as no trial could: Ray Tune ends with what this raises.
+            DiskError: the trial could not write, as no trial could. Ray Tune ends the search with
+                an error that a callback raises.
         """
-        number, epoch = _config(trial)["number"], result.get("epoch")
-        self._note_params(number, _config(trial))
-        if result.get(FULL):
-            raise DiskError(*result[FULL])
-        ended = FAILURE in result or FINAL in result
-        if epoch is None or ended or epoch in self._epochs.setdefault(number, {}):
+        config, report = _config_of(trial), TrialReport.parse(result)
+        self._record_params(config)
+        if report.full:
+            raise DiskError(*report.full)
+        number, epoch = config["number"], report.epoch
+        if epoch is None or report.is_last or epoch in self._epochs.setdefault(number, {}):
             return
-        metrics = {
-            key: result[key]
-            for key in (
-                "macro_f1",
-                "accuracy",
-                "validation_loss",
-                "loss",
-                "learning_rate",
-                *self._modes,
-            )
-            if key in result
-        }
+        metrics = {key: result[key] for key in (*_EPOCH_METRICS, *self._modes) if key in result}
         self._epochs[number][epoch] = metrics
-        seconds = result.get("epoch_seconds")
-        self._write("epoch", number, epoch=int(epoch), metrics=metrics, seconds=seconds)
+        self._write(
+            EpochEnded(
+                trial=number,
+                time=_now(),
+                epoch=epoch,
+                metrics=metrics,
+                seconds=report.epoch_seconds,
+            )
+        )
 
-    def on_trial_complete(self, trial: Any, **_: Any) -> None:  # type: ignore[override]
-        """A trial has ended: by itself, by the scheduler, or with a problem of its own."""
-        result = trial.last_result or {}
-        final = result.get(FINAL)
-        if result.get(FAILURE):
-            cause = result.get(CAUSE)
-            status = DIVERGED if cause == DIVERGED else "failed"
-            self._end(trial, status, str(result[FAILURE]), {}, None, cause)
-        elif final:
-            self._end(trial, "finished", None, dict(final), result.get("model_dir"))
+    def on_trial_complete(self, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
+        """Record that a trial has ended by itself, by the scheduler, or by a failure of its own."""
+        report = TrialReport.parse(trial.last_result)
+        if report.failure is not None:
+            status: TrialStatus = "diverged" if report.cause == DIVERGED else "failed"
+            self._end(trial, status, reason=report.failure, cause=report.cause)
+        elif report.final:
+            values, model_dir = dict(report.final), report.model_dir
+            self._end(trial, "finished", values=values, checkpoint=model_dir)
         else:
-            epoch = result.get("epoch")
-            self._end(trial, "stopped", f"{self._reason}, after epoch {epoch}", None, None)
+            reason = f"{self._stop_reason}, after epoch {report.epoch}"
+            epochs = self._epochs.get(_config_of(trial)["number"], {})
+            self._end(trial, "stopped", reason=reason, values=best_values(epochs, self._modes))
 
-    def on_trial_recover(self, trial: Any, **_: Any) -> None:  # type: ignore[override]
-        """A trial has lost its process, and is started again."""
-        log.warning("trial %d lost its process, and is started again", _config(trial)["number"])
+    def on_trial_recover(self, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
+        """Log that a trial has lost its process and restarts."""
+        log.warning("trial %d lost its process, and restarts", _config_of(trial)["number"])
 
-    def on_trial_error(self, trial: Any, **_: Any) -> None:  # type: ignore[override]
-        """A trial has lost its process too often."""
-        text = getattr(trial, "error_file", None) and _last_line(Path(trial.error_file))
-        self._end(trial, "failed", text or "its process was lost", {}, None)
+    def on_trial_error(self, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
+        """Record that a trial has lost its process too often."""
+        error = _last_line(Path(trial.error_file)) if trial.error_file else None
+        self._end(trial, "failed", reason=error or "its process was lost")
 
     def _end(
         self,
-        trial: Any,
-        status: str,
-        reason: str | None,
-        values: dict[str, float] | None,
-        checkpoint: str | None,
+        trial: TuneTrial,
+        status: TrialStatus,
+        *,
+        reason: str | None = None,
+        values: dict[str, Any] | None = None,
+        checkpoint: str | None = None,
         cause: str | None = None,
     ) -> None:
-        self.on_trial_start(trial)  # a process may be lost before it runs
-        number = _config(trial)["number"]
-        epochs = self._epochs.get(number, {})
-        if values is None:
-            values = best_values(epochs, self._modes)
-        self.ended.add(number)
+        self.on_trial_start(trial)  # the process may be lost before the trial starts
+        number = _config_of(trial)["number"]
+        self._ended.add(number)
         self._write(
-            "end",
-            number,
-            status=status,
-            reason=reason,
-            epochs=len(epochs),
-            seconds=round(time.monotonic() - self._begun[number], 3),
-            values=values,
-            checkpoint=checkpoint,
-            cause=cause,
+            TrialEnded(
+                trial=number,
+                time=_now(),
+                status=status,
+                reason=reason,
+                epochs=len(self._epochs.get(number, {})),
+                seconds=round(time.monotonic() - self._started[number], 3),
+                values=values or {},
+                checkpoint=checkpoint,
+                cause=cause,
+            )
         )
 
     def interrupt(self, reason: str) -> None:
-        """End all trials that still run, for now."""
-        for number, seconds in self.running.items():
+        """Record the end of all running trials, until the sweep resumes."""
+        for number in [number for number in self._started if number not in self._ended]:
             epochs = self._epochs.get(number, {})
-            self.ended.add(number)
+            self._ended.add(number)
             self._write(
-                "end",
-                number,
-                status="interrupted",
-                reason=reason,
-                epochs=len(epochs),
-                seconds=round(seconds, 3),
-                values=best_values(epochs, self._modes),
-                checkpoint=None,
+                TrialEnded(
+                    trial=number,
+                    time=_now(),
+                    status="interrupted",
+                    reason=reason,
+                    epochs=len(epochs),
+                    seconds=round(time.monotonic() - self._started[number], 3),
+                    values=dict(best_values(epochs, self._modes)),
+                )
             )
 
-    def _write(self, event: str, number: int, **fields: Any) -> None:
-        self._ledger.write(event, number, **fields)
-        self._tell(event, number, fields)
-
-
-def _config(trial: Any) -> Mapping[str, Any]:
-    return own_config(trial.config, trial.custom_trial_name)
+    def _write(self, event: Event) -> None:
+        self._log.write(event)
+        self._on_event(event)
 
 
 def best_values(
     epochs: Mapping[int, Mapping[str, float]], modes: Mapping[str, str]
 ) -> dict[str, float]:
-    """What a trial has reached so far, as if it ended there; nothing before the first epoch."""
+    """Return a trial's values as if it ended now; empty before the first epoch.
+
+    Args:
+        epochs: metrics by epoch.
+        modes: direction by objective, the metric first.
+    """
     metric, mode = next(iter(modes.items()))
-    value = kept_value((epochs[number] for number in sorted(epochs)), metric, mode)
+    value = kept_value((epochs[epoch] for epoch in sorted(epochs)), metric, mode)
     return {} if value is None else {metric: value}
 
 
+def _now() -> float:
+    return round(time.time(), 3)
+
+
+def _config_of(trial: TuneTrial) -> TrialConfig:
+    return own_config(trial.config, trial.custom_trial_name)
+
+
 def _last_line(file: Path) -> str | None:
+    """Return the last line of a traceback."""
     try:
         lines = [line.strip() for line in file.read_text(errors="replace").splitlines()]
     except OSError:
         return None
-    return next((line[:300] for line in reversed(lines) if line), None)
+    return next((line[:_MAX_REASON] for line in reversed(lines) if line), None)

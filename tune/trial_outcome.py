@@ -1,31 +1,16 @@
-"""What became of a configuration, and how an Optuna study is told of it.
-
-A trial that diverged or ran out of memory is told as one to keep away from. Told as failed, it
-would teach nothing: Optuna's samplers learn from complete and pruned trials only, and NaN counts as
-failed (its FAQ; github.com/optuna/optuna/issues/2864 names a bad value as the remedy). TPE knows
-infeasible trials, which it ranks behind all others, also with several objectives. The Gaussian
-process and CMA-ES want a value: the worst that was seen, so that the scale of the others stays.
-"""
+"""The outcome of a configuration, as an Optuna study learns it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
 
-import optuna
 from optuna.trial import TrialState
 
-from tune.config import UNLEARNED, SweepConfig
-from tune.records import DIVERGED, MEMORY, Trial
-
-FINAL = "final"  # key of a finished trial's values in its last report
-FAILURE = "failure"  # key of why a trial failed
-CAUSE = "cause"  # key of what kind of failure that was, where the settings are at fault
-FULL = "full"  # key of the plain form of the `DiskError` of a trial that could not write
-
-_AVOIDED = (DIVERGED, MEMORY)
+from tune.config import SweepConfig
+from tune.records import Trial
+from tune.trial_events import CAUSES, DIVERGED
+from tune.trial_report import TrialReport, is_finite
 
 
 @dataclass(frozen=True)
@@ -34,54 +19,45 @@ class Outcome:
 
     state: TrialState
     values: list[float] | None = None  # by objective, of a finished trial
-    epochs: Mapping[int, float] = field(default_factory=dict)  # the metric after each
-    cause: str | None = None  # of `tune.records.CAUSES`
+    epochs: Mapping[int, float] = field(default_factory=dict)  # the metric after each epoch
+    cause: str | None = None  # of `tune.trial_events.CAUSES`
 
 
 FAILED = Outcome(TrialState.FAIL)
 
 
-def failure(cause: str | None) -> Outcome:
-    """The outcome of a trial that failed; other causes than the settings teach nothing."""
-    return Outcome(TrialState.PRUNED, cause=cause) if cause in _AVOIDED else FAILED
+def failed_outcome(cause: str | None) -> Outcome:
+    """Return the outcome of a failed trial; only the causes in CAUSES teach the search."""
+    return Outcome(TrialState.PRUNED, cause=cause) if cause in CAUSES else FAILED
 
 
-def recorded(trial: Trial, config: SweepConfig) -> Outcome | None:
-    """The outcome of a trial of the records; None where it goes on."""
-    values = [trial.values.get(name) for name in config.modes]
+def recorded_outcome(trial: Trial, config: SweepConfig) -> Outcome | None:
+    """Return the outcome of a trial of the records; None for a trial that will resume."""
     if trial.status in ("running", "interrupted"):
         return None
     if trial.status in ("failed", DIVERGED):
-        return failure(trial.cause)
-    if trial.status == "finished" and None not in values:
-        return Outcome(TrialState.COMPLETE, [v for v in values if v is not None])
+        return failed_outcome(trial.cause)
+    values = [trial.values[name] for name in config.modes if name in trial.values]
+    if trial.status == "finished" and len(values) == len(config.modes):
+        return Outcome(TrialState.COMPLETE, values)
     epochs = {e.epoch: e.metrics[config.metric] for e in trial.epochs if config.metric in e.metrics}
     return Outcome(TrialState.PRUNED, epochs=epochs)
 
 
-def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, config: SweepConfig) -> None:
-    """Tell a study how a trial ended, or how the one did that had the same configuration."""
-    if outcome.cause is None:
-        known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for epoch in outcome.epochs.keys() - known.keys() if not config.objectives else ():
-            trial.report(outcome.epochs[epoch], epoch)
-        study.tell(trial.number, outcome.values, outcome.state)
-    elif config.search in ("gp", "cmaes"):
-        study.tell(trial.number, bad_value(study, config), TrialState.COMPLETE)
-    else:
-        trial.set_constraint(outcome.cause, 1.0)
-        study.tell(trial.number, state=TrialState.PRUNED)
+def reported_outcome(
+    report: TrialReport, epochs: Mapping[int, float], config: SweepConfig
+) -> Outcome:
+    """Return the outcome of a trial by its last report.
 
-
-def bad_value(study: optuna.Study, config: SweepConfig) -> float:
-    """A value of the metric that no trial falls below, nor a model that has learned nothing."""
-    values = [UNLEARNED[config.metric]]
-    for trial in study.get_trials(deepcopy=False):
-        values.extend((*(trial.values or ()), *trial.intermediate_values.values()))
-    values = [value for value in values if finite(value)]
-    return min(values) if config.mode == "max" else max(values)
-
-
-def finite(value: Any) -> TypeGuard[float]:
-    """Whether a value is a number that can be compared."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    Args:
+        epochs: the metric after each epoch, as the study has it.
+    """
+    if report.failure is not None:
+        return failed_outcome(report.cause)
+    final = report.final or {}
+    values = [final.get(name) for name in config.modes]
+    if all(map(is_finite, values)):
+        return Outcome(TrialState.COMPLETE, [value for value in values if is_finite(value)])
+    if config.objectives:
+        return FAILED
+    return Outcome(TrialState.PRUNED, epochs=dict(epochs))

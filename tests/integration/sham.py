@@ -42,10 +42,10 @@ class Training:
 
         from finsent.training.checkpoint import epoch_name, newest_whole
         from finsent.training.outputs import Outputs
-        from tune.training import _version
+        from tune.training import trial_version
 
         self.group = placement_group([{"CPU": 0.01}])  # as Ray Train's controller does
-        version = _version(settings, params, version_dir, place).version
+        version = trial_version(settings, params, version_dir, place).version
         place.mkdir(parents=True, exist_ok=True)
         found = {
             "version": version,

@@ -20,9 +20,9 @@ from finsent.labels import LABELS
 from finsent.modeling.backbone import resolve_backbone
 from finsent.settings import Settings
 from tests.integration.sham import Training
-from tune.plan import Plan, begin, make_plan
+from tune.plan import Plan, begin_sweep, make_plan
 from tune.records import Sweep
-from tune.trial import Work
+from tune.trial import TrialContext
 
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
@@ -57,7 +57,7 @@ def make_version(root: Path) -> DatasetVersion:
 
 def prepared(
     version: DatasetVersion, run_dir: Path, sweep: dict[str, Any], **train: Any
-) -> tuple[Plan, Work, Sweep]:
+) -> tuple[Plan, TrialContext, Sweep]:
     """A sweep whose trials train."""
     from finsent.training.ray_trainer import tokenized
     from finsent.training.task import make_task
@@ -70,21 +70,21 @@ def prepared(
     task = make_task(made.train, made.model, backbone, version)
     datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
     modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
-    work = Work(made, run_dir, version.path, modes, datasets, exchanges)
-    return plan, work, begin(plan, run_dir, version.version, 2)
+    work = TrialContext(made, run_dir, version.path, modes, datasets, exchanges)
+    return plan, work, begin_sweep(plan, run_dir, version.version, 2)
 
 
 def sham(
     version: DatasetVersion, run_dir: Path, sweep: dict[str, Any], **train: Any
-) -> tuple[Plan, Work, Sweep]:
+) -> tuple[Plan, TrialContext, Sweep]:
     """A sweep whose trials do all but train."""
     run_dir.mkdir(exist_ok=True)
     made = settings(version.path.parents[2], sweep, **train)
     plan = make_plan(made, resolve_backbone(made.model, made.root / "backbones"))
     datasets = {"train": "rows", "validation": "rows"}
     modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
-    work = Work(made, run_dir, version.path, modes, datasets, exchanges, training=Training)
-    return plan, work, begin(plan, run_dir, version.version, 2)
+    work = TrialContext(made, run_dir, version.path, modes, datasets, exchanges, training=Training)
+    return plan, work, begin_sweep(plan, run_dir, version.version, 2)
 
 
 def held() -> list[str]:

@@ -30,11 +30,12 @@ from tests.integration.sweeping import (
     wait_until_nothing_is_held,
 )
 from tests.unit.models import saved_model
-from tune.orphaned_groups import give_back
+from tune.objectives import TrialModel, objective_values
+from tune.orphaned_groups import remove_orphaned_groups
 from tune.records import read_sweep
 from tune.sweep import search
-from tune.training import Made, values_of
-from tune.trial import STOP
+from tune.trial import STOP_FILE
+from tune.trial_events import Event
 from tune.verification import verify
 
 
@@ -66,8 +67,8 @@ def test_a_sweep_fails_in_single_trials_only(version: DatasetVersion, tmp_path: 
         "grace_epochs": 2,
     }
     plan, work, past = prepared(version, run_dir, sweep, epochs=2)
-    events: list[Any] = []
-    search(plan, work, past, [], 1, follow=lambda *event: events.append(event))
+    events: list[Event] = []
+    search(plan, work, past, [], 1, follow=events.append)
     found = read_sweep(run_dir)
     assert [t.number for t in found.trials] == [0, 1, 2]
     first, second, third = found.trials
@@ -75,15 +76,14 @@ def test_a_sweep_fails_in_single_trials_only(version: DatasetVersion, tmp_path: 
     assert first.values["macro_f1"] == max(e.metrics["macro_f1"] for e in first.epochs)
     assert second.status == "stopped"
     assert third.status == "failed" and "train.cpus_per_worker=64" in (third.reason or "")
-    assert {e[0] for e in events} == {"start", "epoch", "end"}
+    assert {event.event for event in events} == {"start", "epoch", "end"}
     # What the stopped trial held is given back, and it has not trained to its end.
     wait_until_nothing_is_held()
     journal = read_journal(run_dir / "trials" / "0001")
     assert max(line["epoch"] for line in journal if line["kind"] == "epoch") < 300
     # The study knows the same, and nothing of what failed.
-    study = optuna.load_study(
-        study_name=found.settings["study_name"], storage=found.settings["storage"]
-    )
+    assert found.settings.storage is not None
+    study = optuna.load_study(study_name=found.settings.study_name, storage=found.settings.storage)
     assert study.trials[0].value == first.values["macro_f1"]
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
     # Room on the disk: what a trial needed to go on is gone, the model is there.
@@ -112,20 +112,20 @@ def test_objectives_are_recorded_and_candidates_verified_with_the_same_new_seeds
         macro_f1 = trial.epochs[0].metrics["macro_f1"]
         assert trial.values == {"macro_f1": macro_f1, "latency_ms": 5, "parameters": 5, "ece": 5}
     verified = verify(plan, work, found, 2)
-    rows = [*verified["candidates"], verified["default"]]
-    seeds = [{seed["seed"] for seed in row["seeds"]} for row in rows]
+    rows = [*verified.candidates, verified.default]
+    seeds = [{seed.seed for seed in row.seeds} for row in rows]
     assert seeds[0] == seeds[1] and len(seeds[0]) == 2
     assert plan.settings.train.seed not in seeds[0]
-    assert verified["verified"] == max(row["mean"] for row in rows)
-    chosen = next(row for row in rows if row["mean"] == verified["verified"])
-    assert verified["params"] == chosen["params"]
+    assert verified.verified == max(row.mean for row in rows if row.mean is not None)
+    chosen = next(row for row in rows if row.mean == verified.verified)
+    assert verified.params == chosen.params
     assert (run_dir / "model" / "model.safetensors").is_file()
     # Again: nothing is trained twice.
     before = {p: p.stat().st_mtime_ns for p in run_dir.rglob("metrics.jsonl")}
     again = verify(plan, work, found, 2)
     assert {p: p.stat().st_mtime_ns for p in run_dir.rglob("metrics.jsonl")} == before
-    means = [row["mean"] for row in verified["candidates"]]
-    assert [row["mean"] for row in again["candidates"]] == means
+    means = [row.mean for row in verified.candidates]
+    assert [row.mean for row in again.candidates] == means
 
 
 @pytest.mark.cost(8, "12 trials, each in its own process")
@@ -177,19 +177,19 @@ def test_only_what_the_dead_have_made_is_given_back() -> None:
     own = placement_group([{"CPU": 0.01}])
     dead, alive = remote.remote(), remote.remote()
     left, kept = ray.get([dead.make.remote(), alive.make.remote()])
-    give_back()
+    remove_orphaned_groups()
     states = {key: row["state"] for key, row in placement_group_table().items()}
     assert "REMOVED" not in {states[left], states[kept], states[own.id.hex()]}
     ray.kill(dead)
     deadline = time.monotonic() + 30
     while placement_group_table()[left]["state"] != "REMOVED":
         assert time.monotonic() < deadline
-        give_back()
+        remove_orphaned_groups()
     states = {key: row["state"] for key, row in placement_group_table().items()}
     assert "REMOVED" not in {states[kept], states[own.id.hex()]}
     ray.kill(alive)
     remove_placement_group(own)
-    wait_until_nothing_is_held(give_back)
+    wait_until_nothing_is_held(remove_orphaned_groups)
 
 
 @pytest.mark.cost(8, "trials for 9 seconds")
@@ -207,7 +207,7 @@ def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
     assert trials and {t.status for t in trials} == {"interrupted"}
     assert {t.reason for t in trials} == {"sweep.max_seconds=9"}
     wait_until_nothing_is_held()
-    assert not (run_dir / STOP).exists()  # the winner is verified next
+    assert not (run_dir / STOP_FILE).exists()  # the winner is verified next
 
 
 def test_a_trial_that_loses_its_process_goes_on_and_the_other_is_not_disturbed(
@@ -288,7 +288,7 @@ def test_objectives_are_measured_on_a_model(
     made = settings(version.path.parents[2], {})
     model_dir = saved_model(tiny, tmp_path / "model")
     names = ("macro_f1", "latency_ms", "parameters", "ece")
-    found = values_of({"macro_f1": 0.5}, Made(made, model_dir, version), names)
+    found = objective_values({"macro_f1": 0.5}, TrialModel(made, model_dir, version), names)
     assert found["macro_f1"] == 0.5
     assert 0 < found["latency_ms"] < 1000
     assert found["parameters"] > 10_000 and 0 <= found["ece"] <= 1
@@ -329,10 +329,10 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
 def test_more_workers_than_the_cluster_has(
     version: DatasetVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tune.concurrency import room
+    from tune.concurrency import max_concurrent_trials
 
     made = settings(version.path.parents[2], {}, num_workers=9)
     with pytest.raises(InputError, match=r"train\.num_workers=9"):
-        room(made.train)
+        max_concurrent_trials(made.train)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    assert room(settings(version.path.parents[2], {}).train) == 2
+    assert max_concurrent_trials(settings(version.path.parents[2], {}).train) == 2

@@ -14,7 +14,7 @@ from finsent.training.outputs import read_journal
 from tests.integration.sweeping import make_version, prepared, wait_until_nothing_is_held
 from tune.records import read_sweep
 from tune.sweep import search
-from tune.trial import STOP
+from tune.trial import STOP_FILE
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -40,7 +40,7 @@ def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
     assert trials or seconds < 20  # Ray Tune may not even have begun one
     assert {t.status for t in trials} <= {"interrupted"}
     wait_until_nothing_is_held()
-    assert not (run_dir / STOP).exists()  # the winner is verified next
+    assert not (run_dir / STOP_FILE).exists()  # the winner is verified next
 
 
 @pytest.mark.timeout(1500)

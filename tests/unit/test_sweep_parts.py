@@ -22,16 +22,29 @@ from ray_jobs._cli import main
 from ray_jobs.sweep import JOB, without_value
 from tests.disks import file_limit
 from tests.unit import sweeps
-from tune.concurrency import places
-from tune.cost_estimate import expected_epochs, samples
-from tune.plan import begin, end, make_plan
-from tune.records import Epoch, Trial, kept_value, read_sweep
-from tune.schedulers import scheduler_of
+from tune.budget import Budget, spent_seconds
+from tune.concurrency import worker_slots
+from tune.cost_estimate import expected_epochs, sample_configurations
+from tune.plan import begin_sweep, end_sweep, make_plan
+from tune.records import (
+    Epoch,
+    TrainedModel,
+    Trial,
+    VerifiedCandidate,
+    VerifiedSeed,
+    kept_value,
+    read_sweep,
+)
+from tune.schedulers import make_scheduler
 from tune.stats import driver_share
-from tune.sweep import Budget, search, share_of, spent_seconds
-from tune.trial import _Reports, _settled, cause, reason, trial_name
-from tune.trial_log import Ledger, LedgerCallback, best_values, locked
-from tune.verification import _keep_model, candidates, conclude
+from tune.sweep import search
+from tune.trial import _Reports, trial_name
+from tune.trial_events import EpochEnded, Event, TrialEnded, TrialStarted
+from tune.trial_failure import failure_cause, failure_reason
+from tune.trial_log import TrialLog, TrialLogCallback, best_values, lock_run_dir
+from tune.tuner import memory_share
+from tune.verification import _copy_model, candidates, conclude
+from tune.weight_exchange import with_params
 
 pytestmark = pytest.mark.cost(1.5, "asks Ray Tune's schedulers")
 
@@ -95,7 +108,7 @@ def test_bad_plans(sweep: dict[str, Any], problem: str, backbone: Backbone) -> N
         ({"objectives": ["speed"]}, "latency_ms"),
         ({"objectives": ["parameters"]}, "set scheduler=none"),
         ({"objectives": ["ece"], "scheduler": "none", "search": "gp"}, "one objective only"),
-        ({"scheduler": "pbt"}, "set search=random"),
+        ({"scheduler": "pbt"}, "Set search=random"),
         ({"scheduler": "pbt", "search": "random", "trials": 1}, "two trials or more"),
         ({"publish": "challenger", "verify_best": 0}, "only a verified"),
         ({"storage": "sqlite://"}, "lost with the process"),
@@ -111,7 +124,7 @@ def test_a_share_of_a_gpu_is_of_one() -> None:
     def on(share: float, **resources: float) -> int:
         train = settings().train
         config = train.model_copy(update={"gpus_per_worker": share, "cpus_per_worker": 2})
-        return places(resources, config, "GPU" in resources)
+        return worker_slots(resources, config, "GPU" in resources)
 
     assert on(0.6, CPU=64, GPU=2) == 2  # not the three that two GPUs hold by their sum
     assert on(0.3, CPU=64, GPU=2) == 6
@@ -127,19 +140,19 @@ def test_room_is_for_the_widest_trial(backbone: Backbone) -> None:
 
 
 def test_a_sweep_goes_on_only_under_its_own_settings(tmp_path: Path, backbone: Backbone) -> None:
-    begin(make_plan(settings(), backbone), tmp_path, "v1", 2)
-    end(tmp_path)
-    again = begin(make_plan(settings(trials=40), backbone), tmp_path, "v1", 2)
-    assert not again.finished and len(again.settings["attempts"]) == 2
+    begin_sweep(make_plan(settings(), backbone), tmp_path, "v1", 2)
+    end_sweep(tmp_path)
+    again = begin_sweep(make_plan(settings(trials=40), backbone), tmp_path, "v1", 2)
+    assert not again.finished and len(again.settings.attempts) == 2
     for changed in (settings(seed=7), settings(scheduler="none"), settings(metric="accuracy")):
         with pytest.raises(ConfigError, match="only under its own settings"):
-            begin(make_plan(changed, backbone), tmp_path, "v1", 2)
+            begin_sweep(make_plan(changed, backbone), tmp_path, "v1", 2)
     with pytest.raises(ConfigError, match="dataset_version"):
-        begin(make_plan(settings(), backbone), tmp_path, "v2", 2)
+        begin_sweep(make_plan(settings(), backbone), tmp_path, "v2", 2)
     longer = settings()
     longer = longer.model_copy(update={"train": longer.train.model_copy(update={"epochs": 9})})
     with pytest.raises(ConfigError, match=r"train\.epochs=4, now 9"):
-        begin(make_plan(longer, backbone), tmp_path, "v1", 2)
+        begin_sweep(make_plan(longer, backbone), tmp_path, "v1", 2)
 
 
 def test_a_refused_call_leaves_the_sweep_as_it_is(
@@ -147,7 +160,7 @@ def test_a_refused_call_leaves_the_sweep_as_it_is(
 ) -> None:
     run_dir = tmp_path / "runs" / "mine"
     run_dir.mkdir(parents=True)
-    begin(make_plan(settings(), backbone), run_dir, "v1", 2)
+    begin_sweep(make_plan(settings(), backbone), run_dir, "v1", 2)
     (run_dir / "result.json").write_text("{}")
     before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
     space = f"sweep.space={json.dumps(SPACE)}"
@@ -156,7 +169,7 @@ def test_a_refused_call_leaves_the_sweep_as_it_is(
         main(JOB, [*arguments, "sweep.seed=7"])
     assert left.value.code == 2
     assert "sweep.seed=42, now 7" in capsys.readouterr().err
-    with locked(run_dir), pytest.raises(SystemExit):
+    with lock_run_dir(run_dir), pytest.raises(SystemExit):
         main(JOB, arguments)
     after = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.name != ".lock"}
     assert after == before
@@ -179,7 +192,7 @@ def test_asha_goes_on_with_what_it_knew(backbone: Backbone) -> None:
     ]
 
     def first(value: float, known: list[Trial]) -> str:
-        scheduler = scheduler_of(plan.config, plan.space, 9, known)
+        scheduler = make_scheduler(plan.config, plan.space, 9, known)
         scheduler.on_trial_add(NOBODY, _trial("new"))
         return scheduler.on_trial_result(NOBODY, _trial("new"), {"epoch": 1, "macro_f1": value})
 
@@ -193,7 +206,7 @@ def test_a_trial_that_goes_on_is_not_judged_again_where_it_has_passed(backbone: 
     begun = Trial(0, {}, "running", epochs=[Epoch(n, 0, {"macro_f1": 0.5}, None) for n in (1, 2)])
     above = [Epoch(1, 0, {"macro_f1": 0.7}, None)]
     better = [Trial(n, {}, "finished", epochs=above) for n in (1, 2, 3)]
-    scheduler = scheduler_of(plan.config, plan.space, 9, [begun, *better])
+    scheduler = make_scheduler(plan.config, plan.space, 9, [begun, *better])
 
     def judged(number: int, *values: float) -> list[str]:
         trial: Any = SimpleNamespace(trial_id=f"new-{number}", config={"number": number})
@@ -208,7 +221,7 @@ def test_a_trial_that_goes_on_is_not_judged_again_where_it_has_passed(backbone: 
 
 def test_median_stopping_pauses_no_trial_for_another(backbone: Backbone) -> None:
     plan = make_plan(settings(scheduler="median"), backbone)
-    scheduler = scheduler_of(plan.config, plan.space, 4, [])
+    scheduler = make_scheduler(plan.config, plan.space, 4, [])
     waiting: Any = SimpleNamespace(get_live_trials=lambda: [SimpleNamespace(status="PENDING")])
 
     class Named:
@@ -223,7 +236,7 @@ def test_median_stopping_pauses_no_trial_for_another(backbone: Backbone) -> None
 def test_no_scheduler_ends_a_trial_at_its_last_epoch(backbone: Backbone) -> None:
     for name in ("asha", "hyperband"):
         plan = make_plan(settings(scheduler=name), backbone)
-        scheduler = scheduler_of(plan.config, plan.space, 4, [])
+        scheduler = make_scheduler(plan.config, plan.space, 4, [])
         scheduler.on_trial_add(NOBODY, _trial("a"))
         for epoch in range(1, 5):
             result = {"epoch": epoch, "macro_f1": 0.5 + epoch / 100}
@@ -234,7 +247,7 @@ def test_population_based_training_stays_in_the_space(backbone: Backbone) -> Non
     of = {**SPACE, "train.warmup_steps": {"int": [0, 10]}}
     of["train.layer_decay"] = {"quantized": [0.7, 1.0, 0.1]}
     plan = make_plan(settings(space=of, scheduler="pbt", search="random"), backbone)
-    scheduler: Any = scheduler_of(plan.config, plan.space, 4, [])
+    scheduler: Any = make_scheduler(plan.config, plan.space, 4, [])
     params = {
         "train.learning_rate": 9.0,
         "train.batch_size": 16,
@@ -272,7 +285,7 @@ def test_weights_are_exchanged_where_they_stay_and_while_there_is_something_to_t
     plan = make_plan(settings(scheduler="pbt", search="random", grace_epochs=2), backbone)
     found = []
     for first in (1, 3):  # a trial that goes on begins later
-        scheduler = scheduler_of(plan.config, plan.space, 6, [])
+        scheduler = make_scheduler(plan.config, plan.space, 6, [])
         trial: Any = Population()
         scheduler.on_trial_add(trial, trial)
         for epoch in range(first, 7):
@@ -298,30 +311,28 @@ def test_the_cost_of_early_stopping(backbone: Backbone) -> None:
 
 def test_samples_are_what_the_search_begins_with(backbone: Backbone) -> None:
     plan = make_plan(settings(), backbone)
-    drawn = samples(plan, 10)
+    drawn = sample_configurations(plan, 10)
     assert len(drawn) == 10 and drawn[0] == plan.default
-    assert drawn == samples(plan, 10)
+    assert drawn == sample_configurations(plan, 10)
     grid = make_plan(
         settings(space={"train.batch_size": {"choice": [16, 32]}}, search="grid"), backbone
     )
-    assert [d["train.batch_size"] for d in samples(grid, 10)] == [32, 16]
+    assert [d["train.batch_size"] for d in sample_configurations(grid, 10)] == [32, 16]
     small = make_plan(settings(space={"train.batch_size": {"choice": [16, 32]}}), backbone)
-    assert [d["train.batch_size"] for d in samples(small, 10)] == [32, 16]
+    assert [d["train.batch_size"] for d in sample_configurations(small, 10)] == [32, 16]
 
 
 # --- records ------------------------------------------------------------------------------------
 
 
-def _callback(folder: Path, past: list[Trial] | None = None) -> tuple[LedgerCallback, list[Any]]:
-    told: list[Any] = []
-    callback = LedgerCallback(
-        Ledger(folder),
-        {"macro_f1": "max"},
-        past or [],
-        "asha",
-        lambda *event: told.append(event),
+def _callback(
+    folder: Path, past: list[Trial] | None = None
+) -> tuple[TrialLogCallback, list[Event]]:
+    events: list[Event] = []
+    callback = TrialLogCallback(
+        TrialLog(folder), {"macro_f1": "max"}, past or [], "asha", events.append
     )
-    return callback, told
+    return callback, events
 
 
 def _tune_trial(number: int, **result: Any) -> Any:
@@ -334,7 +345,7 @@ def _tune_trial(number: int, **result: Any) -> Any:
 
 def test_what_trials_do_is_read_back(tmp_path: Path) -> None:
     sweeps.write(tmp_path, [], finished=None)
-    callback, told = _callback(tmp_path)
+    callback, events = _callback(tmp_path)
     ways: list[tuple[int, dict[str, Any]]] = [
         (0, {"final": {"macro_f1": 0.7}, "model_dir": "m"}),
         (1, {"epoch": 2, "macro_f1": 0.4}),
@@ -369,7 +380,7 @@ def test_what_trials_do_is_read_back(tmp_path: Path) -> None:
     assert trials[1].reason == "asha, after epoch 2"
     assert (trials[2].reason, trials[4].reason) == ("CUDA out of memory", "SIGTERM")
     assert [e.seconds for e in trials[0].epochs] == [2.0, 2.0]
-    assert len([event for event in told if event[0] == "epoch"]) == 8
+    assert len([event for event in events if isinstance(event, EpochEnded)]) == 8
 
 
 def test_a_trial_that_never_started_fails(tmp_path: Path) -> None:
@@ -393,23 +404,24 @@ def test_what_a_trial_reached_is_of_the_epoch_that_training_keeps() -> None:
 
 def test_a_trial_that_takes_over_others_settings_says_so(tmp_path: Path) -> None:
     sweeps.write(tmp_path, [], finished=None)
-    callback, told = _callback(tmp_path)
+    callback, events = _callback(tmp_path)
     trial = _tune_trial(0)
     callback.on_trial_start(trial=trial)
     trial.config = {**trial.config, "params": {"train.dropout": 0.3}}
     callback.on_trial_start(trial=trial)
-    assert [fields["source"] for _, _, fields in told] == ["search", "pbt"]
+    sources = [event.source for event in events if isinstance(event, TrialStarted)]
+    assert sources == ["search", "pbt"]
     assert read_sweep(tmp_path).trials[0].params == {"train.dropout": 0.3}
 
 
 def test_epochs_of_before_are_not_written_again(tmp_path: Path) -> None:
     sweeps.write(tmp_path, [sweeps.start(0, 1.0, {}), sweeps.epoch(0, 2.0, 1, 0.5)], finished=None)
-    callback, told = _callback(tmp_path, read_sweep(tmp_path).trials)
+    callback, events = _callback(tmp_path, read_sweep(tmp_path).trials)
     trial = _tune_trial(0)
     callback.on_trial_start(trial=trial)
     for epoch in (1, 2):
         callback.on_trial_result(trial=trial, result={"epoch": epoch, "macro_f1": 0.5})
-    assert [e for e, _, _ in told] == ["start", "epoch"]
+    assert [event.event for event in events] == ["start", "epoch"]
     assert [e.epoch for e in read_sweep(tmp_path).trials[0].epochs] == [1, 2]
 
 
@@ -417,25 +429,30 @@ def test_a_half_line_is_cut_off_before_more_is_written(tmp_path: Path) -> None:
     sweeps.write(tmp_path, [sweeps.start(0, 1.0, {})], finished=None)
     with (tmp_path / "trials.jsonl").open("ab") as stream:
         stream.write(b'{"event": "epo')
-    Ledger(tmp_path).write("start", 1, params={}, source="search")
+    TrialLog(tmp_path).write(TrialStarted(trial=1, time=2.0, params={}, source="search"))
     assert [t.number for t in read_sweep(tmp_path).trials] == [0, 1]
 
 
 def test_an_event_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
     sweeps.write(tmp_path, [sweeps.start(0, 1.0, {})], finished=None)
-    ledger = Ledger(tmp_path)
+    trial_log = TrialLog(tmp_path)
+    event = TrialEnded(trial=0, time=2.0, status="finished", epochs=0)
     before = (tmp_path / "trials.jsonl").read_bytes()
     with file_limit(len(before) + 20), pytest.raises(DiskError, match="too large"):
-        ledger.write("end", 0, status="finished")
+        trial_log.write(event)
     assert (tmp_path / "trials.jsonl").read_bytes() == before
-    ledger.write("end", 0, status="finished")
+    trial_log.write(event)
     assert [trial.status for trial in read_sweep(tmp_path).trials] == ["finished"]
 
 
 def test_two_sweeps_do_not_share_a_directory(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(InputError, match="a sweep runs there"), locked(tmp_path):
+    with (
+        lock_run_dir(tmp_path),
+        pytest.raises(InputError, match="a sweep runs there"),
+        lock_run_dir(tmp_path),
+    ):
         pass
-    with locked(tmp_path):
+    with lock_run_dir(tmp_path):
         assert (tmp_path / ".lock").exists()
 
 
@@ -453,9 +470,9 @@ def test_budgets(tmp_path: Path) -> None:
     assert stop.exists()
     assert Budget(settings(max_seconds=9).sweep, 0, 9.5, stop).reason is None
     assert Budget(settings(max_seconds=9).sweep, 0, 9.5, stop).stop_all()
-    told = Budget(settings().sweep, 0, 0, stop)
-    told.end()
-    assert told.stop_all() and told.reason is None
+    ended = Budget(settings().sweep, 0, 0, stop)
+    ended.end()
+    assert ended.stop_all() and ended.reason is None
 
 
 def test_epochs_of_earlier_tries_count(
@@ -498,9 +515,9 @@ def test_a_reason_is_the_innermost_cause_in_one_line() -> None:
     inner = InputError("train.learning_rate=0.5: the loss is\n  not finite")
     outer = RuntimeError("Training failed")
     outer.worker_failures = {0: inner}  # type: ignore[attr-defined]
-    assert reason(outer) == "train.learning_rate=0.5: the loss is not finite"
-    assert reason(MemoryError("no room")) == "MemoryError: no room"
-    assert len(reason(ValueError("x" * 1000))) == 300
+    assert failure_reason(outer) == "train.learning_rate=0.5: the loss is not finite"
+    assert failure_reason(MemoryError("no room")) == "MemoryError: no room"
+    assert len(failure_reason(ValueError("x" * 1000))) == 300
 
 
 def test_what_the_settings_are_to_blame_for() -> None:
@@ -512,20 +529,21 @@ def test_what_the_settings_are_to_blame_for() -> None:
             self.worker_failures = {0: failure}
 
     assert (
-        cause(TrainingFailedError(DivergenceError("the loss is not a finite number"))) == "diverged"
+        failure_cause(TrainingFailedError(DivergenceError("the loss is not a finite number")))
+        == "diverged"
     )
-    assert cause(MemoryShortageError("no room for one row")) == "memory"
-    assert cause(torch.OutOfMemoryError("CUDA out of memory")) == "memory"
+    assert failure_cause(MemoryShortageError("no room for one row")) == "memory"
+    assert failure_cause(torch.OutOfMemoryError("CUDA out of memory")) == "memory"
     for other in (InputError("train.cpus_per_worker=64"), MemoryError(), RuntimeError("NCCL")):
-        assert cause(TrainingFailedError(other)) is None
+        assert failure_cause(TrainingFailedError(other)) is None
 
 
 @pytest.mark.parametrize("name", ["macro_f1", "latency_ms"])
 def test_a_trial_whose_end_is_no_number_diverged(name: str) -> None:
-    work: Any = SimpleNamespace(metric="macro_f1")
-    found = {"final": {"macro_f1": 0.5, "latency_ms": 5.0, name: math.nan}}
+    context: Any = SimpleNamespace(metric="macro_f1")
+    values = {"macro_f1": 0.5, "latency_ms": 5.0, name: math.nan}
     with pytest.raises(DivergenceError, match=f"{name} is not a finite number"):
-        _Reports(work).finished(found)
+        _Reports(context).finished(TrainedModel(final=values, model_dir="model"))
 
 
 def test_no_trial_with_a_value(tmp_path: Path, backbone: Backbone) -> None:
@@ -551,7 +569,7 @@ def test_no_trial_with_a_value(tmp_path: Path, backbone: Backbone) -> None:
 
 def test_a_diverged_member_gives_no_weights_away(backbone: Backbone) -> None:
     plan = make_plan(settings(scheduler="pbt", search="random"), backbone)
-    scheduler: Any = scheduler_of(plan.config, plan.space, 4, [])
+    scheduler: Any = make_scheduler(plan.config, plan.space, 4, [])
     result = {"epoch": 1, "macro_f1": -1e9, "failure": "the loss is no number"}
     assert scheduler.on_trial_result(NOBODY, NOBODY, result) == TrialScheduler.CONTINUE
 
@@ -567,72 +585,69 @@ def test_settings_that_a_killed_population_had_not_begun_with(
         (tmp_path / "0003-1").mkdir()
         return tmp_path / "0003-1"
 
-    monkeypatch.setattr("tune.trial._take_over", take_over)
-    assert _settled(place, place, {"train.dropout": 0.1}) == place
-    assert _settled(place, place, {"train.dropout": 0.1}) == place
-    following = _settled(place, place, {"train.dropout": 0.2})
+    monkeypatch.setattr("tune.weight_exchange._take_over", take_over)
+    assert with_params(place, place, {"train.dropout": 0.1}) == place
+    assert with_params(place, place, {"train.dropout": 0.1}) == place
+    following = with_params(place, place, {"train.dropout": 0.2})
     assert following == tmp_path / "0003-1"
-    assert _settled(following, place, {"train.dropout": 0.2}) == following
+    assert with_params(following, place, {"train.dropout": 0.2}) == following
 
 
 def test_shares_of_a_population_fit_on_single_machines() -> None:
-    assert share_of([12], 3) == 4
-    assert share_of([10, 10, 10], 2) == 10  # half of all would fit on none
-    assert share_of([10, 10], 3) == 10
-    assert share_of([16, 4], 5) == 4
+    assert memory_share([12], 3) == 4
+    assert memory_share([10, 10, 10], 2) == 10  # half of all would fit on none
+    assert memory_share([10, 10], 3) == 10
+    assert memory_share([16, 4], 5) == 4
 
 
 # --- verification -------------------------------------------------------------------------------
 
 
-def _row(trial: int | None, *values: float | None) -> dict[str, Any]:
-    whole = [v for v in values if v is not None]
-    return {
-        "trial": trial,
-        "params": {"trial": trial},
-        "sweep": 0.9,
-        "std": 0.0,
-        "mean": sum(whole) / len(whole) if len(whole) == len(values) else None,
-        "seeds": [
-            {
-                "seed": i,
-                "validation": v,
-                "model_dir": f"{trial}-{i}",
-                "failure": None if v is not None else "lost",
-            }
-            for i, v in enumerate(values)
+def _row(trial: int | None, *values: float | None) -> VerifiedCandidate:
+    reached = [value for value in values if value is not None]
+    return VerifiedCandidate(
+        trial=trial,
+        params={"trial": trial},
+        sweep=0.9,
+        std=0.0,
+        mean=sum(reached) / len(reached) if len(reached) == len(values) else None,
+        seeds=[
+            VerifiedSeed(
+                seed=seed,
+                validation=value,
+                model_dir=f"{trial}-{seed}",
+                failure=None if value is not None else "lost",
+            )
+            for seed, value in enumerate(values)
         ],
-    }
+    )
 
 
 def test_the_best_mean_is_chosen_and_luck_is_said() -> None:
     rows = [_row(3, 0.80, 0.78), _row(5, 0.83, 0.81), _row(None, 0.79, 0.77)]
     found = conclude(rows, "max", (0.88, Trial(3, {"a": 1})), None)
-    assert (found["chosen"], found["verified"], found["model_dir"]) == (
-        5,
-        pytest.approx(0.82),
-        "5-0",
-    )
-    assert found["luck"] == pytest.approx(0.88 - 0.79)  # what the sweep's best was worth
-    assert found["gain"]["by_seed"] == pytest.approx([0.04, 0.04])
+    assert (found.chosen, found.model_dir) == (5, "5-0")
+    assert found.verified == pytest.approx(0.82)
+    assert found.luck == pytest.approx(0.88 - 0.79)  # less its own mean
+    assert found.gain is not None and found.gain.by_seed == pytest.approx([0.04, 0.04])
 
 
 def test_less_is_better_where_it_is() -> None:
     rows = [_row(1, 0.5, 0.6), _row(None, 0.4, 0.4)]
     found = conclude(rows, "min", (0.3, Trial(1, {})), None)
-    assert found["chosen"] == "default" and found["luck"] == pytest.approx(0.25)
+    assert found.chosen == "default" and found.luck == pytest.approx(0.25)
 
 
 def test_of_equals_the_settings_as_they_are() -> None:
     found = conclude([_row(1, 0.5), _row(None, 0.5)], "max", (0.5, Trial(1, {})), None)
-    assert found["chosen"] == "default"
+    assert found.chosen == "default"
 
 
 def test_a_candidate_that_failed_once_is_not_chosen() -> None:
     rows = [_row(1, 0.9, None), _row(None, 0.5, 0.5)]
     found = conclude(rows, "max", (0.9, Trial(1, {})), None)
-    assert found["chosen"] == "default" and found["luck"] is None
-    with pytest.raises(InputError, match="not one candidate"):
+    assert found.chosen == "default" and found.luck is None
+    with pytest.raises(InputError, match="no candidate could be trained"):
         conclude([_row(1, None), _row(None, None)], "max", (0.9, Trial(1, {})), None)
 
 
@@ -653,7 +668,7 @@ def test_candidates_are_the_best_ones_each_once(tmp_path: Path, backbone: Backbo
             sweeps.end(number, number + 0.5, 4, value, status=status),
         ]
     found = candidates(plan, read_sweep(sweeps.write(tmp_path, events)))
-    assert [(c.name, c.reached) for c in found] == [
+    assert [(c.name, c.sweep_value) for c in found] == [
         ("trial-3", 0.95),
         ("trial-1", 0.8),
         ("default", 0.9),
@@ -666,8 +681,6 @@ def test_the_chosen_model_stays_where_it_was_trained(tmp_path: Path) -> None:
         trained = tmp_path / "verify" / name / "model"
         trained.mkdir(parents=True, exist_ok=True)
         (trained / "name").write_text(name)
-        result = {"model_dir": str(trained)}
-        _keep_model(tmp_path, result)
-        assert result["model_dir"] == str(tmp_path / "model")
+        assert _copy_model(tmp_path, trained) == tmp_path / "model"
         assert (tmp_path / "model/name").read_text() == name
         assert (trained / "name").is_file()

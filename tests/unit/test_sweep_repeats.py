@@ -6,18 +6,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
 from finsent.settings import Settings
 from tests.unit import sweeps
 from tune.config import SweepConfig
+from tune.population import Population
 from tune.records import Trial, read_sweep
-from tune.search import Population, StudySearch
-from tune.space import parse
-from tune.study import add_past, open_study
-from tune.trial_outcome import bad_value
+from tune.search import StudySearch
+from tune.space_parser import parse_space
+from tune.study import add_earlier_sweep, bad_value, open_study
+from tune.trial_events import TrialEnded, TrialStatus
 
 pytestmark = pytest.mark.cost(1.5, "asks Optuna for many trials")
 
@@ -37,7 +37,7 @@ class Sweep:
         self.config = SweepConfig(**{"space": FOUR, "trials": 10, **changes})
         self.study = open_study(self.config, folder, len(past or []))
         self.repeats: list[int] = []
-        space = parse(self.config.space, Settings())
+        space = parse_space(self.config.space, Settings())
         self.searcher = StudySearch(
             self.study, space, self.config, past or [], first, self.repeats.append
         )
@@ -137,7 +137,7 @@ def test_a_repeat_of_a_running_trial_waits_for_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_repeat_that_waited_for_a_killed_driver(
-    tmp_path: Path, status: str, values: Any, state: TrialState, value: float | None
+    tmp_path: Path, status: TrialStatus, values: Any, state: TrialState, value: float | None
 ) -> None:
     before, params = one_of_two(tmp_path)
     before.searcher.close()
@@ -159,7 +159,7 @@ def test_a_repeat_that_waited_for_a_killed_driver(
 def test_a_sweep_that_goes_on_trains_nothing_again(tmp_path: Path) -> None:
     before = Sweep(tmp_path, trials=2)
     tried = before.run()
-    states = ["finished", "failed"]
+    states: list[TrialStatus] = ["finished", "failed"]
     past = [Trial(n, params, states[n], values={"macro_f1": 0.5}) for n, params in enumerate(tried)]
     after = Sweep(tmp_path, past, first=[tried[0]], trials=10)
     more = after.run()
@@ -176,27 +176,27 @@ def test_a_sweep_that_goes_on_trains_nothing_again(tmp_path: Path) -> None:
 )
 def test_what_training_sees_alike_is_alike(space: Any, one: Any, other: Any) -> None:
     [key] = space
-    found = parse(space, Settings())
+    found = parse_space(space, Settings())
     assert found.identity({key: one}) == found.identity({key: other})
     assert found.identity({key: one}) != found.identity({key: 1 if key != "train.dropout" else 0})
-    points = found.points(100)
+    points = found.configurations(100)
     assert points is not None and len(points) == {"train.dropout": 4}.get(key, 2)
 
 
 def test_a_seed_makes_another_configuration() -> None:
-    space = parse(FOUR, Settings())
+    space = parse_space(FOUR, Settings())
     params = {"train.schedule": "linear", "train.batch_size": 16}
     assert space.identity(params) != space.identity({**params, "train.seed": 7})
 
 
 def test_a_space_without_end_is_not_listed() -> None:
-    endless = parse({**FOUR, "train.dropout": {"uniform": [0, 0.5]}}, Settings())
-    assert endless.points(10**9) is None
-    assert parse({"train.seed": {"int": [0, 2**40]}}, Settings()).points(2000) is None
+    endless = parse_space({**FOUR, "train.dropout": {"uniform": [0, 0.5]}}, Settings())
+    assert endless.configurations(10**9) is None
+    assert parse_space({"train.seed": {"int": [0, 2**40]}}, Settings()).configurations(2000) is None
     conditional = {"when": {"train.schedule": "cosine"}}
-    some = parse({**FOUR, "train.warmup_steps": {"int": [0, 2], **conditional}}, Settings())
-    assert len(some.points(12) or {}) == 2 + 2 * 3
-    assert some.points(11) is None
+    some = parse_space({**FOUR, "train.warmup_steps": {"int": [0, 2], **conditional}}, Settings())
+    assert len(some.configurations(12) or {}) == 2 + 2 * 3
+    assert some.configurations(11) is None
 
 
 def test_known_points_are_tried_once(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ def test_a_population_has_different_members(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, search="random", scheduler="pbt", trials=8)
     population = Population(sweep.searcher)
     assert different([config["params"] for config in population.configs]) == 4
-    ended = {"status": "diverged", "reason": "no number", "cause": "diverged", "values": {}}
-    population.event("end", 0, ended)
+    event = sweeps.end(0, 1.0, 1, None, status="diverged", reason="NaN", cause="diverged")
+    population.on_event(TrialEnded.model_validate(event))
     own = [
         t
         for t in sweep.study.trials
@@ -239,8 +239,8 @@ def test_the_search_keeps_away_from_where_trials_diverge(tmp_path: Path) -> None
     assert sweep.study.best_trial.params["train.learning_rate"] <= 1e-3
 
 
-def test_a_diverged_trial_ranks_behind_stopped_ones(tmp_path: Path) -> None:
-    """Also where it had a good epoch before."""
+def test_a_diverged_trial_is_infeasible_and_a_stopped_one_is_not(tmp_path: Path) -> None:
+    """TPE then ranks it last, also after a good epoch: see test_adapter_optuna.py."""
     sweep = Sweep(tmp_path)
     for name in "ab":
         sweep.suggest(name)
@@ -250,8 +250,6 @@ def test_a_diverged_trial_ranks_behind_stopped_ones(tmp_path: Path) -> None:
     diverged, stopped = sweep.study.trials[:2]
     assert diverged.state == stopped.state == TrialState.PRUNED
     assert (diverged.constraints, stopped.constraints) == ({"diverged": 1.0}, {})
-    below, _ = optuna.samplers._tpe.sampler._split_trials(sweep.study, [diverged, stopped], 1)
-    assert [trial.number for trial in below] == [stopped.number]
 
 
 def test_memory_teaches_and_a_lost_process_does_not(tmp_path: Path) -> None:
@@ -306,9 +304,9 @@ def test_what_diverged_in_an_earlier_sweep_teaches_too(tmp_path: Path) -> None:
     old = read_sweep(sweeps.write(tmp_path / "old", events))
     config = SweepConfig(space=of)
     study = open_study(config, tmp_path)
-    space = parse(of, Settings())
-    assert add_past(study, space, old, config) == 1
-    assert add_past(study, space, old, config) == 0
+    space = parse_space(of, Settings())
+    assert add_earlier_sweep(study, space, old, config) == 1
+    assert add_earlier_sweep(study, space, old, config) == 0
     [trial] = study.trials
     assert trial.params == {"train.learning_rate": 9e-4}
     assert (trial.state, trial.constraints) == (TrialState.PRUNED, {"diverged": 1.0})

@@ -18,12 +18,14 @@ from finsent.runs import recorded_settings
 from finsent.settings import Settings
 from tests.unit import sweeps
 from tune.config import SweepConfig
-from tune.plan import begin, make_plan
+from tune.plan import begin_sweep, make_plan
 from tune.records import Trial, read_sweep
+from tune.samplers import check_search
 from tune.search import StudySearch
-from tune.space import Space, check_point, parse
-from tune.storage import shown
-from tune.study import add_past, check_search, claim, open_study
+from tune.space import Space
+from tune.space_parser import check_configuration, parse_space
+from tune.storage import masked_url
+from tune.study import add_earlier_sweep, claim_study, open_study
 
 pytestmark = pytest.mark.cost(1.5, "asks Optuna for many trials")
 
@@ -39,7 +41,7 @@ def config(**changes: Any) -> SweepConfig:
 
 
 def space(of: dict[str, Any] = SPACE) -> Space:
-    return parse(of, Settings())
+    return parse_space(of, Settings())
 
 
 def searcher(
@@ -252,8 +254,8 @@ def test_earlier_sweeps_are_known(tmp_path: Path) -> None:
     old = read_sweep(sweeps.write(tmp_path / "old", events))
     settings = config(space=of)
     study = open_study(settings, tmp_path)
-    assert add_past(study, space(of), old, settings) == 2  # one outside, one failed
-    assert add_past(study, space(of), old, settings) == 0
+    assert add_earlier_sweep(study, space(of), old, settings) == 2  # one outside, one failed
+    assert add_earlier_sweep(study, space(of), old, settings) == 0
     assert [t.value for t in study.trials] == [0.5, 0.7]
     found = StudySearch(study, space(of), settings, [], [])
     assert found.suggest("a")["number"] == 0  # the sweep counts its own
@@ -269,10 +271,10 @@ def test_a_trial_that_a_killed_process_did_not_tell_is_added_again(tmp_path: Pat
     study.add_trial(
         optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"from": f"{old.run_dir}#0"})
     )
-    assert add_past(study, space(), old, config()) == 1
+    assert add_earlier_sweep(study, space(), old, config()) == 1
     StudySearch(study, space(), config(), [], [])
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
-    assert add_past(study, space(), old, config()) == 0
+    assert add_earlier_sweep(study, space(), old, config()) == 0
 
 
 def test_a_locked_storage_is_one_line(tmp_path: Path) -> None:
@@ -303,17 +305,17 @@ def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
 
 def test_a_study_is_one_sweeps_only(tmp_path: Path) -> None:
     study = open_study(config(), tmp_path)
-    claim(study, None)  # empty
-    claim(study, "a of today")
+    claim_study(study, None)  # empty
+    claim_study(study, "a of today")
     study.ask()
-    claim(study, "a of today")  # it goes on
+    claim_study(study, "a of today")  # it goes on
     for other in ("b of today", None):
         with pytest.raises(InputError, match=r"another sweep \(a of today\)"):
-            claim(study, other)
+            claim_study(study, other)
     unknown = open_study(config(study="unknown"), tmp_path)
     unknown.ask()
     with pytest.raises(InputError, match="trials of another sweep"):
-        claim(unknown, None)
+        claim_study(unknown, None)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +333,7 @@ def test_a_study_is_one_sweeps_only(tmp_path: Path) -> None:
     ],
 )
 def test_a_password_is_not_shown(url: str, masked: str, tmp_path: Path) -> None:
-    assert shown(url) == masked
+    assert masked_url(url) == masked
     with pytest.raises(InputError) as caught:
         open_study(config(storage=url), tmp_path)
     assert str(caught.value).startswith(f"sweep.storage={masked!r}: Optuna cannot use it (")
@@ -339,13 +341,13 @@ def test_a_password_is_not_shown(url: str, masked: str, tmp_path: Path) -> None:
     values = Settings(sweep=config(storage=url))
     assert recorded_settings(values)["sweep"]["storage"] == masked
     backbone = resolve_backbone(ModelConfig(backbone="tiny"), tmp_path)
-    begin(make_plan(values, backbone), tmp_path, "v1", 1)
-    assert read_sweep(tmp_path).settings["storage"] == masked
+    begin_sweep(make_plan(values, backbone), tmp_path, "v1", 1)
+    assert read_sweep(tmp_path).settings.storage == masked
 
 
 def test_a_file_is_shown_as_it_is() -> None:
     for url in ("sqlite:////a/study.db", "sqlite:///a.db?timeout=3"):
-        assert shown(url) == url
+        assert masked_url(url) == url
 
 
 @pytest.mark.parametrize(
@@ -353,8 +355,8 @@ def test_a_file_is_shown_as_it_is() -> None:
     [
         ({"train.learning_rate": 1e-4}, "train.schedule is missing"),
         ({"train.learning_rate": 1e-4, "train.schedule": "linear", "x": 1}, "x is not in"),
-        ({"train.learning_rate": 1.0, "train.schedule": "linear"}, "lies outside"),
-        ({"train.learning_rate": 1e-4, "train.schedule": "step"}, "lies outside"),
+        ({"train.learning_rate": 1.0, "train.schedule": "linear"}, "is outside"),
+        ({"train.learning_rate": 1e-4, "train.schedule": "step"}, "is outside"),
         ({"train.learning_rate": 1e-4, "train.schedule": "cosine"}, "lora_rank is missing"),
         (
             {"train.learning_rate": 1e-4, "train.schedule": "cosine", "train.lora_rank": 2.5},
@@ -364,7 +366,7 @@ def test_a_file_is_shown_as_it_is() -> None:
 )
 def test_points_outside_a_space(params: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        check_point(space(), params, "sweep.known")
+        check_configuration(space(), params, "sweep.known")
 
 
 @pytest.mark.parametrize(

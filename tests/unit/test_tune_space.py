@@ -9,7 +9,8 @@ import pytest
 
 from finsent.errors import ConfigError
 from finsent.settings import Settings
-from tune.space import Space, parse, with_values
+from tune.space import Space, with_values
+from tune.space_parser import parse_space
 
 pytestmark = pytest.mark.cost(1.5, "imports Optuna")
 
@@ -28,7 +29,7 @@ def samples(space: Space, count: int = 200, seed: int = 3) -> list[dict[str, Any
 
 
 def test_values_lie_within_their_bounds() -> None:
-    space = parse(SPACE, Settings())
+    space = parse_space(SPACE, Settings())
     found = samples(space)
     assert all(1e-5 <= one["train.learning_rate"] <= 3e-4 for one in found)
     middle = sum(one["train.learning_rate"] < 5.5e-5 for one in found)
@@ -41,27 +42,27 @@ def test_values_lie_within_their_bounds() -> None:
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    space = parse(SPACE, Settings())
+    space = parse_space(SPACE, Settings())
     assert samples(space, 20) == samples(space, 20)
     assert samples(space, 20) != samples(space, 20, seed=4)
 
 
 def test_a_parameter_may_stand_before_what_it_depends_on() -> None:
     backwards = dict(reversed(SPACE.items()))
-    assert samples(parse(backwards, Settings()), 50)[0].keys() >= {"train.batch_size"}
-    order = [one.key for one in parse(backwards, Settings()).parameters]
+    assert samples(parse_space(backwards, Settings()), 50)[0].keys() >= {"train.batch_size"}
+    order = [one.key for one in parse_space(backwards, Settings()).parameters]
     assert order.index("train.batch_size") < order.index("train.ema_decay")
 
 
 def test_what_is_drawn_makes_settings() -> None:
-    for params in samples(parse(SPACE, Settings()), 20):
+    for params in samples(parse_space(SPACE, Settings()), 20):
         train = with_values(Settings(), params).train
         assert train.learning_rate == params["train.learning_rate"]
         assert train.batch_size == params["train.batch_size"]
 
 
 def test_a_grid_has_each_combination_once() -> None:
-    space = parse(
+    space = parse_space(
         {
             "train.batch_size": {"choice": [16, 32, 64]},
             "train.epochs": {"int": [2, 3], "when": {"train.batch_size": [16, 32]}},
@@ -71,12 +72,12 @@ def test_a_grid_has_each_combination_once() -> None:
     found = list(space.grid())
     assert len(found) == 5
     assert {"train.batch_size": 64} in found
-    with pytest.raises(ConfigError, match=r"train\.learning_rate: loguniform has no end"):
-        list(parse(SPACE, Settings()).grid())
+    with pytest.raises(ConfigError, match=r"train\.learning_rate: loguniform is continuous"):
+        list(parse_space(SPACE, Settings()).grid())
 
 
 def test_steps_that_do_not_fit_end_at_the_last_whole_one() -> None:
-    space = parse({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, Settings())
+    space = parse_space({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, Settings())
     assert space.parameters[0].high == 0.4
     assert {one["train.dropout"] for one in samples(space, 50)} == {0.0, 0.2, 0.4}
 
@@ -85,13 +86,13 @@ def test_bounds_are_tried_where_the_parameter_varies() -> None:
     workers = {"train.num_workers": {"choice": [1, 2]}}
     share = {"train.gpus_per_worker": {"choice": [0.5, 1.0], "when": {"train.num_workers": 1}}}
     assert Settings().train.num_workers == 2  # with which 0.5 is refused
-    parse(workers | share, Settings())
+    parse_space(workers | share, Settings())
     with pytest.raises(ConfigError, match="NCCL"):
-        parse({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, Settings())
+        parse_space({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, Settings())
 
 
 def test_a_condition_on_nothing_does_not_hold_where_there_is_no_value() -> None:
-    space = parse(
+    space = parse_space(
         {
             "train.epochs": {"choice": [2, 3]},
             "train.lora_rank": {"choice": [None, 8], "when": {"train.epochs": 2}},
@@ -104,11 +105,11 @@ def test_a_condition_on_nothing_does_not_hold_where_there_is_no_value() -> None:
 
 def test_a_condition_may_be_of_many_values() -> None:
     seeds = {"train.seed": {"int": [0, 2**40]}}  # not counted one by one
-    parse(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, Settings())
+    parse_space(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, Settings())
 
 
 def test_lists_may_be_choices() -> None:
-    space = parse({"train.num_workers": {"choice": [1, [1, 4]]}}, Settings())
+    space = parse_space({"train.num_workers": {"choice": [1, [1, 4]]}}, Settings())
     drawn = {str(one["train.num_workers"]) for one in samples(space, 30)}
     assert drawn == {"1", "[1, 4]"}
 
@@ -119,16 +120,22 @@ def test_lists_may_be_choices() -> None:
         ({}, "sweep.space: is empty"),
         ({"train.learning_rat": {"uniform": [0.1, 0.2]}}, "train.learning_rat: unknown key"),
         ({"serve.port": {"int": [1, 2]}}, "sweep.space.serve.port: a trial varies settings of"),
-        ({"train.dropout": 0.1}, "sweep.space.train.dropout=0.1: write one of"),
-        ({"train.dropout": {"normal": [0, 1]}}, "sweep.space.train.dropout: write one of"),
-        ({"train.dropout": {"uniform": 0.1}}, "train.dropout.uniform=0.1: write {uniform"),
+        ({"train.dropout": 0.1}, "sweep.space.train.dropout=0.1: is no range. Write one of"),
+        (
+            {"train.dropout": {"normal": [0, 1]}},
+            "sweep.space.train.dropout: is no range. Write one of",
+        ),
+        (
+            {"train.dropout": {"uniform": 0.1}},
+            "train.dropout.uniform=0.1: is no list. Write {uniform",
+        ),
         ({"train.dropout": {"uniform": [0.1]}}, "with numbers"),
         ({"train.dropout": {"uniform": [0.1, "much"]}}, "with numbers"),
         ({"train.dropout": {"uniform": [0.1, float("nan")]}}, "with numbers"),
         ({"train.dropout": {"uniform": [0.2, 0.2]}}, "is empty"),
         ({"train.dropout": {"uniform": [0.3, 0.2]}}, "lower bound above the upper"),
         ({"train.learning_rate": {"loguniform": [0, 0.1]}}, "begins above 0"),
-        ({"train.epochs": {"int": [1.5, 3]}}, "write whole numbers"),
+        ({"train.epochs": {"int": [1.5, 3]}}, "Write integers"),
         ({"train.dropout": {"quantized": [0, 0.3, 0.5]}}, "STEP must be above 0"),
         ({"train.batch_size": {"choice": [16]}}, "two different values"),
         ({"train.batch_size": {"choice": [16, 16]}}, "two different values"),
@@ -166,5 +173,5 @@ def test_lists_may_be_choices() -> None:
 )
 def test_what_is_wrong_is_said_in_one_line(space: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as error:
-        parse(space, Settings())
+        parse_space(space, Settings())
     assert "\n" not in str(error.value)

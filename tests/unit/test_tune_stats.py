@@ -11,17 +11,17 @@ from tests.unit import sweeps
 from tune.importance import FRONT, importances, pareto_front
 from tune.records import Sweep, read_sweep
 from tune.stats import (
-    about_failures,
-    asked,
     at_edge,
     axis_of,
     best_so_far,
-    ended,
+    failure_notes,
     ranked,
     savings,
     short_names,
     smoothed,
+    trial_count_note,
     trials_table,
+    trials_with_values,
 )
 
 pytestmark = pytest.mark.cost(1.5, "estimates importances")
@@ -60,10 +60,10 @@ def test_a_diverged_trial_has_no_value(tmp_path: Path) -> None:
         ]
     sweep = read_sweep(sweeps.write(tmp_path, events))
     assert [(value, trial.number) for value, trial in ranked(sweep)] == [(0.5, 0)]
-    assert [t.number for t in ended(sweep, sweep.objectives)] == [0]
+    assert [t.number for t in trials_with_values(sweep, sweep.objectives)] == [0]
     assert best_so_far(sweep)["best"].max() == 0.5
     assert (savings(sweep).epochs, savings(sweep).other_epochs) == (1, 2)
-    [line] = about_failures(sweep)
+    [line] = failure_notes(sweep)
     assert line == (
         "2 of 3 trials diverged, all with: no number. The lowest train.learning_rate of them is "
         "0.3: end its range below."
@@ -72,15 +72,15 @@ def test_a_diverged_trial_has_no_value(tmp_path: Path) -> None:
 
 def test_how_many_trials_were_asked_for(tmp_path: Path) -> None:
     events = [{"event": "repeat", "trial": 0, "time": 0.0}, sweeps.start(0, 1.0, {})]
-    once = asked(read_sweep(sweeps.write(tmp_path / "a", events)))
-    assert once == (
-        "1 suggestion had the settings of a trial that was there already, and was not trained "
-        "again."
-    )
+    once = trial_count_note(read_sweep(sweeps.write(tmp_path / "a", events)))
+    assert once == ("1 suggestion was not trained again: an earlier trial had the same settings.")
     none = read_sweep(sweeps.write(tmp_path / "b", events[1:], trials=1))
-    assert asked(none) is None and none.repeated == 0
+    assert trial_count_note(none) is None and none.repeated == 0
     left = read_sweep(sweeps.write(tmp_path / "c", events[1:], trials=9, exhausted=True))
-    assert asked(left) == "1 of 9 trials were trained: sweep.space has no further configuration."
+    assert (
+        trial_count_note(left)
+        == "1 of 9 trials were trained: sweep.space has no further configuration."
+    )
 
 
 def test_best_so_far(tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ def test_axes(tmp_path: Path) -> None:
     sweep = read_sweep(sweeps.write(tmp_path, [sweeps.start(0, 0.0, params)]))
     rate = axis_of(sweep, "train.learning_rate")
     assert (rate.log, rate.low, rate.high) == (True, 1e-5, 1e-2)  # a known point outside the space
-    assert rate.place(1e-5) == 0 and rate.place(10**-3.5) == pytest.approx(0.5)
-    assert rate.place(None) is None
+    assert rate.position(1e-5) == 0 and rate.position(10**-3.5) == pytest.approx(0.5)
+    assert rate.position(None) is None
     assert axis_of(sweep, "train.schedule").categories == ("linear", "cosine", "constant", "other")
     assert axis_of(sweep, "free").categories == ("[1, null]",)
     assert at_edge(rate, 9e-3) == "upper" and at_edge(rate, 1e-4) is None
