@@ -62,14 +62,14 @@ def draw_parallel(axes: Any, view: View) -> None:
     absent = -0.14
     lines = []
     for (_, trial), height in zip(scored, heights, strict=True):
-        places = [view.axes[key].position(trial.params.get(key)) for key in keys]
-        ys = [*(absent if place is None else place for place in places), height]
+        positions = [view.axes[key].position(trial.params.get(key)) for key in keys]
+        ys = [*(absent if y is None else y for y in positions), height]
         lines.append(np.column_stack([np.arange(len(ys)), ys]))
     good = heights if sweep.mode == "max" else 1 - heights
     widths = np.full(len(lines), 0.9)
     widths[-1] = 2.6
     drawn = LineCollection(
-        lines, cmap=_dark_map(), linewidths=widths, alpha=0.75 if len(lines) < 80 else 0.4
+        lines, cmap=_dark_color_map(), linewidths=widths, alpha=0.75 if len(lines) < 80 else 0.4
     )
     drawn.set_array(good)
     axes.add_collection(drawn)
@@ -80,8 +80,10 @@ def draw_parallel(axes: Any, view: View) -> None:
                 x, absent - 0.02, "not set", ha="center", va="top", fontsize=8, color="#444444"
             )
     for x, key in enumerate(keys):
-        _rule(axes, x, _ticks(view.axes[key]))
-    _rule(axes, len(keys), [(t, f"{low + t * (high - low):.3g}") for t in (0, 0.25, 0.5, 0.75, 1)])
+        _draw_axis(axes, x, _ticks(view.axes[key]))
+    _draw_axis(
+        axes, len(keys), [(t, f"{low + t * (high - low):.3g}") for t in (0, 0.25, 0.5, 0.75, 1)]
+    )
     headings = [*(shorten(names[key]) for key in keys), shorten(sweep.metric)]
     for x, heading in enumerate(headings):  # in two rows, so that long names do not meet
         axes.text(x, 1.05 + 0.07 * (x % 2), heading, ha="center", fontsize=8.5, fontweight="bold")
@@ -91,16 +93,16 @@ def draw_parallel(axes: Any, view: View) -> None:
     write_title(axes, "All trials: the brighter the line, the better. The best trial is thick")
 
 
-def _rule(axes: Any, x: int, ticks: list[tuple[float, str]]) -> None:
+def _draw_axis(axes: Any, x: int, ticks: list[tuple[float, str]]) -> None:
     from matplotlib.patheffects import withStroke
 
     axes.plot([x, x], [0, 1], color="#333333", linewidth=1, zorder=3)
-    for place, words in ticks:
-        axes.plot([x - 0.03, x], [place, place], color="#333333", linewidth=1, zorder=3)
+    for y, label in ticks:
+        axes.plot([x - 0.03, x], [y, y], color="#333333", linewidth=1, zorder=3)
         axes.text(
             x - 0.05,
-            place,
-            words,
+            y,
+            label,
             ha="right",
             va="center",
             fontsize=7.5,
@@ -112,9 +114,9 @@ def _rule(axes: Any, x: int, ticks: list[tuple[float, str]]) -> None:
 def _ticks(axis: Axis) -> list[tuple[float, str]]:
     """Return the positions and labels of an axis's ticks, few enough to be read."""
     if axis.categories:
-        shown = axis.categories[:: -(-len(axis.categories) // _MAX_TICKS)]
+        categories = axis.categories[:: -(-len(axis.categories) // _MAX_TICKS)]
         last = max(len(axis.categories) - 1, 1)
-        return [(axis.categories.index(name) / last, shorten(name)) for name in shown]
+        return [(axis.categories.index(name) / last, shorten(name)) for name in categories]
     if axis.log:
         first, end = np.log10(axis.low), np.log10(axis.high)
         powers = [10.0**n for n in range(int(np.ceil(first)), int(np.floor(end)) + 1)]
@@ -135,23 +137,21 @@ def draw_importances(axes: Any, view: View) -> None:
     height = 0.75 / len(groups)
     for i, group in enumerate(groups):
         rows = table[table["objective"] == group].set_index("parameter").reindex(keys)
-        places = np.arange(len(keys)) + (i - (len(groups) - 1) / 2) * height
+        ys = np.arange(len(keys)) + (i - (len(groups) - 1) / 2) * height
         chance = rows["chance"].clip(upper=1.0)
-        axes.barh(
-            places, rows["importance"], height * 0.9, color=LINES[i % len(LINES)], label=group
-        )
+        axes.barh(ys, rows["importance"], height * 0.9, color=LINES[i % len(LINES)], label=group)
         axes.vlines(
             chance,
-            places - height * 0.45,
-            places + height * 0.45,
+            ys - height * 0.45,
+            ys + height * 0.45,
             color="#333333",
             linewidth=2,
             label="chance" if i == len(groups) - 1 else None,
         )
-        for place, value, end in zip(places, rows["importance"], chance, strict=True):
+        for y, value, chance_value in zip(ys, rows["importance"], chance, strict=True):
             if np.isfinite(value):
-                words = f"{value:.0%}" + (" (chance)" if value <= end else "")
-                axes.text(max(value, end) + 0.01, place, words, va="center", fontsize=8)
+                label = f"{value:.0%}" + (" (chance)" if value <= chance_value else "")
+                axes.text(max(value, chance_value) + 0.01, y, label, va="center", fontsize=8)
     axes.set_yticks(range(len(keys)), [shorten(names[key]) for key in keys], fontsize=9)
     axes.set_xlim(0, min(1.0, float(table[["importance", "chance"]].to_numpy().max())) * 1.18)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -161,7 +161,7 @@ def draw_importances(axes: Any, view: View) -> None:
     write_title(axes, "Which parameters decide whether a trial is good")
 
 
-def _dark_map() -> Any:
+def _dark_color_map() -> Any:
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -182,25 +182,25 @@ def draw_slices(axes: Any, view: View) -> None:
     image = None
     for panel, key in zip(panels.flat, keys, strict=False):
         axis = view.axes[key]
-        having = [(value, t) for value, t in scored if key in t.params]
+        with_key = [(value, t) for value, t in scored if key in t.params]
         panel.spines[["top", "right"]].set_visible(False)
         for hollow in (True, False):
-            here = [(v, t) for v, t in having if (t.status != "finished") == hollow]
-            x = _along(panel, axis, [t.params[key] for _, t in here], random)
-            colors = [t.number for _, t in here]
+            points = [(v, t) for v, t in with_key if (t.status != "finished") == hollow]
+            x = _set_up_axis(panel, axis, [t.params[key] for _, t in points], random)
+            colors = [t.number for _, t in points]
             image = panel.scatter(
                 x,
-                [v for v, _ in here],
+                [v for v, _ in points],
                 c=colors,
                 s=22,
-                cmap=_dark_map(),
+                cmap=_dark_color_map(),
                 linewidths=1,
                 alpha=0.8,
                 marker="x" if hollow else "o",
                 vmin=0,
                 vmax=max(t.number for _, t in scored) or 1,
             )
-        absent = len(scored) - len(having)
+        absent = len(scored) - len(with_key)
         panel.set_xlabel(
             shorten(names[key]) + (f" (not set in {absent})" if absent else ""), fontsize=9
         )
@@ -225,7 +225,7 @@ def draw_slices(axes: Any, view: View) -> None:
     )
 
 
-def _along(panel: Any, axis: Axis, values: list[Any], random: Any, side: str = "x") -> Any:
+def _set_up_axis(panel: Any, axis: Axis, values: list[Any], random: Any, side: str = "x") -> Any:
     """Set up one axis of a panel for a parameter; return the coordinates of the values."""
     scale, ticks = getattr(panel, f"set_{side}scale"), getattr(panel, f"set_{side}ticks")
     limits = getattr(panel, f"set_{side}lim")
@@ -238,17 +238,17 @@ def _along(panel: Any, axis: Axis, values: list[Any], random: Any, side: str = "
             ratio = (axis.high / axis.low) ** 0.05
             limits(axis.low / ratio, axis.high * ratio)
         else:
-            room = 0.05 * (axis.high - axis.low)
-            limits(axis.low - room, axis.high + room)
+            margin = 0.05 * (axis.high - axis.low)
+            limits(axis.low - margin, axis.high + margin)
         return [float(value) for value in values]
     last = len(axis.categories) - 1
-    marks = [(place * last, words) for place, words in _ticks(axis)]
-    long = side == "x" and sum(len(words) for _, words in marks) > 22
+    marks = [(position * last, label) for position, label in _ticks(axis)]
+    long = side == "x" and sum(len(label) for _, label in marks) > 22
     how = {"rotation": 30 if long else 0, "ha": "right" if long or side == "y" else "center"}
     ticks(*zip(*marks, strict=True), **how, **({} if side == "x" else {"va": "center"}))
     limits(-0.5, last + 0.5)
-    places = np.array([(axis.position(value) or 0.0) * last for value in values])
-    return places + random.uniform(-0.15, 0.15, len(places))
+    positions = np.array([(axis.position(value) or 0.0) * last for value in values])
+    return positions + random.uniform(-0.15, 0.15, len(positions))
 
 
 def draw_contour(axes: Any, view: View) -> None:
@@ -263,11 +263,14 @@ def draw_contour(axes: Any, view: View) -> None:
     low, high = values.min(), values.max()
     colors = MAP if sweep.mode == "max" else f"{MAP}_r"
     random = np.random.default_rng(0)
-    x = _along(axes, across, [t.params[pair[0]] for _, t in scored], random)
-    y = _along(axes, down, [t.params[pair[1]] for _, t in scored], random, "y")
+    x = _set_up_axis(axes, across, [t.params[pair[0]] for _, t in scored], random)
+    y = _set_up_axis(axes, down, [t.params[pair[1]] for _, t in scored], random, "y")
     if len(scored) >= _MIN_SURFACE_POINTS and not across.categories and not down.categories:
-        places = [[axis.position(t.params[axis.key]) for _, t in scored] for axis in (across, down)]
-        surface = smoothed(np.array(places[0]), np.array(places[1]), values)
+        xs, ys = (
+            np.array([axis.position(t.params[axis.key]) for _, t in scored])
+            for axis in (across, down)
+        )
+        surface = smoothed(xs, ys, values)
         grid = [
             np.geomspace(a.low, a.high, len(surface))
             if a.log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -37,7 +37,7 @@ def search(
     past: Sweep,
     warm: Sequence[Sweep],
     concurrent: int,
-    follow: Follow | None = None,
+    follow: Follow = lambda _: None,
     trainable: Trainable = run_trial,
 ) -> bool:
     """Try configurations until the budget is spent; the records have the results.
@@ -64,15 +64,8 @@ def search(
         log.info("sweep: its budget was spent before (%s)", budget.reason)
         return False
     population = Population(searcher) if SCHEDULERS[config.scheduler].is_population else None
-    events: deque[Event] = deque()  # from Ray Tune's thread to this one
-
-    def on_event(event: Event) -> None:
-        budget.epochs += isinstance(event, EpochEnded)
-        if population is not None:
-            population.on_event(event)
-        events.append(event)
-
-    recorder = TrialLogCallback(trial_log, config.modes, past.trials, config.scheduler, on_event)
+    events = _EventQueue(budget, population)
+    recorder = TrialLogCallback(trial_log, config.modes, past.trials, config.scheduler, events.put)
     tuner = make_tuner(
         tune.with_parameters(trainable, context=context),
         population or searcher,
@@ -85,11 +78,9 @@ def search(
     )
 
     def show_events() -> None:
-        while events:
-            event = events.popleft()
+        for event in events.get_all():
             bar.on_event(event)
-            if follow is not None:
-                follow(event)
+            follow(event)
             if isinstance(event, TrialEnded):
                 _tidy_trial(context, event.trial, event.status)
         bar.refresh()
@@ -107,6 +98,26 @@ def search(
             budget.clear()
     _tidy_sweep(context, read_sweep(run_dir))
     return searcher.exhausted
+
+
+class _EventQueue:
+    """Events on their way from Ray Tune's thread to the thread that shows them."""
+
+    def __init__(self, budget: Budget, population: Population | None) -> None:
+        self._budget, self._population = budget, population
+        self._events: deque[Event] = deque()
+
+    def put(self, event: Event) -> None:
+        """Count an event, tell the population, and queue the event."""
+        self._budget.epochs += isinstance(event, EpochEnded)
+        if self._population is not None:
+            self._population.on_event(event)
+        self._events.append(event)
+
+    def get_all(self) -> Iterator[Event]:
+        """Yield and remove the queued events."""
+        while self._events:
+            yield self._events.popleft()
 
 
 def _make_searcher(
