@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from finsent.config import check
+from finsent.modeling.backbone import Backbone, resolve_backbone
+from finsent.settings import Settings
+
 Event = dict[str, Any]
 
 SPACE: dict[str, Any] = {
@@ -68,6 +72,22 @@ def end(trial: int, time: float, epochs: int, value: float | None, **changes: An
         "values": {} if value is None else {"macro_f1": value},
     }
     return event | changes
+
+
+TINY_SPACE = {
+    "train.learning_rate": {"loguniform": [1e-5, 1e-2]},
+    "train.batch_size": {"choice": [16, 32]},
+}
+
+
+def tiny_settings(**sweep: Any) -> Settings:
+    """Settings of a sweep over `TINY_SPACE` with the tiny backbone."""
+    values = {"sweep": {"space": TINY_SPACE, **sweep}, "model": {"backbone": "tiny"}}
+    return check(Settings, values)
+
+
+def tiny_backbone(folder: Path) -> Backbone:
+    return resolve_backbone(tiny_settings().model, folder / "backbones")
 
 
 def verification(**changes: Any) -> dict[str, Any]:
