@@ -70,8 +70,8 @@ def prepared(
     task = make_task(made.train, made.model, backbone, version)
     datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
     modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
-    work = TrialContext(made, run_dir, version.path, modes, datasets, exchanges)
-    return plan, work, begin_sweep(plan, run_dir, version.version, 2)
+    context = TrialContext(made, run_dir, version.path, modes, datasets, exchanges)
+    return plan, context, begin_sweep(plan, run_dir, version.version, 2)
 
 
 def sham(
@@ -83,8 +83,10 @@ def sham(
     plan = make_plan(made, resolve_backbone(made.model, made.root / "backbones"))
     datasets = {"train": "rows", "validation": "rows"}
     modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
-    work = TrialContext(made, run_dir, version.path, modes, datasets, exchanges, training=Training)
-    return plan, work, begin_sweep(plan, run_dir, version.version, 2)
+    context = TrialContext(
+        made, run_dir, version.path, modes, datasets, exchanges, training=Training
+    )
+    return plan, context, begin_sweep(plan, run_dir, version.version, 2)
 
 
 def held() -> list[str]:

@@ -45,7 +45,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
 
 
 @pytest.mark.cost(50, "two trainings under Ray Train")
-def test_a_sweep_fails_in_single_trials_only(version: DatasetVersion, tmp_path: Path) -> None:
+def test_a_failed_trial_does_not_fail_the_sweep(version: DatasetVersion, tmp_path: Path) -> None:
     """One after another: one that learns, one that does not and is stopped, one that cannot.
 
     tests/slow/test_sweep_signals.py trains to verify a winner, too.
@@ -66,9 +66,9 @@ def test_a_sweep_fails_in_single_trials_only(version: DatasetVersion, tmp_path: 
         "trials": 3,
         "grace_epochs": 2,
     }
-    plan, work, past = prepared(version, run_dir, sweep, epochs=2)
+    plan, context, past = prepared(version, run_dir, sweep, epochs=2)
     events: list[Event] = []
-    search(plan, work, past, [], 1, follow=events.append)
+    search(plan, context, past, [], 1, follow=events.append)
     found = read_sweep(run_dir)
     assert [t.number for t in found.trials] == [0, 1, 2]
     first, second, third = found.trials
@@ -104,14 +104,14 @@ def test_objectives_are_recorded_and_candidates_verified_with_the_same_new_seeds
         "verify_best": 1,
         "verify_seeds": 2,
     }
-    plan, work, past = sham(version, run_dir, sweep, epochs=1)
-    search(plan, work, past, [], 2)
+    plan, context, past = sham(version, run_dir, sweep, epochs=1)
+    search(plan, context, past, [], 2)
     found = read_sweep(run_dir)
     for trial in found.trials:
         assert trial.status == "finished", trial.reason
         macro_f1 = trial.epochs[0].metrics["macro_f1"]
         assert trial.values == {"macro_f1": macro_f1, "latency_ms": 5, "parameters": 5, "ece": 5}
-    verified = verify(plan, work, found, 2)
+    verified = verify(plan, context, found, 2)
     rows = [*verified.candidates, verified.default]
     seeds = [{seed.seed for seed in row.seeds} for row in rows]
     assert seeds[0] == seeds[1] and len(seeds[0]) == 2
@@ -122,7 +122,7 @@ def test_objectives_are_recorded_and_candidates_verified_with_the_same_new_seeds
     assert (run_dir / "model" / "model.safetensors").is_file()
     # Again: nothing is trained twice.
     before = {p: p.stat().st_mtime_ns for p in run_dir.rglob("metrics.jsonl")}
-    again = verify(plan, work, found, 2)
+    again = verify(plan, context, found, 2)
     assert {p: p.stat().st_mtime_ns for p in run_dir.rglob("metrics.jsonl")} == before
     means = [row.mean for row in verified.candidates]
     assert [row.mean for row in again.candidates] == means
@@ -135,8 +135,8 @@ def test_early_stopping_spends_less_and_a_sweep_can_be_made_longer(
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 9, "default_first": False, "reduction": 2}
-    plan, work, past = prepared(version, run_dir, sweep, epochs=4)
-    search(plan, work, past, [], 1, trainable=stub_trial)  # the same suggestions each time
+    plan, context, past = prepared(version, run_dir, sweep, epochs=4)
+    search(plan, context, past, [], 1, trainable=stub_trial)  # the same suggestions each time
     found = read_sweep(run_dir)
     states = [trial.status for trial in found.trials]
     assert len(states) == 9 and states.count("stopped") >= 3 and states.count("finished") >= 2
@@ -150,8 +150,8 @@ def test_early_stopping_spends_less_and_a_sweep_can_be_made_longer(
     top = grid.get_best_result("macro_f1", "max", scope="all").metrics
     assert top is not None and top["macro_f1"] > 0.7
 
-    plan, work, past = prepared(version, run_dir, {**sweep, "trials": 12}, epochs=4)
-    search(plan, work, past, [], 2, trainable=stub_trial)
+    plan, context, past = prepared(version, run_dir, {**sweep, "trials": 12}, epochs=4)
+    search(plan, context, past, [], 2, trainable=stub_trial)
     longer = read_sweep(run_dir)
     assert [t.number for t in longer.trials] == [*range(12)]
     assert [t.params for t in longer.trials[:9]] == [t.params for t in found.trials]
@@ -160,14 +160,14 @@ def test_early_stopping_spends_less_and_a_sweep_can_be_made_longer(
 def test_budgets_end_a_search(version: DatasetVersion, tmp_path: Path) -> None:
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 1000, "max_epochs": 20, "scheduler": "median"}
-    plan, work, past = prepared(version, tmp_path / "run", sweep, epochs=4)
-    search(plan, work, past, [], 2, trainable=stub_trial)
+    plan, context, past = prepared(version, tmp_path / "run", sweep, epochs=4)
+    search(plan, context, past, [], 2, trainable=stub_trial)
     found = read_sweep(tmp_path / "run")
     assert 20 <= sum(len(t.epochs) for t in found.trials) <= 26
     assert {t.reason for t in found.trials if t.status == "interrupted"} <= {"sweep.max_epochs=20"}
 
 
-def test_only_what_the_dead_have_made_is_given_back() -> None:
+def test_only_placement_groups_of_dead_actors_are_removed() -> None:
     class Maker:
         def make(self) -> str:
             self.group = placement_group([{"CPU": 0.01}])
@@ -193,15 +193,15 @@ def test_only_what_the_dead_have_made_is_given_back() -> None:
 
 
 @pytest.mark.cost(8, "trials for 9 seconds")
-def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
+def test_trials_that_are_running_at_the_time_limit_release_all_resources(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 50, "max_seconds": 9, "scheduler": "none"}
-    plan, work, past = sham(version, run_dir, sweep, epochs=1000)
+    plan, context, past = sham(version, run_dir, sweep, epochs=1000)
     begun = time.monotonic()
-    search(plan, work, past, [], 2)
+    search(plan, context, past, [], 2)
     assert time.monotonic() - begun < 9 + 40
     trials = read_sweep(run_dir).trials
     assert trials and {t.status for t in trials} == {"interrupted"}
@@ -210,7 +210,7 @@ def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
     assert not (run_dir / STOP_FILE).exists()  # the winner is verified next
 
 
-def test_a_trial_that_loses_its_process_goes_on_and_the_other_is_not_disturbed(
+def test_a_trial_resumes_after_losing_its_process_and_others_are_not_disturbed(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
@@ -221,8 +221,8 @@ def test_a_trial_that_loses_its_process_goes_on_and_the_other_is_not_disturbed(
         "known": [{"train.batch_size": 3}, {"train.batch_size": 4}],
         "default_first": False,
     }
-    plan, work, past = sham(version, run_dir, sweep, epochs=5)
-    search(plan, work, past, [], 2)
+    plan, context, past = sham(version, run_dir, sweep, epochs=5)
+    search(plan, context, past, [], 2)
     found = read_sweep(run_dir).trials
     assert [trial.status for trial in found] == ["finished"] * 2
     for trial in found:
@@ -239,15 +239,15 @@ def test_a_full_disk_ends_a_sweep_which_resumes_when_there_is_room(
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "scheduler": "none", "trials": 2}
-    plan, work, past = sham(version, run_dir, sweep, epochs=2)
+    plan, context, past = sham(version, run_dir, sweep, epochs=2)
     with small_disk(run_dir / "trials", "8k"), pytest.raises(Exception) as caught:
-        search(plan, work, past, [], 1)
+        search(plan, context, past, [], 1)
     full = disk_error(caught.value)
     assert full is not None and full.errno == errno.ENOSPC
     assert str(full.place).startswith(f"{run_dir}/trials/")
     assert {trial.status for trial in read_sweep(run_dir).trials} == {"interrupted"}
-    plan, work, past = sham(version, run_dir, sweep, epochs=2)
-    search(plan, work, past, [], 1)
+    plan, context, past = sham(version, run_dir, sweep, epochs=2)
+    search(plan, context, past, [], 1)
     assert [trial.status for trial in read_sweep(run_dir).trials] == ["finished"] * 2
 
 
@@ -266,8 +266,8 @@ def test_population_based_training_exchanges_weights(
         "scheduler": "pbt",
         "grace_epochs": 20,
     }
-    plan, work, past = sham(version, run_dir, sweep, epochs=100)
-    search(plan, work, past, [], 2)
+    plan, context, past = sham(version, run_dir, sweep, epochs=100)
+    search(plan, context, past, [], 2)
     found = read_sweep(run_dir)
     assert [t.status for t in found.trials] == ["finished"] * 2, [t.reason for t in found.trials]
     lines = (run_dir / "trials.jsonl").read_text().splitlines()
@@ -312,21 +312,21 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
         "trials": 2,
         "default_first": False,
     }
-    plan, work, past = sham(version, run_dir, sweep, epochs=1)
-    search(plan, work, past, [], 2)
+    plan, context, past = sham(version, run_dir, sweep, epochs=1)
+    search(plan, context, past, [], 2)
     versions = set()
     for trial in read_sweep(run_dir).trials:
         assert trial.status == "finished", trial.reason
         task = read_json(run_dir / "trials" / f"{trial.number:04d}" / "task.json")
         assert task["max_length"] == trial.params["model.max_length"]
         assert task["datasets"] == []  # they are of other rows
-        own = DatasetVersion.find(task["version"], work.settings.datasets_dir, "train.dataset")
+        own = DatasetVersion.find(task["version"], context.settings.datasets_dir, "train.dataset")
         assert own.manifest["config"]["conflicts"] == trial.params["data.conflicts"]
         versions.add(task["version"])
     assert len(versions) == 2 and version.version in versions
 
 
-def test_more_workers_than_the_cluster_has(
+def test_more_workers_than_the_cluster_has_are_refused(
     version: DatasetVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tune.concurrency import max_concurrent_trials

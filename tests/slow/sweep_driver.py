@@ -76,14 +76,14 @@ def main(folder: Path) -> None:
     run_dir.mkdir(parents=True)
     task = make_task(settings.train, settings.model, backbone, version)
     datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
-    work = TrialContext(settings, run_dir, version.path, plan.config.modes, datasets)
+    context = TrialContext(settings, run_dir, version.path, plan.config.modes, datasets)
     past = begin_sweep(plan, run_dir, version.version, 2)
     journals = [run_dir / "trials" / f"{n:04d}" / "metrics.jsonl" for n in (0, 1)]
     problems: list[BaseException] = []
 
     def searched() -> None:
         try:
-            search(plan, work, past, [], 2)
+            search(plan, context, past, [], 2)
         except BaseException as error:
             problems.append(error)
 

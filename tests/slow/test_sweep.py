@@ -25,16 +25,16 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
 
 
 @pytest.mark.parametrize("seconds", [6, 20], ids="in {} s".format)  # starting, or training
-def test_trials_that_run_when_the_time_is_up_give_back_all_that_they_held(
+def test_trials_that_are_running_at_the_time_limit_release_all_resources(
     version: DatasetVersion, tmp_path: Path, seconds: int
 ) -> None:
     """Its fast sibling, of the same name, has sham trainings."""
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 50, "max_seconds": seconds}
-    plan, work, past = prepared(version, run_dir, sweep, epochs=1000, batch_size=1)
+    plan, context, past = prepared(version, run_dir, sweep, epochs=1000, batch_size=1)
     begun = time.monotonic()
-    search(plan, work, past, [], 2)
+    search(plan, context, past, [], 2)
     assert time.monotonic() - begun < seconds + 40
     trials = read_sweep(run_dir).trials
     assert trials or seconds < 20  # Ray Tune may not even have begun one
@@ -60,8 +60,8 @@ def test_population_based_training_exchanges_weights(
         "grace_epochs": 40,
     }
     # So long that both train at the same time, though one begins some seconds later.
-    plan, work, past = prepared(version, run_dir, sweep, epochs=160, batch_size=4)
-    search(plan, work, past, [], 2)
+    plan, context, past = prepared(version, run_dir, sweep, epochs=160, batch_size=4)
+    search(plan, context, past, [], 2)
     found = read_sweep(run_dir)
     assert [t.status for t in found.trials] == ["finished"] * 2, [t.reason for t in found.trials]
     lines = (run_dir / "trials.jsonl").read_text().splitlines()
@@ -94,8 +94,8 @@ def test_objectives_are_measured_on_models_of_versions_of_their_own(
         "trials": 2,
         "default_first": False,
     }
-    plan, work, past = prepared(version, run_dir, sweep, epochs=1)
-    search(plan, work, past, [], 2)
+    plan, context, past = prepared(version, run_dir, sweep, epochs=1)
+    search(plan, context, past, [], 2)
     for trial in read_sweep(run_dir).trials:
         assert trial.status == "finished", trial.reason
         assert 0 < trial.values["latency_ms"] < 1000

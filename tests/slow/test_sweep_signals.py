@@ -69,7 +69,7 @@ def named(processes: set[psutil.Process]) -> set[str]:
 
 
 @pytest.mark.timeout(1200)
-def test_a_killed_sweep_goes_on(ingested: Path) -> None:
+def test_a_killed_sweep_resumes(ingested: Path) -> None:
     run_dir = ingested / "out/runs/found"
     process = start(ingested, "sweep.concurrent=1")
     wait_until(
@@ -113,7 +113,7 @@ def test_a_killed_sweep_goes_on(ingested: Path) -> None:
     assert states == [("COMPLETE",)] * 2
 
 
-def test_sigterm_leaves_the_best_so_far(ingested: Path) -> None:
+def test_sigterm_writes_the_best_so_far(ingested: Path) -> None:
     run_dir = ingested / "out/runs/stopped"
     process = start(ingested, "run.name=stopped", "train.epochs=50")
     wait_until(

@@ -78,18 +78,18 @@ def test_four_configurations_are_four_trials(tmp_path: Path, search: str) -> Non
     assert len(sweep.repeats) == 0 if search == "grid" else 0 < len(sweep.repeats) <= 4 * 20
 
 
-def test_as_many_trials_as_configurations_are_no_exhausted_space(tmp_path: Path) -> None:
+def test_a_space_with_as_many_configurations_as_trials_is_not_exhausted(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, search="random", trials=4)
     assert different(sweep.run()) == 4 and not sweep.searcher.exhausted
 
 
-def test_whole_numbers_are_a_space_that_cma_es_may_exhaust(tmp_path: Path) -> None:
+def test_cma_es_may_exhaust_a_space_of_integers(tmp_path: Path) -> None:
     space = {"train.epochs": {"int": [1, 2]}, "train.warmup_steps": {"int": [0, 1]}}
     sweep = Sweep(tmp_path, space=space, search="cmaes")
     assert different(sweep.run()) == 4 and sweep.searcher.exhausted
 
 
-def test_a_repeat_is_told_what_the_trial_came_to(tmp_path: Path) -> None:
+def test_a_repeat_gets_the_outcome_of_the_first_trial(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     tried = sweep.run()
     values = {str(params): 0.51 + number / 100 for number, params in enumerate(tried)}
@@ -156,7 +156,7 @@ def test_a_repeat_that_waited_for_a_killed_driver(
         assert {(trial.state, trial.value) for trial in same} == {(TrialState.COMPLETE, 0.6)}
 
 
-def test_a_sweep_that_goes_on_trains_nothing_again(tmp_path: Path) -> None:
+def test_a_resumed_sweep_trains_no_configuration_again(tmp_path: Path) -> None:
     before = Sweep(tmp_path, trials=2)
     tried = before.run()
     states: list[TrialStatus] = ["finished", "failed"]
@@ -174,7 +174,7 @@ def test_a_sweep_that_goes_on_trains_nothing_again(tmp_path: Path) -> None:
         ({"train.weight_decay": {"choice": [0, 0.0, 0.1]}}, 0, 0.0),
     ],
 )
-def test_what_training_sees_alike_is_alike(space: Any, one: Any, other: Any) -> None:
+def test_configurations_with_equal_settings_are_equal(space: Any, one: Any, other: Any) -> None:
     [key] = space
     found = parse_space(space, Settings())
     assert found.identity({key: one}) == found.identity({key: other})
@@ -189,7 +189,7 @@ def test_a_seed_makes_another_configuration() -> None:
     assert space.identity(params) != space.identity({**params, "train.seed": 7})
 
 
-def test_a_space_without_end_is_not_listed() -> None:
+def test_a_continuous_space_is_not_listed() -> None:
     endless = parse_space({**FOUR, "train.dropout": {"uniform": [0, 0.5]}}, Settings())
     assert endless.configurations(10**9) is None
     assert parse_space({"train.seed": {"int": [0, 2**40]}}, Settings()).configurations(2000) is None
@@ -199,7 +199,7 @@ def test_a_space_without_end_is_not_listed() -> None:
     assert some.configurations(11) is None
 
 
-def test_known_points_are_tried_once(tmp_path: Path) -> None:
+def test_known_configurations_are_tried_once(tmp_path: Path) -> None:
     known = {"train.schedule": "linear", "train.batch_size": 16}
     sweep = Sweep(tmp_path, first=[known, {**known, "train.batch_size": 16.0}], search="random")
     tried = sweep.run()
@@ -223,7 +223,7 @@ def test_a_population_has_different_members(tmp_path: Path) -> None:
 # --- trials that diverged -------------------------------------------------------------------------
 
 
-def test_the_search_keeps_away_from_where_trials_diverge(tmp_path: Path) -> None:
+def test_the_search_avoids_settings_that_diverge(tmp_path: Path) -> None:
     """Above 1e-3, which is 60 % of the space; told as failed, about 80 % of the trials diverged."""
     space = {"train.learning_rate": {"loguniform": [1e-5, 0.9]}}
     sweep = Sweep(tmp_path, space=space, trials=20)
@@ -252,7 +252,7 @@ def test_a_diverged_trial_is_infeasible_and_a_stopped_one_is_not(tmp_path: Path)
     assert (diverged.constraints, stopped.constraints) == ({"diverged": 1.0}, {})
 
 
-def test_memory_teaches_and_a_lost_process_does_not(tmp_path: Path) -> None:
+def test_the_search_learns_from_memory_failures_and_not_from_lost_processes(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     for name in "abc":
         sweep.suggest(name)
@@ -293,8 +293,8 @@ def test_a_bad_value_is_on_the_scale_of_the_others(
     assert sweep.study.trials[-1].value == pytest.approx(expected, abs=1e-4)
 
 
-def test_what_diverged_in_an_earlier_sweep_teaches_too(tmp_path: Path) -> None:
-    of = {"train.learning_rate": {"loguniform": [1e-4, 1e-3]}}
+def test_the_search_learns_from_diverged_trials_of_earlier_sweeps(tmp_path: Path) -> None:
+    form = {"train.learning_rate": {"loguniform": [1e-4, 1e-3]}}
     events = [
         sweeps.start(0, 0, {"train.learning_rate": 9e-4}),
         sweeps.end(0, 1, 1, None, status="diverged", cause="diverged"),
@@ -302,9 +302,9 @@ def test_what_diverged_in_an_earlier_sweep_teaches_too(tmp_path: Path) -> None:
         sweeps.end(1, 3, 1, None, status="failed"),
     ]
     old = read_sweep(sweeps.write(tmp_path / "old", events))
-    config = SweepConfig(space=of)
+    config = SweepConfig(space=form)
     study = open_study(config, tmp_path)
-    space = parse_space(of, Settings())
+    space = parse_space(form, Settings())
     assert add_earlier_sweep(study, space, old, config) == 1
     assert add_earlier_sweep(study, space, old, config) == 0
     [trial] = study.trials

@@ -55,7 +55,7 @@ def test_a_sweep_of_many_trials(tmp_path: Path) -> None:
     assert not re.findall(r"""(?:src|href|url\()\s*=?["'(]?(?!#|data:)[\w./]*//""", page)
 
 
-def test_a_running_sweep_can_be_analysed_again_and_again(tmp_path: Path) -> None:
+def test_a_running_sweep_can_be_analyzed_repeatedly(tmp_path: Path) -> None:
     events = sweeps.drawn(30)
     sweeps.write(tmp_path, events[:60], finished=None)
     with (tmp_path / "trials.jsonl").open("a") as stream:
@@ -87,7 +87,7 @@ def test_values_that_differ_by_magnitudes_and_no_epochs(tmp_path: Path) -> None:
     assert drawn(tmp_path) == PICTURES - {"curves", "savings"}
 
 
-def test_what_users_write_is_escaped(tmp_path: Path) -> None:
+def test_text_of_users_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> $x^2$"
     events = []
     for n in range(12):
@@ -105,7 +105,7 @@ def test_what_users_write_is_escaped(tmp_path: Path) -> None:
     assert page.count("<script>") == 1
 
 
-def test_verification_says_how_much_was_luck(tmp_path: Path) -> None:
+def test_the_page_shows_the_luck_of_a_verified_sweep(tmp_path: Path) -> None:
     folder = sweeps.write(tmp_path, sweeps.drawn(12))
     seeds = [{"seed": 1, "validation": 0.71}, {"seed": 2, "validation": 0.73}]
     verification = sweeps.verification(
@@ -146,7 +146,7 @@ def test_several_sweeps(tmp_path: Path) -> None:
         analyze([a, b])
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweeps.write(tmp_path, sweeps.drawn(5))
     assert main([str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["page"] == str(tmp_path / "sweep.html")
@@ -167,22 +167,24 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     sweeps.write(tmp_path / "failed", failed, finished=None)
     sweeps.write(tmp_path / "empty", [])
     sweeps.write(tmp_path / "damaged", [{"event": "what"}])
-    for name, says in cases.items():
+    for name, words in cases.items():
         assert main([str(tmp_path / name)]) == 2
-        told = capsys.readouterr()
-        assert told.err.startswith("error: ") and told.err.count("\n") == 1 and says in told.err
-        assert told.out == ""
+        output = capsys.readouterr()
+        assert (
+            output.err.startswith("error: ") and output.err.count("\n") == 1 and words in output.err
+        )
+        assert output.out == ""
     sweeps.write(tmp_path / "good", sweeps.drawn(3))
     assert main([str(tmp_path / "good"), "--out", str(tmp_path / "good" / "sweep.json")]) == 2
     assert "cannot write there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [(0.42, "0.4 s"), (59.4, "59 s"), (200, "3 min 20 s"), (720, "12 min"), (7500, "2 h 5 min")],
 )
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
 def test_moments() -> None:
