@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import tune
 from ray._private.state import state as cluster_state
 from ray.air._internal.util import RunnerThread
 from ray.core.generated import gcs_pb2
@@ -18,6 +21,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.search_generator import SearchGenerator
+from ray.tune.tune import _setup_signal_catching
 from ray.tune.utils import flatten_dict
 from ray.util.placement_group import PlacementGroup
 
@@ -126,3 +130,25 @@ def test_placement_groups_and_actors_can_be_listed_without_a_dashboard() -> None
     assert {"ActorClassName", "State"} <= described.keys(), "Ray describes an actor by other keys"
     assert "DEAD" in gcs_pb2.ActorTableData.ActorState.keys()  # type: ignore[attr-defined]  # noqa: SIM118
     assert PlacementGroup.empty().id.is_nil()
+
+
+def test_a_tuner_in_a_thread_leaves_the_handler_of_sigint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda number, _: installed.append(number))
+    thread = threading.Thread(target=_setup_signal_catching)
+    thread.start()
+    thread.join(10)
+    assert installed == [], "Ray Tune replaces signal handlers outside the main thread, too"
+
+
+def test_a_trial_may_reserve_no_cpu() -> None:
+    def trial(config: dict[str, Any]) -> None:
+        """Nothing."""
+
+    resources: Any = tune.with_resources(trial, {"CPU": 0, "memory": 1 << 20})
+    factory = resources._resources
+    assert factory.required_resources == {"memory": 1 << 20}, (
+        "Ray Tune no longer accepts trials without a CPU"
+    )
