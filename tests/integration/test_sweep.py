@@ -24,10 +24,10 @@ from finsent.training.outputs import read_journal
 from tests.disks import small_disk
 from tests.integration.sweeping import (
     make_version,
-    prepared,
     settings,
-    sham,
-    wait_until_nothing_is_held,
+    sham_sweep,
+    training_sweep,
+    wait_until_released,
 )
 from tests.unit.models import saved_model
 from tune.objectives import TrialModel, objective_values
@@ -66,7 +66,7 @@ def test_a_failed_trial_does_not_fail_the_sweep(version: DatasetVersion, tmp_pat
         "trials": 3,
         "grace_epochs": 2,
     }
-    plan, context, past = prepared(version, run_dir, sweep, epochs=2)
+    plan, context, past = training_sweep(version, run_dir, sweep, epochs=2)
     events: list[Event] = []
     search(plan, context, past, [], 1, follow=events.append)
     found = read_sweep(run_dir)
@@ -78,7 +78,7 @@ def test_a_failed_trial_does_not_fail_the_sweep(version: DatasetVersion, tmp_pat
     assert third.status == "failed" and "train.cpus_per_worker=64" in (third.reason or "")
     assert {event.event for event in events} == {"start", "epoch", "end"}
     # What the stopped trial held is given back, and it has not trained to its end.
-    wait_until_nothing_is_held()
+    wait_until_released()
     journal = read_journal(run_dir / "trials" / "0001")
     assert max(line["epoch"] for line in journal if line["kind"] == "epoch") < 300
     # The study knows the same, and nothing of what failed.
@@ -104,7 +104,7 @@ def test_objectives_are_recorded_and_candidates_verified_with_the_same_new_seeds
         "verify_best": 1,
         "verify_seeds": 2,
     }
-    plan, context, past = sham(version, run_dir, sweep, epochs=1)
+    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=1)
     search(plan, context, past, [], 2)
     found = read_sweep(run_dir)
     for trial in found.trials:
@@ -135,7 +135,7 @@ def test_early_stopping_spends_less_and_a_sweep_can_be_made_longer(
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 9, "default_first": False, "reduction": 2}
-    plan, context, past = prepared(version, run_dir, sweep, epochs=4)
+    plan, context, past = training_sweep(version, run_dir, sweep, epochs=4)
     search(plan, context, past, [], 1, trainable=stub_trial)  # the same suggestions each time
     found = read_sweep(run_dir)
     states = [trial.status for trial in found.trials]
@@ -150,7 +150,7 @@ def test_early_stopping_spends_less_and_a_sweep_can_be_made_longer(
     top = grid.get_best_result("macro_f1", "max", scope="all").metrics
     assert top is not None and top["macro_f1"] > 0.7
 
-    plan, context, past = prepared(version, run_dir, {**sweep, "trials": 12}, epochs=4)
+    plan, context, past = training_sweep(version, run_dir, {**sweep, "trials": 12}, epochs=4)
     search(plan, context, past, [], 2, trainable=stub_trial)
     longer = read_sweep(run_dir)
     assert [t.number for t in longer.trials] == [*range(12)]
@@ -160,7 +160,7 @@ def test_early_stopping_spends_less_and_a_sweep_can_be_made_longer(
 def test_budgets_end_a_search(version: DatasetVersion, tmp_path: Path) -> None:
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 1000, "max_epochs": 20, "scheduler": "median"}
-    plan, context, past = prepared(version, tmp_path / "run", sweep, epochs=4)
+    plan, context, past = training_sweep(version, tmp_path / "run", sweep, epochs=4)
     search(plan, context, past, [], 2, trainable=stub_trial)
     found = read_sweep(tmp_path / "run")
     assert 20 <= sum(len(t.epochs) for t in found.trials) <= 26
@@ -189,7 +189,7 @@ def test_only_placement_groups_of_dead_actors_are_removed() -> None:
     assert "REMOVED" not in {states[kept], states[own.id.hex()]}
     ray.kill(alive)
     remove_placement_group(own)
-    wait_until_nothing_is_held(remove_orphaned_groups)
+    wait_until_released(remove_orphaned_groups)
 
 
 @pytest.mark.cost(8, "trials for 9 seconds")
@@ -199,14 +199,14 @@ def test_trials_that_are_running_at_the_time_limit_release_all_resources(
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 50, "max_seconds": 9, "scheduler": "none"}
-    plan, context, past = sham(version, run_dir, sweep, epochs=1000)
+    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=1000)
     begun = time.monotonic()
     search(plan, context, past, [], 2)
     assert time.monotonic() - begun < 9 + 40
     trials = read_sweep(run_dir).trials
     assert trials and {t.status for t in trials} == {"interrupted"}
     assert {t.reason for t in trials} == {"sweep.max_seconds=9"}
-    wait_until_nothing_is_held()
+    wait_until_released()
     assert not (run_dir / STOP_FILE).exists()  # the winner is verified next
 
 
@@ -221,7 +221,7 @@ def test_a_trial_resumes_after_losing_its_process_and_others_are_not_disturbed(
         "known": [{"train.batch_size": 3}, {"train.batch_size": 4}],
         "default_first": False,
     }
-    plan, context, past = sham(version, run_dir, sweep, epochs=5)
+    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=5)
     search(plan, context, past, [], 2)
     found = read_sweep(run_dir).trials
     assert [trial.status for trial in found] == ["finished"] * 2
@@ -239,14 +239,14 @@ def test_a_full_disk_ends_a_sweep_which_resumes_when_there_is_room(
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "scheduler": "none", "trials": 2}
-    plan, context, past = sham(version, run_dir, sweep, epochs=2)
+    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=2)
     with small_disk(run_dir / "trials", "8k"), pytest.raises(Exception) as caught:
         search(plan, context, past, [], 1)
     full = disk_error(caught.value)
     assert full is not None and full.errno == errno.ENOSPC
     assert str(full.place).startswith(f"{run_dir}/trials/")
     assert {trial.status for trial in read_sweep(run_dir).trials} == {"interrupted"}
-    plan, context, past = sham(version, run_dir, sweep, epochs=2)
+    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=2)
     search(plan, context, past, [], 1)
     assert [trial.status for trial in read_sweep(run_dir).trials] == ["finished"] * 2
 
@@ -266,7 +266,7 @@ def test_population_based_training_exchanges_weights(
         "scheduler": "pbt",
         "grace_epochs": 20,
     }
-    plan, context, past = sham(version, run_dir, sweep, epochs=100)
+    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=100)
     search(plan, context, past, [], 2)
     found = read_sweep(run_dir)
     assert [t.status for t in found.trials] == ["finished"] * 2, [t.reason for t in found.trials]
@@ -312,7 +312,7 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
         "trials": 2,
         "default_first": False,
     }
-    plan, context, past = sham(version, run_dir, sweep, epochs=1)
+    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=1)
     search(plan, context, past, [], 2)
     versions = set()
     for trial in read_sweep(run_dir).trials:

@@ -11,7 +11,7 @@ import pytest
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import read_json
 from finsent.training.outputs import read_journal
-from tests.integration.sweeping import make_version, prepared, wait_until_nothing_is_held
+from tests.integration.sweeping import make_version, training_sweep, wait_until_released
 from tune.records import read_sweep
 from tune.sweep import search
 from tune.trial import STOP_FILE
@@ -32,14 +32,14 @@ def test_trials_that_are_running_at_the_time_limit_release_all_resources(
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 50, "max_seconds": seconds}
-    plan, context, past = prepared(version, run_dir, sweep, epochs=1000, batch_size=1)
+    plan, context, past = training_sweep(version, run_dir, sweep, epochs=1000, batch_size=1)
     begun = time.monotonic()
     search(plan, context, past, [], 2)
     assert time.monotonic() - begun < seconds + 40
     trials = read_sweep(run_dir).trials
     assert trials or seconds < 20  # Ray Tune may not even have begun one
     assert {t.status for t in trials} <= {"interrupted"}
-    wait_until_nothing_is_held()
+    wait_until_released()
     assert not (run_dir / STOP_FILE).exists()  # the winner is verified next
 
 
@@ -60,7 +60,7 @@ def test_population_based_training_exchanges_weights(
         "grace_epochs": 40,
     }
     # So long that both train at the same time, though one begins some seconds later.
-    plan, context, past = prepared(version, run_dir, sweep, epochs=160, batch_size=4)
+    plan, context, past = training_sweep(version, run_dir, sweep, epochs=160, batch_size=4)
     search(plan, context, past, [], 2)
     found = read_sweep(run_dir)
     assert [t.status for t in found.trials] == ["finished"] * 2, [t.reason for t in found.trials]
@@ -94,7 +94,7 @@ def test_objectives_are_measured_on_models_of_versions_of_their_own(
         "trials": 2,
         "default_first": False,
     }
-    plan, context, past = prepared(version, run_dir, sweep, epochs=1)
+    plan, context, past = training_sweep(version, run_dir, sweep, epochs=1)
     search(plan, context, past, [], 2)
     for trial in read_sweep(run_dir).trials:
         assert trial.status == "finished", trial.reason
