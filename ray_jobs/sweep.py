@@ -110,7 +110,7 @@ def _sweep(
         version.path,
         config.modes,
         datasets,
-        config.scheduler == "pbt",
+        config.exchanges_weights,
         dict(ENVIRONMENT),
     )
     try:

@@ -117,6 +117,11 @@ class SweepConfig(Section):
         """Direction of each objective, the metric first."""
         return {self.metric: self.mode, **{name: MEASURED[name] for name in self.objectives}}
 
+    @property
+    def exchanges_weights(self) -> bool:
+        """Whether trials take over weights and settings of other trials."""
+        return SCHEDULERS[self.scheduler].is_population
+
     @model_validator(mode="after")
     def _check_metrics(self) -> SweepConfig:
         if self.metric not in REPORTED:

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler
 
 from finsent.adapters.optuna import allow_experimental
 from finsent.errors import ConfigError
-from tune.algorithms import SCHEDULERS, SEARCH_ALGORITHMS
+from tune.algorithms import SEARCH_ALGORITHMS
 from tune.config import SweepConfig
 from tune.space import Space
 from tune.space_parser import check_configuration
@@ -79,7 +79,7 @@ def check_search(config: SweepConfig, space: Space) -> None:
         raise ConfigError(
             f"sweep.search={config.search!r}: needs two parameters or more. Set sweep.search=tpe."
         )
-    if SCHEDULERS[config.scheduler].is_population and conditional:
+    if config.exchanges_weights and conditional:
         raise ConfigError(
             f"sweep.space.{conditional[0]}: scheduler={config.scheduler} cannot vary a setting "
             "that depends on another. Remove the condition, or set sweep.scheduler=asha."

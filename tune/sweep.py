@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ray import tune
 
-from tune.algorithms import SCHEDULERS
 from tune.budget import Budget, spent_epochs, spent_seconds
 from tune.plan import Plan, sweep_identity
 from tune.population import Population
@@ -63,7 +63,7 @@ def search(
         budget.clear()
         log.info("sweep: its budget was spent before (%s)", budget.reason)
         return False
-    population = Population(searcher) if SCHEDULERS[config.scheduler].is_population else None
+    population = Population(searcher) if config.exchanges_weights else None
     events = _EventQueue(budget, population)
     recorder = TrialLogCallback(trial_log, config.modes, past.trials, config.scheduler, events.put)
     tuner = make_tuner(
@@ -77,19 +77,12 @@ def search(
         stop=budget,
     )
 
-    def show_events() -> None:
-        for event in events.get_all():
-            bar.on_event(event)
-            follow(event)
-            if isinstance(event, TrialEnded):
-                _tidy_trial(context, event.trial, event.status)
-        bar.refresh()
-
     def close() -> None:
         searcher.close()
         budget.end()
 
     with SweepBar(config, past.trials) as bar:
+        show_events = partial(_show_events, events, bar, follow, context)
         try:
             run_tuner(tuner, show_events, close)
         finally:
@@ -118,6 +111,15 @@ class _EventQueue:
         """Yield and remove the queued events."""
         while self._events:
             yield self._events.popleft()
+
+
+def _show_events(events: _EventQueue, bar: SweepBar, follow: Follow, context: TrialContext) -> None:
+    for event in events.get_all():
+        bar.on_event(event)
+        follow(event)
+        if isinstance(event, TrialEnded):
+            _tidy_trial(context, event.trial, event.status)
+    bar.refresh()
 
 
 def _make_searcher(

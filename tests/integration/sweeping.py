@@ -69,7 +69,7 @@ def training_sweep(
     plan = make_plan(configured, backbone)
     task = make_task(configured.train, configured.model, backbone, version)
     datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
-    modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
+    modes, exchanges = plan.config.modes, plan.config.exchanges_weights
     context = TrialContext(configured, run_dir, version.path, modes, datasets, exchanges)
     return plan, context, begin_sweep(plan, run_dir, version.version, 2)
 
@@ -82,7 +82,7 @@ def sham_sweep(
     configured = settings(version.path.parents[2], sweep, **train)
     plan = make_plan(configured, resolve_backbone(configured.model, configured.root / "backbones"))
     datasets = {"train": "rows", "validation": "rows"}
-    modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
+    modes, exchanges = plan.config.modes, plan.config.exchanges_weights
     context = TrialContext(
         configured, run_dir, version.path, modes, datasets, exchanges, training=Training
     )
