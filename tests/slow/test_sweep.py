@@ -1,4 +1,4 @@
-"""Sweeps whose trials really train, on a real Ray; the fast ones are in `tests.integration`."""
+"""Sweeps with trainings on a real Ray; tests with sham trainings are in `tests.integration`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
 def test_trials_that_are_running_at_the_time_limit_release_all_resources(
     version: DatasetVersion, tmp_path: Path, seconds: int
 ) -> None:
-    """Its fast sibling, of the same name, has sham trainings."""
+    """The fast test of the same name has sham trainings."""
     run_dir = tmp_path / "run"
     space = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     sweep = {"space": space, "trials": 50, "max_seconds": seconds}
@@ -37,7 +37,7 @@ def test_trials_that_are_running_at_the_time_limit_release_all_resources(
     search(plan, context, past, [], 2)
     assert time.monotonic() - begun < seconds + 40
     trials = read_sweep(run_dir).trials
-    assert trials or seconds < 20  # Ray Tune may not even have begun one
+    assert trials or seconds < 20  # Ray Tune may not have started a trial
     assert {t.status for t in trials} <= {"interrupted"}
     wait_until_released()
     assert not (run_dir / STOP_FILE).exists()  # the winner is verified next
@@ -47,9 +47,9 @@ def test_trials_that_are_running_at_the_time_limit_release_all_resources(
 def test_population_based_training_exchanges_weights(
     version: DatasetVersion, tmp_path: Path
 ) -> None:
-    """Its fast sibling, of the same name, has sham trainings."""
+    """The fast test of the same name has sham trainings."""
     run_dir = tmp_path / "run"
-    rates = [3e-3, 1e-6]  # one learns; the other does well to take over its weights
+    rates = [3e-3, 1e-6]  # the first learns; the second takes over its weights
     sweep = {
         "space": {"train.learning_rate": {"loguniform": [1e-6, 1e-2]}},
         "known": [{"train.learning_rate": rate} for rate in rates],
@@ -59,7 +59,7 @@ def test_population_based_training_exchanges_weights(
         "scheduler": "pbt",
         "grace_epochs": 40,
     }
-    # So long that both train at the same time, though one begins some seconds later.
+    # Enough epochs that both train at the same time, though one starts some seconds later.
     plan, context, past = training_sweep(version, run_dir, sweep, epochs=160, batch_size=4)
     search(plan, context, past, [], 2)
     found = read_sweep(run_dir)
@@ -70,7 +70,7 @@ def test_population_based_training_exchanges_weights(
     number = taken[0]["trial"]
     following = run_dir / "trials" / f"{number:04d}-1"
     epochs = [line["epoch"] for line in read_journal(following) if line["kind"] == "epoch"]
-    # It went on from another's weights, as they were when they were given.
+    # The trial resumed from the other trial's weights of the epoch that was offered.
     assert epochs[0] in (41, 81, 121)
     assert found.trials[number].epochs[-1].epoch == 160
     assert max(t.values["macro_f1"] for t in found.trials) > 0.5
