@@ -1,4 +1,4 @@
-"""The one list of labels; ids are positions in it. Every checkpoint and model carries it."""
+"""The list of labels; ids are positions in it. Every checkpoint and model stores the labels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ LABEL2ID: dict[str, int] = {label: i for i, label in ID2LABEL.items()}
 
 
 def check_labels(id2label: Mapping[int, str] | Mapping[str, str], where: str) -> None:
-    """Refuse a model whose ids mean something else than `LABELS`.
+    """Refuse a model whose ids have other labels than `LABELS`.
 
     Args:
         id2label: the mapping saved with the model; keys may be ints or their JSON strings.
-        where: the file that it came from, for the message.
+        where: the file of the mapping, for the message.
 
     Raises:
         InputError: the mapping differs from `ID2LABEL`.
     """
-    found = {str(key): value for key, value in id2label.items()}
-    if found != {str(key): value for key, value in ID2LABEL.items()}:
+    labels = {str(key): value for key, value in id2label.items()}
+    if labels != {str(key): value for key, value in ID2LABEL.items()}:
         raise InputError(
-            f"{where}: labels are {found}, but finsent's are {ID2LABEL}; "
+            f"{where}: labels are {labels}, but finsent's are {ID2LABEL}; "
             "use a model that finsent trained, adopt this one with `python -m ray_jobs.adopt`, or "
             "train one from this backbone"
         )

@@ -1,7 +1,7 @@
-"""One spelling for texts that look alike, and the keys by which equal ones meet.
+"""Normalization of texts to one spelling, and keys that are equal for equal texts.
 
-Most texts need nothing and are only looked at. The rest go through Arrow's kernels, and through
-Python only where an HTML entity or a trace of mojibake shows.
+Most texts are normal already, and one pattern finds that. Arrow's kernels normalize the others.
+Only texts with an HTML entity or a trace of mojibake are processed in Python.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Patterns for Arrow are in RE2's syntax. A text without any of `_ODD` is as it should be.
+# Patterns for Arrow are in RE2's syntax. A text that does not match `_ABNORMAL` is normal.
 _ANY_ENTITY = "&[#0-9A-Za-z]+;"
-_ODD = rf"[^ -~]|  |^ | $|{_ANY_ENTITY}"
+_ABNORMAL = rf"[^ -~]|  |^ | $|{_ANY_ENTITY}"
 _SPACES = r"[\s\x{0b}\x{1c}-\x{1f}\x{85}\p{Z}]+"
-_UNSEEN = r"[\p{Cc}\p{Cf}]+"
+_INVISIBLE = r"[\p{Cc}\p{Cf}]+"
 
-# `&amp;amp;` and the like are one step however deep; only names that HTML gives a semicolon count.
+# `&amp;amp;` is decoded in one step at any depth. A name counts only with its semicolon.
 _ENTITY = re.compile(
     r"&(?:(?P<deep>(?:amp;|AMP;|#0{0,5}38;|#[xX]0{0,4}26;)+)"
     r"|(?P<number>#[0-9]{1,7};|#[xX][0-9a-fA-F]{1,6};)"
@@ -32,48 +32,47 @@ _ENTITY = re.compile(
 )
 _C1 = re.compile(r"[\x80-\x9f]")
 _LINE_END = re.compile(r"(?<![^\x00-\x7f])\x85")
-# What a wrong repair makes of true signs (`CAFÉ“`, `Ø£5`): phonetic letters, rare scripts, or one
-# Hebrew or Arabic letter alone.
+# Results of a wrong repair of valid signs (`CAFÉ“`, `Ø£5`): phonetic letters, rare scripts, or a
+# single Hebrew or Arabic letter.
 _DOUBTFUL = re.compile(
     r"[\u0250-\u02af\u0700-\u08ff]|\A[^\u0590-\u06ff]*[\u0590-\u06ff][^\u0590-\u06ff]*\Z"
 )
 
 
 class Normalized(NamedTuple):
-    """Texts, and in how many of them something was repaired."""
+    """Normalized texts, and the numbers of repaired ones."""
 
     text: pa.Array  # of pa.string()
-    mojibake: int  # rows
-    entities: int  # rows
+    mojibake: int  # rows with mojibake
+    entities: int  # rows with HTML entities
 
 
 def is_blank(text: str) -> bool:
-    """Return whether `normalize` leaves nothing of a text, e.g. of spaces, `&nbsp;` or U+200B."""
-    if "!" <= text[:1] <= "~" and text[0] != "&":  # a sign that stays: most texts cost no more
+    """Return whether `normalize` makes a text empty, e.g. spaces, `&nbsp;` or U+200B."""
+    if "!" <= text[:1] <= "~" and text[0] != "&":  # a sign that stays; true for most texts
         return False
     try:
-        left: str = normalize(pa.array([text], pa.string())).text[0].as_py()
+        normalized: str = normalize(pa.array([text], pa.string())).text[0].as_py()
     except UnicodeEncodeError:  # half a surrogate pair is a fault of its own
         return False
-    return left == ""
+    return normalized == ""
 
 
 def normalize(text: pa.ChunkedArray | pa.Array) -> Normalized:
-    """NFC, single spaces, no control or invisible signs, no HTML entities, no mojibake.
+    """Return texts in NFC, with single spaces, without invisible signs, HTML entities and mojibake.
 
-    Idempotent: the steps are repeated until they change nothing. Letters keep their case: readers
-    of the data want it, and cased backbones too. Nulls become empty texts.
+    The function is idempotent: it repeats its steps until they change nothing. Letters keep their
+    case, which people and cased backbones need. Nulls become empty texts.
 
-    Entities need their semicolon (`&amp;`, `&#8217;`; never `AT&T` or `&notes`) and a name of
-    HTML 5 (https://html.spec.whatwg.org/multipage/named-characters.html). Mojibake is found and
-    repaired by ftfy's `fix_encoding` (https://ftfy.readthedocs.io), less its guesses: see
-    `repair_encoding`.
+    An entity needs its semicolon (`&amp;`, `&#8217;`; never `AT&T` or `&notes`) and a name of
+    HTML 5 (https://html.spec.whatwg.org/multipage/named-characters.html). ftfy's `fix_encoding`
+    (https://ftfy.readthedocs.io) repairs mojibake; see `repair_encoding` for the exceptions.
     """
     if isinstance(text, pa.ChunkedArray):
         text = text.combine_chunks()
     text = pc.fill_null(text.cast(pa.string()), "")
-    odd = pc.match_substring_regex(text, _ODD)
-    values = text.filter(odd)
+    is_abnormal = pc.match_substring_regex(text, _ABNORMAL)
+    values = text.filter(is_abnormal)
     if not len(values):
         return Normalized(text, 0, 0)
     mojibake, entities = np.zeros((2, len(values)), bool)
@@ -85,10 +84,10 @@ def normalize(text: pa.ChunkedArray | pa.Array) -> Normalized:
         entities[rows[had_entities]] = True
         changed = np.asarray(pc.not_equal(new, old))
         rows, new = rows[changed], new.filter(pa.array(changed))
-        here = np.zeros(len(values), bool)
-        here[rows] = True
-        values = pc.replace_with_mask(values, pa.array(here), new)
-    text = pc.replace_with_mask(text, odd, values)
+        has_changed = np.zeros(len(values), bool)
+        has_changed[rows] = True
+        values = pc.replace_with_mask(values, pa.array(has_changed), new)
+    text = pc.replace_with_mask(text, is_abnormal, values)
     return Normalized(text, int(mojibake.sum()), int(entities.sum()))
 
 
@@ -99,74 +98,75 @@ class _Step(NamedTuple):
 
 
 def _step(text: pa.Array) -> _Step:
-    # Mojibake is a matter of composed letters, of white space and of controls: NFC goes before
-    # its repair, the others after it.
+    # Mojibake consists of composed letters, white space and control characters. So NFC comes
+    # before its repair, and the removal of spaces and controls after it.
     text = pc.utf8_normalize(text, form="NFC")
-    suspicious = pc.match_substring_regex(text, _suspicious())
+    is_suspicious = pc.match_substring_regex(text, _suspicious_pattern())
     mojibake, entities = [], []
-    repaired = []
-    places = np.flatnonzero(suspicious).tolist()
-    for place, value in zip(places, text.filter(suspicious).to_pylist(), strict=True):
-        plain = _ENTITY.sub(_decode_entity, value)
-        if plain != value:
-            entities.append(place)
-        plain = _line_ends(plain)
-        fixed = plain if plain.isascii() else repair_encoding(plain)
-        if fixed != plain:
-            mojibake.append(place)
-        repaired.append(fixed)
-    if repaired:
-        text = pc.replace_with_mask(text, suspicious, pa.array(repaired, pa.string()))
+    repaired_texts = []
+    positions = np.flatnonzero(is_suspicious).tolist()
+    for position, value in zip(positions, text.filter(is_suspicious).to_pylist(), strict=True):
+        decoded = _ENTITY.sub(_decode_entity, value)
+        if decoded != value:
+            entities.append(position)
+        decoded = _space_for_nel(decoded)
+        repaired = decoded if decoded.isascii() else repair_encoding(decoded)
+        if repaired != decoded:
+            mojibake.append(position)
+        repaired_texts.append(repaired)
+    if repaired_texts:
+        text = pc.replace_with_mask(text, is_suspicious, pa.array(repaired_texts, pa.string()))
     text = pc.replace_substring_regex(text, pattern=_SPACES, replacement=" ")
-    text = pc.replace_substring_regex(text, pattern=_UNSEEN, replacement="")
+    text = pc.replace_substring_regex(text, pattern=_INVISIBLE, replacement="")
     return _Step(pc.utf8_trim_whitespace(text), mojibake, entities)
 
 
-def _decode_entity(found: re.Match[str]) -> str:
-    if found["deep"]:
+def _decode_entity(entity: re.Match[str]) -> str:
+    if entity["deep"]:
         return "&"
-    if found["name"]:
+    if entity["name"]:
         # Not html.unescape, which reads `&notit;` as `&not` and `it;`.
-        return html.entities.html5.get(found["name"], found[0])
-    char = html.unescape(found[0])
-    return found[0] if char == "\ufffd" else char  # a number that is no character
+        return html.entities.html5.get(entity["name"], entity[0])
+    char = html.unescape(entity[0])
+    return entity[0] if char == "\ufffd" else char  # U+FFFD: the number is not a character
 
 
 @functools.cache
-def _suspicious() -> str:
-    """What a text must have to be worth the slow look: an entity or a trace of mojibake.
+def _suspicious_pattern() -> str:
+    """Return a pattern of texts to examine in Python: those with an entity or a trace of mojibake.
 
-    UTF-8 read in another encoding shows one of the signs that the encoding gives to the bytes
-    C0..F7, which begin a sequence, next to one that it gives to 80..BF, which go on with it. Text
-    of a Windows encoding read as Latin-1 shows controls from 80..9F.
+    UTF-8 that was read in another encoding contains a sign that the encoding has for one of the
+    bytes C0..F7, which begin a sequence, before a sign for one of 80..BF, which continue it. Text
+    of a Windows encoding that was read as Latin-1 contains control characters from 80..9F.
     """
-    from ftfy.chardata import CHARMAP_ENCODINGS  # also makes its codecs known
+    # Not imported at the top: ftfy costs 70 ms, and many processes meet no abnormal text.
+    from ftfy.chardata import CHARMAP_ENCODINGS  # also registers ftfy's codecs
 
-    def signs(first: int, last: int, encoding: str) -> str:
+    def characters(first: int, last: int, encoding: str) -> str:
         chars = bytes(range(first, last + 1)).decode(encoding)
         return "".join(rf"\x{{{ord(char):x}}}" for char in chars)
 
     pairs = [
-        rf"[{signs(0xC0, 0xF7, name)}][{signs(0x80, 0xBF, name)}\x{{fffd}}]"
+        rf"[{characters(0xC0, 0xF7, name)}][{characters(0x80, 0xBF, name)}\x{{fffd}}]"
         for name in CHARMAP_ENCODINGS
     ]
-    # A space may have been a no-break space: `voilÃ le`, `costÂ 5`.
+    # The space may be a former no-break space: `voilÃ le`, `costÂ 5`.
     return "|".join([_ANY_ENTITY, r"[\x{80}-\x{9f}]", "[a-z.,?!][ÂÃ] ", *pairs])
 
 
-def _line_ends(text: str) -> str:
-    """NEL as white space, where it can be no part of mojibake and no Windows ellipsis."""
+def _space_for_nel(text: str) -> str:
+    """Replace NEL by a space, except where it may be part of mojibake or a Windows ellipsis."""
     return _LINE_END.sub(" ", text) if set(_C1.findall(text)) == {"\x85"} else text
 
 
 def repair_encoding(text: str) -> str:
     """Undo a decoding in the wrong encoding where that is certain (`Ã¤` -> `ä`), by ftfy.
 
-    Not taken for mojibake: what would become a letter that such texts do not have.
+    A repair is rejected where it makes a letter that financial texts do not have.
     """
-    from ftfy import TextFixerConfig, fix_encoding
+    from ftfy import TextFixerConfig, fix_encoding  # see `_suspicious_pattern`
 
-    # What is lost is looked for only where its sign is: not in `Ã?`.
+    # ftfy repairs lost bytes only in texts with U+FFFD: `Ã?` stays.
     config = TextFixerConfig(replace_lossy_sequences="\ufffd" in text, explain=False)
     fixed = fix_encoding(text, config)
     if _DOUBTFUL.search(fixed) and not _DOUBTFUL.search(text):
@@ -178,7 +178,7 @@ def repair_encoding(text: str) -> str:
 
 
 def text_keys(text: pa.ChunkedArray | pa.Array) -> pa.FixedSizeBinaryArray:
-    """BLAKE2b-128 (RFC 7693) of each text in lower case: equal for duplicates.
+    """Return the BLAKE2b-128 (RFC 7693) of each text in lower case: equal for duplicates.
 
     Args:
         text: normalized, without nulls.
@@ -186,9 +186,9 @@ def text_keys(text: pa.ChunkedArray | pa.Array) -> pa.FixedSizeBinaryArray:
     if isinstance(text, pa.ChunkedArray):
         text = text.combine_chunks()
     lowered = pc.utf8_lower(text.cast(pa.string())).cast(pa.binary()).to_pylist()
-    new, digests = hashlib.blake2b(digest_size=16).copy, []
+    new_hash, digests = hashlib.blake2b(digest_size=16).copy, []
     for value in lowered:
-        digest = new()  # a copy costs less than new parameters
+        digest = new_hash()  # a copy is faster than a new object
         digest.update(value)
         digests.append(digest.digest())
     buffer = pa.py_buffer(b"".join(digests))
@@ -196,18 +196,18 @@ def text_keys(text: pa.ChunkedArray | pa.Array) -> pa.FixedSizeBinaryArray:
 
 
 def key64(keys: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint64]:
-    """The first 8 bytes of each key, the highest first, as a number; shape (keys,)."""
+    """Return the first 8 bytes of each key as a big-endian number; shape (keys,)."""
     first = np.ascontiguousarray(_bytes_of(keys)[:, :8])
     return first.view(">u8").reshape(-1).astype(np.uint64)
 
 
 def hex_keys(keys: pa.ChunkedArray | pa.Array) -> pa.StringArray:
-    """Keys as 32 hex digits."""
+    """Return keys as 32 hex digits each."""
     return _hex(_bytes_of(keys))
 
 
 def hex_words(words: npt.NDArray[np.uint64]) -> pa.StringArray:
-    """Numbers as 16 hex digits."""
+    """Return numbers as 16 hex digits each."""
     return _hex(np.ascontiguousarray(words.astype(">u8")).view(np.uint8).reshape(-1, 8))
 
 
@@ -219,7 +219,7 @@ def _bytes_of(keys: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint8]:
 
 
 def _hex(raw: npt.NDArray[np.uint8]) -> pa.StringArray:
-    """Bytes, shape (rows, width), as hex digits."""
+    """Return bytes, shape (rows, width), as hex digits; one text per row."""
     pairs = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
     ends = np.arange(len(raw) + 1, dtype=np.int32) * (raw.shape[1] * 2)
     return pa.StringArray.from_buffers(len(raw), pa.py_buffer(ends), pa.py_buffer(pairs[raw]))

@@ -1,4 +1,4 @@
-"""Values and names of columns as YAML has them, and as files may spell them."""
+"""Spellings: how files may write the values and column names that YAML settings name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-# YAML reads each of these words as true or false, so a setting cannot tell which one was written.
-_TRUTHS = {"true": ("true", "yes", "on"), "false": ("false", "no", "off")}
+# YAML reads each of these words as true or false, so settings do not show which word was written.
+_BOOLEAN_WORDS = {"true": ("true", "yes", "on"), "false": ("false", "no", "off")}
 
 
 def spelled(value: Any) -> str:
@@ -19,25 +19,25 @@ def spelled(value: Any) -> str:
 
 
 def spellings(value: str) -> tuple[str, ...]:
-    """Return what a spelled value stands for: `true` also for `yes` and `on`."""
-    return _TRUTHS.get(value, (value,))
+    """Return the words that a spelled value matches: `true` also matches `yes` and `on`."""
+    return _BOOLEAN_WORDS.get(value, (value,))
 
 
 def strings_as_keys(value: Any) -> Any:
-    """Return a mapping of labels with texts as its keys.
+    """Return a mapping of labels with its keys as a file spells them.
 
     Raises:
-        ValueError: two keys are one text and stand for two labels.
+        ValueError: two keys have one spelling and two labels.
     """
-    # YAML reads 0 and true as themselves; labels in a file are texts in any case, 1.0 or 1.
+    # YAML reads 0 and true as a number and a boolean; labels in files are texts in any case.
     if not isinstance(value, dict):
         return value
-    found: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
     for key, label in value.items():
         name = spelled(key)
-        if found.setdefault(name, label) != label:
+        if labels.setdefault(name, label) != label:
             raise ValueError(f"{name!r} stands for two labels; case does not matter, write it once")
-    return found
+    return labels
 
 
 def _spelled_list(value: Any) -> Any:
@@ -50,11 +50,11 @@ def _spelled_list(value: Any) -> Any:
 def _conditions(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return {str(_as_name(key)): _spelled_list(wanted) for key, wanted in value.items()}
+    return {str(_as_name(key)): _spelled_list(values) for key, values in value.items()}
 
 
 def _as_name(value: Any) -> Any:
-    """A column that is named by a number, as pandas names those of a frame without names."""
+    """Return a column's name as a text, also a number: pandas numbers columns without names."""
     if isinstance(value, bool):
         raise ValueError(
             f"{value}: YAML reads yes, no, on and off as true and false; write the column's name "

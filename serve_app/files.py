@@ -18,13 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from finsent.data.config import SourceConfig
-from finsent.data.sources.sheet import (
+from finsent.data.readers.text_table import (
     TEXT_COLUMNS,
     NotTextError,
-    Record,
-    Sheet,
-    SheetFormat,
-    read_sheet,
+    TableFormat,
+    TableRow,
+    TextTable,
+    read_text_table,
 )
 from finsent.errors import InputError
 from finsent.labels import LABELS
@@ -70,7 +70,7 @@ class FileQuery(BaseModel):
         "found",
     )
     source: str | None = Field(None, description=schemas.SOURCE)
-    format: SheetFormat | None = Field(
+    format: TableFormat | None = Field(
         None, description="how the file is read; text: each line is a text"
     )
 
@@ -79,7 +79,7 @@ class FileQuery(BaseModel):
 class Upload:
     """A file that can be read, and the media type of its answer."""
 
-    sheet: Sheet
+    sheet: TextTable
     media_type: str
     source: str | None = None  # tag of `serve.calibrations`
 
@@ -96,10 +96,10 @@ async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParam
     if kind not in (*_TAKEN, TSV):
         raise Problem("unsupported_media_type", f"{kind} is not taken; send the CSV as {CSV}")
     asked, source = _settings(query)
-    format: SheetFormat = asked.format or ("tsv" if kind == TSV else "csv")
+    format: TableFormat = asked.format or ("tsv" if kind == TSV else "csv")
     try:
         sheet = await asyncio.to_thread(
-            read_sheet,
+            read_text_table,
             body,
             format,
             column=asked.column,
@@ -199,7 +199,7 @@ async def scored(
             yield b"".join(write(one, _answer(one, answers)) for one in records)
 
 
-def _answer(record: Record, answers: Iterator[Answer | Problem]) -> Answer | Problem:
+def _answer(record: TableRow, answers: Iterator[Answer | Problem]) -> Answer | Problem:
     return next(answers) if record.fault is None else Problem("invalid_request", record.fault)
 
 
@@ -235,10 +235,10 @@ async def _with_room(
 
 # --- JSON lines -----------------------------------------------------------------------------------
 
-Write = Callable[[Record, "Answer | Problem"], bytes]
+Write = Callable[[TableRow, "Answer | Problem"], bytes]
 
 
-def _json_head(sheet: Sheet) -> bytes:
+def _json_head(sheet: TextTable) -> bytes:
     head: dict[str, Any] = {
         "header": sheet.header,
         "column": sheet.column,
@@ -250,7 +250,7 @@ def _json_head(sheet: Sheet) -> bytes:
 
 
 def _json_row(request_id: str) -> Write:
-    def write(record: Record, answer: Answer | Problem) -> bytes:
+    def write(record: TableRow, answer: Answer | Problem) -> bytes:
         found = (
             answer.body()
             if isinstance(answer, Problem)
@@ -266,7 +266,7 @@ def _json_row(request_id: str) -> Write:
 
 
 def _csv_row(delimiter: str) -> Write:
-    def write(record: Record, answer: Answer | Problem) -> bytes:
+    def write(record: TableRow, answer: Answer | Problem) -> bytes:
         return _line([*record.cells, *_cells(answer)], delimiter)
 
     return write

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
-from finsent.data.sources.sheet import SheetFormat
+from finsent.data.readers.text_table import TableFormat
 from finsent.labels import LABELS
 from serve_app import schemas, tei, vllm
 from serve_app.config import LimitsConfig
@@ -156,7 +156,7 @@ def _file() -> dict[str, Any]:
             "name": name,
             "in": "query",
             "required": False,
-            "schema": {"enum": [*get_args(SheetFormat)]} if name == "format" else _TEXT,
+            "schema": {"enum": [*get_args(TableFormat)]} if name == "format" else _TEXT,
             "description": field.description,
         }
         for name, field in FileQuery.model_fields.items()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
-import ray
-
+from finsent.cluster import Cluster
 from finsent.training.capacity import check_capacity
 from finsent.training.config import TrainConfig
 
@@ -20,20 +18,10 @@ def max_concurrent_trials(config: TrainConfig) -> int:
         InputError: the cluster cannot hold the workers of one trial.
     """
     use_gpu = check_capacity(config)
-    workers, cpus = config.max_workers, config.cpus_per_worker
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    slots = sum(worker_slots(node["Resources"], config, use_gpu) for node in nodes)
-    free_cpus = int(ray.cluster_resources().get("CPU", 0)) - 1
-    trials = min(free_cpus // (workers * cpus), slots // workers)
-    if not use_gpu and len(nodes) == 1:
-        trials = min(trials, len(os.sched_getaffinity(0)) // (workers * cpus))
+    cluster, workers = Cluster.connected(), config.max_workers
+    cpus_per_trial = workers * config.cpus_per_worker
+    slots = cluster.slots(config.cpus_per_worker, config.gpus_per_worker if use_gpu else 0.0)
+    trials = min((cluster.cpus - 1) // cpus_per_trial, slots // workers)
+    if not use_gpu and len(cluster.nodes) == 1:
+        trials = min(trials, len(os.sched_getaffinity(0)) // cpus_per_trial)
     return max(trials, 1)
-
-
-def worker_slots(resources: Mapping[str, float], config: TrainConfig, use_gpu: bool) -> int:
-    """Return the number of workers that fit on a machine; a worker's GPU share is on one GPU."""
-    slots = int(resources.get("CPU", 0)) // config.cpus_per_worker
-    if use_gpu:
-        workers_per_gpu = int(1 / config.gpus_per_worker + 1e-6)
-        slots = min(slots, int(resources.get("GPU", 0)) * workers_per_gpu)
-    return slots

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import SerializationInfo, field_serializer, model_validator
 
-from finsent.config import Section, setting
-from finsent.registry.config import Alias
+from finsent.config import FOR_RECORDS, Section, setting
+from finsent.names import Alias
 from tune.algorithms import (
     SCHEDULERS,
     SEARCH_ALGORITHMS,
@@ -16,6 +16,7 @@ from tune.algorithms import (
     SearchName,
     summaries,
 )
+from tune.storage import masked_url
 
 # Metrics that training reports after each epoch, and which direction is better.
 REPORTED = {"macro_f1": "max", "accuracy": "max", "validation_loss": "min"}
@@ -106,6 +107,10 @@ class SweepConfig(Section):
     dry_run: bool = setting(
         False, "print ten sampled configurations and the estimated cost of the sweep, and exit"
     )
+
+    @field_serializer("storage")
+    def _mask_password(self, storage: str | None, info: SerializationInfo) -> str | None:
+        return masked_url(storage) if storage and info.context == FOR_RECORDS else storage
 
     @property
     def mode(self) -> str:

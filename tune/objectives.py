@@ -57,16 +57,15 @@ def latency_ms(model: TrialModel) -> float:
     Up to 100 validation texts, one at a time, three times. The least of the three medians counts,
     as other trials run at the same time.
     """
-    from finsent.export.export import export  # see `parameters`
+    from finsent.export.exporter import export_model  # see `parameters`
     from finsent.inference.engine import Engine
 
     rows = model.version.read("validation", ["text", "label"])
     origin = {"dataset_version": model.version.version, "split": "validation"}
-    threads = {"threads": model.settings.train.cpus_per_worker}
-    config = model.settings.engine.model_copy(update=threads)
-    export(model.model_dir, rows, model.settings.export, config, origin)
+    config = model.settings.engine.replaced(threads=model.settings.train.cpus_per_worker)
+    export_model(model.model_dir, rows, model.settings.export, config, origin)
     engine = Engine(model.model_dir, config)
-    engine.warm()
+    engine.warm_up()
     texts = rows["text"].to_pylist()[:_LATENCY_TEXTS]
     medians = []
     for _ in range(_LATENCY_RUNS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +14,13 @@ import numpy as np
 
 from finsent.errors import ConfigError
 from finsent.modeling.backbone import Backbone
-from finsent.settings import Settings
+from finsent.same_settings import check_same
 from finsent.training.config import TrainConfig
 from tune.config import SweepConfig
 from tune.records import SWEEP, Objective, Params, Sweep, SweepRecord, read_sweep
 from tune.samplers import check_search
 from tune.schedulers import make_scheduler
+from tune.settings import SweepSettings
 from tune.space import Space, with_values
 from tune.space_parser import check_configuration, parse_space
 from tune.storage import masked_url
@@ -45,7 +46,7 @@ _WORKER_SETTINGS = ("num_workers", "cpus_per_worker", "gpus_per_worker")
 class Plan:
     """A checked sweep."""
 
-    settings: Settings
+    settings: SweepSettings
     space: Space
     first: list[Params]  # configurations to try before any other
     epochs: int  # maximum of a trial
@@ -70,10 +71,10 @@ class Plan:
             section, _, name = parameter.key.partition(".")
             if section == "train" and name in _WORKER_SETTINGS:
                 largest[name] = max(parameter.boundary_values(), key=lambda value: np.max(value))
-        return self.settings.train.model_copy(update=largest)
+        return self.settings.train.replaced(**largest)
 
 
-def make_plan(settings: Settings, backbone: Backbone) -> Plan:
+def make_plan(settings: SweepSettings, backbone: Backbone) -> Plan:
     """Check a sweep's settings, without Ray.
 
     Raises:
@@ -95,7 +96,7 @@ def make_plan(settings: Settings, backbone: Backbone) -> Plan:
     return Plan(settings, space, first, epochs, default)
 
 
-def _max_epochs(settings: Settings, space: Space) -> int:
+def _max_epochs(settings: SweepSettings, space: Space) -> int:
     """Return the epochs of the longest trial."""
     for parameter in space.parameters:
         if parameter.key == "train.epochs":
@@ -103,14 +104,16 @@ def _max_epochs(settings: Settings, space: Space) -> int:
     return settings.train.epochs
 
 
-def _check_values(settings: Settings, params: Mapping[str, Any]) -> None:
+def _check_values(settings: SweepSettings, params: Mapping[str, Any]) -> None:
     try:
         with_values(settings, params)
     except ConfigError as error:
         raise ConfigError(f"sweep.known: {json.dumps(params, default=str)}: {error}") from None
 
 
-def _default_configuration(settings: Settings, space: Space, backbone: Backbone) -> Params | None:
+def _default_configuration(
+    settings: SweepSettings, space: Space, backbone: Backbone
+) -> Params | None:
     """Return the space's configuration of the settings without any change.
 
     None where a setting is outside the space.
@@ -186,7 +189,7 @@ def end_sweep(run_dir: Path, *, exhausted: bool = False) -> None:
     record.model_copy(update=update).write(run_dir / SWEEP)
 
 
-def check_run_dir(settings: Settings, run_dir: Path) -> None:
+def check_run_dir(settings: SweepSettings, run_dir: Path) -> None:
     """Check that a sweep may start or resume in a directory, before anything is written there.
 
     Raises:
@@ -196,7 +199,7 @@ def check_run_dir(settings: Settings, run_dir: Path) -> None:
 
 
 def _check_same_settings(
-    run_dir: Path, settings: Settings, dataset_version: str | None
+    run_dir: Path, settings: SweepSettings, dataset_version: str | None
 ) -> SweepRecord | None:
     """Return the record of the sweep to resume; None for a new sweep.
 
@@ -210,42 +213,24 @@ def _check_same_settings(
     if not (run_dir / SWEEP).is_file():
         return None
     past = SweepRecord.read(run_dir / SWEEP)
-    before = dict(_flat_settings(past.config, past.recipe, past.dataset_version))
-    now = _flat_settings(_fixed_settings(settings), _recipe(settings), dataset_version)
-    for key, value in now:
-        if before.get(key) != value:
-            raise ConfigError(
-                f"run.name={run_dir.name!r}: is a sweep with {key}={before.get(key)!r}, now "
-                f"{value!r}. A sweep resumes only under its own settings: choose another name, or "
-                "restore them."
-            )
+    recorded = {"sweep": past.config, **past.recipe, "dataset_version": past.dataset_version}
+    current = {"sweep": _fixed_settings(settings), **_recipe(settings)}
+    version = {} if dataset_version is None else {"dataset_version": dataset_version}
+    check_same(recorded, current | version, run_dir.name)
     return past
 
 
-def _fixed_settings(settings: Settings) -> Params:
+def _fixed_settings(settings: SweepSettings) -> Params:
     values = {name: getattr(settings.sweep, name) for name in _FIXED_SETTINGS}
     as_json: Params = json.loads(json.dumps(values))  # as the file has them
     return as_json
 
 
-def _recipe(settings: Settings) -> dict[str, Params]:
+def _recipe(settings: SweepSettings) -> dict[str, Params]:
     return {
         "train": settings.train.model_dump(mode="json"),
         "model": settings.model.model_dump(mode="json"),
     }
-
-
-def _flat_settings(
-    config: Mapping[str, Any], recipe: Mapping[str, Params], dataset_version: str | None
-) -> Iterator[tuple[str, Any]]:
-    """Yield the settings that must stay the same, by config key."""
-    for name, value in config.items():
-        yield f"sweep.{name}", value
-    for section, values in recipe.items():
-        for name, value in values.items():
-            yield f"{section}.{name}", value
-    if dataset_version is not None:
-        yield "dataset_version", dataset_version
 
 
 def _now() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from finsent.bars import bar
+from finsent.progress import progress_bar
 from tune.config import SweepConfig
 from tune.records import Trial
 from tune.stats import WITHOUT_VALUE
@@ -36,8 +36,13 @@ class SweepBar:
         for trial in ended:
             if (value := trial.values.get(config.metric)) is not None:
                 self._update_best(value, trial.number)
-        self._bar = bar(
-            "sweep", "trial", config.trials, len(ended), live=LIVE_SECONDS, log=LOG_SECONDS
+        self._bar = progress_bar(
+            "sweep",
+            "trial",
+            config.trials,
+            len(ended),
+            terminal_seconds=LIVE_SECONDS,
+            log_seconds=LOG_SECONDS,
         )
 
     def __enter__(self) -> SweepBar:

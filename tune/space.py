@@ -7,12 +7,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from finsent.config import check
 from finsent.errors import ConfigError
 from finsent.settings import Settings
 from tune.records import ParameterRecord, Params
+
+T = TypeVar("T", bound=Settings)
 
 SECTIONS = ("train", "model", "data")  # sections that a trial may vary
 _DIGITS = 12  # after the point: 0.15, not 0.15000000000000002
@@ -200,7 +202,7 @@ class Space:
         return {parameter.key: parameter.record() for parameter in self.parameters}
 
 
-def with_values(settings: Settings, params: Mapping[str, Any]) -> Settings:
+def with_values(settings: T, params: Mapping[str, Any]) -> T:
     """Return settings with a trial's values.
 
     Raises:
@@ -215,7 +217,7 @@ def with_values(settings: Settings, params: Mapping[str, Any]) -> Settings:
             if not isinstance(section, dict):
                 raise ConfigError(f"sweep.space.{key}: no such setting. See --help for every key.")
         section[name] = value
-    return check(Settings, values)
+    return check(type(settings), values)
 
 
 def _rounded(value: Any) -> Any:

@@ -48,17 +48,17 @@ class Training:
         """
         # PyTorch and transformers take seconds to import; the driver imports this module, too.
         from finsent.modeling.backbone import resolve_backbone
-        from finsent.training.frontends.check import check
+        from finsent.training.frontends.check import check_trainer
         from finsent.training.ray_trainer import fit
         from finsent.training.task import make_task
 
-        check(settings.train)
+        check_trainer(settings.train)
         version = trial_version(settings, params, version_dir, folder)
         backbone = resolve_backbone(settings.model, settings.root / "backbones")
         task = make_task(settings.train, settings.model, backbone, version)
         trained = fit(task, version, folder, datasets=datasets or None)
         model = TrialModel(settings, trained.model_dir, version)
-        return objective_values(trained.best, model, modes), trained.model_dir
+        return objective_values(trained.best.model_dump(), model, modes), trained.model_dir
 
 
 def trial_version(

@@ -17,12 +17,12 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.adapters.ray_tune import exit_trial
-from finsent.disk import DiskError, disk_error
+from finsent.disk import DiskError, find_disk_error
 from finsent.errors import DivergenceError
-from finsent.settings import Settings
-from finsent.training.checkpoint import epoch_name
-from finsent.training.outputs import read_journal
+from finsent.training.checkpoint import epoch_checkpoint_name
+from finsent.training.metrics_log import read_epochs
 from tune.records import TrainedModel, TrialConfig
+from tune.settings import SweepSettings
 from tune.space import with_values
 from tune.training import Training
 from tune.trial_failure import failure_cause, failure_reason
@@ -41,7 +41,7 @@ _ROW_SETTINGS = ("data.", "model.")  # a trial that varies these tokenizes its o
 class TrialContext:
     """What the trials of a sweep share."""
 
-    settings: Settings
+    settings: SweepSettings
     run_dir: Path  # of the sweep; all nodes see it
     version_dir: Path  # the dataset version, where no trial makes its own
     modes: dict[str, str]  # direction by objective; the metric first
@@ -69,7 +69,7 @@ def run_trial(config: Mapping[str, Any], context: TrialContext) -> None:
     except ray.exceptions.RayActorError:  # a process or a node was lost
         raise
     except Exception as error:  # any failure is this trial's end, and not the sweep's
-        full = disk_error(error)
+        full = find_disk_error(error)
         cause = None if full else failure_cause(error)
         reports.failed(failure_reason(full or error), cause, full)
 
@@ -145,14 +145,14 @@ class _Reports:
         worst = _WORST[self._context.modes[metric]]
         report: dict[str, Any] = {FAILURE: reason, metric: worst, "epoch": self._epoch}
         report |= {CAUSE: cause} if cause else {}
-        tune.report(report | ({FULL: full.plain} if full else {}))
+        tune.report(report | ({FULL: full.arguments} if full else {}))
 
 
 def _run(config: TrialConfig, context: TrialContext, reports: _Reports) -> None:
     settings = with_values(context.settings, config["params"])
     if context.exchanges_weights:  # checkpoints that other trials may take over stay
-        keep = {"keep_every_epochs": settings.sweep.grace_epochs}
-        settings = settings.model_copy(update={"train": settings.train.model_copy(update=keep)})
+        train = settings.train.replaced(keep_every_epochs=settings.sweep.grace_epochs)
+        settings = settings.replaced(train=train)
     folder = _trial_folder(config, context)
     reporter = _EpochReporter(
         folder,
@@ -180,7 +180,7 @@ def _trial_folder(config: TrialConfig, context: TrialContext) -> Path:
 
 
 def _train(
-    settings: Settings,
+    settings: SweepSettings,
     params: Mapping[str, Any],
     context: TrialContext,
     folder: Path,
@@ -230,7 +230,7 @@ class _EpochReporter:
 
     def poll(self) -> None:
         """Report the new epochs."""
-        lines = [line for line in read_journal(self._folder) if line["kind"] == "epoch"]
+        lines = [line.model_dump(mode="json") for line in read_epochs(self._folder)]
         if self.needs_checkpoint and lines and not self._has_checkpoint(lines[-1]["epoch"]):
             lines.pop()
         for line in lines:
@@ -239,4 +239,4 @@ class _EpochReporter:
                 self._on_epoch(line)
 
     def _has_checkpoint(self, epoch: int) -> bool:
-        return (self._folder / epoch_name(epoch)).is_dir()
+        return (self._folder / epoch_checkpoint_name(epoch)).is_dir()

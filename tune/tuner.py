@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import Callback, Stopper
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from finsent.adapters.ray_core import live_nodes
 from finsent.adapters.ray_tune import limit_pending_trials, silence_output
 from tune.orphaned_groups import remove_last_orphaned_groups, remove_orphaned_groups
 from tune.population import Population
@@ -50,7 +50,7 @@ def make_tuner(
     if isinstance(source, Population):
         limit_pending_trials(concurrent)
         param_space = {"trial": tune.grid_search(source.configs)}
-        memories = [int(n["Resources"].get("memory", 0)) for n in ray.nodes() if n["Alive"]]
+        memories = [node.memory for node in live_nodes()]
         memory = memory_share(memories, concurrent) - _TINY_MEMORY
     return tune.Tuner(
         tune.with_resources(trainable, {"CPU": 0, "memory": memory}),

@@ -20,9 +20,9 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from finsent.bars import bar
 from finsent.errors import InputError
 from finsent.files import staged_dir
+from finsent.progress import progress_bar
 from tune.budget import Budget
 from tune.plan import Plan
 from tune.progress import LIVE_SECONDS, LOG_SECONDS
@@ -176,7 +176,7 @@ def _train_all(
     config = plan.config
     searcher = _ListSearcher(configs, config.metric, config.mode)
     attempt = len(list((run_dir / "tune").glob("verify-*"))) + 1
-    unlimited = config.model_copy(update={"max_epochs": None, "max_seconds": None})
+    unlimited = config.replaced(max_epochs=None, max_seconds=None)
     budget = Budget(unlimited, 0, 0, run_dir / STOP_FILE)  # ends only by an interruption
     tuner = make_tuner(
         tune.with_parameters(trainable, context=replace(context, exchanges_weights=False)),
@@ -189,7 +189,9 @@ def _train_all(
     )
     logged: set[str] = set()
     epochs = len(configs) * plan.epochs
-    progress = bar("verify", "epoch", epochs, live=LIVE_SECONDS, log=LOG_SECONDS)
+    progress = progress_bar(
+        "verify", "epoch", epochs, terminal_seconds=LIVE_SECONDS, log_seconds=LOG_SECONDS
+    )
 
     def show_progress() -> None:
         progress.update(searcher.epochs - progress.n)

@@ -18,7 +18,7 @@ from ray import tune
 
 from finsent.errors import InputError
 from finsent.files import read_json, staged_dir, write_json
-from finsent.training.checkpoint import damage, newest_whole, saved_checkpoints
+from finsent.training.checkpoint import find_damage, latest_valid, list_checkpoints
 from tune.records import WeightsSource
 
 _SOURCE_FILE = "source.json"
@@ -89,9 +89,9 @@ def _take_over(source: Path, folder: Path, epoch: int | None = None) -> Path:
     """
     turn = len(list(folder.parent.glob(f"{folder.name}-*"))) + 1
     following = folder.with_name(f"{folder.name}-{turn}")
-    at_epoch = [c for c in saved_checkpoints(source) if (c.epoch, c.step) == (epoch, 0)]
-    is_valid = at_epoch and damage(at_epoch[0].folder) is None
-    saved = at_epoch[0] if is_valid else newest_whole(source)
+    at_epoch = [c for c in list_checkpoints(source) if (c.epoch, c.step) == (epoch, 0)]
+    is_valid = at_epoch and find_damage(at_epoch[0].folder) is None
+    saved = at_epoch[0] if is_valid else latest_valid(source)
     if saved is None:
         raise InputError(
             f"{source}: has no valid checkpoint to resume from. Run the sweep again under another "

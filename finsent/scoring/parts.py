@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from finsent.data.sources.files import SourceFile
+from finsent.data.sources.source_file import SourceFile
 from finsent.files import staged_file, write_text
 from finsent.scoring.score import scored_schema
 from finsent.scoring.writers import open_writer

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finsent.data.sources.formats import AS_JSON, CARRIED, ROWS
+from finsent.data.readers.columns import AS_JSON, CARRIED, ROWS
 from finsent.inference.backends import Logits
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
-from finsent.modeling.domain import DomainCalibration
-from finsent.modeling.layout import Calibration
+from finsent.modeling.calibration import Calibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.normalize import normalize
 
 SCORED = pa.schema(
@@ -41,7 +41,7 @@ def scored_schema(rows: pa.Schema) -> pa.Schema:
     A carried column whose name is taken gets `input_` before it.
 
     Args:
-        rows: schema of the rows, `finsent.data.sources.formats.ROWS` and carried columns.
+        rows: schema of the rows, `finsent.data.readers.formats.ROWS` and carried columns.
     """
     carried = list(rows)[len(ROWS) :]
     names = free_names([field.name.removeprefix(CARRIED) for field in carried], SCORED.names)
@@ -91,7 +91,7 @@ class Scorer:
         """Score records.
 
         Args:
-            rows: columns of `finsent.data.sources.formats.ROWS`, then carried ones.
+            rows: columns of `finsent.data.readers.formats.ROWS`, then carried ones.
 
         Returns:
             Schema `scored_schema`, a row for each of the records, in their order.
@@ -110,7 +110,7 @@ class Scorer:
             faults = pc.if_else(pa.array(marks), pa.scalar(why), faults)
             encoded = [one for one in encoded if not one.truncated]
             good, truncated = good[~truncated], truncated[~truncated]
-        logits = self.engine.logits_of([one.ids for one in encoded])
+        logits = self.engine.logits_of_rows([one.ids for one in encoded])
         found = self._answers(logits, truncated, calibrations, of_row[good])
         places = np.full(len(rows), -1)
         places[good] = np.arange(len(good))

@@ -13,12 +13,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from finsent.data.config import SourceConfig
-from finsent.data.sources.files import SourceFile
-from finsent.data.sources.places import Place
-from finsent.data.sources.predicted import KEY, MANIFEST, records_of, scored_finder
+from finsent.data.sources.locations import Location
+from finsent.data.sources.scored_files import KEY, MANIFEST, records_of, scored_finder
+from finsent.data.sources.source_file import SourceFile
 from finsent.data.sources.uris import parse
 from finsent.errors import InputError
-from finsent.files import digest, exclusive, write_json
+from finsent.files import digest, directory_lock, write_json
 from finsent.scoring.parts import Parts
 
 _PARTS = ".parts"  # holds the parts of files that are not finished
@@ -53,7 +53,7 @@ class ScoredDir:
 
     def update(self, output: str, record: Record) -> None:
         """Set one record; those that other processes write meanwhile stay."""
-        with exclusive(self.path, wait=True):
+        with directory_lock(self.path, wait=True):
             write_json(self.path / MANIFEST, {KEY: {**self.records(), output: record}})
 
     def finished(self, output: str, identity: str) -> Record | None:
@@ -103,7 +103,7 @@ class ScoredDir:
         folder = self.path / _PARTS / digest(output)[:16]
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with exclusive(folder, wait=False) as is_free:
+            with directory_lock(folder, wait=False) as is_free:
                 if not is_free:
                     raise InputError(
                         f"predict.output={str(self.path)!r}: another process scores {output!r} at "
@@ -122,7 +122,7 @@ def choose_inputs(output: Path) -> Any:
     """
     is_scored = scored_finder()
 
-    def choose(source: SourceConfig, places: list[Place]) -> list[Place]:
+    def choose(source: SourceConfig, places: list[Location]) -> list[Location]:
         scored = {place.uri for place in places if is_scored(place)}
         if len(places) == 1 and _root(source, places[0]) is None:  # named by itself
             if scored and Path(places[0].uri).is_relative_to(output):
@@ -173,7 +173,7 @@ def output_names(files: list[SourceFile], format: str) -> list[str]:
 
 
 def _name(file: SourceFile) -> str:
-    source, place = file.settings, file.place
+    source, place = file.settings, file.location
     if source.uri.startswith(("hf://", "kaggle://")):
         name = _safe(source.name or source.uri.partition("://")[2])
         has_file = source.uri.startswith("hf://") or name.endswith(_safe(place.name))
@@ -195,7 +195,7 @@ def _path(uri: str) -> PurePosixPath:
     return PurePosixPath(uri if parts is None else f"/{parts.path.lstrip('/')}")
 
 
-def _root(source: SourceConfig, place: Place) -> PurePosixPath | None:
+def _root(source: SourceConfig, place: Location) -> PurePosixPath | None:
     """Return the directory from which an entry names a file; None: it names the file by itself."""
     path, named, parts = _path(place.uri), _path(source.uri), parse(source.uri)
     if parts is None or parts.scheme == "file":

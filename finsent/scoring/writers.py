@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from finsent.data.sources.formats import AS_JSON
-from finsent.data.sources.json_records import encodable
+from finsent.data.readers.columns import AS_JSON
+from finsent.data.readers.json_values import encodable
 
 
 class Writer(Protocol):

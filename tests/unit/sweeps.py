@@ -11,7 +11,7 @@ import numpy as np
 
 from finsent.config import check
 from finsent.modeling.backbone import Backbone, resolve_backbone
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 
 Event = dict[str, Any]
 
@@ -80,10 +80,10 @@ TINY_SPACE = {
 }
 
 
-def tiny_settings(**sweep: Any) -> Settings:
-    """Settings of a sweep over `TINY_SPACE` with the tiny backbone."""
+def tiny_settings(**sweep: Any) -> JobSettings:
+    """JobSettings of a sweep over `TINY_SPACE` with the tiny backbone."""
     values = {"sweep": {"space": TINY_SPACE, **sweep}, "model": {"backbone": "tiny"}}
-    return check(Settings, values)
+    return check(JobSettings, values)
 
 
 def tiny_backbone(folder: Path) -> Backbone:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import DataConfig, SourceConfig, SplitConfig, TimeSplitConfig
+from finsent.data.readers.columns import ROWS
 from finsent.data.rows.clean import GOOD, REJECTED, Cleaned, clean, parse_times
-from finsent.data.sources.formats import ROWS
 from finsent.labels import LABELS
 from finsent.normalize import key64, text_keys
 from tests.properties import examples

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from finsent.data.config import Format
-from finsent.data.sources.dialect import Dialect
-from finsent.data.sources.formats import Columns, read_rows
-from finsent.data.sources.heads import read_columns
+from finsent.data.readers.columns import Columns
+from finsent.data.readers.csv_dialect import Dialect
+from finsent.data.readers.formats import read_names, read_rows
+from finsent.data.readers.layout import FileLayout
 from finsent.errors import InputError
 from tests.unit.test_formats import BOTH, SOURCE, Row, read
 
@@ -22,7 +23,7 @@ def read_csv(
 ) -> list[Row]:
     """With the last column known, as `finsent.data.sources.files` finds it."""
     data = content.encode(encoding) if isinstance(content, str) else content
-    header = read_columns(format, io.BytesIO(data), encoding, "here")
+    header = read_names(io.BytesIO(data), FileLayout(format, "here", encoding))
     assert header is not None
     return read(format, data, Columns("text", "label", unit, last=header[-1]), encoding)
 
@@ -187,13 +188,13 @@ def test_a_header_alone_has_no_rows(content: str) -> None:
 def broken_blocks(content: str) -> Iterator[pa.Table]:
     stream = io.BytesIO(content.encode())
     columns = Columns("text", "label", None, last="label")
-    return read_rows("csv", stream, SOURCE, "utf-8", columns, "here")
+    return read_rows(stream, FileLayout("csv", "here"), columns, SOURCE)
 
 
 def test_records_come_in_their_order_whatever_is_wrong_with_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("finsent.data.sources.formats.BLOCK_BYTES", 64)  # some records each
+    monkeypatch.setattr("finsent.data.readers.csv_arrow.BLOCK_BYTES", 64)  # some records each
     kinds = np.random.default_rng(1).integers(0, 3, 400)
     kinds[50:120] = 1  # blocks without a good record
     records = [("Up,up", "a,b,c,d", '"a\nb",up')[kind] for kind in kinds]
@@ -230,10 +231,11 @@ def test_a_file_that_does_not_fit_its_header_is_given_up_soon() -> None:
 def test_any_sign_may_stand_between_fields(delimiter: str) -> None:
     content = "text,label\n" + 'Up. "5",up\n"a,b",down\nonly\n"Odd,neutral\nFlat",same\n'
     content = content.replace(",", delimiter)
-    stream, dialect = io.BytesIO(content.encode()), Dialect(delimiter)
-    assert read_columns("csv", stream, "utf-8", "here", dialect) == ["text", "label"]
+    stream = io.BytesIO(content.encode())
+    layout = FileLayout("csv", "here", dialect=Dialect(delimiter))
+    assert read_names(stream, layout) == ["text", "label"]
     stream.seek(0)
-    tables = read_rows("csv", stream, SOURCE, "utf-8", BOTH, "here", dialect)
+    tables = read_rows(stream, layout, BOTH, SOURCE)
     rows = pa.concat_tables(tables).sort_by("row").drop(["source"]).to_pylist()
     assert [Row(*row.values()) for row in rows] == [
         Row(2, 'Up. "5"', "up"),

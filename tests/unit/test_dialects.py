@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import SourceConfig
-from finsent.data.sources.csv_exact import ODD_ESCAPE, ODD_QUOTE
-from finsent.data.sources.dialect import QuoteAudit
+from finsent.data.readers.csv_dialect import QuoteAudit
+from finsent.data.readers.csv_exact import ODD_ESCAPE, ODD_QUOTE
 from finsent.errors import InputError
 from tests.properties import examples
 from tests.unit.test_sources import Row, configured, write
@@ -195,8 +195,8 @@ def test_an_open_quote_names_its_record_and_both_remedies(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "part"),
     [
-        ({"quote": "''"}, "must be one ASCII sign, or none"),
-        ({"escape": "x"}, 'must be one ASCII sign, e.g. "\\\\"'),
+        ({"quote": "''"}, 'Write e.g. "\'", or none.'),
+        ({"escape": "x"}, 'Write e.g. "\\\\"'),
         ({"escape": '"'}, "they must differ"),
         ({"delimiter": "'", "quote": "'"}, "they must differ"),
         ({"escape": "\\", "format": "jsonl"}, "is for CSV, and format is 'jsonl'"),

@@ -97,7 +97,7 @@ def test_the_sample_is_read_from_another_machines_copy_of_the_package(tmp_path: 
     where, rows = done.stdout.decode().split()
     assert Path(where).is_relative_to(tmp_path)
     assert int(rows) == sum(map(len, file.rows(0)))
-    other = replace(file.place, size=file.place.size + 1)
+    other = replace(file.location, size=file.location.size + 1)
     with pytest.raises(InputError, match="has changed since it was found"):
         other.check_unchanged()
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime
 import decimal
 import io
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import Format
-from finsent.data.sources.formats import BLOCK_BYTES, ROWS, Columns, read_rows
-from finsent.data.sources.heads import agreement, detect, read_columns
+from finsent.data.readers.columns import BLOCK_BYTES, ROWS, Columns
+from finsent.data.readers.formats import FORMATS, read_names, read_rows
+from finsent.data.readers.layout import FileLayout
+from finsent.data.sources.format_detection import agreement, detect
 from finsent.errors import InputError
 
 SOURCE = 7
@@ -36,7 +38,7 @@ def read(
     """All rows of one file in the order of their numbers."""
     stream = io.BytesIO(content.encode(encoding) if isinstance(content, str) else content)
     rows: list[Row] = []
-    for table in read_rows(format, stream, SOURCE, encoding, columns, "here"):
+    for table in read_rows(stream, FileLayout(format, "here", encoding), columns, SOURCE):
         assert table.schema == ROWS
         assert set(table["source"].to_pylist()) <= {SOURCE}
         values = [table[name].to_pylist() for name in ROWS.names[1:]]
@@ -122,7 +124,10 @@ def test_lines_end_as_files_of_any_system_do(end: str) -> None:
     ]
     records = end.join(['{"text": "Up", "label": "up"}', '{"text": "Down"}'])
     assert read("jsonl", records) == [Row(1, "Up", "up"), Row(2, "Down")]
-    assert read_columns("jsonl", io.BytesIO(records.encode()), "utf-8", "here") == ["text", "label"]
+    assert read_names(io.BytesIO(records.encode()), FileLayout("jsonl", "here")) == [
+        "text",
+        "label",
+    ]
 
 
 def test_lines_keep_their_numbers_beyond_the_first_block() -> None:
@@ -230,14 +235,14 @@ def test_strings_that_are_no_utf8_are_named(kind: str) -> None:
     pq.write_table(pa.table({"text": pa.array(["Up"]), "label": label}), stream)
     stream.seek(0)
     with pytest.raises(InputError, match=r"column 'label' holds strings that are not valid .*UTF"):
-        list(read_rows("parquet", stream, 0, "utf-8", Columns("text", "label", None), "a.parquet"))
+        list(read_rows(stream, FileLayout("parquet", "a.parquet"), BOTH, 0))
 
 
 def test_parquet_blocks_are_bounded_by_bytes() -> None:
     count, size = 4000, 10_000
     texts = [f"{n:05d}" * (size // 5) for n in range(count)]
     content = parquet(count, text=texts, label=["up"] * count, other=["x" * 20] * count)
-    tables = list(read_rows("parquet", io.BytesIO(content), 0, "utf-8", BOTH, "here"))
+    tables = list(read_rows(io.BytesIO(content), FileLayout("parquet", "here"), BOTH, 0))
     assert sum(map(len, tables)) == count
     assert max(table.nbytes for table in tables) < 1.25 * BLOCK_BYTES
     assert min(map(len, tables[:-1])) * size > BLOCK_BYTES / 2
@@ -245,7 +250,7 @@ def test_parquet_blocks_are_bounded_by_bytes() -> None:
 
 def test_a_parquet_row_of_more_than_a_block_is_read_alone() -> None:
     content = parquet(text=["x" * (BLOCK_BYTES + n) for n in (1, 2)], label=["up", "down"])
-    tables = list(read_rows("parquet", io.BytesIO(content), 0, "utf-8", BOTH, "here"))
+    tables = list(read_rows(io.BytesIO(content), FileLayout("parquet", "here"), BOTH, 0))
     assert [len(table) for table in tables] == [1, 1]
 
 
@@ -274,12 +279,12 @@ def test_a_cut_off_parquet_file_or_a_missing_column_is_one_line() -> None:
     ],
 )
 def test_column_names(format: Format, content: str, wanted: list[str] | None) -> None:
-    assert read_columns(format, io.BytesIO(content.encode()), "utf-8", "here") == wanted
+    assert read_names(io.BytesIO(content.encode()), FileLayout(format, "here")) == wanted
 
 
 def test_column_names_of_parquet() -> None:
     content = parquet(text=["a"], label=["b"])
-    assert read_columns("parquet", io.BytesIO(content), "utf-8", "here") == ["text", "label"]
+    assert read_names(io.BytesIO(content), FileLayout("parquet", "here")) == ["text", "label"]
 
 
 @pytest.mark.parametrize(
@@ -299,7 +304,7 @@ def test_a_head_of_another_format_is_refused(
     format: Format, content: str, parts: list[str]
 ) -> None:
     with pytest.raises(InputError) as caught:
-        read_columns(format, io.BytesIO(content.encode()), "utf-8", "here")
+        read_names(io.BytesIO(content.encode()), FileLayout(format, "here"))
     text = str(caught.value)
     assert text.startswith("here ")
     assert all(part in text for part in parts), text
@@ -343,3 +348,9 @@ def test_a_phrasebank_file_says_by_its_name_how_many_annotators_agreed(
     name: str, wanted: float | None
 ) -> None:
     assert agreement(name) == wanted
+
+
+def test_each_format_that_a_setting_can_name_has_a_reader() -> None:
+    assert set(FORMATS) == set(get_args(Format))
+    suffixes = [suffix for format in FORMATS.values() for suffix in format.suffixes]
+    assert len(suffixes) == len(set(suffixes))

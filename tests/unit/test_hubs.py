@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.sources.column_selection import TEXT_NAMES, usual_column
 from finsent.data.sources.files import find_sources
-from finsent.data.sources.hubs import TEXT_NAMES, fetch, usual
+from finsent.data.sources.hubs import fetch
 from finsent.disk import DiskError
 from finsent.errors import InputError
 
@@ -161,9 +162,9 @@ def test_class_labels_become_their_names(tmp_path: Path) -> None:
 
 def test_usual_names_help_only_where_the_wanted_column_is_not_there() -> None:
     columns = ("headline", "text", "label")
-    assert usual(columns, "headline", TEXT_NAMES) == "headline"
-    assert usual(columns, "Sentence", TEXT_NAMES) == "text"
-    assert usual(("a", "b"), "Sentence", TEXT_NAMES) == "Sentence"
+    assert usual_column(columns, "headline", TEXT_NAMES) == "headline"
+    assert usual_column(columns, "Sentence", TEXT_NAMES) == "text"
+    assert usual_column(("a", "b"), "Sentence", TEXT_NAMES) == "Sentence"
 
 
 @pytest.mark.parametrize(
@@ -200,9 +201,9 @@ def test_kaggles_files_are_kept_where_every_machine_sees_them(
     config = DataConfig(sources=[SourceConfig(uri=KAGGLE)])
     [file] = find_sources(config, tmp_path / "cache")
     assert (file.name, file.origin) == ("owner/name/file.csv", KAGGLE)
-    assert Path(file.place.uri).is_relative_to(tmp_path / "cache")
+    assert Path(file.location.uri).is_relative_to(tmp_path / "cache")
     [again] = find_sources(config, tmp_path / "cache")
-    assert again.place == file.place
+    assert again.location == file.location
     home.unlink()
     assert [t["raw_text"].to_pylist() for t in file.rows(0)] == [["Sales rose"]]
     home.write_text("Sentence,Sentiment\nSales fell,negative\n")
@@ -250,7 +251,7 @@ def test_kaggle_without_its_package_says_what_to_install(tmp_path: Path) -> None
         "import sys; sys.modules['kagglehub'] = None\n"
         "from pathlib import Path\n"
         "from finsent.data.config import SourceConfig\n"
-        "from finsent.data.sources.hubs import TEXT_NAMES, fetch, usual\n"
+        "from finsent.data.sources.hubs import fetch\n"
         f"fetch(SourceConfig(uri={KAGGLE!r}), Path({str(tmp_path)!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

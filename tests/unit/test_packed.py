@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finsent.data.sources.formats import Columns, read_rows
-from finsent.data.sources.tables import excel_columns
+from finsent.data.readers.columns import Columns
+from finsent.data.readers.formats import read_names, read_rows
+from finsent.data.readers.layout import FileLayout
 from tests.properties import examples
 from tests.unit.test_dialects import read as read_named
 from tests.unit.test_labeling_tools import ROSE_AND_FELL, labels, lines, problem
@@ -147,7 +148,7 @@ def test_any_objects_come_back_in_order(
     dumped = [json.dumps(record, indent=indent) for record in records]
     content = f"[{','.join(dumped)}]" if is_array else "\n".join(dumped)
     columns = Columns("text", "label", None)
-    tables = read_rows("json", io.BytesIO(content.encode()), 0, "utf-8", columns, "here")
+    tables = read_rows(io.BytesIO(content.encode()), FileLayout("json", "here"), columns, 0)
     rows = [row for table in tables for row in table.to_pylist()]
     assert [(row["row"], row["raw_text"], row["raw_label"]) for row in rows] == [
         (n, record.get("text"), record.get("label")) for n, record in enumerate(records, start=1)
@@ -318,7 +319,7 @@ def test_a_sheet_of_more_cells_than_memory_bears_is_refused(
         assert "a sheet spans 1,048,576 rows of 16,384 columns" in problem(path)
     else:
         stream = io.BytesIO(path.read_bytes())
-        assert excel_columns(stream, "a.xlsx", None, True) == ["text", "label"]
+        assert read_names(stream, FileLayout("excel", "a.xlsx")) == ["text", "label"]
 
 
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:

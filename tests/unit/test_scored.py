@@ -25,16 +25,18 @@ from hypothesis import strategies as st
 
 from finsent.config import check, load
 from finsent.data.config import DataConfig, SourceConfig
-from finsent.data.sources.carried import Carried, with_all_rows
-from finsent.data.sources.csv_exact import ODD_QUOTE
-from finsent.data.sources.files import SourceFile, find_sources, find_texts
+from finsent.data.readers.csv_exact import ODD_QUOTE
+from finsent.data.sources.carried_columns import Carried, with_all_rows
+from finsent.data.sources.files import find_sources, find_texts
+from finsent.data.sources.source_file import SourceFile
 from finsent.errors import ConfigError, InputError
-from finsent.files import exclusive
-from finsent.inference.config import EngineConfig, PredictConfig
+from finsent.files import directory_lock
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exports import fingerprint
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
+from finsent.modeling.model_dir import fingerprint
 from finsent.normalize import is_blank
+from finsent.scoring.config import PredictConfig
 from finsent.scoring.parts import Parts
 from finsent.scoring.score import Scorer, Tagged
 from finsent.scoring.scored import ScoredDir, choose_inputs, output_names
@@ -555,8 +557,8 @@ def test_a_name_depends_on_no_other_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_an_object_s_key_leads_to_no_place_outside_the_output(tmp_path: Path) -> None:
     [local] = find(write(tmp_path / "x.csv"))
-    place = replace(local.place, uri="s3://b/in/../../../etc/x.csv")
-    file = replace(local, place=place, settings=SourceConfig(uri="s3://b/in/"))
+    location = replace(local.location, uri="s3://b/in/../../../etc/x.csv")
+    file = replace(local, location=location, settings=SourceConfig(uri="s3://b/in/"))
     with pytest.raises(InputError, match=r"predict\.input: 's3://b/in/\.\..*outside.*name: NAME"):
         output_names([file], "csv")
     named = replace(file, settings=SourceConfig(uri="s3://b/in/", name="in"))
@@ -629,7 +631,7 @@ def test_a_run_that_dies_after_a_file_is_complete_scores_no_row_again(
 
 def test_two_processes_do_not_score_one_file(tmp_path: Path) -> None:
     scored = ScoredDir(tmp_path)
-    with scored.parts("news.csv.csv") as parts, exclusive(parts.folder, wait=False) as is_free:
+    with scored.parts("news.csv.csv") as parts, directory_lock(parts.folder, wait=False) as is_free:
         assert not is_free
         with pytest.raises(InputError, match="another process"), scored.parts("news.csv.csv"):
             pass
@@ -654,7 +656,7 @@ def test_scored_files_are_no_input(tmp_path: Path) -> None:
             "predict.input",
             choose_inputs(output),
         )
-        return [Path(file.place.uri) for file in files]
+        return [Path(file.location.uri) for file in files]
 
     for output in (out, tmp_path / "elsewhere"):
         assert chosen(inbox, output) == [news]
@@ -680,7 +682,7 @@ def test_predictions_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixt
     def found(uri: Path) -> list[Path]:
         source = SourceConfig(uri=str(uri), text="text", label="label")
         files = find_sources(DataConfig(sources=[source]), tmp_path)
-        return [Path(file.place.uri) for file in files]
+        return [Path(file.location.uri) for file in files]
 
     caplog.set_level("INFO")
     for uri in (inbox, inbox / "**" / "*.csv"):

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.data.config import DataConfig, SourceConfig
+from finsent.data.readers.columns import ROWS
 from finsent.data.rows.clean import clean
-from finsent.data.sources.files import SourceFile, find_sources
-from finsent.data.sources.formats import ROWS
+from finsent.data.sources.files import find_sources
+from finsent.data.sources.source_file import SourceFile
 from finsent.errors import InputError
 from tests.unit.test_files import without_root
 

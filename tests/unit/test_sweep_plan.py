@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from finsent.adapters.ray_core import Node
+from finsent.cluster import Cluster
 from finsent.errors import ConfigError
 from finsent.modeling.backbone import Backbone
 from ray_jobs._cli import main
 from ray_jobs.sweep import JOB
 from tests.unit import sweeps
-from tune.concurrency import worker_slots
 from tune.cost_estimate import expected_epochs, sample_configurations
 from tune.plan import begin_sweep, end_sweep, make_plan
 from tune.trial_log import lock_run_dir
@@ -83,9 +84,8 @@ def test_contradicting_settings_are_refused(sweep: dict[str, Any], problem: str)
 
 def test_a_gpu_share_is_on_one_gpu() -> None:
     def on(share: float, **resources: float) -> int:
-        train = sweeps.tiny_settings().train
-        config = train.model_copy(update={"gpus_per_worker": share, "cpus_per_worker": 2})
-        return worker_slots(resources, config, "GPU" in resources)
+        cluster = Cluster([Node("1", "a", resources)])
+        return cluster.slots(2, share if "GPU" in resources else 0.0)
 
     assert on(0.6, CPU=64, GPU=2) == 2  # not the three that two GPUs hold by their sum
     assert on(0.3, CPU=64, GPU=2) == 6
@@ -115,8 +115,8 @@ def test_a_sweep_resumes_only_under_its_own_settings(tmp_path: Path, backbone: B
     with pytest.raises(ConfigError, match="dataset_version"):
         begin_sweep(make_plan(sweeps.tiny_settings(), backbone), tmp_path, "v2", 2)
     longer = sweeps.tiny_settings()
-    longer = longer.model_copy(update={"train": longer.train.model_copy(update={"epochs": 9})})
-    with pytest.raises(ConfigError, match=r"train\.epochs=4, now 9"):
+    longer = longer.replaced(train=longer.train.replaced(epochs=9))
+    with pytest.raises(ConfigError, match=r"train\.epochs=4, now train\.epochs=9"):
         begin_sweep(make_plan(longer, backbone), tmp_path, "v1", 2)
 
 
@@ -133,7 +133,7 @@ def test_a_refused_call_changes_no_file_of_the_sweep(
     with pytest.raises(SystemExit) as left:
         main(JOB, [*arguments, "sweep.seed=7"])
     assert left.value.code == 2
-    assert "sweep.seed=42, now 7" in capsys.readouterr().err
+    assert "sweep.seed=42, now sweep.seed=7" in capsys.readouterr().err
     with lock_run_dir(run_dir), pytest.raises(SystemExit):
         main(JOB, arguments)
     after = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.name != ".lock"}

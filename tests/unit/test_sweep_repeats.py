@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from tests.unit import sweeps
 from tune.config import SweepConfig
 from tune.population import Population
@@ -37,7 +37,7 @@ class Sweep:
         self.config = SweepConfig(**{"space": FOUR, "trials": 10, **changes})
         self.study = open_study(self.config, folder, len(past or []))
         self.repeats: list[int] = []
-        space = parse_space(self.config.space, Settings())
+        space = parse_space(self.config.space, JobSettings())
         self.searcher = StudySearch(
             self.study, space, self.config, past or [], first, self.repeats.append
         )
@@ -176,7 +176,7 @@ def test_a_resumed_sweep_trains_no_configuration_again(tmp_path: Path) -> None:
 )
 def test_configurations_with_equal_settings_are_equal(space: Any, one: Any, other: Any) -> None:
     [key] = space
-    found = parse_space(space, Settings())
+    found = parse_space(space, JobSettings())
     assert found.identity({key: one}) == found.identity({key: other})
     assert found.identity({key: one}) != found.identity({key: 1 if key != "train.dropout" else 0})
     points = found.configurations(100)
@@ -184,17 +184,21 @@ def test_configurations_with_equal_settings_are_equal(space: Any, one: Any, othe
 
 
 def test_a_seed_makes_another_configuration() -> None:
-    space = parse_space(FOUR, Settings())
+    space = parse_space(FOUR, JobSettings())
     params = {"train.schedule": "linear", "train.batch_size": 16}
     assert space.identity(params) != space.identity({**params, "train.seed": 7})
 
 
 def test_a_continuous_space_is_not_listed() -> None:
-    endless = parse_space({**FOUR, "train.dropout": {"uniform": [0, 0.5]}}, Settings())
+    endless = parse_space({**FOUR, "train.dropout": {"uniform": [0, 0.5]}}, JobSettings())
     assert endless.configurations(10**9) is None
-    assert parse_space({"train.seed": {"int": [0, 2**40]}}, Settings()).configurations(2000) is None
+    assert (
+        parse_space({"train.seed": {"int": [0, 2**40]}}, JobSettings()).configurations(2000) is None
+    )
     conditional = {"when": {"train.schedule": "cosine"}}
-    some = parse_space({**FOUR, "train.warmup_steps": {"int": [0, 2], **conditional}}, Settings())
+    some = parse_space(
+        {**FOUR, "train.warmup_steps": {"int": [0, 2], **conditional}}, JobSettings()
+    )
     assert len(some.configurations(12) or {}) == 2 + 2 * 3
     assert some.configurations(11) is None
 
@@ -304,7 +308,7 @@ def test_the_search_learns_from_diverged_trials_of_earlier_sweeps(tmp_path: Path
     old = read_sweep(sweeps.write(tmp_path / "old", events))
     config = SweepConfig(space=form)
     study = open_study(config, tmp_path)
-    space = parse_space(form, Settings())
+    space = parse_space(form, JobSettings())
     assert add_earlier_sweep(study, space, old, config) == 1
     assert add_earlier_sweep(study, space, old, config) == 0
     [trial] = study.trials

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from finsent.errors import ConfigError
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from tune.space import Space, with_values
 from tune.space_parser import parse_space
 
@@ -29,7 +29,7 @@ def samples(space: Space, count: int = 200, seed: int = 3) -> list[dict[str, Any
 
 
 def test_values_lie_within_their_bounds() -> None:
-    space = parse_space(SPACE, Settings())
+    space = parse_space(SPACE, JobSettings())
     drawn = samples(space)
     assert all(1e-5 <= params["train.learning_rate"] <= 3e-4 for params in drawn)
     middle = sum(params["train.learning_rate"] < 5.5e-5 for params in drawn)
@@ -42,21 +42,21 @@ def test_values_lie_within_their_bounds() -> None:
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    space = parse_space(SPACE, Settings())
+    space = parse_space(SPACE, JobSettings())
     assert samples(space, 20) == samples(space, 20)
     assert samples(space, 20) != samples(space, 20, seed=4)
 
 
 def test_a_parameter_may_precede_its_parent() -> None:
     backwards = dict(reversed(SPACE.items()))
-    assert samples(parse_space(backwards, Settings()), 50)[0].keys() >= {"train.batch_size"}
-    order = [parameter.key for parameter in parse_space(backwards, Settings()).parameters]
+    assert samples(parse_space(backwards, JobSettings()), 50)[0].keys() >= {"train.batch_size"}
+    order = [parameter.key for parameter in parse_space(backwards, JobSettings()).parameters]
     assert order.index("train.batch_size") < order.index("train.ema_decay")
 
 
 def test_samples_are_valid_settings() -> None:
-    for params in samples(parse_space(SPACE, Settings()), 20):
-        train = with_values(Settings(), params).train
+    for params in samples(parse_space(SPACE, JobSettings()), 20):
+        train = with_values(JobSettings(), params).train
         assert train.learning_rate == params["train.learning_rate"]
         assert train.batch_size == params["train.batch_size"]
 
@@ -67,17 +67,17 @@ def test_a_grid_has_each_combination_once() -> None:
             "train.batch_size": {"choice": [16, 32, 64]},
             "train.epochs": {"int": [2, 3], "when": {"train.batch_size": [16, 32]}},
         },
-        Settings(),
+        JobSettings(),
     )
     grid = list(space.grid())
     assert len(grid) == 5
     assert {"train.batch_size": 64} in grid
     with pytest.raises(ConfigError, match=r"train\.learning_rate: loguniform is continuous"):
-        list(parse_space(SPACE, Settings()).grid())
+        list(parse_space(SPACE, JobSettings()).grid())
 
 
 def test_a_range_ends_at_its_last_complete_step() -> None:
-    space = parse_space({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, Settings())
+    space = parse_space({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, JobSettings())
     assert space.parameters[0].high == 0.4
     assert {params["train.dropout"] for params in samples(space, 50)} == {0.0, 0.2, 0.4}
 
@@ -85,10 +85,10 @@ def test_a_range_ends_at_its_last_complete_step() -> None:
 def test_bounds_are_checked_where_the_parameter_varies() -> None:
     workers = {"train.num_workers": {"choice": [1, 2]}}
     share = {"train.gpus_per_worker": {"choice": [0.5, 1.0], "when": {"train.num_workers": 1}}}
-    assert Settings().train.num_workers == 2  # with which 0.5 is refused
-    parse_space(workers | share, Settings())
+    assert JobSettings().train.num_workers == 2  # with which 0.5 is refused
+    parse_space(workers | share, JobSettings())
     with pytest.raises(ConfigError, match="NCCL"):
-        parse_space({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, Settings())
+        parse_space({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, JobSettings())
 
 
 def test_a_condition_on_null_needs_a_value_of_the_parent() -> None:
@@ -98,7 +98,7 @@ def test_a_condition_on_null_needs_a_value_of_the_parent() -> None:
             "train.lora_rank": {"choice": [None, 8], "when": {"train.epochs": 2}},
             "train.dropout": {"uniform": [0, 0.3], "when": {"train.lora_rank": None}},
         },
-        Settings(),
+        JobSettings(),
     )
     assert not any(
         "train.dropout" in params for params in samples(space) if params["train.epochs"] == 3
@@ -107,11 +107,11 @@ def test_a_condition_on_null_needs_a_value_of_the_parent() -> None:
 
 def test_a_condition_on_a_large_range_is_not_enumerated() -> None:
     seeds = {"train.seed": {"int": [0, 2**40]}}  # not counted one by one
-    parse_space(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, Settings())
+    parse_space(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, JobSettings())
 
 
 def test_lists_may_be_choices() -> None:
-    space = parse_space({"train.num_workers": {"choice": [1, [1, 4]]}}, Settings())
+    space = parse_space({"train.num_workers": {"choice": [1, [1, 4]]}}, JobSettings())
     drawn = {str(params["train.num_workers"]) for params in samples(space, 30)}
     assert drawn == {"1", "[1, 4]"}
 
@@ -175,5 +175,5 @@ def test_lists_may_be_choices() -> None:
 )
 def test_an_invalid_space_is_one_line(space: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
-        parse_space(space, Settings())
+        parse_space(space, JobSettings())
     assert "\n" not in str(error.value)

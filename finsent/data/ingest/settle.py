@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finsent.data.config import DataConfig, PreferPolicy
-from finsent.data.sources.files import SourceFile
+from finsent.data.sources.source_file import SourceFile
 from finsent.labels import LABEL2ID, LABELS
 from finsent.normalize import hex_keys, key64
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finsent.data.config import DataConfig, SourceConfig, TimeSplitConfig, iso_time
-from finsent.data.sources.json_records import single_label
-from finsent.data.sources.mended import LOST
+from finsent.data.readers.json_values import single_label
+from finsent.data.readers.utf8_repair import LOST
 from finsent.labels import LABEL2ID, LABELS
 from finsent.normalize import key64, normalize, text_keys
 from finsent.spellings import spellings
@@ -59,7 +59,7 @@ def clean(rows: pa.Table, source: SourceConfig, excluded: bool, config: DataConf
     """Normalize texts, map labels to ids, and tell bad rows from good ones.
 
     Args:
-        rows: of one source; schema `finsent.data.sources.formats.ROWS`.
+        rows: of one source; schema finsent.data.readers.columns.ROWS`.
         source: its settings.
         excluded: the source must stay unseen: its texts need no label, and any length will do.
     """

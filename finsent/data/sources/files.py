@@ -1,199 +1,130 @@
-"""The files of a dataset's sources: found, checked early, digested, and opened for reading."""
+"""The files that a dataset's sources name: found, checked early, and digested."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from finsent.data.config import SAMPLE, DataConfig, Format, SourceConfig
-from finsent.data.sources import formats, heads
-from finsent.data.sources.contents import CSV, read_contents
-from finsent.data.sources.dialect import Dialect, dialect_of
-from finsent.data.sources.formats import Columns
-from finsent.data.sources.json_records import late_keys
-from finsent.data.sources.opening import count_lines, opened, reading, zipped_name
-from finsent.data.sources.places import Place, expand, packaged, short_names
-from finsent.data.sources.predicted import without_scored
-from finsent.data.sources.wanted import present_columns, requested_columns
+from finsent.data.config import SAMPLE, DataConfig, SourceConfig
+from finsent.data.sources.expansion import expand
+from finsent.data.sources.file_inspection import NamedFile, inspect
+from finsent.data.sources.format_detection import agreement, detect, is_plain_text
+from finsent.data.sources.hubs import fetch
+from finsent.data.sources.locations import Location, packaged, short_names
+from finsent.data.sources.scored_files import without_scored
+from finsent.data.sources.source_file import SourceFile, is_of_hub
 from finsent.errors import InputError
 
 log = logging.getLogger(__name__)
 
-_SETTINGS_OF: dict[str, tuple[Format, ...]] = {  # the formats that have a use for them
-    "delimiter": CSV,
-    "quote": CSV,
-    "escape": CSV,
-    "header": (*CSV, "excel"),
-    "sheet": ("excel",),
-}
-_LATER = (
-    *("delimiter", "header", "quote", "escape", "sheet"),
-    *("where", "drop_labels", "bad_bytes", "license"),
-)
+_INSPECTION_THREADS = 4  # hashing and reading release the interpreter's lock
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a dataset's sources, with all that its reader must know."""
-
-    name: str  # unique within the dataset; the same on every machine
-    place: Place
-    settings: SourceConfig  # of the source that it belongs to
-    format: Format
-    compression: str | None
-    encoding: str
-    columns: Columns
-    sha256: str
-    agreement: float | None = None  # share of annotators that agreed, where the name says so
-    excluded: bool = False  # its texts must not be in the dataset
-    dialect: Dialect | None = None  # of a CSV, and whether a workbook has a header
-
-    @property
-    def bytes(self) -> int:
-        """Size as it lies there, compressed or not."""
-        return self.place.size
-
-    @property
-    def unpacked_bytes(self) -> int:
-        """About what its rows take as plain text: packed ones unfold to three times their size."""
-        return self.bytes * (3 if self.compression or self.format in heads.TYPED else 1)
-
-    @property
-    def origin(self) -> str:
-        """Where it comes from, for people; without credentials."""
-        return _origin(self.place, self.settings)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of it decides the rows that it gives: not where it lies."""
-        fields = type(self.settings).model_fields
-        settings = {
-            name: getattr(self.settings, name)
-            for name, field in fields.items()
-            if name not in ("uri", "name")
-            # A setting that came later says nothing where it is not set: versions keep their ids.
-            and (
-                name not in _LATER
-                or getattr(self.settings, name) != field.get_default(call_default_factory=True)
-            )
-        }
-        if self.columns.given:
-            settings["given"] = self.columns.given
-        return {
-            "name": self.name,
-            "sha256": self.sha256,
-            "excluded": self.excluded,
-            "agreement": self.agreement,
-            **settings,
-            "format": self.format,
-            "encoding": self.encoding,
-            "columns": self.columns.names,
-        }
-
-    @property
-    def where(self) -> str:
-        """The setting and the file, for messages."""
-        return f"{self.place.field}: {self.origin!r}"
-
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """The file's bytes, decompressed.
-
-        Raises:
-            InputError: the file is gone, has changed, or cannot be read.
-        """
-        with reading(self.place, self.where), opened(self.place, self.compression) as stream:
-            yield stream
-
-    def column_names(self) -> list[str] | None:
-        """The names at the head of the file; None where its format has none.
-
-        Raises:
-            InputError: the head is not what the format says.
-        """
-        with self.open() as stream:
-            return formats.read_names(
-                self.format, stream, self.encoding, self.where, self.dialect, self.settings.sheet
-            )
-
-    def count_rows(self) -> int:
-        """How many records there are, about: a text's line breaks count, too.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
-        with reading(self.place, self.where):
-            if self.format == "parquet":
-                with opened(self.place, self.compression) as stream:
-                    return int(pq.ParquetFile(stream).metadata.num_rows)
-            if self.format in ("arrow", "excel", "json"):
-                return sum(map(len, self.rows(0)))
-            with opened(self.place, self.compression) as stream:
-                return count_lines(stream)
-
-    def rows(self, index: int) -> Iterator[pa.Table]:
-        """Stream the file's rows in their order: schema `columns.schema`, `index` as the source.
-
-        Raises:
-            InputError: the file is gone, has changed, or cannot be read.
-        """
-        with self.open() as stream:
-            yield from formats.read_rows(
-                self.format,
-                stream,
-                index,
-                self.encoding,
-                self.columns,
-                self.where,
-                dialect=self.dialect,
-                sheet=self.settings.sheet,
-            )
+class _FileKey(NamedTuple):
+    uri: str
+    excluded: bool
 
 
 def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
-    """Expand `data.sources` and `data.exclude` to files, check each one's head, and digest it.
+    """Expand `data.sources` and `data.exclude` to files, check each file's head, and digest it.
 
     Of a directory or glob in `data.sources`, files that predict wrote are left out.
 
     Args:
-        cache: directory for what hubs deliver, on storage that every machine sees.
+        cache: directory for files of hubs, on storage that every machine sees.
 
     Raises:
-        InputError: a source is missing, empty, binary, or lacks a column; or two entries want the
-            same file read differently.
+        InputError: a source is missing, empty, binary, or lacks a column; or two entries configure
+            different readings of one file.
     """
-    found: dict[tuple[str, bool], _Found] = {}
+    files: dict[_FileKey, NamedFile] = {}
     for excluded, sources in ((False, config.sources), (True, config.exclude)):
         for source in sources:
-            named = _expand(source, excluded, cache)
-            places = [one.place for one in named]
-            left = places if excluded else without_scored(source.uri, places)
-            for one in (one for one in named if one.place in left):
-                if (one.place.uri, not excluded) in found:
+            for file in _source_files(source, excluded, cache):
+                if _FileKey(file.location.uri, not excluded) in files:
                     raise InputError(
-                        f"{one.where} is also in data.sources; a file is learned from or stays "
+                        f"{file.where} is also in data.sources; a file is learned from or stays "
                         "unseen: leave it out of one of them"
                     )
-                first = found.setdefault((one.place.uri, excluded), one)  # a file counts once
-                _check_same(first, one, config)
-    files = list(found.values())
-    names = _names(files)
-    with ThreadPoolExecutor(4) as pool:  # hashing and reading release the interpreter's lock
-        surveyed = list(pool.map(lambda one, name: _survey(one, name, config), files, names))
-    return _with_known_agreement(surveyed)
+                # A file counts once.
+                first = files.setdefault(_FileKey(file.location.uri, excluded), file)
+                _check_same_reading(first, file, config)
+    named = list(files.values())
+    names = _names(named)
+    with ThreadPoolExecutor(_INSPECTION_THREADS) as pool:
+        inspected = pool.map(lambda file, name: inspect(file, name, config), named, names)
+        return _without_lone_agreement(list(inspected))
 
 
-def _with_known_agreement(files: list[SourceFile]) -> list[SourceFile]:
-    """The files; a PhraseBank file alone does not say in how much of it more annotators agreed."""
+def find_texts(
+    sources: list[SourceConfig],
+    config: DataConfig,
+    cache: Path,
+    field: str,
+    choose: Callable[[SourceConfig, list[Location]], list[Location]] = lambda _, found: found,
+) -> list[SourceFile]:
+    """Expand entries to files whose texts need no label, and check each file's head.
+
+    Args:
+        cache: directory for files of hubs.
+        field: the setting that names the sources, for messages.
+        choose: selects from the files that an entry names.
+
+    Raises:
+        InputError: a source is missing, empty, binary, or lacks the column of the text.
+    """
+    files: dict[str, NamedFile] = {}
+    for source in sources:
+        named = _expand(source, True, cache, field)
+        chosen = {location.uri for location in choose(source, [f.location for f in named])}
+        for file in named:
+            if file.location.uri not in chosen:
+                continue
+            if source.format is None and is_plain_text(file.location.name):
+                file = replace(file, source=source.replaced(format="text"))
+            first = files.setdefault(file.location.uri, file)
+            _check_same_reading(first, file, config)
+    unique = list(files.values())
+    names = short_names([file.location for file in unique])
+    return [inspect(file, name, config) for file, name in zip(unique, names, strict=True)]
+
+
+def _source_files(source: SourceConfig, excluded: bool, cache: Path) -> list[NamedFile]:
+    """Return the files of an entry; of labeled ones, without those that predict wrote."""
+    files = _expand(source, excluded, cache, "data.exclude" if excluded else "data.sources")
+    if excluded:
+        return files
+    labeled = without_scored(source.uri, [file.location for file in files])
+    return [file for file in files if file.location in labeled]
+
+
+def _expand(source: SourceConfig, excluded: bool, cache: Path, field: str) -> list[NamedFile]:
+    if source.uri == SAMPLE:
+        return [NamedFile(packaged("data/sample/sentences.csv", field), source, excluded)]
+    if is_of_hub(source):
+        fetched = fetch(source, cache, field)
+        locations = expand(str(fetched.path), source.format, field)
+        return [
+            NamedFile(location, source, excluded, fetched.columns, fetched.name)
+            for location in locations
+        ]
+    locations = expand(source.uri, source.format, field)
+    # PhraseBank's files contain each other's sentences: the strictest file that has a sentence
+    # states its agreement, so it comes first.
+    locations.sort(key=lambda location: -(agreement(location.name) or 0))
+    return [NamedFile(location, source, excluded) for location in locations]
+
+
+def _without_lone_agreement(files: list[SourceFile]) -> list[SourceFile]:
+    """Return the files without the agreement of a PhraseBank file that has no stricter one.
+
+    Such a file does not show on which of its sentences more annotators agreed.
+    """
     shares = {file.agreement for file in files if file.agreement is not None}
     if len(shares) != 1 or shares == {1.0}:
         return files
@@ -206,206 +137,56 @@ def _with_known_agreement(files: list[SourceFile]) -> list[SourceFile]:
     return [replace(file, agreement=None) for file in files]
 
 
-@dataclass(frozen=True)
-class _Found:
-    place: Place
-    source: SourceConfig
-    excluded: bool
-    columns: tuple[str, ...] = ()  # where a hub says
-    name: str = ""  # where a hub says
-
-    @property
-    def where(self) -> str:
-        """The file, for messages."""
-        return f"{self.place.field}: {_origin(self.place, self.source)!r}"
-
-
-def _origin(place: Place, source: SourceConfig) -> str:
-    return source.uri if source.uri == SAMPLE or _of_hub(source) else place.shown
-
-
-def _of_hub(source: SourceConfig) -> bool:
-    return source.uri.startswith(("hf://", "kaggle://"))
-
-
-def find_texts(
-    sources: list[SourceConfig],
-    config: DataConfig,
-    cache: Path,
-    field: str,
-    choose: Callable[[SourceConfig, list[Place]], list[Place]] = lambda _, places: places,
-) -> list[SourceFile]:
-    """Expand entries to files whose texts need no label, and check each one's head.
-
-    Args:
-        field: the setting that names them, for messages.
-        choose: which of the files that an entry names are meant.
+def _check_same_reading(first: NamedFile, second: NamedFile, config: DataConfig) -> None:
+    """Refuse two entries that configure different readings of one file.
 
     Raises:
-        InputError: a source is missing, empty, binary, or lacks the column of the text.
+        InputError: the entries differ in a setting.
     """
-    found: dict[str, _Found] = {}
-    for source in sources:
-        named = _expand(source, True, cache, field)
-        chosen = {place.uri for place in choose(source, [one.place for one in named])}
-        for one in (one for one in named if one.place.uri in chosen):
-            if source.format is None and _is_text(one.place.name):
-                one = replace(one, source=source.model_copy(update={"format": "text"}))
-            _check_same(found.setdefault(one.place.uri, one), one, config)
-    files = list(found.values())
-    names = short_names([one.place for one in files])
-    return [_survey(one, name, config) for one, name in zip(files, names, strict=True)]
-
-
-def _expand(
-    source: SourceConfig, excluded: bool, cache: Path, field: str | None = None
-) -> list[_Found]:
-    field = field or ("data.exclude" if excluded else "data.sources")
-    if source.uri == SAMPLE:
-        return [_Found(packaged("data/sample/sentences.csv", field), source, excluded)]
-    if _of_hub(source):
-        from finsent.data.sources.hubs import fetch
-
-        fetched = fetch(source, cache, field)
-        places = expand(str(fetched.path), source.format, field)
-        return [_Found(place, source, excluded, fetched.columns, fetched.name) for place in places]
-    places = expand(source.uri, source.format, field)
-    # PhraseBank's files hold each other's sentences: the first that has one says its agreement.
-    places.sort(key=lambda place: -(heads.agreement(place.name) or 0))
-    return [_Found(place, source, excluded) for place in places]
-
-
-def _check_same(first: _Found, again: _Found, config: DataConfig) -> None:
-    """One file has one reading.
-
-    Raises:
-        InputError: two entries name a file and differ in what they say of it.
-    """
-    a, b = _effective(first, config), _effective(again, config)
-    differ = [name for name in a if a[name] != b[name]]
-    if differ:
+    settings, other_settings = _effective(first, config), _effective(second, config)
+    differing = [name for name in settings if settings[name] != other_settings[name]]
+    if differing:
         entries = [
-            json.dumps(found.source.model_dump(mode="json"), ensure_ascii=False)
-            for found in (first, again)
+            json.dumps(file.source.model_dump(mode="json"), ensure_ascii=False)
+            for file in (first, second)
         ]
         raise InputError(
-            f"{again.where} is named by two entries that differ in {', '.join(differ)}: "
+            f"{second.where} is named by two entries that differ in {', '.join(differing)}: "
             f"{entries[0]} and {entries[1]}; let one of them name it, e.g. by a narrower glob, or "
             "give both the same settings"
         )
 
 
-def _effective(found: _Found, config: DataConfig) -> dict[str, Any]:
-    """What an entry says of a file, its defaults filled in."""
-    source = found.source
-    said = {name: getattr(source, name) for name in type(source).model_fields if name != "uri"}
+def _effective(file: NamedFile, config: DataConfig) -> dict[str, object]:
+    """Return the settings of an entry for a file, with the defaults that it inherits."""
+    source = file.source
+    settings = {name: getattr(source, name) for name in type(source).model_fields if name != "uri"}
     return {
-        **said,
-        "format": source.format or heads.detect(found.place.name)[0],
+        **settings,
+        "format": source.format or detect(file.location.name)[0],
         "encoding": source.encoding or config.encoding,
         "text": source.text or config.text_column,
         "label": source.label or config.label_column,
     }
 
 
-def _names(files: list[_Found]) -> list[str]:
-    """What the column `source` says: the given name, or as little of the path as tells apart."""
-    short = iter(short_names([one.place for one in files if not one.name]))
-    shared = [one.source.name for one in files if one.source.name]
+def _names(files: list[NamedFile]) -> list[str]:
+    """Return the values of the column `source`.
+
+    A value is the configured name, or the end of the path, as short as the names stay distinct.
+    """
+    short = iter(short_names([file.location for file in files if not file.hub_name]))
+    configured = [file.source.name for file in files if file.source.name]
     names = []
-    for one in files:
-        name, given = one.name or next(short), one.source.name
-        names.append(
-            name if not given else given if shared.count(given) == 1 else f"{given}/{name}"
-        )
+    for file in files:
+        name = file.hub_name or next(short)
+        if file.source.name:
+            is_unique = configured.count(file.source.name) == 1
+            name = file.source.name if is_unique else f"{file.source.name}/{name}"
+        names.append(name)
     for name in names:
         if names.count(name) > 1:
             raise InputError(
                 f"data.sources: two sources are named {name!r}; give each a name of its own"
             )
     return names
-
-
-# --- checks -------------------------------------------------------------------------------------
-
-
-def _survey(found: _Found, name: str, config: DataConfig) -> SourceFile:
-    place, source, where = found.place, found.source, found.where
-    with reading(place, where):
-        format, compression = _format(found)
-        with place.open() as stream:
-            heads.check_magic(stream.read(8), format, compression, where)
-        declared = source.encoding or config.encoding
-        contents = read_contents(place, where, format, compression, declared, source.delimiter)
-        columns = requested_columns(source, format, config, found.excluded, found.columns, where)
-        dialect = None
-        if format in CSV or format == "excel":
-            dialect = dialect_of(format, source, contents.head, contents.is_regular)
-        with opened(place, compression) as stream:
-            there = formats.read_names(
-                format, stream, contents.encoding, where, dialect, source.sheet
-            )
-        missing = [name for name in columns.names if name not in (there or columns.names)]
-        if missing and format in ("json", "jsonl"):  # the head's records may all lack a key
-            with opened(place, compression) as stream:
-                late = late_keys(format, stream, contents.encoding, where, missing)
-            there = [*(there or ()), *late]
-    return SourceFile(
-        name=name,
-        place=place,
-        settings=source,
-        format=format,
-        compression=compression,
-        encoding=contents.encoding,
-        columns=present_columns(columns, there, format, place, source, where),
-        sha256=contents.sha256,
-        agreement=heads.agreement(place.name) if format == "phrasebank" else None,
-        excluded=found.excluded,
-        dialect=dialect,
-    )
-
-
-def _format(found: _Found) -> tuple[Format, str | None]:
-    """Format and compression by a file's name and its settings.
-
-    Raises:
-        InputError: they do not say the format, or contradict each other.
-    """
-    source, where = found.source, found.where
-    named, compression = heads.detect(found.place.name)
-    if compression == "zip":
-        inner = zipped_name(found.place, where)
-        inner_format, packed = heads.detect(inner)
-        if packed is not None:
-            raise InputError(
-                f"{where} holds {inner!r}, which is compressed itself; unpack the archive, and "
-                "name the file"
-            )
-        named = named or inner_format
-    format = source.format or named
-    if format is None:
-        raise InputError(
-            f"{where}: its name does not say its format; set format to one of "
-            f"{', '.join(get_args(Format))} for this source"
-        )
-    if compression == "zstd" and format in heads.TYPED:
-        raise InputError(
-            f"{where} is {format} in zstd, which cannot be read from its end; decompress it first "
-            "(zstd -d FILE), and name the result"
-        )
-    for name, formats_of in _SETTINGS_OF.items():
-        value = getattr(source, name)
-        if value != SourceConfig.model_fields[name].default and format not in formats_of:
-            raise InputError(
-                f"{where} is {format}, which has no {name}; leave out {value!r}, or give "
-                "the file an entry of its own"
-            )
-    return format, compression
-
-
-def _is_text(name: str) -> bool:
-    if heads.detect(name)[0] is not None:  # PhraseBank
-        return False
-    for suffix in heads.COMPRESSIONS:
-        name = name.removesuffix(suffix)
-    return name.lower().endswith(".txt")
