@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.files import write_json
 from finsent.modeling.trained_on import find_dataset, read_trained_on
 from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
@@ -17,7 +16,7 @@ from ray_jobs import evaluate, publish
 from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
 from ray_jobs._ray import ray_session
 from ray_jobs._settings import JobSettings
-from tune.records import SWEEP, VERIFICATION, Sweep, read_sweep
+from tune.records import SWEEP, VERIFICATION, Sweep, Verification, read_sweep
 from tune.settings import SweepSettings
 from tune.space import with_values
 
@@ -32,11 +31,11 @@ _TESTED = ("macro_f1", "macro_over", "accuracy", "ece", "rows")
 def run(call: Call) -> Result:
     """Search, verify, test and maybe publish; or estimate the cost (`--dry-run`)."""
     # Ray Tune and Optuna: two seconds that `finsent --help` does without.
-    from tune.estimate import configs_table, estimate
-    from tune.ledger import locked
-    from tune.plan import identity, make_plan
+    from tune.dry_run import configs_table, estimate
+    from tune.plan import make_plan, sweep_identity
     from tune.run import SweepRun
-    from tune.study import claim, open_study
+    from tune.study import claim_study, open_study
+    from tune.trial_log import lock_run_dir
 
     settings, run_dir = call.settings, call.run_dir
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
@@ -51,9 +50,9 @@ def run(call: Call) -> Result:
         return asdict(expected)
     if settings.sweep.publish:
         Registry(settings.registry_dir).check_writable()
-    with locked(run_dir):
+    with lock_run_dir(run_dir):
         # Both fail before workers start.
-        claim(open_study(settings.sweep, run_dir), identity(run_dir))
+        claim_study(open_study(settings.sweep, run_dir), sweep_identity(run_dir))
         with ray_session(settings):
             sweep_run = SweepRun(plan, run_dir, backbone, version, ENVIRONMENT)
             return _sweep(sweep_run, warm)
@@ -61,25 +60,25 @@ def run(call: Call) -> Result:
 
 def _check(settings: JobSettings, run_dir: Path) -> None:
     """Check that the run's directory holds no sweep of other settings, and leave it as it is."""
-    from tune.ledger import locked  # imports Ray Tune, as above
-    from tune.plan import check_run
+    from tune.plan import check_run_dir  # imports Ray Tune, as above
+    from tune.trial_log import lock_run_dir
 
     if (run_dir / SWEEP).is_file():
-        with locked(run_dir):
-            check_run(settings, run_dir)
+        with lock_run_dir(run_dir):
+            check_run_dir(settings, run_dir)
 
 
 def _check_choices(plan: Plan) -> None:
     """Check that the backbones and trainers of the space are there."""
     for parameter in plan.space.parameters:
         if parameter.key in _CHOICES and not parameter.parent:
-            for value in parameter.tried():
+            for value in parameter.boundary_values():
                 prepare_backbone(with_values(plan.settings, {parameter.key: value}))
 
 
 def _sweep(sweep_run: SweepRun, warm: list[Sweep]) -> Result:
     from tune.findings import report_interrupted, report_sweep  # imports Ray Tune, as above
-    from tune.plan import end
+    from tune.plan import end_sweep
 
     plan, run_dir = sweep_run.plan, sweep_run.run_dir
     try:
@@ -90,21 +89,21 @@ def _sweep(sweep_run: SweepRun, warm: list[Sweep]) -> Result:
     except Interrupted:
         report_interrupted(plan, run_dir)
         raise
-    end(run_dir, exhausted=exhausted)
+    end_sweep(run_dir, exhausted=exhausted)
     result = report_sweep(plan, run_dir, verification)
-    return _finish(plan.settings, run_dir, result, verification and verification["test"])
+    return _finish(plan.settings, run_dir, result, verification.test if verification else None)
 
 
-def _test(settings: SweepSettings, verification: Result, run_dir: Path) -> Result:
+def _test(settings: SweepSettings, verification: Verification, run_dir: Path) -> Verification:
     """Calibrate the chosen model and score it once on the test split."""
-    chosen = evaluate.on_own_test_split(with_values(settings, verification["params"]))
-    model_dir = Path(verification["model_dir"])
+    chosen = evaluate.on_own_test_split(with_values(settings, verification.params))
+    model_dir = Path(verification.model_dir)
     dataset = find_dataset(settings.workspace, read_trained_on(model_dir))
     assert dataset is not None, "the trials have just read it"
     calibrate_model(chosen, model_dir, dataset)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
-    verification = {**verification, "test": {key: measured[key] for key in _TESTED}}
-    write_json(run_dir / VERIFICATION, verification)
+    verification = verification.replaced(test={key: measured[key] for key in _TESTED})
+    verification.write(run_dir / VERIFICATION)
     return verification
 
 

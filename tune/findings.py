@@ -13,14 +13,22 @@ from finsent.files import write_text
 from tune.analysis import analyze
 from tune.importance import pareto_front
 from tune.plan import Plan
-from tune.records import DIVERGED, Sweep, read_sweep
+from tune.records import Sweep, Verification, read_sweep
 from tune.space import with_values
-from tune.stats import RATE, about_failures, asked, driver_share, ranked, savings
+from tune.stats import (
+    LEARNING_RATE,
+    driver_share,
+    failure_notes,
+    ranked,
+    savings,
+    trial_count_note,
+)
+from tune.trial_events import DIVERGED
 
 log = logging.getLogger(__name__)
 
 BEST = "best.yaml"
-_VERIFIED = ("chosen", "verified", "luck", "gain", "test", "seed")  # of `verification.json`
+_VERIFIED = {"chosen", "verified", "luck", "gain", "test", "seed"}  # of `verification.json`
 
 
 def write_best(plan: Plan, run_dir: Path, params: Mapping[str, Any], comment: str) -> Path:
@@ -55,11 +63,11 @@ def _write_page(run_dir: Path) -> str | None:
         return None
 
 
-def report_sweep(plan: Plan, run_dir: Path, verification: dict[str, Any] | None) -> dict[str, Any]:
+def report_sweep(plan: Plan, run_dir: Path, verification: Verification | None) -> dict[str, Any]:
     """Write `best.yaml` and the page, log what the sweep found, and return the job's result.
 
     Args:
-        verification: as `verification.json` holds it, with `test`; None: nothing was verified.
+        verification: with `test`; None: nothing was verified.
     """
     sweep, config = read_sweep(run_dir), plan.config
     value, best = ranked(sweep)[0]
@@ -67,13 +75,12 @@ def report_sweep(plan: Plan, run_dir: Path, verification: dict[str, Any] | None)
         params = best.params
         finding = f"trial {best.number}, {config.metric} {value:.4f}, not verified"
     else:
-        params, chosen = verification["params"], verification["chosen"]
-        name = chosen if chosen == "default" else f"trial {chosen}"
-        mean = verification["verified"]
-        finding = f"{name}, {config.metric} {mean:.4f} on average over new seeds"
+        params = verification.params
+        mean = f"{config.metric} {verification.verified:.4f} on average over new seeds"
+        finding = f"{verification.chosen_name}, {mean}"
     path = write_best(plan, run_dir, params, f"Found by the sweep {run_dir.name}: {finding}.")
     page = _write_page(run_dir)
-    for line in filter(None, (asked(sweep), *about_failures(sweep))):
+    for line in filter(None, (trial_count_note(sweep), *failure_notes(sweep))):
         log.info("sweep: %s", line)
     log.info("sweep: %s; %s", finding, page or path)
     saved = savings(sweep)
@@ -86,12 +93,12 @@ def report_sweep(plan: Plan, run_dir: Path, verification: dict[str, Any] | None)
         "spent_share": saved.share,
         "driver_share": driver_share(sweep),
         "best": {"trial": best.number, config.metric: value, "params": best.params},
-        "verified": verification and {key: verification[key] for key in _VERIFIED},
+        "verified": verification and verification.model_dump(include=_VERIFIED),
         "front": _front(sweep),
         "best_yaml": str(path),
         "page": page,
-        "storage": sweep.settings["storage"],
-        "study": sweep.settings["study_name"],
+        "storage": sweep.settings.storage,
+        "study": sweep.settings.study_name,
     }
 
 
@@ -118,9 +125,9 @@ def without_value(plan: Plan, sweep: Sweep) -> InputError:
     count, reasons = len(sweep.trials), [t.reason for t in sweep.trials if t.reason]
     reason = reasons[0].partition("; last good checkpoint")[0] if reasons else "none was started"
     if count and all(trial.status == DIVERGED for trial in sweep.trials):
-        field, form = RATE, plan.config.space.get(RATE)
+        field, form = LEARNING_RATE, plan.config.space.get(LEARNING_RATE)
         if form is not None:
-            field = f"sweep.space.{RATE}={form}"
+            field = f"sweep.space.{LEARNING_RATE}={form}"
         trials = "the only trial" if count == 1 else f"all {count} trials"
         return InputError(
             f"{field}: {trials} diverged (e.g. {reason}); set a lower rate under another run.name"

@@ -12,11 +12,12 @@ from typing import Any
 
 from finsent.errors import ConfigError
 from finsent.registry.publication import Publication, Refusal
-from finsent.settings import Settings
 from finsent.tracking.tracker import Tracker, tracked
 from tune.analysis import PAGE, PICTURES
+from tune.settings import SweepSettings
 from tune.space import with_values
-from tune.trial import TRIALS
+from tune.trial import trial_dir
+from tune.trial_events import Event, TrialEnded, TrialStarted
 
 
 class TrialTracking:
@@ -25,7 +26,7 @@ class TrialTracking:
     A context that closes the runs which are still open.
     """
 
-    def __init__(self, settings: Settings, run_dir: Path) -> None:
+    def __init__(self, settings: SweepSettings, run_dir: Path) -> None:
         self._settings, self._group = settings, run_dir.name
         self._run_dir, self._open = run_dir, dict[int, ExitStack]()
 
@@ -41,23 +42,24 @@ class TrialTracking:
         for stack in self._open.values():
             stack.close()
 
-    def follow(self, event: str, number: int, fields: dict[str, Any]) -> None:
+    def follow(self, event: Event) -> None:
         """Open or close a trial's run by an event of the sweep's records."""
-        if event == "start" and number not in self._open:
-            folder = self._run_dir / TRIALS / f"{number:04d}"
+        number = event.trial
+        if isinstance(event, TrialStarted) and number not in self._open:
+            folder = trial_dir(self._run_dir, number)
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                settings = with_values(self._settings, fields["params"])
+                settings = with_values(self._settings, event.params)
             except ConfigError:  # the trial reports the error itself
                 settings = self._settings
             stack = self._open[number] = ExitStack()
             stack.enter_context(_tracked(settings, self._group, folder))
-        elif event == "end" and number in self._open:
+        elif isinstance(event, TrialEnded) and number in self._open:
             self._open.pop(number).close()
 
 
 def track_sweep(
-    settings: Settings,
+    settings: SweepSettings,
     run_dir: Path,
     measured: dict[str, Any] | None,
     publication: Publication | Refusal | None,
@@ -77,8 +79,8 @@ def track_sweep(
             publication.track(tracker)
 
 
-def _tracked(settings: Settings, group: str, run_dir: Path) -> AbstractContextManager[Tracker]:
+def _tracked(settings: SweepSettings, group: str, run_dir: Path) -> AbstractContextManager[Tracker]:
     """Track a run in the group of a sweep, or in the group of the setting `tracking.group`."""
-    update = {"group": settings.tracking.group or group}
-    settings = settings.replaced(tracking=settings.tracking.model_copy(update=update))
+    group = settings.tracking.group or group
+    settings = settings.replaced(tracking=settings.tracking.replaced(group=group))
     return tracked(settings.tracking, run_dir, settings.for_records())

@@ -35,8 +35,10 @@ from ray_jobs import compare, evaluate, publish, registry, sweep
 from ray_jobs._cli import Call, RefusedError
 from ray_jobs._results import as_result
 from ray_jobs._settings import JobSettings
+from tests.unit import sweeps
 from tests.unit.test_diff import Row, write
 from tune.config import SweepConfig
+from tune.records import Verification
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "measures models")]
 
@@ -478,8 +480,10 @@ def test_validation_rows_that_are_measured_on_are_a_warning(
 def test_sweep_measures_its_model_as_it_is(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.run("good") / "model", tmp_path / "model")
     wanted = EvaluateConfig(calibration="tweets", split="train", baselines=False, behavior=None)
-    result = {"params": {}, "model_dir": str(tmp_path / "model")}
-    tested = sweep._test(world.settings(evaluate=wanted), result, tmp_path)["test"]
+    record = sweeps.verification(model_dir=str(tmp_path / "model"))
+    verification = Verification.model_validate(record)
+    tested = sweep._test(world.settings(evaluate=wanted), verification, tmp_path).test
+    assert tested is not None
     own = metrics(world, "good")
     assert {key: tested[key] for key in ("rows", "accuracy")} == {
         key: own[key] for key in ("rows", "accuracy")

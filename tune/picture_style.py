@@ -1,4 +1,4 @@
-"""What pictures of sweeps are drawn of, and what they have in common."""
+"""The common style of a sweep's pictures: colors, titles, legends and limits."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ MARKS = {
     "running": ">",
 }
 MAP = "viridis"
-_LONGEST = 18  # characters of a name or category
+_MAX_NAME = 18  # characters of a name or category
 
 
 @dataclass(frozen=True)
 class View:
-    """What pictures are drawn of."""
+    """The data of a sweep's pictures."""
 
     sweep: Sweep
     axes: dict[str, Axis]  # by parameter
     importances: Importances
     front: list[int]  # numbers of the trials of the Pareto front; empty with one objective
-    others: Sequence[Sweep]  # that it is compared with
+    others: Sequence[Sweep]  # sweeps to compare with
 
 
-def cut(name: str) -> str:
-    """A name short enough for a picture."""
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+def shorten(name: str) -> str:
+    """Return a name that is short enough for a picture."""
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 
 def write_title(axes: Any, title: str) -> None:
-    """A picture's heading, at its left."""
+    """Write a picture's title at its left."""
     axes.set_title(title, loc="left", fontsize=11)
 
 
 def legend_below(axes: Any) -> None:
-    """A legend outside the axes, where it hides no point."""
+    """Draw a legend outside the axes, where it covers no point."""
     axes.figure.legend(
         *axes.get_legend_handles_labels(),
         fontsize=8,
@@ -68,37 +68,38 @@ def legend_below(axes: Any) -> None:
 
 
 def time_unit(seconds: float) -> tuple[str, float]:
-    """The unit in which a span is best told, and its length in seconds."""
+    """Return the unit for a duration, and the unit's length in seconds."""
     for name, length in (("hours", 3600.0), ("minutes", 60.0)):
         if seconds > 2 * length:
             return name, length
     return "seconds", 1.0
 
 
-def usual_range(values: Sequence[float], mode: str) -> tuple[float, float] | None:
-    """Ends of an axis that shows what matters, where a few bad values would flatten all others."""
+def typical_range(values: Sequence[float], mode: str) -> tuple[float, float] | None:
+    """Return limits of an axis without the few bad values that would flatten all others."""
     if len(values) < 5:
         return None
-    worst, usual, best = np.quantile(values, [0, 0.1, 1] if mode == "max" else [1, 0.9, 0])
-    if abs(best - worst) <= 4 * abs(best - usual) or best == usual:
+    worst, typical, best = np.quantile(values, [0, 0.1, 1] if mode == "max" else [1, 0.9, 0])
+    if abs(best - worst) <= 4 * abs(best - typical) or best == typical:
         return None
-    room = (best - usual) * 1.6
-    low, high = sorted((best - room, best + 0.08 * room))
+    height = (best - typical) * 1.6
+    low, high = sorted((best - height, best + 0.08 * height))
     return float(low), float(high)
 
 
-def limit(axes: Any, values: Sequence[float], mode: str) -> None:
-    """Set the y axis by `usual_range`, and say how many values are outside."""
-    limits = usual_range(values, mode)
+def limit_y(axes: Any, values: Sequence[float], mode: str) -> None:
+    """Set the y axis by `typical_range`, and write how many values are outside."""
+    limits = typical_range(values, mode)
     if limits:
         outside = sum(not limits[0] <= value <= limits[1] for value in values)
         axes.set_ylim(*limits)
-        side = (0.01, 0.02, "bottom") if mode == "max" else (0.01, 0.98, "top")
+        y, alignment = (0.02, "bottom") if mode == "max" else (0.98, "top")
         axes.text(
-            *side[:2],
-            f"{outside} worse values are off the picture",
+            0.01,
+            y,
+            f"{outside} worse values are outside the picture",
             fontsize=8,
-            va=side[2],
+            va=alignment,
             color="#666666",
             transform=axes.transAxes,
         )

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone
-from tune.cost import expected_epochs, row_rate, samples
+from tune.cost_estimate import expected_epochs, rows_per_second, sample_configurations
 from tune.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -52,12 +52,21 @@ def estimate(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Estimat
     config = plan.config
     expected, full = expected_epochs(plan)
     rows = version.rows("train")
-    rate, source = row_rate(plan.settings, backbone, version)
+    rate, source = rows_per_second(plan.settings, backbone, version)
     verifying = config.verify_best and (
         (config.verify_best + 1) * config.verify_seeds * plan.epochs
     )
     seconds = round((expected + verifying) * rows / rate, 1)
-    return Estimate(samples(plan, _SAMPLES), expected, full, verifying, rows, rate, source, seconds)
+    return Estimate(
+        sample_configurations(plan, _SAMPLES),
+        expected,
+        full,
+        verifying,
+        rows,
+        rate,
+        source,
+        seconds,
+    )
 
 
 def configs_table(plan: Plan, configs: list[dict[str, Any]]) -> Table:

@@ -1,4 +1,4 @@
-"""How many trials a cluster has room for at the same time."""
+"""How many trials fit on the cluster at the same time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from finsent.training.capacity import check_capacity
 from finsent.training.config import TrainConfig
 
 
-def room(config: TrainConfig) -> int:
-    """Return how many trials fit next to each other with one CPU left for Ray Data, at least 1.
+def max_concurrent_trials(config: TrainConfig) -> int:
+    """Return the number of trials that fit with one CPU left for Ray Data, at least 1.
 
-    On a single machine no more than its cores can work for: Ray's CPUs are logical.
+    On a single machine without GPUs the number is limited by its cores: Ray's CPUs are logical.
 
     Raises:
-        InputError: the cluster cannot hold the workers of a single trial.
+        InputError: the cluster cannot hold the workers of one trial.
     """
     use_gpu = check_capacity(config)
     cluster, workers = Cluster.connected(), config.max_workers
