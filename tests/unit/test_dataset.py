@@ -13,7 +13,7 @@ from finsent.data.versions.dataset import LATEST, DatasetVersion
 from finsent.data.versions.manifest import MANIFEST
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
-from tests.unit.datasets import manifest_content
+from tests.unit.datasets import manifest_content, split_content
 from tests.unit.test_files import without_root
 
 
@@ -92,3 +92,22 @@ def test_a_file_that_has_changed_is_refused(folder: Path) -> None:
     (path / "report.html").unlink()
     with pytest.raises(InputError, match="missing or changed"):
         DatasetVersion.open(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"schema_version": 1}, r"schema_version: .*\. Not a finsent dataset of schema 2: ingest"),
+        ({"splits": {"train": split_content()}}, r"splits lack validation, test\. Not a finsent"),
+        ({"speed": 3}, r"speed: .* not permitted\. Not a finsent dataset"),
+        ({"labels": ["up", "down"]}, r"labels are \['up', 'down'\], not .*\. Ingest again"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused_in_one_line(
+    folder: Path, changed: dict[str, object], problem: str
+) -> None:
+    write_json(folder / MANIFEST, manifest_content(**changed))
+    with pytest.raises(InputError, match=problem) as caught:
+        DatasetVersion.open(folder)
+    assert str(caught.value).startswith(f"{folder / MANIFEST}: ")
+    assert "\n" not in str(caught.value)
