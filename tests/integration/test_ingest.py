@@ -1,4 +1,4 @@
-"""Ingest on a real Ray."""
+"""Ingest on a local Ray."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_majority_keeps_the_label_of_most_rows(tmp_path: Path) -> None:
     assert version.manifest.counts.conflicts == 1
 
 
-def test_what_is_found_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -> None:
+def test_an_error_in_a_late_block_reaches_the_user_in_one_line(tmp_path: Path) -> None:
     source = tmp_path / "rows.csv"
     lines = "".join(f"Plant {i} in Lyon makes valves,neutral\n" for i in range(60_000))
     source.write_text(f'Sentence,Sentiment\n{lines}"Caf\xe9 chain grows,positive\nFlat,neutral\n')
@@ -231,7 +231,7 @@ def test_what_is_found_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -
     assert not [*(tmp_path / "out").iterdir()]
 
 
-def test_a_row_near_rows_of_two_splits_is_taken_out_and_no_old_row_moves(tmp_path: Path) -> None:
+def test_a_row_near_two_splits_is_removed_and_no_old_row_moves(tmp_path: Path) -> None:
     """Texts that differ in one word of many, in a growing file."""
     near = ("data.near_duplicates.enabled=true",)
     stories = [story(number, "") for number in range(60)]
@@ -256,7 +256,7 @@ def story(number: int, end: str) -> str:
     return " ".join(words) + end
 
 
-def test_a_benchmark_stays_unseen_exactly_and_nearly(tmp_path: Path) -> None:
+def test_equal_and_near_texts_of_a_benchmark_are_removed(tmp_path: Path) -> None:
     rows = [(story(number, ""), LABELS[number % 3]) for number in range(90)]
     source = write_csv(tmp_path / "rows.csv", rows)
     benchmark = tmp_path / "benchmark.csv"
@@ -353,9 +353,7 @@ def test_label_noise_and_report_are_part_of_a_version(tmp_path: Path) -> None:
         DatasetVersion.open(version.path)
 
 
-def test_known_conflicts_come_out_as_the_better_source_says(
-    tmp_path: Path, shared_data: Path
-) -> None:
+def test_conflicts_resolve_to_the_better_source(tmp_path: Path, shared_data: Path) -> None:
     """Sentences that Kaggle's data set has as negative and neutral are negative in PhraseBank."""
     phrasebank = f"{{uri: {shared_data}/phrasebank/Sentences_50Agree.txt, priority: 1}}"
     kaggle = shared_data / "financial-sentiment.csv"

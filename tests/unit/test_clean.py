@@ -1,4 +1,4 @@
-"""Labels, what decides the split, and the reasons of unusable rows."""
+"""Cleaning of rows: labels, units of the split, and reasons of rejected rows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def labels(spellings: Sequence[str | None], **source: Any) -> list[str | None]:
 # --- labels ---------------------------------------------------------------------------------------
 
 
-def test_the_labels_themselves_are_read_in_any_case() -> None:
+def test_labels_are_case_insensitive() -> None:
     spellings = ["negative", "Neutral", " POSITIVE\t", "\xa0positive", "bullish", "1", "positive."]
     wanted = ["negative", "neutral", "positive", "positive", None, None, None]
     assert labels(spellings) == wanted
@@ -156,7 +156,7 @@ def test_reasons(row: dict[str, Any], reason: str | None, companions: int) -> No
     ] * (reason is not None)
 
 
-def test_a_text_that_must_stay_unseen_needs_no_label_and_no_unit() -> None:
+def test_an_excluded_text_needs_no_label_and_no_unit() -> None:
     rows: list[dict[str, Any]] = [
         {"raw_label": None, "raw_text": "Flat"},
         {"raw_label": "bullish", "raw_text": "Up"},
@@ -288,7 +288,7 @@ def time_units(values: Sequence[str | None], first: str, second: str) -> list[in
         ),
     ],
 )
-def test_times_cut_the_rows(value: str | None, wanted: int | None) -> None:
+def test_times_split_the_rows(value: str | None, wanted: int | None) -> None:
     assert time_units([value, "2024-03-01"], "2024-01-01", "2024-07-01") == [wanted, 1]
 
 
@@ -303,7 +303,7 @@ def test_times_cut_the_rows(value: str | None, wanted: int | None) -> None:
         "2024-01-01x00:00",  # and any sign between date and time
     ],
 )
-def test_any_bound_that_the_config_takes_cuts_the_rows(first: str) -> None:
+def test_every_valid_time_bound_splits_the_rows(first: str) -> None:
     days = ["2023-12-31", "2024-01-01", "2024-07-01"]
     assert time_units(days, first, "2024-07-01") == [0, 1, 2]
 

@@ -1,4 +1,4 @@
-"""The section `data`: sources in two spellings, conflict policies, time splits, and refusals."""
+"""The section `data`: sources in two spellings, conflict policies, time splits, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def problem(*overrides: str) -> str:
 # --- sources --------------------------------------------------------------------------------------
 
 
-def test_the_sample_is_the_source_that_nobody_needs_to_name() -> None:
+def test_the_sample_is_the_default_source() -> None:
     assert config().sources == [SourceConfig(uri="sample")]
     assert config().exclude == []
 
@@ -52,7 +52,7 @@ FULL: dict[str, Any] = {
 }
 
 
-def test_all_keys_of_a_source_may_stand_in_a_file(tmp_path: Path) -> None:
+def test_a_file_may_set_all_keys_of_a_source(tmp_path: Path) -> None:
     lines = [f"    {key}: {value}" for key, value in FULL.items() if key != "uri"]
     file = tmp_path / "data.yaml"
     text = "\n".join(["sources:", "  - sample", f"  - uri: {FULL['uri']}", *lines, ""])
@@ -69,7 +69,7 @@ def test_all_keys_of_a_source_may_stand_in_a_file(tmp_path: Path) -> None:
     assert (source.encoding, source.weight, source.priority) == ("cp1252", 2.0, -1)
 
 
-def test_what_is_printed_is_taken_back(tmp_path: Path) -> None:
+def test_printed_settings_can_be_loaded(tmp_path: Path) -> None:
     given = config(
         "sources=[a.csv, {uri: b.csv, thresholds: [-0.1, 0.1], weight: 0.5}]",
         "exclude=[{uri: c.jsonl, label_map: {0: negative}}]",
@@ -91,7 +91,7 @@ def test_an_encoding_has_one_spelling(name: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize("bounds", [(-0.1, 0.1), (0, 0), (float("-inf"), 3)])
-def test_thresholds_in_order_are_taken(bounds: tuple[float, float]) -> None:
+def test_ordered_thresholds_are_accepted(bounds: tuple[float, float]) -> None:
     assert SourceConfig(uri="a.csv", thresholds=bounds).thresholds == bounds
 
 
@@ -145,12 +145,12 @@ def test_a_wrong_source_is_named_with_the_remedy(sources: str, parts: list[str])
 
 
 @pytest.mark.parametrize("sign", [";", "|", "\t", "~"])
-def test_a_delimiter_is_one_sign(sign: str) -> None:
+def test_a_delimiter_is_one_character(sign: str) -> None:
     assert SourceConfig(uri="a.csv", delimiter=sign).delimiter == sign
 
 
 @pytest.mark.parametrize("sign", ["", ";;", "a", "1", '"', "\n", "\r", " ", "§"])
-def test_a_delimiter_that_cannot_be_one_is_refused(sign: str) -> None:
+def test_an_invalid_delimiter_is_refused(sign: str) -> None:
     with pytest.raises(ValueError, match="must be one ASCII character"):
         SourceConfig(uri="a.csv", delimiter=sign)
 
@@ -200,7 +200,7 @@ def test_no_secret_gets_into_a_manifest_or_a_message(field: str, uri: str) -> No
         "/data/a:b@c?d=e.csv",
     ],
 )
-def test_what_is_no_secret_is_taken(uri: str) -> None:
+def test_uris_without_secrets_are_accepted(uri: str) -> None:
     assert config(f"sources=['{uri}']").sources[0].uri == uri
 
 
@@ -216,7 +216,7 @@ def test_conflict_policies_by_name(policy: str) -> None:
     assert config(f"conflicts={policy}").conflicts == policy
 
 
-def test_labels_are_preferred_in_the_order_in_which_they_stand() -> None:
+def test_preferred_labels_keep_their_order() -> None:
     policy = config("conflicts={prefer: [positive, negative]}").conflicts
     assert isinstance(policy, PreferPolicy)
     assert policy.prefer == ["positive", "negative"]
@@ -321,6 +321,6 @@ def test_a_wrong_split_is_named_with_the_remedy(overrides: list[str], parts: lis
     assert all(part in text for part in parts), text
 
 
-def test_shares_that_floats_cannot_add_up_exactly_are_taken() -> None:
+def test_fractions_may_add_up_to_one_approximately() -> None:
     assert 0.7 + 0.2 + 0.1 != 1
     assert SplitConfig(train=0.7, validation=0.2, test=0.1).validation == 0.2

@@ -1,4 +1,4 @@
-"""Dataset versions on disk: which one `latest` means, for one user and for several."""
+"""Dataset versions on disk: which version `latest` is, for one user and for several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finsent.data.versions.dataset import LATEST, DatasetVersion
 from finsent.data.versions.manifest import MANIFEST
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
-from tests.unit.datasets import manifest_content
+from tests.unit.datasets import manifest_content, split_content
 from tests.unit.test_files import without_root
 
 
@@ -37,7 +37,7 @@ def latest(folder: Path) -> str:
     return DatasetVersion.find("latest", folder, "train.dataset").version
 
 
-def test_latest_is_the_one_that_was_asked_for_last(folder: Path) -> None:
+def test_latest_is_the_version_last_used(folder: Path) -> None:
     old, new = make(folder, "old", 60), make(folder, "new", 0)
     assert latest(folder) == "new"  # nobody has asked: the one made last
     old.mark_latest()
@@ -50,13 +50,13 @@ def test_latest_is_the_one_that_was_asked_for_last(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"gone\n", b"", b".\n", b"..\n", b"\xff", b"new/../../x\n"])
-def test_a_mark_that_names_nothing_is_no_obstacle(folder: Path, content: bytes) -> None:
+def test_an_invalid_mark_is_ignored(folder: Path, content: bytes) -> None:
     make(folder, "old", 60), make(folder, "new", 0)
     (folder / LATEST).write_bytes(content)
     assert latest(folder) == "new"
 
 
-def test_somebody_elses_version_can_be_used(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_users_version_can_be_used(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     version, _ = make(folder, "old", 60), make(folder, "new", 0)
     with without_root():
         version.mark_latest()
@@ -65,7 +65,7 @@ def test_somebody_elses_version_can_be_used(folder: Path, caplog: pytest.LogCapt
     assert sorted(p.name for p in folder.iterdir()) == ["new", "old"]
 
 
-def test_a_directory_that_all_may_write_has_one_mark_for_all(folder: Path) -> None:
+def test_a_shared_directory_has_one_mark_for_all_users(folder: Path) -> None:
     old, new = make(folder, "old", 60), make(folder, "new", 0)
     folder.chmod(0o777)
     new.mark_latest()
@@ -74,7 +74,7 @@ def test_a_directory_that_all_may_write_has_one_mark_for_all(folder: Path) -> No
     assert latest(folder) == "old"
 
 
-def test_no_version_at_all_says_what_to_run(folder: Path) -> None:
+def test_without_versions_the_error_names_the_command(folder: Path) -> None:
     with pytest.raises(InputError, match=r"train\.dataset='latest': no dataset version in"):
         latest(folder)
 
@@ -92,3 +92,22 @@ def test_a_file_that_has_changed_is_refused(folder: Path) -> None:
     (path / "report.html").unlink()
     with pytest.raises(InputError, match="missing or changed"):
         DatasetVersion.open(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"schema_version": 1}, r"schema_version: .*\. Not a finsent dataset of schema 2: ingest"),
+        ({"splits": {"train": split_content()}}, r"splits lack validation, test\. Not a finsent"),
+        ({"speed": 3}, r"speed: .* not permitted\. Not a finsent dataset"),
+        ({"labels": ["up", "down"]}, r"labels are \['up', 'down'\], not .*\. Ingest again"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused_in_one_line(
+    folder: Path, changed: dict[str, object], problem: str
+) -> None:
+    write_json(folder / MANIFEST, manifest_content(**changed))
+    with pytest.raises(InputError, match=problem) as caught:
+        DatasetVersion.open(folder)
+    assert str(caught.value).startswith(f"{folder / MANIFEST}: ")
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What changed between two dataset versions: small versions written by hand, and random ones."""
+"""The difference between two dataset versions: small versions written by hand, and random ones."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows_per_range", [1_000_000, 40], ids=["one range", "many ranges"])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_other_way_round_is_the_mirror_image(
+def test_the_reverse_difference_is_the_mirror_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, rows_per_range: int
 ) -> None:
     monkeypatch.setattr(range_reader, "_ROWS_PER_RANGE", rows_per_range)
@@ -325,7 +325,7 @@ def test_versions_without_rows_in_common(tmp_path: Path) -> None:
     assert not any(difference(full, empty, examples=0)["examples"].values())
 
 
-def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a", A), write(tmp_path / "b", B)
     pq.write_table(pa.table({"key": ["00"], "text": ["x"]}), b.files("train")[0])
     with pytest.raises(InputError, match=r"b/train/part-00000\.parquet: has no column 'label'"):
@@ -338,7 +338,7 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 # --- what the manifests say -----------------------------------------------------------------------
 
 
-def test_inputs_are_told_apart_by_name_and_bytes(tmp_path: Path) -> None:
+def test_inputs_are_matched_by_name_then_by_bytes(tmp_path: Path) -> None:
     a = write(tmp_path / "a", A, inputs={"same": "00", "edited": "11", "old": "22", "gone": "33"})
     b = write(tmp_path / "b", A, inputs={"same": "00", "edited": "44", "new": "22", "more": "55"})
     result = difference(a, b)
@@ -369,7 +369,7 @@ def test_settings_are_compared_by_dotted_key(tmp_path: Path) -> None:
     ("salts", "why"),
     [(("s", "t"), "these settings differ: salt"), (("s", "s"), "no setting explains it")],
 )
-def test_rows_that_change_splits_are_said_loudly(
+def test_moved_rows_give_a_warning_with_its_cause(
     tmp_path: Path, salts: tuple[str, str], why: str
 ) -> None:
     a, b = (

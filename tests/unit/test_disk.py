@@ -1,4 +1,4 @@
-"""Places that cannot be written become one line, whatever library meets them."""
+"""Disk errors of Python and of libraries become one line with the setting."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_each_library_on_a_full_disk(tmp_path: Path) -> None:
         (errno.EIO, "Input/output error", "Check the disk or its mount, or set a.b to another"),
     ],
 )
-def test_the_line_names_field_place_problem_and_remedy(
+def test_the_error_names_field_path_problem_and_remedy(
     number: int, problem: str, remedy: str
 ) -> None:
     text = str(DiskError(number, Path("/x/y"), "a.b"))
@@ -197,7 +197,7 @@ def test_the_line_names_field_place_problem_and_remedy(
     assert "\n" not in text and text.endswith(".")
 
 
-def test_the_line_has_figures() -> None:
+def test_the_error_has_figures() -> None:
     full = DiskError(errno.ENOSPC, "/x", "a.b", free=2_000_000, needed=30_000_000)
     assert "device (2.0 MB free, about 30.0 MB needed). " in str(full)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -206,13 +206,13 @@ def test_the_line_has_figures() -> None:
         assert "(at most 0.1 MB per file)" in str(DiskError(errno.EFBIG, "/x"))
 
 
-def test_the_line_survives_another_process() -> None:
+def test_the_error_can_be_pickled() -> None:
     full = DiskError(errno.ENOSPC, Path("/x"), "a.b", 1, 2)
     again = pickle.loads(pickle.dumps(full))
     assert (type(again), str(again), again.errno) == (DiskError, str(full), errno.ENOSPC)
 
 
-def test_the_cause_inside_what_ray_raises() -> None:
+def test_the_cause_of_a_ray_error_is_found() -> None:
     from ray.exceptions import RayTaskError
     from ray.train import ControllerError, WorkerGroupError
 
@@ -230,7 +230,7 @@ def test_the_cause_inside_what_ray_raises() -> None:
             assert "Traceback" not in str(found)
 
 
-def test_ray_without_room_for_objects() -> None:
+def test_ray_without_room_for_objects_is_a_full_disk() -> None:
     from ray.exceptions import OutOfDiskError
 
     found = find_disk_error(OutOfDiskError("ray.put"))
@@ -249,7 +249,7 @@ def test_ray_without_room_for_objects() -> None:
         RuntimeError("[enforce fail at inline_container.cc:242] . PytorchStreamReader failed"),
     ],
 )
-def test_other_errors_are_left_alone(error: Exception, tmp_path: Path) -> None:
+def test_other_errors_pass(error: Exception, tmp_path: Path) -> None:
     assert find_disk_error(error) is None
     if "iostream" not in str(error):
         with pytest.raises(type(error)) as caught, translate_disk_errors(tmp_path, "storage.root"):
@@ -282,7 +282,7 @@ def free_of(bytes_free: int, files_free: int = 10**6) -> Callable[[Any], os.stat
         (RuntimeError("Error: I/O error: No space (os error 28)"), ROOM, 10**6, False),
     ],
 )
-def test_another_full_place_is_not_said_to_be_this_one(
+def test_another_full_disk_is_not_attributed_to_the_path(
     error: Exception,
     free: int,
     files_free: int,
@@ -303,7 +303,7 @@ def test_another_full_place_is_not_said_to_be_this_one(
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
 @pytest.mark.parametrize("name", ["news.csv", ".", None])
-def test_a_broken_disk_of_an_input_is_not_blamed_on_the_output(
+def test_a_broken_disk_of_an_input_is_not_attributed_to_the_output(
     number: int, name: str | None, tmp_path: Path
 ) -> None:
     error = OSError(number, "broken", *([] if name is None else [str(tmp_path / name)]))
@@ -316,7 +316,7 @@ def test_a_broken_disk_of_an_input_is_not_blamed_on_the_output(
 
 
 @pytest.mark.parametrize("name", ["scored", "scored/a.csv", ".staging-scored-1/a.csv", "."])
-def test_a_place_is_its_files_staging_names_and_folders_to_make(name: str, tmp_path: Path) -> None:
+def test_a_path_includes_its_files_staging_names_and_parents(name: str, tmp_path: Path) -> None:
     with (
         pytest.raises(DiskError, match=r"^predict\.output=") as caught,
         translate_disk_errors(tmp_path / "scored", "predict.output"),
@@ -325,7 +325,7 @@ def test_a_place_is_its_files_staging_names_and_folders_to_make(name: str, tmp_p
     assert caught.value.is_permission_error
 
 
-def test_ray_without_room_is_no_full_output(
+def test_a_full_ray_directory_is_not_attributed_to_the_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.exceptions import OutOfDiskError, RayTaskError
@@ -353,7 +353,7 @@ def test_ray_without_room_is_no_full_output(
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), ""),
     ],
 )
-def test_the_default_places_for_temporary_files(
+def test_the_default_temporary_directories_have_settings(
     error: OSError, said: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("TMPDIR", "TEMP", "TMP", "RAY_TMPDIR"):
@@ -371,7 +371,7 @@ def test_the_default_places_for_temporary_files(
         assert str(caught.value).startswith(said or "TMPDIR='/tmp': ")
 
 
-def test_an_error_for_the_user_keeps_what_it_says(tmp_path: Path) -> None:
+def test_an_error_for_the_user_keeps_its_text(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match=r"^data\.sources") as caught,
         translate_disk_errors(tmp_path, "a.b"),
@@ -383,7 +383,7 @@ def test_an_error_for_the_user_keeps_what_it_says(tmp_path: Path) -> None:
     assert type(caught.value) is InputError
 
 
-def test_a_closed_file_elsewhere_is_not_said_to_be_in_the_place(tmp_path: Path) -> None:
+def test_a_closed_file_elsewhere_is_not_attributed_to_the_path(tmp_path: Path) -> None:
     with (
         pytest.raises(PermissionError) as caught,
         translate_disk_errors(tmp_path / "a" / "b", "storage.root"),
@@ -422,7 +422,7 @@ def test_a_new_file_is_complete_or_absent_and_the_old_one_stays(stage: str, tmp_
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"result.json": "old"}
 
 
-def test_free_space_is_measured_when_the_half_is_removed(tmp_path: Path) -> None:
+def test_free_space_is_measured_after_cleanup(tmp_path: Path) -> None:
     with (
         small_disk(tmp_path / "small", "1m") as place,
         pytest.raises(DiskError) as caught,
@@ -471,7 +471,7 @@ def test_a_training_is_refused_before_its_checkpoints_fill_the_disk(
     assert f"storage.root='{tmp_path}': No space left on device (" in str(caught.value)
 
 
-def test_the_deepest_setting_names_a_place(tmp_path: Path) -> None:
+def test_the_deepest_setting_names_a_path(tmp_path: Path) -> None:
     places = {"storage.root": tmp_path, "registry.root": tmp_path / "registry"}
     inside: list[tuple[Path, Any]] = [
         (tmp_path / "runs" / "a", "storage.root"),
@@ -483,7 +483,7 @@ def test_the_deepest_setting_names_a_place(tmp_path: Path) -> None:
         assert (found and found[0]) == field
 
 
-def test_without_a_place_the_setting_with_the_least_room_is_named(tmp_path: Path) -> None:
+def test_without_a_path_the_setting_with_the_least_room_is_named(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "1m") as small, filled(small):
         found = find_setting(None, {"storage.root": tmp_path, "registry.root": small})
     assert found == ("registry.root", small)
@@ -506,7 +506,7 @@ def test_without_a_place_the_setting_with_the_least_room_is_named(tmp_path: Path
         (PermissionError(errno.EACCES, "no", "/nowhere/a"), None),
     ],
 )
-def test_a_job_names_the_setting_of_what_it_cannot_write(
+def test_a_job_names_the_setting_of_an_unwritable_path(
     error: OSError, said: str | None, tmp_path: Path
 ) -> None:
     overrides = [f"storage.root={tmp_path}", f"predict.output={tmp_path}/out"]
@@ -520,6 +520,6 @@ def test_a_job_names_the_setting_of_what_it_cannot_write(
         assert str(caught.value).startswith(said.format(root=tmp_path))
 
 
-def test_the_limits_of_this_process_are_as_before() -> None:
+def test_limits_of_this_process_are_restored() -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     assert os.access("/dev/full", os.W_OK)

@@ -1,4 +1,4 @@
-"""Rows brought together by hash through files: each comes back once, in its partition, in order."""
+"""Repartitioning by a hash through files: each row comes back once, in its partition, in order."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_partitions_are_even_and_in_range(partitions: int) -> None:
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_nothing_written_is_told_from_no_rows(tmp_path: Path, partitions: int) -> None:
+def test_no_files_differ_from_no_rows(tmp_path: Path, partitions: int) -> None:
     exchange = Exchange(tmp_path / "rows", partitions)
     assert parts(exchange) == []
     store(exchange, "a", [])

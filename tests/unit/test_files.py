@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever happens while they are written."""
+"""Files are complete or absent, even when their process fails or dies."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def staging(folder: Path) -> list[str]:
 # --- staged_dir -----------------------------------------------------------------------------------
 
 
-def test_staged_dir_takes_the_place_of_another_only_when_told(tmp_path: Path) -> None:
+def test_staged_dir_replaces_a_directory_only_on_request(tmp_path: Path) -> None:
     final = tmp_path / "pictures"
     for replace, left in ((True, "new.txt"), (False, "old.txt")):
         final.mkdir()
@@ -79,7 +79,7 @@ def test_staged_dir_takes_the_place_of_another_only_when_told(tmp_path: Path) ->
         final.rmdir()
 
 
-def test_a_failure_leaves_what_was_to_be_replaced(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_directory_to_replace(tmp_path: Path) -> None:
     final = tmp_path / "pictures"
     final.mkdir()
     (final / "old.txt").touch()
@@ -88,7 +88,7 @@ def test_a_failure_leaves_what_was_to_be_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["pictures", "old.txt"]
 
 
-def test_staged_dir_becomes_the_final_one_at_the_end(tmp_path: Path) -> None:
+def test_staged_dir_is_renamed_at_the_end(tmp_path: Path) -> None:
     final = tmp_path / "deep" / "version"
     with staged_dir(final) as place:
         assert place.parent == final.parent  # a rename needs one file system
@@ -117,7 +117,7 @@ def test_first_of_two_publishers_wins(tmp_path: Path) -> None:
     assert staging(tmp_path) == []
 
 
-def test_a_file_in_the_way_is_kept_and_reported(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_and_reported(tmp_path: Path) -> None:
     final = tmp_path / "version"
     final.write_text("not a directory")
     with pytest.raises(OSError), staged_dir(final) as place:
@@ -142,7 +142,7 @@ WEEK = 7 * 24 * 3600
         ("elsewhere", WEEK + 60, True, False),
     ],
 )
-def test_only_leftovers_of_the_dead_are_swept(
+def test_only_abandoned_staging_is_removed(
     tmp_path: Path, host: str, age: int, locked: bool | None, swept: bool
 ) -> None:
     left = tmp_path / f".staging-{host}-0123abcd"
@@ -171,7 +171,7 @@ with staged_dir(Path(sys.argv[1]) / "deep" / "version") as staging:
 """
 
 
-def test_what_the_dying_leave_is_swept_when_they_have_died(tmp_path: Path) -> None:
+def test_staging_of_a_dying_process_is_removed_after_its_death(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", STAGES, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
@@ -186,7 +186,7 @@ def test_what_the_dying_leave_is_swept_when_they_have_died(tmp_path: Path) -> No
     timer.join()
 
 
-def test_what_is_young_within_keeps_a_leftover(tmp_path: Path) -> None:
+def test_a_recent_file_keeps_a_staging_directory(tmp_path: Path) -> None:
     left = tmp_path / ".staging-elsewhere-0123abcd"
     (left / "sub").mkdir(parents=True)
     os.utime(left, (0, 0))
@@ -195,7 +195,7 @@ def test_what_is_young_within_keeps_a_leftover(tmp_path: Path) -> None:
     assert left.exists()
 
 
-def test_old_parts_of_files_and_old_locks_are_swept(tmp_path: Path) -> None:
+def test_old_staged_files_and_locks_are_removed(tmp_path: Path) -> None:
     names = [".staging-manifest.json-0123abcd", ".staging-elsewhere-0123abcd.lock"]
     for name in names:
         (tmp_path / name).touch()
@@ -209,7 +209,7 @@ def test_old_parts_of_files_and_old_locks_are_swept(tmp_path: Path) -> None:
     assert staging(tmp_path) == []
 
 
-def test_a_job_in_another_container_does_not_sweep_a_living_one(tmp_path: Path) -> None:
+def test_a_process_in_another_container_keeps_staging_in_use(tmp_path: Path) -> None:
     """It has our host's name, and does not see our process."""
     script = (
         "import sys; from pathlib import Path; from finsent.files import staged_dir\n"
@@ -225,7 +225,7 @@ def test_a_job_in_another_container_does_not_sweep_a_living_one(tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "other"}
 
 
-def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path) -> None:
+def test_staging_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from finsent.files import staged_dir\n"
         "with staged_dir(Path(sys.argv[1])) as place:\n"
@@ -285,7 +285,7 @@ def test_a_file_is_on_disk_before_it_gets_its_name(
     assert synced == [path.read_bytes()]
 
 
-def test_readers_never_see_a_part(tmp_path: Path) -> None:
+def test_readers_never_see_a_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, [0] * 5000)
     done = threading.Event()
@@ -348,7 +348,7 @@ def test_make_dir_creates_parents_and_leaves_no_trace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "place", ["{tmp}/file", "{tmp}/file/below", "/proc/finsent", "/sys/finsent", "/proc", "{long}"]
 )
-def test_unusable_place_names_field_path_and_remedy(tmp_path: Path, place: str) -> None:
+def test_an_unusable_directory_names_field_path_and_remedy(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("a regular file")
     path = Path(place.format(tmp=tmp_path, long=tmp_path / ("x" * 300)))
     with pytest.raises(InputError) as caught:
@@ -359,7 +359,7 @@ def test_unusable_place_names_field_path_and_remedy(tmp_path: Path, place: str) 
 
 
 @pytest.mark.parametrize("below", ["", "new"])
-def test_place_of_somebody_else_is_refused(sealed: Path, below: str) -> None:
+def test_another_users_directory_is_refused(sealed: Path, below: str) -> None:
     with without_root(), pytest.raises(InputError, match=r"storage\.root=.*Permission denied"):
         make_dir(sealed / below, "storage.root")
     assert list(sealed.iterdir()) == []
@@ -368,7 +368,7 @@ def test_place_of_somebody_else_is_refused(sealed: Path, below: str) -> None:
 # --- links ----------------------------------------------------------------------------------------
 
 
-def test_a_linked_file_takes_its_place_once(tmp_path: Path) -> None:
+def test_a_link_points_to_the_file_and_not_to_its_symlink(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"weights")
     (tmp_path / "symlink").symlink_to("a")
     link_or_copy(tmp_path / "symlink", tmp_path / "b")

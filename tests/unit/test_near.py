@@ -1,4 +1,4 @@
-"""Near-duplicates: found, grouped by age, and never on two sides."""
+"""Near-duplicates: pairs are found, grouped by age, and never in two splits."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_small_changes_are_near(other: str) -> None:
         ["", "?"],
     ],
 )
-def test_other_texts_are_not(others: list[str]) -> None:
+def test_different_texts_are_not_near(others: list[str]) -> None:
     assert pairs(others) == set()
 
 
@@ -124,7 +124,7 @@ def test_recall_and_precision_against_exact_similarity() -> None:
     assert len(below & found) <= 0.1 * len(below)  # values that agree by chance do not count
 
 
-def test_a_huge_bucket_does_not_take_all_pairs() -> None:
+def test_a_huge_bucket_does_not_compare_all_pairs() -> None:
     texts = [f"{STORY} {number}" for number in range(20_000)]
     rows = table(texts)
     found = entries(rows, CONFIG)
@@ -226,13 +226,13 @@ def test_the_root_is_the_oldest_of_a_chain() -> None:
     assert not len(groups.crossing)
 
 
-def test_a_bridge_between_two_splits_is_taken_out() -> None:
+def test_a_text_near_two_splits_is_removed() -> None:
     groups = resolve([edge_table([(1, 5), (2, 5), (5, 7)])], halves, True)
     assert of(groups, 8) == [0, 1, 2, 3, 4, 1, 6, 1]
     assert groups.crossing.tolist() == [50]  # near 1 (odd) and 2 (even)
 
 
-def test_texts_near_an_unseen_one_go_and_count_no_more() -> None:
+def test_texts_near_an_excluded_one_are_removed_first() -> None:
     groups = resolve([edge_table([(9, 3), (3, 4)], frozenset({9}))], lambda u: halves(u), False)
     assert groups.near_excluded.tolist() == [30]
     assert not len(groups.crossing)  # 4 is near 3 only, which is gone
@@ -263,7 +263,7 @@ def test_newer_texts_never_change_the_fate_of_older_ones(
 @given(
     edges=edge_lists, unseen=st.frozensets(st.integers(0, 25), max_size=4), by_text=st.booleans()
 )
-def test_no_pair_of_what_remains_stands_in_two_splits(
+def test_no_remaining_pair_is_in_two_splits(
     edges: list[tuple[int, int]], unseen: frozenset[int], by_text: bool
 ) -> None:
     table_ = edge_table(edges, unseen)

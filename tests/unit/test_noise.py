@@ -1,4 +1,4 @@
-"""Likely wrong labels are found, and what cannot be said is not said."""
+"""Likely wrong labels: found by folds, reproducible, and skipped with a reason."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def rows_of(texts: list[str], labels: list[str]) -> pa.Table:
     )
 
 
-def test_the_report_is_the_same_each_time_and_says_what_it_saw() -> None:
+def test_label_noise_is_reproducible_and_counts_its_rows() -> None:
     texts, labels = corpus(400)
     names = [LABELS[label] for label in labels]
     wrong = range(0, 400, 20)
@@ -124,7 +124,9 @@ def test_the_report_is_the_same_each_time_and_says_what_it_saw() -> None:
     ],
     ids=["one label", "one row of a label", "no words", "no rows"],
 )
-def test_what_cannot_be_said_is_not_said(texts: list[str], labels: list[str], reason: str) -> None:
+def test_labels_that_cannot_be_inspected_have_a_reason(
+    texts: list[str], labels: list[str], reason: str
+) -> None:
     rows = rows_of(texts, labels) if texts else rows_of(["x"], ["neutral"]).slice(0, 0)
     table, entry = inspect_labels(rows, NoiseConfig())
     assert len(table) == 0

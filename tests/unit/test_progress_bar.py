@@ -1,4 +1,4 @@
-"""Bars: drawn in place on a terminal, as plain lines in a log."""
+"""Progress bars: redrawn on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_a_log_has_a_line_per_drawing_and_no_control_characters(
     assert len(lines) == len(set(lines)), "no line twice"
 
 
-def test_a_terminal_has_one_line_that_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_redraws_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     text = drawn(monkeypatch, terminal=True)
     assert text.count("\r") >= 3
     assert text.count("\n") == 1
 
 
-def test_a_late_bar_of_short_work_leaves_nothing_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delayed_bar_of_short_work_writes_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", screen := Screen(terminal=False))
     with progress_bar(
         "read", "B", 2000, terminal_seconds=60, log_seconds=60, delayed=True

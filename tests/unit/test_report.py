@@ -1,4 +1,4 @@
-"""The report of a dataset version: its numbers, its warnings, and nothing that data could break."""
+"""The report of a dataset version: its numbers, its warnings, and the escaping of texts."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_texts_are_escaped_and_nothing_is_fetched(version: Path) -> None:
     assert text.count("data:image/png;base64,") == len(PICTURES)
 
 
-def test_numbers_are_the_manifests(version: Path) -> None:
+def test_numbers_come_from_the_manifest(version: Path) -> None:
     text = page(version)
     for shown in ("2,000", "1,800", "90.0%", "unknown_label", "99.55 %", "median 20", "at most 41"):
         assert shown in text
@@ -124,7 +124,7 @@ def test_pictures_are_pictures(version: Path) -> None:
     assert all(data.startswith(b"\x89PNG") and len(data) > 3000 for data in files.values())
 
 
-def test_what_was_not_looked_at_is_said(version: Path) -> None:
+def test_the_page_states_skipped_searches(version: Path) -> None:
     details = {
         **manifest_json()["details"],
         "near_groups": None,
@@ -199,7 +199,7 @@ def test_a_good_version_gives_no_warning() -> None:
     assert list(version_warnings(manifest())) == []
 
 
-def test_small_test_splits_and_skewed_ones_are_pointed_out() -> None:
+def test_small_and_skewed_splits_give_warnings() -> None:
     found = json.loads(json.dumps(manifest_json()))
     found["splits"]["test"]["labels"]["negative"] = 20
     found["splits"]["validation"]["label_deviation"] = 0.05

@@ -1,4 +1,4 @@
-"""The fate of every row: kept, duplicate, conflict or excluded; none is lost, none counts twice."""
+"""The fate of every row: kept, duplicate, conflict or excluded, and exactly one of them."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_a_preference_for_none_of_the_labels_drops_the_text() -> None:
 
 @pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (0.3, 0.1, 0.2), (0.7, 0.1, 0.8)])
 @pytest.mark.parametrize("policy", ["majority", "priority"])
-def test_a_tie_is_one_whatever_floats_make_of_it(
+def test_a_tie_of_rounded_weights_is_a_tie(
     policy: str, weights: tuple[float, float, float]
 ) -> None:
     heaviest = weights.index(max(weights))
@@ -342,7 +342,7 @@ def test_weight_is_that_of_the_kept_rows_source() -> None:
 # --- texts ----------------------------------------------------------------------------------------
 
 
-def test_texts_for_the_search_of_near_ones_do_not_hang_on_labels() -> None:
+def test_texts_to_compare_do_not_depend_on_labels() -> None:
     records = [
         Record(0, 7, "Up", P),
         Record(0, 9, "Down", G),
@@ -404,7 +404,7 @@ def test_rows_in_chunks_and_slices_are_settled_as_one_table() -> None:
         assert found.kept == settled(records, "majority").kept
 
 
-def test_rows_excluded_later_are_shown_like_the_others() -> None:
+def test_rows_excluded_later_have_the_same_columns() -> None:
     found = settled([Record(0, 2, "Up", P), Record(1, 2, "Flat", None), Record(2, 3, "Flat", N)])
     near = np.array([1 << 40 | 2], np.uint64)
     later = excluded_rows(found.kept, np.array([True]), "near_excluded", near, traits(SOURCES))

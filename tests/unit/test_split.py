@@ -1,4 +1,4 @@
-"""Which split a unit falls into: fixed for ever, in the wanted shares, moved by the salt alone."""
+"""Assignment of units to splits: stable, in the configured fractions, changed by the salt only."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_rows_stay_in_their_split_when_others_are_added(old: list[int], new: lis
 
 @examples(50)
 @given(UNITS)
-def test_a_larger_share_takes_no_row_away(units: list[int]) -> None:
+def test_a_larger_fraction_removes_no_row_from_a_split(units: list[int]) -> None:
     before = places(units, train=0.6, validation=0.2, test=0.2)
     after = places(units, train=0.7, validation=0.2, test=0.1)
     assert all(b >= a for b, a in zip(before, after, strict=True))  # towards train, never away

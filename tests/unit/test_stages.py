@@ -1,4 +1,4 @@
-"""The steps of ingest from files to splits, without Ray: what must hold whatever the rows are."""
+"""The steps of ingest from files to splits, without Ray: invariants over random rows."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_near_texts_stay_together_when_a_conflict_is_won_by_another_firm(tmp_pat
 
 
 @pytest.mark.parametrize("near", ["true", "false"])
-def test_no_text_stands_in_two_splits_under_keep(tmp_path: Path, near: str) -> None:
+def test_no_text_is_in_two_splits_under_keep(tmp_path: Path, near: str) -> None:
     a = [(story(i), "negative", f"2023-01-{1 + i % 28:02d}") for i in range(90)]
     b = [(story(i), "positive", f"2024-0{1 + i % 9}-01") for i in range(90)]
     one, other = write(tmp_path / "a.csv", DAY, a), write(tmp_path / "b.csv", DAY, b)
@@ -147,9 +147,7 @@ def test_no_text_stands_in_two_splits_under_keep(tmp_path: Path, near: str) -> N
     ],
     ids=["commas", "no text"],
 )
-def test_a_benchmark_that_cannot_be_read_stops_the_job(
-    tmp_path: Path, content: str, words: str
-) -> None:
+def test_an_unreadable_benchmark_stops_the_ingest(tmp_path: Path, content: str, words: str) -> None:
     """Else its texts would be trained on, and the manifest would say that they were kept out."""
     rows = write(tmp_path / "a.csv", FIRM, [(story(i), LABELS[i % 3], "A") for i in range(50)])
     (tmp_path / "benchmark.csv").write_text(content)
@@ -169,7 +167,7 @@ def test_a_benchmark_may_hold_long_and_a_few_empty_texts(tmp_path: Path) -> None
     assert made.tally.counts.rejected == 0
 
 
-def test_where_a_conflict_is(tmp_path: Path) -> None:
+def test_the_error_policy_names_the_first_conflict(tmp_path: Path) -> None:
     a = [(story(i), "negative", "A") for i in range(40)]
     b = [(story(i), "positive", "A") for i in range(7, 20)]
     one, other = write(tmp_path / "a.csv", FIRM, a), write(tmp_path / "b.csv", FIRM, b)
@@ -198,7 +196,7 @@ rows_of_few_texts = st.lists(
     divided_by=st.sampled_from(["text", "firm"]),
     unseen=st.sets(st.integers(0, 12), max_size=2),
 )
-def test_rows_add_up_and_nothing_stands_on_two_sides(
+def test_rows_add_up_and_no_text_is_in_two_splits(
     rows: list[tuple[int, str, str, int]], policy: str, divided_by: str, unseen: set[int]
 ) -> None:
     with tempfile.TemporaryDirectory() as name:

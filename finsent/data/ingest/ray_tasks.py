@@ -26,7 +26,7 @@ _ERROR_ROW = -1  # in the column `row`; rows of a source have positive numbers
 _REPLIES = pa.schema(
     [
         ("result", pa.string()),  # a `TaskResult` as JSON; null: the task had no rows
-        ("error", pa.string()),  # what the user has to mend
+        ("error", pa.string()),  # for the user
         ("errno", pa.int32()),  # of a disk error
     ]
 )
@@ -184,7 +184,7 @@ def _read_replies(replies: Any, result_type: type[R]) -> Iterator[R | None]:
     """Yield the result of each task, None for a task without rows.
 
     Raises:
-        InputError: a task failed, and the user can mend the cause.
+        InputError: a task failed for a reason that the user can correct.
     """
     # Without prefetching: its thread never ends, and might call Ray while Ray is shut down.
     for batch in replies.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

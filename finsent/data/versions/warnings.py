@@ -28,7 +28,7 @@ def version_warnings(manifest: Manifest) -> Iterator[str]:
 def _label_warnings(splits: dict[str, Split]) -> Iterator[str]:
     for label, rows in splits["test"].labels.items():
         if not any(split.labels[label] for split in splits.values()):
-            yield f"No kept row is {label}: a model cannot learn it. Add rows, or mend label_map."
+            yield f"No kept row is {label}: models cannot learn it. Add rows, or correct label_map."
         elif rows < _MIN_TEST_ROWS:
             worth = f"{1 / rows:.3f} of its recall" if rows else "all of its recall"
             yield (
