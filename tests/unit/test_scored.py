@@ -699,3 +699,19 @@ def test_predictions_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_the_place_of_a_finished_file_does_not_matter(tmp_path: Path) -> None:
     monday, tuesday = (find(write(tmp_path / day / "news.csv"))[0] for day in ("monday", "tuesday"))
     assert replace(monday, name="news.csv").identity == replace(tuesday, name="news.csv").identity
+
+
+def test_damaged_record_is_an_error_that_names_the_file_and_the_key(tmp_path: Path) -> None:
+    record = {"input": "a.csv", "identity": "a", "backend": "torch-fp32", "finished": "maybe"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"scored": {"a.csv.csv": record}}))
+    with pytest.raises(InputError, match=r"manifest\.json: finished: .*predict\.output"):
+        ScoredDir(tmp_path).records()
+
+
+def test_record_of_an_earlier_release_without_truncated_rows_is_read(tmp_path: Path) -> None:
+    record = {"input": "a.csv", "identity": "a", "backend": "torch-fp32", "finished": True}
+    counts = {"rows": 2, "labels": {"positive": 2}, "faults": {}}
+    content = {"scored": {"a.csv.csv": {**record, **counts}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    [read] = ScoredDir(tmp_path).records().values()
+    assert (read.rows, read.truncated) == (2, 0)

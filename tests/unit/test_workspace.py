@@ -1,0 +1,46 @@
+"""Where a workspace keeps things, and which dataset version a model was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finsent.evaluation.unseen import training_rows, validation_keys
+from finsent.modeling.trained_on import TrainedOn
+from finsent.settings import Settings, StorageConfig
+from finsent.workspace import Workspace
+from tests.unit.test_diff import Row, write
+
+VERSION = "0123456789ab"
+
+
+def test_workspace_is_that_of_the_settings(tmp_path: Path) -> None:
+    settings = Settings(storage=StorageConfig(root=str(tmp_path)))
+    workspace = Workspace.of(settings)
+    assert workspace.dataset_dir(workspace.dataset) == settings.datasets_dir
+    assert workspace.runs_dir == settings.runs_dir
+    assert workspace.sources_dir == settings.sources_dir
+    assert workspace.registry.root == settings.registry_dir
+
+
+def test_rows_of_a_model_from_elsewhere_or_of_a_lost_version_are_not_known(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, tmp_path / "registry", "news")
+    elsewhere = training_rows(workspace, None)
+    assert (elsewhere.rows, elsewhere.reason) == (None, "the model was trained elsewhere")
+    lost = training_rows(workspace, TrainedOn("news", VERSION))
+    assert lost.rows is None
+    assert lost.reason == f"dataset version {VERSION} is not in {str(tmp_path / 'datasets/news')!r}"
+    assert validation_keys(workspace, TrainedOn("news", VERSION)) is None
+
+
+def test_rows_of_a_stored_version_are_known(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, tmp_path / "registry", "news")
+    write(
+        tmp_path / "datasets" / "news" / VERSION,
+        [Row("Profit rose.", "positive", "train"), Row("Loss widened.", "negative", "validation")],
+    )
+    trained_on = TrainedOn("news", VERSION)
+    training = training_rows(workspace, trained_on)
+    assert training.rows is not None
+    assert training.rows["text"].to_pylist() == ["Profit rose."]
+    keys = validation_keys(workspace, trained_on)
+    assert keys is not None and len(keys) == 1
