@@ -482,7 +482,7 @@ def _described(calibration: Calibration) -> dict[str, Any]:
         "name": calibration.name,
         "id": fit.id,
         "threshold": calibration.threshold,
-        "sources": fit.sources,
+        "sources": list(fit.sources or ()),
         "rows": fit.rows,
     }
 
