@@ -13,32 +13,31 @@ from finsent.spellings import strings_as_keys
 
 
 class AdoptConfig(Section):
-    """How `ray_jobs.adopt` takes over a classifier from elsewhere."""
+    """The settings of `ray_jobs.adopt`, which adopts a classifier that finsent did not train."""
 
     name: Alias | None = setting(None, "alias of the adopted version, e.g. finbert; null: none")
     revision: str | None = setting(None, "commit, tag or branch of a hub id; null: its default")
     label_map: Annotated[dict[str, Label], BeforeValidator(strings_as_keys)] = setting(
         dict,
         "label by the model's own label in any case, e.g. {bullish: positive, LABEL_0: negative}; "
-        "several may stand for one, whose probabilities are added; ours need no entry",
+        "the probabilities of labels with the same target are added; finsent's own need no entry",
     )
     max_length: int | None = setting(
         None,
-        "longest input; the rest of a text is cut off; null: what model and tokenizer allow, at "
-        "most 512",
+        "longest input; longer texts are cut; null: the limit of model and tokenizer, at most 512",
         unit="tokens",
         ge=8,
         le=512,
     )
     license: str | None = setting(
-        None, "license of the model, for its card; null: what its README.md has", min_length=1
+        None, "license of the model, for its card; null: as in its README.md", min_length=1
     )
     sources: list[Source] = setting(
         list,
-        "labeled files, read by the rules of the section data: half of the texts calibrate the "
-        "model, the other half are what it is measured on, 50 or more each; empty: neither",
+        "labeled files, read by the rules of the section data: one half of the texts calibrates "
+        "the model, the other half measures it, 50 or more each; empty: neither",
     )
-    export: bool = setting(True, "export the model as the section `export` has it")
+    export: bool = setting(True, "export the model by the section `export`")
     max_difference: float = setting(
         1e-5, "largest difference of any probability from plain transformers in fp32", gt=0, le=1
     )

@@ -6,7 +6,7 @@ from finsent.config import Section, setting
 
 
 class ExportConfig(Section):
-    """What `ray_jobs.export` writes beside a model's weights."""
+    """The forms that `ray_jobs.export` writes, and the limits of the parity gate."""
 
     model: str = setting(
         "latest",
@@ -15,36 +15,36 @@ class ExportConfig(Section):
     onnx: bool = setting(True, "write ONNX in fp32 and, dynamically quantized, in int8")
     openvino: bool | None = setting(
         None,
-        "write OpenVINO in int8, calibrated on validation rows (extra `openvino`); null: where "
-        "that is installed",
+        "write OpenVINO in int8, calibrated on validation rows (extra `openvino`); null: if "
+        "OpenVINO is installed",
     )
     calibration_rows: int = setting(
-        300, "validation rows that int8 ranges are calibrated on", unit="rows", ge=16
+        300, "validation rows to calibrate int8 ranges on", unit="rows", ge=16
     )
     max_difference: float = setting(
         1e-4,
-        "largest difference of any probability from torch in fp32 that an fp32 export may have",
+        "largest allowed difference of any probability of an fp32 export from torch in fp32",
         gt=0,
         le=1,
     )
     max_f1_loss: float = setting(
         0.04,
-        "accuracy and macro-F1 that a quantized export may lose on the validation split: "
-        "with 95 % confidence it must lose less, and must not be shown to be worse; 1: not judged",
+        "allowed loss of accuracy and macro-F1 of a quantized export on the validation split: "
+        "it must lose less with 95 % confidence, and must not be shown to be worse; 1: not judged",
         unit="fraction",
         ge=0,
         le=1,
     )
     min_same_labels: float = setting(
         0.96,
-        "share of labels that a quantized export must keep, with 95 % confidence",
+        "least share of labels that a quantized export keeps, with 95 % confidence",
         unit="fraction",
         ge=0,
         le=1,
     )
     min_same_abstentions: float = setting(
         0.94,
-        "share of rows on which a quantized export must abstain or answer as the model does, "
+        "least share of rows on which a quantized export abstains or answers as the model does, "
         "with 95 % confidence",
         unit="fraction",
         ge=0,
@@ -52,7 +52,7 @@ class ExportConfig(Section):
     )
     max_score_change: float = setting(
         0.02,
-        "mean change of the confidence that a quantized export may make, with 95 % confidence",
+        "largest mean change of the confidence by a quantized export, with 95 % confidence",
         gt=0,
         le=1,
     )

@@ -139,8 +139,8 @@ class _Reference:
         Raises:
             InputError: the model's answers are not finite.
         """
-        exact = EngineConfig(**{**config.model_dump(), "backend": "torch", "precision": "fp32"})
-        engine, texts = Engine(model_dir, exact), rows["text"].to_pylist()
+        engine = Engine(model_dir, config.replaced(backend="torch", precision="fp32"))
+        texts = rows["text"].to_pylist()
         probabilities = engine.probabilities(texts)
         if not np.isfinite(probabilities).all():
             raise InputError(
@@ -242,7 +242,7 @@ def _form_writers(
     scratch: Path,
 ) -> dict[Form, Callable[[Path], object]]:
     """Trace the model, and return a function per form that writes it to a file."""
-    # Jobs that only check the settings import this module; torch costs 2 s to import.
+    # Jobs that only check the settings import this module; torch and transformers cost 4 s.
     from finsent.export.onnx import write_fused_onnx, write_int8_onnx, write_onnx
     from finsent.export.openvino import write_int8_openvino
 

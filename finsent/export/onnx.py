@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 
+from finsent.adapters.onnxruntime import fuse_bert, quantize_matrix_products
 from finsent.adapters.torch import trace_to_onnx
 from finsent.disk import find_disk_error
 from finsent.errors import one_line
@@ -78,11 +80,6 @@ def write_fused_onnx(raw: Path, config: Mapping[str, Any], out: Path) -> None:
         raw: from `write_onnx`.
         config: the model's config.json.
     """
-    # Serving never writes graphs; onnx costs 0.3 s to import.
-    import onnx
-
-    from finsent.adapters.onnxruntime import fuse_bert
-
     if config.get("model_type") not in _FUSED_TYPES:
         onnx.save(onnx.load(str(raw)), str(out))
         return
@@ -103,8 +100,5 @@ def write_fused_onnx(raw: Path, config: Mapping[str, Any], out: Path) -> None:
 
 def write_int8_onnx(fp32: Path, out: Path) -> None:
     """Write a graph whose matrix products are int8, with ranges measured at run time."""
-    # Serving never writes graphs; onnxruntime's tools cost 0.3 s to import.
-    from finsent.adapters.onnxruntime import quantize_matrix_products
-
     with quiet_libraries():
         quantize_matrix_products(fp32, out)

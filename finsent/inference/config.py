@@ -10,15 +10,16 @@ Truncate = Literal["right", "left", "error"]
 
 
 class EngineConfig(Section):
-    """How texts become probabilities."""
+    """The backend of the engine and its limits."""
 
     backend: Literal["auto", "torch", "onnxruntime", "openvino"] = setting(
         "auto",
-        "what computes; auto: the fastest that the model was exported for and that kept its "
-        "quality, measured at load; evaluation takes torch in fp32 where this says auto",
+        "library that computes; auto: the fastest one with an export that kept the model's "
+        "quality, measured at load; evaluation uses torch in fp32 where this is auto",
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = setting(
-        "auto", "number format of weights and products; auto: any that kept the model's quality"
+        "auto",
+        "number format of weights and products; auto: any that kept the model's quality",
     )
     threads: int | None = setting(
         None,
@@ -30,14 +31,14 @@ class EngineConfig(Section):
         1024, "padded tokens (rows x longest row) allowed in one micro-batch", unit="tokens", ge=16
     )
     truncate: Truncate = setting(
-        "right", "side on which a text longer than the model's max_length is cut; error: refuse it"
+        "right", "side on which a text beyond the model's max_length is cut; error: refuse the text"
     )
     compile: bool = setting(False, "backend torch: compile the model at load (torch.compile)")
 
     def exact(self) -> EngineConfig:
-        """These settings with torch in fp32 where the choice is left open.
+        """Return these settings with torch in fp32 where backend and precision are auto.
 
-        What is measured then does not depend on which machine it is measured on.
+        Metrics then do not depend on the machine.
         """
         if (self.backend, self.precision) != ("auto", "auto"):
             return self

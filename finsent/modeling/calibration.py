@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
+from safetensors import SafetensorError, safe_open
 
 from finsent.errors import InputError
 from finsent.modeling.model_dir import CALIBRATION, REMEDY, WEIGHTS
@@ -153,9 +154,6 @@ def folded_temperature(model_dir: Path) -> float:
     Raises:
         InputError: the weights' file is damaged.
     """
-    # Jobs that never read weights import this module; safetensors costs 20 ms.
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(model_dir / WEIGHTS, "np") as file:  # "np": without torch
             return float((file.metadata() or {}).get(FOLDED_KEY, 1.0))

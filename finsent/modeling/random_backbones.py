@@ -84,7 +84,7 @@ def _vocabulary(sentences: list[str]) -> dict[str, int]:
 
 
 def _build(sentences: list[str], out: Path, shape: dict[str, Any], seed: int) -> None:
-    # A hit in the cache needs none of these, which cost 3 s.
+    # A backbone in the cache needs none of these, which cost 4 s to import.
     import torch
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
     from transformers.utils import logging as transformers_logging

@@ -13,7 +13,7 @@ from finsent.spellings import ColumnName
 
 
 class AnsweringConfig(Section):
-    """Which model answers, and by which calibration."""
+    """The model and the calibration that a job answers with."""
 
     model: str = setting(
         "champion",
@@ -29,7 +29,7 @@ class AnsweringConfig(Section):
 
 
 class ClassifyConfig(AnsweringConfig):
-    """What `ray_jobs.classify` reads."""
+    """The model and the texts of `ray_jobs.classify`."""
 
     input: str | None = setting(
         None,
@@ -40,31 +40,32 @@ class ClassifyConfig(AnsweringConfig):
 
 
 def _sources(value: object) -> object:
-    # One place may be written by itself.
+    # A single source may be written without a list.
     return [value] if isinstance(value, str | dict) else value
 
 
 def _columns(value: object) -> object:
-    # One name may be written by itself.
+    # A single name may be written without a list.
     return [value] if isinstance(value, str | int) and value != "all" else value
 
 
 class PredictConfig(AnsweringConfig):
-    """What `ray_jobs.predict` scores."""
+    """The model, the files and the processes of `ray_jobs.predict`."""
 
     input: Annotated[list[Source], BeforeValidator(_sources)] = setting(
         list,
-        "files of texts, as data.sources names them, labels not needed; also .txt, one text a line",
+        "files of texts, written as in data.sources; labels are not needed; also .txt with one "
+        "text per line",
     )
     source_column: ColumnName | None = setting(
         None,
         "column with the tag of each row's source, which picks a calibration of "
-        "predict.calibrations; it is copied as those of predict.columns are; null: none",
+        "predict.calibrations; the scored file has a copy; null: none",
     )
     calibrations: CalibrationsByTag = setting(
         dict,
         "with source_column: calibration by tag, e.g. {x.com: tweets, news: null}; null: the "
-        "model's own, which rows without a tag have; a row with another tag is not scored",
+        "model's own, which rows without a tag use; a row with another tag is not scored",
     )
     output: Annotated[str | None, AfterValidator(local_dir)] = setting(
         None,
@@ -75,17 +76,17 @@ class PredictConfig(AnsweringConfig):
     columns: Annotated[Literal["all"] | list[ColumnName], BeforeValidator(_columns)] = setting(
         list,
         "columns of the input that are copied to the scored file, e.g. id; all: each but the text; "
-        "one whose name is taken gets `input_` before it",
+        "a name that the scored file has already gets the prefix `input_`",
     )
     format: Literal["parquet", "csv", "jsonl"] = setting("parquet", "format of the scored files")
     actors: int | None = setting(
         None,
-        "processes that score side by side, each with its share of the cluster's CPUs; null: one a "
-        "machine, or one a GPU",
+        "processes that score in parallel, each with its share of the cluster's CPUs; null: one "
+        "per machine, or one per GPU",
         ge=1,
     )
     start_timeout: int = setting(
-        300, "time for the processes to find room and load the model", unit="seconds", ge=1
+        300, "time for the processes to be placed and to load the model", unit="seconds", ge=1
     )
 
     @model_validator(mode="after")
@@ -93,7 +94,7 @@ class PredictConfig(AnsweringConfig):
         if self.calibration is not None and self.source_column is not None:
             raise ValueError(
                 f"source_column={self.source_column!r}: calibration={self.calibration!r} is for "
-                "all rows. Leave one of the two out."
+                "all rows. Leave out one of the two."
             )
         if bool(self.calibrations) != (self.source_column is not None):
             raise ValueError("calibrations: goes with source_column. Set both, or neither.")

@@ -221,6 +221,6 @@ def _described(name: str, calibration: Calibration) -> CalibrationInfo:
         "name": name,
         "id": fit.id,
         "threshold": calibration.threshold,
-        "sources": fit.sources,
+        "sources": list(fit.sources or ()),
         "rows": fit.rows,
     }

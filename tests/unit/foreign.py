@@ -1,4 +1,4 @@
-"""Tiny classifiers of other architectures and labels, as a hub has them."""
+"""Tiny classifiers with other architectures and labels, like those of a hub."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OWN = ("negative", "neutral", "positive")
 def classifier(
     kind: str = "bert", labels: Sequence[str] = OWN, seed: int = 3, **shape: Any
 ) -> PreTrainedModel:
-    """Return a classifier whose answers differ from text to text."""
+    """Return a classifier whose answers differ between texts."""
     ids = dict(enumerate(labels))
     options = {**_SHAPE, **ARCHITECTURES.get(kind, {}), **shape}
     config = AutoConfig.for_model(
@@ -83,9 +83,9 @@ def saved(
     """Write a model with the tiny BERT's tokenizer.
 
     Args:
-        shard: size of the largest weights' file.
-        pickled: write a `.bin`.
-        weights: in place of the model's.
+        shard: maximum size of a weights' file.
+        pickled: whether to write a `.bin`.
+        weights: replace the weights of the model.
     """
     state = model.state_dict() if weights is None else weights
     if pickled or weights is not None:

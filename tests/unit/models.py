@@ -1,4 +1,4 @@
-"""Small models with opinions, for tests of what uses a model."""
+"""Small models whose answers differ between texts, for tests of the users of a model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXTS = [
 
 
 def opinionated(tiny: Path, seed: int = 3) -> PreTrainedModel:
-    """A classifier whose answers differ from text to text, so that mixing them up would show."""
+    """Return a classifier whose answers differ between texts, so that mixing them up is noticed."""
     model = new_classifier(Backbone("tiny", str(tiny)), seed=seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -50,7 +50,7 @@ def opinionated(tiny: Path, seed: int = 3) -> PreTrainedModel:
 
 
 def saved_model(tiny: Path, out: Path, seed: int = 3, **provenance: Any) -> Path:
-    """Its directory, as training leaves it."""
+    """Return the directory of such a classifier, as training writes it."""
     record = Provenance(max_length=MAX_LENGTH, backbone="tiny", **provenance)
     save_classifier(opinionated(tiny, seed), load_tokenizer(str(tiny)), out, record)
     return out
@@ -59,7 +59,7 @@ def saved_model(tiny: Path, out: Path, seed: int = 3, **provenance: Any) -> Path
 def published(
     tiny: Path, folder: Path, engine: EngineConfig, aliases: Sequence[str] = ("champion",)
 ) -> Registry:
-    """Return a registry with an exported version per alias; ONNX Runtime loads in no time."""
+    """Return a registry with an exported version per alias; ONNX Runtime loads fast."""
     registry = Registry(folder / "registry")
     rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
     for seed, alias in enumerate(aliases, start=3):
@@ -70,7 +70,7 @@ def published(
 
 
 def domain_content(**changes: Any) -> DomainContent:
-    """Return what a calibration for a domain consists of."""
+    """Return the content of a calibration for a domain."""
     figure = Figure(value=0.5, interval=(0.4, 0.6))
     measured = DomainMetrics(
         macro_f1=figure, accuracy=figure, log_loss=figure, ece=figure, coverage=0.5, answered=figure

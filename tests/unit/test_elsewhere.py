@@ -1,4 +1,4 @@
-"""The model card says how to run the directory without finsent, and what it says is so."""
+"""The code and the claims of the model card on use without finsent are true."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def card(model_dir: Path, root: Path) -> tuple[Path, str]:
 
 
 def run_graph(file: Path, tokenizer: Any, texts: list[str]) -> Any:
-    """Logits of a graph for one batch, padded as plain tokenizers do."""
+    """Return a graph's logits of one batch, padded as transformers pads."""
     session = onnxruntime.InferenceSession(str(file))
-    given = tokenizer(texts, truncation=True, padding=True, return_tensors="np")
-    return session.run(None, {k: np.asarray(v, np.int64) for k, v in given.items()})[0]
+    inputs = tokenizer(texts, truncation=True, padding=True, return_tensors="np")
+    return session.run(None, {k: np.asarray(v, np.int64) for k, v in inputs.items()})[0]
 
 
 def test_code_of_the_card_gives_the_scores_of_finsent(
@@ -69,10 +69,10 @@ def test_code_of_the_card_gives_the_scores_of_finsent(
     *lines, last = code.strip().splitlines()
     scope: dict[str, Any] = {}
     exec("\n".join(lines), scope)
-    [found] = eval(last, scope)
+    [scores] = eval(last, scope)
     [own] = Engine(path, EXACT).classify(["Operating profit rose to EUR 13.1 mn."])
     expected = pytest.approx(own.probabilities, abs=1e-5)
-    assert {one["label"]: one["score"] for one in found} == expected
+    assert {score["label"]: score["score"] for score in scores} == expected
     assert "Labels and scores equal finsent's with torch in fp32 within 1e-5." in text
     assert "engine.precision" not in text  # nothing quantized is kept
     assert "onnx" not in text
@@ -88,17 +88,17 @@ def test_graphs_give_the_scores_of_finsent_as_the_card_says(tiny: Path, tmp_path
     assert '`ORTModelForSequenceClassification.from_pretrained(".", subfolder="onnx"' in text
     assert "unless `engine.precision=fp32` is set: with onnxruntime-int8 its scores" in text
     assert "Run `onnx/model_int8.onnx` with one text per call and no padding" in text
-    tokenizer, some = AutoTokenizer.from_pretrained(path), texts[:40]
-    exact = Engine(path, EXACT).probabilities(some)
-    batch = softmax(run_graph(path / "onnx/model.onnx", tokenizer, some), 1.0)
-    assert batch == pytest.approx(exact, abs=1e-5)
+    tokenizer, batch = AutoTokenizer.from_pretrained(path), texts[:40]
+    exact = Engine(path, EXACT).probabilities(batch)
+    fp32 = softmax(run_graph(path / "onnx/model.onnx", tokenizer, batch), 1.0)
+    assert fp32 == pytest.approx(exact, abs=1e-5)
     int8 = EngineConfig(threads=1, backend="onnxruntime", precision="int8")
-    mine = Engine(path, int8).probabilities(some)
+    engine_int8 = Engine(path, int8).probabilities(batch)
     graph = path / "onnx/model_int8.onnx"
-    alone = [softmax(run_graph(graph, tokenizer, [text]), 1.0)[0] for text in some]
-    assert np.stack(alone) == pytest.approx(mine, abs=1e-6)
-    together = softmax(run_graph(graph, tokenizer, some), 1.0)
-    assert np.abs(together - mine).max() > 1e-4  # why the card says so
+    alone = [softmax(run_graph(graph, tokenizer, [text]), 1.0)[0] for text in batch]
+    assert np.stack(alone) == pytest.approx(engine_int8, abs=1e-6)
+    together = softmax(run_graph(graph, tokenizer, batch), 1.0)
+    assert np.abs(together - engine_int8).max() > 1e-4  # the reason for the advice of the card
 
 
 def test_card_says_that_scores_are_of_the_model_s_own_labels(tiny: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_card_says_that_scores_are_of_the_model_s_own_labels(tiny: Path, tmp_pat
 def test_card_says_that_a_temperature_outside_the_weights_is_not_applied(
     tiny: Path, tmp_path: Path
 ) -> None:
-    """As versions have it that were calibrated before temperatures were folded."""
+    """Versions that were calibrated before temperatures were folded have such a file."""
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
     raw = Engine(model_dir, EXACT).logits(["Profit rose."])
     record = {"schema_version": 1, "temperature": 2.5, "abstention": {"threshold": None}}
@@ -125,8 +125,8 @@ def test_long_text_is_cut_where_the_engine_cuts_it(tiny: Path, tmp_path: Path, s
     source = adopted(too_sure("bert", OWN), tmp_path / "first", tiny, max_length=16)
     edit_json(source / "tokenizer_config.json", **edit, model_max_length=512)
     config = AdoptConfig(max_length=16)
-    found = find_model_folder(str(source), None, "SOURCE", "")
-    adopt(open_foreign(str(source), found, config), tmp_path / "model")
+    folder = find_model_folder(str(source), None, "SOURCE", "")
+    adopt(open_foreign(str(source), folder, config), tmp_path / "model")
     settings = read_json(tmp_path / "model" / "tokenizer_config.json")
     assert (settings["truncation_side"], settings["model_max_length"]) == ("right", 16)
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"  # transformers 4 has no other

@@ -15,15 +15,12 @@ VERSION = "0123456789ab"
 
 def test_workspace_is_that_of_the_settings(tmp_path: Path) -> None:
     settings = Settings(storage=StorageConfig(root=str(tmp_path)))
-    workspace = Workspace.of(settings)
-    assert workspace.dataset_dir(workspace.dataset) == settings.datasets_dir
-    assert workspace.runs_dir == settings.runs_dir
-    assert workspace.sources_dir == settings.sources_dir
-    assert workspace.registry.root == settings.registry_dir
+    assert settings.workspace == Workspace(tmp_path, tmp_path / "registry")
+    assert settings.datasets_dir == tmp_path / "datasets" / settings.data.name
 
 
 def test_rows_of_a_model_from_elsewhere_or_of_a_lost_version_are_not_known(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path, tmp_path / "registry", "news")
+    workspace = Workspace.at(tmp_path)
     elsewhere = training_rows(workspace, None)
     assert (elsewhere.rows, elsewhere.reason) == (None, "the model was trained elsewhere")
     lost = training_rows(workspace, TrainedOn("news", VERSION))
@@ -33,7 +30,7 @@ def test_rows_of_a_model_from_elsewhere_or_of_a_lost_version_are_not_known(tmp_p
 
 
 def test_rows_of_a_stored_version_are_known(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path, tmp_path / "registry", "news")
+    workspace = Workspace.at(tmp_path)
     write(
         tmp_path / "datasets" / "news" / VERSION,
         [Row("Profit rose.", "positive", "train"), Row("Loss widened.", "negative", "validation")],

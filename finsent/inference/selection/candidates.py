@@ -75,7 +75,7 @@ def _no_candidate(model_dir: Path, config: EngineConfig, exports: list[Export]) 
 
 def load_export(file: Path, backend: str, precision: str, threads: int) -> Backend:
     """Load the backend of an exported file."""
-    # Each library costs 0.1 to 0.5 s to import, and may not be installed.
+    # OpenVINO is an extra. A process needs one of the two libraries.
     if backend == "openvino":
         from finsent.inference.backends.openvino import OpenvinoBackend
 
@@ -86,7 +86,7 @@ def load_export(file: Path, backend: str, precision: str, threads: int) -> Backe
 
 
 def _load_torch(model_dir: Path, precision: str, config: EngineConfig) -> Backend:
-    # torch and transformers cost 3 s to import; exports need neither.
+    # torch and transformers cost 4 s to import; exports need neither.
     from finsent.inference.backends.torch import TorchBackend
 
     return TorchBackend(model_dir, precision, thread_count(config), config.compile)
