@@ -123,10 +123,10 @@ def ask(
     registry: Registry, config: ServeConfig, texts: list[Any], tap: Any, source: str | None = None
 ) -> list[Any]:
     """What a tap offers to its branch for one request."""
-    found: list[Any] = []
+    result: list[Any] = []
 
     async def send(items: list[Any]) -> None:
-        found.extend(items)
+        result.extend(items)
 
     async def main() -> None:
         service = Service(registry.root, config, ENGINE)
@@ -137,7 +137,7 @@ def ask(
         await done(branch)
 
     asyncio.run(main())
-    return found
+    return result
 
 
 def test_the_shadow_gets_its_share_of_the_texts(registry: Registry) -> None:
@@ -145,8 +145,8 @@ def test_the_shadow_gets_its_share_of_the_texts(registry: Registry) -> None:
     assert ask(registry, ServeConfig(), texts, shadow_listener) == []  # none is named
     everything = ask(registry, ServeConfig(shadow="challenger"), [*texts, "", 3], shadow_listener)
     assert [item.text for item in everything] == texts
-    some = ask(registry, ServeConfig(shadow="challenger", shadow_share=0.5), texts, shadow_listener)
-    assert 0 < len(some) < len(texts)
+    half = ServeConfig(shadow="challenger", shadow_share=0.5)
+    assert 0 < len(ask(registry, half, texts, shadow_listener)) < len(texts)
 
 
 def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
@@ -161,7 +161,7 @@ def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
         with pytest.raises(InputError):
             await shadow.compare("nobody", items)
         answers, _ = await service.classify(TEXTS)
-        expected = [one.prediction.label for one in answers if isinstance(one, Answer)]
+        expected = [entry.prediction.label for entry in answers if isinstance(entry, Answer)]
         same, other = shadow.report()
         agreeing = sum(a == b.label for a, b in zip(expected, items, strict=True))
         assert other["same_labels"] == pytest.approx(agreeing / len(TEXTS))

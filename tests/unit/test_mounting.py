@@ -59,8 +59,8 @@ def test_no_redirect_names_the_host_header(root_path: str) -> None:
 
 def test_a_trailing_slash_changes_nothing() -> None:
     with TestClient(make_app(), follow_redirects=False) as client:
-        found = client.post("/predict/", json={"text": "Up"})
-        assert (found.status_code, found.json()["code"]) == (503, "not_ready")  # not 404
+        result = client.post("/predict/", json={"text": "Up"})
+        assert (result.status_code, result.json()["code"]) == (503, "not_ready")  # not 404
         assert client.get("/livez/").json() == {"status": "ok"}
         assert client.get("/predict/").status_code == 405
         assert client.get("/nothing/").status_code == 404
@@ -173,8 +173,8 @@ def test_all_paths_work_behind_nginx(tmp_path: Path, strips: bool) -> None:
         httpx.Client(timeout=20) as client,
     ):
         for path in ("predict", "predict/"):
-            found = client.post(f"{home}{path}", json={"text": "Up"})
-            assert (found.status_code, found.json()["code"]) == (503, "not_ready")
+            result = client.post(f"{home}{path}", json={"text": "Up"})
+            assert (result.status_code, result.json()["code"]) == (503, "not_ready")
         [server] = client.get(f"{home}openapi.json").json()["servers"]
         assert client.get(f"{urljoin(home, server['url'])}/livez").json() == {"status": "ok"}
         for page in ("", "docs"):
