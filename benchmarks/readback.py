@@ -29,11 +29,11 @@ def _collate(pad_id: int) -> Any:
     import numpy as np
     from ray.data.collate_fn import ArrowBatchCollateFn
 
-    from finsent.training.tokens import TokenRows
+    from finsent.training.tokens import TokenizedRows
 
     class Padded(ArrowBatchCollateFn):
         def __call__(self, batch: pa.Table) -> Any:
-            rows = TokenRows.from_table(batch, pad_id)
+            rows = TokenizedRows.from_table(batch, pad_id)
             return rows.batch(np.arange(len(rows)))
 
     return Padded()

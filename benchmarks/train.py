@@ -21,8 +21,9 @@ from finsent.data.ingest.ingest import find_existing
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import make_dir
+from finsent.training.fine_tune import prepare_backbone
 from finsent.training.task import Task, make_task
-from ray_jobs import ingest, train
+from ray_jobs import ingest
 from ray_jobs._cli import Result, main, table_console
 from ray_jobs._ray import ray_session
 
@@ -54,7 +55,7 @@ class Bench:
 
 def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]:
     """The dataset version and the task that a round trains."""
-    backbone = train.prepare(settings)
+    backbone = prepare_backbone(settings)
     if settings.train.dataset != "latest":
         version = DatasetVersion.find(
             settings.train.dataset, settings.datasets_dir, "train.dataset"
@@ -87,7 +88,7 @@ def _tokens(version: DatasetVersion, split: str, task: Task, rows: int) -> Any:
     from finsent.training.tokens import tokenize
 
     table = version.read(split, ["key", "text", "label"])[:rows]
-    return tokenize(table, **task.tokenizing)
+    return tokenize(table, **task.tokenizer_arguments)
 
 
 # --- the variants -------------------------------------------------------------------------------
@@ -105,12 +106,12 @@ def _rates(history: list[dict[str, Any]]) -> Rates:
 
 def under_torchrun(task: Task, splits: dict[str, Any]) -> Rates:
     """Our loop in processes that torchrun starts."""
-    from finsent.training.standalone import HISTORY, write_spec
+    from finsent.training.standalone import HISTORY_FILE, write_spec
 
     with tempfile.TemporaryDirectory() as name:
         spec = write_spec(Path(name), task, splits)
         _torchrun(task, "finsent.training.standalone", str(spec))
-        return _rates(json.loads((Path(name) / HISTORY).read_text()))
+        return _rates(json.loads((Path(name) / HISTORY_FILE).read_text()))
 
 
 def _hugging_face(task: Task, splits: dict[str, Any], sampling: str) -> Rates:
@@ -159,7 +160,8 @@ def _under_ray(bench: Bench) -> Rates:
         from finsent.training.ray_trainer import fit_tokenized
 
         datasets = {split: ray.data.from_arrow(table) for split, table in bench.splits.items()}
-        return _rates(fit_tokenized(bench.task, datasets, Path(name) / "bench").history)
+        history = fit_tokenized(bench.task, datasets, Path(name) / "bench").history
+        return _rates([metrics.model_dump() for metrics in history])
 
 
 def _variants(bench: Bench) -> list[str]:
@@ -258,13 +260,13 @@ def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
 
     from benchmarks.flops import matmul_rate, training_flops
     from finsent.labels import LABELS
-    from finsent.training.loss import half_type
+    from finsent.training.loss import autocast_dtype
 
     task = bench.task
     config = task.config
     cuda = torch.cuda.is_available() and config.use_gpu != "no"
     device = torch.device("cuda" if cuda else "cpu")
-    dtype = half_type(config, device) or torch.float32
+    dtype = autocast_dtype(config, device) or torch.float32
     lengths = bench.splits["train"]["input_ids"].combine_chunks().value_lengths().to_numpy()
     shape = AutoConfig.from_pretrained(
         task.backbone.source, revision=task.backbone.revision, num_labels=len(LABELS)

@@ -1,4 +1,4 @@
-"""A run's directory: what was asked, with which code, and what came out."""
+"""A run's directory: its settings, the identity of the code, and its result."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any
 from finsent.config import Section
 from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
+from finsent.same_settings import check_same
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 RESULT = "result.json"
-TRAINED = "trained.json"  # of a finished training whose checkpoints were removed
+CHECKPOINT_PREFIX = "checkpoint_"
+TRAINED_FILE = "trained.json"  # replaces the checkpoints of a finished run
 _PACKAGES = (
     "finsent",
     "ray",
@@ -39,27 +41,27 @@ def new_run_name(job: str) -> str:
 
 
 def code_identity() -> dict[str, Any]:
-    """The git commit of the running code, if there is one, and the versions of its packages."""
-    source = Path(__file__).resolve().parent
-    commit = _git(source, "rev-parse", "HEAD")
-    changed = _git(source, "status", "--porcelain", "--untracked-files=no") if commit else None
+    """Return the git commit of the running code, None without one, and its packages' versions."""
+    source_dir = Path(__file__).resolve().parent
+    commit = _git(source_dir, "rev-parse", "HEAD")
+    changes = _git(source_dir, "status", "--porcelain", "--untracked-files=no") if commit else None
     versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # run from a source tree that is not installed
             versions[name] = None
-    return {"git_commit": commit, "git_dirty": bool(changed), "packages": versions}
+    return {"git_commit": commit, "git_dirty": bool(changes), "packages": versions}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return completed.stdout.strip() if completed.returncode == 0 else None
 
 
 def start_run(run_dir: Path, job: str, settings: Section, fixed: Collection[str] = ()) -> None:
@@ -95,35 +97,17 @@ def _check_resumable(
         )
     if not has_trained(run_dir):
         return
-    old, new = _flat(before), _flat(config)
-    prefixes = tuple(f"{key}." for key in fixed)
-    changed = [key for key in new if f"{key}.".startswith(prefixes) and old.get(key) != new[key]]
-    if changed:
-        key = changed[0]
-        raise ConfigError(
-            f"run.name={name!r}: exists with {key}={old.get(key)!r}, now {key}={new[key]!r}; a run "
-            "resumes only under its own settings: choose another name, or restore them"
-        )
+    check_same(before, config, name, fixed=fixed)
 
 
 def has_trained(run_dir: Path) -> bool:
     """Return whether a run has checkpoints, or the record that replaces them."""
-    return any(run_dir.glob("checkpoint_*")) or (run_dir / TRAINED).is_file()
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            flat |= _flat(item, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat
+    return any(run_dir.glob(f"{CHECKPOINT_PREFIX}*")) or (run_dir / TRAINED_FILE).is_file()
 
 
 def finish_run(run_dir: Path, result: dict[str, Any]) -> None:
-    """Write the result; its presence says that the run's work is complete.
+    """Write the result, which marks the run as complete.
 
-    Its key `refused` is why the run's model was not published; without the key it was not refused.
+    The key `refused`, where present, is the reason why the run's model was not published.
     """
     write_json(run_dir / RESULT, result)

@@ -50,17 +50,17 @@ class Training:
             Values by objective, of the epoch that training keeps, and the model's directory.
         """
         from finsent.modeling.backbone import resolve_backbone
-        from finsent.training.frontends.check import check
+        from finsent.training.frontends.check import check_trainer
         from finsent.training.ray_trainer import fit
         from finsent.training.task import make_task
 
-        check(settings.train)
+        check_trainer(settings.train)
         version = _version(settings, params, version_dir, place)
         backbone = resolve_backbone(settings.model, settings.root / "backbones")
         task = make_task(settings.train, settings.model, backbone, version)
         trained = fit(task, version, place, datasets=datasets or None)
         made = Made(settings, trained.model_dir, version)
-        return values_of(trained.best, made, modes), trained.model_dir
+        return values_of(trained.best.model_dump(), made, modes), trained.model_dir
 
 
 def _version(

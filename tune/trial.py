@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from finsent.disk import DiskError, find_disk_error
 from finsent.errors import DivergenceError, InputError, MemoryShortageError, UserError
 from finsent.files import read_json, write_json
-from finsent.training.outputs import read_journal
+from finsent.training.metrics_log import read_epochs
 from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
 from tune.records import DIVERGED, MEMORY
 from tune.settings import SweepSettings
@@ -202,10 +202,14 @@ class _Teller:
 
     def look(self) -> None:
         """Tell what is new."""
-        from finsent.training.checkpoint import epoch_name
+        from finsent.training.checkpoint import epoch_checkpoint_name
 
-        lines = [line for line in read_journal(self._place) if line["kind"] == "epoch"]
-        if self._saved and lines and not (self._place / epoch_name(lines[-1]["epoch"])).is_dir():
+        lines = [line.model_dump(mode="json") for line in read_epochs(self._place)]
+        if (
+            self._saved
+            and lines
+            and not (self._place / epoch_checkpoint_name(lines[-1]["epoch"])).is_dir()
+        ):
             lines.pop()
         for line in lines:
             if line["epoch"] > self._told:
@@ -257,12 +261,12 @@ def _take_over(source: Path, place: Path, epoch: int | None = None) -> Path:
         epoch: whose; where it is no more, and by default, the newest.
     """
     from finsent.files import staged_dir
-    from finsent.training.checkpoint import damage, newest_whole, saved_checkpoints
+    from finsent.training.checkpoint import find_damage, latest_valid, list_checkpoints
 
     taken = len(list(place.parent.glob(f"{place.name}-*")))
     following = place.with_name(f"{place.name}-{taken + 1}")
-    ends = [one for one in saved_checkpoints(source) if (one.epoch, one.step) == (epoch, 0)]
-    saved = ends[0] if ends and damage(ends[0].folder) is None else newest_whole(source)
+    ends = [one for one in list_checkpoints(source) if (one.epoch, one.step) == (epoch, 0)]
+    saved = ends[0] if ends and find_damage(ends[0].folder) is None else latest_valid(source)
     if saved is None:
         raise InputError(f"{source}: has no checkpoint to go on from")
     folder = saved.folder

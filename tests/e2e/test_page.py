@@ -322,7 +322,7 @@ def test_an_unreadable_file_gets_a_remedy(home: Page, tmp_path: Path) -> None:
     with zipfile.ZipFile(workbook, "w") as archive:
         archive.writestr("[Content_Types].xml", "<Types/>")
     home.locator("#file").set_input_files(workbook)
-    home.locator("#error", has_text="an Excel workbook, not text; save its table as CSV").wait_for()
+    home.locator("#error", has_text="an Excel workbook, not text. Save its table as CSV").wait_for()
     (tmp_path / "open.csv").write_text('text\n"Profit rose.\nSales fell.\n')
     home.locator("#file").set_input_files(tmp_path / "open.csv")
     home.locator("#error", has_text="opens in record 2 is not closed").wait_for()

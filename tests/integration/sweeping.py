@@ -59,7 +59,7 @@ def prepared(
     version: DatasetVersion, run_dir: Path, sweep: dict[str, Any], **train: Any
 ) -> tuple[Plan, Work, Sweep]:
     """A sweep whose trials train."""
-    from finsent.training.ray_trainer import tokenized
+    from finsent.training.ray_trainer import tokenize_split
     from finsent.training.task import make_task
 
     run_dir.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def prepared(
     backbone = resolve_backbone(made.model, made.root / "backbones")
     plan = make_plan(made, backbone)
     task = make_task(made.train, made.model, backbone, version)
-    datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
+    datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
     modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
     work = Work(made, run_dir, version.path, modes, datasets, exchanges)
     return plan, work, begin(plan, run_dir, version.version, 2)

@@ -20,7 +20,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.disk import find_disk_error
 from finsent.errors import InputError
 from finsent.files import read_json
-from finsent.training.outputs import read_journal
+from finsent.training.metrics_log import read_epochs
 from tests.disks import small_disk
 from tests.integration.sweeping import (
     make_version,
@@ -78,8 +78,8 @@ def test_a_sweep_fails_in_single_trials_only(version: DatasetVersion, tmp_path: 
     assert {e[0] for e in events} == {"start", "epoch", "end"}
     # What the stopped trial held is given back, and it has not trained to its end.
     wait_until_nothing_is_held()
-    journal = read_journal(run_dir / "trials" / "0001")
-    assert max(line["epoch"] for line in journal if line["kind"] == "epoch") < 300
+    epochs = read_epochs(run_dir / "trials" / "0001")
+    assert max(line.epoch for line in epochs) < 300
     # The study knows the same, and nothing of what failed.
     study = optuna.load_study(
         study_name=found.settings["study_name"], storage=found.settings["storage"]
@@ -275,7 +275,7 @@ def test_population_based_training_exchanges_weights(
     assert taken
     number = taken[0]["trial"]
     following = run_dir / "trials" / f"{number:04d}-1"
-    epochs = [line["epoch"] for line in read_journal(following) if line["kind"] == "epoch"]
+    epochs = [line.epoch for line in read_epochs(following)]
     # It went on from another's weights, as they were when they were given.
     assert epochs[0] in (21, 41, 61, 81)
     assert found.trials[number].epochs[-1].epoch == 100

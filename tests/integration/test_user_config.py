@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ray_jobs._ports import free_port
+from serve_app.launch.ports import free_port
 from tests.commands import wait_until
 
 

@@ -1,6 +1,6 @@
-"""An elastic run on a cluster of its own that loses a node and gains one: a program for a test.
+"""A program for a test: an elastic run on its own cluster, which loses a node and gains one.
 
-Prints what happened as JSON: the numbers of workers by the journal's steps, in their order.
+Prints the logged steps, the number of workers of each, and the metrics as JSON.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.random_backbones import tiny_backbone
 from finsent.training.config import TrainConfig
-from finsent.training.finished import TrainResult
-from finsent.training.outputs import read_journal
+from finsent.training.finished_run import TrainResult
+from finsent.training.metrics_log import read_steps
 from finsent.training.ray_trainer import fit_tokenized
 from finsent.training.task import Task
 from finsent.training.tokens import tokenize
@@ -58,7 +58,7 @@ def task(tiny: Path, epochs: int) -> Task:
 
 
 def main(folder: Path, epochs: int) -> None:
-    """Train with two workers, with one after a node has died, with two when another came."""
+    """Train with two workers, with one after a node is lost, and with two after one is added."""
     cluster = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK},
@@ -79,32 +79,32 @@ def main(folder: Path, epochs: int) -> None:
     thread.start()
 
     def trains_with(workers: int) -> bool:
-        lines = [line for line in read_journal(run_dir) if line["kind"] == "step"]
+        lines = read_steps(run_dir)
         assert thread.is_alive(), "training has ended before the cluster has changed"
         # 50 steps, so that some are in a checkpoint: a resize computes later ones again.
-        newest = [line["workers"] for line in lines[-10:]]
+        newest = [line.workers for line in lines[-10:]]
         return newest == [workers] * 10
 
     try:
         wait_until(lambda: trains_with(2), 180, "two workers to train")
         cluster.remove_node(doomed, allow_graceful=False)
         cluster.add_node(num_cpus=0)  # a node without room changes nothing
-        wait_until(lambda: trains_with(1), 180, "one worker to go on")
+        wait_until(lambda: trains_with(1), 180, "one worker to resume")
         cluster.add_node(num_cpus=1)
-        wait_until(lambda: trains_with(2), 180, "two workers to go on")
+        wait_until(lambda: trains_with(2), 180, "two workers to resume")
         thread.join(300)
         assert results, "training has not ended"
     finally:
         ray.shutdown()
         cluster.shutdown()
-    journal = read_journal(run_dir)
+    lines = read_steps(run_dir)
     print(  # noqa: T201
         json.dumps(
             {
-                "steps": [line["step"] for line in journal if line["kind"] == "step"],
-                "workers": [line["workers"] for line in journal if line["kind"] == "step"],
-                "rows": [metrics["train_rows"] for metrics in results[0].history],
-                "macro_f1": results[0].best["macro_f1"],
+                "steps": [line.step for line in lines],
+                "workers": [line.workers for line in lines],
+                "rows": [metrics.train_rows for metrics in results[0].history],
+                "macro_f1": results[0].best.macro_f1,
             }
         )
     )

@@ -1,4 +1,4 @@
-"""Hugging Face `Trainer` and Lightning in place of the native loop: the same model."""
+"""Hugging Face `Trainer` and Lightning instead of the native loop train the same model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from finsent.errors import InputError
 from finsent.training.config import TrainConfig
-from finsent.training.frontends import trainer_of
+from finsent.training.frontends.check import check_trainer
 from tests.unit.loop_bench import Bench, Recorder, distance, weights
 
 pytestmark = [
@@ -40,7 +40,7 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture(scope="module")
 def native(bench: Bench) -> Callable[[str], Recorder]:
-    """The native run of some settings, by their name; made once."""
+    """Return the native run by the name of its settings; each runs once."""
     return cache(lambda name: bench.run(**SETTINGS[name]))
 
 
@@ -49,39 +49,39 @@ def native(bench: Bench) -> Callable[[str], Recorder]:
 def test_same_model_as_native(
     bench: Bench, native: Callable[[str], Recorder], trainer: str, name: str
 ) -> None:
-    own, other = native(name), bench.run(trainer=trainer, **SETTINGS[name])
-    assert distance(weights(own.last), weights(other.last)) < 1e-5
-    for mine, theirs in zip(own.metrics, other.metrics, strict=True):
+    native_run, run = native(name), bench.run(trainer=trainer, **SETTINGS[name])
+    assert distance(weights(native_run.last), weights(run.last)) < 1e-5
+    for expected, metrics in zip(native_run.metrics, run.metrics, strict=True):
         for key in ("macro_f1", "validation_confusion", "train_rows", "epoch", "padding_share"):
-            assert mine[key] == theirs[key], key
-        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-5)
-    told = [[line["step"] for line in run.lines] for run in (own, other)]
-    assert told[0] == told[1]
+            assert getattr(expected, key) == getattr(metrics, key), key
+        assert metrics.train_loss == pytest.approx(expected.train_loss, abs=1e-5)
+    steps = [[line.step for line in run.lines] for run in (native_run, run)]
+    assert steps[0] == steps[1]
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
 def test_half_precision(bench: Bench, native: Callable[[str], Recorder], trainer: str) -> None:
     """Gradients are summed in another order for their norm, and bf16 has 8 bits."""
-    own, other = native("half"), bench.run(trainer=trainer, **SETTINGS["half"])
+    native_run, other_run = native("half"), bench.run(trainer=trainer, **SETTINGS["half"])
     full = native("plain")  # the other front end's is the same, see above
-    assert distance(weights(own.last), weights(other.last)) < 1e-2
-    assert distance(weights(full.last), weights(other.last)) > 1e-4
-    losses = [run.metrics[-1]["train_loss"] for run in (own, other)]
+    assert distance(weights(native_run.last), weights(other_run.last)) < 1e-2
+    assert distance(weights(full.last), weights(other_run.last)) > 1e-4
+    losses = [run.metrics[-1].train_loss for run in (native_run, other_run)]
     assert losses[0] == pytest.approx(losses[1], abs=0.01)
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
-def test_goes_on_in_mid_epoch_also_where_native_stopped(
+def test_any_front_end_resumes_in_mid_epoch(
     bench: Bench, native: Callable[[str], Recorder], trainer: str
 ) -> None:
     settings = SETTINGS["often"]
     name = "checkpoint_step_00000015"
-    whole = native("often")
+    uninterrupted = native("often")
     stopped = bench.run(stop_after=name, trainer=trainer, **settings)
-    for own in (trainer, "native"):
-        resumed = bench.run(resume=stopped.folder / name, trainer=own, **settings)
-        assert distance(weights(whole.last), weights(resumed.last)) < 1e-5
-        assert resumed.begun == 15
+    for resuming_trainer in (trainer, "native"):
+        resumed = bench.run(resume=stopped.folder / name, trainer=resuming_trainer, **settings)
+        assert distance(weights(uninterrupted.last), weights(resumed.last)) < 1e-5
+        assert resumed.start_step == 15
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
@@ -103,12 +103,12 @@ def test_patience_and_a_finished_run(bench: Bench, trainer: str) -> None:
 def test_missing_package_is_named_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], package: str, extra: str
 ) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == package else found(name)
+        importlib.util, "find_spec", lambda name: None if name == package else find_spec(name)
     )
     with pytest.raises(InputError) as caught:
-        trainer_of(TrainConfig.model_validate(settings))
+        check_trainer(TrainConfig.model_validate(settings))
     assert f"needs the package {package}. Run pip install 'finsent[{extra}]'" in str(caught.value)
 
 
@@ -116,16 +116,18 @@ def test_missing_package_is_named_with_the_remedy(
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"accumulation_steps": 2}, "set train.accumulation_steps=1"),
-        ({"unfreeze_epochs": 1.0}, "set train.unfreeze_epochs=0.0"),
-        ({"compile": True}, "set train.compile=false"),
-        ({"precision": "fp16"}, "set train.precision=bf16"),
-        ({"num_workers": [1, 2]}, "set train.num_workers=2"),
+        ({"accumulation_steps": 2}, "Set train.accumulation_steps=1"),
+        ({"unfreeze_epochs": 1.0}, "Set train.unfreeze_epochs=0.0"),
+        ({"compile": True}, "Set train.compile=false"),
+        ({"precision": "fp16"}, "Set train.precision=bf16"),
+        ({"num_workers": [1, 2]}, "Set train.num_workers=2"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_it_cannot_do_is_refused(trainer: str, settings: dict[str, Any], remedy: str) -> None:
+def test_unsupported_setting_is_refused(
+    trainer: str, settings: dict[str, Any], remedy: str
+) -> None:
     with pytest.raises(InputError) as caught:
-        trainer_of(TrainConfig.model_validate({"trainer": trainer, **settings}))
+        check_trainer(TrainConfig.model_validate({"trainer": trainer, **settings}))
     assert remedy in str(caught.value)
-    assert f"train.trainer='{trainer}' cannot" in str(caught.value)
+    assert f"train.trainer='{trainer}' does not support it" in str(caught.value)

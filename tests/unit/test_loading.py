@@ -310,7 +310,7 @@ def test_training_is_refused_before_ray_starts(
     had_ray = ray.is_initialized()  # of integration tests that ran in this process before
     refusal = invoke_job("train", "model.backbone=./mine", "data.name=default")
     check_refused(refusal, [words])
-    assert "the workers start" not in refusal.err and "starting a local Ray" not in refusal.err
+    assert "starting the workers" not in refusal.err and "starting a local Ray" not in refusal.err
     assert ray.is_initialized() == had_ray
 
 

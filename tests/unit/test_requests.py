@@ -315,7 +315,7 @@ async def send_file(
 def test_a_slow_upload_ends(
     registry: Registry, limits: dict[str, Any], piece: bytes, named: str
 ) -> None:
-    app = build_app(make_service(registry, limits=SLOT.model_copy(update=limits)), Keys(None))
+    app = build_app(make_service(registry, limits=SLOT.replaced(**limits)), Keys(None))
 
     async def main() -> None:
         for _ in range(2):  # the first one does not hold its place

@@ -26,7 +26,7 @@ from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
 from finsent.settings import Settings
 from finsent.training.config import TrainConfig
-from finsent.training.splits import look_at_splits
+from finsent.training.split_summary import summarize_splits
 from finsent.training.task import make_task
 from tests.unit.test_diff import Row, write
 
@@ -357,7 +357,7 @@ def test_training_says_what_is_cut_and_which_labels_have_no_rows(
     version = DatasetVersion.open(tmp_path / "0123456789ab")
     model = ModelConfig(backbone="tiny", max_length=8)
     task = make_task(TrainConfig(), model, Backbone("tiny", str(tiny)), version)
-    splits = look_at_splits(version, task)
+    splits = summarize_splits(version, task)
     assert (splits.truncation.rows, splits.truncation.cut) == (4, 3)
     assert splits.macro_over == ["negative", "positive"]
     cut, train, validation = splits.remarks()

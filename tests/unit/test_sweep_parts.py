@@ -21,10 +21,11 @@ from finsent.errors import ConfigError, DivergenceError, InputError, MemoryShort
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from ray_jobs._cli import main
 from ray_jobs._settings import JobSettings
-from ray_jobs.sweep import JOB, without_value
+from ray_jobs.sweep import JOB
 from tests.disks import file_limit
 from tests.unit import sweeps
 from tune.cost import expected_epochs, samples
+from tune.findings import without_value
 from tune.ledger import Ledger, LedgerCallback, best_values, locked
 from tune.plan import begin, end, make_plan
 from tune.records import Epoch, Trial, kept_value, read_sweep
@@ -137,7 +138,7 @@ def test_a_sweep_goes_on_only_under_its_own_settings(tmp_path: Path, backbone: B
     with pytest.raises(ConfigError, match="dataset_version"):
         begin(make_plan(settings(), backbone), tmp_path, "v2", 2)
     longer = settings()
-    longer = longer.model_copy(update={"train": longer.train.replaced(epochs=9)})
+    longer = longer.replaced(train=longer.train.replaced(epochs=9))
     with pytest.raises(ConfigError, match=r"train\.epochs=4, now 9"):
         begin(make_plan(longer, backbone), tmp_path, "v1", 2)
 

@@ -1,4 +1,4 @@
-"""Tracking by Weights & Biases: what an offline run holds, and that nothing stops a job."""
+"""Tracking by Weights & Biases: content of an offline run; no failure ends a job."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from finsent.config import check
 from finsent.evaluation.evaluate import write_results
 from finsent.files import sha256_file
 from finsent.tracking.config import TrackingConfig
-from finsent.tracking.tracker import RECORD, mode_of, tracked
+from finsent.tracking.tracker import TRACKING_FILE, tracked, tracking_mode
+from finsent.training.metrics import EpochLine, StepLine
+from finsent.training.metrics_log import MetricsLine, MetricsLog
 from ray_jobs._settings import JobSettings
-from ray_jobs._tracking import tracking
+from tests.unit.metrics import epoch_metrics
 
 pytestmark = pytest.mark.cost(1.5, "starts a W&B run")
 
@@ -58,52 +60,62 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A written report, drawn before HOME is another: Matplotlib keeps its fonts there."""
+    """A written report, drawn before HOME changes: Matplotlib caches its fonts there."""
     folder = tmp_path_factory.mktemp("evaluation")
     write_results(RESULT, folder, "test")
     return folder
 
 
-def journal(run_dir: Path, *lines: dict[str, Any]) -> None:
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (run_dir / "metrics.jsonl").write_text(text, encoding="utf-8")
+def write_lines(run_dir: Path, *lines: MetricsLine) -> None:
+    metrics_log = MetricsLog(run_dir)
+    metrics_log.start(0)
+    for line in lines:
+        metrics_log.append(line)
 
 
-def step(number: int, loss: float) -> dict[str, Any]:
-    return {"kind": "step", "step": number, "epoch": 1, "loss": loss}
+def step(number: int, loss: float) -> StepLine:
+    return StepLine(
+        step=number,
+        epoch=1,
+        loss=loss,
+        learning_rate=1e-3,
+        rows_per_second=10.0,
+        padding_share=0.1,
+        workers=1,
+    )
 
 
 def chunks(data: bytes) -> Iterator[bytes]:
-    """The records of a `.wandb` file: 7 bytes, then LevelDB's log format, blocks of 32 KiB."""
-    place, parts = 7, b""
-    while place + 7 <= len(data):
-        room = 32768 - place % 32768
-        if room < 7:  # no place for a header: the block's rest is empty
-            place += room
+    """Yield the records of a `.wandb` file: 7 bytes, then LevelDB's log format (32 KiB blocks)."""
+    position, parts = 7, b""
+    while position + 7 <= len(data):
+        space = 32768 - position % 32768
+        if space < 7:  # too short for a header: the block ends with padding
+            position += space
             continue
-        _, size, kind = struct.unpack("<IHB", data[place : place + 7])
+        _, size, kind = struct.unpack("<IHB", data[position : position + 7])
         if kind == 0:
             return
-        parts += data[place + 7 : place + 7 + size]
-        place += 7 + size
-        if kind in (1, 4):  # whole, or its last part
+        parts += data[position + 7 : position + 7 + size]
+        position += 7 + size
+        if kind in (1, 4):  # a complete record, or the last part of one
             yield parts
             parts = b""
 
 
 def records(run_dir: Path) -> list[Any]:
-    """All that the run's offline files hold, the oldest first."""
-    found: list[Any] = []
+    """Return all records of the run's offline files, the oldest first."""
+    all_records: list[Any] = []
     for file in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")):
-        deadline = time.monotonic() + 60  # its service may still be writing when a run has ended
+        deadline = time.monotonic() + 60  # the service may still write after the run has ended
         while True:
-            own = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
-            if own and own[-1].HasField("exit"):
+            file_records = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
+            if file_records and file_records[-1].HasField("exit"):
                 break
             assert time.monotonic() < deadline, f"{file} has no end"
             time.sleep(0.05)
-        found += own
-    return found
+        all_records += file_records
+    return all_records
 
 
 def history(run_dir: Path) -> list[dict[str, Any]]:
@@ -119,17 +131,17 @@ def media_folder(run_dir: Path) -> Path:
 
 
 def media(run_dir: Path, key: str) -> dict[str, Any]:
-    """The newest value of a key that is a file, which the run has a copy of."""
+    """Return the newest value of a key that is a file, of which the run has a copy."""
     within = f"{key}/"
-    found = {
+    newest = {
         name.removeprefix(within): value
         for line in history(run_dir)
         for name, value in line.items()
         if name.startswith(within)
     }
-    file = media_folder(run_dir) / found["path"]
-    assert (file.stat().st_size, sha256_file(file)) == (found["size"], found["sha256"])
-    return found
+    file = media_folder(run_dir) / newest["path"]
+    assert (file.stat().st_size, sha256_file(file)) == (newest["size"], newest["sha256"])
+    return newest
 
 
 def test_an_offline_run_holds_config_steps_report_and_model(
@@ -141,8 +153,8 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     weights.write_bytes(b"weights" * 10_000)
     config = TrackingConfig(mode="offline", project="news", tags=["a"])
     with tracked(config, tmp_path, SETTINGS) as tracker:
-        epoch = {"kind": "epoch", "step": 20, "epoch": 1, "macro_f1": 0.7, "labels": [1, 2]}
-        journal(tmp_path, step(10, 1.0), step(20, 0.5), epoch)
+        epoch = EpochLine.of(epoch_metrics(1, macro_f1=0.7), 20)
+        write_lines(tmp_path, step(10, 1.0), step(20, 0.5), epoch)
         tracker.report({"split": "test", "macro_f1": 0.75, "rows": 40}, evaluation)
         gate = {"outcome": "not inferior", "against": "0a1b2c3d4e5f", "forced": False}
         tracker.model(version, "abcdef123456", "champion", gate)
@@ -150,7 +162,7 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     assert [line["step/loss"] for line in lines if "step/loss" in line] == [1.0, 0.5]
     assert [line["epoch/macro_f1"] for line in lines if "epoch/macro_f1" in line] == [0.7]
     assert media(tmp_path, "test/report")
-    whole = str(records(tmp_path))
+    all_text = str(records(tmp_path))
     for part in (
         "seed",
         "news",
@@ -162,27 +174,27 @@ def test_an_offline_run_holds_config_steps_report_and_model(
         "not inferior",
         "0a1b2c3d4e5f",
     ):
-        assert part in whole, part
-    assert str(weights) in whole, "uploaded from where it is"
+        assert part in all_text, part
+    assert str(weights) in all_text, "uploaded from where it is"
     size = weights.stat().st_size
     copies = [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size == size]
     assert copies == [weights], "and not copied"
     drawn = {file.stem: sha256_file(file) for file in (evaluation / "pictures").glob("*.png")}
     assert drawn.keys() == {"confusion", "reliability", "coverage"}
     for name, digest in drawn.items():
-        found = media(tmp_path, f"test/{name}")
-        assert (found["_type"], found["sha256"]) == ("image-file", digest)
-    kept = json.loads((tmp_path / RECORD).read_text())
-    assert kept["sent"] == [20, 1]
-    assert kept["id"] in whole
+        picture = media(tmp_path, f"test/{name}")
+        assert (picture["_type"], picture["sha256"]) == ("image-file", digest)
+    record = json.loads((tmp_path / TRACKING_FILE).read_text())
+    assert record["sent"] == [20, 1]
+    assert record["id"] in all_text
     assert not [*tmp_path.glob("home/*")], "nothing in the home directory"
 
 
-def test_other_pictures_have_names_of_their_own(tmp_path: Path, evaluation: Path) -> None:
-    """As trained again in another process: the newest step is what the first one sent."""
+def test_pictures_are_recorded_by_name_at_the_newest_step(tmp_path: Path, evaluation: Path) -> None:
+    """A second process records pictures at the newest step that the first one sent."""
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
-        journal(tmp_path, step(10, 1.0))
+        write_lines(tmp_path, step(10, 1.0))
     files = sorted((evaluation / "pictures").glob("*.png"))
     page = tmp_path / "sweep.html"
     page.write_text("<p>All trials</p>")
@@ -197,10 +209,10 @@ def test_other_pictures_have_names_of_their_own(tmp_path: Path, evaluation: Path
 
 
 @pytest.mark.parametrize("texts", [False, True])
-def test_texts_of_rows_are_recorded_where_that_is_wanted(
+def test_texts_of_rows_are_recorded_only_on_request(
     tmp_path: Path, evaluation: Path, monkeypatch: pytest.MonkeyPatch, texts: bool
 ) -> None:
-    """And the key never is."""
+    """The key is never recorded."""
     key = "a1b2" * 10
     monkeypatch.setenv("WANDB_API_KEY", key)
     run_dir = tmp_path
@@ -216,19 +228,19 @@ def test_texts_of_rows_are_recorded_where_that_is_wanted(
     assert page.count("<img") == 3
     if texts:
         table = media_folder(run_dir) / media(run_dir, "test/mistakes")["path"]
-        found = json.loads(table.read_text())
-        assert found["columns"] == ["text", "label", "predicted", "score", "source", "row"]
-        assert found["data"] == [[SECRET, "neutral", "positive", 0.9, "news", 3]]
+        mistakes = json.loads(table.read_text())
+        assert mistakes["columns"] == ["text", "label", "predicted", "score", "source", "row"]
+        assert mistakes["data"] == [[SECRET, "neutral", "positive", 0.9, "news", 3]]
 
 
-def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Path) -> None:
+def test_resumed_run_continues_the_tracked_run_and_sends_no_step_twice(tmp_path: Path) -> None:
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
-        journal(tmp_path, step(10, 1.0), step(20, 0.5))
-    first = json.loads((tmp_path / RECORD).read_text())
+        write_lines(tmp_path, step(10, 1.0), step(20, 0.5))
+    first = json.loads((tmp_path / TRACKING_FILE).read_text())
     with tracked(config, tmp_path, SETTINGS):
-        journal(tmp_path, step(10, 1.0), step(20, 0.5), step(30, 0.25))
-    second = json.loads((tmp_path / RECORD).read_text())
+        write_lines(tmp_path, step(10, 1.0), step(20, 0.5), step(30, 0.25))
+    second = json.loads((tmp_path / TRACKING_FILE).read_text())
     assert (first["id"], first["sent"], second["sent"]) == (second["id"], [20, 0], [30, 0])
     assert [line["step/loss"] for line in history(tmp_path)] == [1.0, 0.5, 0.25]
 
@@ -237,20 +249,21 @@ def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Pa
 def test_a_damaged_record_is_a_warning(
     record: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / RECORD).write_text(record)
+    (tmp_path / TRACKING_FILE).write_text(record)
     with tracked(TrackingConfig(mode="offline"), tmp_path, SETTINGS):
         pass
     assert "tracking: off for this job" in caplog.text
-    assert (tmp_path / RECORD).read_text() == record
+    assert (tmp_path / TRACKING_FILE).read_text() == record
 
 
 def test_a_password_is_not_recorded(tmp_path: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/x"
     values = {"sweep": {"storage": url}, "tracking": {"mode": "offline"}}
-    with tracking(check(JobSettings, values), tmp_path):
+    settings = check(JobSettings, values)
+    with tracked(settings.tracking, tmp_path, settings.for_records()):
         pass
-    whole = str(records(tmp_path))
-    assert "127.0.0.1:1/x" in whole and "secret" not in whole
+    all_text = str(records(tmp_path))
+    assert "127.0.0.1:1/x" in all_text and "secret" not in all_text
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
@@ -261,26 +274,28 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_auto_asks_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_auto_mode_follows_the_environment_and_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     auto = TrackingConfig()
-    assert mode_of(auto) == "offline"
+    assert tracking_mode(auto) == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert mode_of(auto) == "online"
+    assert tracking_mode(auto) == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert mode_of(auto) == "disabled"
-    assert mode_of(TrackingConfig(mode="offline")) == "offline"
+    assert tracking_mode(auto) == "disabled"
+    assert tracking_mode(TrackingConfig(mode="offline")) == "offline"
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY")
     (tmp_path / "home").mkdir()
     file = tmp_path / "home" / ".netrc"
     file.write_text("machine api.wandb.ai login user password " + "k" * 40 + "\n")
     file.chmod(0o600)
-    assert mode_of(auto) == "online"
+    assert tracking_mode(auto) == "online"
     monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
-    assert mode_of(auto) == "offline"
+    assert tracking_mode(auto) == "offline"
 
 
-def test_a_server_that_does_not_answer_stops_nothing(
+def test_unreachable_server_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as closed:
@@ -289,10 +304,10 @@ def test_a_server_that_does_not_answer_stops_nothing(
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     # W&B asks a closed port again and again for as long as it may: this test need not wait so long.
-    monkeypatch.setattr("finsent.tracking.tracker._INIT_SECONDS", 2)
+    monkeypatch.setattr("finsent.adapters.wandb.INIT_SECONDS", 2)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING), tracked(TrackingConfig(), tmp_path, SETTINGS) as tracker:
-        journal(tmp_path, step(10, 1.0))
+        write_lines(tmp_path, step(10, 1.0))
         tracker.report({"macro_f1": 1.0}, tmp_path)
     assert time.monotonic() - started < 30
     assert "tracking: off for this job" in caplog.text
