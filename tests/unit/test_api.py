@@ -85,7 +85,7 @@ def client(registry: Registry) -> Iterator[TestClient]:
 
 @pytest.fixture
 def serving(registry: Registry) -> Iterator[Callable[..., TestClient]]:
-    """Clients of services with other settings."""
+    """Return clients of services with other settings."""
     opened = []
 
     def make(**config: Any) -> TestClient:
@@ -461,7 +461,7 @@ def test_no_more_files_than_allowed_are_scored_at_a_time(registry: Registry) -> 
     assert [item.status_code for item in (wrong, a, b, c)] == [422, 200, 200, 200]
 
 
-# --- what is not taken ----------------------------------------------------------------------------
+# --- refused requests -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -608,7 +608,7 @@ def test_a_deadline_ends_a_request(client: TestClient) -> None:
 def sends(
     app: Any, *events: dict[str, Any], timeout_ms: int = 10_000, path: str = "/predict"
 ) -> int:
-    """The status for a client that sends so much of its request, and then nothing."""
+    """Return the status for a client that sends a part of its request, and then nothing."""
     given, status = iter(events), []
 
     async def receive() -> Any:

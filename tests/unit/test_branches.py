@@ -1,4 +1,4 @@
-"""Side branches: what gateways feed, and what the shadow and the recorder make of it."""
+"""Side branches: batches of items, the counts of the shadow, the lines of the recorder."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_items_are_sent_in_one_call_in_the_background() -> None:
         branch = Branch("b", send)
         for i in range(10):
             branch.offer([{"i": i}])
-        assert calls == []  # it only takes them along
+        assert calls == []  # no call yet
         await done(branch)
         branch.offer([{"i": 10}])  # it begins anew
         await done(branch)
@@ -120,9 +120,13 @@ def test_waiting_items_are_sent_before_the_replica_ends(monkeypatch: pytest.Monk
 
 
 def ask(
-    registry: Registry, config: ServeConfig, texts: list[Any], tap: Any, source: str | None = None
+    registry: Registry,
+    config: ServeConfig,
+    texts: list[Any],
+    make_listener: Any,
+    source: str | None = None,
 ) -> list[Any]:
-    """What a tap offers to its branch for one request."""
+    """Return what a listener offers to its branch for one request."""
     result: list[Any] = []
 
     async def send(items: list[Any]) -> None:
@@ -132,7 +136,7 @@ def ask(
         service = Service(registry.root, config, ENGINE)
         await service.models.follow()
         branch = Branch("b", send)
-        service.answer_listeners.append(tap(service, branch))
+        service.answer_listeners.append(make_listener(service, branch))
         await service.answer(texts, None, Sender("request-1", "desk"), source)
         await done(branch)
 

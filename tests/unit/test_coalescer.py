@@ -1,4 +1,4 @@
-"""Micro-batches of many requests: nothing waits without need, nothing is lost or mixed up."""
+"""Micro-batches of many requests: no row waits without need, is lost, or gets another's answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUDGET, MOST = 512, 16
 
 
 class Model:
-    """Answers with the row's first id, and remembers what it was shown."""
+    """Answers with the first id of the row, and records its batches."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.batches: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""What a running service does with a `user_config`."""
+"""`user_config` of a running service, and what a service follows."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_watching_ends_at_once_if_watch_seconds_is_zero(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("followed", ["champion", "alias:champion"])
 def test_info_has_the_gate_of_the_followed_alias(tiny: Path, tmp_path: Path, followed: str) -> None:
-    """Of the step that moved the alias, not of the version's first publishing."""
+    """The gate of the step that moved the alias, not that of the version's first publishing."""
     registry = Registry(tmp_path / "registry")
     item, two = (
         registry.publish(saved_model(tiny, tmp_path / str(seed), seed), METRICS, {}).version

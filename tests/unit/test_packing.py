@@ -1,4 +1,4 @@
-"""Which rows make a micro-batch."""
+"""The choice of rows for a micro-batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS = (1, 2, 4, 8, 16)
 
 
 def rounded(rows: int, longest: int) -> int:
-    """As OpenVINO's shapes are."""
+    """Return the padded tokens of OpenVINO's shapes."""
     return next(n for n in ROWS if n >= rows) * (-(-longest // 8) * 8)
 
 

@@ -1,4 +1,4 @@
-"""What both protocols have in common: who asked, what is refused, and what is written about it."""
+"""What HTTP and gRPC share: keys, limits, logs, metrics, and the pace of bodies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def make_service(registry: Registry, **config: Any) -> Service:
 
 
 class Servicer:
-    """Hands calls to an `Rpc` as the gateway does."""
+    """Passes calls to an `Rpc`, as the gateway does."""
 
     def __init__(self, rpc: Rpc) -> None:
         for method in pb.DESCRIPTOR.services_by_name["Sentiment"].methods:
@@ -85,7 +85,7 @@ async def asking(service: Service, test: Callable[[grpc.aio.Channel], Awaitable[
 
 
 def status(registry: Registry, message: bytes, key: str | None = None, **config: Any) -> str:
-    """What a `PredictList` of these bytes is refused with."""
+    """Return the status of a `PredictList` of these bytes."""
 
     async def test(channel: grpc.aio.Channel) -> str:
         call = channel.unary_unary("/finsent.v1.Sentiment/PredictList")
@@ -264,14 +264,14 @@ FAST = SLOT.replaced(file_bytes_per_second=1_000_000)
 
 
 async def trickle(piece: bytes, seconds: float) -> AsyncIterator[dict[str, Any]]:
-    """A body that never ends."""
+    """Yield pieces of a body without an end."""
     while True:
         yield {"type": "http.request", "body": piece, "more_body": True}
         await asyncio.sleep(seconds)  # the slow client itself
 
 
 async def whole(body: bytes) -> AsyncIterator[dict[str, Any]]:
-    """A body that is there, and a client that stays."""
+    """Yield a complete body, then wait: the client stays."""
     yield {"type": "http.request", "body": body, "more_body": False}
     await asyncio.Event().wait()
 
@@ -279,7 +279,7 @@ async def whole(body: bytes) -> AsyncIterator[dict[str, Any]]:
 async def send_file(
     app: Any, body: AsyncIterator[dict[str, Any]], reads: int = 1_000_000
 ) -> tuple[int, bytes]:
-    """Status and answer for a client that reads so many messages, and then no more."""
+    """Return status and answer for a client that reads a number of messages and then stops."""
     status, answer = 0, b""
 
     async def send(message: Any) -> None:

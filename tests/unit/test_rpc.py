@@ -38,7 +38,7 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 class Context:
-    """As much of Serve's context as is used."""
+    """The used part of Serve's context."""
 
     def __init__(self, **metadata: str) -> None:
         self.metadata = [(name.replace("_", "-"), value) for name, value in metadata.items()]

@@ -1,4 +1,4 @@
-"""Traces: what a collector receives, and that no text is in it."""
+"""Traces: the spans that a collector receives, which contain no texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECRET = "Zebrafish margins doubled"
 
 
 class Collector:
-    """Receives what is sent over OTLP/HTTP."""
+    """A collector of OTLP/HTTP."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -93,7 +93,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def traced(registry: Registry, collector: Collector) -> Callable[..., Any]:
-    """A client whose service's spans have all arrived when it is left."""
+    """Yield a client; all spans of its service have arrived when the context ends."""
 
     @contextmanager
     def make(**config: Any) -> Iterator[TestClient]:
