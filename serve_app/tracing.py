@@ -64,6 +64,7 @@ class Tracer:
             InputError: the packages are not installed.
         """
         check(endpoint)
+        # Packages of the extra `otel`, which services without an endpoint need not install.
         from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -106,7 +107,7 @@ class Tracer:
         model_version, timing = outcome.model_version, outcome.timing
         scope = request.scope
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        attributes: dict[str, Any] = {
+        attributes: dict[str, str | int] = {
             "http.request.method": request.method,
             "http.route": path,  # no route has parameters
             "http.response.status_code": status,

@@ -8,10 +8,11 @@ from typing import Any
 
 import grpc
 
+from finsent.adapters.ray_serve import LOGGER
 from serve_app.config import LimitsConfig
 from serve_app.proto import sentiment_pb2 as pb
 
-log = logging.getLogger("ray.serve")
+log = logging.getLogger(LOGGER)
 
 # Serve's processes read this variable at import. gRPC then refuses a large message by its first
 # five bytes, before the message takes memory. Without the variable the limit is 2 GiB.

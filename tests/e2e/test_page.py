@@ -115,10 +115,10 @@ def classify(page: Page, text: str) -> None:
 
 
 def rows(page: Page) -> list[list[str]]:
-    found: list[list[str]] = page.locator("#rows tr").evaluate_all(
+    result: list[list[str]] = page.locator("#rows tr").evaluate_all(
         "all => all.map(row => [...row.children].map(cell => cell.textContent))"
     )
-    return found
+    return result
 
 
 def downloaded(page: Page) -> list[dict[str, str]]:
@@ -150,7 +150,7 @@ def test_an_example_shows_the_weight_of_each_word(home: Page) -> None:
 
 
 def test_the_page_shows_the_figures_and_limits_of_the_model(home: Page) -> None:
-    told = home.locator("#about").inner_text()
+    text = home.locator("#about").inner_text()
     for words in (
         "0.871 on 1 test rows",
         "sample, version 4f1c2ab9",
@@ -159,7 +159,7 @@ def test_the_page_shows_the_figures_and_limits_of_the_model(home: Page) -> None:
         "20,000 characters",
         "investment advice",
     ):
-        assert words in told, told
+        assert words in text, text
     home.locator("#card summary").click()
     home.locator("#card-text", has_text="## Results on the test split (1 rows)").wait_for()
 
@@ -167,13 +167,13 @@ def test_the_page_shows_the_figures_and_limits_of_the_model(home: Page) -> None:
 def test_abstained_and_truncated_answers_are_marked(home: Page, address: str) -> None:
     sure = "Net sales of unit 5 were EUR 5 mn."
     response = httpx.post(f"{address}/predict", json={"texts": [LONG, sure]})
-    assert [one["abstained"] for one in response.json()["predictions"]] == [True, False]
+    assert [item["abstained"] for item in response.json()["predictions"]] == [True, False]
     classify(home, LONG)
     home.locator("#words .word").first.wait_for()
     assert home.locator("#one-label").inner_text().startswith("Not sure, most likely ")
-    told = home.locator("#one-notes").inner_text()
-    assert "below the model's threshold, 50.0 %" in told
-    assert f"The model read only the first {MAX_LENGTH} tokens of the text" in told
+    text = home.locator("#one-notes").inner_text()
+    assert "below the model's threshold, 50.0 %" in text
+    assert f"The model read only the first {MAX_LENGTH} tokens of the text" in text
     classify(home, f"{sure}\n{LONG}\n{'x' * 21_000}")
     wait_until_done(home)
     assert "1 not sure, 1 failed" in home.locator("#many-title").inner_text()
@@ -189,7 +189,7 @@ def test_on_a_phone_every_text_is_readable(pages: Any, address: str) -> None:
     page = pages(address, viewport=PHONE)
     classify(page, "\n".join([f"Sales of unit {i} fell." for i in range(8)] + ["x" * 21_000]))
     wait_until_done(page)
-    boxes = [one.bounding_box() for one in page.locator("#rows .text").all()]
+    boxes = [item.bounding_box() for item in page.locator("#rows .text").all()]
     assert len(boxes) == 9
     for box in boxes:
         assert box["x"] >= 0
@@ -220,8 +220,8 @@ def test_the_page_shows_errors_of_the_server(home: Page) -> None:
     home.locator("#text").fill("Profit rose.")
     home.locator("#go").click()
     home.locator("#error").wait_for()
-    told = home.locator("#error").inner_text()
-    assert told == "Something <b>went</b> wrong: quote request 17"
+    text = home.locator("#error").inner_text()
+    assert text == "Something <b>went</b> wrong: quote request 17"
     assert home.locator("#go").is_enabled()
     home.unroute("**/predict")
     home.route("**/predict", lambda route: route.abort())
@@ -271,11 +271,11 @@ def test_a_file_keeps_its_rows_and_columns(home: Page, tmp_path: Path) -> None:
     assert "20000" in cells[2][4]
     assert "%" in cells[0][2]
     assert "3 failed" in home.locator("#many-title").inner_text()
-    found = downloaded(home)
-    assert [row["id"] for row in found] == ["0", "1", "2", "3", ""]
-    assert [row["<b>x</b>"] for row in found] == ["a"] * 4 + [""]
-    assert all(row["label"] in LABELS for row in (found[0], found[3]))
-    assert "4 fields, not 3 (record 6)" in found[4]["error"]
+    result = downloaded(home)
+    assert [row["id"] for row in result] == ["0", "1", "2", "3", ""]
+    assert [row["<b>x</b>"] for row in result] == ["a"] * 4 + [""]
+    assert all(row["label"] in LABELS for row in (result[0], result[3]))
+    assert "4 fields, not 3 (record 6)" in result[4]["error"]
 
 
 def test_the_download_of_a_file_is_the_answer_of_the_server(
@@ -291,8 +291,8 @@ def test_the_download_of_a_file_is_the_answer_of_the_server(
     wait_until_done(home)
     with home.expect_download() as download:
         home.locator("#download").click()
-    found = Path(download.value.path()).read_bytes().decode("utf-8-sig")
-    assert [*csv.reader(found.splitlines())] == [*csv.reader(response.text.splitlines())]
+    result = Path(download.value.path()).read_bytes().decode("utf-8-sig")
+    assert [*csv.reader(result.splitlines())] == [*csv.reader(response.text.splitlines())]
 
 
 def answering(body: str) -> Callable[[Route], None]:
@@ -370,8 +370,8 @@ def test_the_page_asks_for_a_key_and_continues(pages: Any, registry: Path, tmp_p
 
 
 def violations(page: Page) -> list[tuple[str, str]]:
-    found = Axe().run(page).response["violations"]
-    return [(one["id"], node["html"]) for one in found for node in one["nodes"]]
+    result = Axe().run(page).response["violations"]
+    return [(item["id"], node["html"]) for item in result for node in item["nodes"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -60,17 +60,17 @@ def test_servers_of_a_process_listen_on_loopback(monkeypatch: pytest.MonkeyPatch
         server = grpc.aio.server()
         port = server.add_insecure_port("[::]:0")
         await server.start()
-        found = {
-            one.laddr.ip
-            for one in psutil.Process().net_connections("tcp")
-            if one.laddr.port == port
+        result = {
+            item.laddr.ip
+            for item in psutil.Process().net_connections("tcp")
+            if item.laddr.port == port
         }
         await server.stop(None)
-        return found
+        return result
 
-    found = {ipaddress.ip_address(host.removeprefix("::ffff:")) for host in asyncio.run(hosts())}
-    assert found
-    assert all(host.is_loopback for host in found)
+    result = {ipaddress.ip_address(host.removeprefix("::ffff:")) for host in asyncio.run(hosts())}
+    assert result
+    assert all(host.is_loopback for host in result)
 
 
 # --- what an upgrade of Ray or gRPC may take away -------------------------------------------------

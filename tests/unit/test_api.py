@@ -85,7 +85,7 @@ def client(registry: Registry) -> Iterator[TestClient]:
 
 @pytest.fixture
 def serving(registry: Registry) -> Iterator[Callable[..., TestClient]]:
-    """Clients of services with other settings."""
+    """Return clients of services with other settings."""
     opened = []
 
     def make(**config: Any) -> TestClient:
@@ -103,12 +103,12 @@ def problem(response: Any, code: str) -> dict[str, Any]:
     """Check that an answer is a problem of this code, and return it."""
     assert response.status_code == CODES[code][0], response.text
     assert response.headers["content-type"] == "application/problem+json"
-    found: dict[str, Any] = response.json()
-    assert found["code"] == code, found
-    assert found["status"] == response.status_code
-    assert found["request_id"] == response.headers["x-request-id"]
+    body: dict[str, Any] = response.json()
+    assert body["code"] == code, body
+    assert body["status"] == response.status_code
+    assert body["request_id"] == response.headers["x-request-id"]
     assert "Traceback" not in response.text
-    return found
+    return body
 
 
 def post(client: TestClient, body: Any, path: str = "/predict", **headers: str) -> Any:
@@ -125,9 +125,9 @@ def test_a_text_gets_the_answer_of_the_engine(
 ) -> None:
     for text, expected in zip(TEXTS, engine.classify(TEXTS), strict=True):
         response = post(client, {"text": text})
-        found = response.json()
+        body = response.json()
         assert response.status_code == 200
-        assert found.keys() == {
+        assert body.keys() == {
             "label",
             "score",
             "probabilities",
@@ -138,34 +138,34 @@ def test_a_text_gets_the_answer_of_the_engine(
             "truncated",
             "request_id",
         }
-        assert found["label"] == expected.label
-        assert found["score"] == pytest.approx(expected.score, abs=1e-5)
-        assert found["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
+        assert body["label"] == expected.label
+        assert body["score"] == pytest.approx(expected.score, abs=1e-5)
+        assert body["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
         shares = expected.probabilities
-        assert found["polarity"] == pytest.approx(shares["positive"] - shares["negative"], abs=1e-5)
-        assert found["model_version"] == registry.aliases()["champion"]
-        assert found["truncated"] == engine.encode([text])[0].truncated
+        assert body["polarity"] == pytest.approx(shares["positive"] - shares["negative"], abs=1e-5)
+        assert body["model_version"] == registry.aliases()["champion"]
+        assert body["truncated"] == engine.encode([text])[0].truncated
         for name in ("x-queue-time", "x-inference-time"):
             assert float(response.headers[name]) >= 0
         assert response.headers["x-batch-size"] == "1"
-        assert response.headers["x-request-id"] == found["request_id"]
+        assert response.headers["x-request-id"] == body["request_id"]
 
 
 def test_a_list_is_answered_in_order_with_errors_in_their_places(
     client: TestClient, engine: Engine
 ) -> None:
     texts = [*TEXTS, 3, "", None, "x" * 30_000, " \n", ["a"], "Profit rose."]
-    found = post(client, {"texts": texts}).json()["predictions"]
-    assert len(found) == len(texts)
-    codes = [one.get("code") for one in found[len(TEXTS) :]]
+    body = post(client, {"texts": texts}).json()["predictions"]
+    assert len(body) == len(texts)
+    codes = [item.get("code") for item in body[len(TEXTS) :]]
     assert codes == ["invalid_text"] * 3 + ["text_too_long"] + ["invalid_text"] * 2 + [None]
-    labels = [one["label"] for one in [*found[: len(TEXTS)], found[-1]]]
-    assert labels == [one.label for one in engine.classify([*TEXTS, "Profit rose."])]
+    labels = [item["label"] for item in [*body[: len(TEXTS)], body[-1]]]
+    assert labels == [item.label for item in engine.classify([*TEXTS, "Profit rose."])]
 
 
 def test_empty_list_and_a_list_of_errors_are_answered(client: TestClient) -> None:
     assert post(client, {"texts": []}).json()["predictions"] == []
-    assert [one["code"] for one in post(client, {"texts": [1, ""]}).json()["predictions"]] == [
+    assert [item["code"] for item in post(client, {"texts": [1, ""]}).json()["predictions"]] == [
         "invalid_text",
         "invalid_text",
     ]
@@ -181,8 +181,8 @@ def test_logits_and_truncation_on_request(client: TestClient, engine: Engine) ->
     assert right["truncated"]
     assert left["truncated"]
     assert right["probabilities"] != left["probabilities"]
-    found = problem(post(client, {"text": long, "truncate": "error"}), "text_too_long")
-    assert str(MAX_LENGTH) in found["detail"]
+    refusal = problem(post(client, {"text": long, "truncate": "error"}), "text_too_long")
+    assert str(MAX_LENGTH) in refusal["detail"]
     listed = post(client, {"texts": [long, "Up"], "truncate": "error"}).json()["predictions"]
     assert listed[0]["code"] == "text_too_long"
     assert listed[1]["label"] in LABELS
@@ -191,13 +191,14 @@ def test_logits_and_truncation_on_request(client: TestClient, engine: Engine) ->
 def test_clients_of_text_embeddings_inference_are_understood(
     client: TestClient, engine: Engine
 ) -> None:
-    one = post(client, {"inputs": TEXTS[0]}).json()
-    assert [entry.keys() for entry in one] == [{"label", "score"}] * 3
-    assert [entry["score"] for entry in one] == sorted((e["score"] for e in one), reverse=True)
+    single = post(client, {"inputs": TEXTS[0]}).json()
+    assert [entry.keys() for entry in single] == [{"label", "score"}] * 3
+    scores = [entry["score"] for entry in single]
+    assert scores == sorted(scores, reverse=True)
     batch = post(client, {"inputs": [[TEXTS[0]], [TEXTS[1]]]}).json()
-    assert [entry["label"] for entry in batch[0]] == [entry["label"] for entry in one]
+    assert [entry["label"] for entry in batch[0]] == [entry["label"] for entry in single]
     flat = post(client, {"inputs": TEXTS[:2], "truncate": True}).json()
-    labels = [one.label for one in engine.classify(TEXTS[:2])]
+    labels = [item.label for item in engine.classify(TEXTS[:2])]
     assert [entry[0]["label"] for entry in batch] == labels
     assert [entry[0]["label"] for entry in flat] == labels
     long = "order " * 100
@@ -214,26 +215,26 @@ def test_clients_of_text_embeddings_inference_are_understood(
         post(client, {**full, "truncation_direction": side, "parameters": {}}).json()
         for side in ("Left", "Right")
     )
-    assert {one["label"] for one in left} == {*LABELS}
+    assert {item["label"] for item in left} == {*LABELS}
     assert left != right
     problem(post(client, {"text": "Up", "parameters": {}}), "invalid_request")
 
 
 def test_explanation_is_what_leaving_words_out_does(client: TestClient, engine: Engine) -> None:
     text = "Harrow cut  its outlook sharply."
-    found = post(client, {"text": text}, "/explain").json()
-    assert found["text"] == "Harrow cut its outlook sharply."
+    body = post(client, {"text": text}, "/explain").json()
+    assert body["text"] == "Harrow cut its outlook sharply."
     whole = engine.classify([text])[0]
-    assert found["label"] == whole.label
-    assert [word["text"] for word in found["words"]] == found["text"].split()
-    for word in found["words"]:
-        assert found["text"][word["start"] : word["end"]] == word["text"]
-        rest = found["text"][: word["start"]] + found["text"][word["end"] :]
+    assert body["label"] == whole.label
+    assert [word["text"] for word in body["words"]] == body["text"].split()
+    for word in body["words"]:
+        assert body["text"][word["start"] : word["end"]] == word["text"]
+        rest = body["text"][: word["start"]] + body["text"][word["end"] :]
         without = engine.classify([rest])[0].probabilities
         lost = {name: whole.probabilities[name] - without[name] for name in LABELS}
         assert word["attribution"] == pytest.approx(lost[whole.label], abs=1e-4)
         assert word["by_label"] == pytest.approx(lost, abs=1e-4)
-    assert any(abs(word["attribution"]) > 0.01 for word in found["words"])
+    assert any(abs(word["attribution"]) > 0.01 for word in body["words"])
 
 
 def test_long_and_blank_texts_are_explained_or_refused(client: TestClient) -> None:
@@ -447,20 +448,20 @@ def test_no_more_files_than_allowed_are_scored_at_a_time(registry: Registry) -> 
     body = ("text\n" + "Profit rose.\n" * 300).encode()
 
     async def test(client: httpx.AsyncClient) -> list[httpx.Response]:
-        some = (client.post("/predict/file", content=body) for _ in range(5))
-        found = await asyncio.gather(*some)
+        uploads = (client.post("/predict/file", content=body) for _ in range(5))
+        result = await asyncio.gather(*uploads)
         wrong = await client.post("/predict/file", content=b"")
         again = [await client.post("/predict/file", content=body) for _ in range(3)]
-        return [*found, wrong, *again]  # what has ended, well or not, makes room
+        return [*result, wrong, *again]  # what has ended, well or not, makes room
 
     *first, wrong, a, b, c = in_loop(app, test)
-    assert sorted(one.status_code for one in first) == [200, 200, 429, 429, 429]
-    refused = next(one for one in first if one.status_code == 429)
+    assert sorted(item.status_code for item in first) == [200, 200, 429, 429, 429]
+    refused = next(item for item in first if item.status_code == 429)
     assert "serve.limits.files" in problem(refused, "overloaded")["detail"]
-    assert [one.status_code for one in (wrong, a, b, c)] == [422, 200, 200, 200]
+    assert [item.status_code for item in (wrong, a, b, c)] == [422, 200, 200, 200]
 
 
-# --- what is not taken ----------------------------------------------------------------------------
+# --- refused requests -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -496,9 +497,9 @@ def test_invalid_requests_get_the_matching_problem(
 
 def test_messages_name_field_and_limit(client: TestClient) -> None:
     assert "txet" in problem(post(client, {"text": "a", "txet": 1}), "invalid_request")["detail"]
-    found = problem(post(client, {"texts": ["a"] * 1025}), "too_many_texts")
-    assert "1024" in found["detail"]
-    assert "serve.limits.texts" in found["detail"]
+    refusal = problem(post(client, {"texts": ["a"] * 1025}), "too_many_texts")
+    assert "1024" in refusal["detail"]
+    assert "serve.limits.texts" in refusal["detail"]
 
 
 def test_compressed_bodies_are_not_unpacked(client: TestClient) -> None:
@@ -516,9 +517,9 @@ def test_body_without_a_length_is_cut_off_at_the_limit(
 
 def test_unknown_paths_and_methods(client: TestClient) -> None:
     problem(client.get("/nope"), "not_found")
-    found = client.get("/predict")
-    problem(found, "method_not_allowed")
-    assert "POST" in found.headers["allow"]
+    result = client.get("/predict")
+    problem(result, "method_not_allowed")
+    assert "POST" in result.headers["allow"]
 
 
 def test_request_ids_are_kept_where_they_are_plain(client: TestClient) -> None:
@@ -569,16 +570,16 @@ def test_answers_do_not_depend_on_other_requests(registry: Registry, engine: Eng
         return await asyncio.gather(*(client.post("/predict", json={"text": t}) for t in texts))
 
     responses = in_loop(make_app(registry), test)
-    assert max(int(one.headers["x-batch-size"]) for one in responses) > 4
+    assert max(int(item.headers["x-batch-size"]) for item in responses) > 4
     for response, expected in zip(responses, alone, strict=True):
-        found = [*response.json()["probabilities"].values()]
-        assert np.array(found) == pytest.approx(expected, abs=1e-5)
+        body = [*response.json()["probabilities"].values()]
+        assert np.array(body) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_deadline_starts_when_the_proxy_accepts_the_request(client: TestClient) -> None:
     def asked(began: float | str) -> Any:
-        said = began if isinstance(began, str) else f"t={began * 1000:.0f}"
-        headers: Any = {"x-request-start": said.encode(), "x-request-timeout-ms": "5000"}
+        message = began if isinstance(began, str) else f"t={began * 1000:.0f}"
+        headers: Any = {"x-request-start": message.encode(), "x-request-timeout-ms": "5000"}
         return client.post("/predict", json={"text": "Up"}, headers=headers)
 
     late = asked(time.time() - 6)
@@ -607,7 +608,7 @@ def test_a_deadline_ends_a_request(client: TestClient) -> None:
 def sends(
     app: Any, *events: dict[str, Any], timeout_ms: int = 10_000, path: str = "/predict"
 ) -> int:
-    """The status for a client that sends so much of its request, and then nothing."""
+    """Return the status for a client that sends a part of its request, and then nothing."""
     given, status = iter(events), []
 
     async def receive() -> Any:
@@ -634,20 +635,20 @@ def sends(
 
 
 def test_an_incomplete_body_ends_at_the_deadline(registry: Registry) -> None:
-    some = {"type": "http.request", "body": b'{"text"', "more_body": True}
+    part = {"type": "http.request", "body": b'{"text"', "more_body": True}
     app = make_app(registry, limits=LimitsConfig(files=1))
-    assert sends(app, some, timeout_ms=50) == 504
+    assert sends(app, part, timeout_ms=50) == 504
     for _ in range(2):  # the first one is not counted for ever
-        assert sends(app, some, timeout_ms=50, path="/predict/file") == 504
+        assert sends(app, part, timeout_ms=50, path="/predict/file") == 504
 
 
 def test_a_client_that_leaves_within_its_body_is_not_logged_as_an_error(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    some = {"type": "http.request", "body": b'{"text"', "more_body": True}
-    assert sends(make_app(registry), some, {"type": "http.disconnect"}) == 499
+    part = {"type": "http.request", "body": b'{"text"', "more_body": True}
+    assert sends(make_app(registry), part, {"type": "http.disconnect"}) == 499
     assert "Traceback" not in caplog.text
-    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+    assert not [item for item in caplog.records if item.levelno >= logging.ERROR]
 
 
 def test_more_than_can_wait_is_refused_as_a_whole(registry: Registry) -> None:
@@ -658,17 +659,17 @@ def test_more_than_can_wait_is_refused_as_a_whole(registry: Registry) -> None:
         bulk = {"texts": ["order " * 60] * 500}
         return await asyncio.gather(*(client.post("/predict", json=bulk) for _ in range(40)))
 
-    found = in_loop(app, test)
-    refused = [one for one in found if one.status_code == 429]
+    result = in_loop(app, test)
+    refused = [item for item in result if item.status_code == 429]
     assert refused
     assert len(refused) < 40
-    for one in refused:
-        detail = problem(one, "overloaded")["detail"]
+    for item in refused:
+        detail = problem(item, "overloaded")["detail"]
         drain = float(re.search(r"([\d.]+) s of work", detail)[1])  # type: ignore[index]
-        assert 1 <= int(one.headers["retry-after"]) <= drain + 1.1  # rounded up
-    for one in found:
-        if one.status_code == 200:
-            assert all("label" in answer for answer in one.json()["predictions"])
+        assert 1 <= int(item.headers["retry-after"]) <= drain + 1.1  # rounded up
+    for item in result:
+        if item.status_code == 200:
+            assert all("label" in answer for answer in item.json()["predictions"])
 
 
 def test_others_are_served_while_a_long_list_is_encoded(registry: Registry) -> None:
@@ -682,8 +683,8 @@ def test_others_are_served_while_a_long_list_is_encoded(registry: Registry) -> N
             await asyncio.sleep(0)
             turns += 1
         assert turns > 20
-        rows = [one.ids for one in await encoded if not isinstance(one, InputError)]
-        assert rows == [one.ids for one in service.model.engine.encode(texts)]
+        rows = [item.ids for item in await encoded if not isinstance(item, InputError)]
+        assert rows == [item.ids for item in service.model.engine.encode(texts)]
 
     asyncio.run(main())
 
@@ -695,7 +696,7 @@ def test_too_many_requests_at_a_time_are_refused(registry: Registry) -> None:
         asked = (client.post("/predict", json={"text": f"order {i}"}) for i in range(30))
         return await asyncio.gather(*asked)
 
-    codes = [one.status_code for one in in_loop(app, test)]
+    codes = [item.status_code for item in in_loop(app, test)]
     assert set(codes) == {200, 429}
 
 
@@ -726,26 +727,26 @@ def test_a_source_picks_its_calibration_in_every_dialect(
 ) -> None:
     client = serving(calibrations={"x.com": "tweets", "news": None}, cache_entries=100)
     expected, own = tweets.classify(TEXTS), engine.classify(TEXTS)
-    labels = [one.label for one in expected]
-    assert labels != [one.label for one in own]  # a bias changes labels
+    labels = [item.label for item in expected]
+    assert labels != [item.label for item in own]  # a bias changes labels
 
     for _ in range(2):  # from the cache, too
-        for source, wanted in (("x.com", expected), (None, own), ("news", own)):
+        for source, target in (("x.com", expected), (None, own), ("news", own)):
             body: Any = {"texts": TEXTS, "source": source, "raw_scores": True}
-            for one, want in zip(post(client, body).json()["predictions"], wanted, strict=True):
-                assert one["calibration"] == ("tweets" if source == "x.com" else None)
-                assert (one["label"], one["abstained"]) == (want.label, want.abstained)
-                assert one["probabilities"] == pytest.approx(want.probabilities, abs=1e-5)
-                scores = one["raw_scores"]
+            for item, want in zip(post(client, body).json()["predictions"], target, strict=True):
+                assert item["calibration"] == ("tweets" if source == "x.com" else None)
+                assert (item["label"], item["abstained"]) == (want.label, want.abstained)
+                assert item["probabilities"] == pytest.approx(want.probabilities, abs=1e-5)
+                scores = item["raw_scores"]
                 assert max(scores, key=scores.__getitem__) == want.label
 
     for scores in ({}, {"raw_scores": True}):
         body = {"inputs": TEXTS, "source": "x.com", "truncate": True, **scores}
-        assert [one[0]["label"] for one in post(client, body).json()] == labels
+        assert [item[0]["label"] for item in post(client, body).json()] == labels
     cut = {"input": TEXTS, "source": "x.com", "truncate_prompt_tokens": -1}
-    assert [one["label"] for one in post(client, cut, "/classify").json()["data"]] == labels
-    found = post(client, {"text": TEXTS[0], "source": "x.com"}, "/explain").json()
-    assert (found["label"], found["calibration"]) == (labels[0], "tweets")
+    assert [item["label"] for item in post(client, cut, "/classify").json()["data"]] == labels
+    answer = post(client, {"text": TEXTS[0], "source": "x.com"}, "/explain").json()
+    assert (answer["label"], answer["calibration"]) == (labels[0], "tweets")
     sheet = client.post(
         "/predict/file?format=text&source=x.com",
         content="\n".join(TEXTS).encode(),
@@ -763,8 +764,8 @@ def test_an_unknown_source_is_refused(serving: Callable[..., TestClient]) -> Non
     client = serving(calibrations=["tweets"])
     body = {"source": "tweetz"}
     for path, text in (("/predict", "text"), ("/predict", "inputs"), ("/explain", "text")):
-        found = problem(post(client, {text: "Up", **body}, path), "unknown_source")
-        assert "known: tweets" in found["detail"]
+        refusal = problem(post(client, {text: "Up", **body}, path), "unknown_source")
+        assert "known: tweets" in refusal["detail"]
     assert post(client, {"input": "Up", **body}, "/classify").status_code == 400
     refused = client.post("/predict/file?source=tweetz", content=b"text\nUp\n")
     problem(refused, "unknown_source")
@@ -809,10 +810,10 @@ def test_alias_is_followed_under_load_without_a_failed_request(registry: Registr
         async def ask() -> None:
             while not done:
                 for i, text in enumerate(TEXTS):
-                    found = (await client.post("/predict", json={"text": text})).json()
-                    seen.add(found["model_version"])
-                    wanted = expected[found["model_version"]][i]
-                    assert found["score"] == pytest.approx(wanted.score, abs=1e-5)
+                    body = (await client.post("/predict", json={"text": text})).json()
+                    seen.add(body["model_version"])
+                    target = expected[body["model_version"]][i]
+                    assert body["score"] == pytest.approx(target.score, abs=1e-5)
 
         askers = asyncio.gather(*(ask() for _ in range(8)))
         for turn in range(6):
@@ -966,10 +967,10 @@ def test_metrics_count_requests_texts_and_tokens(
     assert 'finsent_requests_total{operation="predict",status="422"} 1.0' in text
     assert 'finsent_problems_total{code="invalid_text"} 1.0' in text
     assert 'finsent_text_problems_total{code="invalid_text"} 2.0' in text
-    lengths = [len(one.ids) for one in engine.encode(texts)]
+    lengths = [len(item.ids) for item in engine.encode(texts)]
     assert f'finsent_tokens_total{{kind="text"}} {sum(lengths)}.0' in text
     assert 'finsent_stage_seconds_count{stage="inference"} 1.0' in text
-    truncated = sum(one.truncated for one in engine.encode(texts))
+    truncated = sum(item.truncated for item in engine.encode(texts))
     assert truncated
     assert f'finsent_marked_predictions_total{{mark="truncated"}} {truncated}.0' in text
     counts = [
@@ -1051,8 +1052,8 @@ def test_other_origins_are_allowed_only_by_name(serving: Callable[..., TestClien
     ask = {"origin": "https://desk.example"}
     closed, opened = serving(), serving(cors_origins=["https://desk.example"])
     assert "access-control-allow-origin" not in closed.get("/health", headers=ask).headers
-    found = opened.get("/health", headers=ask).headers
-    assert found["access-control-allow-origin"] == "https://desk.example"
+    result = opened.get("/health", headers=ask).headers
+    assert result["access-control-allow-origin"] == "https://desk.example"
     other = opened.get("/health", headers={"origin": "https://evil.example"}).headers
     assert "access-control-allow-origin" not in other
 
@@ -1082,8 +1083,8 @@ def test_pages_load_nothing_from_other_hosts(client: TestClient) -> None:
 
 
 def test_the_openapi_document_has_all_paths(client: TestClient) -> None:
-    found = client.get("/openapi.json").json()
-    assert found["openapi"].startswith("3.1")
+    body = client.get("/openapi.json").json()
+    assert body["openapi"].startswith("3.1")
     assert {
         "/predict",
         "/explain",
@@ -1102,11 +1103,11 @@ def test_the_openapi_document_has_all_paths(client: TestClient) -> None:
         "/v1/classify",
         "/v1/models",
         "/model-card",
-    } == found["paths"].keys()
-    statuses = found["paths"]["/predict"]["post"]["responses"].keys()
+    } == body["paths"].keys()
+    statuses = body["paths"]["/predict"]["post"]["responses"].keys()
     assert {"200", "400", "401", "413", "422", "429", "503", "504"} <= statuses
     for name in ("PredictAnswer", "PredictList", "ProblemAnswer", "PredictRequest"):
-        assert name in found["components"]["schemas"]
+        assert name in body["components"]["schemas"]
 
 
 @pytest.mark.parametrize("wanted", [False, True])
@@ -1118,10 +1119,10 @@ def test_texts_are_logged_only_if_configured(
         post(client, {"text": "Zürich sold its stake."}, x_request_id="desk-9")
         post(client, {"texts": ["Zürich sold its stake.", ""]})
         post(client, {"text": "Zürich " * 60, "truncate": "error"})
-    said = caplog.text
-    assert ("Zürich sold its stake." in said) == wanted
-    assert ("Zürich" in said) == wanted
-    assert "text_too_long" in said
+    message = caplog.text
+    assert ("Zürich sold its stake." in message) == wanted
+    assert ("Zürich" in message) == wanted
+    assert "text_too_long" in message
 
 
 @pytest.mark.parametrize("every", [False, True])
@@ -1132,7 +1133,7 @@ def test_each_request_is_logged_if_configured(
     with caplog.at_level(logging.INFO, "finsent.requests"):
         version = post(client, {"text": "Up"}, x_request_id="desk-1").json()["model_version"]
         post(client, {"text": ""}, x_request_id="desk-2")
-    lines = [json.loads(one.message) for one in caplog.records if one.name == "finsent.requests"]
+    lines = [json.loads(item.message) for item in caplog.records if item.name == "finsent.requests"]
     if every:
         good = lines.pop(0)
         assert (good["request_id"], good["status"], good["code"]) == ("desk-1", 200, None)

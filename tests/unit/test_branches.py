@@ -1,4 +1,4 @@
-"""Side branches: what gateways feed, and what the shadow and the recorder make of it."""
+"""Side branches: batches of items, the counts of the shadow, the lines of the recorder."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_items_are_sent_in_one_call_in_the_background() -> None:
         branch = Branch("b", send)
         for i in range(10):
             branch.offer([{"i": i}])
-        assert calls == []  # it only takes them along
+        assert calls == []  # no call yet
         await done(branch)
         branch.offer([{"i": 10}])  # it begins anew
         await done(branch)
@@ -120,24 +120,28 @@ def test_waiting_items_are_sent_before_the_replica_ends(monkeypatch: pytest.Monk
 
 
 def ask(
-    registry: Registry, config: ServeConfig, texts: list[Any], tap: Any, source: str | None = None
+    registry: Registry,
+    config: ServeConfig,
+    texts: list[Any],
+    make_listener: Any,
+    source: str | None = None,
 ) -> list[Any]:
-    """What a tap offers to its branch for one request."""
-    found: list[Any] = []
+    """Return what a listener offers to its branch for one request."""
+    result: list[Any] = []
 
     async def send(items: list[Any]) -> None:
-        found.extend(items)
+        result.extend(items)
 
     async def main() -> None:
         service = Service(registry.root, config, ENGINE)
         await service.models.follow()
         branch = Branch("b", send)
-        service.answer_listeners.append(tap(service, branch))
+        service.answer_listeners.append(make_listener(service, branch))
         await service.answer(texts, None, Sender("request-1", "desk"), source)
         await done(branch)
 
     asyncio.run(main())
-    return found
+    return result
 
 
 def test_the_shadow_gets_its_share_of_the_texts(registry: Registry) -> None:
@@ -145,8 +149,8 @@ def test_the_shadow_gets_its_share_of_the_texts(registry: Registry) -> None:
     assert ask(registry, ServeConfig(), texts, shadow_listener) == []  # none is named
     everything = ask(registry, ServeConfig(shadow="challenger"), [*texts, "", 3], shadow_listener)
     assert [item.text for item in everything] == texts
-    some = ask(registry, ServeConfig(shadow="challenger", shadow_share=0.5), texts, shadow_listener)
-    assert 0 < len(some) < len(texts)
+    half = ServeConfig(shadow="challenger", shadow_share=0.5)
+    assert 0 < len(ask(registry, half, texts, shadow_listener)) < len(texts)
 
 
 def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
@@ -161,7 +165,7 @@ def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
         with pytest.raises(InputError):
             await shadow.compare("nobody", items)
         answers, _ = await service.classify(TEXTS)
-        expected = [one.prediction.label for one in answers if isinstance(one, Answer)]
+        expected = [entry.prediction.label for entry in answers if isinstance(entry, Answer)]
         same, other = shadow.report()
         agreeing = sum(a == b.label for a, b in zip(expected, items, strict=True))
         assert other["same_labels"] == pytest.approx(agreeing / len(TEXTS))

@@ -1,4 +1,4 @@
-"""Micro-batches of many requests: nothing waits without need, nothing is lost or mixed up."""
+"""Micro-batches of many requests: no row waits without need, is lost, or gets another's answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUDGET, MOST = 512, 16
 
 
 class Model:
-    """Answers with the row's first id, and remembers what it was shown."""
+    """Answers with the first id of the row, and records its batches."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.batches: list[list[int]] = []
@@ -78,10 +78,10 @@ def test_each_row_is_answered_once_in_its_place(streams: int) -> None:
             size = draw.choice([1, 1, 1, 2, 40])
             requests.append([row(number + i, draw.randint(1, 128)) for i in range(size)])
             number += size
-        found = await asyncio.gather(*(queue.run(rows) for rows in requests))
-        for rows, (logits, timing) in zip(requests, found, strict=True):
-            assert logits[:, 0].tolist() == [one[0] for one in rows]
-            assert logits[:, 1].tolist() == [len(one) for one in rows]
+        result = await asyncio.gather(*(queue.run(rows) for rows in requests))
+        for rows, (logits, timing) in zip(requests, result, strict=True):
+            assert logits[:, 0].tolist() == [item[0] for item in rows]
+            assert logits[:, 1].tolist() == [len(item) for item in rows]
             assert timing.rows >= 1
         assert sorted(n for batch in model.batches for n in batch) == [*range(number)]
         for rows_taken, longest in model.shapes:

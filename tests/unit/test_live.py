@@ -1,4 +1,4 @@
-"""What a running service does with a `user_config`."""
+"""`user_config` of a running service, and what a service follows."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_refused_user_config_is_reported_until_the_next(
             asyncio.run(apply_user_config(service, settings, user_config))
         assert named in client.get("/info").json()["user_config_refused"]
         assert "finsent_user_config_refused 1.0" in client.get("/metrics").text
-        [line] = [one for one in caplog.records if one.levelno == logging.ERROR]
+        [line] = [item for item in caplog.records if item.levelno == logging.ERROR]
         assert line.message.startswith("user_config is refused: ")
         assert named in line.message
         assert service.config.limits.texts == texts
@@ -75,8 +75,8 @@ def test_a_refused_user_config_is_reported_until_the_next(
         asyncio.run(
             apply_user_config(service, settings, {"limits": {"texts": 3}, "model": "champion"})
         )
-        found = client.get("/info").json()
-        assert (found["user_config_refused"], found["limits"]["texts"]) == (None, 3)
+        body = client.get("/info").json()
+        assert (body["user_config_refused"], body["limits"]["texts"]) == (None, 3)
         assert "finsent_user_config_refused 0.0" in client.get("/metrics").text
 
 
@@ -145,9 +145,9 @@ def test_watching_ends_at_once_if_watch_seconds_is_zero(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("followed", ["champion", "alias:champion"])
 def test_info_has_the_gate_of_the_followed_alias(tiny: Path, tmp_path: Path, followed: str) -> None:
-    """Of the step that moved the alias, not of the version's first publishing."""
+    """The gate of the step that moved the alias, not that of the version's first publishing."""
     registry = Registry(tmp_path / "registry")
-    one, two = (
+    item, two = (
         registry.publish(saved_model(tiny, tmp_path / str(seed), seed), METRICS, {}).version
         for seed in (3, 4)
     )
@@ -155,7 +155,7 @@ def test_info_has_the_gate_of_the_followed_alias(tiny: Path, tmp_path: Path, fol
     def gate(against: str, forced: bool) -> Gate:
         return Gate(against, "cannot tell", forced, "3 rows", 0.06, 100, ["weak"], 1000, 0, [])
 
-    registry.promote(one, "champion")
+    registry.promote(item, "champion")
     config = ServeConfig(watch_seconds=0, model=followed)
     service = Service(registry.root, config, EngineConfig(threads=1))
     with TestClient(build_app(service, Keys(None))) as client:
@@ -165,8 +165,8 @@ def test_info_has_the_gate_of_the_followed_alias(tiny: Path, tmp_path: Path, fol
             return client.get("/info").json()["gate"]
 
         assert shown() is None
-        registry.promote(two, "champion", Clearance(one, gate(one, True)))
-        registry.promote(one, "champion", Clearance(two, gate(two, True)))
+        registry.promote(two, "champion", Clearance(item, gate(item, True)))
+        registry.promote(item, "champion", Clearance(two, gate(two, True)))
         assert shown() == {
             "outcome": "cannot tell",
             "forced": True,
@@ -175,5 +175,5 @@ def test_info_has_the_gate_of_the_followed_alias(tiny: Path, tmp_path: Path, fol
             "min_rows": 100,
             "weakened": ["weak"],
         }
-        registry.promote(two, "champion", Clearance(one, gate(one, False)))
-        assert (shown()["against"], shown()["forced"]) == (one, False)
+        registry.promote(two, "champion", Clearance(item, gate(item, False)))
+        assert (shown()["against"], shown()["forced"]) == (item, False)

@@ -38,7 +38,7 @@ NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
 
 
 def make_app(root_path: str = "") -> Any:
-    """A service without a model: its paths are there."""
+    """A service without a model, whose paths answer."""
     config = ServeConfig(root_path=root_path, watch_seconds=0)
     return build_app(Service(Path("/nowhere"), config, EngineConfig()), Keys(None))
 
@@ -59,8 +59,8 @@ def test_no_redirect_names_the_host_header(root_path: str) -> None:
 
 def test_a_trailing_slash_changes_nothing() -> None:
     with TestClient(make_app(), follow_redirects=False) as client:
-        found = client.post("/predict/", json={"text": "Up"})
-        assert (found.status_code, found.json()["code"]) == (503, "not_ready")  # not 404
+        result = client.post("/predict/", json={"text": "Up"})
+        assert (result.status_code, result.json()["code"]) == (503, "not_ready")  # not 404
         assert client.get("/livez/").json() == {"status": "ok"}
         assert client.get("/predict/").status_code == 405
         assert client.get("/nothing/").status_code == 404
@@ -84,7 +84,7 @@ def test_a_prefix_may_be_stripped_or_not() -> None:
 
 
 def test_the_route_prefix_of_serve_is_respected() -> None:
-    """Serve names it in the scope, and leaves it in the path."""
+    """Serve puts the prefix into the scope and leaves it in the path."""
     with TestClient(make_app(), root_path="/team", follow_redirects=False) as client:
         assert client.get("/team/livez").json() == {"status": "ok"}
         assert client.get("/team/openapi.json").json()["servers"] == [{"url": "/team"}]
@@ -113,7 +113,7 @@ def test_a_prefix_may_have_dots(value: str) -> None:
 
 @contextmanager
 def listening(root_path: str) -> Iterator[int]:
-    """A service on a port of its own."""
+    """Run a service on its own port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(make_app(root_path), log_level="error"))
@@ -129,7 +129,7 @@ def listening(root_path: str) -> Iterator[int]:
 
 @contextmanager
 def proxied(folder: Path, upstream: str) -> Iterator[str]:
-    """The address of an nginx that has the service below `PREFIX`."""
+    """Yield the address of an nginx that has the service below `PREFIX`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -173,8 +173,8 @@ def test_all_paths_work_behind_nginx(tmp_path: Path, strips: bool) -> None:
         httpx.Client(timeout=20) as client,
     ):
         for path in ("predict", "predict/"):
-            found = client.post(f"{home}{path}", json={"text": "Up"})
-            assert (found.status_code, found.json()["code"]) == (503, "not_ready")
+            result = client.post(f"{home}{path}", json={"text": "Up"})
+            assert (result.status_code, result.json()["code"]) == (503, "not_ready")
         [server] = client.get(f"{home}openapi.json").json()["servers"]
         assert client.get(f"{urljoin(home, server['url'])}/livez").json() == {"status": "ok"}
         for page in ("", "docs"):

@@ -1,4 +1,4 @@
-"""Which rows make a micro-batch."""
+"""The choice of rows for a micro-batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS = (1, 2, 4, 8, 16)
 
 
 def rounded(rows: int, longest: int) -> int:
-    """As OpenVINO's shapes are."""
+    """Return the padded tokens of OpenVINO's shapes."""
     return next(n for n in ROWS if n >= rows) * (-(-longest // 8) * 8)
 
 
@@ -60,8 +60,8 @@ def test_the_number_of_tried_runs_is_limited() -> None:
 def test_the_run_has_the_required_row_and_keeps_the_limits(
     lengths: list[int], data: st.DataObject, most: int, budget: int
 ) -> None:
-    wanted = data.draw(st.integers(0, len(lengths) - 1))
-    start, end = best_run(lengths, wanted, most, budget, mul)
-    assert 0 <= start <= wanted < end <= len(lengths)
+    target = data.draw(st.integers(0, len(lengths) - 1))
+    start, end = best_run(lengths, target, most, budget, mul)
+    assert 0 <= start <= target < end <= len(lengths)
     assert end - start <= most
     assert end - start == 1 or (end - start) * lengths[end - 1] <= budget

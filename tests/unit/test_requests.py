@@ -1,4 +1,4 @@
-"""What both protocols have in common: who asked, what is refused, and what is written about it."""
+"""What HTTP and gRPC share: keys, limits, logs, metrics, and the pace of bodies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def make_service(registry: Registry, **config: Any) -> Service:
 
 
 class Servicer:
-    """Hands calls to an `Rpc` as the gateway does."""
+    """Passes calls to an `Rpc`, as the gateway does."""
 
     def __init__(self, rpc: Rpc) -> None:
         for method in pb.DESCRIPTOR.services_by_name["Sentiment"].methods:
@@ -85,7 +85,7 @@ async def asking(service: Service, test: Callable[[grpc.aio.Channel], Awaitable[
 
 
 def status(registry: Registry, message: bytes, key: str | None = None, **config: Any) -> str:
-    """What a `PredictList` of these bytes is refused with."""
+    """Return the status of a `PredictList` of these bytes."""
 
     async def test(channel: grpc.aio.Channel) -> str:
         call = channel.unary_unary("/finsent.v1.Sentiment/PredictList")
@@ -109,8 +109,8 @@ GARBAGE = b"\xff" * 100
 def test_a_message_is_parsed_after_its_key_is_checked(registry: Registry, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     key = new_key(path, "desk", "predict")
-    found = status(registry, GARBAGE, api_keys=str(path))
-    assert found.startswith("UNAUTHENTICATED unauthorized: ")
+    result = status(registry, GARBAGE, api_keys=str(path))
+    assert result.startswith("UNAUTHENTICATED unauthorized: ")
     assert status(registry, GARBAGE, key, api_keys=str(path)) == (
         "INVALID_ARGUMENT invalid_request: the message is not a finsent.v1.PredictListRequest."
     )
@@ -127,12 +127,12 @@ def test_messages_have_the_limit_of_bodies(registry: Registry, tmp_path: Path) -
     )
     path = tmp_path / "keys.json"
     new_key(path, "desk", "predict")
-    found = status(registry, message, limits=limits, api_keys=str(path))
-    assert found.startswith("UNAUTHENTICATED")  # as over HTTP, the key comes first
+    result = status(registry, message, limits=limits, api_keys=str(path))
+    assert result.startswith("UNAUTHENTICATED")  # as over HTTP, the key comes first
     huge = pb.PredictListRequest(texts=["a" * 5_000_000]).SerializeToString()
-    found = status(registry, huge)
-    assert found.startswith("RESOURCE_EXHAUSTED")
-    assert "larger than max (5000005 vs. 2097152)" in found
+    result = status(registry, huge)
+    assert result.startswith("RESOURCE_EXHAUSTED")
+    assert "larger than max (5000005 vs. 2097152)" in result
 
 
 def test_the_largest_answers_fit_into_the_limit(registry: Registry) -> None:
@@ -166,10 +166,10 @@ def test_info_is_equal_over_http_and_grpc(registry: Registry) -> None:
     keys, metrics = Keys(None), Metrics(service)
     rpc = Rpc(service, keys, metrics, partial(explain, service), shadow)
     with TestClient(build_app(service, keys, metrics, None, shadow)) as client:
-        found = client.get("/info").json()
+        body = client.get("/info").json()
     info = asyncio.run(rpc.info(b"", Context()))
-    assert json.loads(info.json) == found
-    assert found["shadow"] == {"model": "challenger", "pairs": []}
+    assert json.loads(info.json) == body
+    assert body["shadow"] == {"model": "challenger", "pairs": []}
 
 
 # --- whose key it was -----------------------------------------------------------------------------
@@ -213,11 +213,11 @@ def test_logs_and_metrics_name_the_key_of_each_request(
         assert client.get("/livez", headers={"x-api-key": desk}).status_code == 200
         asyncio.run(calls())
         text = client.get("/metrics", headers={"x-api-key": root}).text
-    lines = [json.loads(one.message) for one in caplog.records if one.name == "finsent.requests"]
+    lines = [json.loads(item.message) for item in caplog.records if item.name == "finsent.requests"]
     asked = [line for line in lines if "texts" in line]
     assert [line["key"] for line in asked] == ["desk", "root", "desk"]
-    found = [(line["operation"], line["key"], line["code"]) for line in lines if line not in asked]
-    assert found == [
+    result = [(line["operation"], line["key"], line["code"]) for line in lines if line not in asked]
+    assert result == [
         ("predict", "desk", None),
         ("predict", "root", None),
         ("predict", "unknown", "unauthorized"),
@@ -252,7 +252,7 @@ def test_without_keys_no_key_is_logged_or_counted(
     with caplog.at_level(logging.INFO, "finsent.requests"), TestClient(app) as client:
         assert client.post("/predict", json={"text": "Up"}).status_code == 200
         assert "finsent_key_requests_total{" not in client.get("/metrics").text
-    [line, _] = [json.loads(one.message) for one in caplog.records if "operation" in one.message]
+    [line, _] = [json.loads(item.message) for item in caplog.records if "operation" in item.message]
     assert line["key"] is None
 
 
@@ -264,14 +264,14 @@ FAST = SLOT.replaced(file_bytes_per_second=1_000_000)
 
 
 async def trickle(piece: bytes, seconds: float) -> AsyncIterator[dict[str, Any]]:
-    """A body that never ends."""
+    """Yield pieces of a body without an end."""
     while True:
         yield {"type": "http.request", "body": piece, "more_body": True}
         await asyncio.sleep(seconds)  # the slow client itself
 
 
 async def whole(body: bytes) -> AsyncIterator[dict[str, Any]]:
-    """A body that is there, and a client that stays."""
+    """Yield a complete body, then wait: the client stays."""
     yield {"type": "http.request", "body": body, "more_body": False}
     await asyncio.Event().wait()
 
@@ -279,7 +279,7 @@ async def whole(body: bytes) -> AsyncIterator[dict[str, Any]]:
 async def send_file(
     app: Any, body: AsyncIterator[dict[str, Any]], reads: int = 1_000_000
 ) -> tuple[int, bytes]:
-    """Status and answer for a client that reads so many messages, and then no more."""
+    """Return status and answer for a client that reads a number of messages and then stops."""
     status, answer = 0, b""
 
     async def send(message: Any) -> None:
@@ -338,7 +338,7 @@ def test_a_connection_with_a_slow_body_is_closed(registry: Registry, path: str) 
         server.lifespan = config.lifespan_class(config)
         await server.startup()
         try:
-            [port] = {one.getsockname()[1] for part in server.servers for one in part.sockets}
+            [port] = {item.getsockname()[1] for part in server.servers for item in part.sockets}
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             head = f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n"
             writer.write(head.encode() + b"t")

@@ -38,7 +38,7 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 class Context:
-    """As much of Serve's context as is used."""
+    """The used part of Serve's context."""
 
     def __init__(self, **metadata: str) -> None:
         self.metadata = [(name.replace("_", "-"), value) for name, value in metadata.items()]
@@ -82,20 +82,20 @@ def refused(registry: Registry, name: str, request: Any, context: Context, **con
 def test_answers_equal_those_of_the_engine(registry: Registry) -> None:
     expected = Engine(registry.get("champion").path, ENGINE).classify(TEXTS)
     request = pb.PredictListRequest(texts=[*TEXTS, " "], raw_scores=True)
-    found = call(registry, "predict_list", request, Context(x_request_id="desk-1"))
-    assert found.request_id == "desk-1"
-    *answers, blank = found.items
+    result = call(registry, "predict_list", request, Context(x_request_id="desk-1"))
+    assert result.request_id == "desk-1"
+    *answers, blank = result.items
     assert blank.problem.code == "invalid_text"
-    for one, want in zip(answers, expected, strict=True):
-        assert pb.Label.Name(one.prediction.label) == want.label.upper()
-        assert one.prediction.score == pytest.approx(want.score, abs=1e-5)
-        assert one.prediction.probabilities.neutral == pytest.approx(
+    for item, want in zip(answers, expected, strict=True):
+        assert pb.Label.Name(item.prediction.label) == want.label.upper()
+        assert item.prediction.score == pytest.approx(want.score, abs=1e-5)
+        assert item.prediction.probabilities.neutral == pytest.approx(
             want.probabilities["neutral"], abs=1e-5
         )
-        assert one.prediction.polarity == pytest.approx(
+        assert item.prediction.polarity == pytest.approx(
             want.probabilities["positive"] - want.probabilities["negative"], abs=1e-5
         )
-        assert one.prediction.HasField("raw_scores")
+        assert item.prediction.HasField("raw_scores")
     # As over HTTP: what a client may put into logs is short.
     odd = call(registry, "predict", pb.PredictRequest(text="Up"), Context(x_request_id="x" * 200))
     assert len(odd.request_id) == 32
@@ -108,26 +108,26 @@ def test_answers_equal_those_of_the_engine(registry: Registry) -> None:
 def test_a_source_selects_its_calibration(registry: Registry) -> None:
     domain = publish_domain(registry, temperature=5.0)
     folder = registry.get("champion").path
-    expected = [one.label for one in Engine(folder, ENGINE, domain=domain).classify(TEXTS)]
+    expected = [item.label for item in Engine(folder, ENGINE, domain=domain).classify(TEXTS)]
     request = pb.PredictListRequest(texts=TEXTS, source="x.com", raw_scores=True)
     config: Any = {"calibrations": {"x.com": "tweets"}}
-    found = [one.prediction for one in call(registry, "predict_list", request, **config).items]
-    assert [pb.Label.Name(one.label).lower() for one in found] == expected
-    assert {one.calibration for one in found} == {"tweets"}
+    result = [item.prediction for item in call(registry, "predict_list", request, **config).items]
+    assert [pb.Label.Name(item.label).lower() for item in result] == expected
+    assert {item.calibration for item in result} == {"tweets"}
     single = pb.PredictRequest(text=TEXTS[0], source="x.com")
     assert call(registry, "predict", single, **config).prediction.calibration == "tweets"
     plain = call(registry, "predict", pb.PredictRequest(text=TEXTS[0]), **config)
     assert plain.prediction.calibration == ""
     explained = call(registry, "explain", pb.ExplainRequest(text="Up", source="x.com"), **config)
     assert explained.prediction.calibration == "tweets"
-    said = refused(registry, "predict", pb.PredictRequest(text="Up", source="y"), Context())
-    assert said.startswith("INVALID_ARGUMENT unknown_source: ")
+    message = refused(registry, "predict", pb.PredictRequest(text="Up", source="y"), Context())
+    assert message.startswith("INVALID_ARGUMENT unknown_source: ")
 
 
 def test_explain_info_and_health(registry: Registry) -> None:
-    found = call(registry, "explain", pb.ExplainRequest(text="Profit rose sharply."))
-    assert [word.text for word in found.words] == ["Profit", "rose", "sharply."]
-    assert found.text[found.words[1].start : found.words[1].end] == "rose"
+    result = call(registry, "explain", pb.ExplainRequest(text="Profit rose sharply."))
+    assert [word.text for word in result.words] == ["Profit", "rose", "sharply."]
+    assert result.text[result.words[1].start : result.words[1].end] == "rose"
     champion = registry.aliases()["champion"]
     assert call(registry, "info", pb.InfoRequest()).model_version == champion
     assert call(registry, "health", pb.HealthRequest()).status == "ok"
@@ -135,24 +135,24 @@ def test_explain_info_and_health(registry: Registry) -> None:
 
 def test_problems_are_returned_as_statuses(registry: Registry, tmp_path: Path) -> None:
     blank = pb.PredictRequest(text="")
-    said = refused(registry, "predict", blank, Context())
-    assert said.startswith("INVALID_ARGUMENT invalid_text: ")
+    message = refused(registry, "predict", blank, Context())
+    assert message.startswith("INVALID_ARGUMENT invalid_text: ")
     many = pb.PredictListRequest(texts=["a", "b"])
-    said = refused(registry, "predict_list", many, Context(), limits=LimitsConfig(texts=1))
-    assert said.startswith("INVALID_ARGUMENT too_many_texts: ")
+    message = refused(registry, "predict_list", many, Context(), limits=LimitsConfig(texts=1))
+    assert message.startswith("INVALID_ARGUMENT too_many_texts: ")
     long = pb.PredictRequest(text="order " * 99, truncate=pb.ERROR)
     assert "text_too_long" in refused(registry, "predict", long, Context())
     odd = pb.PredictRequest(text="Profit rose.", truncate=17)  # type: ignore[arg-type]
     assert "invalid_request" in refused(registry, "predict", odd, Context())
     late = pb.PredictListRequest(texts=["order " * 40] * 500)
-    said = refused(registry, "predict_list", late, Context(x_request_timeout_ms="1"))
-    assert said.startswith("DEADLINE_EXCEEDED deadline_exceeded: ")
+    message = refused(registry, "predict_list", late, Context(x_request_timeout_ms="1"))
+    assert message.startswith("DEADLINE_EXCEEDED deadline_exceeded: ")
 
     keys = tmp_path / "keys.json"
     key = new_key(keys, "desk", "predict")
     good = pb.PredictRequest(text="Profit rose.")
-    said = refused(registry, "predict", good, Context(), api_keys=str(keys))
-    assert said.startswith("UNAUTHENTICATED unauthorized: ")
+    message = refused(registry, "predict", good, Context(), api_keys=str(keys))
+    assert message.startswith("UNAUTHENTICATED unauthorized: ")
     allowed = Context(authorization=f"Bearer {key}")
     assert call(registry, "predict", good, allowed, api_keys=str(keys)).prediction.score > 0
     assert call(registry, "health", pb.HealthRequest(), api_keys=str(keys)).status == "ok"
@@ -168,8 +168,10 @@ def test_internal_errors_are_counted_and_reveal_nothing(
     monkeypatch.setattr(Service, "answer", fail)
     monkeypatch.setattr(Metrics, "request", lambda _, outcome: counted.append(outcome.status))
     context = Context(x_request_id="desk-3")
-    said = refused(registry, "predict", pb.PredictRequest(text="Up"), context)
-    assert said == "INTERNAL internal: the server failed. Report request id desk-3 to its operator."
+    message = refused(registry, "predict", pb.PredictRequest(text="Up"), context)
+    assert (
+        message == "INTERNAL internal: the server failed. Report request id desk-3 to its operator."
+    )
     assert counted == [500]
 
 

@@ -26,10 +26,10 @@ registry = test_api.registry
 
 
 def scores(ranking: list[dict[str, Any]]) -> dict[str, float]:
-    assert [one.keys() for one in ranking] == [{"label", "score"}] * len(ranking)
-    values = [one["score"] for one in ranking]
+    assert [item.keys() for item in ranking] == [{"label", "score"}] * len(ranking)
+    values = [item["score"] for item in ranking]
     assert values == sorted(values, reverse=True)
-    return {one["label"]: one["score"] for one in ranking}
+    return {item["label"]: item["score"] for item in ranking}
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_labels_are_nested_as_in_tei(
     inputs: Any,
     nested: bool,
 ) -> None:
-    found = post(client, {"inputs": inputs}, path).json()
+    body = post(client, {"inputs": inputs}, path).json()
     texts = (
         [inputs] if isinstance(inputs, str) else [t if isinstance(t, str) else t[0] for t in inputs]
     )
-    rankings = found if nested else [found]
+    rankings = body if nested else [body]
     assert len(rankings) == len(texts)
     for ranking, want in zip(rankings, engine.classify(texts), strict=True):
         assert scores(ranking) == pytest.approx(want.probabilities, abs=1e-5)
@@ -101,8 +101,8 @@ def test_unknown_keys_are_ignored(
 @pytest.mark.parametrize("path", ["/", "/predict"])
 def test_parameters_are_honored(client: TestClient, engine: Engine, path: str) -> None:
     def ask(text: str = TEXTS[1], **parameters: Any) -> dict[str, float]:
-        found = post(client, {"inputs": text, "parameters": parameters}, path).json()
-        return scores(found[0] if path == "/" else found)
+        body = post(client, {"inputs": text, "parameters": parameters}, path).json()
+        return scores(body[0] if path == "/" else body)
 
     logits = dict(zip(LABELS, engine.logits([TEXTS[1]])[0].tolist(), strict=True))
     everything = ask()
@@ -144,15 +144,17 @@ def test_unsupported_requests_are_refused(
 ) -> None:
     response = post(client, {"inputs": TEXTS[0], **body}, path)
     assert response.status_code == 422, response.text
-    found = response.json()
-    assert words in found["detail"]
-    assert found["error"] == found["detail"]
-    assert found["error_type"] == ("Tokenizer" if found["code"] == "invalid_text" else "Validation")
+    answer = response.json()
+    assert words in answer["detail"]
+    assert answer["error"] == answer["detail"]
+    assert answer["error_type"] == (
+        "Tokenizer" if answer["code"] == "invalid_text" else "Validation"
+    )
 
 
 def test_unknown_keys_next_to_text_are_refused(client: TestClient) -> None:
-    found = problem(post(client, {"text": "Up", "options": {}}), "invalid_request")
-    assert "options" in found["detail"]
+    refusal = problem(post(client, {"text": "Up", "options": {}}), "invalid_request")
+    assert "options" in refusal["detail"]
     problem(post(client, {"inputs": "Up", "text": "Up"}), "invalid_request")
 
 
@@ -172,50 +174,50 @@ def test_long_texts_are_refused_unless_truncation_is_requested(client: TestClien
 def test_info_has_the_fields_of_text_embeddings_inference(
     client: TestClient, engine: Engine
 ) -> None:
-    found = client.get("/info").json()
-    assert found["model_type"] == {
+    body = client.get("/info").json()
+    assert body["model_type"] == {
         "classifier": {
             "id2label": {"0": "negative", "1": "neutral", "2": "positive"},
             "label2id": {"negative": 0, "neutral": 1, "positive": 2},
         }
     }
-    assert found["model_id"] == "champion"
-    assert found["model_sha"] == found["model_version"]
-    assert found["model_dtype"] == "float32"
-    assert found["max_input_length"] == engine.max_length
-    assert found["max_client_batch_size"] == 1024
+    assert body["model_id"] == "champion"
+    assert body["model_sha"] == body["model_version"]
+    assert body["model_dtype"] == "float32"
+    assert body["max_input_length"] == engine.max_length
+    assert body["max_client_batch_size"] == 1024
     assert client.get("/ping").status_code == 200
 
 
 def test_tokens_are_those_that_the_model_reads(client: TestClient, engine: Engine) -> None:
     text = "Zürich earned CHF 5."
     [tokens] = post(client, {"inputs": text}, "/tokenize").json()
-    assert [one["id"] for one in tokens] == engine.encode([text])[0].ids
-    assert [one["text"] for one in tokens if one["special"]] == ["[CLS]", "[SEP]"]
-    assert {one["start"] for one in tokens if one["special"]} == {None}
-    for one in tokens[1:-1]:
-        assert one.keys() == {"id", "text", "special", "start", "stop"}
-        assert text[one["start"] : one["stop"]] == one["text"]
+    assert [item["id"] for item in tokens] == engine.encode([text])[0].ids
+    assert [item["text"] for item in tokens if item["special"]] == ["[CLS]", "[SEP]"]
+    assert {item["start"] for item in tokens if item["special"]} == {None}
+    for item in tokens[1:-1]:
+        assert item.keys() == {"id", "text", "special", "start", "stop"}
+        assert text[item["start"] : item["stop"]] == item["text"]
     two = post(client, {"inputs": [text, "Up"], "add_special_tokens": False}, "/tokenize").json()
     assert two[0] == tokens[1:-1]
     assert len(two) == 2
     # All of a text, and no places where normalization moved them.
     [long] = post(client, {"inputs": "order  " * 100}, "/tokenize").json()
     assert len(long) >= 102 > engine.max_length
-    assert {one["start"] for one in long} == {None}
+    assert {item["start"] for item in long} == {None}
     # Places count characters, not bytes.
     chinese = "北京 天安门 up 3 % 😀 up"
     [tokens] = post(client, {"inputs": chinese}, "/tokenize").json()
-    for one in tokens[1:-1]:
-        assert chinese[one["start"] : one["stop"]] == one["text"]
+    for item in tokens[1:-1]:
+        assert chinese[item["start"] : item["stop"]] == item["text"]
     assert tokens[-2]["stop"] == len(chinese)
     assert post(client, {"inputs": ""}, "/tokenize").json()[0][0]["text"] == "[CLS]"
 
 
 def test_ids_are_decoded_to_texts(client: TestClient, engine: Engine) -> None:
     first, second = (engine.encode([text])[0].ids for text in ("up", "order"))
-    one = post(client, {"ids": first}, "/decode").json()
-    assert one == ["up"]
+    item = post(client, {"ids": first}, "/decode").json()
+    assert item == ["up"]
     two = post(client, {"ids": [first, second], "skip_special_tokens": False}, "/decode").json()
     assert two == ["[CLS] up [SEP]", "[CLS] order [SEP]"]
     assert post(client, {"ids": []}, "/decode").json() == [""]
@@ -247,8 +249,8 @@ def test_invalid_token_ids_are_refused(
     body: dict[str, Any],
     code: str,
 ) -> None:
-    found = problem(post(client, body, path), code)
-    assert found["error"]
+    refusal = problem(post(client, body, path), code)
+    assert refusal["error"]
 
 
 @pytest.mark.parametrize(

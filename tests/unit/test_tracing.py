@@ -1,4 +1,4 @@
-"""Traces: what a collector receives, and that no text is in it."""
+"""Traces: the spans that a collector receives, which contain no texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECRET = "Zebrafish margins doubled"
 
 
 class Collector:
-    """Receives what is sent over OTLP/HTTP."""
+    """A collector of OTLP/HTTP."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -61,16 +61,18 @@ class Collector:
         self._server.server_close()
 
     def spans(self) -> list[Span]:
-        found = []
+        result = []
         for body in self.bodies:
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 assert attributes(resource.resource)["service.name"] == "finsent"
-                found += [span for scope in resource.scope_spans for span in scope.spans]
-        return found
+                result += [span for scope in resource.scope_spans for span in scope.spans]
+        return result
 
 
 def attributes(owner: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in owner.attributes}
+    return {
+        item.key: getattr(item.value, item.value.WhichOneof("value")) for item in owner.attributes
+    }
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def traced(registry: Registry, collector: Collector) -> Callable[..., Any]:
-    """A client whose service's spans have all arrived when it is left."""
+    """Yield a client; all spans of its service have arrived when the context ends."""
 
     @contextmanager
     def make(**config: Any) -> Iterator[TestClient]:
@@ -190,17 +192,17 @@ def test_errors_are_marked(
         client.post("/predict", json={"text": "Up"})
         slow = {"texts": ["order " * 60] * 1000}
         client.post("/predict", json=slow, headers={**key, "x-request-timeout-ms": "1"})
-    found = {}
+    result = {}
     for span in collector.spans():
         if span.kind == Span.SPAN_KIND_SERVER:
             seen = attributes(span)
-            found[seen["http.response.status_code"]] = (
+            result[seen["http.response.status_code"]] = (
                 seen["finsent.code"],
                 seen.get("error.type"),
                 span.status.code,
             )
     # What is the client's fault is no error of the server's span, by OpenTelemetry's conventions.
-    assert found == {
+    assert result == {
         422: ("invalid_text", None, Status.STATUS_CODE_UNSET),
         401: ("unauthorized", None, Status.STATUS_CODE_UNSET),
         504: ("deadline_exceeded", "deadline_exceeded", Status.STATUS_CODE_ERROR),

@@ -29,11 +29,11 @@ def error(response: Any, status: int, kind: str) -> str:
     """Check that an answer is an error as OpenAI's clients read it, and return its message."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
-    found = response.json()
-    assert found.keys() == {"error"}
-    assert found["error"].keys() == {"message", "type", "param", "code"}
-    assert (found["error"]["type"], found["error"]["code"]) == (kind, status)
-    return str(found["error"]["message"])
+    body = response.json()
+    assert body.keys() == {"error"}
+    assert body["error"].keys() == {"message", "type", "param", "code"}
+    assert (body["error"]["type"], body["error"]["code"]) == (kind, status)
+    return str(body["error"]["message"])
 
 
 @pytest.mark.parametrize("path", ["/classify", "/v1/classify"])
@@ -43,36 +43,36 @@ def test_answers_have_the_fields_of_vllm(
     path: str,
 ) -> None:
     texts = [TEXTS[0], TEXTS[5]]
-    found = post(client, {"model": "champion", "input": texts}, path, x_request_id="desk-1").json()
-    assert found.keys() == {"id", "object", "created", "model", "data", "usage"}
-    assert (found["id"], found["object"], found["model"]) == ("classify-desk-1", "list", "champion")
-    assert abs(found["created"] - time.time()) < 60
-    for i, (one, want) in enumerate(zip(found["data"], engine.classify(texts), strict=True)):
-        assert one.keys() == {"index", "label", "probs", "num_classes"}
-        assert (one["index"], one["label"], one["num_classes"]) == (i, want.label, 3)
-        assert one["probs"] == pytest.approx([*want.probabilities.values()], abs=1e-5)
-    tokens = sum(len(one.ids) for one in engine.encode(texts))
-    assert found["usage"] == {
+    body = post(client, {"model": "champion", "input": texts}, path, x_request_id="desk-1").json()
+    assert body.keys() == {"id", "object", "created", "model", "data", "usage"}
+    assert (body["id"], body["object"], body["model"]) == ("classify-desk-1", "list", "champion")
+    assert abs(body["created"] - time.time()) < 60
+    for i, (item, want) in enumerate(zip(body["data"], engine.classify(texts), strict=True)):
+        assert item.keys() == {"index", "label", "probs", "num_classes"}
+        assert (item["index"], item["label"], item["num_classes"]) == (i, want.label, 3)
+        assert item["probs"] == pytest.approx([*want.probabilities.values()], abs=1e-5)
+    tokens = sum(len(item.ids) for item in engine.encode(texts))
+    assert body["usage"] == {
         "prompt_tokens": tokens,
         "total_tokens": tokens,
         "completion_tokens": 0,
         "prompt_tokens_details": None,
     }
     single = post(client, {"input": texts[0]}, path).json()
-    assert single["data"] == found["data"][:1]
+    assert single["data"] == body["data"][:1]
     assert post(client, {"input": []}, path).json()["data"] == []
 
 
 def test_options_that_change_answers_are_honored(client: TestClient, engine: Engine) -> None:
     logits = pytest.approx(engine.logits([TEXTS[1]])[0].tolist(), abs=1e-4)
     for name in ("use_activation", "activation", "softmax"):
-        [one] = post(client, {"input": TEXTS[1], name: False}, "/classify").json()["data"]
-        assert one["probs"] == logits
-        [one] = post(client, {"input": TEXTS[1], name: True}, "/classify").json()["data"]
-        assert sum(one["probs"]) == pytest.approx(1, abs=1e-5)
+        [item] = post(client, {"input": TEXTS[1], name: False}, "/classify").json()["data"]
+        assert item["probs"] == logits
+        [item] = post(client, {"input": TEXTS[1], name: True}, "/classify").json()["data"]
+        assert sum(item["probs"]) == pytest.approx(1, abs=1e-5)
     nulls = {"use_activation": None, "activation": False, "softmax": None}
-    [one] = post(client, {"input": TEXTS[1], **nulls}, "/classify").json()["data"]
-    assert one["probs"] == logits
+    [item] = post(client, {"input": TEXTS[1], **nulls}, "/classify").json()["data"]
+    assert item["probs"] == logits
     long = "up " * 100 + "down " * 100
     cut = {"input": long, "truncate_prompt_tokens": -1}
     right, left, same = (
@@ -143,7 +143,7 @@ def test_names_of_the_model(
     named = serving(served_names=["ProsusAI/finbert", "finbert"])
     cards = named.get("/v1/models").json()
     assert cards.keys() == {"object", "data"}
-    assert [one["id"] for one in cards["data"]] == ["ProsusAI/finbert", "finbert", "champion"]
+    assert [item["id"] for item in cards["data"]] == ["ProsusAI/finbert", "finbert", "champion"]
     for card in cards["data"]:
         assert card.keys() == {
             "id",
@@ -156,9 +156,9 @@ def test_names_of_the_model(
             "permission",
         }
         assert (card["root"], card["max_model_len"]) == (version, MAX_LENGTH)
-        found = post(named, {"input": "Up", "model": card["id"]}, "/classify")
-        assert found.json()["model"] == "ProsusAI/finbert"
-        assert found.json()["data"][0]["label"] in LABELS
+        result = post(named, {"input": "Up", "model": card["id"]}, "/classify")
+        assert result.json()["model"] == "ProsusAI/finbert"
+        assert result.json()["data"][0]["label"] in LABELS
 
 
 def test_missing_keys_are_refused_in_the_same_form(
@@ -170,5 +170,5 @@ def test_missing_keys_are_refused_in_the_same_form(
     for response in (client.post("/classify", json={"input": "Up"}), client.get("/v1/models")):
         error(response, 401, "UnauthorizedError")
         assert response.headers["www-authenticate"] == "Bearer"
-    found = client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
-    assert found.status_code == 200
+    result = client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
+    assert result.status_code == 200
