@@ -48,7 +48,7 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
         InputError: the model is unusable, its dataset version is missing, or a requested backend is
             not installed.
     """
-    from finsent.export.export import export
+    from finsent.export.export import export  # PyTorch: 1 s; a missing model fails before
 
     trained_on = read_provenance(model_dir)["dataset"]
     version: DatasetVersion | None

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from finsent.data.ingest.ingest import find_existing, ingest
 from finsent.data.sources.files import SourceFile, find_sources
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.data.versions.diff import diff, diff_tables
 from finsent.data.versions.report import warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
@@ -105,8 +106,6 @@ def describe(version: DatasetVersion, is_reused: bool) -> IngestResult:
 
 def compare(call: Call) -> DiffResult:
     """Compare two dataset versions."""
-    from finsent.data.versions.diff import diff, diff_tables
-
     if len(call.arguments) != 3 or call.arguments[0] != "diff":
         raise ConfigError(
             f"ingest {' '.join(call.arguments)!r}: write `diff VERSION_A VERSION_B`, or nothing"
