@@ -16,7 +16,6 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
-from ray_jobs._settings import JobSettings
 from serve_app import branches, recorder
 from serve_app.branches import Branch, record_tap, shadow_tap
 from serve_app.config import ServeConfig
@@ -24,6 +23,7 @@ from serve_app.incoming import Asker
 from serve_app.live import changed
 from serve_app.problems import Problem
 from serve_app.service import Answer, Service
+from serve_app.settings import ServiceSettings
 from serve_app.shadow import Shadow
 from tests.disks import file_limit
 from tests.unit.models import TEXTS, publish_domain, published
@@ -252,7 +252,7 @@ def test_a_log_that_began_before_keys_were_written_reads_as_one_table(
 
 
 def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) -> None:
-    settings = JobSettings()
+    settings = ServiceSettings()
     new = changed(
         settings,
         {"model": "challenger", "limits": {"texts": 2}, "token_budget": 64, "shadow": "champion"},
@@ -291,4 +291,4 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
 )
 def test_a_wrong_user_config_is_refused_by_name(user_config: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        changed(JobSettings(), user_config)
+        changed(ServiceSettings(), user_config)
