@@ -25,9 +25,7 @@ class Call:
 
     settings: JobSettings
     run_dir: Path  # exists when the job keeps runs
-    arguments: list[str] = field(
-        default_factory=list
-    )  # positional ones, where the job accepts them
+    arguments: list[str] = field(default_factory=list)  # positional ones
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
         InputError: the model is unusable, its dataset version is missing, or a requested backend is
             not installed.
     """
-    from finsent.export.exporter import export_model
+    from finsent.export.exporter import export_model  # PyTorch: 1 s; a missing model fails before
 
     trained_on, workspace = read_trained_on(model_dir), settings.workspace
     version = find_dataset(workspace, trained_on)

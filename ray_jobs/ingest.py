@@ -107,7 +107,7 @@ def describe(version: DatasetVersion, is_reused: bool) -> IngestResult:
 
 
 def compare(call: Call) -> DiffResult:
-    """Print what differs between two versions, and return the difference."""
+    """Compare two dataset versions."""
     if len(call.arguments) != 3 or call.arguments[0] != "diff":
         raise ConfigError(
             f"ingest {' '.join(call.arguments)!r}: unknown arguments. Write "

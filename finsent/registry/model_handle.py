@@ -30,12 +30,6 @@ class Model:
     folder: Path
     version: str | None  # id in the registry; None: not published
 
-    @property
-    def run_dir(self) -> Path | None:
-        """The run that trained or adopted the model; None: the model is in no run's directory."""
-        is_in_run = self.version is None and self.folder.name == "model"
-        return self.folder.parent if is_in_run else None
-
     @classmethod
     def find(cls, reference: str, workspace: Workspace, field: str) -> Model:
         """Find a run's model, a published version (verified), or a model's directory.

@@ -38,7 +38,7 @@ class CalibrationInfo(TypedDict):
     name: str
     id: str | None
     threshold: float | None
-    sources: tuple[str, ...] | None
+    sources: list[str]
     rows: int | None
 
 

@@ -390,6 +390,8 @@ def test_directories_are_below_the_storage_root(tmp_path: Path) -> None:
     assert settings.datasets_dir == tmp_path / "datasets" / "filings"
     assert settings.runs_dir == tmp_path / "runs"
     assert settings.registry_dir == tmp_path / "registry"
+    assert settings.workspace.sources_dir == tmp_path / "sources"
+    assert settings.workspace.backbones_dir == tmp_path / "backbones"
     elsewhere = load(JobSettings, [], [f"registry.root={tmp_path / 'models'}"])
     assert elsewhere.registry_dir == tmp_path / "models"
 
