@@ -11,18 +11,26 @@ COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-python test-slow coverage mutants lint format docs openapi clients proto clean
+.PHONY: help install demo test test-python test-slow coverage mutants lint format lock cluster-up cluster-down submit docs openapi clients proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(STAMP) ## build .venv and install finsent with the extras demo and dev
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"finsent needs Python 3.11, 3.12 or 3.13, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
 	touch $@
+
+# constraints.txt: the versions that are tested, of all extras. requirements.lock: those of the platform, with
+# hashes. uv resolves for all Pythons at once and is not needed otherwise.
+LOCK := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 --strip-extras --no-annotate --quiet --custom-compile-command 'make lock'
+lock: install ## resolve the dependencies anew into constraints.txt and requirements.lock; UPGRADE=1: newest versions
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) --all-extras $(if $(UPGRADE),--upgrade) --output-file constraints.txt
+	$(LOCK) --extra platform --generate-hashes --constraint constraints.txt --output-file requirements.lock
 
 demo: install ## all of it on the sample corpus, five sentences, then a page; DEMO_ONESHOT=1: no page
 	$(BIN)/finsent demo $(if $(DEMO_ONESHOT),once)
@@ -66,8 +74,19 @@ format: install ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+WORKERS := 1
+CPUS := 2
+cluster-up: install ## start a Ray cluster on this machine: a head and WORKERS=1 nodes of CPUS=2 each
+	$(BIN)/python -m cluster up --workers $(WORKERS) --cpus $(CPUS)
+
+cluster-down: install ## stop that cluster
+	$(BIN)/python -m cluster down
+
+submit: install ## submit JOB=train ARGS="..." to that cluster, or to RAY_API_SERVER_ADDRESS, and follow its log
+	$(BIN)/python -m cluster submit $(JOB) $(ARGS)
+
 docs: install ## build the documentation into build/site; a dead link is an error
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 openapi: install ## write docs/openapi.json, which clients are generated from

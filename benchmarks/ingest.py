@@ -121,14 +121,14 @@ def _finsent(
             started = time.perf_counter()
             version = ingest(config, Path(name), find_sources(config, Path(name) / "hubs"))
             ended = time.perf_counter()
-        counts = version.manifest["counts"]
+        counts = version.manifest.counts
     return {
-        "rows_per_second": counts["rows_in"] / (ended - started),
-        "rows_per_second_with_start": counts["rows_in"] / (ended - before),
+        "rows_per_second": counts.rows_in / (ended - started),
+        "rows_per_second_with_start": counts.rows_in / (ended - before),
         "seconds": ended - started,
         "peak_rss_bytes": memory.peak_pss,
         "peak_rss_sum_bytes": memory.peak_rss,
-        "counts": counts,
+        "counts": counts.model_dump(),
     }
 
 

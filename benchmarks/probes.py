@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from finsent.memory import memory
+from finsent.memory import memory_usage
 
 _FLOOD_CONNECTIONS = 256
 _FLOOD = """
@@ -136,7 +136,7 @@ def flood(address: str, bodies: Path, seconds: int, pid: int, work: Path) -> tup
     )
     peak = 0
     while process.poll() is None:
-        peak = max(peak, memory([pid])[1])
+        peak = max(peak, memory_usage([pid]).rss)
         time.sleep(0.5)
     assert process.stdout is not None
     return json.loads(process.stdout.read().splitlines()[-1]), peak

@@ -29,11 +29,11 @@ def _collate(pad_id: int) -> Any:
     import numpy as np
     from ray.data.collate_fn import ArrowBatchCollateFn
 
-    from finsent.training.tokens import TokenRows
+    from finsent.training.tokens import TokenizedRows
 
     class Padded(ArrowBatchCollateFn):
         def __call__(self, batch: pa.Table) -> Any:
-            rows = TokenRows.from_table(batch, pad_id)
+            rows = TokenizedRows.from_table(batch, pad_id)
             return rows.batch(np.arange(len(rows)))
 
     return Padded()
@@ -84,9 +84,7 @@ def feed(version: DatasetVersion, task: Task, rows: int) -> float:
 def bench_readback(settings: BenchSettings) -> Result:
     """Feed and train in turn; medians of the rounds."""
     version, task = prepare(settings, EPOCHS)
-    one_core = replace(
-        task, config=task.config.model_copy(update={"num_workers": 1, "cpus_per_worker": 1})
-    )
+    one_core = replace(task, config=task.config.replaced(num_workers=1, cpus_per_worker=1))
     splits = token_splits(version, one_core, TRAINED_ROWS)
     fed, trained = [], []
     for number in range(settings.bench.rounds):

@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.servers import DoesNotAnswer, Server, running, servers
 from benchmarks.settings import BenchSettings, benchmark
 from finsent.errors import InputError
-from finsent.memory import family, memory
+from finsent.memory import memory_usage, process_tree
 from finsent.registry.registry import Registry
 from ray_jobs._cli import Result, main, table_console
 
@@ -123,7 +123,7 @@ from finsent.inference.engine import Engine
 from benchmarks.peers.predecessor import answer, load
 model_dir, fp32, texts = Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text())
 engine = Engine(model_dir, EngineConfig(**json.loads(sys.argv[4])))
-engine.warm()
+engine.warm_up()
 engine.classify(texts)
 started = time.perf_counter()
 engine.classify(texts)
@@ -226,13 +226,13 @@ def _startup(work: Path) -> float:
 
 def _replica_bytes(root: int) -> float:
     """Resident memory of the service's replica."""
-    for pid in family(root):
+    for pid in process_tree(root):
         try:
             title = (Path("/proc") / str(pid) / "cmdline").read_bytes()
         except OSError:
             continue
         if b"ServeReplica" in title:
-            return float(memory([pid])[1])
+            return float(memory_usage([pid]).rss)
     return float("nan")
 
 

@@ -26,9 +26,9 @@ from benchmarks.servers import Server, running
 from benchmarks.settings import BenchSettings, benchmark
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
-from finsent.inference.exports import drop_exports
-from finsent.memory import family, memory
-from finsent.modeling.layout import WEIGHTS
+from finsent.inference.export_record import drop_exports
+from finsent.memory import memory_usage, process_tree
+from finsent.modeling.model_dir import WEIGHTS
 from finsent.registry.registry import Registry
 from ray_jobs._cli import Result, main
 
@@ -58,7 +58,7 @@ def service(settings: BenchSettings, root: Path, *more: str) -> Server:
 def replicas(root: int) -> list[int]:
     """Processes of the service's gateways."""
     found = []
-    for pid in family(root):
+    for pid in process_tree(root):
         with suppress(OSError):
             title = (Path("/proc") / str(pid) / "cmdline").read_bytes()
             if b"ServeReplica" in title and b"Gateway" in title:
@@ -86,11 +86,11 @@ def overload(settings: BenchSettings, root: Path, texts: list[str], work: Path) 
         with probing(address, texts, 1, 0.05) as before:
             time.sleep(3)
         [pid] = replicas(process.pid)
-        start = memory([pid])[1]
+        start = memory_usage([pid]).rss
         with probing(address, texts, 4, 0.1) as during:
             sent, peak = flood(address, lists, settings.bench.fault_seconds, pid, work)
         calm = seconds_to_calm(address, texts, _CALM * statistics.median(before.good))
-        end = memory([pid])[1]
+        end = memory_usage([pid]).rss
     offered = sent["requests"] * _FLOOD_LIST / (sent["micros"] / 1e6)
     codes = Counter(sent["codes"]) + during.codes
     return {

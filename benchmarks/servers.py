@@ -49,12 +49,12 @@ def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server
 
     The peers' ONNX files are made here: their int8 need not pass our gate.
     """
-    from finsent.export import graphs as export
+    from finsent.export.onnx import write_fused_onnx, write_int8_onnx, write_onnx
 
     raw, fp32, int8 = work / "raw.onnx", work / "fp32.onnx", work / "int8.onnx"
-    export.export_onnx(model_dir, raw)
-    export.fuse(raw, read_json(model_dir / "config.json"), fp32)
-    export.quantize_onnx(fp32, int8)
+    write_onnx(model_dir, raw)
+    write_fused_onnx(raw, read_json(model_dir / "config.json"), fp32)
+    write_int8_onnx(fp32, int8)
     tokenizer = str(model_dir / "tokenizer.json")
     overrides = [
         f"storage.root={settings.root}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from finsent.config import Section, setting
-from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result
+from ray_jobs._settings import JobSettings
 
 
 class BenchConfig(Section):
@@ -37,7 +37,7 @@ class BenchConfig(Section):
     )
 
 
-class BenchSettings(Settings):
+class BenchSettings(JobSettings):
     """The settings of a project, and of its benchmarks."""
 
     bench: BenchConfig = setting(BenchConfig, "benchmarks")

@@ -61,7 +61,7 @@ def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]
         )
     else:
         version = _ingested(settings)
-    recipe = settings.train.model_copy(update={"epochs": epochs})
+    recipe = settings.train.replaced(epochs=epochs)
     return version, make_task(recipe, settings.model, backbone, version)
 
 
@@ -87,7 +87,7 @@ def _tokens(version: DatasetVersion, split: str, task: Task, rows: int) -> Any:
     from finsent.training.tokens import tokenize
 
     table = version.read(split, ["key", "text", "label"])[:rows]
-    return tokenize(table, **task.tokenizing)
+    return tokenize(table, **task.tokenizer_arguments)
 
 
 # --- the variants -------------------------------------------------------------------------------
@@ -105,12 +105,12 @@ def _rates(history: list[dict[str, Any]]) -> Rates:
 
 def under_torchrun(task: Task, splits: dict[str, Any]) -> Rates:
     """Our loop in processes that torchrun starts."""
-    from finsent.training.standalone import HISTORY, write_spec
+    from finsent.training.standalone import HISTORY_FILE, write_spec
 
     with tempfile.TemporaryDirectory() as name:
         spec = write_spec(Path(name), task, splits)
         _torchrun(task, "finsent.training.standalone", str(spec))
-        return _rates(json.loads((Path(name) / HISTORY).read_text()))
+        return _rates(json.loads((Path(name) / HISTORY_FILE).read_text()))
 
 
 def _hugging_face(task: Task, splits: dict[str, Any], sampling: str) -> Rates:
@@ -159,7 +159,8 @@ def _under_ray(bench: Bench) -> Rates:
         from finsent.training.ray_trainer import fit_tokenized
 
         datasets = {split: ray.data.from_arrow(table) for split, table in bench.splits.items()}
-        return _rates(fit_tokenized(bench.task, datasets, Path(name) / "bench").history)
+        history = fit_tokenized(bench.task, datasets, Path(name) / "bench").history
+        return _rates([metrics.model_dump() for metrics in history])
 
 
 def _variants(bench: Bench) -> list[str]:
@@ -186,7 +187,7 @@ def _run(bench: Bench, name: str) -> Rates:
     if name == "hf_grouped":
         return _hugging_face(bench.task, bench.splits, "group_by_length")
     if name == "one_worker":
-        alone = bench.task.config.model_copy(update={"num_workers": 1})
+        alone = bench.task.config.replaced(num_workers=1)
         return under_torchrun(replace(bench.task, config=alone), bench.splits)
     return under_torchrun(bench.task, bench.splits)
 
@@ -227,8 +228,8 @@ def _fitted(settings: BenchSettings) -> BenchSettings:
     if not torch.cuda.is_available() or settings.train.use_gpu == "no":
         return settings
     workers = min(settings.train.max_workers, torch.cuda.device_count())
-    fitted = settings.train.model_copy(update={"num_workers": workers})
-    return settings.model_copy(update={"train": fitted})
+    fitted = settings.train.replaced(num_workers=workers)
+    return settings.replaced(train=fitted)
 
 
 def _ratios(medians: dict[str, Rates]) -> Result:
@@ -258,13 +259,13 @@ def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
 
     from benchmarks.flops import matmul_rate, training_flops
     from finsent.labels import LABELS
-    from finsent.training.loss import half_type
+    from finsent.training.loss import autocast_dtype
 
     task = bench.task
     config = task.config
     cuda = torch.cuda.is_available() and config.use_gpu != "no"
     device = torch.device("cuda" if cuda else "cpu")
-    dtype = half_type(config, device) or torch.float32
+    dtype = autocast_dtype(config, device) or torch.float32
     lengths = bench.splits["train"]["input_ids"].combine_chunks().value_lengths().to_numpy()
     shape = AutoConfig.from_pretrained(
         task.backbone.source, revision=task.backbone.revision, num_labels=len(LABELS)

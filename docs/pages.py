@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finsent.config import help_lines
-from finsent.settings import Settings
 from ray_jobs.__main__ import job_names
+from ray_jobs._settings import JobSettings
 
 if TYPE_CHECKING:
     from mkdocs.structure.files import Files
@@ -100,18 +100,18 @@ def _in_project(page: str, target: str) -> str:
 
 def setting_keys() -> Iterator[str]:
     """Yield every key that a config may have, e.g. `train.epochs`."""
-    return (key for key, *_ in _settings(tuple(Settings.model_fields)))
+    return (key for key, *_ in _settings(tuple(JobSettings.model_fields)))
 
 
 def settings_reference() -> str:
     """Return one table per section of the settings, in Markdown."""
-    return "\n\n".join(_section(name) for name in Settings.model_fields)
+    return "\n\n".join(_section(name) for name in JobSettings.model_fields)
 
 
 def _section(name: str) -> str:
     """Return the heading, the jobs and the table of a section of settings."""
     jobs = [f"`{job}`" for job in job_names() if name in _job_sections(job)]
-    purpose = Settings.model_fields[name].description or name
+    purpose = JobSettings.model_fields[name].description or name
     rows = [
         f"| `{key}` | {_text(kind.replace('|', ' | '))} | {_code(default)} | {_text(meaning)} |"
         for key, kind, default, meaning in _settings((name,))
@@ -131,7 +131,7 @@ def _section(name: str) -> str:
 
 def _settings(sections: tuple[str, ...]) -> Iterator[tuple[str, str, str, str]]:
     """Yield key, type, default and meaning of each setting, as `--help` prints them."""
-    lines = help_lines(Settings, sections)
+    lines = help_lines(JobSettings, sections)
     for line, described in zip(lines, lines, strict=True):
         key, _, default = line.strip().partition("=")
         kind, _, meaning = described.strip().partition(". ")

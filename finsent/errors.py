@@ -1,6 +1,13 @@
-"""The errors that a user can mend. Everything else is a bug and keeps its traceback."""
+"""Errors that a user can fix. Any other error is a bug and keeps its traceback."""
 
 from __future__ import annotations
+
+_MAX_CHARS = 300  # of a library's message within one of ours
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message in one line for another message; its class where it has none."""
+    return " ".join(str(error).split())[:_MAX_CHARS] or type(error).__name__
 
 
 class UserError(Exception):

@@ -1,4 +1,10 @@
-"""Files that are whole or absent: staging directories, atomic writes, digests."""
+"""Files that are complete or absent: atomic writes, staging directories, locks, digests.
+
+Locks are `flock`s of this module and not of the package filelock. The kernel releases both when
+their process dies. But filelock locks a file that it creates, so it cannot lock a directory without
+leaving a file in a directory whose files are digested, nor test a lock without creating it. On a
+file system without locks it uses a marker file or fails, where these functions do without a lock.
+"""
 
 from __future__ import annotations
 
@@ -15,60 +21,60 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from finsent.disk import storing
+from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 
 _STAGING = ".staging-"
 _LOCK = ".lock"
-_ABANDONED = 7 * 24 * 3600.0  # seconds without a change
-_LOOK = 0.05  # seconds between two looks at what is about to go
+_ABANDONED_SECONDS = 7 * 24 * 3600.0  # without a change
+_POLL_SECONDS = 0.05
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
+    """Return the SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling for one value, for digests."""
+    """Return JSON that is the same for equal values, for digests."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of `canonical_json(value)`, as hex."""
+    """Return the SHA-256 of `canonical_json(value)`, as hex."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file atomically: readers see the old one or the new one, never a part.
+    """Write a file atomically: readers see the old content or the new, never a part.
 
     Raises:
-        DiskError: it cannot be written.
+        DiskError: the file cannot be written.
     """
     with staged_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON as `write_text` does."""
+    """Write indented JSON atomically, as `write_text` does."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def append_lines(path: Path, lines: bytes) -> None:
-    """Append complete lines, or nothing where they find no room.
+    """Append complete lines, or none of them if the disk is full.
 
     Raises:
-        DiskError: it cannot be written.
+        DiskError: the file cannot be written.
     """
-    with storing(path), path.open("ab", buffering=0) as file:
+    with translate_disk_errors(path), path.open("ab", buffering=0) as file:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)  # another thread must not append what is cut off
+            fcntl.flock(file, fcntl.LOCK_EX)  # else another thread's lines could be truncated
         size = file.seek(0, os.SEEK_END)
         try:
-            rest = memoryview(lines)
-            while rest:  # where the room ends, fewer bytes are written before the error
-                rest = rest[file.write(rest) :]
+            unwritten = memoryview(lines)
+            while unwritten:  # on a disk that gets full, a short write precedes the error
+                unwritten = unwritten[file.write(unwritten) :]
         except OSError:
             file.truncate(size)
             raise
@@ -78,7 +84,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: it is missing or not JSON.
+        InputError: the file is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -89,39 +95,40 @@ def read_json(path: Path) -> Any:
 
 
 def fsync_file(path: Path) -> None:
-    """Wait until a file's bytes are on its disk."""
+    """Flush a file's bytes to its disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 @contextmanager
-def exclusive(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock of a directory.
+def directory_lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock of a directory while the block runs.
 
     Args:
-        wait: until another process releases the lock; else do without it.
+        wait: whether to wait until another process releases the lock. If not, the block runs
+            without the lock.
 
     Yields:
-        Whether no other process holds the lock, as far as the file system has locks.
+        Whether no other process holds the lock. True on a file system without locks.
     """
-    directory = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         is_free = True
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             is_free = False
         except OSError:  # a file system without locks
             pass
         yield is_free
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name by a hard link, or copy it where the file system cannot link.
+    """Hard-link a file, or copy the file where the file system cannot link.
 
-    Both names may share their bytes afterwards: neither file may be written in place.
+    Source and target may share their bytes afterwards, so do not write either in place.
     """
     try:
         os.link(source.resolve(), target)  # `os.link` would link a symbolic link itself
@@ -130,10 +137,10 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def make_dir(path: Path, field: str) -> Path:
-    """Create a directory that a setting names, or say which setting to change.
+    """Create a directory that a setting names.
 
     Raises:
-        InputError: the place cannot be created or written.
+        InputError: the directory cannot be created or written. Names the setting to change.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -153,18 +160,18 @@ def make_dir(path: Path, field: str) -> Path:
 
 @contextmanager
 def staged_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
-    """A name for a new file that replaces `path` when the block succeeds.
+    """Yield the name of a new file, which replaces `path` when the block succeeds.
 
     When the block fails, the new file is removed.
 
     Args:
-        folder: of the new file, on the same file system; None: that of `path`.
+        folder: of the new file, on the file system of `path`; None: the folder of `path`.
 
     Raises:
-        DiskError: it cannot be written.
+        DiskError: the file cannot be written.
     """
     temporary = (folder or path.parent) / f"{_STAGING}{path.name}-{uuid.uuid4().hex[:8]}"
-    with storing(path):
+    with translate_disk_errors(path):
         try:
             yield temporary
             fsync_file(temporary)
@@ -175,53 +182,53 @@ def staged_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def staged_dir(final: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A temporary sibling of `final` that becomes `final` by rename when the block succeeds.
+    """Yield a staging directory next to `final`, which is renamed to it when the block succeeds.
 
-    When the block fails or is interrupted, the temporary directory is removed. When another
-    process publishes `final` first, ours is dropped: a content-addressed directory has one content.
-    Leftovers of processes that died without cleaning up are swept first.
+    When the block fails or is interrupted, the staging directory is removed, and also when another
+    process has published `final` first: a content-addressed directory has only one content.
+    Staging directories that dead processes left are removed first.
 
     Args:
-        replace: put ours in the place of a `final` that is there; for a moment neither is.
+        replace: whether to replace an existing `final`; for a moment there is none.
 
     Raises:
-        DiskError: it cannot be written.
+        DiskError: the directory cannot be written.
     """
-    with storing(final):
+    with translate_disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(final.parent)
+        _remove_abandoned(final.parent)
         with _staged(final, replace) as staging:
             yield staging
 
 
 @contextmanager
 def _staged(final: Path, replace: bool) -> Iterator[Path]:
-    temporary = final.parent / f"{_own_prefix()}{uuid.uuid4().hex[:8]}"
-    old = temporary.with_name(f"{temporary.name}old")
-    with _locked(_lock_of(temporary)):  # before it is there, until it is gone
-        temporary.mkdir()
+    staging = final.parent / f"{_host_prefix()}{uuid.uuid4().hex[:8]}"
+    replaced = staging.with_name(f"{staging.name}old")
+    with _new_lock(_lock_path(staging)):  # held from before the directory exists until it is gone
+        staging.mkdir()
         try:
-            yield temporary
+            yield staging
             if replace and final.is_dir():
-                final.rename(old)
+                final.rename(replaced)
             try:
-                temporary.rename(final)
+                staging.rename(final)
             except OSError:
                 if not final.is_dir():
                     raise
         finally:
-            for left in (temporary, old):
-                shutil.rmtree(left, ignore_errors=True)
+            for directory in (staging, replaced):
+                shutil.rmtree(directory, ignore_errors=True)
 
 
-def _lock_of(staging: Path) -> Path:
-    # Beside it, since all that is in it gets published.
+def _lock_path(staging: Path) -> Path:
+    # Next to the staging directory, whose files are all published.
     return staging.with_name(staging.name + _LOCK)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a new file's lock, which goes with the process, however that ends."""
+def _new_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a new file. The kernel releases the lock when the process ends."""
     with path.open("x") as stream:
         try:
             with suppress(OSError):  # a file system without locks
@@ -231,74 +238,74 @@ def _locked(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def sweep_below(folder: Path, calm: float, timeout: float) -> None:
-    """Remove at once what processes of this host left below a folder that died as they wrote.
+def remove_abandoned_below(folder: Path, grace_seconds: float, timeout_seconds: float) -> None:
+    """Remove what processes of this host staged below a folder and left when they died.
 
     Args:
-        calm: seconds to look again, for those that have still to die.
-        timeout: seconds to wait for those that write.
+        grace_seconds: how long to wait for processes that are about to die.
+        timeout_seconds: how long to wait for processes that still write.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     while True:
         staged = [*_staged_below(folder)]
         for parent in {path.parent for path in staged}:
-            _sweep(parent)
-        writing = any(_is_locked(_lock_of(path)) for path in staged)
-        if time.monotonic() - begun >= (timeout if writing else calm):
+            _remove_abandoned(parent)
+        is_writing = any(_is_locked(_lock_path(path)) for path in staged)
+        if time.monotonic() - started >= (timeout_seconds if is_writing else grace_seconds):
             return
-        time.sleep(_LOOK)
+        time.sleep(_POLL_SECONDS)
 
 
 def _staged_below(folder: Path) -> Iterator[Path]:
-    for top, folders, files in os.walk(folder):  # which minds nothing that vanishes meanwhile
+    for top, folders, files in os.walk(folder):  # ignores folders that vanish meanwhile
         yield from (Path(top, name) for name in (*folders, *files) if name.startswith(_STAGING))
         folders[:] = [name for name in folders if not name.startswith(_STAGING)]
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what processes left that died while they wrote (killed, power cut)."""
-    for left in parent.glob(f"{_STAGING}*"):
-        if not _is_dead(left):
+def _remove_abandoned(parent: Path) -> None:
+    """Remove staged files and directories whose process died (killed, power cut)."""
+    for staged in parent.glob(f"{_STAGING}*"):
+        if not _is_abandoned(staged):
             continue
-        shutil.rmtree(left, ignore_errors=True)
-        for file in (left, _lock_of(left)):
-            with suppress(OSError):  # a directory that is not ours
+        shutil.rmtree(staged, ignore_errors=True)
+        for file in (staged, _lock_path(staged)):
+            with suppress(OSError):  # another user's directory
                 file.unlink(missing_ok=True)
 
 
-def _is_dead(left: Path) -> bool:
-    """Whether nobody writes to it any more.
+def _is_abandoned(staged: Path) -> bool:
+    """Return whether no process writes to a staged file or directory any more.
 
-    On this host a lock says so, in whatever container its owner runs. What has no lock, or comes
-    from another host, whose locks may not show here, goes by its age.
+    On this host its lock decides, in whatever container its process runs. Without a lock, and on
+    another host, whose locks may be invisible here, its age decides.
     """
-    lock = left if left.name.endswith(_LOCK) else _lock_of(left)
-    held = _is_locked(lock)
-    if held is False and lock != left and left.name.startswith(_own_prefix()):
+    lock = staged if staged.name.endswith(_LOCK) else _lock_path(staged)
+    is_locked = _is_locked(lock)
+    if is_locked is False and lock != staged and staged.name.startswith(_host_prefix()):
         return True
-    return not held and _is_old(left)
+    return not is_locked and _is_old(staged)
 
 
-def _own_prefix() -> str:
+def _host_prefix() -> str:
     return f"{_STAGING}{socket.gethostname()}-"
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Whether somebody holds a file's lock; None where nothing says."""
+    """Return whether a process holds a file's lock, or None if that cannot be known."""
     try:
         with path.open("r+") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no lock file, somebody else's, or no locks in this file system
+    except OSError:  # no lock file, another user's file, or a file system without locks
         return None
     return False
 
 
 def _is_old(path: Path) -> bool:
-    """Whether nothing in it has changed for long."""
+    """Return whether nothing at or below a path has changed for a week."""
     try:
-        newest = max(p.stat().st_mtime for p in (path, *path.rglob("*")))
-    except OSError:  # somebody is at work in it
+        newest = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+    except OSError:  # a process is removing files
         return False
-    return time.time() - newest > _ABANDONED
+    return time.time() - newest > _ABANDONED_SECONDS

@@ -1,4 +1,4 @@
-"""How much memory a process and all that it started take together."""
+"""Memory of a process tree, and how to return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -6,75 +6,70 @@ import ctypes
 import os
 import threading
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
-_PROC = Path("/proc")
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
+import psutil
 
-
-def family(root: int) -> list[int]:
-    """A process and all its living descendants."""
-    children: dict[int, list[int]] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            try:
-                # Behind the name, which may hold anything: state, then the parent.
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # it has ended meanwhile
-            children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, queue = [], [root]
-    while queue:
-        found.append(queue.pop())
-        queue += children.get(found[-1], [])
-    return found
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # parameters of mallopt(3)
+_THRESHOLD_BYTES = 1 << 17
+_MAX_ARENAS = 2
 
 
-def memory(pids: list[int]) -> tuple[int, int]:
-    """Bytes of processes together: proportional set size, in which memory that several share counts
-    once, and resident set size, in which it counts for each."""
+class MemoryUsage(NamedTuple):
+    """Memory of processes together, in bytes."""
+
+    pss: int  # proportional set size: shared memory counts once
+    rss: int  # resident set size: shared memory counts for each process
+
+
+def process_tree(root: int) -> list[int]:
+    """Return the ids of a process and all its living descendants."""
+    with suppress(psutil.Error):
+        return [root, *(child.pid for child in psutil.Process(root).children(recursive=True))]
+    return [root]
+
+
+def memory_usage(pids: list[int]) -> MemoryUsage:
+    """Sum the memory of processes. Ended processes and those of other users count nothing."""
     pss = rss = 0
     for pid in pids:
-        try:
-            lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue  # it has ended, or belongs to somebody else
-        values = {line.split(":")[0]: int(line.split()[1]) for line in lines if "kB" in line}
-        pss += values.get("Pss", 0) * 1024
-        rss += values.get("Rss", 0) * 1024
-    return pss, rss
+        with suppress(psutil.Error):
+            info = psutil.Process(pid).memory_full_info()
+            pss += info.pss
+            rss += info.rss
+    return MemoryUsage(pss, rss)
 
 
 def release_unused() -> None:
-    """Give memory that was freed back to the system, where the C library keeps it (glibc)."""
+    """Return freed memory that the C library keeps to the system (glibc)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def release_early() -> None:
-    """From now on give freed blocks back to the system at once (glibc).
+    """Return freed blocks to the system at once from now on (glibc).
 
-    By default it learns from the largest block that was freed to keep as much, for each of eight
-    heaps a core: in a process of many threads that is what they ever needed, together.
+    By default glibc keeps as much as the largest block that was ever freed, in each of eight heaps
+    per core. In a process of many threads that adds up to the sum of their peaks.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         for parameter, value in (
-            (_MMAP_THRESHOLD, 1 << 17),
-            (_TRIM_THRESHOLD, 1 << 17),
-            (_ARENA_MAX, 2),
+            (_MMAP_THRESHOLD, _THRESHOLD_BYTES),
+            (_TRIM_THRESHOLD, _THRESHOLD_BYTES),
+            (_ARENA_MAX, _MAX_ARENAS),
         ):
             libc.mallopt(parameter, value)
 
 
 class MemorySampler:
-    """Peak memory of this process and its descendants while the block runs; Linux only."""
+    """Context manager that samples the peak memory of this process and its descendants (Linux)."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self.peak_pss = 0  # bytes
         self.peak_rss = 0  # bytes
 
@@ -88,12 +83,13 @@ class MemorySampler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end.set()
+        self._stop.set()
         self._thread.join()
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while True:
-            pss, rss = memory(family(os.getpid()))
-            self.peak_pss, self.peak_rss = max(self.peak_pss, pss), max(self.peak_rss, rss)
-            if self._end.wait(self._seconds):
+            usage = memory_usage(process_tree(os.getpid()))
+            self.peak_pss = max(self.peak_pss, usage.pss)
+            self.peak_rss = max(self.peak_rss, usage.rss)
+            if self._stop.wait(self._seconds):
                 return

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
@@ -41,6 +47,24 @@ class Record(BaseModel):
             key = ".".join(map(str, first["loc"])) or "the file"
             raise InputError(f"{path}: {key}: {first['msg']}. {cls.remedy()}") from None
 
+    def replaced(self, **changes: Any) -> Self:
+        """Return a copy with other values of some keys, validated as a new record is."""
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self).model_validate({**values, **changes})
+
     def write(self, path: Path) -> None:
         """Write the record as indented JSON, atomically."""
         write_json(path, self.model_dump(mode="json"))
+
+
+class SparseRecord(Record):
+    """A record whose JSON leaves out the optional keys that were never set."""
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        return {
+            key: value
+            for key, value in content.items()
+            if value is not None or key in self.model_fields_set
+        }

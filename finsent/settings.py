@@ -1,32 +1,33 @@
-"""All settings of a project in one closed type, so that one YAML file serves every job.
+"""The settings of the library: sections of its components, and the sections of no component.
 
-Sections that belong to a component are declared beside it; only ownerless ones stand here.
+`tune.settings` and `serve_app.settings` add the sections of their packages. `ray_jobs._settings`
+composes all of them, so that one YAML file serves every job.
 """
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, field_validator
 
+from finsent.adoption.config import AdoptConfig
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import DataConfig
 from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
-from finsent.inference.config import ClassifyConfig, EngineConfig, ExportConfig, PredictConfig
-from finsent.modeling.config import AdoptConfig, ModelConfig
+from finsent.export.config import ExportConfig
+from finsent.inference.config import EngineConfig
+from finsent.modeling.config import ModelConfig
 from finsent.references import LATEST
 from finsent.registry.config import PublishConfig, RegistryConfig
+from finsent.scoring.config import ClassifyConfig, PredictConfig
 from finsent.tracking.config import TrackingConfig
 from finsent.training.config import TrainConfig
-from serve_app.config import ServeConfig
-from tune.config import SweepConfig
+from finsent.workspace import Workspace
 
 
 class StorageConfig(Section):
-    """Where artifacts go."""
+    """Where artifacts are stored."""
 
     root: Annotated[str, AfterValidator(local_dir)] = setting(
         "artifacts",
@@ -42,8 +43,8 @@ class RunConfig(Section):
 
     name: str | None = setting(
         None,
-        "name of the run's directory; a training run that was interrupted goes on under the same "
-        "name. null: job, time and a random suffix",
+        "name of the run's directory; an interrupted run resumes under the same name. null: job, "
+        "time and a random suffix",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
 
@@ -56,7 +57,7 @@ class RunConfig(Section):
 
 
 class RayConfig(Section):
-    """The Ray that a job starts when it is not inside one already."""
+    """The Ray that a job uses or starts."""
 
     address: str | None = setting(
         None,
@@ -70,7 +71,7 @@ class RayConfig(Section):
 
 
 class Settings(Section):
-    """Everything that a user can set."""
+    """The sections that finsent itself uses."""
 
     storage: StorageConfig = setting(StorageConfig, "where artifacts go")
     run: RunConfig = setting(RunConfig, "this execution")
@@ -78,7 +79,6 @@ class Settings(Section):
     data: DataConfig = setting(DataConfig, "sources and their treatment")
     model: ModelConfig = setting(ModelConfig, "the pre-trained encoder")
     train: TrainConfig = setting(TrainConfig, "the recipe")
-    sweep: SweepConfig = setting(SweepConfig, "hyperparameter search")
     evaluate: EvaluateConfig = setting(EvaluateConfig, "what is measured")
     calibrate: CalibrateConfig = setting(CalibrateConfig, "a published model for a domain")
     adopt: AdoptConfig = setting(AdoptConfig, "a classifier from elsewhere")
@@ -88,44 +88,34 @@ class Settings(Section):
     engine: EngineConfig = setting(EngineConfig, "inference")
     export: ExportConfig = setting(ExportConfig, "faster forms of a model")
     predict: PredictConfig = setting(PredictConfig, "batch scoring")
-    serve: ServeConfig = setting(ServeConfig, "the service")
     classify: ClassifyConfig = setting(ClassifyConfig, "one-off classification")
+
+    @property
+    def workspace(self) -> Workspace:
+        """The directories of datasets, sources, runs, models and backbones."""
+        return Workspace.at(self.storage.root, self.registry.root)
 
     @property
     def root(self) -> Path:
         """`storage.root` as an absolute path."""
-        return _lasting(self.storage.root)
+        return self.workspace.root
 
     @property
     def datasets_dir(self) -> Path:
-        """Where the versions of `data.name` lie."""
-        return self.root / "datasets" / self.data.name
+        """The directory of the versions of `data.name`."""
+        return self.workspace.versions_dir(self.data.name)
 
     @property
     def sources_dir(self) -> Path:
-        """Where what hubs deliver lies."""
-        return self.root / "sources"
+        """The directory of files that hubs have delivered."""
+        return self.workspace.sources_dir
 
     @property
     def runs_dir(self) -> Path:
-        """Where the runs' directories lie."""
-        return self.root / "runs"
+        """The directory of runs."""
+        return self.workspace.runs_dir
 
     @property
     def registry_dir(self) -> Path:
-        """Where published model versions lie."""
-        root = self.registry.root
-        return _lasting(root) if root else self.root / "registry"
-
-
-def _lasting(name: str) -> Path:
-    """An absolute path that outlives a Ray job's working directory."""
-    path = Path(name).expanduser()
-    if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        path = Path.home() / "finsent" / path
-    return path.absolute()
-
-
-def new_run_name(job: str) -> str:
-    """A name that sorts by time and does not collide."""
-    return f"{job}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+        """The directory of published model versions."""
+        return self.workspace.registry_dir

@@ -1,4 +1,4 @@
-"""Writing to stdout."""
+"""Write to stdout."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import IO
 
 
 def write_line(text: str, stdout: IO[str]) -> None:
-    """Write text and a line end to stdout. A reader that has left, such as `head`, is no error."""
+    """Write text and a line end to stdout, also where its reader, such as `head`, has exited."""
     try:
         print(text, file=stdout, flush=True)
     except BrokenPipeError:
-        # Closing flushes once more.
+        # Python flushes stdout again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())

@@ -1,1 +1,1 @@
-"""One thin module a job: `python -m ray_jobs.NAME CONFIG.yaml key=value ...`."""
+"""One thin module per job: `python -m ray_jobs.NAME CONFIG.yaml key=value ...`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -17,13 +18,19 @@ from finsent.stdout import write_line
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the job that the first argument names, and exit with the job's code.
 
-    Exit code 2: the first argument names no job.
+    Exit code 2: the first argument names no job, or only the client is installed.
     """
+    if importlib.util.find_spec("ray") is None:
+        sys.stderr.write(
+            "error: finsent: only the client of the service is installed. "
+            "Run: pip install 'finsent[platform]'\n"
+        )
+        sys.exit(2)
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         write_line(usage(), sys.stdout)
         sys.exit(0)
-    name, *rest = arguments
+    name = arguments[0]
     if name not in job_names():
         close = get_close_matches(name, job_names(), 1)
         hint = f"did you mean {close[0]!r}?" if close else f"jobs: {', '.join(job_names())}"
@@ -31,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(2)
     from ray_jobs._cli import main as run  # pydantic and rich; `finsent --help` does without
 
-    run(importlib.import_module(f"ray_jobs.{name}").JOB, rest)
+    run(importlib.import_module(f"ray_jobs.{name}").JOB, arguments[1:], f"finsent {name}")
 
 
 def job_names() -> list[str]:

@@ -1,17 +1,17 @@
-"""The configurations that ship with finsent."""
+"""The configurations in the package."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "configs"
+_FOLDER = Path(__file__).parent / "configs"
 
 
 def shipped(name: str) -> Path | None:
-    """Return the path of a shipped configuration, or None.
+    """Return the path of a configuration in the package, or None.
 
     Args:
         name: with or without its suffix, e.g. `demo` or `demo.yaml`.
     """
     file = f"{name.removesuffix('.yaml')}.yaml"
-    return FOLDER / file if Path(file).name == file and (FOLDER / file).is_file() else None
+    return _FOLDER / file if Path(file).name == file and (_FOLDER / file).is_file() else None

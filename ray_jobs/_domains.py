@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from finsent.errors import InputError
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 from finsent.settings import Settings

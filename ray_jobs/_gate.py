@@ -134,7 +134,7 @@ def _judge_splits(
     Raises:
         InputError: the model is unusable.
     """
-    settings = settings.model_copy(update={"evaluate": OWN_SPLIT})
+    settings = settings.replaced(evaluate=OWN_SPLIT)
     splits = _judge_champion(settings, registry, against, model_dir, out)
     if all(split.judgment.accuracy is None for split in splits):
         from finsent.inference.engine import Engine

@@ -1,4 +1,4 @@
-"""The places where jobs write, by the settings and variables that name them."""
+"""The directories where jobs write, by the settings and variables that name them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finsent.disk import disk_error, field_of, temporary_root
-from finsent.settings import Settings
+from finsent.disk import find_disk_error, find_setting, temp_dir
 from ray_jobs._private import RAY_DIRECTORY, private_name
+from ray_jobs._settings import JobSettings
 
 
-def places(settings: Settings) -> dict[str, Path]:
-    """Return the directories of a job by the names under which a user sets them."""
-    ray, temporary = os.environ.get("RAY_TMPDIR"), temporary_root()
-    found = {
-        "storage.root": settings.root,
-        "registry.root": settings.registry_dir,
-        "RAY_TMPDIR": Path(ray) if ray else temporary / private_name(RAY_DIRECTORY),
-        "TMPDIR": temporary,
+def places(settings: JobSettings) -> dict[str, Path]:
+    """Return the directories where a job writes, by the settings and variables that name them."""
+    ray_dir, temporary_dir = os.environ.get("RAY_TMPDIR"), temp_dir()
+    workspace = settings.workspace
+    directories = {
+        "storage.root": workspace.root,
+        "registry.root": workspace.registry_dir,
+        "RAY_TMPDIR": Path(ray_dir) if ray_dir else temporary_dir / private_name(RAY_DIRECTORY),
+        "TMPDIR": temporary_dir,
         "HF_HOME": Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser(),
     }
     if settings.predict.output:
-        found["predict.output"] = Path(settings.predict.output).expanduser().absolute()
-    return found
+        directories["predict.output"] = Path(settings.predict.output).expanduser().absolute()
+    return directories
 
 
 @contextmanager
-def naming_places(settings: Settings) -> Iterator[None]:
-    """Say which setting to change where a place of a job cannot be written; other errors pass.
+def naming_places(settings: JobSettings) -> Iterator[None]:
+    """Name the setting to change where a job cannot write a directory; pass on other errors.
 
     Raises:
         DiskError: one line.
@@ -37,19 +38,19 @@ def naming_places(settings: Settings) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = disk_error(error)
-        if found is None:
+        problem = find_disk_error(error)
+        if problem is None:
             raise
-        named = places(settings)
-        if found.field is not None and found.place is None:  # a library's own place
-            raise found.named(found.field, named.get(found.field)) from None
-        if found.field is not None or (found.place is None and not found.is_full):
-            raise found from None
-        if found.is_of_rights:  # a closed file there is none that a library has made
-            del named["TMPDIR"]
-        holder = field_of(found.place, named)
-        if holder is None:
-            if found.is_of_rights:  # of a file that is none of a job's own
+        directories = places(settings)
+        if problem.field is not None and problem.path is None:  # a library's own directory
+            raise problem.with_setting(problem.field, directories.get(problem.field)) from None
+        if problem.field is not None or (problem.path is None and not problem.is_full):
+            raise problem from None
+        if problem.is_permission_error:  # a library made the file, and can open it
+            del directories["TMPDIR"]
+        owner = find_setting(problem.path, directories)
+        if owner is None:
+            if problem.is_permission_error:  # of a file outside the job's directories
                 raise
-            raise found from None
-        raise found.named(*holder) from None
+            raise problem from None
+        raise problem.with_setting(*owner) from None

@@ -1,4 +1,4 @@
-"""Temporary directories of this user alone, with paths that are short enough for sockets."""
+"""Private temporary directories with paths that are short enough for sockets."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from finsent.errors import InputError
 from ray_jobs._orphans import is_own
 
 RAY_DIRECTORY = "finsent-ray"  # of a local Ray's files
-_SOCKET_PATH = 107  # characters that a socket's path has at most
+_MAX_SOCKET_PATH = 107  # bytes
 
 
 def temporary_directory(below: int) -> Path:
     """Return the system's directory for temporary files; /tmp where sockets need a shorter path.
 
     Args:
-        below: characters of the longest path of a socket from that directory on.
+        below: bytes of the longest path of a socket, from that directory on.
     """
-    usual = tempfile.gettempdir()
-    return Path(usual if len(os.fsencode(usual)) + below <= _SOCKET_PATH else "/tmp")
+    system_dir = tempfile.gettempdir()
+    is_short = len(os.fsencode(system_dir)) + below <= _MAX_SOCKET_PATH
+    return Path(system_dir if is_short else "/tmp")
 
 
 def private_name(name: str) -> str:
-    """Return the name of this user's directory."""
+    """Return a directory's name with this user's id."""
     return f"{name}-{os.geteuid()}"
 
 
 def private_directory(name: str, below: int) -> Path:
-    """Make this user's directory of mode 0700, or return the existing one.
+    """Return this user's directory of mode 0700, which is created where it is missing.
 
     Args:
         name: of the directory; the user's id is added.
-        below: characters of the longest path of a socket from the directory on.
+        below: bytes of the longest path of a socket, from the directory on.
 
     Raises:
-        InputError: it belongs to another user, or other users may enter it.
+        InputError: the directory belongs to another user, or other users may enter it.
     """
     name = private_name(name)
     directory = temporary_directory(len(f"/{name}") + below) / name

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
-from finsent.inference.exports import fingerprint, installed, read_exports
-from finsent.modeling.domain import DomainCalibration
+from finsent.inference.export_record import is_installed, read_exports
+from finsent.modeling.domain_calibration import DomainCalibration
+from finsent.modeling.model_dir import fingerprint
 
 if TYPE_CHECKING:
     from finsent.scoring.score import Scorer, Tagged
@@ -72,7 +73,7 @@ class _Actor:
                 f"predict.model={str(self._model_dir)!r}: has changed since the run began. Run "
                 "again when it is complete."
             )
-        engine.warm()
+        engine.warm_up()
         return Scorer(engine, self._version, self._tagged)
 
 
@@ -191,7 +192,7 @@ def _answers(asked: list[Any]) -> list[Any]:
 
 def _may_use(backend: str, model_dir: Path) -> bool:
     """Whether this machine has a backend that an earlier run used."""
-    names = {one.name for one in read_exports(model_dir) if installed(one.backend)}
+    names = {one.name for one in read_exports(model_dir) if is_installed(one.backend)}
     return backend.startswith("torch-") or backend in names
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finsent.bars import duration
 from finsent.errors import InputError
 from finsent.files import read_json
+from finsent.progress import format_duration
 from finsent.runs import CONFIG, RESULT
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Steps:
     def finish(self) -> None:
         """End the last step."""
         self._end()
-        total = duration(self._started - self._begun)
+        total = format_duration(self._started - self._begun)
         log.info("[%d/%d] done after %s", len(self.seconds), len(self._names), total)
 
     def _end(self) -> None:
@@ -70,10 +70,10 @@ class Steps:
     def _state(self) -> str:
         parts = []
         if len(self.seconds) > 1:
-            parts.append(f"{duration(self._started - self._begun)} so far")
+            parts.append(f"{format_duration(self._started - self._begun)} so far")
         names, seconds = self._names[len(self.seconds) - 1 :], self._past.seconds
         if all(name in seconds for name in names):
-            left = duration(sum(seconds[name] for name in names))
+            left = format_duration(sum(seconds[name] for name in names))
             parts.append(f"about {left} left, as in run {self._past.name}")
         return f": {'; '.join(parts)}" if parts else ""
 

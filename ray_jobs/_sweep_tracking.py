@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from finsent.errors import ConfigError
-from finsent.settings import Settings
 from ray_jobs import publish
 from ray_jobs._tracking import in_group, tracking
 from tune.analysis import PAGE, PICTURES
+from tune.settings import SweepSettings
 from tune.space import with_values
 from tune.trial import TRIALS
 
@@ -22,7 +22,7 @@ from tune.trial import TRIALS
 class TrialTracking:
     """Opens a run when a trial starts and closes it when it ends; a context closes the rest."""
 
-    def __init__(self, settings: Settings, run_dir: Path) -> None:
+    def __init__(self, settings: SweepSettings, run_dir: Path) -> None:
         self._settings = in_group(settings, run_dir)
         self._run_dir, self._open = run_dir, dict[int, ExitStack]()
 
@@ -54,7 +54,10 @@ class TrialTracking:
 
 
 def track_sweep(
-    settings: Settings, run_dir: Path, measured: dict[str, Any] | None, published: dict[str, Any]
+    settings: SweepSettings,
+    run_dir: Path,
+    measured: dict[str, Any] | None,
+    published: dict[str, Any],
 ) -> None:
     """Record a sweep itself: its page and pictures, and the model that it found.
 

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finsent.runs import recorded_settings
 from finsent.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,11 +16,10 @@ def tracking(settings: Settings, run_dir: Path) -> AbstractContextManager[Tracke
     """Record what happens inside the block where the section `tracking` says."""
     from finsent.tracking.tracker import tracked
 
-    return tracked(settings.tracking, run_dir, recorded_settings(settings))
+    return tracked(settings.tracking, run_dir, settings.for_records())
 
 
 def in_group(settings: Settings, run_dir: Path) -> Settings:
     """Settings under which runs are tracked in the group of a sweep."""
     group = settings.tracking.group or run_dir.name
-    tracking = settings.tracking.model_copy(update={"group": group})
-    return settings.model_copy(update={"tracking": tracking})
+    return settings.replaced(tracking=settings.tracking.replaced(group=group))

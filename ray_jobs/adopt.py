@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finsent.errors import ConfigError, InputError
 from finsent.evaluation.metrics import brief
 from finsent.files import staged_dir
-from finsent.modeling.backbone import find_folder
-from finsent.modeling.layout import read_provenance
+from finsent.modeling.model_folder import find_model_folder
+from finsent.modeling.provenance import read_provenance
 from finsent.registry.registry import Registry
 from finsent.runs import code_identity
 from finsent.settings import Settings
@@ -50,7 +49,7 @@ def run(call: Call) -> Result:
     [name] = call.arguments
     registry = Registry(settings.registry_dir)
     registry.check_writable()
-    foreign = open_foreign(name, find_folder(name, config.revision, _USAGE, _REMEDY), config)
+    foreign = open_foreign(name, find_model_folder(name, config.revision, _USAGE, _REMEDY), config)
     rows = _labeled(settings)
     model_dir, report_dir = call.run_dir / "model", call.run_dir / "evaluation"
     for folder in (model_dir, report_dir):
@@ -151,8 +150,7 @@ def _halves(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 def _engine(settings: Settings, model_dir: Path) -> Engine:
     from finsent.inference.engine import Engine
 
-    exact = {"backend": "torch", "precision": "fp32"}
-    return Engine(model_dir, settings.engine.model_copy(update=exact))
+    return Engine(model_dir, settings.engine.replaced(backend="torch", precision="fp32"))
 
 
 def _check(settings: Settings, foreign: ForeignModel, model_dir: Path) -> float:
@@ -198,8 +196,8 @@ def _export(settings: Settings, model_dir: Path, rows: pa.Table | None) -> Resul
         return {}
     from finsent.data.config import SAMPLE, DataConfig, SourceConfig
     from finsent.evaluation.evaluate import read_benchmark
-    from finsent.export.export import export
-    from finsent.inference.exports import ExportError
+    from finsent.export.exporter import export_model
+    from finsent.inference.export_record import ExportError
 
     names = _names(settings)
     if rows is None:
@@ -207,11 +205,11 @@ def _export(settings: Settings, model_dir: Path, rows: pa.Table | None) -> Resul
         rows = read_benchmark(sample, DataConfig(), settings.sources_dir).slice(0, _PARITY_ROWS)
     origin = {"dataset_version": None, "split": None, "sources": names}
     try:
-        found = export(model_dir, rows, settings.export, settings.engine, origin)
+        found = export_model(model_dir, rows, settings.export, settings.engine, origin)
     except ExportError as error:
         log.warning("adopt: not exported: %s", error)
         return {}
-    return {one.name: asdict(one) for one in found}
+    return {one.name: one.model_dump(mode="json") for one in found}
 
 
 def _measure(
@@ -224,7 +222,7 @@ def _measure(
     from finsent.evaluation.evaluate import evaluate
 
     half, near = _halves(rows)[1], settings.data.near_duplicates
-    seen = training_rows(settings, read_provenance(model_dir)["dataset"])
+    seen = training_rows(settings, read_provenance(model_dir).dataset)
     result = {
         "model_dir": str(model_dir),
         "model_version": Registry(settings.registry_dir).version_id(model_dir),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from finsent.errors import ConfigError, InputError
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
@@ -49,7 +49,7 @@ def step(settings: Settings) -> DomainCalibration:
     rows = read_benchmark(config.sources, settings.data, settings.sources_dir, "calibrate.sources")
     engine = Engine(version.path, settings.engine.exact())
     near = settings.data.near_duplicates
-    overlap = find_overlap(rows, training_rows(settings, engine.provenance["dataset"]), near)
+    overlap = find_overlap(rows, training_rows(settings, engine.provenance.dataset), near)
     for line in _left_out(overlap):
         log.info("calibrate: %s", line)
     if overlap.seen is not None:

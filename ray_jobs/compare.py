@@ -13,7 +13,7 @@ import pyarrow as pa
 from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
-from finsent.modeling.layout import read_provenance
+from finsent.modeling.provenance import read_provenance
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, Result, main, table_console
 from ray_jobs._domains import calibration_of
@@ -71,7 +71,7 @@ class Pair:
         self.trained_on: list[dict[str, Any] | None] = []
         for name, folder in zip(NAMES, self.folders, strict=True):
             with _naming(name):
-                self.trained_on.append(read_provenance(folder)["dataset"])
+                self.trained_on.append(read_provenance(folder).dataset)
         self._training = [training_rows(settings, dataset) for dataset in self.trained_on]
         self._validation = [validation_keys(settings, dataset) for dataset in self.trained_on]
         calibration = settings.evaluate.calibration

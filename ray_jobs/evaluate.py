@@ -13,7 +13,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.overlap import TrainingRows
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.registry.references import find_any_model
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
@@ -43,7 +43,7 @@ class Selection:
 
 def on_own_test_split(settings: Settings) -> Settings:
     """Return settings by which a model is measured as it is, on its own test split."""
-    return settings.model_copy(update={"evaluate": settings.evaluate.on_own_test_split()})
+    return settings.replaced(evaluate=settings.evaluate.on_own_test_split())
 
 
 def own_dataset(settings: Settings, trained_on: dict[str, Any] | None) -> DatasetVersion | None:
@@ -164,7 +164,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     config = settings.evaluate
     domain = calibration_of(settings, model_dir, config.calibration, "evaluate.calibration")
     engine = Engine(model_dir, settings.engine.exact(), domain=domain)
-    trained_on = engine.provenance["dataset"]
+    trained_on = engine.provenance.dataset
     chosen = select_rows(settings, trained_on)
     version, what = chosen.version, chosen.what
     train = version.read("train", COLUMNS) if version and config.baselines else None
@@ -172,7 +172,9 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
         shown = trained_on["version"] if trained_on else "of a model that was trained elsewhere"
         log.info("no baselines: dataset version %s is not at hand", shown)
     seen = training_rows(settings, trained_on)
-    ceiling = version.manifest.get("noise_ceiling") if version and not config.sources else None
+    ceiling = None
+    if version and not config.sources:
+        ceiling = version.manifest.noise_ceiling.model_dump()
     if domain is not None:
         chosen = without_calibrated(chosen, domain)
     _warn_of_validated(settings, trained_on, chosen)

@@ -3,70 +3,94 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 from rich.table import Table
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
-from finsent.modeling.layout import read_provenance
-from finsent.runs import find_model
+from finsent.modeling.provenance import read_provenance
+from finsent.registry.model_handle import Model
 from finsent.settings import Settings
-from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._cli import Call, Job, main, table_console
 from ray_jobs.evaluate import own_dataset
 
 log = logging.getLogger(__name__)
 
 
-def step(settings: Settings, model_dir: Path) -> Result:
+@dataclass(frozen=True)
+class ExportResult:
+    """Result of the job: the model's forms, compared with the model itself."""
+
+    model_dir: str
+    dataset_version: str
+    split: str
+    rows: int
+    exports: Annotated[
+        dict[str, dict[str, Any]],
+        "by name: file (null: refused), bytes, max_difference of any probability, same_labels, "
+        "macro_f1, macro_f1_exact, refused (why), seen (rows, same_labels, same_abstentions, "
+        "score_change, accuracy, macro_f1: value, bound)",
+    ]
+
+    @property
+    def kept(self) -> list[str]:
+        """Names of the forms that were not refused."""
+        return [name for name, export in self.exports.items() if export["refused"] is None]
+
+
+def step(settings: Settings, model_dir: Path) -> ExportResult:
     """Export a run's model in place. Needs no Ray.
 
     Raises:
-        InputError: the model is unusable, its dataset version is not at hand, or what is asked for
-            is not installed.
+        InputError: the model is unusable, its dataset version is missing, or a requested backend is
+            not installed.
     """
-    from finsent.export.export import export
+    from finsent.export.exporter import export_model
 
-    trained_on = read_provenance(model_dir)["dataset"]
+    trained_on = read_provenance(model_dir).dataset
     version: DatasetVersion | None
     if trained_on is None:  # adopted: any rows show whether exports answer as the model does
         version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
     else:
         version = own_dataset(settings, trained_on)
-    if version is None:
-        raise InputError(
-            f"export.model={settings.export.model!r}: dataset version {trained_on['version']} is "
-            f"not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports are "
-            "compared with the model on its validation rows; ingest it there again"
-        )
+        if version is None:
+            raise InputError(
+                f"export.model={settings.export.model!r}: dataset version {trained_on['version']} "
+                f"is not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports "
+                "are compared with the model on its validation rows; ingest it there again"
+            )
     rows = version.read("validation", ["text", "label"])
     log.info("export: %s, compared on %d rows of the validation split", model_dir, len(rows))
     origin = {"dataset_version": version.version, "split": "validation"}
-    found = export(model_dir, rows, settings.export, settings.engine, origin)
+    exports = export_model(model_dir, rows, settings.export, settings.engine, origin)
     table = Table("export", "MB", "same labels", "macro-F1", "largest difference", "")
-    for one in found:
+    for checked in exports:
         table.add_row(
-            one.name,
-            f"{one.bytes / 1e6:.0f}",
-            f"{one.same_labels:.1%}",
-            f"{one.macro_f1:.4f}",
-            f"{one.max_difference:.1e}",
-            one.refused or "kept",
+            checked.name,
+            f"{checked.bytes / 1e6:.0f}",
+            f"{checked.same_labels:.1%}",
+            f"{checked.macro_f1:.4f}",
+            f"{checked.max_difference:.1e}",
+            checked.refused or "kept",
         )
     table_console().print(table)
-    return {
-        "model_dir": str(model_dir),
-        **origin,
-        "rows": len(rows),
-        "exports": {one.name: asdict(one) for one in found},
-    }
+    return ExportResult(
+        model_dir=str(model_dir),
+        dataset_version=version.version,
+        split="validation",
+        rows=len(rows),
+        exports={checked.name: checked.model_dump(mode="json") for checked in exports},
+    )
 
 
-def run(call: Call) -> Result:
-    """The job."""
+def run(call: Call) -> ExportResult:
+    """Run the job."""
     settings = call.settings
-    return step(settings, find_model(settings.export.model, settings.runs_dir, "export.model"))
+    model = Model.find_unpublished(settings.export.model, settings.workspace, "export.model")
+    return step(settings, model.folder)
 
 
 JOB = Job(
@@ -76,10 +100,7 @@ JOB = Job(
     "compared with the model itself on the validation split: labels, abstentions, confidence, "
     "accuracy. One that does not answer alike, or on too few rows to tell, is refused, with the "
     "numbers. `ray_jobs.publish` takes them along, and engine.backend=auto then uses the fastest.",
-    result="model_dir, dataset_version, split, rows, exports (by name: file (null: refused), bytes,"
-    " max_difference of any probability, same_labels, macro_f1, macro_f1_exact, refused (why), "
-    "seen (rows, same_labels, same_abstentions, score_change, accuracy, macro_f1: value, bound)), "
-    "run_dir, seconds",
+    result=ExportResult,
     sections=("export", "engine", "storage", "run"),
     run=run,
     home="export",

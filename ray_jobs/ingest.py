@@ -3,92 +3,137 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 from finsent.data.ingest.ingest import find_existing, ingest
 from finsent.data.sources.files import find_sources
 from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.data.versions.report import warnings
+from finsent.data.versions.diff import diff
+from finsent.data.versions.diff_tables import diff_tables
+from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
 from finsent.settings import Settings
-from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._cli import Call, Job, main, table_console
 from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class IngestResult:
+    """Result of the job: a dataset version."""
+
+    dataset: str
+    dataset_version: str
+    dataset_dir: str
+    counts: Annotated[dict[str, int], "rows"]
+    splits: Annotated[dict[str, int], "rows"]
+    excluded_reasons: dict[str, int]
+    near_groups: int | None
+    noise_ceiling: Annotated[
+        float | None, "best accuracy of any deterministic classifier on the kept rows"
+    ]
+    suspect_labels: int | None
+    report: str
+    reused: Annotated[bool, "whether the version existed before"]
+
+
+@dataclass(frozen=True)
+class DiffResult:
+    """Result of `diff`: what changed from version A to version B."""
+
+    a: dict[str, Any]
+    b: dict[str, Any]
+    identical: bool
+    warnings: list[str]
+    rows: Annotated[dict[str, Any], "by change"]
+    labels: Annotated[dict[str, Any], "rows and shares by split"]
+    counts: dict[str, Any]
+    inputs: dict[str, Any]
+    exclude: dict[str, Any]
+    config: dict[str, Any]
+    examples: dict[str, Any]
+
+
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
-    """Ingest on a running Ray; rows that stop it are listed in the run's directory."""
+    """Ingest on a running Ray. Rows that stop the ingest are listed in the run's directory."""
     size = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), size)
     return ingest(settings.data, settings.datasets_dir, files, run_dir)
 
 
-def describe(version: DatasetVersion) -> Result:
-    """The result keys of a dataset version."""
+def describe(version: DatasetVersion, is_reused: bool) -> IngestResult:
+    """Log what a dataset version holds, and return the job's result.
+
+    Args:
+        is_reused: whether the version existed before.
+    """
     manifest = version.manifest
-    counts, details, noise = manifest["counts"], manifest["details"], manifest["label_noise"]
+    counts, noise = manifest.counts, manifest.label_noise
+    splits = {name: split.rows for name, split in manifest.splits.items()}
     log.info(
         "dataset %s: %d rows in, %d kept (%s), %d rejected, %d duplicates, %d in conflict, "
         "%d excluded",
         version.version,
-        counts["rows_in"],
-        counts["kept"],
-        ", ".join(f"{name} {s['rows']}" for name, s in manifest["splits"].items()),
-        counts["rejected"],
-        counts["duplicates"],
-        counts["conflicts"],
-        counts["excluded"],
+        counts.rows_in,
+        counts.kept,
+        ", ".join(f"{name} {rows}" for name, rows in splits.items()),
+        counts.rejected,
+        counts.duplicates,
+        counts.conflicts,
+        counts.excluded,
     )
-    for warning in warnings(manifest):
+    for warning in version_warnings(manifest):
         log.warning("note: %s", warning)
-    log.info("report: %s", version.path / "report.html")
-    return {
-        "dataset": manifest["name"],
-        "dataset_version": version.version,
-        "dataset_dir": str(version.path),
-        "counts": counts,
-        "splits": {name: s["rows"] for name, s in manifest["splits"].items()},
-        "excluded_reasons": details["excluded_reasons"],
-        "near_groups": details["near_groups"],
-        "noise_ceiling": manifest["noise_ceiling"]["kept"],
-        "suspect_labels": noise and noise["issues"],
-        "report": str(version.path / "report.html"),
-    }
+    report = version.path / "report.html"
+    log.info("report: %s", report)
+    return IngestResult(
+        dataset=manifest.name,
+        dataset_version=version.version,
+        dataset_dir=str(version.path),
+        counts=counts.model_dump(),
+        splits=splits,
+        excluded_reasons=manifest.details.excluded_reasons,
+        near_groups=manifest.details.near_groups,
+        noise_ceiling=manifest.noise_ceiling.kept,
+        suspect_labels=None if noise is None else noise.issues,
+        report=str(report),
+        reused=is_reused,
+    )
 
 
-def compare(call: Call) -> Result:
-    """What changed between two versions."""
-    from finsent.data.versions.diff import diff, diff_tables
-
+def compare(call: Call) -> DiffResult:
+    """Print what differs between two versions, and return the difference."""
     if len(call.arguments) != 3 or call.arguments[0] != "diff":
         raise ConfigError(
             f"ingest {' '.join(call.arguments)!r}: write `diff VERSION_A VERSION_B`, or nothing"
         )
     folder = call.settings.datasets_dir
     a, b = (DatasetVersion.find(name, folder, "diff") for name in call.arguments[1:])
-    result = diff(a, b)
+    changes = diff(a, b)
     console = table_console()
-    for table in diff_tables(result):
+    for table in diff_tables(changes):
         console.print(table)
-    return result
+    return DiffResult(**changes.model_dump(mode="json"))
 
 
-def run(call: Call) -> Result:
-    """The job."""
+def run(call: Call) -> IngestResult | DiffResult:
+    """Run the job."""
     if call.arguments:
         return compare(call)
     settings = call.settings
     files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     version = find_existing(settings.data, settings.datasets_dir, files)
-    reused = version is not None
+    is_reused = version is not None
     if version is None:
         with ray_session(settings):
             version = step(settings, files, call.run_dir)
-    return {**describe(version), "reused": reused}
+    return describe(version, is_reused)
 
 
 JOB = Job(
@@ -97,10 +142,7 @@ JOB = Job(
     "duplicates, resolve conflicting labels, find near-duplicates and likely wrong labels, split "
     "80/10/10 by a hash of the text. The same input and settings give the same version, which is "
     "then reused. `diff VERSION_A VERSION_B` shows what changed between two versions.",
-    result="dataset, dataset_version, dataset_dir, counts, splits, excluded_reasons, near_groups, "
-    "noise_ceiling (best accuracy of any deterministic classifier on the kept rows), "
-    "suspect_labels, report, reused, run_dir, seconds; of diff: a, b, rows, counts, inputs, "
-    "config, examples",
+    result={"": IngestResult, "diff": DiffResult},
     sections=("data", "storage", "run", "ray"),
     run=run,
     arguments="[diff VERSION_A VERSION_B]",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 from finsent.data.sources.files import find_sources
-from finsent.data.versions.dataset import DatasetVersion
-from finsent.export.export import wanted
+from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
 from finsent.registry.registry import Registry
 from finsent.training.capacity import check_capacity
-from finsent.training.finished import drop_checkpoints
+from finsent.training.finished_run import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish, train
 from ray_jobs._cli import Call, Job, RefusedError, Result, main
 from ray_jobs._ray import ray_session
@@ -21,11 +22,39 @@ from ray_jobs._tracking import tracking
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")
 
 
-def run(call: Call) -> Result:
-    """The job."""
+@dataclass(frozen=True)
+class PipelineResult:
+    """Result of the job. Figures are of the test split where nothing else is stated."""
+
+    dataset_version: str
+    model_version: Annotated[str | None, "null: refused"]
+    alias: str | None
+    macro_f1: float
+    macro_over: Annotated[list[str], "labels with rows"]
+    accuracy: float
+    split: str
+    baselines: Annotated[dict[str, dict[str, float]], "macro_f1 and accuracy by name"]
+    ece: float
+    intervals: Annotated[dict[str, Any], "95 %"]
+    temperature: float | None
+    threshold: float | None
+    gate: Annotated[dict[str, Any] | None, "the comparison with the champion before"]
+    exports: Annotated[list[str], "kept ones"]
+    validation_macro_f1: float
+    epoch: int
+    counts: dict[str, int]
+    rows_per_second: Annotated[float, "of training"]
+    padding_share: Annotated[float, "of training"]
+    model_dir: str
+    version_dir: str | None
+    step_seconds: dict[str, float]
+
+
+def run(call: Call) -> PipelineResult:
+    """Run the job."""
     settings, run_dir = call.settings, call.run_dir
-    # Whatever can fail early fails before Ray starts.
-    wanted(settings.export)
+    # What can fail early fails before Ray starts.
+    configured_forms(settings.export)
     files = find_sources(settings.data, settings.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     Registry(settings.registry_dir).check_writable()
@@ -37,13 +66,13 @@ def run(call: Call) -> Result:
             check_capacity(settings.train)
             steps.begin("ingest")
             version = ingest.step(settings, files, run_dir)
-            ingested = ingest.describe(version)
+            ingested = ingest.describe(version, is_reused=False)
             title = steps.begin("train")
             tracker = stack.enter_context(tracking(settings, run_dir))
             trained = train.step(settings, backbone, version, run_dir, title)
             train.track(tracker, version, run_dir)
         steps.begin("evaluate")
-        model_dir, out = Path(trained["model_dir"]), run_dir / "evaluation"
+        model_dir, out = Path(trained.model_dir), run_dir / "evaluation"
         measured = evaluate.step(evaluate.on_own_test_split(settings), model_dir, out)
         tracker.report(measured, out)
         steps.begin("export")
@@ -57,57 +86,53 @@ def run(call: Call) -> Result:
         if not settings.train.keep_checkpoints:
             drop_checkpoints(run_dir)
     steps.finish()
-    result = _result(version, ingested, trained, measured, exported, published)
-    result["step_seconds"] = steps.seconds
+    result = _result(ingested, trained, measured, exported, published, steps.seconds)
     if refusal is not None:
         raise RefusedError(str(refusal), result) from refusal
     return result
 
 
 def _result(
-    version: DatasetVersion,
-    ingested: Result,
-    trained: Result,
+    ingested: ingest.IngestResult,
+    trained: train.TrainResult,
     measured: Result,
-    exported: Result,
+    exported: export.ExportResult,
     published: Result,
-) -> Result:
-    return {
-        "dataset_version": version.version,
-        "model_version": published["model_version"],
-        "alias": published["alias"],
-        "macro_f1": measured["macro_f1"],
-        "macro_over": measured["macro_over"],
-        "accuracy": measured["accuracy"],
-        "split": "test",
-        "baselines": {
-            name: {key: found[key] for key in ("macro_f1", "accuracy")}
-            for name, found in measured.get("baselines", {}).items()
+    step_seconds: dict[str, float],
+) -> PipelineResult:
+    return PipelineResult(
+        dataset_version=ingested.dataset_version,
+        model_version=published["model_version"],
+        alias=published["alias"],
+        macro_f1=measured["macro_f1"],
+        macro_over=measured["macro_over"],
+        accuracy=measured["accuracy"],
+        split="test",
+        baselines={
+            name: {key: figures[key] for key in ("macro_f1", "accuracy")}
+            for name, figures in measured.get("baselines", {}).items()
         },
-        "ece": measured["ece"],
-        "intervals": {key: measured["intervals"][key] for key in ("macro_f1", "accuracy")},
-        "temperature": trained["temperature"],
-        "threshold": trained["threshold"],
-        "gate": published["gate"],
-        "exports": [name for name, one in exported["exports"].items() if one["refused"] is None],
-        "validation_macro_f1": trained["macro_f1"],
-        "epoch": trained["epoch"],
-        "counts": ingested["counts"],
-        "rows_per_second": trained["rows_per_second"],
-        "padding_share": trained["padding_share"],
-        "model_dir": trained["model_dir"],
-        "version_dir": published["version_dir"],
-    }
+        ece=measured["ece"],
+        intervals={key: measured["intervals"][key] for key in ("macro_f1", "accuracy")},
+        temperature=trained.temperature,
+        threshold=trained.threshold,
+        gate=published["gate"],
+        exports=exported.kept,
+        validation_macro_f1=trained.macro_f1,
+        epoch=trained.epoch,
+        counts=ingested.counts,
+        rows_per_second=trained.rows_per_second,
+        padding_share=trained.padding_share,
+        model_dir=trained.model_dir,
+        version_dir=published["version_dir"],
+        step_seconds=step_seconds,
+    )
 
 
 JOB = Job(
     name="pipeline",
     summary="The main job: ingest, train, evaluate on the test split, export, publish.",
-    result="dataset_version, model_version, alias, macro_f1, macro_over (labels with rows), "
-    "accuracy (test split), split, baselines, ece, intervals (95 %), temperature, threshold, gate "
-    "(the comparison with the champion before), exports (kept ones), validation_macro_f1, epoch, "
-    "counts, rows_per_second and padding_share (of training), model_dir, version_dir, "
-    "step_seconds, run_dir, seconds",
+    result=PipelineResult,
     sections=(
         "data",
         "model",
@@ -124,6 +149,7 @@ JOB = Job(
     ),
     run=run,
     resumes=True,
+    fixed=train.RECIPE,
 )
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finsent.bars import bar
 from finsent.data.sources.carried_columns import with_all_rows
 from finsent.data.sources.files import find_texts
 from finsent.data.sources.source_file import SourceFile
-from finsent.disk import storing
+from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import digest, make_dir
-from finsent.inference.exports import fingerprint
 from finsent.inference.truncation import REMEDY
+from finsent.modeling.model_dir import fingerprint
+from finsent.progress import progress_bar
 from finsent.scoring.score import Tagged
 from finsent.scoring.scored import Record, ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
@@ -145,7 +145,10 @@ def _score(
     """Score files one after another, and record each in the manifest when it is complete."""
     log.info("predict: %d file(s), %d process(es), %s", len(todo), scorers.count, scorers.backend)
     started, rows = time.perf_counter(), 0
-    with _bar(todo.values()) as bar, storing(scored.path, "predict.output", reads=True):
+    with (
+        _bar(todo.values()) as progress_bar,
+        translate_disk_errors(scored.path, "predict.output", reads=True),
+    ):
         for name, file in todo.items():
             record = {
                 "input": file.origin,
@@ -154,7 +157,7 @@ def _score(
                 "finished": False,
             }
             records[name], new_rows = _score_file(
-                settings, scored, name, file, record, scorers, bar
+                settings, scored, name, file, record, scorers, progress_bar
             )
             rows += new_rows
     seconds = time.perf_counter() - started
@@ -168,7 +171,7 @@ def _score_file(
     file: SourceFile,
     record: Record,
     scorers: Scorers,
-    bar: Any,
+    progress_bar: Any,
 ) -> tuple[Record, int]:
     """Score a file and record it as finished.
 
@@ -186,7 +189,7 @@ def _score_file(
         parts.open(digest([record["identity"], record["backend"]]))
         try:
             for rows, was_there in parts.score(file, scorers.map):
-                bar.update(rows)
+                progress_bar.update(rows)
                 if was_there:
                     old_rows += rows
                 else:
@@ -205,9 +208,9 @@ def _score_file(
 
 
 def _bar(files: Any) -> Any:
-    """A bar over the rows of all files, as far as they can be counted beforehand."""
+    """A progress_bar over the rows of all files, as far as they can be counted beforehand."""
     total = sum(file.count_rows() for file in files)
-    return bar("predict", "row", total, live=0.2, log=10.0)
+    return progress_bar("predict", "row", total, terminal_seconds=0.2, log_seconds=10.0)
 
 
 def find_files(settings: Settings, out: Path) -> Files:

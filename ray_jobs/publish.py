@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from finsent.errors import InputError
 from finsent.evaluation.metrics import brief
 from finsent.files import read_json
+from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
-from finsent.runs import code_identity, find_model
+from finsent.runs import code_identity
 from finsent.settings import Settings
-from ray_jobs._cli import Call, Job, Result, main
+from ray_jobs._cli import Call, Job, main
 from ray_jobs._domains import warn_of_lost_calibrations
 from ray_jobs._gate import check_gate
+from ray_jobs._results import Output, Result, as_result
 from ray_jobs._tracking import tracking
 
 if TYPE_CHECKING:
@@ -24,7 +27,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def step(settings: Settings, model_dir: Path, out: Path) -> Result:
+@dataclass(frozen=True)
+class PublishResult:
+    """Result of the job: a version of the registry."""
+
+    model_version: str
+    alias: str | None
+    version_dir: str
+    dataset_version: str | None
+    macro_f1: float
+    accuracy: Annotated[float, "on the test split, as macro_f1"]
+    gate: Annotated[
+        dict[str, Any] | None,
+        "outcome, reason, splits; null: no champion, or the same model",
+    ]
+
+
+def step(settings: Settings, model_dir: Path, out: Path) -> PublishResult:
     """Publish a run's model and move the alias. Needs no Ray.
 
     Args:
@@ -61,33 +80,38 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Result:
     if alias:
         registry.promote(version.version, alias, clearance)
     log.info("published %s%s: %s", version.version, f" as {alias}" if alias else "", version.path)
-    return {
-        "model_version": version.version,
-        "alias": alias,
-        "version_dir": str(version.path),
-        "dataset_version": (version.manifest["dataset"] or {}).get("version"),
-        "macro_f1": metrics["macro_f1"],
-        "accuracy": metrics["accuracy"],
-        "gate": gate.as_json() if gate else None,
-    }
+    return PublishResult(
+        model_version=version.version,
+        alias=alias,
+        version_dir=str(version.path),
+        dataset_version=(version.manifest["dataset"] or {}).get("version"),
+        macro_f1=metrics["macro_f1"],
+        accuracy=metrics["accuracy"],
+        gate=gate.as_json() if gate else None,
+    )
 
 
-def attempt(publishing: Callable[[], Result]) -> tuple[Result, InputError | None]:
-    """Publish, or return why that is refused: the caller's own result must not be lost with it."""
+def attempt(publish: Callable[[], Output]) -> tuple[Result, InputError | None]:
+    """Publish, or return why that is refused, so that the caller keeps its own result.
+
+    Returns:
+        The result with `model_version`, `alias`, `version_dir` and `gate`, all null after a
+        refusal; and the refusal.
+    """
     try:
-        return publishing(), None
+        return as_result(publish()), None
     except InputError as error:
         return dict.fromkeys(("model_version", "alias", "version_dir", "gate")), error
 
 
-def run(call: Call) -> Result:
-    """The job."""
+def run(call: Call) -> PublishResult:
+    """Run the job."""
     settings = call.settings
-    model_dir = find_model(settings.publish.model, settings.runs_dir, "publish.model")
-    with tracking(settings, model_dir.parent) as tracker:
-        published = step(settings, model_dir, call.run_dir / "comparison")
-        track(tracker, published)
-    return published
+    model = Model.find_unpublished(settings.publish.model, settings.workspace, "publish.model")
+    with tracking(settings, model.folder.parent) as tracker:
+        result = step(settings, model.folder, call.run_dir / "comparison")
+        track(tracker, as_result(result))
+    return result
 
 
 def track(tracker: Tracker, published: Result) -> None:
@@ -104,8 +128,7 @@ JOB = Job(
     "is published when it is shown not to be inferior: with 95 % confidence, accuracy and macro-F1 "
     "fall by less than publish.margin. It is refused when it is inferior, and when the rows cannot "
     "tell, unless publish.force=true.",
-    result="model_version, alias, version_dir, dataset_version, macro_f1, accuracy (test split),"
-    " gate (outcome, reason, splits; null: no champion, or the same model), run_dir, seconds",
+    result=PublishResult,
     sections=("publish", "evaluate", "engine", "registry", "storage", "run", "tracking"),
     run=run,
 )

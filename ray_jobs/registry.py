@@ -1,9 +1,11 @@
-"""Look at published models, and move aliases between them."""
+"""List and show published models, and move aliases between them."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 from rich.table import Table
 
@@ -13,41 +15,91 @@ from finsent.registry.aliases import check_alias
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.gate import brief_gate
 from finsent.registry.registry import ModelVersion, Registry
-from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._cli import Call, Job, main, table_console
 from ray_jobs._domains import warn_of_lost_calibrations
 from ray_jobs._gate import check_gate
+from ray_jobs._results import Output
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
-_ARGUMENTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}
+_ARGUMENT_COUNTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}
 
 
-def run(call: Call) -> Result:
-    """The job."""
+@dataclass(frozen=True)
+class Listing:
+    """Result of `list`."""
+
+    root: str
+    aliases: Annotated[dict[str, str], "version by alias"]
+    models: Annotated[
+        list[dict[str, Any]], "as of show, with the names of their aliases and calibrations"
+    ]
+
+
+@dataclass(frozen=True)
+class VersionResult:
+    """What each action returns of a version."""
+
+    model_version: str
+    version_dir: str
+    created: str
+    macro_f1: Annotated[float | None, "null: adopted and not measured"]
+    accuracy: float | None
+    dataset_version: str | None
+    backbone: str | None
+
+
+@dataclass(frozen=True)
+class ShowResult(VersionResult):
+    """Result of `show`."""
+
+    manifest: dict[str, Any]
+    gates: Annotated[dict[str, Any], "by alias, of the step that pointed it at the version"]
+    calibrations: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RollbackResult(VersionResult):
+    """Result of `rollback`."""
+
+    alias: str
+
+
+@dataclass(frozen=True)
+class PromoteResult(RollbackResult):
+    """Result of `promote`."""
+
+    gate: Annotated[dict[str, Any] | None, "null: no comparison was needed"]
+
+
+def run(call: Call) -> Output:
+    """Run the job."""
     action, *names = call.arguments or ["list"]
-    if _ARGUMENTS.get(action) != len(names):
+    if _ARGUMENT_COUNTS.get(action) != len(names):
         raise ConfigError(f"registry {' '.join(call.arguments)!r}: write {_USAGE}")
-    registry = Registry(call.settings.registry_dir)
+    registry = Registry(call.settings.workspace.registry_dir)
     if action == "show":
-        version = registry.get(names[0])
-        return {
-            "manifest": version.manifest,
-            "gates": registry.gates(version.version),
-            "calibrations": _calibrations(registry, version),
-            **_summary(version),
-        }
+        return _show(registry, names[0])
     if action == "promote":
         return _promote(call, registry, *names)
     if action == "rollback":
-        return {"alias": names[0], **_summary(registry.rollback(names[0]))}
+        return RollbackResult(**_version_keys(registry.rollback(names[0])), alias=names[0])
     return _list(registry)
 
 
-def _calibrations(registry: Registry, version: ModelVersion) -> list[Result]:
-    found = Calibrations(registry.root, version.version)
-    return [summary(found.get(name, "registry show")) for name in found.names()]
+def _show(registry: Registry, reference: str) -> ShowResult:
+    version = registry.get(reference)
+    calibrations = Calibrations(registry.root, version.version)
+    return ShowResult(
+        **_version_keys(version),
+        manifest=version.manifest,
+        gates=registry.gates(version.version),
+        calibrations=[
+            summary(calibrations.get(name, "registry show")) for name in calibrations.names()
+        ],
+    )
 
 
-def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Result:
+def _promote(call: Call, registry: Registry, reference: str, alias: str) -> PromoteResult:
     check_alias(alias)  # before the comparison, which takes long
     candidate = registry.get(reference)
     with tempfile.TemporaryDirectory() as out:
@@ -57,10 +109,12 @@ def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Resu
     warn_of_lost_calibrations(registry, alias, candidate.version)
     gate = clearance.gate if clearance else None
     promoted = registry.promote(candidate.version, alias, clearance)
-    return {"alias": alias, "gate": gate.as_json() if gate else None, **_summary(promoted)}
+    return PromoteResult(
+        **_version_keys(promoted), alias=alias, gate=gate.as_json() if gate else None
+    )
 
 
-def _list(registry: Registry) -> Result:
+def _list(registry: Registry) -> Listing:
     aliases = registry.aliases()
     table = Table(
         "version", "aliases", "created", "macro-F1", "dataset", "backbone", "calibrations"
@@ -69,45 +123,40 @@ def _list(registry: Registry) -> Result:
     for version in registry.versions():
         names = [alias for alias, target in aliases.items() if target == version.version]
         try:
-            figures = _summary(version)
+            keys = _version_keys(version)
         except (InputError, KeyError, TypeError, AttributeError):
             table.add_row(version.version, "damaged")
             models.append({"model_version": version.version, "damaged": True})
             continue
-        calibrations = Calibrations(registry.root, version.version)
+        calibrations = Calibrations(registry.root, version.version).names()
         gates = {alias: brief_gate(gate) for alias, gate in registry.gates(version.version).items()}
-        models.append(
-            figures | {"aliases": names, "gates": gates, "calibrations": calibrations.names()}
-        )
-        macro_f1 = figures["macro_f1"]
+        models.append(keys | {"aliases": names, "gates": gates, "calibrations": calibrations})
+        macro_f1 = keys["macro_f1"]
         table.add_row(
             version.version,
             ", ".join(names),
-            figures["created"][:10],
+            keys["created"][:10],
             "-" if macro_f1 is None else f"{macro_f1:.3f}",
-            str(figures["dataset_version"] or "-"),
-            str(figures["backbone"]),
-            ", ".join(calibrations.names()),
+            str(keys["dataset_version"] or "-"),
+            str(keys["backbone"]),
+            ", ".join(calibrations),
         )
     table_console().print(table)
-    return {"root": str(registry.root), "aliases": aliases, "models": models}
+    return Listing(str(registry.root), aliases, models)
 
 
-def _figures(manifest: Result) -> Result:
-    """Return macro-F1 and accuracy; None where a model was adopted and not measured."""
+def _version_keys(version: ModelVersion) -> dict[str, Any]:
+    """Return the keys of `VersionResult`."""
+    manifest = version.manifest
     metrics = manifest["metrics"]
     if manifest.get("origin") and not metrics:
-        return {"macro_f1": None, "accuracy": None}
-    return {key: metrics[key] for key in ("macro_f1", "accuracy")}
-
-
-def _summary(version: ModelVersion) -> Result:
-    manifest = version.manifest
+        metrics = {"macro_f1": None, "accuracy": None}
     return {
         "model_version": version.version,
         "version_dir": str(version.path),
         "created": manifest["created"],
-        **_figures(manifest),
+        "macro_f1": metrics["macro_f1"],
+        "accuracy": metrics["accuracy"],
         "dataset_version": (manifest["dataset"] or {}).get("version"),
         "backbone": manifest.get("backbone"),
     }
@@ -115,15 +164,18 @@ def _summary(version: ModelVersion) -> Result:
 
 JOB = Job(
     name="registry",
-    summary="list: the published models. show MODEL: verify one and print its manifest.\n"
-    "promote MODEL ALIAS: point an alias at a model; what is to be `champion` is first compared "
-    "with the present one, as by `ray_jobs.publish`, and refused unless it is shown not to be "
-    "inferior, or publish.force=true. rollback ALIAS: point it at the one before, without a "
-    "comparison.\n"
+    summary="list: the published models. show MODEL: verify a model and print its manifest.\n"
+    "promote MODEL ALIAS: point an alias at a model. A model that is to be `champion` is first "
+    "compared with the present champion, as by `ray_jobs.publish`, and refused unless it is shown "
+    "not to be inferior, or publish.force=true.\n"
+    "rollback ALIAS: point an alias at the version before, without a comparison.\n"
     "MODEL is version:ID, alias:NAME, or a bare name that is one of them.",
-    result="list: root, aliases, models; else model_version, version_dir, created, macro_f1, "
-    "accuracy, dataset_version, backbone, with alias (and gate, of promote) or manifest, gates "
-    "(by alias, of the step that pointed it at the version) and calibrations; seconds",
+    result={
+        "": Listing,
+        "show": ShowResult,
+        "promote": PromoteResult,
+        "rollback": RollbackResult,
+    },
     sections=("registry", "publish", "evaluate", "engine", "storage"),
     run=run,
     keeps_run=False,

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from finsent.errors import ConfigError, InputError
-from finsent.settings import Settings
 from ray_jobs._cli import Call, Interrupted, Job, Result, main
 from ray_jobs._haproxy import LOOK_SECONDS, end_orphans, own_haproxy
 from ray_jobs._ports import LOOPBACK, Ports, free_port, listens, own_listeners, own_ports
 from ray_jobs._ray import joins_cluster, ray_session
 from ray_jobs._running import adopt, running_serve
+from ray_jobs._settings import JobSettings
 from serve_app.config import ServeConfig
 from serve_app.listening import environment
 from serve_app.workers import HOOK
@@ -64,7 +64,7 @@ _PORT_SECONDS = 10.0  # for a port to listen once the service answers
 _SERVICER = "serve_app.grpc_server.add_to_server"
 
 
-def check(settings: Settings) -> None:
+def check(settings: JobSettings) -> None:
     """Fail before Ray starts.
 
     Raises:
@@ -107,7 +107,7 @@ def check(settings: Settings) -> None:
             ) from None
 
 
-def start(settings: Settings, asked: ServeConfig) -> ServeConfig:
+def start(settings: JobSettings, asked: ServeConfig) -> ServeConfig:
     """Deploy on a running Ray and wait until it answers.
 
     Args:
@@ -132,7 +132,7 @@ def start(settings: Settings, asked: ServeConfig) -> ServeConfig:
         _start_serve(config, deadline)
     else:
         config = adopt(asked, running)
-    settings = settings.model_copy(update={"serve": config})
+    settings = settings.replaced(serve=config)
     with suppress(TimeoutError):  # of proxies that still start; the application is deployed then
         # Unlike serve.run it does not wait, for ever where no CPU is free.
         serve.api._run(build(settings), name=NAME, route_prefix="/", _blocking=False)
@@ -184,7 +184,7 @@ def with_free_ports(config: ServeConfig) -> ServeConfig:
     for name in _PORTS:
         if getattr(config, name) == 0:
             free = free_port(config.host, {config.port, config.grpc_port})
-            config = config.model_copy(update={name: free})
+            config = config.replaced(**{name: free})
     return config
 
 
@@ -250,7 +250,7 @@ def run(call: Call) -> Result:
         }
         stack.enter_context(ray_session(settings, workers))
         started = time.perf_counter()
-        config = start(settings.model_copy(update={"serve": config}), settings.serve)
+        config = start(settings.replaced(serve=config), settings.serve)
         _wait_for_ports(config, is_local)
         seconds = time.perf_counter() - started
         _report(config, ports, seconds)
@@ -343,7 +343,7 @@ def _until_signal() -> None:
         log.info("ending after %s", signal.Signals(interrupted.signum).name)
 
 
-def _new_key(settings: Settings, arguments: list[str]) -> Result:
+def _new_key(settings: JobSettings, arguments: list[str]) -> Result:
     from serve_app.auth import new_key
 
     if len(arguments) != 3 or arguments[0] != "new-key":

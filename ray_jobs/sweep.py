@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.config import to_yaml
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.files import write_json, write_text
 from finsent.modeling.backbone import Backbone
-from finsent.modeling.layout import read_provenance
+from finsent.modeling.provenance import read_provenance
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
 from ray_jobs import evaluate, publish, train
 from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
-from ray_jobs._ray import ENVIRONMENT, ray_session
+from ray_jobs._ray import ray_session
 from tune.records import SWEEP, VERIFICATION, Sweep, read_sweep
+from tune.settings import SweepSettings
 from tune.space import with_values
 
 if TYPE_CHECKING:  # it brings Ray
@@ -55,7 +56,7 @@ def run(call: Call) -> Result:
             return _sweep(plan, backbone, version, run_dir, warm)
 
 
-def _check(settings: Settings, run_dir: Path) -> None:
+def _check(settings: SweepSettings, run_dir: Path) -> None:
     """A refused call leaves a sweep's directory as it is."""
     from tune.ledger import locked
     from tune.plan import check_run
@@ -76,8 +77,8 @@ def _check_choices(plan: Plan) -> None:
 def _sweep(
     plan: Plan, backbone: Backbone, version: DatasetVersion, run_dir: Path, warm: list[Sweep]
 ) -> Result:
-    from finsent.training.ray_trainer import tokenized
-    from finsent.training.splits import look_at_splits
+    from finsent.training.ray_trainer import tokenize_split
+    from finsent.training.split_summary import summarize_splits
     from finsent.training.task import make_task
     from ray_jobs._sweep_tracking import TrialTracking
     from tune.plan import begin, end
@@ -101,9 +102,9 @@ def _sweep(
         run_dir,
     )
     task = make_task(settings.train, settings.model, backbone, version)
-    for remark in look_at_splits(version, task).remarks():
+    for remark in summarize_splits(version, task).remarks():
         log.warning("sweep: %s", remark)
-    datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
+    datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
     work = Work(
         settings,
         run_dir,
@@ -150,11 +151,11 @@ def without_value(plan: Plan, sweep: Sweep) -> InputError:
     return InputError(f"sweep: not one of {count} trials has a value ({counts}; first: {why})")
 
 
-def _test(settings: Settings, found: Result, run_dir: Path) -> Result:
+def _test(settings: SweepSettings, found: Result, run_dir: Path) -> Result:
     """Calibrate the chosen model and score it once on the test split."""
     chosen = evaluate.on_own_test_split(with_values(settings, found["params"]))
     model_dir = Path(found["model_dir"])
-    origin = evaluate.own_dataset(settings, read_provenance(model_dir)["dataset"])
+    origin = evaluate.own_dataset(settings, read_provenance(model_dir).dataset)
     assert origin is not None, "the trials have just read it"
     train.calibrate(chosen, model_dir, origin)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
@@ -235,7 +236,9 @@ def _result(plan: Plan, run_dir: Path, found: Result | None) -> Result:
     }
 
 
-def _finish(settings: Settings, run_dir: Path, result: Result, measured: Result | None) -> Result:
+def _finish(
+    settings: SweepSettings, run_dir: Path, result: Result, measured: Result | None
+) -> Result:
     """Publish the winner where that is wanted, and track the sweep.
 
     Args:
@@ -250,8 +253,7 @@ def _finish(settings: Settings, run_dir: Path, result: Result, measured: Result 
     if not alias:
         track_sweep(settings, run_dir, measured, {})
         return result
-    section = settings.publish.model_copy(update={"alias": alias})
-    changed = settings.model_copy(update={"publish": section})
+    changed = settings.replaced(publish=settings.publish.replaced(alias=alias))
     published, refusal = publish.attempt(
         lambda: publish.step(changed, run_dir / "model", run_dir / "comparison")
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
+from finsent.training.config import OPERATIONAL, TrainConfig
 from finsent.training.task import make_task
 from ray_jobs._cli import Call, Job, Result, main
 from ray_jobs._ray import ray_session
@@ -19,14 +21,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Keys that decide what a training makes: a run resumes only with the same values.
+RECIPE = (
+    "data",
+    "model",
+    *(f"train.{name}" for name in TrainConfig.model_fields if name not in OPERATIONAL),
+)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Result of the job. Figures are of the best epoch on the validation split."""
+
+    dataset_version: str
+    model_dir: str
+    epoch: Annotated[int, "the best"]
+    macro_f1: float
+    macro_over: Annotated[list[str], "labels with rows"]
+    accuracy: float
+    split: Annotated[str, "that the figures are of"]
+    truncation: Annotated[
+        dict[str, Any], "texts of the training split that are cut, tokens left out"
+    ]
+    rows_per_second: float
+    tokens_per_second: float
+    padding_share: Annotated[float, "of the last epoch"]
+    temperature: float | None
+    ece: Annotated[float, "after calibration"]
+    threshold: Annotated[
+        float | None, "after calibration; null: none reaches evaluate.wanted_accuracy"
+    ]
+    history: Annotated[list[dict[str, Any]], "by epoch"]
+
 
 def prepare(settings: Settings) -> Backbone:
     """Check what can be checked before Ray starts."""
-    from finsent.training.frontends.check import check
+    from finsent.training.frontends.check import check_trainer
 
-    check(settings.train)
-    backbone = resolve_backbone(settings.model, settings.root / "backbones")
-    if not backbone.is_ours:
+    check_trainer(settings.train)
+    backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)
+    if not backbone.is_built_in:
         from finsent.modeling.classifier import inspect_backbone
 
         for note in inspect_backbone(backbone, settings.model.max_length):
@@ -40,7 +74,7 @@ def step(
     version: DatasetVersion,
     run_dir: Path,
     title: str = "train",
-) -> Result:
+) -> TrainResult:
     """Train on a running Ray.
 
     Args:
@@ -48,7 +82,7 @@ def step(
     """
     from finsent.evaluation.calibration import fitted_temperature
     from finsent.training.ray_trainer import fit
-    from finsent.training.splits import look_at_splits
+    from finsent.training.split_summary import summarize_splits
 
     config = settings.train
     log.info(
@@ -60,29 +94,29 @@ def step(
         config.max_workers,
     )
     task = make_task(config, settings.model, backbone, version)
-    splits = look_at_splits(version, task)
+    splits = summarize_splits(version, task)
     for remark in splits.remarks():
         log.warning("train: %s", remark)
     trained = fit(task, version, run_dir, title=title)
     calibration = calibrate(settings, trained.model_dir, version)
     best, last = trained.best, trained.history[-1]
-    return {
-        "dataset_version": version.version,
-        "model_dir": str(trained.model_dir),
-        "epoch": best["epoch"],
-        "macro_f1": best["macro_f1"],
-        "macro_over": splits.macro_over,
-        "accuracy": best["accuracy"],
-        "split": "validation",
-        "truncation": splits.truncation.record(),
-        "rows_per_second": last["rows_per_second"],
-        "tokens_per_second": last["tokens_per_second"],
-        "padding_share": last["padding_share"],
-        "temperature": fitted_temperature(calibration),
-        "ece": calibration["ece_after"],
-        "threshold": calibration["abstention"]["threshold"],
-        "history": trained.history,
-    }
+    return TrainResult(
+        dataset_version=version.version,
+        model_dir=str(trained.model_dir),
+        epoch=best.epoch,
+        macro_f1=best.macro_f1,
+        macro_over=splits.macro_over,
+        accuracy=best.accuracy,
+        split="validation",
+        truncation=splits.truncation.record(),
+        rows_per_second=last.rows_per_second,
+        tokens_per_second=last.tokens_per_second,
+        padding_share=last.padding_share,
+        temperature=fitted_temperature(calibration),
+        ece=calibration["ece_after"],
+        threshold=calibration["abstention"]["threshold"],
+        history=[metrics.model_dump(mode="json") for metrics in trained.history],
+    )
 
 
 def calibrate(settings: Settings, model_dir: Path, version: DatasetVersion) -> Result:
@@ -90,27 +124,27 @@ def calibrate(settings: Settings, model_dir: Path, version: DatasetVersion) -> R
     from finsent.evaluation.calibration import calibrate as fit_calibration
     from finsent.evaluation.calibration import calibration_line
     from finsent.inference.engine import Engine
-    from finsent.training.finished import record_weights
+    from finsent.training.finished_run import update_weights_digest
 
     rows = version.read("validation", ["text", "label"])
     origin = {"dataset_version": version.version, "split": "validation"}
     log.info("calibrate: %s on %d rows of the validation split", model_dir, len(rows))
     engine = Engine(model_dir, settings.engine.exact())
-    found = fit_calibration(engine, rows, settings.evaluate.wanted_accuracy, origin)
-    record_weights(model_dir)
-    log.info("%s", calibration_line(found))
-    return found
+    calibration = fit_calibration(engine, rows, settings.evaluate.wanted_accuracy, origin)
+    update_weights_digest(model_dir)
+    log.info("%s", calibration_line(calibration))
+    return calibration
 
 
-def run(call: Call) -> Result:
-    """The job."""
+def run(call: Call) -> TrainResult:
+    """Run the job."""
     settings = call.settings
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
     backbone = prepare(settings)
     with ray_session(settings), tracking(settings, call.run_dir) as tracker:
-        found = step(settings, backbone, version, call.run_dir)
+        result = step(settings, backbone, version, call.run_dir)
         track(tracker, version, call.run_dir)
-    return found
+    return result
 
 
 def track(tracker: Tracker, version: DatasetVersion, run_dir: Path) -> None:
@@ -124,16 +158,13 @@ JOB = Job(
     summary="Fine-tune a BERT-like backbone on a dataset version with Ray Train (DDP). The epoch "
     "with the best macro-F1 on the validation split is kept in RUN_DIR/model, with a temperature "
     "that calibrates its confidence and the threshold below which it abstains. An "
-    "interrupted run goes on from its last checkpoint when it is started again with the "
-    "same run.name.",
-    result="dataset_version, model_dir, epoch (the best), macro_f1, macro_over (labels "
-    "with rows), accuracy, split (which they are of), truncation (texts of the training split that "
-    "are cut, tokens left out), rows_per_second, tokens_per_second, padding_share (of the last "
-    "epoch), temperature, ece and threshold (after calibration; null: no threshold reaches "
-    "evaluate.wanted_accuracy), history, run_dir, seconds",
+    "interrupted run resumes from its last checkpoint when it is started again with the same "
+    "run.name.",
+    result=TrainResult,
     sections=("train", "model", "data", "evaluate", "engine", "storage", "run", "ray", "tracking"),
     run=run,
     resumes=True,
+    fixed=RECIPE,
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from finsent.disk import disk_error
+from finsent.disk import find_disk_error
 from serve_app.coalescer import Timing
 from serve_app.incoming import Asker
 from serve_app.problems import Problem
@@ -64,7 +64,7 @@ class Branch:
                     self.sent += len(items)
                 except Exception as error:  # the main path must not know
                     self.lost += len(items)
-                    why = disk_error(error) or repr(error)
+                    why = find_disk_error(error) or repr(error)
                     log.warning("%s: %d items are lost: %s", self._name, len(items), why)
         finally:
             self._task = None

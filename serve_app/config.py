@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import field_validator, model_validator
 
 from finsent.config import Section, setting
-from finsent.registry.config import CalibrationsByTag
+from finsent.names import CalibrationsByTag
 
 _ORIGIN = r"\*|https?://[^/\s?#@]+"  # as browsers write the header `Origin`, or all of them
 

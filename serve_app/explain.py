@@ -10,7 +10,7 @@ import numpy as np
 
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
-from finsent.inference.encode import Encoded, cleaned
+from finsent.inference.encoder import Encoded, normalize_texts
 from finsent.labels import LABELS
 from serve_app.coalescer import Timing
 from serve_app.incoming import Asker
@@ -57,7 +57,7 @@ async def _explain(
     [answer], timing = await service.answer([text], truncate, asker, source)
     if isinstance(answer, Problem):
         raise answer
-    [clean] = cleaned([text])
+    [clean] = normalize_texts([text])
     spans = _groups(
         [match.span() for match in re.finditer(r"\S+", clean)], service.config.limits.explain_words
     )
@@ -91,7 +91,7 @@ async def keep_up(service: Service, model: str, calibrations: dict[str, str | No
     """
     if (model, calibrations) == (service.wanted, service.names):
         return
-    service.config = service.config.model_copy(update={"calibrations": calibrations})
+    service.config = service.config.replaced(calibrations=calibrations)
     try:
         # A reference that is given is loaded at once; None waits after a refusal.
         await service.follow(None if model == service.wanted else model)

@@ -25,11 +25,9 @@ from ray.serve import metrics as ray_metrics
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
-from finsent.config import load
 from finsent.errors import ConfigError, InputError
 from finsent.inference.config import Truncate
 from finsent.memory import release_early
-from finsent.settings import Settings
 from serve_app import live, recorder
 from serve_app.auth import Keys
 from serve_app.branches import Branch, Item, record_tap, shadow_tap
@@ -40,6 +38,7 @@ from serve_app.metrics import Metrics
 from serve_app.problems import Problem
 from serve_app.rpc import Message, Rpc
 from serve_app.service import Service
+from serve_app.settings import ServiceSettings, load_service
 from serve_app.shadow import Shadow
 
 log = logging.getLogger("ray.serve")
@@ -68,7 +67,7 @@ class Gateway:
         """
         release_early()
         _log_like_serve()
-        self._settings = Settings.model_validate(settings)
+        self._settings = ServiceSettings.model_validate(settings)
         config = self._settings.serve
         self._service = _service(self._settings)
         await self._service.follow()
@@ -188,7 +187,7 @@ class ExplainerReplica:
 
     async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc] # Serve awaits
         _log_like_serve()
-        self._service = _service(Settings.model_validate(settings))
+        self._service = _service(ServiceSettings.model_validate(settings))
         await self._service.follow()
         self._watching = asyncio.create_task(self._service.watch())
 
@@ -221,9 +220,9 @@ class ShadowReplica:
         _log_like_serve()
         # On one machine with gateways it takes the time that they leave.
         os.nice(10)
-        service = _service(Settings.model_validate(settings))
+        service = _service(ServiceSettings.model_validate(settings))
         # Those of the gateways' version are no need of the challenger's: `Shadow` looks for each.
-        service.config = service.config.model_copy(update={"calibrations": {}})
+        service.config = service.config.replaced(calibrations={})
         self._shadow = Shadow(service)
 
     async def compare(self, reference: str, items: list[Item]) -> None:
@@ -246,7 +245,7 @@ class RecorderReplica:
         return await asyncio.to_thread(recorder.write, self._folder, items)
 
 
-def _service(settings: Settings) -> Service:
+def _service(settings: ServiceSettings) -> Service:
     return Service(settings.registry_dir, settings.serve, settings.engine)
 
 
@@ -267,10 +266,10 @@ def _log_like_serve() -> None:
         ours.propagate = False
 
 
-def build(settings: Settings) -> Any:
+def build(settings: ServiceSettings) -> Any:
     """The application for settings, to be run or deployed."""
     config = settings.serve
-    data = settings.model_dump(mode="json")
+    data = settings.model_dump(mode="json", include={*ServiceSettings.model_fields})
     # Replicas have other working directories.
     data["storage"]["root"] = str(settings.root)
     data["registry"]["root"] = str(settings.registry_dir)
@@ -339,7 +338,7 @@ def _bind(kind: type, name: str, *args: Any, **options: Any) -> Any:
     return deployment.options(name=name, **options).bind(*args, **handles)
 
 
-def _replicas(settings: Settings) -> dict[str, Any]:
+def _replicas(settings: ServiceSettings) -> dict[str, Any]:
     config = settings.serve
     if config.max_replicas == config.min_replicas:
         return {"num_replicas": config.min_replicas}
@@ -377,7 +376,7 @@ def app(args: dict[str, Any]) -> Any:
     """
     args = dict(args)
     files = [name for name in str(args.pop("config", "")).split(",") if name]
-    settings = load(Settings, files, [f"{key}={_written(value)}" for key, value in args.items()])
+    settings = load_service(files, [f"{key}={_written(value)}" for key, value in args.items()])
     if not settings.registry_dir.is_dir():
         raise ConfigError(
             f"registry.root={str(settings.registry_dir)!r}: no registry there; publish a model "

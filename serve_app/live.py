@@ -10,10 +10,10 @@ from typing import Any
 from finsent.config import check
 from finsent.errors import ConfigError, InputError
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
 from serve_app.config import ServeConfig
 from serve_app.model import read_calibrations
 from serve_app.service import Service
+from serve_app.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def check_calibrations(registry: Registry, config: ServeConfig) -> None:
         read_calibrations(registry, version, config.calibrations.values())
 
 
-def changed(settings: Settings, user_config: Mapping[str, Any]) -> Settings:
+def changed(settings: ServiceSettings, user_config: Mapping[str, Any]) -> ServiceSettings:
     """The settings that a service was deployed with, with what `user_config` says instead.
 
     Args:
@@ -45,7 +45,7 @@ def changed(settings: Settings, user_config: Mapping[str, Any]) -> Settings:
     unknown = sorted(user_config.keys() - set(KEYS))
     if unknown:
         raise ConfigError(f"user_config.{unknown[0]}: unknown; it takes {', '.join(KEYS)}")
-    values = settings.model_dump(mode="json")
+    values = settings.model_dump(mode="json", include={*ServiceSettings.model_fields})
     for key, value in user_config.items():
         if key == "token_budget":
             values["engine"][key] = value
@@ -55,10 +55,12 @@ def changed(settings: Settings, user_config: Mapping[str, Any]) -> Settings:
             values["serve"][key] |= value
         else:
             values["serve"][key] = value
-    return check(Settings, values)
+    return check(ServiceSettings, values)
 
 
-async def apply(service: Service, settings: Settings, user_config: Mapping[str, Any]) -> None:
+async def apply(
+    service: Service, settings: ServiceSettings, user_config: Mapping[str, Any]
+) -> None:
     """Make a running service use a `user_config`, without a failed request.
 
     A `user_config` that can't be used changes no setting; it is logged as an error, and /info and

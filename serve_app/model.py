@@ -13,8 +13,8 @@ from typing import Any
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.memory import release_unused
-from finsent.modeling.domain import DomainCalibration
-from finsent.modeling.layout import Calibration
+from finsent.modeling.calibration import Calibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.gate import brief_gate
 from finsent.registry.registry import CARD, ModelVersion, Registry
@@ -60,15 +60,15 @@ class Model:
         """
         version = registry.get(reference)
         engine = Engine(version.path, config)
-        engine.warm()
+        engine.warm_up()
         release_unused()  # what the backends that lost the choice took
         manifest = version.manifest
         coalescer = Coalescer(
             engine.compute,
             engine.streams,
             config.token_budget,
-            engine.backend.most_rows,
-            lambda rows, longest: math.prod(engine.backend.shape(rows, longest)),
+            engine.backend.max_rows,
+            lambda rows, longest: math.prod(engine.backend.padded_shape(rows, longest)),
         )
         details = {
             "created": manifest.get("created"),

@@ -10,14 +10,13 @@ import sys
 import uvicorn
 import uvloop
 
-from finsent.config import load
-from finsent.settings import Settings
 from serve_app.auth import Keys
 from serve_app.http import build_app
 from serve_app.service import Service
+from serve_app.settings import ServiceSettings, load_service
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: ServiceSettings) -> None:
     """Load the model and answer until a signal comes."""
     service = Service(settings.registry_dir, settings.serve, settings.engine)
     await service.follow()
@@ -34,4 +33,4 @@ async def serve(settings: Settings) -> None:
 
 if __name__ == "__main__":
     files = [name for name in sys.argv[1:] if "=" not in name]
-    uvloop.run(serve(load(Settings, files, [name for name in sys.argv[1:] if "=" in name])))
+    uvloop.run(serve(load_service(files, [name for name in sys.argv[1:] if "=" in name])))

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from finsent.disk import storing
+from finsent.disk import translate_disk_errors
 from finsent.files import append_lines
 
 
@@ -31,6 +31,6 @@ def write(folder: Path, items: Iterable[dict[str, Any]]) -> int:
         lines.setdefault(f"{when:%Y-%m-%d}", []).append(orjson.dumps(found))
     folder.mkdir(parents=True, exist_ok=True)
     for day, of_day in lines.items():
-        with storing(folder, "storage.root"):
+        with translate_disk_errors(folder, "storage.root"):
             append_lines(folder / f"{day}.jsonl", b"\n".join(of_day) + b"\n")
     return sum(map(len, lines.values()))

@@ -15,9 +15,9 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig, Truncate
-from finsent.inference.encode import Encoded
-from finsent.inference.engine import Engine, Prediction, shown_logits
-from finsent.modeling.layout import Calibration
+from finsent.inference.encoder import Encoded
+from finsent.inference.engine import Engine, Prediction, apply_calibration
+from finsent.modeling.calibration import Calibration, CalibrationFit
 from finsent.normalize import is_blank
 from finsent.registry.registry import Registry
 from serve_app import logs
@@ -200,7 +200,7 @@ class Service:
             self._model.coalescer.budget = engine.token_budget
 
     def _computed(self, model: Model, batch: Batch) -> None:
-        rows, length = model.engine.backend.shape(batch.rows, batch.longest)
+        rows, length = model.engine.backend.padded_shape(batch.rows, batch.longest)
         for tap in self.batch_taps:
             tap(batch, rows * length)
 
@@ -353,7 +353,7 @@ class Service:
         calibration: Calibration,
     ) -> tuple[list[Answer | Problem], Timing]:
         policy = truncate or model.engine.config.truncate
-        kind = (model.version, str(calibration.record.get("id") or ""), policy)
+        kind = (model.version, (calibration.fit and calibration.fit.id) or "", policy)
         found: list[Answer | Problem | None] = [self._cached((*kind, text)) for text in texts]
         todo = [i for i, one in enumerate(found) if one is None]
         timing, took = Timing(), 0.0
@@ -377,7 +377,7 @@ class Service:
             if good:
                 logits, timing = await model.coalescer.run([one.ids for _, one in good])
                 predictions = model.engine.predictions(logits, calibration)
-                shown = shown_logits(logits, calibration).tolist()
+                shown = apply_calibration(logits, calibration).tolist()
                 for (i, one), prediction, row in zip(good, predictions, shown, strict=True):
                     answer = Answer(
                         prediction,
@@ -477,13 +477,13 @@ class Service:
 
 
 def _described(calibration: Calibration) -> dict[str, Any]:
-    record = calibration.record
+    fit = calibration.fit or CalibrationFit()
     return {
         "name": calibration.name,
-        "id": record["id"],
+        "id": fit.id,
         "threshold": calibration.threshold,
-        "sources": record["sources"],
-        "rows": record["rows"],
+        "sources": fit.sources,
+        "rows": fit.rows,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.labels import LABELS
-from finsent.modeling.layout import Calibration
+from finsent.modeling.calibration import Calibration
 from serve_app.service import Answer, Service
 
 

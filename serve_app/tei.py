@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
-from finsent.inference.encode import Encoder
+from finsent.inference.encoder import Encoder
 from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.references import plain_name
 from serve_app import schemas
@@ -263,7 +263,7 @@ def info(service: Service) -> dict[str, Any]:
         "max_concurrent_requests": config.limits.requests,
         "max_input_length": engine.max_length,
         "max_batch_tokens": service.model.coalescer.budget,
-        "max_batch_requests": engine.backend.most_rows,
+        "max_batch_requests": engine.backend.max_rows,
         "max_client_batch_size": config.limits.texts,
         "auto_truncate": False,
         "tokenization_workers": 1,

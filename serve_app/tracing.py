@@ -6,7 +6,6 @@ without `serve.otlp_endpoint` pays nothing, and does not need the packages.
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from finsent.errors import ConfigError, InputError
+from finsent.errors import ConfigError
+from finsent.extras import require
 from serve_app.logs import Outcome
 
 if TYPE_CHECKING:
@@ -46,11 +46,7 @@ def check(endpoint: str) -> None:
             f"serve.otlp_endpoint={endpoint!r}: not an address of HTTP; write http://HOST:4318"
         )
     for package in _PACKAGES:
-        if not _installed(package):
-            raise InputError(
-                f"serve.otlp_endpoint={endpoint!r}: needs the package {package}; run "
-                "pip install 'finsent[otel]', or set it to null"
-            )
+        require(package, f"serve.otlp_endpoint={endpoint!r}", "set it to null")
 
 
 class Tracer:
@@ -155,13 +151,6 @@ class Tracer:
         headers = request.headers
         carrier = {name: headers[name] for name in _PARENT if name in headers}
         return self._propagator.extract(carrier)
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # a package above it
-        return False
 
 
 async def _before_end(stream: Any, last: Callable[[], None]) -> AsyncIterator[Any]:

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny BERT's directory, built once."""
-    from finsent.modeling.tiny import tiny_backbone
+    from finsent.modeling.random_backbones import tiny_backbone
 
     return tiny_backbone(tmp_path_factory.mktemp("backbones"))
 

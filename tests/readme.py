@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -59,6 +60,12 @@ def commands(changes: dict[str, str]) -> list[str]:
         assert any(before in line for line in lines), before
         lines = [line.replace(before, after) for line in lines]
     return lines
+
+
+def notebook_code(notebook: str) -> list[str]:
+    """Return the code of a notebook's cells, the notebook named from the project's root."""
+    cells = json.loads(read_page(notebook))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 def sample_rows() -> list[list[str]]:

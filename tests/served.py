@@ -53,14 +53,15 @@ class Served:
 def publish(tiny: Path, root: Path, seed: int) -> str:
     import pyarrow as pa
 
-    from finsent.export.export import export
-    from finsent.inference.config import EngineConfig, ExportConfig
+    from finsent.export.config import ExportConfig
+    from finsent.export.exporter import export_model
+    from finsent.inference.config import EngineConfig
     from finsent.registry.registry import Registry
     from tests.unit.models import TEXTS, saved_model
 
     model = saved_model(tiny, root / f"model-{seed}", seed)
     rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
-    export(model, rows, ExportConfig(openvino=False), EngineConfig(threads=1), {})
+    export_model(model, rows, ExportConfig(openvino=False), EngineConfig(threads=1), {})
     return Registry(root / "registry").publish(model, METRICS, {}).version
 
 

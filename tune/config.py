@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import SerializationInfo, field_serializer, model_validator
 
-from finsent.config import Section, setting
-from finsent.registry.config import Alias
+from finsent.config import FOR_RECORDS, Section, setting
+from finsent.names import Alias
+from tune.storage import shown
 
 # What training reports after each epoch, and which way is better.
 REPORTED = {"macro_f1": "max", "accuracy": "max", "validation_loss": "min"}
@@ -108,6 +109,10 @@ class SweepConfig(Section):
     def modes(self) -> dict[str, str]:
         """All objectives, the metric first."""
         return {self.metric: self.mode, **{name: MEASURED[name] for name in self.objectives}}
+
+    @field_serializer("storage")
+    def _without_password(self, storage: str | None, info: SerializationInfo) -> str | None:
+        return shown(storage) if storage and info.context == FOR_RECORDS else storage
 
     @model_validator(mode="after")
     def _known_metrics(self) -> SweepConfig:

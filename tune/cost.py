@@ -122,21 +122,21 @@ def _measured(settings: Settings, backbone: Backbone, version: DatasetVersion) -
     from torch.nn import functional
 
     from finsent.modeling.classifier import load_tokenizer
-    from finsent.training.loop import new_model
     from finsent.training.loss import forward
+    from finsent.training.model import build_model
     from finsent.training.task import make_task
-    from finsent.training.tokens import COLUMNS, TokenRows, tokenize
+    from finsent.training.tokens import SPLIT_COLUMNS, TokenizedRows, tokenize
 
     train, device = settings.train, torch.device("cpu")
     task = make_task(train, settings.model, backbone, version)
     size = max(train.batch_size // train.max_workers, 1)
-    table = version.read("train", [*COLUMNS]).slice(0, size * (_TIMED + 1))
+    table = version.read("train", [*SPLIT_COLUMNS]).slice(0, size * (_TIMED + 1))
     pad = load_tokenizer(backbone.source, backbone.revision).pad_token_id
-    rows = TokenRows.from_table(tokenize(table, **task.tokenizing), pad)
+    rows = TokenizedRows.from_table(tokenize(table, **task.tokenizer_arguments), pad)
     before = torch.get_num_threads()
     torch.set_num_threads(train.cpus_per_worker)
     try:
-        model = new_model(task, device)
+        model = build_model(task, device)
         begun = time.perf_counter()
         for start in range(0, len(rows), size):
             if start == size:

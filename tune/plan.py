@@ -15,11 +15,11 @@ import numpy as np
 from finsent.errors import ConfigError, InputError
 from finsent.files import read_json, write_json
 from finsent.modeling.backbone import Backbone
-from finsent.settings import Settings
 from finsent.training.config import TrainConfig
 from tune.config import SweepConfig
 from tune.records import SWEEP, Sweep, read_sweep
 from tune.schedulers import scheduler_of
+from tune.settings import SweepSettings
 from tune.space import Space, check_point, parse, with_values
 from tune.storage import shown
 from tune.study import check_search, storage_url
@@ -43,7 +43,7 @@ _KEPT = (
 class Plan:
     """A checked sweep."""
 
-    settings: Settings
+    settings: SweepSettings
     space: Space
     first: list[dict[str, Any]]  # configurations to try before any other
     epochs: int  # of a trial that nothing stops, at most
@@ -62,10 +62,10 @@ class Plan:
             section, _, name = one.key.partition(".")
             if section == "train" and name in ("num_workers", "cpus_per_worker", "gpus_per_worker"):
                 widest[name] = max(one.tried(), key=lambda value: np.max(value))
-        return self.settings.train.model_copy(update=widest)
+        return self.settings.train.replaced(**widest)
 
 
-def make_plan(settings: Settings, backbone: Backbone) -> Plan:
+def make_plan(settings: SweepSettings, backbone: Backbone) -> Plan:
     """Check a sweep's settings. Needs no Ray.
 
     Raises:
@@ -91,14 +91,16 @@ def make_plan(settings: Settings, backbone: Backbone) -> Plan:
     return Plan(settings, space, first, epochs, default)
 
 
-def _check_values(settings: Settings, params: Mapping[str, Any]) -> None:
+def _check_values(settings: SweepSettings, params: Mapping[str, Any]) -> None:
     try:
         with_values(settings, params)
     except ConfigError as error:
         raise ConfigError(f"sweep.known: {json.dumps(params, default=str)}: {error}") from None
 
 
-def _default_point(settings: Settings, space: Space, backbone: Backbone) -> dict[str, Any] | None:
+def _default_point(
+    settings: SweepSettings, space: Space, backbone: Backbone
+) -> dict[str, Any] | None:
     """The values that the space's parameters have without a sweep; None where one lies outside."""
     plain = settings.model_dump(mode="json")
     if plain["train"]["learning_rate"] is None:
@@ -158,7 +160,7 @@ def begin(plan: Plan, run_dir: Path, dataset_version: str, concurrent: int) -> S
     return read_sweep(run_dir)
 
 
-def _own(settings: Settings) -> dict[str, Any]:
+def _own(settings: SweepSettings) -> dict[str, Any]:
     """What a sweep that goes on must have kept."""
     return {
         "config": {name: getattr(settings.sweep, name) for name in _KEPT},
@@ -188,7 +190,7 @@ def check_goes_on(run_dir: Path, mine: Mapping[str, Any]) -> dict[str, Any]:
     return past
 
 
-def check_run(settings: Settings, run_dir: Path) -> None:
+def check_run(settings: SweepSettings, run_dir: Path) -> None:
     """Whether a sweep may begin or go on in a directory, before anything is written there.
 
     Raises:

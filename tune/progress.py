@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from finsent.bars import bar
+from finsent.progress import progress_bar
 from tune.config import SweepConfig
 from tune.records import Trial
 from tune.stats import WITHOUT_VALUE
@@ -32,7 +32,9 @@ class SweepBar:
             key=lambda pair: self._sign * pair[0],
             default=None,
         )
-        self._bar = bar("sweep", "trial", config.trials, len(ended), live=LIVE, log=LOG)
+        self._bar = progress_bar(
+            "sweep", "trial", config.trials, len(ended), terminal_seconds=LIVE, log_seconds=LOG
+        )
 
     def __enter__(self) -> SweepBar:
         return self

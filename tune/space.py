@@ -7,11 +7,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from finsent.config import check
 from finsent.errors import ConfigError
 from finsent.settings import Settings
+
+T = TypeVar("T", bound=Settings)
 
 _SECTIONS = ("train", "model", "data")  # what a trial may vary
 _FORMS = {
@@ -258,7 +260,7 @@ def check_point(space: Space, params: Mapping[str, Any], field: str) -> None:
             raise ConfigError(f"{said}: {key}={params[key]!r} lies outside sweep.space.{key}")
 
 
-def with_values(settings: Settings, params: Mapping[str, Any]) -> Settings:
+def with_values(settings: T, params: Mapping[str, Any]) -> T:
     """Settings with a trial's values.
 
     Raises:
@@ -273,7 +275,7 @@ def with_values(settings: Settings, params: Mapping[str, Any]) -> Settings:
             if not isinstance(place, dict):
                 raise ConfigError(f"sweep.space.{key}: no such setting (--help lists every key)")
         place[name] = value
-    return check(Settings, values)
+    return check(type(settings), values)
 
 
 def _parameter(key: str, form: Any) -> Parameter:

@@ -13,12 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import Stopper
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from finsent.adapters.ray_core import live_nodes
 from tune.config import SweepConfig
 from tune.ledger import Ledger, LedgerCallback
 from tune.leftovers import give_back, give_back_all
@@ -246,7 +246,7 @@ def make_tuner(
     memory, space = _TINY_MEMORY, None
     if isinstance(source, Population):
         space = {"trial": tune.grid_search(source.configs)}
-        memories = [int(n["Resources"].get("memory", 0)) for n in ray.nodes() if n["Alive"]]
+        memories = [node.memory for node in live_nodes()]
         memory = share_of(memories, concurrent) - _TINY_MEMORY
     return tune.Tuner(
         tune.with_resources(trainable, {"CPU": 0, "memory": memory}),

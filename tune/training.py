@@ -50,17 +50,17 @@ class Training:
             Values by objective, of the epoch that training keeps, and the model's directory.
         """
         from finsent.modeling.backbone import resolve_backbone
-        from finsent.training.frontends.check import check
+        from finsent.training.frontends.check import check_trainer
         from finsent.training.ray_trainer import fit
         from finsent.training.task import make_task
 
-        check(settings.train)
+        check_trainer(settings.train)
         version = _version(settings, params, version_dir, place)
         backbone = resolve_backbone(settings.model, settings.root / "backbones")
         task = make_task(settings.train, settings.model, backbone, version)
         trained = fit(task, version, place, datasets=datasets or None)
         made = Made(settings, trained.model_dir, version)
-        return values_of(trained.best, made, modes), trained.model_dir
+        return values_of(trained.best.model_dump(), made, modes), trained.model_dir
 
 
 def _version(
@@ -118,17 +118,15 @@ def latency_ms(made: Made) -> float:
     Each of up to 100 validation texts alone, three times; the least of the three medians, as other
     trials run beside it.
     """
-    from finsent.export.export import export
+    from finsent.export.exporter import export_model
     from finsent.inference.engine import Engine
 
     rows = made.version.read("validation", ["text", "label"])
     origin = {"dataset_version": made.version.version, "split": "validation"}
-    config = made.settings.engine.model_copy(
-        update={"threads": made.settings.train.cpus_per_worker}
-    )
-    export(made.model_dir, rows, made.settings.export, config, origin)
+    config = made.settings.engine.replaced(threads=made.settings.train.cpus_per_worker)
+    export_model(made.model_dir, rows, made.settings.export, config, origin)
     engine = Engine(made.model_dir, config)
-    engine.warm()
+    engine.warm_up()
     texts = rows["text"].to_pylist()[:100]
     medians = []
     for _ in range(3):

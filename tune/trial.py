@@ -23,13 +23,13 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from finsent.disk import DiskError, disk_error
+from finsent.disk import DiskError, find_disk_error
 from finsent.errors import DivergenceError, InputError, MemoryShortageError, UserError
 from finsent.files import read_json, write_json
-from finsent.settings import Settings
-from finsent.training.outputs import read_journal
+from finsent.training.metrics_log import read_epochs
 from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
 from tune.records import DIVERGED, MEMORY
+from tune.settings import SweepSettings
 from tune.space import with_values
 from tune.training import Training
 
@@ -48,7 +48,7 @@ _OWN_ROWS = ("data.", "model.")  # settings under which a trial's tokenized rows
 class Work:
     """What the trials of a sweep have in common."""
 
-    settings: Settings
+    settings: SweepSettings
     run_dir: Path  # of the sweep; seen by all nodes
     version_dir: Path  # the dataset version, where no trial makes its own
     modes: dict[str, str]  # by objective; the metric first
@@ -76,7 +76,7 @@ def run_trial(config: Mapping[str, Any], work: Work) -> None:
     except ray.exceptions.RayActorError:  # a process or a node was lost
         raise
     except Exception as error:  # whatever it is, it is this trial's end and not the sweep's
-        full = disk_error(error)
+        full = find_disk_error(error)
         reports.failed(reason(full or error), None if full else cause(error), full)
 
 
@@ -135,14 +135,14 @@ class _Reports:
         worst = _WORST[self._work.modes[self._work.metric]]
         found = {FAILURE: why, self._work.metric: worst, "epoch": self._epoch}
         found |= {CAUSE: blamed} if blamed else {}
-        tune.report(found | ({FULL: full.plain} if full else {}))
+        tune.report(found | ({FULL: full.arguments} if full else {}))
 
 
 def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
     settings = with_values(work.settings, config["params"])
     if work.exchanges:  # what others may take over stays
-        kept = {"keep_every_epochs": settings.sweep.grace_epochs}
-        settings = settings.model_copy(update={"train": settings.train.model_copy(update=kept)})
+        train = settings.train.replaced(keep_every_epochs=settings.sweep.grace_epochs)
+        settings = settings.replaced(train=train)
     place = _place(config, work)
     if (place / RESULT).is_file():  # the driver was killed before it knew
         _Teller(place, lambda line: reports.epoch(line, place), saved=False).look()
@@ -157,7 +157,7 @@ def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
 
 
 def _apart(
-    settings: Settings,
+    settings: SweepSettings,
     params: Mapping[str, Any],
     work: Work,
     place: Path,
@@ -202,10 +202,14 @@ class _Teller:
 
     def look(self) -> None:
         """Tell what is new."""
-        from finsent.training.checkpoint import epoch_name
+        from finsent.training.checkpoint import epoch_checkpoint_name
 
-        lines = [line for line in read_journal(self._place) if line["kind"] == "epoch"]
-        if self._saved and lines and not (self._place / epoch_name(lines[-1]["epoch"])).is_dir():
+        lines = [line.model_dump(mode="json") for line in read_epochs(self._place)]
+        if (
+            self._saved
+            and lines
+            and not (self._place / epoch_checkpoint_name(lines[-1]["epoch"])).is_dir()
+        ):
             lines.pop()
         for line in lines:
             if line["epoch"] > self._told:
@@ -257,12 +261,12 @@ def _take_over(source: Path, place: Path, epoch: int | None = None) -> Path:
         epoch: whose; where it is no more, and by default, the newest.
     """
     from finsent.files import staged_dir
-    from finsent.training.checkpoint import damage, newest_whole, saved_checkpoints
+    from finsent.training.checkpoint import find_damage, latest_valid, list_checkpoints
 
     taken = len(list(place.parent.glob(f"{place.name}-*")))
     following = place.with_name(f"{place.name}-{taken + 1}")
-    ends = [one for one in saved_checkpoints(source) if (one.epoch, one.step) == (epoch, 0)]
-    saved = ends[0] if ends and damage(ends[0].folder) is None else newest_whole(source)
+    ends = [one for one in list_checkpoints(source) if (one.epoch, one.step) == (epoch, 0)]
+    saved = ends[0] if ends and find_damage(ends[0].folder) is None else latest_valid(source)
     if saved is None:
         raise InputError(f"{source}: has no checkpoint to go on from")
     folder = saved.folder

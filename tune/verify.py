@@ -20,9 +20,9 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from finsent.bars import bar
 from finsent.errors import InputError
 from finsent.files import staged_dir, write_json
+from finsent.progress import progress_bar
 from tune.outcomes import FAILURE, FINAL
 from tune.plan import Plan
 from tune.progress import LIVE, LOG
@@ -121,7 +121,7 @@ def verify(
     )
     searcher = _Fixed(configs, config.metric, config.mode)
     attempt = len(list((run_dir / "tune").glob("verify-*"))) + 1
-    unlimited = config.model_copy(update={"max_epochs": None, "max_seconds": None})
+    unlimited = config.replaced(max_epochs=None, max_seconds=None)
     end = Budget(unlimited, 0, 0, run_dir / STOP)  # only where this thread is interrupted
     tuner = make_tuner(
         tune.with_parameters(trainable, work=replace(work, exchanges=False)),
@@ -133,7 +133,9 @@ def verify(
         stop=end,
     )
     told: set[str] = set()
-    progress = bar("verify", "epoch", len(configs) * plan.epochs, live=LIVE, log=LOG)
+    progress = progress_bar(
+        "verify", "epoch", len(configs) * plan.epochs, terminal_seconds=LIVE, log_seconds=LOG
+    )
 
     def show() -> None:
         progress.update(sum(searcher.epochs.values()) - progress.n)

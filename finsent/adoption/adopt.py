@@ -7,34 +7,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from finsent.adoption.config import AdoptConfig
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file
 from finsent.labels import LABELS
-from finsent.modeling.backbone import Folder
+from finsent.modeling.classification_head import output_layer, reorder_labels
 from finsent.modeling.classifier import save_classifier
-from finsent.modeling.config import AdoptConfig
-from finsent.modeling.files import check_folder
-from finsent.modeling.head import output_layer, use_own_labels
-from finsent.modeling.label_map import (
-    LabelMap,
-    label_names,
-    make_label_map,
-    other_ids,
-    read_label_map,
-    write_label_map,
-)
-from finsent.modeling.layout import CALIBRATION, PROVENANCE
-from finsent.modeling.origin import license_of
-from finsent.modeling.reading import check_reading
-from finsent.modeling.suitability import (
-    check_answers,
+from finsent.modeling.compatibility import (
     check_length,
+    check_padding,
     check_tokens,
     position_limit,
 )
-from finsent.modeling.tokenizer import ReadTokenizer, read_tokenizer
+from finsent.modeling.file_checks import check_model_files
+from finsent.modeling.label_map import (
+    LabelMap,
+    contradicting_ids,
+    label_names,
+    make_label_map,
+    read_label_map,
+    write_label_map,
+)
+from finsent.modeling.model_dir import CALIBRATION, PROVENANCE
+from finsent.modeling.model_folder import ModelFolder
+from finsent.modeling.provenance import AdoptedOrigin, FileDigest, Provenance, read_license
+from finsent.modeling.tokenizer import LoadedTokenizer, read_tokenizer
+from finsent.modeling.tokenizer_checks import check_vocabulary
 from finsent.modeling.weights import (
-    Loaded,
+    LoadedModel,
     check_complete,
     load_weights,
     read_config,
@@ -53,13 +53,13 @@ class ForeignModel:
     """A classifier from elsewhere, checked as far as that needs no weights."""
 
     name: str  # as the user wrote it
-    folder: Folder
+    folder: ModelFolder
     config: Any  # of transformers
     is_pickled: bool
     label_map: LabelMap
     max_length: int
     license: str | None
-    read: ReadTokenizer
+    read: LoadedTokenizer
 
     @property
     def field(self) -> str:
@@ -76,18 +76,18 @@ def _field(name: str) -> str:
     return f"SOURCE={name!r}"
 
 
-def open_foreign(name: str, folder: Folder, config: AdoptConfig) -> ForeignModel:
+def open_foreign(name: str, folder: ModelFolder, config: AdoptConfig) -> ForeignModel:
     """Read config and tokenizer of a classifier, and find out what its labels mean.
 
     Raises:
         InputError: a file is missing or does not fit the others, or a label is not mapped.
     """
     field, path = _field(name), str(folder.path)
-    is_pickled = check_folder(folder.path, field)
+    is_pickled = check_model_files(folder.path, field)
     found = read_config(path, field)
     _check_task(found, field)
     names = label_names({"id2label": found.id2label}, f"{path}/config.json")
-    contradiction = other_ids(found.id2label, found.label2id)
+    contradiction = contradicting_ids(found.id2label, found.label2id)
     if contradiction:
         raise InputError(
             f"{field}: config.json contradicts itself on its labels ({contradiction}); find out "
@@ -102,12 +102,12 @@ def open_foreign(name: str, folder: Folder, config: AdoptConfig) -> ForeignModel
     label_map = make_label_map(names, config.label_map or _stored_pairs(folder.path))
     read = read_tokenizer(path, name=field)
     check_tokens(found, read.tokenizer, field)
-    read = replace(read, notes=[*read.notes, *check_reading(read.tokenizer, field)])
+    read = replace(read, notes=[*read.notes, *check_vocabulary(read.tokenizer, field)])
     if config.max_length is not None:
         check_length(found, config.max_length, name, "adopt.max_length")
     limits = (position_limit(found), read.tokenizer.model_max_length, _MAX_LENGTH)
     max_length = config.max_length or min(limit for limit in limits if limit)
-    license = config.license or license_of(folder.path / "README.md")
+    license = config.license or read_license(folder.path / "README.md")
     return ForeignModel(name, folder, found, is_pickled, label_map, max_length, license, read)
 
 
@@ -148,29 +148,29 @@ def adopt(foreign: ForeignModel, out: Path) -> list[str]:
     loaded = load_weights(
         foreign.path,
         foreign.field,
-        pickled=foreign.is_pickled,
+        is_pickled=foreign.is_pickled,
         local_files_only=True,
         ignore_mismatched_sizes=True,  # reported by name below
     )
     _check_head(foreign, loaded)
     check_complete(foreign.field, [*loaded.missing, *loaded.mismatched], loaded)
     tokenizer = foreign.read.tokenizer
-    check_answers(loaded.model, tokenizer, foreign.max_length, foreign.field)
+    check_padding(loaded.model, tokenizer, foreign.max_length, foreign.field)
     label_map = foreign.label_map
     columns = [next(iter(label_map.columns(label)), None) for label in LABELS]
-    answers_ours = label_map.is_one_to_one and use_own_labels(loaded.model, columns)
+    answers_ours = label_map.is_one_to_one and reorder_labels(loaded.model, columns)
     save_classifier(loaded.model, tokenizer, out, _provenance(foreign, loaded))
     if not answers_ours:
         write_label_map(out, label_map)
     return [*foreign.read.notes, *_notes(foreign, loaded)]
 
 
-def _check_head(foreign: ForeignModel, loaded: Loaded) -> None:
+def _check_head(foreign: ForeignModel, loaded: LoadedModel) -> None:
     """Refuse a head that is missing, or that answers another number of labels than the config."""
     layer = output_layer(loaded.model)
     parameters = loaded.model.named_parameters()
     names = {key for key, p in parameters if layer and any(p is own for own in layer.parameters())}
-    if any(key.startswith(loaded.encoder) for key in (*loaded.missing, *loaded.mismatched)):
+    if any(key.startswith(loaded.encoder_prefix) for key in (*loaded.missing, *loaded.mismatched)):
         return  # more is wrong than the head
     if names and names <= {*loaded.missing}:
         raise InputError(
@@ -187,7 +187,7 @@ def _check_head(foreign: ForeignModel, loaded: Loaded) -> None:
         )
 
 
-def _notes(foreign: ForeignModel, loaded: Loaded) -> list[str]:
+def _notes(foreign: ForeignModel, loaded: LoadedModel) -> list[str]:
     notes = []
     if foreign.label_map.absent:
         notes.append(
@@ -203,7 +203,7 @@ def _notes(foreign: ForeignModel, loaded: Loaded) -> list[str]:
     return notes
 
 
-def _code_note(foreign: ForeignModel, loaded: Loaded) -> str | None:
+def _code_note(foreign: ForeignModel, loaded: LoadedModel) -> str | None:
     """Return a line on code of the source that would compute the answers in another way."""
     config, used = foreign.config, type(loaded.model).__name__
     others = [kind for kind in config.architectures or [] if kind != used]
@@ -216,29 +216,29 @@ def _code_note(foreign: ForeignModel, loaded: Loaded) -> str | None:
     )
 
 
-def _provenance(foreign: ForeignModel, loaded: Loaded) -> dict[str, Any]:
+def _provenance(foreign: ForeignModel, loaded: LoadedModel) -> Provenance:
     folder = foreign.folder
     files = sorted(file for file in folder.path.iterdir() if file.suffix in _DIGESTED)
-    return {
-        "backbone": foreign.name,
-        "revision": folder.commit,
-        "max_length": foreign.max_length,
-        "labels": list(LABELS),
-        "dataset": _dataset(folder.path),
-        "origin": {
-            "source": foreign.name,
-            "revision": folder.commit,
-            "license": foreign.license,
-            "architecture": type(loaded.model).__name__,
-            "label_map": foreign.label_map.pairs,
-            "absent_labels": foreign.label_map.absent,
-            "files": [
-                {"path": f.name, "bytes": f.stat().st_size, "sha256": sha256_file(f)}
-                for f in files
-                if f.is_file()
-            ],
-        },
-    }
+    return Provenance(
+        backbone=foreign.name,
+        revision=folder.commit,
+        max_length=foreign.max_length,
+        labels=LABELS,
+        dataset=_dataset(folder.path),
+        origin=AdoptedOrigin(
+            source=foreign.name,
+            revision=folder.commit,
+            license=foreign.license,
+            architecture=type(loaded.model).__name__,
+            label_map=foreign.label_map.pairs,
+            absent_labels=tuple(foreign.label_map.absent),
+            files=tuple(
+                FileDigest(path=file.name, bytes=file.stat().st_size, sha256=sha256_file(file))
+                for file in files
+                if file.is_file()
+            ),
+        ),
+    )
 
 
 def _dataset(path: Path) -> dict[str, Any] | None:

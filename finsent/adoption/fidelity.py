@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finsent.adoption.adopt import ForeignModel
-from finsent.errors import InputError
-from finsent.inference.encode import cleaned
+from finsent.errors import InputError, one_line
+from finsent.inference.encoder import normalize_texts
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.weights import neutral_options
@@ -38,7 +38,7 @@ def difference(engine: Engine, foreign: ForeignModel) -> float:
         foreign: what was adopted.
     """
     # The engine normalizes texts first: both read the same.
-    texts = cleaned([*_TEXTS, _LONG * (foreign.max_length // 8)])
+    texts = normalize_texts([*_TEXTS, _LONG * (foreign.max_length // 8)])
     model, tokenizer = _load(foreign)
     expected = np.stack([_probabilities(text, model, tokenizer, foreign) for text in texts])
     return float(np.abs(engine.probabilities(texts).astype(np.float64) - expected).max())
@@ -54,12 +54,12 @@ def check_same(engine: Engine, foreign: ForeignModel, max_difference: float) -> 
         InputError: it is above `max_difference`, or not a number; or the model needs other inputs.
     """
     try:
-        engine.warm()
+        engine.warm_up()
         found = difference(engine, foreign)
     except InputError:
         raise
     except Exception as error:  # each architecture in its own way
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)
         raise InputError(
             f"{foreign.field}: cannot answer a batch of token ids and a mask ("
             f"{type(error).__name__}: {problem}); it cannot be adopted as it is"

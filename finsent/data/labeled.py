@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from finsent.data.config import DataConfig
+from finsent.data.ingest.rejections import check_rejected, count_rejected
 from finsent.data.ingest.settle import SourceTraits, described, settle
-from finsent.data.ingest.stages import reject_reasons
 from finsent.data.rows.clean import GOOD, clean
 from finsent.data.sources.source_file import SourceFile
-from finsent.data.versions.manifest import check_rejected
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def read_labeled(files: list[SourceFile], config: DataConfig) -> pa.Table:
             usable.append(cleaned.good)
             rejected.append(cleaned.rejected)
             row_count += len(block)
-        reasons = reject_reasons(pa.concat_tables(rejected)) if rejected else {}
+        reasons = count_rejected(pa.concat_tables(rejected)) if rejected else {}
         check_rejected(file.name, row_count, reasons, config)
     traits = SourceTraits.of(files)
     settled = settle(pa.concat_tables(usable), traits, config)

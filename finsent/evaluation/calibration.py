@@ -18,12 +18,12 @@ import pyarrow as pa
 
 from finsent.evaluation.abstention import risk_coverage, selective, threshold_for
 from finsent.evaluation.metrics import Answers, Ids
-from finsent.files import write_json
 from finsent.inference.engine import Engine, softmax
-from finsent.inference.exports import drop_exports
+from finsent.inference.export_record import drop_exports
 from finsent.labels import LABEL2ID, LABELS
+from finsent.modeling.calibration import CalibrationRecord, read_calibration_record
 from finsent.modeling.label_map import ABSENT_LOGIT
-from finsent.modeling.layout import CALIBRATION, CALIBRATION_SCHEMA
+from finsent.modeling.model_dir import CALIBRATION
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def calibration_of(
         if threshold is None:
             why = f"no threshold reaches an accuracy of {wanted_accuracy:g}"
     return {
-        "schema_version": CALIBRATION_SCHEMA,
+        "schema_version": 1,
         "temperature": temperature,
         "reason": reason,
         "rows": len(truth),
@@ -179,7 +179,8 @@ def calibrate(
         rows = rows.take(pa.array(np.sort(chosen)))
     model_dir, standing = engine.model_dir, engine.folded
     names = scaling_tensors(model_dir, [one.ids for one in engine.encode(_PROBES)])
-    logits, ours = engine.raw(engine.own_logits(rows["text"].to_pylist())), engine.ours
+    logits = engine.uncalibrated(engine.model_logits(rows["text"].to_pylist()))
+    ours: Ours = engine.fold_labels
     if not names:
         logits, ours = ours(logits), _same  # the engine divides what has become ours
     fitted = calibration_of(logits, label_ids(rows), wanted_accuracy, ours, standing)
@@ -192,14 +193,18 @@ def calibrate(
             "finsent divides by it, other readers of the weights do not",
             model_dir,
         )
-    if _is_same(found, engine.calibration.record):
-        return engine.calibration.record
+    record = CalibrationRecord.model_validate(found)
+    before = read_calibration_record(model_dir)
+    if before is not None:
+        stored: dict[str, Any] = before.model_dump(mode="json")
+        if _is_same(found, stored):
+            return stored
     if folded != standing:
         if drop_exports(model_dir):
             log.info("calibrate: the exports are of the weights before; export the model again")
         (model_dir / CALIBRATION).unlink(missing_ok=True)  # belongs to the weights before
         fold(model_dir, names, folded)
-    write_json(model_dir / CALIBRATION, found)
+    record.write(model_dir / CALIBRATION)
     return found
 
 

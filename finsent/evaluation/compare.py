@@ -57,8 +57,8 @@ def answers_of(engine: Engine, rows: pa.Table) -> Answers:
 
 def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, Truncation]:
     """Return a model's answers to labeled rows, and how much of the texts was cut."""
-    encoded = engine.read(rows["text"].to_pylist())
-    logits = engine.logits_of([text.ids for text in encoded])
+    encoded = engine.encode_checked(rows["text"].to_pylist())
+    logits = engine.logits_of_rows([text.ids for text in encoded])
     answers = Answers(label_ids(rows), engine.calibrated(logits))
     return answers, Truncation.of(encoded, engine.max_length)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from finsent.config import Section, setting
 from finsent.data.config import Source
-from finsent.registry.config import NAME_PATTERN
+from finsent.names import NAME_PATTERN
 
 SHIPPED = "shipped"
 
@@ -65,8 +65,7 @@ class EvaluateConfig(Section):
 
     def on_own_test_split(self) -> EvaluateConfig:
         """Return these settings for the rows and the calibration that are a model's own."""
-        own: dict[str, Any] = {"dataset": None, "calibration": None, "split": "test", "sources": []}
-        return self.model_copy(update=own)
+        return self.replaced(dataset=None, calibration=None, split="test", sources=[])
 
 
 class CalibrateConfig(Section):

@@ -32,7 +32,12 @@ from finsent.evaluation.overlap import near_groups
 from finsent.files import digest
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
-from finsent.modeling.domain import NO_ANSWER, DomainContent, Figure, Measured
+from finsent.modeling.domain_calibration import (
+    UNREACHABLE_THRESHOLD,
+    DomainContent,
+    DomainMetrics,
+    Figure,
+)
 from finsent.modeling.label_map import ABSENT_LOGIT
 
 log = logging.getLogger(__name__)
@@ -52,7 +57,7 @@ class Fit:
 
     temperature: float
     biases: tuple[float, ...]  # they sum to 0
-    threshold: float  # `NO_ANSWER` where none reaches the wanted accuracy
+    threshold: float  # `UNREACHABLE_THRESHOLD` where none reaches the wanted accuracy
 
     def probabilities(self, logits: Floats) -> npt.NDArray[np.float32]:
         """Return calibrated probabilities, shape (rows, labels)."""
@@ -107,7 +112,7 @@ def fit(logits: Floats, truth: Ids, wanted_accuracy: float) -> Fit:
         temperature_loss, args=(known + shift, labels), bounds=_LOG_RANGE, method="bounded"
     )
     temperature = float(np.exp(found.x))
-    fitted = Fit(temperature, tuple(map(float, shift / temperature)), NO_ANSWER)
+    fitted = Fit(temperature, tuple(map(float, shift / temperature)), UNREACHABLE_THRESHOLD)
     answers = Answers(truth, fitted.probabilities(logits))
     threshold = threshold_for(
         answers.confidence, answers.right, wanted_accuracy, by_confidence=True
@@ -136,7 +141,7 @@ class Judged:
     answered: npt.NDArray[np.bool_]
     abstains: bool  # ever
 
-    def measured(self, groups: Ids, resamples: int, seed: int) -> Measured:
+    def measured(self, groups: Ids, resamples: int, seed: int) -> DomainMetrics:
         """Return the figures with their 95 % intervals.
 
         Args:
@@ -145,7 +150,7 @@ class Judged:
         figures = self.answers.measure()
         bounds = intervals(self.answers, resamples, seed, groups)
         right = self.answers.right[self.answered]
-        return Measured(
+        return DomainMetrics(
             **{
                 name: Figure(value=figures[name], interval=bounds[name])
                 for name in ("macro_f1", "accuracy", "log_loss", "ece")
@@ -266,7 +271,7 @@ def calibrate(
         threshold=min(fitted.threshold, 1.0),
         threshold_reason=(
             f"no threshold reaches an accuracy of {measure.wanted_accuracy:g}"
-            if fitted.threshold == NO_ANSWER
+            if fitted.threshold == UNREACHABLE_THRESHOLD
             else None
         ),
         wanted_accuracy=measure.wanted_accuracy,

@@ -10,8 +10,8 @@ from scipy.special import log_softmax
 from finsent.errors import InputError
 from finsent.evaluation.metrics import Floats
 from finsent.inference.engine import Engine, softmax
-from finsent.inference.exports import read_exports
-from finsent.modeling.domain import ExportAnswers
+from finsent.inference.export_record import read_exports
+from finsent.modeling.domain_calibration import ExportAnswers
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def compare_exports(
     for export in read_exports(engine.model_dir):
         form = {"backend": export.backend, "precision": export.precision}
         try:
-            other = Engine(engine.model_dir, engine.config.model_copy(update=form))
+            other = Engine(engine.model_dir, engine.config.replaced(**form))
             answers = softmax(calibrated_logits(other, texts), temperature, biases)
         except InputError as error:
             log.warning("calibrate: answers of %s are not compared: %s", export.name, error)

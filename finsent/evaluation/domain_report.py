@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from finsent.modeling.domain import DomainCalibration, Figure, Measured
+from finsent.modeling.domain_calibration import DomainCalibration, DomainMetrics, Figure
 
 _SHOWN = {
     "macro_f1": "macro-F1",
@@ -90,5 +90,5 @@ def _figure(figure: Figure) -> str:
     return f"{figure.value:.3f} ({figure.interval[0]:.3f} to {figure.interval[1]:.3f})"
 
 
-def _coverage(measured: Measured) -> str:
+def _coverage(measured: DomainMetrics) -> str:
     return "all" if measured.coverage is None else f"{measured.coverage:.1%}"

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from finsent.bars import bar
 from finsent.data.config import DataConfig, NearConfig, SourceConfig
 from finsent.data.labeled import read_labeled
 from finsent.data.sources.files import find_sources
@@ -28,6 +27,7 @@ from finsent.evaluation.slices import agreement_levels, slices, wilson
 from finsent.inference.engine import Engine, softmax
 from finsent.inference.truncation import Truncation
 from finsent.labels import LABELS
+from finsent.progress import progress_bar
 
 _MISTAKES = 50
 
@@ -65,7 +65,7 @@ def evaluate(
     suite = _suite(config)
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     logits, truncation, seconds = _run(engine, texts)
-    answers = Answers(truth, engine.calibrated(engine.ours(logits)))
+    answers = Answers(truth, engine.calibrated(engine.fold_labels(logits)))
     before = Answers(truth, _before(engine, logits))
     guesses = {}
     if train is not None:
@@ -99,9 +99,11 @@ def evaluate(
 def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], Truncation, float]:
     """Return logits of the model's own labels, how much of the texts was cut, and the seconds."""
     started = time.perf_counter()
-    with bar("evaluate", "row", len(texts), live=0.2, log=10.0) as shown:
-        encoded = engine.read(texts)
-        logits = engine.own_logits_of([text.ids for text in encoded], shown.update)
+    with progress_bar(
+        "evaluate", "row", len(texts), terminal_seconds=0.2, log_seconds=10.0
+    ) as shown:
+        encoded = engine.encode_checked(texts)
+        logits = engine.model_logits_of_rows([text.ids for text in encoded], shown.update)
     seconds = time.perf_counter() - started
     return logits, Truncation.of(encoded, engine.max_length), seconds
 
@@ -132,8 +134,8 @@ def _before(engine: Engine, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.f
         logits: of the model's own labels.
     """
     if engine.calibration.name is None:
-        return softmax(engine.ours(engine.raw(logits)), 1.0)
-    return engine.calibrated(engine.ours(logits), engine.own_calibration)
+        return softmax(engine.fold_labels(engine.uncalibrated(logits)), 1.0)
+    return engine.calibrated(engine.fold_labels(logits), engine.own_calibration)
 
 
 def _calibration(engine: Engine, before: Answers, answers: Answers) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def _calibration(engine: Engine, before: Answers, answers: Answers) -> dict[str,
     The temperature and the biases of a domain are those that follow the model's own calibration.
     """
     used, own = engine.calibration, engine.own_calibration
-    record, biases = used.record, used.biases
+    fit, biases = used.fit, used.biases
     unscaled, scaled = before.measure(), answers.measure()
     keys = ("dataset_version", "split", "rows", "reason", "ece_before", "ece_after")
     return {
@@ -153,18 +155,18 @@ def _calibration(engine: Engine, before: Answers, answers: Answers) -> dict[str,
         "ece_after": scaled["ece"],
         "log_loss_before": unscaled["log_loss"],
         "log_loss_after": scaled["log_loss"],
-        "fitted_on": {key: record.get(key) for key in keys} if record else None,
+        "fitted_on": {key: getattr(fit, key) for key in keys} if fit else None,
     }
 
 
 def _abstention(engine: Engine, answers: Answers) -> dict[str, Any]:
     """What the model's own threshold does to these rows, and what others would do."""
-    rule = engine.calibration.record.get("abstention") or {}
-    wanted = rule.get("wanted_accuracy")
+    fit = engine.calibration.fit
+    wanted = fit.wanted_accuracy if fit else None
     return {
         "wanted_accuracy": wanted,
         "threshold": engine.threshold,
-        "reason": rule.get("reason") if rule else "the model was never calibrated",
+        "reason": fit.threshold_reason if fit else "the model was never calibrated",
         **selective(answers.confidence, answers.right, engine.threshold),
         **promise(answers, engine.threshold, wanted),
         "curve": risk_coverage(answers.confidence, answers.right),
@@ -210,7 +212,7 @@ def read_benchmark(
     Raises:
         InputError: a file is unusable, or nothing is left.
     """
-    config = config.model_copy(update={"sources": sources, "exclude": [], "conflicts": "drop"})
+    config = config.replaced(sources=sources, exclude=[], conflicts="drop")
     table = read_labeled(find_sources(config, cache), config)
     if not len(table):
         shown = [source.uri for source in sources]

@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from finsent.estimates import Estimate
 from finsent.evaluation.bootstrap import LEVEL
 from finsent.evaluation.metrics import Answers, Floats, f1_by_label
 from finsent.labels import LABELS
@@ -44,14 +45,6 @@ class Allowance:
     margin: float  # of accuracy and of macro-F1, as a fraction
     min_rows: int
     fields: tuple[str, str]  # settings of the two, for people
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure, and how bad its true value may be."""
-
-    value: float
-    bound: float  # with 95 % confidence the true value is no worse
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Exports: a model as graphs for faster backends, behind a parity gate."""
+"""Export a model to graphs that compute faster, behind a parity gate."""

@@ -1,1 +1,1 @@
-"""The engine: texts to probabilities."""
+"""The engine, which computes label probabilities of texts."""

@@ -1,4 +1,4 @@
-"""Micro-batches: rows of about one length, within a budget of padded tokens."""
+"""Group rows of similar length into micro-batches within a budget of padded tokens."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ Ids = npt.NDArray[np.int64]
 
 
 def micro_batches(
-    lengths: npt.NDArray[np.int64], token_budget: int, most_rows: int | None = None
+    lengths: npt.NDArray[np.int64], token_budget: int, max_rows: int | None = None
 ) -> list[Ids]:
     """Group rows by length so that rows x longest row stays within the budget.
 
-    A row longer than the budget goes alone.
+    A row longer than the budget is a micro-batch of its own.
 
     Args:
-        lengths: tokens by row, shape (rows,).
-        most_rows: of one micro-batch; None: any number.
+        lengths: tokens per row, shape (rows,).
+        token_budget: largest rows x longest row of a micro-batch.
+        max_rows: per micro-batch; None: no limit.
 
     Returns:
-        Row numbers by micro-batch, short rows first.
+        Row numbers per micro-batch, short rows first.
     """
     order = np.argsort(lengths, kind="stable").astype(np.int64)
     batches, start = [], 0
     for end in range(1, len(order) + 1):
-        full = end < len(order) and (
-            (end + 1 - start) * lengths[order[end]] > token_budget or end - start == most_rows
+        is_full = end < len(order) and (
+            (end + 1 - start) * lengths[order[end]] > token_budget or end - start == max_rows
         )
-        if full or end == len(order):
+        if is_full or end == len(order):
             batches.append(order[start:end])
             start = end
     return batches
 
 
 def padded(rows: Sequence[Sequence[int]], shape: tuple[int, int], pad_id: int) -> tuple[Ids, Ids]:
-    """Ids and attention mask of a shape that holds the rows.
+    """Return ids and attention mask of the rows, padded to a shape.
 
-    Rows beyond them read one padding token, so that no row is without anything to attend to.
+    Added rows attend to one padding token: a softmax over no token would not be a number.
     """
     ids = np.full(shape, pad_id, np.int64)
     mask = np.zeros(shape, np.int64)

@@ -1,7 +1,7 @@
-"""The engine: texts in, probabilities out, whatever the texts are batched with.
+"""The engine computes calibrated label probabilities of texts.
 
-Used alike by evaluation, batch scoring and serving. Imports no torch: a backend brings what it
-needs.
+Evaluation, batch scoring and serving share it. The probabilities of a text do not depend on the
+other texts of its batch. Imports no torch: a backend imports its own library.
 """
 
 from __future__ import annotations
@@ -22,19 +22,15 @@ from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.inference.backends import Backend, Logits, Run
 from finsent.inference.batching import Ids, micro_batches, padded
-from finsent.inference.choose import Choice, choose
 from finsent.inference.config import EngineConfig, Truncate
-from finsent.inference.encode import Encoded, Encoder
+from finsent.inference.encoder import Encoded, Encoder
+from finsent.inference.selection.select import Selection, select_backend
 from finsent.labels import LABELS
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.calibration import Calibration, folded_temperature, read_calibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.label_map import ABSENT_LOGIT
-from finsent.modeling.layout import (
-    Calibration,
-    check_model_dir,
-    folded_temperature,
-    read_calibration,
-    read_provenance,
-)
+from finsent.modeling.model_dir import check_model_dir
+from finsent.modeling.provenance import read_provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +40,11 @@ class Prediction:
     label: str
     score: float  # probability of `label`
     probabilities: dict[str, float]  # by label; they sum to 1
-    abstained: bool = False  # the score is below the model's threshold: better not act on it
+    abstained: bool = False  # the score is below the model's threshold
 
     @property
     def polarity(self) -> float:
-        """P(positive) - P(negative), from -1 to 1: one number to rank and average texts by."""
+        """P(positive) - P(negative), from -1 to 1, to rank and average texts by."""
         return self.probabilities["positive"] - self.probabilities["negative"]
 
 
@@ -59,7 +55,7 @@ def softmax(
 
     Args:
         temperature: divides the logits.
-        biases: added to the divided logits, one per label; None: none are.
+        biases: added to the divided logits, one per label; None: no biases.
     """
     scaled = np.asarray(logits, np.float64) / temperature
     if biases is not None:
@@ -70,16 +66,12 @@ def softmax(
     return probabilities
 
 
-def shown_logits(logits: Logits, calibration: Calibration) -> Logits:
-    """Return logits for people and programs, whose softmax is the calibrated probabilities.
-
-    Whatever the calibration is: of the weights, of an older version that keeps its temperature
-    outside them, or of a domain.
-    """
-    shown = logits / calibration.temperature
+def apply_calibration(logits: Logits, calibration: Calibration) -> Logits:
+    """Return logits whose softmax is the calibrated probabilities, for any calibration."""
+    scaled = logits / calibration.temperature
     if calibration.biases is not None:
-        shown = shown + np.asarray(calibration.biases)
-    return np.asarray(shown, np.float32)
+        scaled = scaled + np.asarray(calibration.biases)
+    return np.asarray(scaled, np.float32)
 
 
 class Engine:
@@ -96,12 +88,12 @@ class Engine:
 
         Args:
             model_dir: a trained classifier's directory.
-            backend: in place of what the config names: one that is not beside the model (yet).
-            domain: a calibration that is applied after the model's own one.
+            backend: replaces the backend of the config; None: select it by the config.
+            domain: a calibration that follows the model's own calibration.
 
         Raises:
-            InputError: it is incomplete or damaged, has other labels, or was not exported for the
-                backend that the config asks for.
+            InputError: the directory is incomplete or damaged, has other labels, or was not
+                exported for the configured backend.
         """
         self._label_map = check_model_dir(model_dir)
         self.model_dir = model_dir
@@ -111,26 +103,26 @@ class Engine:
         if domain is not None:
             self.calibration = domain.on(self.own_calibration)
         self.provenance = read_provenance(model_dir)
-        self.max_length = int(self.provenance["max_length"])
+        self.max_length = self.provenance.max_length
         self.encoder = Encoder(model_dir, self.max_length)
         self._pad_id = int(read_json(model_dir / "config.json").get("pad_token_id") or 0)
-        choice = Choice(backend) if backend else choose(model_dir, config)
-        self.backend, self.rates, self._watch = choice.backend, choice.rates, choice.watch
+        selection = Selection(backend) if backend else select_backend(model_dir, config)
+        self.backend, self.rates = selection.backend, selection.rates
+        self._rate_monitor = selection.monitor
         self.streams = self.backend.streams
-        self._free: queue.SimpleQueue[Run] = queue.SimpleQueue()
-        for run in self.backend.streams_of():
-            self._free.put(run)
+        self._free_runs: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        for run in self.backend.runs():
+            self._free_runs.put(run)
         self._pool = ThreadPoolExecutor(self.streams, "engine")
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by; 1 where the weights answer calibrated logits themselves, and
-        for a model that was never calibrated."""
+        """Divisor of the logits; 1 for folded weights, and for a model without calibration."""
         return self.calibration.temperature
 
     @cached_property
     def folded(self) -> float:
-        """The temperature that the weights are divided by already; see `raw`."""
+        """The temperature that the weights are divided by; see `uncalibrated`."""
         return folded_temperature(self.model_dir)
 
     @property
@@ -138,16 +130,15 @@ class Engine:
         """The confidence below which the model abstains; None: it never does."""
         return self.calibration.threshold
 
-    def warm(self) -> None:
-        """Run each usual shape once, so that the first text does not pay for it.
+    def warm_up(self) -> None:
+        """Compute each usual shape once, so that the first request is not slower than others.
 
         Raises:
-            InputError: the model's answers are no numbers.
+            InputError: the model's logits are not finite.
         """
-        for shape in self.backend.shapes(self.max_length):
-            rows, length = shape
-            found = self.compute([[self._pad_id] * length] * rows)
-            if not np.isfinite(found).all():
+        for rows, length in self.backend.warmup_shapes(self.max_length):
+            logits = self.compute([[self._pad_id] * length] * rows)
+            if not np.isfinite(logits).all():
                 raise InputError(
                     f"{str(self.model_dir)!r}: its answers are not numbers; the weights are "
                     "damaged: use another model"
@@ -156,20 +147,20 @@ class Engine:
     # --- steps ---
 
     def encode(self, texts: Sequence[str], truncate: Truncate | None = None) -> list[Encoded]:
-        """Token ids of texts, at most `max_length` each.
+        """Return token ids of texts, at most `max_length` per text.
 
         Args:
-            truncate: None: as the config says.
+            truncate: side on which long texts are cut; None: `engine.truncate`.
 
         Raises:
             InputError: a text is not valid Unicode.
         """
         return self.encoder(texts, truncate or self.config.truncate) if len(texts) else []
 
-    def groups(self, lengths: Sequence[int]) -> list[Ids]:
-        """Row numbers by micro-batch, short rows first."""
+    def group_rows(self, lengths: Sequence[int]) -> list[Ids]:
+        """Return row numbers per micro-batch, short rows first."""
         return micro_batches(
-            np.asarray(lengths, np.int64), self.config.token_budget, self.backend.most_rows
+            np.asarray(lengths, np.int64), self.config.token_budget, self.backend.max_rows
         )
 
     def compute(self, rows: Sequence[Sequence[int]]) -> Logits:
@@ -177,48 +168,52 @@ class Engine:
 
         Waits for a free stream.
         """
-        return self.ours(self._compute(rows))
+        return self.fold_labels(self._compute(rows))
 
-    def ours(self, logits: Logits) -> Logits:
-        """Turn the model's own logits into those of `LABELS`, shape (rows, labels).
+    def fold_labels(self, logits: Logits) -> Logits:
+        """Return logits of `LABELS`, shape (rows, labels), from logits of the model's own labels.
 
-        Backends and exports compute the model's own labels; those of a model from elsewhere become
-        ours here, so that every backend gives the same.
+        Backends and exports compute the labels of the model. An adopted model may have other labels
+        than `LABELS`; folding them here gives the same answers with every backend.
         """
         return logits if self._label_map is None else self._label_map.fold(logits)
 
-    def raw(self, logits: Logits) -> Logits:
-        """Turn the model's own logits into those that it gave before it was calibrated."""
-        absent = logits <= ABSENT_LOGIT / 2  # of no label of the source: at every temperature
-        return np.where(absent, logits, logits * np.float32(self.folded))
+    def uncalibrated(self, logits: Logits) -> Logits:
+        """Return logits of the weights as trained, from logits of the folded weights."""
+        is_absent = logits <= ABSENT_LOGIT / 2  # folding leaves these logits unchanged
+        return np.where(is_absent, logits, logits * np.float32(self.folded))
 
     def _compute(self, rows: Sequence[Sequence[int]]) -> Logits:
-        shape = self.backend.shape(len(rows), max(map(len, rows)))
+        shape = self.backend.padded_shape(len(rows), max(map(len, rows)))
         ids, mask = padded(rows, shape, self._pad_id)
-        run = self._free.get()
+        run = self._free_runs.get()
         started = time.perf_counter()
         try:
             logits = run(ids, mask)[: len(rows)]
         finally:
-            self._free.put(run)
-        if self._watch is not None:
-            self._watch.note(*shape, time.perf_counter() - started)
+            self._free_runs.put(run)
+        if self._rate_monitor is not None:
+            self._rate_monitor.record(*shape, time.perf_counter() - started)
         return logits
 
-    def logits_of(
+    def logits_of_rows(
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], object] | None = None
     ) -> Logits:
-        """Logits of token ids, shape (rows, labels), in the order given, on all streams."""
-        return self.ours(self.own_logits_of(rows, progress))
+        """Return logits of rows of token ids, shape (rows, labels), computed on all streams.
 
-    def own_logits_of(
+        Args:
+            progress: called with the number of rows of each finished micro-batch.
+        """
+        return self.fold_labels(self.model_logits_of_rows(rows, progress))
+
+    def model_logits_of_rows(
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], object] | None = None
     ) -> Logits:
-        """Logits of the model's own labels, shape (rows, its labels), as `logits_of`."""
+        """Return logits of the model's own labels, shape (rows, its labels), on all streams."""
         labels = LABELS if self._label_map is None else self._label_map.sources
         result = np.zeros((len(rows), len(labels)), np.float32)
-        # Long ones first: the last ones to end are then short.
-        groups = self.groups([len(row) for row in rows])[::-1]
+        # Long rows first: the streams then finish at about the same time.
+        groups = self.group_rows([len(row) for row in rows])[::-1]
         if self.streams == 1 or len(groups) == 1:
             for group in groups:
                 result[group] = self._compute([rows[i] for i in group])
@@ -243,20 +238,20 @@ class Engine:
         """Return calibrated probabilities of logits, shape (rows, labels).
 
         Args:
-            calibration: None: the engine's own.
+            calibration: None: the calibration of the engine.
         """
-        used = calibration or self.calibration
-        return softmax(logits, used.temperature, used.biases)
+        applied = calibration or self.calibration
+        return softmax(logits, applied.temperature, applied.biases)
 
     def predictions(
         self, logits: Logits, calibration: Calibration | None = None
     ) -> list[Prediction]:
-        """Labels, calibrated probabilities and abstentions of logits, shape (rows, labels).
+        """Return labels, calibrated probabilities and abstentions of logits, shape (rows, labels).
 
-        The label is the one of the highest calibrated probability.
+        The label has the highest calibrated probability.
 
         Args:
-            calibration: None: the engine's own.
+            calibration: None: the calibration of the engine.
         """
         threshold = (calibration or self.calibration).threshold
         return [
@@ -269,48 +264,51 @@ class Engine:
             for row in self.calibrated(logits, calibration).tolist()
         ]
 
-    # --- all in one ---
+    # --- from texts to answers ---
 
-    def read(self, texts: Sequence[str]) -> list[Encoded]:
-        """Encode texts as the config says.
+    def encode_checked(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode texts, and refuse long texts where `engine.truncate` is `error`.
 
         Raises:
             InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
         """
         encoded = self.encode(texts)
         if self.config.truncate == "error":
-            long = next((i for i, one in enumerate(encoded) if one.truncated), None)
-            if long is not None:
+            position = next((i for i, text in enumerate(encoded) if text.truncated), None)
+            if position is not None:
                 raise InputError(
-                    f"text {long + 1} has more than {self.max_length} tokens; shorten it, or set "
-                    "engine.truncate to right or left"
+                    f"text {position + 1} has more than {self.max_length} tokens; shorten it, or "
+                    "set engine.truncate to right or left"
                 )
         return encoded
 
     def logits(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> Logits:
-        """The model's answers, shape (texts, labels), in the order given; see `probabilities`.
+        """Return logits of `LABELS`, shape (texts, labels); see `probabilities`.
 
         Raises:
             InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
         """
-        return self.ours(self.own_logits(texts, progress))
+        return self.fold_labels(self.model_logits(texts, progress))
 
-    def own_logits(
+    def model_logits(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> Logits:
-        """Logits of the model's own labels, shape (texts, its labels); see `ours` and `raw`.
+        """Return logits of the model's own labels, shape (texts, its labels).
+
+        See `fold_labels` and `uncalibrated`.
 
         Raises:
-            InputError: as of `logits`.
+            InputError: a text is not valid Unicode, or too long where `truncate` is `error`.
         """
-        return self.own_logits_of([one.ids for one in self.read(texts)], progress)
+        rows = [text.ids for text in self.encode_checked(texts)]
+        return self.model_logits_of_rows(rows, progress)
 
     def probabilities(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Calibrated probabilities of `LABELS`, shape (texts, labels), in the order given.
+        """Return calibrated probabilities of `LABELS`, shape (texts, labels), in the texts' order.
 
         Args:
             progress: called with the number of texts of each finished micro-batch.

@@ -1,1 +1,1 @@
-"""Backbones, the classifier, its directory."""
+"""Backbones, the classifier and the files of its directory."""

@@ -1,9 +1,8 @@
-"""The sequence classifier and its directory: Hugging Face layout plus `provenance.json`."""
+"""Create, inspect, save and load the sequence classifier."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,35 +13,25 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from finsent.errors import InputError
-from finsent.files import write_json
+from finsent.errors import InputError, one_line
 from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.modeling.backbone import Backbone
-from finsent.modeling.head import output_layer, renew, use_own_labels
-from finsent.modeling.label_map import ABSENT_LOGIT, other_ids
-from finsent.modeling.layout import PROVENANCE, REMEDY, check_model_dir
-from finsent.modeling.reading import check_reading
-from finsent.modeling.suitability import check_answers, check_length, check_tokens
+from finsent.modeling.classification_head import output_layer, reinitialize, reorder_labels
+from finsent.modeling.compatibility import check_length, check_padding, check_tokens
+from finsent.modeling.label_map import ABSENT_LOGIT, contradicting_ids
+from finsent.modeling.model_dir import PROVENANCE, REMEDY, check_model_dir
+from finsent.modeling.provenance import Provenance
 from finsent.modeling.tokenizer import read_tokenizer, save_tokenizer
+from finsent.modeling.tokenizer_checks import check_vocabulary
 from finsent.modeling.weights import (
-    Loaded,
+    LoadedModel,
     check_complete,
     load_weights,
     read_config,
     unused_note,
 )
 
-
-def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """Return the fast tokenizer of a backbone or of a model's directory; see `read_tokenizer`.
-
-    Raises:
-        InputError: there is only a slow one.
-    """
-    return read_tokenizer(source, revision).tokenizer
-
-
-# What backbones' configs call their dropout: of hidden states, of attention, before the head.
+# Names of dropout rates in the configs of backbones: of hidden states, attention, and the head.
 _DROPOUTS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
@@ -59,35 +48,44 @@ _DROPOUTS = (
 )
 
 
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """Return the fast tokenizer of a backbone or of a model's directory; see `read_tokenizer`.
+
+    Raises:
+        InputError: the source has no fast tokenizer.
+    """
+    return read_tokenizer(source, revision).tokenizer
+
+
 def new_classifier(backbone: Backbone, seed: int, dropout: float | None = None) -> PreTrainedModel:
-    """Return the backbone with a classification head for `LABELS`; see `begin_classifier`."""
-    return begin_classifier(backbone, seed, dropout)[0]
+    """Return the backbone with a classification head for `LABELS`; see `init_classifier`."""
+    return init_classifier(backbone, seed, dropout)[0]
 
 
-def begin_classifier(
+def init_classifier(
     backbone: Backbone, seed: int, dropout: float | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load a backbone with a classification head for `LABELS`, seeded where the head is new.
+    """Load a backbone with a classification head for `LABELS`, new weights drawn from a seed.
 
-    A head that knows our labels is kept, in our order; any other is replaced.
+    A head with finsent's labels is kept and reordered; any other head is replaced.
 
     Args:
-        dropout: in place of every dropout that the backbone's config names; None: as it is there.
+        dropout: replaces every dropout rate in the backbone's config; None: the config's rates.
 
     Returns:
         The model, and lines on what was replaced, reordered or ignored.
 
     Raises:
-        InputError: the config names no dropout, or the encoder's weights are not all there.
+        InputError: the config names no dropout, or weights of the encoder are missing.
     """
     field = f"model.backbone={backbone.name!r}"
     config = read_config(backbone.source, field, backbone.revision)
-    names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-    contradiction = other_ids(config.id2label, config.label2id)
-    changed: dict[str, float] = {}
+    label_names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    contradiction = contradicting_ids(config.id2label, config.label2id)
+    rates: dict[str, float] = {}
     if dropout is not None:
-        changed = {name: dropout for name in _DROPOUTS if hasattr(config, name)}
-        if not changed:
+        rates = {name: dropout for name in _DROPOUTS if hasattr(config, name)}
+        if not rates:
             raise InputError(
                 f"train.dropout={dropout}: the config of {backbone.name} names no dropout; set "
                 "train.dropout=null"
@@ -96,74 +94,82 @@ def begin_classifier(
     loaded = load_weights(
         backbone.source,
         field,
-        pickled=backbone.is_pickled,
+        is_pickled=backbone.is_pickled,
         revision=backbone.revision,
         id2label=ID2LABEL,
         label2id=LABEL2ID,
         problem_type="single_label_classification",  # pipelines then answer by softmax
         ignore_mismatched_sizes=True,  # a head for another number of labels
-        **changed,
+        **rates,
     )
-    random = [*loaded.missing, *loaded.mismatched]
-    encoder = [key for key in random if key.startswith(loaded.encoder) and ".pooler." not in key]
-    check_complete(field, encoder, loaded)
+    random_keys = [*loaded.missing, *loaded.mismatched]
+    prefix = loaded.encoder_prefix
+    encoder_keys = [key for key in random_keys if key.startswith(prefix) and ".pooler." not in key]
+    check_complete(field, encoder_keys, loaded)
     notes = [
-        _head_note(loaded, names, contradiction, field),
+        _fit_head(loaded, label_names, contradiction, field),
         _pooler_note(loaded),
         unused_note(loaded),
     ]
     return loaded.model, [note for note in notes if note]
 
 
-def _head_note(
-    loaded: Loaded, names: tuple[str, ...], contradiction: str | None, field: str
+def _fit_head(
+    loaded: LoadedModel, label_names: tuple[str, ...], contradiction: str | None, field: str
 ) -> str | None:
-    """Fit the head to `LABELS`, and return a line on what that took.
+    """Fit the head to `LABELS`, and return a line on the change; None: nothing to report.
 
     Args:
-        names: the labels of the backbone's own config.
-        contradiction: what else that config has on their order.
+        label_names: the labels in the backbone's own config.
+        contradiction: labels whose order that config leaves open.
 
     Raises:
         InputError: the backbone has an output layer, but lacks other weights of the head.
     """
-    layer, shown = output_layer(loaded.model), ", ".join(names)
+    layer, listed = output_layer(loaded.model), ", ".join(label_names)
     parameters = dict(loaded.model.named_parameters())
-    head = {key for key in parameters if not key.startswith(loaded.encoder)}
-    if head & {*loaded.mismatched}:
-        return f"the head's output layer is new: the backbone's has {len(names)} labels ({shown})"
-    output = {
-        key for key in head if layer and any(parameters[key] is p for p in layer.parameters())
-    }
-    if layer is None or output <= {*loaded.missing}:
-        return None  # an encoder that brings no head
-    check_complete(field, head & {*loaded.missing}, loaded)
-    wanted = [name.casefold() for name in names]
-    std = getattr(loaded.model.config, "initializer_range", 0.02)
-    if sorted(wanted) != sorted(LABELS):
-        renew(layer, std)
-        return f"the head's output layer is new: the backbone's labels are {shown}"
-    if contradiction:
-        renew(layer, std)
-        return f"the head's output layer is new: the backbone contradicts itself ({contradiction})"
-    if layer.bias is not None and bool((layer.bias <= ABSENT_LOGIT / 2).any()):
-        renew(layer, std)
-        return "the head's output layer is new: the backbone's never answers some of the labels"
-    if wanted != list(LABELS):
-        use_own_labels(loaded.model, [wanted.index(label) for label in LABELS])
-        return f"the head is kept, its labels reordered from {shown} to {', '.join(LABELS)}"
+    head_keys = {key for key in parameters if not key.startswith(loaded.encoder_prefix)}
+    if head_keys & {*loaded.mismatched}:
+        count = len(label_names)
+        return f"the head's output layer is new: the backbone's has {count} labels ({listed})"
+    layer_ids = {id(parameter) for parameter in layer.parameters()} if layer else set()
+    output_keys = {key for key in head_keys if id(parameters[key]) in layer_ids}
+    if layer is None or output_keys <= {*loaded.missing}:
+        return None  # an encoder without a head
+    check_complete(field, head_keys & {*loaded.missing}, loaded)
+    reason = _unusable_head(layer, label_names, contradiction)
+    if reason:
+        reinitialize(layer, getattr(loaded.model.config, "initializer_range", 0.02))
+        return f"the head's output layer is new: {reason}"
+    folded_names = [name.casefold() for name in label_names]
+    if folded_names != list(LABELS):
+        reorder_labels(loaded.model, [folded_names.index(label) for label in LABELS])
+        return f"the head is kept, its labels reordered from {listed} to {', '.join(LABELS)}"
     return None
 
 
-def _pooler_note(loaded: Loaded) -> str | None:
-    new = any(".pooler." in key for key in loaded.missing)
-    return "the encoder's pooler is new: the backbone has none" if new else None
+def _unusable_head(
+    layer: torch.nn.Linear, label_names: tuple[str, ...], contradiction: str | None
+) -> str | None:
+    """Return why an output layer cannot answer `LABELS`; None: it can."""
+    if sorted(name.casefold() for name in label_names) != sorted(LABELS):
+        return f"the backbone's labels are {', '.join(label_names)}"
+    if contradiction:
+        return f"the backbone contradicts itself ({contradiction})"
+    if layer.bias is not None and bool((layer.bias <= ABSENT_LOGIT / 2).any()):
+        return "the backbone's never answers some of the labels"
+    return None
+
+
+def _pooler_note(loaded: LoadedModel) -> str | None:
+    is_new = any(".pooler." in key for key in loaded.missing)
+    return "the encoder's pooler is new: the backbone has none" if is_new else None
 
 
 def weight_bytes(backbone: Backbone) -> int:
-    """Return the bytes of a backbone's classifier in fp32, without reading its weights.
+    """Return the size of a backbone's classifier in fp32, in bytes, without reading its weights.
 
-    Its files may hold the weights twice, those of another head, or in half precision.
+    The size of the files differs: they may contain weights twice, another head, or half precision.
     """
     config = read_config(backbone.source, f"model.backbone={backbone.name!r}", backbone.revision)
     config.id2label = ID2LABEL
@@ -174,42 +180,41 @@ def weight_bytes(backbone: Backbone) -> int:
 
 
 def inspect_backbone(backbone: Backbone, max_length: int) -> list[str]:
-    """Find out before a training starts whether a backbone can be trained.
+    """Check before a training starts that a backbone can be trained.
 
     Returns:
-        Lines on what a user should know about the tokenizer and the head.
+        Lines for the user on the tokenizer and the head.
 
     Raises:
-        InputError: the tokenizer, the weights or the longest input do not suit the model.
+        InputError: the tokenizer, the weights or the longest input do not fit the model.
     """
     field = f"model.backbone={backbone.name!r}"
     config = read_config(backbone.source, field, backbone.revision)
     check_length(config, max_length, backbone.name, "model.max_length")
-    read = read_tokenizer(backbone.source, backbone.revision, field)
-    check_tokens(config, read.tokenizer, field)
-    reading = check_reading(read.tokenizer, field)
+    loaded = read_tokenizer(backbone.source, backbone.revision, field)
+    check_tokens(config, loaded.tokenizer, field)
+    vocabulary_notes = check_vocabulary(loaded.tokenizer, field)
     with torch.random.fork_rng(devices=[]):
-        model, notes = begin_classifier(backbone, 0)
-    check_answers(model, read.tokenizer, max_length, field)
-    return [f"{field}: {note}" for note in [*read.notes, *reading, *notes]]
+        model, head_notes = init_classifier(backbone, 0)
+    check_padding(model, loaded.tokenizer, max_length, field)
+    return [f"{field}: {note}" for note in [*loaded.notes, *vocabulary_notes, *head_notes]]
 
 
 def save_classifier(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
-    provenance: dict[str, Any],
+    provenance: Provenance,
     weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write weights, config with labels, tokenizer, and where the model came from.
+    """Write weights, config with labels, tokenizer and provenance.
 
     Args:
-        provenance: JSON-able; `max_length` (tokens) is required, as inference depends on it.
-        weights: in place of the model's own.
+        weights: replace the model's own weights; None: the model's own.
     """
     model.save_pretrained(out, state_dict=weights)
-    save_tokenizer(tokenizer, out, provenance["max_length"])
-    write_json(out / PROVENANCE, provenance)
+    save_tokenizer(tokenizer, out, provenance.max_length)
+    provenance.write(out / PROVENANCE)
 
 
 def load_classifier(path: Path) -> PreTrainedModel:
@@ -221,7 +226,7 @@ def load_classifier(path: Path) -> PreTrainedModel:
     check_model_dir(path)
     transformers_logging.disable_progress_bar()
     try:
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        model, info = AutoModelForSequenceClassification.from_pretrained(
             path,
             use_safetensors=True,
             local_files_only=True,
@@ -229,12 +234,12 @@ def load_classifier(path: Path) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        problem = str(error).strip().splitlines()[0][:200]
+        problem = one_line(error)
         raise InputError(
             f"{str(path)!r}: model.safetensors cannot be loaded ({problem}); {REMEDY}"
         ) from None
-    missing = sorted(loaded["missing_keys"])
-    if missing:  # transformers would make up the weights that are not there
+    missing = sorted(info["missing_keys"])
+    if missing:  # transformers would fill them with random numbers
         raise InputError(f"{str(path)!r}: model.safetensors lacks {missing[0]}; {REMEDY}")
     assert isinstance(model, PreTrainedModel)
     model.eval()

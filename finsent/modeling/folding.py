@@ -1,7 +1,6 @@
-"""The calibration's temperature inside the weights, so that every reader of them is calibrated.
+"""Fold the temperature of a calibration into the weights, for all readers of the weights.
 
-Logits divided by a temperature are those of an output layer whose weights and bias are divided by
-it. Needs torch.
+Dividing the weights and the bias of the output layer by a temperature divides the logits by it.
 """
 
 from __future__ import annotations
@@ -15,45 +14,47 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from finsent.files import staged_file
+from finsent.modeling.calibration import FOLDED_KEY, folded_temperature
+from finsent.modeling.classification_head import output_layer
 from finsent.modeling.classifier import load_classifier
-from finsent.modeling.head import output_layer
 from finsent.modeling.label_map import ABSENT_LOGIT
-from finsent.modeling.layout import FOLDED, WEIGHTS, folded_temperature
+from finsent.modeling.model_dir import WEIGHTS
 
 _TOLERANCE = 1e-5  # relative, of a logit
 
 
 def scaling_tensors(model_dir: Path, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Return the tensors of the weights' file that scale the logits; none: no layer does.
+    """Return the names of the tensors that scale the logits; empty: no single layer does.
 
-    Whether they do is tried: half their size must halve the logits, which a function behind the
-    output layer, or a second use of its weights, would prevent.
+    Half the tensors must give half the logits. They do not where a function follows the output
+    layer, or where another layer shares its weights.
 
     Args:
-        rows: token ids to try, some.
+        rows: token ids to compute, at least one row.
     """
     model = load_classifier(model_dir).float().cpu()
     layer = output_layer(model)
     if layer is None:
         return []
-    own = [*layer.parameters()]
-    names = [name for name, p in model.named_parameters() if any(p is one for one in own)]
+    parameters = [*layer.parameters()]
+    ids = {id(parameter) for parameter in parameters}
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in ids]
     with safe_open(model_dir / WEIGHTS, "pt") as file:
-        stored = {*file.keys()}
-        if len(names) != len(own) or not stored.issuperset(names):
+        stored_names = {*file.keys()}
+        if len(names) != len(parameters) or not stored_names.issuperset(names):
             return []
-        same = [
+        are_equal = [
             torch.equal(file.get_tensor(name).float(), model.get_parameter(name)) for name in names
         ]
-    return names if all(same) and _scales(model, own, rows) else []
+    return names if all(are_equal) and _scales_logits(model, parameters, rows) else []
 
 
 @torch.inference_mode()
-def _scales(
-    model: PreTrainedModel, own: Sequence[torch.Tensor], rows: Sequence[Sequence[int]]
+def _scales_logits(
+    model: PreTrainedModel, parameters: Sequence[torch.Tensor], rows: Sequence[Sequence[int]]
 ) -> bool:
     before = _logits(model, rows)
-    for tensor in own:
+    for tensor in parameters:
         tensor.copy_(_divided(tensor, 2.0))
     after = _logits(model, rows)
     expected = torch.where(before <= ABSENT_LOGIT / 2, before, before / 2)
@@ -61,25 +62,25 @@ def _scales(
 
 
 def _logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    found = [
+    outputs = [
         model(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row)).long())
         for row in rows
     ]
-    return torch.cat([one.logits for one in found])
+    return torch.cat([output.logits for output in outputs])
 
 
 def fold(model_dir: Path, names: Sequence[str], temperature: float) -> None:
     """Divide the output layer, as it was trained, by a temperature.
 
-    The file is replaced, as a published version may share it.
+    The weights' file is replaced by a new file, as a published version may link to it.
 
     Args:
-        names: of `scaling_tensors`.
+        names: tensors, from `scaling_tensors`.
     """
     ratio = temperature / folded_temperature(model_dir)
     file = model_dir / WEIGHTS
     with safe_open(file, "pt") as opened:
-        metadata = {**(opened.metadata() or {}), FOLDED: repr(temperature)}
+        metadata = {**(opened.metadata() or {}), FOLDED_KEY: repr(temperature)}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     for name in names:
         tensors[name] = _divided(tensors[name], ratio)
@@ -88,6 +89,6 @@ def fold(model_dir: Path, names: Sequence[str], temperature: float) -> None:
 
 
 def _divided(tensor: torch.Tensor, ratio: float) -> torch.Tensor:
-    """Divide weights, but for the bias of a label that is never answered."""
+    """Divide weights, except the bias of a label that the model never answers."""
     divided = (tensor.double() / ratio).to(tensor.dtype)
     return torch.where(tensor <= ABSENT_LOGIT / 2, tensor, divided)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
-from finsent.files import exclusive, make_dir, read_json, write_json
-from finsent.registry.config import VERSION_ID, alias_problem
+from finsent.files import directory_lock, make_dir, read_json, write_json
+from finsent.names import VERSION_ID, alias_problem
 from finsent.registry.gate import Clearance
 
 
@@ -109,7 +109,7 @@ class Aliases:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Wait until no other process moves an alias."""
-        with exclusive(self.root, wait=True):
+        with directory_lock(self.root, wait=True):
             yield
 
     def _write(self, alias: str, target: Target) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from finsent.disk import storing
+from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
-from finsent.files import exclusive, make_dir, read_json, write_json
-from finsent.modeling.domain import DomainCalibration
-from finsent.registry.config import NAME_PATTERN
+from finsent.files import directory_lock, make_dir, read_json, write_json
+from finsent.modeling.domain_calibration import DomainCalibration
+from finsent.names import NAME_PATTERN
 
 _FOLDER = "calibrations"
 _PREVIOUS = "previous"
@@ -93,7 +93,10 @@ class Calibrations:
         """
         make_dir(self.folder, "registry.root")
         path = self.path(calibration.name)
-        with exclusive(self.folder, wait=True), storing(self.root, "registry.root"):
+        with (
+            directory_lock(self.folder, wait=True),
+            translate_disk_errors(self.root, "registry.root"),
+        ):
             old = self._read(path) if path.exists() else None
             if old is not None and old.id == calibration.id:
                 return old
@@ -102,7 +105,7 @@ class Calibrations:
                 kept.parent.mkdir(exist_ok=True)
                 _write(kept, old)
                 previous = (*old.previous, old.id)
-                calibration = calibration.model_copy(update={"previous": previous})
+                calibration = calibration.replaced(previous=previous)
             _write(path, calibration)
         return calibration
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from finsent.evaluation.noninferiority import Estimate
+from finsent.estimates import Estimate
 from finsent.labels import LABELS
 from finsent.registry.card_head import card_head
 from finsent.registry.gate import Gate

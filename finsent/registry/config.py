@@ -2,53 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator
 
 from finsent.config import Section, local_dir, setting
-from finsent.references import LATEST
-
-VERSION_ID = re.compile(r"[0-9a-f]{12}")
-NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"  # of aliases and of calibrations for domains
-_NAME = re.compile(NAME_PATTERN.strip("^$"))
-
-
-def alias_problem(alias: str) -> str | None:
-    """Return why a name cannot be an alias, with the remedy; None: it can."""
-    if not _NAME.fullmatch(alias):
-        return "write small letters, digits, - or _, e.g. champion"
-    if VERSION_ID.fullmatch(alias):
-        return "looks like a model version. Choose another alias, e.g. champion."
-    if alias == LATEST:
-        return "means the last finished training run. Choose another alias, e.g. champion."
-    return None
-
-
-def _checked(alias: str) -> str:
-    if problem := alias_problem(alias):
-        raise PydanticCustomError("alias", "{problem}", {"problem": problem})
-    return alias
-
-
-Alias = Annotated[str, AfterValidator(_checked)]
-
-
-def _named_by_tags(value: Any) -> Any:
-    # A list of names: tags of the same names.
-    return dict(zip(value, value, strict=True)) if isinstance(value, list) else value
-
-
-# Name of a calibration for a domain by the tag of a source; None: the model's own calibration.
-CalibrationsByTag = Annotated[
-    dict[
-        Annotated[str, Field(min_length=1, max_length=100)],
-        Annotated[str, Field(pattern=NAME_PATTERN)] | None,
-    ],
-    BeforeValidator(_named_by_tags),
-]
+from finsent.names import Alias
 
 
 class RegistryConfig(Section):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finsent.inference.exports import read_exports
+from finsent.inference.export_record import read_exports
+from finsent.modeling.calibration import read_calibration
 from finsent.modeling.label_map import read_label_map
-from finsent.modeling.layout import read_calibration, read_provenance
+from finsent.modeling.provenance import read_provenance
 
 _SNIPPET = """```python
 from transformers import pipeline
@@ -22,7 +23,7 @@ _OPTIMUM = (
 
 def elsewhere(model_dir: Path) -> list[str]:
     """Return Markdown: how transformers and ONNX Runtime give the answers that finsent gives."""
-    max_length = read_provenance(model_dir)["max_length"]
+    max_length = read_provenance(model_dir).max_length
     return [
         "## Use it elsewhere",
         _SNIPPET,

@@ -25,13 +25,13 @@ from finsent.files import (
     staged_dir,
     write_json,
 )
-from finsent.inference.exports import EXPORT_FOLDERS, EXPORTS, read_exports
+from finsent.inference.export_record import EXPORT_FOLDERS, read_exports
 from finsent.labels import LABELS
-from finsent.modeling.layout import PROVENANCE, check_model_dir
+from finsent.modeling.model_dir import EXPORTS, PROVENANCE, check_model_dir
+from finsent.names import VERSION_ID
 from finsent.references import ALIAS, VERSION, Reference, only_match, parse
 from finsent.registry.aliases import Aliases, check_alias
 from finsent.registry.card import model_card
-from finsent.registry.config import VERSION_ID
 from finsent.registry.elsewhere import elsewhere
 from finsent.registry.gate import Clearance, Gate
 

@@ -15,8 +15,8 @@ from finsent.data.readers.columns import AS_JSON, CARRIED, ROWS
 from finsent.inference.backends import Logits
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
-from finsent.modeling.domain import DomainCalibration
-from finsent.modeling.layout import Calibration
+from finsent.modeling.calibration import Calibration
+from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.normalize import normalize
 
 SCORED = pa.schema(
@@ -110,7 +110,7 @@ class Scorer:
             faults = pc.if_else(pa.array(marks), pa.scalar(why), faults)
             encoded = [one for one in encoded if not one.truncated]
             good, truncated = good[~truncated], truncated[~truncated]
-        logits = self.engine.logits_of([one.ids for one in encoded])
+        logits = self.engine.logits_of_rows([one.ids for one in encoded])
         found = self._answers(logits, truncated, calibrations, of_row[good])
         places = np.full(len(rows), -1)
         places[good] = np.arange(len(good))

@@ -18,7 +18,7 @@ from finsent.data.sources.scored_files import KEY, MANIFEST, records_of, scored_
 from finsent.data.sources.source_file import SourceFile
 from finsent.data.sources.uris import parse
 from finsent.errors import InputError
-from finsent.files import digest, exclusive, write_json
+from finsent.files import digest, directory_lock, write_json
 from finsent.scoring.parts import Parts
 
 _PARTS = ".parts"  # holds the parts of files that are not finished
@@ -53,7 +53,7 @@ class ScoredDir:
 
     def update(self, output: str, record: Record) -> None:
         """Set one record; those that other processes write meanwhile stay."""
-        with exclusive(self.path, wait=True):
+        with directory_lock(self.path, wait=True):
             write_json(self.path / MANIFEST, {KEY: {**self.records(), output: record}})
 
     def finished(self, output: str, identity: str) -> Record | None:
@@ -103,7 +103,7 @@ class ScoredDir:
         folder = self.path / _PARTS / digest(output)[:16]
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with exclusive(folder, wait=False) as is_free:
+            with directory_lock(folder, wait=False) as is_free:
                 if not is_free:
                     raise InputError(
                         f"predict.output={str(self.path)!r}: another process scores {output!r} at "

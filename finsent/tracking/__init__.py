@@ -1,1 +1,1 @@
-"""Experiment tracking: one seam."""
+"""Experiment tracking by Weights & Biases."""

@@ -8,15 +8,17 @@ from finsent.config import Section, setting
 
 
 class TrackingConfig(Section):
-    """Where runs are recorded beside their own directory."""
+    """Where runs are recorded in addition to their own directory."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = setting(
         "auto",
-        "Weights & Biases; auto: as WANDB_MODE says, else online where a key is set "
+        "mode of Weights & Biases; auto: WANDB_MODE, else online where a key is set "
         "(WANDB_API_KEY, netrc), else offline, into the run's directory, for `wandb sync` later",
     )
-    project: str = setting("finsent", "its project", min_length=1)
-    entity: str | None = setting(None, "its user or team; null: the key's default")
+    project: str = setting("finsent", "project of Weights & Biases", min_length=1)
+    entity: str | None = setting(
+        None, "user or team of Weights & Biases; null: the default of the key"
+    )
     group: str | None = setting(None, "group of runs that belong together; null: none")
     texts: bool = setting(
         False,

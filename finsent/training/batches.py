@@ -1,10 +1,10 @@
-"""Which rows each worker sees in each step.
+"""Which rows each worker has in each step.
 
-Rows are short and uneven, so padding is most of the work when batches are drawn at random. Rows are
-shuffled, sorted by length inside windows of some batches, cut into batches, and the batches are
-shuffled again (bucketing by length, as in torchtext's BucketIterator and fairseq). A batch is dealt
-to the ranks row by row, so every rank takes as many steps as the others, with rows about as long,
-and none waits at the gradient exchange.
+Rows are short and uneven, so padding would be most of the work in batches drawn at random. Rows are
+shuffled, sorted by length inside windows of several batches, and cut into batches. Then the batches
+are shuffled (bucketing by length, as in torchtext's BucketIterator and fairseq). The rows of a
+batch are dealt to the ranks in turn: all ranks make the same number of steps, with rows of about
+the same length, and none waits at the gradient exchange.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def epoch_batches(
     epoch: int,
     batch_tokens: int | None = None,
 ) -> list[Indices]:
-    """The global batches of an epoch: each row once, the same list on every rank.
+    """Return the global batches of an epoch: each row once, the same list on every rank.
 
     Args:
         lengths: tokens of each row.
@@ -33,8 +33,8 @@ def epoch_batches(
         bucket_batches: batches in a window that is sorted by length.
         seed: together with `epoch`, decides the order.
         epoch: counted from 0.
-        batch_tokens: rows times longest row of a batch, in place of `batch_size` rows; a longer row
-            is a batch by itself.
+        batch_tokens: rows times longest row of a batch, in place of `batch_size` rows. A longer row
+            is its own batch.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths)).astype(np.int64)
@@ -46,17 +46,17 @@ def epoch_batches(
         if batch_tokens is None:
             batches.extend(rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
         else:
-            batches.extend(_within(lengths, rows, batch_tokens))
+            batches.extend(_token_budget_batches(lengths, rows, batch_tokens))
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def _within(lengths: Indices, rows: Indices, budget: int) -> Iterator[Indices]:
+def _token_budget_batches(lengths: Indices, rows: Indices, budget: int) -> Iterator[Indices]:
     """Cut rows that are sorted by length, the shortest first, into batches of a token budget."""
     start = 0
     while start < len(rows):
-        first = max(1, int(lengths[rows[start]]))
-        ahead = rows[start : start + max(1, budget // first)]  # more cannot fit
-        padded = lengths[ahead] * np.arange(1, len(ahead) + 1)
+        shortest = max(1, int(lengths[rows[start]]))
+        candidates = rows[start : start + max(1, budget // shortest)]  # more cannot fit
+        padded = lengths[candidates] * np.arange(1, len(candidates) + 1)
         size = max(1, int(np.searchsorted(padded, budget, side="right")))
         yield rows[start : start + size]
         start += size
@@ -70,7 +70,7 @@ def count_steps(
     epochs: int,
     batch_tokens: int | None = None,
 ) -> list[int]:
-    """The number of batches of each epoch; arguments as of `epoch_batches`."""
+    """Return the number of batches of each epoch; arguments as of `epoch_batches`."""
     if batch_tokens is None:
         return [-(-len(lengths) // batch_size)] * epochs
     return [
@@ -79,12 +79,12 @@ def count_steps(
     ]
 
 
-def share(batch: Indices, rank: int, world_size: int) -> Indices:
-    """A rank's rows of a global batch; none when the batch has fewer rows than there are ranks."""
+def rank_rows(batch: Indices, rank: int, world_size: int) -> Indices:
+    """Return a rank's rows of a global batch; none where the batch has fewer rows than ranks."""
     return batch[rank::world_size]
 
 
 def sorted_batches(lengths: Indices, rank: int, world_size: int, batch_size: int) -> list[Indices]:
-    """A rank's rows for evaluation, longest first: each row of the split on exactly one rank."""
+    """Return a rank's batches for evaluation, the longest rows first; each row is on one rank."""
     rows = np.argsort(-lengths, kind="stable").astype(np.int64)[rank::world_size]
     return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]

@@ -1,66 +1,62 @@
-"""Whether a cluster can hold what is asked, before anything waits for it."""
+"""Checks of the cluster and the disk before a training starts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from finsent.disk import check_room
+from finsent.cluster import Cluster
+from finsent.disk import check_free_space
 from finsent.errors import InputError
 from finsent.training.config import TrainConfig
 
 
 def check_capacity(config: TrainConfig) -> bool:
-    """Whether to use GPUs, after checking that the cluster holds the workers.
+    """Check that the cluster can hold the workers; return whether to use GPUs.
 
     Raises:
-        InputError: it never will. The message has the numbers.
+        InputError: the cluster never can. The message has the numbers.
     """
-    import ray  # here, so that jobs fail early without it
-
-    total = ray.cluster_resources()
-    cpus, gpus = int(total.get("CPU", 0)), total.get("GPU", 0.0)
-    workers = config.min_workers  # of an elastic run: with these it can begin
-    wanted = workers * config.gpus_per_worker
-    if config.use_gpu == "yes" and gpus < wanted:
+    cluster = Cluster.connected()
+    cpus, gpus = cluster.cpus, cluster.gpus
+    workers = config.min_workers  # an elastic run can start with these
+    needed_gpus = workers * config.gpus_per_worker
+    if config.use_gpu == "yes" and gpus < needed_gpus:
         raise InputError(
-            f"train.use_gpu='yes' with train.num_workers={workers} needs {wanted:g} GPUs, but the "
-            f"cluster has {gpus:g}; lower train.num_workers, or set train.use_gpu=no"
+            f"train.use_gpu='yes': train.num_workers={workers} needs {needed_gpus:g} GPUs, but the "
+            f"cluster has {gpus:g}. Lower train.num_workers, or set train.use_gpu=no"
         )
-    needed = workers * config.cpus_per_worker + 1  # one for Ray Data
-    places = sum(
-        int(node["Resources"].get("CPU", 0)) // config.cpus_per_worker
-        for node in ray.nodes()
-        if node["Alive"]
-    )
-    if cpus < needed or places < workers:
+    needed_cpus = workers * config.cpus_per_worker + 1  # one for Ray Data
+    slots = cluster.slots(config.cpus_per_worker)
+    if cpus < needed_cpus or slots < workers:
         raise InputError(
-            f"train.num_workers={workers} x train.cpus_per_worker={config.cpus_per_worker}, and 1 "
-            f"for Ray Data, need {needed} CPUs, but the cluster has {cpus}, with room for {places} "
-            "such workers; lower them, or raise ray.num_cpus (logical CPUs) of a local Ray"
+            f"train.num_workers={workers}: with train.cpus_per_worker={config.cpus_per_worker}, "
+            f"and 1 for Ray Data, needs {needed_cpus} CPUs, but the cluster has {cpus}, with room "
+            f"for {slots} such workers. Lower the settings, or raise ray.num_cpus (logical CPUs) "
+            "of a local Ray"
         )
-    return config.use_gpu != "no" and gpus >= wanted
+    return config.use_gpu != "no" and gpus >= needed_gpus
 
 
 def check_disk(
-    config: TrainConfig, weights: int, run_dir: Path, checkpoints: int, epochs: int
+    config: TrainConfig, weight_bytes: int, run_dir: Path, checkpoint_count: int, epochs: int
 ) -> None:
-    """Fail before a long training where its checkpoints clearly find no room.
+    """Check that the file system has room for the checkpoints, before a long training.
 
-    They need at least what is computed here: the newest two and the one that is being written.
+    The estimate is low: the newest two checkpoints and the one that is being written.
 
     Args:
-        weights: bytes of the model's weights.
-        checkpoints: that the run has already.
-        epochs: that the run has finished.
+        weight_bytes: of the model's weights.
+        checkpoint_count: checkpoints that the run has.
+        epochs: finished epochs of the run.
 
     Raises:
-        DiskError: the message has the numbers.
+        DiskError: there is clearly too little room. The message has the numbers.
     """
-    left = config.epochs - epochs
-    if left <= 0:
+    epochs_left = config.epochs - epochs
+    if epochs_left <= 0:
         return
-    most = 3 if config.patience is None else 2  # it may end early
-    new = max(1, min(checkpoints + left, most) - checkpoints)
-    # AdamW keeps two numbers per weight that is trained from the first step on.
-    states = 2 if config.lora_rank is None and not config.unfreeze_epochs else 0
-    check_room(run_dir, new * (1 + states) * weights, "storage.root")
+    most = 3 if config.patience is None else 2  # with patience, the run may end early
+    new = max(1, min(checkpoint_count + epochs_left, most) - checkpoint_count)
+    # AdamW stores two numbers per weight that is trained from the first step on.
+    moments = 2 if config.lora_rank is None and not config.unfreeze_epochs else 0
+    check_free_space(run_dir, new * (1 + moments) * weight_bytes, "storage.root")

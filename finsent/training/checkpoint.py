@@ -1,283 +1,187 @@
-"""A resumable training state on disk: safetensors and JSON, no pickle."""
+"""Checkpoints of a run on disk: which exist, which are valid, which to keep.
+
+This module imports neither torch nor transformers, which take seconds. `training_state` reads and
+writes the tensors of a checkpoint.
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safetensors import SafetensorError
+from pydantic import Field
 
-from finsent.disk import disk_error
 from finsent.errors import InputError
-from finsent.files import digest, read_json, sha256_file, write_json
-from finsent.modeling.layout import check_model_dir
-
-if TYPE_CHECKING:  # take seconds to import, which choosing a checkpoint can do without
-    import torch
-    from torch.optim import Optimizer
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from finsent.files import digest, read_json, sha256_file
+from finsent.records import Record
+from finsent.runs import CHECKPOINT_PREFIX
+from finsent.training.metrics import EpochMetrics, EpochTotals
 
 log = logging.getLogger(__name__)
 
-MODEL = "model"
-PREFIX = "checkpoint_"
-_OPTIMIZER = "optimizer.safetensors"
-# What the next step starts from, where the model's directory has something else: all weights beside
-# an average, those that are trained beside merged ones.
-_WEIGHTS = "weights.safetensors"
-_STATE = "state.json"
-_SEAL = ("optimizer_tensors", "files", "digest")  # what a written state has besides
-_KEPT_EVERY = 4  # of `train.keep_every_epochs`
-_NEWEST = 2  # kept beside the best: should one be damaged, there is another
+MODEL_DIR = "model"  # in a checkpoint and in a run's directory
+STATE_FILE = "state.json"
+OPTIMIZER_FILE = "optimizer.safetensors"
+_PATTERN = f"{CHECKPOINT_PREFIX}[es]*_[0-9]*"
+_NEEDED_FILES = (OPTIMIZER_FILE, f"{MODEL_DIR}/config.json", f"{MODEL_DIR}/model.safetensors")
+_KEPT_OF_EVERY = 4  # newest checkpoints of `train.keep_every_epochs`
+_KEPT_NEWEST = 2  # the second serves where the first is damaged
+
+
+class FileDigest(Record):
+    """Size and SHA-256 of a file."""
+
+    bytes: int
+    sha256: str
+
+
+class LoopState(Record):
+    """Position and counters of the training loop."""
+
+    epoch: int = 0  # finished epochs
+    step: int = 0  # steps into the next epoch
+    history: list[EpochMetrics] = Field(default_factory=list)  # of every finished epoch
+    sums: EpochTotals | None = None  # of the unfinished epoch
+    logged: EpochTotals | None = None  # the part of `sums` that `metrics.jsonl` has
+    scaler: dict[str, int | float] | None = None  # state of fp16's gradient scaler
+
+
+class StateRecord(LoopState):
+    """`state.json` of a checkpoint: the loop's state, and what proves that the files are intact."""
+
+    optimizer_tensors: int
+    files: dict[str, FileDigest]  # by path
+    digest: str  # of this record without `digest`
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A checkpoint of a run."""
+class Checkpoint:
+    """A checkpoint on disk."""
 
     folder: Path
-    history: list[dict[str, Any]]  # metrics of every finished epoch
-    epoch: int  # finished ones
-    step: int  # steps into the next epoch; 0: written at the end of one
+    history: list[EpochMetrics]  # of every finished epoch
+    epoch: int  # finished epochs
+    step: int  # steps into the next epoch; 0: written at the end of an epoch
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> EpochMetrics:
         """The metrics of the last finished epoch."""
         return self.history[-1]
 
-
-def epoch_name(epoch: int) -> str:
-    """The directory of the checkpoint at the end of an epoch, counted from 1."""
-    return f"{PREFIX}epoch_{epoch:04d}"
-
-
-def step_name(step: int) -> str:
-    """The directory of the checkpoint after a step of the run, in the middle of an epoch."""
-    return f"{PREFIX}step_{step:08d}"
+    @property
+    def is_epoch_end(self) -> bool:
+        """Whether the checkpoint was written at the end of an epoch."""
+        return self.step == 0 and bool(self.history)
 
 
-def saved_checkpoints(run_dir: Path, warn: Callable[[str], None] = log.warning) -> list[Saved]:
-    """The run's checkpoints, the newest last; without those that obviously are not whole.
+def epoch_checkpoint_name(epoch: int) -> str:
+    """Return the directory name of the checkpoint at the end of an epoch, counted from 1."""
+    return f"{CHECKPOINT_PREFIX}epoch_{epoch:04d}"
+
+
+def step_checkpoint_name(step: int) -> str:
+    """Return the directory name of the checkpoint after a step of the run."""
+    return f"{CHECKPOINT_PREFIX}step_{step:08d}"
+
+
+def state_digest(content: Mapping[str, Any]) -> str:
+    """Return the digest that belongs into the content of `state.json`."""
+    return digest({name: value for name, value in content.items() if name != "digest"})
+
+
+def read_state(folder: Path) -> StateRecord:
+    """Read `state.json` of a checkpoint.
+
+    Raises:
+        InputError: the file is missing, or is not as it was written.
+    """
+    record = StateRecord.read(folder / STATE_FILE)
+    # Of the file's own content: the record may spell a number in another way.
+    if record.digest != state_digest(read_json(folder / STATE_FILE)):
+        raise InputError(f"{folder / STATE_FILE}: not as it was written")
+    return record
+
+
+def list_checkpoints(run_dir: Path, warn: Callable[[str], None] = log.warning) -> list[Checkpoint]:
+    """Return a run's checkpoints, the newest last, without those that are obviously incomplete.
 
     Args:
-        warn: told about those.
+        warn: receives a message for each incomplete checkpoint.
     """
-    found = []
-    needed = (_OPTIMIZER, f"{MODEL}/config.json", f"{MODEL}/model.safetensors")
-    for folder in run_dir.glob(f"{PREFIX}[es]*_[0-9]*"):
+    checkpoints = []
+    for folder in run_dir.glob(_PATTERN):
         try:
-            state = read_json(folder / _STATE)
-            lacking = [name for name in needed if not (folder / name).is_file()]
-            if lacking:
-                raise InputError(f"{folder / lacking[0]}: no such file")
-            if not isinstance(state, dict) or state.get("digest") != _own_digest(state):
-                raise InputError(f"{folder / _STATE}: not as it was written")
-            found.append(Saved(folder, state["history"], state["epoch"], state["step"]))
+            state = read_state(folder)
+            missing = [name for name in _NEEDED_FILES if not (folder / name).is_file()]
+            if missing:
+                raise InputError(f"{folder / missing[0]}: no such file")
         except InputError as error:
-            warn(f"checkpoint {str(folder)!r} is not whole and is not used ({error})")
-    return sorted(found, key=lambda saved: (saved.epoch, saved.step))
+            warn(f"checkpoint {str(folder)!r} is incomplete and is not used ({error})")
+        else:
+            checkpoints.append(Checkpoint(folder, state.history, state.epoch, state.step))
+    return sorted(checkpoints, key=lambda checkpoint: (checkpoint.epoch, checkpoint.step))
 
 
-def best_checkpoint(saved: list[Saved]) -> Saved:
-    """The one with the highest macro-F1 on the validation split, of those that were written at the
-    end of an epoch; of equals the newest."""
-    ends = [one for one in saved if one.step == 0 and one.history]
-    return max(ends, key=lambda one: (float(one.metrics["macro_f1"]), one.epoch))
+def best_checkpoint(checkpoints: list[Checkpoint]) -> Checkpoint:
+    """Return the end of the epoch with the highest validation macro-F1; of equals the newest."""
+    ends = [checkpoint for checkpoint in checkpoints if checkpoint.is_epoch_end]
+    return max(ends, key=lambda checkpoint: (checkpoint.metrics.macro_f1, checkpoint.epoch))
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint's files by size and SHA-256, or None."""
-    for name, wanted in read_json(folder / _STATE)["files"].items():
+def find_damage(folder: Path) -> str | None:
+    """Return the first problem of a checkpoint's files by size and SHA-256; None: all are valid."""
+    for name, expected in StateRecord.read(folder / STATE_FILE).files.items():
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"
         size = file.stat().st_size
-        if size != wanted["bytes"]:
-            return f"{name} has {size} bytes, not {wanted['bytes']}"
-        if sha256_file(file) != wanted["sha256"]:
+        if size != expected.bytes:
+            return f"{name} has {size} bytes, not {expected.bytes}"
+        if sha256_file(file) != expected.sha256:
             return f"{name} has another SHA-256 than when it was written"
     return None
 
 
-def newest_whole(run_dir: Path, warn: Callable[[str], None] = log.warning) -> Saved | None:
-    """The newest checkpoint whose files are all as they were written, or None if there is none.
+def latest_valid(run_dir: Path, warn: Callable[[str], None] = log.warning) -> Checkpoint | None:
+    """Return the newest checkpoint whose files are all valid; None: the run has no checkpoint.
 
     Raises:
-        InputError: there are some, and all are damaged.
+        InputError: all checkpoints are damaged.
     """
     damaged = []
-    for saved in reversed(saved_checkpoints(run_dir, warn)):
-        problem = damage(saved.folder)
+    for checkpoint in reversed(list_checkpoints(run_dir, warn)):
+        problem = find_damage(checkpoint.folder)
         if problem is None:
-            return saved
-        damaged.append(f"{saved.folder.name}: {problem}")
-        warn(f"checkpoint {str(saved.folder)!r} is damaged ({problem}); the one before is used")
+            return checkpoint
+        damaged.append(f"{checkpoint.folder.name}: {problem}")
+        folder = str(checkpoint.folder)
+        warn(f"checkpoint {folder!r} is damaged ({problem}); the one before is used")
     if damaged:
         raise InputError(
-            f"run.name={run_dir.name!r}: every checkpoint is damaged ({damaged[0]}); begin anew "
-            "under another run.name"
+            f"run.name={run_dir.name!r}: every checkpoint is damaged ({damaged[0]}). Train under "
+            "another run.name"
         )
     return None
 
 
-def retain(run_dir: Path, every: int | None = None) -> None:
+def prune(run_dir: Path, every: int | None = None) -> None:
     """Delete all checkpoints but the best and the two newest.
 
     Args:
-        every: and the last few of those at the end of every so many epochs.
+        every: also keep the newest four checkpoints of every so many epochs.
     """
-    saved = saved_checkpoints(run_dir)
-    kept = {one.folder for one in saved[-_NEWEST:]}
+    checkpoints = list_checkpoints(run_dir)
+    kept = checkpoints[-_KEPT_NEWEST:]
+    ends = [checkpoint for checkpoint in checkpoints if checkpoint.is_epoch_end]
     if every is not None:
-        those = [one for one in saved if one.step == 0 and one.epoch % every == 0]
-        kept |= {one.folder for one in those[-_KEPT_EVERY:]}
-    if any(one.step == 0 for one in saved):
-        kept.add(best_checkpoint(saved).folder)
-    for folder in run_dir.glob(f"{PREFIX}[es]*_[0-9]*"):
-        if folder not in kept:
+        kept += [end for end in ends if end.epoch % every == 0][-_KEPT_OF_EVERY:]
+    if ends:
+        kept.append(best_checkpoint(checkpoints))
+    folders = {checkpoint.folder for checkpoint in kept}
+    for folder in run_dir.glob(_PATTERN):
+        if folder not in folders:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that a checkpoint holds, as tensors that training may or may not go on to change."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
-    provenance: dict[str, Any]
-    shown: dict[str, torch.Tensor]  # weights that are evaluated and published
-    weights: dict[str, torch.Tensor] | None  # what the next step starts from, where it is not those
-    moments: dict[str, torch.Tensor]
-    state: dict[str, Any]
-
-    def copied(self) -> Snapshot:
-        """In main memory, safe from further steps."""
-        return replace(
-            self,
-            shown=_copies(self.shown),
-            weights=None if self.weights is None else _copies(self.weights),
-            moments=_copies(self.moments),
-        )
-
-    def write(self, out: Path) -> None:
-        """Write it to an empty directory."""
-        from safetensors.torch import save_file
-
-        from finsent.modeling.classifier import save_classifier
-
-        save_classifier(self.model, self.tokenizer, out / MODEL, self.provenance, self.shown)
-        if self.weights is not None:
-            save_file({k: v.contiguous() for k, v in self.weights.items()}, out / _WEIGHTS)
-        _save_moments(out, self.moments, self.state)
-
-
-def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-
-
-def moments(optimizer: Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's tensors by parameter number and name."""
-    return {
-        f"{index}.{name}": value.detach()
-        for index, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-    }
-
-
-def save_state(out: Path, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Write the optimizer's tensors and a JSON-able state beside the model's directory.
-
-    The state, which is written last, has the digests of all files.
-    """
-    _save_moments(out, moments(optimizer), state)
-
-
-def _save_moments(out: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: value.contiguous() for name, value in tensors.items()}, out / _OPTIMIZER)
-    files = {
-        file.relative_to(out).as_posix(): {
-            "bytes": file.stat().st_size,
-            "sha256": sha256_file(file),
-        }
-        for file in sorted(out.rglob("*"))
-        if file.is_file()
-    }
-    whole = {**state, "optimizer_tensors": len(tensors), "files": files}
-    write_json(out / _STATE, {**whole, "digest": _own_digest(whole)})
-
-
-def _own_digest(state: dict[str, Any]) -> str:
-    return digest({name: value for name, value in state.items() if name != "digest"})
-
-
-def load_state(
-    path: Path,
-    model: PreTrainedModel,
-    optimizer: Optimizer,
-    average: PreTrainedModel | None = None,
-) -> dict[str, Any]:
-    """Restore model, optimizer and the weights' average in place; returns the JSON state.
-
-    Raises:
-        InputError: the checkpoint is incomplete or has other labels.
-    """
-    from safetensors.torch import load_file, load_model
-
-    state: dict[str, Any] = read_json(path / _STATE)
-    check_model_dir(path / MODEL)
-    device, own = str(model.device), path / _WEIGHTS
-    if average is not None or not own.is_file():
-        with _named(path / MODEL / "model.safetensors") as file:
-            load_model(model if average is None else average, file, device=device)
-    if own.is_file():
-        with _named(own) as file:
-            _, unknown = load_model(model, file, strict=False, device=device)
-            if unknown:
-                raise RuntimeError(f"has {unknown[0]}, which the model has not")
-    with _named(path / _OPTIMIZER) as file:
-        tensors = load_file(file)
-        _check_moments(tensors, optimizer, state.get("optimizer_tensors"))
-    restored = optimizer.state_dict()
-    restored["state"] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        restored["state"].setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict(restored)
-    return {name: value for name, value in state.items() if name not in _SEAL}
-
-
-def _check_moments(
-    tensors: dict[str, torch.Tensor], optimizer: Optimizer, saved: int | None
-) -> None:
-    """`Optimizer.load_state_dict` takes any state, and would go on with a wrong one."""
-    if len(tensors) != saved:
-        raise RuntimeError(f"holds {len(tensors)} tensors, not {saved}")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        if key != "step" and tensor.shape != parameters[int(index)].shape:
-            raise RuntimeError(f"{name} has another shape than its weights")
-
-
-@contextmanager
-def _named(file: Path) -> Iterator[Path]:
-    import torch
-
-    try:
-        yield file
-    except torch.OutOfMemoryError:
-        raise
-    except (SafetensorError, OSError, RuntimeError) as error:
-        if (unreadable := disk_error(error)) is not None:
-            raise unreadable.at(file) from error
-        problem = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"checkpoint {str(file)!r}: damaged ({problem}); begin anew under another run.name"
-        ) from None

@@ -8,8 +8,8 @@ from pydantic import field_validator, model_validator
 
 from finsent.config import Section, setting
 
-# Settings that say where and how a run is computed, not what it makes (but for the order of sums
-# and dropout's random numbers): free to change when it goes on.
+# Settings that decide where and how a run is computed, but not its model (except for the order of
+# sums and dropout's random numbers). They may change when a run resumes.
 OPERATIONAL = frozenset(
     {
         "num_workers",
@@ -29,16 +29,15 @@ OPERATIONAL = frozenset(
     }
 )
 
-
-_MOST_WORKERS = 1024
+_MAX_WORKERS = 1024
 
 
 class ClassWeights(Section):
-    """What a row's loss counts, by its label."""
+    """The weight of a row's loss by label."""
 
-    negative: float = setting(1.0, "of a negative row", gt=0, le=1000)
-    neutral: float = setting(1.0, "of a neutral row", gt=0, le=1000)
-    positive: float = setting(1.0, "of a positive row", gt=0, le=1000)
+    negative: float = setting(1.0, "weight of a negative row", gt=0, le=1000)
+    neutral: float = setting(1.0, "weight of a neutral row", gt=0, le=1000)
+    positive: float = setting(1.0, "weight of a positive row", gt=0, le=1000)
 
 
 class TrainConfig(Section):
@@ -50,165 +49,165 @@ class TrainConfig(Section):
     )
     trainer: Literal["native", "transformers", "lightning"] = setting(
         "native",
-        "who computes the steps: this project's loop, Hugging Face `Trainer` (extra transformers) "
-        "or Lightning (extra lightning); the same seed and recipe give the same model",
+        "front end that computes the steps: this project's loop (native), Hugging Face `Trainer` "
+        "(extra transformers) or Lightning (extra lightning); the same seed and recipe give the "
+        "same model",
     )
     epochs: int = setting(4, "passes over the training split", ge=1, le=1000)
-    batch_size: int = setting(
-        32, "rows in one optimizer step, over all workers together", unit="rows", ge=1
-    )
+    batch_size: int = setting(32, "rows in one optimizer step over all workers", unit="rows", ge=1)
     batch_tokens: int | None = setting(
         None,
-        "padded tokens in one optimizer step, over all workers together: many short rows or few "
-        "long ones; null: batch_size rows, whatever their length",
+        "padded tokens in one optimizer step over all workers: many short rows or few long rows; "
+        "null: batch_size rows, whatever their length",
         unit="tokens",
         ge=8,
     )
     accumulation_steps: int = setting(
         1,
-        "parts in which each worker computes its rows of a step, one after another, to save "
-        "memory; the step has as many rows as before",
+        "micro-batches per step and worker; more need less memory, and the step has the same rows",
         ge=1,
         le=4096,
     )
     learning_rate: float | None = setting(
         None,
-        "peak learning rate of AdamW; null: what suits the backbone (demo 2e-4, tiny 1e-3, others "
+        "peak learning rate of AdamW; null: a default by backbone (demo 2e-4, tiny 1e-3, others "
         "5e-5)",
         gt=0,
         lt=1,
     )
     schedule: Literal["linear", "cosine", "constant"] = setting(
-        "linear", "how the rate goes after the warm-up: to 0 in a line, in half a cosine, or stays"
+        "linear",
+        "learning rate after the warm-up: falls to 0 linearly, falls to 0 as half a cosine, or "
+        "stays",
     )
     warmup_fraction: float = setting(
         0.1,
-        "share of the steps in which the rate climbs linearly from 0",
+        "share of the steps in which the learning rate rises linearly from 0",
         unit="fraction",
         ge=0,
         lt=1,
     )
     warmup_steps: int | None = setting(
-        None, "steps of that climb; null: warmup_fraction decides", unit="steps", ge=0
+        None, "steps of the warm-up; null: by warmup_fraction", unit="steps", ge=0
     )
     layer_decay: float = setting(
         1.0,
-        "each encoder layer's rate as a share of that of the layer above it, the head's being "
-        "learning_rate; FinBERT has 0.85",
+        "learning rate of each encoder layer as a share of that of the layer above; the head has "
+        "learning_rate; FinBERT uses 0.85",
         unit="fraction",
         gt=0,
         le=1,
     )
     unfreeze_epochs: float = setting(
         0.0,
-        "at first only the head is trained; over this many epochs the layers join, the top one "
-        "first, the embeddings last. 0: all from the start; FinBERT has about 4",
+        "epochs over which layers are unfrozen, from the top layer down to the embeddings; at "
+        "first only the head is trained. 0: train all from the start; FinBERT uses about 4",
         unit="epochs",
         ge=0,
         le=1000,
     )
     weight_decay: float = setting(
-        0.01, "AdamW's decay; biases and LayerNorm weights are left out", ge=0, lt=1
+        0.01, "weight decay of AdamW, except for biases and LayerNorm weights", ge=0, lt=1
     )
-    max_grad_norm: float = setting(1.0, "gradients are clipped to this global norm", gt=0)
+    max_grad_norm: float = setting(1.0, "global norm to which gradients are clipped", gt=0)
     dropout: float | None = setting(
         None,
-        "dropout of the backbone's hidden states and attention, and before the head; null: as "
-        "the backbone has it",
+        "dropout of hidden states and attention, and before the head; null: the backbone's own",
         unit="fraction",
         ge=0,
         lt=1,
     )
     label_smoothing: float = setting(
         0.0,
-        "share of the target that is spread evenly over the labels",
+        "share of the target that is divided equally among the labels",
         unit="fraction",
         ge=0,
         lt=1,
     )
     class_weights: Literal["none", "balanced"] | ClassWeights = setting(
         "none",
-        "what a row's loss counts by its label: all the same; as much as its label is rare (all "
-        "labels together count the same); or {negative: 2.0, neutral: 1.0, positive: 1.0}",
+        "weight of a row's loss by label; none: 1; balanced: inverse to the label's number of "
+        "rows; or a weight per label: {negative: 2.0, neutral: 1.0, positive: 1.0}",
     )
     agreement_weight: Literal["none", "linear"] = setting(
         "none",
-        "what a row's loss counts by the column `agreement`: nothing, or that share of annotators; "
-        "rows without one count 1",
+        "weight of a row's loss by the column `agreement`; none: 1; linear: the share of "
+        "annotators, and 1 for rows without it",
     )
     distill_folds: int | None = setting(
         None,
-        "self-distillation: first train this many models, each without one part of the rows, let "
-        "each label its part, and mix that into the rows' targets. Softens wrong and doubtful "
-        "labels; costs about distill_folds trainings more. null: off",
+        "self-distillation: train this many models first, each without one fold of the rows; mix "
+        "each model's probabilities for its fold into the targets. Softens wrong and doubtful "
+        "labels; costs about distill_folds more trainings. null: off",
         ge=2,
         le=100,
     )
     distill_share: float = setting(
         0.5,
-        "share of those models' labels in a row's target, the rest being its own label",
+        "share of the fold models' probabilities in a row's target; the remainder is its label",
         unit="fraction",
         gt=0,
         le=1,
     )
     distill_epochs: int | None = setting(
-        None, "epochs of those models; null: as many as epochs", ge=1, le=1000
+        None, "epochs of the fold models; null: epochs", ge=1, le=1000
     )
     lora_rank: int | None = setting(
         None,
-        "train low-rank adapters of this rank in the encoder's layers, and the head, in place of "
-        "all weights: less memory for large backbones; wants a higher learning_rate; needs the "
-        "extra lora. null: all weights",
+        "rank of low-rank adapters in the encoder's layers; only these and the head are trained: "
+        "less memory for large backbones, but a higher learning_rate is needed; needs the extra "
+        "lora. null: train all weights",
         ge=1,
         le=1024,
     )
-    lora_alpha: float = setting(16.0, "adapters count lora_alpha / lora_rank", gt=0)
+    lora_alpha: float = setting(
+        16.0, "scale of the adapters, which are multiplied by lora_alpha / lora_rank", gt=0
+    )
     lora_dropout: float = setting(0.0, "dropout before the adapters", unit="fraction", ge=0, lt=1)
     ema_decay: float | None = setting(
         None,
-        "keep a moving average of the weights with this decay, and evaluate and save it in place "
-        "of the weights of the last step; null: no average",
+        "decay of an exponential moving average of the weights, which is evaluated and saved "
+        "instead of the weights of the last step; null: no average",
         unit="fraction",
         gt=0,
         lt=1,
     )
     patience: int | None = setting(
         None,
-        "stop after this many epochs without a better macro-F1 on the validation split; null: "
-        "never",
+        "epochs without a better macro-F1 on the validation split after which training stops; "
+        "null: never",
         unit="epochs",
         ge=1,
     )
     bucket_batches: int = setting(
-        50, "batches whose rows are sorted by length together, to save padding", ge=1
+        50, "batches in a window whose rows are sorted by length, to save padding", ge=1
     )
     seed: int = setting(42, "seed of initial weights, order of rows, and dropout", ge=0, lt=2**63)
     deterministic: bool = setting(
         False,
-        "take only algorithms that give the same bits for the same seed, machine and num_workers; "
-        "on a CPU that is so anyway and costs nothing, on a GPU attention's and the embeddings' "
-        "gradients get slower",
+        "use only algorithms that give the same bits for the same seed, machine and num_workers; "
+        "on a CPU all do, on a GPU the gradients of attention and embeddings become slower",
     )
     num_workers: int | tuple[int, int] = setting(
         2,
-        "data-parallel (DDP) processes; [1, 4]: an elastic run, which goes on with fewer when "
-        "nodes are lost and with more when they come, from the last checkpoint, with the same "
-        "batches",
+        "data-parallel (DDP) processes; [1, 4]: an elastic run, which resumes from the last "
+        "checkpoint with fewer workers when nodes are lost and with more when nodes are added; the "
+        "batches stay the same",
     )
     resize_every: int = setting(
         60,
-        "how often an elastic run looks whether the cluster has room for more workers; growing "
-        "starts them anew from the last checkpoint (checkpoint_every_steps)",
+        "time between two checks of an elastic run whether the cluster has room for more workers; "
+        "more workers restart from the last checkpoint (checkpoint_every_steps)",
         unit="seconds",
         ge=1,
     )
     use_gpu: Literal["auto", "yes", "no"] = setting(
-        "auto", "one GPU a worker; auto: where the cluster has enough of them"
+        "auto", "one GPU per worker; auto: where the cluster has enough GPUs"
     )
     gpus_per_worker: float = setting(
         1.0,
-        "share of a GPU that each worker reserves where GPUs are used; below 1 several runs, "
-        "such as a sweep's trials, share one",
+        "share of a GPU that each worker reserves, where GPUs are used; below 1, several runs, "
+        "such as the trials of a sweep, share a GPU",
         unit="GPUs",
         gt=0,
         le=1,
@@ -219,73 +218,72 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "auto",
         "number format of matrix products; auto: bf16 autocast on a GPU, fp32 on a CPU; fp16 "
-        "scales the loss so that small gradients survive",
+        "scales the loss so that small gradients do not become 0",
     )
     gradient_checkpointing: bool = setting(
         False, "compute activations again in the backward pass: less memory, about a third slower"
     )
     compile: bool = setting(
         False,
-        "compile the model by torch.compile: faster steps after minutes of compiling; needs a C++ "
-        "compiler on a CPU",
+        "compile the model with torch.compile: faster steps after minutes of compilation; needs a "
+        "C++ compiler on a CPU",
     )
     checkpoint_every_steps: int | None = setting(
         None,
-        "write a checkpoint after every so many steps, too, while training goes on; null: only "
-        "at the end of an epoch",
+        "steps between two checkpoints in an epoch, which are written while training continues; "
+        "null: only at the end of an epoch",
         unit="steps",
         ge=1,
     )
     keep_every_epochs: int | None = setting(
         None,
-        "keep the last four checkpoints of every so many epochs, too; null: only the best and the "
-        "two newest",
+        "also keep the newest four checkpoints of every so many epochs; null: only the best and "
+        "the two newest",
         unit="epochs",
         ge=1,
     )
     keep_checkpoints: bool = setting(
         False,
-        "keep a run's checkpoints after `ray_jobs.pipeline` has published its model; "
+        "keep the checkpoints of a run after `ray_jobs.pipeline` has published the model; "
         "`ray_jobs.train` always keeps them",
     )
     log_every_steps: int = setting(
         10,
-        "write the loss to metrics.jsonl, and check that it is a number, every so many steps",
+        "steps between two lines in metrics.jsonl, and between two checks of the loss",
         unit="steps",
         ge=1,
     )
     max_loss: float = setting(
-        25.0, "a mean loss above this over log_every_steps is a diverged run, which stops", gt=0
+        25.0, "mean loss over log_every_steps above which the run has diverged and stops", gt=0
     )
     max_failures: int = setting(
         1,
-        "how often the workers start again from the last checkpoint when one of them, or its node, "
-        "is lost",
+        "restarts of the workers from the last checkpoint after a worker or its node is lost",
         ge=0,
     )
     start_timeout: int = setting(
-        120, "give up when the workers' CPUs or GPUs do not come free in time", unit="seconds", ge=1
+        120, "time to wait for the workers' CPUs or GPUs", unit="seconds", ge=1
     )
 
     @field_validator("use_gpu", mode="before")
     @classmethod
-    def _yaml_yes(cls, value: object) -> object:
+    def _yaml_boolean(cls, value: object) -> object:
         return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
     @property
     def min_workers(self) -> int:
-        """With fewer an elastic run waits; else all of them."""
+        """The number of workers with which a run can start."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
 
     @property
     def max_workers(self) -> int:
-        """As many as there may be."""
+        """The largest number of workers."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
-    def parts(self, workers: int) -> int:
-        """In how many parts each of some workers computes its rows of a step.
+    def micro_batches(self, workers: int) -> int:
+        """Return the number of micro-batches per step and worker.
 
-        With fewer workers than there may be, each has more rows: they must not need more memory.
+        With fewer workers than the maximum, each has more rows, which must not need more memory.
         """
         if isinstance(self.num_workers, int):
             return self.accumulation_steps
@@ -293,24 +291,24 @@ class TrainConfig(Section):
 
     @field_validator("num_workers", mode="before")
     @classmethod
-    def _some_workers(cls, value: object) -> object:
-        given = [*value] if isinstance(value, list | tuple) else [value, value]
-        numbers = [number for number in given if type(number) is int]
-        whole = len(given) == len(numbers) == 2
-        if not (whole and 1 <= numbers[0] <= numbers[1] <= _MOST_WORKERS):
-            raise ValueError(f"write 1 to {_MOST_WORKERS}, or least and most, such as [1, 4]")
+    def _check_workers(cls, value: object) -> object:
+        pair = [*value] if isinstance(value, list | tuple) else [value, value]
+        numbers = [number for number in pair if type(number) is int]
+        is_pair = len(pair) == len(numbers) == 2
+        if not (is_pair and 1 <= numbers[0] <= numbers[1] <= _MAX_WORKERS):
+            raise ValueError(f"write 1 to {_MAX_WORKERS}, or minimum and maximum, such as [1, 4]")
         return value
 
     @model_validator(mode="after")
-    def _a_row_each(self) -> TrainConfig:
+    def _check_together(self) -> TrainConfig:
         if self.batch_size < self.max_workers:
             raise ValueError(
-                f"batch_size={self.batch_size} is less than num_workers={self.max_workers}; a step "
-                "needs a row for each worker: raise batch_size or lower num_workers"
+                f"batch_size={self.batch_size} is less than num_workers={self.max_workers}, and a "
+                "step needs a row for each worker. Raise batch_size or lower num_workers"
             )
         if self.gpus_per_worker < 1 and self.max_workers > 1:
             raise ValueError(
-                f"gpus_per_worker={self.gpus_per_worker:g}: NCCL wants a whole GPU for each of "
-                f"num_workers={self.max_workers}; set one of them to 1"
+                f"gpus_per_worker={self.gpus_per_worker:g}: NCCL needs one GPU for each of "
+                f"num_workers={self.max_workers}. Set one of the two settings to 1"
             )
         return self

@@ -1,95 +1,92 @@
 """Low-rank adapters (Hu et al., arXiv:2106.09685) by the package `peft`: few weights to train.
 
-The adapters live in the encoder's layers; head and pooler are trained whole. What is evaluated,
-saved and published has them merged into plain weights, which load without `peft`.
+The encoder's layers get adapters; head and pooler are trained without. The model that is evaluated
+and published has the adapters merged into plain weights, which load without `peft`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from finsent.errors import InputError
+from finsent.extras import require
 from finsent.training.config import TrainConfig
-from finsent.training.optim import layer_of
+from finsent.training.optim import layer_index
 
-_NAME = "default"
-_BASE = ".base_layer."
+_ADAPTER = "default"
+# peft stores the original weights and the adapters of a layer under these names.
+_BASE_LAYER, _ADAPTER_WEIGHTS = ".base_layer.", ".lora_"
 
 
 def add_adapters(model: PreTrainedModel, config: TrainConfig) -> None:
-    """Put adapters into the encoder's layers, in place, and freeze the rest but for the head.
+    """Add adapters to the encoder's layers in place; freeze all other weights but the head's.
 
     Raises:
-        InputError: `peft` is not installed, the model's layers cannot be told apart, or the recipe
-            has a setting that does not go with adapters.
+        InputError: `peft` is not installed, the model's names show no layers, or the recipe has a
+            setting that adapters do not support.
     """
-    if not importlib.util.find_spec("peft"):
-        raise InputError(
-            f"train.lora_rank={config.lora_rank}: needs the package peft; run "
-            "pip install 'finsent[lora]'"
-        )
+    require("peft", f"train.lora_rank={config.lora_rank}")
     if config.ema_decay is not None:
         raise InputError(
-            f"train.ema_decay={config.ema_decay}: does not go with train.lora_rank; set one of "
-            "them to null"
+            f"train.ema_decay={config.ema_decay}: not supported with train.lora_rank. Set "
+            "one of them to null"
         )
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import LoraConfig, inject_adapter_in_model  # extra lora
 
-    inside = {name for name, _ in model.named_parameters() if layer_of(name) is not None}
+    layer_weights = {name for name, _ in model.named_parameters() if layer_index(name) is not None}
     targets = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in inside
+        if isinstance(module, torch.nn.Linear) and f"{name}.weight" in layer_weights
     ]
     if not targets:
         raise InputError(
             f"train.lora_rank={config.lora_rank}: {type(model).__name__} has no layers that can be "
-            "told apart; set train.lora_rank=null"
+            "told apart. Set train.lora_rank=null"
         )
     head = [parameter for name, parameter in model.named_parameters() if _in_head(name)]
     rank = config.lora_rank
-    assert rank is not None, "asked for by the caller"
+    assert rank is not None, "the caller checks"
     inject_adapter_in_model(
         LoraConfig(
             r=rank,
-            lora_alpha=config.lora_alpha,  # type: ignore[arg-type] # takes any number
+            lora_alpha=config.lora_alpha,  # type: ignore[arg-type] # accepts any number
             lora_dropout=config.lora_dropout,
             target_modules=targets,
         ),
         model,
-        adapter_name=_NAME,
+        adapter_name=_ADAPTER,
     )
     for parameter in head:
         parameter.requires_grad_(True)
 
 
 def _in_head(name: str) -> bool:
-    return layer_of(name) is None and "embed" not in name
+    return layer_index(name) is None and "embed" not in name
 
 
-def trained(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The weights that are trained, by name."""
+def trainable_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return the weights that are trained, by name."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 @torch.no_grad()
-def merged(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The model's weights with its adapters in them, by the names of a model without any."""
-    from peft.tuners.lora import LoraLayer
+def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return the weights with the adapters merged, by the names of a model without adapters."""
+    from peft.tuners.lora import LoraLayer  # extra lora
 
     adapters: dict[str, Any] = {
         name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)
     }
-    found = {}
+    weights = {}
     for name, tensor in model.state_dict().items():
-        if ".lora_" in name:
+        if _ADAPTER_WEIGHTS in name:
             continue
-        owner, base, leaf = name.rpartition(_BASE)
+        owner, base, leaf = name.rpartition(_BASE_LAYER)
         if base and leaf == "weight":
-            tensor = tensor + adapters[owner].get_delta_weight(_NAME)
-        found[f"{owner}.{leaf}" if base else name] = tensor
-    return found
+            tensor = tensor + adapters[owner].get_delta_weight(_ADAPTER)
+        weights[f"{owner}.{leaf}" if base else name] = tensor
+    return weights

@@ -1,12 +1,14 @@
-"""A worker of Ray Train: the loop on this process's device, its checkpoints and its progress.
+"""A worker of Ray Train: trains on this process's device, and reports to the board and to disk.
 
-Ray's helper processes import this module, too; what takes seconds to import (transformers) is
-imported where it is used.
+Ray's helper processes, the driver and the controller import this module, too. They load no model,
+so what takes seconds to import (transformers) is imported inside the worker's function.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,99 +16,145 @@ import pyarrow as pa
 import ray
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointUploadMode
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import get_device
 
+from finsent.disk import DiskError, translate_disk_errors
 from finsent.errors import InputError
-from finsent.training.checkpoint import epoch_name, newest_whole
-from finsent.training.failures import reporting
-from finsent.training.hooks import WritingHooks
-from finsent.training.outputs import Outputs, Save
+from finsent.training.callbacks import WritingCallbacks
+from finsent.training.checkpoint import epoch_checkpoint_name, latest_valid
+from finsent.training.checkpoint_writer import CheckpointWriter, WriteState
+from finsent.training.metrics import EpochMetrics
 from finsent.training.progress import Progress
 from finsent.training.task import Task
 
 
-class _RayHooks(WritingHooks):
-    """Progress and notes to the board, checkpoints and lines to disk, metrics to Ray Train."""
+@dataclass(frozen=True)
+class WorkerInputs:
+    """What each worker gets from the driver."""
 
-    def __init__(self, board: Any, outputs: Outputs | None) -> None:
-        super().__init__(outputs)
-        self._board = board
+    task: Task
+    board: Any  # handle of a `finsent.training.progress.ProgressBoard`
+    run_dir: Path  # seen by all nodes
+    blocks: dict[str, list[Any]]  # references of each split's tables, by split
 
-    def inform(self, progress: Progress) -> None:
-        if self._outputs:
+
+class _RayCallbacks(WritingCallbacks):
+    """Sends progress and notes to the board, and metrics to Ray Train; writes the run's files."""
+
+    def __init__(self, inputs: WorkerInputs, writer: CheckpointWriter | None) -> None:
+        super().__init__(inputs.run_dir, writer)
+        self._board = inputs.board
+
+    def on_progress(self, progress: Progress) -> None:
+        if self._writer:
             self._board.write.remote(progress)
 
-    def note(self, message: str) -> None:
-        if self._outputs:
+    def on_note(self, message: str) -> None:
+        if self._writer:
             self._board.note.remote(message)
 
-    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
+    def on_epoch_end(self, metrics: EpochMetrics, write_state: WriteState | None) -> None:
         checkpoint = None
-        if self._outputs and save:
-            folder = self._outputs.save(epoch_name(metrics["epoch"]), save)
-            checkpoint = Checkpoint.from_directory(folder)
+        if self._writer and write_state:
+            folder = self._writer.write(epoch_checkpoint_name(metrics.epoch), write_state)
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
             self._board.finish_epoch.remote(metrics)
-        ray.train.report(metrics, checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+        ray.train.report(
+            metrics.model_dump(mode="json"),
+            checkpoint,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+        )
 
 
-def train_worker(arguments: dict[str, Any]) -> None:
+def train_worker(arguments: dict[str, WorkerInputs]) -> None:
     """Train as one of the workers.
 
     Args:
-        arguments: `task`, `board` (handle of a `ProgressBoard`), `run_dir`, and `blocks`, the
-            references of the tables of each split.
+        arguments: `inputs`; Ray Train passes a dictionary only.
     """
-    # Here: the driver and the controller import this module, too, and load no model.
+    # transformers takes 3 CPU seconds; see the module's docstring.
     from finsent.modeling.classifier import load_tokenizer
-    from finsent.training.frontends import trainer_of
-    from finsent.training.tokens import TokenRows
+    from finsent.training.tokens import TokenizedRows
+    from finsent.training.train import train
+    from finsent.training.training_run import TrainingInputs
 
-    task: Task = arguments["task"]
-    board, run_dir = arguments["board"], arguments["run_dir"]
-    pad_id = load_tokenizer(task.backbone.source, task.backbone.revision).pad_token_id
-    torch.set_num_threads(task.config.cpus_per_worker)  # whatever OMP_NUM_THREADS says
-    splits = {
-        name: TokenRows.from_table(_collect(blocks), pad_id)
-        for name, blocks in arguments["blocks"].items()
+    inputs = arguments["inputs"]
+    config, backbone, board = inputs.task.config, inputs.task.backbone, inputs.board
+    pad_id = load_tokenizer(backbone.source, backbone.revision).pad_token_id
+    torch.set_num_threads(config.cpus_per_worker)  # OMP_NUM_THREADS may have another value
+    rows = {
+        split: TokenizedRows.from_table(_concatenate(blocks), pad_id)
+        for split, blocks in inputs.blocks.items()
     }
     context = ray.train.get_context()
-    first, workers = context.get_world_rank() == 0, context.get_world_size()
-    if first and workers < task.config.max_workers:
-        board.note.remote(f"{workers} of at most {task.config.max_workers} worker(s) for now")
-    with reporting(board, run_dir, first=first):
-        resume = _newest(run_dir, board)
-        with Outputs(run_dir, task.config.keep_every_epochs) if first else nullcontext() as outputs:
-            hooks = _RayHooks(board, outputs)
-            train = trainer_of(task.config)
-            train(task, splits["train"], splits["validation"], hooks, get_device(), resume)
+    is_first, workers = context.get_world_rank() == 0, context.get_world_size()
+    if is_first and workers < config.max_workers:
+        board.note.remote(f"{workers} of at most {config.max_workers} worker(s) for now")
+    with _reporting_failures(inputs, is_first=is_first):
+        resume_from = _latest_checkpoint(inputs)
+        writer_context = (
+            CheckpointWriter(inputs.run_dir, config.keep_every_epochs)
+            if is_first
+            else nullcontext()
+        )
+        with writer_context as writer:
+            train(
+                TrainingInputs(
+                    task=inputs.task,
+                    train_rows=rows["train"],
+                    validation_rows=rows["validation"],
+                    callbacks=_RayCallbacks(inputs, writer),
+                    device=get_device(),
+                    resume_from=resume_from,
+                )
+            )
 
 
-def _newest(run_dir: Path, board: Any) -> Path | None:
-    """The checkpoint to go on from, the same one on all ranks.
-
-    What lies there counts, not Ray Train's records, which a killed job may leave behind or torn.
+@contextmanager
+def _reporting_failures(inputs: WorkerInputs, *, is_first: bool) -> Iterator[None]:
+    """Report to the board what the user has to fix.
 
     Raises:
-        InputError: all are damaged; on all ranks.
+        DiskError: this rank cannot write. Other errors for the user end the block silently.
     """
-    newest, problem = None, None
+    try:
+        with translate_disk_errors(inputs.run_dir, "storage.root"):
+            yield
+    except DiskError as error:
+        ray.get(inputs.board.fail.remote(error))
+        raise  # the other ranks have no such error, and wait for this rank
+    except InputError as error:
+        # All ranks have the same error, and would have it again: no reason to restart the workers.
+        if is_first:
+            ray.get(inputs.board.fail.remote(error))
+
+
+def _latest_checkpoint(inputs: WorkerInputs) -> Path | None:
+    """Return the directory of the checkpoint to resume from, the same on all ranks.
+
+    The files count, not Ray Train's records, which a killed job may leave outdated or torn.
+
+    Raises:
+        InputError: all checkpoints are damaged; on all ranks.
+    """
+    folder, problem = None, None
     if ray.train.get_context().get_world_rank() == 0:
         try:
-            saved = newest_whole(run_dir, board.note.remote)
-            newest = str(saved.folder) if saved else None
-            for metrics in saved.history if saved else []:
-                board.finish_epoch.remote(metrics)
+            checkpoint = latest_valid(inputs.run_dir, inputs.board.note.remote)
         except InputError as error:
             problem = str(error)
-    newest, problem = broadcast_from_rank_zero((newest, problem))
+        else:
+            folder = str(checkpoint.folder) if checkpoint else None
+            for metrics in checkpoint.history if checkpoint else []:
+                inputs.board.finish_epoch.remote(metrics)
+    folder, problem = broadcast_from_rank_zero((folder, problem))
     if problem is not None:
         raise InputError(problem)
-    return None if newest is None else Path(newest)
+    return None if folder is None else Path(folder)
 
 
-def _collect(blocks: list[Any]) -> pa.Table:
-    """A split in one table, without a copy of what is in this machine's memory."""
+def _concatenate(blocks: list[Any]) -> pa.Table:
+    """Return a split as one table, without copying what is in this machine's object store."""
     tables = ray.get(blocks)
     return pa.concat_tables(table for table in tables if table.num_rows)

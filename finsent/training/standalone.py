@@ -1,17 +1,15 @@
-"""The loop without Ray: `torchrun --nproc-per-node N -m finsent.training.standalone SPEC.json`.
+"""Training without Ray: `torchrun --nproc-per-node N -m finsent.training.standalone SPEC.json`.
 
-The yardstick of the benchmark, and a way to run where there is no Ray.
+The benchmark compares Ray Train with this program. It also trains where Ray is not available.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,92 +19,116 @@ import torch.distributed as dist
 from finsent.files import read_json, write_json
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer
-from finsent.training.checkpoint import epoch_name, newest_whole
+from finsent.training.callbacks import WritingCallbacks
+from finsent.training.checkpoint import epoch_checkpoint_name, latest_valid, read_state
+from finsent.training.checkpoint_writer import CheckpointWriter, WriteState
 from finsent.training.config import TrainConfig
-from finsent.training.frontends import trainer_of
-from finsent.training.hooks import WritingHooks
-from finsent.training.outputs import Outputs, Save, read_journal
-from finsent.training.picture import training_picture
+from finsent.training.metrics import EpochMetrics
+from finsent.training.metrics_log import read_metrics
+from finsent.training.plot import plot_training
 from finsent.training.progress import Progress
 from finsent.training.task import Task
-from finsent.training.tokens import TokenRows
+from finsent.training.tokens import TokenizedRows
+from finsent.training.train import train
+from finsent.training.training_run import TrainingInputs
 
 log = logging.getLogger(__name__)
 
-HISTORY = "history.json"
+HISTORY_FILE = "history.json"
+_SPEC_FILE = "spec.json"
 
 
 def write_spec(folder: Path, task: Task, splits: dict[str, pa.Table]) -> Path:
-    """Write what the processes need to `folder` and return the spec's path.
+    """Write what the processes read to a folder; return the path of the spec.
 
     Args:
-        splits: `train` and `validation`, schema `finsent.training.tokens.TOKENISED`.
+        splits: `train` and `validation`, of `finsent.training.tokens.TOKENIZED_SCHEMA`.
     """
-    for name, table in splits.items():
-        pq.write_table(table, folder / f"{name}.parquet")
+    for split, table in splits.items():
+        pq.write_table(table, folder / f"{split}.parquet")
     spec = {
         "config": task.config.model_dump(mode="json"),
         "backbone": asdict(task.backbone),
         "provenance": task.provenance,
     }
-    write_json(folder / "spec.json", spec)
-    return folder / "spec.json"
+    write_json(folder / _SPEC_FILE, spec)
+    return folder / _SPEC_FILE
 
 
-class FileHooks(WritingHooks):
-    """Checkpoints, metrics and notes into a directory."""
+class FileCallbacks(WritingCallbacks):
+    """Writes checkpoints and metrics into a directory; logs notes."""
 
-    def __init__(self, folder: Path, outputs: Outputs | None) -> None:
-        super().__init__(outputs)
+    def __init__(self, folder: Path, writer: CheckpointWriter | None) -> None:
+        super().__init__(folder, writer)
         self._folder = folder
 
-    def inform(self, progress: Progress) -> None:
-        """Nothing: the log of epochs is enough here."""
+    def on_progress(self, progress: Progress) -> None:
+        """Show nothing."""
 
-    def note(self, message: str) -> None:
-        """To the log."""
-        if self._outputs:
+    def on_note(self, message: str) -> None:
+        """Log the note."""
+        if self._writer:
             log.warning("%s", message)
 
-    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
-        """Save the checkpoint, then the metrics so far."""
-        if self._outputs and save:
-            folder = self._outputs.save(epoch_name(metrics["epoch"]), save)
-            write_json(self._folder / HISTORY, read_json(folder / "state.json")["history"])
+    def on_epoch_end(self, metrics: EpochMetrics, write_state: WriteState | None) -> None:
+        """Write the checkpoint, then the metrics of all epochs so far."""
+        if self._writer and write_state:
+            folder = self._writer.write(epoch_checkpoint_name(metrics.epoch), write_state)
+            history = [epoch.model_dump(mode="json") for epoch in read_state(folder).history]
+            write_json(self._folder / HISTORY_FILE, history)
 
 
-def main(spec_path: Path) -> None:
-    """Train in this process, one of those that torchrun started, or alone.
+def main(spec_file: Path) -> None:
+    """Train in this process, which is alone, or one that torchrun has started.
 
-    Goes on from the newest whole checkpoint beside the spec, if there is one.
+    Resumes from the latest valid checkpoint next to the spec, if any.
     """
-    spec = json.loads(spec_path.read_text(encoding="utf-8"))
-    task = Task(TrainConfig(**spec["config"]), Backbone(**spec["backbone"]), spec["provenance"])
-    device = torch.device("cpu")
-    if dist.is_torchelastic_launched():
-        cuda = torch.cuda.is_available() and task.config.use_gpu != "no"
-        dist.init_process_group("nccl" if cuda else "gloo")
-        if cuda:
-            device = torch.device("cuda", dist.get_node_local_rank())
-            torch.cuda.set_device(device)
-    pad_id = load_tokenizer(task.backbone.source, task.backbone.revision).pad_token_id
-    train_rows, validation_rows = (
-        TokenRows.from_table(pq.read_table(spec_path.parent / f"{name}.parquet"), pad_id)
-        for name in ("train", "validation")
-    )
-    folder = spec_path.parent
+    task, folder = _read_task(spec_file), spec_file.parent
+    device = _start_process_group(task.config)
     try:
-        first = not dist.is_initialized() or dist.get_rank() == 0
-        newest = newest_whole(folder)  # on all ranks: nobody writes before they have met
-        resume = newest.folder if newest else None
-        with Outputs(folder, task.config.keep_every_epochs) if first else nullcontext() as outputs:
-            train = trainer_of(task.config)
-            train(task, train_rows, validation_rows, FileHooks(folder, outputs), device, resume)
-        if first:
-            training_picture(read_journal(folder), folder / "training.png", "torchrun")
+        pad_id = load_tokenizer(task.backbone.source, task.backbone.revision).pad_token_id
+        train_rows, validation_rows = (
+            TokenizedRows.from_table(pq.read_table(folder / f"{split}.parquet"), pad_id)
+            for split in ("train", "validation")
+        )
+        is_first = not dist.is_initialized() or dist.get_rank() == 0
+        latest = latest_valid(folder)  # the same on all ranks: none writes before all have begun
+        keep_every = task.config.keep_every_epochs
+        writer_context = CheckpointWriter(folder, keep_every) if is_first else nullcontext()
+        with writer_context as writer:
+            train(
+                TrainingInputs(
+                    task=task,
+                    train_rows=train_rows,
+                    validation_rows=validation_rows,
+                    callbacks=FileCallbacks(folder, writer),
+                    device=device,
+                    resume_from=latest.folder if latest else None,
+                )
+            )
+        if is_first:
+            plot_training(read_metrics(folder), folder / "training.png", "torchrun")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _read_task(spec_file: Path) -> Task:
+    spec = read_json(spec_file)
+    return Task(TrainConfig(**spec["config"]), Backbone(**spec["backbone"]), spec["provenance"])
+
+
+def _start_process_group(config: TrainConfig) -> torch.device:
+    """Join torchrun's process group, if any; return the device of this process."""
+    if not dist.is_torchelastic_launched():
+        return torch.device("cpu")
+    uses_gpu = torch.cuda.is_available() and config.use_gpu != "no"
+    dist.init_process_group("nccl" if uses_gpu else "gloo")
+    if not uses_gpu:
+        return torch.device("cpu")
+    device = torch.device("cuda", dist.get_node_local_rank())
+    torch.cuda.set_device(device)
+    return device
 
 
 if __name__ == "__main__":

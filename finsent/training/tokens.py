@@ -1,7 +1,7 @@
 """Tokenized rows in memory: two flat arrays instead of a list of lists.
 
-Ray's processes that only tokenize import this module, so torch and transformers are imported where
-they are used: each costs such a process seconds.
+Ray's processes that only tokenize import this module, so torch (1.2 CPU seconds) and transformers
+(3 CPU seconds) are imported inside functions.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from finsent.modeling.backbone import plain_tokenizer_file
 if TYPE_CHECKING:
     import torch
 
-TOKENISED = pa.schema(
+TOKENIZED_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
         ("label", pa.int64()),
         ("weight", pa.float32()),
-        ("agreement", pa.float32()),  # null: not known
-        ("target", pa.list_(pa.float32(), len(LABELS))),  # probabilities; null: the label
+        ("agreement", pa.float32()),  # null: unknown
+        ("target", pa.list_(pa.float32(), len(LABELS))),  # probabilities; null: learn the label
     ]
 )
-COLUMNS = ("key", "text", "label", "weight", "agreement")  # of a split, as `tokenize` wants them
+SPLIT_COLUMNS = ("key", "text", "label", "weight", "agreement")  # that `tokenize` reads
 Targets = npt.NDArray[np.float32]
 
 
 @functools.lru_cache(maxsize=2)
-def cutting_tokenizer(source: str, revision: str | None, max_length: int) -> Tokenizer:
-    """Return the tokenizer that cuts texts as training does."""
-    # Loading takes longer than tokenizing a block: once a process, not once a block.
+def truncating_tokenizer(source: str, revision: str | None, max_length: int) -> Tokenizer:
+    """Return the tokenizer that truncates texts as training does."""
+    # Cached: loading takes longer than tokenizing a block.
     file = plain_tokenizer_file(source)
     if file is None:
-        from finsent.modeling.classifier import load_tokenizer
+        from finsent.modeling.classifier import load_tokenizer  # see the docstring
 
         tokenizer = load_tokenizer(source, revision).backend_tokenizer
     else:
@@ -61,64 +61,61 @@ def tokenize(
     """Tokenize a block of a split.
 
     Args:
-        rows: with columns `key`, `text`, `label` (name), and, where rows have them, `weight` (else
-            1) and `agreement` (else unknown).
-        max_length: tokens, special ones included; the rest of a text is cut off.
-        targets: probabilities to learn in place of the labels, shape (rows, labels).
+        rows: with columns `key`, `text`, `label` (name), and optionally `weight` (default 1) and
+            `agreement` (default unknown).
+        max_length: tokens of a row with special ones; longer texts are truncated.
+        targets: probabilities to learn instead of the labels, shape (rows, labels).
 
     Returns:
-        Schema `TOKENISED`; labels as ids.
+        A table of `TOKENIZED_SCHEMA`; labels are ids.
     """
-    tokenizer = cutting_tokenizer(source, revision, max_length)
-    encoded = tokenizer.encode_batch_fast(rows["text"].to_pylist())
-    ids = pa.array([row.ids for row in encoded], pa.list_(pa.int32()))
+    tokenizer = truncating_tokenizer(source, revision, max_length)
+    encodings = tokenizer.encode_batch_fast(rows["text"].to_pylist())
+    ids = pa.array([encoding.ids for encoding in encodings], pa.list_(pa.int32()))
     labels = pa.array([LABEL2ID[name] for name in rows["label"].to_pylist()], pa.int64())
-    size = rows.num_rows
-    weight = pa.array(np.ones(size, np.float32))
-    columns = [
-        rows["weight"] if "weight" in rows.column_names else weight,
-        rows["agreement"] if "agreement" in rows.column_names else pa.nulls(size, pa.float32()),
-    ]
-    soft = pa.nulls(size, TOKENISED.field("target").type)
+    row_count, columns = rows.num_rows, rows.column_names
+    weight = rows["weight"] if "weight" in columns else pa.array(np.ones(row_count, np.float32))
+    agreement = rows["agreement"] if "agreement" in columns else pa.nulls(row_count, pa.float32())
+    target = pa.nulls(row_count, TOKENIZED_SCHEMA.field("target").type)
     if targets is not None:
         flat = pa.array(targets.astype(np.float32).ravel())
-        soft = pa.FixedSizeListArray.from_arrays(flat, len(LABELS))
-    return pa.table([rows["key"], ids, labels, *columns, soft], schema=TOKENISED)
+        target = pa.FixedSizeListArray.from_arrays(flat, len(LABELS))
+    return pa.table([rows["key"], ids, labels, weight, agreement, target], schema=TOKENIZED_SCHEMA)
 
 
 def _doubles(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    found: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
-    return found
+    values: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
+    return values
 
 
 def _targets(column: pa.ChunkedArray, labels: npt.NDArray[np.int64]) -> Targets | None:
     if column.null_count == len(column):
         return None
     targets = np.eye(len(LABELS), dtype=np.float32)[labels]
-    given = column.is_valid().to_numpy()
-    soft = column.drop_null().combine_chunks()
-    soft = soft.chunk(0) if isinstance(soft, pa.ChunkedArray) else soft
-    targets[given] = soft.flatten().to_numpy().reshape(-1, len(LABELS))
+    has_target = column.is_valid().to_numpy()
+    lists = column.drop_null().combine_chunks()
+    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+    targets[has_target] = lists.flatten().to_numpy().reshape(-1, len(LABELS))
     return targets
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One rank's share of a step, padded to its longest row."""
+    """Rows of a micro-batch, padded to the longest row."""
 
     input_ids: torch.Tensor  # (rows, longest), int64
     attention_mask: torch.Tensor  # (rows, longest), int64
     labels: torch.Tensor  # (rows,), int64
-    targets: torch.Tensor  # what to learn: the labels, or probabilities (rows, labels), float32
-    tokens: int  # real ones
+    targets: torch.Tensor  # to learn: the labels, or probabilities (rows, labels), float32
+    tokens: int  # without padding
 
     @property
     def padded_tokens(self) -> int:
-        """Rows times longest row."""
+        """Tokens with padding: rows times longest row."""
         return self.input_ids.numel()
 
 
-class TokenRows:
+class TokenizedRows:
     """All rows of a split, in an order that depends on the rows alone."""
 
     def __init__(
@@ -131,17 +128,17 @@ class TokenRows:
         self._ids, self._offsets, self._pad_id = ids, offsets, pad_id
         self.labels: npt.NDArray[np.int64] = table["label"].to_numpy()
         self.weight: npt.NDArray[np.float64] = _doubles(table["weight"].fill_null(1.0))
-        self.agreement = _doubles(table["agreement"])  # NaN: not known
+        self.agreement = _doubles(table["agreement"])  # NaN: unknown
         self.lengths: npt.NDArray[np.int64] = np.diff(offsets)
         self._keys = table["key"]
-        self.targets = _targets(table["target"], self.labels)  # None: the labels
+        self.targets = _targets(table["target"], self.labels)  # None: learn the labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @classmethod
-    def from_table(cls, table: pa.Table, pad_id: int) -> TokenRows:
-        """From schema `TOKENISED`, sorted by key: the order of Ray's blocks does not matter."""
+    def from_table(cls, table: pa.Table, pad_id: int) -> TokenizedRows:
+        """Read a table of `TOKENIZED_SCHEMA`, and sort by key: the order of blocks varies."""
         table = table.sort_by("key").combine_chunks()
         lists = table["input_ids"].combine_chunks()
         lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
@@ -153,24 +150,24 @@ class TokenRows:
         )
 
     def keys(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """The keys of rows by index."""
-        found: list[str] = self._keys.take(pa.array(rows)).to_pylist()
-        return found
+        """Return the keys of rows by index."""
+        keys: list[str] = self._keys.take(pa.array(rows)).to_pylist()
+        return keys
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
         """Gather and pad rows by index."""
-        import torch
+        import torch  # see the module's docstring
 
         lengths = self.lengths[rows]
         longest = int(lengths.max())
-        inside = np.arange(longest) < lengths[:, None]
+        is_token = np.arange(longest) < lengths[:, None]
         ids = np.full((len(rows), longest), self._pad_id, np.int64)
         positions = self._offsets[rows][:, None] + np.arange(longest)
-        ids[inside] = self._ids[positions[inside]]
+        ids[is_token] = self._ids[positions[is_token]]
         labels = torch.from_numpy(self.labels[rows])
         return Batch(
             torch.from_numpy(ids),
-            torch.from_numpy(inside.astype(np.int64)),
+            torch.from_numpy(is_token.astype(np.int64)),
             labels,
             labels if self.targets is None else torch.from_numpy(self.targets[rows]),
             int(lengths.sum()),

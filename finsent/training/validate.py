@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,41 +14,53 @@ from finsent.evaluation.metrics import confusion, scores
 from finsent.labels import LABELS
 from finsent.training.batches import sorted_batches
 from finsent.training.config import TrainConfig
+from finsent.training.distributed import DistributedContext
 from finsent.training.loss import autocast, forward
-from finsent.training.tokens import TokenRows
-from finsent.training.world import World
+from finsent.training.metrics import EpochMetrics
+from finsent.training.tokens import TokenizedRows
 
-_ROWS = 64
+_BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Metrics on the validation split."""
+
+    macro_f1: float
+    accuracy: float
+    loss: float  # mean over rows, without weights
+    rows: int
+    confusion: list[list[int]]  # counts by true and predicted label id
 
 
 @torch.no_grad()
 def validate(
-    model: PreTrainedModel, rows: TokenRows, config: TrainConfig, world: World
-) -> dict[str, Any]:
-    """Each row counts once and the same, however the rows divide and whatever their weights."""
+    model: PreTrainedModel, rows: TokenizedRows, config: TrainConfig, context: DistributedContext
+) -> Validation:
+    """Measure a model. Each row counts once, whatever its weight and the number of ranks."""
     model.eval()
     matrix, loss = np.zeros((len(LABELS), len(LABELS)), np.int64), 0.0
-    for indices in sorted_batches(rows.lengths, world.rank, world.size, _ROWS):
+    for indices in sorted_batches(rows.lengths, context.rank, context.world_size, _BATCH_ROWS):
         batch = rows.batch(indices)
-        with autocast(config, world.device):
-            logits = forward(model, batch, world.device)
-        labels = batch.labels.to(world.device)
+        with autocast(config, context.device):
+            logits = forward(model, batch, context.device)
+        labels = batch.labels.to(context.device)
         loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
         matrix += confusion(batch.labels.numpy(), logits.argmax(-1).cpu().numpy())
-    counts = world.total(matrix).numpy().astype(np.int64)
-    found = scores(counts)
-    return {
-        "macro_f1": found["macro_f1"],
-        "accuracy": found["accuracy"],
-        "validation_loss": float(world.total(loss)) / max(len(rows), 1),
-        "validation_rows": found["rows"],
-        "validation_confusion": found["confusion"],
-    }
+    counts = context.sum(matrix).numpy().astype(np.int64)
+    figures = scores(counts)
+    return Validation(
+        macro_f1=figures["macro_f1"],
+        accuracy=figures["accuracy"],
+        loss=float(context.sum(loss)) / max(len(rows), 1),
+        rows=figures["rows"],
+        confusion=figures["confusion"],
+    )
 
 
-def stalled(history: list[dict[str, Any]], patience: int | None) -> bool:
-    """Whether macro-F1 has not risen for `patience` epochs."""
+def has_stalled(history: Sequence[EpochMetrics], patience: int | None) -> bool:
+    """Return whether macro-F1 has not risen for `patience` epochs."""
     if patience is None or not history:
         return False
-    found = [float(metrics["macro_f1"]) for metrics in history]
-    return len(found) - 1 - found.index(max(found)) >= patience
+    values = [metrics.macro_f1 for metrics in history]
+    return len(values) - 1 - values.index(max(values)) >= patience

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, Route
 
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
-from finsent.modeling.layout import CALIBRATION
+from finsent.modeling.model_dir import CALIBRATION
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys, new_key
 from serve_app.config import ServeConfig

@@ -18,7 +18,7 @@ import pytest
 
 from tests.commands import PROJECT, environment, invoke_job
 from tests.integration.cluster import shared_ray
-from tests.readme import README, commands, sample_rows, write_csv, write_demo
+from tests.readme import README, commands, notebook_code, sample_rows, write_csv, write_demo
 
 SMALL = {
     "sources: [sample]": "sources: [some.csv]",
@@ -123,3 +123,8 @@ def test_the_commands_work_with_a_tiny_backbone(project: Path) -> None:
     assert "behavior" in (evaluation / "report.html").read_text().lower()
     for name in ("config.json", "environment.json", "result.json"):
         assert (project / "artifacts/runs/first" / name).is_file()
+    names: dict[str, Any] = {}
+    for cell in notebook_code("examples/quickstart.ipynb"):
+        exec(cell, names)
+    assert names["champion"].version == names["registry"].aliases()["champion"]
+    assert len(names["rows"]) == names["dataset"].rows("test")

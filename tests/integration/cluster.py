@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ray_jobs._ray import ENVIRONMENT, LOCAL, session_directory
+from finsent.adapters.ray_core import ENVIRONMENT, LOCAL_ENVIRONMENT
+from ray_jobs._ray import session_directory
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def shared_ray() -> Iterator[None]:
         return
     settings = {
         **ENVIRONMENT,
-        **LOCAL,
+        **LOCAL_ENVIRONMENT,
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "240",
         "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",  # of a replica that cannot start

@@ -7,10 +7,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finsent.files import sha256_file, write_json
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
+
+if TYPE_CHECKING:
+    from finsent.training.metrics import EpochMetrics
 
 EPOCH_SECONDS = 0.05  # ten of them between two looks of a trial at its training
 START_SECONDS = 60  # for the other trials of a population
@@ -30,7 +33,7 @@ class Training:
 
     def run(
         self,
-        settings: Settings,
+        settings: JobSettings,
         params: Mapping[str, Any],
         version_dir: Path,
         datasets: dict[str, Any],
@@ -40,8 +43,10 @@ class Training:
         """As `tune.training.Training.run`."""
         from ray.util import placement_group
 
-        from finsent.training.checkpoint import epoch_name, newest_whole
-        from finsent.training.outputs import Outputs
+        from finsent.training.checkpoint import epoch_checkpoint_name, latest_valid
+        from finsent.training.checkpoint_writer import CheckpointWriter
+        from finsent.training.metrics import EpochLine
+        from finsent.training.metrics_log import MetricsLog
         from tune.training import _version
 
         self.group = placement_group([{"CPU": 0.01}])  # as Ray Train's controller does
@@ -53,31 +58,29 @@ class Training:
             "datasets": sorted(datasets),
         }
         write_json(place / "task.json", found)
-        saved = newest_whole(place)
+        saved = latest_valid(place)
         history = saved.history if saved else []
-        with Outputs(place, settings.train.keep_every_epochs) as outputs:
-            outputs.started(len(history))
+        metrics_log = MetricsLog(place)
+        with CheckpointWriter(place, settings.train.keep_every_epochs) as writer:
+            metrics_log.start(len(history))
             _wait_for_others(settings, place)
             for epoch in range(len(history) + 1, settings.train.epochs + 1):
                 time.sleep(EPOCH_SECONDS)  # what others see is a training that takes time
                 rate = settings.train.learning_rate or 1e-3
                 level = 0.8 - 0.1 * (math.log10(rate) + 3) ** 2
                 score = level * (1 - 0.5 * math.exp(-epoch / 1.5))
-                history = [
-                    *history,
-                    {"epoch": epoch, "macro_f1": score, "epoch_seconds": EPOCH_SECONDS},
-                ]
-                outputs.save(epoch_name(epoch), _saver(history))
-                outputs.log({"kind": "epoch", "step": epoch, **history[-1]})
+                history = [*history, _metrics(epoch, score)]
+                writer.write(epoch_checkpoint_name(epoch), _saver(history))
+                metrics_log.append(EpochLine.of(history[-1], epoch))
                 if settings.train.batch_size == 3 and saved is None:
                     os._exit(1)
-        best = max(metrics["macro_f1"] for metrics in history)
+        best = max(metrics.macro_f1 for metrics in history)
         (place / "model").mkdir(exist_ok=True)
         (place / "model" / "model.safetensors").write_text(str(best))
         return {name: best if name == "macro_f1" else 5.0 for name in modes}, place / "model"
 
 
-def _wait_for_others(settings: Settings, place: Path) -> None:
+def _wait_for_others(settings: JobSettings, place: Path) -> None:
     """A population exchanges between trials that train at the same time."""
     if settings.sweep.scheduler != "pbt":
         return
@@ -87,9 +90,30 @@ def _wait_for_others(settings: Settings, place: Path) -> None:
         time.sleep(EPOCH_SECONDS)
 
 
-def _saver(history: list[dict[str, Any]]) -> Callable[[Path], None]:
+def _metrics(epoch: int, macro_f1: float) -> EpochMetrics:
+    from finsent.training.metrics import EpochMetrics
+
+    return EpochMetrics(
+        macro_f1=macro_f1,
+        accuracy=macro_f1,
+        validation_loss=1 - macro_f1,
+        validation_rows=0,
+        validation_confusion=[],
+        epoch=epoch,
+        learning_rate=0.0,
+        train_loss=1 - macro_f1,
+        train_rows=0,
+        rows_per_second=0.0,
+        tokens_per_second=0.0,
+        padding_share=0.0,
+        began=time.time(),
+        epoch_seconds=EPOCH_SECONDS,
+    )
+
+
+def _saver(history: list[EpochMetrics]) -> Callable[[Path], None]:
     """A checkpoint without weights, and so without the seconds that PyTorch takes to import."""
-    from finsent.training.checkpoint import _own_digest
+    from finsent.training.checkpoint import LoopState, state_digest
 
     def save(out: Path) -> None:
         names = ("model/config.json", "model/model.safetensors", "optimizer.safetensors")
@@ -97,7 +121,8 @@ def _saver(history: list[dict[str, Any]]) -> Callable[[Path], None]:
         for name in names:
             (out / name).write_text("{}")
         files = {name: {"bytes": 2, "sha256": sha256_file(out / name)} for name in names}
-        state = {"epoch": len(history), "step": 0, "history": history, "files": files}
-        write_json(out / "state.json", {**state, "digest": _own_digest(state)})
+        loop = LoopState(epoch=len(history), history=history).model_dump(mode="json")
+        state = {**loop, "optimizer_tensors": 0, "files": files}
+        write_json(out / "state.json", {**state, "digest": state_digest(state)})
 
     return save

@@ -18,7 +18,7 @@ from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.labels import LABELS
 from finsent.modeling.backbone import resolve_backbone
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from tests.integration.sham import Training
 from tune.plan import Plan, begin, make_plan
 from tune.records import Sweep
@@ -27,7 +27,7 @@ from tune.trial import Work
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
 
-def settings(root: Path, sweep: dict[str, Any], **train: Any) -> Settings:
+def settings(root: Path, sweep: dict[str, Any], **train: Any) -> JobSettings:
     values = {
         "storage": {"root": str(root)},
         "model": {"backbone": "tiny", "max_length": 64},
@@ -40,7 +40,7 @@ def settings(root: Path, sweep: dict[str, Any], **train: Any) -> Settings:
         "sweep": sweep,
         "export": {"openvino": False},
     }
-    return check(Settings, values)
+    return check(JobSettings, values)
 
 
 def make_version(root: Path) -> DatasetVersion:
@@ -59,7 +59,7 @@ def prepared(
     version: DatasetVersion, run_dir: Path, sweep: dict[str, Any], **train: Any
 ) -> tuple[Plan, Work, Sweep]:
     """A sweep whose trials train."""
-    from finsent.training.ray_trainer import tokenized
+    from finsent.training.ray_trainer import tokenize_split
     from finsent.training.task import make_task
 
     run_dir.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def prepared(
     backbone = resolve_backbone(made.model, made.root / "backbones")
     plan = make_plan(made, backbone)
     task = make_task(made.train, made.model, backbone, version)
-    datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
+    datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
     modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
     work = Work(made, run_dir, version.path, modes, datasets, exchanges)
     return plan, work, begin(plan, run_dir, version.version, 2)

@@ -18,8 +18,8 @@ from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.settings import Settings
-from finsent.training.checkpoint import MODEL, best_checkpoint, saved_checkpoints
-from finsent.training.distill import Part
+from finsent.training.checkpoint import MODEL_DIR, best_checkpoint, list_checkpoints
+from finsent.training.distill import FoldFilter
 from finsent.training.standalone import main, write_spec
 from finsent.training.task import Task, make_task
 from tests.integration.ranks import run_ranks
@@ -62,25 +62,25 @@ def task(tiny: Path, version: DatasetVersion, *overrides: str) -> Task:
 
 
 @pytest.mark.cost(60, "two trainings under Ray Train")
-def test_wrong_labels_are_outvoted(tiny: Path, version: DatasetVersion, tmp_path: Path) -> None:
+def test_wrong_labels_are_softened(tiny: Path, version: DatasetVersion, tmp_path: Path) -> None:
     import ray.data
 
-    from finsent.training.distill import distilled
+    from finsent.training.distill import distilled_rows
     from finsent.training.ray_trainer import fit
-    from finsent.training.tokens import TOKENISED
+    from finsent.training.tokens import TOKENIZED_SCHEMA
 
     run_dir = tmp_path / "run"
     folds = run_dir / "folds"
     with pytest.raises(Killed):
-        distilled(task(tiny, version), version, folds, first_fold_only)
+        distilled_rows(task(tiny, version), version, folds, first_fold_only)
     assert [path.name for path in folds.glob("scored_*")] == ["scored_0"]
     result = fit(task(tiny, version), version, run_dir)  # goes on with the second
-    assert result.best["macro_f1"] > 0.7
+    assert result.best.macro_f1 > 0.7
     assert sorted(path.name for path in folds.iterdir()) == ["scored_0", "scored_1"]
 
     scored = ray.data.read_parquet([str(file) for file in folds.glob("*/*.parquet")])
     rows = {row["key"]: row for row in scored.take_all()}
-    assert set(rows[next(iter(rows))]) == set(TOKENISED.names)
+    assert set(rows[next(iter(rows))]) == set(TOKENIZED_SCHEMA.names)
     train = version.read("train", ["key", "text", "label"])
     assert sorted(rows) == sorted(train["key"].to_pylist())  # each row once
     doubted: list[float] = []
@@ -96,7 +96,7 @@ def test_wrong_labels_are_outvoted(tiny: Path, version: DatasetVersion, tmp_path
     assert np.mean(doubted) < 0.75 < np.mean(trusted)
 
     # A job that is started again does not train them anew.
-    kept = distilled(task(tiny, version), version, folds, no_training)
+    kept = distilled_rows(task(tiny, version), version, folds, no_training)
     assert {row["key"]: row["target"] for row in kept.take_all()} == {
         key: row["target"] for key, row in rows.items()
     }
@@ -106,21 +106,23 @@ class Killed(Exception):  # noqa: N818 - a name of what has happened
     """The job was killed."""
 
 
-def first_fold_only(fold_task: Task, version: DatasetVersion, part: Part, run_dir: Path) -> Path:
+def first_fold_only(
+    fold_task: Task, version: DatasetVersion, fold_filter: FoldFilter, run_dir: Path
+) -> Path:
     """Train the first fold's model without Ray Train, the second is for Ray Train."""
-    from finsent.training.ray_trainer import tokenized
+    from finsent.training.ray_trainer import tokenize_split
 
-    if part.fold > 0:
+    if fold_filter.fold > 0:
         raise Killed
     splits = {
         name: pa.concat_tables(
-            tokenized(version, name, fold_task, chosen).iter_batches(batch_format="pyarrow")
+            tokenize_split(version, name, fold_task, chosen).iter_batches(batch_format="pyarrow")
         )
-        for name, chosen in (("train", part), ("validation", None))
+        for name, chosen in (("train", fold_filter), ("validation", None))
     }
     run_dir.mkdir(parents=True)
     run_ranks(1, main, write_spec(run_dir, fold_task, splits))
-    return best_checkpoint(saved_checkpoints(run_dir)).folder / MODEL
+    return best_checkpoint(list_checkpoints(run_dir)).folder / MODEL_DIR
 
 
 def no_training(*_: object) -> Path:

@@ -16,16 +16,18 @@ from ray.data._internal.block_batching.util import iter_threaded
 
 import finsent.data.ingest.ingest as ingest_module
 from benchmarks import synthetic
+from finsent.adapters.ray_core import join_reader_threads
 from finsent.config import load
 from finsent.data.ingest.ingest import ingest
 from finsent.data.rows.split import SPLITS
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.data.versions.manifest import FateCounts, LabelNoise
 from finsent.errors import ConfigError, InputError, UserError
-from finsent.settings import Settings
 from ray_jobs import ingest as ingest_job
-from ray_jobs._cli import Call, _cause
-from ray_jobs._ray import _wait_for_readers
+from ray_jobs._cli import Call
+from ray_jobs._settings import JobSettings
+from ray_jobs._signals import find_cause
 
 LABELS = ("positive", "neutral", "negative")
 
@@ -46,7 +48,7 @@ FAR = ("data.near_duplicates.enabled=false", "data.label_noise.enabled=false")
 
 def make(folder: Path, sources: list[Path | str], *overrides: str) -> DatasetVersion:
     listed = ", ".join(str(source) for source in sources)
-    config = load(Settings, [], [f"data.sources=[{listed}]", *FAR, *overrides]).data
+    config = load(JobSettings, [], [f"data.sources=[{listed}]", *FAR, *overrides]).data
     return ingest(config, folder, find_sources(config, folder / "hubs"))
 
 
@@ -67,15 +69,10 @@ def test_every_row_has_one_fate(tmp_path: Path) -> None:
     )
     second = write_csv(tmp_path / "second.csv", [*good_rows(100, start=250), ("No label here", "")])
     version = make(tmp_path / "out", [first, second], "data.max_rejected_fraction=0.02")
-    counts = version.manifest["counts"]
-    assert counts == {
-        "rows_in": 405,
-        "kept": 349,
-        "rejected": 3,
-        "duplicates": 51,
-        "conflicts": 2,
-        "excluded": 0,
-    }
+    counts = version.manifest.counts
+    assert counts == FateCounts(
+        rows_in=405, kept=349, rejected=3, duplicates=51, conflicts=2, excluded=0
+    )
     rejected = pq.read_table(version.path / "rejected.parquet").to_pylist()
     assert [(r["source"], r["row"], r["reason"]) for r in rejected] == [
         ("first.csv", 304, "missing_text"),
@@ -122,8 +119,8 @@ def test_files_as_other_programs_write_them_become_one_version(tmp_path: Path) -
             tmp_path / "hive",
         ],
     )
-    assert version.manifest["counts"]["kept"] == 210
-    assert version.manifest["counts"]["rejected"] == 30
+    assert version.manifest.counts.kept == 210
+    assert version.manifest.counts.rejected == 30
     found = {row["raw_text"]: row["label"] for r in content(version).values() for row in r}
     wanted = dict([*rows[:60], *rows[120:180:2], *rows[180:]])
     wanted |= {f'{text}, "they" said': label for text, label in rows[60:120]}
@@ -148,8 +145,8 @@ def test_same_input_and_config_give_the_same_version_and_reuse_it(tmp_path: Path
     moved.mkdir()
     elsewhere = make(tmp_path / "b", [source.rename(moved / "rows.csv")])
     assert elsewhere.version == first.version
-    assert [f["sha256"] for f in elsewhere.manifest["splits"]["train"]["files"]] == [
-        f["sha256"] for f in first.manifest["splits"]["train"]["files"]
+    assert [f.sha256 for f in elsewhere.manifest.splits["train"].files] == [
+        f.sha256 for f in first.manifest.splits["train"].files
     ]
 
 
@@ -165,7 +162,7 @@ def test_the_number_of_partitions_changes_nothing(
     many = make(tmp_path / "many", [source], f"data.near_duplicates.enabled={near}")
     assert len(many.files("train")) > 1
     assert content(many) == content(one)
-    assert many.manifest["counts"] == one.manifest["counts"]
+    assert many.manifest.counts == one.manifest.counts
 
 
 def test_adding_rows_never_moves_a_row_to_another_split(tmp_path: Path) -> None:
@@ -217,8 +214,8 @@ def test_majority_keeps_the_label_of_most_rows(tmp_path: Path) -> None:
     )
     kept = [r for rows in content(version).values() for r in rows]
     assert [r["label"] for r in kept if str(r["text"]).lower() == text] == ["neutral"]
-    assert version.manifest["counts"]["duplicates"] == 1
-    assert version.manifest["counts"]["conflicts"] == 1
+    assert version.manifest.counts.duplicates == 1
+    assert version.manifest.counts.conflicts == 1
 
 
 def test_what_is_found_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -> None:
@@ -227,7 +224,7 @@ def test_what_is_found_far_inside_crosses_ray_as_a_clear_error(tmp_path: Path) -
     source.write_text(f'Sentence,Sentiment\n{lines}"Caf\xe9 chain grows,positive\nFlat,neutral\n')
     with pytest.raises(Exception) as caught:
         make(tmp_path / "out", [source])
-    cause = _cause(caught.value, UserError)
+    cause = find_cause(caught.value, UserError)
     assert cause is not None
     assert str(source) in str(cause)
     assert "a quote that opens in record 60002 is not closed" in str(cause)
@@ -242,7 +239,7 @@ def test_a_row_near_rows_of_two_splits_is_taken_out_and_no_old_row_moves(tmp_pat
     before = make(tmp_path / "a", [write_csv(tmp_path / "a.csv", old)], *near)
     new = [(story(number, " again"), "neutral") for number in range(60)]
     after = make(tmp_path / "b", [write_csv(tmp_path / "b.csv", [*old, *new])], *near)
-    assert after.manifest["details"]["near_groups"] == 60
+    assert after.manifest.details.near_groups == 60
     splits = {str(row["text"]): name for name, rows in content(after).items() for row in rows}
     for name, rows in content(before).items():
         for row in rows:
@@ -271,12 +268,12 @@ def test_a_benchmark_stays_unseen_exactly_and_nearly(tmp_path: Path) -> None:
         f"data.exclude=[{benchmark}]",
         "data.near_duplicates.enabled=true",
     )
-    assert version.manifest["counts"]["excluded"] == 2
-    assert version.manifest["details"]["excluded_reasons"] == {
+    assert version.manifest.counts.excluded == 2
+    assert version.manifest.details.excluded_reasons == {
         "near_excluded": 1,
         "same_as_excluded": 1,
     }
-    assert version.manifest["exclude"][0]["rows"] == 3
+    assert version.manifest.exclude[0].rows == 3
     excluded = pq.read_table(version.path / "excluded.parquet").to_pylist()
     assert {(r["text"], r["reason"], r["match_source"], r["match_row"]) for r in excluded} == {
         (story(0, ""), "same_as_excluded", "benchmark.csv", 2),
@@ -328,27 +325,28 @@ def test_synthetic_rows_have_the_fates_that_they_were_made_for(tmp_path: Path) -
     wanted = synthetic.expected(20_000, seed=4)
     synthetic.write_rows(tmp_path / "rows", rows=20_000, files=3, seed=4)
     version = make(tmp_path / "out", [tmp_path / "rows"])
-    assert version.manifest["counts"] == {
-        "rows_in": 20_000,
-        "kept": wanted.kept,
-        "rejected": wanted.unknown_label + wanted.missing_text,
-        "duplicates": wanted.duplicates,
-        "conflicts": wanted.conflicts,
-        "excluded": 0,
-    }
-    assert version.manifest["details"]["conflict_texts"] == wanted.conflict_texts
+    assert version.manifest.counts == FateCounts(
+        rows_in=20_000,
+        kept=wanted.kept,
+        rejected=wanted.unknown_label + wanted.missing_text,
+        duplicates=wanted.duplicates,
+        conflicts=wanted.conflicts,
+        excluded=0,
+    )
+    assert version.manifest.details.conflict_texts == wanted.conflict_texts
 
 
 def test_label_noise_and_report_are_part_of_a_version(tmp_path: Path) -> None:
     version = make(tmp_path / "out", ["sample"], "data.label_noise.enabled=true")
-    noise = version.manifest["label_noise"]
+    noise = version.manifest.label_noise
     suspects = pq.read_table(version.path / "label_noise.parquet")
-    assert noise["rows"] == version.manifest["counts"]["kept"]
-    assert noise["issues"] == len(suspects) > 0
+    assert isinstance(noise, LabelNoise)
+    assert noise.rows == version.manifest.counts.kept
+    assert noise.issues == len(suspects) > 0
     page = (version.path / "report.html").read_text()
     assert version.version in page
     assert len([*(version.path / "pictures").glob("*.png")]) == 5
-    listed = {file["path"] for file in version.manifest["files"]}
+    listed = {file.path for file in version.manifest.files}
     assert {"report.html", "label_noise.parquet", "pictures/fates.png"} <= listed
     (version.path / "label_noise.parquet").write_bytes(b"changed")
     with pytest.raises(InputError, match=r"label_noise\.parquet.*changed"):
@@ -381,10 +379,10 @@ def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     a = make(folder, [write_csv(tmp_path / "a.csv", rows)])
     changed = [(rows[0][0], LABELS[1]), *rows[2:], (story(900, ""), "neutral")]
     b = make(folder, [write_csv(tmp_path / "b.csv", changed)], "data.salt=finsent")
-    settings = load(Settings, [], [f"storage.root={root}"])
-    result = ingest_job.run(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
+    settings = load(JobSettings, [], [f"storage.root={root}"])
+    result = ingest_job.compare(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
     assert {
-        kind: result["rows"][kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")
+        kind: result.rows[kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")
     } == {
         "added": 1,
         "removed": 1,
@@ -407,5 +405,5 @@ def test_readers_have_ended_before_ray_is_shut_down() -> None:
     next(iteration)
     assert readers()  # by the name that Ray gives them
     iteration.close()
-    _wait_for_readers()
+    join_reader_threads()
     assert not readers()

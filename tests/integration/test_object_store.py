@@ -143,8 +143,8 @@ def test_credentials_do_not_belong_into_a_uri(store: str) -> None:
 def test_a_version_is_made_from_it(store: str, tmp_path: Path) -> None:
     config = settings("news/2024", store).data
     version = ingest(config, tmp_path, find_sources(config, tmp_path / "hubs"))
-    assert version.manifest["counts"]["kept"] == 240
-    assert [i["uri"] for i in version.manifest["inputs"]] == [
+    assert version.manifest.counts.kept == 240
+    assert [source.uri for source in version.manifest.inputs] == [
         "s3://news/2024/a.csv",
         "s3://news/2024/b.csv.gz",
     ]

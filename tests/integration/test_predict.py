@@ -20,14 +20,15 @@ from pyarrow import fs
 
 from finsent.config import load
 from finsent.errors import InputError
-from finsent.export.export import export
-from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.export.config import ExportConfig
+from finsent.export.exporter import export_model
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exports import fingerprint
-from finsent.settings import Settings
+from finsent.modeling.model_dir import fingerprint
 from ray_jobs import predict
 from ray_jobs._cli import Call
 from ray_jobs._scoring import Scorers
+from ray_jobs._settings import JobSettings
 from tests.commands import start_job, wait_until
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
 
@@ -39,13 +40,13 @@ def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exported, as ONNX Runtime loads in no time and torch in seconds."""
     folder = saved_model(tiny, tmp_path_factory.mktemp("predict") / "model")
     rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
-    export(folder, rows, ExportConfig(openvino=False), EngineConfig(), {})
+    export_model(folder, rows, ExportConfig(openvino=False), EngineConfig(), {})
     return folder
 
 
 def score(model: Path, source: str, out: Path, *overrides: str) -> dict[str, Any]:
     settings = load(
-        Settings,
+        JobSettings,
         [],
         [
             f"predict.model={model}",

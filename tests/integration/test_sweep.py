@@ -17,10 +17,10 @@ from ray.util import placement_group, placement_group_table, remove_placement_gr
 
 from benchmarks.sweep import stub_trial
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.disk import disk_error
+from finsent.disk import find_disk_error
 from finsent.errors import InputError
 from finsent.files import read_json
-from finsent.training.outputs import read_journal
+from finsent.training.metrics_log import read_epochs
 from tests.disks import small_disk
 from tests.integration.sweeping import (
     make_version,
@@ -78,8 +78,8 @@ def test_a_sweep_fails_in_single_trials_only(version: DatasetVersion, tmp_path: 
     assert {e[0] for e in events} == {"start", "epoch", "end"}
     # What the stopped trial held is given back, and it has not trained to its end.
     wait_until_nothing_is_held()
-    journal = read_journal(run_dir / "trials" / "0001")
-    assert max(line["epoch"] for line in journal if line["kind"] == "epoch") < 300
+    epochs = read_epochs(run_dir / "trials" / "0001")
+    assert max(line.epoch for line in epochs) < 300
     # The study knows the same, and nothing of what failed.
     study = optuna.load_study(
         study_name=found.settings["study_name"], storage=found.settings["storage"]
@@ -242,9 +242,9 @@ def test_a_full_disk_ends_a_sweep_which_resumes_when_there_is_room(
     plan, work, past = sham(version, run_dir, sweep, epochs=2)
     with small_disk(run_dir / "trials", "8k"), pytest.raises(Exception) as caught:
         search(plan, work, past, [], 1)
-    full = disk_error(caught.value)
+    full = find_disk_error(caught.value)
     assert full is not None and full.errno == errno.ENOSPC
-    assert str(full.place).startswith(f"{run_dir}/trials/")
+    assert str(full.path).startswith(f"{run_dir}/trials/")
     assert {trial.status for trial in read_sweep(run_dir).trials} == {"interrupted"}
     plan, work, past = sham(version, run_dir, sweep, epochs=2)
     search(plan, work, past, [], 1)
@@ -275,7 +275,7 @@ def test_population_based_training_exchanges_weights(
     assert taken
     number = taken[0]["trial"]
     following = run_dir / "trials" / f"{number:04d}-1"
-    epochs = [line["epoch"] for line in read_journal(following) if line["kind"] == "epoch"]
+    epochs = [line.epoch for line in read_epochs(following)]
     # It went on from another's weights, as they were when they were given.
     assert epochs[0] in (21, 41, 61, 81)
     assert found.trials[number].epochs[-1].epoch == 100
@@ -321,7 +321,7 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
         assert task["max_length"] == trial.params["model.max_length"]
         assert task["datasets"] == []  # they are of other rows
         own = DatasetVersion.find(task["version"], work.settings.datasets_dir, "train.dataset")
-        assert own.manifest["config"]["conflicts"] == trial.params["data.conflicts"]
+        assert own.manifest.config["conflicts"] == trial.params["data.conflicts"]
         versions.add(task["version"])
     assert len(versions) == 2 and version.version in versions
 

@@ -18,10 +18,15 @@ from safetensors.torch import load_file
 
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
-from finsent.training.checkpoint import MODEL, damage, epoch_name, saved_checkpoints
+from finsent.training.checkpoint import (
+    MODEL_DIR,
+    epoch_checkpoint_name,
+    find_damage,
+    list_checkpoints,
+)
 from finsent.training.config import TrainConfig
-from finsent.training.outputs import read_journal
-from finsent.training.standalone import HISTORY, main, write_spec
+from finsent.training.metrics_log import read_steps
+from finsent.training.standalone import HISTORY_FILE, main, write_spec
 from finsent.training.task import Task
 from finsent.training.tokens import tokenize
 from tests.integration.ranks import Ranks, run_ranks
@@ -46,7 +51,7 @@ class Done:
     @property
     def steps(self) -> list[int]:
         """Those in the journal."""
-        return [line["step"] for line in read_journal(self.folder) if line["kind"] == "step"]
+        return [line.step for line in read_steps(self.folder)]
 
 
 def tokens(backbone: Path, count: int, start: int) -> pa.Table:
@@ -81,8 +86,8 @@ def prepare(backbone: Path, folder: Path, **settings: object) -> Path:
 
 
 def outcome(folder: Path) -> Done:
-    weights = load_file(saved_checkpoints(folder)[-1].folder / MODEL / "model.safetensors")
-    return Done(folder, json.loads((folder / HISTORY).read_text()), weights)
+    weights = load_file(list_checkpoints(folder)[-1].folder / MODEL_DIR / "model.safetensors")
+    return Done(folder, json.loads((folder / HISTORY_FILE).read_text()), weights)
 
 
 def run(backbone: Path, folder: Path, processes: int, **settings: object) -> Done:
@@ -148,11 +153,11 @@ def test_two_processes_train_as_one_does(alone: Done, paired: Done) -> None:
             assert found[key] == pytest.approx(expected_metrics[key], rel=1e-4)
 
 
-def test_the_comparison_is_of_a_run_that_learns(paired: Done) -> None:
+def test_compared_run_learns(paired: Done) -> None:
     assert paired.history[-1]["train_loss"] < 0.7 * paired.history[0]["train_loss"]
 
 
-def test_killed_in_mid_epoch_two_processes_end_as_the_undisturbed_ones(
+def test_two_killed_processes_resume_and_end_as_uninterrupted_ones(
     still: Path, paired: Done, tmp_path: Path
 ) -> None:
     spec = prepare(still, tmp_path, accumulation_steps=2, checkpoint_every_steps=4, **WEIGHTED)
@@ -162,7 +167,7 @@ def test_killed_in_mid_epoch_two_processes_end_as_the_undisturbed_ones(
             assert time.monotonic() < deadline
             assert ranks.alive
             time.sleep(0.005)  # polling a directory, with the deadline above
-    newest = saved_checkpoints(tmp_path)[-1]
+    newest = list_checkpoints(tmp_path)[-1]
     assert (newest.epoch, newest.step) < (EPOCHS, 0), "it had already ended"
     run_ranks(2, main, spec)
     resumed = outcome(tmp_path)
@@ -175,20 +180,18 @@ def test_killed_in_mid_epoch_two_processes_end_as_the_undisturbed_ones(
     assert (tmp_path / "training.png").stat().st_size > 10_000
 
 
-def test_after_damage_two_processes_go_on_from_the_middle_of_an_epoch(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_after_damage_two_processes_resume_in_mid_epoch(tiny: Path, tmp_path: Path) -> None:
     """With dropout: each rank goes on with its own random numbers."""
     settings = {"epochs": 2, "checkpoint_every_steps": 4, "log_every_steps": 2}
     calm = run(tiny, tmp_path / "run", 2, **settings)
-    last = calm.folder / epoch_name(2)
+    last = calm.folder / epoch_checkpoint_name(2)
     with (last / "optimizer.safetensors").open("r+b") as stream:
         stream.truncate(1000)
     resumed = run(tiny, calm.folder, 2, **settings)
     assert resumed.history[0] == calm.history[0]  # not trained again
     assert resumed.history[1]["began"] > calm.history[1]["began"]
     assert_same(resumed.weights, calm.weights, atol=1e-5)
-    assert damage(last) is None  # written anew
+    assert find_damage(last) is None  # written anew
     assert resumed.steps == sorted({*range(2, 2 * STEPS + 1, 2), STEPS})
 
 

@@ -22,24 +22,24 @@ import torch
 from safetensors.torch import load_file
 
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.errors import InputError
+from finsent.errors import ConfigError, InputError
 from finsent.evaluation.metrics import scores
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.training.checkpoint import (
-    MODEL,
-    Saved,
+    MODEL_DIR,
+    Checkpoint,
     best_checkpoint,
-    damage,
-    epoch_name,
-    saved_checkpoints,
-    step_name,
+    epoch_checkpoint_name,
+    find_damage,
+    list_checkpoints,
+    step_checkpoint_name,
 )
 from finsent.training.config import TrainConfig
-from finsent.training.finished import TrainResult, drop_checkpoints
-from finsent.training.outputs import read_journal
+from finsent.training.finished_run import TrainResult, drop_checkpoints
+from finsent.training.metrics_log import read_steps
 from finsent.training.standalone import main, write_spec
 from finsent.training.task import Task
 from finsent.training.tokens import tokenize
@@ -121,9 +121,9 @@ class Killer(threading.Thread):
 
 def harm(run_dir: Path, epochs: int) -> None:
     """What a killed job and a bad disk leave: a damaged newest checkpoint, and one half-written."""
-    newest = run_dir / epoch_name(epochs)
-    shutil.copytree(newest, run_dir / epoch_name(epochs + 1))
-    (run_dir / epoch_name(epochs + 1) / "optimizer.safetensors").unlink()
+    newest = run_dir / epoch_checkpoint_name(epochs)
+    shutil.copytree(newest, run_dir / epoch_checkpoint_name(epochs + 1))
+    (run_dir / epoch_checkpoint_name(epochs + 1) / "optimizer.safetensors").unlink()
     with (newest / "optimizer.safetensors").open("r+b") as stream:
         stream.truncate(1000)
 
@@ -160,7 +160,7 @@ def splits(tiny: Path) -> dict[str, pa.Table]:
 
 
 def steps_of(run_dir: Path) -> list[int]:
-    return [line["step"] for line in read_journal(run_dir) if line["kind"] == "step"]
+    return [line.step for line in read_steps(run_dir)]
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def life(
 @pytest.fixture(scope="module")
 def calm(
     tiny: Path, splits: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Saved, Saved]:
+) -> tuple[Checkpoint, Checkpoint]:
     """The same two trainings without Ray, and nothing killed: the first's best checkpoint, and the
     second's last."""
     folder = tmp_path_factory.mktemp("calm")
@@ -219,15 +219,15 @@ def calm(
     shutil.copytree(folder, kept)
     harm(folder, EPOCHS)
     run_ranks(1, main, write_spec(folder, task(tiny, **LONGER), splits))
-    return best_checkpoint(saved_checkpoints(kept)), saved_checkpoints(folder)[-1]
+    return best_checkpoint(list_checkpoints(kept)), list_checkpoints(folder)[-1]
 
 
 def test_two_workers_count_every_row_once(life: Life) -> None:
     found = life.first
-    assert [m["validation_rows"] for m in found.history] == [31] * EPOCHS
-    assert [m["train_rows"] for m in found.history] == [97] * EPOCHS
-    assert found.best["macro_f1"] == max(m["macro_f1"] for m in found.history) > 0.9
-    assert found.history[-1]["train_loss"] < 0.5 * found.history[0]["train_loss"]
+    assert [m.validation_rows for m in found.history] == [31] * EPOCHS
+    assert [m.train_rows for m in found.history] == [97] * EPOCHS
+    assert found.best.macro_f1 == max(m.macro_f1 for m in found.history) > 0.9
+    assert found.history[-1].train_loss < 0.5 * found.history[0].train_loss
     assert not [*life.first_model.rglob("*.pt"), *life.first_model.rglob("*.bin")]
     assert not [*life.run_dir.rglob("*.pt"), *life.run_dir.rglob("*.bin")]
     # The best and the two newest checkpoints, no more.
@@ -244,62 +244,65 @@ def test_the_published_model_scores_what_training_reported(life: Life) -> None:
     for t, p in zip(truth, predicted, strict=True):
         matrix[t, p] += 1
     best = life.first.best
-    assert best["validation_confusion"] == matrix.tolist()
-    assert scores(matrix.numpy())["macro_f1"] == pytest.approx(best["macro_f1"])
+    assert best.validation_confusion == matrix.tolist()
+    assert scores(matrix.numpy())["macro_f1"] == pytest.approx(best.macro_f1)
     assert json.loads((life.first_model / "provenance.json").read_text())["max_length"] == 64
 
 
-def test_a_killed_worker_costs_nothing_but_time(life: Life, calm: tuple[Saved, Saved]) -> None:
+def test_a_killed_worker_costs_nothing_but_time(
+    life: Life, calm: tuple[Checkpoint, Checkpoint]
+) -> None:
     undisturbed, _ = calm
     assert life.killed
-    assert [m["epoch"] for m in life.first.history] == [*range(1, EPOCHS + 1)]
-    assert life.first.best["epoch"] == undisturbed.epoch
+    assert [m.epoch for m in life.first.history] == [*range(1, EPOCHS + 1)]
+    assert life.first.best.epoch == undisturbed.epoch
     for found, expected in zip(life.first.history, undisturbed.history, strict=False):
-        assert found["validation_confusion"] == expected["validation_confusion"]
-    assert_same(weights(life.first_model), weights(undisturbed.folder / MODEL))
+        assert found.validation_confusion == expected.validation_confusion
+    assert_same(weights(life.first_model), weights(undisturbed.folder / MODEL_DIR))
     assert life.first_steps == sorted(
         {*range(2, STEPS * EPOCHS + 1, 2), *range(STEPS, STEPS * EPOCHS + 1, STEPS)}
     )
 
 
-def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
-    life: Life, calm: tuple[Saved, Saved]
+def test_damaged_latest_checkpoint_is_named_and_the_one_before_is_used(
+    life: Life, calm: tuple[Checkpoint, Checkpoint]
 ) -> None:
     """The one before is of the middle of the last epoch."""
-    last = life.run_dir / epoch_name(EPOCHS)
+    last = life.run_dir / epoch_checkpoint_name(EPOCHS)
     text = "\n".join(life.warnings)
     assert f"{str(last)!r} is damaged (optimizer.safetensors has 1000 bytes" in text
-    assert str(life.run_dir / epoch_name(EPOCHS + 1)) in text
+    assert str(life.run_dir / epoch_checkpoint_name(EPOCHS + 1)) in text
     assert life.longer.history[: EPOCHS - 1] == life.first.history[: EPOCHS - 1]
-    assert life.longer.history[EPOCHS - 1]["began"] > life.first.history[EPOCHS - 1]["began"]
-    assert [m["train_rows"] for m in life.longer.history] == [97] * (EPOCHS + 1)
-    assert damage(life.run_dir / epoch_name(EPOCHS + 1)) is None  # written anew
-    assert not last.exists() or damage(last) is None
+    assert life.longer.history[EPOCHS - 1].began > life.first.history[EPOCHS - 1].began
+    assert [m.train_rows for m in life.longer.history] == [97] * (EPOCHS + 1)
+    assert find_damage(life.run_dir / epoch_checkpoint_name(EPOCHS + 1)) is None  # written anew
+    assert not last.exists() or find_damage(last) is None
     assert_same(
-        weights(life.run_dir / epoch_name(EPOCHS + 1) / MODEL), weights(calm[1].folder / MODEL)
+        weights(life.run_dir / epoch_checkpoint_name(EPOCHS + 1) / MODEL_DIR),
+        weights(calm[1].folder / MODEL_DIR),
     )
 
 
-def test_what_the_user_has_to_mend_comes_as_one_line_and_at_once(life: Life) -> None:
-    step = step_name((STEPS * EPOCHS - 1) // 4 * 4)
+def test_diverged_run_ends_at_once_with_one_line(life: Life) -> None:
+    step = step_checkpoint_name((STEPS * EPOCHS - 1) // 4 * 4)
     assert f"above train.max_loss=1e-06; last good checkpoint: {step}" in life.refusal
     assert "\n" not in life.refusal
 
 
-def test_the_same_run_name_goes_on(life: Life) -> None:
+def test_same_run_name_resumes(life: Life) -> None:
     """With more epochs, and with fewer workers: for two the cluster has no room."""
-    assert [m["epoch"] for m in life.longer.history] == [*range(1, EPOCHS + 2)]
+    assert [m.epoch for m in life.longer.history] == [*range(1, EPOCHS + 2)]
     # Finished epochs are not trained again: the times at which they began stay.
     assert life.longer.history[: EPOCHS - 1] == life.first.history[: EPOCHS - 1]
     assert "train: 1 of at most 2 worker(s) for now" in life.warnings
-    assert life.longer.best["macro_f1"] == max(m["macro_f1"] for m in life.longer.history)
-    best = life.run_dir / epoch_name(life.longer.best["epoch"])
-    assert_same(weights(life.longer.model_dir), weights(best / MODEL))
+    assert life.longer.best.macro_f1 == max(m.macro_f1 for m in life.longer.history)
+    best = life.run_dir / epoch_checkpoint_name(life.longer.best.epoch)
+    assert_same(weights(life.longer.model_dir), weights(best / MODEL_DIR))
     assert steps_of(life.run_dir) == sorted(set(steps_of(life.run_dir)))
     assert (life.run_dir / "training.png").stat().st_size > 10_000
 
 
-def test_nothing_is_left_to_do(life: Life) -> None:
+def test_finished_run_starts_no_workers(life: Life) -> None:
     assert (life.done.best, life.done.history) == (life.longer.best, life.longer.history)
     assert_same(weights(life.done.model_dir), weights(life.longer.model_dir))
     # Ray Train, which records checkpoints, has not started.
@@ -318,7 +321,7 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(
     absent = DatasetVersion(tmp_path / "absent")  # which is not read
     found = fit(recipe, absent, run)
     assert (found.best, found.history) == (life.done.best, life.done.history)
-    assert found.model_dir == run / MODEL
+    assert found.model_dir == run / MODEL_DIR
 
 
 @pytest.mark.parametrize(
@@ -329,7 +332,7 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(
         ({"use_gpu": "yes"}, ["train.use_gpu='yes'", "2 GPUs", "train.use_gpu=no"]),
     ],
 )
-def test_what_the_cluster_cannot_hold_fails_at_once(
+def test_too_large_run_is_refused_at_once(
     tiny: Path, tmp_path: Path, settings: dict[str, object], words: list[str]
 ) -> None:
     from finsent.training.ray_trainer import fit_tokenized
@@ -343,8 +346,8 @@ def test_what_the_cluster_cannot_hold_fails_at_once(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_tied_to_its_data(tiny: Path, tmp_path: Path) -> None:
-    from finsent.training.ray_trainer import check_same_task
+def test_run_resumes_only_with_its_own_task(tiny: Path, tmp_path: Path) -> None:
+    from finsent.training.same_task import check_same_task
 
     def of(version: str, **settings: object) -> Task:
         plain = task(tiny, **settings)
@@ -356,7 +359,7 @@ def test_a_run_is_tied_to_its_data(tiny: Path, tmp_path: Path) -> None:
     check_same_task(of("bbb"), tmp_path)  # nothing was trained yet
     (tmp_path / "trained.json").touch()  # its checkpoints were removed
     check_same_task(of("bbb", num_workers=1), tmp_path)
-    with pytest.raises(InputError, match=r"another dataset \(bbb, now ccc\); choose another run"):
+    with pytest.raises(ConfigError, match=r"dataset\.version='bbb', now dataset\.version='ccc'"):
         check_same_task(of("ccc"), tmp_path)
-    with pytest.raises(InputError, match="another config"):
+    with pytest.raises(ConfigError, match=r"config\.epochs=2, now config\.epochs=9"):
         check_same_task(of("bbb", epochs=9), tmp_path)

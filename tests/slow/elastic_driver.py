@@ -17,10 +17,10 @@ from ray.cluster_utils import Cluster
 
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
-from finsent.modeling.tiny import tiny_backbone
+from finsent.modeling.random_backbones import tiny_backbone
 from finsent.training.config import TrainConfig
-from finsent.training.finished import TrainResult
-from finsent.training.outputs import read_journal
+from finsent.training.finished_run import TrainResult
+from finsent.training.metrics_log import read_steps
 from finsent.training.ray_trainer import fit_tokenized
 from finsent.training.task import Task
 from finsent.training.tokens import tokenize
@@ -79,10 +79,10 @@ def main(folder: Path, epochs: int) -> None:
     thread.start()
 
     def trains_with(workers: int) -> bool:
-        lines = [line for line in read_journal(run_dir) if line["kind"] == "step"]
+        lines = read_steps(run_dir)
         assert thread.is_alive(), "training has ended before the cluster has changed"
         # 50 steps, so that some are in a checkpoint: a resize computes later ones again.
-        newest = [line["workers"] for line in lines[-10:]]
+        newest = [line.workers for line in lines[-10:]]
         return newest == [workers] * 10
 
     try:
@@ -97,14 +97,14 @@ def main(folder: Path, epochs: int) -> None:
     finally:
         ray.shutdown()
         cluster.shutdown()
-    journal = read_journal(run_dir)
+    lines = read_steps(run_dir)
     print(  # noqa: T201
         json.dumps(
             {
-                "steps": [line["step"] for line in journal if line["kind"] == "step"],
-                "workers": [line["workers"] for line in journal if line["kind"] == "step"],
-                "rows": [metrics["train_rows"] for metrics in results[0].history],
-                "macro_f1": results[0].best["macro_f1"],
+                "steps": [line.step for line in lines],
+                "workers": [line.workers for line in lines],
+                "rows": [metrics.train_rows for metrics in results[0].history],
+                "macro_f1": results[0].best.macro_f1,
             }
         )
     )

@@ -20,10 +20,10 @@ from finsent.data.ingest.ingest import ingest
 from finsent.data.sources.files import find_sources
 from finsent.labels import LABELS
 from finsent.modeling.backbone import resolve_backbone
-from finsent.settings import Settings
-from finsent.training.outputs import read_journal
-from finsent.training.ray_trainer import tokenized
+from finsent.training.metrics_log import read_epochs
+from finsent.training.ray_trainer import tokenize_split
 from finsent.training.task import make_task
+from ray_jobs._settings import JobSettings
 from tests.commands import wait_until
 from tests.slow.elastic_driver import QUICK, WORDS
 from tune.plan import begin, make_plan
@@ -34,7 +34,7 @@ from tune.trial import Work
 ROWS, EPOCHS = 1200, 48  # so long that the first still trains when the second has begun
 
 
-def made_settings(root: Path) -> Settings:
+def made_settings(root: Path) -> JobSettings:
     with (root / "rows.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("Sentence", "Sentiment"))
@@ -55,7 +55,7 @@ def made_settings(root: Path) -> Settings:
             "default_first": False,
         },
     }
-    return check(Settings, values)
+    return check(JobSettings, values)
 
 
 def main(folder: Path) -> None:
@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
     plan, run_dir = make_plan(settings, backbone), settings.runs_dir / "sweep"
     run_dir.mkdir(parents=True)
     task = make_task(settings.train, settings.model, backbone, version)
-    datasets = {split: tokenized(version, split, task) for split in ("train", "validation")}
+    datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
     work = Work(settings, run_dir, version.path, plan.config.modes, datasets)
     past = begin(plan, run_dir, version.version, 2)
     journals = [run_dir / "trials" / f"{n:04d}" / "metrics.jsonl" for n in (0, 1)]
@@ -93,10 +93,7 @@ def main(folder: Path) -> None:
     def both_train() -> bool:
         # On nodes of one CPU each that takes both of them.
         assert thread.is_alive(), f"the sweep has ended before the cluster has changed: {problems}"
-        epochs = [
-            [line["epoch"] for line in read_journal(journal.parent) if line["kind"] == "epoch"]
-            for journal in journals
-        ]
+        epochs = [[line.epoch for line in read_epochs(journal.parent)] for journal in journals]
         return all(found and found[-1] >= 2 for found in epochs)
 
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import read_json
-from finsent.training.outputs import read_journal
+from finsent.training.metrics_log import read_epochs
 from tests.integration.sweeping import make_version, prepared, wait_until_nothing_is_held
 from tune.records import read_sweep
 from tune.sweep import search
@@ -69,7 +69,7 @@ def test_population_based_training_exchanges_weights(
     assert taken
     number = taken[0]["trial"]
     following = run_dir / "trials" / f"{number:04d}-1"
-    epochs = [line["epoch"] for line in read_journal(following) if line["kind"] == "epoch"]
+    epochs = [line.epoch for line in read_epochs(following)]
     # It went on from another's weights, as they were when they were given.
     assert epochs[0] in (41, 81, 121)
     assert found.trials[number].epochs[-1].epoch == 160

@@ -32,8 +32,8 @@ def test_other_front_ends_with_two_workers_train_the_same_model(
     }
     native = found.pop("native")
     for name, other in found.items():
-        assert [m["train_rows"] for m in other.history] == [97, 97], name
-        assert other.best["macro_f1"] == native.best["macro_f1"], name
+        assert [m.train_rows for m in other.history] == [97, 97], name
+        assert other.best.macro_f1 == native.best.macro_f1, name
         assert_same(weights(other.model_dir), weights(native.model_dir), atol=1e-4)
         assert (tmp_path / name / "training.png").is_file()
 

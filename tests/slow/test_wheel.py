@@ -5,6 +5,7 @@ tests/unit/test_command.py runs the command in a checkout.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.commands import PROJECT, environment
 
@@ -44,7 +46,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_packages_and_their_files_only(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"finsent", "ray_jobs", "serve_app", "tune"}
+    assert tops == {"cluster", "finsent", "ray_jobs", "serve_app", "tune"}
     assert {"finsent/py.typed", "ray_jobs/configs/demo.yaml", "serve_app/page/index.html"} <= {
         *names
     }
@@ -69,3 +71,50 @@ def test_wheel_runs_the_pipeline_in_an_empty_folder(wheel: Path, tmp_path: Path)
     asked = ("classify", "debug.yaml", "storage.root=out", "Profit rose.")
     out = run(finsent, *asked, cwd=empty)
     assert len(json.loads(out.splitlines()[-1])["predictions"]) == 1
+
+
+def distributions(name: str) -> set[str]:
+    """Return the names of a distribution and of all that it needs, as they are installed here."""
+    names, waiting = set[str](), [name]
+    while waiting:
+        name = waiting.pop()
+        if name not in names:
+            names.add(name)
+            needed = map(Requirement, importlib.metadata.requires(name) or ())
+            waiting += [
+                each.name
+                for each in needed
+                if each.marker is None or each.marker.evaluate({"extra": ""})
+            ]
+    return names
+
+
+def test_wheel_alone_is_the_client(wheel: Path, tmp_path: Path) -> None:
+    """As `pip install finsent` makes it: the required dependencies, no Ray and no torch."""
+    run(sys.executable, "-m", "venv", "--without-pip", "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    site = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
+    installed = Path(sysconfig.get_path("purelib"))
+    for name in distributions("httpx"):
+        files = importlib.metadata.files(name) or []
+        for top in {file.parts[0] for file in files if file.parts[0] not in ("..", "__pycache__")}:
+            if not (site / top).exists():
+                (site / top).symlink_to(installed / top)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+    code = (
+        "from finsent import Client\n"
+        "from finsent.client import ServiceError\n"
+        "try:\n"
+        "    Client('http://127.0.0.1:1', retries=0).predict('Profit rose.')\n"
+        "except ServiceError as error:\n"
+        "    print(error.code)\n"
+    )
+    assert run(python, "-c", code, cwd=tmp_path) == "unreachable\n"
+    finsent = tmp_path / "venv" / "bin" / "finsent"
+    done = subprocess.run((finsent, "demo"), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: finsent: only the client of the service is installed. "
+        "Run: pip install 'finsent[platform]'\n"
+    )

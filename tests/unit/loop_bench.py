@@ -1,4 +1,4 @@
-"""The loop on a tiny BERT in this process, for tests: hooks that keep everything, and rows."""
+"""Training of a tiny BERT in this process, with callbacks that record everything."""
 
 from __future__ import annotations
 
@@ -16,79 +16,82 @@ from safetensors.torch import load_file
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import new_classifier
-from finsent.training.checkpoint import epoch_name
+from finsent.training.checkpoint import epoch_checkpoint_name
+from finsent.training.checkpoint_writer import WriteState
 from finsent.training.config import TrainConfig
-from finsent.training.frontends import trainer_of
-from finsent.training.outputs import Save
+from finsent.training.metrics import EpochMetrics
+from finsent.training.metrics_log import MetricsLine
 from finsent.training.progress import Progress
 from finsent.training.task import Task
-from finsent.training.tokens import TokenRows, tokenize
+from finsent.training.tokens import TokenizedRows, tokenize
+from finsent.training.train import train
+from finsent.training.training_run import TrainingInputs
 
-TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # no multiple of the batch size, nor of evaluation's
+TRAIN_ROWS, VALIDATION_ROWS = 97, 31  # multiples of no batch size
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
 
-def rows_of(tiny: Path, count: int, start: int, **columns: list[Any]) -> TokenRows:
+def rows_of(tiny: Path, count: int, start: int, **columns: list[Any]) -> TokenizedRows:
     labels = columns.pop("label", [LABELS[i % 3] for i in range(start, start + count)])
     texts = [f"Unit {i}: {WORDS[name]}{' today' * (i % 9)}" for i, name in enumerate(labels, start)]
     keys = [f"{i:06d}" for i in range(start, start + count)]
     rows = {"key": keys, "text": texts, "label": labels, **columns}
     table = tokenize(pa.table(rows), str(tiny), None, 64)
-    return TokenRows.from_table(table, pad_id=0)
+    return TokenizedRows.from_table(table, pad_id=0)
 
 
 class Stopped(Exception):  # noqa: N818 - as StopIteration
-    """A run was killed."""
+    """The run was killed."""
 
 
 @dataclass
 class Recorder:
-    """Hooks that keep everything."""
+    """Callbacks that record everything."""
 
     folder: Path
-    metrics: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[EpochMetrics] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    begun: int = -1
+    lines: list[MetricsLine] = field(default_factory=list)
+    start_step: int = -1
     stop_after: str | None = None
 
-    def inform(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.progress.append(progress)
 
-    def note(self, message: str) -> None:
+    def on_note(self, message: str) -> None:
         self.notes.append(message)
 
-    def started(self, step: int) -> None:
-        self.begun = step
+    def on_start(self, step: int) -> None:
+        self.start_step = step
 
-    def log(self, record: dict[str, Any]) -> None:
-        self.lines.append(record)
+    def on_metrics(self, line: MetricsLine) -> None:
+        self.lines.append(line)
 
-    def step_done(self, name: str, save: Save | None) -> None:
-        self._save(self.folder / name, save)
+    def on_checkpoint(self, name: str, write_state: WriteState | None) -> None:
+        self._write(self.folder / name, write_state)
 
-    def epoch_done(self, metrics: dict[str, Any], save: Save | None) -> None:
+    def on_epoch_end(self, metrics: EpochMetrics, write_state: WriteState | None) -> None:
         self.metrics.append(metrics)
-        self._save(self.checkpoint(metrics["epoch"]), save)
+        self._write(self.checkpoint(metrics.epoch), write_state)
 
-    def _save(self, out: Path, save: Save | None) -> None:
-        assert save is not None  # this is the only rank
+    def _write(self, out: Path, write_state: WriteState | None) -> None:
+        assert write_state is not None  # this is the only rank
         out.mkdir(parents=True)
-        save(out)
+        write_state(out)
         if out.name == self.stop_after:
             raise Stopped
 
     def checkpoint(self, epoch: int) -> Path:
-        return self.folder / epoch_name(epoch)
+        return self.folder / epoch_checkpoint_name(epoch)
 
     @property
     def last(self) -> Path:
-        return self.checkpoint(self.metrics[-1]["epoch"])
+        return self.checkpoint(self.metrics[-1].epoch)
 
 
 class Bench:
-    """Runs the loop on the same rows with other settings."""
+    """Trains on the same rows with varying settings."""
 
     def __init__(self, tiny: Path, folder: Path, device: str = "cpu") -> None:
         self.tiny, self.folder, self.runs = tiny, folder, 0
@@ -100,23 +103,30 @@ class Bench:
         self,
         resume: Path | None = None,
         backbone: Path | None = None,
-        rows: TokenRows | None = None,
+        rows: TokenizedRows | None = None,
         stop_after: str | None = None,
-        hooks: type[Recorder] | None = None,
+        callbacks: type[Recorder] | None = None,
         **settings: object,
     ) -> Recorder:
-        """Train; with `stop_after`, until the checkpoint of that name is written."""
+        """Train.
+
+        Args:
+            stop_after: name of the checkpoint after which the run is killed.
+        """
         recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "seed": 7, **settings}
         config = TrainConfig.model_validate(recipe)
         source = Backbone("tiny", str(backbone or self.tiny))
         self.runs += 1
-        made = (hooks or Recorder)(self.folder / str(self.runs), stop_after=stop_after)
+        recorder = (callbacks or Recorder)(self.folder / str(self.runs), stop_after=stop_after)
         task = Task(config, source, {"max_length": 64})
-        given = self.train_rows if rows is None else rows
+        train_rows = self.train_rows if rows is None else rows
         with contextlib.suppress(Stopped):
-            train = trainer_of(config)
-            train(task, given, self.validation_rows, made, self.device, resume)
-        return made
+            train(
+                TrainingInputs(
+                    task, train_rows, self.validation_rows, recorder, self.device, resume
+                )
+            )
+        return recorder
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -127,13 +137,14 @@ def initial(bench: Bench) -> dict[str, torch.Tensor]:
     return new_classifier(Backbone("tiny", str(bench.tiny)), seed=7).state_dict()
 
 
-def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """Return the largest difference of two models' weights."""
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
 def without_dropout(tiny: Path, folder: Path) -> Path:
-    """A copy of the tiny BERT whose config has no dropout."""
+    """Copy the tiny BERT, without dropout in its config."""
     shutil.copytree(tiny, folder)
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

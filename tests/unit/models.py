@@ -10,12 +10,19 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
-from finsent.export.export import export
-from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.export.config import ExportConfig
+from finsent.export.exporter import export_model
+from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
-from finsent.modeling.domain import DomainCalibration, DomainContent, Figure, Measured
+from finsent.modeling.domain_calibration import (
+    DomainCalibration,
+    DomainContent,
+    DomainMetrics,
+    Figure,
+)
+from finsent.modeling.provenance import Provenance
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 
@@ -44,8 +51,8 @@ def opinionated(tiny: Path, seed: int = 3) -> PreTrainedModel:
 
 def saved_model(tiny: Path, out: Path, seed: int = 3, **provenance: Any) -> Path:
     """Its directory, as training leaves it."""
-    found = {"max_length": MAX_LENGTH, "backbone": "tiny", **provenance}
-    save_classifier(opinionated(tiny, seed), load_tokenizer(str(tiny)), out, found)
+    record = Provenance(max_length=MAX_LENGTH, backbone="tiny", **provenance)
+    save_classifier(opinionated(tiny, seed), load_tokenizer(str(tiny)), out, record)
     return out
 
 
@@ -57,7 +64,7 @@ def published(
     rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
     for seed, alias in enumerate(aliases, start=3):
         model = saved_model(tiny, folder / f"model-{seed}", seed)
-        export(model, rows, ExportConfig(openvino=False), engine, {})
+        export_model(model, rows, ExportConfig(openvino=False), engine, {})
         registry.promote(registry.publish(model, METRICS, {}).version, alias)
     return registry
 
@@ -65,7 +72,7 @@ def published(
 def domain_content(**changes: Any) -> DomainContent:
     """Return what a calibration for a domain consists of."""
     figure = Figure(value=0.5, interval=(0.4, 0.6))
-    measured = Measured(
+    measured = DomainMetrics(
         macro_f1=figure, accuracy=figure, log_loss=figure, ece=figure, coverage=0.5, answered=figure
     )
     values: dict[str, Any] = {

@@ -23,6 +23,7 @@ from tokenizers.normalizers import BertNormalizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from finsent.adoption.adopt import ForeignModel, adopt, open_foreign
+from finsent.adoption.config import AdoptConfig
 from finsent.adoption.fidelity import check_same, difference
 from finsent.config import load
 from finsent.errors import InputError
@@ -30,15 +31,15 @@ from finsent.evaluation.compare import answers_of, compare
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.evaluate import evaluate
 from finsent.evaluation.metrics import Answers
-from finsent.export.export import export
+from finsent.export.config import ExportConfig
+from finsent.export.exporter import export_model
 from finsent.files import read_json, sha256_file
-from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
-from finsent.inference.exports import fingerprint
 from finsent.labels import LABELS
-from finsent.modeling.backbone import find_folder
-from finsent.modeling.config import AdoptConfig
 from finsent.modeling.label_map import LABEL_MAP, LabelMap, make_label_map
+from finsent.modeling.model_dir import fingerprint
+from finsent.modeling.model_folder import find_model_folder
 from finsent.registry.registry import Registry
 from finsent.scoring.score import Scorer
 from finsent.settings import Settings
@@ -80,7 +81,7 @@ TEXTS = [
 def opened(folder: Path, **config: Any) -> ForeignModel:
     return open_foreign(
         str(folder),
-        find_folder(str(folder), None, "SOURCE", ""),
+        find_model_folder(str(folder), None, "SOURCE", ""),
         AdoptConfig.model_validate(config),
     )
 
@@ -220,7 +221,7 @@ def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_versi
     compared = compare(own, answers_of(engine, rows), 100, 0)
     assert compared["b"]["macro_f1"] == pytest.approx(measured["macro_f1"])
     assert compared["rows"] == len(rows)
-    exports = {one.name: one for one in export(engine.model_dir, rows, ANY, EXACT, {})}
+    exports = {one.name: one for one in export_model(engine.model_dir, rows, ANY, EXACT, {})}
     assert exports["onnxruntime-fp32"].refused is None
     assert exports["onnxruntime-fp32"].max_difference < 1e-5
     registry = Registry(tmp_path / "registry")
@@ -269,8 +270,8 @@ def test_two_labels_never_answer_the_third_whatever_computes(
     foreign = opened(folder)
     notes = adopt(foreign, tmp_path / "model")
     assert "the model never answers neutral: none of its labels is mapped onto that" in notes
-    config = ANY.model_copy(update={"openvino": True})
-    export(tmp_path / "model", labeled(), config, EXACT, {})
+    config = ANY.replaced(openvino=True)
+    export_model(tmp_path / "model", labeled(), config, EXACT, {})
     for backend, precision in (
         ("torch", "fp32"),
         ("onnxruntime", "fp32"),
@@ -435,7 +436,7 @@ def test_left_cut_is_said_and_available(tiny: Path, tmp_path: Path) -> None:
     notes = adopt(foreign, tmp_path / "model")
     assert "set engine.truncate=left" in notes[0]
     assert difference(Engine(tmp_path / "model", EXACT), foreign) < 1e-5
-    left = Engine(tmp_path / "model", EXACT.model_copy(update={"truncate": "left"}))
+    left = Engine(tmp_path / "model", EXACT.replaced(truncate="left"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = TEXTS[3] + "loss"
     expected = tokenizer(text, truncation=True, max_length=16).input_ids
@@ -449,7 +450,7 @@ def test_hub_id_brings_commit_and_license(tiny: Path, tmp_path: Path, hub_cache:
     folder = saved(classifier(), tmp_path / "source", tiny, pickled=True)
     (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A model\n")
     commit = snapshot(hub_cache, "someone", "finbert", folder).name
-    found = find_folder("someone/finbert", None, "SOURCE", "")
+    found = find_model_folder("someone/finbert", None, "SOURCE", "")
     foreign = open_foreign("someone/finbert", found, AdoptConfig())
     adopt(foreign, tmp_path / "model")
     origin = read_json(tmp_path / "model" / "provenance.json")["origin"]

@@ -29,7 +29,7 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.registry.registry import CARD, Registry
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys
 from serve_app.config import LimitsConfig, ServeConfig
@@ -1056,7 +1056,7 @@ def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient
 )
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(ConfigError, match=r"serve\.cors_origins: .* is no origin"):
-        load(Settings, [], [f"serve.cors_origins={json.dumps([origin])}"])
+        load(JobSettings, [], [f"serve.cors_origins={json.dumps([origin])}"])
 
 
 def test_pages_ask_nothing_of_others(client: TestClient) -> None:

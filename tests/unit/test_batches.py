@@ -11,7 +11,7 @@ from finsent.training.batches import (
     Indices,
     count_steps,
     epoch_batches,
-    share,
+    rank_rows,
     sorted_batches,
 )
 
@@ -55,7 +55,7 @@ def test_no_rows_make_no_batches() -> None:
     assert epoch_batches(np.array([], np.int64), 8, 2, seed=5, epoch=0) == []
 
 
-def test_every_process_finds_the_same_batches() -> None:
+def test_every_process_computes_the_same_batches() -> None:
     """Ranks agree without a message, so nothing but the arguments may decide."""
     first = epoch_batches(uneven_lengths(97), 8, 3, seed=5, epoch=2)
     np.random.seed(1)  # somebody else's global state
@@ -83,7 +83,7 @@ def test_epochs_mix_rows_into_other_batches() -> None:
     assert len(first & second) <= 1
 
 
-def test_long_and_short_batches_come_mixed() -> None:
+def test_long_and_short_batches_are_mixed() -> None:
     """No sweep from short to long within an epoch, which would bias the schedule's ends."""
     lengths = uneven_lengths(800)
     means = [lengths[b].mean() for b in epoch_batches(lengths, 8, 50, seed=1, epoch=0)]
@@ -136,9 +136,9 @@ def test_steps_are_counted_without_a_budget_too() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
 @pytest.mark.parametrize("rows", [1, 2, 7, 8])
-def test_shares_of_a_batch_are_a_partition_of_even_sizes(rows: int, world: int) -> None:
+def test_ranks_partition_a_batch_evenly(rows: int, world: int) -> None:
     batch = np.arange(100, 100 + rows, dtype=np.int64)
-    shares = [share(batch, rank, world) for rank in range(world)]
+    shares = [rank_rows(batch, rank, world) for rank in range(world)]
     assert sorted(np.concatenate(shares).tolist()) == batch.tolist()
     sizes = [len(part) for part in shares]
     assert max(sizes) - min(sizes) <= 1
@@ -148,7 +148,9 @@ def test_ranks_get_rows_of_about_the_same_length() -> None:
     """Nobody waits for a rank with longer rows at the gradient exchange."""
     lengths = uneven_lengths(3200)
     batches = epoch_batches(lengths, 32, 50, seed=1, epoch=0)
-    longest = np.array([[lengths[share(b, rank, 2)].max() for rank in range(2)] for b in batches])
+    longest = np.array(
+        [[lengths[rank_rows(b, rank, 2)].max() for rank in range(2)] for b in batches]
+    )
     assert np.median(np.ptp(longest, axis=1) / longest.max(axis=1)) < 0.05
 
 

@@ -16,7 +16,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from serve_app import branches, recorder
 from serve_app.branches import Branch, record_tap, shadow_tap
 from serve_app.config import ServeConfig
@@ -252,7 +252,7 @@ def test_a_log_that_began_before_keys_were_written_reads_as_one_table(
 
 
 def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) -> None:
-    settings = Settings()
+    settings = JobSettings()
     new = changed(
         settings,
         {"model": "challenger", "limits": {"texts": 2}, "token_budget": 64, "shadow": "champion"},
@@ -262,7 +262,7 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
         "champion",
         64,
     )
-    assert new.serve.limits.model_copy(update={"texts": 1024}) == settings.serve.limits
+    assert new.serve.limits.replaced(texts=1024) == settings.serve.limits
     assert changed(settings, {}) == settings
 
     async def main() -> None:
@@ -291,4 +291,4 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
 )
 def test_a_wrong_user_config_is_refused_by_name(user_config: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        changed(Settings(), user_config)
+        changed(JobSettings(), user_config)

@@ -28,12 +28,17 @@ from finsent.evaluation.calibration import (
 from finsent.evaluation.metrics import Answers
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
-from finsent.inference.exports import fingerprint
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.modeling.calibration import (
+    CalibrationFit,
+    read_calibration,
+    read_calibration_record,
+)
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
 from finsent.modeling.label_map import ABSENT_LOGIT
-from finsent.modeling.layout import read_calibration
+from finsent.modeling.model_dir import fingerprint
+from finsent.modeling.provenance import Provenance
 
 pytestmark = pytest.mark.cost(1, "simulates many samples")
 
@@ -245,7 +250,7 @@ def model_dir(tiny: Path, tmp_path: Path) -> Path:
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2 and "embeddings" not in name:
                 parameter.mul_(20)
-    save_classifier(model, load_tokenizer(str(tiny)), tmp_path / "model", {"max_length": 48})
+    save_classifier(model, load_tokenizer(str(tiny)), tmp_path / "model", Provenance(max_length=48))
     return tmp_path / "model"
 
 
@@ -298,8 +303,20 @@ def test_calibration_is_written_beside_the_model_and_used(model_dir: Path) -> No
     after = engine(model_dir)
     assert after.temperature == found["temperature"] == 1  # the weights have it
     assert after.folded == after.calibration.fitted == found["folded_temperature"] > 1.05
-    assert after.calibration.record == found
-    assert after.raw(after.logits(texts)) == pytest.approx(before.logits(texts), rel=1e-5)
+    record = read_calibration_record(model_dir)
+    assert record is not None
+    assert record.model_dump(mode="json") == found
+    assert after.calibration.fit == CalibrationFit(
+        dataset_version="0123abcd",
+        split="validation",
+        rows=120,
+        reason=None,
+        ece_before=found["ece_before"],
+        ece_after=found["ece_after"],
+        wanted_accuracy=0.6,
+        threshold_reason=found["abstention"]["reason"],
+    )
+    assert after.uncalibrated(after.logits(texts)) == pytest.approx(before.logits(texts), rel=1e-5)
     ids = np.array([LABELS.index(label) for label in rows["label"].to_pylist()])
     measured = Answers(ids, after.probabilities(texts)).measure()
     assert measured["ece"] == pytest.approx(found["ece_after"], abs=1e-4)
@@ -322,17 +339,23 @@ def test_many_rows_are_sampled(model_dir: Path, monkeypatch: pytest.MonkeyPatch)
     ("content", "words"),
     [
         ("{", "not valid JSON"),
-        ("[1]", "not a calibration of schema 1"),
-        ('{"schema_version": 2, "temperature": 1}', "not a calibration of schema 1"),
-        ('{"schema_version": 1}', "temperature=None is not a number above 0"),
-        ('{"schema_version": 1, "temperature": 0}', "temperature=0 is not"),
-        ('{"schema_version": 1, "temperature": true}', "temperature=True is not"),
-        ('{"schema_version": 1, "temperature": NaN}', "temperature=nan is not"),
-        ('{"schema_version": 1, "temperature": "2"}', "temperature='2' is not"),
-        ('{"schema_version": 1, "temperature": 2}', "abstention.threshold='missing' is neither"),
+        ("[1]", "the file: Input should be a valid dictionary"),
+        ('{"schema_version": 2, "temperature": 1}', "schema_version: Input should be 1"),
+        ('{"schema_version": 1}', "temperature: Field required"),
+        ('{"schema_version": 1, "temperature": 0}', "temperature: Input should be greater than 0"),
+        (
+            '{"schema_version": 1, "temperature": true}',
+            "temperature: Input should be a valid",
+        ),
+        ('{"schema_version": 1, "temperature": NaN}', "temperature: Input should be"),
+        (
+            '{"schema_version": 1, "temperature": "2"}',
+            "temperature: Input should be a valid",
+        ),
+        ('{"schema_version": 1, "temperature": 2}', "abstention: Field required"),
         (
             '{"schema_version": 1, "temperature": 2, "abstention": {"threshold": 1.5}}',
-            "abstention.threshold=1.5 is neither null nor a number from 0 to 1",
+            "abstention.threshold: Input should be less than or equal to 1",
         ),
     ],
 )
@@ -346,3 +369,4 @@ def test_damaged_calibration_is_refused_with_the_remedy(
         text = str(caught.value)
         assert text.startswith(f"{model_dir / 'calibration.json'}: ")
         assert words in text
+        assert words == "not valid JSON" or "Delete the file to use the model uncalibrated" in text

@@ -10,16 +10,16 @@ from huggingface_hub import ModelCard
 
 from finsent.data.config import DataConfig
 from finsent.data.rows.split import SPLITS
-from finsent.data.versions.dataset import SCHEMA_VERSION, DatasetVersion
+from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import write_json
-from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.origin import base_of
+from finsent.modeling.provenance import backbone_origin
 from finsent.registry.card import model_card
 from finsent.registry.making import split_sentences
 from finsent.training.config import TrainConfig
 from finsent.training.task import make_task
+from tests.unit.datasets import input_content, manifest_content, split_content
 
 BYTES = "ab" * 32
 METRICS: dict[str, Any] = {
@@ -161,12 +161,12 @@ def test_the_head_is_what_hubs_read() -> None:
 
 
 def test_the_base_of_a_folder_and_of_a_hub(tiny: Path, tmp_path: Path) -> None:
-    assert base_of(resolve_backbone(ModelConfig(backbone="tiny"), tiny.parent))["is_random"]
+    assert backbone_origin(resolve_backbone(ModelConfig(backbone="tiny"), tiny.parent)).is_random
     folder = tmp_path / "bert"
     folder.mkdir()
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     (folder / "tokenizer.json").write_text("{}")
-    local = base_of(Backbone(str(folder), str(folder)))
+    local = backbone_origin(Backbone(str(folder), str(folder))).model_dump(mode="json")
     empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert local == {
         "hub_id": None,
@@ -175,7 +175,8 @@ def test_the_base_of_a_folder_and_of_a_hub(tiny: Path, tmp_path: Path) -> None:
         "is_random": False,
         "files": [{"path": "tokenizer.json", "sha256": empty}],
     }
-    hub = base_of(Backbone("someone/bert", "someone/bert", None, False, str(folder), "c0ffee"))
+    backbone = Backbone("someone/bert", "someone/bert", None, False, str(folder), "c0ffee")
+    hub = backbone_origin(backbone).model_dump(mode="json")
     assert hub == {**local, "hub_id": "someone/bert", "commit": "c0ffee"}
 
 
@@ -193,19 +194,18 @@ def test_the_license_of_a_source_makes_another_version_only_where_it_is_given() 
 def test_a_training_keeps_what_the_card_says_of_its_data(tiny: Path, tmp_path: Path) -> None:
     config = DataConfig(split={"group_by": "company"}).model_dump(mode="json")
     origin = {"bytes": 9, "sha256": BYTES, "rows": 7}
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "name": "headlines",
-        "version": "d5d5d5d5d5d5",
-        "labels": list(LABELS),
-        "counts": {"kept": 10},
-        "config": config,
-        "splits": {name: {"rows": rows} for name, rows in zip(SPLITS, (8, 1, 1), strict=True)},
-        "inputs": [
-            {**origin, "source": "o/n", "uri": "hf://o/n/all:train", "license": "mit"},
-            {**origin, "source": "a.csv", "uri": "/home/a.csv"},  # of a version before licenses
+    manifest = manifest_content(
+        name="headlines",
+        version="d5d5d5d5d5d5",
+        counts={**manifest_content()["counts"], "kept": 10},
+        config=config,
+        splits={name: split_content(rows) for name, rows in zip(SPLITS, (8, 1, 1), strict=True)},
+        inputs=[
+            input_content("o/n", **origin, uri="hf://o/n/all:train", license="mit"),
+            input_content("a.csv", **origin, uri="/home/a.csv"),
         ],
-    }
+    )
+    del manifest["inputs"][1]["license"]  # of a version before licenses
     write_json(tmp_path / "manifest.json", manifest)
     backbone = Backbone("tiny", str(tiny))
     task = make_task(TrainConfig(), ModelConfig(), backbone, DatasetVersion(tmp_path))

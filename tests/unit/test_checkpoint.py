@@ -16,14 +16,16 @@ from transformers import PreTrainedModel
 from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
-from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
-from finsent.training.checkpoint import MODEL, load_state, save_state
+from finsent.modeling.classifier import load_tokenizer, new_classifier
+from finsent.training.checkpoint import MODEL_DIR, LoopState
 from finsent.training.config import TrainConfig
 from finsent.training.optim import build_optimizer
+from finsent.training.training_state import TrainingState, load_training_state, optimizer_tensors
+from tests.unit.metrics import epoch_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-HISTORY = {"epoch": 2, "history": [{"macro_f1": 0.5, "validation_confusion": [[1, 0], [0, 2]]}]}
+LOOP = LoopState(epoch=2, step=3, history=[epoch_metrics(1), epoch_metrics(2)])
 Trainer = tuple[PreTrainedModel, torch.optim.AdamW]
 
 
@@ -45,8 +47,16 @@ def step(model: PreTrainedModel, optimizer: torch.optim.AdamW, number: int) -> N
 def save(tiny: Path, made: Trainer, out: Path) -> Path:
     model, optimizer = made
     out.mkdir()
-    save_classifier(model, load_tokenizer(str(tiny)), out / MODEL, {"max_length": 64})
-    save_state(out, optimizer, HISTORY)
+    state = TrainingState(
+        model=model,
+        tokenizer=load_tokenizer(str(tiny)),
+        provenance={"max_length": 64},
+        published_weights=model.state_dict(),
+        step_weights=None,
+        optimizer_tensors=optimizer_tensors(optimizer),
+        loop=LOOP,
+    )
+    state.write(out)
     return out
 
 
@@ -58,12 +68,13 @@ def trained(tiny: Path) -> Trainer:
     return made
 
 
-def test_next_steps_are_those_of_an_undisturbed_run(
+def test_next_steps_equal_those_of_an_uninterrupted_run(
     tiny: Path, trained: Trainer, tmp_path: Path
 ) -> None:
     path = save(tiny, trained, tmp_path / "c")
     restored = trainer(tiny, seed=2)  # another head, and an optimizer that has not stepped
-    assert load_state(path, *restored) == HISTORY
+    state = load_training_state(path, *restored)
+    assert {name: getattr(state, name) for name in LoopState.model_fields} == dict(LOOP)
     for number in range(3, 6):
         step(*trained, number)
         step(*restored, number)
@@ -77,7 +88,7 @@ def test_optimizer_state_matters(tiny: Path, trained: Trainer, tmp_path: Path) -
     """Weights alone would go another way, so the test above proves what it says."""
     path = save(tiny, trained, tmp_path / "c")
     forgetful = trainer(tiny, seed=2)
-    load_state(path, forgetful[0], trainer(tiny, seed=3)[1])
+    load_training_state(path, forgetful[0], trainer(tiny, seed=3)[1])
     step(*trained, 3)
     step(*forgetful, 3)
     expected, found = (m[0].get_parameter("classifier.weight") for m in (trained, forgetful))
@@ -90,7 +101,7 @@ def test_rates_and_decay_come_from_the_config_not_from_the_checkpoint(
     path = save(tiny, trained, tmp_path / "c")
     model = trainer(tiny, seed=2)[0]
     optimizer = build_optimizer(model, TrainConfig(learning_rate=0.5, weight_decay=0.3))
-    load_state(path, model, optimizer)
+    load_training_state(path, model, optimizer)
     assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(0.5, 0.3), (0.5, 0)]
 
 
@@ -108,21 +119,21 @@ def test_nothing_is_pickled(tiny: Path, trained: Trainer, tmp_path: Path) -> Non
 
 
 def relabel(path: Path) -> None:
-    file = path / MODEL / "config.json"
+    file = path / MODEL_DIR / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["id2label"] = {"0": "positive", "1": "neutral", "2": "negative"}
     file.write_text(json.dumps(config), encoding="utf-8")
 
 
 def without_labels(path: Path) -> None:
-    file = path / MODEL / "config.json"
+    file = path / MODEL_DIR / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     del config["id2label"]
     file.write_text(json.dumps(config), encoding="utf-8")
 
 
 @pytest.mark.parametrize("change", [relabel, without_labels])
-def test_other_labels_are_refused_before_a_weight_is_taken(
+def test_other_labels_are_refused_before_weights_are_loaded(
     tiny: Path, trained: Trainer, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     path = save(tiny, trained, tmp_path / "c")
@@ -130,9 +141,9 @@ def test_other_labels_are_refused_before_a_weight_is_taken(
     model, optimizer = trainer(tiny, seed=2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(InputError) as caught:
-        load_state(path, model, optimizer)
+        load_training_state(path, model, optimizer)
     text = str(caught.value)
-    assert str(path / MODEL / "config.json") in text
+    assert str(path / MODEL_DIR / "config.json") in text
     assert "labels are" in text
     assert "'negative'" in text
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -147,7 +158,7 @@ def truncate(name: str) -> Callable[[Path], object]:
 
 
 def drop_head(path: Path) -> None:
-    file = path / MODEL / "model.safetensors"
+    file = path / MODEL_DIR / "model.safetensors"
     left = {k: v for k, v in load_file(file).items() if not k.startswith("classifier.")}
     save_file(left, file, metadata={"format": "pt"})
 
@@ -164,7 +175,7 @@ def other_moments(path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
-def test_a_broken_disk_is_no_damaged_checkpoint(
+def test_disk_error_is_not_reported_as_damage(
     number: int,
     tiny: Path,
     trained: Trainer,
@@ -177,8 +188,11 @@ def test_a_broken_disk_is_no_damaged_checkpoint(
     path = save(tiny, trained, tmp_path / "c")
     monkeypatch.setattr("safetensors.torch.load_file", fail)
     with pytest.raises(DiskError) as caught:
-        load_state(path, *trainer(tiny, seed=2))
-    assert (caught.value.number, caught.value.place) == (number, path / MODEL / "model.safetensors")
+        load_training_state(path, *trainer(tiny, seed=2))
+    assert (caught.value.number, caught.value.path) == (
+        number,
+        path / MODEL_DIR / "model.safetensors",
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,6 +228,6 @@ def test_damaged_checkpoint_is_refused_by_the_name_of_its_file(
     path = save(tiny, trained, tmp_path / "c")
     damage(path)
     with pytest.raises(InputError) as caught:
-        load_state(path, *trainer(tiny, seed=2))
+        load_training_state(path, *trainer(tiny, seed=2))
     assert str(path) in str(caught.value)
     assert named in str(caught.value)

@@ -12,23 +12,31 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from finsent.export.export import export
-from finsent.inference import measured
+from finsent.export.config import ExportConfig
+from finsent.export.exporter import export_model
 from finsent.inference.backends import Backend
-from finsent.inference.choose import Choice, choose, load_export, measure_elsewhere, measure_here
-from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exports import installed, read_exports
-from finsent.inference.speed import (
+from finsent.inference.export_record import is_installed, read_exports
+from finsent.inference.selection import rate_monitor
+from finsent.inference.selection.benchmark import (
     LENGTHS,
     PREFERENCE,
     ROUNDS,
     SLICE_SECONDS,
     Decision,
     Rounds,
+    benchmark_rows,
     decide,
-    measure,
-    rows_of,
+    measure_rates,
+)
+from finsent.inference.selection.cache import cache_file
+from finsent.inference.selection.candidates import load_export
+from finsent.inference.selection.select import (
+    Selection,
+    measure_in_process,
+    measure_in_subprocess,
+    select_backend,
 )
 from tests.unit.models import TEXTS, saved_model
 
@@ -49,7 +57,7 @@ def model_dir(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
     # A tiny model with random weights loses more in int8 than a trained one.
     config = ExportConfig(max_f1_loss=1, min_same_labels=0, max_score_change=1)
-    export(folder, rows, config, CONFIG.exact(), {})
+    export_model(folder, rows, config, CONFIG.exact(), {})
     return folder
 
 
@@ -70,13 +78,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class FakeClock:
     """A clock by which backends have given speeds, and other load slows some slices.
 
-    `measure` reads it at the beginning and at the end of each slice. Its first slice of each
+    `measure_rates` reads it at the beginning and at the end of each slice. Its first slice of each
     backend finds the number of micro-batches of a slice: one, by this clock.
     """
 
     def __init__(self, backends: dict[str, Backend], speeds: dict[str, float], load: Load) -> None:
         self._seconds = [
-            rows_of(backend) * backend.streams / speeds[name] for name, backend in backends.items()
+            benchmark_rows(backend) * backend.streams / speeds[name]
+            for name, backend in backends.items()
         ]
         self._load, self._now, self._reads = load, 0.0, 0
 
@@ -105,7 +114,7 @@ def block(start: int) -> Load:
 
 
 def chosen(backends: dict[str, Backend], clock: FakeClock) -> Decision:
-    return decide(measure(backends, clock), backends.keys())
+    return decide(measure_rates(backends, clock), backends.keys())
 
 
 def compared(rounds: Rounds) -> Decision:
@@ -163,7 +172,7 @@ def test_all_rounds_but_one_must_agree(dissent: int, is_clear: bool) -> None:
 
 
 def test_backends_take_turns(backends: dict[str, Backend]) -> None:
-    rounds = measure(backends)  # with a real clock
+    rounds = measure_rates(backends)  # with a real clock
     assert rounds.keys() == backends.keys()
     assert {len(rates) for rates in rounds.values()} == {ROUNDS}
     assert all(rate > 0 for rates in rounds.values() for rate in rates)
@@ -183,25 +192,25 @@ class Machine:
 
     def measure(self, _model_dir: Path, _config: EngineConfig) -> Rounds:
         self.count += 1
-        return measure(self._backends, FakeClock(self._backends, self.speeds, self.load))
+        return measure_rates(self._backends, FakeClock(self._backends, self.speeds, self.load))
 
-    def start(self, now: float = NOW) -> Choice:
-        return choose(self._model_dir, CONFIG, self.measure, lambda: now)
+    def start(self, now: float = NOW) -> Selection:
+        return select_backend(self._model_dir, CONFIG, self.measure, lambda: now)
 
 
 def test_measurement_that_times_out_leads_to_the_usual_choice(
     model_dir: Path, backends: dict[str, Backend]
 ) -> None:
-    choice = choose(model_dir, CONFIG, partial(measure_elsewhere, timeout=0.001))
+    choice = select_backend(model_dir, CONFIG, partial(measure_in_subprocess, timeout=0.001))
     assert choice.backend.name == next(name for name in PREFERENCE if name in backends)
-    assert (choice.rates, choice.watch) == ({}, None)
+    assert (choice.rates, choice.monitor) == ({}, None)
     assert not stored_file(model_dir).exists()
 
 
 def test_all_candidates_are_loaded_and_measured(
     model_dir: Path, backends: dict[str, Backend]
 ) -> None:
-    found = measure_here(model_dir, CONFIG, FakeClock(backends, USUAL, quiet))
+    found = measure_in_process(model_dir, CONFIG, FakeClock(backends, USUAL, quiet))
     assert compared(found).rates == pytest.approx({name: USUAL[name] for name in backends})
 
 
@@ -211,7 +220,7 @@ def machine(model_dir: Path, backends: dict[str, Backend]) -> Machine:
 
 
 def stored_file(model_dir: Path) -> Path:
-    return measured.file_of(model_dir, CONFIG, 1)
+    return cache_file(model_dir, CONFIG, 1)
 
 
 def test_clear_choice_is_stored_for_a_week(machine: Machine) -> None:
@@ -236,7 +245,7 @@ def test_noise_is_not_stored_and_said_in_a_line(
     with caplog.at_level("INFO"):
         found = machine.start()
     assert found.backend.name == next(name for name in PREFERENCE if name in machine.speeds)
-    assert found.watch is None
+    assert found.monitor is None
     assert not stored_file(model_dir).exists()
     [line] = [record.message for record in caplog.records if record.name.startswith("finsent")]
     assert "other load hides the differences; the next start measures again" in line
@@ -281,13 +290,13 @@ def test_cache_that_is_a_directory_is_ignored(machine: Machine, model_dir: Path)
 # --- the rate in use ------------------------------------------------------------------------------
 
 
-def use(choice: Choice, share: float, windows: float = 1) -> None:
+def use(choice: Selection, share: float, windows: float = 1) -> None:
     """Pretend to compute rows at a share of the stored rate."""
-    assert choice.watch is not None
-    rows = rows_of(choice.backend)
+    assert choice.monitor is not None
+    rows = benchmark_rows(choice.backend)
     seconds = rows / (share * choice.rates[choice.backend.name])
-    for _ in range(int(windows * measured.WINDOW_ROWS / rows) + 1):
-        choice.watch.note(rows, 30, seconds)  # 30: the mean of LENGTHS
+    for _ in range(int(windows * rate_monitor.WINDOW_ROWS / rows) + 1):
+        choice.monitor.record(rows, 30, seconds)  # 30: the mean of LENGTHS
 
 
 def test_rate_far_below_the_stored_one_is_measured_anew_at_the_next_start(
@@ -295,7 +304,7 @@ def test_rate_far_below_the_stored_one_is_measured_anew_at_the_next_start(
 ) -> None:
     choice = machine.start()
     with caplog.at_level("INFO"):
-        use(choice, 0.2, windows=2 * measured.WINDOWS)
+        use(choice, 0.2, windows=2 * rate_monitor.SLOW_WINDOWS)
     assert machine.count == 1  # not beside requests
     assert caplog.text.count("the next start measures again") == 1
     machine.start()
@@ -309,7 +318,7 @@ def test_rate_far_below_the_stored_one_is_measured_anew_at_the_next_start(
     [
         [1.0] * 10,
         [0.3] * 10,  # other load
-        [0.1] * (measured.WINDOWS - 1),  # too few rows
+        [0.1] * (rate_monitor.SLOW_WINDOWS - 1),  # too few rows
         [0.1, 0.1, 0.1, 0.1, 0.9] * 3,  # load that comes and goes
     ],
 )
@@ -323,10 +332,10 @@ def test_other_load_does_not_make_it_measure_again(machine: Machine, shares: lis
 
 def test_rows_unlike_the_measured_ones_do_not_count(machine: Machine) -> None:
     choice = machine.start()
-    assert choice.watch is not None
+    assert choice.monitor is not None
     for rows, length in [(64, LENGTHS[-1] + 1), (64, LENGTHS[0] - 1), (0, 30)]:
-        for _ in range(measured.WINDOWS * measured.WINDOW_ROWS):
-            choice.watch.note(rows, length, 100.0)
+        for _ in range(rate_monitor.SLOW_WINDOWS * rate_monitor.WINDOW_ROWS):
+            choice.monitor.record(rows, length, 100.0)
     machine.start()
     assert machine.count == 1
 
@@ -341,10 +350,10 @@ def test_engine_reports_its_rate(model_dir: Path, rate: float, is_kept: bool) ->
     engine = Engine(model_dir, CONFIG)
     assert engine.backend.name == "onnxruntime-fp32"
     rows = [[5] * 16] * 16
-    for _ in range(2 * measured.WINDOWS * measured.WINDOW_ROWS // 16 + 1):
+    for _ in range(2 * rate_monitor.SLOW_WINDOWS * rate_monitor.WINDOW_ROWS // 16 + 1):
         engine.compute(rows)
     assert file.exists() == is_kept
 
 
 def test_openvino_is_measured_where_it_is_installed(backends: dict[str, Backend]) -> None:
-    assert ("openvino-int8" in backends) == installed("openvino")
+    assert ("openvino-int8" in backends) == is_installed("openvino")

@@ -20,12 +20,15 @@ import yaml
 
 from finsent.config import load
 from finsent.errors import ConfigError, InputError, UserError
-from finsent.inference.config import ClassifyConfig, EngineConfig
+from finsent.inference.config import EngineConfig
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
-from finsent.settings import Settings
-from ray_jobs import _cli
+from finsent.modeling.provenance import Provenance
+from finsent.scoring.config import ClassifyConfig
+from ray_jobs._arguments import parse_arguments
 from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
+from ray_jobs._settings import JobSettings
+from ray_jobs._signals import find_cause, is_wanted
 from ray_jobs.classify import Text, read_texts
 from ray_jobs.classify import run as classify
 
@@ -98,16 +101,16 @@ def called(capfd: pytest.CaptureFixture[str]) -> Iterator[Caller]:
 def test_arguments_are_told_apart(
     what: Job, argv: list[str], files: list[str], overrides: list[str], texts: list[str]
 ) -> None:
-    found = _cli._parse(what, argv)
+    found = parse_arguments(what, argv)
     assert (found.files, found.overrides, found.positional) == (files, overrides, texts)
     assert not found.help
     assert not found.print_config
 
 
 def test_flags_are_found_anywhere() -> None:
-    assert _cli._parse(PLAIN, ["a.yaml", "-h"]).help
-    assert _cli._parse(WITH_TEXTS, ["--help", "Up"]).help
-    assert _cli._parse(PLAIN, ["a.yaml", "--print-config", "train.seed=1"]).print_config
+    assert parse_arguments(PLAIN, ["a.yaml", "-h"]).help
+    assert parse_arguments(WITH_TEXTS, ["--help", "Up"]).help
+    assert parse_arguments(PLAIN, ["a.yaml", "--print-config", "train.seed=1"]).print_config
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,7 @@ def test_flags_are_found_anywhere() -> None:
 )
 def test_what_is_not_understood_is_named(what: Job, argv: list[str], words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        _cli._parse(what, argv)
+        parse_arguments(what, argv)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
@@ -147,7 +150,7 @@ def test_help_tells_usage_result_and_every_key(called: Caller, name: str) -> Non
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: python -m ray_jobs.{name} ")
     assert "\nResult: " in out
-    wanted = [*keys_of(Settings().model_dump(include={*what.sections}))]
+    wanted = [*keys_of(JobSettings().model_dump(include={*what.sections}))]
     lines = out.splitlines()
     shown = [i for i, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
     shown = [i for i in shown if "[]." not in lines[i]]  # keys of a list's items
@@ -166,7 +169,7 @@ def test_printed_config_is_taken_back_unchanged(called: Caller, tmp_path: Path) 
     code, out, err = called(PLAIN, *overrides, "--print-config")
     assert (code, err) == (0, "")
     (tmp_path / "again.yaml").write_text(out, encoding="utf-8")
-    assert load(Settings, [tmp_path / "again.yaml"], []) == load(Settings, [], overrides)
+    assert load(JobSettings, [tmp_path / "again.yaml"], []) == load(JobSettings, [], overrides)
     assert yaml.safe_load(out)["run"]["name"] == "007"
     assert called(PLAIN, str(tmp_path / "again.yaml"), "--print-config")[1] == out
 
@@ -179,7 +182,7 @@ def test_printed_config_is_taken_back_unchanged(called: Caller, tmp_path: Path) 
     [
         (["train.epohcs=2"], ["train.epohcs", "did you mean 'train.epochs'?"]),
         (["train.epochs=zero"], ["train.epochs='zero'", "integer"]),
-        (["train.batch_size=1"], ["batch_size=1", "num_workers=2", "raise batch_size"]),
+        (["train.batch_size=1"], ["batch_size=1", "num_workers=2", "Raise batch_size"]),
         (["no-such.yaml"], ["'no-such.yaml'", "no such file"]),
         (["--nonsense"], ["'--nonsense'", "not understood"]),
     ],
@@ -274,7 +277,7 @@ def by_worker(error: UserError) -> BaseException:
 @pytest.mark.parametrize("wrap", [wrapped, by_attribute, by_worker])
 def test_user_error_is_found_inside_others(wrap: Callable[[UserError], BaseException]) -> None:
     error = InputError("a.csv: is empty")
-    assert _cli._cause(wrap(error), UserError) is error
+    assert find_cause(wrap(error), UserError) is error
 
 
 def test_what_ray_logs_of_a_caught_signal_is_not_shown() -> None:
@@ -282,7 +285,7 @@ def test_what_ray_logs_of_a_caught_signal_is_not_shown() -> None:
 
     def shown(name: str, error: BaseException | None) -> bool:
         info = None if error is None else (type(error), error, None)
-        return _cli.is_wanted(logging.LogRecord(name, logging.ERROR, "", 1, "", (), info))
+        return is_wanted(logging.LogRecord(name, logging.ERROR, "", 1, "", (), info))
 
     signaled, bug = RuntimeError("__set_name__"), RuntimeError("a bug")
     signaled.__cause__ = Interrupted(signal.SIGTERM)
@@ -298,7 +301,7 @@ def test_what_ray_logs_of_a_caught_signal_is_not_shown() -> None:
 def test_bug_is_not_taken_for_a_user_error() -> None:
     outer = WrapperError("workers failed")
     outer.worker_failures, outer.cause = {0: wrapped(ValueError("a bug"))}, outer
-    assert _cli._cause(outer, UserError) is None
+    assert find_cause(outer, UserError) is None
 
 
 NOISY = """
@@ -393,11 +396,11 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 def texts_of(source: Path | str | None) -> list[str]:
     config = ClassifyConfig(input=None if source is None else str(source))
-    return [one.text for one in read_texts([], Settings(classify=config))]
+    return [one.text for one in read_texts([], JobSettings(classify=config))]
 
 
 def test_texts_are_taken_from_the_arguments() -> None:
-    given = read_texts(["Sales rose", " ", "&nbsp;", "\u200b", "Up"], Settings())
+    given = read_texts(["Sales rose", " ", "&nbsp;", "\u200b", "Up"], JobSettings())
     assert given == [Text("Sales rose"), Text("Up")]
 
 
@@ -458,7 +461,7 @@ def test_unusable_texts_are_refused(
     (tmp_path / "texts.txt").write_bytes(content)
     typed(content)
     with pytest.raises(InputError) as caught:
-        read_texts(arguments, Settings(classify=ClassifyConfig(input=source)))
+        read_texts(arguments, JobSettings(classify=ClassifyConfig(input=source)))
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
@@ -474,7 +477,7 @@ TABLES: dict[str, bytes] = {
 def test_the_text_column_of_a_table_is_classified(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes(TABLES[name])
-    given = read_texts([], Settings(classify=ClassifyConfig(input=str(file))))
+    given = read_texts([], JobSettings(classify=ClassifyConfig(input=str(file))))
     first = 1 if name == "a.jsonl" else 2
     assert given == [Text("Sales, net, rose", first), Text("Up", first + 2)]
 
@@ -495,10 +498,12 @@ def test_brackets_in_a_text_are_no_markup(
     texts = ["Sales rose [/b] sharply", "[red]Costs[bold] fell :smile:"]
     folder = tmp_path / "model"
     model = new_classifier(Backbone("tiny", str(tiny)), seed=1)
-    save_classifier(model, load_tokenizer(str(tiny)), folder, {"max_length": 32})
-    settings = Settings(classify=ClassifyConfig(model=str(folder)), engine=EngineConfig(threads=1))
+    save_classifier(model, load_tokenizer(str(tiny)), folder, Provenance(max_length=32))
+    settings = JobSettings(
+        classify=ClassifyConfig(model=str(folder)), engine=EngineConfig(threads=1)
+    )
     result = classify(Call(settings, tmp_path, texts))
-    assert [found["text"] for found in result["predictions"]] == texts
+    assert [found["text"] for found in result.predictions] == texts
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     for word in ("[/b]", "[red]Costs[bold]", ":smile:"):
         assert word in shown

@@ -13,7 +13,10 @@ from pydantic.fields import FieldInfo
 
 from finsent.config import Section, help_lines, load, setting, to_yaml
 from finsent.errors import ConfigError
-from finsent.settings import Settings, new_run_name
+from finsent.runs import new_run_name
+from finsent.training.config import TrainConfig
+from ray_jobs._settings import JobSettings
+from serve_app.settings import load_service
 
 SERVE = Path(__file__).parents[2] / "configs" / "serve.yaml"  # Ray Serve's own form
 CONFIGS = sorted({*SERVE.parent.glob("*.yaml")} - {SERVE})
@@ -27,7 +30,7 @@ def write(folder: Path, name: str, text: str | bytes) -> Path:
 
 def problem(*overrides: str, files: tuple[Path, ...] = ()) -> str:
     with pytest.raises(ConfigError) as caught:
-        load(Settings, files, overrides)
+        load(JobSettings, files, overrides)
     return str(caught.value)
 
 
@@ -61,11 +64,11 @@ def test_unknown_key_names_the_nearest_one(override: str, parts: list[str]) -> N
 
 @pytest.mark.parametrize("value", ["auto", "yes", "no"])
 def test_use_gpu_can_be_written_as_told(value: str) -> None:
-    assert load(Settings, [], [f"train.use_gpu={value}"]).train.use_gpu == value
+    assert load(JobSettings, [], [f"train.use_gpu={value}"]).train.use_gpu == value
 
 
 def test_a_dash_is_standard_input() -> None:
-    assert load(Settings, [], ["classify.input=-"]).classify.input == "-"
+    assert load(JobSettings, [], ["classify.input=-"]).classify.input == "-"
 
 
 def test_right_name_in_the_wrong_section_is_found() -> None:
@@ -126,7 +129,7 @@ def test_wrong_type_names_field_value_and_default(override: str, parts: list[str
         ("model.max_length=513", ["model.max_length=513", "512", "default 128"]),
         ("ray.num_cpus=0", ["ray.num_cpus=0", "equal to 1", "default null"]),
         ("engine.token_budget=15", ["engine.token_budget=15", "16", "default 1024"]),
-        ("train.num_workers=[4,1]", ["train.num_workers", "least and most, such as [1, 4]"]),
+        ("train.num_workers=[4,1]", ["train.num_workers", "minimum and maximum, such as [1, 4]"]),
         ("train.num_workers=0", ["train.num_workers", "1 to 1024"]),
         ("train.trainer=keras", ["train.trainer='keras'", "'native'", "'lightning'"]),
         ("tracking.mode=on", ["tracking.mode", "'offline'"]),
@@ -151,11 +154,11 @@ def test_out_of_range_names_field_value_and_limit(override: str, parts: list[str
         ),
         (
             ["train.batch_size=3", "train.num_workers=4"],
-            ["train:", "batch_size=3", "num_workers=4", "raise batch_size or lower num_workers"],
+            ["train:", "batch_size=3", "num_workers=4", "Raise batch_size or lower num_workers"],
         ),
         (
             ["data.text_column=Body", "data.label_column=Body"],
-            ["data:", "text_column and label_column", "'Body'", "name two columns"],
+            ["data:", "text_column and label_column", "'Body'", "Name two columns"],
         ),
     ],
 )
@@ -168,7 +171,9 @@ def test_contradiction_names_both_sides(overrides: list[str], parts: list[str]) 
 def test_shares_that_add_up_but_for_rounding_are_taken(shares: tuple[float, ...]) -> None:
     names = ("train", "validation", "test")
     pairs = zip(names, shares, strict=True)
-    split = load(Settings, [], [f"data.split.{name}={share}" for name, share in pairs]).data.split
+    split = load(
+        JobSettings, [], [f"data.split.{name}={share}" for name, share in pairs]
+    ).data.split
     assert (split.train, split.validation, split.test) == shares
 
 
@@ -260,26 +265,45 @@ def test_bad_override_is_named_with_an_example(override: str, parts: list[str]) 
 def test_later_files_win_and_overrides_win_over_files(tmp_path: Path) -> None:
     first = write(tmp_path, "1.yaml", "train: {epochs: 2, seed: 2}\ndata: {sources: [a, b]}\n")
     second = write(tmp_path, "2.yaml", "train: {epochs: 3}\ndata: {sources: [c]}\n")
-    settings = load(Settings, [first, second], ["train.seed=4", "train.seed=5"])
+    settings = load(JobSettings, [first, second], ["train.seed=4", "train.seed=5"])
     assert (settings.train.epochs, settings.train.seed) == (3, 5)
     assert [s.uri for s in settings.data.sources] == ["c"]  # a list is replaced as a whole
-    assert load(Settings, [second, first], []).train.epochs == 2
+    assert load(JobSettings, [second, first], []).train.epochs == 2
 
 
 @pytest.mark.parametrize("text", ["", "# only a remark\n", "\ufefftrain: {epochs: 4}\n"])
 def test_files_without_settings_leave_the_defaults(tmp_path: Path, text: str) -> None:
-    assert load(Settings, [write(tmp_path, "a.yaml", text)], []) == Settings()
+    assert load(JobSettings, [write(tmp_path, "a.yaml", text)], []) == JobSettings()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configs_load_as_written(file: Path) -> None:
-    settings = load(Settings, [file], []).model_dump()
+    settings = load(JobSettings, [file], []).model_dump()
     for section, values in yaml.safe_load(file.read_text(encoding="utf-8")).items():
         assert settings[section] == settings[section] | values
 
 
 def test_there_are_shipped_configs() -> None:
     assert {"debug.yaml", "demo.yaml", "pipeline.yaml"} <= {path.name for path in CONFIGS}
+
+
+def test_the_service_ignores_the_section_of_sweeps_in_a_file_for_every_job(tmp_path: Path) -> None:
+    file = write(tmp_path, "all.yaml", "sweep: {trials: 3}\nserve: {port: 8123}\n")
+    assert load_service([file], ["sweep.trials=4"]).serve.port == 8123
+    with pytest.raises(ConfigError, match=r"^sweeps: unknown key"):
+        load_service([write(tmp_path, "typo.yaml", "sweeps: {}\n")], [])
+
+
+# --- changing -------------------------------------------------------------------------------------
+
+
+def test_replaced_values_are_validated_and_the_others_stay() -> None:
+    train = load(JobSettings, [], ["train.epochs=7"]).train
+    assert train.replaced(seed=5) == TrainConfig(epochs=7, seed=5)
+    with pytest.raises(ConfigError, match=r"^batch_size=2 is less than num_workers=4"):
+        train.replaced(batch_size=2, num_workers=4)
+    with pytest.raises(ConfigError, match=r"^epoch: unknown key; did you mean .epochs"):
+        train.replaced(epoch=1)
 
 
 # --- printing -------------------------------------------------------------------------------------
@@ -295,14 +319,14 @@ def test_there_are_shipped_configs() -> None:
     ],
 )
 def test_printed_config_is_taken_back_unchanged(tmp_path: Path, changed: dict[str, object]) -> None:
-    settings = Settings.model_validate(changed)
+    settings = JobSettings.model_validate(changed)
     printed = to_yaml(settings)
-    assert load(Settings, [write(tmp_path, "printed.yaml", printed)], []) == settings
+    assert load(JobSettings, [write(tmp_path, "printed.yaml", printed)], []) == settings
 
 
 @pytest.mark.parametrize("version", ["123456789012", "12345678e901", "a23456789012"])
 def test_every_version_id_can_be_written_as_an_override(version: str) -> None:
-    assert load(Settings, [], [f"train.dataset={version}"]).train.dataset == version
+    assert load(JobSettings, [], [f"train.dataset={version}"]).train.dataset == version
 
 
 class Inner(Section):
@@ -337,14 +361,14 @@ def test_help_tells_type_unit_limits_default_and_meaning() -> None:
     ]
 
 
-@pytest.mark.parametrize("section", list(Settings.model_fields))
+@pytest.mark.parametrize("section", list(JobSettings.model_fields))
 def test_help_lists_every_key_of_a_section_and_no_other(section: str) -> None:
-    lines = list(help_lines(Settings, [section]))
+    lines = list(help_lines(JobSettings, [section]))
     listed = [line.strip().split("=")[0] for line in lines if re.match(r"  \w", line)]
     listed = [key for key in listed if "[]" not in key]
     wanted = {
         key: field
-        for key, field in fields(Settings)
+        for key, field in fields(JobSettings)
         if key.startswith(f"{section}.")
         and not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
     }
@@ -353,18 +377,20 @@ def test_help_lists_every_key_of_a_section_and_no_other(section: str) -> None:
 
 
 def test_every_setting_has_a_meaning() -> None:
-    assert [key for key, field in fields(Settings) if not (field.description or "").strip()] == []
+    assert [
+        key for key, field in fields(JobSettings) if not (field.description or "").strip()
+    ] == []
 
 
 # --- places ---------------------------------------------------------------------------------------
 
 
 def test_places_lie_under_the_storage_root(tmp_path: Path) -> None:
-    settings = load(Settings, [], [f"storage.root={tmp_path}", "data.name=filings"])
+    settings = load(JobSettings, [], [f"storage.root={tmp_path}", "data.name=filings"])
     assert settings.datasets_dir == tmp_path / "datasets" / "filings"
     assert settings.runs_dir == tmp_path / "runs"
     assert settings.registry_dir == tmp_path / "registry"
-    elsewhere = load(Settings, [], [f"registry.root={tmp_path / 'models'}"])
+    elsewhere = load(JobSettings, [], [f"registry.root={tmp_path / 'models'}"])
     assert elsewhere.registry_dir == tmp_path / "models"
 
 
@@ -373,21 +399,21 @@ def test_relative_root_counts_from_home_inside_a_ray_job(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
-    assert Settings().root == tmp_path / "artifacts"
+    assert JobSettings().root == tmp_path / "artifacts"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert Settings().root == tmp_path / "home" / "finsent" / "artifacts"
-    assert load(Settings, [], ["storage.root=/srv/x"]).root == Path("/srv/x")
+    assert JobSettings().root == tmp_path / "home" / "finsent" / "artifacts"
+    assert load(JobSettings, [], ["storage.root=/srv/x"]).root == Path("/srv/x")
 
 
 def test_new_run_names_are_valid_and_differ() -> None:
     names = {new_run_name("train") for _ in range(20)}
     assert len(names) > 15
-    assert all(load(Settings, [], [f"run.name={name}"]).run.name == name for name in names)
+    assert all(load(JobSettings, [], [f"run.name={name}"]).run.name == name for name in names)
 
 
 def test_help_lists_the_keys_of_a_lists_items_once() -> None:
-    lines = list(help_lines(Settings, ["data", "evaluate"]))
+    lines = list(help_lines(JobSettings, ["data", "evaluate"]))
     listed = [line.strip().split("=")[0] for line in lines if "[]." in line.split("=")[0]]
     assert {key.partition("[]")[0] for key in listed} == {"data.sources"}
     assert {"data.sources[].uri", "data.sources[].label_map"} <= set(listed)

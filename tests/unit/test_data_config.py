@@ -123,7 +123,7 @@ def test_thresholds_in_order_are_taken(bounds: tuple[float, float]) -> None:
         ),
         (
             "[{uri: a, thresholds: [0.1, -0.1]}]",
-            ["sources.0.thresholds: [0.1, -0.1]", "write e.g. [-0.1, 0.1]"],
+            ["sources.0.thresholds: [0.1, -0.1]", "Write e.g. [-0.1, 0.1]"],
         ),
         (
             "[{uri: a, thresholds: [-0.1]}]",
@@ -151,7 +151,7 @@ def test_a_delimiter_is_one_sign(sign: str) -> None:
 
 @pytest.mark.parametrize("sign", ["", ";;", "a", "1", '"', "\n", "\r", " ", "§"])
 def test_a_delimiter_that_cannot_be_one_is_refused(sign: str) -> None:
-    with pytest.raises(ValueError, match="must be one ASCII sign"):
+    with pytest.raises(ValueError, match="must be one ASCII character"):
         SourceConfig(uri="a.csv", delimiter=sign)
 
 
@@ -228,9 +228,9 @@ def test_labels_are_preferred_in_the_order_in_which_they_stand() -> None:
         ("vote", ["conflicts='vote'", "'drop'", "'majority'", "'priority'", "prefer"]),
         ("{prefer: [up]}", ["prefer", "'up'", "'negative', 'neutral' or 'positive'"]),
         ("{prefer: []}", ["prefer", "at least 1"]),
-        ("{prefer: [neutral, neutral]}", ["prefer", "names a label twice", "write each once"]),
+        ("{prefer: [neutral, neutral]}", ["prefer", "names a label twice", "Write each once"]),
         ("{favour: [neutral]}", ["favour", "prefer"]),
-        ("{priority: 1}", ["conflicts.prefer: is missing; write it, what to do with one text"]),
+        ("{priority: 1}", ["conflicts.prefer: is missing; write it, policy for a text"]),
     ],
 )
 def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -> None:
@@ -294,11 +294,11 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
     [
         (["split.time.column=day"], ["split.time: column, validation_from and test_from"]),
         (["split.time.test_from=2024-07-01"], ["belong together", "{column: date, validation_"]),
-        ([TIME.format("soon", "2024-07-01")], ["split.time: 'soon'", "write e.g. 2024-07-01"]),
+        ([TIME.format("soon", "2024-07-01")], ["split.time: 'soon'", "Write e.g. 2024-07-01"]),
         ([TIME.format("2024-13-01", "2024-07-01")], ["split.time: '2024-13-01'", "no ISO date"]),
         (
             [TIME.format("2024-07-01", "2024-07-01")],
-            ["validation_from='2024-07-01'", "not before test_from='2024-07-01'", "the future"],
+            ["validation_from='2024-07-01'", "not before test_from='2024-07-01'", "Write a later"],
         ),
         (
             [TIME.format("'2024-07-01T00:00'", "'2024-07-01T01:00+02:00'")],
@@ -306,11 +306,11 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
         ),
         (
             ["split.group_by=firm", TIME.format("2024-01-01", "2024-07-01")],
-            ["split: group_by='firm'", "time.column='day'", "choose one"],
+            ["split: group_by='firm'", "time.column='day'", "Choose one"],
         ),
         (
             ["split.train=0.7", "split.test=0.2", TIME.format("2024-01-01", "2024-07-01")],
-            ["split: train=0.7, test=0.2", "time.column='day'", "leave the shares out"],
+            ["split: train=0.7, test=0.2", "time.column='day'", "Leave the fractions out"],
         ),
         (["split.train=0.9"], ["split: train=0.9, validation=0.1, test=0.1", "1.1", "0.8, 0.1"]),
         (["split.test=0"], ["split.test=0", "greater than 0", "default 0.1"]),

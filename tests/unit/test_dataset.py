@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from finsent.data.rows.split import SPLITS
-from finsent.data.versions.dataset import LATEST, MANIFEST, SCHEMA_VERSION, DatasetVersion
+from finsent.data.versions.dataset import LATEST, DatasetVersion
+from finsent.data.versions.manifest import MANIFEST
 from finsent.errors import InputError
 from finsent.files import read_json, sha256_file, write_json
-from finsent.labels import LABELS
+from tests.unit.datasets import manifest_content
 from tests.unit.test_files import without_root
 
 
@@ -28,17 +28,7 @@ def folder() -> Iterator[Path]:
 def make(folder: Path, name: str, age: int) -> DatasetVersion:
     """A version without rows; `age` in seconds."""
     (folder / name).mkdir()
-    splits = {split: {"rows": 0, "files": []} for split in SPLITS}
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "name": "news",
-        "version": name,
-        "labels": [*LABELS],
-        "counts": {},
-        "inputs": [],
-        "splits": splits,
-    }
-    write_json(folder / name / MANIFEST, manifest)
+    write_json(folder / name / MANIFEST, manifest_content(version=name))
     os.utime(folder / name / MANIFEST, (1_700_000_000 - age,) * 2)
     return DatasetVersion.open(folder / name)
 

@@ -195,8 +195,8 @@ def test_an_open_quote_names_its_record_and_both_remedies(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "part"),
     [
-        ({"quote": "''"}, "must be one ASCII sign, or none"),
-        ({"escape": "x"}, 'must be one ASCII sign, e.g. "\\\\"'),
+        ({"quote": "''"}, 'Write e.g. "\'", or none.'),
+        ({"escape": "x"}, 'Write e.g. "\\\\"'),
         ({"escape": '"'}, "they must differ"),
         ({"delimiter": "'", "quote": "'"}, "they must differ"),
         ({"escape": "\\", "format": "jsonl"}, "is for CSV, and format is 'jsonl'"),

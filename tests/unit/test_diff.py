@@ -16,13 +16,17 @@ import pytest
 from rich.console import Console
 
 from finsent.data.rows.split import SPLITS
-from finsent.data.versions import changes
-from finsent.data.versions.changes import KINDS
-from finsent.data.versions.dataset import MANIFEST, SCHEMA_VERSION, DatasetVersion
-from finsent.data.versions.diff import diff, diff_tables
+from finsent.data.versions import row_changes
+from finsent.data.versions.dataset import DatasetVersion
+from finsent.data.versions.diff import diff
+from finsent.data.versions.diff_records import VersionDiff
+from finsent.data.versions.diff_tables import diff_tables
+from finsent.data.versions.manifest import MANIFEST
+from finsent.data.versions.row_changes import KINDS
 from finsent.errors import InputError
 from finsent.files import sha256_file, write_json
 from finsent.labels import LABELS
+from tests.unit.datasets import input_content, manifest_content, split_content
 
 
 class Row(NamedTuple):
@@ -54,26 +58,27 @@ def write(
             for part in range(parts)
         ]
         labels = Counter(row.label for row in own)
-        splits[split] = {
-            "rows": len(own),
-            "labels": {label: labels[label] for label in LABELS},
-            "files": files,
-        }
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "name": "tests",
-        "version": path.name,
-        "created": "2026-01-01T00:00:00+00:00",
-        "labels": [*LABELS],
-        "inputs": [
-            {"source": name, "sha256": sha256, "bytes": 9, "rows": 3}
-            for name, sha256 in (inputs or {}).items()
-        ],
-        "exclude": [],
-        "counts": {"rows_in": len(rows) + 2, "kept": len(rows), "rejected": 2},
-        "splits": splits,
-        "config": config,
+        splits[split] = split_content(
+            len(own), labels={label: labels[label] for label in LABELS}, files=files
+        )
+    counts = {
+        "rows_in": len(rows) + 2,
+        "kept": len(rows),
+        "rejected": 2,
+        "duplicates": 0,
+        "conflicts": 0,
+        "excluded": 0,
     }
+    manifest = manifest_content(
+        name="tests",
+        version=path.name,
+        inputs=[
+            input_content(name, sha256=sha256, rows=3) for name, sha256 in (inputs or {}).items()
+        ],
+        counts=counts,
+        splits=splits,
+        config=config,
+    )
     write_json(path / MANIFEST, manifest)
     return DatasetVersion.open(path)
 
@@ -169,7 +174,12 @@ def order(name: str) -> tuple[int, str]:
     return (known.index(name), "") if name in known else (len(known), name)
 
 
-def rendered(result: dict[str, Any]) -> str:
+def difference(a: DatasetVersion, b: DatasetVersion, examples: int = 5) -> dict[str, Any]:
+    """The JSON result of a comparison."""
+    return diff(a, b, examples).model_dump(mode="json")
+
+
+def rendered(result: VersionDiff) -> str:
     console = Console(file=io.StringIO(), width=160, markup=False)
     for table in diff_tables(result):
         console.print(table)
@@ -196,7 +206,7 @@ B = [
 
 
 def test_every_kind_of_change_is_counted_and_shown(tmp_path: Path) -> None:
-    result = diff(write(tmp_path / "one", A), write(tmp_path / "two", B))
+    result = difference(write(tmp_path / "one", A), write(tmp_path / "two", B))
     rows = result["rows"]
     assert (rows["a"], rows["b"], rows["unchanged"], result["identical"]) == (5, 5, 1, False)
     assert rows["added"]["rows"] == rows["removed"]["rows"] == 1
@@ -232,7 +242,7 @@ def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
     inputs = {"a.csv": "00", "b.csv": "11"}
     one = write(tmp_path / "one", rows, inputs=inputs, salt="s")
     two = write(tmp_path / "two", rows, parts=4, inputs=inputs, salt="s")  # other files, same rows
-    for result in (diff(one, one), diff(one, two)):
+    for result in (difference(one, one), difference(one, two)):
         assert result["identical"]
         assert result["rows"]["unchanged"] == len(rows)
         assert not any(result["rows"][kind]["rows"] for kind in KINDS)
@@ -250,25 +260,25 @@ def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
         assert not any(result["examples"].values())
 
 
-@pytest.mark.parametrize("at_once", [1_000_000, 40], ids=["one range", "many ranges"])
+@pytest.mark.parametrize("rows_per_range", [1_000_000, 40], ids=["one range", "many ranges"])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_other_way_round_is_the_mirror_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, at_once: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, rows_per_range: int
 ) -> None:
-    monkeypatch.setattr(changes, "_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(row_changes, "_ROWS_PER_RANGE", rows_per_range)
     a = write(tmp_path / "a", random_rows(seed), 2, {"a.csv": "00", "b.csv": "11"}, salt="x", n=1)
     b = write(tmp_path / "b", random_rows(seed + 9), 3, {"c.csv": "00", "b.csv": "22"}, salt="y")
-    there, back = diff(a, b), diff(b, a)
-    back.pop("warnings")
-    back.pop("exclude")
-    assert mirrored(there) == back
+    forward, backward = difference(a, b), difference(b, a)
+    backward.pop("warnings")
+    backward.pop("exclude")
+    assert mirrored(forward) == backward
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_counts_are_those_of_a_plain_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(changes, "_ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(row_changes, "_ROWS_PER_RANGE", 50)
     by_text = [
         {row.text: row for row in random_rows(s)} for s in (seed, seed + 50)
     ]  # one label each
@@ -277,7 +287,7 @@ def test_the_counts_are_those_of_a_plain_comparison(
     versions = [
         write(tmp_path / name, rows.values(), 2) for name, rows in zip("ab", by_text, strict=True)
     ]
-    result = diff(versions[0], versions[1], examples=3)
+    result = difference(versions[0], versions[1], examples=3)
     rows = result["rows"]
     assert rows["added"]["rows"] == len(b.keys() - a.keys())
     assert rows["removed"]["rows"] == len(a.keys() - b.keys())
@@ -301,7 +311,7 @@ def test_a_text_under_two_labels_is_two_rows(tmp_path: Path) -> None:
         ([Row("Flat", "negative"), both[1]], 0, 0, 1),
     ]:
         path = tmp_path / "-".join(row.label for row in rows)
-        found = diff(a, write(path, rows))["rows"]
+        found = difference(a, write(path, rows))["rows"]
         counts = [found[kind]["rows"] for kind in ("added", "removed", "relabeled")]
         assert counts == [added, removed, relabeled]
 
@@ -309,10 +319,10 @@ def test_a_text_under_two_labels_is_two_rows(tmp_path: Path) -> None:
 def test_versions_without_rows_in_common(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty", [])
     full = write(tmp_path / "full", A)
-    assert diff(empty, full)["rows"]["added"]["rows"] == 5
-    assert diff(empty, empty)["identical"]
-    assert diff(full, empty, examples=2)["examples"]["removed"][1:] != []
-    assert not any(diff(full, empty, examples=0)["examples"].values())
+    assert difference(empty, full)["rows"]["added"]["rows"] == 5
+    assert difference(empty, empty)["identical"]
+    assert difference(full, empty, examples=2)["examples"]["removed"][1:] != []
+    assert not any(difference(full, empty, examples=0)["examples"].values())
 
 
 def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
@@ -331,7 +341,7 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 def test_inputs_are_told_apart_by_name_and_bytes(tmp_path: Path) -> None:
     a = write(tmp_path / "a", A, inputs={"same": "00", "edited": "11", "old": "22", "gone": "33"})
     b = write(tmp_path / "b", A, inputs={"same": "00", "edited": "44", "new": "22", "more": "55"})
-    result = diff(a, b)
+    result = difference(a, b)
     inputs = result["inputs"]
     assert inputs["unchanged"] == 1
     assert [one["source"] for one in inputs["added"]] == ["more"]
@@ -346,7 +356,7 @@ def test_settings_are_compared_by_dotted_key(tmp_path: Path) -> None:
     a = write(tmp_path / "a", A, salt="s", split={"train": 0.8}, sources=[source], old=1)
     sources = [{"uri": "b.csv", "weight": 1.0}, {**source, "weight": 2.0}]
     b = write(tmp_path / "b", A, salt="s", split={"train": 0.7}, sources=sources)
-    assert diff(a, b)["config"] == {
+    assert difference(a, b)["config"] == {
         "old": {"a": 1},
         "sources[a.csv].weight": {"a": 1.0, "b": 2.0},
         "sources[b.csv].uri": {"b": "b.csv"},
@@ -367,7 +377,7 @@ def test_rows_that_change_splits_are_said_loudly(
         for name, rows, salt in zip("ab", (A, B), salts, strict=True)
     )
     result = diff(a, b)
-    [warning] = result["warnings"]
+    [warning] = result.warnings
     assert "1 row(s) MOVED BETWEEN SPLITS (1 test -> train)" in warning
     assert why in warning
     first, *_ = diff_tables(result)

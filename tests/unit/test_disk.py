@@ -20,13 +20,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.config import load
-from finsent.disk import DiskError, check_room, disk_error, field_of, storing
+from finsent.disk import (
+    DiskError,
+    check_free_space,
+    find_disk_error,
+    find_setting,
+    translate_disk_errors,
+)
 from finsent.errors import InputError
 from finsent.files import staged_dir, staged_file, write_json
-from finsent.settings import Settings
 from finsent.training.capacity import check_disk
 from finsent.training.config import TrainConfig
 from ray_jobs._places import naming_places
+from ray_jobs._settings import JobSettings
 from tests.disks import file_limit, filled, small_disk
 
 LIMIT = 100_000  # bytes of a file
@@ -143,7 +149,11 @@ def place(tmp_path: Path) -> Path:
 @pytest.mark.cost(8, "imports the libraries")
 @pytest.mark.parametrize("write", LIBRARIES)
 def test_each_library_at_a_limit_of_file_size(write: Callable[[Path], None], place: Path) -> None:
-    with pytest.raises(DiskError) as caught, file_limit(LIMIT), storing(place, "storage.root"):
+    with (
+        pytest.raises(DiskError) as caught,
+        file_limit(LIMIT),
+        translate_disk_errors(place, "storage.root"),
+    ):
         write(place)
     # SQLite does not say which error of the disk it was.
     number = errno.EIO if write in (sqlite, optuna) else errno.EFBIG
@@ -156,7 +166,7 @@ def test_each_library_on_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(5 * LIMIT))
     with small_disk(tmp_path / "place", "160k") as place:
         for write in LIBRARIES:
-            with pytest.raises(DiskError) as caught, storing(place, "storage.root"):
+            with pytest.raises(DiskError) as caught, translate_disk_errors(place, "storage.root"):
                 write(place)
             assert caught.value.errno == errno.ENOSPC, write.__name__
             assert "MB free, more is needed). Free some space there" in str(caught.value)
@@ -215,15 +225,15 @@ def test_the_cause_inside_what_ray_raises() -> None:
             ControllerError(cause),
             WorkerGroupError("text", {0: ConnectionResetError(), 1: remote}),
         ):
-            found = disk_error(error)
-            assert found is not None and found.errno == errno.ENOSPC and found.place == "/x"
+            found = find_disk_error(error)
+            assert found is not None and found.errno == errno.ENOSPC and found.path == "/x"
             assert "Traceback" not in str(found)
 
 
 def test_ray_without_room_for_objects() -> None:
     from ray.exceptions import OutOfDiskError
 
-    found = disk_error(OutOfDiskError("ray.put"))
+    found = find_disk_error(OutOfDiskError("ray.put"))
     assert found is not None and found.errno == errno.ENOSPC
 
 
@@ -240,9 +250,9 @@ def test_ray_without_room_for_objects() -> None:
     ],
 )
 def test_other_errors_are_left_alone(error: Exception, tmp_path: Path) -> None:
-    assert disk_error(error) is None
+    assert find_disk_error(error) is None
     if "iostream" not in str(error):
-        with pytest.raises(type(error)) as caught, storing(tmp_path, "storage.root"):
+        with pytest.raises(type(error)) as caught, translate_disk_errors(tmp_path, "storage.root"):
             raise error
         assert caught.value is error
 
@@ -281,10 +291,10 @@ def test_another_full_place_is_not_said_to_be_this_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "statvfs", free_of(free, files_free))
-    with pytest.raises(type(error)) as caught, storing(tmp_path, "storage.root"):
+    with pytest.raises(type(error)) as caught, translate_disk_errors(tmp_path, "storage.root"):
         raise error
     assert (caught.value is not error) == is_named
-    with pytest.raises(DiskError) as named, naming_places(load(Settings, [], [])):
+    with pytest.raises(DiskError) as named, naming_places(load(JobSettings, [], [])):
         raise caught.value
     assert (named.value.field == "storage.root") == is_named
     if error.args[0] == NCCL:
@@ -299,7 +309,7 @@ def test_a_broken_disk_of_an_input_is_not_blamed_on_the_output(
     error = OSError(number, "broken", *([] if name is None else [str(tmp_path / name)]))
     with (
         pytest.raises(OSError) as caught,
-        storing(tmp_path / "scored", "predict.output", reads=True),
+        translate_disk_errors(tmp_path / "scored", "predict.output", reads=True),
     ):
         raise error
     assert caught.value is error
@@ -309,10 +319,10 @@ def test_a_broken_disk_of_an_input_is_not_blamed_on_the_output(
 def test_a_place_is_its_files_staging_names_and_folders_to_make(name: str, tmp_path: Path) -> None:
     with (
         pytest.raises(DiskError, match=r"^predict\.output=") as caught,
-        storing(tmp_path / "scored", "predict.output"),
+        translate_disk_errors(tmp_path / "scored", "predict.output"),
     ):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name))
-    assert caught.value.is_of_rights
+    assert caught.value.is_permission_error
 
 
 def test_ray_without_room_is_no_full_output(
@@ -324,8 +334,8 @@ def test_ray_without_room_is_no_full_output(
     error = RayTaskError("f", "Traceback of elsewhere", OutOfDiskError("ray.put"))
     with (
         pytest.raises(DiskError) as caught,
-        naming_places(load(Settings, [], [])),
-        storing(tmp_path / "scored", "predict.output"),
+        naming_places(load(JobSettings, [], [])),
+        translate_disk_errors(tmp_path / "scored", "predict.output"),
     ):
         raise error
     assert str(caught.value).startswith(f"RAY_TMPDIR='{tmp_path}/ray': No space left on device")
@@ -353,7 +363,7 @@ def test_the_default_places_for_temporary_files(
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", unusable)
-    with pytest.raises(OSError) as caught, naming_places(load(Settings, [], [])):
+    with pytest.raises(OSError) as caught, naming_places(load(JobSettings, [], [])):
         raise error
     if said is None:
         assert caught.value is error
@@ -362,7 +372,10 @@ def test_the_default_places_for_temporary_files(
 
 
 def test_an_error_for_the_user_keeps_what_it_says(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^data\.sources") as caught, storing(tmp_path, "a.b"):
+    with (
+        pytest.raises(InputError, match=r"^data\.sources") as caught,
+        translate_disk_errors(tmp_path, "a.b"),
+    ):
         try:
             raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "source"))
         except PermissionError:
@@ -371,7 +384,10 @@ def test_an_error_for_the_user_keeps_what_it_says(tmp_path: Path) -> None:
 
 
 def test_a_closed_file_elsewhere_is_not_said_to_be_in_the_place(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError) as caught, storing(tmp_path / "a" / "b", "storage.root"):
+    with (
+        pytest.raises(PermissionError) as caught,
+        translate_disk_errors(tmp_path / "a" / "b", "storage.root"),
+    ):
         raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/source.csv")
     assert not isinstance(caught.value, DiskError)
 
@@ -381,10 +397,10 @@ def test_a_closed_file_elsewhere_is_not_said_to_be_in_the_place(tmp_path: Path) 
 
 def test_a_full_device_is_named_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to("/dev/full")
-    with pytest.raises(DiskError) as caught, storing(tmp_path / "log"):
+    with pytest.raises(DiskError) as caught, translate_disk_errors(tmp_path / "log"):
         (tmp_path / "log").write_text("line\n")
     assert (caught.value.errno, caught.value.field) == (errno.ENOSPC, None)
-    assert caught.value.place == tmp_path / "log"
+    assert caught.value.path == tmp_path / "log"
 
 
 @pytest.mark.parametrize("stage", ["file", "folder", "json"])
@@ -402,7 +418,7 @@ def test_a_new_file_is_complete_or_absent_and_the_old_one_stays(stage: str, tmp_
             path = tmp_path / "folder"
             with staged_dir(path) as staging:
                 (staging / "a").write_text(text)
-    assert caught.value.place == path and caught.value.errno == errno.EFBIG
+    assert caught.value.path == path and caught.value.errno == errno.EFBIG
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"result.json": "old"}
 
 
@@ -410,7 +426,7 @@ def test_free_space_is_measured_when_the_half_is_removed(tmp_path: Path) -> None
     with (
         small_disk(tmp_path / "small", "1m") as place,
         pytest.raises(DiskError) as caught,
-        storing(place, "storage.root"),
+        translate_disk_errors(place, "storage.root"),
         staged_dir(place / "version") as staging,
     ):
         (staging / "a").write_bytes(bytes(5_000_000))
@@ -422,11 +438,11 @@ def test_free_space_is_measured_when_the_half_is_removed(tmp_path: Path) -> None
 
 
 def test_room_is_checked_before_work(tmp_path: Path) -> None:
-    check_room(tmp_path / "new" / "deep", 1, "storage.root")
+    check_free_space(tmp_path / "new" / "deep", 1, "storage.root")
     with pytest.raises(
         DiskError, match=r"storage\.root=.* free, about 1000000000000000\.0 MB need"
     ):
-        check_room(tmp_path / "new" / "deep", 10**21, "storage.root")
+        check_free_space(tmp_path / "new" / "deep", 10**21, "storage.root")
 
 
 @pytest.mark.parametrize(
@@ -463,13 +479,13 @@ def test_the_deepest_setting_names_a_place(tmp_path: Path) -> None:
         (Path("/elsewhere"), None),
     ]
     for place, field in inside:
-        found = field_of(place, places)
+        found = find_setting(place, places)
         assert (found and found[0]) == field
 
 
 def test_without_a_place_the_setting_with_the_least_room_is_named(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "1m") as small, filled(small):
-        found = field_of(None, {"storage.root": tmp_path, "registry.root": small})
+        found = find_setting(None, {"storage.root": tmp_path, "registry.root": small})
     assert found == ("registry.root", small)
 
 
@@ -496,7 +512,7 @@ def test_a_job_names_the_setting_of_what_it_cannot_write(
     overrides = [f"storage.root={tmp_path}", f"predict.output={tmp_path}/out"]
     if error.filename:
         error.filename = error.filename.format(root=tmp_path)
-    with pytest.raises(OSError) as caught, naming_places(load(Settings, [], overrides)):
+    with pytest.raises(OSError) as caught, naming_places(load(JobSettings, [], overrides)):
         raise error
     if said is None:
         assert caught.value is error

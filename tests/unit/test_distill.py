@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from finsent.labels import LABELS
-from finsent.training.distill import Part, soft_targets
-from finsent.training.tokens import TokenRows, tokenize
+from finsent.training.distill import FoldFilter, soft_targets
+from finsent.training.tokens import TokenizedRows, tokenize
 from tests.unit.loop_bench import Bench, distance, rows_of, weights
 
 pytestmark = pytest.mark.cost(1, "trains a tiny model")
@@ -24,16 +24,16 @@ def bench(tiny: Path, tmp_path: Path) -> Bench:
 def test_every_group_is_in_one_fold_and_folds_are_about_as_large() -> None:
     groups = [f"{i // 2:016x}" for i in range(4000)]
     rows = pa.table({"group": groups, "row": range(4000)})
-    parts = [Part(fold, 4, 42, inside=True).of(rows) for fold in range(4)]
+    parts = [FoldFilter(fold, 4, 42, is_inside=True).select(rows) for fold in range(4)]
     dealt = [row for part in parts for row in part["row"].to_pylist()]
     assert sorted(dealt) == [*range(4000)]
     assert all(900 < len(part) < 1100 for part in parts)
     own = [set(part["group"].to_pylist()) for part in parts]
     assert sum(map(len, own)) == 2000
-    others = Part(1, 4, 42, inside=False).of(rows)
+    others = FoldFilter(1, 4, 42, is_inside=False).select(rows)
     assert set(others["row"].to_pylist()).isdisjoint(parts[1]["row"].to_pylist())
     assert len(others) + len(parts[1]) == 4000
-    again = Part(1, 4, 43, inside=True).of(rows)
+    again = FoldFilter(1, 4, 43, is_inside=True).select(rows)
     assert set(again["row"].to_pylist()) != set(parts[1]["row"].to_pylist())
 
 
@@ -44,7 +44,7 @@ def test_targets_are_a_mixture() -> None:
     assert soft_targets(["positive", "neutral"], found, 1.0).tolist() == found.tolist()
 
 
-def targeted(tiny: Path, targets: np.ndarray) -> TokenRows:
+def targeted(tiny: Path, targets: np.ndarray) -> TokenizedRows:
     plain = rows_of(tiny, len(targets), 0)
     texts = [f"Unit {i} sold pumps" for i in range(len(targets))]
     table = pa.table(
@@ -54,10 +54,10 @@ def targeted(tiny: Path, targets: np.ndarray) -> TokenRows:
             "label": [LABELS[i % 3] for i in range(len(targets))],
         }
     )
-    return TokenRows.from_table(tokenize(table, str(tiny), None, 64, targets), pad_id=0)
+    return TokenizedRows.from_table(tokenize(table, str(tiny), None, 64, targets), pad_id=0)
 
 
-def test_certain_targets_are_learnt_as_labels_are(tiny: Path, bench: Bench) -> None:
+def test_certain_targets_train_as_labels_do(tiny: Path, bench: Bench) -> None:
     labels = np.eye(3, dtype=np.float32)[np.arange(40) % 3]
     soft = targeted(tiny, labels)
     hard = targeted(tiny, labels)
@@ -66,12 +66,12 @@ def test_certain_targets_are_learnt_as_labels_are(tiny: Path, bench: Bench) -> N
     assert distance(weights(one.last), weights(other.last)) < 1e-6
 
 
-def test_targets_take_the_place_of_labels(tiny: Path, bench: Bench) -> None:
+def test_targets_replace_labels(tiny: Path, bench: Bench) -> None:
     """All rows are said to be neutral with 0.8: that is what the model says in the end."""
     rows = targeted(tiny, np.tile(np.array([0.1, 0.8, 0.1], np.float32), (40, 1)))
     run = bench.run(rows=rows, epochs=12)
-    losses = [metrics["train_loss"] for metrics in run.metrics]
+    losses = [metrics.train_loss for metrics in run.metrics]
     entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.1))
     assert losses[-1] == pytest.approx(entropy, abs=0.05)  # the least that cross-entropy can be
-    matrix = np.array(run.metrics[-1]["validation_confusion"])
+    matrix = np.array(run.metrics[-1].validation_confusion)
     assert matrix[:, LABELS.index("neutral")].sum() == matrix.sum()

@@ -16,9 +16,9 @@ import pytest
 
 from docs import pages as reference_pages
 from finsent.config import help_lines
-from finsent.settings import Settings
 from ray_jobs.__main__ import job_names
 from ray_jobs._cli import Finished, invoke
+from ray_jobs._settings import JobSettings
 from tests.commands import PROJECT, job_named
 from tests.readme import PAGES, README, block_lines, read_page
 
@@ -93,7 +93,7 @@ def test_every_page_with_commands_is_run() -> None:
 def test_settings_named_in_docs_exist() -> None:
     keys = set(reference_pages.setting_keys())
     groups = {key[: match.start()] for key in keys for match in re.finditer(r"\.", key)}
-    sections = "|".join(Settings.model_fields)
+    sections = "|".join(JobSettings.model_fields)
     named = re.compile(rf"`((?:{sections})(?:\.[a-z_]+)+)(?=[=`: ])")
     unknown = {
         (page, key)
@@ -106,7 +106,9 @@ def test_settings_named_in_docs_exist() -> None:
 
 def test_reference_has_every_setting() -> None:
     reference = reference_pages.settings_reference()
-    lines = [line for line in help_lines(Settings, tuple(Settings.model_fields)) if line[2] != " "]
+    lines = [
+        line for line in help_lines(JobSettings, tuple(JobSettings.model_fields)) if line[2] != " "
+    ]
     assert len(lines) > 200
     for line in lines:
         key = line.strip().partition("=")[0]

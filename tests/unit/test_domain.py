@@ -43,23 +43,24 @@ from finsent.evaluation.overlap import near_groups
 from finsent.evaluation.pictures import trust_lines
 from finsent.files import sha256_file, write_json
 from finsent.inference.config import EngineConfig
-from finsent.inference.engine import Engine, shown_logits, softmax
+from finsent.inference.engine import Engine, apply_calibration, softmax
 from finsent.labels import LABELS
-from finsent.modeling.domain import (
-    NO_ANSWER,
+from finsent.modeling.calibration import Calibration
+from finsent.modeling.domain_calibration import (
+    UNREACHABLE_THRESHOLD,
     DomainCalibration,
     DomainContent,
     ExportAnswers,
     Figure,
 )
 from finsent.modeling.label_map import ABSENT_LOGIT
-from finsent.modeling.layout import Calibration
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs import calibrate, classify, evaluate, registry
 from ray_jobs._cli import Finished, invoke
 from ray_jobs._domains import calibration_of
+from tests.unit.datasets import manifest_content, split_content
 from tests.unit.models import METRICS, TEXTS, domain_content, publish_domain, published, saved_model
 
 DATASET = {"name": "seen", "version": "v1", "rows": 10}  # that the model was trained on
@@ -142,7 +143,7 @@ def test_rows_of_a_label_that_the_model_never_answers_do_not_matter() -> None:
 
 def test_where_no_threshold_reaches_the_accuracy_no_row_is_answered() -> None:
     logits, truth = shifted(100, 1.0)
-    assert fit(logits, (truth + 1) % 3, 0.999).threshold == NO_ANSWER
+    assert fit(logits, (truth + 1) % 3, 0.999).threshold == UNREACHABLE_THRESHOLD
 
 
 def test_a_saturated_row_is_not_answered_where_none_is_to_be() -> None:
@@ -153,7 +154,7 @@ def test_a_saturated_row_is_not_answered_where_none_is_to_be() -> None:
     assert sure.max() < both.threshold  # in fp32, as NumPy compares it
     assert float(sure.max()) < both.threshold
     truth = np.zeros(1, np.int64)
-    assert not judged(truth, sure, np.array([NO_ANSWER])).answered.any()
+    assert not judged(truth, sure, np.array([UNREACHABLE_THRESHOLD])).answered.any()
     assert selective(Answers(truth, sure).confidence, np.array([True]), both.threshold) == {
         "coverage": 0.0,
         "accuracy": None,
@@ -268,7 +269,7 @@ def test_doubts_about_a_threshold_are_said(
 ) -> None:
     content = domain_content(rows=200)
     answered = Figure(value=0.8, interval=interval)
-    after = content.after.model_copy(update={"coverage": coverage, "answered": answered})
+    after = content.after.replaced(coverage=coverage, answered=answered)
     found = DomainCalibration.of(domain_content(rows=200, texts=200, after=after))
     lines = gain_lines(found)
     assert lines[:2] == [
@@ -298,7 +299,7 @@ def test_logits_that_are_shown_have_the_probabilities_as_softmax(own: Calibratio
     logits = np.random.default_rng(0).normal(0, 4, (50, 3)).astype(np.float32)
     for used in (own, DomainCalibration.of(domain_content()).on(own)):
         expected = softmax(logits, used.temperature, used.biases)
-        assert softmax(shown_logits(logits, used), 1.0) == pytest.approx(expected, abs=1e-5)
+        assert softmax(apply_calibration(logits, used), 1.0) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_replaced_calibration_is_kept(tmp_path: Path) -> None:
@@ -562,11 +563,15 @@ def test_rows_that_the_model_was_trained_on_are_left_out(
         }
         train = [table.slice(0, count), pa.table(retweets, table.schema)]
         pq.write_table(pa.concat_tables(train), folder / "train.parquet")
-        entry = {"path": "train.parquet", "sha256": sha256_file(folder / "train.parquet")}
-        splits = {split: {"rows": 0, "files": []} for split in SPLITS}
-        splits["train"] = {"rows": count + 3, "files": [entry]}
-        manifest = {"schema_version": 2, "labels": LABELS, "counts": {}, "inputs": []} | DATASET
-        write_json(folder / "manifest.json", {**manifest, "splits": splits})
+        entry = {
+            "path": "train.parquet",
+            "rows": count + 3,
+            "sha256": sha256_file(folder / "train.parquet"),
+        }
+        splits = {split: split_content() for split in SPLITS}
+        splits["train"] = split_content(count + 3, files=[entry])
+        manifest = manifest_content(name="seen", version="v1", splits=splits)
+        write_json(folder / "manifest.json", manifest)
         found = job(calibrate, store, "name=fewer", f"calibrate.sources=[{rows}]")
         shutil.rmtree(folder)
         if problem:

@@ -13,14 +13,15 @@ import pytest
 from transformers import AutoTokenizer, pipeline
 
 from finsent.adoption.adopt import adopt, open_foreign
+from finsent.adoption.config import AdoptConfig
 from finsent.evaluation.calibration import calibrate
-from finsent.export.export import export
+from finsent.export.config import ExportConfig
+from finsent.export.exporter import export_model
 from finsent.files import read_json
-from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
-from finsent.modeling.backbone import find_folder
-from finsent.modeling.config import AdoptConfig
-from finsent.modeling.layout import CALIBRATION
+from finsent.modeling.model_dir import CALIBRATION
+from finsent.modeling.model_folder import find_model_folder
 from finsent.registry.registry import Registry
 from tests.unit.foreign import OWN, edit_json
 from tests.unit.models import METRICS
@@ -78,7 +79,7 @@ def test_graphs_give_the_scores_of_finsent_as_the_card_says(tiny: Path, tmp_path
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
     rows = labeled(model_dir, texts)
     calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
-    export(model_dir, rows, ANY, EXACT, {})
+    export_model(model_dir, rows, ANY, EXACT, {})
     path, text = card(model_dir, tmp_path)
     assert '`ORTModelForSequenceClassification.from_pretrained(".", subfolder="onnx"' in text
     assert "unless `engine.precision=fp32` is set: with onnxruntime-int8 its scores" in text
@@ -120,7 +121,7 @@ def test_long_text_is_cut_where_the_engine_cuts_it(tiny: Path, tmp_path: Path, s
     source = adopted(too_sure("bert", OWN), tmp_path / "first", tiny, max_length=16)
     edit_json(source / "tokenizer_config.json", **edit, model_max_length=512)
     config = AdoptConfig(max_length=16)
-    found = find_folder(str(source), None, "SOURCE", "")
+    found = find_model_folder(str(source), None, "SOURCE", "")
     adopt(open_foreign(str(source), found, config), tmp_path / "model")
     settings = read_json(tmp_path / "model" / "tokenizer_config.json")
     assert (settings["truncation_side"], settings["model_max_length"]) == ("right", 16)

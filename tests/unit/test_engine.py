@@ -131,7 +131,7 @@ def test_no_texts_get_no_answers(engine: Engine) -> None:
 
 @pytest.mark.parametrize("text", ["Up\ud83d 5 %", "\udcff", "fine \udc80 not fine"])
 def test_text_that_is_not_unicode_is_refused(engine: Engine, text: str) -> None:
-    with pytest.raises(InputError, match=r"not valid Unicode .*; mend it"):
+    with pytest.raises(InputError, match=r"not valid Unicode .*; correct it"):
         engine.classify(["Profit rose.", text])
 
 
@@ -209,8 +209,11 @@ def pickled(path: Path) -> None:
         (relabel, ["config.json", "labels are", "'down'", "'negative'", "use a model that"]),
         (overwrite("config.json", "{"), ["config.json", "not valid JSON", "damaged"]),
         (overwrite("config.json", "[1]"), ["config.json"]),
-        (overwrite("provenance.json", "{}"), ["provenance.json", "no max_length", "damaged"]),
-        (overwrite("provenance.json", "[1]"), ["provenance.json", "no max_length", "damaged"]),
+        (
+            overwrite("provenance.json", "{}"),
+            ["provenance.json", "max_length: Field required", "damaged"],
+        ),
+        (overwrite("provenance.json", "[1]"), ["provenance.json", "valid dictionary", "damaged"]),
         (overwrite("model.safetensors", "half"), ["model.safetensors"]),
         (overwrite("tokenizer.json", '{"version"'), ["tokenizer.json"]),
         (drop_head, ["model.safetensors", "classifier"]),

@@ -70,13 +70,13 @@ def test_what_is_written_is_read_once_in_ranges_and_in_the_writers_order(
 def test_partitions_are_even_and_in_range(partitions: int) -> None:
     count = 50_000
     hashes = np.random.default_rng(1).integers(0, 2**64 - 1, count, np.uint64)
-    found: npt.NDArray[np.uint32] = Exchange(Path("unused"), partitions).of(hashes)
+    found: npt.NDArray[np.uint32] = Exchange(Path("unused"), partitions).partition_of(hashes)
     assert int(found.max()) < partitions
     half = float((found < partitions // 2).mean())
     share = partitions // 2 / partitions
     assert abs(half - share) <= 4 * math.sqrt(share * (1 - share) / count)
     ends = np.array([0, 2**64 - 1], np.uint64)
-    assert Exchange(Path("unused"), partitions).of(ends).tolist() == [0, partitions - 1]
+    assert Exchange(Path("unused"), partitions).partition_of(ends).tolist() == [0, partitions - 1]
 
 
 @pytest.mark.parametrize("partitions", [1, 3])

@@ -21,17 +21,19 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 
 from finsent.adoption.adopt import adopt, open_foreign
+from finsent.adoption.config import AdoptConfig
 from finsent.errors import InputError
 from finsent.evaluation.calibration import calibrate
-from finsent.export.export import export, wanted
+from finsent.export.config import ExportConfig
+from finsent.export.exporter import configured_forms, export_model
 from finsent.export.parity import Parity, compare, refusal, share
 from finsent.files import link_or_copy, read_json, sha256_file, write_json
-from finsent.inference.config import EngineConfig, ExportConfig
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exports import EXPORTS, ExportError, read_exports
+from finsent.inference.export_record import ExportError, read_exports
 from finsent.labels import LABELS
-from finsent.modeling.backbone import find_folder
-from finsent.modeling.config import AdoptConfig
+from finsent.modeling.model_dir import EXPORTS
+from finsent.modeling.model_folder import find_model_folder
 from finsent.registry.registry import Registry
 from tests.unit.foreign import classifier, saved
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
@@ -82,7 +84,7 @@ def rows(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
 def exported(tiny: Path, rows: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with all its exports; left as it is."""
     folder = saved_model(tiny, tmp_path_factory.mktemp("exported") / "model")
-    export(folder, rows, ANY, EXACT, {"split": "validation"})
+    export_model(folder, rows, ANY, EXACT, {"split": "validation"})
     return folder
 
 
@@ -131,8 +133,8 @@ def test_numbers_are_those_of_the_answers(exported: Path, rows: pa.Table) -> Non
 def test_one_that_answers_otherwise_is_refused(
     own: Path, rows: pa.Table, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strict = ANY.model_copy(update={"max_difference": 1e-12, "openvino": False})
-    found = {one.name: one for one in export(own, rows, strict, EXACT, {})}
+    strict = ANY.replaced(max_difference=1e-12, openvino=False)
+    found = {one.name: one for one in export_model(own, rows, strict, EXACT, {})}
     refused = found["onnxruntime-fp32"]
     assert refused.file is None
     assert "1.0e-12" in str(refused.refused)
@@ -154,12 +156,12 @@ def test_a_failed_trace_is_one_line_and_a_lack_of_memory_is_not_taken_for_it(
 
     for module, name, fail, error in (
         (torch.onnx, "export", no_operator, ExportError),
-        (Engine, "own_logits_of", no_memory, torch.OutOfMemoryError),
+        (Engine, "model_logits_of_rows", no_memory, torch.OutOfMemoryError),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(module, name, fail)
             with pytest.raises(error) as caught:
-                export(own, rows, ANY, EXACT, {})
+                export_model(own, rows, ANY, EXACT, {})
         if error is ExportError:
             assert "bert cannot be exported to ONNX (" in str(caught.value)
             assert "aten::odd" in str(caught.value)
@@ -174,9 +176,9 @@ def fail(*_: Any, **__: Any) -> None:
 def test_form_that_a_library_cannot_write_is_left_out_with_a_line(
     own: Path, rows: pa.Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", fail)
-    config = ANY.model_copy(update={"openvino": False})
-    assert [one.name for one in export(own, rows, config, EXACT, {})] == ["onnxruntime-fp32"]
+    monkeypatch.setattr("finsent.adapters.onnxruntime.quantize_dynamic", fail)
+    config = ANY.replaced(openvino=False)
+    assert [one.name for one in export_model(own, rows, config, EXACT, {})] == ["onnxruntime-fp32"]
     lines = [record.getMessage() for record in caplog.records]
     assert (
         "export: without onnxruntime-int8: RuntimeError: Port for tensor name attention_mask was "
@@ -189,9 +191,9 @@ def test_form_that_a_library_cannot_write_is_left_out_with_a_line(
 def test_graph_that_cannot_be_fused_is_exported_as_it_is(
     own: Path, rows: pa.Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("onnxruntime.transformers.optimizer.optimize_model", fail)
-    config = ANY.model_copy(update={"openvino": False})
-    found = {one.name: one for one in export(own, rows, config, EXACT, {})}
+    monkeypatch.setattr("finsent.adapters.onnxruntime.optimize_model", fail)
+    config = ANY.replaced(openvino=False)
+    found = {one.name: one for one in export_model(own, rows, config, EXACT, {})}
     assert found["onnxruntime-fp32"].max_difference < 1e-5
     assert "export: operators are not fused (RuntimeError: Port" in caplog.text
 
@@ -199,25 +201,25 @@ def test_graph_that_cannot_be_fused_is_exported_as_it_is(
 def test_model_that_no_library_computes_has_no_exports(tiny: Path, tmp_path: Path) -> None:
     """MRA's graph loses its mask, and its answers with it."""
     folder = saved(classifier("mra"), tmp_path / "source", tiny)
-    found = find_folder(str(folder), None, "SOURCE", "")
+    found = find_model_folder(str(folder), None, "SOURCE", "")
     adopt(open_foreign("mra", found, AdoptConfig()), tmp_path / "model")
     rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
     with pytest.raises(ExportError, match="none of its exports can be computed") as caught:
-        export(tmp_path / "model", rows, ANY, EXACT, {})
+        export_model(tmp_path / "model", rows, ANY, EXACT, {})
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "model" / EXPORTS).exists()
 
 
 def test_exporting_again_leaves_nothing_of_before(copied: Path, rows: pa.Table) -> None:
     assert (copied / "openvino").is_dir()
-    export(copied, rows, ANY.model_copy(update={"openvino": False}), EXACT, {})
+    export_model(copied, rows, ANY.replaced(openvino=False), EXACT, {})
     assert not (copied / "openvino").exists()
     assert {one.backend for one in read_exports(copied)} == {"onnxruntime"}
 
 
 def test_nothing_to_export_to_is_said() -> None:
     with pytest.raises(InputError, match=r"export\.onnx=false"):
-        wanted(ExportConfig(onnx=False, openvino=False))
+        configured_forms(ExportConfig(onnx=False, openvino=False))
 
 
 # --- the gate -------------------------------------------------------------------------------------
@@ -275,14 +277,14 @@ def test_gate_of_labels(rows: int, labels: int, word: str | None) -> None:
 def test_gate_of_abstentions_and_confidence() -> None:
     config = ExportConfig()
     near = quantized(400, sure=0.805, moved=0.01)  # the threshold is 0.8: each row crosses it
-    assert near.seen.same_abstentions is not None
-    assert near.seen.same_abstentions.value == 0
+    assert near.changes.same_abstentions is not None
+    assert near.changes.same_abstentions.value == 0
     assert "0.00% of the abstentions" in str(refusal(near, "int8", config))
     assert refusal(quantized(400, moved=0.019), "int8", config) is None
     assert "export.max_score_change" in str(refusal(quantized(400, moved=0.021), "int8", config))
     even = np.full((400, 3), 1 / 3, np.float32)
     never = compare(even, even, np.arange(400) % 3)
-    assert never.seen.same_abstentions is None
+    assert never.changes.same_abstentions is None
 
 
 def test_shares_have_the_exact_bound() -> None:
@@ -310,12 +312,12 @@ def test_records_of_earlier_releases_are_read(copied: Path) -> None:
     for one in record["exports"]:
         del one["seen"]
     write_json(copied / EXPORTS, record)
-    assert [replace(one, seen=None) for one in new] == read_exports(copied)
+    assert [one.replaced(seen=None) for one in new] == read_exports(copied)
 
 
 def test_no_rows_to_compare_on_is_one_line(own: Path, rows: pa.Table) -> None:
     with pytest.raises(InputError, match="no rows to compare exports"):
-        export(own, rows.slice(0, 0), ANY, EXACT, {})
+        export_model(own, rows.slice(0, 0), ANY, EXACT, {})
 
 
 def test_comparison_counts_labels_and_differences() -> None:
@@ -388,7 +390,7 @@ def test_bf16_and_compiled_torch_answer_alike(own: Path) -> None:
 @pytest.mark.parametrize("name", ["torch-fp32", *sorted(ALL)])
 def test_warming_up_changes_no_answer(exported: Path, name: str) -> None:
     warm = engine(exported, name)
-    warm.warm()
+    warm.warm_up()
     expected = engine(exported, name).probabilities(TEXTS)
     assert warm.probabilities(TEXTS) == pytest.approx(expected, abs=1e-6)
 
@@ -398,9 +400,9 @@ def test_weights_that_are_no_numbers_are_found_when_warming_up(own: Path, rows: 
     weights["classifier.weight"][0, 0] = float("nan")
     save_file(weights, own / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match="not numbers"):
-        Engine(own, EXACT).warm()
+        Engine(own, EXACT).warm_up()
     with pytest.raises(InputError, match="not numbers"):
-        export(own, rows, ANY, EXACT, {})
+        export_model(own, rows, ANY, EXACT, {})
     assert not (own / EXPORTS).exists()
 
 
@@ -439,7 +441,7 @@ def test_writers_never_write_through_a_hard_link(
     )
     assert not (copied / EXPORTS).exists()  # of the weights before
     assert not (copied / "onnx").exists()
-    export(copied, rows, ANY, EXACT, {"split": "test"})
+    export_model(copied, rows, ANY, EXACT, {"split": "test"})
     assert {name: sha256_file(published / name) for name in digests} == digests
     rewritten = {name for name in digests if not (published / name).samefile(copied / name)}
     assert {Path(EXPORTS), Path("onnx/model.onnx"), Path("model.safetensors")} <= rewritten
@@ -461,7 +463,7 @@ def test_exports_of_other_weights_are_refused(exported: Path, tiny: Path, tmp_pa
     ("change", "word"),
     [
         (lambda record: record.update(schema_version=0), "schema"),
-        (lambda record: record["exports"][0].pop("bytes"), "damaged"),
+        (lambda record: record["exports"][0].pop("bytes"), r"exports\.0\.bytes: Field required"),
         (lambda record: record["exports"][0].update(file="onnx/none.onnx"), "none.onnx is missing"),
     ],
 )
@@ -513,10 +515,11 @@ def refuse(*_, **__):
 socket.getaddrinfo = refuse
 started = []
 multiprocessing.Process.start = lambda process: started.append(process)
-from finsent.export import graphs as export
+from finsent.export.onnx import write_onnx
+from finsent.export.openvino import write_int8_openvino
 raw, out = Path(sys.argv[2]), Path(sys.argv[3])
-export.export_onnx(Path(sys.argv[1]), raw)
-export.quantize_openvino(raw, [[5, 6, 7]] * 16, out)
+write_onnx(Path(sys.argv[1]), raw)
+write_int8_openvino(raw, [[5, 6, 7]] * 16, out)
 assert out.is_file()
 assert not started, started
 """

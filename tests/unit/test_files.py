@@ -27,9 +27,9 @@ from finsent.files import (
     link_or_copy,
     make_dir,
     read_json,
+    remove_abandoned_below,
     sha256_file,
     staged_dir,
-    sweep_below,
     write_json,
 )
 
@@ -176,11 +176,11 @@ def test_what_the_dying_leave_is_swept_when_they_have_died(tmp_path: Path) -> No
         [sys.executable, "-c", STAGES, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None and child.stdout.readline()
-        sweep_below(tmp_path, calm=0, timeout=0)
+        remove_abandoned_below(tmp_path, grace_seconds=0, timeout_seconds=0)
         assert [*tmp_path.rglob("a.txt")], "it lives"
         timer = threading.Timer(0.3, child.kill)
         timer.start()
-        sweep_below(tmp_path, calm=0, timeout=30)
+        remove_abandoned_below(tmp_path, grace_seconds=0, timeout_seconds=30)
         assert [*tmp_path.rglob("*")] == [tmp_path / "deep"]
         assert child.wait() == -signal.SIGKILL
     timer.join()

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from benchmarks.flops import matmul_rate, training_flops
-from finsent.modeling.tiny import _BASE
+from finsent.modeling.random_backbones import BASE_SHAPE
 
 
 @pytest.mark.parametrize("length", [5, 40])
@@ -34,4 +34,4 @@ def test_rate_of_matrix_products() -> None:
 
 def test_random_base_has_bert_bases_shape() -> None:
     default = BertConfig()
-    assert {key: getattr(default, key) for key in _BASE} == _BASE
+    assert {key: getattr(default, key) for key in BASE_SHAPE} == BASE_SHAPE

@@ -16,18 +16,19 @@ from transformers import PreTrainedModel, pipeline
 
 from benchmarks.synthetic import make_rows
 from finsent.adoption.adopt import adopt, open_foreign
+from finsent.adoption.config import AdoptConfig
 from finsent.evaluation.calibration import calibrate, fitted_temperature
 from finsent.files import link_or_copy, read_json, sha256_file
 from finsent.inference.config import EngineConfig
-from finsent.inference.encode import cleaned
+from finsent.inference.encoder import normalize_texts
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
-from finsent.modeling.backbone import Backbone, find_folder
-from finsent.modeling.classifier import begin_classifier
-from finsent.modeling.config import AdoptConfig
+from finsent.modeling.backbone import Backbone
+from finsent.modeling.classification_head import output_layer
+from finsent.modeling.classifier import init_classifier
 from finsent.modeling.folding import scaling_tensors
-from finsent.modeling.head import output_layer
-from finsent.modeling.layout import CALIBRATION, WEIGHTS
+from finsent.modeling.model_dir import CALIBRATION, WEIGHTS
+from finsent.modeling.model_folder import find_model_folder
 from tests.unit.foreign import ARCHITECTURES, OWN, classifier, saved
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(4, "8 architectures")]
@@ -49,7 +50,7 @@ SURE = 3.0  # times too sure
 def sentences() -> list[str]:
     """Invented sentences, one of them too long for any model here."""
     texts = [text for text in make_rows(0, 260)["Sentence"].to_pylist() if text]
-    return [*cleaned(texts)[: ROWS - 1], "order " * 600]
+    return [*normalize_texts(texts)[: ROWS - 1], "order " * 600]
 
 
 def too_sure(kind: str, labels: Sequence[str]) -> PreTrainedModel:
@@ -66,7 +67,7 @@ def too_sure(kind: str, labels: Sequence[str]) -> PreTrainedModel:
 
 def adopted(model: PreTrainedModel, folder: Path, tiny: Path, **config: Any) -> Path:
     source = saved(model, folder / "source", tiny)
-    found = find_folder(str(source), None, "SOURCE", "")
+    found = find_model_folder(str(source), None, "SOURCE", "")
     foreign = open_foreign(str(source), found, AdoptConfig.model_validate(config))
     adopt(foreign, folder / "model")
     return folder / "model"
@@ -118,7 +119,7 @@ def test_plain_transformers_gives_the_calibrated_scores(
 
 def test_real_texts_score_alike(tiny: Path, tmp_path: Path, shared_data: Path) -> None:
     with (shared_data / "financial-sentiment.csv").open(newline="", encoding="utf-8") as stream:
-        texts = cleaned([row["Sentence"] for row in csv.DictReader(stream)][:ROWS])
+        texts = normalize_texts([row["Sentence"] for row in csv.DictReader(stream)][:ROWS])
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
     calibrate(Engine(model_dir, EXACT), labeled(model_dir, texts), 0.6, {})
     assert difference(model_dir, texts) < 1e-5
@@ -158,7 +159,7 @@ def test_calibrating_again_composes_and_never_drifts(
     assert fitted_temperature(again) != pytest.approx(fitted_temperature(first), rel=0.05)
     assert fitted_temperature(last) == pytest.approx(fitted_temperature(first), rel=1e-3)
     after = Engine(model_dir, EXACT)
-    assert after.raw(after.logits(texts)) == pytest.approx(raw, rel=1e-4, abs=1e-4)
+    assert after.uncalibrated(after.logits(texts)) == pytest.approx(raw, rel=1e-4, abs=1e-4)
     if len(labels) == 2:
         assert (after.probabilities(texts)[:, 1] == 0).all()
         assert after.logits(texts)[:, 1] == pytest.approx(raw[:, 1])  # still never answered
@@ -183,7 +184,7 @@ def test_interrupted_calibration_leaves_a_model_that_is_not_calibrated_twice(
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
     rows = labeled(model_dir, texts)
     with monkeypatch.context() as patched:
-        patched.setattr("finsent.evaluation.calibration.write_json", interrupt)
+        patched.setattr("finsent.records.write_json", interrupt)
         with pytest.raises(KeyboardInterrupt):
             calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
     assert not (model_dir / CALIBRATION).exists()
@@ -234,7 +235,7 @@ def test_fine_tuning_begins_at_the_published_head(tiny: Path, tmp_path: Path) ->
     texts = sentences()
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
     calibrate(Engine(model_dir, EXACT), labeled(model_dir, texts), 0.6, {})
-    model, notes = begin_classifier(Backbone(str(model_dir), str(model_dir)), 0)
+    model, notes = init_classifier(Backbone(str(model_dir), str(model_dir)), 0)
     model.save_pretrained(tmp_path / "next")
     assert notes == []
     layer = output_layer(model)

@@ -12,7 +12,7 @@ import pytest
 
 from finsent.errors import InputError
 from finsent.training.config import TrainConfig
-from finsent.training.frontends import trainer_of
+from finsent.training.frontends.check import check_trainer
 from tests.unit.loop_bench import Bench, Recorder, distance, weights
 
 pytestmark = [
@@ -53,9 +53,9 @@ def test_same_model_as_native(
     assert distance(weights(own.last), weights(other.last)) < 1e-5
     for mine, theirs in zip(own.metrics, other.metrics, strict=True):
         for key in ("macro_f1", "validation_confusion", "train_rows", "epoch", "padding_share"):
-            assert mine[key] == theirs[key], key
-        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-5)
-    told = [[line["step"] for line in run.lines] for run in (own, other)]
+            assert getattr(mine, key) == getattr(theirs, key), key
+        assert theirs.train_loss == pytest.approx(mine.train_loss, abs=1e-5)
+    told = [[line.step for line in run.lines] for run in (own, other)]
     assert told[0] == told[1]
 
 
@@ -66,12 +66,12 @@ def test_half_precision(bench: Bench, native: Callable[[str], Recorder], trainer
     full = native("plain")  # the other front end's is the same, see above
     assert distance(weights(own.last), weights(other.last)) < 1e-2
     assert distance(weights(full.last), weights(other.last)) > 1e-4
-    losses = [run.metrics[-1]["train_loss"] for run in (own, other)]
+    losses = [run.metrics[-1].train_loss for run in (own, other)]
     assert losses[0] == pytest.approx(losses[1], abs=0.01)
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
-def test_goes_on_in_mid_epoch_also_where_native_stopped(
+def test_any_front_end_resumes_in_mid_epoch(
     bench: Bench, native: Callable[[str], Recorder], trainer: str
 ) -> None:
     settings = SETTINGS["often"]
@@ -81,7 +81,7 @@ def test_goes_on_in_mid_epoch_also_where_native_stopped(
     for own in (trainer, "native"):
         resumed = bench.run(resume=stopped.folder / name, trainer=own, **settings)
         assert distance(weights(whole.last), weights(resumed.last)) < 1e-5
-        assert resumed.begun == 15
+        assert resumed.start_step == 15
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
@@ -108,24 +108,26 @@ def test_missing_package_is_named_with_the_remedy(
         importlib.util, "find_spec", lambda name: None if name == package else found(name)
     )
     with pytest.raises(InputError) as caught:
-        trainer_of(TrainConfig.model_validate(settings))
-    assert f"needs the package {package}; run pip install 'finsent[{extra}]'" in str(caught.value)
+        check_trainer(TrainConfig.model_validate(settings))
+    assert f"needs the package {package}. Run pip install 'finsent[{extra}]'" in str(caught.value)
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"accumulation_steps": 2}, "set train.accumulation_steps=1"),
-        ({"unfreeze_epochs": 1.0}, "set train.unfreeze_epochs=0.0"),
-        ({"compile": True}, "set train.compile=false"),
-        ({"precision": "fp16"}, "set train.precision=bf16"),
-        ({"num_workers": [1, 2]}, "set train.num_workers=2"),
+        ({"accumulation_steps": 2}, "Set train.accumulation_steps=1"),
+        ({"unfreeze_epochs": 1.0}, "Set train.unfreeze_epochs=0.0"),
+        ({"compile": True}, "Set train.compile=false"),
+        ({"precision": "fp16"}, "Set train.precision=bf16"),
+        ({"num_workers": [1, 2]}, "Set train.num_workers=2"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_it_cannot_do_is_refused(trainer: str, settings: dict[str, Any], remedy: str) -> None:
+def test_unsupported_setting_is_refused(
+    trainer: str, settings: dict[str, Any], remedy: str
+) -> None:
     with pytest.raises(InputError) as caught:
-        trainer_of(TrainConfig.model_validate({"trainer": trainer, **settings}))
+        check_trainer(TrainConfig.model_validate({"trainer": trainer, **settings}))
     assert remedy in str(caught.value)
-    assert f"train.trainer='{trainer}' cannot" in str(caught.value)
+    assert f"train.trainer='{trainer}' does not support it" in str(caught.value)

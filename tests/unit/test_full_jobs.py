@@ -35,7 +35,7 @@ def files(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.cost(12, "four jobs, twice")
-def test_each_job_says_so_and_works_when_there_is_room(tiny: Path, project: Path) -> None:
+def test_full_disk_is_one_line_and_the_same_command_works_later(tiny: Path, project: Path) -> None:
     saved(classifier(), project / "own", tiny)
     rows = [
         Row(f"{split} {i}", LABELS[i % 3], split)

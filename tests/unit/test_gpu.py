@@ -37,12 +37,12 @@ def test_same_weights_as_on_a_cpu(tiny: Path, bench: Bench, tmp_path: Path) -> N
 @pytest.mark.parametrize("precision", ["auto", "bf16", "fp16"])
 def test_half_precision_learns(bench: Bench, precision: str) -> None:
     run = bench.run(precision=precision, epochs=12)
-    assert run.metrics[-1]["train_loss"] < 0.5 * run.metrics[0]["train_loss"]
-    assert max(m["macro_f1"] for m in run.metrics) > 0.9
+    assert run.metrics[-1].train_loss < 0.5 * run.metrics[0].train_loss
+    assert max(m.macro_f1 for m in run.metrics) > 0.9
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_resumed_in_mid_epoch_as_if_never_stopped(bench: Bench, precision: str) -> None:
+def test_run_resumed_in_mid_epoch_equals_an_uninterrupted_one(bench: Bench, precision: str) -> None:
     settings: dict[str, Any] = {
         "deterministic": True,
         "precision": precision,

@@ -23,12 +23,15 @@ from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
+from finsent.modeling.provenance import Provenance
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
-from finsent.settings import Settings, StorageConfig
+from finsent.settings import StorageConfig
 from finsent.tracking.config import TrackingConfig
 from ray_jobs import compare, evaluate, publish, registry, sweep, train
 from ray_jobs._cli import Call, RefusedError
+from ray_jobs._results import as_result
+from ray_jobs._settings import JobSettings
 from tests.unit.test_diff import Row, write
 from tune.config import SweepConfig
 
@@ -55,8 +58,8 @@ class World:
 
     root: Path
 
-    def settings(self, **sections: Any) -> Settings:
-        return Settings(
+    def settings(self, **sections: Any) -> JobSettings:
+        return JobSettings(
             storage=StorageConfig(root=str(self.root)), engine=EngineConfig(threads=1), **sections
         )
 
@@ -68,7 +71,7 @@ class World:
 
     def publish(self, name: str, **settings: Any) -> dict[str, Any]:
         config = self.settings(publish=PublishConfig(model=name, **settings))
-        return publish.run(Call(config, self.root / "runs" / f"publish-{name}"))
+        return as_result(publish.run(Call(config, self.root / "runs" / f"publish-{name}")))
 
 
 def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str) -> None:
@@ -93,7 +96,7 @@ def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str)
         "backbone": "tiny",
         "dataset": {"name": "tests", "version": dataset, "rows": len(rows)},
     }
-    save_classifier(model, tokenizer, folder, provenance)
+    save_classifier(model, tokenizer, folder, Provenance.model_validate(provenance))
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +286,7 @@ def test_compare_judges_in_the_gates_words(
 
 
 def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:
-    config = world.settings().evaluate.model_copy(update={"split": "train"})
+    config = world.settings().evaluate.replaced(split="train")
     settings = world.settings(evaluate=config)
     with pytest.raises(InputError, match="trained or validated on each of the 300 rows of train"):
         compare.run(Call(settings, tmp_path, ["poor", "good"]))
@@ -444,7 +447,8 @@ def test_gate_judges_models_as_published_on_their_own_rows(
     )
     rules = PublishConfig(model="good", margin=0.99, min_rows=1)
     config = world.settings(publish=rules, evaluate=wanted)
-    gate = publish.run(Call(config, world.root / "runs/publish-good"))["gate"]
+    gate = publish.run(Call(config, world.root / "runs/publish-good")).gate
+    assert gate is not None
     assert (gate["outcome"], gate["resamples"], gate["seed"]) == ("not inferior", 1000, 0)
     assert [split["judgment"]["rows"] for split in gate["splits"]] == [200]
     weakened = ["publish.margin=0.99 (default: 0.06)", "publish.min_rows=1 (default: 100)"]
@@ -565,7 +569,7 @@ def test_promoting_to_champion_passes_the_gate_too(world: World) -> None:
 
     def promote(*names: str, force: bool = False) -> dict[str, Any]:
         config = world.settings(publish=PublishConfig(force=force))
-        return registry.run(Call(config, world.root, ["promote", *names]))
+        return as_result(registry.run(Call(config, world.root, ["promote", *names])))
 
     with pytest.raises(InputError, match=f"inferior to the champion {good}.*publish.force=true"):
         promote("challenger", "champion")
@@ -579,9 +583,9 @@ def test_promoting_to_champion_passes_the_gate_too(world: World) -> None:
     assert shown.gate_of("alias:champion", shown.get(poor)) == forced["gate"]
     assert shown.gate_of(poor, shown.get(poor)) is None
     config = world.settings()
-    gates = registry.run(Call(config, world.root, ["show", poor]))["gates"]
+    gates = as_result(registry.run(Call(config, world.root, ["show", poor])))["gates"]
     assert gates == {"candidate": None, "challenger": None, "champion": forced["gate"]}
-    listed = registry.run(Call(config, world.root, ["list"]))["models"]
+    listed = as_result(registry.run(Call(config, world.root, ["list"])))["models"]
     found = {model["model_version"]: model["gates"] for model in listed}
     assert found[good] == {}
     assert (found[poor]["champion"]["outcome"], found[poor]["challenger"]) == ("inferior", None)

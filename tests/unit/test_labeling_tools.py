@@ -15,7 +15,8 @@ from finsent.config import load
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.labeled import read_labeled
 from finsent.data.sources.files import find_sources
-from finsent.data.versions.report import warnings
+from finsent.data.versions.manifest import RejectedRows
+from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError, InputError
 from finsent.settings import Settings
 from tests.unit.test_sources import write
@@ -103,13 +104,13 @@ def test_what_is_left_out_is_counted_and_is_no_bad_row(tmp_path: Path) -> None:
         "label_map: {up: positive}}]",
     )
     manifest = made.tally.manifest("v", None)
-    assert manifest["counts"]["rows_in"] == 99
-    assert manifest["counts"]["rejected"] == 39
-    assert manifest["inputs"][0]["rejected_reasons"] == {
-        "left_out": {"rows": 30, "first": "record 1, ok is 0"},
-        "dropped_label": {"rows": 9, "first": "record 91"},
+    assert manifest.counts.rows_in == 99
+    assert manifest.counts.rejected == 39
+    assert manifest.inputs[0].rejected_reasons == {
+        "left_out": RejectedRows(rows=30, first="record 1, ok is 0"),
+        "dropped_label": RejectedRows(rows=9, first="record 91"),
     }
-    assert not any("were rejected" in warning for warning in warnings(manifest))
+    assert not any("were rejected" in warning for warning in version_warnings(manifest))
 
 
 def test_few_swallowed_and_damaged_texts_are_noted_on_the_version(tmp_path: Path) -> None:
@@ -123,10 +124,10 @@ def test_few_swallowed_and_damaged_texts_are_noted_on_the_version(tmp_path: Path
     path = write(tmp_path, "Sentence,Sentiment\n" + "\n".join(lines_), "a.csv")
     made = make(tmp_path, f"data.sources=['{path}']")
     manifest = made.tally.manifest("v", None)
-    assert manifest["counts"]["rejected"] == 1
-    notes = list(warnings(manifest))
-    assert any("stray quotes made 1 texts of several records (first: record 9" in n for n in notes)
-    assert any("1 texts hold U+FFFD" in note for note in notes)
+    assert manifest.counts.rejected == 1
+    notes = list(version_warnings(manifest))
+    assert any("merged several records into one, in 1 texts (first: record 9" in n for n in notes)
+    assert any("1 texts have U+FFFD" in note for note in notes)
 
 
 def test_settings_that_leave_nothing_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.registry.gate import Clearance, Gate
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from serve_app import live
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
@@ -57,7 +57,7 @@ def test_a_user_config_that_cannot_be_used_is_shown_until_the_next(
 ) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
     asyncio.run(service.follow())
-    settings = check(Settings, {})
+    settings = check(JobSettings, {})
     texts = service.config.limits.texts
     with TestClient(build_app(service, Keys(None))) as client:
         assert client.get("/info").json()["user_config_refused"] is None
@@ -82,7 +82,7 @@ def test_a_user_config_that_cannot_be_used_is_shown_until_the_next(
 def test_a_calibration_is_added_to_a_running_service(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
     asyncio.run(service.follow())
-    settings = check(Settings, {})
+    settings = check(JobSettings, {})
     with TestClient(build_app(service, Keys(None))) as client:
         body = {"text": "Up", "source": "x.com"}
         assert client.post("/predict", json=body).status_code == 422

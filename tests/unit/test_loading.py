@@ -15,13 +15,13 @@ from transformers import AutoTokenizer
 
 from finsent.data.rows.split import SPLITS
 from finsent.errors import InputError
-from finsent.inference.encode import Encoder
+from finsent.inference.encoder import Encoder
 from finsent.labels import ID2LABEL
 from finsent.modeling.backbone import Backbone, resolve_backbone
-from finsent.modeling.classifier import begin_classifier, inspect_backbone, new_classifier
+from finsent.modeling.classifier import init_classifier, inspect_backbone, new_classifier
+from finsent.modeling.compatibility import position_limit
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.layout import PLAIN_CLASSES
-from finsent.modeling.suitability import position_limit
+from finsent.modeling.model_dir import PLAIN_TOKENIZER_CLASSES
 from finsent.modeling.tokenizer import read_tokenizer
 from tests.commands import check_refused, invoke_job
 from tests.unit.foreign import classifier, edit_json, encoder, saved
@@ -178,7 +178,7 @@ def test_plain_encoder_needs_no_word(tiny: Path, tmp_path: Path) -> None:
 
 def test_own_head_is_kept_without_a_word(tiny: Path, tmp_path: Path) -> None:
     source = classifier()
-    model, notes = begin_classifier(found(saved(source, tmp_path / "mine", tiny)), 0)
+    model, notes = init_classifier(found(saved(source, tmp_path / "mine", tiny)), 0)
     assert notes == []
     assert same(model, source, "classifier.weight")
 
@@ -186,7 +186,7 @@ def test_own_head_is_kept_without_a_word(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "modernbert"])
 def test_head_of_another_order_is_reordered_by_name(tiny: Path, tmp_path: Path, kind: str) -> None:
     source = classifier(kind, ("Positive", "Negative", "Neutral"))
-    model, notes = begin_classifier(found(saved(source, tmp_path / "mine", tiny)), 0)
+    model, notes = init_classifier(found(saved(source, tmp_path / "mine", tiny)), 0)
     assert notes == [
         "the head is kept, its labels reordered from Positive, Negative, Neutral to negative, "
         "neutral, positive"
@@ -214,7 +214,7 @@ def test_head_of_other_labels_is_replaced_and_said(
 ) -> None:
     source = classifier(labels=labels)
     backbone = found(saved(source, tmp_path / "mine", tiny))
-    models = [begin_classifier(backbone, seed) for seed in (1, 1, 2)]
+    models = [init_classifier(backbone, seed) for seed in (1, 1, 2)]
     assert models[0][1] == [f"the head's output layer is new: {note}"]
     heads = [model.get_parameter("classifier.weight") for model, _ in models]
     assert torch.equal(heads[0], heads[1])
@@ -261,7 +261,7 @@ def test_too_long_inputs_are_refused_before_training(tiny: Path, tmp_path: Path)
     model = encoder("roberta", max_position_embeddings=130, pad_token_id=1)
     folder = saved(model, tmp_path / "mine", tiny)
     text = refusal(folder, 130)
-    assert text.startswith(f"model.max_length=130: {folder} takes at most 128 tokens (130 pos")
+    assert text.startswith(f"model.max_length=130: {folder} accepts at most 128 tokens (130 pos")
     inspect_backbone(found(folder), 128)
 
 
@@ -310,7 +310,7 @@ def test_training_is_refused_before_ray_starts(
     had_ray = ray.is_initialized()  # of integration tests that ran in this process before
     refusal = invoke_job("train", "model.backbone=./mine", "data.name=default")
     check_refused(refusal, [words])
-    assert "the workers start" not in refusal.err and "starting a local Ray" not in refusal.err
+    assert "starting the workers" not in refusal.err and "starting a local Ray" not in refusal.err
     assert ray.is_initialized() == had_ray
 
 
@@ -394,7 +394,7 @@ def test_tokenizers_that_agree_need_no_word(tiny: Path, tmp_path: Path) -> None:
     assert read_tokenizer(str(tiny)).notes == []
 
 
-@pytest.mark.parametrize("name", PLAIN_CLASSES)
+@pytest.mark.parametrize("name", PLAIN_TOKENIZER_CLASSES)
 def test_lowercasing_of_a_file_is_kept_for_its_own_class(
     tiny: Path, tmp_path: Path, name: str
 ) -> None:

@@ -42,12 +42,12 @@ def learned(bench: Bench) -> Recorder:
 # --- learning -------------------------------------------------------------------------------------
 
 
-def test_it_learns_what_can_be_learned(learned: Recorder) -> None:
+def test_training_learns_separable_labels(learned: Recorder) -> None:
     first, last = learned.metrics[0], learned.metrics[-1]
-    assert first["train_loss"] == pytest.approx(np.log(3), abs=0.4)  # starts from knowing nothing
-    assert last["train_loss"] < 0.5 * first["train_loss"]
-    assert last["accuracy"] > 0.9
-    assert last["macro_f1"] > 0.9
+    assert first.train_loss == pytest.approx(np.log(3), abs=0.4)  # starts from knowing nothing
+    assert last.train_loss < 0.5 * first.train_loss
+    assert last.accuracy > 0.9
+    assert last.macro_f1 > 0.9
 
 
 def test_same_seed_same_weights_and_another_seed_others(bench: Bench, learned: Recorder) -> None:
@@ -57,19 +57,17 @@ def test_same_seed_same_weights_and_another_seed_others(bench: Bench, learned: R
 
 
 @pytest.mark.parametrize("epoch", [1, 4])
-def test_resumed_run_ends_as_the_undisturbed_one(
+def test_resumed_run_ends_as_the_uninterrupted_one(
     bench: Bench, learned: Recorder, epoch: int
 ) -> None:
     resumed = bench.run(epochs=8, resume=learned.checkpoint(epoch))
-    assert [m["epoch"] for m in resumed.metrics] == list(range(epoch + 1, 9))
+    assert [m.epoch for m in resumed.metrics] == list(range(epoch + 1, 9))
     assert distance(weights(resumed.last), weights(learned.last)) == 0
     timed = {"began", "epoch_seconds", "rows_per_second", "tokens_per_second"}
     for found, expected in zip(resumed.metrics, learned.metrics[epoch:], strict=True):
-        assert {k: v for k, v in found.items() if k not in timed} == {
-            k: v for k, v in expected.items() if k not in timed
-        }
+        assert found.model_dump(exclude=timed) == expected.model_dump(exclude=timed)
     history = json.loads((resumed.last / "state.json").read_text())["history"]
-    assert history == learned.metrics[:epoch] + resumed.metrics
+    assert history == [m.model_dump() for m in learned.metrics[:epoch] + resumed.metrics]
 
 
 def test_finished_run_has_nothing_left_to_do(bench: Bench, learned: Recorder) -> None:
@@ -82,7 +80,7 @@ def test_finished_run_has_nothing_left_to_do(bench: Bench, learned: Recorder) ->
 def test_validation_equals_scikit_learn_on_the_saved_model(bench: Bench, learned: Recorder) -> None:
     rows = bench.validation_rows
     for metrics in learned.metrics[::2]:
-        model = load_classifier(learned.checkpoint(metrics["epoch"]) / "model")
+        model = load_classifier(learned.checkpoint(metrics.epoch) / "model")
         logits = []
         with torch.no_grad():  # a row at a time: no padding
             for i in range(len(rows)):
@@ -90,13 +88,13 @@ def test_validation_equals_scikit_learn_on_the_saved_model(bench: Bench, learned
         found, truth = torch.cat(logits), torch.tensor(rows.labels)
         predicted = found.argmax(-1)
         expected = sk.confusion_matrix(truth, predicted, labels=[0, 1, 2])
-        assert metrics["validation_confusion"] == expected.tolist()
-        assert metrics["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
-        assert metrics["macro_f1"] == pytest.approx(
+        assert metrics.validation_confusion == expected.tolist()
+        assert metrics.accuracy == pytest.approx(sk.accuracy_score(truth, predicted))
+        assert metrics.macro_f1 == pytest.approx(
             sk.f1_score(truth, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
         )
         loss = float(torch.nn.functional.cross_entropy(found, truth))
-        assert metrics["validation_loss"] == pytest.approx(loss, rel=1e-4)
+        assert metrics.validation_loss == pytest.approx(loss, rel=1e-4)
 
 
 def test_metrics_are_plain_numbers(learned: Recorder) -> None:
@@ -117,18 +115,19 @@ def test_metrics_are_plain_numbers(learned: Recorder) -> None:
         "validation_confusion": list,
     }
     for number, metrics in enumerate(learned.metrics, 1):
-        assert {key: type(value) for key, value in metrics.items()} == numbers
-        assert json.loads(json.dumps(metrics)) == metrics
-        assert (metrics["epoch"], metrics["train_rows"]) == (number, TRAIN_ROWS)
-        assert metrics["validation_rows"] == VALIDATION_ROWS
-        assert 0 <= metrics["padding_share"] < 0.3
-        assert metrics["tokens_per_second"] > metrics["rows_per_second"] > 0
+        values = metrics.model_dump()
+        assert {key: type(value) for key, value in values.items()} == numbers
+        assert json.loads(json.dumps(values)) == values
+        assert (metrics.epoch, metrics.train_rows) == (number, TRAIN_ROWS)
+        assert metrics.validation_rows == VALIDATION_ROWS
+        assert 0 <= metrics.padding_share < 0.3
+        assert metrics.tokens_per_second > metrics.rows_per_second > 0
 
 
 def test_an_epoch_is_a_line_in_the_log(learned: Recorder) -> None:
-    seconds = [metrics["epoch_seconds"] for metrics in learned.metrics]
+    seconds = [metrics.epoch_seconds for metrics in learned.metrics]
     line = epoch_line(learned.metrics[7], 8, seconds)
-    assert line.startswith(f"epoch 8 of 8: macro-F1 {learned.metrics[7]['macro_f1']:.3f}, ")
+    assert line.startswith(f"epoch 8 of 8: macro-F1 {learned.metrics[7].macro_f1:.3f}, ")
     assert "rows/s" in line
 
 
@@ -173,37 +172,34 @@ def test_weight_decay_shrinks_matrices_only(bench: Bench) -> None:
 
 def test_train_loss_is_the_mean_over_rows(bench: Bench, still: Path) -> None:
     """Of an unmoved model, over batches of 8 and one of 1 row."""
-    hooks = bench.run(backbone=still, **STILL)
+    run = bench.run(backbone=still, **STILL)
     model = new_classifier(Backbone("still", str(still)), seed=7)
     model.eval()
     batch = bench.train_rows.batch(np.arange(TRAIN_ROWS))
     with torch.no_grad():
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     loss = float(torch.nn.functional.cross_entropy(logits, batch.labels))
-    assert hooks.metrics[0]["train_loss"] == pytest.approx(loss, rel=1e-4)
+    assert run.metrics[0].train_loss == pytest.approx(loss, rel=1e-4)
 
 
 def test_dropout_is_on_in_training_and_off_in_validation(bench: Bench, still: Path) -> None:
     quiet, noisy = bench.run(backbone=still, **STILL), bench.run(**STILL)
-    losses = [
-        (hooks.metrics[0]["train_loss"], hooks.metrics[0]["validation_loss"])
-        for hooks in (quiet, noisy)
-    ]
+    losses = [(run.metrics[0].train_loss, run.metrics[0].validation_loss) for run in (quiet, noisy)]
     assert losses[0][0] != pytest.approx(losses[1][0], abs=1e-4)
     assert losses[0][1] == pytest.approx(losses[1][1], abs=1e-6)
 
 
 @pytest.mark.parametrize(("warmup", "halfway"), [(0.0, 0.5), (0.5, 1.0), (0.98, 14 / 26)])
-def test_rate_climbs_for_the_share_of_steps_that_is_set(
+def test_learning_rate_warms_up_for_the_configured_share_of_steps(
     bench: Bench, warmup: float, halfway: float
 ) -> None:
     """After one of two epochs, 13 of 26 steps."""
-    hooks = bench.run(learning_rate=0.001, warmup_fraction=warmup)
-    rates = [metrics["learning_rate"] for metrics in hooks.metrics]
+    run = bench.run(learning_rate=0.001, warmup_fraction=warmup)
+    rates = [metrics.learning_rate for metrics in run.metrics]
     assert rates == pytest.approx([0.001 * halfway, 0.0])
 
 
-def test_warm_up_gives_other_weights(bench: Bench) -> None:
+def test_warm_up_changes_the_weights(bench: Bench) -> None:
     direct, gentle = (bench.run(epochs=1, warmup_fraction=w) for w in (0.0, 0.9))
     assert distance(weights(direct.last), weights(gentle.last)) > 1e-3
 
@@ -211,13 +207,13 @@ def test_warm_up_gives_other_weights(bench: Bench) -> None:
 def test_bf16_runs_on_a_cpu_close_to_fp32(bench: Bench) -> None:
     rounded, exact = (bench.run(precision=precision) for precision in ("bf16", "fp32"))
     assert {tensor.dtype for tensor in weights(rounded.last).values()} == {torch.float32}
-    found, expected = rounded.metrics[-1]["train_loss"], exact.metrics[-1]["train_loss"]
+    found, expected = rounded.metrics[-1].train_loss, exact.metrics[-1].train_loss
     assert found == pytest.approx(expected, rel=0.15)
     assert found != expected  # the setting does something
 
 
 @pytest.mark.parametrize("size", [1, 64, 1000])
 def test_any_batch_size_sees_every_row(bench: Bench, size: int) -> None:
-    hooks = bench.run(epochs=1, batch_size=size, num_workers=1)
-    assert hooks.metrics[0]["train_rows"] == TRAIN_ROWS
-    assert np.isfinite(hooks.metrics[0]["train_loss"])
+    run = bench.run(epochs=1, batch_size=size, num_workers=1)
+    assert run.metrics[0].train_rows == TRAIN_ROWS
+    assert np.isfinite(run.metrics[0].train_loss)

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_classifier
-from finsent.training.checkpoint import damage
+from finsent.training.checkpoint import find_damage
 from finsent.training.config import TrainConfig
-from finsent.training.loop import new_model
-from finsent.training.lora import trained
+from finsent.training.lora import trainable_weights
 from finsent.training.loss import forward
+from finsent.training.model import build_model
 from finsent.training.task import Task
 from tests.unit.loop_bench import Bench, distance, initial, weights
 
@@ -33,14 +33,14 @@ def bench(tiny: Path, tmp_path: Path) -> Bench:
 
 def model_of(tiny: Path, **settings: object) -> PreTrainedModel:
     config = TrainConfig.model_validate({"learning_rate": 1e-3, **settings})
-    return new_model(
+    return build_model(
         Task(config, Backbone("tiny", str(tiny)), {"max_length": 64}), torch.device("cpu")
     )
 
 
 def test_few_weights_are_trained(tiny: Path) -> None:
     adapted = model_of(tiny, lora_rank=RANK)
-    names = trained(adapted)
+    names = trainable_weights(adapted)
     heads = {name for name in names if ".lora_" not in name}
     assert heads == {
         "bert.pooler.dense.weight",
@@ -55,7 +55,7 @@ def test_few_weights_are_trained(tiny: Path) -> None:
     assert sum(tensor.numel() for tensor in names.values()) < everything / 8
 
 
-def test_what_is_saved_is_plain_and_what_was_validated(bench: Bench) -> None:
+def test_saved_weights_are_merged_and_are_the_validated_ones(bench: Bench) -> None:
     run = bench.run(lora_rank=RANK, epochs=6, learning_rate=1e-2)
     saved, before = weights(run.last), initial(bench)
     assert saved.keys() == before.keys()  # as of a model without adapters
@@ -72,16 +72,16 @@ def test_what_is_saved_is_plain_and_what_was_validated(bench: Bench) -> None:
         batch = bench.validation_rows.batch(np.arange(len(bench.validation_rows)))
         logits = forward(model, batch, torch.device("cpu"))
         loss = float(functional.cross_entropy(logits, batch.labels))
-    assert loss == pytest.approx(run.metrics[-1]["validation_loss"], abs=1e-5)
-    assert run.metrics[-1]["train_loss"] < run.metrics[0]["train_loss"]
+    assert loss == pytest.approx(run.metrics[-1].validation_loss, abs=1e-5)
+    assert run.metrics[-1].train_loss < run.metrics[0].train_loss
 
 
-def test_resumed_in_mid_epoch_as_if_never_stopped(bench: Bench) -> None:
+def test_run_resumed_in_mid_epoch_equals_an_uninterrupted_one(bench: Bench) -> None:
     settings = {"lora_rank": RANK, "lora_dropout": 0.1, "checkpoint_every_steps": 5}
     name = "checkpoint_step_00000015"
     whole = bench.run(**settings)  # type: ignore[arg-type]
     stopped = bench.run(stop_after=name, **settings)  # type: ignore[arg-type]
-    assert damage(stopped.folder / name) is None
+    assert find_damage(stopped.folder / name) is None
     resumed = bench.run(resume=stopped.folder / name, **settings)  # type: ignore[arg-type]
     assert distance(weights(whole.last), weights(resumed.last)) == 0
 
@@ -97,7 +97,7 @@ def test_settings_reach_adapters(bench: Bench, settings: dict[str, float]) -> No
 
 
 def test_averaged_weights_are_refused(tiny: Path) -> None:
-    with pytest.raises(InputError, match=r"train.ema_decay=0.99: does not go with train.lora_rank"):
+    with pytest.raises(InputError, match=r"train.ema_decay=0.99: not supported with"):
         model_of(tiny, lora_rank=RANK, ema_decay=0.99)
 
 

@@ -1,4 +1,4 @@
-"""The memory of a family of processes."""
+"""Memory of a process tree."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ import sys
 
 import pytest
 
-from finsent.memory import MemorySampler, family, memory
+from finsent.memory import MemorySampler, memory_usage, process_tree
 
 pytestmark = pytest.mark.cost(1, "starts a process")
 
-HUNGRY = (
-    "import sys; kept = bytearray(b'x') * (200 << 20); print('fed', flush=True); sys.stdin.read()"
+CHILD_WITH_MEMORY = (
+    "import sys; kept = bytearray(b'x') * (200 << 20); print('ready', flush=True); sys.stdin.read()"
 )
 
 
-def test_what_a_child_takes_is_counted_and_its_peak_kept() -> None:
+def test_memory_of_a_child_counts_toward_the_peak() -> None:
     with MemorySampler(seconds=0.05) as before:
         pass
     with MemorySampler(seconds=0.05) as sampler:
         child = subprocess.Popen(
-            [sys.executable, "-c", HUNGRY], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", CHILD_WITH_MEMORY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert child.stdout is not None
         child.stdout.readline()
-        assert child.pid in family(os.getpid())
-        pss, rss = memory([child.pid])
+        assert child.pid in process_tree(os.getpid())
+        pss, rss = memory_usage([child.pid])
         assert rss >= pss >= 200 << 20
         with MemorySampler(seconds=0.05) as inner:
             pass
@@ -38,8 +40,8 @@ def test_what_a_child_takes_is_counted_and_its_peak_kept() -> None:
     assert 0 < before.peak_pss < sampler.peak_pss
 
 
-def test_processes_that_are_gone_count_nothing() -> None:
+def test_ended_processes_count_nothing() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    assert memory([child.pid]) == (0, 0)
-    assert child.pid not in family(os.getpid())
+    assert memory_usage([child.pid]) == (0, 0)
+    assert child.pid not in process_tree(os.getpid())

@@ -21,21 +21,24 @@ from transformers import (
 )
 
 from finsent.adoption.adopt import adopt, open_foreign
+from finsent.adoption.config import AdoptConfig
 from finsent.adoption.fidelity import check_same, difference
 from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
-from finsent.modeling.backbone import Backbone, find_folder, resolve_backbone
+from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import (
     inspect_backbone,
     load_tokenizer,
     new_classifier,
     save_classifier,
 )
-from finsent.modeling.config import AdoptConfig, ModelConfig
-from finsent.modeling.suitability import check_answers
+from finsent.modeling.compatibility import check_padding
+from finsent.modeling.config import ModelConfig
+from finsent.modeling.model_folder import find_model_folder
+from finsent.modeling.provenance import Provenance
 from finsent.modeling.tokenizer import read_tokenizer
 from tests.unit.foreign import classifier, edit_json, encoder, saved
 
@@ -61,7 +64,7 @@ def refusals(folder: Path) -> list[str]:
 
 def adopt_it(folder: Path, revision: str | None = None, **config: Any) -> list[str]:
     """The lines that adopting says."""
-    found = find_folder(str(folder), revision, "SOURCE", "")
+    found = find_model_folder(str(folder), revision, "SOURCE", "")
     return adopt(
         open_foreign(str(folder), found, AdoptConfig(license="mit", **config)),
         folder.parent / "adopted",
@@ -135,7 +138,8 @@ def test_weights_of_another_library_are_named_with_the_way_to_safetensors(
 def test_model_in_a_directory_below_is_named(tiny: Path, tmp_path: Path, inner: str) -> None:
     saved(classifier(), tmp_path / "mine" / inner, tiny)
     for text in refusals(tmp_path / "mine"):
-        assert f"contains a model in {str(tmp_path / 'mine' / inner)!r}: give that one" in text
+        inner_folder = str(tmp_path / "mine" / inner)
+        assert f"contains a model in {inner_folder!r}: give that directory" in text
 
 
 @pytest.mark.parametrize("has_model", [False, True])
@@ -175,11 +179,15 @@ def test_old_names_of_layer_norm_and_saved_positions_change_nothing(
     }
     weights["bert.embeddings.position_ids"] = torch.arange(512)[None]
     folder = saved(model, tmp_path / "mine", tiny, weights=weights, pickled=pickled)
-    foreign = open_foreign("mine", find_folder(str(folder), None, "SOURCE", ""), AdoptConfig())
+    foreign = open_foreign(
+        "mine", find_model_folder(str(folder), None, "SOURCE", ""), AdoptConfig()
+    )
     adopt(foreign, tmp_path / "model")
     plain = saved(model, tmp_path / "plain", tiny)
     engine = Engine(tmp_path / "model", EXACT)
-    unchanged = open_foreign("plain", find_folder(str(plain), None, "SOURCE", ""), AdoptConfig())
+    unchanged = open_foreign(
+        "plain", find_model_folder(str(plain), None, "SOURCE", ""), AdoptConfig()
+    )
     assert difference(engine, unchanged) < 1e-5
 
 
@@ -319,12 +327,14 @@ def test_settings_of_other_programs_change_no_answer(
     plain, folder = saved(model, tmp_path / "plain", tiny), saved(model, tmp_path / "mine", tiny)
     edit_json(folder / "config.json", **changed)
     assert train_it(folder) == []
-    found = find_folder(str(folder), None, "SOURCE", "")
+    found = find_model_folder(str(folder), None, "SOURCE", "")
     foreign = open_foreign("mine", found, AdoptConfig())
     adopt(foreign, tmp_path / "model")
     engine = Engine(tmp_path / "model", EXACT)
     assert check_same(engine, foreign, 1e-5) < 1e-5
-    unchanged = open_foreign("plain", find_folder(str(plain), None, "SOURCE", ""), AdoptConfig())
+    unchanged = open_foreign(
+        "plain", find_model_folder(str(plain), None, "SOURCE", ""), AdoptConfig()
+    )
     assert difference(engine, unchanged) < 1e-5
 
 
@@ -343,7 +353,9 @@ def test_trained_model_answers_one_label_per_text_whatever_its_backbone_did(
     folder = saved(classifier(labels=labels), tmp_path / "mine", tiny)
     edit_json(folder / "config.json", problem_type=problem_type)
     model = new_classifier(Backbone("mine", str(folder)), 0)
-    save_classifier(model, load_tokenizer(str(folder)), tmp_path / "model", {"max_length": 64})
+    save_classifier(
+        model, load_tokenizer(str(folder)), tmp_path / "model", Provenance(max_length=64)
+    )
     config = read_json(tmp_path / "model" / "config.json")
     assert config["problem_type"] == "single_label_classification"
 
@@ -386,8 +398,8 @@ def test_longest_input_is_computed_before_training(tiny: Path) -> None:
     """Whatever an architecture's config calls its limit."""
     tokenizer = read_tokenizer(str(tiny)).tokenizer
     with pytest.raises(InputError, match=r"M='x': cannot compute 64 tokens \(.+\); lower max_l"):
-        check_answers(classifier(max_position_embeddings=40), tokenizer, 64, "M='x'")
-    check_answers(classifier(max_position_embeddings=40), tokenizer, 40, "M='x'")
+        check_padding(classifier(max_position_embeddings=40), tokenizer, 64, "M='x'")
+    check_padding(classifier(max_position_embeddings=40), tokenizer, 40, "M='x'")
 
 
 # --- tokenizers -----------------------------------------------------------------------------------

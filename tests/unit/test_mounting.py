@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from finsent.config import load
 from finsent.errors import ConfigError
 from finsent.inference.config import EngineConfig
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
 from serve_app.http import build_app
@@ -100,7 +100,7 @@ def test_a_route_prefix_of_serve_counts() -> None:
 )
 def test_a_prefix_that_is_none_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"serve\.root_path"):
-        load(Settings, [], [f"serve.root_path={json.dumps(value)}"])
+        load(JobSettings, [], [f"serve.root_path={json.dumps(value)}"])
 
 
 @pytest.mark.parametrize("value", ["", "/ai", "/ai/v1.2", "/.well-known/ai", "/..a/~desk"])

@@ -10,12 +10,13 @@ import pytest
 
 from finsent.data.config import NoiseConfig
 from finsent.data.ingest.noise import (
-    NOISE,
+    NOISE_SCHEMA,
     Ints,
     confident_issues,
-    label_issues,
-    report_noise,
+    find_label_issues,
+    inspect_labels,
 )
+from finsent.data.versions.manifest import LabelNoise, SkippedLabelNoise
 from finsent.labels import LABELS
 
 pytestmark = pytest.mark.cost(1, "fits a model of labels")
@@ -48,7 +49,7 @@ def test_flipped_labels_come_first() -> None:
     flipped = np.arange(0, 600, 24)
     given = labels.copy()
     given[flipped] = (labels[flipped] + 1) % 3
-    found = label_issues(texts, given, groups_of(600), NoiseConfig())
+    found = find_label_issues(texts, given, groups_of(600), NoiseConfig())
     assert set(found.rows.tolist()) <= set(flipped.tolist())
     assert len(found.rows) >= 0.4 * len(flipped)  # those that the model is sure of
     assert (found.suggested == labels[found.rows]).all()
@@ -65,7 +66,7 @@ def test_a_group_never_teaches_itself() -> None:
     apart = np.append(groups_of(300), np.arange(300, 306, dtype=np.uint64))
     together = np.append(groups_of(300), np.full(6, 7, np.uint64))
     found = [
-        set(label_issues([*texts, *[wrong] * 6], given, g, NoiseConfig()).rows.tolist())
+        set(find_label_issues([*texts, *[wrong] * 6], given, g, NoiseConfig()).rows.tolist())
         for g in (apart, together)
     ]
     assert not set(range(300, 306)) <= found[0]
@@ -102,14 +103,15 @@ def test_the_report_is_the_same_each_time_and_says_what_it_saw() -> None:
     wrong = range(0, 400, 20)
     for row in wrong:
         names[row] = LABELS[(labels[row] + 1) % 3]
-    first, entry = report_noise(rows_of(texts, names), NoiseConfig())
-    again, same = report_noise(rows_of(texts, names), NoiseConfig())
+    first, entry = inspect_labels(rows_of(texts, names), NoiseConfig())
+    again, same = inspect_labels(rows_of(texts, names), NoiseConfig())
     assert first.equals(again) and entry == same
-    assert first.schema == NOISE
+    assert first.schema == NOISE_SCHEMA
     assert set(first["key"].to_pylist()[:5]) <= {f"{row:032x}" for row in wrong}
-    assert entry["rows"] == 400
-    assert entry["issues"] == len(first) > 0
-    assert entry["out_of_fold_accuracy"] > 0.9
+    assert isinstance(entry, LabelNoise)
+    assert entry.rows == 400
+    assert entry.issues == len(first) > 0
+    assert entry.out_of_fold_accuracy > 0.9
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_the_report_is_the_same_each_time_and_says_what_it_saw() -> None:
 )
 def test_what_cannot_be_said_is_not_said(texts: list[str], labels: list[str], reason: str) -> None:
     rows = rows_of(texts, labels) if texts else rows_of(["x"], ["neutral"]).slice(0, 0)
-    table, entry = report_noise(rows, NoiseConfig())
+    table, entry = inspect_labels(rows, NoiseConfig())
     assert len(table) == 0
-    assert entry["issues"] is None
-    assert reason in entry["reason"]
+    assert isinstance(entry, SkippedLabelNoise)
+    assert reason in entry.reason

@@ -5,25 +5,11 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from typing import Any
 
 import pytest
 
 from finsent.training.progress import Progress, ProgressBoard, TrainingDisplay, epoch_line
-
-FIGURES = {
-    "macro_f1": 0.5,
-    "accuracy": 0.625,
-    "train_loss": 0.9,
-    "validation_loss": 0.8,
-    "rows_per_second": 30.0,
-    "tokens_per_second": 900.0,
-    "padding_share": 0.047,
-}
-
-
-def metrics(epoch: int, seconds: float = 60.0) -> dict[str, Any]:
-    return {"epoch": epoch, "epoch_seconds": seconds, **FIGURES}
+from tests.unit.metrics import epoch_metrics
 
 
 def progress(rows: int) -> Progress:
@@ -32,10 +18,10 @@ def progress(rows: int) -> Progress:
 
 def show(board: ProgressBoard, display: TrainingDisplay) -> None:
     """What the driver does each second."""
-    display.show(board.read(), board.notes(display.notes), board.epochs(display.epoch))
+    display.show(board.read(), board.notes(display.note_count), board.epochs(display.epoch))
 
 
-def test_each_epoch_is_a_line_when_it_has_ended(
+def test_each_finished_epoch_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
@@ -44,7 +30,7 @@ def test_each_epoch_is_a_line_when_it_has_ended(
         for epoch in range(1, 5):
             board.write(progress(100 * epoch - 50))
             show(board, display)
-            board.finish_epoch(metrics(epoch))
+            board.finish_epoch(epoch_metrics(epoch))
             board.write(progress(100 * epoch))
             show(board, display)
             said.append(caplog.messages[-1])
@@ -61,22 +47,24 @@ def test_each_epoch_is_a_line_when_it_has_ended(
     assert "\r" not in screen.getvalue()
 
 
-def test_a_resumed_run_shows_its_earlier_epochs_first_and_a_restart_none_twice(
+def test_earlier_epochs_are_logged_first_and_none_twice(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     board = ProgressBoard()
     with caplog.at_level(logging.INFO), TrainingDisplay("train", 3) as display:
         for epoch in (1, 2):  # of the checkpoint
-            board.finish_epoch(metrics(epoch))
+            board.finish_epoch(epoch_metrics(epoch))
         board.note("2 of at most 4 worker(s) for now")
         show(board, display)
         for epoch in (1, 2, 3):  # a worker was lost
-            board.finish_epoch(metrics(epoch))
+            board.finish_epoch(epoch_metrics(epoch))
         show(board, display)
     assert [line[:7] for line in caplog.messages] == ["train: ", "epoch 1", "epoch 2", "epoch 3"]
 
 
-def test_the_time_left_goes_by_the_usual_epoch_not_by_a_part_of_one() -> None:
-    line = epoch_line(metrics(3, 10), 5, [120, 130, 10])  # the third was resumed near its end
+def test_time_left_is_estimated_by_the_median_epoch() -> None:
+    line = epoch_line(
+        epoch_metrics(3, epoch_seconds=10), 5, [120, 130, 10]
+    )  # the third was resumed near its end
     assert line.endswith("; about 4:00 of training left")
     assert line.startswith("epoch 3 of 5: macro-F1 0.500, accuracy 0.625, loss 0.900 / 0.800, ")

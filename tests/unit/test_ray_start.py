@@ -11,9 +11,9 @@ import pytest
 import ray
 from ray._private.services import get_node_ip_address
 
+from finsent.adapters.ray_core import LONGEST_SOCKET
 from finsent.disk import DiskError
 from finsent.errors import InputError
-from ray_jobs import _ray
 from ray_jobs._ray import _start_local, session_directory
 from tests.disks import small_disk
 
@@ -85,7 +85,7 @@ def test_sockets_of_a_local_ray_have_a_short_path(
     directory = session_directory()
     assert directory is not None
     assert directory.parent.parent == Path("/tmp")
-    assert len(f"{directory.parent}{_ray._SOCKET}") <= 107
+    assert len(f"{directory.parent}{LONGEST_SOCKET}") <= 107
 
 
 def test_ray_tmpdir_is_respected(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

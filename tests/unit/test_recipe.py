@@ -17,21 +17,22 @@ from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_classifier, new_classifier
+from finsent.training.accumulation import GradientAccumulator
 from finsent.training.config import ClassWeights, TrainConfig
-from finsent.training.loop import new_model
+from finsent.training.distributed import DistributedContext
+from finsent.training.epoch_meter import EpochMeter
 from finsent.training.loss import (
     Weights,
+    autocast_dtype,
     class_weights,
     forward,
-    half_type,
     loss_sum,
     row_weights,
 )
-from finsent.training.meter import Meter
-from finsent.training.step import Gradients
+from finsent.training.metrics import EpochMetrics
+from finsent.training.model import build_model
 from finsent.training.task import Task
-from finsent.training.validate import stalled
-from finsent.training.world import World
+from finsent.training.validate import has_stalled
 from tests.unit.loop_bench import (
     TRAIN_ROWS,
     Bench,
@@ -41,10 +42,11 @@ from tests.unit.loop_bench import (
     weights,
     without_dropout,
 )
+from tests.unit.metrics import epoch_metrics
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(4, "trains a tiny model")]
 
-CPU = World()
+CPU = DistributedContext()
 
 
 def recipe(**settings: object) -> TrainConfig:
@@ -63,12 +65,12 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def gradients(
     bench: Bench, model: PreTrainedModel, batch: Any, given: Weights, **settings: object
-) -> tuple[dict[str, torch.Tensor], Meter]:
+) -> tuple[dict[str, torch.Tensor], EpochMeter]:
     """The gradients and the counts of one step."""
-    config, meter = recipe(**settings), Meter(CPU)
+    config, meter = recipe(**settings), EpochMeter(CPU)
     model.zero_grad(set_to_none=True)
     model.train()
-    Gradients(model, config, CPU, print).compute(bench.train_rows, given, batch, meter)
+    GradientAccumulator(model, config, CPU, print).compute(bench.train_rows, given, batch, meter)
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return found, meter
 
@@ -76,7 +78,7 @@ def gradients(
 # --- what a row's loss counts ---------------------------------------------------------------------
 
 
-def test_weighted_smoothed_loss_is_pytorchs() -> None:
+def test_weighted_smoothed_loss_equals_pytorch() -> None:
     generator = torch.Generator().manual_seed(1)
     logits, labels = torch.randn(9, 3, generator=generator), torch.arange(9) % 3
     ones = np.ones(9)
@@ -105,7 +107,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert two[[0, 2]] == pytest.approx([1, 1])
 
 
-def test_given_and_no_weights() -> None:
+def test_class_weights_by_label_and_none() -> None:
     given = recipe(class_weights={"negative": 3.0, "positive": 0.5})
     assert isinstance(given.class_weights, ClassWeights)
     labels = np.array([0, 1, 2])
@@ -127,7 +129,7 @@ def test_rows_without_these_columns_count_one(tiny: Path) -> None:
     assert row_weights(rows_of(tiny, 3, 0), recipe(agreement_weight="linear")).tolist() == [1, 1, 1]
 
 
-def test_a_row_of_weight_two_counts_as_if_it_stood_twice(bench: Bench, still: Path) -> None:
+def test_row_of_weight_two_counts_as_two_rows(bench: Bench, still: Path) -> None:
     model = new_classifier(Backbone("still", str(still)), 7)
     ones = np.ones(TRAIN_ROWS)
     twice = np.array([4, 9, 9, 17])
@@ -143,7 +145,7 @@ def test_train_loss_is_the_weighted_mean(bench: Bench, still: Path, tiny: Path) 
     agreement = [0.5 + (i % 3) / 4 for i in range(TRAIN_ROWS)]
     rows = rows_of(tiny, TRAIN_ROWS, 0, agreement=agreement)
     settings: dict[str, Any] = {"agreement_weight": "linear", "class_weights": {"neutral": 3.0}}
-    hooks = bench.run(
+    run = bench.run(
         backbone=still, rows=rows, epochs=1, max_grad_norm=1e-16, weight_decay=0.0, **settings
     )
     model = new_classifier(Backbone("still", str(still)), 7).eval()
@@ -154,8 +156,8 @@ def test_train_loss_is_the_weighted_mean(bench: Bench, still: Path, tiny: Path) 
     given = row_weights(rows, recipe(**settings))
     assert len(set(given.tolist())) > 2
     expected = float((losses * given).sum() / given.sum())
-    assert hooks.metrics[0]["train_loss"] == pytest.approx(expected, rel=1e-4)
-    assert hooks.metrics[0]["train_loss"] != pytest.approx(float(losses.mean()), rel=1e-3)
+    assert run.metrics[0].train_loss == pytest.approx(expected, rel=1e-4)
+    assert run.metrics[0].train_loss != pytest.approx(float(losses.mean()), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(
     assert split.local().padded <= whole.local().padded
 
 
-def test_accumulation_really_computes_fewer_rows_at_a_time(bench: Bench) -> None:
+def test_accumulation_computes_fewer_rows_at_a_time(bench: Bench) -> None:
     sizes: list[int] = []
     model = new_classifier(Backbone("tiny", str(bench.tiny)), 7)
 
@@ -211,8 +213,8 @@ def test_accumulation_really_computes_fewer_rows_at_a_time(bench: Bench) -> None
         return model.get_parameter("classifier.weight").sum()
 
     config = recipe(accumulation_steps=3)
-    own = Gradients(model, config, CPU, print, loss_of=watch)
-    own.compute(bench.train_rows, np.ones(TRAIN_ROWS), np.arange(8), Meter(CPU))
+    own = GradientAccumulator(model, config, CPU, print, batch_loss=watch)
+    own.compute(bench.train_rows, np.ones(TRAIN_ROWS), np.arange(8), EpochMeter(CPU))
     assert sizes == [3, 3, 2]
 
 
@@ -228,7 +230,7 @@ def test_gradient_checkpointing_saves_memory_and_changes_nothing(bench: Bench, s
     for saving in (False, True):
         config = recipe(gradient_checkpointing=saving)
         task = Task(config, Backbone("still", str(still)), {"max_length": 64})
-        model = new_model(task, torch.device("cpu"))
+        model = build_model(task, torch.device("cpu"))
         model.train()
         kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -265,10 +267,10 @@ def test_compiled_model_trains_as_the_plain_one(
 
 
 def test_auto_is_fp32_on_a_cpu_and_bf16_on_a_gpu() -> None:
-    assert half_type(recipe(), torch.device("cpu")) is None
-    assert half_type(recipe(), torch.device("cuda")) == torch.bfloat16
-    assert half_type(recipe(precision="fp16"), torch.device("cuda")) == torch.float16
-    assert half_type(recipe(precision="fp32"), torch.device("cuda")) is None
+    assert autocast_dtype(recipe(), torch.device("cpu")) is None
+    assert autocast_dtype(recipe(), torch.device("cuda")) == torch.bfloat16
+    assert autocast_dtype(recipe(precision="fp16"), torch.device("cuda")) == torch.float16
+    assert autocast_dtype(recipe(precision="fp32"), torch.device("cuda")) is None
 
 
 def test_fp16_scales_the_loss_and_learns_like_fp32(bench: Bench) -> None:
@@ -277,14 +279,14 @@ def test_fp16_scales_the_loss_and_learns_like_fp32(bench: Bench) -> None:
     assert state["scaler"]["scale"] > 1
     assert json.loads((exact.last / "state.json").read_text())["scaler"] is None
     assert {tensor.dtype for tensor in weights(half.last).values()} == {torch.float32}
-    found, expected = half.metrics[-1]["train_loss"], exact.metrics[-1]["train_loss"]
+    found, expected = half.metrics[-1].train_loss, exact.metrics[-1].train_loss
     assert found == pytest.approx(expected, rel=0.15)
 
 
 # --- dropout, averages, stopping ------------------------------------------------------------------
 
 
-def test_dropout_overrides_all_of_the_backbones(tiny: Path) -> None:
+def test_dropout_overrides_every_dropout_of_the_backbone(tiny: Path) -> None:
     def rates(dropout: float | None) -> set[float]:
         model = new_classifier(Backbone("tiny", str(tiny)), 1, dropout)
         config = model.config
@@ -296,7 +298,7 @@ def test_dropout_overrides_all_of_the_backbones(tiny: Path) -> None:
     assert rates(0.35) == {0.35}
 
 
-def test_average_lags_behind_is_evaluated_and_is_saved(bench: Bench) -> None:
+def test_average_lags_behind_and_is_evaluated_and_saved(bench: Bench) -> None:
     plain, averaged = bench.run(), bench.run(ema_decay=0.999)
     start = initial(bench)
     mine, last = weights(averaged.last), weights(plain.last)
@@ -308,16 +310,16 @@ def test_average_lags_behind_is_evaluated_and_is_saved(bench: Bench) -> None:
     with torch.no_grad():
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     loss = float(torch.nn.functional.cross_entropy(logits, batch.labels))
-    assert averaged.metrics[-1]["validation_loss"] == pytest.approx(loss, rel=1e-4)
+    assert averaged.metrics[-1].validation_loss == pytest.approx(loss, rel=1e-4)
     # Training itself goes on as without an average.
-    assert averaged.metrics[-1]["train_loss"] == plain.metrics[-1]["train_loss"]
+    assert averaged.metrics[-1].train_loss == plain.metrics[-1].train_loss
 
 
 def test_average_is_the_exponential_one(bench: Bench) -> None:
-    from finsent.training.ema import Average
+    from finsent.training.ema import ExponentialMovingAverage
 
     model = new_classifier(Backbone("tiny", str(bench.tiny)), 7)
-    average, bias = Average(model, 0.3), model.get_parameter("classifier.bias")
+    average, bias = ExponentialMovingAverage(model, 0.3), model.get_parameter("classifier.bias")
     expected: torch.Tensor = bias.detach().clone()
     for step in range(6):
         with torch.no_grad():
@@ -330,29 +332,29 @@ def test_average_is_the_exponential_one(bench: Bench) -> None:
     assert not found.requires_grad
 
 
-def scores(*values: float) -> list[dict[str, Any]]:
-    return [{"macro_f1": value} for value in values]
+def scores(*values: float) -> list[EpochMetrics]:
+    return [epoch_metrics(epoch, macro_f1=value) for epoch, value in enumerate(values, 1)]
 
 
 def test_patience() -> None:
-    assert not stalled([], 1)
-    assert not stalled(scores(0.5), 1)
-    assert not stalled(scores(0.5, 0.6), 1)
-    assert stalled(scores(0.6, 0.6), 1)  # as good is not better
-    assert not stalled(scores(0.6, 0.5), 2)
-    assert stalled(scores(0.6, 0.5, 0.59), 2)
-    assert not stalled(scores(0.6, 0.5, 0.61), 2)
-    assert not stalled(scores(0.6, 0.1, 0.1, 0.1), None)
+    assert not has_stalled([], 1)
+    assert not has_stalled(scores(0.5), 1)
+    assert not has_stalled(scores(0.5, 0.6), 1)
+    assert has_stalled(scores(0.6, 0.6), 1)  # as good is not better
+    assert not has_stalled(scores(0.6, 0.5), 2)
+    assert has_stalled(scores(0.6, 0.5, 0.59), 2)
+    assert not has_stalled(scores(0.6, 0.5, 0.61), 2)
+    assert not has_stalled(scores(0.6, 0.1, 0.1, 0.1), None)
 
 
-def test_run_without_progress_stops_early_and_says_so(bench: Bench) -> None:
+def test_run_without_progress_stops_early_with_a_note(bench: Bench) -> None:
     """With a rate so small that nothing changes."""
-    hooks = bench.run(epochs=9, learning_rate=1e-12, patience=2)
-    assert [m["epoch"] for m in hooks.metrics] == [1, 2, 3]
-    [note] = hooks.notes
+    run = bench.run(epochs=9, learning_rate=1e-12, patience=2)
+    assert [m.epoch for m in run.metrics] == [1, 2, 3]
+    [note] = run.notes
     assert "stopped after epoch 3" in note
     assert "train.patience" in note
-    again = bench.run(epochs=9, learning_rate=1e-12, patience=2, resume=hooks.last)
+    again = bench.run(epochs=9, learning_rate=1e-12, patience=2, resume=run.last)
     assert again.metrics == []
 
 
@@ -367,16 +369,16 @@ def test_budget_below_a_row_is_refused(bench: Bench) -> None:
 # --- elastic runs ---------------------------------------------------------------------------------
 
 
-def test_fewer_workers_than_there_may_be_need_no_more_memory_each() -> None:
+def test_fewer_workers_of_an_elastic_run_use_more_micro_batches() -> None:
     elastic = recipe(num_workers=[1, 4], accumulation_steps=2)
     assert (elastic.min_workers, elastic.max_workers) == (1, 4)
-    assert [elastic.parts(workers) for workers in (4, 3, 2, 1)] == [2, 3, 4, 8]
+    assert [elastic.micro_batches(workers) for workers in (4, 3, 2, 1)] == [2, 3, 4, 8]
     fixed = recipe(num_workers=4, accumulation_steps=2)
     assert (fixed.min_workers, fixed.max_workers) == (4, 4)
-    assert [fixed.parts(workers) for workers in (4, 1)] == [2, 2]  # as under torchrun
+    assert [fixed.micro_batches(workers) for workers in (4, 1)] == [2, 2]  # as under torchrun
 
 
-def test_an_elastic_run_is_the_same_run(tiny: Path, bench: Bench, tmp_path: Path) -> None:
+def test_elastic_run_trains_the_same_weights(tiny: Path, bench: Bench, tmp_path: Path) -> None:
     still = without_dropout(tiny, tmp_path / "still")
     fixed = bench.run(backbone=still, num_workers=1)
     elastic = bench.run(backbone=still, num_workers=[1, 4])  # one worker, in four parts

@@ -11,11 +11,11 @@ import pytest
 from finsent.config import load
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import ConfigError, InputError
-from finsent.registry.config import alias_problem
-from finsent.registry.references import find_any_model
+from finsent.names import alias_problem
+from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
-from finsent.runs import find_model
-from finsent.settings import Settings
+from finsent.workspace import Workspace
+from ray_jobs._settings import JobSettings
 from tests.unit.test_diff import Row, write
 from tests.unit.test_registry import CODE, METRICS, model_dir
 
@@ -31,8 +31,12 @@ class Store:
     version: str
 
     @property
+    def workspace(self) -> Workspace:
+        return Workspace(self.root, self.registry.root)
+
+    @property
     def runs(self) -> Path:
-        return self.root / "runs"
+        return self.workspace.runs_dir
 
     def run(self, name: str) -> Path:
         model = model_dir(self.runs / name / "model", seed=len(name))
@@ -40,7 +44,7 @@ class Store:
         return model
 
     def find(self, reference: str) -> Path:
-        return find_any_model(reference, self.registry, self.runs, FIELD)
+        return Model.find(reference, self.workspace, FIELD).folder
 
     def refusal(self, reference: str) -> str:
         with pytest.raises(InputError) as caught:
@@ -90,13 +94,16 @@ def test_name_of_two_kinds_is_refused_with_both_spellings(store: Store) -> None:
 
 
 def test_run_and_folder_of_one_name_are_refused_where_only_runs_are_accepted(store: Store) -> None:
+    def unpublished(reference: str) -> Model:
+        return Model.find_unpublished(reference, store.workspace, "publish.model")
+
     run = store.run("champion")
-    assert find_model("champion", store.runs, "publish.model") == run  # no alias is accepted there
+    assert unpublished("champion").folder == run  # no alias is accepted there
     model_dir(store.root / "here" / "champion", seed=9)
     with pytest.raises(InputError, match=r"Write run:champion or \./champion\."):
-        find_model("champion", store.runs, "publish.model")
+        unpublished("champion")
     with pytest.raises(InputError, match=r"^publish\.model='alias:x': .*Write run:NAME or a path"):
-        find_model("alias:x", store.runs, "publish.model")
+        unpublished("alias:x")
 
 
 def test_one_directory_by_two_ways_is_no_conflict(
@@ -182,7 +189,7 @@ def test_alias_is_checked_by_one_rule_before_any_work(store: Store, alias: str, 
     problem = alias_problem(alias)
     assert problem
     with pytest.raises(ConfigError) as caught:
-        load(Settings, [], [f'{field}="{alias}"'])
+        load(JobSettings, [], [f'{field}="{alias}"'])
     assert str(caught.value).startswith(f"{field}={alias!r}: {problem}")
     with pytest.raises(InputError) as refused:
         store.registry.promote("champion", alias)
@@ -193,7 +200,7 @@ def test_alias_is_checked_by_one_rule_before_any_work(store: Store, alias: str, 
 @pytest.mark.parametrize("field", ["publish.alias", "adopt.name", "sweep.publish"])
 def test_usual_aliases_are_accepted_everywhere(store: Store, alias: str, field: str) -> None:
     section, _, name = field.partition(".")
-    assert getattr(getattr(load(Settings, [], [f"{field}={alias}"]), section), name) == alias
+    assert getattr(getattr(load(JobSettings, [], [f"{field}={alias}"]), section), name) == alias
     assert store.registry.promote("champion", alias).version == store.version
 
 

@@ -10,85 +10,64 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from finsent.data.config import DataConfig
-from finsent.data.ingest.finish import SIDE_SCHEMAS
-from finsent.data.ingest.noise import NOISE
+from finsent.data.ingest.noise import NOISE_SCHEMA
+from finsent.data.ingest.side_tables import SIDE_SCHEMAS
+from finsent.data.rows.split import SPLITS
+from finsent.data.versions.manifest import Manifest
 from finsent.data.versions.pictures import PICTURES, source_mixes
-from finsent.data.versions.report import warnings, write_report
+from finsent.data.versions.report import write_report
+from finsent.data.versions.warnings import version_warnings
 from finsent.labels import LABELS
+from tests.unit.datasets import input_content, manifest_content, split_content
 
 pytestmark = pytest.mark.cost(1.5, "draws the pictures of a report")
 
 EVIL = '<script>alert("x")</script> & "quoted" {{ 7 * 7 }}'
+NOISE = {
+    "rows": 50,
+    "issues": 1,
+    "out_of_fold_accuracy": 0.8,
+    "out_of_fold_macro_f1": 0.7,
+    "method": "m",
+}
 
 
-def manifest(**changed: Any) -> dict[str, Any]:
-    counts = {"negative": 100, "neutral": 300, "positive": 200}
-    split = {
-        "rows": 600,
-        "labels": counts,
-        "sources": {"a.csv": counts},
-        "label_deviation": 0.001,
-        "files": [],
+def manifest_json(**changed: Any) -> dict[str, Any]:
+    labels = {"negative": 100, "neutral": 300, "positive": 200}
+    split = split_content(600, labels=labels, sources={"a.csv": labels}, label_deviation=0.001)
+    fates = {"kept": 1800, "rejected": 2, "duplicates": 180, "conflicts": 18, "excluded": 0}
+    reasons = {"unknown_label": {"rows": 2, "first": f"record 7, {EVIL!r}"}}
+    details = {
+        "repaired": {"mojibake": 0, "entities": 3},
+        "damaged": 0,
+        "conflict_texts": 9,
+        "conflict_decisions": {"dropped": 9},
+        "excluded_reasons": {},
+        "near_groups": 4,
+        "near_rows": 9,
+        "near_label_conflicts": 0,
     }
-    found = {
-        "schema_version": 2,
-        "name": "news",
-        "version": "abc123",
-        "created": "2026-01-02T03:04:05+00:00",
-        "labels": list(LABELS),
-        "inputs": [
-            {
-                "source": "a.csv",
-                "uri": "/a.csv",
-                "format": "csv",
-                "encoding": "utf-8",
-                "bytes": 12345,
-                "sha256": "f" * 64,
-                "priority": 0,
-                "weight": 1.0,
-                "rows": 2000,
-                "kept": 1800,
-                "rejected": 2,
-                "duplicates": 180,
-                "conflicts": 18,
-                "excluded": 0,
-                "rejected_reasons": {"unknown_label": {"rows": 2, "first": f"record 7, {EVIL!r}"}},
-            }
-        ],
-        "exclude": [],
-        "counts": {
-            "rows_in": 2000,
-            "kept": 1800,
-            "rejected": 2,
-            "duplicates": 180,
-            "conflicts": 18,
-            "excluded": 0,
-        },
-        "details": {
-            "repaired": {"mojibake": 0, "entities": 3},
-            "damaged": 0,
-            "conflict_texts": 9,
-            "conflict_decisions": {"dropped": 9},
-            "excluded_reasons": {},
-            "near_groups": 4,
-            "near_rows": 9,
-            "near_label_conflicts": 0,
-        },
-        "noise_ceiling": {"rows_in": 0.9955, "kept": 1.0},
-        "label_noise": None,
-        "lengths": {
-            "unit": "words",
-            "p50": 20,
-            "p95": 41,
-            "max": 90,
-            "mean": 21.2,
-            "histogram": {"20": 1799, "90": 1},
-        },
-        "splits": {"train": split, "validation": split, "test": split},
-        "config": DataConfig().model_dump(mode="json"),
+    lengths = {
+        "unit": "words",
+        "p50": 20,
+        "p95": 41,
+        "max": 90,
+        "mean": 21.2,
+        "histogram": {"20": 1799, "90": 1},
     }
-    return {**found, **changed}
+    content = manifest_content(
+        inputs=[input_content("a.csv", **{"rows": 2000, "rejected_reasons": reasons, **fates})],
+        counts={"rows_in": 2000, **fates},
+        details=details,
+        noise_ceiling={"rows_in": 0.9955, "kept": 1.0},
+        lengths=lengths,
+        splits=dict.fromkeys(SPLITS, split),
+    )
+    return {**content, **changed}
+
+
+def manifest(**changed: Any) -> Manifest:
+    return Manifest.model_validate(manifest_json(**changed))
 
 
 @pytest.fixture
@@ -147,7 +126,7 @@ def test_pictures_are_pictures(version: Path) -> None:
 
 def test_what_was_not_looked_at_is_said(version: Path) -> None:
     details = {
-        **manifest()["details"],
+        **manifest_json()["details"],
         "near_groups": None,
         "near_rows": None,
         "near_label_conflicts": None,
@@ -159,21 +138,16 @@ def test_what_was_not_looked_at_is_said(version: Path) -> None:
 
 
 def test_suspects_are_shown(version: Path) -> None:
-    row = dict.fromkeys(NOISE.names, "positive") | {
+    row = dict.fromkeys(NOISE_SCHEMA.names, "positive") | {
         "text": "Sales fell",
         "label_confidence": 0.1,
         "suggested_confidence": 0.8,
         "margin": 0.7,
     }
-    pq.write_table(pa.Table.from_pylist([row], schema=NOISE), version / "label_noise.parquet")
-    noise = {
-        "rows": 50,
-        "issues": 1,
-        "out_of_fold_accuracy": 0.8,
-        "out_of_fold_macro_f1": 0.7,
-        "method": "m",
-    }
-    text = page(version, label_noise=noise)
+    pq.write_table(
+        pa.Table.from_pylist([row], schema=NOISE_SCHEMA), version / "label_noise.parquet"
+    )
+    text = page(version, label_noise=NOISE)
     assert "Sales fell" in text
     assert "0.10 → 0.80" in text
 
@@ -200,9 +174,10 @@ def test_many_sources_become_others() -> None:
     sources = {
         name: {label: n * (i + 1) for label, n in counts.items()} for i, name in enumerate(names)
     }
-    split = {**manifest()["splits"]["train"], "sources": sources}
-    inputs = [{**manifest()["inputs"][0], "source": name} for name in names]
-    mixes = source_mixes(manifest(inputs=inputs, splits={"train": split}))
+    inputs = [input_content(name) for name in names]
+    splits = {name: split_content(sources={}) for name in SPLITS}
+    splits["train"] = split_content(sources=sources)
+    mixes = source_mixes(manifest(inputs=inputs, splits=splits))
     assert len(mixes) == 12
     assert next(iter(mixes)) == "source-39"
     assert sum(mixes["29 others"].values()) == 3 * sum(range(1, 30))
@@ -212,22 +187,22 @@ def test_many_sources_become_others() -> None:
     ("changed", "words"),
     [
         ({"noise_ceiling": {"rows_in": 0.9, "kept": 0.95}}, ["95.0%", "data.conflicts=keep"]),
-        ({"label_noise": {"rows": 100, "issues": 30}}, ["30 of 100 labels"]),
+        ({"label_noise": {**NOISE, "rows": 100, "issues": 30}}, ["30 of 100 labels"]),
     ],
 )
 def test_warnings_name_number_and_remedy(changed: dict[str, Any], words: list[str]) -> None:
-    [warning] = warnings(manifest(**changed))
+    [warning] = version_warnings(manifest(**changed))
     assert all(word in warning for word in words)
 
 
 def test_a_good_version_gives_no_warning() -> None:
-    assert list(warnings(manifest())) == []
+    assert list(version_warnings(manifest())) == []
 
 
 def test_small_test_splits_and_skewed_ones_are_pointed_out() -> None:
-    found = json.loads(json.dumps(manifest()))
+    found = json.loads(json.dumps(manifest_json()))
     found["splits"]["test"]["labels"]["negative"] = 20
     found["splits"]["validation"]["label_deviation"] = 0.05
-    first, second = warnings(found)
+    first, second = version_warnings(Manifest.model_validate(found))
     assert "20 negative rows" in first and "0.050" in first
     assert "validation" in second and "5.0 points" in second

@@ -260,7 +260,7 @@ def test_without_keys_no_key_is_counted(
 
 ROWS = b"text\n" + b"Profit rose.\n" * 600
 SLOT = LimitsConfig(files=1, timeout_ms=100)
-FAST = SLOT.model_copy(update={"file_bytes_per_second": 1_000_000})
+FAST = SLOT.replaced(file_bytes_per_second=1_000_000)
 
 
 async def trickle(piece: bytes, seconds: float) -> AsyncIterator[dict[str, Any]]:
@@ -328,7 +328,7 @@ def test_a_file_that_comes_too_slowly_ends(
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/file"])
 def test_a_connection_whose_body_comes_too_slowly_ends(registry: Registry, path: str) -> None:
-    limits = SLOT.model_copy(update={"file_seconds": 0.1})
+    limits = SLOT.replaced(file_seconds=0.1)
     app = build_app(make_service(registry, limits=limits), Keys(None))
 
     async def main() -> None:
@@ -355,7 +355,7 @@ def test_a_connection_whose_body_comes_too_slowly_ends(registry: Registry, path:
 
 
 def test_rows_that_are_too_late_say_so(registry: Registry) -> None:
-    limits = SLOT.model_copy(update={"file_seconds": 1e-6})
+    limits = SLOT.replaced(file_seconds=1e-6)
     app = build_app(make_service(registry, limits=limits), Keys(None))
     status, answer = asyncio.run(send_file(app, whole(ROWS)))
     rows = list(csv.DictReader(io.StringIO(answer.decode())))

@@ -12,12 +12,17 @@ import pytest
 from finsent.config import load
 from finsent.errors import ConfigError, InputError, UserError
 from finsent.files import read_json
-from finsent.runs import code_identity, find_model, finish_run, start_run
-from finsent.settings import Settings
+from finsent.registry.model_handle import Model
+from finsent.runs import code_identity, finish_run, start_run
+from finsent.workspace import Workspace
+from ray_jobs._settings import JobSettings
+from ray_jobs.train import RECIPE
+
+FIXED = {"train": RECIPE, "pipeline": RECIPE}  # by job
 
 
-def settings(*overrides: str) -> Settings:
-    return load(Settings, [], overrides)
+def settings(*overrides: str) -> JobSettings:
+    return load(JobSettings, [], overrides)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -30,10 +35,10 @@ def content(folder: Path) -> dict[str, str]:
 def test_run_says_what_was_asked_before_and_what_came_out_after(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "r1"
     asked = settings("train.epochs=7")
-    start_run(run, "train", asked)
+    start_run(run, "train", asked, RECIPE)
     config = read_json(run / "config.json")
     assert config.pop("job") == "train"
-    assert Settings.model_validate(config) == asked
+    assert JobSettings.model_validate(config) == asked
     assert set(read_json(run / "environment.json")) == {"git_commit", "git_dirty", "packages"}
     assert not (run / "result.json").exists()  # its presence says that the run succeeded
     finish_run(run, {"job": "train", "macro_f1": 0.5})
@@ -41,9 +46,9 @@ def test_run_says_what_was_asked_before_and_what_came_out_after(tmp_path: Path) 
 
 
 def test_run_that_goes_on_has_no_result_until_it_ends_again(tmp_path: Path) -> None:
-    start_run(tmp_path / "r1", "train", settings())
+    start_run(tmp_path / "r1", "train", settings(), RECIPE)
     finish_run(tmp_path / "r1", {"job": "train"})
-    start_run(tmp_path / "r1", "train", settings())
+    start_run(tmp_path / "r1", "train", settings(), RECIPE)
     assert not (tmp_path / "r1" / "result.json").exists()
 
 
@@ -65,12 +70,12 @@ def test_name_of_another_run_is_refused_and_nothing_is_touched(
     tmp_path: Path, job: str, overrides: list[str], parts: list[str]
 ) -> None:
     run = tmp_path / "nightly"
-    start_run(run, "train", settings())
+    start_run(run, "train", settings(), RECIPE)
     finish_run(run, {"job": "train"})
     (run / "checkpoint_epoch_0001").mkdir()
     before = content(run)
     with pytest.raises(ConfigError) as caught:
-        start_run(run, job, settings(*overrides))
+        start_run(run, job, settings(*overrides), FIXED.get(job, ()))
     text = str(caught.value)
     assert text.startswith("run.name='nightly': ")
     assert all(part in text for part in [*parts, "choose another name"]), text
@@ -78,16 +83,16 @@ def test_name_of_another_run_is_refused_and_nothing_is_touched(
 
 
 def test_name_of_a_run_whose_checkpoints_were_removed_is_refused_too(tmp_path: Path) -> None:
-    start_run(tmp_path / "nightly", "pipeline", settings())
+    start_run(tmp_path / "nightly", "pipeline", settings(), RECIPE)
     (tmp_path / "nightly" / "trained.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"^run\.name='nightly': .*train\.epochs=9"):
-        start_run(tmp_path / "nightly", "pipeline", settings("train.epochs=9"))
-    start_run(tmp_path / "nightly", "pipeline", settings("train.keep_checkpoints=true"))
+        start_run(tmp_path / "nightly", "pipeline", settings("train.epochs=9"), RECIPE)
+    start_run(tmp_path / "nightly", "pipeline", settings("train.keep_checkpoints=true"), RECIPE)
 
 
 def test_a_run_that_trained_nothing_does_not_keep_its_name(tmp_path: Path) -> None:
-    start_run(tmp_path / "typo", "train", settings("data.sources=[absent.csv]"))
-    start_run(tmp_path / "typo", "train", settings("data.sources=[there.csv]"))
+    start_run(tmp_path / "typo", "train", settings("data.sources=[absent.csv]"), RECIPE)
+    start_run(tmp_path / "typo", "train", settings("data.sources=[there.csv]"), RECIPE)
     assert read_json(tmp_path / "typo" / "config.json")["data"]["sources"] == ["there.csv"]
 
 
@@ -102,8 +107,8 @@ def test_a_run_that_trained_nothing_does_not_keep_its_name(tmp_path: Path) -> No
     ],
 )
 def test_run_goes_on_when_other_settings_change(tmp_path: Path, job: str, override: str) -> None:
-    start_run(tmp_path / "r1", job, settings())
-    start_run(tmp_path / "r1", job, settings(override))
+    start_run(tmp_path / "r1", job, settings(), FIXED.get(job, ()))
+    start_run(tmp_path / "r1", job, settings(override), FIXED.get(job, ()))
     config = read_json(tmp_path / "r1" / "config.json")
     key, _, value = override.partition("=")
     section, _, name = key.partition(".")
@@ -112,17 +117,17 @@ def test_run_goes_on_when_other_settings_change(tmp_path: Path, job: str, overri
 
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_damaged_run_is_named(tmp_path: Path, text: str) -> None:
-    start_run(tmp_path / "r1", "train", settings())
+    start_run(tmp_path / "r1", "train", settings(), RECIPE)
     (tmp_path / "r1" / "config.json").write_text(text)
     with pytest.raises(UserError) as caught:
-        start_run(tmp_path / "r1", "train", settings())
+        start_run(tmp_path / "r1", "train", settings(), RECIPE)
     assert "r1" in str(caught.value)
 
 
 def test_place_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"^storage\.root=.*set storage\.root to a directory"):
-        start_run(tmp_path / "file" / "runs" / "r1", "train", settings())
+        start_run(tmp_path / "file" / "runs" / "r1", "train", settings(), RECIPE)
 
 
 def test_code_identity_names_the_packages_that_decide_results() -> None:
@@ -146,6 +151,11 @@ def trained(runs: Path, name: str, age: int) -> Path:
     result.write_text("{}")
     os.utime(result, (10_000 - age, 10_000 - age))
     return model
+
+
+def find_unpublished(reference: str, runs_dir: Path) -> Path:
+    workspace = Workspace.at(runs_dir.parent)
+    return Model.find_unpublished(reference, workspace, "publish.model").folder
 
 
 @pytest.fixture
@@ -174,26 +184,26 @@ def test_model_is_found_by_run_by_directory_and_the_latest(
 ) -> None:
     monkeypatch.setenv("HOME", str(runs.parent))
     monkeypatch.chdir(runs.parent)
-    assert find_model(reference.format(runs=runs), runs, "publish.model") == runs / found
+    assert find_unpublished(reference.format(runs=runs), runs) == runs / found
 
 
 def test_relative_directory_counts_from_here(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs.parent)
-    found = find_model("runs/b-old", runs.parent / "none", "publish.model")
+    found = find_unpublished("runs/b-old", runs.parent / "none" / "runs")
     assert found == runs / "b-old" / "model"
 
 
 @pytest.mark.parametrize("reference", ["d-none", "z-failed", "~/none", "/etc"])
 def test_what_is_no_model_is_named(runs: Path, reference: str) -> None:
     with pytest.raises(InputError) as caught:
-        find_model(reference, runs, "evaluate.model")
+        find_unpublished(reference, runs)
     text = str(caught.value)
-    assert text.startswith(f"evaluate.model={reference!r}: neither a run in {str(runs)!r}")
+    assert text.startswith(f"publish.model={reference!r}: neither a run in {str(runs)!r}")
 
 
 def test_latest_of_nothing_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"publish\.model='latest': .*`python -m ray_jobs\.train`"):
-        find_model("latest", tmp_path / "runs", "publish.model")
+        find_unpublished("latest", tmp_path / "runs")
 
 
 def test_result_with_any_letters_is_read_back(tmp_path: Path) -> None:

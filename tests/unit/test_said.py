@@ -20,13 +20,13 @@ from finsent.evaluation.overlap import TrainingRows, find_overlap
 from finsent.evaluation.pictures import agreement_table, trust_lines
 from finsent.evaluation.remarks import compared_remarks, remarks
 from finsent.evaluation.slices import agreement_levels
-from finsent.inference.encode import Encoded, Encoder
+from finsent.inference.encoder import Encoded, Encoder
 from finsent.inference.truncation import Truncation, truncation_line
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
 from finsent.settings import Settings
 from finsent.training.config import TrainConfig
-from finsent.training.splits import look_at_splits
+from finsent.training.split_summary import summarize_splits
 from finsent.training.task import make_task
 from tests.unit.test_diff import Row, write
 
@@ -81,7 +81,7 @@ def test_tokens_left_out_are_those_beyond_the_cut(tiny: Path) -> None:
     whole = [len(encoder.tokens(text, special=True)) for text in texts]
     for side in ("right", "left"):
         found = encoder(texts, side)
-        assert [len(text.ids) + text.left_out for text in found] == whole
+        assert [len(text.ids) + text.cut_tokens for text in found] == whole
         assert [text.truncated for text in found] == [n > 8 for n in whole] == [False, True, True]
     record = Truncation.of(encoder(texts, "right"), 8).record()
     assert (record["rows"], record["cut"], record["tokens"]) == (3, 2, sum(whole))
@@ -357,7 +357,7 @@ def test_training_says_what_is_cut_and_which_labels_have_no_rows(
     version = DatasetVersion.open(tmp_path / "0123456789ab")
     model = ModelConfig(backbone="tiny", max_length=8)
     task = make_task(TrainConfig(), model, Backbone("tiny", str(tiny)), version)
-    splits = look_at_splits(version, task)
+    splits = summarize_splits(version, task)
     assert (splits.truncation.rows, splits.truncation.cut) == (4, 3)
     assert splits.macro_over == ["negative", "positive"]
     cut, train, validation = splits.remarks()

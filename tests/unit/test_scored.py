@@ -30,12 +30,13 @@ from finsent.data.sources.carried_columns import Carried, with_all_rows
 from finsent.data.sources.files import find_sources, find_texts
 from finsent.data.sources.source_file import SourceFile
 from finsent.errors import ConfigError, InputError
-from finsent.files import exclusive
-from finsent.inference.config import EngineConfig, PredictConfig
+from finsent.files import directory_lock
+from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.exports import fingerprint
-from finsent.modeling.domain import DomainCalibration
+from finsent.modeling.domain_calibration import DomainCalibration
+from finsent.modeling.model_dir import fingerprint
 from finsent.normalize import is_blank
+from finsent.scoring.config import PredictConfig
 from finsent.scoring.parts import Parts
 from finsent.scoring.score import Scorer, Tagged
 from finsent.scoring.scored import ScoredDir, choose_inputs, output_names
@@ -630,7 +631,7 @@ def test_a_run_that_dies_after_a_file_is_complete_scores_no_row_again(
 
 def test_two_processes_do_not_score_one_file(tmp_path: Path) -> None:
     scored = ScoredDir(tmp_path)
-    with scored.parts("news.csv.csv") as parts, exclusive(parts.folder, wait=False) as is_free:
+    with scored.parts("news.csv.csv") as parts, directory_lock(parts.folder, wait=False) as is_free:
         assert not is_free
         with pytest.raises(InputError, match="another process"), scored.parts("news.csv.csv"):
             pass

@@ -14,7 +14,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from finsent.config import load
 from finsent.errors import ConfigError
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from serve_app.graph import Gateway, app
 from tests.unit.test_config import SERVE
 
@@ -36,7 +36,7 @@ def test_serve_knows_every_key_and_we_know_every_argument() -> None:
     assert names(written) <= names(parsed)
     [application] = written["applications"]
     arguments = [f"{key}={value}" for key, value in application["args"].items()]
-    assert load(Settings, [], arguments).serve.model == "champion"
+    assert load(JobSettings, [], arguments).serve.model == "champion"
     [gateway] = application["deployments"]
     assert gateway["name"] == "Gateway"
     assert gateway["user_config"].keys() == {"model"}
@@ -85,6 +85,6 @@ def test_http_and_grpc_have_ports_of_their_own() -> None:
     with pytest.raises(
         ConfigError, match=r"^serve.*grpc_port=8123: must not be port, .*0 for a free"
     ):
-        load(Settings, [], ["serve.port=8123", "serve.grpc_port=8123"])
-    free = load(Settings, [], ["serve.port=0", "serve.grpc_port=0"]).serve
+        load(JobSettings, [], ["serve.port=8123", "serve.grpc_port=8123"])
+    free = load(JobSettings, [], ["serve.port=0", "serve.grpc_port=0"]).serve
     assert (free.port, free.grpc_port) == (0, 0)

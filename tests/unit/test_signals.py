@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import ray
 
+from finsent.adapters.ray_core import ENVIRONMENT, LOCAL_ENVIRONMENT
 from finsent.config import check
-from finsent.settings import Settings
-from ray_jobs._cli import Interrupted, catch_signals
-from ray_jobs._ray import ENVIRONMENT, LOCAL, ray_session
+from ray_jobs._ray import ray_session
+from ray_jobs._settings import JobSettings
+from ray_jobs._signals import Interrupted, catch_signals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -78,7 +79,7 @@ def test_ray_does_not_keep_the_handler_that_it_sets(
     def init(**_: Any) -> None:
         signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(signum))
 
-    for name, value in {**ENVIRONMENT, **LOCAL}.items():
+    for name, value in {**ENVIRONMENT, **LOCAL_ENVIRONMENT}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     node = SimpleNamespace(get_node_id=lambda: "here")
@@ -91,6 +92,6 @@ def test_ray_does_not_keep_the_handler_that_it_sets(
     }
     for name, stub in stubs.items():
         monkeypatch.setattr(ray, name, stub)
-    settings = check(Settings, {"storage": {"root": str(tmp_path)}})
+    settings = check(JobSettings, {"storage": {"root": str(tmp_path)}})
     with pytest.raises(Interrupted, match="SIGTERM"), ray_session(settings):
         signal.raise_signal(signal.SIGTERM)

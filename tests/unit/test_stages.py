@@ -24,9 +24,9 @@ from finsent.data.ingest.stages import (
     settle_partition,
     write_partition,
 )
+from finsent.data.ingest.tally import Tally
 from finsent.data.rows.split import SPLITS, split_of
 from finsent.data.sources.files import find_sources
-from finsent.data.versions.manifest import Tally
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.settings import Settings
@@ -66,21 +66,22 @@ def make(folder: Path, *overrides: str, partitions: int = 3) -> Made:
         for block in file.rows(index):
             tally.add_scan(scan(plan, block))
     tally.check_scanned()
-    near = config.near_duplicates.enabled
     for partition in range(partitions):
-        stats = settle_partition(plan, partition)
-        tally.add_settled(stats)
-        if not near:
-            tally.add_written(stats)
-    if near:
+        settled = settle_partition(plan, partition)
+        if settled is not None:
+            tally.add_settled(settled)
+    if config.near_duplicates.enabled:
         for partition in range(plan.by_band.partitions):
             compare_partition(plan, partition)
-        by_text = config.split.group_by is None and config.split.time.column is None
         groups = resolve(
-            read_edges(plan), lambda units: split_of(units, config.salt, config.split), by_text
+            read_edges(plan),
+            lambda units: split_of(units, config.salt, config.split),
+            plan.splits_by_text,
         )
         for partition in range(partitions):
-            tally.add_written(write_partition(plan, partition, groups))
+            written = write_partition(plan, partition, groups)
+            if written is not None:
+                tally.add_written(written)
     rows = [
         {**row, "split": split}
         for split in SPLITS
@@ -162,10 +163,10 @@ def test_a_benchmark_may_hold_long_and_a_few_empty_texts(tmp_path: Path) -> None
     texts = [(long,), *((story(i),) for i in range(200, 398)), ("",)]
     benchmark = write(tmp_path / "benchmark.csv", ("Sentence",), texts)
     made = make(tmp_path, f"data.sources=['{sources}']", f"data.exclude=['{benchmark}']")
-    entry = made.tally.manifest("v", None)["exclude"][0]
-    assert (entry["rows"], entry["rejected"]) == (200, 1)
-    assert entry["rejected_reasons"]["missing_text"]["rows"] == 1
-    assert made.tally.counts["rejected"] == 0
+    [benchmark_entry] = made.tally.manifest("v", None).exclude
+    assert (benchmark_entry.rows, benchmark_entry.rejected) == (200, 1)
+    assert benchmark_entry.rejected_reasons["missing_text"].rows == 1
+    assert made.tally.counts.rejected == 0
 
 
 def test_where_a_conflict_is(tmp_path: Path) -> None:
@@ -216,9 +217,9 @@ def test_rows_add_up_and_nothing_stands_on_two_sides(
             *(["data.split.group_by=firm"] if divided_by == "firm" else []),
         )
     counts = made.tally.counts
-    assert counts["rows_in"] == len(rows)
-    assert sum(counts.values()) == 2 * len(rows)
-    assert counts["kept"] == len(made.rows)
+    assert counts.rows_in == len(rows)
+    assert counts.adds_up
+    assert counts.kept == len(made.rows)
     stories: dict[int, set[str]] = {}
     for text, splits in made.splits.items():
         stories.setdefault(rows[[line[0] for line in lines].index(text)][0], set()).update(splits)

@@ -13,12 +13,14 @@ import pytest
 import torch
 from ray.tune.schedulers import TrialScheduler
 
+from finsent.adapters.ray_core import Node
+from finsent.cluster import Cluster
 from finsent.config import check
 from finsent.disk import DiskError
 from finsent.errors import ConfigError, DivergenceError, InputError, MemoryShortageError
 from finsent.modeling.backbone import Backbone, resolve_backbone
-from finsent.settings import Settings
 from ray_jobs._cli import main
+from ray_jobs._settings import JobSettings
 from ray_jobs.sweep import JOB, without_value
 from tests.disks import file_limit
 from tests.unit import sweeps
@@ -26,7 +28,6 @@ from tune.cost import expected_epochs, samples
 from tune.ledger import Ledger, LedgerCallback, best_values, locked
 from tune.plan import begin, end, make_plan
 from tune.records import Epoch, Trial, kept_value, read_sweep
-from tune.room import places
 from tune.schedulers import scheduler_of
 from tune.stats import driver_share
 from tune.sweep import Budget, search, share_of, spent_seconds
@@ -41,9 +42,9 @@ SPACE = {
 }
 
 
-def settings(**sweep: Any) -> Settings:
+def settings(**sweep: Any) -> JobSettings:
     values = {"sweep": {"space": SPACE, **sweep}, "model": {"backbone": "tiny"}}
-    return check(Settings, values)
+    return check(JobSettings, values)
 
 
 @pytest.fixture
@@ -109,9 +110,8 @@ def test_settings_that_contradict(sweep: dict[str, Any], problem: str) -> None:
 
 def test_a_share_of_a_gpu_is_of_one() -> None:
     def on(share: float, **resources: float) -> int:
-        train = settings().train
-        config = train.model_copy(update={"gpus_per_worker": share, "cpus_per_worker": 2})
-        return places(resources, config, "GPU" in resources)
+        cluster = Cluster([Node("1", "a", resources)])
+        return cluster.slots(2, share if "GPU" in resources else 0.0)
 
     assert on(0.6, CPU=64, GPU=2) == 2  # not the three that two GPUs hold by their sum
     assert on(0.3, CPU=64, GPU=2) == 6
@@ -137,7 +137,7 @@ def test_a_sweep_goes_on_only_under_its_own_settings(tmp_path: Path, backbone: B
     with pytest.raises(ConfigError, match="dataset_version"):
         begin(make_plan(settings(), backbone), tmp_path, "v2", 2)
     longer = settings()
-    longer = longer.model_copy(update={"train": longer.train.model_copy(update={"epochs": 9})})
+    longer = longer.replaced(train=longer.train.replaced(epochs=9))
     with pytest.raises(ConfigError, match=r"train\.epochs=4, now 9"):
         begin(make_plan(longer, backbone), tmp_path, "v1", 2)
 

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from tests.unit import sweeps
 from tune.config import SweepConfig
 from tune.outcomes import bad_value
@@ -37,7 +37,7 @@ class Sweep:
         self.config = SweepConfig(**{"space": FOUR, "trials": 10, **changes})
         self.study = open_study(self.config, folder, len(past or []))
         self.repeats: list[int] = []
-        space = parse(self.config.space, Settings())
+        space = parse(self.config.space, JobSettings())
         self.searcher = StudySearch(
             self.study, space, self.config, past or [], first, self.repeats.append
         )
@@ -176,7 +176,7 @@ def test_a_sweep_that_goes_on_trains_nothing_again(tmp_path: Path) -> None:
 )
 def test_what_training_sees_alike_is_alike(space: Any, one: Any, other: Any) -> None:
     [key] = space
-    found = parse(space, Settings())
+    found = parse(space, JobSettings())
     assert found.identity({key: one}) == found.identity({key: other})
     assert found.identity({key: one}) != found.identity({key: 1 if key != "train.dropout" else 0})
     points = found.points(100)
@@ -184,17 +184,17 @@ def test_what_training_sees_alike_is_alike(space: Any, one: Any, other: Any) -> 
 
 
 def test_a_seed_makes_another_configuration() -> None:
-    space = parse(FOUR, Settings())
+    space = parse(FOUR, JobSettings())
     params = {"train.schedule": "linear", "train.batch_size": 16}
     assert space.identity(params) != space.identity({**params, "train.seed": 7})
 
 
 def test_a_space_without_end_is_not_listed() -> None:
-    endless = parse({**FOUR, "train.dropout": {"uniform": [0, 0.5]}}, Settings())
+    endless = parse({**FOUR, "train.dropout": {"uniform": [0, 0.5]}}, JobSettings())
     assert endless.points(10**9) is None
-    assert parse({"train.seed": {"int": [0, 2**40]}}, Settings()).points(2000) is None
+    assert parse({"train.seed": {"int": [0, 2**40]}}, JobSettings()).points(2000) is None
     conditional = {"when": {"train.schedule": "cosine"}}
-    some = parse({**FOUR, "train.warmup_steps": {"int": [0, 2], **conditional}}, Settings())
+    some = parse({**FOUR, "train.warmup_steps": {"int": [0, 2], **conditional}}, JobSettings())
     assert len(some.points(12) or {}) == 2 + 2 * 3
     assert some.points(11) is None
 
@@ -306,7 +306,7 @@ def test_what_diverged_in_an_earlier_sweep_teaches_too(tmp_path: Path) -> None:
     old = read_sweep(sweeps.write(tmp_path / "old", events))
     config = SweepConfig(space=of)
     study = open_study(config, tmp_path)
-    space = parse(of, Settings())
+    space = parse(of, JobSettings())
     assert add_past(study, space, old, config) == 1
     assert add_past(study, space, old, config) == 0
     [trial] = study.trials

@@ -14,8 +14,7 @@ from optuna.trial import TrialState
 from finsent.errors import ConfigError, InputError
 from finsent.modeling.backbone import resolve_backbone
 from finsent.modeling.config import ModelConfig
-from finsent.runs import recorded_settings
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from tests.unit import sweeps
 from tune.config import SweepConfig
 from tune.plan import begin, make_plan
@@ -39,7 +38,7 @@ def config(**changes: Any) -> SweepConfig:
 
 
 def space(of: dict[str, Any] = SPACE) -> Space:
-    return parse(of, Settings())
+    return parse(of, JobSettings())
 
 
 def searcher(
@@ -336,8 +335,8 @@ def test_a_password_is_not_shown(url: str, masked: str, tmp_path: Path) -> None:
         open_study(config(storage=url), tmp_path)
     assert str(caught.value).startswith(f"sweep.storage={masked!r}: Optuna cannot use it (")
     assert "secret" not in str(caught.value)
-    values = Settings(sweep=config(storage=url))
-    assert recorded_settings(values)["sweep"]["storage"] == masked
+    values = JobSettings(sweep=config(storage=url))
+    assert values.for_records()["sweep"]["storage"] == masked
     backbone = resolve_backbone(ModelConfig(backbone="tiny"), tmp_path)
     begin(make_plan(values, backbone), tmp_path, "v1", 1)
     assert read_sweep(tmp_path).settings["storage"] == masked

@@ -19,7 +19,7 @@ from finsent.labels import LABEL2ID, LABELS
 from finsent.modeling.backbone import plain_tokenizer_file, resolve_backbone
 from finsent.modeling.classifier import load_tokenizer
 from finsent.modeling.config import ModelConfig
-from finsent.training.tokens import TOKENISED, TokenRows, tokenize
+from finsent.training.tokens import TOKENIZED_SCHEMA, TokenizedRows, tokenize
 
 pytestmark = pytest.mark.cost(1, "starts a process")
 
@@ -44,10 +44,10 @@ def tokenized(ids: list[list[int]], keys: list[str] | None = None) -> pa.Table:
     labels = [i % 3 for i in range(len(ids))]
     keys = keys or [f"{i:04d}" for i in range(len(ids))]
     columns = [keys, ids, labels, [1.0] * len(ids), [None] * len(ids), [None] * len(ids)]
-    return pa.table(columns, schema=TOKENISED)
+    return pa.table(columns, schema=TOKENIZED_SCHEMA)
 
 
-def row_ids(rows: TokenRows, index: int) -> list[int]:
+def row_ids(rows: TokenizedRows, index: int) -> list[int]:
     found: list[int] = rows.batch(np.array([index])).input_ids[0].tolist()
     return found
 
@@ -58,7 +58,7 @@ def row_ids(rows: TokenRows, index: int) -> list[int]:
 @pytest.mark.parametrize("max_length", [8, 16, 512])
 def test_ids_are_those_of_the_transformers_tokenizer(tiny: Path, max_length: int) -> None:
     found = tokenize(table(TEXTS), str(tiny), None, max_length)
-    assert found.schema == TOKENISED
+    assert found.schema == TOKENIZED_SCHEMA
     expected = load_tokenizer(str(tiny))(TEXTS, truncation=True, max_length=max_length).input_ids
     assert found["input_ids"].to_pylist() == expected
     assert found["key"].to_pylist() == table(TEXTS)["key"].to_pylist()
@@ -89,7 +89,7 @@ def test_plain_tokenizer_is_that_of_transformers(tiny: Path, name: str) -> None:
     assert ids[0] == ids[1]
 
 
-def test_tokenizer_that_transformers_changes_is_not_read_plainly(
+def test_tokenizer_that_transformers_changes_is_loaded_by_transformers(
     tiny: Path, tmp_path: Path
 ) -> None:
     assert plain_tokenizer_file("somebody/model") is None
@@ -117,14 +117,14 @@ def test_labels_become_ids(tiny: Path) -> None:
     assert found == [LABEL2ID[name] for name in rows["label"].to_pylist()]
 
 
-def test_only_what_is_too_long_is_cut(tiny: Path) -> None:
+def test_only_long_texts_are_truncated(tiny: Path) -> None:
     long = tokenize(table(TEXTS), str(tiny), None, 512)["input_ids"].to_pylist()
     cut = tokenize(table(TEXTS), str(tiny), None, 16)["input_ids"].to_pylist()
     assert max(map(len, long)) > 16
     assert [len(row) for row in cut] == [min(len(row), 16) for row in long]
 
 
-def test_lengths_in_turn_do_not_leak_into_each_other(tiny: Path) -> None:
+def test_cached_tokenizers_keep_their_own_limits(tiny: Path) -> None:
     """Tokenizers are kept between blocks, and each keeps its own limit."""
     first = tokenize(table(TEXTS), str(tiny), None, 16)
     tokenize(table(TEXTS), str(tiny), None, 8)
@@ -139,7 +139,7 @@ def test_ids_of_a_text_do_not_depend_on_its_block(tiny: Path) -> None:
 
 def test_empty_block_keeps_its_columns(tiny: Path) -> None:
     found = tokenize(table(TEXTS).slice(0, 0), str(tiny), None, 16)
-    assert found.schema == TOKENISED
+    assert found.schema == TOKENIZED_SCHEMA
     assert found.num_rows == 0
 
 
@@ -160,19 +160,19 @@ def in_blocks(rows: pa.Table, size: int) -> pa.Table:
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_order_and_size_of_blocks_do_not_matter(seed: int, size: int) -> None:
-    rows = TokenRows.from_table(in_blocks(shuffled(tokenized(IDS), seed), size), pad_id=0)
+    rows = TokenizedRows.from_table(in_blocks(shuffled(tokenized(IDS), seed), size), pad_id=0)
     assert [row_ids(rows, i) for i in range(len(rows))] == IDS
     assert rows.lengths.tolist() == [3, 1, 0, 4, 2]
     assert rows.labels.tolist() == [0, 1, 2, 0, 1]
 
 
 def test_part_of_a_table_holds_only_its_own_rows() -> None:
-    rows = TokenRows.from_table(tokenized(IDS).slice(1, 3), pad_id=0)
+    rows = TokenizedRows.from_table(tokenized(IDS).slice(1, 3), pad_id=0)
     assert [row_ids(rows, i) for i in range(len(rows))] == IDS[1:4]
 
 
 def test_empty_split_has_no_rows() -> None:
-    rows = TokenRows.from_table(TOKENISED.empty_table(), pad_id=0)
+    rows = TokenizedRows.from_table(TOKENIZED_SCHEMA.empty_table(), pad_id=0)
     assert len(rows) == 0
     assert rows.lengths.tolist() == []
 
@@ -185,7 +185,7 @@ def indices(*values: int) -> npt.NDArray[np.int64]:
 
 
 def test_batch_is_padded_to_its_longest_row_and_masked() -> None:
-    batch = TokenRows.from_table(tokenized(IDS), pad_id=3).batch(indices(4, 0, 1))
+    batch = TokenizedRows.from_table(tokenized(IDS), pad_id=3).batch(indices(4, 0, 1))
     assert batch.input_ids.tolist() == [[13, 14, 3], [5, 6, 7], [8, 3, 3]]
     assert batch.attention_mask.tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 0]]
     assert batch.labels.tolist() == [1, 0, 1]
@@ -195,24 +195,26 @@ def test_batch_is_padded_to_its_longest_row_and_masked() -> None:
 
 
 def test_real_token_that_equals_the_padding_is_not_masked() -> None:
-    batch = TokenRows.from_table(tokenized([[0, 4], [0]]), pad_id=0).batch(indices(0, 1))
+    batch = TokenizedRows.from_table(tokenized([[0, 4], [0]]), pad_id=0).batch(indices(0, 1))
     assert batch.attention_mask.tolist() == [[1, 1], [1, 0]]
 
 
 def test_row_without_tokens_is_all_padding() -> None:
-    batch = TokenRows.from_table(tokenized(IDS), pad_id=3).batch(indices(2, 1))
+    batch = TokenizedRows.from_table(tokenized(IDS), pad_id=3).batch(indices(2, 1))
     assert batch.input_ids.tolist() == [[3], [8]]
     assert batch.attention_mask.tolist() == [[0], [1]]
 
 
-def test_row_may_stand_twice_in_a_batch() -> None:
-    batch = TokenRows.from_table(tokenized(IDS), pad_id=3).batch(indices(1, 1))
+def test_batch_may_repeat_a_row() -> None:
+    batch = TokenizedRows.from_table(tokenized(IDS), pad_id=3).batch(indices(1, 1))
     assert batch.input_ids.tolist() == [[8], [8]]
 
 
 def test_batch_equals_the_padding_of_transformers(tiny: Path) -> None:
     tokenizer = load_tokenizer(str(tiny))
-    rows = TokenRows.from_table(tokenize(table(TEXTS), str(tiny), None, 32), tokenizer.pad_token_id)
+    rows = TokenizedRows.from_table(
+        tokenize(table(TEXTS), str(tiny), None, 32), tokenizer.pad_token_id
+    )
     expected = tokenizer(TEXTS, truncation=True, max_length=32, padding=True, return_tensors="pt")
     batch = rows.batch(np.arange(len(TEXTS)))
     assert torch.equal(batch.input_ids, expected.input_ids)

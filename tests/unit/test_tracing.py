@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from finsent.errors import ConfigError, InputError
 from finsent.registry.registry import Registry
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from ray_jobs.serve import check as check_job
 from serve_app import tracing
 from tests.unit.models import METRICS, saved_model
@@ -244,7 +244,7 @@ def test_missing_packages_are_named(registry: Registry, monkeypatch: pytest.Monk
         make_app(registry, otlp_endpoint="http://a:4318")
     values = {"registry": {"root": str(registry.root)}, "serve": {"otlp_endpoint": "http://a:4318"}}
     with pytest.raises(InputError, match=message):  # before Ray starts
-        check_job(Settings.model_validate(values))
+        check_job(JobSettings.model_validate(values))
 
 
 def test_without_an_endpoint_nothing_is_imported() -> None:

@@ -18,10 +18,13 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] 
 from finsent.config import check
 from finsent.evaluation.evaluate import write_results
 from finsent.files import sha256_file
-from finsent.settings import Settings
 from finsent.tracking.config import TrackingConfig
-from finsent.tracking.tracker import RECORD, mode_of, tracked
+from finsent.tracking.tracker import TRACKING_FILE, tracked, tracking_mode
+from finsent.training.metrics import EpochLine, StepLine
+from finsent.training.metrics_log import MetricsLine, MetricsLog
+from ray_jobs._settings import JobSettings
 from ray_jobs._tracking import tracking
+from tests.unit.metrics import epoch_metrics
 
 pytestmark = pytest.mark.cost(1.5, "starts a W&B run")
 
@@ -64,13 +67,23 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def journal(run_dir: Path, *lines: dict[str, Any]) -> None:
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (run_dir / "metrics.jsonl").write_text(text, encoding="utf-8")
+def write_lines(run_dir: Path, *lines: MetricsLine) -> None:
+    metrics_log = MetricsLog(run_dir)
+    metrics_log.start(0)
+    for line in lines:
+        metrics_log.append(line)
 
 
-def step(number: int, loss: float) -> dict[str, Any]:
-    return {"kind": "step", "step": number, "epoch": 1, "loss": loss}
+def step(number: int, loss: float) -> StepLine:
+    return StepLine(
+        step=number,
+        epoch=1,
+        loss=loss,
+        learning_rate=1e-3,
+        rows_per_second=10.0,
+        padding_share=0.1,
+        workers=1,
+    )
 
 
 def chunks(data: bytes) -> Iterator[bytes]:
@@ -141,8 +154,8 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     weights.write_bytes(b"weights" * 10_000)
     config = TrackingConfig(mode="offline", project="news", tags=["a"])
     with tracked(config, tmp_path, SETTINGS) as tracker:
-        epoch = {"kind": "epoch", "step": 20, "epoch": 1, "macro_f1": 0.7, "labels": [1, 2]}
-        journal(tmp_path, step(10, 1.0), step(20, 0.5), epoch)
+        epoch = EpochLine.of(epoch_metrics(1, macro_f1=0.7), 20)
+        write_lines(tmp_path, step(10, 1.0), step(20, 0.5), epoch)
         tracker.report({"split": "test", "macro_f1": 0.75, "rows": 40}, evaluation)
         gate = {"outcome": "not inferior", "against": "0a1b2c3d4e5f", "forced": False}
         tracker.model(version, "abcdef123456", "champion", gate)
@@ -172,17 +185,17 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     for name, digest in drawn.items():
         found = media(tmp_path, f"test/{name}")
         assert (found["_type"], found["sha256"]) == ("image-file", digest)
-    kept = json.loads((tmp_path / RECORD).read_text())
+    kept = json.loads((tmp_path / TRACKING_FILE).read_text())
     assert kept["sent"] == [20, 1]
     assert kept["id"] in whole
     assert not [*tmp_path.glob("home/*")], "nothing in the home directory"
 
 
-def test_other_pictures_have_names_of_their_own(tmp_path: Path, evaluation: Path) -> None:
+def test_pictures_are_recorded_by_name_at_the_newest_step(tmp_path: Path, evaluation: Path) -> None:
     """As trained again in another process: the newest step is what the first one sent."""
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
-        journal(tmp_path, step(10, 1.0))
+        write_lines(tmp_path, step(10, 1.0))
     files = sorted((evaluation / "pictures").glob("*.png"))
     page = tmp_path / "sweep.html"
     page.write_text("<p>All trials</p>")
@@ -197,7 +210,7 @@ def test_other_pictures_have_names_of_their_own(tmp_path: Path, evaluation: Path
 
 
 @pytest.mark.parametrize("texts", [False, True])
-def test_texts_of_rows_are_recorded_where_that_is_wanted(
+def test_texts_of_rows_are_recorded_only_on_request(
     tmp_path: Path, evaluation: Path, monkeypatch: pytest.MonkeyPatch, texts: bool
 ) -> None:
     """And the key never is."""
@@ -221,14 +234,14 @@ def test_texts_of_rows_are_recorded_where_that_is_wanted(
         assert found["data"] == [[SECRET, "neutral", "positive", 0.9, "news", 3]]
 
 
-def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Path) -> None:
+def test_resumed_run_continues_the_tracked_run_and_sends_no_step_twice(tmp_path: Path) -> None:
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
-        journal(tmp_path, step(10, 1.0), step(20, 0.5))
-    first = json.loads((tmp_path / RECORD).read_text())
+        write_lines(tmp_path, step(10, 1.0), step(20, 0.5))
+    first = json.loads((tmp_path / TRACKING_FILE).read_text())
     with tracked(config, tmp_path, SETTINGS):
-        journal(tmp_path, step(10, 1.0), step(20, 0.5), step(30, 0.25))
-    second = json.loads((tmp_path / RECORD).read_text())
+        write_lines(tmp_path, step(10, 1.0), step(20, 0.5), step(30, 0.25))
+    second = json.loads((tmp_path / TRACKING_FILE).read_text())
     assert (first["id"], first["sent"], second["sent"]) == (second["id"], [20, 0], [30, 0])
     assert [line["step/loss"] for line in history(tmp_path)] == [1.0, 0.5, 0.25]
 
@@ -237,17 +250,17 @@ def test_a_run_that_goes_on_is_the_same_run_and_sends_no_step_twice(tmp_path: Pa
 def test_a_damaged_record_is_a_warning(
     record: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / RECORD).write_text(record)
+    (tmp_path / TRACKING_FILE).write_text(record)
     with tracked(TrackingConfig(mode="offline"), tmp_path, SETTINGS):
         pass
     assert "tracking: off for this job" in caplog.text
-    assert (tmp_path / RECORD).read_text() == record
+    assert (tmp_path / TRACKING_FILE).read_text() == record
 
 
 def test_a_password_is_not_recorded(tmp_path: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/x"
     values = {"sweep": {"storage": url}, "tracking": {"mode": "offline"}}
-    with tracking(check(Settings, values), tmp_path):
+    with tracking(check(JobSettings, values), tmp_path):
         pass
     whole = str(records(tmp_path))
     assert "127.0.0.1:1/x" in whole and "secret" not in whole
@@ -261,26 +274,28 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_auto_asks_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_auto_mode_follows_the_environment_and_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     auto = TrackingConfig()
-    assert mode_of(auto) == "offline"
+    assert tracking_mode(auto) == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert mode_of(auto) == "online"
+    assert tracking_mode(auto) == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert mode_of(auto) == "disabled"
-    assert mode_of(TrackingConfig(mode="offline")) == "offline"
+    assert tracking_mode(auto) == "disabled"
+    assert tracking_mode(TrackingConfig(mode="offline")) == "offline"
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY")
     (tmp_path / "home").mkdir()
     file = tmp_path / "home" / ".netrc"
     file.write_text("machine api.wandb.ai login user password " + "k" * 40 + "\n")
     file.chmod(0o600)
-    assert mode_of(auto) == "online"
+    assert tracking_mode(auto) == "online"
     monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
-    assert mode_of(auto) == "offline"
+    assert tracking_mode(auto) == "offline"
 
 
-def test_a_server_that_does_not_answer_stops_nothing(
+def test_unreachable_server_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as closed:
@@ -289,10 +304,10 @@ def test_a_server_that_does_not_answer_stops_nothing(
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     # W&B asks a closed port again and again for as long as it may: this test need not wait so long.
-    monkeypatch.setattr("finsent.tracking.tracker._INIT_SECONDS", 2)
+    monkeypatch.setattr("finsent.adapters.wandb.INIT_SECONDS", 2)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING), tracked(TrackingConfig(), tmp_path, SETTINGS) as tracker:
-        journal(tmp_path, step(10, 1.0))
+        write_lines(tmp_path, step(10, 1.0))
         tracker.report({"macro_f1": 1.0}, tmp_path)
     assert time.monotonic() - started < 30
     assert "tracking: off for this job" in caplog.text

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from finsent.errors import ConfigError
-from finsent.settings import Settings
+from ray_jobs._settings import JobSettings
 from tune.space import Space, parse, with_values
 
 pytestmark = pytest.mark.cost(1.5, "imports Optuna")
@@ -28,7 +28,7 @@ def samples(space: Space, count: int = 200, seed: int = 3) -> list[dict[str, Any
 
 
 def test_values_lie_within_their_bounds() -> None:
-    space = parse(SPACE, Settings())
+    space = parse(SPACE, JobSettings())
     found = samples(space)
     assert all(1e-5 <= one["train.learning_rate"] <= 3e-4 for one in found)
     middle = sum(one["train.learning_rate"] < 5.5e-5 for one in found)
@@ -41,21 +41,21 @@ def test_values_lie_within_their_bounds() -> None:
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    space = parse(SPACE, Settings())
+    space = parse(SPACE, JobSettings())
     assert samples(space, 20) == samples(space, 20)
     assert samples(space, 20) != samples(space, 20, seed=4)
 
 
 def test_a_parameter_may_stand_before_what_it_depends_on() -> None:
     backwards = dict(reversed(SPACE.items()))
-    assert samples(parse(backwards, Settings()), 50)[0].keys() >= {"train.batch_size"}
-    order = [one.key for one in parse(backwards, Settings()).parameters]
+    assert samples(parse(backwards, JobSettings()), 50)[0].keys() >= {"train.batch_size"}
+    order = [one.key for one in parse(backwards, JobSettings()).parameters]
     assert order.index("train.batch_size") < order.index("train.ema_decay")
 
 
 def test_what_is_drawn_makes_settings() -> None:
-    for params in samples(parse(SPACE, Settings()), 20):
-        train = with_values(Settings(), params).train
+    for params in samples(parse(SPACE, JobSettings()), 20):
+        train = with_values(JobSettings(), params).train
         assert train.learning_rate == params["train.learning_rate"]
         assert train.batch_size == params["train.batch_size"]
 
@@ -66,17 +66,17 @@ def test_a_grid_has_each_combination_once() -> None:
             "train.batch_size": {"choice": [16, 32, 64]},
             "train.epochs": {"int": [2, 3], "when": {"train.batch_size": [16, 32]}},
         },
-        Settings(),
+        JobSettings(),
     )
     found = list(space.grid())
     assert len(found) == 5
     assert {"train.batch_size": 64} in found
     with pytest.raises(ConfigError, match=r"train\.learning_rate: loguniform has no end"):
-        list(parse(SPACE, Settings()).grid())
+        list(parse(SPACE, JobSettings()).grid())
 
 
 def test_steps_that_do_not_fit_end_at_the_last_whole_one() -> None:
-    space = parse({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, Settings())
+    space = parse({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, JobSettings())
     assert space.parameters[0].high == 0.4
     assert {one["train.dropout"] for one in samples(space, 50)} == {0.0, 0.2, 0.4}
 
@@ -84,10 +84,10 @@ def test_steps_that_do_not_fit_end_at_the_last_whole_one() -> None:
 def test_bounds_are_tried_where_the_parameter_varies() -> None:
     workers = {"train.num_workers": {"choice": [1, 2]}}
     share = {"train.gpus_per_worker": {"choice": [0.5, 1.0], "when": {"train.num_workers": 1}}}
-    assert Settings().train.num_workers == 2  # with which 0.5 is refused
-    parse(workers | share, Settings())
+    assert JobSettings().train.num_workers == 2  # with which 0.5 is refused
+    parse(workers | share, JobSettings())
     with pytest.raises(ConfigError, match="NCCL"):
-        parse({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, Settings())
+        parse({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, JobSettings())
 
 
 def test_a_condition_on_nothing_does_not_hold_where_there_is_no_value() -> None:
@@ -97,18 +97,18 @@ def test_a_condition_on_nothing_does_not_hold_where_there_is_no_value() -> None:
             "train.lora_rank": {"choice": [None, 8], "when": {"train.epochs": 2}},
             "train.dropout": {"uniform": [0, 0.3], "when": {"train.lora_rank": None}},
         },
-        Settings(),
+        JobSettings(),
     )
     assert not any("train.dropout" in one for one in samples(space) if one["train.epochs"] == 3)
 
 
 def test_a_condition_may_be_of_many_values() -> None:
     seeds = {"train.seed": {"int": [0, 2**40]}}  # not counted one by one
-    parse(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, Settings())
+    parse(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, JobSettings())
 
 
 def test_lists_may_be_choices() -> None:
-    space = parse({"train.num_workers": {"choice": [1, [1, 4]]}}, Settings())
+    space = parse({"train.num_workers": {"choice": [1, [1, 4]]}}, JobSettings())
     drawn = {str(one["train.num_workers"]) for one in samples(space, 30)}
     assert drawn == {"1", "[1, 4]"}
 
@@ -166,5 +166,5 @@ def test_lists_may_be_choices() -> None:
 )
 def test_what_is_wrong_is_said_in_one_line(space: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as error:
-        parse(space, Settings())
+        parse(space, JobSettings())
     assert "\n" not in str(error.value)

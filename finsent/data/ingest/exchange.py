@@ -1,8 +1,9 @@
-"""Rows brought together by a hash, through files: what a shuffle does, in flat memory.
+"""Repartition rows by a hash through files: a shuffle in flat memory.
 
-Ray's own hash shuffle, in its object store or on disk, took 4.3 GB for a million rows (170 MB of
-text); this takes no more than the tasks' own blocks (see README.md beside this file). Each writer
-writes one file whose n-th record batch belongs to partition n; a reader picks its batch from each.
+Ray's own hash shuffle took 4.3 GB for a million rows (170 MB of text), in its object store or on
+disk. This exchange needs no more memory than the blocks of its tasks (README.md of `finsent/data`).
+Each writer writes one file whose n-th record batch belongs to partition n. A reader reads its batch
+of each file.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _OPTIONS = ipc.IpcWriteOptions(compression="lz4")
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary name for a task's file, which gets its own when all is in it.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name for the file of a task, and rename the file when the block succeeds.
 
-    Ray may run a task again while a lost try of it still writes.
+    Ray may run a task again while a lost attempt still writes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
@@ -35,13 +36,13 @@ def whole(path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A directory, on storage that every machine sees, of partitioned rows."""
+    """Partitioned rows in a directory on storage that every machine sees."""
 
     folder: Path
     partitions: int
 
-    def of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-        """The partition of each hash: ranges, so that partition after partition is in order.
+    def partition_of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+        """Return the partition of each hash. Partitions are ranges, in the order of the hashes.
 
         Args:
             hashes: uniformly distributed.
@@ -51,17 +52,17 @@ class Exchange:
         )
 
     def write(self, name: str, rows: pa.Table, hashes: npt.NDArray[np.uint64]) -> None:
-        """Store rows by the partition of their hashes.
+        """Write rows to the partitions of their hashes.
 
         Args:
-            name: the writer's; a task that Ray runs again must use the same, and overwrites its
-                file. Readers see the rows of all writers in the order of their names.
+            name: of the writer. A task that Ray runs again must use the same name: it overwrites
+                its file. Readers see the rows of all writers in the order of these names.
         """
-        partition = self.of(hashes)
-        rows = rows.take(pa.array(np.argsort(partition, kind="stable"))).combine_chunks()
-        ends = np.cumsum(np.bincount(partition, minlength=self.partitions))
+        partitions = self.partition_of(hashes)
+        rows = rows.take(pa.array(np.argsort(partitions, kind="stable"))).combine_chunks()
+        ends = np.cumsum(np.bincount(partitions, minlength=self.partitions))
         with (
-            whole(self.folder / f"{name}.arrow") as path,
+            atomic_file(self.folder / f"{name}.arrow") as path,
             ipc.new_file(path, rows.schema, options=_OPTIONS) as writer,
         ):
             start = 0
@@ -70,7 +71,7 @@ class Exchange:
                 start = end
 
     def read(self, partition: int) -> pa.Table | None:
-        """All rows of a partition; None when nothing was written at all."""
+        """Return all rows of a partition, or None if there are no files."""
         batches = list(self._batches(partition))
         return pa.Table.from_batches(batches) if batches else None
 

@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 from finsent.data.readers.columns import BLOCK_BYTES, Columns, assemble
 from finsent.data.readers.json_values import SeveralLabelsError, is_json_object, single_label
 from finsent.data.readers.layout import FileLayout
-from finsent.data.readers.messages import first_line
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 
 _BLOCK_ROWS = 100_000
 _READ_BYTES = 1 << 20
@@ -33,7 +32,7 @@ def parquet_schema(stream: BinaryIO, layout: FileLayout) -> pa.Schema:
         return pq.read_schema(stream)
     except pa.ArrowException as error:
         raise InputError(
-            f"{layout.where} is not valid Parquet ({first_line(error)}). Repair the file, or set "
+            f"{layout.where} is not valid Parquet ({one_line(error)}). Repair the file, or set "
             "the source's format."
         ) from None
 
@@ -70,7 +69,7 @@ def read_parquet(
             first += len(batch)
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{layout.where} is not valid Parquet near row {first} ({first_line(error)}). "
+            f"{layout.where} is not valid Parquet near row {first} ({one_line(error)}). "
             "Repair the file."
         ) from None
 
@@ -130,7 +129,7 @@ def _valid_arrow(where: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{where} is not a valid Arrow or Feather (version 2) file ({first_line(error)}). "
+            f"{where} is not a valid Arrow or Feather (version 2) file ({one_line(error)}). "
             "Write it again, e.g. as Parquet."
         ) from None
 
@@ -184,7 +183,7 @@ def _check_utf8(values: pa.Array, name: str, where: str) -> None:
         values.validate(full=True)
     except pa.ArrowInvalid as error:
         raise InputError(
-            f"{where}: column {name!r} holds strings that are not valid ({first_line(error)}). "
+            f"{where}: column {name!r} holds strings that are not valid ({one_line(error)}). "
             "Write the column as UTF-8, or name another."
         ) from None
 

@@ -15,9 +15,9 @@ from pyarrow import csv
 from finsent.data.readers.columns import BLOCK_BYTES, Columns, assemble, with_cells
 from finsent.data.readers.csv_exact import MAX_MISFITS, ExactReader, misfit
 from finsent.data.readers.layout import FileLayout
-from finsent.data.readers.messages import UNCLOSED_QUOTE, first_line
+from finsent.data.readers.messages import UNCLOSED_QUOTE
 from finsent.data.readers.stray_quotes import StrayQuoteDetector
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 
 _TAIL_BYTES = 64 << 10
 
@@ -83,7 +83,7 @@ class _ArrowReader:
                 if len(table := self._merged(valid)):
                     yield table
         except pa.ArrowInvalid as error:
-            where, problem = self._layout.where, first_line(error)
+            where, problem = self._layout.where, one_line(error)
             if self._misfit:
                 raise InputError(f"{where}: {self._misfit}") from None
             if "Empty CSV" in problem:  # a header and not even the end of its line

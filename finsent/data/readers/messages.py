@@ -12,11 +12,6 @@ UNCLOSED_QUOTE = (
 )
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the error's type where it has no message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def quoted(names: Iterable[str]) -> str:
     """Return quoted names, joined by commas and cut to 300 characters."""
     return ", ".join(map(repr, names))[:_MAX_NAMES_CHARACTERS]

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from finsent.data.readers.columns import Columns, assemble
 from finsent.data.readers.layout import FileLayout
-from finsent.data.readers.messages import first_line
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
+from finsent.extras import missing_extra
 
 if TYPE_CHECKING:
     from python_calamine import CalamineSheet
@@ -103,10 +103,7 @@ def _filled_sheets(stream: BinaryIO, layout: FileLayout) -> dict[str, list[_Row]
         # An optional package.
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
-        raise InputError(
-            f"{where} needs the package python-calamine. Run pip install 'finsent[excel]', or save "
-            "the sheet as CSV."
-        ) from None
+        raise missing_extra("python_calamine", where, "save the sheet as CSV") from None
     try:
         _check_sheets(stream, where)
         book = CalamineWorkbook.from_filelike(stream)
@@ -114,7 +111,7 @@ def _filled_sheets(stream: BinaryIO, layout: FileLayout) -> dict[str, list[_Row]
         rows = {name: _filled_rows(book.get_sheet_by_name(name), where) for name in names}
     except CalamineError as error:
         raise InputError(
-            f"{where} is no workbook that can be read ({first_line(error)}). Save it again without "
+            f"{where} is no workbook that can be read ({one_line(error)}). Save it again without "
             "a password, or as CSV."
         ) from None
     if not names:

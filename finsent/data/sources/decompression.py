@@ -14,9 +14,8 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 
-from finsent.data.readers.messages import first_line
 from finsent.data.sources.locations import Location
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 
 READ_BYTES = 4 << 20
 _MAX_EXAMPLES = 5
@@ -45,24 +44,22 @@ def reading(location: Location, where: str) -> Iterator[None]:
             "source's encoding, to the file's own, e.g. cp1252."
         ) from None
     except (pa.ArrowException, lzma.LZMAError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{where} is damaged ({_short(error)}). Fetch or make it again.") from None
+        raise InputError(
+            f"{where} is damaged ({one_line(error)}). Fetch or make it again."
+        ) from None
     except NotImplementedError as error:  # of zipfile: e.g. Deflate64, which Windows writes
         raise InputError(
-            f"{where} is packed in a way that cannot be read ({_short(error)}). Unpack it, and "
+            f"{where} is packed in a way that cannot be read ({one_line(error)}). Unpack it, and "
             "name the file."
         ) from None
     except OSError as error:
         if error.strerror is None:  # from a decompressor, not from the system
             raise InputError(
-                f"{where} is damaged or cut off ({_short(error)}). Fetch or make it again."
+                f"{where} is damaged or cut off ({one_line(error)}). Fetch or make it again."
             ) from None
         raise InputError(
             f"{where}: cannot be read ({error.strerror}). Allow access to it, or name another file."
         ) from None
-
-
-def _short(error: BaseException) -> str:
-    return first_line(error)[:200]
 
 
 @contextmanager

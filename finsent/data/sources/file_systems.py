@@ -9,9 +9,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from finsent.data.readers.messages import first_line
 from finsent.data.sources.uris import Uri
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 
 _TIMEOUT_SECONDS = 10.0
 _SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
@@ -81,7 +80,7 @@ def unreachable(uri: Uri, field: str, error: BaseException) -> InputError:
     Args:
         field: the setting that names the URI.
     """
-    problem = first_line(error)[:_MAX_PROBLEM_CHARACTERS]
+    problem = one_line(error)
     return InputError(
         f"{field}: {uri.redacted!r}: cannot be read ({problem}). Check the network, the address "
         "and the credentials (for s3:// the AWS_* variables or ~/.aws, for gs:// "

@@ -88,8 +88,7 @@ def find_texts(
             if file.location.uri not in chosen:
                 continue
             if source.format is None and is_plain_text(file.location.name):
-                # Not validated anew: `inspect` refuses settings that texts do not have.
-                file = replace(file, source=source.model_copy(update={"format": "text"}))
+                file = replace(file, source=source.replaced(format="text"))
             first = files.setdefault(file.location.uri, file)
             _check_same_reading(first, file, config)
     unique = list(files.values())

@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finsent.data.config import SourceConfig
-from finsent.disk import disk_error, storing
-from finsent.errors import InputError
+from finsent.disk import find_disk_error, translate_disk_errors
+from finsent.errors import InputError, one_line
+from finsent.extras import missing_extra
 from finsent.files import sha256_file, staged_dir
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 _BATCH_ROWS = 10_000
-_MAX_PROBLEM_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def fetch(source: SourceConfig, cache: Path, field: str = "data.sources") -> Fet
             names what to install or set.
     """
     where = f"{field}: {source.uri!r}"
-    with storing(cache, "storage.root"):
+    with translate_disk_errors(cache, "storage.root"):
         cache.mkdir(parents=True, exist_ok=True)
         if source.uri.startswith("hf://"):
             return _fetch_hf(source.uri, cache, where)
@@ -95,17 +95,17 @@ def _load_splits(where: str, name: str, split: str, is_local: bool) -> dict[str,
         raise
     except (DatasetsError, OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         cause = error.__cause__ or error
-        if (full := disk_error(error)) is not None:
-            raise full.named("HF_HOME", datasets.config.HF_DATASETS_CACHE) from None
+        if (full := find_disk_error(error)) is not None:
+            raise full.with_setting("HF_HOME", datasets.config.HF_DATASETS_CACHE) from None
         if is_local or not isinstance(error, DatasetNotFoundError | OSError):
             raise InputError(
-                f"{where}: cannot be loaded ({_short(cause)}). Repair the data set, or name "
+                f"{where}: cannot be loaded ({one_line(cause)}). Repair the data set, or name "
                 "another."
             ) from None
         raise InputError(
             f"{where}: no such data set, or the hub does not answer "
-            f"({_short(error)}). Check the name and the network (HF_HUB_OFFLINE must not be set), "
-            "or give a local folder as hf:///PATH[:split]."
+            f"({one_line(error)}). Check the name and the network (HF_HUB_OFFLINE must not be "
+            "set), or give a local folder as hf:///PATH[:split]."
         ) from None
     splits = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split): loaded}
     if split and [*splits] == ["None"]:
@@ -183,16 +183,12 @@ def _tables(dataset: Dataset) -> Iterator[pa.Table]:
         yield table.replace_schema_metadata(None)
 
 
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:_MAX_PROBLEM_CHARACTERS] or type(error).__name__
-
-
 # --- Kaggle -------------------------------------------------------------------------------------
 
 
 def _reason(error: BaseException) -> str:
     host = re.match(r"HTTPS?ConnectionPool\(host='([^']+)'", str(error))
-    return f"no connection to {host[1]}" if host else _short(error)
+    return f"no connection to {host[1]}" if host else one_line(error)
 
 
 def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
@@ -206,9 +202,7 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
         from kagglehub import exceptions
         from kagglehub.config import get_cache_folder
     except ImportError:
-        raise InputError(
-            f"{where} needs the package kagglehub. Run pip install 'finsent[kaggle]'."
-        ) from None
+        raise missing_extra("kagglehub", where) from None
     try:
         file = Path(kagglehub.dataset_download(dataset, path=file_path))
     except (
@@ -220,8 +214,8 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
         exceptions.NotFoundError,
         exceptions.UnauthenticatedError,
     ) as error:
-        if (full := disk_error(error)) is not None:
-            raise full.named("KAGGLEHUB_CACHE", get_cache_folder()) from None
+        if (full := find_disk_error(error)) is not None:
+            raise full.with_setting("KAGGLEHUB_CACHE", get_cache_folder()) from None
         raise InputError(
             f"{where}: Kaggle did not deliver it ({_reason(error)}). Check the name "
             "and the network, and set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put "

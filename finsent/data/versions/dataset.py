@@ -6,22 +6,19 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from finsent.data.rows.split import SPLITS
+from finsent.data.versions.manifest import MANIFEST, Manifest
 from finsent.errors import InputError
-from finsent.files import read_json, sha256_file, write_text
+from finsent.files import sha256_file, write_text
 from finsent.labels import LABELS
 from finsent.references import PATH, VERSION, only_match, parse, path_spelling
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-LATEST = ".latest"  # beside the versions: the id of the one that was made or asked for last
-SCHEMA_VERSION = 2
+LATEST = ".latest"  # file next to the versions with the id of the version that was last used
 
 
 @dataclass(frozen=True)
@@ -38,20 +35,10 @@ class DatasetVersion:
             InputError: it is incomplete, damaged, or written with other labels.
         """
         version = cls(path)
-        manifest = version.manifest
-        labels = manifest.get("labels")
-        if labels is not None and tuple(labels) != LABELS:
+        labels = version.manifest.labels
+        if tuple(labels) != LABELS:
             raise InputError(
                 f"{path / MANIFEST}: labels are {labels}, not {list(LABELS)}; ingest again"
-            )
-        whole = manifest.keys() >= {"name", "version", "labels", "counts", "inputs", "splits"}
-        if (
-            manifest.get("schema_version") != SCHEMA_VERSION
-            or not whole
-            or not set(SPLITS) <= set(manifest["splits"])
-        ):
-            raise InputError(
-                f"{path / MANIFEST}: not a finsent dataset of schema {SCHEMA_VERSION}; ingest again"
             )
         if verify:
             version.verify()
@@ -93,17 +80,18 @@ class DatasetVersion:
         )
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """The parsed manifest."""
-        manifest = read_json(self.path / MANIFEST)
-        if not isinstance(manifest, dict):
-            raise InputError(f"{self.path / MANIFEST}: not a manifest; ingest again")
-        return manifest
+    def manifest(self) -> Manifest:
+        """The parsed manifest.
+
+        Raises:
+            InputError: the file is missing or not a manifest of this schema.
+        """
+        return Manifest.read(self.path / MANIFEST)
 
     @property
     def version(self) -> str:
         """The version's id."""
-        return str(self.manifest["version"])
+        return self.manifest.version
 
     def mark_latest(self) -> None:
         """Make this the version that `latest` means, where its directory's parent may be written.
@@ -122,11 +110,11 @@ class DatasetVersion:
 
     def files(self, split: str) -> list[Path]:
         """The Parquet files of a split."""
-        return [self.path / f["path"] for f in self.manifest["splits"][split]["files"]]
+        return [self.path / file.path for file in self.manifest.splits[split].files]
 
     def rows(self, split: str) -> int:
         """The number of rows of a split."""
-        return int(self.manifest["splits"][split]["rows"])
+        return self.manifest.splits[split].rows
 
     def read(self, split: str, columns: list[str] | None = None) -> pa.Table:
         """A whole split as one table, in the order of the files."""
@@ -140,10 +128,9 @@ class DatasetVersion:
         Raises:
             InputError: a file is missing or changed.
         """
-        listed = [entry for split in SPLITS for entry in self.manifest["splits"][split]["files"]]
-        for entry in [*listed, *self.manifest.get("files", [])]:
-            file = self.path / entry["path"]
-            if not file.is_file() or sha256_file(file) != entry["sha256"]:
+        for listed in self.manifest.digests:
+            file = self.path / listed.path
+            if not file.is_file() or sha256_file(file) != listed.sha256:
                 raise InputError(
                     f"{file}: missing or changed since it was published; delete "
                     f"{str(self.path)!r} and ingest again"

@@ -1,4 +1,4 @@
-"""What computes logits from token ids; one module a library, imported when it is used."""
+"""Backends compute logits from token ids. One module per library, imported when it is used."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ class Backend(Protocol):
 
     name: str  # library and precision, e.g. onnxruntime-int8
     device: str  # cpu or cuda
-    streams: int  # micro-batches that are computed side by side
-    most_rows: int | None  # of a micro-batch; None: as many as the token budget allows
+    streams: int  # micro-batches that are computed in parallel
+    max_rows: int | None  # per micro-batch; None: as many as the token budget allows
 
-    def streams_of(self) -> list[Run]:
-        """One function a stream; each is called by one thread at a time."""
+    def runs(self) -> list[Run]:
+        """Return one function per stream; one thread at a time calls each."""
 
-    def shape(self, rows: int, length: int) -> tuple[int, int]:
-        """The shape that a micro-batch is padded to, no smaller."""
+    def padded_shape(self, rows: int, length: int) -> tuple[int, int]:
+        """Return the shape to pad a micro-batch to."""
 
-    def shapes(self, longest: int) -> list[tuple[int, int]]:
-        """Shapes to run once before the first text comes; for texts of up to `longest` tokens."""
+    def warmup_shapes(self, max_length: int) -> list[tuple[int, int]]:
+        """Return the shapes to compute before the first request.
+
+        Args:
+            max_length: of a text, in tokens.
+        """

@@ -1,4 +1,4 @@
-"""ONNX Runtime on CPUs: one session, one thread a stream."""
+"""ONNX Runtime on CPUs: one session, one thread per stream."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from pathlib import Path
 
 import onnxruntime
 
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.inference.backends import Logits, Run
 from finsent.inference.batching import Ids
-from finsent.modeling.layout import REMEDY
+from finsent.modeling.model_dir import REMEDY
 
-_ROWS = 16  # more rows share little and pad more
+_MAX_ROWS = 16  # more rows gain little and pad more
 
 
 class OnnxBackend:
     """An exported graph; each stream computes on the thread that calls it.
 
-    Measured with MiniLM on 2 cores: streams of one thread each beat one of two threads by a third
-    to a half, as small matrix products do not split well.
+    Measured with MiniLM on 2 cores: two streams of one thread are faster than one stream of two
+    threads by a third to a half, as small matrix products do not split well.
     """
 
     device = "cpu"
@@ -27,15 +27,17 @@ class OnnxBackend:
         """Load a graph.
 
         Args:
+            file: ends in .onnx.
             precision: fp32 or int8.
+            threads: number of streams.
 
         Raises:
             InputError: the file is damaged.
         """
         self.name = f"onnxruntime-{precision}"
         self.streams = threads
-        # Dynamic quantization takes the range of a whole micro-batch: rows would change each other.
-        self.most_rows: int | None = 1 if precision == "int8" else _ROWS
+        # Dynamic quantization uses one range per micro-batch, so rows would change each other.
+        self.max_rows: int | None = 1 if precision == "int8" else _MAX_ROWS
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -46,22 +48,23 @@ class OnnxBackend:
                 str(file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's own types share no base
-            problem = str(error).splitlines()[0][:200]
+            problem = one_line(error)
             raise InputError(f"{str(file)!r}: cannot be loaded ({problem}); {REMEDY}") from None
-        self._names = [one.name for one in self._session.get_inputs()]
+        self._input_names = [tensor.name for tensor in self._session.get_inputs()]
 
-    def streams_of(self) -> list[Run]:
-        """The same function for all: a session may be run by several threads."""
+    def runs(self) -> list[Run]:
+        """Return the same function for all streams, as sessions are thread-safe."""
         return [self._run] * self.streams
 
-    def shape(self, rows: int, length: int) -> tuple[int, int]:
-        """No padding beyond the longest row."""
+    def padded_shape(self, rows: int, length: int) -> tuple[int, int]:
+        """Return the shape unchanged."""
         return rows, length
 
-    def shapes(self, longest: int) -> list[tuple[int, int]]:
-        """The largest: its memory is then there."""
-        return [(self.most_rows or 1, longest)]
+    def warmup_shapes(self, max_length: int) -> list[tuple[int, int]]:
+        """Return the largest shape, for which memory is then allocated."""
+        return [(self.max_rows or 1, max_length)]
 
     def _run(self, ids: Ids, mask: Ids) -> Logits:
-        found: Logits = self._session.run(None, dict(zip(self._names, (ids, mask), strict=True)))[0]
-        return found
+        inputs = dict(zip(self._input_names, (ids, mask), strict=True))
+        logits: Logits = self._session.run(None, inputs)[0]
+        return logits

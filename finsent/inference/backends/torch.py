@@ -1,4 +1,4 @@
-"""PyTorch: exact, and the one that runs on GPUs."""
+"""PyTorch: exact, and the only backend for GPUs."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ from finsent.modeling.classifier import load_classifier
 class TorchBackend:
     """The model as it was trained, in fp32 or bf16."""
 
-    streams = 1  # torch spreads one micro-batch over its threads
+    streams = 1  # torch splits a micro-batch over its threads
 
-    def __init__(self, model_dir: Path, precision: str, threads: int, compiled: bool) -> None:
+    def __init__(self, model_dir: Path, precision: str, threads: int, is_compiled: bool) -> None:
         """Load the weights.
 
         Args:
+            model_dir: a trained classifier's directory.
             precision: fp32 or bf16.
-            compiled: by torch.compile, with dynamic shapes.
+            threads: of torch, on a CPU.
+            is_compiled: whether torch.compile compiles the model, with dynamic shapes.
         """
         self.name = f"torch-{precision}"
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.most_rows: int | None = None
+        self.max_rows: int | None = None
         torch.set_num_threads(threads)
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         model = load_classifier(model_dir)
-        # The subclass hides the method's signature.
+        # transformers' own `to` has no typed signature.
         torch.nn.Module.to(model, torch.device(self.device), self._dtype)
-        self._model: Any = torch.compile(model, dynamic=True) if compiled else model
+        self._model: Any = torch.compile(model, dynamic=True) if is_compiled else model
 
-    def streams_of(self) -> list[Run]:
-        """See `Backend`."""
+    def runs(self) -> list[Run]:
+        """Return the function of the only stream."""
         return [self._run]
 
-    def shape(self, rows: int, length: int) -> tuple[int, int]:
-        """No padding beyond the longest row."""
+    def padded_shape(self, rows: int, length: int) -> tuple[int, int]:
+        """Return the shape unchanged."""
         return rows, length
 
-    def shapes(self, longest: int) -> list[tuple[int, int]]:
-        """Two: a first call allocates, and a compiler sees that shapes change."""
-        return [(1, min(16, longest)), (8, longest)]
+    def warmup_shapes(self, max_length: int) -> list[tuple[int, int]]:
+        """Return two shapes: with one, torch.compile would assume that all are equal."""
+        return [(1, min(16, max_length)), (8, max_length)]
 
     @torch.inference_mode()
     def _run(self, ids: Ids, mask: Ids) -> Logits:

@@ -1,51 +1,48 @@
-"""What the other front ends need, and what they cannot do."""
+"""Packages that the other front ends need, and settings that they do not support."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from finsent.errors import InputError
+from finsent.extras import require
 from finsent.training.config import TrainConfig
 
-_NEEDS = {"transformers": "accelerate", "lightning": "lightning"}
-_ONLY: dict[str, Any] = {  # settings that the native loop alone honors, and what else they may be
+_PACKAGES = {"transformers": "accelerate", "lightning": "lightning"}
+# Settings that only the native loop supports, with the value that the other front ends accept.
+_NATIVE_ONLY: dict[str, Any] = {
     "accumulation_steps": 1,
     "unfreeze_epochs": 0.0,
     "compile": False,
 }
 
 
-def check(config: TrainConfig) -> None:
-    """Fail early, and say what to change.
+def check_trainer(config: TrainConfig) -> None:
+    """Check that the front end `train.trainer` is installed and supports the recipe.
 
     Raises:
-        InputError: the package is not installed, or the recipe asks for what it cannot do.
+        InputError: the package is missing, or the front end does not support a setting.
     """
     if config.trainer == "native":
         return
-    package = _NEEDS[config.trainer]
-    if not importlib.util.find_spec(package):
+    package = _PACKAGES[config.trainer]
+    require(package, f"train.trainer={config.trainer!r}")
+    for name, (value, accepted) in _unsupported(config).items():
         raise InputError(
-            f"train.trainer={config.trainer!r}: needs the package {package}; run "
-            f"pip install 'finsent[{config.trainer}]'"
+            f"train.{name}={value}: train.trainer={config.trainer!r} does not support it. Set "
+            f"train.{name}={str(accepted).lower()}, or train.trainer=native"
         )
-    asked: dict[str, tuple[Any, Any]] = {
-        name: (getattr(config, name), plain)
-        for name, plain in _ONLY.items()
-        if getattr(config, name) != plain
+
+
+def _unsupported(config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the values of unsupported settings, each with the accepted one."""
+    values: dict[str, tuple[Any, Any]] = {
+        name: (getattr(config, name), accepted)
+        for name, accepted in _NATIVE_ONLY.items()
+        if getattr(config, name) != accepted
     }
     if config.precision == "fp16":
-        asked["precision"] = ("fp16", "bf16")
+        values["precision"] = ("fp16", "bf16")
     if config.min_workers != config.max_workers:
-        asked["num_workers"] = ([*_pair(config)], config.max_workers)
-    if asked:
-        name, (value, plain) = next(iter(asked.items()))
-        raise InputError(
-            f"train.{name}={value}: train.trainer={config.trainer!r} cannot; set train.{name}="
-            f"{str(plain).lower()}, or train.trainer=native"
-        )
-
-
-def _pair(config: TrainConfig) -> tuple[int, int]:
-    return config.min_workers, config.max_workers
+        values["num_workers"] = ([config.min_workers, config.max_workers], config.max_workers)
+    return values

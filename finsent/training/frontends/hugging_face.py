@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finsent.training.determinism import deterministic
-from finsent.training.frontends.steps import Step, after, loader, loss_of
-from finsent.training.hooks import Hooks
-from finsent.training.loop import Run
-from finsent.training.task import Task
-from finsent.training.tokens import TokenRows
+from finsent.training.frontends.steps import StepItem, step_loader, step_loss
+from finsent.training.training_run import TrainingRun
 
 
-def train(
-    task: Task,
-    train_rows: TokenRows,
-    validation_rows: TokenRows,
-    hooks: Hooks,
-    device: torch.device,
-    resume: Path | None = None,
-) -> None:
-    """As `finsent.training.loop.train`.
-
-    Raises:
-        InputError: as there.
-    """
-    with deterministic(task.config.deterministic):
-        run = Run(task, train_rows, validation_rows, hooks, device, resume)
-        if run.over:
-            return
-        run.start_epoch()
-        with tempfile.TemporaryDirectory() as unused:
-            _Trainer(run, unused).train()
+def compute_steps(run: TrainingRun) -> None:
+    """Compute all steps of a run whose epoch has started."""
+    with tempfile.TemporaryDirectory() as folder:  # required, and not written to
+        _RunTrainer(run, folder).train()
 
 
-class _Trainer(Trainer):
-    """Takes batches, loss, optimizer and schedule from the run; no log or checkpoint of its own."""
+class _RunTrainer(Trainer):
+    """Uses batches, loss, optimizer and schedule of the run; writes no log and no checkpoint."""
 
-    def __init__(self, run: Run, folder: str) -> None:
+    def __init__(self, run: TrainingRun, folder: str) -> None:
         self._run = run
         super().__init__(
             model=run.model,
@@ -51,8 +30,8 @@ class _Trainer(Trainer):
                 output_dir=folder,
                 num_train_epochs=1,
                 max_grad_norm=run.config.max_grad_norm,
-                use_cpu=run.world.device.type == "cpu",
-                **_distributed(run),
+                use_cpu=run.context.device.type == "cpu",
+                **_distributed_arguments(run),
                 seed=run.config.seed,
                 logging_strategy="no",
                 save_strategy="no",
@@ -60,37 +39,42 @@ class _Trainer(Trainer):
                 report_to="none",
                 disable_tqdm=True,
             ),
-            train_dataset=loader(run).dataset,
+            train_dataset=step_loader(run).dataset,
             optimizers=(run.optimizer, run.schedule),
-            callbacks=[_After(run)],
+            callbacks=[_RunCallback(run)],
         )
 
-    def get_train_dataloader(self) -> DataLoader[Step]:
-        """Not the library's, which would deal the rows again."""
-        return loader(self._run)
+    def get_train_dataloader(self) -> DataLoader[StepItem]:
+        """Return the run's loader: the library's would divide the steps among the ranks."""
+        return step_loader(self._run)
 
     def training_step(self, model: torch.nn.Module, *_: Any, **__: Any) -> torch.Tensor:
-        """Forward and backward."""
-        loss = loss_of(self._run, model)
+        """Compute the forward and the backward pass."""
+        loss = step_loss(self._run, model)
         self.accelerator.backward(loss)
         return loss.detach()
 
 
-class _After(TrainerCallback):
-    """The rest of a step, and of an epoch."""
+class _RunCallback(TrainerCallback):
+    """Ends each step of the run after the optimizer's step."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrainingRun) -> None:
         self._run = run
 
-    def on_step_end(self, *given: Any, **_: Any) -> None:
-        """The optimizer has made its step."""
-        if after(self._run):
-            control = given[2]  # after arguments and state
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - passed by position
+        state: TrainerState,  # noqa: ARG002 - passed by position
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """End the step, and stop the library's loop with the run."""
+        if self._run.after_step():
             control.should_training_stop = True
 
 
-def _distributed(run: Run) -> dict[str, Any]:
-    if run.world.size == 1:  # then it would look for a process group
+def _distributed_arguments(run: TrainingRun) -> dict[str, Any]:
+    if run.context.world_size == 1:  # with these arguments, it would expect a process group
         return {}
-    backend = "gloo" if run.world.device.type == "cpu" else "nccl"
+    backend = "gloo" if run.context.device.type == "cpu" else "nccl"
     return {"ddp_backend": backend, "ddp_broadcast_buffers": False}

@@ -1,69 +1,62 @@
-"""What both front ends hand to their libraries: the run's steps as a stream, and a step's loss."""
+"""A run's steps as a data loader, and the loss of a step, for the libraries' trainers."""
 
 from __future__ import annotations
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from finsent.training.batches import share
-from finsent.training.loop import Run
+from finsent.training.batches import rank_rows
 from finsent.training.loss import autocast, forward, loss_sum
+from finsent.training.metrics import MIN_WEIGHT
+from finsent.training.training_run import TrainingRun
 
-Step = dict[str, int]  # the libraries look into a batch by names
+StepItem = dict[str, int]  # the libraries expect a mapping by name
 
 
-class Steps(Dataset[Step]):
-    """One item a step that is left of the run: the libraries take them all for one epoch, so that a
-    run that goes on in the middle of one is nothing special to them."""
+class RemainingSteps(Dataset[StepItem]):
+    """One item per remaining step of the run.
 
-    def __init__(self, run: Run) -> None:
-        self._count: int = run.starts[-1] - run.number
+    The libraries see all steps as one epoch, so a run that resumes in the middle of an epoch needs
+    no support from them.
+    """
+
+    def __init__(self, run: TrainingRun) -> None:
+        self._count: int = run.total_steps - run.step
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Step:
+    def __getitem__(self, index: int) -> StepItem:
         if index >= self._count:
             raise IndexError(index)
         return {"step": index}
 
 
-def loader(run: Run) -> DataLoader[Step]:
-    """The steps in their order, on every rank; rows are fetched by `loss_of`."""
-    return DataLoader(Steps(run), batch_size=None, shuffle=False)
+def step_loader(run: TrainingRun) -> DataLoader[StepItem]:
+    """Return a loader of the steps in their order, on every rank; `step_loss` reads the rows."""
+    return DataLoader(RemainingSteps(run), batch_size=None, shuffle=False)
 
 
-def loss_of(run: Run, model: torch.nn.Module) -> torch.Tensor:
-    """The loss of this rank's rows of the next step, and count them.
+def step_loss(run: TrainingRun, model: torch.nn.Module) -> torch.Tensor:
+    """Return the loss of this rank's rows of the next step, and count the rows.
 
-    Its mean over the ranks, which DDP makes, is the weighted mean over the step's rows.
+    Its mean over the ranks, which DDP computes, is the weighted mean over the step's rows.
 
     Args:
-        model: the run's, maybe wrapped.
+        model: the run's, which a library may have wrapped.
     """
     run.before_step()
-    world, batch = run.world, run.batch
-    mine = share(batch, world.rank, world.size)
-    # A rank without a row must still take part in the gradient exchange: with weight 0.
-    rows, counts = (mine, 1.0) if len(mine) else (batch[:1], 0.0)
-    whole = float(run.weights[batch].sum())
+    context, batch = run.context, run.batch
+    own_rows = rank_rows(batch, context.rank, context.world_size)
+    # A rank without rows still takes part in the gradient exchange: with a row of weight 0.
+    rows, factor = (own_rows, 1.0) if len(own_rows) else (batch[:1], 0.0)
+    batch_weight = float(run.row_weights[batch].sum())
     tokens = run.rows.batch(rows)
-    with autocast(run.config, world.device):
-        logits = forward(model, tokens, world.device)
-    weights = run.weights[rows] * counts
+    with autocast(run.config, context.device):
+        logits = forward(model, tokens, context.device)
+    weights = run.row_weights[rows] * factor
     loss = loss_sum(logits, tokens.targets, weights, run.config.label_smoothing)
-    padded = tokens.padded_tokens if len(mine) else 0
-    run.meter.add(loss.detach(), run.weights[mine], run.rows.lengths[mine], padded)
-    return loss * (world.size / max(whole, 1e-12))
-
-
-def after(run: Run) -> bool:
-    """A step has been made; returns whether it was the last one."""
-    run.after_step()
-    if run.done < len(run.batches):
-        return False
-    run.end_epoch()
-    if run.over:
-        return True
-    run.start_epoch()
-    return False
+    padded = tokens.padded_tokens if len(own_rows) else 0
+    lengths = run.rows.lengths[own_rows]
+    run.meter.add(loss.detach(), run.row_weights[own_rows], lengths, padded)
+    return loss * (context.world_size / max(batch_weight, MIN_WEIGHT))

@@ -1,0 +1,320 @@
+"""Start and stop a Ray cluster of several nodes on this machine.
+
+Each node is a process `ray start --block` in a session of its own, with a temporary directory, an
+object store and ports of its own, so that a second Ray on the machine is not disturbed. The record
+of the cluster is in a directory that only this user can enter.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import psutil
+
+from finsent.errors import InputError
+from finsent.records import Record
+
+HOST = "127.0.0.1"
+START_SECONDS = 90.0  # for the dashboard, and for all nodes to join
+STOP_SECONDS = 5.0  # for a node's processes to end by themselves
+STORE_BYTES = 400_000_000  # object store of a node
+WORKER_PORTS = range(10_000, 20_000, 200)  # blocks of ports of a node's workers
+RECORD = "cluster.json"
+TOKEN = "token"
+NODE_PORTS = (
+    "node-manager-port",
+    "object-manager-port",
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "runtime-env-agent-port",
+    "metrics-export-port",
+)
+
+
+class NodeRecord(Record):
+    """A node of the cluster."""
+
+    pid: int
+    started: float  # of the process, seconds since the epoch: tells a reused process id
+    directory: str
+    metrics_port: int
+
+    def process(self) -> psutil.Process | None:
+        """Return the node's process; None: it has ended."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.started) < 1:
+                return process
+        return None
+
+
+class ClusterRecord(Record):
+    """A cluster on this machine."""
+
+    schema_version: Literal[1] = 1
+    address: str  # HOST:PORT of the head, for ray.init
+    dashboard: str  # URL, also of the API for jobs
+    token_file: str
+    nodes: tuple[NodeRecord, ...]
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return how a cluster is started anew."""
+        return "Run `make cluster-down`, then `make cluster-up`."
+
+
+def cluster_directory() -> Path:
+    """Return the directory of this user's cluster, or FINSENT_CLUSTER.
+
+    Ray's sockets are in it, and the path of a socket has at most 107 characters.
+    """
+    return Path(os.environ.get("FINSENT_CLUSTER") or f"/tmp/finsent-cluster-{os.geteuid()}")
+
+
+def current(directory: Path) -> ClusterRecord | None:
+    """Return the record of the cluster in a directory; None: no cluster is running.
+
+    Raises:
+        InputError: the directory belongs to another user, or the record is damaged.
+    """
+    if not (directory / RECORD).is_file():
+        return None
+    _check_private(directory)
+    return ClusterRecord.read(directory / RECORD)
+
+
+def environment(record: ClusterRecord) -> dict[str, str]:
+    """Return the variables by which Ray's commands and clients reach the cluster."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": record.token_file,
+        "RAY_ADDRESS": record.address,  # of ray.init
+        "RAY_API_SERVER_ADDRESS": record.dashboard,  # of Ray's commands for jobs
+    }
+
+
+def start(
+    directory: Path, workers: int, cpus: int, node_environment: dict[str, str]
+) -> ClusterRecord:
+    """Start a head with a dashboard, and workers that join it.
+
+    Args:
+        directory: holds the record, the token, logs and sockets.
+        workers: nodes next to the head.
+        cpus: logical CPUs of each node.
+        node_environment: more variables of the nodes' environment.
+
+    Raises:
+        InputError: a cluster is running in the directory, or the nodes did not start in time. Then
+            no process is left.
+    """
+    if (running := current(directory)) and any(node.process() for node in running.nodes):
+        raise InputError(
+            f"cluster: one is running at {running.dashboard}. Run `make cluster-down` first."
+        )
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    token_file = directory / TOKEN
+    token_file.touch(mode=0o600)
+    token_file.write_text(secrets.token_hex(32))
+    port, dashboard_port, client_port = free_ports(3)
+    address, dashboard = f"{HOST}:{port}", f"http://{HOST}:{dashboard_port}"
+    env = {
+        **os.environ,
+        **node_environment,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    env.pop("RAY_ADDRESS", None)  # nodes would join that cluster
+    blocks = _free_worker_blocks(1 + workers)
+    head = (
+        "--head",
+        f"--port={port}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard_port}",
+        f"--ray-client-server-port={client_port}",
+    )
+    with ExitStack() as on_failure:
+        nodes: list[NodeRecord] = []
+        on_failure.callback(lambda: stop_nodes(nodes))
+        nodes.append(_start_node(directory / "head", env, cpus, blocks[0], head))
+        _wait_until(
+            lambda: _answers(dashboard), nodes, f"the dashboard of {dashboard} did not answer"
+        )
+        for number in range(1, workers + 1):
+            arguments = (f"--address={address}",)
+            folder = directory / f"worker-{number}"
+            nodes.append(_start_node(folder, env, cpus, blocks[number], arguments))
+        _wait_until(
+            lambda: len(alive_nodes(dashboard, token_file)) == len(nodes),
+            nodes,
+            f"not all of {len(nodes)} nodes joined",
+        )
+        record = ClusterRecord(
+            address=address, dashboard=dashboard, token_file=str(token_file), nodes=tuple(nodes)
+        )
+        record.write(directory / RECORD)
+        on_failure.pop_all()
+    return record
+
+
+def stop(directory: Path) -> int:
+    """End all processes of the cluster and remove its directory.
+
+    Returns:
+        nodes that were running.
+    """
+    record = current(directory)
+    if record is None:
+        return 0
+    running = stop_nodes(record.nodes)
+    shutil.rmtree(directory, ignore_errors=True)
+    return running
+
+
+def stop_nodes(nodes: Sequence[NodeRecord]) -> int:
+    """End the processes of nodes.
+
+    Returns:
+        nodes that were running.
+    """
+    running = [process for node in nodes if (process := node.process())]
+    # SIGTERM to `ray start` drains the node for half a minute; its processes end at once.
+    processes = [*running]
+    for process in running:
+        with suppress(psutil.NoSuchProcess):
+            processes += process.children(recursive=True)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+    return len(running)
+
+
+def alive_nodes(dashboard: str, token_file: Path) -> list[str]:
+    """Return the ids of the nodes that the dashboard reports as alive; none: no answer."""
+    headers = {"Authorization": f"Bearer {token_file.read_text()}"}
+    try:
+        answer = httpx.get(
+            f"{dashboard}/nodes", params={"view": "summary"}, headers=headers, timeout=5
+        )
+        summaries = answer.json()["data"]["summary"]
+    except (httpx.HTTPError, ValueError, KeyError):
+        return []
+    return [
+        node["raylet"]["nodeId"] for node in summaries if node["raylet"].get("state") == "ALIVE"
+    ]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports of the loopback that no process listens on."""
+    with ExitStack() as sockets:
+        opened = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for each in opened:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in opened]
+
+
+def _free_worker_blocks(count: int) -> list[int]:
+    """Return the first ports of blocks in which no process listens."""
+    listening = {
+        connection.laddr.port
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
+    }
+    free = [
+        first
+        for first in WORKER_PORTS
+        if listening.isdisjoint(range(first, first + WORKER_PORTS.step))
+    ]
+    if len(free) < count:
+        raise InputError(f"cluster: no free block of {WORKER_PORTS.step} ports for {count} nodes.")
+    return secrets.SystemRandom().sample(free, count)
+
+
+def _start_node(
+    directory: Path, env: dict[str, str], cpus: int, first: int, arguments: Sequence[str]
+) -> NodeRecord:
+    directory.mkdir(mode=0o700)
+    ports = dict(zip(NODE_PORTS, free_ports(len(NODE_PORTS)), strict=True))
+    with (directory / "node.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                str(Path(sys.executable).parent / "ray"),
+                "start",
+                "--block",
+                f"--node-ip-address={HOST}",
+                f"--num-cpus={cpus}",
+                f"--object-store-memory={STORE_BYTES}",
+                f"--temp-dir={directory}",
+                f"--min-worker-port={first}",
+                f"--max-worker-port={first + WORKER_PORTS.step - 1}",
+                *(f"--{name}={port}" for name, port in ports.items()),
+                *arguments,
+            ],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in this terminal does not end the cluster
+        )
+    return NodeRecord(
+        pid=process.pid,
+        started=psutil.Process(process.pid).create_time(),
+        directory=str(directory),
+        metrics_port=ports["metrics-export-port"],
+    )
+
+
+def _wait_until(ready: Callable[[], bool], nodes: Sequence[NodeRecord], problem: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        ended = next((node for node in nodes if not _is_running(node)), None)
+        if ended or time.monotonic() > deadline:
+            log = Path((ended or nodes[0]).directory) / "node.log"
+            reason = "a node ended" if ended else f"{problem} within {START_SECONDS:.0f} seconds"
+            raise InputError(f"cluster: {reason}. {_last_line(log)}")
+        time.sleep(0.2)
+
+
+def _is_running(node: NodeRecord) -> bool:
+    process = node.process()
+    return process is not None and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
+    return next((f"Its last line: {line}" for line in reversed(lines) if line), "It logged nothing")
+
+
+def _answers(dashboard: str) -> bool:
+    try:
+        return httpx.get(f"{dashboard}/api/version", timeout=2).status_code == 401
+    except httpx.HTTPError:
+        return False
+
+
+def _check_private(directory: Path) -> None:
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise InputError(
+            f"cluster: {str(directory)!r} is not a directory of this user with mode 0700. "
+            "Remove it."
+        )

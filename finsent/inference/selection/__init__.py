@@ -1,0 +1,1 @@
+"""Selection of the backend: as configured, or the fastest by measurement."""

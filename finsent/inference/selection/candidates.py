@@ -1,0 +1,92 @@
+"""The backends that a model and the settings allow, and how to load them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from finsent.errors import InputError
+from finsent.inference.backends import Backend
+from finsent.inference.config import EngineConfig
+from finsent.inference.export_record import Export, is_installed, read_exports
+
+Loader = Callable[[], Backend]
+
+_EXTRAS = {"openvino": "pip install 'finsent[openvino]'"}
+
+
+def thread_count(config: EngineConfig) -> int:
+    """Return the number of compute threads."""
+    return config.threads or len(os.sched_getaffinity(0))
+
+
+def candidate_loaders(model_dir: Path, config: EngineConfig) -> dict[str, Loader]:
+    """Return a loader for each backend that the settings allow, by the backend's name.
+
+    Raises:
+        InputError: no backend fits the settings.
+    """
+    threads = thread_count(config)
+    exports = read_exports(model_dir) if config.backend != "torch" else []
+    loaders: dict[str, Loader] = {}
+    for export in exports:
+        is_backend = config.backend in ("auto", export.backend)
+        is_precision = config.precision in ("auto", export.precision)
+        if is_backend and is_precision and is_installed(export.backend):
+            file = model_dir / str(export.file)
+            loaders[export.name] = partial(
+                load_export, file, export.backend, export.precision, threads
+            )
+    # On a CPU an exported graph is always faster, and torch costs seconds and memory to import.
+    if config.backend == "torch" or (config.backend == "auto" and (not loaders or _has_gpu())):
+        precision = _torch_precision(config)
+        if precision is not None:
+            loaders[f"torch-{precision}"] = partial(_load_torch, model_dir, precision, config)
+    if not loaders:
+        raise _no_candidate(model_dir, config, exports)
+    return loaders
+
+
+def _torch_precision(config: EngineConfig) -> str | None:
+    # bf16 only where it is configured: the parity gate does not measure it.
+    if config.precision == "bf16":
+        return "bf16"
+    return "fp32" if config.precision in ("auto", "fp32") else None
+
+
+def _has_gpu() -> bool:
+    # The driver's files are read, as importing torch would cost seconds.
+    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+def _no_candidate(model_dir: Path, config: EngineConfig, exports: list[Export]) -> InputError:
+    settings = f"engine.backend={config.backend!r}, engine.precision={config.precision!r}"
+    if config.backend in _EXTRAS and not is_installed(config.backend):
+        remedy = f"it is not installed: {_EXTRAS[config.backend]}"
+        return InputError(f"{settings}: {remedy}, or set engine.backend=auto")
+    usable = ", ".join(export.name for export in exports) or "nothing"
+    return InputError(
+        f"{settings}: {str(model_dir)!r} is exported to {usable} for use there; export it with "
+        "`python -m ray_jobs.export` and publish it, or set both to auto"
+    )
+
+
+def load_export(file: Path, backend: str, precision: str, threads: int) -> Backend:
+    """Load the backend of an exported file."""
+    # Each library costs 0.1 to 0.5 s to import, and may not be installed.
+    if backend == "openvino":
+        from finsent.inference.backends.openvino import OpenvinoBackend
+
+        return OpenvinoBackend(file, precision, threads)
+    from finsent.inference.backends.onnx import OnnxBackend
+
+    return OnnxBackend(file, precision, threads)
+
+
+def _load_torch(model_dir: Path, precision: str, config: EngineConfig) -> Backend:
+    # torch and transformers cost 3 s to import; exports need neither.
+    from finsent.inference.backends.torch import TorchBackend
+
+    return TorchBackend(model_dir, precision, thread_count(config), config.compile)

@@ -1,0 +1,55 @@
+"""Names and completeness of the files in a classifier's directory. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finsent.errors import InputError
+from finsent.files import read_json, sha256_file
+from finsent.labels import check_labels
+from finsent.modeling.label_map import LABEL_MAP, LabelMap, read_label_map
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+WEIGHTS = "model.safetensors"
+PROVENANCE = "provenance.json"
+CALIBRATION = "calibration.json"
+EXPORTS = "exports.json"
+
+# Classes whose tokenizer is tokenizer.json unchanged. transformers 4 has the first name only,
+# transformers 5 has both.
+PLAIN_TOKENIZER_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+INPUTS = ("input_ids", "attention_mask")  # the only inputs of a model
+REMEDY = "the directory is damaged: train again, or use another model"
+
+_REQUIRED = (CONFIG, WEIGHTS, TOKENIZER, PROVENANCE)
+_ANSWER_FILES = (WEIGHTS, CONFIG, TOKENIZER, LABEL_MAP, PROVENANCE, CALIBRATION, EXPORTS)
+
+
+def check_model_dir(path: Path) -> LabelMap | None:
+    """Refuse a directory that is not a complete classifier with finsent's labels or a map to them.
+
+    Returns:
+        The label map; None where the model answers finsent's labels itself.
+
+    Raises:
+        InputError: a file is missing, or the labels differ.
+    """
+    for name in _REQUIRED:
+        if not (path / name).is_file():
+            raise InputError(
+                f"{str(path)!r}: {name} is missing; not a model that finsent trained or adopted"
+            )
+    config = read_json(path / CONFIG)
+    if not isinstance(config, dict):
+        raise InputError(f"{path / CONFIG}: not a model's config; {REMEDY}")
+    label_map = read_label_map(path)
+    if label_map is None:
+        check_labels(config.get("id2label") or {}, str(path / CONFIG))
+    return label_map
+
+
+def fingerprint(model_dir: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that decides a model's answers, by file name."""
+    paths = [path for name in _ANSWER_FILES if (path := model_dir / name).is_file()]
+    return {path.name: sha256_file(path) for path in paths}

@@ -1,0 +1,109 @@
+"""The record of what a model was made from: backbone, dataset, recipe, files and license."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from finsent.files import sha256_file
+from finsent.modeling.model_dir import PROVENANCE
+from finsent.records import Record, SparseRecord
+
+if TYPE_CHECKING:
+    from finsent.modeling.backbone import Backbone
+
+# The files of the backbone `demo` are those of this hub repository, whose license they have.
+_DEMO_HUB_ID, _DEMO_LICENSE = "sentence-transformers/all-MiniLM-L6-v2", "apache-2.0"
+_DIGESTED = ("*.safetensors", "pytorch_model*.bin", "tokenizer.json", "vocab.*", "*.model")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+class FileDigest(SparseRecord):
+    """A file that a model was made from."""
+
+    path: str
+    bytes: int | None = None
+    sha256: str
+
+
+class BackboneOrigin(Record):
+    """Where the backbone of a trained model is from."""
+
+    hub_id: str | None  # None: not from a hub
+    commit: str | None  # of the hub's repository
+    license: str | None  # None: not stated
+    is_random: bool  # no weights were trained before
+    files: tuple[FileDigest, ...]
+
+
+class AdoptedOrigin(Record):
+    """Where an adopted model is from."""
+
+    source: str  # hub id or directory
+    revision: str | None
+    license: str | None
+    architecture: str
+    label_map: dict[str, str]  # finsent's label by the model's own label
+    absent_labels: tuple[str, ...]
+    files: tuple[FileDigest, ...]
+
+
+class Provenance(SparseRecord):
+    """The content of `provenance.json`; inference needs `max_length` alone."""
+
+    backbone: str | None = None
+    revision: str | None = None
+    max_length: int  # tokens
+    labels: tuple[str, ...] | None = None
+    base: BackboneOrigin | None = None  # None: the model was adopted
+    dataset: dict[str, Any] | None = None  # version, inputs and rules; None: not known
+    config: dict[str, Any] | None = None  # the training recipe, as the section `train` has it
+    origin: AdoptedOrigin | None = None  # None: finsent trained the model
+    epoch: int | None = None
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what the user does about a damaged provenance."""
+        return "The directory is damaged: train again, or use another model."
+
+
+def read_provenance(model_dir: Path) -> Provenance:
+    """Return what a model was made from, and the settings that inference needs.
+
+    Raises:
+        InputError: the record is missing or damaged.
+    """
+    return Provenance.read(model_dir / PROVENANCE)
+
+
+def read_license(card: Path) -> str | None:
+    """Return the license in the YAML head of a model card; None: no card, or none stated."""
+    if not card.is_file():
+        return None
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "---" or "---" not in lines[1:]:
+        return None
+    try:
+        head = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
+    except yaml.YAMLError:
+        return None
+    stated = head.get("license") if isinstance(head, dict) else None
+    return " ".join(str(stated).split()) if stated else None
+
+
+def backbone_origin(backbone: Backbone) -> BackboneOrigin:
+    """Return what the provenance of a model records of the backbone it was trained from."""
+    folder = Path(backbone.folder or backbone.source)
+    files = {file for pattern in _DIGESTED for file in folder.glob(pattern) if file.is_file()}
+    is_hub = backbone.commit is not None and _HUB_ID.fullmatch(backbone.name) is not None
+    hub_id = backbone.name if is_hub else None
+    return BackboneOrigin(
+        hub_id=_DEMO_HUB_ID if backbone.is_demo else hub_id,
+        commit=backbone.commit,
+        license=_DEMO_LICENSE if backbone.is_demo else read_license(folder / "README.md"),
+        is_random=backbone.is_random,
+        files=tuple(FileDigest(path=file.name, sha256=sha256_file(file)) for file in sorted(files)),
+    )

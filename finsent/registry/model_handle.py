@@ -1,0 +1,138 @@
+"""The model that a setting names: a run, an alias, a version or a directory, resolved once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from finsent.errors import InputError
+from finsent.files import read_json
+from finsent.references import (
+    ALIAS,
+    LATEST,
+    PATH,
+    RUN,
+    VERSION,
+    Reference,
+    only_match,
+    parse,
+    path_spelling,
+)
+from finsent.registry.registry import Registry
+from finsent.runs import RESULT
+from finsent.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on disk."""
+
+    folder: Path
+    version: str | None  # id in the registry; None: not published
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The run that trained or adopted the model; None: the model is in no run's directory."""
+        is_in_run = self.version is None and self.folder.name == "model"
+        return self.folder.parent if is_in_run else None
+
+    @classmethod
+    def find(cls, reference: str, workspace: Workspace, field: str) -> Model:
+        """Find a run's model, a published version (verified), or a model's directory.
+
+        Args:
+            reference: `run:NAME`, `alias:NAME`, `version:ID`, `latest`, a directory, or a bare name
+                that is one of these.
+            field: the setting that holds the reference, for messages.
+
+        Raises:
+            InputError: there is no such model, it is damaged, or the reference names two.
+        """
+        registry = Registry(workspace.registry_dir)
+        parsed = parse(reference, field, (RUN, ALIAS, VERSION, PATH))
+        published = registry.matches(parsed)
+        folders = {name: registry.version_dir(version) for name, version in published.items()}
+        folder = only_match(reference, field, {**folders, **_unpublished(parsed, workspace)})
+        if folder is None:
+            versions = {version.version for version in registry.versions()}
+            names = ", ".join(sorted(versions | {*registry.aliases()}))
+            raise InputError(
+                f"{_not_found(reference, workspace, field)}; "
+                f"published in {str(registry.root)!r}: {names or 'none'}"
+            )
+        version = registry.version_at(folder)  # a directory may be a version's, too
+        if version is not None:
+            folder = registry.get(f"{VERSION}:{version}", field).path
+        return cls(folder, version)
+
+    @classmethod
+    def find_unpublished(cls, reference: str, workspace: Workspace, field: str) -> Model:
+        """Find a run's model or a model's directory.
+
+        Args:
+            reference: `run:NAME`, `latest`, a directory, or a bare name that is one of these.
+            field: the setting that holds the reference, for messages.
+
+        Raises:
+            InputError: there is no such model, or the reference names two.
+        """
+        folders = _unpublished(parse(reference, field, (RUN, PATH)), workspace)
+        folder = only_match(reference, field, folders)
+        if folder is None:
+            raise InputError(_not_found(reference, workspace, field))
+        return cls(folder, Registry(workspace.registry_dir).version_at(folder))
+
+
+def _unpublished(reference: Reference, workspace: Workspace) -> dict[str, Path]:
+    """Return the models' directories that a reference may name, by unambiguous spelling."""
+    folders: dict[str, Path] = {}
+    run_dir = workspace.runs_dir / reference.name
+    is_bare = "/" not in reference.name
+    if reference.may_be(RUN) and (model := _model_in(run_dir)):
+        folders[f"run:{reference.name}" if is_bare else str(run_dir)] = model
+    if reference.may_be(PATH) and (
+        model := _model_in(Path(reference.name).expanduser().absolute())
+    ):
+        folders[path_spelling(reference.name)] = model
+    is_latest = reference.kind is None and reference.name == LATEST
+    if is_latest and (model := _last_trained(workspace.runs_dir)):
+        folders[f"run:{model.parent.name}"] = model
+    return folders
+
+
+def _not_found(reference: str, workspace: Workspace, field: str) -> str:
+    runs_dir = str(workspace.runs_dir)
+    if reference == LATEST:
+        return (
+            f"{field}='latest': no trained model in {runs_dir!r}; "
+            "run `python -m ray_jobs.train` first"
+        )
+    return f"{field}={reference!r}: neither a run in {runs_dir!r} nor a model's directory"
+
+
+def _model_in(folder: Path) -> Path | None:
+    """Return the model's directory of a run's or a model's directory; None: neither."""
+    folders = (folder, folder / "model")
+    return next((path for path in folders if (path / "provenance.json").is_file()), None)
+
+
+def _last_trained(runs_dir: Path) -> Path | None:
+    # Of finished runs: a run's result is written last.
+    results = [
+        result
+        for result in runs_dir.glob(f"*/{RESULT}")
+        if (result.parent / "model/provenance.json").is_file() and not _is_adopted(result.parent)
+    ]
+    if not results:
+        return None
+    last = max(results, key=lambda result: (result.stat().st_mtime_ns, str(result)))
+    return last.parent / "model"
+
+
+def _is_adopted(run_dir: Path) -> bool:
+    """Return whether a run's model was trained elsewhere."""
+    try:
+        provenance = read_json(run_dir / "model/provenance.json")
+    except InputError:
+        return False  # damaged: an error when the model is used
+    return isinstance(provenance, dict) and bool(provenance.get("origin"))

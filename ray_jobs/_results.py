@@ -1,0 +1,53 @@
+"""Typed results of jobs: JSON on the last line of stdout, and the list of keys in `--help`.
+
+A result is a frozen dataclass. `Annotated[TYPE, "NOTE"]` describes a key where its name does not.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Result = dict[str, Any]
+# What a job returns.
+Output = typing.Union["DataclassInstance", Result]
+# How a job declares its result: the class, or the class by action ("": without an action).
+ResultTypes = type | Mapping[str, type] | str
+
+_WIDTH = 100
+
+
+def as_result(output: Output) -> Result:
+    """Return what a job returns as a JSON object."""
+    return output if isinstance(output, dict) else asdict(output)
+
+
+def result_lines(declared: ResultTypes, keeps_run: bool) -> Iterator[str]:
+    """Yield the lines of `--help` with the keys of a job's result.
+
+    Args:
+        declared: a string is the list of keys itself.
+        keeps_run: whether the result has the key `run_dir`.
+    """
+    if isinstance(declared, str):
+        yield textwrap.fill(f"Result: {declared}", _WIDTH)
+        return
+    by_action = declared if isinstance(declared, Mapping) else {"": declared}
+    common = ["run_dir", "seconds"] if keeps_run else ["seconds"]
+    for action, result_type in by_action.items():
+        title = f"Result of {action}" if action else "Result"
+        keys = ", ".join([*_described_keys(result_type), *common])
+        yield textwrap.fill(f"{title}: {keys}", _WIDTH)
+
+
+def _described_keys(result_type: type) -> Iterator[str]:
+    hints = typing.get_type_hints(result_type, include_extras=True)
+    for field in fields(result_type):
+        notes = [note for note in typing.get_args(hints[field.name])[1:] if isinstance(note, str)]
+        yield f"{field.name} ({notes[0]})" if notes else field.name
