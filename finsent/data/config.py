@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from finsent.config import Section, setting
-from finsent.data.sources.uris import parse, refuse_secrets
+from finsent.data.uris import parse, refuse_secrets
 from finsent.labels import LABELS
 from finsent.spellings import (
     AnyColumnName,

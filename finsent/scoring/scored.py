@@ -16,7 +16,7 @@ from finsent.data.config import SourceConfig
 from finsent.data.sources.locations import Location
 from finsent.data.sources.scored_files import KEY, MANIFEST, records_of, scored_finder
 from finsent.data.sources.source_file import SourceFile
-from finsent.data.sources.uris import parse
+from finsent.data.uris import parse
 from finsent.errors import InputError
 from finsent.files import digest, directory_lock, write_json
 from finsent.scoring.parts import Parts

@@ -23,7 +23,7 @@ from finsent.data.sources.folder_listing import (
 )
 from finsent.data.sources.format_detection import KNOWN_NAMES
 from finsent.data.sources.locations import Location
-from finsent.data.sources.uris import Uri, parse
+from finsent.data.uris import Uri, parse
 from finsent.errors import InputError
 
 _GLOB_SIGNS = "*?["

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from finsent.data.sources.uris import Uri
+from finsent.data.uris import Uri
 from finsent.errors import InputError, one_line
 
 _TIMEOUT_SECONDS = 10.0

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 from pyarrow import fs
 
 from finsent.data.sources.file_systems import filesystem_of
-from finsent.data.sources.uris import Uri, parse
+from finsent.data.uris import Uri, parse
 from finsent.errors import InputError
 
 _PACKAGED = "package"  # scheme of files of this package

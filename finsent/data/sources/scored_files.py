@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from finsent.data.sources.locations import Location
-from finsent.data.sources.uris import parse
+from finsent.data.uris import parse
 from finsent.errors import InputError
 from finsent.files import read_json
 
