@@ -26,7 +26,7 @@ _SPACE = {
 }
 
 
-def stub_trial(config: Mapping[str, Any], work: Any) -> None:  # noqa: ARG001
+def stub_trial(config: Mapping[str, Any], context: Any) -> None:  # noqa: ARG001
     """A trial's reports without a training: the best learning rate is 1e-4, all else is luck."""
     import math
     import random
@@ -48,25 +48,25 @@ def bench_sweep(settings: BenchSettings) -> Result:
     """`bench.trials` trials of `stub_trial` by TPE and ASHA, then their analysis."""
     from finsent.config import check
     from tune.analysis import analyze
-    from tune.plan import Plan, begin
+    from tune.plan import Plan, begin_sweep
     from tune.records import read_sweep
-    from tune.space import parse
+    from tune.space_parser import parse_space
     from tune.sweep import search
-    from tune.trial import Work
+    from tune.trial import TrialContext
 
     trials = settings.bench.trials
     values = settings.model_dump(mode="json")
     values["sweep"] = {"space": _SPACE, "trials": trials}
     values["train"]["epochs"] = _EPOCHS
     settings = check(BenchSettings, values)
-    plan = Plan(settings, parse(_SPACE, settings), [], _EPOCHS, None)
+    plan = Plan(settings, parse_space(_SPACE, settings), [], _EPOCHS, None)
     with tempfile.TemporaryDirectory() as folder, ray_session(settings):
         run_dir = Path(folder) / "bench"
         run_dir.mkdir()
-        sweep = begin(plan, run_dir, "none", 2)
-        work = Work(settings, run_dir, run_dir, plan.config.modes, {})
+        sweep = begin_sweep(plan, run_dir, "none", 2)
+        context = TrialContext(settings, run_dir, run_dir, plan.config.modes, {})
         begun = time.perf_counter()
-        search(plan, work, sweep, [], 2, trainable=stub_trial)
+        search(plan, context, sweep, [], 2, trainable=stub_trial)
         seconds = time.perf_counter() - begun
         analyzed = analyze([run_dir])
         sweep = read_sweep(run_dir)

@@ -1,1 +1,1 @@
-"""Hyper-parameter sweeps: their space, their records, and what the results say."""
+"""Hyperparameter sweeps: search space, search, trials, verification and analysis."""

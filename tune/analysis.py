@@ -1,4 +1,4 @@
-"""What sweeps found, as a page, pictures and tables: `python -m tune.analysis RUN [RUN ...]`."""
+"""The results of sweeps as a page, pictures and tables: `python -m tune.analysis RUN [RUN ...]`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,25 @@ from finsent.files import make_dir, staged_dir, write_text
 from finsent.reports.page import render
 from finsent.reports.pictures import draw_all
 from finsent.stdout import write_line
-from tune.drawing import View
 from tune.importance import importances, pareto_front
+from tune.picture_style import View
 from tune.pictures import pictures_of
-from tune.records import Sweep, Trial, read_sweep
+from tune.records import DEFAULT, Sweep, Trial, Verification, read_sweep
 from tune.stats import (
     WITHOUT_VALUE,
-    about_failures,
-    asked,
     at_edge,
     axis_of,
-    ended,
-    full_length,
+    failure_notes,
+    format_value,
+    full_epochs,
     main_objective,
-    parameters,
+    parameter_keys,
     ranked,
     savings,
     short_names,
-    text,
+    trial_count_note,
     trials_table,
+    trials_with_values,
 )
 
 PAGE = "sweep.html"
@@ -45,22 +46,22 @@ PICTURES = "sweep-pictures"
 
 Result = dict[str, Any]
 
-_MATTERS = 0.1  # of the importance: below, a value at the edge of its range says nothing
+_MIN_IMPORTANCE = 0.1  # with less, a value at the edge of its range has no meaning
 
 
 def analyze(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Result:
     """Write `sweep.html`, `sweep-pictures/*.png`, `trials.csv` and `importances.csv`.
 
-    Each replaces an older one as a whole, so a running sweep can be analyzed again and again. With
-    several sweeps the page is the first one's; the others are set beside it (`comparison.csv`).
+    Each file replaces an older one atomically, so a running sweep can be analyzed repeatedly. With
+    several sweeps the page is of the first sweep, compared with the others (`comparison.csv`).
 
     Args:
         run_dirs: sweeps' directories, at least one.
-        out: where to write; the first sweep's directory by default.
+        out: output directory; the first sweep's directory by default.
 
     Returns:
         `page`, `trials`, `best` (trial, value, params), `importances` of the metric by parameter,
-        `spent_share` (epochs over those of all trials in full), `seconds`.
+        `spent_share` (epochs over those of full trials), `seconds`.
 
     Raises:
         InputError: not a sweep's directory, damaged, no trial has ended with a value, sweeps of
@@ -68,31 +69,31 @@ def analyze(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Re
     """
     begun = time.perf_counter()
     sweep, *others = sweeps = [read_sweep(folder) for folder in run_dirs]
-    for each in sweeps:
-        _check(each, sweep)
-    found = importances(sweep)
+    for analyzed in sweeps:
+        _check(analyzed, sweep)
+    importance = importances(sweep)
     view = View(
         sweep=sweep,
-        axes={key: axis_of(sweep, key) for key in parameters(sweep)},
-        importances=found,
+        axes={key: axis_of(sweep, key) for key in parameter_keys(sweep)},
+        importances=importance,
         front=pareto_front(sweep) if len(sweep.objectives) > 1 else [],
         others=others,
     )
-    place = make_dir(Path(out) if out else sweep.run_dir, "--out")
-    with staged_dir(place / PICTURES, replace=True) as folder:
+    out_dir = make_dir(Path(out) if out else sweep.run_dir, "--out")
+    with staged_dir(out_dir / PICTURES, replace=True) as folder:
         page = render(
-            "tune/sweep.html.j2", draw_all(pictures_of(view), view, folder), **_values(view)
+            "tune/sweep.html.j2", draw_all(pictures_of(view), view, folder), **_page_values(view)
         )
     trials = trials_table(sweep)
-    write_text(place / "trials.csv", trials.to_csv(index=False))
-    write_text(place / "importances.csv", found.table.to_csv(index=False))
+    write_text(out_dir / "trials.csv", trials.to_csv(index=False))
+    write_text(out_dir / "importances.csv", importance.table.to_csv(index=False))
     if others:
-        write_text(place / "comparison.csv", comparison(sweeps).to_csv(index=False))
-    write_text(place / PAGE, page)
+        write_text(out_dir / "comparison.csv", comparison(sweeps).to_csv(index=False))
+    write_text(out_dir / PAGE, page)
     value, best = ranked(sweep)[0]
-    table = found.table[found.table["objective"] == sweep.metric]
+    table = importance.table[importance.table["objective"] == sweep.metric]
     return {
-        "page": str(place / PAGE),
+        "page": str(out_dir / PAGE),
         "trials": len(sweep.trials),
         "best": {"trial": best.number, "value": value, "params": best.params},
         "importances": dict(zip(table["parameter"], table["importance"], strict=True)),
@@ -105,9 +106,9 @@ def _check(sweep: Sweep, first: Sweep) -> None:
     if (sweep.metric, sweep.mode) != (first.metric, first.mode):
         raise InputError(
             f"{str(sweep.run_dir)!r} optimizes {sweep.metric} ({sweep.mode}), "
-            f"{str(first.run_dir)!r} {first.metric} ({first.mode}): name sweeps of one metric"
+            f"{str(first.run_dir)!r} {first.metric} ({first.mode}). Name sweeps of one metric."
         )
-    if not ended(sweep, [main_objective(sweep)]):
+    if not trials_with_values(sweep, [main_objective(sweep)]):
         counts = Counter(trial.status for trial in sweep.trials)
         failed = [trial for trial in sweep.trials if trial.status in WITHOUT_VALUE]
         reasons = Counter(trial.reason for trial in failed if trial.reason)
@@ -115,82 +116,95 @@ def _check(sweep: Sweep, first: Sweep) -> None:
         states = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none was started"
         raise InputError(
             f"{str(sweep.run_dir)!r}: no trial has ended with a value of {sweep.metric} "
-            f"({states}{most}); there is nothing to analyze yet"
+            f"({states}{most}). Wait for a trial, or run the sweep again."
         )
 
 
 # --- page ---------------------------------------------------------------------------------------
 
 
-def _values(view: View) -> Result:
-    """What the page shows."""
+def _page_values(view: View) -> Result:
+    """Return the variables of the page's template."""
     sweep = view.sweep
     value, best = ranked(sweep)[0]
     table = trials_table(sweep)
-    verification = sweep.verification or {}
-    reached = {trial.number: value for value, trial in ranked(sweep)}
+    values = {trial.number: value for value, trial in ranked(sweep)}
     return {
         "sweep": sweep,
         "best": best,
         "value": value,
         "warnings": list(warnings(view)),
-        "asked": asked(sweep),
+        "trial_count_note": trial_count_note(sweep),
         "counts": dict(Counter(trial.status for trial in sweep.trials)),
         "savings": savings(sweep),
-        "names": short_names(parameters(sweep)),
+        "names": short_names(parameter_keys(sweep)),
         "rows": table.to_dict("records"),
-        "parameters": parameters(sweep),
+        "parameters": parameter_keys(sweep),
         "importances": view.importances,
-        "verification": verification,
-        "candidates": _candidates(verification, reached),
+        "verification": sweep.verification,
+        "candidates": _candidates(sweep.verification, values),
         "front": [trial for trial in sweep.trials if trial.number in view.front],
         "sweeps": comparison([sweep, *view.others]).to_dict("records") if view.others else [],
         "duration": duration,
         "moment": moment,
-        "text": text,
+        "text": format_value,
         "is_number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
     }
 
 
-def _candidates(verification: Result, reached: dict[int, float]) -> list[Result]:
-    """What was trained again with several seeds, the best mean first, the default recipe last."""
-    rows = []
-    default = verification.get("default")
-    for each in [*(verification.get("candidates") or []), *([default] if default else [])]:
-        trial = None if each is default else each.get("trial")
-        rows.append(
-            {
-                "name": "default recipe" if trial is None else f"trial {trial}",
-                "sweep": each.get("sweep") if trial is None else reached.get(trial),
-                "mean": each.get("mean"),
-                "std": each.get("std"),
-                "seeds": [s.get("validation") for s in each.get("seeds") or []],
-                "chosen": verification.get("chosen") == ("default" if trial is None else trial),
-            }
+@dataclass(frozen=True)
+class CandidateRow:
+    """A row of the page's table of verified configurations."""
+
+    name: str
+    sweep: float | None  # the value in the sweep
+    mean: float | None
+    std: float | None
+    seeds: list[float | None]
+    chosen: bool
+
+
+def _candidates(verification: Verification | None, values: dict[int, float]) -> list[CandidateRow]:
+    """Return the verified configurations, the settings without any change last.
+
+    Args:
+        values: of the sweep's trials, by number.
+    """
+    if verification is None:
+        return []
+    return [
+        CandidateRow(
+            name="default recipe" if row.trial is None else f"trial {row.trial}",
+            sweep=row.sweep if row.trial is None else values.get(row.trial),
+            mean=row.mean,
+            std=row.std,
+            seeds=[seed.validation for seed in row.seeds],
+            chosen=verification.chosen == (DEFAULT if row.trial is None else row.trial),
         )
-    return rows
+        for row in [*verification.candidates, verification.default]
+    ]
 
 
 def comparison(sweeps: Sequence[Sweep]) -> pd.DataFrame:
-    """One row a sweep: what it searched, spent and found."""
+    """Return one row per sweep: its search, its cost and its best."""
     rows = []
     for sweep in sweeps:
         value, best = ranked(sweep)[0]
         saved = savings(sweep)
-        verification = sweep.verification or {}
+        verification = sweep.verification
         rows.append(
             {
                 "sweep": sweep.name,
-                "search": sweep.settings.get("search"),
-                "scheduler": sweep.settings.get("scheduler"),
+                "search": sweep.settings.search,
+                "scheduler": sweep.settings.scheduler,
                 "trials": len(sweep.trials),
                 "epochs": saved.epochs + saved.other_epochs,
                 "seconds": round(saved.seconds + saved.other_seconds, 1),
                 "spent_share": saved.share,
                 "best": value,
                 "trial": best.number,
-                "verified": verification.get("verified"),
-                "luck": verification.get("luck"),
+                "verified": verification and verification.verified,
+                "luck": verification and verification.luck,
             }
         )
     table = pd.DataFrame(rows)
@@ -198,20 +212,20 @@ def comparison(sweeps: Sequence[Sweep]) -> pd.DataFrame:
 
 
 def moment(when: Any) -> str:
-    """A time as a sweep records it, to the second; `UTC` in the place of +00:00."""
+    """Return a recorded time to the second, with `UTC` for +00:00."""
     return re.sub(r"(\.\d+)?(\+00:00|Z)$", " UTC", str(when).replace("T", " ", 1))
 
 
 def duration(seconds: float | None) -> str:
-    """A time as people say it: `45 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return a duration for people: `45 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds is None:
         return "\N{EN DASH}"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
+    total = round(seconds)
+    if total < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{total} s"
+    minutes, remainder = divmod(total, 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+        return f"{minutes} min {remainder} s" if remainder else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
 
 
@@ -219,69 +233,71 @@ def duration(seconds: float | None) -> str:
 
 
 def warnings(view: View) -> Iterator[str]:
-    """What should give pause, each with its number and a remedy."""
+    """Yield reasons to doubt the results, each with its number and a remedy."""
     sweep = view.sweep
     value, best = ranked(sweep)[0]
     if not sweep.finished:
         running = sum(trial.status == "running" for trial in sweep.trials)
         yield (
             f"The sweep has not ended ({running} trials without an end): it still runs, or was "
-            "killed and goes on with the same command. All below may change."
+            "killed and resumes with the same command. All numbers below may change."
         )
-    count = len(ended(sweep, [main_objective(sweep)]))
+    count = len(trials_with_values(sweep, [main_objective(sweep)]))
     if sweep.finished and not sweep.verification and count > 1:
         yield (
-            f"The best value, {value:.4f}, is the best of {count} and so "
-            "partly luck; nothing was trained again with other seeds to say how much."
+            f"The best value, {value:.4f}, is the best of {count} trials and so partly luck. "
+            "No configuration was trained again with other seeds to measure the luck."
         )
-    yield from _about_verification(sweep)
-    yield from about_failures(sweep)
-    yield from _about_best(view, best)
+    if sweep.verification:
+        yield from _verification_warnings(sweep.verification)
+    yield from failure_notes(sweep)
+    yield from _edge_warnings(view, best)
+    yield from _course_warnings(sweep, best)
     if view.importances.note:
         yield f"Importances: {view.importances.note}."
 
 
-def _about_verification(sweep: Sweep) -> Iterator[str]:
-    verification = sweep.verification or {}
-    if verification.get("chosen") == "default":
+def _verification_warnings(verification: Verification) -> Iterator[str]:
+    if verification.chosen == DEFAULT:
         yield (
-            "Trained again with several seeds, no candidate beat the default recipe: keep it, or "
-            "search elsewhere or longer."
+            "Trained again with several seeds, no candidate beat the default recipe: keep the "
+            "recipe, or search elsewhere or longer."
         )
-    luck, default = verification.get("luck"), verification.get("default") or {}
-    verified = verification.get("verified")
-    if luck is not None and verified is not None and default.get("mean") is not None:
-        gain = abs(verified - default["mean"])
-        if abs(luck) > gain > 0:
-            yield (
-                f"Luck ({luck:+.4f}) was larger than what the sweep gained over the default recipe "
-                f"({verified - default['mean']:+.4f}): more seeds or more validation rows would "
-                "say more than more trials."
-            )
+    luck, default_mean = verification.luck, verification.default.mean
+    if luck is None or default_mean is None:
+        return
+    gain = verification.verified - default_mean
+    if abs(luck) > abs(gain) > 0:
+        yield (
+            f"Luck ({luck:+.4f}) was larger than the sweep's gain over the default recipe "
+            f"({gain:+.4f}): more seeds or more validation rows would tell more than more trials."
+        )
 
 
-def _about_best(view: View, best: Trial) -> Iterator[str]:
-    sweep = view.sweep
-    table = view.importances.table
+def _edge_warnings(view: View, best: Trial) -> Iterator[str]:
+    sweep, table = view.sweep, view.importances.table
     table = table[table["objective"] == sweep.metric]
     known = table["importance"].where(table["importance"] > table["chance"], 0.0)
     weights = dict(zip(table["parameter"], known, strict=True))
     for key, value in best.params.items():
         edge = at_edge(view.axes[key], value)
-        if edge and key in sweep.space and weights.get(key, 1.0) >= _MATTERS:
-            axis = view.axes[key]
+        if edge and key in sweep.space and weights.get(key, 1.0) >= _MIN_IMPORTANCE:
+            low, high = (format_value(n) for n in (view.axes[key].low, view.axes[key].high))
             yield (
-                f"The best trial's {key}, {text(value)}, is at the {edge} end of its range "
-                f"({text(axis.low)} to {text(axis.high)}): better ones may lie outside, widen it."
+                f"The best trial's {key}, {format_value(value)}, is at the {edge} end of its range "
+                f"({low} to {high}): better values may be outside, widen the range."
             )
-    course = [e.metrics[sweep.metric] for e in best.epochs if sweep.metric in e.metrics]
-    whole = best.status == "finished" and len(best.epochs) == full_length(sweep, best)
-    if whole and len(course) > 1:
-        last, before = course[-1], course[:-1]
-        if last > max(before) if sweep.mode == "max" else last < min(before):
+
+
+def _course_warnings(sweep: Sweep, best: Trial) -> Iterator[str]:
+    values = [e.metrics[sweep.metric] for e in best.epochs if sweep.metric in e.metrics]
+    is_full = best.status == "finished" and len(best.epochs) == full_epochs(sweep, best)
+    if is_full and len(values) > 1:
+        last, earlier = values[-1], values[:-1]
+        if last > max(earlier) if sweep.mode == "max" else last < min(earlier):
             yield (
                 f"The best trial was best at its last epoch ({best.epochs[-1].epoch}): longer "
-                "trials may do better, and rank differently."
+                "trials may be better, and rank differently."
             )
 
 
@@ -289,19 +305,19 @@ def _about_best(view: View, best: Trial) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: prints one JSON object; 0 done, 2 bad input."""
+    """Run the command, which prints one JSON object, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tune.analysis",
-        description="Write sweep.html, its pictures, trials.csv and importances.csv. A sweep may "
-        "still run. Exit code: 0 done, 2 bad input, 1 anything else.",
+        description="Write sweep.html, its pictures, trials.csv and importances.csv. The sweep may "
+        "still run. Exit code: 0 done, 2 bad input, 1 another error.",
     )
     parser.add_argument(
         "run",
         nargs="+",
         metavar="RUN",
-        help="a sweep's directory; others after it are compared with it",
+        help="a sweep's directory; further directories are compared with the first",
     )
-    parser.add_argument("--out", metavar="DIR", help="where to write; the first RUN by default")
+    parser.add_argument("--out", metavar="DIR", help="output directory; the first RUN by default")
     arguments = parser.parse_args(argv)
     try:
         result = analyze(arguments.run, arguments.out)

@@ -1,4 +1,4 @@
-"""Pictures of sweeps: which there are, their course, and several side by side."""
+"""The pictures of a sweep: the list of them, its course, objectives, and several sweeps."""
 
 from __future__ import annotations
 
@@ -8,20 +8,6 @@ import numpy as np
 import pandas as pd
 
 from finsent.reports.pictures import Draw
-from tune.drawing import (
-    BLUE,
-    COLORS,
-    GREY,
-    LINES,
-    MARKS,
-    View,
-    cut,
-    legend_below,
-    limit,
-    time_unit,
-    usual_range,
-    write_title,
-)
 from tune.parameter_pictures import (
     draw_contour,
     draw_importances,
@@ -30,26 +16,49 @@ from tune.parameter_pictures import (
     leading_pair,
     varied,
 )
-from tune.records import Trial
-from tune.stats import best_so_far, ended, full_length, main_objective, ranked, savings, score
+from tune.picture_style import (
+    BLUE,
+    COLORS,
+    GREY,
+    LINES,
+    MARKS,
+    View,
+    legend_below,
+    limit_y,
+    shorten,
+    time_unit,
+    typical_range,
+    write_title,
+)
+from tune.records import Objective, Trial
+from tune.stats import (
+    best_so_far,
+    first_start,
+    full_epochs,
+    main_objective,
+    ranked,
+    savings,
+    score,
+    trials_with_values,
+)
 
 
 def pictures_of(view: View) -> dict[str, Draw[View]]:
-    """What can be drawn of a sweep, in the order of the page."""
+    """Return the pictures that a sweep has data for, in the order of the page."""
     sweep = view.sweep
-    have = len(ranked(sweep))
-    there = {
+    count = len(ranked(sweep))
+    has_data = {
         "comparison": bool(view.others),
-        "best_so_far": have,
+        "best_so_far": count,
         "curves": any(sweep.metric in e.metrics for t in sweep.trials for e in t.epochs),
-        "parallel": have > 1 and bool(varied(view)),
+        "parallel": count > 1 and bool(varied(view)),
         "importances": len(view.importances.table),
-        "slices": have > 1 and bool(varied(view)),
-        "contour": have > 3 and len(leading_pair(view)) == 2,
+        "slices": count > 1 and bool(varied(view)),
+        "contour": count > 3 and len(leading_pair(view)) == 2,
         "pareto": bool(view.front),
         "savings": savings(sweep).epochs,
     }
-    return {name: draw for name, draw in _PICTURES.items() if there[name]}
+    return {name: draw for name, draw in _PICTURES.items() if has_data[name]}
 
 
 # --- course -------------------------------------------------------------------------------------
@@ -59,7 +68,7 @@ def _best_so_far(axes: Any, view: View) -> None:
     sweep, course = view.sweep, best_so_far(view.sweep)
     axes.figure.set_figheight(3.6)
     unit, length = time_unit(course["seconds"].max())
-    begin = min(t.started for t in sweep.trials if t.started is not None)
+    begin = first_start(sweep)
     for status, color in COLORS.items():
         points = [
             ((trial.ended - begin) / length, value)
@@ -84,9 +93,9 @@ def _best_so_far(axes: Any, view: View) -> None:
         linewidth=1.6,
         label="best so far",
     )
-    limit(axes, [value for value, _ in ranked(sweep)], sweep.mode)
+    limit_y(axes, [value for value, _ in ranked(sweep)], sweep.mode)
     axes.set_xlabel(f"{unit} since the first trial's start")
-    axes.set_ylabel(cut(sweep.metric))
+    axes.set_ylabel(shorten(sweep.metric))
     legend_below(axes)
     write_title(axes, "Best so far, and each trial at its end")
 
@@ -96,8 +105,8 @@ def _curves(axes: Any, view: View) -> None:
     axes.figure.set_figheight(4.0)
     order = [trial.number for _, trial in ranked(sweep)]
     best = order[0] if order else None
-    faint = 0.7 if len(sweep.trials) <= 40 else 0.35
-    seen: list[float] = []
+    opacity = 0.7 if len(sweep.trials) <= 40 else 0.35
+    values: list[float] = []
     for status in (*COLORS, "best"):
         lines = []
         for trial in sweep.trials:
@@ -110,82 +119,84 @@ def _curves(axes: Any, view: View) -> None:
                 lines += [points] if points else []
         if not lines:
             continue
-        seen += [value for line in lines for _, value in line]
-        champion = status == "best"
-        color = "black" if champion else COLORS[status]
+        values += [value for line in lines for _, value in line]
+        is_best = status == "best"
+        color = "black" if is_best else COLORS[status]
         joined = np.array([point for line in lines for point in (*line, (np.nan, np.nan))])
         axes.plot(
             *joined.T,
             color=color,
-            linewidth=2.2 if champion else 0.9,
-            alpha=1 if champion else faint,
-            zorder=4 if champion else 2,
+            linewidth=2.2 if is_best else 0.9,
+            alpha=1 if is_best else opacity,
+            zorder=4 if is_best else 2,
         )
         axes.scatter(
             *np.array([line[-1] for line in lines]).T,
             color=color,
             s=24,
             zorder=5,
-            marker="o" if champion else MARKS[status],
+            marker="o" if is_best else MARKS[status],
             linewidths=1,
             alpha=0.9,
-            label=f"best: trial {best}" if champion else status,
+            label=f"best: trial {best}" if is_best else status,
         )
-    limit(axes, seen, sweep.mode)
+    limit_y(axes, values, sweep.mode)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(cut(sweep.metric))
+    axes.set_ylabel(shorten(sweep.metric))
     legend_below(axes)
-    write_title(axes, "Learning curves; the mark is where a trial ended")
+    write_title(axes, "Learning curves; a mark shows where a trial ended")
 
 
 def _savings(axes: Any, view: View) -> None:
-    """Trials that ran each epoch, of those that would have."""
+    """Draw the number of trials that trained each epoch, and that of full trials."""
     sweep = view.sweep
     axes.figure.set_figheight(2.8)
     judged = [t for t in sweep.trials if t.status in ("finished", "stopped")]
-    full = [full_length(sweep, trial) for trial in judged]
-    epochs = np.arange(1, max(full) + 1)
-    would = [sum(length >= epoch for length in full) for epoch in epochs]
-    did = [sum(len(trial.epochs) >= epoch for trial in judged) for epoch in epochs]
-    axes.bar(epochs, would, width=0.8, color="#e8ecf0", label="all in full")
-    axes.bar(epochs, did, width=0.8, color=BLUE, label="ran")
-    for epoch, count in zip(epochs, did, strict=True) if len(epochs) <= 30 else ():
+    lengths = [full_epochs(sweep, trial) for trial in judged]
+    epochs = np.arange(1, max(lengths) + 1)
+    full = [sum(length >= epoch for length in lengths) for epoch in epochs]
+    trained = [sum(len(trial.epochs) >= epoch for trial in judged) for epoch in epochs]
+    axes.bar(epochs, full, width=0.8, color="#e8ecf0", label="full trials")
+    axes.bar(epochs, trained, width=0.8, color=BLUE, label="trained")
+    for epoch, count in zip(epochs, trained, strict=True) if len(epochs) <= 30 else ():
         axes.text(epoch, count, f"{count}", ha="center", va="bottom", fontsize=8)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set_ylim(0, max(would) * 1.15)
+    axes.set_ylim(0, max(full) * 1.15)
     axes.set_xlabel("epoch")
     axes.set_ylabel("trials")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    write_title(axes, "Trials that ran each epoch")
+    write_title(axes, "Trials that trained each epoch")
 
 
 # --- several objectives, several sweeps ---------------------------------------------------------
 
 
 def _pareto(axes: Any, view: View) -> None:
-    """The first objective against each other one."""
+    """Draw the first objective against each other objective."""
     sweep = view.sweep
     first, *others = sweep.objectives
     figure = axes.figure
     axes.remove()
     figure.set_size_inches(max(6.4, 4.0 * len(others)), 4.2)
     panels = figure.subplots(1, len(others), squeeze=False, sharey=True)[0]
-    trials = ended(sweep, sweep.objectives)
+    trials = trials_with_values(sweep, sweep.objectives)
     for panel, other in zip(panels, others, strict=True):
         panel.spines[["top", "right"]].set_visible(False)
         behind = [t for t in trials if t.number not in view.front]
-        front = sorted((t for t in trials if t.number in view.front), key=lambda t: _or(t, other))
+        front = sorted(
+            (t for t in trials if t.number in view.front), key=lambda t: _value(t, other)
+        )
         panel.scatter(
-            [_or(t, other) for t in behind],
-            [_or(t, first) for t in behind],
+            [_value(t, other) for t in behind],
+            [_value(t, first) for t in behind],
             s=20,
             color=GREY,
             alpha=0.6,
             label="other trials",
         )
-        x, y = [_or(t, other) for t in front], [_or(t, first) for t in front]
+        x, y = [_value(t, other) for t in front], [_value(t, first) for t in front]
         if len(others) == 1:
             panel.step(
                 x, y, where="post" if other.mode == "min" else "pre", color=BLUE, linewidth=1
@@ -195,22 +206,22 @@ def _pareto(axes: Any, view: View) -> None:
             panel.annotate(
                 f"{trial.number}", (at_x, at_y), (5, 4), textcoords="offset points", fontsize=8
             )
-        if min(x + [_or(t, other) for t in behind]) > 0 and _spread(trials, other) > 30:
+        if min(x + [_value(t, other) for t in behind]) > 0 and _spread(trials, other) > 30:
             panel.set_xscale("log")
             panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             panel.xaxis.set_minor_formatter("")
-        panel.set_xlabel(f"{cut(other.name)} ({_better(other.mode)})")
-    panels[0].set_ylabel(f"{cut(first.name)} ({_better(first.mode)})")
+        panel.set_xlabel(f"{shorten(other.name)} ({_better(other.mode)})")
+    panels[0].set_ylabel(f"{shorten(first.name)} ({_better(first.mode)})")
     panels[0].legend(fontsize=8, frameon=False, loc="best")
-    figure.suptitle("What each objective costs the others", fontsize=11, x=0.01, ha="left")
+    figure.suptitle("Each objective against the first objective", fontsize=11, x=0.01, ha="left")
 
 
-def _or(trial: Trial, objective: Any) -> float:
+def _value(trial: Trial, objective: Objective) -> float:
     return score(trial, objective) or 0.0
 
 
-def _spread(trials: list[Trial], objective: Any) -> float:
-    values = [_or(trial, objective) for trial in trials]
+def _spread(trials: list[Trial], objective: Objective) -> float:
+    values = [_value(trial, objective) for trial in trials]
     return max(values) / min(values)
 
 
@@ -232,20 +243,21 @@ def _comparison(axes: Any, view: View) -> None:
             "linewidth": 1.8,
             "where": "post",
             "linestyle": ("-", "--", "-.")[i // len(LINES) % 3],
-            "label": cut(sweep.name),
+            "label": shorten(sweep.name),
         }
         panels[0].step(course["epochs"], course["best"], **style)
         panels[1].step(course["seconds"] / length, course["best"], **style)
-    limits = usual_range([v for c in courses for v in c["best"].dropna().unique()], view.sweep.mode)
+    limits = typical_range(
+        [v for c in courses for v in c["best"].dropna().unique()], view.sweep.mode
+    )
     if limits:
         panels[0].set_ylim(*limits)
-    for panel, words in zip(
-        panels, ("epochs spent by all trials", f"{unit} since the start"), strict=True
-    ):
+    labels = ("epochs of all trials", f"{unit} since the start")
+    for panel, label in zip(panels, labels, strict=True):
         panel.spines[["top", "right"]].set_visible(False)
-        panel.set_xlabel(words)
+        panel.set_xlabel(label)
         panel.grid(alpha=0.25)
-    panels[0].set_ylabel(f"best {cut(main_objective(view.sweep).name)} so far")
+    panels[0].set_ylabel(f"best {shorten(main_objective(view.sweep).name)} so far")
     figure.legend(
         *panels[0].get_legend_handles_labels(),
         fontsize=8,

@@ -1,4 +1,4 @@
-"""What a sweep is going to do, checked before anything starts."""
+"""The plan of a sweep, checked before anything starts, and the sweep's record of it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from finsent.errors import ConfigError, InputError
-from finsent.files import read_json, write_json
+from finsent.errors import ConfigError
 from finsent.modeling.backbone import Backbone
+from finsent.same_settings import check_same
 from finsent.training.config import TrainConfig
 from tune.config import SweepConfig
-from tune.records import SWEEP, Sweep, read_sweep
-from tune.schedulers import scheduler_of
+from tune.records import SWEEP, Objective, Params, Sweep, SweepRecord, read_sweep
+from tune.samplers import check_search
+from tune.schedulers import make_scheduler
 from tune.settings import SweepSettings
-from tune.space import Space, check_point, parse, with_values
-from tune.storage import shown
-from tune.study import check_search, storage_url
+from tune.space import Space, with_values
+from tune.space_parser import check_configuration, parse_space
+from tune.storage import masked_url
+from tune.study import storage_url
 
 log = logging.getLogger(__name__)
 
-# What a sweep that goes on must have kept; all else may change, such as the number of trials.
-_KEPT = (
+# Settings that a resumed sweep must not change; others may change, such as the number of trials.
+_FIXED_SETTINGS = (
     "space",
     "metric",
     "objectives",
@@ -37,6 +39,7 @@ _KEPT = (
     "grace_epochs",
     "reduction",
 )
+_WORKER_SETTINGS = ("num_workers", "cpus_per_worker", "gpus_per_worker")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class Plan:
 
     settings: SweepSettings
     space: Space
-    first: list[dict[str, Any]]  # configurations to try before any other
-    epochs: int  # of a trial that nothing stops, at most
-    default: dict[str, Any] | None  # the settings without change, where they lie in the space
+    first: list[Params]  # configurations to try before any other
+    epochs: int  # maximum of a trial
+    default: Params | None  # the settings without any change, where they are in the space
 
     @property
     def config(self) -> SweepConfig:
@@ -55,40 +58,50 @@ class Plan:
         return self.settings.sweep
 
     @property
+    def objectives(self) -> list[Objective]:
+        """All objectives, the metric first."""
+        modes = self.config.modes
+        return [Objective.model_validate({"name": n, "mode": m}) for n, m in modes.items()]
+
+    @property
     def widest(self) -> TrainConfig:
-        """The settings of training with the most workers, CPUs and GPUs that a trial may have."""
-        widest = {}
-        for one in self.space.parameters:
-            section, _, name = one.key.partition(".")
-            if section == "train" and name in ("num_workers", "cpus_per_worker", "gpus_per_worker"):
-                widest[name] = max(one.tried(), key=lambda value: np.max(value))
-        return self.settings.train.replaced(**widest)
+        """The section `train` with the most workers, CPUs and GPUs that a trial may have."""
+        largest = {}
+        for parameter in self.space.parameters:
+            section, _, name = parameter.key.partition(".")
+            if section == "train" and name in _WORKER_SETTINGS:
+                largest[name] = max(parameter.boundary_values(), key=lambda value: np.max(value))
+        return self.settings.train.replaced(**largest)
 
 
 def make_plan(settings: SweepSettings, backbone: Backbone) -> Plan:
-    """Check a sweep's settings. Needs no Ray.
+    """Check a sweep's settings, without Ray.
 
     Raises:
-        ConfigError: something in the section `sweep` is wrong. One line that names it.
+        ConfigError: a setting of the section `sweep` is wrong. One line that names it.
     """
     config = settings.sweep
-    space = parse(config.space, settings)
+    space = parse_space(config.space, settings)
     check_search(config, space)
-    highs = [int(one.high) for one in space.parameters if one.key == "train.epochs"]
-    highs += [
-        max(one.choices) for one in space.parameters if one.key == "train.epochs" and one.choices
-    ]
-    epochs = max(highs, default=settings.train.epochs)
-    scheduler_of(config, space, epochs, [])
-    default = _default_point(settings, space, backbone)
+    epochs = _max_epochs(settings, space)
+    make_scheduler(config, space, epochs, [])
+    default = _default_configuration(settings, space, backbone)
     first = [dict(params) for params in config.known]
     for params in first:
         _check_values(settings, params)
     if config.default_first and default is not None and default not in first:
         first.insert(0, default)
     if config.default_first and default is None:
-        log.info("sweep: the settings as they are lie outside the space, and are not a trial")
+        log.info("sweep: the settings without any change are outside the space, and are no trial")
     return Plan(settings, space, first, epochs, default)
+
+
+def _max_epochs(settings: SweepSettings, space: Space) -> int:
+    """Return the epochs of the longest trial."""
+    for parameter in space.parameters:
+        if parameter.key == "train.epochs":
+            return int(max(parameter.choices or (parameter.high,)))
+    return settings.train.epochs
 
 
 def _check_values(settings: SweepSettings, params: Mapping[str, Any]) -> None:
@@ -98,138 +111,127 @@ def _check_values(settings: SweepSettings, params: Mapping[str, Any]) -> None:
         raise ConfigError(f"sweep.known: {json.dumps(params, default=str)}: {error}") from None
 
 
-def _default_point(
+def _default_configuration(
     settings: SweepSettings, space: Space, backbone: Backbone
-) -> dict[str, Any] | None:
-    """The values that the space's parameters have without a sweep; None where one lies outside."""
-    plain = settings.model_dump(mode="json")
-    if plain["train"]["learning_rate"] is None:
-        plain["train"]["learning_rate"] = backbone.learning_rate
-    found: dict[str, Any] = {}
-    for one in space.parameters:
-        if one.holds(found):
-            section, _, name = one.key.partition(".")
-            place: Any = plain[section]
-            for part in name.split("."):
-                place = place.get(part) if isinstance(place, dict) else None
-            found[one.key] = place
+) -> Params | None:
+    """Return the space's configuration of the settings without any change.
+
+    None where a setting is outside the space.
+    """
+    values = settings.model_dump(mode="json")
+    if values["train"]["learning_rate"] is None:
+        values["train"]["learning_rate"] = backbone.learning_rate
+    params: Params = {}
+    for parameter in space.parameters:
+        if parameter.varies(params):
+            value: Any = values
+            for part in parameter.key.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            params[parameter.key] = value
     try:
-        check_point(space, found, "")
+        check_configuration(space, params, "")
     except ConfigError:
         return None
-    return found
+    return params
 
 
-def identity(run_dir: Path) -> str | None:
-    """Which sweep a directory holds; None where there is none yet."""
+# --- sweep.json ----------------------------------------------------------------------------------
+
+
+def sweep_identity(run_dir: Path) -> str | None:
+    """Return the name and start of a directory's sweep; None where it has no sweep."""
     if not (run_dir / SWEEP).is_file():
         return None
-    found = read_sweep(run_dir)
-    return f"{found.name} of {found.settings.get('created')}"
+    sweep = read_sweep(run_dir)
+    return f"{sweep.name} of {sweep.settings.created}"
 
 
-def begin(plan: Plan, run_dir: Path, dataset_version: str, concurrent: int) -> Sweep:
-    """Write `sweep.json`, or go on with the one that is there; returns what there is of the sweep.
+def begin_sweep(plan: Plan, run_dir: Path, dataset_version: str, concurrent: int) -> Sweep:
+    """Write `sweep.json` of a new or a resumed sweep, and return the sweep's state.
 
     Raises:
-        ConfigError: the sweep there has other settings.
-        InputError: it is damaged.
+        ConfigError: the existing sweep has other settings.
+        InputError: the existing sweep is damaged.
     """
     config = plan.config
-    mine = {**_own(plan.settings), "dataset_version": dataset_version}
-    past = check_goes_on(run_dir, mine)
-    record = {
-        "name": run_dir.name,
-        "metric": config.metric,
-        "mode": config.mode,
-        "objectives": [{"name": name, "mode": mode} for name, mode in config.modes.items()],
-        "space": plan.space.body(),
-        "scheduler": config.scheduler,
-        "search": config.search,
-        "max_epochs": plan.epochs,
-        "trials": config.trials,
-        "concurrent": concurrent,
-        "created": past.get("created") or now(),
-        "finished": None,
-        "storage": shown(storage_url(config, run_dir)),  # others may read the file
-        "study_name": config.study or run_dir.name,
-        "attempts": [*past.get("attempts", []), datetime.now(UTC).timestamp()],
-        **mine,
-    }
-    write_json(run_dir / SWEEP, record)
+    past = _check_same_settings(run_dir, plan.settings, dataset_version)
+    record = SweepRecord(
+        name=run_dir.name,
+        metric=config.metric,
+        mode=plan.objectives[0].mode,
+        objectives=plan.objectives,
+        space=plan.space.record(),
+        scheduler=config.scheduler,
+        search=config.search,
+        max_epochs=plan.epochs,
+        trials=config.trials,
+        concurrent=concurrent,
+        created=past.created if past and past.created else _now(),
+        storage=masked_url(storage_url(config, run_dir)),  # others may read the file
+        study_name=config.study or run_dir.name,
+        attempts=[*(past.attempts if past else []), datetime.now(UTC).timestamp()],
+        config=_fixed_settings(plan.settings),
+        recipe=_recipe(plan.settings),
+        dataset_version=dataset_version,
+    )
+    record.write(run_dir / SWEEP)
     return read_sweep(run_dir)
 
 
-def _own(settings: SweepSettings) -> dict[str, Any]:
-    """What a sweep that goes on must have kept."""
-    return {
-        "config": {name: getattr(settings.sweep, name) for name in _KEPT},
-        "recipe": {
-            "train": settings.train.model_dump(mode="json"),
-            "model": settings.model.model_dump(mode="json"),
-        },
-    }
-
-
-def check_goes_on(run_dir: Path, mine: Mapping[str, Any]) -> dict[str, Any]:
-    """`sweep.json` of a sweep that goes on; empty where none is there.
+def end_sweep(run_dir: Path, *, exhausted: bool = False) -> None:
+    """Write into `sweep.json` that the search has ended.
 
     Args:
-        mine: what it must have.
-
-    Raises:
-        ConfigError: the sweep there has other settings.
-        InputError: it is damaged.
+        exhausted: whether the search has tried each configuration of the space.
     """
-    if not (run_dir / SWEEP).is_file():
-        return {}
-    past = read_json(run_dir / SWEEP)
-    if not isinstance(past, dict):
-        raise InputError(f"{run_dir / SWEEP}: damaged; choose another run.name")
-    _check_same(run_dir, past, json.loads(json.dumps(mine)))
-    return past
+    record = SweepRecord.read(run_dir / SWEEP)
+    update = {"finished": _now(), "exhausted": exhausted}
+    record.model_copy(update=update).write(run_dir / SWEEP)
 
 
-def check_run(settings: SweepSettings, run_dir: Path) -> None:
-    """Whether a sweep may begin or go on in a directory, before anything is written there.
+def check_run_dir(settings: SweepSettings, run_dir: Path) -> None:
+    """Check that a sweep may start or resume in a directory, before anything is written there.
 
     Raises:
         UserError: it may not.
     """
-    check_goes_on(run_dir, _own(settings))
+    _check_same_settings(run_dir, settings, None)
 
 
-def _check_same(run_dir: Path, past: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-    flat_past, flat_mine = _flat(past), _flat(mine)
-    for key, value in flat_mine.items():
-        if flat_past.get(key) != value:
-            name = key.replace("config.", "sweep.").replace("recipe.", "")
-            raise ConfigError(
-                f"run.name={run_dir.name!r}: is a sweep with {name}={flat_past.get(key)!r}, now "
-                f"{value!r}; a sweep goes on only under its own settings: choose another name, or "
-                "restore them"
-            )
+def _check_same_settings(
+    run_dir: Path, settings: SweepSettings, dataset_version: str | None
+) -> SweepRecord | None:
+    """Return the record of the sweep to resume; None for a new sweep.
+
+    Args:
+        dataset_version: None: not known yet.
+
+    Raises:
+        ConfigError: the existing sweep has other settings.
+        InputError: the existing sweep is damaged.
+    """
+    if not (run_dir / SWEEP).is_file():
+        return None
+    past = SweepRecord.read(run_dir / SWEEP)
+    recorded = {"sweep": past.config, **past.recipe, "dataset_version": past.dataset_version}
+    current = {"sweep": _fixed_settings(settings), **_recipe(settings)}
+    version = {} if dataset_version is None else {"dataset_version": dataset_version}
+    check_same(recorded, current | version, run_dir.name)
+    return past
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for top in ("config", "recipe"):
-        for key, value in (values.get(top) or {}).items():
-            found |= (
-                {f"{top}.{key}.{name}": item for name, item in value.items()}
-                if top == "recipe"
-                else {f"{top}.{key}": value}
-            )
-    if "dataset_version" in values:
-        found["dataset_version"] = values["dataset_version"]
-    return found
+def _fixed_settings(settings: SweepSettings) -> Params:
+    values = {name: getattr(settings.sweep, name) for name in _FIXED_SETTINGS}
+    as_json: Params = json.loads(json.dumps(values))  # as the file has them
+    return as_json
 
 
-def end(run_dir: Path, **fields: Any) -> None:
-    """Write into `sweep.json` that the search has ended."""
-    write_json(run_dir / SWEEP, {**read_json(run_dir / SWEEP), "finished": now(), **fields})
+def _recipe(settings: SweepSettings) -> dict[str, Params]:
+    return {
+        "train": settings.train.model_dump(mode="json"),
+        "model": settings.model.model_dump(mode="json"),
+    }
 
 
-def now() -> str:
-    """This moment, as records have it."""
+def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,10 +1,13 @@
-"""Which trials end early: Ray Tune's schedulers, set up for trials that report once an epoch."""
+"""Ray Tune's schedulers, one function per scheduler of `tune.algorithms`.
+
+Trials report once per epoch, under the key `epoch`.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 from ray import tune
@@ -16,14 +19,16 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from finsent.adapters.ray_tune import NEVER_PAUSE, NO_CONTROLLER, stand_in_trial
 from finsent.errors import ConfigError
+from tune.algorithms import SCHEDULERS
 from tune.config import SweepConfig
-from tune.outcomes import FAILURE
 from tune.records import Trial
 from tune.space import Parameter, Space
+from tune.trial_report import FAILURE
 
-# Weights of one cannot go on under another's value of these.
-_NOT_EXCHANGED = (
+# A trial cannot continue with another trial's weights under another value of these settings.
+_FIXED_WHILE_TRAINING = (
     "train.epochs",
     "train.lora",
     "train.distill",
@@ -33,159 +38,200 @@ _NOT_EXCHANGED = (
     "data.",
     "model.",
 )
-_NOBODY: Any = None  # in the place of Ray Tune's controller
-_RUNGS = 3  # HyperBand's brackets at most: each begins one rung later
+_MAX_BRACKETS = 3  # of HyperBand; each begins one rung later
 
 
-def scheduler_of(
+@dataclass(frozen=True)
+class SchedulerRequest:
+    """Inputs of a scheduler's factory."""
+
+    config: SweepConfig
+    space: Space
+    epochs: int  # of the longest trial
+    past: Sequence[Trial]  # trials of earlier processes, with which halving schedulers continue
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Arguments of each of Ray Tune's schedulers."""
+        return {"time_attr": "epoch", "metric": self.config.metric, "mode": self.config.mode}
+
+
+def make_scheduler(
     config: SweepConfig, space: Space, epochs: int, past: Sequence[Trial]
 ) -> TrialScheduler:
-    """The scheduler of a sweep.
-
-    - asha: Li et al., A System for Massively Parallel Hyperparameter Tuning (arXiv:1810.05934).
-    - hyperband: its brackets side by side, without waiting for a whole rung, as there.
-    - median: Golovin et al., Google Vizier (KDD 2017), section 3.2.2.
-    - pbt: Jaderberg et al., Population Based Training (arXiv:1711.09846).
+    """Return the scheduler of a sweep.
 
     Args:
         epochs: of the longest trial.
-        past: trials before this process; asha and hyperband go on with their results.
+        past: trials of earlier processes, with which halving schedulers continue.
 
     Raises:
-        ConfigError: pbt, and the space has a setting that a trial cannot change as it runs.
+        ConfigError: scheduler=pbt, and the space has a setting that a running trial cannot change.
     """
-    common: dict[str, Any] = {"time_attr": "epoch", "metric": config.metric, "mode": config.mode}
-    if epochs <= config.grace_epochs and config.scheduler != "pbt":
+    scheduler = SCHEDULERS[config.scheduler]
+    if epochs <= config.grace_epochs and not scheduler.is_population:
         return FIFOScheduler()  # no trial could end early
-    if config.scheduler in ("asha", "hyperband"):
-        return _Resumed(
-            past,
-            **common,
-            # No rung at the last epoch, where nothing is left to save.
-            max_t=epochs - 0.5,  # works with fractions
-            grace_period=config.grace_epochs,
-            reduction_factor=config.reduction,
-            brackets=1 if config.scheduler == "asha" else _brackets(config, epochs),
-            stop_last_trials=False,  # a trial's last report is not its end
-        )
-    if config.scheduler == "median":
-        return MedianStoppingRule(
-            **common,
-            grace_period=config.grace_epochs,
-            # Else a trial with nothing to compare is paused for one that waits: its training starts
-            # anew, which costs more than the epoch that the other wins.
-            min_time_slice=math.inf,  # type: ignore[arg-type]
-        )
-    if config.scheduler == "pbt":
-        return _pbt(config, space, epochs, common)
+    factory: Callable[[SchedulerRequest], Any] = resolve_name(scheduler.factory)
+    made: TrialScheduler = factory(SchedulerRequest(config, space, epochs, past))
+    return made
+
+
+def none(request: SchedulerRequest) -> TrialScheduler:  # noqa: ARG001
+    """Return the scheduler that ends no trial."""
     return FIFOScheduler()
 
 
-def _brackets(config: SweepConfig, epochs: int) -> int:
-    rungs, at = 1, config.grace_epochs * config.reduction
-    while at < epochs and rungs < _RUNGS:
-        rungs, at = rungs + 1, at * config.reduction
-    return rungs
-
-
-class _Resumed(AsyncHyperBandScheduler):
-    """Knows what trials reported to the scheduler before it, under other ids.
-
-    A trial that goes on reports all of its epochs again; it is not judged again at the rungs that
-    it has passed.
+def halving(request: SchedulerRequest, brackets: int = 1) -> TrialScheduler:
+    """Return ASHA (Li et al., arXiv:1810.05934).
 
     Args:
-        past: trials before this process.
-        settings: of the base class.
+        brackets: of rungs; a trial is in one of them at random.
+    """
+    return ResumedHalving(
+        request.past,
+        **request.keys,
+        # No rung at the last epoch, which saves nothing. Ray Tune accepts fractions.
+        max_t=request.epochs - 0.5,
+        grace_period=request.config.grace_epochs,
+        reduction_factor=request.config.reduction,
+        brackets=brackets,
+        stop_last_trials=False,  # a trial's last report is not its end
+    )
+
+
+def hyperband(request: SchedulerRequest) -> TrialScheduler:
+    """Return HyperBand in its asynchronous form: brackets of ASHA, as in the same paper."""
+    config = request.config
+    rungs, rung_epochs = 1, config.grace_epochs * config.reduction
+    while rung_epochs < request.epochs and rungs < _MAX_BRACKETS:
+        rungs, rung_epochs = rungs + 1, rung_epochs * config.reduction
+    return halving(request, brackets=rungs)
+
+
+def median(request: SchedulerRequest) -> TrialScheduler:
+    """Return median stopping (Golovin et al., Google Vizier, KDD 2017, section 3.2.2)."""
+    return MedianStoppingRule(
+        **request.keys,
+        grace_period=request.config.grace_epochs,
+        # Otherwise a trial without rivals is paused for a waiting one. It then trains from the
+        # start again, which costs more than the epoch that the other trial gains.
+        min_time_slice=NEVER_PAUSE,
+    )
+
+
+def population(request: SchedulerRequest) -> TrialScheduler:
+    """Return population-based training (Jaderberg et al., arXiv:1711.09846).
+
+    Raises:
+        ConfigError: the space has a setting that a running trial cannot change.
+    """
+    parameters = request.space.parameters
+    for parameter in parameters:
+        if parameter.key.startswith(_FIXED_WHILE_TRAINING):
+            raise ConfigError(
+                f"sweep.space.{parameter.key}: a running trial cannot change this setting, and "
+                "scheduler=pbt takes weights from trial to trial. Remove the key, or set "
+                "sweep.scheduler=asha."
+            )
+    domains = {parameter.key: _tune_domain(parameter) for parameter in parameters}
+    return AlignedPopulation(
+        request.config.grace_epochs,
+        request.epochs,
+        **request.keys,
+        hyperparam_mutations={"trial": {"params": domains}},
+        custom_explore_fn=_clip_to(request.space),
+    )
+
+
+class ResumedHalving(AsyncHyperBandScheduler):
+    """ASHA that knows what trials reported to the scheduler of an earlier process.
+
+    A resumed trial reports all of its epochs again. It is not judged again at the rungs that it has
+    passed.
+
+    Args:
+        past: trials of earlier processes.
+        settings: arguments of the base class, among them `metric`.
     """
 
     def __init__(self, past: Sequence[Trial], **settings: Any) -> None:
         super().__init__(**settings)
-        self._going_on = {t.number: t for t in past if t.status in ("running", "interrupted")}
+        self._metric_name: str = settings["metric"]
+        self._resumable = {t.number: t for t in past if t.status in ("running", "interrupted")}
         for trial in past:
             if trial.status in ("finished", "stopped"):
-                known: Any = SimpleNamespace(trial_id=f"past-{trial.number}")
-                super().on_trial_add(_NOBODY, known)
-                self._replay(known, trial)
+                stand_in = stand_in_trial(f"past-{trial.number}")
+                super().on_trial_add(NO_CONTROLLER, stand_in)
+                self._replay(stand_in, trial)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """A trial begins, or goes on."""
+        """Register a trial, and replay the epochs of a resumed one."""
         super().on_trial_add(tune_controller, trial)
-        if self._going_on and (before := self._going_on.pop(trial.config["number"], None)):
+        if self._resumable and (before := self._resumable.pop(trial.config["number"], None)):
             self._replay(trial, before)
 
-    def _replay(self, trial: Any, before: Trial) -> None:
-        for epoch in before.epochs:
-            if self._metric in epoch.metrics:
-                result = {"epoch": epoch.epoch, self._metric: epoch.metrics[self._metric]}
-                self.on_trial_result(_NOBODY, trial, result)
+    def _replay(self, trial: Any, past: Trial) -> None:
+        for epoch in past.epochs:
+            if (value := epoch.metrics.get(self._metric_name)) is not None:
+                result = {"epoch": epoch.epoch, self._metric_name: value}
+                self.on_trial_result(NO_CONTROLLER, trial, result)
 
 
-class _Aligned(PopulationBasedTraining):
-    """Exchanges only after epochs whose checkpoints stay, and while there are epochs left to train.
+class AlignedPopulation(PopulationBasedTraining):
+    """PBT that exchanges only after epochs with a checkpoint, and before the last epoch.
 
-    Ray's class counts from the first epoch that it hears of, which after a resume may be any.
+    Ray's class counts from the first epoch that it sees, which after a resume may be any.
 
     Args:
-        every: epochs.
+        interval: epochs between two exchanges.
         epochs: of a trial.
-        settings: of the base class.
+        settings: arguments of the base class.
     """
 
-    def __init__(self, every: int, epochs: int, **settings: Any) -> None:
-        super().__init__(perturbation_interval=every, **settings)
-        self._every, self._epochs = every, epochs
+    def __init__(self, interval: int, epochs: int, **settings: Any) -> None:
+        super().__init__(perturbation_interval=interval, **settings)
+        self._interval, self._epochs = interval, epochs
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """A trial has finished an epoch."""
+        """Return whether a trial continues or exchanges; a failed trial gives no weights."""
         epoch = result["epoch"]
-        if FAILURE in result or epoch % self._every or epoch >= self._epochs:
-            return str(TrialScheduler.CONTINUE)  # what failed gives no weights away, and ends
+        if FAILURE in result or epoch % self._interval or epoch >= self._epochs:
+            return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, trial, result))
 
 
-def _pbt(
-    config: SweepConfig, space: Space, epochs: int, common: Mapping[str, Any]
-) -> PopulationBasedTraining:
-    for one in space.parameters:
-        if one.key.startswith(_NOT_EXCHANGED):
-            raise ConfigError(
-                f"sweep.space.{one.key}: scheduler=pbt takes weights from trial to trial, which "
-                "this setting does not allow; take it out, or set sweep.scheduler=asha"
-            )
-    return _Aligned(
-        config.grace_epochs,
-        epochs,
-        **common,
-        hyperparam_mutations={
-            "trial": {"params": {one.key: _domain(one) for one in space.parameters}}
-        },
-        custom_explore_fn=_clipped(space),
-    )
+def _tune_domain(parameter: Parameter) -> Any:
+    """Return a parameter as Ray Tune's PBT resamples it."""
+    low, high = parameter.low, parameter.high
+    if parameter.kind == "choice":
+        return list(parameter.choices)
+    if parameter.kind == "int":
+        return tune.randint(int(low), int(high) + 1)
+    if parameter.step:
+        return tune.quniform(low, high, parameter.step)
+    return (tune.loguniform if parameter.kind == "loguniform" else tune.uniform)(low, high)
 
 
-def _domain(one: Parameter) -> Any:
-    if one.kind == "choice":
-        return list(one.choices)
-    if one.kind == "int":
-        return tune.randint(int(one.low), int(one.high) + 1)
-    if one.step:
-        return tune.quniform(one.low, one.high, one.step)
-    return (tune.loguniform if one.kind == "loguniform" else tune.uniform)(one.low, one.high)
+def _clip_to(space: Space) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that moves a perturbed configuration back into the space.
 
-
-def _clipped(space: Space) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """What varies a configuration by a fifth may leave the space: bring it back."""
+    PBT multiplies numbers by 0.8 or 1.2.
+    """
 
     def clip(config: dict[str, Any]) -> dict[str, Any]:
-        for one in space.parameters:
-            if one.kind == "choice":
-                continue
-            value = min(max(config["trial"]["params"][one.key], one.low), one.high)
-            if one.step:
-                value = round(one.low + round((value - one.low) / one.step) * one.step, 12)
-                value = value if value <= one.high else round(value - one.step, 12)
-            config["trial"]["params"][one.key] = int(value) if one.kind == "int" else value
+        params = config["trial"]["params"]
+        for parameter in space.parameters:
+            if parameter.kind != "choice":
+                params[parameter.key] = _nearest_value(parameter, params)
         return config
 
     return clip
+
+
+def _nearest_value(parameter: Parameter, params: Mapping[str, Any]) -> float | int:
+    low, high, step = parameter.low, parameter.high, parameter.step
+    value = min(max(params[parameter.key], low), high)
+    if step:
+        value = round(low + round((value - low) / step) * step, 12)
+        value = value if value <= high else round(value - step, 12)
+    return int(value) if parameter.kind == "int" else float(value)

@@ -1,8 +1,7 @@
-"""A sweep's Optuna study: its storage, its owner, its sampler, and what earlier sweeps tell it."""
+"""A sweep's Optuna study: its storage, its owner, and the outcomes that it learns from."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,32 +13,37 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from finsent.adapters.optuna import prune_as_infeasible, reopen_trial
 from finsent.errors import ConfigError, InputError
-from tune.config import SweepConfig
-from tune.outcomes import recorded, tell
+from tune.algorithms import SEARCH_ALGORITHMS
+from tune.config import UNLEARNED, SweepConfig
 from tune.records import Sweep
-from tune.space import Space, check_point, encoded
-from tune.storage import shown, without_secrets
+from tune.samplers import make_sampler
+from tune.space import Space, encode
+from tune.space_parser import check_configuration
+from tune.storage import masked_url, without_secrets
+from tune.trial_outcome import Outcome, recorded_outcome
+from tune.trial_report import is_finite
 
-_LOCK_SECONDS = 5  # that a locked SQLite file is waited for
-STUDY = "study.db"
-_OWNER = "sweep"  # the study's attribute that says whose it is
+STUDY_FILE = "study.db"
+_LOCK_TIMEOUT = 5  # seconds to wait for a locked SQLite file
+_OWNER = "sweep"  # the study's attribute with the sweep that owns it
+_ORIGIN = "from"  # a trial's attribute with the trial of an earlier sweep
 
 
 def storage_url(config: SweepConfig, run_dir: Path) -> str:
-    """Where the study lies, as Optuna and optuna-dashboard take it."""
-    return config.storage or f"sqlite:///{run_dir / STUDY}"
+    """Return the URL of the study's storage, as Optuna and optuna-dashboard accept it."""
+    return config.storage or f"sqlite:///{run_dir / STUDY_FILE}"
 
 
 def open_study(config: SweepConfig, run_dir: Path, trials_before: int = 0) -> optuna.Study:
-    """The sweep's study, which may hold trials already.
+    """Create or open the sweep's study.
 
     Args:
-        trials_before: which the sweep has; a sampler that goes on must not draw the same again.
+        trials_before: trials that the sweep has; a resumed sampler must not draw them again.
 
     Raises:
         InputError: the storage cannot be reached, is locked, or the study has other objectives.
@@ -49,39 +53,39 @@ def open_study(config: SweepConfig, run_dir: Path, trials_before: int = 0) -> op
     directions: list[Any] = [
         "maximize" if mode == "max" else "minimize" for mode in config.modes.values()
     ]
-    timeout = {"connect_args": {"timeout": _LOCK_SECONDS}} if url.startswith("sqlite:") else {}
+    timeout = {"connect_args": {"timeout": _LOCK_TIMEOUT}} if url.startswith("sqlite:") else {}
     try:
         study = optuna.create_study(
             storage=RDBStorage(url, engine_kwargs=timeout),
             study_name=config.study or run_dir.name,
-            sampler=sampler_of(config, trials_before),
+            sampler=make_sampler(config, trials_before),
             directions=directions,
             load_if_exists=True,
         )
-        study.set_user_attr("finsent", "sweep")  # a locked file is only noticed when written to
+        study.set_user_attr("finsent", "sweep")  # a lock shows only when something is written
     except Exception as error:  # SQLAlchemy's, a driver's or a missing driver's, of many classes
         problem = without_secrets(" ".join(str(error).split()), url)[:200]
         raise InputError(
-            f"sweep.storage={shown(url)!r}: Optuna cannot use it ({problem}); close "
-            "what holds it, or name one that can be reached"
+            f"sweep.storage={masked_url(url)!r}: Optuna cannot use it ({problem}). Close the "
+            "program that holds it, or name a storage that can be reached."
         ) from None
-    found = [direction.name for direction in study.directions]
-    if [name.lower() for name in found] != directions:
+    existing = [direction.name for direction in study.directions]
+    if [name.lower() for name in existing] != directions:
         raise InputError(
-            f"sweep.study={study.study_name!r}: exists with other objectives ({', '.join(found)}); "
-            "choose another name"
+            f"sweep.study={study.study_name!r}: exists with other objectives "
+            f"({', '.join(existing)}). Choose another name."
         )
     return study
 
 
-def claim(study: optuna.Study, sweep: str | None) -> None:
-    """Make sure that a study is a sweep's own: two would end each other's trials.
+def claim_study(study: optuna.Study, sweep: str | None) -> None:
+    """Make a study a sweep's own: two sweeps in a study would end each other's trials.
 
     Args:
-        sweep: its name and when it began; None: it is about to.
+        sweep: the sweep's name and start; None for a sweep that has not started yet.
 
     Raises:
-        InputError: the study holds another sweep's trials.
+        InputError: the study has another sweep's trials.
     """
     owner = study.user_attrs.get(_OWNER)
     if owner is None and (sweep is not None or not study.get_trials(deepcopy=False)):
@@ -90,110 +94,95 @@ def claim(study: optuna.Study, sweep: str | None) -> None:
         return
     if owner is None or owner != sweep:
         raise InputError(
-            f"sweep.study={study.study_name!r}: holds the trials of another sweep "
-            f"({owner or 'unknown'}); choose another name, and give that sweep's directory in "
-            "sweep.warm_start to know its trials"
+            f"sweep.study={study.study_name!r}: has the trials of another sweep "
+            f"({owner or 'unknown'}). Choose another name, and add that sweep's directory to "
+            "sweep.warm_start to learn from its trials."
         )
 
 
-def sampler_of(config: SweepConfig, trials_before: int) -> BaseSampler:
-    """Optuna's sampler of a search, seeded."""
-    seed = config.seed + trials_before
-    # `group`, without which conditional parameters are drawn each for itself, is experimental.
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    if config.search == "tpe":
-        # Optuna draws the first ten at random, which of twelve are nearly all.
-        random_first = min(10, max(4, config.trials // 4))
-        return optuna.samplers.TPESampler(
-            seed=seed,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            n_startup_trials=random_first,
-        )
-    if config.search == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    if config.search == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed, consider_pruned_trials=True)
-    return optuna.samplers.RandomSampler(seed=seed)
+# --- outcomes ------------------------------------------------------------------------------------
 
 
-def check_search(config: SweepConfig, space: Space) -> None:
-    """What a search cannot do with a space.
+def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, config: SweepConfig) -> None:
+    """End a trial of a study by its outcome, or by that of an earlier equal configuration.
 
-    Raises:
-        ConfigError: one line that says so.
+    A trial that diverged or ran out of memory becomes a trial to avoid. As a failed trial it would
+    teach nothing: Optuna's samplers learn from complete and pruned trials only, and NaN counts as
+    failed (Optuna's FAQ; github.com/optuna/optuna/issues/2864 recommends a bad value). TPE knows
+    infeasible trials, which rank behind all others, also with several objectives. The Gaussian
+    process and CMA-ES need a value: they get the worst value so far, which keeps the scale.
     """
-    conditional = [one.key for one in space.parameters if one.parent is not None]
-    choices = [one.key for one in space.parameters if one.kind == "choice"]
-    if config.search == "grid":
-        next(iter(space.grid()))
-    if config.search == "cmaes" and (conditional or choices):
-        raise ConfigError(
-            f"sweep.search='cmaes': takes numbers without conditions only, not "
-            f"{(conditional or choices)[0]}; set sweep.search=tpe"
-        )
-    if config.search == "cmaes" and len(space.parameters) < 2:
-        raise ConfigError(
-            "sweep.search='cmaes': wants two parameters or more; set sweep.search=tpe"
-        )
-    if config.scheduler == "pbt" and conditional:
-        raise ConfigError(
-            f"sweep.space.{conditional[0]}: scheduler=pbt cannot vary a setting that depends on "
-            "another; take the condition away, or set sweep.scheduler=asha"
-        )
-    for params in config.known:
-        check_point(space, params, "sweep.known")
+    if outcome.cause is None:
+        reported = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        for epoch in outcome.epochs.keys() - reported.keys() if not config.objectives else ():
+            trial.report(outcome.epochs[epoch], epoch)
+        study.tell(trial.number, outcome.values, outcome.state)
+    elif SEARCH_ALGORITHMS[config.search].needs_values:
+        study.tell(trial.number, bad_value(study, config), TrialState.COMPLETE)
+    else:
+        prune_as_infeasible(study, trial, outcome.cause)
+
+
+def bad_value(study: optuna.Study, config: SweepConfig) -> float:
+    """Return a value of the metric that is as bad as the worst trial and an untrained model."""
+    values = [UNLEARNED[config.metric]]
+    for trial in study.get_trials(deepcopy=False):
+        values.extend((*(trial.values or ()), *trial.intermediate_values.values()))
+    values = [value for value in values if is_finite(value)]
+    return min(values) if config.mode == "max" else max(values)
+
+
+# --- earlier sweeps ------------------------------------------------------------------------------
 
 
 def distributions(space: Space, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-    """Optuna's distributions of the parameters that a configuration has."""
-    found: dict[str, BaseDistribution] = {}
-    for one in space.parameters:
-        if one.key not in params:
+    """Return Optuna's distributions of the parameters of a configuration."""
+    by_key: dict[str, BaseDistribution] = {}
+    for parameter in space.parameters:
+        key, low, high = parameter.key, parameter.low, parameter.high
+        if key not in params:
             continue
-        if one.kind == "choice":
-            found[one.key] = CategoricalDistribution([encoded(c) for c in one.choices])
-        elif one.kind == "int":
-            found[one.key] = IntDistribution(int(one.low), int(one.high))
+        if parameter.kind == "choice":
+            by_key[key] = CategoricalDistribution([encode(choice) for choice in parameter.choices])
+        elif parameter.kind == "int":
+            by_key[key] = IntDistribution(int(low), int(high))
         else:
-            log = one.kind == "loguniform"
-            found[one.key] = FloatDistribution(one.low, one.high, log=log, step=one.step)
-    return found
+            log = parameter.kind == "loguniform"
+            by_key[key] = FloatDistribution(low, high, log=log, step=parameter.step)
+    return by_key
 
 
-def add_past(study: optuna.Study, space: Space, sweep: Sweep, config: SweepConfig) -> int:
-    """Tell a study what an earlier sweep found; trials that lie outside the space are left out.
+def add_earlier_sweep(study: optuna.Study, space: Space, sweep: Sweep, config: SweepConfig) -> int:
+    """Add an earlier sweep's trials to a study, except those outside the space.
 
-    Trials that finished, and those to keep away from, count.
+    Finished trials are added, and those to avoid.
 
     Returns:
-        How many trials it now knows more of. None where it knows them already.
+        Number of trials added, without those that the study had before.
     """
     trials = study.get_trials(deepcopy=False)
-    # A trial that a killed process added and did not tell is added again.
-    told = (TrialState.COMPLETE, TrialState.PRUNED)
-    known = {trial.user_attrs.get("from") for trial in trials if trial.state in told}
+    # A trial that a killed process added and did not end is added again.
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    known = {trial.user_attrs.get(_ORIGIN) for trial in trials if trial.state in ended}
     added = 0
     for past in sweep.trials:
         origin = f"{sweep.run_dir}#{past.number}"
-        outcome = recorded(past, config)
-        teaches = outcome is not None and (outcome.values or outcome.cause)
-        if outcome is None or not teaches or origin in known:
+        outcome = recorded_outcome(past, config)
+        if outcome is None or not (outcome.values or outcome.cause) or origin in known:
             continue
         try:
-            check_point(space, past.params, "")
+            check_configuration(space, past.params, "")
         except ConfigError:
             continue
         study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
-                params={key: encoded(value) for key, value in past.params.items()},
+                params={key: encode(value) for key, value in past.params.items()},
                 distributions=distributions(space, past.params),
-                user_attrs={"from": origin},
+                user_attrs={_ORIGIN: origin},
             )
         )
         newest = study.get_trials(deepcopy=False)[-1]
-        tell(study, optuna.Trial(study, newest._trial_id), outcome, config)
+        tell(study, reopen_trial(study, newest), outcome, config)
         added += 1
     return added

@@ -1,19 +1,12 @@
-"""One trial, in a process of its own on some node: `ray_jobs.train`'s loop on a trial's settings.
+"""One trial of Ray Tune: the loop of `ray_jobs.train` on a trial's settings, in another process.
 
-What it reports to Ray Tune:
-- after each epoch: `epoch` (from 1), the epoch's finite metrics, `epoch_seconds`;
-- at its end: `final` (values by objective), `model_dir`, the metric and the last epoch once more;
-- where it fails: `failure` (why), `cause` (of `tune.records.CAUSES`, where its settings are to
-  blame), `full` (where no trial could write there), the worst value of the metric, and the last
-  epoch. It does not raise: the same would come again, and only a lost process is worth another try.
+`tune.trial_report` describes the reports. A trial that fails does not raise: the same failure would
+come again, and only a lost process is worth another try.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,39 +16,39 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from finsent.adapters.ray_tune import exit_trial
 from finsent.disk import DiskError, find_disk_error
-from finsent.errors import DivergenceError, InputError, MemoryShortageError, UserError
-from finsent.files import read_json, write_json
+from finsent.errors import DivergenceError
+from finsent.training.checkpoint import epoch_checkpoint_name
 from finsent.training.metrics_log import read_epochs
-from tune.outcomes import CAUSE, FAILURE, FINAL, FULL
-from tune.records import DIVERGED, MEMORY
+from tune.records import TrainedModel, TrialConfig
 from tune.settings import SweepSettings
 from tune.space import with_values
 from tune.training import Training
+from tune.trial_failure import failure_cause, failure_reason
+from tune.trial_report import CAUSE, FAILURE, FINAL, FULL, MODEL_DIR
+from tune.weight_exchange import drop_checkpoints, offered_checkpoint, training_dir
 
-TRIALS = "trials"
-RESULT = "trial.json"  # in a trial's directory, once it has ended by itself
-STOP = ".stop"  # in the sweep's, when no trial is to go on
+TRIALS_DIR = "trials"
+RESULT_FILE = "trial.json"  # in a finished trial's directory
+STOP_FILE = ".stop"  # in the sweep's directory, when all trials are to end
 _WORST = {"max": -1e9, "min": 1e9}  # finite: Optuna and Ray's schedulers compute with it
-_REASON = 300  # characters
-_LOOK = 0.5  # seconds between two looks at a training elsewhere
-_SOURCE = "source.json"  # in a checkpoint of PBT: where the weights lie, and of which epoch
-_PARAMS = "params.json"  # of PBT: under which a directory's weights are trained
-_OWN_ROWS = ("data.", "model.")  # settings under which a trial's tokenized rows are its own
+_POLL_SECONDS = 0.5
+_ROW_SETTINGS = ("data.", "model.")  # a trial that varies these tokenizes its own rows
 
 
 @dataclass(frozen=True)
-class Work:
-    """What the trials of a sweep have in common."""
+class TrialContext:
+    """What the trials of a sweep share."""
 
     settings: SweepSettings
-    run_dir: Path  # of the sweep; seen by all nodes
+    run_dir: Path  # of the sweep; all nodes see it
     version_dir: Path  # the dataset version, where no trial makes its own
-    modes: dict[str, str]  # by objective; the metric first
-    datasets: dict[str, Any]  # tokenized splits by name, for trials that leave data and model alone
-    exchanges: bool = False  # weights go from trial to trial (PBT)
-    environment: dict[str, str] = field(default_factory=dict)  # where it is not set
-    training: type[Any] = Training  # what trains: an actor's class with the methods of Training
+    modes: dict[str, str]  # direction by objective; the metric first
+    datasets: dict[str, Any]  # tokenized splits by name, for trials that do not vary data or model
+    exchanges_weights: bool = False  # under PBT
+    environment: dict[str, str] = field(default_factory=dict)  # defaults of environment variables
+    training: type[Any] = Training  # actor class with the methods of Training
 
     @property
     def metric(self) -> str:
@@ -63,250 +56,187 @@ class Work:
         return next(iter(self.modes))
 
 
-def run_trial(config: Mapping[str, Any], work: Work) -> None:
-    """Ray Tune's trainable.
+def run_trial(config: Mapping[str, Any], context: TrialContext) -> None:
+    """Train a configuration and report to Ray Tune: the trainable of a sweep.
 
     Args:
-        config: `number`, `params`, and maybe `place`, the name of its directory.
+        config: a `TrialConfig`, under PBT below the key `trial`.
     """
-    config = own_config(config, tune.get_context().get_trial_name())
-    reports = _Reports(work)
+    trial_config = own_config(config, tune.get_context().get_trial_name())
+    reports = _Reports(context)
     try:
-        _run(config, work, reports)
+        _run(trial_config, context, reports)
     except ray.exceptions.RayActorError:  # a process or a node was lost
         raise
-    except Exception as error:  # whatever it is, it is this trial's end and not the sweep's
+    except Exception as error:  # any failure is this trial's end, and not the sweep's
         full = find_disk_error(error)
-        reports.failed(reason(full or error), None if full else cause(error), full)
+        cause = None if full else failure_cause(error)
+        reports.failed(failure_reason(full or error), cause, full)
 
 
 def trial_name(number: int) -> str:
-    """What Ray Tune calls a trial."""
+    """Return the name of a trial in Ray Tune."""
     return f"trial-{number:04d}"
 
 
-def own_config(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A trial's config, where PBT may have put another's in its place: the number stays.
+def trial_dir(run_dir: Path, number: int) -> Path:
+    """Return the directory of a trial."""
+    return run_dir / TRIALS_DIR / f"{number:04d}"
+
+
+def own_config(config: Mapping[str, Any], name: str) -> TrialConfig:
+    """Return a trial's config with its own number.
+
+    PBT replaces a trial's config by another trial's, with that trial's number.
 
     Args:
-        name: of `trial_name`.
+        name: the trial's name, of `trial_name`.
     """
-    return {**config.get("trial", config), "number": int(name.rpartition("-")[2])}
+    own: Any = {**config.get("trial", config), "number": int(name.rpartition("-")[2])}
+    typed: TrialConfig = own
+    return typed
 
 
 class _Reports:
-    """What a trial tells Ray Tune; always with `epoch` and the metric, as schedulers want them."""
+    """A trial's reports, each with `epoch` and the metric, which schedulers need."""
 
-    def __init__(self, work: Work) -> None:
-        self._work, self._epoch = work, 0
+    def __init__(self, context: TrialContext) -> None:
+        self._context, self._epoch = context, 0
 
-    def epoch(self, line: Mapping[str, Any], place: Path) -> None:
-        """An epoch, by its line of the journal; with PBT also where its weights lie."""
-        metric = self._work.metric
-        found = {
+    def epoch(self, line: Mapping[str, Any], folder: Path) -> None:
+        """Report an epoch; under PBT with a checkpoint that offers the weights.
+
+        Args:
+            line: the epoch's line of the journal.
+            folder: the trial's directory.
+        """
+        metric = self._context.metric
+        metrics = {
             key: value
             for key, value in line.items()
             if isinstance(value, int | float) and math.isfinite(value)
         }
-        if metric not in found:
+        if metric not in metrics:
             raise DivergenceError(f"{metric} is not a finite number after epoch {line['epoch']}")
         self._epoch = line["epoch"]
-        if not self._work.exchanges:
-            tune.report(found)
+        if not self._context.exchanges_weights:
+            tune.report(metrics)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            write_json(Path(folder) / _SOURCE, {"place": str(place), "epoch": self._epoch})
-            tune.report(found, checkpoint=tune.Checkpoint.from_directory(folder))
+        with offered_checkpoint(folder, self._epoch) as checkpoint:
+            tune.report(metrics, checkpoint=checkpoint)
 
-    def finished(self, found: Mapping[str, Any]) -> None:
-        """The trial's end; see the module's docstring."""
-        for name, value in found[FINAL].items():
+    def finished(self, trained: TrainedModel) -> None:
+        """Report the trial's end."""
+        for name, value in trained.final.items():
             if not math.isfinite(value):
                 raise DivergenceError(f"{name} is not a finite number at the trial's end")
-        tune.report({**found, "epoch": self._epoch})
+        metric = self._context.metric
+        report = {FINAL: trained.final, MODEL_DIR: trained.model_dir}
+        tune.report({**report, metric: trained.final[metric], "epoch": self._epoch})
 
-    def failed(self, why: str, blamed: str | None, full: DiskError | None) -> None:
-        """The same, where it failed.
+    def failed(self, reason: str, cause: str | None, full: DiskError | None) -> None:
+        """Report a failure.
 
         Args:
-            blamed: the cause, where the settings are to blame.
-            full: every trial would meet it, so that it ends the sweep.
+            cause: of CAUSES, where the trial's settings are to blame.
+            full: an error that every trial would meet, so that the sweep ends.
         """
-        worst = _WORST[self._work.modes[self._work.metric]]
-        found = {FAILURE: why, self._work.metric: worst, "epoch": self._epoch}
-        found |= {CAUSE: blamed} if blamed else {}
-        tune.report(found | ({FULL: full.arguments} if full else {}))
+        metric = self._context.metric
+        worst = _WORST[self._context.modes[metric]]
+        report: dict[str, Any] = {FAILURE: reason, metric: worst, "epoch": self._epoch}
+        report |= {CAUSE: cause} if cause else {}
+        tune.report(report | ({FULL: full.arguments} if full else {}))
 
 
-def _run(config: Mapping[str, Any], work: Work, reports: _Reports) -> None:
-    settings = with_values(work.settings, config["params"])
-    if work.exchanges:  # what others may take over stays
+def _run(config: TrialConfig, context: TrialContext, reports: _Reports) -> None:
+    settings = with_values(context.settings, config["params"])
+    if context.exchanges_weights:  # checkpoints that other trials may take over stay
         train = settings.train.replaced(keep_every_epochs=settings.sweep.grace_epochs)
         settings = settings.replaced(train=train)
-    place = _place(config, work)
-    if (place / RESULT).is_file():  # the driver was killed before it knew
-        _Teller(place, lambda line: reports.epoch(line, place), saved=False).look()
-        reports.finished(read_json(place / RESULT))
+    folder = _trial_folder(config, context)
+    reporter = _EpochReporter(
+        folder,
+        lambda line: reports.epoch(line, folder),
+        needs_checkpoint=context.exchanges_weights,
+    )
+    if (folder / RESULT_FILE).is_file():  # the driver was killed before it got the result
+        trained = TrainedModel.read(folder / RESULT_FILE)
+        reporter.needs_checkpoint = False
+        reporter.poll()
+        reports.finished(trained)
         return
-    found = _apart(settings, config["params"], work, place, lambda line: reports.epoch(line, place))
-    found[work.metric] = found[FINAL][work.metric]
-    write_json(place / RESULT, found)
-    if not work.exchanges:
-        drop_checkpoints(place)
-    reports.finished(found)
+    trained = _train(settings, config["params"], context, folder, reporter)
+    trained.write(folder / RESULT_FILE)
+    if not context.exchanges_weights:
+        drop_checkpoints(folder)
+    reports.finished(trained)
 
 
-def _apart(
+def _trial_folder(config: TrialConfig, context: TrialContext) -> Path:
+    folder = trial_dir(context.run_dir, config["number"])
+    if "place" in config:
+        folder = context.run_dir / config["place"]
+    return training_dir(folder, config["params"]) if context.exchanges_weights else folder
+
+
+def _train(
     settings: SweepSettings,
     params: Mapping[str, Any],
-    work: Work,
-    place: Path,
-    on_epoch: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
-    """Train in a process of its own, and tell of epochs as they come.
+    context: TrialContext,
+    folder: Path,
+    reporter: _EpochReporter,
+) -> TrainedModel:
+    """Train in another process, and report the epochs as they end.
 
-    Ray Tune stops a trial by ending this thread, and keeps the process for another: what trains
-    is then killed, see `tune.leftovers`. And Ray Tune's placement group would hold Ray Data's tasks
-    of this process.
+    Ray Tune stops a trial by ending this thread, and keeps this process for another trial. So the
+    training has its own process, which is then killed, see `tune.orphaned_groups`. In this process
+    Ray Tune's placement group would also capture Ray Data's tasks.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    remote: Any = ray.remote(num_cpus=0)(work.training).options(scheduling_strategy=here)
-    training = remote.remote(work.environment)
-    own = settings.train.distill_folds or any(key.startswith(_OWN_ROWS) for key in params)
-    datasets = {} if own else work.datasets
-    teller = _Teller(place, on_epoch, saved=work.exchanges)
+    this_node = ray.get_runtime_context().get_node_id()
+    strategy = NodeAffinitySchedulingStrategy(this_node, soft=False)
+    remote: Any = ray.remote(num_cpus=0)(context.training).options(scheduling_strategy=strategy)
+    training = remote.remote(context.environment)
+    has_own_rows = settings.train.distill_folds or any(k.startswith(_ROW_SETTINGS) for k in params)
+    datasets = {} if has_own_rows else context.datasets
     try:
-        done = training.run.remote(settings, params, work.version_dir, datasets, place, work.modes)
-        while not ray.wait([done], timeout=_LOOK)[0]:
-            if (work.run_dir / STOP).exists():  # Ray Tune would wait 10 seconds for a report
-                sys.exit()  # this thread, as Ray Tune ends it
-            teller.look()
+        done = training.run.remote(
+            settings, params, context.version_dir, datasets, folder, context.modes
+        )
+        while not ray.wait([done], timeout=_POLL_SECONDS)[0]:
+            if (context.run_dir / STOP_FILE).exists():
+                exit_trial()
+            reporter.poll()
         values, model_dir = ray.get(done)
-        teller.look()
+        reporter.poll()
     finally:
         ray.kill(training)
-    return {FINAL: values, "model_dir": str(model_dir)}
+    return TrainedModel(final=values, model_dir=str(model_dir))
 
 
-class _Teller:
-    """Tells somebody each epoch of a run's journal once, also those before the run went on.
+class _EpochReporter:
+    """Reports each epoch of a run's journal once, also the epochs before a resume.
 
     Args:
-        saved: the newest only when its checkpoint is there.
+        folder: the run's directory.
+        on_epoch: called with each epoch's line of the journal.
+        needs_checkpoint: whether the newest epoch is reported only when its checkpoint exists.
     """
 
     def __init__(
-        self, place: Path, on_epoch: Callable[[dict[str, Any]], None], *, saved: bool
+        self, folder: Path, on_epoch: Callable[[dict[str, Any]], None], *, needs_checkpoint: bool
     ) -> None:
-        self._place, self._on_epoch, self._saved, self._told = place, on_epoch, saved, 0
+        self.needs_checkpoint = needs_checkpoint
+        self._folder, self._on_epoch, self._reported = folder, on_epoch, 0
 
-    def look(self) -> None:
-        """Tell what is new."""
-        from finsent.training.checkpoint import epoch_checkpoint_name
-
-        lines = [line.model_dump(mode="json") for line in read_epochs(self._place)]
-        if (
-            self._saved
-            and lines
-            and not (self._place / epoch_checkpoint_name(lines[-1]["epoch"])).is_dir()
-        ):
+    def poll(self) -> None:
+        """Report the new epochs."""
+        lines = [line.model_dump(mode="json") for line in read_epochs(self._folder)]
+        if self.needs_checkpoint and lines and not self._has_checkpoint(lines[-1]["epoch"]):
             lines.pop()
         for line in lines:
-            if line["epoch"] > self._told:
-                self._told = line["epoch"]
+            if line["epoch"] > self._reported:
+                self._reported = line["epoch"]
                 self._on_epoch(line)
 
-
-def _place(config: Mapping[str, Any], work: Work) -> Path:
-    """The trial's own directory; with another's weights in it where PBT says so."""
-    place: Path = work.run_dir / config.get("place", f"{TRIALS}/{config['number']:04d}")
-    if not work.exchanges:
-        return place
-    checkpoint = tune.get_checkpoint()
-    if checkpoint is None:  # new, or the driver was: it goes on where it was last
-        last = max(place.parent.glob(f"{place.name}-*"), key=_turn, default=place)
-        return _settled(last, place, config["params"])
-    with checkpoint.as_directory() as folder:
-        found = read_json(Path(folder) / _SOURCE)
-    source = Path(found["place"])
-    if source.name.split("-")[0] == place.name:  # its own, of before it was paused
-        return source
-    taken = _take_over(source, place, found["epoch"])
-    return _settled(taken, place, config["params"])
-
-
-def _settled(last: Path, place: Path, params: Mapping[str, Any]) -> Path:
-    """Where a trial trains under its settings.
-
-    When the driver was killed, a trial may have been given others that it has not begun with: it
-    goes on with its own weights then.
-    """
-    file = last / _PARAMS
-    if file.is_file() and read_json(file) != params:
-        last = _take_over(last, place)
-        file = last / _PARAMS
-    last.mkdir(parents=True, exist_ok=True)
-    write_json(file, dict(params))
-    return last
-
-
-def _turn(place: Path) -> int:
-    return int(place.name.rpartition("-")[2])
-
-
-def _take_over(source: Path, place: Path, epoch: int | None = None) -> Path:
-    """A new directory for a trial, whose run goes on from another's checkpoint.
-
-    Args:
-        epoch: whose; where it is no more, and by default, the newest.
-    """
-    from finsent.files import staged_dir
-    from finsent.training.checkpoint import find_damage, latest_valid, list_checkpoints
-
-    taken = len(list(place.parent.glob(f"{place.name}-*")))
-    following = place.with_name(f"{place.name}-{taken + 1}")
-    ends = [one for one in list_checkpoints(source) if (one.epoch, one.step) == (epoch, 0)]
-    saved = ends[0] if ends and find_damage(ends[0].folder) is None else latest_valid(source)
-    if saved is None:
-        raise InputError(f"{source}: has no checkpoint to go on from")
-    folder = saved.folder
-    with staged_dir(following / folder.name) as staging:
-        shutil.copytree(folder, staging, dirs_exist_ok=True)
-    return following
-
-
-def drop_checkpoints(place: Path) -> None:
-    """Delete the checkpoints of a trial that does not go on."""
-    for folder in place.glob("checkpoint_[es]*_[0-9]*"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def reason(error: BaseException) -> str:
-    """Why a trial failed, in one line: the innermost cause that says something."""
-    found = _innermost(error)
-    text = " ".join(str(found).split())
-    text = text if isinstance(found, UserError) else f"{type(found).__name__}: {text}"
-    return text if len(text) <= _REASON else text[: _REASON - 3] + "..."
-
-
-def cause(error: BaseException) -> str | None:
-    """What kind of failure it is where the trial's settings are to blame, of `CAUSES`."""
-    found = _innermost(error)
-    if isinstance(found, DivergenceError):
-        return DIVERGED
-    kind = type(found)
-    # By name: what watches a trial does without PyTorch.
-    short = kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch")
-    return MEMORY if short or isinstance(found, MemoryShortageError) else None
-
-
-def _innermost(error: BaseException) -> BaseException:
-    found, seen = error, set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        found = current
-        failures = getattr(current, "worker_failures", None)
-        inner = next(iter(failures.values()), None) if isinstance(failures, dict) else None
-        current = inner or getattr(current, "cause", None) or current.__cause__
-    return found
+    def _has_checkpoint(self, epoch: int) -> bool:
+        return (self._folder / epoch_checkpoint_name(epoch)).is_dir()

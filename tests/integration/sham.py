@@ -1,4 +1,4 @@
-"""A training without a model, for tests of sweeps: its files, its resume, what it holds of Ray."""
+"""A training without a model, for tests of sweeps: it writes files, resumes, and holds a group."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ray_jobs._settings import JobSettings
 if TYPE_CHECKING:
     from finsent.training.metrics import EpochMetrics
 
-EPOCH_SECONDS = 0.05  # ten of them between two looks of a trial at its training
+EPOCH_SECONDS = 0.05  # ten epochs between two polls of a trial
 START_SECONDS = 60  # for the other trials of a population
 
 
 class Training:
-    """In the place of `tune.training.Training`, under the name by which `tune.leftovers` knows it.
+    """Replaces `tune.training.Training`, under the class name that `tune.orphaned_groups` expects.
 
     The best learning rate is 1e-3. A batch of 3 rows kills the process, once, after an epoch.
 
     Args:
-        environment: not used.
+        environment: unused.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -37,35 +37,35 @@ class Training:
         params: Mapping[str, Any],
         version_dir: Path,
         datasets: dict[str, Any],
-        place: Path,
+        folder: Path,
         modes: Mapping[str, str],
     ) -> tuple[dict[str, float], Path]:
-        """As `tune.training.Training.run`."""
+        """Train as `tune.training.Training.run` does."""
         from ray.util import placement_group
 
         from finsent.training.checkpoint import epoch_checkpoint_name, latest_valid
         from finsent.training.checkpoint_writer import CheckpointWriter
         from finsent.training.metrics import EpochLine
         from finsent.training.metrics_log import MetricsLog
-        from tune.training import _version
+        from tune.training import trial_version
 
         self.group = placement_group([{"CPU": 0.01}])  # as Ray Train's controller does
-        version = _version(settings, params, version_dir, place).version
-        place.mkdir(parents=True, exist_ok=True)
-        found = {
+        version = trial_version(settings, params, version_dir, folder).version
+        folder.mkdir(parents=True, exist_ok=True)
+        task = {
             "version": version,
             "max_length": settings.model.max_length,
             "datasets": sorted(datasets),
         }
-        write_json(place / "task.json", found)
-        saved = latest_valid(place)
+        write_json(folder / "task.json", task)
+        saved = latest_valid(folder)
         history = saved.history if saved else []
-        metrics_log = MetricsLog(place)
-        with CheckpointWriter(place, settings.train.keep_every_epochs) as writer:
+        metrics_log = MetricsLog(folder)
+        with CheckpointWriter(folder, settings.train.keep_every_epochs) as writer:
             metrics_log.start(len(history))
-            _wait_for_others(settings, place)
+            _wait_for_others(settings, folder)
             for epoch in range(len(history) + 1, settings.train.epochs + 1):
-                time.sleep(EPOCH_SECONDS)  # what others see is a training that takes time
+                time.sleep(EPOCH_SECONDS)  # a training that takes time
                 rate = settings.train.learning_rate or 1e-3
                 level = 0.8 - 0.1 * (math.log10(rate) + 3) ** 2
                 score = level * (1 - 0.5 * math.exp(-epoch / 1.5))
@@ -75,18 +75,18 @@ class Training:
                 if settings.train.batch_size == 3 and saved is None:
                     os._exit(1)
         best = max(metrics.macro_f1 for metrics in history)
-        (place / "model").mkdir(exist_ok=True)
-        (place / "model" / "model.safetensors").write_text(str(best))
-        return {name: best if name == "macro_f1" else 5.0 for name in modes}, place / "model"
+        (folder / "model").mkdir(exist_ok=True)
+        (folder / "model" / "model.safetensors").write_text(str(best))
+        return {name: best if name == "macro_f1" else 5.0 for name in modes}, folder / "model"
 
 
-def _wait_for_others(settings: JobSettings, place: Path) -> None:
-    """A population exchanges between trials that train at the same time."""
+def _wait_for_others(settings: JobSettings, folder: Path) -> None:
+    """Wait for the other trials of a population, which exchanges between running trials only."""
     if settings.sweep.scheduler != "pbt":
         return
     deadline = time.monotonic() + START_SECONDS
-    while len([*place.parent.glob("*/metrics.jsonl")]) < settings.sweep.trials:
-        assert time.monotonic() < deadline, "the other trials have not begun"
+    while len([*folder.parent.glob("*/metrics.jsonl")]) < settings.sweep.trials:
+        assert time.monotonic() < deadline, "the other trials have not started"
         time.sleep(EPOCH_SECONDS)
 
 
@@ -112,7 +112,7 @@ def _metrics(epoch: int, macro_f1: float) -> EpochMetrics:
 
 
 def _saver(history: list[EpochMetrics]) -> Callable[[Path], None]:
-    """A checkpoint without weights, and so without the seconds that PyTorch takes to import."""
+    """Return a writer of checkpoints without weights, which needs no import of PyTorch."""
     from finsent.training.checkpoint import LoopState, state_digest
 
     def save(out: Path) -> None:

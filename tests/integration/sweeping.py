@@ -1,4 +1,4 @@
-"""What tests of sweeps share: their settings, rows and plans, and what trials hold of Ray."""
+"""JobSettings, rows and plans for tests of sweeps, and the resources that trials hold."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from finsent.labels import LABELS
 from finsent.modeling.backbone import resolve_backbone
 from ray_jobs._settings import JobSettings
 from tests.integration.sham import Training
-from tune.plan import Plan, begin, make_plan
+from tune.plan import Plan, begin_sweep, make_plan
 from tune.records import Sweep
-from tune.trial import Work
+from tune.trial import TrialContext
 
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
@@ -51,59 +51,61 @@ def make_version(root: Path) -> DatasetVersion:
         for i in range(240):
             words = WORDS[LABELS[i % 3]]
             writer.writerow((f"Unit {i}: {words}, then {words} once more", LABELS[i % 3]))
-    made = settings(root, {})
-    return ingest(made.data, made.datasets_dir, find_sources(made.data, made.sources_dir))
+    plain = settings(root, {})
+    return ingest(plain.data, plain.datasets_dir, find_sources(plain.data, plain.sources_dir))
 
 
-def prepared(
+def training_sweep(
     version: DatasetVersion, run_dir: Path, sweep: dict[str, Any], **train: Any
-) -> tuple[Plan, Work, Sweep]:
-    """A sweep whose trials train."""
+) -> tuple[Plan, TrialContext, Sweep]:
+    """Prepare a sweep whose trials train."""
     from finsent.training.ray_trainer import tokenize_split
     from finsent.training.task import make_task
 
     run_dir.mkdir(exist_ok=True)
     root = version.path.parents[2]
-    made = settings(root, sweep, **train)
-    backbone = resolve_backbone(made.model, made.root / "backbones")
-    plan = make_plan(made, backbone)
-    task = make_task(made.train, made.model, backbone, version)
+    configured = settings(root, sweep, **train)
+    backbone = resolve_backbone(configured.model, configured.root / "backbones")
+    plan = make_plan(configured, backbone)
+    task = make_task(configured.train, configured.model, backbone, version)
     datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
-    modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
-    work = Work(made, run_dir, version.path, modes, datasets, exchanges)
-    return plan, work, begin(plan, run_dir, version.version, 2)
+    modes, exchanges = plan.config.modes, plan.config.exchanges_weights
+    context = TrialContext(configured, run_dir, version.path, modes, datasets, exchanges)
+    return plan, context, begin_sweep(plan, run_dir, version.version, 2)
 
 
-def sham(
+def sham_sweep(
     version: DatasetVersion, run_dir: Path, sweep: dict[str, Any], **train: Any
-) -> tuple[Plan, Work, Sweep]:
-    """A sweep whose trials do all but train."""
+) -> tuple[Plan, TrialContext, Sweep]:
+    """Prepare a sweep with sham trainings, see `tests.integration.sham`."""
     run_dir.mkdir(exist_ok=True)
-    made = settings(version.path.parents[2], sweep, **train)
-    plan = make_plan(made, resolve_backbone(made.model, made.root / "backbones"))
+    configured = settings(version.path.parents[2], sweep, **train)
+    plan = make_plan(configured, resolve_backbone(configured.model, configured.root / "backbones"))
     datasets = {"train": "rows", "validation": "rows"}
-    modes, exchanges = plan.config.modes, plan.config.scheduler == "pbt"
-    work = Work(made, run_dir, version.path, modes, datasets, exchanges, training=Training)
-    return plan, work, begin(plan, run_dir, version.version, 2)
+    modes, exchanges = plan.config.modes, plan.config.exchanges_weights
+    context = TrialContext(
+        configured, run_dir, version.path, modes, datasets, exchanges, training=Training
+    )
+    return plan, context, begin_sweep(plan, run_dir, version.version, 2)
 
 
-def held() -> list[str]:
-    """What training runs hold of the cluster: their workers, cleaners and placement groups."""
-    children = []
+def held_resources() -> list[str]:
+    """Return what trainings hold of the cluster: workers, cleaners and placement groups."""
+    process_names = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            children.append(process.name())
-    names = ("RayTrainWorker", "TrainController", "PlacementGroupCleaner", "ray::Training")
+            process_names.append(process.name())
+    holders = ("RayTrainWorker", "TrainController", "PlacementGroupCleaner", "ray::Training")
     groups = placement_group_table().values()
     return [
-        *(name for name in children if any(one in name for one in names)),
-        *(str(one["bundles"]) for one in groups if one["state"] != "REMOVED"),
+        *(name for name in process_names if any(holder in name for holder in holders)),
+        *(str(group["bundles"]) for group in groups if group["state"] != "REMOVED"),
     ]
 
 
-def wait_until_nothing_is_held(meanwhile: Callable[[], None] = lambda: None) -> None:
+def wait_until_released(meanwhile: Callable[[], None] = lambda: None) -> None:
     deadline = time.monotonic() + 30
-    while held():
+    while held_resources():
         meanwhile()
-        assert time.monotonic() < deadline, held()
+        assert time.monotonic() < deadline, held_resources()
         time.sleep(0.2)

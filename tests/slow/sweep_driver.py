@@ -26,10 +26,10 @@ from finsent.training.task import make_task
 from ray_jobs._settings import JobSettings
 from tests.commands import wait_until
 from tests.slow.elastic_driver import QUICK, WORDS
-from tune.plan import begin, make_plan
+from tune.plan import begin_sweep, make_plan
 from tune.records import read_sweep
 from tune.sweep import search
-from tune.trial import Work
+from tune.trial import TrialContext
 
 ROWS, EPOCHS = 1200, 48  # so long that the first still trains when the second has begun
 
@@ -76,14 +76,14 @@ def main(folder: Path) -> None:
     run_dir.mkdir(parents=True)
     task = make_task(settings.train, settings.model, backbone, version)
     datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
-    work = Work(settings, run_dir, version.path, plan.config.modes, datasets)
-    past = begin(plan, run_dir, version.version, 2)
+    context = TrialContext(settings, run_dir, version.path, plan.config.modes, datasets)
+    past = begin_sweep(plan, run_dir, version.version, 2)
     journals = [run_dir / "trials" / f"{n:04d}" / "metrics.jsonl" for n in (0, 1)]
     problems: list[BaseException] = []
 
     def searched() -> None:
         try:
-            search(plan, work, past, [], 2)
+            search(plan, context, past, [], 2)
         except BaseException as error:
             problems.append(error)
 

@@ -1,4 +1,4 @@
-"""Sweeps that are ended by signals: the same command resumes them.
+"""Sweeps that signals end: the same command resumes them.
 
 tests/integration/test_sweep.py resumes a sweep of stub trials.
 """
@@ -53,23 +53,24 @@ def events(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def epochs_after_an_end(run_dir: Path) -> bool:
-    """A trial has ended, and another one, that still runs, has a checkpoint."""
-    found = events(run_dir)
-    ended = {e["trial"] for e in found if e["event"] == "end"}
-    running = {e["trial"] for e in found if e["event"] == "epoch" and e["epoch"] >= 2} - ended
+    """Return whether a trial has ended and another trial, which still runs, has a checkpoint."""
+    recorded = events(run_dir)
+    ended = {e["trial"] for e in recorded if e["event"] == "end"}
+    with_checkpoint = {e["trial"] for e in recorded if e["event"] == "epoch" and e["epoch"] >= 2}
+    running = with_checkpoint - ended
     return bool(ended and running)
 
 
-def named(processes: set[psutil.Process]) -> set[str]:
-    found = set()
+def process_names(processes: set[psutil.Process]) -> set[str]:
+    names = set()
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            found.add(process.name())
-    return {name for name in found if "RuntimeEnv" not in name}
+            names.add(process.name())
+    return {name for name in names if "RuntimeEnv" not in name}
 
 
 @pytest.mark.timeout(1200)
-def test_a_killed_sweep_goes_on(ingested: Path) -> None:
+def test_a_killed_sweep_resumes(ingested: Path) -> None:
     run_dir = ingested / "out/runs/found"
     process = start(ingested, "sweep.concurrent=1")
     wait_until(
@@ -79,29 +80,28 @@ def test_a_killed_sweep_goes_on(ingested: Path) -> None:
     children = descendants(psutil.Process(process.pid))
     process.kill()
     process.communicate()
-    # But one: Ray's agent tries for a minute to tell the dead of their death.
-    wait_until(lambda: not named(alive(children)), 90, "Ray's processes to end")
+    # All but Ray's agent, which notifies dead processes for a minute.
+    wait_until(lambda: not process_names(alive(children)), 90, "Ray's processes to end")
     before = events(run_dir)
     ended = {e["trial"] for e in before if e["event"] == "end"}
     interrupted = {e["trial"] for e in before if e["event"] == "epoch"} - ended
     [number] = interrupted
-    reached = max(e["epoch"] for e in before if e["event"] == "epoch" and e["trial"] == number)
+    last_epoch = max(e["epoch"] for e in before if e["event"] == "epoch" and e["trial"] == number)
 
     process = start(ingested)
     out, err = process.communicate(timeout=700)
     assert process.returncode == 0, err[-4000:]
     after = events(run_dir)[len(before) :]
-    # What had ended is not run again; what was interrupted goes on after its last checkpoint.
+    # Ended trials do not run again; the interrupted trial resumes after its last checkpoint.
     assert not ended & {e["trial"] for e in after}
-    went_on = [e for e in after if e["trial"] == number]
-    assert went_on[0]["source"] == "resumed"
-    assert went_on[0]["params"] == next(e for e in before if e["trial"] == number)["params"]
-    assert [e["epoch"] for e in went_on if e["event"] == "epoch"] == [*range(reached + 1, 6)]
+    resumed = [e for e in after if e["trial"] == number]
+    assert resumed[0]["source"] == "resumed"
+    assert resumed[0]["params"] == next(e for e in before if e["trial"] == number)["params"]
+    assert [e["epoch"] for e in resumed if e["event"] == "epoch"] == [*range(last_epoch + 1, 6)]
     journal = (run_dir / "trials" / f"{number:04d}" / "metrics.jsonl").read_text().splitlines()
     epochs = [line["epoch"] for line in map(json.loads, journal) if line["kind"] == "epoch"]
     assert epochs == [1, 2, 3, 4, 5]
     assert {e["trial"] for e in events(run_dir)} == {0, 1}
-    # The answer.
     result = json.loads(out.splitlines()[-1])
     assert result["trials"] == {"finished": 2}
     assert result["verified"]["test"]["rows"] > 100
@@ -113,7 +113,7 @@ def test_a_killed_sweep_goes_on(ingested: Path) -> None:
     assert states == [("COMPLETE",)] * 2
 
 
-def test_sigterm_leaves_the_best_so_far(ingested: Path) -> None:
+def test_sigterm_writes_the_best_so_far(ingested: Path) -> None:
     run_dir = ingested / "out/runs/stopped"
     process = start(ingested, "run.name=stopped", "train.epochs=50")
     wait_until(
@@ -126,7 +126,7 @@ def test_sigterm_leaves_the_best_so_far(ingested: Path) -> None:
     out, err = process.communicate(timeout=150)
     assert process.returncode == 128 + signal.SIGTERM, err[-4000:]
     assert out == "" and "Traceback" not in err, err[-4000:]
-    assert "Best so far" in err and "run.name=stopped goes on" in err
+    assert "Best so far" in err and "same command with run.name=stopped" in err
     wait_until(lambda: not alive(children), 60, "Ray's processes to end")
     best = yaml.safe_load((run_dir / "best.yaml").read_text())
     assert best["train"]["epochs"] == 50

@@ -1,4 +1,4 @@
-"""Synthetic sweeps of known truth, written as a sweep writes itself."""
+"""Synthetic sweeps with known results, in the files of a sweep."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from finsent.config import check
+from finsent.modeling.backbone import Backbone, resolve_backbone
+from ray_jobs._settings import JobSettings
 
 Event = dict[str, Any]
 
@@ -22,7 +26,7 @@ SPACE: dict[str, Any] = {
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    found = {
+    record = {
         "name": "synthetic",
         "metric": "macro_f1",
         "mode": "max",
@@ -36,7 +40,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "storage": None,
         "study_name": "synthetic",
     }
-    return found | changes
+    return record | changes
 
 
 def start(trial: int, time: float, params: dict[str, Any], source: str = "search") -> Event:
@@ -56,7 +60,7 @@ def epoch(trial: int, time: float, number: int, value: float, seconds: float = 1
 
 
 def end(trial: int, time: float, epochs: int, value: float | None, **changes: Any) -> Event:
-    found = {
+    event = {
         "event": "end",
         "trial": trial,
         "time": time,
@@ -67,7 +71,37 @@ def end(trial: int, time: float, epochs: int, value: float | None, **changes: An
         "checkpoint": None,
         "values": {} if value is None else {"macro_f1": value},
     }
-    return found | changes
+    return event | changes
+
+
+TINY_SPACE = {
+    "train.learning_rate": {"loguniform": [1e-5, 1e-2]},
+    "train.batch_size": {"choice": [16, 32]},
+}
+
+
+def tiny_settings(**sweep: Any) -> JobSettings:
+    """JobSettings of a sweep over `TINY_SPACE` with the tiny backbone."""
+    values = {"sweep": {"space": TINY_SPACE, **sweep}, "model": {"backbone": "tiny"}}
+    return check(JobSettings, values)
+
+
+def tiny_backbone(folder: Path) -> Backbone:
+    return resolve_backbone(tiny_settings().model, folder / "backbones")
+
+
+def verification(**changes: Any) -> dict[str, Any]:
+    """`verification.json` of a sweep whose settings without any change won."""
+    record = {
+        "candidates": [],
+        "default": {"seeds": []},
+        "chosen": "default",
+        "verified": 0.7,
+        "params": {},
+        "model_dir": "model",
+        "seed": 1,
+    }
+    return record | changes
 
 
 def write(folder: Path, events: list[Event], **changes: Any) -> Path:

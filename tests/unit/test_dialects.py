@@ -398,3 +398,18 @@ def test_files_of_any_kind_and_order_keep_their_rows_apart(
         assert not [row["fault"] for row in rows if row["fault"] not in (None, SWALLOWED)]
         pairs.append([(row["raw_label"], row["raw_text"]) for row in rows])
     assert pairs == wanted
+
+
+def test_keys_for_csv_do_not_apply_to_text_files_of_the_same_entry(tmp_path: Path) -> None:
+    from finsent.data.config import DataConfig
+    from finsent.data.sources.files import find_texts
+
+    (tmp_path / "a.csv").write_text("Sentence;id\nProfit rose;1\n")
+    (tmp_path / "b.txt").write_text("Sales; net; fell\n")
+    source = SourceConfig(uri=f"{tmp_path}/*", delimiter=";")
+    files = find_texts([source], DataConfig(), tmp_path, "predict.input")
+    texts = {
+        file.name: [text for table in file.rows(0) for text in table["raw_text"].to_pylist()]
+        for file in files
+    }
+    assert texts == {"a.csv": ["Profit rose"], "b.txt": ["Sales; net; fell"]}

@@ -12,8 +12,8 @@ from finsent.data.sources import file_systems
 from finsent.data.sources.expansion import expand
 from finsent.data.sources.file_systems import filesystem_of
 from finsent.data.sources.locations import Location, short_names
-from finsent.data.uris import parse
 from finsent.errors import InputError
+from finsent.uris import parse
 
 
 def write(path: Path, text: str = "a") -> Path:

@@ -17,12 +17,14 @@ from finsent.modeling.config import ModelConfig
 from ray_jobs._settings import JobSettings
 from tests.unit import sweeps
 from tune.config import SweepConfig
-from tune.plan import begin, make_plan
+from tune.plan import begin_sweep, make_plan
 from tune.records import Trial, read_sweep
+from tune.samplers import check_search
 from tune.search import StudySearch
-from tune.space import Space, check_point, parse
-from tune.storage import shown
-from tune.study import add_past, check_search, claim, open_study
+from tune.space import Space
+from tune.space_parser import check_configuration, parse_space
+from tune.storage import masked_url
+from tune.study import add_earlier_sweep, claim_study, open_study
 
 pytestmark = pytest.mark.cost(1.5, "asks Optuna for many trials")
 
@@ -37,11 +39,11 @@ def config(**changes: Any) -> SweepConfig:
     return SweepConfig(**{"space": SPACE, "trials": 6, **changes})
 
 
-def space(of: dict[str, Any] = SPACE) -> Space:
-    return parse(of, JobSettings())
+def space(form: dict[str, Any] = SPACE) -> Space:
+    return parse_space(form, JobSettings())
 
 
-def searcher(
+def make_searcher(
     folder: Path, past: list[Trial] | None = None, first: Any = (), **changes: Any
 ) -> tuple[StudySearch, optuna.Study]:
     settings = config(**changes)
@@ -49,27 +51,27 @@ def searcher(
     return StudySearch(study, space(settings.space), settings, past or [], first), study
 
 
-def report(found: StudySearch, trial_id: str, epoch: int, value: float) -> None:
-    found.on_trial_result(trial_id, {"epoch": epoch, "macro_f1": value})
+def report(searcher: StudySearch, trial_id: str, epoch: int, value: float) -> None:
+    searcher.on_trial_result(trial_id, {"epoch": epoch, "macro_f1": value})
 
 
 def test_a_finished_trial_is_complete_with_its_final_value(tmp_path: Path) -> None:
-    found, study = searcher(tmp_path)
-    suggested = found.suggest("a")
+    searcher, study = make_searcher(tmp_path)
+    suggested = searcher.suggest("a")
     assert suggested["number"] == 0 and suggested["source"] == "search"
-    report(found, "a", 1, 0.5)
-    found.on_trial_complete("a", {"final/macro_f1": 0.7, "macro_f1": 0.7})
+    report(searcher, "a", 1, 0.5)
+    searcher.on_trial_complete("a", {"final/macro_f1": 0.7, "macro_f1": 0.7})
     (trial,) = study.trials
     assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.7)
     assert trial.intermediate_values == {1: 0.5}
 
 
-def test_a_stopped_trial_is_pruned_with_what_it_reached(tmp_path: Path) -> None:
-    found, study = searcher(tmp_path)
-    found.suggest("a")
-    report(found, "a", 1, 0.4)
+def test_a_stopped_trial_is_pruned_with_its_values(tmp_path: Path) -> None:
+    searcher, study = make_searcher(tmp_path)
+    searcher.suggest("a")
+    report(searcher, "a", 1, 0.4)
     # Ray tells the searcher the last result only when the trial is complete.
-    found.on_trial_complete("a", {"epoch": 2, "macro_f1": 0.3})
+    searcher.on_trial_complete("a", {"epoch": 2, "macro_f1": 0.3})
     (trial,) = study.trials
     assert trial.state == TrialState.PRUNED
     assert trial.intermediate_values == {1: 0.4, 2: 0.3}
@@ -80,34 +82,34 @@ def test_a_stopped_trial_is_pruned_with_what_it_reached(tmp_path: Path) -> None:
     [({"failure": "CUDA out of memory", "macro_f1": -1e9}, False), (None, True), ({}, True)],
 )
 def test_a_failed_trial_has_no_value(tmp_path: Path, result: Any, error: bool) -> None:
-    found, study = searcher(tmp_path)
-    found.suggest("a")
-    found.on_trial_complete("a", result, error)
+    searcher, study = make_searcher(tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", result, error)
     (trial,) = study.trials
     assert (trial.state, trial.values) == (TrialState.FAIL, None)
 
 
 def test_nan_never_reaches_the_study(tmp_path: Path) -> None:
-    found, study = searcher(tmp_path)
-    found.suggest("a")
-    report(found, "a", 1, math.nan)
-    found.on_trial_complete("a", {"final/macro_f1": math.nan, "epoch": 2, "macro_f1": math.nan})
+    searcher, study = make_searcher(tmp_path)
+    searcher.suggest("a")
+    report(searcher, "a", 1, math.nan)
+    searcher.on_trial_complete("a", {"final/macro_f1": math.nan, "epoch": 2, "macro_f1": math.nan})
     (trial,) = study.trials
     assert trial.state in (TrialState.PRUNED, TrialState.FAIL)
     assert not trial.intermediate_values and trial.value is None
 
 
-def test_known_points_come_first_and_the_budget_ends_it(tmp_path: Path) -> None:
+def test_known_configurations_come_first_and_the_budget_ends_the_search(tmp_path: Path) -> None:
     known = {"train.learning_rate": 2e-4, "train.schedule": "cosine", "train.lora_rank": 4}
-    found, _ = searcher(tmp_path, first=[known], trials=2)
-    first, second = found.suggest("a"), found.suggest("b")
+    searcher, _ = make_searcher(tmp_path, first=[known], trials=2)
+    first, second = searcher.suggest("a"), searcher.suggest("b")
     assert (first["params"], first["source"]) == (known, "known")
     assert second["source"] == "search" and second["params"] != known
-    assert found.suggest("c") == StudySearch.FINISHED
+    assert searcher.suggest("c") == StudySearch.FINISHED
 
 
-def test_a_sweep_goes_on_with_its_open_trials_and_numbers(tmp_path: Path) -> None:
-    before, study = searcher(tmp_path)
+def test_a_resumed_sweep_continues_its_open_trials_and_numbers(tmp_path: Path) -> None:
+    before, study = make_searcher(tmp_path)
     params = [before.suggest(name)["params"] for name in "abc"]
     report(before, "b", 1, 0.5)
     before.on_trial_complete("a", {"final/macro_f1": 0.6})
@@ -116,7 +118,7 @@ def test_a_sweep_goes_on_with_its_open_trials_and_numbers(tmp_path: Path) -> Non
         Trial(1, params[1], "running"),
         Trial(2, params[2], "interrupted"),
     ]
-    after, study = searcher(tmp_path, trials)
+    after, study = make_searcher(tmp_path, trials)
     suggested = [after.suggest(name) for name in "def"]
     assert [(s["number"], s["source"]) for s in suggested] == [
         (1, "resumed"),
@@ -136,51 +138,51 @@ def test_a_sweep_goes_on_with_its_open_trials_and_numbers(tmp_path: Path) -> Non
     assert study.trials[1].value == 0.8
 
 
-def test_a_lost_study_is_told_anew(tmp_path: Path) -> None:
+def test_a_lost_study_is_rebuilt_from_the_records(tmp_path: Path) -> None:
     params = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
-    found, study = searcher(tmp_path, [Trial(4, params, "running")])
-    assert found.suggest("a")["params"] == params
-    found.on_trial_complete("a", {"final/macro_f1": 0.8})
+    searcher, study = make_searcher(tmp_path, [Trial(4, params, "running")])
+    assert searcher.suggest("a")["params"] == params
+    searcher.on_trial_complete("a", {"final/macro_f1": 0.8})
     assert study.trials[0].params == params and study.trials[0].value == 0.8
 
 
-def test_a_trial_that_nobody_recorded_is_not_waited_for(tmp_path: Path) -> None:
-    before, study = searcher(tmp_path)
+def test_a_trial_without_a_record_fails(tmp_path: Path) -> None:
+    before, study = make_searcher(tmp_path)
     before.suggest("a")  # and the driver is killed
-    after, study = searcher(tmp_path, [])
+    after, study = make_searcher(tmp_path, [])
     assert study.trials[0].state == TrialState.FAIL
     assert after.suggest("b")["number"] == 0
 
 
-def test_a_trial_that_a_killed_driver_had_queued_is_given_to_no_other(tmp_path: Path) -> None:
+def test_a_queued_trial_of_a_killed_driver_is_discarded(tmp_path: Path) -> None:
     queued = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
     running = {"train.learning_rate": 3e-4, "train.schedule": "linear"}
     open_study(config(), tmp_path).enqueue_trial(queued)  # and the driver is killed
-    found, study = searcher(tmp_path, [Trial(0, running, "running")])
-    assert found.suggest("a")["params"] == running
-    found.on_trial_complete("a", {"final/macro_f1": 0.8})
+    searcher, study = make_searcher(tmp_path, [Trial(0, running, "running")])
+    assert searcher.suggest("a")["params"] == running
+    searcher.on_trial_complete("a", {"final/macro_f1": 0.8})
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
     assert study.trials[1].params == running
 
 
-def test_after_close_the_study_hears_nothing(tmp_path: Path) -> None:
-    found, study = searcher(tmp_path)
-    found.suggest("a")
-    found.close()
-    found.on_trial_complete("a", {"epoch": 1, "macro_f1": 0.2})
+def test_a_closed_searcher_tells_the_study_nothing(tmp_path: Path) -> None:
+    searcher, study = make_searcher(tmp_path)
+    searcher.suggest("a")
+    searcher.close()
+    searcher.on_trial_complete("a", {"epoch": 1, "macro_f1": 0.2})
     assert study.trials[0].state == TrialState.RUNNING
 
 
 def test_a_grid_is_tried_once_each(tmp_path: Path) -> None:
-    of = {
+    form = {
         "train.schedule": {"choice": ["linear", "cosine"]},
         "train.epochs": {"int": [1, 3]},
     }
     first = {"train.schedule": "cosine", "train.epochs": 2}
     done = Trial(0, {"train.schedule": "linear", "train.epochs": 1}, "finished")
-    found, _ = searcher(tmp_path, [done], [first], space=of, search="grid", trials=100)
+    searcher, _ = make_searcher(tmp_path, [done], [first], space=form, search="grid", trials=100)
     seen: list[Any] = []
-    while (suggested := found.suggest(f"t{len(seen)}")) != StudySearch.FINISHED:
+    while (suggested := searcher.suggest(f"t{len(seen)}")) != StudySearch.FINISHED:
         seen.append(suggested["params"])
     assert len(seen) == 5 and done.params not in seen and seen[0] == first
     assert all(seen.count(params) == 1 for params in seen)
@@ -191,52 +193,57 @@ def test_searches_are_seeded(tmp_path: Path, search: str) -> None:
     drawn = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        found, _ = searcher(tmp_path / name, search=search)
-        drawn.append([found.suggest(str(i))["params"] for i in range(3)])
+        searcher, _ = make_searcher(tmp_path / name, search=search)
+        drawn.append([searcher.suggest(str(i))["params"] for i in range(3)])
     assert drawn[0] == drawn[1]
 
 
-def test_cma_es_finds_numbers(tmp_path: Path) -> None:
-    of = {"train.learning_rate": {"loguniform": [1e-5, 1e-3]}, "train.dropout": {"uniform": [0, 1]}}
-    of["train.dropout"] = {"uniform": [0, 0.5]}
-    found, study = searcher(tmp_path, space=of, search="cmaes", trials=12)
+def test_cma_es_optimizes_numbers(tmp_path: Path) -> None:
+    form = {
+        "train.learning_rate": {"loguniform": [1e-5, 1e-3]},
+        "train.dropout": {"uniform": [0, 1]},
+    }
+    form["train.dropout"] = {"uniform": [0, 0.5]}
+    searcher, study = make_searcher(tmp_path, space=form, search="cmaes", trials=12)
     for i in range(12):
-        params = found.suggest(str(i))["params"]
-        found.on_trial_complete(str(i), {"final/macro_f1": -((params["train.dropout"] - 0.2) ** 2)})
+        params = searcher.suggest(str(i))["params"]
+        searcher.on_trial_complete(
+            str(i), {"final/macro_f1": -((params["train.dropout"] - 0.2) ** 2)}
+        )
     assert study.best_value > -0.02
     assert any("cma:" in str(t.system_attrs) for t in study.trials)
 
 
 def test_cma_es_learns_from_stopped_trials(tmp_path: Path) -> None:
-    of = {
+    form = {
         "train.learning_rate": {"loguniform": [1e-5, 1e-3]},
         "train.dropout": {"uniform": [0, 0.5]},
     }
-    found, study = searcher(tmp_path, space=of, search="cmaes", trials=20)
+    searcher, study = make_searcher(tmp_path, space=form, search="cmaes", trials=20)
     for i in range(20):
-        params = found.suggest(str(i))["params"]
+        params = searcher.suggest(str(i))["params"]
         value = -((params["train.dropout"] - 0.2) ** 2)
         result = {"epoch": 1, "macro_f1": value}
-        found.on_trial_complete(str(i), result | ({} if i else {"final/macro_f1": value}))
+        searcher.on_trial_complete(str(i), result | ({} if i else {"final/macro_f1": value}))
     states = [trial.state for trial in study.trials]
     assert states == [TrialState.COMPLETE, *[TrialState.PRUNED] * 19]
     assert study.trials[-1].system_attrs["cma:generation"] > 0
 
 
 def test_several_objectives(tmp_path: Path) -> None:
-    found, study = searcher(tmp_path, objectives=["parameters"], scheduler="none")
-    found.suggest("a")
-    report(found, "a", 1, 0.5)
-    found.on_trial_complete("a", {"final/macro_f1": 0.7, "final/parameters": 100.0})
-    found.suggest("b")
-    found.on_trial_complete("b", {"epoch": 1, "macro_f1": 0.3})
+    searcher, study = make_searcher(tmp_path, objectives=["parameters"], scheduler="none")
+    searcher.suggest("a")
+    report(searcher, "a", 1, 0.5)
+    searcher.on_trial_complete("a", {"final/macro_f1": 0.7, "final/parameters": 100.0})
+    searcher.suggest("b")
+    searcher.on_trial_complete("b", {"epoch": 1, "macro_f1": 0.3})
     assert study.trials[0].values == [0.7, 100.0]
     assert study.trials[1].state == TrialState.FAIL
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
 
 
-def test_earlier_sweeps_are_known(tmp_path: Path) -> None:
-    of = {"train.learning_rate": {"loguniform": [1e-4, 1e-3]}}
+def test_the_search_learns_from_earlier_sweeps(tmp_path: Path) -> None:
+    form = {"train.learning_rate": {"loguniform": [1e-4, 1e-3]}}
     rates = [2e-4, 5e-5, 3e-4]
     events = []
     for number, rate in enumerate(rates):
@@ -249,18 +256,18 @@ def test_earlier_sweeps_are_known(tmp_path: Path) -> None:
         sweeps.end(3, 4, 1, None, status="failed"),
     ]
     old = read_sweep(sweeps.write(tmp_path / "old", events))
-    settings = config(space=of)
+    settings = config(space=form)
     study = open_study(settings, tmp_path)
-    assert add_past(study, space(of), old, settings) == 2  # one outside, one failed
-    assert add_past(study, space(of), old, settings) == 0
+    assert add_earlier_sweep(study, space(form), old, settings) == 2  # one outside, one failed
+    assert add_earlier_sweep(study, space(form), old, settings) == 0
     assert [t.value for t in study.trials] == [0.5, 0.7]
-    found = StudySearch(study, space(of), settings, [], [])
-    assert found.suggest("a")["number"] == 0  # the sweep counts its own
-    found.on_trial_complete("a", {"final/macro_f1": 0.9})
+    searcher = StudySearch(study, space(form), settings, [], [])
+    assert searcher.suggest("a")["number"] == 0  # the sweep counts its own
+    searcher.on_trial_complete("a", {"final/macro_f1": 0.9})
     assert study.best_value == 0.9
 
 
-def test_a_trial_that_a_killed_process_did_not_tell_is_added_again(tmp_path: Path) -> None:
+def test_an_earlier_trial_that_a_killed_process_did_not_end_is_added_again(tmp_path: Path) -> None:
     params = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
     events = [sweeps.start(0, 0, params), sweeps.end(0, 0.5, 4, 0.5)]
     old = read_sweep(sweeps.write(tmp_path / "old", events))
@@ -268,10 +275,10 @@ def test_a_trial_that_a_killed_process_did_not_tell_is_added_again(tmp_path: Pat
     study.add_trial(
         optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"from": f"{old.run_dir}#0"})
     )
-    assert add_past(study, space(), old, config()) == 1
+    assert add_earlier_sweep(study, space(), old, config()) == 1
     StudySearch(study, space(), config(), [], [])
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
-    assert add_past(study, space(), old, config()) == 0
+    assert add_earlier_sweep(study, space(), old, config()) == 0
 
 
 def test_a_locked_storage_is_one_line(tmp_path: Path) -> None:
@@ -300,19 +307,19 @@ def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
         open_study(config(metric="validation_loss"), tmp_path)
 
 
-def test_a_study_is_one_sweeps_only(tmp_path: Path) -> None:
+def test_a_study_belongs_to_one_sweep(tmp_path: Path) -> None:
     study = open_study(config(), tmp_path)
-    claim(study, None)  # empty
-    claim(study, "a of today")
+    claim_study(study, None)  # empty
+    claim_study(study, "a of today")
     study.ask()
-    claim(study, "a of today")  # it goes on
+    claim_study(study, "a of today")  # it goes on
     for other in ("b of today", None):
         with pytest.raises(InputError, match=r"another sweep \(a of today\)"):
-            claim(study, other)
+            claim_study(study, other)
     unknown = open_study(config(study="unknown"), tmp_path)
     unknown.ask()
     with pytest.raises(InputError, match="trials of another sweep"):
-        claim(unknown, None)
+        claim_study(unknown, None)
 
 
 @pytest.mark.parametrize(
@@ -329,8 +336,8 @@ def test_a_study_is_one_sweeps_only(tmp_path: Path) -> None:
         ("postgresql://me:a@secret@127.0.0.1:1/x", "***"),
     ],
 )
-def test_a_password_is_not_shown(url: str, masked: str, tmp_path: Path) -> None:
-    assert shown(url) == masked
+def test_a_password_is_masked(url: str, masked: str, tmp_path: Path) -> None:
+    assert masked_url(url) == masked
     with pytest.raises(InputError) as caught:
         open_study(config(storage=url), tmp_path)
     assert str(caught.value).startswith(f"sweep.storage={masked!r}: Optuna cannot use it (")
@@ -338,13 +345,13 @@ def test_a_password_is_not_shown(url: str, masked: str, tmp_path: Path) -> None:
     values = JobSettings(sweep=config(storage=url))
     assert values.for_records()["sweep"]["storage"] == masked
     backbone = resolve_backbone(ModelConfig(backbone="tiny"), tmp_path)
-    begin(make_plan(values, backbone), tmp_path, "v1", 1)
-    assert read_sweep(tmp_path).settings["storage"] == masked
+    begin_sweep(make_plan(values, backbone), tmp_path, "v1", 1)
+    assert read_sweep(tmp_path).settings.storage == masked
 
 
-def test_a_file_is_shown_as_it_is() -> None:
+def test_the_url_of_a_file_is_not_masked() -> None:
     for url in ("sqlite:////a/study.db", "sqlite:///a.db?timeout=3"):
-        assert shown(url) == url
+        assert masked_url(url) == url
 
 
 @pytest.mark.parametrize(
@@ -352,8 +359,8 @@ def test_a_file_is_shown_as_it_is() -> None:
     [
         ({"train.learning_rate": 1e-4}, "train.schedule is missing"),
         ({"train.learning_rate": 1e-4, "train.schedule": "linear", "x": 1}, "x is not in"),
-        ({"train.learning_rate": 1.0, "train.schedule": "linear"}, "lies outside"),
-        ({"train.learning_rate": 1e-4, "train.schedule": "step"}, "lies outside"),
+        ({"train.learning_rate": 1.0, "train.schedule": "linear"}, "is outside"),
+        ({"train.learning_rate": 1e-4, "train.schedule": "step"}, "is outside"),
         ({"train.learning_rate": 1e-4, "train.schedule": "cosine"}, "lora_rank is missing"),
         (
             {"train.learning_rate": 1e-4, "train.schedule": "cosine", "train.lora_rank": 2.5},
@@ -361,9 +368,9 @@ def test_a_file_is_shown_as_it_is() -> None:
         ),
     ],
 )
-def test_points_outside_a_space(params: dict[str, Any], problem: str) -> None:
+def test_configurations_outside_a_space_are_refused(params: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        check_point(space(), params, "sweep.known")
+        check_configuration(space(), params, "sweep.known")
 
 
 @pytest.mark.parametrize(
@@ -375,6 +382,6 @@ def test_points_outside_a_space(params: dict[str, Any], problem: str) -> None:
         ({"known": [{"train.dropout": 0.1}]}, "sweep.known"),
     ],
 )
-def test_what_a_search_cannot_do(changes: dict[str, Any], problem: str) -> None:
+def test_unsupported_spaces_are_refused(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         check_search(config(**changes), space())

@@ -51,10 +51,11 @@ def test_a_sweep_of_many_trials(tmp_path: Path) -> None:
     assert "17 of 500 trials failed, all with: CUDA out of memory" in page
     assert "16 of 500 trials diverged, all with: the loss is not a finite number" in page
     assert "500 of 600 trials were trained: sweep.space has no further configuration. 3" in page
+    page = re.sub(r"base64,[\w+/=]*", "", page)  # in which the letters of an address may be
     assert not re.findall(r"""(?:src|href|url\()\s*=?["'(]?(?!#|data:)[\w./]*//""", page)
 
 
-def test_a_running_sweep_can_be_analysed_again_and_again(tmp_path: Path) -> None:
+def test_a_running_sweep_can_be_analyzed_repeatedly(tmp_path: Path) -> None:
     events = sweeps.drawn(30)
     sweeps.write(tmp_path, events[:60], finished=None)
     with (tmp_path / "trials.jsonl").open("a") as stream:
@@ -68,7 +69,7 @@ def test_a_running_sweep_can_be_analysed_again_and_again(tmp_path: Path) -> None
 def test_one_trial(tmp_path: Path) -> None:
     result = analyze([sweeps.write(tmp_path, sweeps.drawn(1))])
     assert drawn(tmp_path) == {"best_so_far", "curves", "savings"}
-    assert "too few to say what matters" in page_of(result)
+    assert "too few for importances" in page_of(result)
 
 
 def test_values_that_differ_by_magnitudes_and_no_epochs(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_values_that_differ_by_magnitudes_and_no_epochs(tmp_path: Path) -> None:
     assert drawn(tmp_path) == PICTURES - {"curves", "savings"}
 
 
-def test_what_users_write_is_escaped(tmp_path: Path) -> None:
+def test_text_of_users_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> $x^2$"
     events = []
     for n in range(12):
@@ -94,10 +95,9 @@ def test_what_users_write_is_escaped(tmp_path: Path) -> None:
         status = {"status": "failed", "reason": evil} if n == 3 else {}
         events += [sweeps.start(n, n, params, evil), sweeps.end(n, n + 1, 1, n / 20, **status)]
     folder = sweeps.write(tmp_path / "a", events, name=evil, search=evil, scheduler=evil)
-    verification = {
-        "candidates": [{"trial": evil, "seeds": [{"validation": evil}]}],
-        "chosen": evil,
-    }
+    seeds = [{"seed": 1, "failure": evil}]
+    candidates = [{"trial": 1, "params": {"key": evil}, "seeds": seeds}]
+    verification = sweeps.verification(candidates=candidates, test={evil: evil, "macro_f1": evil})
     (folder / "verification.json").write_text(json.dumps(verification))
     page = page_of(analyze([folder, folder]))
     assert "<script>alert" not in page and "<img src=x" not in page
@@ -105,24 +105,23 @@ def test_what_users_write_is_escaped(tmp_path: Path) -> None:
     assert page.count("<script>") == 1
 
 
-def test_verification_says_how_much_was_luck(tmp_path: Path) -> None:
+def test_the_page_shows_the_luck_of_a_verified_sweep(tmp_path: Path) -> None:
     folder = sweeps.write(tmp_path, sweeps.drawn(12))
     seeds = [{"seed": 1, "validation": 0.71}, {"seed": 2, "validation": 0.73}]
-    found = {
-        "candidates": [{"trial": 3, "params": {}, "seeds": seeds, "mean": 0.72, "std": 0.01}],
-        "default": {"seeds": seeds, "mean": 0.7111, "std": 0.01},
-        "chosen": 3,
-        "sweep_best": 0.78,
-        "verified": 0.72,
-        "luck": 0.06,
-        "test": {"macro_f1": 0.7777},
-    }
-    (folder / "verification.json").write_text(json.dumps(found))
+    verification = sweeps.verification(
+        candidates=[{"trial": 3, "params": {}, "seeds": seeds, "mean": 0.72, "std": 0.01}],
+        default={"seeds": seeds, "mean": 0.7111, "std": 0.01},
+        chosen=3,
+        verified=0.72,
+        luck=0.06,
+        test={"macro_f1": 0.7777},
+    )
+    (folder / "verification.json").write_text(json.dumps(verification))
     page = words(page_of(analyze([folder])))
     assert "+0.0600 of the best was luck" in page
     assert "0.7777 macro_f1 on test" in page
     assert "trial 3 (chosen)" in page and "default recipe" in page
-    assert "Luck (+0.0600) was larger than what the sweep gained" in page
+    assert "Luck (+0.0600) was larger than the sweep&#39;s gain over the default recipe" in page
 
 
 def test_several_objectives(tmp_path: Path) -> None:
@@ -143,11 +142,11 @@ def test_several_sweeps(tmp_path: Path) -> None:
         assert [row["sweep"] for row in csv.DictReader(stream)] == ["first", "second"]
     assert not (a / "sweep.html").exists()
     sweeps.write(b, sweeps.drawn(30, 1), metric="loss", mode="min", objectives=[])
-    with pytest.raises(InputError, match="name sweeps of one metric"):
+    with pytest.raises(InputError, match="Name sweeps of one metric"):
         analyze([a, b])
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweeps.write(tmp_path, sweeps.drawn(5))
     assert main([str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["page"] == str(tmp_path / "sweep.html")
@@ -168,22 +167,24 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     sweeps.write(tmp_path / "failed", failed, finished=None)
     sweeps.write(tmp_path / "empty", [])
     sweeps.write(tmp_path / "damaged", [{"event": "what"}])
-    for name, says in cases.items():
+    for name, words in cases.items():
         assert main([str(tmp_path / name)]) == 2
-        told = capsys.readouterr()
-        assert told.err.startswith("error: ") and told.err.count("\n") == 1 and says in told.err
-        assert told.out == ""
+        output = capsys.readouterr()
+        assert (
+            output.err.startswith("error: ") and output.err.count("\n") == 1 and words in output.err
+        )
+        assert output.out == ""
     sweeps.write(tmp_path / "good", sweeps.drawn(3))
     assert main([str(tmp_path / "good"), "--out", str(tmp_path / "good" / "sweep.json")]) == 2
     assert "cannot write there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [(0.42, "0.4 s"), (59.4, "59 s"), (200, "3 min 20 s"), (720, "12 min"), (7500, "2 h 5 min")],
 )
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
 def test_moments() -> None:

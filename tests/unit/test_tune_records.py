@@ -12,7 +12,7 @@ from tests.unit import sweeps
 from tune.records import read_sweep
 
 
-def test_a_whole_sweep(tmp_path: Path) -> None:
+def test_a_complete_sweep_is_read(tmp_path: Path) -> None:
     events = [
         sweeps.start(0, 100.0, {"train.dropout": 0.1}, "known"),
         sweeps.epoch(0, 110.0, 1, 0.5),
@@ -37,7 +37,7 @@ def test_a_whole_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"event": "epo', b'{"event": "start", "trial": 9', b"\xff\xfe"])
-def test_a_torn_last_line_is_not_there_yet(tmp_path: Path, torn: bytes) -> None:
+def test_an_incomplete_last_line_is_ignored(tmp_path: Path, torn: bytes) -> None:
     sweeps.write(tmp_path, [sweeps.start(0, 1.0, {})], finished=None)
     with (tmp_path / "trials.jsonl").open("ab") as stream:
         stream.write(torn)
@@ -45,7 +45,7 @@ def test_a_torn_last_line_is_not_there_yet(tmp_path: Path, torn: bytes) -> None:
     assert (trial.number, trial.status) == (0, "running")
 
 
-def test_a_torn_line_in_the_middle_is_damage(tmp_path: Path) -> None:
+def test_an_incomplete_line_in_the_middle_is_damage(tmp_path: Path) -> None:
     sweeps.write(tmp_path, [sweeps.start(0, 1.0, {})])
     with (tmp_path / "trials.jsonl").open("a") as stream:
         stream.write('{"event": "epo\n{"event": "end"}\n')
@@ -63,13 +63,13 @@ def test_a_torn_line_in_the_middle_is_damage(tmp_path: Path) -> None:
         sweeps.epoch(7, 1.0, 1, 0.5),  # never started
     ],
 )
-def test_an_event_that_is_none_is_damage(tmp_path: Path, event: object) -> None:
+def test_an_invalid_event_is_damage(tmp_path: Path, event: object) -> None:
     sweeps.write(tmp_path, [sweeps.start(0, 1.0, {}), event])  # type: ignore[list-item]
     with pytest.raises(InputError, match=r"line 2: damaged"):
         read_sweep(tmp_path)
 
 
-def test_a_trial_that_goes_on_keeps_its_epochs_once(tmp_path: Path) -> None:
+def test_a_resumed_trial_has_each_epoch_once(tmp_path: Path) -> None:
     events = [
         sweeps.start(0, 1.0, {"a": 1}),
         sweeps.epoch(0, 2.0, 1, 0.5),
@@ -84,12 +84,12 @@ def test_a_trial_that_goes_on_keeps_its_epochs_once(tmp_path: Path) -> None:
     assert trial.source == "search"
 
 
-def test_trials_without_an_end_of_a_sweep_that_ended_were_interrupted(tmp_path: Path) -> None:
+def test_open_trials_of_an_ended_sweep_are_interrupted(tmp_path: Path) -> None:
     (trial,) = read_sweep(sweeps.write(tmp_path, [sweeps.start(0, 1.0, {})])).trials
     assert trial.status == "interrupted"
 
 
-def test_values_that_are_no_numbers_are_not_values(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_ignored(tmp_path: Path) -> None:
     events = [
         sweeps.start(0, 1.0, {}),
         sweeps.epoch(0, 2.0, 1, float("nan")),
@@ -99,7 +99,7 @@ def test_values_that_are_no_numbers_are_not_values(tmp_path: Path) -> None:
     assert trial.epochs[0].metrics == {} and trial.values == {}
 
 
-def test_what_is_no_sweep(tmp_path: Path) -> None:
+def test_a_directory_without_a_valid_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a sweep's directory"):
         read_sweep(tmp_path)
     for text in ("{", "[]", '{"metric": "a"}', '{"metric": "a", "mode": "up"}'):

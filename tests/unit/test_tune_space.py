@@ -9,7 +9,8 @@ import pytest
 
 from finsent.errors import ConfigError
 from ray_jobs._settings import JobSettings
-from tune.space import Space, parse, with_values
+from tune.space import Space, with_values
+from tune.space_parser import parse_space
 
 pytestmark = pytest.mark.cost(1.5, "imports Optuna")
 
@@ -28,70 +29,70 @@ def samples(space: Space, count: int = 200, seed: int = 3) -> list[dict[str, Any
 
 
 def test_values_lie_within_their_bounds() -> None:
-    space = parse(SPACE, JobSettings())
-    found = samples(space)
-    assert all(1e-5 <= one["train.learning_rate"] <= 3e-4 for one in found)
-    middle = sum(one["train.learning_rate"] < 5.5e-5 for one in found)
+    space = parse_space(SPACE, JobSettings())
+    drawn = samples(space)
+    assert all(1e-5 <= params["train.learning_rate"] <= 3e-4 for params in drawn)
+    middle = sum(params["train.learning_rate"] < 5.5e-5 for params in drawn)
     assert 70 < middle < 130  # half of them below the geometric middle
-    assert {one["train.dropout"] for one in found} == {0.0, 0.1, 0.2, 0.3}
-    assert {one["train.epochs"] for one in found} == {2, 3, 4, 5, 6}
-    assert {one["train.batch_size"] for one in found} == {16, 32}
-    for one in found:
-        assert ("train.ema_decay" in one) == (one["train.batch_size"] == 16)
+    assert {params["train.dropout"] for params in drawn} == {0.0, 0.1, 0.2, 0.3}
+    assert {params["train.epochs"] for params in drawn} == {2, 3, 4, 5, 6}
+    assert {params["train.batch_size"] for params in drawn} == {16, 32}
+    for params in drawn:
+        assert ("train.ema_decay" in params) == (params["train.batch_size"] == 16)
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    space = parse(SPACE, JobSettings())
+    space = parse_space(SPACE, JobSettings())
     assert samples(space, 20) == samples(space, 20)
     assert samples(space, 20) != samples(space, 20, seed=4)
 
 
-def test_a_parameter_may_stand_before_what_it_depends_on() -> None:
+def test_a_parameter_may_precede_its_parent() -> None:
     backwards = dict(reversed(SPACE.items()))
-    assert samples(parse(backwards, JobSettings()), 50)[0].keys() >= {"train.batch_size"}
-    order = [one.key for one in parse(backwards, JobSettings()).parameters]
+    assert samples(parse_space(backwards, JobSettings()), 50)[0].keys() >= {"train.batch_size"}
+    order = [parameter.key for parameter in parse_space(backwards, JobSettings()).parameters]
     assert order.index("train.batch_size") < order.index("train.ema_decay")
 
 
-def test_what_is_drawn_makes_settings() -> None:
-    for params in samples(parse(SPACE, JobSettings()), 20):
+def test_samples_are_valid_settings() -> None:
+    for params in samples(parse_space(SPACE, JobSettings()), 20):
         train = with_values(JobSettings(), params).train
         assert train.learning_rate == params["train.learning_rate"]
         assert train.batch_size == params["train.batch_size"]
 
 
 def test_a_grid_has_each_combination_once() -> None:
-    space = parse(
+    space = parse_space(
         {
             "train.batch_size": {"choice": [16, 32, 64]},
             "train.epochs": {"int": [2, 3], "when": {"train.batch_size": [16, 32]}},
         },
         JobSettings(),
     )
-    found = list(space.grid())
-    assert len(found) == 5
-    assert {"train.batch_size": 64} in found
-    with pytest.raises(ConfigError, match=r"train\.learning_rate: loguniform has no end"):
-        list(parse(SPACE, JobSettings()).grid())
+    grid = list(space.grid())
+    assert len(grid) == 5
+    assert {"train.batch_size": 64} in grid
+    with pytest.raises(ConfigError, match=r"train\.learning_rate: loguniform is continuous"):
+        list(parse_space(SPACE, JobSettings()).grid())
 
 
-def test_steps_that_do_not_fit_end_at_the_last_whole_one() -> None:
-    space = parse({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, JobSettings())
+def test_a_range_ends_at_its_last_complete_step() -> None:
+    space = parse_space({"train.dropout": {"quantized": [0.0, 0.5, 0.2]}}, JobSettings())
     assert space.parameters[0].high == 0.4
-    assert {one["train.dropout"] for one in samples(space, 50)} == {0.0, 0.2, 0.4}
+    assert {params["train.dropout"] for params in samples(space, 50)} == {0.0, 0.2, 0.4}
 
 
-def test_bounds_are_tried_where_the_parameter_varies() -> None:
+def test_bounds_are_checked_where_the_parameter_varies() -> None:
     workers = {"train.num_workers": {"choice": [1, 2]}}
     share = {"train.gpus_per_worker": {"choice": [0.5, 1.0], "when": {"train.num_workers": 1}}}
     assert JobSettings().train.num_workers == 2  # with which 0.5 is refused
-    parse(workers | share, JobSettings())
+    parse_space(workers | share, JobSettings())
     with pytest.raises(ConfigError, match="NCCL"):
-        parse({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, JobSettings())
+        parse_space({"train.gpus_per_worker": {"choice": [0.5, 1.0]}}, JobSettings())
 
 
-def test_a_condition_on_nothing_does_not_hold_where_there_is_no_value() -> None:
-    space = parse(
+def test_a_condition_on_null_needs_a_value_of_the_parent() -> None:
+    space = parse_space(
         {
             "train.epochs": {"choice": [2, 3]},
             "train.lora_rank": {"choice": [None, 8], "when": {"train.epochs": 2}},
@@ -99,36 +100,44 @@ def test_a_condition_on_nothing_does_not_hold_where_there_is_no_value() -> None:
         },
         JobSettings(),
     )
-    assert not any("train.dropout" in one for one in samples(space) if one["train.epochs"] == 3)
+    assert not any(
+        "train.dropout" in params for params in samples(space) if params["train.epochs"] == 3
+    )
 
 
-def test_a_condition_may_be_of_many_values() -> None:
+def test_a_condition_on_a_large_range_is_not_enumerated() -> None:
     seeds = {"train.seed": {"int": [0, 2**40]}}  # not counted one by one
-    parse(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, JobSettings())
+    parse_space(seeds | {"train.epochs": {"int": [1, 3], "when": {"train.seed": 5}}}, JobSettings())
 
 
 def test_lists_may_be_choices() -> None:
-    space = parse({"train.num_workers": {"choice": [1, [1, 4]]}}, JobSettings())
-    drawn = {str(one["train.num_workers"]) for one in samples(space, 30)}
+    space = parse_space({"train.num_workers": {"choice": [1, [1, 4]]}}, JobSettings())
+    drawn = {str(params["train.num_workers"]) for params in samples(space, 30)}
     assert drawn == {"1", "[1, 4]"}
 
 
 @pytest.mark.parametrize(
-    ("space", "said"),
+    ("space", "message"),
     [
         ({}, "sweep.space: is empty"),
         ({"train.learning_rat": {"uniform": [0.1, 0.2]}}, "train.learning_rat: unknown key"),
         ({"serve.port": {"int": [1, 2]}}, "sweep.space.serve.port: a trial varies settings of"),
-        ({"train.dropout": 0.1}, "sweep.space.train.dropout=0.1: write one of"),
-        ({"train.dropout": {"normal": [0, 1]}}, "sweep.space.train.dropout: write one of"),
-        ({"train.dropout": {"uniform": 0.1}}, "train.dropout.uniform=0.1: write {uniform"),
+        ({"train.dropout": 0.1}, "sweep.space.train.dropout=0.1: is no range. Write one of"),
+        (
+            {"train.dropout": {"normal": [0, 1]}},
+            "sweep.space.train.dropout: is no range. Write one of",
+        ),
+        (
+            {"train.dropout": {"uniform": 0.1}},
+            "train.dropout.uniform=0.1: is no list. Write {uniform",
+        ),
         ({"train.dropout": {"uniform": [0.1]}}, "with numbers"),
         ({"train.dropout": {"uniform": [0.1, "much"]}}, "with numbers"),
         ({"train.dropout": {"uniform": [0.1, float("nan")]}}, "with numbers"),
         ({"train.dropout": {"uniform": [0.2, 0.2]}}, "is empty"),
         ({"train.dropout": {"uniform": [0.3, 0.2]}}, "lower bound above the upper"),
         ({"train.learning_rate": {"loguniform": [0, 0.1]}}, "begins above 0"),
-        ({"train.epochs": {"int": [1.5, 3]}}, "write whole numbers"),
+        ({"train.epochs": {"int": [1.5, 3]}}, "Write integers"),
         ({"train.dropout": {"quantized": [0, 0.3, 0.5]}}, "STEP must be above 0"),
         ({"train.batch_size": {"choice": [16]}}, "two different values"),
         ({"train.batch_size": {"choice": [16, 16]}}, "two different values"),
@@ -164,7 +173,7 @@ def test_lists_may_be_choices() -> None:
         ({"train.dataset": {"choice": ["a", "b"]}}, "all trials train on one dataset version"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(space: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as error:
-        parse(space, JobSettings())
+def test_an_invalid_space_is_one_line(space: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        parse_space(space, JobSettings())
     assert "\n" not in str(error.value)

@@ -11,17 +11,17 @@ from tests.unit import sweeps
 from tune.importance import FRONT, importances, pareto_front
 from tune.records import Sweep, read_sweep
 from tune.stats import (
-    about_failures,
-    asked,
     at_edge,
     axis_of,
     best_so_far,
-    ended,
+    failure_notes,
     ranked,
     savings,
     short_names,
     smoothed,
+    trial_count_note,
     trials_table,
+    trials_with_values,
 )
 
 pytestmark = pytest.mark.cost(1.5, "estimates importances")
@@ -60,27 +60,27 @@ def test_a_diverged_trial_has_no_value(tmp_path: Path) -> None:
         ]
     sweep = read_sweep(sweeps.write(tmp_path, events))
     assert [(value, trial.number) for value, trial in ranked(sweep)] == [(0.5, 0)]
-    assert [t.number for t in ended(sweep, sweep.objectives)] == [0]
+    assert [t.number for t in trials_with_values(sweep, sweep.objectives)] == [0]
     assert best_so_far(sweep)["best"].max() == 0.5
     assert (savings(sweep).epochs, savings(sweep).other_epochs) == (1, 2)
-    [line] = about_failures(sweep)
+    [line] = failure_notes(sweep)
     assert line == (
         "2 of 3 trials diverged, all with: no number. The lowest train.learning_rate of them is "
         "0.3: end its range below."
     )
 
 
-def test_how_many_trials_were_asked_for(tmp_path: Path) -> None:
+def test_fewer_trials_than_configured_are_explained(tmp_path: Path) -> None:
     events = [{"event": "repeat", "trial": 0, "time": 0.0}, sweeps.start(0, 1.0, {})]
-    once = asked(read_sweep(sweeps.write(tmp_path / "a", events)))
-    assert once == (
-        "1 suggestion had the settings of a trial that was there already, and was not trained "
-        "again."
-    )
+    once = trial_count_note(read_sweep(sweeps.write(tmp_path / "a", events)))
+    assert once == ("1 suggestion was not trained again: an earlier trial had the same settings.")
     none = read_sweep(sweeps.write(tmp_path / "b", events[1:], trials=1))
-    assert asked(none) is None and none.repeated == 0
+    assert trial_count_note(none) is None and none.repeated == 0
     left = read_sweep(sweeps.write(tmp_path / "c", events[1:], trials=9, exhausted=True))
-    assert asked(left) == "1 of 9 trials were trained: sweep.space has no further configuration."
+    assert (
+        trial_count_note(left)
+        == "1 of 9 trials were trained: sweep.space has no further configuration."
+    )
 
 
 def test_best_so_far(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_savings(tmp_path: Path) -> None:
     assert (saved.other_epochs, saved.share) == (2, 3 / 8)
 
 
-def test_a_searched_number_of_epochs_is_a_trials_full_length(tmp_path: Path) -> None:
+def test_a_varied_number_of_epochs_sets_the_full_epochs(tmp_path: Path) -> None:
     events = [
         sweeps.start(0, 0.0, {"train.epochs": 2}),
         sweeps.epoch(0, 10.0, 1, 0.5),
@@ -133,30 +133,32 @@ def test_order_and_table(tmp_path: Path) -> None:
 
 
 def test_importance_finds_the_only_parameter_that_matters(tmp_path: Path) -> None:
-    found = importances(read_sweep(sweeps.write(tmp_path, sweeps.drawn(120))))
-    table = found.table.set_index("parameter")
-    assert found.order("macro_f1")[0] == "train.learning_rate"
+    importance = importances(read_sweep(sweeps.write(tmp_path, sweeps.drawn(120))))
+    table = importance.table.set_index("parameter")
+    assert importance.order("macro_f1")[0] == "train.learning_rate"
     assert table["importance"].sum() == pytest.approx(1)
     assert table["importance"]["train.learning_rate"] > 0.7
     assert table["importance"]["train.learning_rate"] > 3 * table["chance"]["train.learning_rate"]
-    assert found.note == ""
-    assert table["trials"]["train.lora_rank"] < table["trials"]["train.dropout"] == found.trials
+    assert importance.note == ""
+    assert (
+        table["trials"]["train.lora_rank"] < table["trials"]["train.dropout"] == importance.trials
+    )
 
 
 def test_importance_of_each_objective_and_of_the_front(tmp_path: Path) -> None:
     two = [{"name": "macro_f1", "mode": "max"}, {"name": "latency_ms", "mode": "min"}]
     events = sweeps.drawn(120, latency=True)
-    found = importances(read_sweep(sweeps.write(tmp_path, events, objectives=two)))
-    assert found.order("macro_f1")[0] == "train.learning_rate"
-    assert found.order("latency_ms")[0] == "train.lora_rank"
-    assert set(found.order(FRONT)[:2]) == {"train.learning_rate", "train.lora_rank"}
+    importance = importances(read_sweep(sweeps.write(tmp_path, events, objectives=two)))
+    assert importance.order("macro_f1")[0] == "train.learning_rate"
+    assert importance.order("latency_ms")[0] == "train.lora_rank"
+    assert set(importance.order(FRONT)[:2]) == {"train.learning_rate", "train.lora_rank"}
 
 
-@pytest.mark.parametrize(("trials", "says"), [(1, "too few"), (9, "too few"), (30, "a hint")])
-def test_few_trials_say_little(tmp_path: Path, trials: int, says: str) -> None:
-    found = importances(read_sweep(sweeps.write(tmp_path, sweeps.drawn(trials))))
-    assert says in found.note
-    assert found.table.empty == (says == "too few")
+@pytest.mark.parametrize(("trials", "words"), [(1, "too few"), (9, "too few"), (30, "a hint")])
+def test_few_trials_have_a_note(tmp_path: Path, trials: int, words: str) -> None:
+    importance = importances(read_sweep(sweeps.write(tmp_path, sweeps.drawn(trials))))
+    assert words in importance.note
+    assert importance.table.empty == (words == "too few")
 
 
 def test_equal_values_and_constant_parameters_have_no_importance(tmp_path: Path) -> None:
@@ -167,11 +169,11 @@ def test_equal_values_and_constant_parameters_have_no_importance(tmp_path: Path)
     events = [
         e for n in range(12) for e in (sweeps.start(n, n, {"a": 1}), sweeps.end(n, n, 1, 0.1 * n))
     ]
-    found = importances(read_sweep(sweeps.write(tmp_path, events, space={})))
-    assert "nothing to compare" in found.note
+    importance = importances(read_sweep(sweeps.write(tmp_path, events, space={})))
+    assert "nothing to compare" in importance.note
 
 
-def test_the_front(tmp_path: Path) -> None:
+def test_the_pareto_front(tmp_path: Path) -> None:
     values = [
         (0.9, 50.0),
         (0.8, 20.0),
@@ -194,8 +196,8 @@ def test_axes(tmp_path: Path) -> None:
     sweep = read_sweep(sweeps.write(tmp_path, [sweeps.start(0, 0.0, params)]))
     rate = axis_of(sweep, "train.learning_rate")
     assert (rate.log, rate.low, rate.high) == (True, 1e-5, 1e-2)  # a known point outside the space
-    assert rate.place(1e-5) == 0 and rate.place(10**-3.5) == pytest.approx(0.5)
-    assert rate.place(None) is None
+    assert rate.position(1e-5) == 0 and rate.position(10**-3.5) == pytest.approx(0.5)
+    assert rate.position(None) is None
     assert axis_of(sweep, "train.schedule").categories == ("linear", "cosine", "constant", "other")
     assert axis_of(sweep, "free").categories == ("[1, null]",)
     assert at_edge(rate, 9e-3) == "upper" and at_edge(rate, 1e-4) is None

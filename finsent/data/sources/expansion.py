@@ -23,8 +23,8 @@ from finsent.data.sources.folder_listing import (
 )
 from finsent.data.sources.format_detection import KNOWN_NAMES
 from finsent.data.sources.locations import Location
-from finsent.data.uris import Uri, parse
 from finsent.errors import InputError
+from finsent.uris import Uri, parse
 
 _GLOB_SIGNS = "*?["
 

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from finsent.data.uris import Uri
 from finsent.errors import InputError, one_line
+from finsent.uris import Uri
 
 _TIMEOUT_SECONDS = 10.0
 _SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")

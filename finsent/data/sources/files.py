@@ -88,12 +88,19 @@ def find_texts(
             if file.location.uri not in chosen:
                 continue
             if source.format is None and is_plain_text(file.location.name):
-                file = replace(file, source=source.replaced(format="text"))
+                file = replace(file, source=_as_text(source))
             first = files.setdefault(file.location.uri, file)
             _check_same_reading(first, file, config)
     unique = list(files.values())
     names = short_names([file.location for file in unique])
     return [inspect(file, name, config) for file, name in zip(unique, names, strict=True)]
+
+
+def _as_text(source: SourceConfig) -> SourceConfig:
+    """Return an entry for a file with one text per line, to which the keys for CSV do not apply."""
+    keys = source.model_fields_set & {"delimiter", "escape", "quote"}
+    defaults = {key: SourceConfig.model_fields[key].default for key in keys}
+    return source.replaced(format="text", **defaults)
 
 
 def _source_files(source: SourceConfig, excluded: bool, cache: Path) -> list[NamedFile]:

@@ -10,8 +10,8 @@ from typing import BinaryIO, cast
 from pyarrow import fs
 
 from finsent.data.sources.file_systems import filesystem_of
-from finsent.data.uris import Uri, parse
 from finsent.errors import InputError
+from finsent.uris import Uri, parse
 
 _PACKAGED = "package"  # scheme of files of this package
 
