@@ -110,7 +110,7 @@ def problem(path: Path | str, **changed: Any) -> str:
         ),
         (b" sentence,Sentiment\na,b\n", ["Did you mean ' sentence'? Set text for this source"]),
         (b"Sentence,SENTIMENT\na,b\n", ["Did you mean 'SENTIMENT'? Set label for this source"]),
-        (GOOD.encode() + b"a\0b,positive\n", ["NUL bytes", "encoding: utf-8 takes it"]),
+        (GOOD.encode() + b"a\0b,positive\n", ["NUL bytes", "set encoding: utf-8"]),
         (b"Sentence|Sentiment\na|b\n", ["looks separated by bars", 'delimiter: "|"']),
         (b'"Sentence,Sentiment\na,b\n', ["quote"]),
     ],
@@ -358,7 +358,7 @@ def test_text_and_label_are_two_columns(tmp_path: Path) -> None:
 def test_a_format_is_never_guessed(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD, "notes.txt")
     text = problem(path)
-    assert "its name does not say its format" in text
+    assert "its name does not show its format" in text
     assert "csv, tsv, jsonl, parquet, phrasebank" in text
     [file] = find_sources(
         DataConfig(sources=[SourceConfig(uri=str(path), format="csv", name="notes")]), tmp_path

@@ -100,7 +100,7 @@ class _ArrowReader:
     def _open(self, stream: _TailStream) -> csv.CSVStreamingReader:
         columns = self._columns
         read = columns.all if columns.keeps_cells else columns.all_stored
-        names = [*read, columns.last, self._stray_quotes.name]
+        names = [*read, columns.last, self._stray_quotes.witness]
         included = [name for name in dict.fromkeys(names) if name is not None]
         return csv.open_csv(
             stream,
@@ -162,9 +162,9 @@ class _ArrowReader:
         last = columns.text if columns.last is None else columns.last
         self._last_value = batch.column(-1 if columns.keeps_cells else last)[-1].as_py()
         values = {name: batch[name] for name in columns.all_stored}
-        name = self._stray_quotes.name
-        witness = None if name is None else batch[name]
-        faults = self._stray_quotes.faults(batch[columns.text], witness)
+        witness = self._stray_quotes.witness
+        witness_values = None if witness is None else batch[witness]
+        faults = self._stray_quotes.faults(batch[columns.text], witness_values)
         rows = assemble(self._source, numbers, values, columns, faults)
         return with_cells(rows, batch.columns if columns.keeps_cells else [])
 

@@ -170,7 +170,7 @@ class ExactReader:
             yield self._table(block, positions, len(names))
 
     def _read_names(self, names: list[str]) -> list[str]:
-        read = [*self._columns.all_stored, self._stray_quotes.name]
+        read = [*self._columns.all_stored, self._stray_quotes.witness]
         return [name for name in dict.fromkeys(read) if name is not None and name in names]
 
     def _records(self, stream: BinaryIO, encoding: str) -> Iterator[_Row]:
@@ -235,7 +235,7 @@ class ExactReader:
         values = {name: cells(position) for name, position in positions.items()}
         carried = {name: values[name] for name in self._columns.carried_stored}
         texts = values[self._columns.text]
-        witness = self._stray_quotes.name
+        witness = self._stray_quotes.witness
         stray = self._stray_quotes.faults(texts, None if witness is None else values.get(witness))
         texts_or_records = [
             row.written if fault else text

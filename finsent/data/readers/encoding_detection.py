@@ -126,11 +126,11 @@ class EncodingDetector:
             self._decode(chunk)
         elif b"\0" in chunk:
             self._problem = (
-                "has NUL bytes, so it is binary or in an unknown encoding (where they are stray "
-                "ones in a text, encoding: utf-8 takes it)"
+                "has NUL bytes, so it is binary or in an unknown encoding (for a text with stray "
+                "NUL bytes, set encoding: utf-8)"
             )
         else:
-            # The begun character at the end of the previous chunk.
+            # The start of a character at the end of the previous chunk.
             cut = self._decoder.getstate()[0] if self._is_utf8 else b""
             if chunk.isascii() and not cut:
                 return

@@ -16,6 +16,7 @@ from finsent.labels import LABELS
 
 _MAX_NAMES = 200  # distinct values of a column of names; above it they are free text
 _MAX_SHAPES = 20  # patterns of values with a digit; above it they are free text
+_MAX_SHAPE_CHARACTERS = 40  # of a value; longer ones are names
 _MAX_COLUMNS = 1_000  # RE2's limit of repetitions
 _MAX_LEARNED = 2_000  # distinct values per block
 _NUMBER = r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
@@ -24,7 +25,7 @@ _SWALLOWED = "swallowed_rows: a stray quote made one text of several records"
 
 
 class StrayQuoteDetector:
-    """Learns the values of a second column, the witness, and finds them within texts."""
+    """Learns the values of a second column, the witness, and detects them within texts."""
 
     def __init__(self, columns: Columns, delimiter: str) -> None:
         self._columns, self._delimiter = columns, delimiter
@@ -33,7 +34,7 @@ class StrayQuoteDetector:
         self._has_few_names = True
 
     @property
-    def name(self) -> str | None:
+    def witness(self) -> str | None:
         """Return the witness: the label's column, else another one; None: the file has no other."""
         others = [
             name
@@ -49,7 +50,7 @@ class StrayQuoteDetector:
 
         Args:
             texts: of one block.
-            values: of the witness in the same block; None: the block lacks the column.
+            values: of the witness's column in the same block; None: the file has no witness.
         """
         return pc.coalesce(self._repeated(texts, values), self._swallowed(texts, values))
 
@@ -60,7 +61,7 @@ class StrayQuoteDetector:
             return none
         is_header = pc.equal(pc.utf8_ltrim(texts, "\ufeff"), self._columns.text)
         if values is not None:
-            is_header = pc.and_(is_header, pc.equal(pc.utf8_ltrim(values, "\ufeff"), self.name))
+            is_header = pc.and_(is_header, pc.equal(pc.utf8_ltrim(values, "\ufeff"), self.witness))
         return pc.if_else(is_header, pa.scalar(_REPEATED), none)
 
     def _swallowed(self, texts: pa.Array, values: pa.Array | None) -> pa.Array:
@@ -80,7 +81,11 @@ class StrayQuoteDetector:
             value = (value or "").strip()
             if not value or re.search(r"[\r\n]", value):
                 continue
-            if re.search(r"\d", value) and not re.search(r"\s", value) and len(value) < 40:
+            if (
+                re.search(r"\d", value)
+                and not re.search(r"\s", value)
+                and len(value) < _MAX_SHAPE_CHARACTERS
+            ):
                 if len(self._shapes) <= _MAX_SHAPES:
                     self._shapes.add(_shape(value))
             elif self._has_few_names:
@@ -104,17 +109,17 @@ class StrayQuoteDetector:
         return [pattern for pattern in patterns if pattern]
 
     def _within_record(self, value: str, is_number: bool) -> str:
-        """Return a pattern of a swallowed record's line with a value in the witness's field.
+        """Return a pattern of a swallowed record's line that has a value in the witness's field.
 
         Returns:
             An empty string where the positions of the columns are not known.
         """
         columns, delimiter = self._columns.all, re.escape(self._delimiter)
-        if self.name is None or columns.count(self._columns.text) != 1:
+        if self.witness is None or columns.count(self._columns.text) != 1:
             return ""
         if len(columns) > _MAX_COLUMNS:
             return ""
-        text, witness = columns.index(self._columns.text), columns.index(self.name)
+        text, witness = columns.index(self._columns.text), columns.index(self.witness)
         field = rf'(?:"[^"\r\n]*"|[^{delimiter}\r\n]*)'
         # In a sentence a space follows a comma; without one it is a decimal: 1,5.
         is_sentence = is_number and self._delimiter in ",."

@@ -62,10 +62,6 @@ def reading(location: Location, where: str) -> Iterator[None]:
         ) from None
 
 
-def _short(error: BaseException) -> str:
-    return one_line(error)
-
-
 @contextmanager
 def decompressed(location: Location, compression: str | None) -> Iterator[BinaryIO]:
     """Open a file's bytes, decompressed."""

@@ -109,7 +109,7 @@ def _format_of(file: NamedFile) -> tuple[Format, str | None]:
     format = source.format or named
     if format is None:
         raise InputError(
-            f"{where}: its name does not say its format. Set format to one of "
+            f"{where}: its name does not show its format. Set format to one of "
             f"{', '.join(get_args(Format))} for this source."
         )
     if compression == "zstd" and not FORMATS[format].is_text:
