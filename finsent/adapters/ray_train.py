@@ -43,8 +43,8 @@ START_TIMEOUT_VARIABLE = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 # may first ask for as many workers as before, and must not wait for them much longer than this.
 NODE_UPDATE_SECONDS = 20
 # Callbacks that start a process per run.
-# `PlacementGroupCleanerCallback` removes the placement group of a dead controller. Ray does so at the
-# end of the job, and code that kills runs within a job does so itself. On a cluster without a
+# `PlacementGroupCleanerCallback` removes the placement group of a dead controller. Ray does so at
+# the end of the job, and code that kills runs within a job does so itself. On a cluster without a
 # dashboard the process would never exit.
 # `DatasetsCallback` splits datasets among workers. Here every worker reads all rows.
 UNUSED_CALLBACKS = (PlacementGroupCleanerCallback, DatasetsCallback)
