@@ -42,10 +42,11 @@ START_TIMEOUT_VARIABLE = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 # Ray Train updates its view of the cluster's nodes this often. After a node is lost, the controller
 # may first ask for as many workers as before, and must not wait for them much longer than this.
 NODE_UPDATE_SECONDS = 20
-# Callbacks that start a process per run. `PlacementGroupCleanerCallback` removes the placement
-# group of a dead controller: Ray does so at the end of the job, and on a cluster without a
-# dashboard the process would never exit. `DatasetsCallback` splits datasets among workers: here
-# every worker reads all rows.
+# Callbacks that start a process per run.
+# `PlacementGroupCleanerCallback` removes the placement group of a dead controller. Ray does so at
+# the end of the job, and code that kills runs within a job does so itself. On a cluster without a
+# dashboard the process would never exit.
+# `DatasetsCallback` splits datasets among workers. Here every worker reads all rows.
 UNUSED_CALLBACKS = (PlacementGroupCleanerCallback, DatasetsCallback)
 
 

@@ -18,6 +18,12 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from finsent.adapters.wandb_environment import (
+    Mode,
+    environment_mode,
+    keep_folders_in,
+    without_key,
+)
 from finsent.evaluation.metrics import HEADLINE
 from finsent.evaluation.report import page_without_texts
 from finsent.files import read_json
@@ -26,7 +32,7 @@ from finsent.tracking.config import TrackingConfig
 from finsent.training.metrics_log import MetricsLine, read_metrics
 
 if TYPE_CHECKING:
-    from finsent.adapters.wandb import Mode, Run
+    from finsent.adapters.wandb import Run
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +98,7 @@ def tracking_mode(config: TrackingConfig) -> Mode:
     """Return the configured mode, where `auto` is resolved. Makes no network request."""
     if config.mode != "auto":
         return config.mode
-    mode: Mode = _wandb().environment_mode()
-    return mode
+    return environment_mode()
 
 
 @contextmanager
@@ -117,9 +122,10 @@ def tracked(
 def _open(
     config: TrackingConfig, mode: Mode, run_dir: Path, settings: Mapping[str, Any]
 ) -> _WandbTracker | None:
-    file, wandb = run_dir / TRACKING_FILE, _wandb()
-    wandb.keep_folders_in(run_dir)
+    file = run_dir / TRACKING_FILE
+    keep_folders_in(run_dir)
     try:
+        wandb = _wandb()
         if file.is_file():
             record = TrackingRecord.read(file)
         else:
@@ -146,7 +152,7 @@ def _open(
 
 def _reason(error: BaseException) -> str:
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    return str(_wandb().without_key(text))[:_MAX_REASON]
+    return without_key(text)[:_MAX_REASON]
 
 
 class _WandbTracker:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import wandb as library
 
-from finsent.adapters import wandb
+from finsent.adapters import wandb, wandb_environment
 
 CHANGED = "W&B has changed; adapt finsent/adapters/wandb.py: "
 
@@ -35,7 +35,7 @@ def test_arguments(function: Callable[..., Any], names: list[str]) -> None:
     assert not missing, CHANGED + f"{function.__qualname__} has no argument {missing}"
 
 
-@pytest.mark.parametrize("variable", wandb.FOLDER_VARIABLES)
+@pytest.mark.parametrize("variable", wandb_environment.FOLDER_VARIABLES)
 def test_folders(variable: str) -> None:
     """A setting of W&B or a function reads each variable."""
     from wandb import env

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made at run time
 
+from finsent import adapters
 from finsent.config import check
 from finsent.evaluation.evaluate import write_results
 from finsent.files import sha256_file
@@ -254,6 +256,16 @@ def test_a_damaged_record_is_a_warning(
         pass
     assert "tracking: off for this job" in caplog.text
     assert (tmp_path / TRACKING_FILE).read_text() == record
+
+
+def test_a_package_that_does_not_import_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(adapters, "wandb", raising=False)
+    monkeypatch.setitem(sys.modules, "finsent.adapters.wandb", None)
+    with tracked(TrackingConfig(mode="offline"), tmp_path, SETTINGS) as tracker:
+        tracker.pictures("dataset", [])
+    assert "tracking: off for this job (ModuleNotFoundError" in caplog.text
 
 
 def test_a_password_is_not_recorded(tmp_path: Path) -> None:
