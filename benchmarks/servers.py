@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.settings import BenchSettings
 from finsent.errors import InputError
 from finsent.files import read_json
-from ray_jobs._ports import free_port
+from serve_app.launch.ports import free_port
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,9 @@ from finsent.data.ingest.ingest import find_existing
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import make_dir
+from finsent.training.fine_tune import prepare_backbone
 from finsent.training.task import Task, make_task
-from ray_jobs import ingest, train
+from ray_jobs import ingest
 from ray_jobs._cli import Result, main, table_console
 from ray_jobs._ray import ray_session
 
@@ -54,7 +55,7 @@ class Bench:
 
 def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]:
     """The dataset version and the task that a round trains."""
-    backbone = train.prepare(settings)
+    backbone = prepare_backbone(settings)
     if settings.train.dataset != "latest":
         version = DatasetVersion.find(
             settings.train.dataset, settings.datasets_dir, "train.dataset"

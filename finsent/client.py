@@ -1,11 +1,11 @@
-"""A client of the service: typed answers, retries that wait as long as the service asks.
+"""A client of the service: typed answers, and retries after the time that the service names.
 
     with Client("http://localhost:8000") as client:
         client.predict("Profit rose.").label
         for answer in client.stream(open("headlines.txt")):
             ...
 
-Needs httpx, and nothing else of finsent.
+The module needs httpx and no other part of finsent.
 """
 
 from __future__ import annotations
@@ -17,19 +17,30 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import httpx
 
 BATCH = 256  # texts of one request of a stream
-_CHARACTERS = 250_000  # of them, about: services take bodies of 2 MB, and a sign may need 6 bytes
-_AGAIN = (429, 502, 503)  # classifying again does no harm
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0  # seconds, where the service does not say
+_MAX_CHARACTERS = 250_000  # of a request: services accept 2 MB, and a character has up to 6 bytes
+_RETRY_STATUSES = (429, 502, 503)  # a request may be repeated: answering it changes nothing
+_FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 0.1, 10.0  # in addition to `Retry-After`
+_MAX_RETRY_AFTER_SECONDS = 60.0
+
+JsonObject: TypeAlias = dict[str, Any]  # as the service sends it
+
+
+class Options(TypedDict, total=False):
+    """Options of a request; docs/serving.md describes them."""
+
+    truncate: Literal["right", "left", "error"]
+    source: str
+    raw_scores: bool
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer for one text; `code` and `detail` where there is none."""
+    """The answer for one text, or the problem in its place: `code` and `detail`."""
 
     label: str | None
     score: float | None  # probability of the label
@@ -37,7 +48,7 @@ class Answer:
     model_version: str | None = None
     abstained: bool = False
     truncated: bool = False
-    code: str | None = None  # why this text could not be classified; None: it was
+    code: str | None = None  # why the text could not be classified; None: it was classified
     detail: str | None = None
     polarity: float | None = None  # P(positive) - P(negative), from -1 to 1
     calibration: str | None = None  # for the request's source; None: the model's own
@@ -45,23 +56,23 @@ class Answer:
 
 @dataclass(frozen=True)
 class Word:
-    """What a word does to a text's label: the probability that it loses without the word."""
+    """A word and its effect on the label of the text."""
 
     text: str
-    start: int
-    end: int
-    attribution: float
+    start: int  # first character in the explained text
+    end: int  # the character after the last one
+    attribution: float  # probability that the label loses without the word; below 0: gains
 
 
 class ServiceError(Exception):
-    """The service refused a request, or could not be reached."""
+    """The service refused a request, or cannot be reached."""
 
     def __init__(self, status: int | None, code: str, detail: str) -> None:
-        """Make one.
+        """Make an error.
 
         Args:
-            status: HTTP's; None: no answer came.
-            code: stable, see the service's documentation; `unreachable` where no answer came.
+            status: of HTTP; None: no answer came.
+            code: for programs; the service's documentation lists all. `unreachable`: no answer.
             detail: for people.
         """
         super().__init__(f"{code}: {detail}")
@@ -69,72 +80,76 @@ class ServiceError(Exception):
 
 
 class _Attempts:
-    """How often and when to ask again, the same for both clients.
+    """Decides whether and when a request is retried, for both clients.
 
-    Waits double, with full jitter below (Brooker, "Exponential Backoff And Jitter", AWS 2015), so
-    that clients that were refused together do not come back together.
+    Waits double, with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015), so that
+    clients that were refused together do not retry together.
     """
 
     def __init__(self, retries: int) -> None:
-        self._left, self._wait = retries, _FIRST_WAIT
+        self._retries_left, self._wait = retries, _FIRST_WAIT_SECONDS
 
     def delay(self, outcome: httpx.Response | httpx.TransportError) -> float:
-        """Seconds until the next attempt.
+        """Return the seconds until the next attempt.
 
         Raises:
-            ServiceError: there is none.
+            ServiceError: there is no next attempt.
         """
         if isinstance(outcome, httpx.Response):
             error = _error(outcome)
-            again, asked = outcome.status_code in _AGAIN, _retry_after(outcome)
+            may_retry, retry_after = outcome.status_code in _RETRY_STATUSES, _retry_after(outcome)
         else:
             error = ServiceError(None, "unreachable", str(outcome) or type(outcome).__name__)
-            again, asked = not isinstance(outcome, httpx.ReadTimeout), 0.0
-        if not again or self._left <= 0:
+            may_retry, retry_after = not isinstance(outcome, httpx.ReadTimeout), 0.0
+        if not may_retry or self._retries_left <= 0:
             raise error from None
-        self._left -= 1
+        self._retries_left -= 1
         jittered = random.uniform(0, self._wait)
-        self._wait = min(2 * self._wait, _LONGEST_WAIT)
-        return asked + jittered
+        self._wait = min(2 * self._wait, _MAX_WAIT_SECONDS)
+        return retry_after + jittered
 
 
 def _retry_after(response: httpx.Response) -> float:
     value = response.headers.get("retry-after", "")
-    return min(float(value), 60.0) if value.isdigit() else 0.0
+    return min(float(value), _MAX_RETRY_AFTER_SECONDS) if value.isdigit() else 0.0
 
 
 def _error(response: httpx.Response) -> ServiceError:
     try:
-        found = response.json()
-        return ServiceError(response.status_code, str(found["code"]), str(found["detail"]))
+        problem = response.json()
+        return ServiceError(response.status_code, str(problem["code"]), str(problem["detail"]))
     except (ValueError, KeyError, TypeError):
         text = response.text[:200]
         return ServiceError(response.status_code, f"http_{response.status_code}", text)
 
 
 def _headers(key: str | None, deadline: float | None) -> dict[str, str]:
-    found = {} if key is None else {"authorization": f"Bearer {key}"}
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
     if deadline is not None:
-        found["x-request-timeout-ms"] = str(max(1, round(deadline * 1000)))
-    return found
+        headers["x-request-timeout-ms"] = str(max(1, round(deadline * 1000)))
+    return headers
 
 
-def _answer(found: dict[str, Any]) -> Answer:
-    if "label" not in found:
-        return Answer(None, None, code=str(found["code"]), detail=str(found["detail"]))
-    kept = ("label", "score", "probabilities", "model_version", "abstained", "truncated")
-    # Services older than this client give neither polarity nor calibration.
+def _answer(body: JsonObject) -> Answer:
+    if "label" not in body:
+        return Answer(None, None, code=str(body["code"]), detail=str(body["detail"]))
     return Answer(
-        **{name: found[name] for name in kept},
-        polarity=found.get("polarity"),
-        calibration=found.get("calibration"),
+        label=body["label"],
+        score=body["score"],
+        probabilities=body["probabilities"],
+        model_version=body["model_version"],
+        abstained=body["abstained"],
+        truncated=body["truncated"],
+        # Older services send neither of these.
+        polarity=body.get("polarity"),
+        calibration=body.get("calibration"),
     )
 
 
-def _words(found: dict[str, Any]) -> list[Word]:
+def _words(body: JsonObject) -> list[Word]:
     return [
         Word(word["text"], word["start"], word["end"], word["attribution"])
-        for word in found["words"]
+        for word in body["words"]
     ]
 
 
@@ -142,7 +157,7 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     batch: list[str] = []
     characters = 0
     for text in texts:
-        if batch and characters + len(text) > _CHARACTERS:
+        if batch and characters + len(text) > _MAX_CHARACTERS:
             yield batch
             batch, characters = [], 0
         batch.append(text)
@@ -155,7 +170,7 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 class Client:
-    """Asks from ordinary code; may be shared by threads."""
+    """Client for ordinary code; threads may share it."""
 
     def __init__(
         self,
@@ -171,9 +186,9 @@ class Client:
             address: e.g. http://localhost:8000.
             key: API key.
             timeout: seconds of one attempt.
-            retries: attempts beyond the first, where the service is busy or can't be reached.
-            deadline: seconds that the service may take for a request, at most; it drops what is
-                later, with the code deadline_exceeded. None: its own limit.
+            retries: attempts after the first, while the service is busy or cannot be reached.
+            deadline: seconds after which the service refuses a request with the code
+                deadline_exceeded. None: the limit of the service.
         """
         self._retries = retries
         self._http = httpx.Client(
@@ -195,52 +210,54 @@ class Client:
         """End the connections."""
         self._http.close()
 
-    def predict(self, text: str, **options: Any) -> Answer:
+    def predict(self, text: str, **options: Unpack[Options]) -> Answer:
         """Classify a text.
 
         Args:
-            options: of the API, e.g. truncate="left".
+            options: of the request, e.g. truncate="left".
 
         Raises:
-            ServiceError: the service refused it, or can't be reached.
+            ServiceError: the service refused the request, or cannot be reached.
         """
         return _answer(self._ask("POST", "/predict", {"text": text, **options}))
 
-    def predict_all(self, texts: list[str], **options: Any) -> list[Answer]:
-        """Classify a list in one request; a text that can't be classified says so in its answer."""
-        found = self._ask("POST", "/predict", {"texts": texts, **options})
-        return [_answer(one) for one in found["predictions"]]
+    def predict_all(self, texts: list[str], **options: Unpack[Options]) -> list[Answer]:
+        """Classify a list in one request; a refused text has the reason in its answer."""
+        body = self._ask("POST", "/predict", {"texts": texts, **options})
+        return [_answer(prediction) for prediction in body["predictions"]]
 
-    def stream(self, texts: Iterable[str], batch: int = BATCH, **options: Any) -> Iterator[Answer]:
-        """Classify any number of texts, in order, reading them as the answers are taken."""
-        for some in _batches(texts, batch):
-            yield from self.predict_all(some, **options)
+    def stream(
+        self, texts: Iterable[str], batch: int = BATCH, **options: Unpack[Options]
+    ) -> Iterator[Answer]:
+        """Classify any number of texts in order; they are read as the answers are consumed."""
+        for texts_of_request in _batches(texts, batch):
+            yield from self.predict_all(texts_of_request, **options)
 
-    def explain(self, text: str, **options: Any) -> tuple[Answer, list[Word]]:
-        """Classify a text, and say what its words do."""
-        found = self._ask("POST", "/explain", {"text": text, **options})
-        return _answer(found), _words(found)
+    def explain(self, text: str, **options: Unpack[Options]) -> tuple[Answer, list[Word]]:
+        """Classify a text, and weigh its words."""
+        body = self._ask("POST", "/explain", {"text": text, **options})
+        return _answer(body), _words(body)
 
-    def info(self) -> dict[str, Any]:
-        """The model that answers, and the limits."""
+    def info(self) -> JsonObject:
+        """Return the model and the limits of the service."""
         return self._ask("GET", "/info", None)
 
-    def _ask(self, method: str, path: str, body: Any) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, content: JsonObject | None) -> JsonObject:
         attempts = _Attempts(self._retries)
         while True:
             try:
-                response = self._http.request(method, path, json=body)
+                response = self._http.request(method, path, json=content)
             except httpx.TransportError as error:
                 time.sleep(attempts.delay(error))
                 continue
             if response.status_code == 200:
-                found: dict[str, Any] = response.json()
-                return found
+                body: JsonObject = response.json()
+                return body
             time.sleep(attempts.delay(response))
 
 
 class AsyncClient:
-    """Asks from async code; a stream keeps several requests in flight."""
+    """Client for async code; a stream keeps several requests in flight."""
 
     def __init__(
         self,
@@ -271,17 +288,21 @@ class AsyncClient:
         """End the connections."""
         await self._http.aclose()
 
-    async def predict(self, text: str, **options: Any) -> Answer:
+    async def predict(self, text: str, **options: Unpack[Options]) -> Answer:
         """See `Client.predict`."""
         return _answer(await self._ask("POST", "/predict", {"text": text, **options}))
 
-    async def predict_all(self, texts: list[str], **options: Any) -> list[Answer]:
+    async def predict_all(self, texts: list[str], **options: Unpack[Options]) -> list[Answer]:
         """See `Client.predict_all`."""
-        found = await self._ask("POST", "/predict", {"texts": texts, **options})
-        return [_answer(one) for one in found["predictions"]]
+        body = await self._ask("POST", "/predict", {"texts": texts, **options})
+        return [_answer(prediction) for prediction in body["predictions"]]
 
     async def stream(
-        self, texts: Iterable[str], batch: int = BATCH, in_flight: int = 4, **options: Any
+        self,
+        texts: Iterable[str],
+        batch: int = BATCH,
+        in_flight: int = 4,
+        **options: Unpack[Options],
     ) -> AsyncIterator[Answer]:
         """Classify any number of texts, in order.
 
@@ -290,8 +311,9 @@ class AsyncClient:
         """
         waiting: deque[asyncio.Task[list[Answer]]] = deque()
         try:
-            for some in _batches(texts, batch):
-                waiting.append(asyncio.create_task(self.predict_all(some, **options)))
+            for texts_of_request in _batches(texts, batch):
+                request = self.predict_all(texts_of_request, **options)
+                waiting.append(asyncio.create_task(request))
                 if len(waiting) >= in_flight:
                     for answer in await waiting.popleft():
                         yield answer
@@ -302,24 +324,24 @@ class AsyncClient:
             for task in waiting:
                 task.cancel()
 
-    async def explain(self, text: str, **options: Any) -> tuple[Answer, list[Word]]:
+    async def explain(self, text: str, **options: Unpack[Options]) -> tuple[Answer, list[Word]]:
         """See `Client.explain`."""
-        found = await self._ask("POST", "/explain", {"text": text, **options})
-        return _answer(found), _words(found)
+        body = await self._ask("POST", "/explain", {"text": text, **options})
+        return _answer(body), _words(body)
 
-    async def info(self) -> dict[str, Any]:
+    async def info(self) -> JsonObject:
         """See `Client.info`."""
         return await self._ask("GET", "/info", None)
 
-    async def _ask(self, method: str, path: str, body: Any) -> dict[str, Any]:
+    async def _ask(self, method: str, path: str, content: JsonObject | None) -> JsonObject:
         attempts = _Attempts(self._retries)
         while True:
             try:
-                response = await self._http.request(method, path, json=body)
+                response = await self._http.request(method, path, json=content)
             except httpx.TransportError as error:
                 await asyncio.sleep(attempts.delay(error))
                 continue
             if response.status_code == 200:
-                found: dict[str, Any] = response.json()
-                return found
+                body: JsonObject = response.json()
+                return body
             await asyncio.sleep(attempts.delay(response))

@@ -22,12 +22,12 @@ class ConfigError(UserError):
 
 
 class InputError(UserError):
-    """A file, data set, model or storage place that the user named cannot be used."""
+    """A file, dataset, model or directory that the user named cannot be used."""
 
 
 class DivergenceError(InputError):
-    """A training's loss is not a finite number, or too large: its settings are at fault."""
+    """The loss of a training is not finite, or too large: its settings are the cause."""
 
 
 class MemoryShortageError(InputError):
-    """A training's device has no memory for one row: its settings are at fault."""
+    """The device of a training has no memory for one row: its settings are the cause."""

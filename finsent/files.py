@@ -89,9 +89,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; the directory is incomplete or not ours") from None
+        raise InputError(
+            f"{path}: no such file. The directory is incomplete or not one of finsent."
+        ) from None
     except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); the file is damaged") from None
+        raise InputError(f"{path}: not valid JSON ({error}). The file is damaged.") from None
 
 
 def fsync_file(path: Path) -> None:
@@ -149,8 +151,8 @@ def make_dir(path: Path, field: str) -> Path:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"{field}={str(path)!r}: cannot write there ({error.strerror}); "
-            f"set {field} to a directory that you may write"
+            f"{field}={str(path)!r}: cannot write there ({error.strerror}). "
+            f"Set {field} to a directory that you may write."
         ) from None
     return path
 

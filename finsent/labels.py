@@ -24,7 +24,7 @@ def check_labels(id2label: Mapping[int, str] | Mapping[str, str], where: str) ->
     labels = {str(key): value for key, value in id2label.items()}
     if labels != {str(key): value for key, value in ID2LABEL.items()}:
         raise InputError(
-            f"{where}: labels are {labels}, but finsent's are {ID2LABEL}; "
-            "use a model that finsent trained, adopt this one with `python -m ray_jobs.adopt`, or "
-            "train one from this backbone"
+            f"{where}: labels are {labels}, but finsent's are {ID2LABEL}. "
+            "Use a model that finsent trained, adopt this one with `python -m ray_jobs.adopt`, or "
+            "train one from this backbone."
         )

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from finsent.adapters import ftfy
+
 # Patterns for Arrow are in RE2's syntax. A text that does not match `_ABNORMAL` is normal.
 _ANY_ENTITY = "&[#0-9A-Za-z]+;"
 _ABNORMAL = rf"[^ -~]|  |^ | $|{_ANY_ENTITY}"
@@ -139,8 +141,6 @@ def _suspicious_pattern() -> str:
     bytes C0..F7, which begin a sequence, before a sign for one of 80..BF, which continue it. Text
     of a Windows encoding that was read as Latin-1 contains control characters from 80..9F.
     """
-    # Not imported at the top: ftfy costs 70 ms, and many processes meet no abnormal text.
-    from ftfy.chardata import CHARMAP_ENCODINGS  # also registers ftfy's codecs
 
     def characters(first: int, last: int, encoding: str) -> str:
         chars = bytes(range(first, last + 1)).decode(encoding)
@@ -148,7 +148,7 @@ def _suspicious_pattern() -> str:
 
     pairs = [
         rf"[{characters(0xC0, 0xF7, name)}][{characters(0x80, 0xBF, name)}\x{{fffd}}]"
-        for name in CHARMAP_ENCODINGS
+        for name in ftfy.mojibake_encodings()
     ]
     # The space may be a former no-break space: `voilÃ le`, `costÂ 5`.
     return "|".join([_ANY_ENTITY, r"[\x{80}-\x{9f}]", "[a-z.,?!][ÂÃ] ", *pairs])
@@ -164,11 +164,7 @@ def repair_encoding(text: str) -> str:
 
     A repair is rejected where it makes a letter that financial texts do not have.
     """
-    from ftfy import TextFixerConfig, fix_encoding  # see `_suspicious_pattern`
-
-    # ftfy repairs lost bytes only in texts with U+FFFD: `Ã?` stays.
-    config = TextFixerConfig(replace_lossy_sequences="\ufffd" in text, explain=False)
-    fixed = fix_encoding(text, config)
+    fixed = ftfy.fix_encoding(text)
     if _DOUBTFUL.search(fixed) and not _DOUBTFUL.search(text):
         return text
     return fixed

@@ -18,7 +18,7 @@ from finsent.files import read_json, write_json
 
 
 class Record(BaseModel):
-    """A record in a JSON file: immutable, and without unknown keys.
+    """A JSON file with known keys. Instances are immutable.
 
     A subclass declares its version as `schema_version: Literal[1] = 1`, so that a file of another
     version is refused, and its remedy, which ends the error's line.
@@ -29,7 +29,7 @@ class Record(BaseModel):
     @classmethod
     def remedy(cls) -> str:
         """Return what the user does about a file that is not such a record."""
-        return "the directory is damaged or of another version of finsent"
+        return "The directory is damaged or of another version of finsent."
 
     @classmethod
     def read(cls, path: Path) -> Self:

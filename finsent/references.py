@@ -1,7 +1,7 @@
 """References: how a setting names a run, an alias, a version or a directory.
 
-`KIND:NAME` names one kind. A path with a slash is a directory. A bare name may be of any kind and
-is refused where it names two.
+`KIND:NAME` states the kind. A path with a slash is a directory. A bare name can be of any kind, and
+is refused where it names two things.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def _spellings(kinds: Collection[str]) -> str:
 
 
 def only_match(text: str, field: str, matches: Mapping[str, Path]) -> Path | None:
-    """Return the one directory that a reference names; None: there is none.
+    """Return the only directory that a reference names; None: it names none.
 
     Args:
-        matches: directory by the spelling that names no other.
+        matches: directories by an unambiguous spelling of the reference.
 
     Raises:
         InputError: the reference names two directories.

@@ -1,4 +1,4 @@
-"""A run's directory: what was asked, with which code, and what came out."""
+"""A run's directory: its settings, the identity of the code, and its result."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ def new_run_name(job: str) -> str:
 
 
 def code_identity() -> dict[str, Any]:
-    """The git commit of the running code, if there is one, and the versions of its packages."""
-    source = Path(__file__).resolve().parent
-    commit = _git(source, "rev-parse", "HEAD")
-    changed = _git(source, "status", "--porcelain", "--untracked-files=no") if commit else None
+    """Return the git commit of the running code, None without one, and its packages' versions."""
+    source_dir = Path(__file__).resolve().parent
+    commit = _git(source_dir, "rev-parse", "HEAD")
+    changes = _git(source_dir, "status", "--porcelain", "--untracked-files=no") if commit else None
     versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # run from a source tree that is not installed
             versions[name] = None
-    return {"git_commit": commit, "git_dirty": bool(changed), "packages": versions}
+    return {"git_commit": commit, "git_dirty": bool(changes), "packages": versions}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return completed.stdout.strip() if completed.returncode == 0 else None
 
 
 def start_run(run_dir: Path, job: str, settings: Section, fixed: Collection[str] = ()) -> None:
@@ -106,8 +106,8 @@ def has_trained(run_dir: Path) -> bool:
 
 
 def finish_run(run_dir: Path, result: dict[str, Any]) -> None:
-    """Write the result; its presence says that the run's work is complete.
+    """Write the result, which marks the run as complete.
 
-    Its key `refused` is why the run's model was not published; without the key it was not refused.
+    The key `refused`, where present, is the reason why the run's model was not published.
     """
     write_json(run_dir / RESULT, result)

@@ -36,7 +36,9 @@ def strings_as_keys(value: Any) -> Any:
     for key, label in value.items():
         name = spelled(key)
         if labels.setdefault(name, label) != label:
-            raise ValueError(f"{name!r} stands for two labels; case does not matter, write it once")
+            raise ValueError(
+                f"{name!r} stands for two labels. Write it once: case does not matter."
+            )
     return labels
 
 
@@ -57,8 +59,8 @@ def _as_name(value: Any) -> Any:
     """Return a column's name as a text, also a number: pandas numbers columns without names."""
     if isinstance(value, bool):
         raise ValueError(
-            f"{value}: YAML reads yes, no, on and off as true and false; write the column's name "
-            'in quotes, e.g. "yes"'
+            f"{value}: YAML reads yes, no, on and off as true and false. Write the column's name "
+            'in quotes, e.g. "yes".'
         )
     return str(value) if isinstance(value, int) else value
 

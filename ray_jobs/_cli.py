@@ -23,7 +23,7 @@ from finsent.stdout import write_line
 from ray_jobs._arguments import config_files, parse_arguments
 from ray_jobs._help import help_text
 from ray_jobs._job import Call, Job, RefusedError
-from ray_jobs._places import naming_places
+from ray_jobs._job_dirs import named_disk_errors
 from ray_jobs._results import Result, as_result
 from ray_jobs._settings import JobSettings
 from ray_jobs._signals import SIGNALS, Interrupted, catch_signals, find_cause
@@ -118,7 +118,7 @@ def _main(job: Job, argv: list[str], stdout: IO[str], command: str) -> int:
             return 0
         log_to_stderr()
         catch_signals()
-        with naming_places(settings):
+        with named_disk_errors(settings):
             result = _run(job, settings, arguments.positional)
     except (Exception, SystemExit, Interrupted) as error:
         return _report(error)

@@ -1,4 +1,4 @@
-"""The steps of a long job: which one runs, the time so far, and the time left."""
+"""Progress of a job with several steps: the current step, the elapsed time, and the time left."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from finsent.runs import CONFIG, RESULT
 
 log = logging.getLogger(__name__)
 
-_MAX_RUNS = 20  # newest runs that are read
-_RECIPE = ("data", "model", "train", "evaluate", "export")  # sections that decide the time
+_MAX_RUNS = 20  # of the newest runs, which are read
+_TIMED_SECTIONS = ("data", "model", "train", "evaluate", "export")  # sections that decide the time
 
 
 @dataclass(frozen=True)
 class Past:
-    """An earlier run of the same job with the same settings."""
+    """The times of an earlier run of the same job with the same settings."""
 
     name: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)  # of each step
 
 
 class Steps:
-    """Measures the steps, and logs a line when one begins.
+    """Measures the steps, and logs a line when a step begins.
 
     Args:
         names: of all steps, in order.
-        past: the base of estimates; an empty one gives none.
-        clock: in seconds.
+        past: times for the estimate of the time left; None: no estimate.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -44,55 +44,55 @@ class Steps:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._names, self._past, self._clock = names, past or Past(), clock
-        self._begun = self._started = clock()
+        self._job_started = self._step_started = clock()
         self.seconds: dict[str, float] = {}
 
     def begin(self, name: str) -> str:
-        """End the step before and begin the next one; returns its title, such as `[2/5] train`."""
+        """End the current step, begin the next one, and return its title, e.g. `[2/5] train`."""
         self._end()
         title = f"[{len(self.seconds) + 1}/{len(self._names)}] {name}"
         self.seconds[name] = 0.0
-        log.info("%s%s", title, self._state())
+        log.info("%s%s", title, self._times())
         return title
 
     def finish(self) -> None:
         """End the last step."""
         self._end()
-        total = format_duration(self._started - self._begun)
+        total = format_duration(self._step_started - self._job_started)
         log.info("[%d/%d] done after %s", len(self.seconds), len(self._names), total)
 
     def _end(self) -> None:
         now = self._clock()
         if self.seconds:
-            self.seconds[list(self.seconds)[-1]] = round(now - self._started, 3)
-        self._started = now
+            self.seconds[list(self.seconds)[-1]] = round(now - self._step_started, 3)
+        self._step_started = now
 
-    def _state(self) -> str:
-        parts = []
+    def _times(self) -> str:
+        times = []
         if len(self.seconds) > 1:
-            parts.append(f"{format_duration(self._started - self._begun)} so far")
+            times.append(f"{format_duration(self._step_started - self._job_started)} so far")
         names, seconds = self._names[len(self.seconds) - 1 :], self._past.seconds
         if all(name in seconds for name in names):
             left = format_duration(sum(seconds[name] for name in names))
-            parts.append(f"about {left} left, as in run {self._past.name}")
-        return f": {'; '.join(parts)}" if parts else ""
+            times.append(f"about {left} left, as in run {self._past.name}")
+        return f": {'; '.join(times)}" if times else ""
 
 
 def past_run(runs_dir: Path, job: str, settings: Mapping[str, Any]) -> Past | None:
-    """Return the newest runs' longest one of a job with the same recipe, or None.
+    """Return the times of the longest of the newest runs with the same settings, or None.
 
-    The longest: a resumed run has trained less than a new one has to.
+    A shorter run may have been resumed, and have trained less than a new run has to.
 
     Args:
         settings: resolved, JSON-able.
     """
-    results = sorted(runs_dir.glob(f"*/{RESULT}"), key=_age, reverse=True)[:_MAX_RUNS]
+    results = sorted(runs_dir.glob(f"*/{RESULT}"), key=_modified, reverse=True)[:_MAX_RUNS]
     past_runs = []
     for result in results:
         try:
             record, before = read_json(result), read_json(result.parent / CONFIG)
-            same = all(before[section] == settings[section] for section in _RECIPE)
-            if record["job"] == job and same:
+            is_same = all(before[section] == settings[section] for section in _TIMED_SECTIONS)
+            if record["job"] == job and is_same:
                 seconds = {str(k): float(v) for k, v in record["step_seconds"].items()}
                 past_runs.append(Past(result.parent.name, seconds))
         except (InputError, OSError, KeyError, TypeError, ValueError, AttributeError):
@@ -100,8 +100,8 @@ def past_run(runs_dir: Path, job: str, settings: Mapping[str, Any]) -> Past | No
     return max(past_runs, key=lambda past: sum(past.seconds.values()), default=None)
 
 
-def _age(file: Path) -> float:
+def _modified(file: Path) -> float:
     try:
         return file.stat().st_mtime
-    except OSError:  # removed meanwhile
+    except OSError:  # removed by another process
         return 0.0

@@ -54,7 +54,7 @@ def run(call: Call) -> DemoResult:
 def _run_job(name: str, *arguments: str, until_signal: bool = False) -> str:
     """Run a job in its own process, as a user does, and return its stdout.
 
-    A signal is passed on to the job, and the job's end awaited.
+    A signal is passed on to the job, whose end is awaited.
 
     Args:
         until_signal: a signal is the job's ordinary end, not an interruption.
@@ -70,7 +70,7 @@ def _run_job(name: str, *arguments: str, until_signal: bool = False) -> str:
             stdout, _ = process.communicate()
         except BaseException as error:
             signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
-            process.send_signal(signum)  # the job then removes what is half-written
+            process.send_signal(signum)  # the job then removes half-written files
             if not (until_signal and isinstance(error, Interrupted)):
                 raise
             exit_codes |= {128 + signum, -signum}  # of a job that was still starting

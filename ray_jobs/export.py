@@ -1,4 +1,4 @@
-"""Export a trained model to faster forms, each checked against the model itself."""
+"""Export a trained model to faster formats, each compared with the model."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from rich.table import Table
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
-from finsent.modeling.provenance import read_provenance
+from finsent.modeling.trained_on import find_dataset, read_trained_on
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
-from ray_jobs.evaluate import own_dataset
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Result of the job: the model's forms, compared with the model itself."""
+    """Result of the job: exports of a model, compared with the model."""
 
     model_dir: str
     dataset_version: str
@@ -37,7 +36,7 @@ class ExportResult:
 
     @property
     def kept(self) -> list[str]:
-        """Names of the forms that were not refused."""
+        """Names of the exports that were not refused."""
         return [name for name, export in self.exports.items() if export["refused"] is None]
 
 
@@ -50,18 +49,16 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
     """
     from finsent.export.exporter import export_model
 
-    trained_on = read_provenance(model_dir).dataset
-    version: DatasetVersion | None
-    if trained_on is None:  # adopted: any rows show whether exports answer as the model does
+    trained_on, workspace = read_trained_on(model_dir), settings.workspace
+    version = find_dataset(workspace, trained_on)
+    if trained_on is None:  # adopted: exports can be compared with the model on any rows
         version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
-    else:
-        version = own_dataset(settings, trained_on)
-        if version is None:
-            raise InputError(
-                f"export.model={settings.export.model!r}: dataset version {trained_on['version']} "
-                f"is not in {str(settings.root / 'datasets' / trained_on['name'])!r}, and exports "
-                "are compared with the model on its validation rows; ingest it there again"
-            )
+    elif version is None:
+        raise InputError(
+            f"export.model={settings.export.model!r}: dataset version {trained_on.version} is "
+            f"not in {str(workspace.versions_dir(trained_on.name))!r}, and exports are "
+            "compared with the model on its validation rows; ingest it there again"
+        )
     rows = version.read("validation", ["text", "label"])
     log.info("export: %s, compared on %d rows of the validation split", model_dir, len(rows))
     origin = {"dataset_version": version.version, "split": "validation"}
@@ -95,11 +92,12 @@ def run(call: Call) -> ExportResult:
 
 JOB = Job(
     name="export",
-    summary="Write a run's model as ONNX (fp32, and int8 with ranges found at run time) and, where "
-    "the extra `openvino` is installed, as OpenVINO in int8 calibrated on validation rows. Each is "
-    "compared with the model itself on the validation split: labels, abstentions, confidence, "
-    "accuracy. One that does not answer alike, or on too few rows to tell, is refused, with the "
-    "numbers. `ray_jobs.publish` takes them along, and engine.backend=auto then uses the fastest.",
+    summary="Write a run's model as ONNX (fp32, and int8 with ranges computed at run time) and, "
+    "where the extra `openvino` is installed, as OpenVINO in int8 calibrated on validation rows. "
+    "Each export is compared with the model on the validation split: labels, abstentions, "
+    "confidence, accuracy. An export whose answers differ, or that has too few rows to compare, is "
+    "refused, with the numbers. `ray_jobs.publish` publishes the others with the model, and "
+    "engine.backend=auto then uses the fastest.",
     result=ExportResult,
     sections=("export", "engine", "storage", "run"),
     run=run,

@@ -1,4 +1,4 @@
-"""Make a dataset version from labeled files, or compare two versions."""
+"""Create a dataset version from labeled files, or compare two versions."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class DiffResult:
 
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
     """Ingest on a running Ray. Rows that stop the ingest are listed in the run's directory."""
-    size = sum(file.bytes for file in files) / 1e6
-    log.info("ingest: %d file(s), %.1f MB", len(files), size)
+    megabytes = sum(file.bytes for file in files) / 1e6
+    log.info("ingest: %d file(s), %.1f MB", len(files), megabytes)
     return ingest(settings.data, settings.datasets_dir, files, run_dir)
 
 
@@ -110,10 +110,11 @@ def compare(call: Call) -> DiffResult:
     """Print what differs between two versions, and return the difference."""
     if len(call.arguments) != 3 or call.arguments[0] != "diff":
         raise ConfigError(
-            f"ingest {' '.join(call.arguments)!r}: write `diff VERSION_A VERSION_B`, or nothing"
+            f"ingest {' '.join(call.arguments)!r}: unknown arguments. Write "
+            "`diff VERSION_A VERSION_B`, or no arguments."
         )
-    folder = call.settings.datasets_dir
-    a, b = (DatasetVersion.find(name, folder, "diff") for name in call.arguments[1:])
+    datasets_dir = call.settings.datasets_dir
+    a, b = (DatasetVersion.find(name, datasets_dir, "diff") for name in call.arguments[1:])
     changes = diff(a, b)
     console = table_console()
     for table in diff_tables(changes):
@@ -126,7 +127,7 @@ def run(call: Call) -> IngestResult | DiffResult:
     if call.arguments:
         return compare(call)
     settings = call.settings
-    files = find_sources(settings.data, settings.sources_dir)
+    files = find_sources(settings.data, settings.workspace.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
     version = find_existing(settings.data, settings.datasets_dir, files)
     is_reused = version is not None
@@ -138,7 +139,7 @@ def run(call: Call) -> IngestResult | DiffResult:
 
 JOB = Job(
     name="ingest",
-    summary="Make a dataset version from labeled files: read, normalize, reject bad rows, drop "
+    summary="Create a dataset version from labeled files: read, normalize, reject bad rows, drop "
     "duplicates, resolve conflicting labels, find near-duplicates and likely wrong labels, split "
     "80/10/10 by a hash of the text. The same input and settings give the same version, which is "
     "then reused. `diff VERSION_A VERSION_B` shows what changed between two versions.",

@@ -10,14 +10,18 @@ from typing import Annotated, Any
 from finsent.data.sources.files import find_sources
 from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
+from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
+from finsent.tracking.tracker import tracked
 from finsent.training.capacity import check_capacity
+from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
 from finsent.training.finished_run import drop_checkpoints
-from ray_jobs import evaluate, export, ingest, publish, train
+from ray_jobs import evaluate, export, ingest, publish
 from ray_jobs._cli import Call, Job, RefusedError, Result, main
 from ray_jobs._ray import ray_session
+from ray_jobs._results import as_result
 from ray_jobs._steps import Steps, past_run
-from ray_jobs._tracking import tracking
+from ray_jobs.train import track_training
 
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")
 
@@ -55,11 +59,11 @@ def run(call: Call) -> PipelineResult:
     settings, run_dir = call.settings, call.run_dir
     # What can fail early fails before Ray starts.
     configured_forms(settings.export)
-    files = find_sources(settings.data, settings.sources_dir)
+    files = find_sources(settings.data, settings.workspace.sources_dir)
     make_dir(settings.datasets_dir, "storage.root")
-    Registry(settings.registry_dir).check_writable()
-    backbone = train.prepare(settings)
-    past = past_run(settings.runs_dir, "pipeline", settings.model_dump(mode="json"))
+    Registry(settings.workspace.registry_dir).check_writable()
+    backbone = prepare_backbone(settings)
+    past = past_run(settings.workspace.runs_dir, "pipeline", settings.model_dump(mode="json"))
     steps = Steps(_STEPS, past)
     with ExitStack() as stack:
         with ray_session(settings):
@@ -68,9 +72,10 @@ def run(call: Call) -> PipelineResult:
             version = ingest.step(settings, files, run_dir)
             ingested = ingest.describe(version, is_reused=False)
             title = steps.begin("train")
-            tracker = stack.enter_context(tracking(settings, run_dir))
-            trained = train.step(settings, backbone, version, run_dir, title)
-            train.track(tracker, version, run_dir)
+            recorded = settings.for_records()
+            tracker = stack.enter_context(tracked(settings.tracking, run_dir, recorded))
+            trained = fine_tune(settings, backbone, version, run_dir, title)
+            track_training(tracker, version, run_dir)
         steps.begin("evaluate")
         model_dir, out = Path(trained.model_dir), run_dir / "evaluation"
         measured = evaluate.step(evaluate.on_own_test_split(settings), model_dir, out)
@@ -78,23 +83,20 @@ def run(call: Call) -> PipelineResult:
         steps.begin("export")
         exported = export.step(settings, model_dir)
         steps.begin("publish")
-        published, refusal = publish.attempt(
-            lambda: publish.step(settings, model_dir, run_dir / "comparison")
-        )
-        if refusal is None:
-            publish.track(tracker, published)
+        publication = attempt(lambda: publish.step(settings, model_dir, run_dir / "comparison"))
+        publication.track(tracker)
         if not settings.train.keep_checkpoints:
             drop_checkpoints(run_dir)
     steps.finish()
-    result = _result(ingested, trained, measured, exported, published, steps.seconds)
-    if refusal is not None:
-        raise RefusedError(str(refusal), result) from refusal
+    result = _result(ingested, trained, measured, exported, publication.as_result(), steps.seconds)
+    if isinstance(publication, Refusal):
+        raise RefusedError(str(publication.error), as_result(result)) from publication.error
     return result
 
 
 def _result(
     ingested: ingest.IngestResult,
-    trained: train.TrainResult,
+    trained: FineTuned,
     measured: Result,
     exported: export.ExportResult,
     published: Result,
@@ -149,7 +151,7 @@ JOB = Job(
     ),
     run=run,
     resumes=True,
-    fixed=train.RECIPE,
+    fixed=RECIPE,
 )
 
 if __name__ == "__main__":

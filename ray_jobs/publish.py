@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from finsent.errors import InputError
-from finsent.evaluation.metrics import brief
+from finsent.evaluation.setup import EvaluationSetup
 from finsent.files import read_json
 from finsent.registry.model_handle import Model
+from finsent.registry.publication import Publication
 from finsent.registry.registry import Registry
-from finsent.runs import code_identity
 from finsent.settings import Settings
+from finsent.tracking.tracker import tracked
 from ray_jobs._cli import Call, Job, main
-from ray_jobs._domains import warn_of_lost_calibrations
-from ray_jobs._gate import check_gate
-from ray_jobs._results import Output, Result, as_result
-from ray_jobs._tracking import tracking
-
-if TYPE_CHECKING:
-    from finsent.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -43,81 +36,73 @@ class PublishResult:
     ]
 
 
-def step(settings: Settings, model_dir: Path, out: Path) -> PublishResult:
-    """Publish a run's model and move the alias. Needs no Ray.
+def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
+    """Publish a run's model and point the alias at it. Needs no Ray.
 
     Args:
-        out: see `check_gate`.
+        out: directory of the gate's comparison, see `finsent.registry.champion.check_gate`.
 
     Raises:
-        InputError: the model is unusable or not measured, or is stopped by the gate.
+        InputError: the model is unusable or not measured, or the gate refuses it.
+    """
+    # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
+    from finsent.registry.champion import publish_behind_gate
+
+    rules = settings.publish
+    metrics = _read_metrics(rules.model, model_dir)
+    Registry(settings.registry_dir).check_writable()
+    # All writers into a run's directory replace files, as sharing demands.
+    is_own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
+    publication = publish_behind_gate(
+        EvaluationSetup.of(settings),
+        rules,
+        model_dir,
+        rules.alias,
+        metrics,
+        out,
+        license=rules.license,
+        share=is_own,
+    )
+    version, alias = publication.version, publication.alias
+    log.info("published %s%s: %s", version.version, f" as {alias}" if alias else "", version.path)
+    return publication
+
+
+def _read_metrics(model: str, model_dir: Path) -> dict[str, Any]:
+    """Read the metrics that `ray_jobs.evaluate` wrote of a run's model.
+
+    Args:
+        model: the setting `publish.model`, for messages.
+
+    Raises:
+        InputError: the model is not measured, or the file is damaged.
     """
     report = model_dir.parent / "evaluation" / "metrics.json"
     if not report.is_file():
         raise InputError(
-            f"publish.model={settings.publish.model!r}: has no {report}; measure it first with "
+            f"publish.model={model!r}: has no {report}; measure it first with "
             f"`python -m ray_jobs.evaluate evaluate.model={model_dir.parent}`"
         )
     metrics = read_json(report)
     if not isinstance(metrics, dict) or not metrics.keys() >= {"macro_f1", "accuracy", "labels"}:
         raise InputError(f"{report}: not an evaluation's metrics; evaluate the model again")
-    registry = Registry(settings.registry_dir)
-    registry.check_writable()
-    alias = settings.publish.alias
-    clearance = check_gate(settings, registry, model_dir, alias, out, metrics.get("rows"))
-    gate = clearance.gate if clearance else None
-    # All that write into a run's directory replace files, as sharing demands.
-    own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
-    version = registry.publish(
-        model_dir,
-        brief(metrics),
-        code_identity(),
-        gate,
-        license=settings.publish.license,
-        share=own,
-    )
-    warn_of_lost_calibrations(registry, alias, version.version)
-    if alias:
-        registry.promote(version.version, alias, clearance)
-    log.info("published %s%s: %s", version.version, f" as {alias}" if alias else "", version.path)
-    return PublishResult(
-        model_version=version.version,
-        alias=alias,
-        version_dir=str(version.path),
-        dataset_version=(version.manifest["dataset"] or {}).get("version"),
-        macro_f1=metrics["macro_f1"],
-        accuracy=metrics["accuracy"],
-        gate=gate.as_json() if gate else None,
-    )
-
-
-def attempt(publish: Callable[[], Output]) -> tuple[Result, InputError | None]:
-    """Publish, or return why that is refused, so that the caller keeps its own result.
-
-    Returns:
-        The result with `model_version`, `alias`, `version_dir` and `gate`, all null after a
-        refusal; and the refusal.
-    """
-    try:
-        return as_result(publish()), None
-    except InputError as error:
-        return dict.fromkeys(("model_version", "alias", "version_dir", "gate")), error
+    return metrics
 
 
 def run(call: Call) -> PublishResult:
-    """Run the job."""
+    """Publish the model of `publish.model`."""
     settings = call.settings
     model = Model.find_unpublished(settings.publish.model, settings.workspace, "publish.model")
-    with tracking(settings, model.folder.parent) as tracker:
-        result = step(settings, model.folder, call.run_dir / "comparison")
-        track(tracker, as_result(result))
-    return result
-
-
-def track(tracker: Tracker, published: Result) -> None:
-    """Record a published version."""
-    folder = Path(published["version_dir"])
-    tracker.model(folder, published["model_version"], published["alias"], published["gate"])
+    with tracked(settings.tracking, model.folder.parent, settings.for_records()) as tracker:
+        publication = step(settings, model.folder, call.run_dir / "comparison")
+        publication.track(tracker)
+    dataset = publication.version.manifest["dataset"] or {}
+    return PublishResult(
+        **publication.as_result(),
+        dataset_version=dataset.get("version"),
+        macro_f1=publication.metrics["macro_f1"],
+        accuracy=publication.metrics["accuracy"],
+    )
 
 
 JOB = Job(

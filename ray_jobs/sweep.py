@@ -2,63 +2,65 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from finsent.adapters.ray_core import ENVIRONMENT
-from finsent.config import to_yaml
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.errors import InputError
-from finsent.files import write_text
-from finsent.modeling.backbone import Backbone
-from finsent.modeling.provenance import read_provenance
+from finsent.modeling.trained_on import find_dataset, read_trained_on
+from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
-from ray_jobs import evaluate, publish, train
+from finsent.training.fine_tune import calibrate_model, prepare_backbone
+from ray_jobs import evaluate, publish
 from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
 from ray_jobs._ray import ray_session
+from ray_jobs._settings import JobSettings
 from tune.records import SWEEP, VERIFICATION, Sweep, Verification, read_sweep
 from tune.settings import SweepSettings
 from tune.space import with_values
 
-if TYPE_CHECKING:  # it brings Ray
+if TYPE_CHECKING:
     from tune.plan import Plan
+    from tune.run import SweepRun
 
-log = logging.getLogger(__name__)
-
-BEST = "best.yaml"
+_CHOICES = ("model.backbone", "train.trainer", "train.lora_rank")  # that no type checks
+_TESTED = ("macro_f1", "macro_over", "accuracy", "ece", "rows")
 
 
 def run(call: Call) -> Result:
-    """The job."""
-    from tune.plan import make_plan
+    """Search, verify, test and maybe publish; or estimate the cost (`--dry-run`)."""
+    # Ray Tune and Optuna: two seconds that `finsent --help` does without.
+    from tune.estimate import configs_table, estimate
+    from tune.plan import make_plan, sweep_identity
+    from tune.run import SweepRun
+    from tune.study import claim_study, open_study
+    from tune.trial_log import lock_run_dir
 
     settings, run_dir = call.settings, call.run_dir
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
-    backbone = train.prepare(settings)
+    backbone = prepare_backbone(settings)
     plan = make_plan(settings, backbone)
     _check_choices(plan)
     warm = [read_sweep(folder) for folder in settings.sweep.warm_start]
     if settings.sweep.dry_run:
-        return dry_run(plan, backbone, version)
+        expected = estimate(plan, backbone, version)
+        table_console().print(configs_table(plan, expected.configs))
+        expected.log()
+        return asdict(expected)
     if settings.sweep.publish:
         Registry(settings.registry_dir).check_writable()
-    from tune.plan import sweep_identity
-    from tune.study import claim_study, open_study
-    from tune.trial_log import lock_run_dir
-
     with lock_run_dir(run_dir):
-        # Both fail here rather than beside running workers.
+        # Both fail before workers start.
         claim_study(open_study(settings.sweep, run_dir), sweep_identity(run_dir))
         with ray_session(settings):
-            return _sweep(plan, backbone, version, run_dir, warm)
+            sweep_run = SweepRun(plan, run_dir, backbone, version, ENVIRONMENT)
+            return _sweep(sweep_run, warm)
 
 
-def _check(settings: SweepSettings, run_dir: Path) -> None:
-    """A refused call leaves a sweep's directory as it is."""
-    from tune.plan import check_run_dir
+def _check(settings: JobSettings, run_dir: Path) -> None:
+    """Check that the run's directory holds no sweep of other settings, and leave it as it is."""
+    from tune.plan import check_run_dir  # imports Ray Tune, as above
     from tune.trial_log import lock_run_dir
 
     if (run_dir / SWEEP).is_file():
@@ -67,178 +69,49 @@ def _check(settings: SweepSettings, run_dir: Path) -> None:
 
 
 def _check_choices(plan: Plan) -> None:
-    """Check what no type says: backbones and trainers that are not there."""
-    for one in plan.space.parameters:
-        if one.key in ("model.backbone", "train.trainer", "train.lora_rank") and not one.parent:
-            for value in one.boundary_values():
-                train.prepare(with_values(plan.settings, {one.key: value}))
+    """Check that the backbones and trainers of the space are there."""
+    for parameter in plan.space.parameters:
+        if parameter.key in _CHOICES and not parameter.parent:
+            for value in parameter.boundary_values():
+                prepare_backbone(with_values(plan.settings, {parameter.key: value}))
 
 
-def _sweep(
-    plan: Plan, backbone: Backbone, version: DatasetVersion, run_dir: Path, warm: list[Sweep]
-) -> Result:
-    from finsent.training.ray_trainer import tokenize_split
-    from finsent.training.split_summary import summarize_splits
-    from finsent.training.task import make_task
-    from ray_jobs._sweep_tracking import TrialTracking
-    from tune.concurrency import max_concurrent_trials
-    from tune.plan import begin_sweep, end_sweep
-    from tune.stats import ranked
-    from tune.sweep import search
-    from tune.trial import TrialContext
-    from tune.verification import verify
+def _sweep(sweep_run: SweepRun, warm: list[Sweep]) -> Result:
+    from tune.findings import report_interrupted, report_sweep  # imports Ray Tune, as above
+    from tune.plan import end_sweep
 
-    settings, config = plan.settings, plan.config
-    available = max_concurrent_trials(plan.widest)
-    concurrent = min(config.concurrent or available, available)
-    sweep = begin_sweep(plan, run_dir, version.version, concurrent)
-    log.info(
-        "sweep: %d trials of %s on dataset %s, up to %d epochs each, %d at the same time; %s",
-        config.trials,
-        config.search,
-        version.version,
-        plan.epochs,
-        concurrent,
-        run_dir,
-    )
-    task = make_task(settings.train, settings.model, backbone, version)
-    for remark in summarize_splits(version, task).remarks():
-        log.warning("sweep: %s", remark)
-    datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
-    context = TrialContext(
-        settings,
-        run_dir,
-        version.path,
-        config.modes,
-        datasets,
-        config.exchanges_weights,
-        dict(ENVIRONMENT),
-    )
+    plan, run_dir = sweep_run.plan, sweep_run.run_dir
     try:
-        with TrialTracking(settings, run_dir) as tracking:
-            exhausted = search(plan, context, sweep, warm, concurrent, tracking.follow)
-        sweep = read_sweep(run_dir)
-        if not ranked(sweep):
-            raise without_value(plan, sweep)
-        found = None
-        if config.verify_best:
-            found = _test(settings, verify(plan, context, sweep, concurrent), run_dir)
+        exhausted = sweep_run.search(warm)
+        verification = sweep_run.verify()
+        if verification is not None:
+            verification = _test(plan.settings, verification, run_dir)
     except Interrupted:
-        _say_best(plan, run_dir)
+        report_interrupted(plan, run_dir)
         raise
     end_sweep(run_dir, exhausted=exhausted)
-    return _finish(settings, run_dir, _result(plan, run_dir, found), found.test if found else None)
+    result = report_sweep(plan, run_dir, verification)
+    return _finish(plan.settings, run_dir, result, verification.test if verification else None)
 
 
-def without_value(plan: Plan, sweep: Sweep) -> InputError:
-    """What is wrong where no trial has a value."""
-    from tune.stats import LEARNING_RATE
-    from tune.trial_events import DIVERGED
-
-    count, reasons = len(sweep.trials), [t.reason for t in sweep.trials if t.reason]
-    why = reasons[0].partition("; last good checkpoint")[0] if reasons else "none was started"
-    if count and all(trial.status == DIVERGED for trial in sweep.trials):
-        field, form = LEARNING_RATE, plan.config.space.get(LEARNING_RATE)
-        if form is not None:
-            field = f"sweep.space.{LEARNING_RATE}={form}"
-        trials = "the only trial" if count == 1 else f"all {count} trials"
-        return InputError(
-            f"{field}: {trials} diverged (e.g. {why}); set a lower rate under another run.name"
-        )
-    statuses = [trial.status for trial in sweep.trials]
-    counts = ", ".join(f"{statuses.count(one)} {one}" for one in dict.fromkeys(statuses))
-    return InputError(f"sweep: not one of {count} trials has a value ({counts}; first: {why})")
-
-
-def _test(settings: SweepSettings, found: Verification, run_dir: Path) -> Verification:
+def _test(settings: SweepSettings, verification: Verification, run_dir: Path) -> Verification:
     """Calibrate the chosen model and score it once on the test split."""
-    chosen = evaluate.on_own_test_split(with_values(settings, found.params))
-    model_dir = Path(found.model_dir)
-    origin = evaluate.own_dataset(settings, read_provenance(model_dir).dataset)
-    assert origin is not None, "the trials have just read it"
-    train.calibrate(chosen, model_dir, origin)
+    chosen = evaluate.on_own_test_split(with_values(settings, verification.params))
+    model_dir = Path(verification.model_dir)
+    dataset = find_dataset(settings.workspace, read_trained_on(model_dir))
+    assert dataset is not None, "the trials have just read it"
+    calibrate_model(chosen, model_dir, dataset)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
-    keys = ("macro_f1", "macro_over", "accuracy", "ece", "rows")
-    found = found.model_copy(update={"test": {key: measured[key] for key in keys}})
-    found.write(run_dir / VERIFICATION)
-    return found
-
-
-def write_best(plan: Plan, run_dir: Path, params: dict[str, Any], said: str) -> Path:
-    """`best.yaml`: the sections data, model and train as a job takes them."""
-    path = run_dir / BEST
-    body = to_yaml(with_values(plan.settings, params), ("data", "model", "train"))
-    write_text(path, f"# {said}\n{body}")
-    return path
-
-
-def _say_best(plan: Plan, run_dir: Path) -> None:
-    """What there is when a sweep is interrupted."""
-    from tune.stats import ranked
-
-    found = ranked(read_sweep(run_dir))
-    if found:
-        value, trial = found[0]
-        said = f"Best so far of the sweep {run_dir.name}: trial {trial.number}, "
-        said += f"{plan.config.metric} {value:.4f}, not verified."
-        log.info("sweep: %s %s", said, write_best(plan, run_dir, trial.params, said))
-        if page := _page(run_dir):
-            log.info("sweep: %s", page)
-    log.info("sweep: the same command with run.name=%s goes on", run_dir.name)
-
-
-def _page(run_dir: Path) -> str | None:
-    """Analyze; None where no trial has ended with a value."""
-    from tune.analysis import analyze
-
-    try:
-        return str(analyze([run_dir])["page"])
-    except InputError as error:
-        log.info("sweep: no page yet: %s", error)
-        return None
-
-
-def _result(plan: Plan, run_dir: Path, found: Verification | None) -> Result:
-    from tune.stats import driver_share, failure_notes, ranked, savings, trial_count_note
-
-    sweep, config = read_sweep(run_dir), plan.config
-    value, best = ranked(sweep)[0]
-    params = best.params if found is None else found.params
-    if found is None:
-        said = f"trial {best.number}, {config.metric} {value:.4f}, not verified"
-    else:
-        said = f"{found.chosen_name}, {config.metric} {found.verified:.4f} on average over new "
-        said += "seeds"
-    path = write_best(plan, run_dir, params, f"Found by the sweep {run_dir.name}: {said}.")
-    page = _page(run_dir)
-    for line in filter(None, (trial_count_note(sweep), *failure_notes(sweep))):
-        log.info("sweep: %s", line)
-    log.info("sweep: %s; %s", said, page or path)
-    statuses = [trial.status for trial in sweep.trials]
-    saved = savings(sweep)
-    return {
-        "trials": {status: statuses.count(status) for status in sorted(set(statuses))},
-        "trials_wanted": config.trials,
-        "repeated": sweep.repeated,
-        "exhausted": sweep.exhausted,
-        "epochs": saved.epochs + saved.other_epochs,
-        "spent_share": saved.share,
-        "driver_share": driver_share(sweep),
-        "best": {"trial": best.number, config.metric: value, "params": best.params},
-        "verified": found
-        and found.model_dump(include={"chosen", "verified", "luck", "gain", "test", "seed"}),
-        "front": _front(sweep),
-        "best_yaml": str(path),
-        "page": page,
-        "storage": sweep.settings.storage,
-        "study": sweep.settings.study_name,
-    }
+    test = {key: measured[key] for key in _TESTED}
+    tested = verification.model_copy(update={"test": test})
+    tested.write(run_dir / VERIFICATION)
+    return tested
 
 
 def _finish(
     settings: SweepSettings, run_dir: Path, result: Result, measured: Result | None
 ) -> Result:
-    """Publish the winner where that is wanted, and track the sweep.
+    """Publish the winner under the alias `sweep.publish`, if any, and track the sweep.
 
     Args:
         measured: figures of the winner on the test split; None: the sweep verified none.
@@ -246,92 +119,39 @@ def _finish(
     Raises:
         RefusedError: the winner is not published; the result is kept.
     """
-    from ray_jobs._sweep_tracking import track_sweep
+    from tune.tracking import track_sweep  # imports Ray Tune, as above
 
     alias = settings.sweep.publish
     if not alias:
-        track_sweep(settings, run_dir, measured, {})
+        track_sweep(settings, run_dir, measured, None)
         return result
-    changed = settings.replaced(publish=settings.publish.replaced(alias=alias))
-    published, refusal = publish.attempt(
-        lambda: publish.step(changed, run_dir / "model", run_dir / "comparison")
-    )
-    track_sweep(settings, run_dir, measured, published if refusal is None else {})
-    result = result | {"model_version": published["model_version"]}
-    if refusal is not None:
-        raise RefusedError(str(refusal), result) from refusal
+    section = settings.publish.replaced(alias=alias)
+    settings = settings.replaced(publish=section)
+    publication = attempt(lambda: publish.step(settings, run_dir / "model", run_dir / "comparison"))
+    track_sweep(settings, run_dir, measured, publication)
+    result = result | {"model_version": publication.as_result()["model_version"]}
+    if isinstance(publication, Refusal):
+        raise RefusedError(str(publication.error), result) from publication.error
     return result
-
-
-def _front(sweep: Sweep) -> list[dict[str, Any]] | None:
-    if len(sweep.objectives) < 2:
-        return None
-    from tune.importance import pareto_front
-
-    numbers = pareto_front(sweep)
-    return [
-        {"trial": t.number, **t.values, "params": t.params}
-        for t in sweep.trials
-        if t.number in numbers
-    ]
-
-
-def dry_run(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Result:
-    """What a sweep would do; needs no Ray and writes nothing."""
-    from tune.cost_estimate import expected_epochs, rows_per_second, sample_configurations
-
-    drawn = sample_configurations(plan, 10)
-    table = Table("", *(one.key for one in plan.space.parameters))
-    for number, params in enumerate(drawn):
-        cells = [params.get(one.key, "") for one in plan.space.parameters]
-        table.add_row(str(number), *(f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells))
-    table_console().print(table)
-    expected, full = expected_epochs(plan)
-    rows = version.rows("train")
-    rate, source = rows_per_second(plan.settings, backbone, version)
-    verifying = plan.config.verify_best and (
-        (plan.config.verify_best + 1) * plan.config.verify_seeds * plan.epochs
-    )
-    seconds = (expected + verifying) * rows / rate
-    log.info(
-        "sweep: about %d epochs of %d rows (%d without early stopping), then %d to verify; %.0f "
-        "minutes of trials one after another at %.0f rows/s (%s), less with several at a time",
-        expected,
-        rows,
-        full,
-        verifying,
-        seconds / 60,
-        rate,
-        source,
-    )
-    return {
-        "configs": drawn,
-        "epochs": expected,
-        "epochs_in_full": full,
-        "epochs_to_verify": verifying,
-        "rows": rows,
-        "rows_per_second": rate,
-        "rows_per_second_source": source,
-        "trial_seconds": round(seconds, 1),
-    }
 
 
 JOB = Job(
     name="sweep",
-    summary="Search hyperparameters over a space in YAML with Optuna and Ray Tune: each trial is a "
-    "training as `ray_jobs.train` does it, most end early. The best are trained again with other "
-    "seeds beside the settings as they are; the best mean on the validation split is scored once "
-    "on the test split, and becomes best.yaml. Ended at any point, the same command with the same "
-    "run.name goes on. --dry-run prints ten configurations and what it would cost.",
-    result="trials (by status; diverged: the loss was no number or too large), trials_wanted, "
-    "repeated (suggestions that a trial had before, and that were not trained), exhausted (whether "
-    "the space has no further configuration), epochs, spent_share (of the epochs without early "
-    "stopping), driver_share (of the trials' time, between one and the next), best "
-    "(of the search, partly luck), verified (chosen, verified: its mean, luck, gain over the "
-    "settings as they are by seed, test, seed), front (of several objectives), best_yaml, page "
-    "(null: no trial has ended), storage, study, model_version (where published), run_dir, "
-    "seconds; of --dry-run: configs, epochs, epochs_in_full, epochs_to_verify, rows, "
-    "rows_per_second, rows_per_second_source, trial_seconds",
+    summary="Search hyperparameters over a space in YAML with Optuna and Ray Tune. Each trial "
+    "is a training as by `ray_jobs.train`; most trials end early. The best configurations, and "
+    "the unchanged settings, are trained again with other seeds. The configuration with the "
+    "best mean on the validation split is scored once on the test split and becomes best.yaml. "
+    "Re- run the same command with the same run.name to resume. --dry-run prints ten "
+    "configurations and the expected cost.",
+    result="trials (by status; diverged: the loss was not a number or too large), "
+    "trials_wanted, repeated (suggestions that equal an earlier trial, and that were not "
+    "trained), exhausted (whether no configuration of the space is left), epochs, spent_share "
+    "(of the epochs without early stopping), driver_share (of the trials' time, between two "
+    "trials), best (of the search, partly luck), verified (chosen, verified: its mean, luck, "
+    "gain over the unchanged settings by seed, test, seed), front (of several objectives), "
+    "best_yaml, page (null: no trial has ended), storage, study, model_version (where "
+    "published), run_dir, seconds; of --dry-run: configs, epochs, epochs_in_full, "
+    "epochs_to_verify, rows, rows_per_second, rows_per_second_source, trial_seconds",
     sections=(
         "sweep",
         "train",

@@ -2,152 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
 
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.modeling.backbone import Backbone, resolve_backbone
-from finsent.settings import Settings
-from finsent.training.config import OPERATIONAL, TrainConfig
-from finsent.training.task import make_task
-from ray_jobs._cli import Call, Job, Result, main
+from finsent.tracking.tracker import Tracker, tracked
+from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
+from ray_jobs._cli import Call, Job, main
 from ray_jobs._ray import ray_session
-from ray_jobs._tracking import tracking
-
-if TYPE_CHECKING:
-    from finsent.tracking.tracker import Tracker
-
-log = logging.getLogger(__name__)
-
-# Keys that decide what a training makes: a run resumes only with the same values.
-RECIPE = (
-    "data",
-    "model",
-    *(f"train.{name}" for name in TrainConfig.model_fields if name not in OPERATIONAL),
-)
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """Result of the job. Figures are of the best epoch on the validation split."""
-
-    dataset_version: str
-    model_dir: str
-    epoch: Annotated[int, "the best"]
-    macro_f1: float
-    macro_over: Annotated[list[str], "labels with rows"]
-    accuracy: float
-    split: Annotated[str, "that the figures are of"]
-    truncation: Annotated[
-        dict[str, Any], "texts of the training split that are cut, tokens left out"
-    ]
-    rows_per_second: float
-    tokens_per_second: float
-    padding_share: Annotated[float, "of the last epoch"]
-    temperature: float | None
-    ece: Annotated[float, "after calibration"]
-    threshold: Annotated[
-        float | None, "after calibration; null: none reaches evaluate.wanted_accuracy"
-    ]
-    history: Annotated[list[dict[str, Any]], "by epoch"]
-
-
-def prepare(settings: Settings) -> Backbone:
-    """Check what can be checked before Ray starts."""
-    from finsent.training.frontends.check import check_trainer
-
-    check_trainer(settings.train)
-    backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)
-    if not backbone.is_built_in:
-        from finsent.modeling.classifier import inspect_backbone
-
-        for note in inspect_backbone(backbone, settings.model.max_length):
-            log.warning("%s", note)
-    return backbone
-
-
-def step(
-    settings: Settings,
-    backbone: Backbone,
-    version: DatasetVersion,
-    run_dir: Path,
-    title: str = "train",
-) -> TrainResult:
-    """Train on a running Ray.
-
-    Args:
-        title: of the progress bar.
-    """
-    from finsent.evaluation.calibration import fitted_temperature
-    from finsent.training.ray_trainer import fit
-    from finsent.training.split_summary import summarize_splits
-
-    config = settings.train
-    log.info(
-        "train: %s on dataset %s, %d rows, %d epochs, %d worker(s)",
-        backbone.name,
-        version.version,
-        version.rows("train"),
-        config.epochs,
-        config.max_workers,
-    )
-    task = make_task(config, settings.model, backbone, version)
-    splits = summarize_splits(version, task)
-    for remark in splits.remarks():
-        log.warning("train: %s", remark)
-    trained = fit(task, version, run_dir, title=title)
-    calibration = calibrate(settings, trained.model_dir, version)
-    best, last = trained.best, trained.history[-1]
-    return TrainResult(
-        dataset_version=version.version,
-        model_dir=str(trained.model_dir),
-        epoch=best.epoch,
-        macro_f1=best.macro_f1,
-        macro_over=splits.macro_over,
-        accuracy=best.accuracy,
-        split="validation",
-        truncation=splits.truncation.record(),
-        rows_per_second=last.rows_per_second,
-        tokens_per_second=last.tokens_per_second,
-        padding_share=last.padding_share,
-        temperature=fitted_temperature(calibration),
-        ece=calibration["ece_after"],
-        threshold=calibration["abstention"]["threshold"],
-        history=[metrics.model_dump(mode="json") for metrics in trained.history],
-    )
-
-
-def calibrate(settings: Settings, model_dir: Path, version: DatasetVersion) -> Result:
-    """Fit temperature and abstention threshold on the validation split. Needs no Ray."""
-    from finsent.evaluation.calibration import calibrate as fit_calibration
-    from finsent.evaluation.calibration import calibration_line
-    from finsent.inference.engine import Engine
-    from finsent.training.finished_run import update_weights_digest
-
-    rows = version.read("validation", ["text", "label"])
-    origin = {"dataset_version": version.version, "split": "validation"}
-    log.info("calibrate: %s on %d rows of the validation split", model_dir, len(rows))
-    engine = Engine(model_dir, settings.engine.exact())
-    calibration = fit_calibration(engine, rows, settings.evaluate.wanted_accuracy, origin)
-    update_weights_digest(model_dir)
-    log.info("%s", calibration_line(calibration))
-    return calibration
-
-
-def run(call: Call) -> TrainResult:
+def run(call: Call) -> FineTuned:
     """Run the job."""
     settings = call.settings
     version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
-    backbone = prepare(settings)
-    with ray_session(settings), tracking(settings, call.run_dir) as tracker:
-        result = step(settings, backbone, version, call.run_dir)
-        track(tracker, version, call.run_dir)
+    backbone = prepare_backbone(settings)
+    tracking = tracked(settings.tracking, call.run_dir, settings.for_records())
+    with ray_session(settings), tracking as tracker:
+        result = fine_tune(settings, backbone, version, call.run_dir)
+        track_training(tracker, version, call.run_dir)
     return result
 
 
-def track(tracker: Tracker, version: DatasetVersion, run_dir: Path) -> None:
+def track_training(tracker: Tracker, version: DatasetVersion, run_dir: Path) -> None:
     """Record the pictures of a training and of the rows that it used."""
     tracker.pictures("dataset", (version.path / "pictures").glob("*.png"))
     tracker.pictures("run", run_dir.glob("training.png"))
@@ -160,7 +36,7 @@ JOB = Job(
     "that calibrates its confidence and the threshold below which it abstains. An "
     "interrupted run resumes from its last checkpoint when it is started again with the same "
     "run.name.",
-    result=TrainResult,
+    result=FineTuned,
     sections=("train", "model", "data", "evaluate", "engine", "storage", "run", "ray", "tracking"),
     run=run,
     resumes=True,

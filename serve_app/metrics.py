@@ -1,4 +1,4 @@
-"""What a replica counts, in Prometheus' terms: at its own /metrics, and through Ray's metrics."""
+"""Prometheus metrics of a replica: at its own /metrics, and through Ray's metrics."""
 
 from __future__ import annotations
 
@@ -8,55 +8,75 @@ from typing import Any
 
 import prometheus_client as prometheus
 
-from serve_app.coalescer import Batch, Timing
-from serve_app.incoming import Asker
-from serve_app.logs import Outcome
 from serve_app.problems import Problem
-from serve_app.service import Answer, Service
+from serve_app.request_log import Outcome
+from serve_app.sender import Sender
+from serve_app.service.answer import Answer
+from serve_app.service.coalescer import Batch, Timing
+from serve_app.service.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_TENTHS = tuple(i / 10 for i in range(4, 11))
+_SECOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+_SCORE_BUCKETS = tuple(i / 10 for i in range(4, 11))
 
 
 class _Instruments:
-    """Makes each metric here and, under Ray, there too: a node's own endpoint then has all
-    replicas', told apart by tags."""
+    """Makes each metric for this replica's /metrics and, under Ray, for the endpoint of the node.
+
+    The endpoint of the node has the metrics of all replicas, with tags that tell them apart.
+    """
 
     def __init__(self, ray_metrics: ModuleType | None) -> None:
         self.registry = prometheus.CollectorRegistry()
         self._ray = ray_metrics
 
-    def __call__(
+    def counter(self, name: str, text: str, *labels: str) -> _Instrument:
+        """Return a new counter."""
+        return self._instrument("Counter", name, text, labels)
+
+    def gauge(self, name: str, text: str) -> _Instrument:
+        """Return a new gauge."""
+        return self._instrument("Gauge", name, text, ())
+
+    def histogram(
+        self, name: str, text: str, buckets: Sequence[float], *labels: str
+    ) -> _Instrument:
+        """Return a new histogram."""
+        return self._instrument("Histogram", name, text, labels, buckets)
+
+    def _instrument(
         self,
         kind: str,
         name: str,
         text: str,
-        labels: tuple[str, ...] = (),
-        buckets: Sequence[float] = (),
+        labels: tuple[str, ...],
+        buckets: Sequence[float] | None = None,
     ) -> _Instrument:
         name = f"finsent_{name}"
-        mine: dict[str, Any] = {"buckets": buckets} if buckets else {}
-        theirs: dict[str, Any] = {"boundaries": [b for b in buckets if b > 0]} if buckets else {}
-        here = getattr(prometheus, kind)(name, text, labels, registry=self.registry, **mine)
-        there = None
-        if self._ray is not None:
-            there = getattr(self._ray, kind)(name, text, tag_keys=labels or None, **theirs)
-        return _Instrument(here, there, labels)
+        own_buckets = {} if buckets is None else {"buckets": buckets}
+        own = getattr(prometheus, kind)(name, text, labels, registry=self.registry, **own_buckets)
+        if self._ray is None:
+            return _Instrument(own, None, labels)
+        ray_buckets = {} if buckets is None else {"boundaries": [*buckets]}
+        ray_metric = getattr(self._ray, kind)(name, text, tag_keys=labels or None, **ray_buckets)
+        return _Instrument(own, ray_metric, labels)
 
 
 class _Instrument:
-    def __init__(self, here: Any, there: Any, labels: tuple[str, ...]) -> None:
-        self._here, self._there, self._labels = here, there, labels
+    """A metric with its twin in Ray's metrics."""
+
+    def __init__(self, own: Any, ray_metric: Any, labels: tuple[str, ...]) -> None:
+        self._own, self._ray_metric, self._labels = own, ray_metric, labels
 
     def _do(self, verb: str, value: float, labels: tuple[str, ...]) -> None:
-        getattr(self._here.labels(*labels) if labels else self._here, verb)(value)
-        if self._there is not None:
+        getattr(self._own.labels(*labels) if labels else self._own, verb)(value)
+        if self._ray_metric is not None:
             tags = dict(zip(self._labels, labels, strict=True)) if labels else None
-            getattr(self._there, verb)(value, tags)
+            getattr(self._ray_metric, verb)(value, tags)
 
     def inc(self, *labels: str, by: float = 1) -> None:
-        if by > 0:  # Ray's refuse zero
+        if by > 0:  # Ray refuses zero
             self._do("inc", by, labels)
 
     def observe(self, value: float, *labels: str) -> None:
@@ -66,11 +86,20 @@ class _Instrument:
         self._do("set", value, labels)
 
 
+_GAUGES = {
+    "queue_rows": "Texts that wait.",
+    "queue_tokens": "Tokens that wait or are being computed.",
+    "drain_seconds": "Time that they will take at the measured rate.",
+    "requests_in_progress": "Requests in progress.",
+    "user_config_refused": "1: the last user_config was refused; /info has the reason.",
+}
+
+
 class Metrics:
-    """Counters of one replica."""
+    """The metrics of one replica."""
 
     def __init__(self, service: Service, ray_metrics: ModuleType | None = None) -> None:
-        """Make them, and listen to a service.
+        """Make the metrics, and listen to a service.
 
         Args:
             ray_metrics: `ray.serve.metrics`, in a replica.
@@ -78,66 +107,51 @@ class Metrics:
         make = _Instruments(ray_metrics)
         self.registry = make.registry
         self._service = service
-        self._requests = make(
-            "Counter", "requests", "Requests by operation and status.", ("operation", "status")
+        self._requests = make.counter(
+            "requests", "Requests by operation and status.", "operation", "status"
         )
-        self._latency = make(
-            "Histogram", "request_seconds", "Time of a request.", ("operation",), _SECONDS
+        self._latency = make.histogram(
+            "request_seconds", "Time of a request.", _SECOND_BUCKETS, "operation"
         )
-        self._stages = make(
-            "Histogram",
+        self._stages = make.histogram(
             "stage_seconds",
             "Time of a request's texts by stage: tokenizing, waiting for a stream, the model.",
-            ("stage",),
-            _SECONDS,
+            _SECOND_BUCKETS,
+            "stage",
         )
-        self._rows = make(
-            "Histogram", "batch_rows", "Rows of a micro-batch.", (), (1, 2, 4, 8, 16, 32, 64)
+        self._rows = make.histogram("batch_rows", "Rows of a micro-batch.", _ROW_BUCKETS)
+        self._tokens = make.counter("tokens", "Tokens of texts and of padding.", "kind")
+        self._labels = make.counter(
+            "predictions", "Texts by label and model.", "label", "model_version"
         )
-        self._tokens = make(
-            "Counter", "tokens", "Tokens through the model: of texts, or padding.", ("kind",)
+        self._scores = make.histogram("score", "Probability of the label.", _SCORE_BUCKETS)
+        self._marks = make.counter(
+            "marked_predictions", "Texts that were truncated or abstained on.", "mark"
         )
-        self._labels = make(
-            "Counter", "predictions", "Texts by label and model.", ("label", "model_version")
-        )
-        self._scores = make("Histogram", "score", "Probability of the label.", (), _TENTHS)
-        self._marks = make(
-            "Counter", "marked_predictions", "Texts truncated, or abstained on.", ("mark",)
-        )
-        # As many label values as the file of keys has names, and `auth.UNKNOWN`.
-        self._keys = make(
-            "Counter",
+        # The label `key` has as many values as the file of keys has names, and `auth.UNKNOWN`.
+        self._keys = make.counter(
             "key_requests",
-            "Requests by the name of their API key, where keys are asked for.",
-            ("key", "operation", "status"),
+            "Requests by the name of their API key, if the service needs keys.",
+            "key",
+            "operation",
+            "status",
         )
-        self._key_texts = make(
-            "Counter", "key_texts", "Texts by the name of their request's API key.", ("key",)
-        )
-        self._refused = make("Counter", "problems", "Refused requests by code.", ("code",))
-        self._faults = make("Counter", "text_problems", "Texts without an answer.", ("code",))
-        self._hits = make("Counter", "cache_hits", "Answers from the cache.")
-        self._hits_told = 0
-        self._gauges = {
-            name: make("Gauge", name, text)
-            for name, text in {
-                "queue_rows": "Texts that wait.",
-                "queue_tokens": "Tokens that wait or are computed.",
-                "drain_seconds": "Time that they will take, by the rate measured.",
-                "requests_in_progress": "Requests at work.",
-                "user_config_refused": "1: the last user_config could not be used; /info says why.",
-            }.items()
-        }
-        service.taps.append(self.answered)
-        service.batch_taps.append(self.computed)
+        self._key_texts = make.counter("key_texts", "Texts by the name of the API key.", "key")
+        self._problems = make.counter("problems", "Refused requests by code.", "code")
+        self._text_problems = make.counter("text_problems", "Texts without an answer.", "code")
+        self._hits = make.counter("cache_hits", "Answers from the cache.")
+        self._counted_hits = 0
+        self._gauges = {name: make.gauge(name, text) for name, text in _GAUGES.items()}
+        service.answer_listeners.append(self.answered)
+        service.batch_listeners.append(self.computed)
 
     def request(self, outcome: Outcome) -> None:
         """Count a request."""
-        operation, status, key = outcome.operation, str(outcome.status), outcome.asker.key
+        operation, status, key = outcome.operation, str(outcome.status), outcome.sender.key
         self._requests.inc(operation, status)
         self._latency.observe(outcome.seconds, operation)
         if outcome.code is not None:
-            self._refused.inc(outcome.code)
+            self._problems.inc(outcome.code)
         if key is not None:
             self._keys.inc(key, operation, status)
 
@@ -145,47 +159,47 @@ class Metrics:
         """Count a micro-batch.
 
         Args:
-            padded: its tokens with padding.
+            padded: tokens of the micro-batch with padding.
         """
         self._rows.observe(batch.rows)
         self._tokens.inc("text", by=batch.tokens)
         self._tokens.inc("padding", by=padded - batch.tokens)
 
     def answered(
-        self, asker: Asker, _: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
+        self, sender: Sender, _: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
     ) -> None:
-        """Count what a request was answered."""
-        if asker.key is not None:
-            self._key_texts.inc(asker.key, by=len(answers))
+        """Count the answers of a request."""
+        if sender.key is not None:
+            self._key_texts.inc(sender.key, by=len(answers))
         if timing.rows:
             self._stages.observe(timing.encoded, "encode")
             self._stages.observe(timing.queued, "queue")
             self._stages.observe(timing.computed, "inference")
-        for one in answers:
-            if isinstance(one, Problem):
-                self._faults.inc(one.code)
+        for answer in answers:
+            if isinstance(answer, Problem):
+                self._text_problems.inc(answer.code)
                 continue
-            self._labels.inc(one.prediction.label, one.model_version)
-            self._scores.observe(one.prediction.score)
-            if one.truncated:
+            self._labels.inc(answer.prediction.label, answer.model_version)
+            self._scores.observe(answer.prediction.score)
+            if answer.truncated:
                 self._marks.inc("truncated")
-            if one.prediction.abstained:
+            if answer.prediction.abstained:
                 self._marks.inc("abstained")
 
     def refresh(self) -> None:
-        """Bring what is a state, not an event, up to date."""
+        """Update the gauges, and the counters that other parts keep."""
         service = self._service
-        queue = service.model.coalescer if service.ready else None
+        queue = service.model.coalescer if service.models.ready else None
         stats = service.stats()
         self._gauges["queue_rows"].set(queue.waiting_rows if queue else 0)
         self._gauges["queue_tokens"].set(stats["queue_tokens"])
         self._gauges["drain_seconds"].set(stats["drain_seconds"])
-        self._gauges["requests_in_progress"].set(service.requests)
+        self._gauges["requests_in_progress"].set(service.admission.requests)
         self._gauges["user_config_refused"].set(service.refused_config is not None)
-        self._hits.inc(by=service.cache_hits - self._hits_told)
-        self._hits_told = service.cache_hits
+        self._hits.inc(by=service.cache.hits - self._counted_hits)
+        self._counted_hits = service.cache.hits
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         self.refresh()
         return prometheus.generate_latest(self.registry)

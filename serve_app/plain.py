@@ -1,4 +1,4 @@
-"""The same service on one uvicorn, without Ray: for measuring what Ray costs, and for debugging.
+"""The service on one uvicorn without Ray: to measure the cost of Ray, and to debug.
 
 python -m serve_app.plain configs/demo.yaml [key=value ...]
 """
@@ -11,15 +11,15 @@ import uvicorn
 import uvloop
 
 from serve_app.auth import Keys
-from serve_app.http import build_app
-from serve_app.service import Service
+from serve_app.http.app import build_app
+from serve_app.service.service import Service
 from serve_app.settings import ServiceSettings, load_service
 
 
 async def serve(settings: ServiceSettings) -> None:
-    """Load the model and answer until a signal comes."""
+    """Load the model and answer until a signal ends the process."""
     service = Service(settings.registry_dir, settings.serve, settings.engine)
-    await service.follow()
+    await service.models.follow()
     keys = Keys(settings.serve.keys_file)
     config = uvicorn.Config(
         build_app(service, keys),
@@ -32,5 +32,6 @@ async def serve(settings: ServiceSettings) -> None:
 
 
 if __name__ == "__main__":
-    files = [name for name in sys.argv[1:] if "=" not in name]
-    uvloop.run(serve(load_service(files, [name for name in sys.argv[1:] if "=" in name])))
+    files = [argument for argument in sys.argv[1:] if "=" not in argument]
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument]
+    uvloop.run(serve(load_service(files, overrides)))

@@ -1,7 +1,7 @@
-"""Traces of requests by OpenTelemetry: where their time went. Texts are never a part of them.
+"""OpenTelemetry traces of requests: where their time went. They never contain texts.
 
-Spans are made when a request has been answered, from the times that were taken anyway. So a service
-without `serve.otlp_endpoint` pays nothing, and does not need the packages.
+Spans are made after the answer, from times that are measured anyway. A service without
+`serve.otlp_endpoint` pays nothing, and does not need the packages.
 """
 
 from __future__ import annotations
@@ -16,51 +16,51 @@ from starlette.responses import Response, StreamingResponse
 
 from finsent.errors import ConfigError
 from finsent.extras import require
-from serve_app.logs import Outcome
+from serve_app.request_log import Outcome
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
 _PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _PATH = "/v1/traces"
-_SECONDS = 5  # for a batch of spans to reach the endpoint: less than a replica has for its end
-_PARENT = ("traceparent", "tracestate")
+_EXPORT_SECONDS = 5  # for a batch of spans: less than a replica has for its shutdown
+_PARENT_HEADERS = ("traceparent", "tracestate")
 _NANO = 1_000_000_000
 
 
 def check(endpoint: str) -> None:
-    """Fail early, and say what to change.
+    """Check the endpoint and the packages.
 
     Raises:
-        ConfigError: it is no address.
+        ConfigError: the endpoint is not an address.
         InputError: the packages are not installed.
     """
     try:
         parts = urlsplit(endpoint)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname)
-        parts.port  # noqa: B018 # raises where it is no number
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+        parts.port  # noqa: B018 # raises ValueError if it is not a number
     except ValueError:
-        fits = False
-    if not fits:
+        is_address = False
+    if not is_address:
         raise ConfigError(
-            f"serve.otlp_endpoint={endpoint!r}: not an address of HTTP; write http://HOST:4318"
+            f"serve.otlp_endpoint={endpoint!r}: not an HTTP address. Write http://HOST:4318."
         )
     for package in _PACKAGES:
         require(package, f"serve.otlp_endpoint={endpoint!r}", "set it to null")
 
 
 class Tracer:
-    """Makes spans and sends them from a thread of its own; what can't be sent is dropped."""
+    """Makes spans and sends them from its own thread; spans that cannot be sent are dropped."""
 
     def __init__(self, endpoint: str) -> None:
-        """Make one.
+        """Connect with the first spans.
 
         Args:
             endpoint: of OTLP/HTTP, with or without /v1/traces. Credentials come from the
                 environment: OTEL_EXPORTER_OTLP_HEADERS.
 
         Raises:
-            ConfigError: it is no address.
+            ConfigError: the endpoint is not an address.
             InputError: the packages are not installed.
         """
         check(endpoint)
@@ -73,19 +73,19 @@ class Tracer:
 
         url = endpoint.rstrip("/")
         url = url if url.endswith(_PATH) else url + _PATH
-        # Ours alone, not the process's: Ray may have one for its own spans.
+        # Not the provider of the process: Ray may have one for its own spans.
         self._provider = TracerProvider(resource=Resource.create({"service.name": "finsent"}))
         self._provider.add_span_processor(
-            BatchSpanProcessor(OTLPSpanExporter(url, timeout=_SECONDS))
+            BatchSpanProcessor(OTLPSpanExporter(url, timeout=_EXPORT_SECONDS))
         )
         self._tracer = self._provider.get_tracer("finsent.serve")
         self._propagator = TraceContextTextMapPropagator()
         self._trace = trace
 
     def answered(self, request: Request, response: Response, outcome: Outcome) -> None:
-        """Make a request's spans: one of the server, and of it `queue` and `inference`.
+        """Make the spans of a request: one of the server, with children `queue` and `inference`.
 
-        A stream's span ends with the stream.
+        The span of a stream ends with the stream.
         """
         started = time.time_ns() - int(outcome.seconds * _NANO)
 
@@ -98,31 +98,31 @@ class Tracer:
             make()
 
     def close(self) -> None:
-        """Send what has not been sent, and end the thread; may take seconds."""
+        """Send the remaining spans and end the thread; takes seconds at most."""
         self._provider.shutdown()
 
     def _make(self, request: Request, started: int, outcome: Outcome) -> None:
         ended, status, code = time.time_ns(), outcome.status, outcome.code
-        model_version, timing = outcome.version, outcome.timing
+        model_version, timing = outcome.model_version, outcome.timing
         scope = request.scope
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         attributes: dict[str, Any] = {
             "http.request.method": request.method,
             "http.route": path,  # no route has parameters
             "http.response.status_code": status,
-            "url.path": scope["path"],  # without the query, where a client may have put anything
+            "url.path": scope["path"],  # without the query, which may contain texts
             "url.scheme": scope["scheme"],
-            "finsent.request_id": outcome.asker.request_id,
+            "finsent.request_id": outcome.sender.request_id,
         }
-        if outcome.asker.key is not None:
-            attributes["finsent.key"] = outcome.asker.key
+        if outcome.sender.key is not None:
+            attributes["finsent.key"] = outcome.sender.key
         if model_version is not None:
             attributes["finsent.model_version"] = model_version
         if timing is not None and timing.rows:
             attributes["finsent.batch_rows"] = timing.rows
         if code is not None:
             attributes["finsent.code"] = code
-        if status >= 500:  # others are the client's errors, not this server's
+        if status >= 500:  # other statuses are errors of the client
             attributes["error.type"] = code or str(status)
         span = self._tracer.start_span(
             f"{request.method} {path}",
@@ -149,14 +149,14 @@ class Tracer:
 
     def _parent(self, request: Request) -> Context:
         headers = request.headers
-        carrier = {name: headers[name] for name in _PARENT if name in headers}
+        carrier = {name: headers[name] for name in _PARENT_HEADERS if name in headers}
         return self._propagator.extract(carrier)
 
 
-async def _before_end(stream: Any, last: Callable[[], None]) -> AsyncIterator[Any]:
-    """A stream, and a call when it has ended, was broken off, or its client has left."""
+async def _before_end(stream: Any, at_end: Callable[[], None]) -> AsyncIterator[Any]:
+    """Yield a stream, and call `at_end` when it is complete or its client has left."""
     try:
         async for piece in stream:
             yield piece
     finally:
-        last()
+        at_end()

@@ -1,4 +1,4 @@
-"""Jobs as commands: in processes of their own, and in this one."""
+"""Run jobs as commands, in their own processes or in this one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Done:
 
 
 def environment() -> dict[str, str]:
-    """Ours, with the commands of this interpreter first and no cluster to join."""
+    """Return this process's variables, with this interpreter's commands first and no cluster."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
     env.pop("RAY_ADDRESS", None)
@@ -84,22 +84,22 @@ def start_job(name: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def job_named(name: str) -> Job:
-    """The job of `python -m ray_jobs.NAME`."""
+    """Return the job of `python -m ray_jobs.NAME`."""
     job: Job = importlib.import_module(f"ray_jobs.{name}").JOB
     return job
 
 
 def invoke_job(name: str, *arguments: str, stdin: str = "") -> Finished:
     """Run a job in this process, in the working directory, on the Ray that is connected."""
-    usual, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin.encode()))
+    stdin_before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin.encode()))
     try:
         return invoke(job_named(name), arguments)
     finally:
-        sys.stdin = usual
+        sys.stdin = stdin_before
 
 
 def check_refused(done: Done | Finished, words: list[str]) -> None:
-    """Exit code 2, nothing on stdout, and one line that holds the words."""
+    """Check that a job exited with code 2, an empty stdout and one error line with the words."""
     assert done.code == 2, done.err
     assert done.out == ""
     assert "Traceback" not in done.err
@@ -111,7 +111,7 @@ def check_refused(done: Done | Finished, words: list[str]) -> None:
 
 
 def run_driver(module: str, folder: Path, *arguments: str, timeout: float) -> Done:
-    """Run a program of a test that has its own cluster, without tokens, in a folder."""
+    """Run a test's program, which has its own cluster without tokens, in a folder."""
     env = environment() | {
         "RAY_AUTH_MODE": "disabled",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -129,7 +129,7 @@ def run_driver(module: str, folder: Path, *arguments: str, timeout: float) -> Do
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll a condition with a deadline."""
+    """Poll a condition until it holds, with a deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -137,7 +137,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def alive(processes: set[psutil.Process]) -> set[psutil.Process]:
-    """The running ones; a process that its parent has not waited for yet is dead."""
+    """Return the running processes, without zombies."""
     running = set()
     for process in processes:
         try:
@@ -149,7 +149,7 @@ def alive(processes: set[psutil.Process]) -> set[psutil.Process]:
 
 
 def descendants(process: psutil.Process) -> set[psutil.Process]:
-    """All living processes below a process."""
+    """Return all live processes below a process."""
     try:
         return set(process.children(recursive=True))
     except psutil.NoSuchProcess:

@@ -1,1 +1,1 @@
-"""Adoption: take over classifiers from elsewhere."""
+"""Adoption of classifiers from elsewhere."""

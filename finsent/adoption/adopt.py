@@ -1,4 +1,4 @@
-"""Take over a classifier from elsewhere: its weights, its tokenizer, and what its labels mean."""
+"""Adopt a classifier from elsewhere: its weights, its tokenizer, and the meaning of its labels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from finsent.modeling.weights import (
     unused_note,
 )
 
-_MAX_LENGTH = 512  # of the setting; longer inputs cost memory that grows with their square
+_MAX_LENGTH = 512  # tokens, without adopt.max_length; memory grows with the square
 _OTHER_TASKS = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
 # Of a dataset and of its version, which become parts of a path.
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -50,7 +50,7 @@ _DIGESTED = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """A classifier from elsewhere, checked as far as that needs no weights."""
+    """A classifier from elsewhere, whose files other than the weights are checked."""
 
     name: str  # as the user wrote it
     folder: ModelFolder
@@ -63,12 +63,12 @@ class ForeignModel:
 
     @property
     def field(self) -> str:
-        """The model in messages: `FIELD=VALUE`."""
+        """The model's name for messages: `FIELD=VALUE`."""
         return _field(self.name)
 
     @property
     def path(self) -> str:
-        """Its directory."""
+        """Path of the model's directory."""
         return str(self.folder.path)
 
 
@@ -77,53 +77,68 @@ def _field(name: str) -> str:
 
 
 def open_foreign(name: str, folder: ModelFolder, config: AdoptConfig) -> ForeignModel:
-    """Read config and tokenizer of a classifier, and find out what its labels mean.
+    """Read config and tokenizer of a classifier, and map its labels onto ours.
 
     Raises:
         InputError: a file is missing or does not fit the others, or a label is not mapped.
     """
     field, path = _field(name), str(folder.path)
     is_pickled = check_model_files(folder.path, field)
-    found = read_config(path, field)
-    _check_task(found, field)
-    names = label_names({"id2label": found.id2label}, f"{path}/config.json")
-    contradiction = contradicting_ids(found.id2label, found.label2id)
+    model_config = read_config(path, field)
+    _check_task(model_config, field)
+    names = _read_labels(model_config, path, field)
+    label_map = make_label_map(names, config.label_map or _stored_pairs(folder.path))
+    read = read_tokenizer(path, name=field)
+    check_tokens(model_config, read.tokenizer, field)
+    read = replace(read, notes=[*read.notes, *check_vocabulary(read.tokenizer, field)])
+    if config.max_length is not None:
+        check_length(model_config, config.max_length, name, "adopt.max_length")
+    limits = (position_limit(model_config), read.tokenizer.model_max_length, _MAX_LENGTH)
+    max_length = config.max_length or min(limit for limit in limits if limit)
+    license = config.license or read_license(folder.path / "README.md")
+    return ForeignModel(
+        name, folder, model_config, is_pickled, label_map, max_length, license, read
+    )
+
+
+def _read_labels(config: Any, path: str, field: str) -> tuple[str, ...]:
+    """Return the names of a model's labels, by output.
+
+    Raises:
+        InputError: the names contradict each other, or the model does not answer one label per
+            text.
+    """
+    names = label_names({"id2label": config.id2label}, f"{path}/config.json")
+    contradiction = contradicting_ids(config.id2label, config.label2id)
     if contradiction:
         raise InputError(
             f"{field}: config.json contradicts itself on its labels ({contradiction}); find out "
             "from the model's training which of the two is right, and correct the other"
         )
-    kind = found.problem_type
-    if len(names) == 1 or kind in ("regression", "multi_label_classification"):
+    task = config.problem_type
+    if len(names) == 1 or task in ("regression", "multi_label_classification"):
         raise InputError(
-            f"{field}: answers {kind or 'one number'}, not one label per text; use a model of "
+            f"{field}: answers {task or 'one number'}, not one label per text; use a model of "
             "single_label_classification"
         )
-    label_map = make_label_map(names, config.label_map or _stored_pairs(folder.path))
-    read = read_tokenizer(path, name=field)
-    check_tokens(found, read.tokenizer, field)
-    read = replace(read, notes=[*read.notes, *check_vocabulary(read.tokenizer, field)])
-    if config.max_length is not None:
-        check_length(found, config.max_length, name, "adopt.max_length")
-    limits = (position_limit(found), read.tokenizer.model_max_length, _MAX_LENGTH)
-    max_length = config.max_length or min(limit for limit in limits if limit)
-    license = config.license or read_license(folder.path / "README.md")
-    return ForeignModel(name, folder, found, is_pickled, label_map, max_length, license, read)
+    return names
 
 
 def _check_task(config: Any, field: str) -> None:
     """Refuse a model that was trained to label words or choices, whose head may fit by chance."""
-    wrong = [kind for kind in config.architectures or [] if kind.endswith(_OTHER_TASKS)]
-    if wrong:
+    others = [name for name in config.architectures or [] if name.endswith(_OTHER_TASKS)]
+    if others:
         raise InputError(
-            f"{field}: is a {wrong[0]} (architectures in config.json), which does not label texts; "
-            f"use a model of ...ForSequenceClassification, or fine-tune this one with `python -m "
-            "ray_jobs.train model.backbone=...`"
+            f"{field}: is a {others[0]} (architectures in config.json), which does not label "
+            f"texts; use a model of ...ForSequenceClassification, or fine-tune this one with "
+            "`python -m ray_jobs.train model.backbone=...`"
         )
 
 
 def _stored_pairs(path: Path) -> dict[str, str]:
-    """Return what labels mean in a model that finsent wrote; elsewhere the file may mean anything.
+    """Return the label map of a model that finsent wrote; empty for any other model.
+
+    In a model of another tool, a file of that name may mean anything.
 
     Raises:
         InputError: the map is damaged.
@@ -136,11 +151,11 @@ def adopt(foreign: ForeignModel, out: Path) -> list[str]:
     """Write a classifier in our layout: fp32 safetensors, its own tokenizer, our labels.
 
     Where each of our labels is one of the source's, the output layer answers in our order. Where
-    several stand for one, the model keeps its labels, and `label_map.json` next to it has what they
-    mean.
+    several of the source's labels mean one of ours, the model keeps its labels, and
+    `label_map.json` next to the weights maps them.
 
     Returns:
-        Lines on what a user should know.
+        Notes for the user, one line each.
 
     Raises:
         InputError: weights are missing, damaged, or more than tensors.
@@ -171,7 +186,7 @@ def _check_head(foreign: ForeignModel, loaded: LoadedModel) -> None:
     parameters = loaded.model.named_parameters()
     names = {key for key, p in parameters if layer and any(p is own for own in layer.parameters())}
     if any(key.startswith(loaded.encoder_prefix) for key in (*loaded.missing, *loaded.mismatched)):
-        return  # more is wrong than the head
+        return  # the encoder is incomplete, too: `check_complete` reports that
     if names and names <= {*loaded.missing}:
         raise InputError(
             f"{foreign.field}: has no classification head ({sorted(names)[-1]} is missing): an "
@@ -204,9 +219,9 @@ def _notes(foreign: ForeignModel, loaded: LoadedModel) -> list[str]:
 
 
 def _code_note(foreign: ForeignModel, loaded: LoadedModel) -> str | None:
-    """Return a line on code of the source that would compute the answers in another way."""
+    """Return a note on code of the source that would compute the answers in another way."""
     config, used = foreign.config, type(loaded.model).__name__
-    others = [kind for kind in config.architectures or [] if kind != used]
+    others = [name for name in config.architectures or [] if name != used]
     if not others and not getattr(config, "auto_map", None):
         return None
     named = f"its config.json names {others[0]}" if others else "it comes with code of its own"
@@ -244,7 +259,7 @@ def _provenance(foreign: ForeignModel, loaded: LoadedModel) -> Provenance:
 def _dataset(path: Path) -> dict[str, Any] | None:
     """Return the dataset version that finsent trained a source on; None: it is not known.
 
-    Its training rows must not count as unseen under the model's new name.
+    The rows that the model was trained on must not count as unseen under the model's new name.
 
     Raises:
         InputError: the source's `provenance.json` is damaged.

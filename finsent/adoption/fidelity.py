@@ -1,4 +1,4 @@
-"""Whether an adopted model answers as plain transformers does from the source's files."""
+"""Compare an adopted model with plain transformers on the source's files."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _LONG = "Net sales grew in each of the segments, while costs fell. "
 def difference(engine: Engine, foreign: ForeignModel) -> float:
     """Return the largest difference of any probability from plain transformers, in fp32.
 
-    Transformers computes text by text and adds up the probabilities of labels that stand for one.
-    The engine computes all of them in micro-batches.
+    Transformers computes text by text and adds up the probabilities of labels that mean one of
+    ours. The engine computes all texts in micro-batches.
 
     Args:
         engine: of the adopted model.
-        foreign: what was adopted.
+        foreign: the model that was adopted.
     """
-    # The engine normalizes texts first: both read the same.
+    # The engine normalizes texts first: both must read the same.
     texts = normalize_texts([*_TEXTS, _LONG * (foreign.max_length // 8)])
     model, tokenizer = _load(foreign)
     expected = np.stack([_probabilities(text, model, tokenizer, foreign) for text in texts])
@@ -45,32 +45,33 @@ def difference(engine: Engine, foreign: ForeignModel) -> float:
 
 
 def check_same(engine: Engine, foreign: ForeignModel, max_difference: float) -> float:
-    """Refuse an adopted model that answers otherwise than its foreign.
+    """Check that an adopted model answers as the foreign model does.
 
     Returns:
         The largest difference of any probability.
 
     Raises:
-        InputError: it is above `max_difference`, or not a number; or the model needs other inputs.
+        InputError: the difference is above `max_difference`, or not a number; or the model needs
+            other inputs.
     """
     try:
         engine.warm_up()
-        found = difference(engine, foreign)
+        largest = difference(engine, foreign)
     except InputError:
         raise
-    except Exception as error:  # each architecture in its own way
+    except Exception as error:  # each architecture fails in its own way
         problem = one_line(error)
         raise InputError(
             f"{foreign.field}: cannot answer a batch of token ids and a mask ("
             f"{type(error).__name__}: {problem}); it cannot be adopted as it is"
         ) from None
-    if not found <= max_difference:
+    if not largest <= max_difference:  # also where the difference is not a number
         raise InputError(
-            f"{foreign.field}: a probability differs by {found:.1e} from plain transformers, at "
+            f"{foreign.field}: a probability differs by {largest:.1e} from plain transformers, at "
             f"most {max_difference:.1e} is allowed (adopt.max_difference); the model needs more "
             "than token ids and a mask, or depends on padding: it cannot be adopted as it is"
         )
-    return found
+    return largest
 
 
 def _load(foreign: ForeignModel) -> tuple[Any, Any]:
@@ -83,7 +84,7 @@ def _load(foreign: ForeignModel) -> tuple[Any, Any]:
         dtype=torch.float32,
         **neutral_options(foreign.config),
     )
-    # Where AutoTokenizer drops rules of tokenizer.json, a line has said so.
+    # Where AutoTokenizer would drop rules of tokenizer.json, a note reports that.
     tokenizer: Any = foreign.read.tokenizer
     if not foreign.read.has_other_rules:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -98,8 +99,8 @@ def _probabilities(
 ) -> npt.NDArray[np.float64]:
     """Return probabilities of `LABELS`, shape (labels,)."""
     inputs = tokenizer(text, truncation=True, max_length=foreign.max_length, return_tensors="pt")
-    found = model(**inputs).logits.double().softmax(-1)[0].tolist()
+    probabilities = model(**inputs).logits.double().softmax(-1)[0].tolist()
     sums = dict.fromkeys(LABELS, 0.0)
-    for target, probability in zip(foreign.label_map.targets, found, strict=True):
+    for target, probability in zip(foreign.label_map.targets, probabilities, strict=True):
         sums[target] += probability
     return np.array([sums[label] for label in LABELS])

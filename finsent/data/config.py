@@ -17,7 +17,6 @@ from pydantic import (
 )
 
 from finsent.config import Section, setting
-from finsent.data.sources.uris import parse, refuse_secrets
 from finsent.labels import LABELS
 from finsent.spellings import (
     AnyColumnName,
@@ -26,6 +25,7 @@ from finsent.spellings import (
     Spellings,
     strings_as_keys,
 )
+from finsent.uris import parse, refuse_secrets
 
 SAMPLE = "sample"
 

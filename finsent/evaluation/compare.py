@@ -1,4 +1,4 @@
-"""Whether one model is better than another on the same rows, or whether that is chance.
+"""Tell whether one model is better than another on the same rows, or whether that is chance.
 
 Paired bootstrap of the differences (Efron & Tibshirani 1993; for text classifiers Berg-Kirkpatrick
 et al. 2012, https://aclanthology.org/D12-1091) and McNemar's exact test (McNemar 1947).
@@ -6,52 +6,101 @@ et al. 2012, https://aclanthology.org/D12-1091) and McNemar's exact test (McNema
 
 from __future__ import annotations
 
+import math
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from finsent.evaluation.bootstrap import percentiles, resample_counts
 from finsent.evaluation.calibration import label_ids
-from finsent.evaluation.metrics import Answers, matrix_figures
+from finsent.evaluation.metrics import Answers, Floats, matrix_figures
 from finsent.evaluation.remarks import over_labels
 from finsent.files import staged_dir, write_json
 from finsent.inference.engine import Engine
 from finsent.inference.truncation import Truncation
+from finsent.judgments import Figures, Verdict
 from finsent.labels import LABELS
 
 RESULT = "comparison.json"
 FLIPPED = "flipped.parquet"
-_COMPARED = ("accuracy", "macro_f1")
-_SIGNIFICANT = 0.05
-_LEAST_FLIPS = 6  # with five, even five to nothing has p = 0.0625
+_FIGURES: tuple[Literal["accuracy", "macro_f1"], ...] = ("accuracy", "macro_f1")
+_SIGNIFICANCE = 0.05
+_MIN_FLIPPED = 6  # with five, even five to nothing has p = 0.0625
 
 
-def unseen(rows: pa.Table, *seen: pa.ChunkedArray | None) -> tuple[pa.Table, list[int | None]]:
-    """The rows that no model was trained on, and how many each model was trained on.
+@dataclass(frozen=True)
+class Difference:
+    """A figure of model B minus that of model A."""
 
-    Args:
-        rows: with a `key` column.
-        seen: keys of each model's training rows; None: not at hand.
-    """
-    counts: list[int | None] = []
-    keep = pa.array(np.ones(len(rows), bool))
-    for keys in seen:
-        if keys is None:
-            counts.append(None)
-            continue
-        known = pc.is_in(rows["key"], keys).combine_chunks()
-        counts.append(int(pc.sum(known).as_py() or 0))
-        keep = pc.and_(keep, pc.invert(known))
-    return rows.filter(keep), counts
+    value: float
+    interval: list[float]  # 95 %
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Figures of model B minus those of model A."""
+
+    accuracy: Difference
+    macro_f1: Difference
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's exact test, two-sided."""
+
+    only_a: int  # rows that model A alone has right
+    only_b: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Model B compared with model A on the same rows."""
+
+    rows: int
+    macro_over: list[str]  # labels with rows
+    a: Figures
+    b: Figures
+    difference: Differences
+    mcnemar: McNemar
+    flipped: int  # rows that the two label differently
+    verdict: Verdict  # on B
+
+    @property
+    def line(self) -> str:
+        """The figures behind the verdict in one line."""
+        macro_f1 = f"macro-F1{over_labels({'macro_over': self.macro_over})}"
+        figures = (
+            _figure_line(macro_f1, self.a.macro_f1, self.b.macro_f1, self.difference.macro_f1),
+            _figure_line("accuracy", self.a.accuracy, self.b.accuracy, self.difference.accuracy),
+        )
+        return (
+            f"{self.verdict} on {self.rows} rows: {', '.join(figures)}, {self.mcnemar.only_b} "
+            f"rows newly right, {self.mcnemar.only_a} newly wrong (McNemar p = "
+            f"{self.mcnemar.p_value:.3g})"
+        )
+
+    @property
+    def worse(self) -> str | None:
+        """The line where B is worse; None: B is not."""
+        return self.line if self.verdict == "worse" else None
+
+
+def _figure_line(name: str, a: float, b: float, difference: Difference) -> str:
+    low, high = difference.interval
+    return (
+        f"{name} {b:.3f} against {a:.3f} ({difference.value:+.3f}, 95 % interval {low:+.3f} to "
+        f"{high:+.3f})"
+    )
 
 
 def answers_of(engine: Engine, rows: pa.Table) -> Answers:
-    """A model's answers to labeled rows (`text`, `label`)."""
+    """Return a model's answers to labeled rows (`text`, `label`)."""
     return read_answers(engine, rows)[0]
 
 
@@ -64,128 +113,118 @@ def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, Truncation]:
 
 
 def with_seen(a: Answers, b: Answers) -> dict[str, Any]:
-    """Return the figures on all rows, also those that a model was trained on."""
-    figures = {name: answers.measure() for name, answers in (("a", a), ("b", b))}
-    return {
-        "rows": len(a.truth),
-        **{name: {key: found[key] for key in _COMPARED} for name, found in figures.items()},
-    }
+    """Return the figures on all rows, also those that a model was trained on, as JSON."""
+    return {"rows": len(a.truth), "a": asdict(_figures(a)), "b": asdict(_figures(b))}
 
 
-def compare(a: Answers, b: Answers, resamples: int, seed: int) -> dict[str, Any]:
-    """Differences b - a on the same rows, with 95 % intervals, and a verdict on b.
+def _figures(answers: Answers) -> Figures:
+    measured = answers.measure()
+    return Figures(measured["accuracy"], measured["macro_f1"])
+
+
+def compare(a: Answers, b: Answers, resamples: int, seed: int) -> Comparison:
+    """Compare model B with model A on the same rows, with 95 % intervals, and judge B.
 
     `better` or `worse`: McNemar's test on who is right has p < 0.05, or the interval of the
-    macro-F1 difference leaves out 0; the two do not point in opposite directions; and at least 6
+    macro-F1 difference excludes 0; the two do not point in opposite directions; and at least 6
     rows have another label, as no exact test tells fewer from chance. Else `no difference`, which
     means: not shown on these rows. In simulation (227 rows, both models right on 85 %, 1,500 pairs)
     equal models got a verdict in 6 %, half of them `worse`.
 
     Args:
-        a: the model that stands.
-        b: the one that would replace it.
+        a: answers of the present model.
+        b: answers of the model that would replace it.
         resamples: of the rows, the same ones for both models.
         seed: of the resampling.
-
-    Returns:
-        JSON-able: `rows`, `macro_over` (labels with rows), `a` and `b` (accuracy,
-        macro_f1), `difference` (figure: value, interval), `mcnemar` (only_a, only_b: rows that only
-        one has right; p_value), `flipped`, `verdict`.
     """
-    over = [LABELS[i] for i in a.macro_over]
-    found: dict[str, Any] = {"rows": len(a.truth), "macro_over": over}
-    for name, one in (("a", a), ("b", b)):
-        measured = one.measure()
-        found[name] = {key: measured[key] for key in _COMPARED}
+    figures_a, figures_b = _figures(a), _figures(b)
     drawn = _drawn_differences(a, b, resamples, seed)
-    found["difference"] = {
-        key: {"value": found["b"][key] - found["a"][key], "interval": percentiles(drawn[key])}
-        for key in _COMPARED
-    }
-    found["mcnemar"] = mcnemar(a, b)
-    found["flipped"] = int((a.predicted != b.predicted).sum())
-    found["verdict"] = _verdict(found)
-    return found
+    difference = Differences(
+        **{
+            name: Difference(
+                getattr(figures_b, name) - getattr(figures_a, name),
+                percentiles(drawn[name]) or [math.nan, math.nan],
+            )
+            for name in _FIGURES
+        }
+    )
+    test, count = mcnemar(a, b), int((a.predicted != b.predicted).sum())
+    return Comparison(
+        len(a.truth),
+        [LABELS[i] for i in a.macro_over],
+        figures_a,
+        figures_b,
+        difference,
+        test,
+        count,
+        _verdict(test, difference.macro_f1, count),
+    )
 
 
-def _drawn_differences(a: Answers, b: Answers, resamples: int, seed: int) -> dict[str, Any]:
+def _drawn_differences(a: Answers, b: Answers, resamples: int, seed: int) -> dict[str, Floats]:
+    """Return B minus A by figure, each of shape (resamples,)."""
     size = len(LABELS)
-    cells = [np.eye(size * size)[one.truth * size + one.predicted] for one in (a, b)]
-    blocks: dict[str, list[Any]] = {key: [] for key in _COMPARED}
+    cells = [np.eye(size * size)[answers.truth * size + answers.predicted] for answers in (a, b)]
+    blocks: dict[str, list[Floats]] = {name: [] for name in _FIGURES}
     for counts in resample_counts(len(a.truth), resamples, seed):
-        first, second = (
+        drawn_a, drawn_b = (
             matrix_figures((counts @ c).reshape(-1, size, size), a.macro_over) for c in cells
         )
-        for key in _COMPARED:
-            blocks[key].append(second[key] - first[key])
-    return {key: np.concatenate(block) for key, block in blocks.items()}
+        for name in _FIGURES:
+            blocks[name].append(drawn_b[name] - drawn_a[name])
+    return {name: np.concatenate(block) for name, block in blocks.items()}
 
 
-def mcnemar(a: Answers, b: Answers) -> dict[str, Any]:
-    """McNemar's exact test, two-sided: of the rows that one model alone has right, either model
-    would have half if both were as good."""
+def mcnemar(a: Answers, b: Answers) -> McNemar:
+    """Return McNemar's exact test.
+
+    Of the rows that one model alone has right, either model would have half if both were as good.
+    """
+    # scipy.stats takes a second to import, which jobs that compare nothing do without.
     from scipy.stats import binomtest
 
     only_a, only_b = int((a.right & ~b.right).sum()), int((b.right & ~a.right).sum())
     either = only_a + only_b
     p_value = float(binomtest(only_b, either, 0.5).pvalue) if either else 1.0
-    return {"only_a": only_a, "only_b": only_b, "p_value": p_value}
+    return McNemar(only_a, only_b, p_value)
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    test, (low, high) = found["mcnemar"], found["difference"]["macro_f1"]["interval"]
+def _verdict(test: McNemar, macro_f1: Difference, flipped_rows: int) -> Verdict:
+    low, high = macro_f1.interval
     signs = set()
-    if test["p_value"] < _SIGNIFICANT:
-        signs.add(1 if test["only_b"] > test["only_a"] else -1)
+    if test.p_value < _SIGNIFICANCE:
+        signs.add(1 if test.only_b > test.only_a else -1)
     if low > 0 or high < 0:
         signs.add(1 if low > 0 else -1)
-    if len(signs) != 1 or found["flipped"] < _LEAST_FLIPS:
+    if len(signs) != 1 or flipped_rows < _MIN_FLIPPED:
         return "no difference"
     return "better" if signs == {1} else "worse"
 
 
 def flipped(rows: pa.Table, a: Answers, b: Answers) -> pa.Table:
-    """The rows that the two label differently, those that b newly has wrong first.
+    """Return the rows that the two label differently, those that B newly has wrong first.
 
     Returns:
         `key`, `text`, `label` (and `source`, `row` where `rows` has them), `a_predicted`,
         `a_score`, `b_predicted`, `b_score`.
     """
-    places = np.flatnonzero(a.predicted != b.predicted)
-    gain = b.right[places].astype(int) - a.right[places].astype(int)
-    places = places[np.lexsort((-b.confidence[places], gain))]
+    indices = np.flatnonzero(a.predicted != b.predicted)
+    gain = b.right[indices].astype(int) - a.right[indices].astype(int)
+    indices = indices[np.lexsort((-b.confidence[indices], gain))]
     columns = [c for c in ("key", "text", "label", "source", "row") if c in rows.column_names]
-    table = rows.select(columns).take(pa.array(places))
+    table = rows.select(columns).take(pa.array(indices))
     names = np.array(LABELS)
-    for name, one in (("a", a), ("b", b)):
-        table = table.append_column(
-            f"{name}_predicted", pa.array(names[one.predicted[places]], pa.string())
-        )
-        table = table.append_column(f"{name}_score", pa.array(one.confidence[places], pa.float32()))
+    for name, answers in (("a", a), ("b", b)):
+        predicted = pa.array(names[answers.predicted[indices]], pa.string())
+        scores = pa.array(answers.confidence[indices], pa.float32())
+        table = table.append_column(f"{name}_predicted", predicted)
+        table = table.append_column(f"{name}_score", scores)
     return table
 
 
 def write_comparison(result: dict[str, Any], flips: pa.Table, out: Path) -> None:
-    """Write `comparison.json` and `flipped.parquet` to a directory, in place of what is there."""
+    """Write `comparison.json` and `flipped.parquet`, and replace an existing directory."""
     shutil.rmtree(out, ignore_errors=True)
     with staged_dir(out) as staging:
         write_json(staging / RESULT, result)
         pq.write_table(flips, staging / FLIPPED)
-
-
-def comparison_line(found: dict[str, Any]) -> str:
-    """The numbers behind a verdict in one line."""
-    parts = []
-    shown_f1 = f"macro-F1{over_labels(found)}"
-    for key, shown in (("macro_f1", shown_f1), ("accuracy", "accuracy")):
-        difference = found["difference"][key]
-        low, high = difference["interval"]
-        parts.append(
-            f"{shown} {found['b'][key]:.3f} against {found['a'][key]:.3f} "
-            f"({difference['value']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f})"
-        )
-    test = found["mcnemar"]
-    return (
-        f"{found['verdict']} on {found['rows']} rows: {', '.join(parts)}, {test['only_b']} rows "
-        f"newly right, {test['only_a']} newly wrong (McNemar p = {test['p_value']:.3g})"
-    )

@@ -248,10 +248,7 @@ def calibrate(
     logits = calibrated_logits(engine, texts)
     if not np.isfinite(logits).all():
         raise InputError(f"calibrate.model={config.model!r}: its answers are not numbers")
-    groups = near_groups(rows["text"], near)
-    count = int(groups.max()) + 1
-    if count < len(truth):
-        log.info("calibrate: near copies make %d texts of the %d rows", count, len(truth))
+    groups, count = _texts_of(rows, near)
     reasons = too_few(logits, truth, groups, config)
     _refuse_or_warn(reasons, config)
     folds = min(config.folds, count)
@@ -262,19 +259,15 @@ def calibrate(
     if (reason := no_gain(difference)) is not None:
         _refuse_or_warn([reason], config)
         reasons.append(reason)
-    fitted = fit(logits, truth, measure.wanted_accuracy)
+    fitted, wanted = fit(logits, truth, measure.wanted_accuracy), measure.wanted_accuracy
     return DomainContent(
         name=str(config.name),
         model_version=version,
         temperature=fitted.temperature,
         biases=dict(zip(LABELS, fitted.biases, strict=True)),
         threshold=min(fitted.threshold, 1.0),
-        threshold_reason=(
-            f"no threshold reaches an accuracy of {measure.wanted_accuracy:g}"
-            if fitted.threshold == UNREACHABLE_THRESHOLD
-            else None
-        ),
-        wanted_accuracy=measure.wanted_accuracy,
+        threshold_reason=_threshold_reason(fitted, wanted),
+        wanted_accuracy=wanted,
         sources=tuple(sources),
         rows=len(truth),
         texts=count,
@@ -291,6 +284,22 @@ def calibrate(
         ),
         refusal="; ".join(reasons) or None,
     )
+
+
+def _texts_of(rows: pa.Table, near: NearConfig) -> tuple[Ids, int]:
+    """Return the group of near copies that each row is in, and the number of groups."""
+    groups = near_groups(rows["text"], near)
+    count = int(groups.max()) + 1
+    if count < len(rows):
+        log.info("calibrate: near copies make %d texts of the %d rows", count, len(rows))
+    return groups, count
+
+
+def _threshold_reason(fitted: Fit, wanted_accuracy: float) -> str | None:
+    """Return why the model abstains from every row; None: it does not."""
+    if fitted.threshold != UNREACHABLE_THRESHOLD:
+        return None
+    return f"no threshold reaches an accuracy of {wanted_accuracy:g}"
 
 
 def too_few(logits: Floats, truth: Ids, groups: Ids, config: CalibrateConfig) -> list[str]:

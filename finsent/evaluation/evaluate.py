@@ -67,20 +67,12 @@ def evaluate(
     logits, truncation, seconds = _run(engine, texts)
     answers = Answers(truth, engine.calibrated(engine.fold_labels(logits)))
     before = Answers(truth, _before(engine, logits))
-    guesses = {}
-    if train is not None:
-        fitted = label_ids(train)
-        guesses = {
-            "majority": baselines.majority(fitted, len(texts)),
-            "vader": baselines.vader(texts),
-            "tfidf_logreg": baselines.tfidf(train["text"].to_pylist(), fitted, texts),
-        }
     overlap = find_overlap(rows, seen or TrainingRows(), near or NearConfig())
     return {
         **answers.measure(),
         "intervals": intervals(answers, config.bootstrap, config.seed),
         "noise_ceiling": noise_ceiling,
-        "baselines": {name: Answers(truth, found).measure() for name, found in guesses.items()},
+        "baselines": {} if train is None else _measure_baselines(train, texts, truth),
         "calibration": _calibration(engine, before, answers),
         "reliability": answers.reliability(),
         "reliability_before": before.reliability(),
@@ -94,6 +86,24 @@ def evaluate(
         "rows_per_second": len(texts) / seconds,
         "mistakes": _mistakes(rows, answers),
     }
+
+
+def _measure_baselines(
+    train: pa.Table, texts: list[str], truth: npt.NDArray[np.int64]
+) -> dict[str, dict[str, Any]]:
+    """Return the figures of each baseline by name.
+
+    Args:
+        train: rows to fit the baselines on.
+        truth: label ids of the texts.
+    """
+    labels = label_ids(train)
+    probabilities = {
+        "majority": baselines.majority(labels, len(texts)),
+        "vader": baselines.vader(texts),
+        "tfidf_logreg": baselines.tfidf(train["text"].to_pylist(), labels, texts),
+    }
+    return {name: Answers(truth, values).measure() for name, values in probabilities.items()}
 
 
 def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], Truncation, float]:

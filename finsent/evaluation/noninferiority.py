@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +25,8 @@ import numpy.typing as npt
 from finsent.estimates import Estimate
 from finsent.evaluation.bootstrap import LEVEL
 from finsent.evaluation.metrics import Answers, Floats, f1_by_label
+from finsent.judgments import CANNOT_TELL, INFERIOR, NOT_INFERIOR, Judgment, Outcome
 from finsent.labels import LABELS
-
-Outcome = Literal["not inferior", "inferior", "cannot tell"]
-Verdict = Literal["better", "worse", "no difference"]
-
-NOT_INFERIOR: Outcome = "not inferior"
-INFERIOR: Outcome = "inferior"
-CANNOT_TELL: Outcome = "cannot tell"
 
 _SIZE = len(LABELS)
 
@@ -45,23 +38,6 @@ class Allowance:
     margin: float  # of accuracy and of macro-F1, as a fraction
     min_rows: int
     fields: tuple[str, str]  # settings of the two, for people
-
-
-@dataclass(frozen=True)
-class Judgment:
-    """Whether model B may take the place of model A, by their answers to the same rows."""
-
-    outcome: Outcome
-    reason: str
-    rows: int
-    absent_labels: list[str]  # labels without a row: macro-F1 is over the others
-    accuracy: Estimate | None  # B minus A; None: the models could not be compared
-    macro_f1: Estimate | None
-
-
-def not_judged(reason: str) -> Judgment:
-    """Return the judgment on models that could not be compared."""
-    return Judgment(CANNOT_TELL, reason, 0, [], None, None)
 
 
 def judge(

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from finsent.estimates import Estimate
 from finsent.evaluation.bootstrap import LEVEL
 from finsent.evaluation.compare import compare as compare_models
-from finsent.evaluation.compare import comparison_line
 from finsent.evaluation.metrics import Answers, Ids
 from finsent.evaluation.noninferiority import accuracy_difference, macro_f1_difference
 from finsent.export.config import ExportConfig
@@ -68,7 +67,7 @@ def compare(
             score_change=_mean(np.abs(a.confidence - b.confidence)),
             accuracy=accuracy_difference(a, b),
             macro_f1=macro_f1_difference(a, b, _RESAMPLES, _SEED),
-            worse=comparison_line(comparison) if comparison["verdict"] == "worse" else None,
+            worse=comparison.worse,
         ),
     )
 

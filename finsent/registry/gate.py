@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from finsent.evaluation.noninferiority import (
+from finsent.judgments import (
     CANNOT_TELL,
     INFERIOR,
     NOT_INFERIOR,
+    Figures,
     Judgment,
     Outcome,
     Verdict,
@@ -17,14 +18,6 @@ from finsent.evaluation.noninferiority import (
 
 Owner = Literal["candidate", "champion", "both", "neither"]
 Obstacle = Literal["champion", "dataset"]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """A model's figures on the rows of a comparison."""
-
-    accuracy: float
-    macro_f1: float
 
 
 @dataclass(frozen=True)

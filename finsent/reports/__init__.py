@@ -1,1 +1,1 @@
-"""What all reports share: the page's frame and style, and how pictures are drawn."""
+"""Parts that all reports share: the layout and style of pages, and the drawing of pictures."""

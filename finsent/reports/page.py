@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: escaped, with pictures inside, and nothing fetched."""
+"""Self-contained HTML pages: texts are escaped, pictures embedded, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader
 
 from finsent.labels import LABELS
 from finsent.reports.pictures import COLORS
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-_LONGEST = 300  # characters of a text that are shown
-_NONE = "\N{EN DASH}"
+_MAX_TEXT_CHARS = 300
+_UNKNOWN = "\N{EN DASH}"
 
 
 def render(template: str, pictures: Mapping[str, Path], **values: Any) -> str:
-    """A page from a template that extends `finsent.reports/base.html.j2`.
+    """Render a template that extends `finsent.reports/base.html.j2`.
 
     Args:
-        template: `PACKAGE/FILE`, of package data.
-        pictures: PNG files by the name that the template has for them.
-        values: what the template shows; texts are escaped.
+        template: `PACKAGE/FILE` of package data.
+        pictures: PNG files by their names in the template.
+        values: variables of the template; texts are escaped.
     """
     return (
         _environment()
@@ -42,38 +41,41 @@ def render(template: str, pictures: Mapping[str, Path], **values: Any) -> str:
     )
 
 
-@cache  # compiling a template costs more than rendering it
+@cache  # compiling a template takes longer than rendering it
 def _environment() -> Environment:
-    from jinja2 import Environment, FunctionLoader
-
     environment = Environment(
-        loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_read_template), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "share": share, "short": short, "figure": figure}
+    environment.filters |= {
+        "number": format_count,
+        "share": format_share,
+        "short": shorten,
+        "figure": format_figure,
+    }
     return environment
 
 
-def _source(template: str) -> str:
+def _read_template(template: str) -> str:
     package, _, name = template.partition("/")
     return resources.files(package).joinpath(name).read_text("utf-8")
 
 
-def number(value: int) -> str:
-    """A count with its thousands apart."""
-    return f"{value:,}"
+def format_count(count: int) -> str:
+    """Write a count with thousands separators."""
+    return f"{count:,}"
 
 
-def share(part: int, whole: int) -> str:
-    """A part of a whole as a percentage."""
-    return f"{part / whole:.1%}" if whole else "0.0%"
+def format_share(part: int, total: int) -> str:
+    """Write a part of a total as a percentage."""
+    return f"{part / total:.1%}" if total else "0.0%"
 
 
-def short(text: str | None) -> str:
-    """The first 300 characters."""
+def shorten(text: str | None) -> str:
+    """Return the first 300 characters of a text."""
     text = text or ""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_TEXT_CHARS else f"{text[:_MAX_TEXT_CHARS]}…"
 
 
-def figure(value: float | None, digits: int = 3) -> str:
-    """A figure with so many digits; a dash where it is not known."""
-    return _NONE if value is None else f"{value:.{digits}f}"
+def format_figure(value: float | None, digits: int = 3) -> str:
+    """Write a number with a fixed number of decimals, or a dash if it is unknown."""
+    return _UNKNOWN if value is None else f"{value:.{digits}f}"

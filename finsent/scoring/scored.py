@@ -1,4 +1,4 @@
-"""The directory of scored files: their names, what each holds, and who may write it."""
+"""The directory of scored files: their names, their records, and locks for their writers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from pydantic import ValidationError
+
 from finsent.data.config import SourceConfig
 from finsent.data.sources.locations import Location
 from finsent.data.sources.scored_files import KEY, MANIFEST, records_of, scored_finder
 from finsent.data.sources.source_file import SourceFile
-from finsent.data.sources.uris import parse
 from finsent.errors import InputError
 from finsent.files import digest, directory_lock, write_json
 from finsent.scoring.parts import Parts
+from finsent.scoring.records import ScoredFile
+from finsent.uris import parse
 
-_PARTS = ".parts"  # holds the parts of files that are not finished
-
-Record = dict[str, Any]
+_PARTS = ".parts"  # directory with the parts of files that are not finished
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,11 @@ class ScoredDir:
 
     path: Path
 
-    def records(self) -> dict[str, Record]:
-        """Return what is known of each scored file, by its path in the directory.
-
-        A record has the keys input, identity, backend, finished, and when it is finished rows,
-        labels and faults.
+    def records(self) -> dict[str, ScoredFile]:
+        """Return the record of each scored file, by its path in the directory.
 
         Raises:
-            InputError: the manifest is of something else.
+            InputError: the manifest is of something else, or damaged.
         """
         if not (self.path / MANIFEST).is_file():
             return {}
@@ -49,53 +47,63 @@ class ScoredDir:
                 f"predict.output={str(self.path)!r}: its {MANIFEST} does not list scored files. "
                 "Choose another directory."
             )
-        return records
+        try:
+            return {name: ScoredFile.model_validate(record) for name, record in records.items()}
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(
+                f"{self.path / MANIFEST}: {'.'.join(map(str, first['loc']))}: {first['msg']}. "
+                "Choose another predict.output."
+            ) from None
 
-    def update(self, output: str, record: Record) -> None:
-        """Set one record; those that other processes write meanwhile stay."""
+    def update(self, output: str, record: ScoredFile) -> None:
+        """Set one record; records that other processes write meanwhile stay."""
         with directory_lock(self.path, wait=True):
-            write_json(self.path / MANIFEST, {KEY: {**self.records(), output: record}})
+            records = {**self.records(), output: record}
+            content = {name: record.model_dump() for name, record in records.items()}
+            write_json(self.path / MANIFEST, {KEY: content})
 
-    def finished(self, output: str, identity: str) -> Record | None:
-        """Return the record of a file that need not be scored again.
+    def finished(self, output: str, identity: str) -> ScoredFile | None:
+        """Return the record of a finished file; None: the file must be scored.
 
         Args:
-            identity: of all that decides the answers.
+            identity: digest of all that decides the answers.
         """
         record = self.records().get(output)
-        is_done = record and record["finished"] and record["identity"] == identity
-        return record if is_done and (self.path / output).is_file() else None
+        if record is None or not record.finished or record.identity != identity:
+            return None
+        return record if (self.path / output).is_file() else None
 
     def check_free(self, output: str, file: SourceFile) -> None:
-        """Refuse to replace what does not hold the answers for this file.
+        """Check that a scored file replaces no file but earlier answers for the same input.
 
         Raises:
             InputError: the name belongs to another input, or to a file that predict did not write.
         """
-        record, where = self.records().get(output), f"predict.output={str(self.path)!r}"
-        blocked = next((p for p in (self.path / output).parents if p.is_file()), None)
-        if blocked is not None:
+        record, setting = self.records().get(output), f"predict.output={str(self.path)!r}"
+        blocking = next((p for p in (self.path / output).parents if p.is_file()), None)
+        if blocking is not None:
             raise InputError(
-                f"{where}: {output!r} needs a directory where {str(blocked)!r} is a file. Choose "
-                "another directory."
+                f"{setting}: {output!r} needs a directory where {str(blocking)!r} is a file. "
+                "Choose another directory."
             )
         if not (self.path / output).exists():
             return
         if record is None:
             raise InputError(
-                f"{where}: {output!r} exists and was not written by predict. Move it, or choose "
+                f"{setting}: {output!r} exists and was not written by predict. Move it, or choose "
                 "another directory."
             )
-        if record["input"] != file.origin:
+        if record.input != file.origin:
             raise InputError(
-                f"{where}: {output!r} holds the answers for {record['input']!r}, not for "
+                f"{setting}: {output!r} holds the answers for {record.input!r}, not for "
                 f"{file.origin!r}. Choose another directory, or name the input as "
                 f"{{uri: ..., name: NAME}}, which scores it into NAME."
             )
 
     @contextmanager
     def parts(self, output: str) -> Iterator[Parts]:
-        """Yield the parts of a file, which no other process may write meanwhile.
+        """Yield the parts of a file, locked against other processes.
 
         Raises:
             InputError: another process writes them.
@@ -106,28 +114,30 @@ class ScoredDir:
             with directory_lock(folder, wait=False) as is_free:
                 if not is_free:
                     raise InputError(
-                        f"predict.output={str(self.path)!r}: another process scores {output!r} at "
-                        "this moment. Wait until it ends, or choose another directory."
+                        f"predict.output={str(self.path)!r}: another process scores {output!r} "
+                        "now. Wait until that process ends, or choose another directory."
                     )
                 yield Parts(folder)
         finally:
-            with suppress(OSError):  # this file or others have parts, too
+            with suppress(OSError):  # this or other files still have parts
                 folder.parent.rmdir()
 
 
 def choose_inputs(output: Path) -> Any:
     """Return a function that leaves scored files out of the files that an entry names.
 
-    It raises InputError where nothing remains, or where one file is named that is in `output`.
+    The function raises InputError where no file remains, or where an entry names one file that is
+    in `output`.
     """
     is_scored = scored_finder()
 
     def choose(source: SourceConfig, places: list[Location]) -> list[Location]:
         scored = {place.uri for place in places if is_scored(place)}
-        if len(places) == 1 and _root(source, places[0]) is None:  # named by itself
+        is_single = len(places) == 1 and _root(source, places[0]) is None
+        if is_single:
             if scored and Path(places[0].uri).is_relative_to(output):
                 raise InputError(
-                    f"predict.input: {places[0].shown!r} was written by predict and is in "
+                    f"predict.input: {places[0].redacted!r} was written by predict and is in "
                     "predict.output. Name other files, or another predict.output."
                 )
             return places
@@ -145,10 +155,11 @@ def choose_inputs(output: Path) -> Any:
 
 
 def output_names(files: list[SourceFile], format: str) -> list[str]:
-    """Return the path of each scored file in its directory, whatever else is scored.
+    """Return the path of each scored file in its directory, independent of the other files.
 
-    The path is that of the input: from the working directory where it is below it, else from the
-    directory or glob that names the input. An entry's `name` takes the place of the directory.
+    The path is the input's path from the working directory, where the input is below the working
+    directory. Else the path is from the directory or glob that names the input, and an entry's
+    `name` replaces that directory.
 
     Raises:
         InputError: two files would be scored into one, or one outside the directory.
@@ -156,16 +167,16 @@ def output_names(files: list[SourceFile], format: str) -> list[str]:
     names = [f"{_name(file)}.{format}" for file in files]
     counts = Counter(names)
     for file, name in zip(files, names, strict=True):
-        if ".." in PurePosixPath(name).parts:  # an object's key may hold it, a local path does not
+        if ".." in PurePosixPath(name).parts:  # possible in an object's key, not in a local path
             raise InputError(
                 f"predict.input: {file.origin!r} would be scored into {name!r}, outside "
                 "predict.output. Name the file as {uri: ..., name: NAME}, which scores it into "
                 "NAME."
             )
         if counts[name] > 1:
-            others = [f.origin for f, n in zip(files, names, strict=True) if n == name]
+            origins = [f.origin for f, n in zip(files, names, strict=True) if n == name]
             raise InputError(
-                f"predict.input: {', '.join(map(repr, others[:3]))} would all be scored into "
+                f"predict.input: {', '.join(map(repr, origins[:3]))} would all be scored into "
                 f"{name!r}. Give their entries names, e.g. {{uri: {file.origin}, name: NAME}}, or "
                 "name a directory or glob that holds them."
             )
@@ -183,11 +194,8 @@ def _name(file: SourceFile) -> str:
     if source.name:
         return _safe(source.name if root is None else f"{source.name}/{inner}")
     is_local = parse(place.uri) is None
-    return str(path.relative_to(Path.cwd())) if is_local and _is_here(path) else inner
-
-
-def _is_here(path: PurePosixPath) -> bool:
-    return path.is_relative_to(Path.cwd())
+    is_below = is_local and path.is_relative_to(Path.cwd())
+    return str(path.relative_to(Path.cwd())) if is_below else inner
 
 
 def _path(uri: str) -> PurePosixPath:
@@ -209,6 +217,6 @@ def _root(source: SourceConfig, place: Location) -> PurePosixPath | None:
 
 
 def _safe(name: str) -> str:
-    """Return a name as a relative path: no sign that a file system or shell may mind."""
+    """Return a name as a relative path without characters that a file system or shell refuses."""
     parts = (re.sub(r"[^\w.,=+-]", "_", part) for part in name.split("/"))
     return "/".join(part for part in parts if part not in ("", ".", ".."))

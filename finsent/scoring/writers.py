@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -28,8 +30,8 @@ def open_writer(path: Path, format: str, schema: pa.Schema) -> Writer:
     """Return a new file of a format: parquet, csv or jsonl.
 
     Args:
-        schema: of the tables; a column with the metadata `AS_JSON` holds JSON, which JSON Lines
-            keep as it is, and the other formats show as a plain value.
+        schema: of the tables. A column with the metadata `AS_JSON` holds JSON. JSON Lines keep the
+            JSON unchanged; the other formats store a plain value.
     """
     if format == "jsonl":
         return _JsonLines(path, schema)
@@ -39,17 +41,22 @@ def open_writer(path: Path, format: str, schema: pa.Schema) -> Writer:
 
 
 class _Plain:
-    """A writer of Arrow for columns that it cannot write, or should not write, as they are."""
+    """A writer of Arrow that writes some columns as text."""
 
     def __init__(
-        self, kind: Any, path: Path, schema: pa.Schema, as_text: Any, **options: Any
+        self,
+        writer_class: Any,
+        path: Path,
+        schema: pa.Schema,
+        needs_text: Callable[[pa.DataType], bool],
+        **options: Any,
     ) -> None:
         self._json = [i for i, field in enumerate(schema) if _is_json(field)]
-        self._text = [i for i, field in enumerate(schema) if as_text(field.type)]
+        self._text = [i for i, field in enumerate(schema) if needs_text(field.type)]
         for i in (*self._json, *self._text):
             schema = schema.set(i, pa.field(schema.field(i).name, pa.string()))
         self._schema = schema
-        self._writer = kind(path, schema, **options)
+        self._writer = writer_class(path, schema, **options)
 
     def write_table(self, table: pa.Table) -> None:
         columns = list(table.columns)
@@ -69,8 +76,6 @@ class _JsonLines:
         self._json = [field.name for field in schema if _is_json(field)]
 
     def write_table(self, table: pa.Table) -> None:
-        import orjson
-
         for row in table.to_pylist():
             for name in self._json:
                 row[name] = None if row[name] is None else orjson.Fragment(row[name])
@@ -94,7 +99,7 @@ def _needs_text(type: pa.DataType) -> bool:
 
 
 def _value_of_json(value: str | None) -> str | None:
-    """A JSON text as a plain one: a string without its quotes, and null as none."""
+    """Return a plain value of JSON: a string without its quotes, None in place of null."""
     if value is None or value == "null":
         return None
     return json.loads(value) if value.startswith('"') else value
@@ -111,5 +116,5 @@ def _texts(values: Any) -> pa.Array:
 
 
 def _plain_value(value: Any) -> Any:
-    """What JSON has no type for, as text: bytes as they read in UTF-8, decimals, durations."""
+    """Return a value that JSON has no type for as text, e.g. bytes as UTF-8, or a decimal."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -1,1 +1,1 @@
-"""The loop, its batches, and the ways to start it."""
+"""Training: the recipe, the training run, and what starts it."""

@@ -6,8 +6,6 @@ and published has the adapters merged into plain weights, which load without `pe
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from transformers import PreTrainedModel
 
@@ -15,10 +13,6 @@ from finsent.errors import InputError
 from finsent.extras import require
 from finsent.training.config import TrainConfig
 from finsent.training.optim import layer_index
-
-_ADAPTER = "default"
-# peft stores the original weights and the adapters of a layer under these names.
-_BASE_LAYER, _ADAPTER_WEIGHTS = ".base_layer.", ".lora_"
 
 
 def add_adapters(model: PreTrainedModel, config: TrainConfig) -> None:
@@ -34,8 +28,6 @@ def add_adapters(model: PreTrainedModel, config: TrainConfig) -> None:
             f"train.ema_decay={config.ema_decay}: not supported with train.lora_rank. Set "
             "one of them to null"
         )
-    from peft import LoraConfig, inject_adapter_in_model  # extra lora
-
     layer_weights = {name for name, _ in model.named_parameters() if layer_index(name) is not None}
     targets = [
         name
@@ -50,16 +42,9 @@ def add_adapters(model: PreTrainedModel, config: TrainConfig) -> None:
     head = [parameter for name, parameter in model.named_parameters() if _in_head(name)]
     rank = config.lora_rank
     assert rank is not None, "the caller checks"
-    inject_adapter_in_model(
-        LoraConfig(
-            r=rank,
-            lora_alpha=config.lora_alpha,  # type: ignore[arg-type] # accepts any number
-            lora_dropout=config.lora_dropout,
-            target_modules=targets,
-        ),
-        model,
-        adapter_name=_ADAPTER,
-    )
+    from finsent.adapters.peft import inject_adapters  # the package is optional
+
+    inject_adapters(model, targets, rank, config.lora_alpha, config.lora_dropout)
     for parameter in head:
         parameter.requires_grad_(True)
 
@@ -73,20 +58,8 @@ def trainable_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
-@torch.no_grad()
 def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Return the weights with the adapters merged, by the names of a model without adapters."""
-    from peft.tuners.lora import LoraLayer  # extra lora
+    from finsent.adapters import peft  # the package is optional
 
-    adapters: dict[str, Any] = {
-        name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)
-    }
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        if _ADAPTER_WEIGHTS in name:
-            continue
-        owner, base, leaf = name.rpartition(_BASE_LAYER)
-        if base and leaf == "weight":
-            tensor = tensor + adapters[owner].get_delta_weight(_ADAPTER)
-        weights[f"{owner}.{leaf}" if base else name] = tensor
-    return weights
+    return peft.merged_weights(model)

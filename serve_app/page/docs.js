@@ -1,10 +1,10 @@
 "use strict";
-// Renders openapi.json, which this server gives; nothing comes from elsewhere.
+// Renders openapi.json of this server; loads nothing from other hosts.
 
 function element(tag, text) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElement(tag);
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
 function example(path, method, operation) {
@@ -32,11 +32,12 @@ fetch("openapi.json").then((response) => response.json()).then((api) => {
     for (const [method, operation] of Object.entries(methods)) {
       const section = element("section");
       section.append(element("h2", `${method.toUpperCase()} ${path}`), element("p", operation.summary));
-      for (const p of operation.parameters || []) {
-        section.append(element("p", `${p.in} ${p.name}: ${p.description}`));
+      for (const parameter of operation.parameters || []) {
+        const {in: place, name: title, description} = parameter;
+        section.append(element("p", `${place} ${title}: ${description}`));
       }
       const [body] = Object.values(operation.requestBody?.content || {});
-      if (body) section.append(element("p", `takes: ${name(body.schema)}`));
+      if (body) section.append(element("p", `body: ${name(body.schema)}`));
       section.append(element("pre", example(path, method, operation)));
       const list = element("ul");
       for (const [status, answer] of Object.entries(operation.responses)) {

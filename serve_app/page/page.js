@@ -1,21 +1,21 @@
-// What a person does on the page, and what the server answers.
+// Reacts to the user: texts, files, keys, and the answers of the server.
 
 import {Failure, ask, jsonLines, key, post} from "./server.js";
 import {$, element, number, showModel, showOne, showWords} from "./show.js";
 import * as table from "./table.js";
 
-const PIECE = 256, SIGNS = 250000; // texts, and about their length, of one request
-const RETRY_MS = 2000; // while the model is being loaded
+const MAX_TEXTS = 256, MAX_CHARACTERS = 250000; // of one request
+const RETRY_MS = 2000; // between requests for the model while it is being loaded
 const EXAMPLES = [
   "Operating profit rose to EUR 13.1 mn from EUR 8.7 mn a year earlier.",
   "The annual general meeting will be held on 14 April.",
   "The company cut its full-year outlook after weak demand.",
   "Net loss narrowed to $4 million.",
 ];
-let model = {}; // what `info` answers
-let stopping = null; // AbortController of the work that is being done
-let again = null; // what is done when a key is accepted
-let file = null; // that was opened last
+let model = {}; // the answer of `info`
+let stopping = null; // AbortController of the running work
+let afterKey = null; // function to call when a key is accepted
+let lastFile = null;
 
 function fail(message) {
   $("error").textContent = message;
@@ -27,18 +27,18 @@ function say(message, busy = false) {
   $("status").classList.toggle("busy", busy);
 }
 
-function wait(seconds) {
-  say(`The server is busy; it is asked again in ${seconds} s.`, true);
+function showWait(seconds) {
+  say(`The server is busy. Retrying in ${seconds} s.`, true);
 }
 
 // --- keys -----------------------------------------------------------------------------------------
 
 function needKey(error, retry) {
   const refused = key.get() && error.code === "unauthorized"
-    ? "The service does not know this key. Check it, or ask the owner of the service for another."
+    ? "The service does not know this key. Check the key, or ask the owner of the service for another key."
     : error.code === "forbidden" ? error.message : "";
   if (error.code === "unauthorized") key.forget();
-  again = retry;
+  afterKey = retry;
   $("key-error").textContent = refused;
   $("key-error").hidden = !refused;
   $("keyform").hidden = false;
@@ -53,19 +53,19 @@ $("keyform").addEventListener("submit", async (event) => {
   $("key").value = "";
   $("keyform").hidden = true;
   $("text").focus();
-  const retry = again;
-  again = null;
+  const retry = afterKey;
+  afterKey = null;
   if (retry) retry();
 });
 
 // --- the model ------------------------------------------------------------------------------------
 
-// Show the model; return whether the server told.
+// Show the model; return whether the server described it.
 async function loadModel() {
   try {
     model = await (await ask("info")).json();
   } catch (error) {
-    if (error.code === "unauthorized" || error.code === "forbidden") needKey(error, again);
+    if (error.code === "unauthorized" || error.code === "forbidden") needKey(error, afterKey);
     else $("model").textContent = error.message;
     if (error.code === "not_ready") setTimeout(loadModel, RETRY_MS);
     return false;
@@ -84,18 +84,18 @@ $("card").addEventListener("toggle", async () => {
   }
 });
 
-// Show the model that answered, where it is another one by now.
-async function follow(answers) {
+// Show the model that answered if it is not the one on the page.
+async function followModel(answers) {
   const version = answers.find((answer) => answer.label)?.model_version;
   if (version && version !== model.model_version) await loadModel();
 }
 
 // --- work -----------------------------------------------------------------------------------------
 
-// Do one thing at a time; `work` gets a signal that aborts it.
+// Do one piece of work at a time; `work` gets a signal that aborts it.
 async function run(work) {
-  if (stopping) { // by Ctrl+Enter or a file
-    fail("Wait until the work is done, or stop it.");
+  if (stopping) { // Ctrl+Enter, or a file that was dropped
+    fail("Wait until the work is done, or press Stop.");
     return;
   }
   fail("");
@@ -130,57 +130,58 @@ function failed(error, retry) {
 
 function classify(text) {
   const texts = text.split(/\r?\n/).filter((line) => line.trim());
-  if (!texts.length) return fail("There is no text yet: write or paste some.");
+  if (!texts.length) return fail("No text yet. Write or paste a text.");
   return run((signal) => texts.length === 1 ? classifyOne(texts[0], signal) : classifyMany(texts, signal));
 }
 
 async function classifyOne(text, signal) {
-  const answer = await post("predict", {text}, signal, wait);
-  await follow([answer]);
+  const answer = await post("predict", {text}, signal, showWait);
+  await followModel([answer]);
   showOne(answer, model);
   say("Weighing the words …", true);
-  showWords(await post("explain", {text}, signal, wait));
+  showWords(await post("explain", {text}, signal, showWait));
   return "";
 }
 
-function next(texts, start) {
-  let end = start, signs = 0;
-  do signs += texts[end++].length;
-  while (end < texts.length && end < start + PIECE && signs + texts[end].length <= SIGNS);
+function nextBatch(texts, start) {
+  let end = start, characters = 0;
+  do characters += texts[end++].length;
+  while (end < texts.length && end < start + MAX_TEXTS
+    && characters + texts[end].length <= MAX_CHARACTERS);
   return texts.slice(start, end);
 }
 
 async function classifyMany(texts, signal) {
   table.start(["text"], 0);
-  const clock = timer(texts.length);
+  const showProgress = progress(texts.length);
   let done = 0;
   try {
     while (done < texts.length) {
-      const piece = next(texts, done);
-      const found = await post("predict", {texts: piece}, signal, wait);
-      await follow(found.predictions);
-      table.add(piece.map((text) => [text]), found.predictions, model);
-      clock(done += piece.length);
+      const batch = nextBatch(texts, done);
+      const {predictions} = await post("predict", {texts: batch}, signal, showWait);
+      await followModel(predictions);
+      table.add(batch.map((text) => [text]), predictions, model);
+      showProgress(done += batch.length);
     }
   } catch (error) {
     if (error.name !== "AbortError") throw error;
-    return `${clock(done)}: stopped`;
+    return `${showProgress(done)}: stopped`;
   }
-  return `${clock(done)}: done`;
+  return `${showProgress(done)}: done`;
 }
 
-// Return what shows how far the work is.
-function timer(total) {
+// Return a function that shows how many of all texts are done, and returns the shown text.
+function progress(total) {
   const started = performance.now();
   $("progress").max = total;
   $("progress").hidden = false;
   return (done) => {
-    const rate = done / ((performance.now() - started) / 1000), left = (total - done) / rate;
-    const rest = done && left > 1 ? `, ${number(Math.round(left))} s left` : "";
-    const told = `${number(done)} of ${number(total)} texts, ${number(Math.round(rate))} a second${rest}`;
+    const rate = done / ((performance.now() - started) / 1000), secondsLeft = (total - done) / rate;
+    const left = done && secondsLeft > 1 ? `, ${number(Math.round(secondsLeft))} s left` : "";
+    const message = `${number(done)} of ${number(total)} texts, ${number(Math.round(rate))} per second${left}`;
     $("progress").value = done;
-    say(told, true);
-    return told;
+    say(message, true);
+    return message;
   };
 }
 
@@ -191,46 +192,46 @@ function formatOf(name) {
   return /\.(tsv|tab)$/i.test(name) ? "tsv" : "";
 }
 
-function open(opened, column = "") {
-  file = opened;
+function open(file, column = "") {
+  lastFile = file;
   const query = new URLSearchParams();
   if (formatOf(file.name)) query.set("format", formatOf(file.name));
   if (column) query.set("column", column);
-  return run((signal) => classifyFile(opened, query, signal));
+  return run((signal) => classifyFile(file, query, signal));
 }
 
-// The server reads the file; the page knows nothing of delimiters and encodings.
-async function classifyFile(opened, query, signal) {
-  say(`Reading ${opened.name} …`, true);
+// The server reads the file: the page does not parse delimiters and encodings.
+async function classifyFile(file, query, signal) {
+  say(`Reading ${file.name} …`, true);
   const headers = {"content-type": "application/octet-stream", accept: "application/x-ndjson"};
-  const options = {method: "POST", headers, body: opened, signal};
-  const response = await ask(`predict/file?${query}`, options, wait);
-  let head, clock, done = 0;
+  const options = {method: "POST", headers, body: file, signal};
+  const response = await ask(`predict/file?${query}`, options, showWait);
+  let head, showProgress, done = 0;
   try {
     for await (const lines of jsonLines(response)) {
       if (!head) {
         head = lines.shift();
         table.start(head.header, head.column);
-        clock = timer(head.rows);
+        showProgress = progress(head.rows);
       }
       const answers = lines.map((line) => line.answer);
-      await follow(answers);
+      await followModel(answers);
       table.add(lines.map((line) => line.cells), answers, model);
-      clock(done += lines.length);
+      showProgress(done += lines.length);
     }
   } catch (error) {
-    if (error.name === "AbortError") return clock ? `${clock(done)}: stopped` : "Stopped.";
+    if (error.name === "AbortError") return showProgress ? `${showProgress(done)}: stopped` : "Stopped.";
     if (error.code !== "ended") throw error;
   }
   if (!head || done < head.rows) {
-    throw new Failure(`The answer ended after ${number(done)} rows: open the file again.`);
+    throw new Failure(`The answer ended after ${number(done)} rows. Open the file again.`);
   }
-  return `${opened.name}: ${clock(done)}: done`;
+  return `${file.name}: ${showProgress(done)}: done`;
 }
 
 $("columnform").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (file) open(file, $("column").value);
+  if (lastFile) open(lastFile, $("column").value);
 });
 
 // --- input ----------------------------------------------------------------------------------------
@@ -252,7 +253,7 @@ $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) classify($("text").value);
 });
 $("text").addEventListener("paste", (event) => {
-  // Browsers insert pasted text line by line, which takes minutes for ten thousand.
+  // Browsers insert pasted text line by line, which takes minutes for ten thousand lines.
   const pasted = event.clipboardData.getData("text"), box = $("text");
   if (pasted.length < 20000) return;
   event.preventDefault();

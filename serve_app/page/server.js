@@ -1,6 +1,6 @@
-// Requests to the server that gave this page, and the key that they carry.
+// Requests to the server of this page, with the user's key.
 
-const ATTEMPTS = 20; // of a request that the server is too busy for
+const MAX_RETRIES = 20; // of a request that the server is too busy for
 
 export class Failure extends Error {
   constructor(message, code) {
@@ -16,14 +16,14 @@ export const key = {
 };
 
 function pause(seconds, signal) {
-  return new Promise((done) => {
-    const end = () => { clearTimeout(timer); done(); };
+  return new Promise((resolve) => {
+    const end = () => { clearTimeout(timer); resolve(); };
     const timer = setTimeout(end, seconds * 1000);
     signal?.addEventListener("abort", end, {once: true});
   });
 }
 
-// Return the response, or throw a Failure that a person can read.
+// Return the response, or throw a Failure with a message for the user.
 export async function ask(path, options = {}, onWait = () => {}) {
   const headers = {...options.headers};
   if (key.get()) headers.authorization = `Bearer ${key.get()}`;
@@ -37,10 +37,10 @@ export async function ask(path, options = {}, onWait = () => {}) {
     }
     if (response.ok) return response;
     const problem = await response.json().catch(() => ({}));
-    if (response.status === 429 && attempt < ATTEMPTS) {
-      const wait = Number(response.headers.get("retry-after")) || 1;
-      onWait(wait);
-      await pause(wait, options.signal);
+    if (response.status === 429 && attempt < MAX_RETRIES) {
+      const seconds = Number(response.headers.get("retry-after")) || 1;
+      onWait(seconds);
+      await pause(seconds, options.signal);
       options.signal?.throwIfAborted();
       continue;
     }
@@ -58,14 +58,14 @@ export async function post(path, body, signal, onWait) {
 // Yield the lines of a streamed answer as values, several at a time.
 export async function* jsonLines(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+  let lastLine = ""; // may be incomplete
   for (;;) {
     const {value, done} = await reader.read().catch((error) => {
       throw error.name === "AbortError" ? error : new Failure("The connection ended.", "ended");
     });
     if (done) return;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
+    const lines = (lastLine + value).split("\n");
+    lastLine = lines.pop();
     if (lines.length) yield lines.map((line) => JSON.parse(line));
   }
 }

@@ -1,14 +1,14 @@
-// Builds what the page shows. All that comes from a person or the server enters the page as text,
-// never as markup.
+// Builds the answers on the page. Texts of the user and of the server enter the page as text, never
+// as markup.
 
 export const LABELS = ["negative", "neutral", "positive"];
 export const $ = (id) => document.getElementById(id);
 
 export function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
+  const node = document.createElement(tag);
+  if (text !== undefined) node.textContent = text;
+  if (className) node.className = className;
+  return node;
 }
 
 export function percent(share) {
@@ -19,25 +19,25 @@ export function number(value) {
   return value.toLocaleString("en-US");
 }
 
-// What a reader of an answer must know besides its label.
+// Return the notes that a reader of an answer needs besides its label.
 export function notes(answer, model) {
-  const found = [];
+  const sentences = [];
   if (answer.abstained) {
     const bound = model.threshold ? `, ${percent(model.threshold)}` : "";
-    found.push(`Not sure: the score is below the model's threshold${bound}.`);
+    sentences.push(`Not sure: the score is below the model's threshold${bound}.`);
   }
   if (answer.truncated) {
     const side = model.truncate === "left" ? "last" : "first";
-    const count = model.max_length ? `the ${side} ${model.max_length} tokens were` : "a part was";
-    found.push(`Only ${count} read; the rest of the text did not count.`);
+    const part = model.max_length ? `the ${side} ${model.max_length} tokens` : "a part";
+    sentences.push(`The model read only ${part} of the text.`);
   }
-  return found;
+  return sentences;
 }
 
 export function showOne(answer, model) {
-  const sure = answer.abstained ? "Not sure, most likely " : "";
-  $("one-label").textContent = `${sure}${answer.label}, ${percent(answer.score)}`;
-  const polarity = `Polarity ${answer.polarity.toFixed(2)}: positive less negative, from -1 to 1.`;
+  const prefix = answer.abstained ? "Not sure, most likely " : "";
+  $("one-label").textContent = `${prefix}${answer.label}, ${percent(answer.score)}`;
+  const polarity = `Polarity ${answer.polarity.toFixed(2)}: probability of positive minus negative, from -1 to 1.`;
   $("one-notes").textContent = [...notes(answer, model), polarity].join(" ");
   $("bars").replaceChildren(...LABELS.map((label) => {
     const bar = element("div", undefined, "bar"), track = element("div", undefined, "track");
@@ -54,16 +54,16 @@ export function showOne(answer, model) {
 
 export function showWords(explained) {
   const strongest = Math.max(...explained.words.map((w) => Math.abs(w.attribution)), 1e-9);
-  // Counted as the server counts: in code points.
-  const signs = Array.from(explained.text);
+  // The server counts code points.
+  const characters = Array.from(explained.text);
   const pieces = [];
   let end = 0;
   for (const word of explained.words) {
-    pieces.push(document.createTextNode(signs.slice(end, word.start).join("")));
+    pieces.push(document.createTextNode(characters.slice(end, word.start).join("")));
     const points = (100 * word.attribution).toFixed(1);
     const mark = element("button", word.text, `word ${word.attribution >= 0 ? "for" : "against"}`);
     mark.type = "button";
-    mark.tabIndex = end ? -1 : 0; // one stop for Tab; the arrow keys go from word to word
+    mark.tabIndex = end ? -1 : 0; // one stop for Tab; the arrow keys move from word to word
     mark.dataset.weight = `${word.attribution >= 0 ? "+" : ""}${points} points`;
     mark.style.setProperty("--share", (Math.abs(word.attribution) / strongest).toFixed(3));
     pieces.push(mark);
@@ -72,7 +72,7 @@ export function showWords(explained) {
   $("words").replaceChildren(...pieces);
 }
 
-// Keep the weight, which is shown below its word, on the screen.
+// The weight appears below its word: keep it on the screen.
 for (const event of ["pointerover", "focusin"]) {
   $("words").addEventListener(event, ({target}) => {
     const words = $("words").getBoundingClientRect(), word = target.getBoundingClientRect();
@@ -116,16 +116,16 @@ export function showModel(model) {
   const side = model.truncate === "left" ? "last" : "first";
   const limits = [
     "The model reads English financial text and gives one label per text. Mixed news gets the label of " +
-      "its main direction. The figures hold for texts like those of the test rows. An answer is no " +
+      "its main direction. The figures apply to texts like the test rows. Answers are not " +
       "investment advice.",
     model.truncate === "error"
       ? `A text of more than ${number(model.max_length)} tokens is refused.`
-      : `The model reads the ${side} ${number(model.max_length)} tokens of a text.`,
-    model.threshold && `An answer whose score is below ${percent(model.threshold)} is shown as not sure.`,
+      : `The model reads only the ${side} ${number(model.max_length)} tokens of a text.`,
+    model.threshold && `Answers with a score below ${percent(model.threshold)} are shown as not sure.`,
     characters && `A text has at most ${number(characters)} characters.`,
     bytes && `A file has at most ${number(Math.floor(bytes / 1e6))} MB.`,
   ];
   $("limits").replaceChildren(...limits.filter(Boolean).map((limit) => element("li", limit)));
-  $("card").open = false; // its text is that of another version, perhaps
+  $("card").open = false; // it may show another version
   $("about").hidden = false;
 }

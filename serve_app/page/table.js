@@ -2,64 +2,64 @@
 
 import {$, LABELS, element, notes, number, percent} from "./show.js";
 
-const SHOWN = 10000; // rows; a file may have a million, which no browser can show
-const LONG = 600; // characters of a text that is shown in part
-// Spreadsheets run what begins like a formula. As in serve_app/files.py.
+const MAX_ROWS = 10000; // in the table: browsers cannot show the million rows of a large file
+const LONG_TEXT = 600; // characters above which the table cuts a text
+// Spreadsheets run cells that begin like a formula. As in serve_app/http/files.py.
 const FORMULA = /^[=+@\t\r-]/, NUMBER = /^([+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+)$/;
-const ADDED = ["label", "score", ...LABELS, "polarity", "abstained", "truncated", "model_version",
+const ANSWER_COLUMNS = ["label", "score", ...LABELS, "polarity", "abstained", "truncated", "model_version",
   "calibration", "error"];
 
-let rows, columns, place, counts, truncated;
+let rows, columns, textColumn, counts, truncated;
 
-// Begin a table of rows with these columns; `column` is the place of the text's.
+// Begin a table with these columns; `column` is the index of the text column.
 export function start(header, column) {
-  [rows, columns, place, truncated] = [[], header, column, 0];
+  [rows, columns, textColumn, truncated] = [[], header, column, 0];
   counts = {negative: 0, neutral: 0, positive: 0, "not sure": 0, failed: 0};
   $("rows").replaceChildren();
   summarize();
   $("many").hidden = false;
 }
 
-// Add answers; `cells` has a list of cells for each.
+// Add answers; `cells` has a list of cells per answer.
 export function add(cells, answers, model) {
-  const made = document.createDocumentFragment();
+  const fragment = document.createDocumentFragment();
   answers.forEach((answer, i) => {
     rows.push([cells[i], answer]);
     counts[!answer.label ? "failed" : answer.abstained ? "not sure" : answer.label]++;
     truncated += answer.truncated ? 1 : 0;
-    if (rows.length <= SHOWN) made.append(row(rows.length, cells[i][place], answer, model));
+    if (rows.length <= MAX_ROWS) fragment.append(row(rows.length, cells[i][textColumn], answer, model));
   });
-  $("rows").append(made);
+  $("rows").append(fragment);
   summarize();
 }
 
 function summarize() {
-  const shown = Object.entries(counts).filter(([name, n]) => n || LABELS.includes(name));
-  $("many-title").textContent = shown.map(([name, n]) => `${number(n)} ${name}`).join(", ");
+  const nonempty = Object.entries(counts).filter(([name, n]) => n || LABELS.includes(name));
+  $("many-title").textContent = nonempty.map(([name, n]) => `${number(n)} ${name}`).join(", ");
   $("many-notes").textContent = [
-    truncated && `${number(truncated)} ${truncated === 1 ? "text was" : "texts were"} read in part only.`,
-    rows.length > SHOWN && `The table shows the first ${number(SHOWN)} rows; the download has all.`,
+    truncated && `The model read only a part of ${number(truncated)} ${truncated === 1 ? "text" : "texts"}.`,
+    rows.length > MAX_ROWS && `The table shows the first ${number(MAX_ROWS)} rows; the download has all.`,
   ].filter(Boolean).join(" ");
 }
 
 function row(count, text, answer, model) {
-  const made = element("tr");
+  const node = element("tr");
   const [label, kind] = !answer.label ? ["failed", "fault"]
     : answer.abstained ? [`not sure (${answer.label})`, "unsure"] : [answer.label, answer.label];
   const note = element("td", answer.label ? notes(answer, model).join(" ") : answer.detail, "note");
-  const shown = element("td", undefined, "text");
+  const textCell = element("td", undefined, "text");
   const body = element("div", text);
-  shown.append(body);
-  if (text.length > LONG) {
+  textCell.append(body);
+  if (text.length > LONG_TEXT) {
     body.className = "cut";
-    const button = element("button", "Show all of the text", "link");
+    const button = element("button", "Show the complete text", "link");
     button.type = "button";
     button.addEventListener("click", () => { body.className = ""; button.remove(); });
     note.append(" ", button);
   }
-  made.append(element("td", number(count), "count"), element("td", label, `label ${kind}`),
-    element("td", answer.label ? percent(answer.score) : "", "score"), shown, note);
-  return made;
+  node.append(element("td", number(count), "count"), element("td", label, `label ${kind}`),
+    element("td", answer.label ? percent(answer.score) : "", "score"), textCell, note);
+  return node;
 }
 
 function cell(value) {
@@ -68,22 +68,23 @@ function cell(value) {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-// Names of a file's columns next to those of the answers, as the server's CSV has them.
+// Rename columns of a file whose names are also columns of the answers, as the server does.
 function freeNames(names) {
-  const taken = new Set(ADDED);
+  const used = new Set(ANSWER_COLUMNS);
   return names.map((name) => {
-    while (taken.has(name)) name = `input_${name}`;
-    taken.add(name);
+    while (used.has(name)) name = `input_${name}`;
+    used.add(name);
     return name;
   });
 }
 
 export function download() {
-  const lines = [[...freeNames(columns), ...ADDED]];
-  for (const [cells, a] of rows) {
-    const shares = LABELS.map((label) => a.probabilities?.[label].toFixed(6));
-    lines.push([...cells, a.label, a.score?.toFixed(6), ...shares, a.polarity?.toFixed(6), a.abstained,
-      a.truncated, a.model_version, a.calibration, a.label ? "" : `${a.code}: ${a.detail}`]);
+  const lines = [[...freeNames(columns), ...ANSWER_COLUMNS]];
+  for (const [cells, answer] of rows) {
+    const shares = LABELS.map((label) => answer.probabilities?.[label].toFixed(6));
+    lines.push([...cells, answer.label, answer.score?.toFixed(6), ...shares, answer.polarity?.toFixed(6),
+      answer.abstained, answer.truncated, answer.model_version, answer.calibration,
+      answer.label ? "" : `${answer.code}: ${answer.detail}`]);
   }
   const body = lines.map((line) => line.map(cell).join(",")).join("\r\n");
   const link = element("a");

@@ -24,8 +24,8 @@ from finsent.modeling.model_dir import CALIBRATION
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys, new_key
 from serve_app.config import ServeConfig
-from serve_app.http import build_app
-from serve_app.service import Service
+from serve_app.http.app import build_app
+from serve_app.service.service import Service
 from tests.commands import wait_until
 from tests.served import METRICS, wait_until_done
 from tests.unit.models import MAX_LENGTH, saved_model
@@ -46,7 +46,7 @@ def serving(registry: Path, **config: Any) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning"))
 
     async def work() -> None:
-        await service.follow()
+        await service.models.follow()
         await server.serve()
 
     thread = threading.Thread(target=asyncio.run, args=(work(),))
@@ -149,7 +149,7 @@ def test_an_example_shows_the_weight_of_each_word(home: Page) -> None:
     assert home.locator("#words .word[tabindex='0']").count() == 1
 
 
-def test_the_model_says_how_good_it_is_and_what_it_cannot(home: Page) -> None:
+def test_the_page_shows_the_figures_and_limits_of_the_model(home: Page) -> None:
     told = home.locator("#about").inner_text()
     for words in (
         "0.871 on 1 test rows",
@@ -164,7 +164,7 @@ def test_the_model_says_how_good_it_is_and_what_it_cannot(home: Page) -> None:
     home.locator("#card-text", has_text="## Results on the test split (1 rows)").wait_for()
 
 
-def test_unsure_and_cut_answers_say_so(home: Page, address: str) -> None:
+def test_abstained_and_truncated_answers_are_marked(home: Page, address: str) -> None:
     sure = "Net sales of unit 5 were EUR 5 mn."
     response = httpx.post(f"{address}/predict", json={"texts": [LONG, sure]})
     assert [one["abstained"] for one in response.json()["predictions"]] == [True, False]
@@ -173,16 +173,16 @@ def test_unsure_and_cut_answers_say_so(home: Page, address: str) -> None:
     assert home.locator("#one-label").inner_text().startswith("Not sure, most likely ")
     told = home.locator("#one-notes").inner_text()
     assert "below the model's threshold, 50.0 %" in told
-    assert f"Only the first {MAX_LENGTH} tokens were read" in told
+    assert f"The model read only the first {MAX_LENGTH} tokens of the text" in told
     classify(home, f"{sure}\n{LONG}\n{'x' * 21_000}")
     wait_until_done(home)
     assert "1 not sure, 1 failed" in home.locator("#many-title").inner_text()
-    assert "1 text was read in part only" in home.locator("#many-notes").inner_text()
+    assert "The model read only a part of 1 text" in home.locator("#many-notes").inner_text()
     first, second, third = downloaded(home)
     assert (first["abstained"], first["truncated"]) == ("false", "false")
     assert (second["abstained"], second["truncated"]) == ("true", "true")
     assert (third["label"], third["abstained"]) == ("", "")
-    assert third["error"].startswith("text_too_long: 21000 characters")
+    assert third["error"].startswith("text_too_long: the text has 21000 characters")
 
 
 def test_on_a_phone_every_text_is_readable(pages: Any, address: str) -> None:
@@ -198,7 +198,7 @@ def test_on_a_phone_every_text_is_readable(pages: Any, address: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_page_runs_nothing_that_a_text_says(home: Page) -> None:
+def test_texts_are_never_run_as_markup(home: Page) -> None:
     home.locator("#text").fill(INJECTION)
     home.locator("#go").click()
     home.locator("#words .word").first.wait_for()
@@ -211,7 +211,7 @@ def test_page_runs_nothing_that_a_text_says(home: Page) -> None:
     assert home.title() == "finsent: financial sentiment"
 
 
-def test_page_tells_what_the_server_says(home: Page) -> None:
+def test_the_page_shows_errors_of_the_server(home: Page) -> None:
     def fail(route: Route) -> None:
         problem = {"title": "Something <b>went</b> wrong", "detail": "quote request 17"}
         route.fulfill(status=500, json=problem)
@@ -230,10 +230,10 @@ def test_page_tells_what_the_server_says(home: Page) -> None:
     home.unroute("**/predict")
     home.locator("#text").fill(" \n ")
     home.locator("#go").click()
-    home.locator("#error", has_text="no text yet").wait_for()
+    home.locator("#error", has_text="No text yet").wait_for()
 
 
-def test_page_does_one_thing_at_a_time(home: Page) -> None:
+def test_the_page_does_one_piece_of_work_at_a_time(home: Page) -> None:
     waiting: list[Route] = []
     home.route("**/predict", lambda route: waiting.append(route))
     home.locator("#text").fill("Profit rose.\nLoss widened.")
@@ -299,7 +299,7 @@ def answering(body: str) -> Callable[[Route], None]:
     return lambda route: route.fulfill(body=body)
 
 
-def test_an_answer_that_ends_early_is_told_from_one_that_the_page_cannot_read(
+def test_an_incomplete_answer_and_an_unreadable_one_get_different_errors(
     home: Page, tmp_path: Path
 ) -> None:
     path = tmp_path / "news.csv"
@@ -317,12 +317,12 @@ def test_an_answer_that_ends_early_is_told_from_one_that_the_page_cannot_read(
         home.unroute("**/predict/file?*")
 
 
-def test_a_file_that_cannot_be_read_says_what_to_do(home: Page, tmp_path: Path) -> None:
+def test_an_unreadable_file_gets_a_remedy(home: Page, tmp_path: Path) -> None:
     workbook = tmp_path / "x.xlsx"
     with zipfile.ZipFile(workbook, "w") as archive:
         archive.writestr("[Content_Types].xml", "<Types/>")
     home.locator("#file").set_input_files(workbook)
-    home.locator("#error", has_text="an Excel workbook, not text; save its table as CSV").wait_for()
+    home.locator("#error", has_text="an Excel workbook, not text. Save its table as CSV").wait_for()
     (tmp_path / "open.csv").write_text('text\n"Profit rose.\nSales fell.\n')
     home.locator("#file").set_input_files(tmp_path / "open.csv")
     home.locator("#error", has_text="opens in record 2 is not closed").wait_for()
@@ -342,9 +342,7 @@ def test_a_file_that_cannot_be_read_says_what_to_do(home: Page, tmp_path: Path) 
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def test_with_keys_the_page_asks_for_one_and_goes_on(
-    pages: Any, registry: Path, tmp_path: Path
-) -> None:
+def test_the_page_asks_for_a_key_and_continues(pages: Any, registry: Path, tmp_path: Path) -> None:
     key = new_key(tmp_path / "keys.json", "desk", "predict")
     with serving(registry, api_keys=str(tmp_path / "keys.json")) as address:
         page = pages(address)
@@ -377,7 +375,7 @@ def violations(page: Page) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(pages: Any, address: str, scheme: str) -> None:
+def test_axe_finds_no_violations(pages: Any, address: str, scheme: str) -> None:
     page = pages(address, viewport=PHONE if scheme == "dark" else DESK, color_scheme=scheme)
     page.locator("#about").wait_for()
     page.locator("#card summary").click()

@@ -1,7 +1,7 @@
-"""Processes of a process group for tests: forked from one that has imported PyTorch already.
+"""Processes of a process group for tests, forked from a process that has imported PyTorch.
 
-Each run has fresh processes, with the environment that torchrun gives them, in a fraction of the
-seconds that an import of PyTorch and transformers takes.
+Each run has new processes with the environment of torchrun. They start in a fraction of the seconds
+that an import of PyTorch and transformers takes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PRELOADED = [
 
 
 class Ranks:
-    """Processes that each call a function; they are dead when the block is left.
+    """Processes that each call a function. They are killed at the end of the block.
 
     Args:
         size: of the process group, which the function initializes; 1: there is none.
@@ -62,29 +62,29 @@ class Ranks:
 
     @property
     def alive(self) -> bool:
-        """Whether all of them still run."""
+        """Whether all processes run."""
         return all(process.is_alive() for process in self._processes)
 
     def kill(self) -> None:
-        """End them at once, as a lost machine does."""
+        """Kill the processes, as a lost machine does."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
             process.join(30)
 
     def results(self, timeout: float = 120) -> list[Any]:
-        """Wait for what the function returns, by rank."""
-        deadline, found = time.monotonic() + timeout, []
+        """Wait for the results of the function, by rank."""
+        deadline, results = time.monotonic() + timeout, []
         for rank, pipe in enumerate(self._pipes):
             assert pipe.poll(deadline - time.monotonic()), f"rank {rank}: nothing in {timeout} s"
             result, problem = pipe.recv()
             assert problem is None, f"rank {rank}: {problem}"
-            found.append(result)
-        return found
+            results.append(result)
+        return results
 
 
 def run_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Call a function in as many processes; returns what it returns, by rank."""
+    """Call a function in several processes; return its results by rank."""
     with Ranks(size, function, *arguments) as ranks:
         return ranks.results()
 

@@ -22,9 +22,9 @@ from finsent.inference.engine import Engine
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys
 from serve_app.config import LimitsConfig, ServeConfig
-from serve_app.http import build_app
+from serve_app.http.app import build_app
 from serve_app.openapi import describe
-from serve_app.service import Service
+from serve_app.service.service import Service
 from tests.commands import wait_until
 from tests.integration.clients.cases import CASES, DOCS, TEXT, Case, World, with_table
 from tests.unit.models import saved_model
@@ -73,7 +73,7 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
 @pytest.fixture(scope="module")
 def recorder(registry: Registry) -> Recorder:
     service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     return Recorder(build_app(service, Keys(None)))
 
 

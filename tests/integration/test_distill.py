@@ -1,4 +1,4 @@
-"""Self-distillation on a real Ray: wrong labels are outvoted by models that have not seen them."""
+"""Self-distillation on a real Ray: models that have not seen wrong labels soften them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_wrong_labels_are_softened(tiny: Path, version: DatasetVersion, tmp_path
     with pytest.raises(Killed):
         distilled_rows(task(tiny, version), version, folds, first_fold_only)
     assert [path.name for path in folds.glob("scored_*")] == ["scored_0"]
-    result = fit(task(tiny, version), version, run_dir)  # goes on with the second
+    result = fit(task(tiny, version), version, run_dir)  # resumes with the second fold
     assert result.best.macro_f1 > 0.7
     assert sorted(path.name for path in folds.iterdir()) == ["scored_0", "scored_1"]
 
@@ -95,9 +95,9 @@ def test_wrong_labels_are_softened(tiny: Path, version: DatasetVersion, tmp_path
     assert len(doubted) > 10
     assert np.mean(doubted) < 0.75 < np.mean(trusted)
 
-    # A job that is started again does not train them anew.
-    kept = distilled_rows(task(tiny, version), version, folds, no_training)
-    assert {row["key"]: row["target"] for row in kept.take_all()} == {
+    # A restarted job does not train them again.
+    resumed = distilled_rows(task(tiny, version), version, folds, no_training)
+    assert {row["key"]: row["target"] for row in resumed.take_all()} == {
         key: row["target"] for key, row in rows.items()
     }
 

@@ -14,23 +14,20 @@ import pytest
 from ray.serve._private.haproxy import HAProxyApi, HAProxyConfig, get_haproxy_binary
 from ray.serve.config import HTTPOptions, gRPCOptions
 
+from finsent.adapters import ray_serve
 from finsent.errors import InputError
-from ray_jobs import _haproxy, _orphans
-from ray_jobs._launch_haproxy import changed
-from ray_jobs._ports import LOOPBACK, Ports, free_port, listens
-from serve_app import haproxy
-from serve_app.haproxy import restart_when_killed
+from serve_app.launch import haproxy_watchdog, private_haproxy
+from serve_app.launch.haproxy_launcher import change_config
+from serve_app.launch.ports import LOOPBACK, Ports, free_port, listens
 from serve_app.problems import Problem
 from tests.commands import wait_until
 
 PORTS = Ports(22_000)
 HOLDER = """
 import sys
-from ray_jobs._haproxy import own_haproxy
-from ray_jobs._ports import LOOPBACK, Ports, free_port, listens
-from serve_app import haproxy
-from serve_app.haproxy import restart_when_killed
-with own_haproxy(Ports(22_000)) as environment:
+from serve_app.launch.private_haproxy import private_haproxy
+from serve_app.launch.ports import LOOPBACK, Ports, free_port, listens
+with private_haproxy(Ports(22_000)) as environment:
     print(environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"], flush=True)
     sys.stdin.read()
 """
@@ -39,7 +36,7 @@ with own_haproxy(Ports(22_000)) as environment:
 @pytest.fixture(autouse=True)
 def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Directories of services are in the test's own."""
-    monkeypatch.setattr(_haproxy, "parent_directory", lambda: tmp_path)
+    monkeypatch.setattr(private_haproxy, "parent_directory", lambda: tmp_path)
     return tmp_path
 
 
@@ -61,7 +58,7 @@ def ray_config(folder: Path, host: str) -> Path:
 @pytest.mark.parametrize(("host", "bound"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "*")])
 def test_only_clients_ports_are_on_the_host(tmp_path: Path, host: str, bound: str) -> None:
     path = ray_config(tmp_path, host)
-    text = changed(path.read_text())
+    text = change_config(path.read_text())
     binds = {line.split()[1] for line in text.splitlines() if line.split()[:1] == ["bind"]}
     assert binds == {f"{bound}:8000", f"{bound}:9000", "127.0.0.1:9101", "127.0.0.1:8404"}
     assert "admin.sock mode 600 level admin" in text
@@ -76,17 +73,17 @@ def test_only_clients_ports_are_on_the_host(tmp_path: Path, host: str, bound: st
 def test_unknown_configuration_is_refused(tmp_path: Path) -> None:
     text = ray_config(tmp_path, "127.0.0.1").read_text()
     with pytest.raises(ValueError, match="unknown form"):
-        changed(text.replace("frontend prometheus", "frontend metrics"))
+        change_config(text.replace("frontend prometheus", "frontend metrics"))
 
 
 def test_files_are_private_and_go_with_the_service(parent: Path) -> None:
-    with _haproxy.own_haproxy(PORTS) as environment:
+    with private_haproxy.private_haproxy(PORTS) as environment:
         [directory] = parent.iterdir()
         assert directory.stat().st_mode & 0o777 == 0o700
         paths = [value for name, value in environment.items() if not value[0].isdigit()]
         assert len(paths) == 6
         assert all(Path(path).is_relative_to(directory) for path in paths)
-        assert _haproxy.end_orphans() == []
+        assert private_haproxy.end_orphans() == []
         assert directory.is_dir(), "a service that lives keeps its directory"
     assert not directory.exists()
 
@@ -97,7 +94,7 @@ def test_directory_goes_when_the_service_is_killed() -> None:
     ) as service:
         assert service.stdout
         directory = Path(service.stdout.readline().strip())
-        assert (directory / _orphans.LOCK).is_file()
+        assert (directory / private_haproxy.LOCK).is_file()
         service.kill()
     wait_until(lambda: not directory.exists(), 20, "the directory to go")
 
@@ -112,22 +109,22 @@ def sleeper(*arguments: str) -> subprocess.Popen[bytes]:
 
 def test_only_own_orphans_end(parent: Path) -> None:
     """HAProxy of a service whose watchdog was killed, too; programs that got its process id."""
-    directory = parent / f"{_orphans.PREFIX}killed"
-    (directory / _orphans.RECORDS).mkdir(parents=True)
-    (directory / _orphans.LOCK).touch()
+    directory = parent / f"{private_haproxy.PREFIX}killed"
+    (directory / haproxy_watchdog.RECORDS).mkdir(parents=True)
+    (directory / private_haproxy.LOCK).touch()
     config = str(directory / "haproxy.cfg")
     orphan, later, stranger = sleeper(config), sleeper(config), sleeper("other.cfg")
     try:
         for process, started in (
-            (orphan, _orphans.start_time(orphan.pid)),
+            (orphan, haproxy_watchdog.start_time(orphan.pid)),
             (later, "1"),
-            (stranger, _orphans.start_time(stranger.pid)),
+            (stranger, haproxy_watchdog.start_time(stranger.pid)),
         ):
-            (directory / _orphans.RECORDS / str(process.pid)).write_text(started)
+            (directory / haproxy_watchdog.RECORDS / str(process.pid)).write_text(started)
         directory.chmod(0o770)
-        assert _haproxy.end_orphans() == [], "others may have written into it"
+        assert private_haproxy.end_orphans() == [], "others may have written into it"
         directory.chmod(0o700)
-        assert _haproxy.end_orphans() == [orphan.pid]
+        assert private_haproxy.end_orphans() == [orphan.pid]
         assert orphan.wait(10) != 0
         assert later.poll() is None
         assert stranger.poll() is None
@@ -139,20 +136,22 @@ def test_only_own_orphans_end(parent: Path) -> None:
 
 
 def test_directory_of_a_service_that_was_killed_before_its_lock_goes(parent: Path) -> None:
-    starting, killed = (parent / f"{_orphans.PREFIX}{name}" for name in ("starting", "killed"))
+    starting, killed = (
+        parent / f"{private_haproxy.PREFIX}{name}" for name in ("starting", "killed")
+    )
     for directory in (starting, killed):
         directory.mkdir(mode=0o700)
         (directory / "new-lock").touch()
-    hours_ago = time.time() - 2 * _orphans._START_SECONDS
+    hours_ago = time.time() - 2 * private_haproxy._LOCK_SECONDS
     os.utime(killed, (hours_ago, hours_ago))
-    assert _haproxy.end_orphans() == []
+    assert private_haproxy.end_orphans() == []
     assert [*parent.iterdir()] == [starting]
 
 
 def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
     """The launcher becomes its program, with a record, and dies when its parent is killed."""
     config = ray_config(parent, "127.0.0.1")
-    records = parent / _orphans.RECORDS
+    records = parent / haproxy_watchdog.RECORDS
     records.mkdir()
     stale, removed = records / "1", records / "2"
     stale.write_text("0")  # of a process that has ended
@@ -160,7 +159,7 @@ def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
     program = parent / "program"  # stands for HAProxy
     program.write_text("#!/bin/sh\nsleep 60\n")
     program.chmod(0o700)
-    command = [str(_haproxy._launcher(parent, str(program))), "-f", str(config)]
+    command = [str(private_haproxy.write_launcher(parent, str(program))), "-f", str(config)]
     manager = f"import subprocess, sys; subprocess.Popen({command}); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", manager], stdin=subprocess.PIPE) as process:
         wait_until(lambda: bool({*records.glob("[0-9]*")} - {stale, removed}), 20, "a record")
@@ -168,17 +167,19 @@ def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
         removed.unlink()
         [record] = records.iterdir()
         started = record.read_text()
-        assert _orphans.start_time(int(record.name)) == started
+        assert haproxy_watchdog.start_time(int(record.name)) == started
         assert "mode 600" in config.read_text()
         process.kill()
-    wait_until(lambda: _orphans.start_time(int(record.name)) != started, 10, "HAProxy's end")
+    wait_until(
+        lambda: haproxy_watchdog.start_time(int(record.name)) != started, 10, "HAProxy's end"
+    )
 
 
 def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the process that started it; one that Ray ends itself stays ended."""
     start = HAProxyApi._start_and_wait_for_haproxy
     monkeypatch.setattr(HAProxyApi, "_start_and_wait_for_haproxy", start)  # back at the end
-    restart_when_killed()
+    ray_serve.restart_killed_haproxy()
 
     async def lives(folder: Path) -> None:
         port = free_port(LOOPBACK)
@@ -203,7 +204,7 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
         second = api._proc
         await api.stop()
         await second.wait()
-        await asyncio.gather(*haproxy._tasks)
+        await asyncio.gather(*ray_serve.restart_tasks)
         assert api._proc is None
         assert not listens(LOOPBACK, port)
 
@@ -215,6 +216,6 @@ def test_program_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/no/haproxy")
     with (
         pytest.raises(InputError, match=r"serve\.fast=true: no HAProxy"),
-        _haproxy.own_haproxy(PORTS),
+        private_haproxy.private_haproxy(PORTS),
     ):
         pass

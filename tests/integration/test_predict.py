@@ -25,9 +25,10 @@ from finsent.export.exporter import export_model
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.modeling.model_dir import fingerprint
+from finsent.scoring.model import ScoringModel
+from finsent.scoring.pool import EnginePool
 from ray_jobs import predict
 from ray_jobs._cli import Call
-from ray_jobs._scoring import Scorers
 from ray_jobs._settings import JobSettings
 from tests.commands import start_job, wait_until
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
@@ -67,21 +68,23 @@ def write_csv(path: Path, texts: list[str]) -> Path:
 
 
 def expected(model: Path, texts: list[str]) -> list[str]:
-    return [one.label for one in Engine(model, EngineConfig(precision="fp32")).classify(texts)]
+    return [
+        answer.label for answer in Engine(model, EngineConfig(precision="fp32")).classify(texts)
+    ]
 
 
 def test_rows_come_out_in_order_with_the_engine_s_answers(model: Path, tmp_path: Path) -> None:
     texts = [f"{TEXTS[i % len(TEXTS)]} {i}" for i in range(9000)]  # several calls of an engine
-    found = score(model, str(write_csv(tmp_path / "news.csv", texts)), tmp_path / "out")
-    table = pq.read_table(tmp_path / "out" / found["files"]["news.csv"])
+    result = score(model, str(write_csv(tmp_path / "news.csv", texts)), tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / result["files"]["news.csv"])
     assert table["row"].to_pylist() == [*range(2, 9002)]
     assert table["text"].to_pylist() == texts
     assert table["label"].to_pylist()[:300] == expected(model, texts[:300])
     assert set(table["model_version"].to_pylist()) == {"unpublished"}
-    assert found["rows"] == 9000 == sum(found["labels"].values())
-    assert found["faults"] == {}
-    assert found["backends"] == ["onnxruntime-fp32"]
-    assert found["rows_per_second"] > 0
+    assert result["rows"] == 9000 == sum(result["labels"].values())
+    assert result["faults"] == {}
+    assert result["backends"] == ["onnxruntime-fp32"]
+    assert result["rows_per_second"] > 0
     shares = [
         table[f"probability_{name}"].to_numpy() for name in ("negative", "neutral", "positive")
     ]
@@ -105,7 +108,7 @@ def test_bad_rows_are_kept_with_a_reason(model: Path, tmp_path: Path) -> None:
             ]
         )
     )
-    found = score(
+    result = score(
         model,
         str(tmp_path / "bad.jsonl"),
         tmp_path / "out",
@@ -127,13 +130,13 @@ def test_bad_rows_are_kept_with_a_reason(model: Path, tmp_path: Path) -> None:
     ]
     assert str(MAX_LENGTH) in rows[4]["fault"]
     assert [row["label"] is None for row in rows] == [fault is not None for fault in faults]
-    assert found["faults"] == {"malformed_row": 2, "no_text": 2, "too_long": 1}
+    assert result["faults"] == {"malformed_row": 2, "no_text": 2, "too_long": 1}
 
 
 def test_a_file_of_bad_rows_alone_is_scored_too(model: Path, tmp_path: Path) -> None:
-    found = score(model, str(write_csv(tmp_path / "blank.csv", ["", " "])), tmp_path / "out")
-    assert found["faults"] == {"no_text": 2}
-    assert found["labels"] == {}
+    result = score(model, str(write_csv(tmp_path / "blank.csv", ["", " "])), tmp_path / "out")
+    assert result["faults"] == {"no_text": 2}
+    assert result["labels"] == {}
 
 
 def test_any_format_in_and_out(model: Path, tmp_path: Path) -> None:
@@ -143,9 +146,9 @@ def test_any_format_in_and_out(model: Path, tmp_path: Path) -> None:
     (folder / "b.csv.gz").write_bytes(gzip.compress((folder / "a.csv").read_bytes()))
     pq.write_table(pa.table({"Sentence": TEXTS}), folder / "c.parquet")
     (tmp_path / "d.txt").write_text("\n".join([*TEXTS, "", LONG]))
-    found = score(model, str(folder), tmp_path / "csv", "predict.format=csv")
-    assert [*found["files"].values()] == ["a.csv.csv", "b.csv.gz.csv", "c.parquet.csv"]
-    for name in found["files"].values():
+    result = score(model, str(folder), tmp_path / "csv", "predict.format=csv")
+    assert [*result["files"].values()] == ["a.csv.csv", "b.csv.gz.csv", "c.parquet.csv"]
+    for name in result["files"].values():
         table = pyarrow.csv.read_csv(tmp_path / "csv" / name)
         assert table["label"].to_pylist() == expected(model, TEXTS)
     score(model, str(tmp_path / "d.txt"), tmp_path / "txt")
@@ -223,9 +226,12 @@ def test_answers_of_another_file_stay_and_columns_come_along(model: Path, tmp_pa
     with pytest.raises(InputError, match=r"holds the answers for '.*2024-07-01/news\.csv'"):
         score(model, str(folders[1]), out, "predict.columns=id", "predict.format=csv")
     assert (out / "news.csv.csv").read_bytes() == before
-    found = score(model, str(tmp_path), out, "predict.columns=id", "predict.format=csv")
-    assert [*found["files"]] == ["2024-07-01/news.csv", "2024-07-02/news.csv"]  # not its own output
-    with (out / found["files"]["2024-07-02/news.csv"]).open() as stream:
+    result = score(model, str(tmp_path), out, "predict.columns=id", "predict.format=csv")
+    assert [*result["files"]] == [
+        "2024-07-01/news.csv",
+        "2024-07-02/news.csv",
+    ]  # not its own output
+    with (out / result["files"]["2024-07-02/news.csv"]).open() as stream:
         rows = [(row["row"], row["id"], row["fault"]) for row in csv.DictReader(stream)]
     assert rows == [
         ("2", "11", ""),
@@ -275,7 +281,8 @@ def test_a_model_that_changes_in_mid_run_stops_it(model: Path, tmp_path: Path) -
         '{"schema_version": 1, "temperature": 2.0, "abstention": {"threshold": null}}'
     )
     with pytest.raises(InputError, match=r"predict\.model=.*has changed since the run began"):
-        Scorers(copy, EngineConfig(precision="fp32"), "v1", before, None, 1, 60)
+        scoring_model = ScoringModel(copy, "v1", before, EngineConfig(precision="fp32"))
+        EnginePool(scoring_model, None, 1, 60)
 
 
 @pytest.fixture
@@ -299,7 +306,7 @@ def bucket() -> Iterator[str]:
 
 
 def test_files_on_an_object_store(model: Path, tmp_path: Path, bucket: str) -> None:
-    found = score(model, bucket, tmp_path / "out", "predict.actors=2")
+    result = score(model, bucket, tmp_path / "out", "predict.actors=2")
     table = pq.read_table(tmp_path / "out" / "news.csv.parquet")
     assert table["label"].to_pylist() == expected(model, ["Profit rose.", "Loss widened."])
-    assert found["rows"] == 2
+    assert result["rows"] == 2

@@ -1,6 +1,6 @@
-"""Training on a real Ray with the tiny BERT: one run directory, and four calls to train in it.
+"""Training of a tiny BERT on a real Ray: four calls train in one run directory.
 
-What is about the loop alone is in `test_torchrun.py`.
+Tests of the loop alone are in `test_torchrun.py`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ RECIPE = {
     "checkpoint_every_steps": 4,
     "log_every_steps": 2,
 }
-# Room for one of at most two workers.
+# The cluster has room for one of at most two workers.
 LONGER = {**RECIPE, "epochs": EPOCHS + 1, "num_workers": (1, 2), "cpus_per_worker": 3}
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
 
@@ -78,14 +78,14 @@ def weights(model_dir: Path) -> dict[str, torch.Tensor]:
     return load_file(model_dir / "model.safetensors")
 
 
-def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-5, msg=name)
+        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-5, msg=name)
 
 
-class Log(logging.Handler):
-    """Keeps what is logged."""
+class LogRecorder(logging.Handler):
+    """Records log messages."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -112,15 +112,15 @@ class Killer(threading.Thread):
 
     def _kill_one(self) -> None:
         for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # of those before
+            with contextlib.suppress(psutil.NoSuchProcess):  # an earlier process
                 if "RayTrainWorker" in " ".join(process.cmdline()):
                     process.kill()
                     self.killed.append(process.pid)
                     return
 
 
-def harm(run_dir: Path, epochs: int) -> None:
-    """What a killed job and a bad disk leave: a damaged newest checkpoint, and one half-written."""
+def damage_checkpoints(run_dir: Path, epochs: int) -> None:
+    """Damage the newest checkpoint, as a bad disk does, and add an incomplete one."""
     newest = run_dir / epoch_checkpoint_name(epochs)
     shutil.copytree(newest, run_dir / epoch_checkpoint_name(epochs + 1))
     (run_dir / epoch_checkpoint_name(epochs + 1) / "optimizer.safetensors").unlink()
@@ -129,7 +129,7 @@ def harm(run_dir: Path, epochs: int) -> None:
 
 
 @dataclass
-class Life:
+class TrainedRun:
     """A run directory that four calls have trained in, one after another.
 
     First with two workers, of which one was killed. Then its newest checkpoint was damaged, and
@@ -164,9 +164,9 @@ def steps_of(run_dir: Path) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def life(
+def trained_run(
     tiny: Path, splits: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Life]:
+) -> Iterator[TrainedRun]:
     import ray.data
 
     from finsent.training.ray_trainer import fit_tokenized
@@ -174,7 +174,7 @@ def life(
     folder = tmp_path_factory.mktemp("life")
     run_dir = folder / "run"
     datasets = {name: ray.data.from_arrow(table).materialize() for name, table in splits.items()}
-    log = Log()
+    log = LogRecorder()
     logging.getLogger("finsent").addHandler(log)
     killer = Killer(run_dir)
     killer.start()
@@ -185,7 +185,7 @@ def life(
     steps = steps_of(run_dir)
 
     (run_dir / "checkpoint_manager_snapshot.json").write_text('{"ray_version"')
-    harm(run_dir, EPOCHS)
+    damage_checkpoints(run_dir, EPOCHS)
     with pytest.raises(InputError) as refused:
         bounded = task(tiny, **{**RECIPE, "num_workers": 1, "max_loss": 1e-6})
         fit_tokenized(bounded, datasets, run_dir)
@@ -193,7 +193,7 @@ def life(
     (run_dir / "checkpoint_manager_snapshot.json").unlink()
     done = fit_tokenized(task(tiny, **{**LONGER, "num_workers": 1}), datasets, run_dir)
     logging.getLogger("finsent").removeHandler(log)
-    yield Life(
+    yield TrainedRun(
         run_dir,
         killer.killed,
         first,
@@ -208,120 +208,126 @@ def life(
 
 
 @pytest.fixture(scope="module")
-def calm(
+def uninterrupted(
     tiny: Path, splits: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Checkpoint, Checkpoint]:
-    """The same two trainings without Ray, and nothing killed: the first's best checkpoint, and the
-    second's last."""
+    """Both trainings without Ray and kill: the best and the last checkpoint."""
     folder = tmp_path_factory.mktemp("calm")
     run_ranks(2, main, write_spec(folder, task(tiny, **RECIPE), splits))
-    kept = folder.with_name("calm-first")
-    shutil.copytree(folder, kept)
-    harm(folder, EPOCHS)
+    first_dir = folder.with_name("calm-first")
+    shutil.copytree(folder, first_dir)
+    damage_checkpoints(folder, EPOCHS)
     run_ranks(1, main, write_spec(folder, task(tiny, **LONGER), splits))
-    return best_checkpoint(list_checkpoints(kept)), list_checkpoints(folder)[-1]
+    return best_checkpoint(list_checkpoints(first_dir)), list_checkpoints(folder)[-1]
 
 
-def test_two_workers_count_every_row_once(life: Life) -> None:
-    found = life.first
-    assert [m.validation_rows for m in found.history] == [31] * EPOCHS
-    assert [m.train_rows for m in found.history] == [97] * EPOCHS
-    assert found.best.macro_f1 == max(m.macro_f1 for m in found.history) > 0.9
-    assert found.history[-1].train_loss < 0.5 * found.history[0].train_loss
-    assert not [*life.first_model.rglob("*.pt"), *life.first_model.rglob("*.bin")]
-    assert not [*life.run_dir.rglob("*.pt"), *life.run_dir.rglob("*.bin")]
+def test_two_workers_count_every_row_once(trained_run: TrainedRun) -> None:
+    result = trained_run.first
+    assert [m.validation_rows for m in result.history] == [31] * EPOCHS
+    assert [m.train_rows for m in result.history] == [97] * EPOCHS
+    assert result.best.macro_f1 == max(m.macro_f1 for m in result.history) > 0.9
+    assert result.history[-1].train_loss < 0.5 * result.history[0].train_loss
+    assert not [*trained_run.first_model.rglob("*.pt"), *trained_run.first_model.rglob("*.bin")]
+    assert not [*trained_run.run_dir.rglob("*.pt"), *trained_run.run_dir.rglob("*.bin")]
     # The best and the two newest checkpoints, no more.
-    assert len(life.first_checkpoints) in (2, 3)
+    assert len(trained_run.first_checkpoints) in (2, 3)
 
 
-def test_the_published_model_scores_what_training_reported(life: Life) -> None:
-    """In one process."""
-    engine = Engine(life.first_model, EngineConfig())
+def test_the_published_model_scores_what_training_reported(trained_run: TrainedRun) -> None:
+    """Ray trained with two processes, the engine is one."""
+    engine = Engine(trained_run.first_model, EngineConfig())
     held_out = rows(31, 97)
     predicted = [LABELS.index(p.label) for p in engine.classify(held_out["text"].to_pylist())]
     truth = [LABELS.index(label) for label in held_out["label"].to_pylist()]
     matrix = torch.zeros(3, 3, dtype=torch.int64)
     for t, p in zip(truth, predicted, strict=True):
         matrix[t, p] += 1
-    best = life.first.best
+    best = trained_run.first.best
     assert best.validation_confusion == matrix.tolist()
     assert scores(matrix.numpy())["macro_f1"] == pytest.approx(best.macro_f1)
-    assert json.loads((life.first_model / "provenance.json").read_text())["max_length"] == 64
+    assert json.loads((trained_run.first_model / "provenance.json").read_text())["max_length"] == 64
 
 
 def test_a_killed_worker_costs_nothing_but_time(
-    life: Life, calm: tuple[Checkpoint, Checkpoint]
+    trained_run: TrainedRun, uninterrupted: tuple[Checkpoint, Checkpoint]
 ) -> None:
-    undisturbed, _ = calm
-    assert life.killed
-    assert [m.epoch for m in life.first.history] == [*range(1, EPOCHS + 1)]
-    assert life.first.best.epoch == undisturbed.epoch
-    for found, expected in zip(life.first.history, undisturbed.history, strict=False):
-        assert found.validation_confusion == expected.validation_confusion
-    assert_same(weights(life.first_model), weights(undisturbed.folder / MODEL_DIR))
-    assert life.first_steps == sorted(
+    expected_best, _ = uninterrupted
+    assert trained_run.killed
+    assert [m.epoch for m in trained_run.first.history] == [*range(1, EPOCHS + 1)]
+    assert trained_run.first.best.epoch == expected_best.epoch
+    for metrics, expected in zip(trained_run.first.history, expected_best.history, strict=False):
+        assert metrics.validation_confusion == expected.validation_confusion
+    assert_same(weights(trained_run.first_model), weights(expected_best.folder / MODEL_DIR))
+    assert trained_run.first_steps == sorted(
         {*range(2, STEPS * EPOCHS + 1, 2), *range(STEPS, STEPS * EPOCHS + 1, STEPS)}
     )
 
 
 def test_damaged_latest_checkpoint_is_named_and_the_one_before_is_used(
-    life: Life, calm: tuple[Checkpoint, Checkpoint]
+    trained_run: TrainedRun, uninterrupted: tuple[Checkpoint, Checkpoint]
 ) -> None:
-    """The one before is of the middle of the last epoch."""
-    last = life.run_dir / epoch_checkpoint_name(EPOCHS)
-    text = "\n".join(life.warnings)
+    """The checkpoint before is in the middle of the last epoch."""
+    last = trained_run.run_dir / epoch_checkpoint_name(EPOCHS)
+    text = "\n".join(trained_run.warnings)
     assert f"{str(last)!r} is damaged (optimizer.safetensors has 1000 bytes" in text
-    assert str(life.run_dir / epoch_checkpoint_name(EPOCHS + 1)) in text
-    assert life.longer.history[: EPOCHS - 1] == life.first.history[: EPOCHS - 1]
-    assert life.longer.history[EPOCHS - 1].began > life.first.history[EPOCHS - 1].began
-    assert [m.train_rows for m in life.longer.history] == [97] * (EPOCHS + 1)
-    assert find_damage(life.run_dir / epoch_checkpoint_name(EPOCHS + 1)) is None  # written anew
+    assert str(trained_run.run_dir / epoch_checkpoint_name(EPOCHS + 1)) in text
+    assert trained_run.longer.history[: EPOCHS - 1] == trained_run.first.history[: EPOCHS - 1]
+    assert (
+        trained_run.longer.history[EPOCHS - 1].began > trained_run.first.history[EPOCHS - 1].began
+    )
+    assert [m.train_rows for m in trained_run.longer.history] == [97] * (EPOCHS + 1)
+    assert (
+        find_damage(trained_run.run_dir / epoch_checkpoint_name(EPOCHS + 1)) is None
+    )  # written anew
     assert not last.exists() or find_damage(last) is None
     assert_same(
-        weights(life.run_dir / epoch_checkpoint_name(EPOCHS + 1) / MODEL_DIR),
-        weights(calm[1].folder / MODEL_DIR),
+        weights(trained_run.run_dir / epoch_checkpoint_name(EPOCHS + 1) / MODEL_DIR),
+        weights(uninterrupted[1].folder / MODEL_DIR),
     )
 
 
-def test_diverged_run_ends_at_once_with_one_line(life: Life) -> None:
+def test_diverged_run_ends_at_once_with_one_line(trained_run: TrainedRun) -> None:
     step = step_checkpoint_name((STEPS * EPOCHS - 1) // 4 * 4)
-    assert f"above train.max_loss=1e-06; last good checkpoint: {step}" in life.refusal
-    assert "\n" not in life.refusal
+    assert f"above train.max_loss=1e-06; last good checkpoint: {step}" in trained_run.refusal
+    assert "\n" not in trained_run.refusal
 
 
-def test_same_run_name_resumes(life: Life) -> None:
-    """With more epochs, and with fewer workers: for two the cluster has no room."""
-    assert [m.epoch for m in life.longer.history] == [*range(1, EPOCHS + 2)]
+def test_same_run_name_resumes(trained_run: TrainedRun) -> None:
+    """The run has more epochs, and fewer workers: the cluster has no room for two."""
+    assert [m.epoch for m in trained_run.longer.history] == [*range(1, EPOCHS + 2)]
     # Finished epochs are not trained again: the times at which they began stay.
-    assert life.longer.history[: EPOCHS - 1] == life.first.history[: EPOCHS - 1]
-    assert "train: 1 of at most 2 worker(s) for now" in life.warnings
-    assert life.longer.best.macro_f1 == max(m.macro_f1 for m in life.longer.history)
-    best = life.run_dir / epoch_checkpoint_name(life.longer.best.epoch)
-    assert_same(weights(life.longer.model_dir), weights(best / MODEL_DIR))
-    assert steps_of(life.run_dir) == sorted(set(steps_of(life.run_dir)))
-    assert (life.run_dir / "training.png").stat().st_size > 10_000
+    assert trained_run.longer.history[: EPOCHS - 1] == trained_run.first.history[: EPOCHS - 1]
+    assert "train: 1 of at most 2 worker(s) for now" in trained_run.warnings
+    assert trained_run.longer.best.macro_f1 == max(m.macro_f1 for m in trained_run.longer.history)
+    best = trained_run.run_dir / epoch_checkpoint_name(trained_run.longer.best.epoch)
+    assert_same(weights(trained_run.longer.model_dir), weights(best / MODEL_DIR))
+    assert steps_of(trained_run.run_dir) == sorted(set(steps_of(trained_run.run_dir)))
+    assert (trained_run.run_dir / "training.png").stat().st_size > 10_000
 
 
-def test_finished_run_starts_no_workers(life: Life) -> None:
-    assert (life.done.best, life.done.history) == (life.longer.best, life.longer.history)
-    assert_same(weights(life.done.model_dir), weights(life.longer.model_dir))
+def test_finished_run_starts_no_workers(trained_run: TrainedRun) -> None:
+    assert (trained_run.done.best, trained_run.done.history) == (
+        trained_run.longer.best,
+        trained_run.longer.history,
+    )
+    assert_same(weights(trained_run.done.model_dir), weights(trained_run.longer.model_dir))
     # Ray Train, which records checkpoints, has not started.
-    assert not (life.run_dir / "checkpoint_manager_snapshot.json").exists()
+    assert not (trained_run.run_dir / "checkpoint_manager_snapshot.json").exists()
 
 
 def test_a_finished_run_without_checkpoints_is_not_trained_again(
-    life: Life, tiny: Path, tmp_path: Path
+    trained_run: TrainedRun, tiny: Path, tmp_path: Path
 ) -> None:
     from finsent.training.ray_trainer import fit
 
-    run = Path(shutil.copytree(life.run_dir, tmp_path / "run"))
+    run = Path(shutil.copytree(trained_run.run_dir, tmp_path / "run"))
     drop_checkpoints(run)
     assert not [*run.glob("checkpoint_*")]
     recipe = replace(task(tiny, epochs=4), provenance={"max_length": 64, "config": {}})
     absent = DatasetVersion(tmp_path / "absent")  # which is not read
-    found = fit(recipe, absent, run)
-    assert (found.best, found.history) == (life.done.best, life.done.history)
-    assert found.model_dir == run / MODEL_DIR
+    result = fit(recipe, absent, run)
+    assert (result.best, result.history) == (trained_run.done.best, trained_run.done.history)
+    assert result.model_dir == run / MODEL_DIR
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ray_jobs._ports import free_port
+from serve_app.launch.ports import free_port
 from tests.commands import wait_until
 
 
@@ -58,7 +58,7 @@ def test_a_typo_is_refused_at_the_start_and_shown_later(port: int, served_root: 
     deploy(served_root, {"modle": "champion"})
     wait_until(lambda: status().status == "DEPLOY_FAILED", 120, "the deployment to fail")
     gateway = status().deployments["Gateway"]
-    assert "user_config.modle: unknown; it takes model, shadow" in gateway.message
+    assert "user_config.modle: unknown key. Use model, shadow" in gateway.message
 
     def info() -> Any:
         return httpx.get(f"http://127.0.0.1:{port}/info", timeout=30).json()

@@ -1,6 +1,6 @@
-"""An elastic run on a cluster of its own that loses a node and gains one: a program for a test.
+"""A program for a test: an elastic run on its own cluster, which loses a node and gains one.
 
-Prints what happened as JSON: the numbers of workers by the journal's steps, in their order.
+Prints the logged steps, the number of workers of each, and the metrics as JSON.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def task(tiny: Path, epochs: int) -> Task:
 
 
 def main(folder: Path, epochs: int) -> None:
-    """Train with two workers, with one after a node has died, with two when another came."""
+    """Train with two workers, with one after a node is lost, and with two after one is added."""
     cluster = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK},
@@ -89,9 +89,9 @@ def main(folder: Path, epochs: int) -> None:
         wait_until(lambda: trains_with(2), 180, "two workers to train")
         cluster.remove_node(doomed, allow_graceful=False)
         cluster.add_node(num_cpus=0)  # a node without room changes nothing
-        wait_until(lambda: trains_with(1), 180, "one worker to go on")
+        wait_until(lambda: trains_with(1), 180, "one worker to resume")
         cluster.add_node(num_cpus=1)
-        wait_until(lambda: trains_with(2), 180, "two workers to go on")
+        wait_until(lambda: trains_with(2), 180, "two workers to resume")
         thread.join(300)
         assert results, "training has not ended"
     finally:

@@ -126,7 +126,7 @@ def test_sigterm_writes_the_best_so_far(ingested: Path) -> None:
     out, err = process.communicate(timeout=150)
     assert process.returncode == 128 + signal.SIGTERM, err[-4000:]
     assert out == "" and "Traceback" not in err, err[-4000:]
-    assert "Best so far" in err and "run.name=stopped goes on" in err
+    assert "Best so far" in err and "same command with run.name=stopped" in err
     wait_until(lambda: not alive(children), 60, "Ray's processes to end")
     best = yaml.safe_load((run_dir / "best.yaml").read_text())
     assert best["train"]["epochs"] == 50

@@ -1,4 +1,4 @@
-"""Training on a real Ray, and under torchrun, as long as it takes."""
+"""Training by all front ends on a real Ray, and by torchrun itself."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_other_front_ends_with_two_workers_train_the_same_model(
 
     splits = make_splits(tiny).items()
     datasets = {name: ray.data.from_arrow(table).materialize() for name, table in splits}
-    found = {
+    results = {
         name: fit_tokenized(task(tiny, trainer=name), datasets, tmp_path / name)
         for name in ("native", "transformers", "lightning")
     }
-    native = found.pop("native")
-    for name, other in found.items():
+    native = results.pop("native")
+    for name, other in results.items():
         assert [m.train_rows for m in other.history] == [97, 97], name
         assert other.best.macro_f1 == native.best.macro_f1, name
         assert_same(weights(other.model_dir), weights(native.model_dir), atol=1e-4)
@@ -57,6 +57,6 @@ def test_torchrun_itself(tiny: Path, tmp_path: Path) -> None:
     ]
     subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=500)
     run_ranks(2, main, specs[1])
-    found, expected = (outcome(folder) for folder in folders)
-    assert_same(found.weights, expected.weights, atol=1e-5)
-    assert [m["train_rows"] for m in found.history] == [m["train_rows"] for m in expected.history]
+    actual, expected = (outcome(folder) for folder in folders)
+    assert_same(actual.weights, expected.weights, atol=1e-5)
+    assert [m["train_rows"] for m in actual.history] == [m["train_rows"] for m in expected.history]

@@ -193,7 +193,7 @@ def test_a_proxy_that_starts_late_is_waited_for(
     with serving(roots[0], "port=0", "serve.grpc_port=0") as service:
         assert service.ask()["label"]
         log = service.log.read_text()
-    assert "waiting for another one" in log
+    assert "waiting for another proxy" in log
     assert "Traceback" not in log
 
 

@@ -45,8 +45,8 @@ from finsent.scoring.score import Scorer
 from finsent.settings import Settings
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
-from serve_app.http import build_app
-from serve_app.service import Service
+from serve_app.http.app import build_app
+from serve_app.service.service import Service
 from tests.commands import check_refused, invoke_job
 from tests.unit.foreign import ARCHITECTURES, classifier, edit_json, encoder, saved
 from tests.unit.models import saved_model
@@ -188,7 +188,7 @@ def served(registry: Registry, alias: str, texts: Sequence[str]) -> list[list[fl
     """Probabilities that the HTTP service answers, without Ray."""
     config = EngineConfig(threads=1, backend="onnxruntime", precision="fp32")
     service = Service(registry.root, ServeConfig(model=alias, watch_seconds=0), config)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     with TestClient(build_app(service, Keys(None))) as client:
         answers = [client.post("/predict", json={"text": text}).json() for text in texts]
     version = registry.aliases()[alias]
@@ -219,8 +219,8 @@ def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_versi
     )
     assert measured["accuracy"] == pytest.approx(right / len(rows))
     compared = compare(own, answers_of(engine, rows), 100, 0)
-    assert compared["b"]["macro_f1"] == pytest.approx(measured["macro_f1"])
-    assert compared["rows"] == len(rows)
+    assert compared.b.macro_f1 == pytest.approx(measured["macro_f1"])
+    assert compared.rows == len(rows)
     exports = {one.name: one for one in export_model(engine.model_dir, rows, ANY, EXACT, {})}
     assert exports["onnxruntime-fp32"].refused is None
     assert exports["onnxruntime-fp32"].max_difference < 1e-5
@@ -612,7 +612,8 @@ def test_adopting_a_model_of_ours_keeps_what_it_was_trained_on(tiny: Path, proje
 def test_provenance_of_another_tool_names_no_dataset(
     tiny: Path, tmp_path: Path, dataset: object
 ) -> None:
-    saved_model(tiny, tmp_path / "theirs", dataset=dataset)
+    theirs = saved_model(tiny, tmp_path / "theirs")
+    edit_json(theirs / "provenance.json", dataset=dataset)
     adopted(tmp_path / "theirs", tmp_path / "model")
     assert read_json(tmp_path / "model/provenance.json")["dataset"] is None
 
@@ -669,7 +670,7 @@ def test_model_whose_check_is_interrupted_is_left_to_no_job(
 
     saved(classifier(), project / "one", tiny)
     with monkeypatch.context() as patched:
-        patched.setattr("finsent.adoption.fidelity.check_same", interrupt)
+        patched.setattr("finsent.adoption.steps.check_same", interrupt)
         with suppress(KeyboardInterrupt):
             assert invoke_job("adopt", *QUICK, "one", "run.name=mine").code not in (0, 2)
     assert not [*(project / "artifacts/runs/mine").rglob("*.safetensors")]

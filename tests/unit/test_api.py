@@ -33,13 +33,13 @@ from ray_jobs._settings import JobSettings
 from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys
 from serve_app.config import LimitsConfig, ServeConfig
-from serve_app.explain import explain
-from serve_app.http import build_app
-from serve_app.incoming import Asker
-from serve_app.model import Model
-from serve_app.pages import pages
+from serve_app.http.app import build_app
+from serve_app.http.pages import pages
 from serve_app.problems import CODES
-from serve_app.service import Service
+from serve_app.sender import Sender
+from serve_app.service.explain import explain
+from serve_app.service.model import Model
+from serve_app.service.service import Service
 from tests.properties import examples
 from tests.unit.models import (
     MAX_LENGTH,
@@ -73,7 +73,7 @@ def engine(registry: Registry) -> Engine:
 def make_app(registry: Registry, **config: Any) -> Any:
     config = {"watch_seconds": 0, **config}
     service = Service(registry.root, ServeConfig(**config), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     return build_app(service, Keys(service.config.keys_file))
 
 
@@ -120,7 +120,7 @@ def post(client: TestClient, body: Any, path: str = "/predict", **headers: str) 
 # --- answers --------------------------------------------------------------------------------------
 
 
-def test_one_text_gets_what_the_engine_says(
+def test_a_text_gets_the_answer_of_the_engine(
     client: TestClient, engine: Engine, registry: Registry
 ) -> None:
     for text, expected in zip(TEXTS, engine.classify(TEXTS), strict=True):
@@ -295,7 +295,7 @@ def test_rows_that_cannot_be_used_say_so_and_blank_ones_stay(client: TestClient)
         ("4", "", "e"),
         ("5", "Loss widened.", "f"),
     ]
-    blank = "invalid_text: the text is blank; write something"
+    blank = "invalid_text: the text is blank. Send a text with words."
     assert [row["error"] for row in rows] == [
         "",
         blank,
@@ -388,7 +388,7 @@ def test_a_file_may_be_answered_in_json_lines(client: TestClient, engine: Engine
         (b"a,b\n1,2\n", "text/csv", "?column=a&column=b", "invalid_request"),
     ],
 )
-def test_files_that_are_none_are_refused(
+def test_unreadable_files_are_refused(
     client: TestClient, body: bytes, kind: str, query: str, code: str
 ) -> None:
     response = client.post(f"/predict/file{query}", content=body, headers={"content-type": kind})
@@ -400,9 +400,9 @@ def test_files_that_are_none_are_refused(
     [
         (
             "?delimiter=;&format=text",
-            "delimiter=';' is for CSV, and format is 'text'; leave one of them out",
+            "delimiter=';' is for CSV, and format is 'text'. Leave one of them out.",
         ),
-        ("?column=a&column=b", "column: has several values, 'a', 'b'. Write one."),
+        ("?column=a&column=b", "column: several values, 'a', 'b'. Write one value."),
     ],
 )
 def test_wrong_parameters_are_named_once(client: TestClient, query: str, detail: str) -> None:
@@ -488,7 +488,9 @@ def test_no_more_files_than_allowed_are_scored_at_a_time(registry: Registry) -> 
         (json.dumps({"text": "x" * (3 << 20)}), "body_too_large"),
     ],
 )
-def test_what_is_wrong_with_a_request_is_said(client: TestClient, body: str, code: str) -> None:
+def test_invalid_requests_get_the_matching_problem(
+    client: TestClient, body: str, code: str
+) -> None:
     problem(client.post("/predict", content=body), code)
 
 
@@ -533,9 +535,7 @@ def test_request_ids_are_kept_where_they_are_plain(client: TestClient) -> None:
     st.sampled_from(["text", "texts", "inputs", "raw_scores", "truncate"]),
 )
 @examples(100)
-def test_any_json_is_answered_without_a_fault_of_ours(
-    client: TestClient, value: Any, field: str
-) -> None:
+def test_no_json_causes_an_internal_error(client: TestClient, value: Any, field: str) -> None:
     body = json.dumps({field: value} if field != "raw_scores" else {"text": "a", field: value})
     for path in ("/predict", "/explain"):
         assert client.post(path, content=body).status_code < 500, body
@@ -543,7 +543,7 @@ def test_any_json_is_answered_without_a_fault_of_ours(
 
 @given(st.binary(max_size=400))
 @examples(60)
-def test_any_bytes_are_answered_without_a_fault_of_ours(client: TestClient, body: bytes) -> None:
+def test_no_bytes_cause_an_internal_error(client: TestClient, body: bytes) -> None:
     for path in ("/predict", "/explain", "/predict/file"):
         assert client.post(path, content=body).status_code < 500
 
@@ -560,7 +560,7 @@ def in_loop(app: Any, test: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> An
     return asyncio.run(main())
 
 
-def test_answers_do_not_depend_on_the_company(registry: Registry, engine: Engine) -> None:
+def test_answers_do_not_depend_on_other_requests(registry: Registry, engine: Engine) -> None:
     draw = random.Random(1)
     texts = [f"{TEXTS[draw.randrange(7)]} {i}" for i in range(300)]
     alone = [engine.probabilities([text])[0] for text in texts]
@@ -575,7 +575,7 @@ def test_answers_do_not_depend_on_the_company(registry: Registry, engine: Engine
         assert np.array(found) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_deadline_counts_from_where_a_proxy_took_the_request(client: TestClient) -> None:
+def test_a_deadline_starts_when_the_proxy_accepts_the_request(client: TestClient) -> None:
     def asked(began: float | str) -> Any:
         said = began if isinstance(began, str) else f"t={began * 1000:.0f}"
         headers: Any = {"x-request-start": said.encode(), "x-request-timeout-ms": "5000"}
@@ -633,7 +633,7 @@ def sends(
     return int(status[0])
 
 
-def test_a_body_that_does_not_come_ends_at_the_deadline(registry: Registry) -> None:
+def test_an_incomplete_body_ends_at_the_deadline(registry: Registry) -> None:
     some = {"type": "http.request", "body": b'{"text"', "more_body": True}
     app = make_app(registry, limits=LimitsConfig(files=1))
     assert sends(app, some, timeout_ms=50) == 504
@@ -641,7 +641,7 @@ def test_a_body_that_does_not_come_ends_at_the_deadline(registry: Registry) -> N
         assert sends(app, some, timeout_ms=50, path="/predict/file") == 504
 
 
-def test_a_client_that_leaves_within_its_body_is_no_fault_of_ours(
+def test_a_client_that_leaves_within_its_body_is_not_logged_as_an_error(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     some = {"type": "http.request", "body": b'{"text"', "more_body": True}
@@ -674,7 +674,7 @@ def test_more_than_can_wait_is_refused_as_a_whole(registry: Registry) -> None:
 def test_others_are_served_while_a_long_list_is_encoded(registry: Registry) -> None:
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-        await service.follow()
+        await service.models.follow()
         texts = [f"{i} " + "profit rose " * 700 for i in range(200)]
         encoded = asyncio.create_task(service.encode(service.model, texts, "right"))
         turns = 0
@@ -773,9 +773,9 @@ def test_an_unknown_source_is_refused(serving: Callable[..., TestClient]) -> Non
 @pytest.mark.usefixtures("tweets")
 def test_a_version_without_the_calibration_is_not_followed(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(calibrations={"t": "tweets"}), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     with pytest.raises(InputError, match=r"has no calibration of that name .known: none"):
-        asyncio.run(service.follow("challenger"))
+        asyncio.run(service.models.follow("challenger"))
     assert service.model.version == registry.get("champion").version
 
 
@@ -783,9 +783,10 @@ def test_a_replaced_calibration_is_followed(registry: Registry, tweets: Engine) 
     service = Service(registry.root, ServeConfig(calibrations={"a": "moving"}), ENGINE)
     for temperature in (2.0, 3.0):
         replaced = publish_domain(registry, name="moving", temperature=temperature)
-        asyncio.run(service.follow())
-        assert service.calibrations()["a"]["id"] == replaced.id
-        used = service.calibration(service.model, "a")
+        asyncio.run(service.models.follow())
+        info: Any = service.models.calibrations()
+        assert info["a"]["id"] == replaced.id
+        used = service.models.calibration(service.model, "a")
         assert used.temperature == pytest.approx(temperature * tweets.temperature / 5.0)
 
 
@@ -794,7 +795,7 @@ def test_a_replaced_calibration_is_followed(registry: Registry, tweets: Engine) 
 
 def test_alias_is_followed_under_load_without_a_failed_request(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     versions = registry.aliases()
     expected = {
         version: Engine(registry.get(version).path, ENGINE).classify(TEXTS)
@@ -816,7 +817,7 @@ def test_alias_is_followed_under_load_without_a_failed_request(registry: Registr
         askers = asyncio.gather(*(ask() for _ in range(8)))
         for turn in range(6):
             alias = ("challenger", "champion")[turn % 2]
-            await service.follow(alias)
+            await service.models.follow(alias)
             seen.clear()
             while versions[alias] not in seen and not askers.done():
                 await asyncio.sleep(0.01)
@@ -834,14 +835,14 @@ def test_version_that_is_broken_is_refused_and_the_old_one_stays(
     bad = own.publish(saved_model(tiny, tmp_path / "bad", 4), METRICS, {})
     own.promote(good.version, "champion")
     service = Service(own.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     (bad.path / "model.safetensors").chmod(0o644)
     with (bad.path / "model.safetensors").open("ab") as stream:
         stream.write(b"\0")
 
     async def test(client: httpx.AsyncClient) -> dict[str, Any]:
         with pytest.raises(InputError, match="SHA-256"):
-            await service.follow(bad.version)
+            await service.models.follow(bad.version)
         answer = await client.post("/predict", json={"text": "Up"})
         assert answer.json()["model_version"] == good.version
         info: dict[str, Any] = (await client.get("/info")).json()
@@ -871,13 +872,13 @@ def test_a_version_that_cannot_be_loaded_costs_little_and_does_not_end_the_watch
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0.01), ENGINE)
         monkeypatch.setattr(Model, "load", broken)
-        await service.follow()
-        watching = asyncio.create_task(service.watch())
+        await service.models.follow()
+        watching = asyncio.create_task(service.models.watch())
         with pytest.raises(InputError, match=r"cannot be loaded.*bad allocation"):
-            await service.follow("challenger")
+            await service.models.follow("challenger")
         await asyncio.sleep(0.3)
         assert len(tried) == 1
-        assert service.refused_version is not None
+        assert service.models.refused_version is not None
         assert service.model.version == registry.aliases()["champion"]
         monkeypatch.setattr(service.registry, "aliases", unreadable)
         await asyncio.sleep(0.1)
@@ -890,17 +891,21 @@ def test_a_version_that_cannot_be_loaded_costs_little_and_does_not_end_the_watch
 def test_a_version_stays_until_its_requests_are_answered(registry: Registry) -> None:
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-        await service.follow()
+        await service.models.follow()
         asked = asyncio.create_task(service.classify(["Profit rose."]))
         await asyncio.sleep(0)  # it is being encoded, and not in the queue yet
         await asyncio.gather(asyncio.wait_for(service.model.retire(), 20), asked)
 
-        await service.follow("challenger")
+        await service.models.follow("challenger")
         retired: list[asyncio.Task[None]] = []
-        # When the text is answered; then come its words.
-        service.taps.append(lambda *_: retired.append(asyncio.create_task(service.model.retire())))
-        _, _, _, words = await explain(service, "Profit rose.", None, Asker("1"))
-        assert len(words) == 2
+
+        def retire(*_: Any) -> None:
+            """Begin when the text is answered, before its words are."""
+            retired.append(asyncio.create_task(service.model.retire()))
+
+        service.answer_listeners.append(retire)
+        explanation = await explain(service, "Profit rose.", None, Sender("1"))
+        assert len(explanation.words) == 2
         await asyncio.wait_for(asyncio.gather(*retired), 20)
 
     asyncio.run(main())
@@ -909,11 +914,11 @@ def test_a_version_stays_until_its_requests_are_answered(registry: Registry) -> 
 def test_a_version_that_was_replaced_is_freed(registry: Registry) -> None:
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
-        await service.follow()
+        await service.models.follow()
         old = weakref.ref(service.model)
         gc.disable()  # a replica's first model is frozen: no collection looks at it
         try:
-            await service.follow("challenger")
+            await service.models.follow("challenger")
             for _ in range(1000):
                 if old() is None:
                     break
@@ -925,7 +930,7 @@ def test_a_version_that_was_replaced_is_freed(registry: Registry) -> None:
     asyncio.run(main())
 
 
-def test_before_a_model_is_loaded_nothing_is_promised(registry: Registry) -> None:
+def test_before_a_model_is_loaded_requests_are_refused(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
     with TestClient(build_app(service, Keys(None))) as client:
         problem(client.get("/readyz"), "not_ready")
@@ -933,7 +938,7 @@ def test_before_a_model_is_loaded_nothing_is_promised(registry: Registry) -> Non
         assert client.get("/livez").status_code == 200
 
 
-def test_what_answers_is_shown(client: TestClient, registry: Registry) -> None:
+def test_info_describes_the_model(client: TestClient, registry: Registry) -> None:
     info = client.get("/info").json()
     assert info["model_version"] == registry.aliases()["champion"]
     assert (info["labels"], info["max_length"]) == (list(LABELS), MAX_LENGTH)
@@ -943,13 +948,15 @@ def test_what_answers_is_shown(client: TestClient, registry: Registry) -> None:
     assert client.get("/health").json()["status"] == "ok"
 
 
-def test_the_card_of_the_model_is_shown(client: TestClient, registry: Registry) -> None:
+def test_the_model_card_is_returned(client: TestClient, registry: Registry) -> None:
     response = client.get("/model-card")
     assert response.headers["content-type"] == "text/markdown; charset=utf-8"
     assert response.text == (registry.get("champion").path / CARD).read_text(encoding="utf-8")
 
 
-def test_metrics_count_what_happened(serving: Callable[..., TestClient], engine: Engine) -> None:
+def test_metrics_count_requests_texts_and_tokens(
+    serving: Callable[..., TestClient], engine: Engine
+) -> None:
     client = serving()
     texts = [*TEXTS, "order " * 60]
     post(client, {"texts": [*texts, 3]})
@@ -996,10 +1003,10 @@ def test_keys_open_what_their_role_allows(
     assert client.get("/").status_code == 200
 
 
-def test_keys_that_come_and_go_count_without_a_restart(
+def test_added_and_deleted_keys_take_effect_without_a_restart(
     serving: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(auth, "_REFRESH_SECONDS", 0.0)
     path = tmp_path / "keys.json"
     first = new_key(path, "first", "predict")
     client = serving(api_keys=str(path))
@@ -1040,7 +1047,7 @@ def test_file_of_keys_is_checked(tmp_path: Path) -> None:
             read_keys(path)
 
 
-def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient]) -> None:
+def test_other_origins_are_allowed_only_by_name(serving: Callable[..., TestClient]) -> None:
     ask = {"origin": "https://desk.example"}
     closed, opened = serving(), serving(cors_origins=["https://desk.example"])
     assert "access-control-allow-origin" not in closed.get("/health", headers=ask).headers
@@ -1054,12 +1061,12 @@ def test_other_origins_are_let_in_only_by_name(serving: Callable[..., TestClient
     "origin",
     ["desk.example", "https://desk.example/", "https://", "null", "https://desk.example/a b"],
 )
-def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
-    with pytest.raises(ConfigError, match=r"serve\.cors_origins: .* is no origin"):
+def test_invalid_origins_are_refused(origin: str) -> None:
+    with pytest.raises(ConfigError, match=r"serve\.cors_origins: .* is not an origin"):
         load(JobSettings, [], [f"serve.cors_origins={json.dumps([origin])}"])
 
 
-def test_pages_ask_nothing_of_others(client: TestClient) -> None:
+def test_pages_load_nothing_from_other_hosts(client: TestClient) -> None:
     paths = pages()
     assert {"/", "/docs", "/page.js", "/page.css", "/docs.js"} < paths.keys()
     for path in paths:
@@ -1074,7 +1081,7 @@ def test_pages_ask_nothing_of_others(client: TestClient) -> None:
     assert client.get("/").headers["content-type"].startswith("text/html")
 
 
-def test_api_is_described(client: TestClient) -> None:
+def test_the_openapi_document_has_all_paths(client: TestClient) -> None:
     found = client.get("/openapi.json").json()
     assert found["openapi"].startswith("3.1")
     assert {
@@ -1103,7 +1110,7 @@ def test_api_is_described(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-def test_texts_are_logged_only_where_wanted(
+def test_texts_are_logged_only_if_configured(
     serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, wanted: bool
 ) -> None:
     client = serving(log_texts=wanted)
@@ -1118,7 +1125,7 @@ def test_texts_are_logged_only_where_wanted(
 
 
 @pytest.mark.parametrize("every", [False, True])
-def test_the_log_has_a_line_of_json_for_each_request_where_wanted(
+def test_each_request_is_logged_if_configured(
     serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, every: bool
 ) -> None:
     client = serving(log_requests=every)

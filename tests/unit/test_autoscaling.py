@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serve_app.autoscaling import DrainTime, wanted
+from serve_app.deployments.autoscaling import DrainTime, replica_count
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ from serve_app.autoscaling import DrainTime, wanted
 def test_growing_follows_the_load_and_shrinking_waits(
     drains: list[float], replicas: int, expected: int
 ) -> None:
-    assert wanted(drains, replicas, 0.5) == expected
+    assert replica_count(drains, replicas, 0.5) == expected
 
 
 def test_more_work_never_means_fewer_replicas() -> None:
     for replicas in range(1, 6):
-        found = [wanted([work / 10], replicas, 0.5) for work in range(100)]
+        found = [replica_count([work / 10], replicas, 0.5) for work in range(100)]
         assert found == sorted(found)
         assert min(found) >= 1
 

@@ -1,4 +1,4 @@
-"""Which rows each worker sees: every row once, the same on every rank, with little padding."""
+"""Batches: every row once per epoch, the same on every rank, with little padding."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from finsent.training.batches import (
 
 
 def uneven_lengths(rows: int, seed: int = 0) -> Indices:
-    """Token counts shaped as those of financial sentences: many short, a few long."""
-    found = np.random.default_rng(seed).lognormal(3.3, 0.5, rows)
-    return np.clip(found, 3, 128).astype(np.int64)
+    """Return token counts like those of financial sentences: many short, a few long."""
+    lengths = np.random.default_rng(seed).lognormal(3.3, 0.5, rows)
+    return np.clip(lengths, 3, 128).astype(np.int64)
 
 
 def padding_share(batches: list[Indices], lengths: Indices) -> float:
@@ -47,8 +47,8 @@ def test_each_row_is_seen_once_an_epoch(rows: int, size: int, window: int) -> No
 def test_all_batches_are_full_but_one(rows: int, size: int, window: int) -> None:
     batches = epoch_batches(uneven_lengths(rows), size, window, seed=5, epoch=0)
     assert len(batches) == -(-rows // size)
-    whole, left = divmod(rows, size)
-    assert sorted(map(len, batches)) == sorted([size] * whole + [left] * (left > 0))
+    full, left = divmod(rows, size)
+    assert sorted(map(len, batches)) == sorted([size] * full + [left] * (left > 0))
 
 
 def test_no_rows_make_no_batches() -> None:
@@ -56,7 +56,7 @@ def test_no_rows_make_no_batches() -> None:
 
 
 def test_every_process_computes_the_same_batches() -> None:
-    """Ranks agree without a message, so nothing but the arguments may decide."""
+    """Ranks exchange no messages, so the batches depend on the arguments only."""
     first = epoch_batches(uneven_lengths(97), 8, 3, seed=5, epoch=2)
     np.random.seed(1)  # somebody else's global state
     again = epoch_batches(uneven_lengths(97), 8, 3, seed=5, epoch=2)
@@ -65,16 +65,16 @@ def test_every_process_computes_the_same_batches() -> None:
 
 def test_seed_and_epoch_decide_the_order() -> None:
     lengths = uneven_lengths(97)
-    found = {
+    orders = {
         str(order(epoch_batches(lengths, 8, 3, seed=seed, epoch=epoch)))
         for seed in range(3)
         for epoch in range(3)
     }
-    assert len(found) == 9
+    assert len(orders) == 9
 
 
 def test_epochs_mix_rows_into_other_batches() -> None:
-    """Another order of the same batches would not do for gradient noise."""
+    """Another order of the same batches would not be enough gradient noise."""
     lengths = uneven_lengths(256)
     first, second = (
         {frozenset(b.tolist()) for b in epoch_batches(lengths, 8, 4, seed=1, epoch=epoch)}
@@ -94,7 +94,7 @@ def test_sorting_by_length_saves_most_of_the_padding() -> None:
     lengths = uneven_lengths(3200)
     bucketed = padding_share(epoch_batches(lengths, 32, 50, seed=1, epoch=0), lengths)
     random = padding_share(epoch_batches(lengths, 32, 1, seed=1, epoch=0), lengths)
-    assert random > 0.4  # a window of one batch is drawn at random
+    assert random > 0.4  # a window of one batch has random rows
     assert bucketed < 0.05
 
 
@@ -145,7 +145,7 @@ def test_ranks_partition_a_batch_evenly(rows: int, world: int) -> None:
 
 
 def test_ranks_get_rows_of_about_the_same_length() -> None:
-    """Nobody waits for a rank with longer rows at the gradient exchange."""
+    """No rank waits for one with longer rows at the gradient exchange."""
     lengths = uneven_lengths(3200)
     batches = epoch_batches(lengths, 32, 50, seed=1, epoch=0)
     longest = np.array(
@@ -165,7 +165,7 @@ def test_evaluation_visits_each_row_on_exactly_one_rank(rows: int, world: int) -
 
 
 def test_evaluation_starts_with_the_longest_rows() -> None:
-    """Too little memory shows at once, not at the end."""
+    """A lack of memory then shows at once, not at the end."""
     lengths = uneven_lengths(65)
     batches = sorted_batches(lengths, rank=0, world_size=1, batch_size=8)
     ordered = lengths[np.concatenate(batches)]

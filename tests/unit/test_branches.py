@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
-from ray_jobs._settings import JobSettings
-from serve_app import branches, recorder
-from serve_app.branches import Branch, record_tap, shadow_tap
 from serve_app.config import ServeConfig
-from serve_app.incoming import Asker
-from serve_app.live import changed
+from serve_app.deployments import branches, recorder
+from serve_app.deployments.branches import Branch
+from serve_app.deployments.recorder import record_listener
+from serve_app.deployments.shadow import Shadow, shadow_listener
 from serve_app.problems import Problem
-from serve_app.service import Answer, Service
-from serve_app.shadow import Shadow
+from serve_app.sender import Sender
+from serve_app.service.answer import Answer
+from serve_app.service.service import Service
+from serve_app.service.user_config import with_user_config
+from serve_app.settings import ServiceSettings
 from tests.disks import file_limit
 from tests.unit.models import TEXTS, publish_domain, published
 
@@ -41,10 +44,10 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(branches, "_SECONDS", 0.01)
+    monkeypatch.setattr(branches, "_GATHER_SECONDS", 0.01)
 
 
-async def done(branch: Branch) -> None:
+async def done(branch: Branch[Any]) -> None:
     if branch._task is not None:
         await branch._task
 
@@ -52,14 +55,14 @@ async def done(branch: Branch) -> None:
 # --- branches -------------------------------------------------------------------------------------
 
 
-def test_items_go_in_one_call_and_nobody_waits() -> None:
+def test_items_are_sent_in_one_call_in_the_background() -> None:
     calls: list[list[Any]] = []
 
     async def send(items: list[Any]) -> None:
         await asyncio.sleep(0.01)
         calls.append(items)
 
-    async def main() -> Branch:
+    async def main() -> Branch[Any]:
         branch = Branch("b", send)
         for i in range(10):
             branch.offer([{"i": i}])
@@ -74,14 +77,16 @@ def test_items_go_in_one_call_and_nobody_waits() -> None:
     assert (branch.sent, branch.lost) == (11, 0)
 
 
-def test_what_a_branch_cannot_take_is_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(branches, "_MOST", 3)
+def test_items_without_room_and_failed_calls_are_counted_as_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(branches, "_MAX_WAITING", 3)
 
     async def send(items: list[Any]) -> None:
         if items[0]["i"] == 0:
             raise RuntimeError("it is gone")
 
-    async def main() -> Branch:
+    async def main() -> Branch[Any]:
         branch = Branch("b", send)
         branch.offer([{"i": i} for i in range(5)])
         assert branch.lost == 2
@@ -95,8 +100,8 @@ def test_what_a_branch_cannot_take_is_counted_as_lost(monkeypatch: pytest.Monkey
     assert (branch.sent, branch.lost) == (1, 5)
 
 
-def test_what_waits_is_sent_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(branches, "_SECONDS", 3600.0)
+def test_waiting_items_are_sent_before_the_replica_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches, "_GATHER_SECONDS", 3600.0)
     calls: list[list[Any]] = []
 
     async def send(items: list[Any]) -> None:
@@ -125,29 +130,29 @@ def ask(
 
     async def main() -> None:
         service = Service(registry.root, config, ENGINE)
-        await service.follow()
+        await service.models.follow()
         branch = Branch("b", send)
-        service.taps.append(tap(service, branch))
-        await service.answer(texts, None, Asker("request-1", "desk"), source)
+        service.answer_listeners.append(tap(service, branch))
+        await service.answer(texts, None, Sender("request-1", "desk"), source)
         await done(branch)
 
     asyncio.run(main())
     return found
 
 
-def test_the_shadow_is_offered_its_share(registry: Registry) -> None:
+def test_the_shadow_gets_its_share_of_the_texts(registry: Registry) -> None:
     texts = TEXTS * 20
-    assert ask(registry, ServeConfig(), texts, shadow_tap) == []  # none is named
-    everything = ask(registry, ServeConfig(shadow="challenger"), [*texts, "", 3], shadow_tap)
-    assert [one["text"] for one in everything] == texts
-    some = ask(registry, ServeConfig(shadow="challenger", shadow_share=0.5), texts, shadow_tap)
+    assert ask(registry, ServeConfig(), texts, shadow_listener) == []  # none is named
+    everything = ask(registry, ServeConfig(shadow="challenger"), [*texts, "", 3], shadow_listener)
+    assert [item.text for item in everything] == texts
+    some = ask(registry, ServeConfig(shadow="challenger", shadow_share=0.5), texts, shadow_listener)
     assert 0 < len(some) < len(texts)
 
 
 def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
-    items = ask(registry, ServeConfig(shadow="challenger"), TEXTS, shadow_tap)
+    items = ask(registry, ServeConfig(shadow="challenger"), TEXTS, shadow_listener)
 
-    async def main() -> list[dict[str, Any]]:
+    async def main() -> list[Any]:
         service = Service(registry.root, ServeConfig(), ENGINE)
         shadow = Shadow(service)
         await shadow.compare("champion", items)
@@ -158,10 +163,10 @@ def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
         answers, _ = await service.classify(TEXTS)
         expected = [one.prediction.label for one in answers if isinstance(one, Answer)]
         same, other = shadow.report()
-        agreeing = sum(a == b["label"] for a, b in zip(expected, items, strict=True))
+        agreeing = sum(a == b.label for a, b in zip(expected, items, strict=True))
         assert other["same_labels"] == pytest.approx(agreeing / len(TEXTS))
         for item, label in zip(items, expected, strict=True):
-            assert other["confusion"][item["label"]][label] >= 2
+            assert other["confusion"][item.label][label] >= 2
         return [same, other]
 
     same, other = asyncio.run(main())
@@ -176,10 +181,10 @@ def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
 def test_the_shadow_uses_its_calibration_of_the_same_name(registry: Registry) -> None:
     publish_domain(registry)
     config = ServeConfig(shadow="challenger", calibrations={"x.com": "tweets"})
-    items = ask(registry, config, TEXTS, shadow_tap, "x.com")
-    assert {item["calibration"] for item in items} == {"tweets"}
+    items = ask(registry, config, TEXTS, shadow_listener, "x.com")
+    assert {item.calibration for item in items} == {"tweets"}
 
-    async def main() -> list[dict[str, Any]]:
+    async def main() -> list[Any]:
         shadow = Shadow(Service(registry.root, ServeConfig(), ENGINE))
         await shadow.compare("champion", items)
         await shadow.compare("challenger", items)
@@ -194,10 +199,8 @@ def test_the_shadow_uses_its_calibration_of_the_same_name(registry: Registry) ->
 # --- the recorder ---------------------------------------------------------------------------------
 
 
-def test_lines_that_find_no_room_are_not_cut_in_the_middle(
-    registry: Registry, tmp_path: Path
-) -> None:
-    items = ask(registry, ServeConfig(), [*TEXTS, ""], record_tap)
+def test_a_full_disk_leaves_no_partial_lines(registry: Registry, tmp_path: Path) -> None:
+    items = ask(registry, ServeConfig(), [*TEXTS, ""], record_listener)
     recorder.write(tmp_path, items[:1])
     [file] = tmp_path.iterdir()
     before = file.read_bytes()
@@ -215,9 +218,9 @@ def test_lines_that_find_no_room_are_not_cut_in_the_middle(
 def test_answers_are_recorded_without_texts_unless_wanted(
     registry: Registry, tmp_path: Path, with_text: bool
 ) -> None:
-    items = ask(registry, ServeConfig(log_texts=with_text), [*TEXTS, ""], record_tap)
+    items = ask(registry, ServeConfig(log_texts=with_text), [*TEXTS, ""], record_listener)
     assert recorder.write(tmp_path, items[:2]) == 2
-    items[-1]["time"] = 0.0  # another day
+    items[-1] = replace(items[-1], time=0.0)  # another day
     assert recorder.write(tmp_path, items[2:]) == len(TEXTS) - 2
     files = sorted(tmp_path.iterdir())
     assert files[0].name == "1970-01-01.jsonl"
@@ -236,7 +239,7 @@ def test_answers_are_recorded_without_texts_unless_wanted(
 def test_a_log_that_began_before_keys_were_written_reads_as_one_table(
     registry: Registry, tmp_path: Path
 ) -> None:
-    items = ask(registry, ServeConfig(), TEXTS, record_tap)
+    items = ask(registry, ServeConfig(), TEXTS, record_listener)
     recorder.write(tmp_path, items)
     [file] = tmp_path.iterdir()
     old = [json.loads(line) for line in file.read_text().splitlines()]
@@ -252,8 +255,8 @@ def test_a_log_that_began_before_keys_were_written_reads_as_one_table(
 
 
 def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) -> None:
-    settings = JobSettings()
-    new = changed(
+    settings = ServiceSettings()
+    new = with_user_config(
         settings,
         {"model": "challenger", "limits": {"texts": 2}, "token_budget": 64, "shadow": "champion"},
     )
@@ -263,16 +266,16 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
         64,
     )
     assert new.serve.limits.replaced(texts=1024) == settings.serve.limits
-    assert changed(settings, {}) == settings
+    assert with_user_config(settings, {}) == settings
 
     async def main() -> None:
         service = Service(registry.root, settings.serve, ENGINE)
-        await service.follow()
-        await service.answer(TEXTS, None, Asker("before"))
+        await service.models.follow()
+        await service.answer(TEXTS, None, Sender("before"))
         service.apply(new.serve, new.engine)
         assert service.model.coalescer.budget == 64
         with pytest.raises(Problem, match="at most 2") as error:
-            await service.answer(TEXTS, None, Asker("after"))
+            await service.answer(TEXTS, None, Sender("after"))
         assert error.value.code == "too_many_texts"
 
     asyncio.run(main())
@@ -289,6 +292,8 @@ def test_user_config_changes_model_limits_budget_and_shadow(registry: Registry) 
         ({"shadow_share": 2}, "serve.shadow_share"),
     ],
 )
-def test_a_wrong_user_config_is_refused_by_name(user_config: dict[str, Any], named: str) -> None:
+def test_an_invalid_user_config_is_refused_with_its_key(
+    user_config: dict[str, Any], named: str
+) -> None:
     with pytest.raises(ConfigError, match=named):
-        changed(JobSettings(), user_config)
+        with_user_config(ServiceSettings(), user_config)

@@ -1,4 +1,4 @@
-"""Columns that are carried to the answers, in every kind of file."""
+"""Columns that predict carries to the scored file, in every format."""
 
 from __future__ import annotations
 

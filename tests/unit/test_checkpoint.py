@@ -1,4 +1,4 @@
-"""A checkpoint goes on exactly where training stopped, and is plain data."""
+"""A checkpoint restores the exact state of training, and contains no pickle."""
 
 from __future__ import annotations
 
@@ -78,21 +78,21 @@ def test_next_steps_equal_those_of_an_uninterrupted_run(
     for number in range(3, 6):
         step(*trained, number)
         step(*restored, number)
-    for (name, expected), found in zip(
+    for (name, expected), parameter in zip(
         trained[0].named_parameters(), restored[0].parameters(), strict=True
     ):
-        assert torch.equal(expected, found), name
+        assert torch.equal(expected, parameter), name
 
 
 def test_optimizer_state_matters(tiny: Path, trained: Trainer, tmp_path: Path) -> None:
-    """Weights alone would go another way, so the test above proves what it says."""
+    """With weights alone the steps differ, so the test above depends on the optimizer's state."""
     path = save(tiny, trained, tmp_path / "c")
     forgetful = trainer(tiny, seed=2)
     load_training_state(path, forgetful[0], trainer(tiny, seed=3)[1])
     step(*trained, 3)
     step(*forgetful, 3)
-    expected, found = (m[0].get_parameter("classifier.weight") for m in (trained, forgetful))
-    assert float((expected - found).detach().abs().max()) > 1e-3
+    expected, changed = (m[0].get_parameter("classifier.weight") for m in (trained, forgetful))
+    assert float((expected - changed).detach().abs().max()) > 1e-3
 
 
 def test_rates_and_decay_come_from_the_config_not_from_the_checkpoint(
@@ -169,7 +169,7 @@ def drop_moments(path: Path) -> None:
 
 
 def other_moments(path: Path) -> None:
-    """Those of an encoder of another width."""
+    """Write the tensors of an encoder of another width."""
     file = path / "optimizer.safetensors"
     save_file({k: torch.cat([v, v]) if v.ndim else v for k, v in load_file(file).items()}, file)
 

@@ -1,4 +1,4 @@
-"""The command line that all jobs share: arguments, exit codes, streams. No Ray is started."""
+"""The command line that all jobs share: arguments, exit codes, streams. No test starts Ray."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
 from finsent.modeling.provenance import Provenance
 from finsent.scoring.config import ClassifyConfig
+from finsent.scoring.texts import Text, read_texts
 from ray_jobs._arguments import parse_arguments
 from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
 from ray_jobs._settings import JobSettings
 from ray_jobs._signals import find_cause, is_wanted
-from ray_jobs.classify import Text, read_texts
 from ray_jobs.classify import run as classify
 
 pytestmark = pytest.mark.cost(8, "starts processes that import every job")
@@ -52,8 +52,8 @@ PLAIN, WITH_TEXTS = job(nothing), job(nothing, arguments="[TEXT ...]")
 
 
 def module(name: str) -> Job:
-    found: Job = importlib.import_module(f"ray_jobs.{name}").JOB
-    return found
+    job: Job = importlib.import_module(f"ray_jobs.{name}").JOB
+    return job
 
 
 @pytest.fixture
@@ -98,16 +98,17 @@ def called(capfd: pytest.CaptureFixture[str]) -> Iterator[Caller]:
         ),
     ],
 )
-def test_arguments_are_told_apart(
+def test_arguments_are_parsed_by_kind(
     what: Job, argv: list[str], files: list[str], overrides: list[str], texts: list[str]
 ) -> None:
-    found = parse_arguments(what, argv)
-    assert (found.files, found.overrides, found.positional) == (files, overrides, texts)
-    assert not found.help
-    assert not found.print_config
+    arguments = parse_arguments(what, argv)
+    parsed = (arguments.files, arguments.overrides, arguments.positional)
+    assert parsed == (files, overrides, texts)
+    assert not arguments.help
+    assert not arguments.print_config
 
 
-def test_flags_are_found_anywhere() -> None:
+def test_flags_are_accepted_in_any_position() -> None:
     assert parse_arguments(PLAIN, ["a.yaml", "-h"]).help
     assert parse_arguments(WITH_TEXTS, ["--help", "Up"]).help
     assert parse_arguments(PLAIN, ["a.yaml", "--print-config", "train.seed=1"]).print_config
@@ -125,7 +126,7 @@ def test_flags_are_found_anywhere() -> None:
         (WITH_TEXTS, ["--threads", "2"], ["'--threads'", "not understood"]),
     ],
 )
-def test_what_is_not_understood_is_named(what: Job, argv: list[str], words: list[str]) -> None:
+def test_unknown_argument_is_named(what: Job, argv: list[str], words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_arguments(what, argv)
     assert all(word in str(caught.value) for word in words), str(caught.value)
@@ -143,7 +144,7 @@ def keys_of(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_help_tells_usage_result_and_every_key(called: Caller, name: str) -> None:
+def test_help_has_usage_result_and_every_key(called: Caller, name: str) -> None:
     what = module(name)
     assert what.name == name
     code, out, err = called(what, "--help", "no.such.key=1")  # help comes before any check
@@ -152,13 +153,13 @@ def test_help_tells_usage_result_and_every_key(called: Caller, name: str) -> Non
     assert "\nResult: " in out
     wanted = [*keys_of(JobSettings().model_dump(include={*what.sections}))]
     lines = out.splitlines()
-    shown = [i for i, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
-    shown = [i for i in shown if "[]." not in lines[i]]  # keys of a list's items
-    assert sorted(lines[i].partition("=")[0].strip() for i in shown) == sorted(wanted)
-    assert all(". " in lines[i + 1] for i in shown)  # the type, then a sentence
+    indices = [i for i, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
+    indices = [i for i in indices if "[]." not in lines[i]]  # keys of a list's items
+    assert sorted(lines[i].partition("=")[0].strip() for i in indices) == sorted(wanted)
+    assert all(". " in lines[i + 1] for i in indices)  # the type, then a sentence
 
 
-def test_printed_config_is_taken_back_unchanged(called: Caller, tmp_path: Path) -> None:
+def test_printed_config_loads_unchanged(called: Caller, tmp_path: Path) -> None:
     overrides = [
         "train.epochs=9",
         "data.sources=['Zürich ä.csv']",
@@ -219,11 +220,11 @@ def wrapped(inner: BaseException, levels: int = 1) -> RuntimeError:
         (Interrupted(signal.SIGINT), 128 + 2, "interrupted by SIGINT; nothing half-written"),
     ],
 )
-def test_end_that_is_no_bug_is_one_line(
+def test_user_error_and_interruption_are_one_line(
     called: Caller, error: BaseException, code: int, line: str
 ) -> None:
-    found, out, err = called(failing(error))
-    assert (found, out) == (code, "")
+    exit_code, out, err = called(failing(error))
+    assert (exit_code, out) == (code, "")
     assert err.count("\n") == 1
     assert err.startswith(line)
 
@@ -235,24 +236,24 @@ def test_bug_keeps_its_traceback_and_gives_code_1(called: Caller, error: BaseExc
     assert "Traceback" in err and type(error).__name__ in err
 
 
-def test_result_is_a_line_of_json_and_is_kept_with_the_run(called: Caller, tmp_path: Path) -> None:
+def test_result_is_one_line_of_json_and_stored_in_the_run(called: Caller, tmp_path: Path) -> None:
     what = job(lambda call: {"texts": ["Zürich ↑"], "dir": str(call.run_dir)}, keeps_run=True)
     code, out, _ = called(what, f"storage.root={tmp_path}", "run.name=r1")
     result = json.loads(out)
     assert code == 0
     assert "Zürich ↑" in out  # for people, too
-    kept = (tmp_path / "runs" / "r1" / "result.json").read_text(encoding="utf-8")
-    assert json.loads(kept) == result
+    stored = (tmp_path / "runs" / "r1" / "result.json").read_text(encoding="utf-8")
+    assert json.loads(stored) == result
     run_dir = str(tmp_path / "runs" / "r1")
     assert result.pop("seconds") >= 0
     assert result == {"job": "probe", "texts": ["Zürich ↑"], "dir": run_dir, "run_dir": run_dir}
 
 
-def test_failed_run_keeps_no_result(called: Caller, tmp_path: Path) -> None:
+def test_failed_run_stores_no_result(called: Caller, tmp_path: Path) -> None:
     what = failing(InputError("a.csv: is empty"), keeps_run=True)
     assert called(what, f"storage.root={tmp_path}", "run.name=r1")[0] == 2
-    kept = sorted(file.name for file in (tmp_path / "runs" / "r1").iterdir())
-    assert kept == ["config.json", "environment.json"]
+    files = sorted(file.name for file in (tmp_path / "runs" / "r1").iterdir())
+    assert files == ["config.json", "environment.json"]
 
 
 class WrapperError(Exception):
@@ -275,12 +276,14 @@ def by_worker(error: UserError) -> BaseException:
 
 
 @pytest.mark.parametrize("wrap", [wrapped, by_attribute, by_worker])
-def test_user_error_is_found_inside_others(wrap: Callable[[UserError], BaseException]) -> None:
+def test_user_error_is_found_inside_wrapping_errors(
+    wrap: Callable[[UserError], BaseException],
+) -> None:
     error = InputError("a.csv: is empty")
     assert find_cause(wrap(error), UserError) is error
 
 
-def test_what_ray_logs_of_a_caught_signal_is_not_shown() -> None:
+def test_logs_of_ray_about_a_caught_signal_are_hidden() -> None:
     """A signal may come while Python makes a class, which wraps it in a RuntimeError."""
 
     def shown(name: str, error: BaseException | None) -> bool:
@@ -317,7 +320,7 @@ main(Job("probe", "", "", (), run, keeps_run=False), [])
 """
 
 
-def test_result_is_alone_on_stdout_whatever_else_prints() -> None:
+def test_stdout_holds_the_result_only() -> None:
     done = subprocess.run(
         [sys.executable, "-c", NOISY], capture_output=True, text=True, timeout=60, cwd=ROOT
     )
@@ -329,7 +332,7 @@ def test_result_is_alone_on_stdout_whatever_else_prints() -> None:
 
 
 @pytest.mark.parametrize("module", ["ray_jobs.train", "ray_jobs"])
-def test_reader_that_left_is_no_error(module: str) -> None:
+def test_closed_pipe_is_no_error(module: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -351,7 +354,9 @@ def test_reader_that_left_is_no_error(module: str) -> None:
         ("classify", ["model.max_length=7", "Sales rose"], "model.max_length=7"),
     ],
 )
-def test_module_refuses_in_one_line(tmp_path: Path, name: str, argv: list[str], words: str) -> None:
+def test_process_reports_a_bad_setting_in_one_line(
+    tmp_path: Path, name: str, argv: list[str], words: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"ray_jobs.{name}", *argv],
         capture_output=True,
@@ -383,6 +388,35 @@ def test_inference_and_evaluation_load_no_ray() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("modules", "rooms"),
+    [
+        (
+            "finsent.inference.engine, finsent.inference.backends.onnx",
+            ["adoption", "data", "evaluation", "export", "registry", "scoring", "training"],
+        ),
+        (
+            "serve_app.service",
+            ["adoption", "data", "evaluation", "export", "scoring", "training"],
+        ),
+        (
+            "serve_app.graph",
+            ["data.ingest", "data.rows", "data.versions", "evaluation", "export", "training"],
+        ),
+    ],
+)
+def test_serving_loads_no_room_that_makes_models(modules: str, rooms: list[str]) -> None:
+    """Settings of such rooms (`config`) may be loaded: one type holds all settings."""
+    code = f"import {modules}, json, sys; print(json.dumps(sorted(sys.modules)))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert process.returncode == 0, process.stderr
+    loaded = [name for name in json.loads(process.stdout) if not name.endswith(".config")]
+    prefixes = tuple(f"finsent.{room}." for room in rooms)
+    assert [name for name in loaded if name.startswith(prefixes)] == []
+
+
 # --- classify -------------------------------------------------------------------------------------
 
 
@@ -396,10 +430,10 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 def texts_of(source: Path | str | None) -> list[str]:
     config = ClassifyConfig(input=None if source is None else str(source))
-    return [one.text for one in read_texts([], JobSettings(classify=config))]
+    return [text.text for text in read_texts([], JobSettings(classify=config))]
 
 
-def test_texts_are_taken_from_the_arguments() -> None:
+def test_texts_are_read_from_the_arguments() -> None:
     given = read_texts(["Sales rose", " ", "&nbsp;", "\u200b", "Up"], JobSettings())
     assert given == [Text("Sales rose"), Text("Up")]
 
@@ -416,7 +450,7 @@ def test_texts_are_taken_from_the_arguments() -> None:
     ],
     ids=["plain", "carriage returns", "mark and blank lines", "any letters", "other separators"],
 )
-def test_texts_are_the_lines_of_a_file_or_of_standard_input(
+def test_texts_are_read_from_the_lines_of_a_file_or_standard_input(
     tmp_path: Path, typed: Callable[[bytes], None], content: str, texts: list[str]
 ) -> None:
     file = tmp_path / "texts.txt"
@@ -492,7 +526,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         texts_of(file)
 
 
-def test_brackets_in_a_text_are_no_markup(
+def test_brackets_in_a_text_are_printed_literally(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = ["Sales rose [/b] sharply", "[red]Costs[bold] fell :smile:"]
@@ -503,7 +537,7 @@ def test_brackets_in_a_text_are_no_markup(
         classify=ClassifyConfig(model=str(folder)), engine=EngineConfig(threads=1)
     )
     result = classify(Call(settings, tmp_path, texts))
-    assert [found["text"] for found in result.predictions] == texts
+    assert [prediction["text"] for prediction in result.predictions] == texts
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     for word in ("[/b]", "[red]Costs[bold]", ":smile:"):
         assert word in shown
@@ -512,7 +546,7 @@ def test_brackets_in_a_text_are_no_markup(
 # --- in the process of a caller -------------------------------------------------------------------
 
 
-def test_invoked_job_answers_as_its_command_does_and_leaves_logging_as_it_was() -> None:
+def test_invoke_returns_the_output_of_the_command_and_restores_logging() -> None:
     def run(_call: Call) -> Result:
         sys.stdout.write("a library prints\n")
         logging.getLogger("finsent.probe").info("told")
@@ -527,6 +561,6 @@ def test_invoked_job_answers_as_its_command_does_and_leaves_logging_as_it_was() 
     assert before == (root.handlers[:], root.level, ray.level, signal.getsignal(signal.SIGINT))
 
 
-def test_invoked_job_that_a_signal_ends_ends_its_caller() -> None:
+def test_invoke_raises_when_a_signal_ends_the_job() -> None:
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         invoke(failing(Interrupted(signal.SIGTERM)), [])

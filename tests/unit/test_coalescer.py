@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from finsent.inference.backends import Logits
-from serve_app.coalescer import Coalescer
+from serve_app.service.coalescer import Coalescer
 
 BUDGET, MOST = 512, 16
 

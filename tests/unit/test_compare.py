@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from finsent.evaluation.compare import (
+    Difference,
     compare,
-    comparison_line,
     flipped,
     mcnemar,
-    unseen,
     write_comparison,
 )
 from finsent.evaluation.metrics import Answers
+from finsent.evaluation.unseen import find_unseen
 from finsent.labels import LABELS
 
 pytestmark = pytest.mark.cost(1.5, "simulates many samples")
@@ -46,21 +47,21 @@ def drawn(rows: int, seed: int) -> Ids:
 def test_differences_are_b_minus_a() -> None:
     truth = drawn(600, 1)
     a, b = noisy(truth, 0.3, 2), noisy(truth, 0.1, 3)
-    found = compare(a, b, 300, 0)
-    assert found["verdict"] == "better"
+    comparison = compare(a, b, 300, 0)
+    assert comparison.verdict == "better"
     for key in ("accuracy", "macro_f1"):
-        difference = found["difference"][key]
-        assert found["a"][key] == a.measure()[key]
-        assert difference["value"] == pytest.approx(b.measure()[key] - a.measure()[key])
-        low, high = difference["interval"]
-        assert 0 < low < difference["value"] < high
+        difference = getattr(comparison.difference, key)
+        assert getattr(comparison.a, key) == a.measure()[key]
+        assert difference.value == pytest.approx(b.measure()[key] - a.measure()[key])
+        low, high = difference.interval
+        assert 0 < low < difference.value < high
     back = compare(b, a, 300, 0)
-    assert back["verdict"] == "worse"
+    assert back.verdict == "worse"
     for key in ("accuracy", "macro_f1"):
-        mirrored = [-v for v in reversed(found["difference"][key]["interval"])]
-        assert back["difference"][key]["interval"] == pytest.approx(mirrored)
-    assert json.loads(json.dumps(found)) == found
-    assert comparison_line(found).startswith("better on 600 rows: macro-F1 0.")
+        mirrored = [-v for v in reversed(getattr(comparison.difference, key).interval)]
+        assert getattr(back.difference, key).interval == pytest.approx(mirrored)
+    assert json.loads(json.dumps(asdict(comparison))) == asdict(comparison)
+    assert comparison.line.startswith("better on 600 rows: macro-F1 0.")
 
 
 def test_the_same_rows_are_drawn_for_both() -> None:
@@ -70,7 +71,7 @@ def test_the_same_rows_are_drawn_for_both() -> None:
     predicted = a.predicted.copy()
     places = np.flatnonzero(~a.right)[:5]
     predicted[places] = truth[places]
-    low, high = compare(a, answers(truth, predicted), 400, 0)["difference"]["accuracy"]["interval"]
+    low, high = compare(a, answers(truth, predicted), 400, 0).difference.accuracy.interval
     assert 0 <= low < high < 0.025
     assert high - low < 0.02  # two samples of 500: about 0.11
 
@@ -92,20 +93,20 @@ def test_mcnemar_is_the_exact_binomial(only_a: int, only_b: int, p_value: float)
     b[:only_a] = 1
     a[only_a : only_a + only_b] = 1
     a[-1] = b[-1] = 2  # both wrong: says nothing
-    found = mcnemar(answers(truth, a), answers(truth, b))
-    assert (found["only_a"], found["only_b"]) == (only_a, only_b)
-    assert found["p_value"] == pytest.approx(p_value, rel=1e-4)
+    comparison = mcnemar(answers(truth, a), answers(truth, b))
+    assert (comparison.only_a, comparison.only_b) == (only_a, only_b)
+    assert comparison.p_value == pytest.approx(p_value, rel=1e-4)
 
 
 def test_few_changed_rows_prove_nothing() -> None:
     """One row in five resamples as a certainty, and the interval of the difference excludes 0."""
     truth = drawn(5, 6)
-    found = compare(answers(truth, (truth + 1) % 3), answers(truth, truth), 200, 0)
-    assert found["difference"]["macro_f1"]["interval"][0] > 0
-    assert (found["flipped"], found["verdict"]) == (5, "no difference")
+    comparison = compare(answers(truth, (truth + 1) % 3), answers(truth, truth), 200, 0)
+    assert comparison.difference.macro_f1.interval[0] > 0
+    assert (comparison.flipped, comparison.verdict) == (5, "no difference")
     truth = drawn(6, 6)
-    found = compare(answers(truth, (truth + 1) % 3), answers(truth, truth), 200, 0)
-    assert (found["flipped"], found["verdict"]) == (6, "better")
+    comparison = compare(answers(truth, (truth + 1) % 3), answers(truth, truth), 200, 0)
+    assert (comparison.flipped, comparison.verdict) == (6, "better")
 
 
 def test_a_rare_label_given_up_is_worse_though_accuracy_is_not() -> None:
@@ -113,10 +114,10 @@ def test_a_rare_label_given_up_is_worse_though_accuracy_is_not() -> None:
     a, b = truth.copy(), truth.copy()
     a[40:80] = 0  # a takes some neutral rows for negative
     b[:40] = 1  # b never says negative
-    found = compare(answers(truth, a), answers(truth, b), 300, 0)
-    assert found["difference"]["accuracy"]["value"] == 0
-    assert found["mcnemar"]["p_value"] == 1
-    assert found["verdict"] == "worse"
+    comparison = compare(answers(truth, a), answers(truth, b), 300, 0)
+    assert comparison.difference.accuracy.value == 0
+    assert comparison.mcnemar.p_value == 1
+    assert comparison.verdict == "worse"
 
 
 def test_contradicting_tests_give_no_verdict() -> None:
@@ -125,29 +126,29 @@ def test_contradicting_tests_give_no_verdict() -> None:
     a, b = truth.copy(), truth.copy()
     a[30:110] = 2
     b[:30] = 1
-    found = compare(answers(truth, a), answers(truth, b), 300, 0)
-    assert found["mcnemar"]["p_value"] < 0.01
-    assert found["difference"]["macro_f1"]["interval"][1] < 0
-    assert found["verdict"] == "no difference"
+    comparison = compare(answers(truth, a), answers(truth, b), 300, 0)
+    assert comparison.mcnemar.p_value < 0.01
+    assert comparison.difference.macro_f1.interval[1] < 0
+    assert comparison.verdict == "no difference"
 
 
 def test_equal_models_are_seldom_told_apart_and_unequal_ones_mostly() -> None:
-    wrong, found = 0, 0
+    wrong, detected = 0, 0
     for seed in range(200):
         truth = drawn(300, seed)
         a, b = noisy(truth, 0.2, 2 * seed + 1), noisy(truth, 0.2, 2 * seed + 2)
-        wrong += compare(a, b, 100, seed)["verdict"] != "no difference"
-        found += compare(a, noisy(truth, 0.08, 2 * seed + 2), 100, seed)["verdict"] == "better"
+        wrong += compare(a, b, 100, seed).verdict != "no difference"
+        detected += compare(a, noisy(truth, 0.08, 2 * seed + 2), 100, seed).verdict == "better"
     assert wrong / 200 < 0.11  # 5 % and the noise of 200 trials, a little more for two tests
-    assert found / 200 > 0.9
+    assert detected / 200 > 0.9
 
 
 def test_a_model_compared_with_itself_does_not_differ() -> None:
     same = noisy(drawn(100, 1), 0.3, 2)
-    found = compare(same, same, 100, 0)
-    assert (found["verdict"], found["flipped"]) == ("no difference", 0)
-    assert found["mcnemar"]["p_value"] == 1
-    assert found["difference"]["macro_f1"] == {"value": 0, "interval": [0, 0]}
+    comparison = compare(same, same, 100, 0)
+    assert (comparison.verdict, comparison.flipped) == ("no difference", 0)
+    assert comparison.mcnemar.p_value == 1
+    assert comparison.difference.macro_f1 == Difference(0, [0, 0])
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -187,8 +188,9 @@ def test_rows_that_either_model_was_trained_on_are_left_out() -> None:
     rows = rows_of(drawn(6, 1))
     by_a = pa.chunked_array([["0000", "0001"], ["ffff"]])
     by_b = pa.chunked_array([["0001", "0005"]])
-    left, counts = unseen(rows, by_a, by_b)
-    assert left["row"].to_pylist() == [2, 3, 4]
-    assert counts == [2, 2]
-    left, counts = unseen(rows, None, pa.chunked_array([], pa.string()))
-    assert (len(left), counts) == (6, [None, 0])
+    unseen = find_unseen(rows, [by_a, by_b])
+    assert rows["row"].to_numpy()[unseen.flags].tolist() == [2, 3, 4]
+    assert unseen.counts == [2, 2]
+    unseen = find_unseen(rows, [None, pa.chunked_array([], pa.string())])
+    assert unseen.flags.all()
+    assert unseen.counts == [None, 0]

@@ -1,4 +1,4 @@
-"""Settings: what is taken, what is refused, and in which words."""
+"""Settings: which values are accepted, which are refused, and the messages."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_unknown_key_names_the_nearest_one(override: str, parts: list[str]) -> N
 
 
 @pytest.mark.parametrize("value", ["auto", "yes", "no"])
-def test_use_gpu_can_be_written_as_told(value: str) -> None:
+def test_yes_and_no_of_use_gpu_are_text(value: str) -> None:
     assert load(JobSettings, [], [f"train.use_gpu={value}"]).train.use_gpu == value
 
 
@@ -168,7 +168,7 @@ def test_contradiction_names_both_sides(overrides: list[str], parts: list[str]) 
 
 
 @pytest.mark.parametrize("shares", [(0.7, 0.2, 0.1), (0.34, 0.33, 0.33), (0.98, 0.01, 0.01)])
-def test_shares_that_add_up_but_for_rounding_are_taken(shares: tuple[float, ...]) -> None:
+def test_shares_that_add_up_but_for_rounding_are_accepted(shares: tuple[float, ...]) -> None:
     names = ("train", "validation", "test")
     pairs = zip(names, shares, strict=True)
     split = load(
@@ -179,7 +179,7 @@ def test_shares_that_add_up_but_for_rounding_are_taken(shares: tuple[float, ...]
 
 @pytest.mark.parametrize("key", ["storage.root", "registry.root"])
 @pytest.mark.parametrize("uri", ["s3://bucket/x", "file:///tmp/x"])
-def test_uri_as_a_root_is_refused_with_the_way_out(key: str, uri: str) -> None:
+def test_uri_as_a_root_is_refused_with_the_remedy(key: str, uri: str) -> None:
     text = problem(f"{key}={uri}")
     assert text.startswith(f"{key}: '{uri}' is a URI")
     assert "write a directory" in text
@@ -227,14 +227,14 @@ def test_missing_file_hints_at_a_near_name(tmp_path: Path) -> None:
         ("caf\xe9: 1\n".encode("latin-1"), ["cannot be read", "utf-8"]),
     ],
 )
-def test_bad_file_is_named_with_the_place(
+def test_bad_file_is_named_with_the_line(
     tmp_path: Path, text: str | bytes, parts: list[str]
 ) -> None:
     path = write(tmp_path, "bad.yaml", text)
-    found = problem(files=(path,))
-    assert all(part in found for part in parts), found
-    assert "\n" not in found
-    assert str(path) in found or "is a section" in parts
+    message = problem(files=(path,))
+    assert all(part in message for part in parts), message
+    assert "\n" not in message
+    assert str(path) in message or "is a section" in parts
 
 
 def test_directory_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_replaced_values_are_validated_and_the_others_stay() -> None:
         *({"data": {"salt": salt}} for salt in ("null", "yes", "1", "a: b", "", "1e3", "${x}")),
     ],
 )
-def test_printed_config_is_taken_back_unchanged(tmp_path: Path, changed: dict[str, object]) -> None:
+def test_printed_config_loads_unchanged(tmp_path: Path, changed: dict[str, object]) -> None:
     settings = JobSettings.model_validate(changed)
     printed = to_yaml(settings)
     assert load(JobSettings, [write(tmp_path, "printed.yaml", printed)], []) == settings
@@ -343,15 +343,15 @@ class Outer(Section):
     inner: Inner = setting(Inner, "the inner one")
 
 
-class Whole(Section):
+class Schema(Section):
     """A schema."""
 
     outer: Outer = setting(Outer, "wanted")
     other: Inner = setting(Inner, "not wanted")
 
 
-def test_help_tells_type_unit_limits_default_and_meaning() -> None:
-    assert list(help_lines(Whole, ["outer"])) == [
+def test_help_has_type_unit_limits_default_and_meaning() -> None:
+    assert list(help_lines(Schema, ["outer"])) == [
         "  outer.mode=fast",
         "      fast|exact. how it is done",
         "  outer.paths=[a]",
@@ -382,10 +382,10 @@ def test_every_setting_has_a_meaning() -> None:
     ] == []
 
 
-# --- places ---------------------------------------------------------------------------------------
+# --- directories ----------------------------------------------------------------------------------
 
 
-def test_places_lie_under_the_storage_root(tmp_path: Path) -> None:
+def test_directories_are_below_the_storage_root(tmp_path: Path) -> None:
     settings = load(JobSettings, [], [f"storage.root={tmp_path}", "data.name=filings"])
     assert settings.datasets_dir == tmp_path / "datasets" / "filings"
     assert settings.runs_dir == tmp_path / "runs"

@@ -104,7 +104,7 @@ def test_an_unclosed_quote_is_an_error_that_names_its_record(tail: str) -> None:
     with pytest.raises(InputError) as caught:
         read_csv("text,label\na,up\n" + tail)
     text = str(caught.value)
-    assert text.startswith("here: a quote that opens in record 3 is not closed; close it"), text
+    assert text.startswith("here: a quote that opens in record 3 is not closed. Close it"), text
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_file_that_does_not_fit_its_header_is_given_up_soon() -> None:
         list(broken_blocks(content))
     text = str(caught.value)
     assert "none of the first 10,000 records has the header's 2 fields" in text
-    assert "the last one has 4; set the source's delimiter, or mend" in text
+    assert "the last one has 4. Set the source's delimiter, or repair" in text
 
 
 @pytest.mark.parametrize("delimiter", [";", "|", "\t", "^"])

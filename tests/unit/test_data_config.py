@@ -182,7 +182,7 @@ def test_no_secret_gets_into_a_manifest_or_a_message(field: str, uri: str) -> No
     for value in (f"['{uri}']", f"[{{uri: '{uri}', text: headline}}]"):
         text = problem(f"{field}={value}")
         assert text.startswith(f"{field}.0.uri: the URI h"), text
-        assert "leave them out" in text
+        assert "Leave them out" in text
         assert "wJalr" not in text
 
 

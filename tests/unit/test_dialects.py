@@ -188,7 +188,7 @@ def test_hive_escapes_delimiters_where_nothing_is_quoted(tmp_path: Path) -> None
 def test_an_open_quote_names_its_record_and_both_remedies(tmp_path: Path) -> None:
     body = 'text,label\nUp,up\n"odd" x,up\n"Open,up\nDown,down\n'
     text = problem(write(tmp_path, body))
-    assert "a quote that opens in record 4 is not closed; close it, or double it" in text
+    assert "a quote that opens in record 4 is not closed. Close it, or double it" in text
     assert "or set quote: none for this source" in text
 
 
@@ -246,7 +246,7 @@ def test_columns_may_be_named_by_numbers_as_pandas_does(tmp_path: Path) -> None:
         Row(2, "Sales rose", "positive"),
         Row(3, "Sales fell", "negative"),
     ]
-    with pytest.raises(ValueError, match="write the column's name in quotes"):
+    with pytest.raises(ValueError, match="Write the column's name in quotes"):
         SourceConfig(uri="a.csv", label=True)
 
 
@@ -334,7 +334,7 @@ def test_any_table_comes_back_in_order_with_its_keys(
     if not (rows or has_header):
         assert "is empty" in problem(path, **names)
         return
-    found = read(
+    rows_read = read(
         path,
         **names,
         delimiter=delimiter,
@@ -343,7 +343,7 @@ def test_any_table_comes_back_in_order_with_its_keys(
         header="first" if has_header else "none",
     )
     first = 2 if has_header else 1
-    for n, (row, (text, _)) in enumerate(zip(found, rows, strict=True)):
+    for n, (row, (text, _)) in enumerate(zip(rows_read, rows, strict=True)):
         assert row.number == n + first
         if row.fault is None:
             assert (row.text, row.label) == (text, f"k{n}")
@@ -363,8 +363,8 @@ def test_any_text_is_read_or_refused_and_every_line_is_accounted_for(
         assert "is not closed" in str(error)
         return
     assert [row.number for row in rows] == list(range(2, len(rows) + 2))
-    kept = "".join(f"{row.text}{row.label or ''}" for row in rows)
-    assert all(kept.count(sign) >= body.count(sign) for sign in "ab")
+    text = "".join(f"{row.text}{row.label or ''}" for row in rows)
+    assert all(text.count(sign) >= body.count(sign) for sign in "ab")
 
 
 PIECES = st.lists(st.text(SIGNS, max_size=8), max_size=6)
@@ -390,11 +390,26 @@ def test_files_of_any_kind_and_order_keep_their_rows_apart(
         uris.append(str(write(folder, sink.getvalue(), f"{place}.{suffix}")))
         wanted.append([(record["key"], record["text"]) for record in records])
     entries = [{"uri": uri, "text": "text", "label": "key"} for uri in uris]
-    found = []
+    pairs = []
     for index, file in enumerate(configured(folder, *entries)):
         tables = list(file.rows(index))
         assert {row["source"] for table in tables for row in table.to_pylist()} <= {index}
         rows = [row for table in tables for row in table.to_pylist()]
         assert not [row["fault"] for row in rows if row["fault"] not in (None, SWALLOWED)]
-        found.append([(row["raw_label"], row["raw_text"]) for row in rows])
-    assert found == wanted
+        pairs.append([(row["raw_label"], row["raw_text"]) for row in rows])
+    assert pairs == wanted
+
+
+def test_keys_for_csv_do_not_apply_to_text_files_of_the_same_entry(tmp_path: Path) -> None:
+    from finsent.data.config import DataConfig
+    from finsent.data.sources.files import find_texts
+
+    (tmp_path / "a.csv").write_text("Sentence;id\nProfit rose;1\n")
+    (tmp_path / "b.txt").write_text("Sales; net; fell\n")
+    source = SourceConfig(uri=f"{tmp_path}/*", delimiter=";")
+    files = find_texts([source], DataConfig(), tmp_path, "predict.input")
+    texts = {
+        file.name: [text for table in file.rows(0) for text in table["raw_text"].to_pylist()]
+        for file in files
+    }
+    assert texts == {"a.csv": ["Profit rose"], "b.txt": ["Sales; net; fell"]}

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from finsent.data.rows.split import SPLITS
-from finsent.data.versions import row_changes
+from finsent.data.versions import range_reader
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.diff import diff
 from finsent.data.versions.diff_records import VersionDiff
@@ -265,7 +265,7 @@ def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
 def test_the_other_way_round_is_the_mirror_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, rows_per_range: int
 ) -> None:
-    monkeypatch.setattr(row_changes, "_ROWS_PER_RANGE", rows_per_range)
+    monkeypatch.setattr(range_reader, "_ROWS_PER_RANGE", rows_per_range)
     a = write(tmp_path / "a", random_rows(seed), 2, {"a.csv": "00", "b.csv": "11"}, salt="x", n=1)
     b = write(tmp_path / "b", random_rows(seed + 9), 3, {"c.csv": "00", "b.csv": "22"}, salt="y")
     forward, backward = difference(a, b), difference(b, a)
@@ -278,7 +278,7 @@ def test_the_other_way_round_is_the_mirror_image(
 def test_the_counts_are_those_of_a_plain_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(row_changes, "_ROWS_PER_RANGE", 50)
+    monkeypatch.setattr(range_reader, "_ROWS_PER_RANGE", 50)
     by_text = [
         {row.text: row for row in random_rows(s)} for s in (seed, seed + 50)
     ]  # one label each

@@ -31,7 +31,7 @@ from finsent.errors import InputError
 from finsent.files import staged_dir, staged_file, write_json
 from finsent.training.capacity import check_disk
 from finsent.training.config import TrainConfig
-from ray_jobs._places import naming_places
+from ray_jobs._job_dirs import named_disk_errors
 from ray_jobs._settings import JobSettings
 from tests.disks import file_limit, filled, small_disk
 
@@ -294,7 +294,7 @@ def test_another_full_place_is_not_said_to_be_this_one(
     with pytest.raises(type(error)) as caught, translate_disk_errors(tmp_path, "storage.root"):
         raise error
     assert (caught.value is not error) == is_named
-    with pytest.raises(DiskError) as named, naming_places(load(JobSettings, [], [])):
+    with pytest.raises(DiskError) as named, named_disk_errors(load(JobSettings, [], [])):
         raise caught.value
     assert (named.value.field == "storage.root") == is_named
     if error.args[0] == NCCL:
@@ -334,7 +334,7 @@ def test_ray_without_room_is_no_full_output(
     error = RayTaskError("f", "Traceback of elsewhere", OutOfDiskError("ray.put"))
     with (
         pytest.raises(DiskError) as caught,
-        naming_places(load(JobSettings, [], [])),
+        named_disk_errors(load(JobSettings, [], [])),
         translate_disk_errors(tmp_path / "scored", "predict.output"),
     ):
         raise error
@@ -363,7 +363,7 @@ def test_the_default_places_for_temporary_files(
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", unusable)
-    with pytest.raises(OSError) as caught, naming_places(load(JobSettings, [], [])):
+    with pytest.raises(OSError) as caught, named_disk_errors(load(JobSettings, [], [])):
         raise error
     if said is None:
         assert caught.value is error
@@ -512,7 +512,7 @@ def test_a_job_names_the_setting_of_what_it_cannot_write(
     overrides = [f"storage.root={tmp_path}", f"predict.output={tmp_path}/out"]
     if error.filename:
         error.filename = error.filename.format(root=tmp_path)
-    with pytest.raises(OSError) as caught, naming_places(load(JobSettings, [], overrides)):
+    with pytest.raises(OSError) as caught, named_disk_errors(load(JobSettings, [], overrides)):
         raise error
     if said is None:
         assert caught.value is error

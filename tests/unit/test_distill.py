@@ -1,4 +1,4 @@
-"""Folds, softened targets, and that the loop learns them; the whole is an integration test."""
+"""Folds, softened targets, and training on them; an integration test runs self-distillation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_every_group_is_in_one_fold_and_folds_are_about_as_large() -> None:
     dealt = [row for part in parts for row in part["row"].to_pylist()]
     assert sorted(dealt) == [*range(4000)]
     assert all(900 < len(part) < 1100 for part in parts)
-    own = [set(part["group"].to_pylist()) for part in parts]
-    assert sum(map(len, own)) == 2000
+    fold_groups = [set(part["group"].to_pylist()) for part in parts]
+    assert sum(map(len, fold_groups)) == 2000
     others = FoldFilter(1, 4, 42, is_inside=False).select(rows)
     assert set(others["row"].to_pylist()).isdisjoint(parts[1]["row"].to_pylist())
     assert len(others) + len(parts[1]) == 4000
@@ -38,10 +38,12 @@ def test_every_group_is_in_one_fold_and_folds_are_about_as_large() -> None:
 
 
 def test_targets_are_a_mixture() -> None:
-    found = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]], np.float32)
-    mixed = soft_targets(["positive", "neutral"], found, 0.5)
+    probabilities = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]], np.float32)
+    mixed = soft_targets(["positive", "neutral"], probabilities, 0.5)
     assert mixed.tolist() == [[0.25, 0.125, 0.625], [0.0, 1.0, 0.0]]
-    assert soft_targets(["positive", "neutral"], found, 1.0).tolist() == found.tolist()
+    assert (
+        soft_targets(["positive", "neutral"], probabilities, 1.0).tolist() == probabilities.tolist()
+    )
 
 
 def targeted(tiny: Path, targets: np.ndarray) -> TokenizedRows:
@@ -62,16 +64,16 @@ def test_certain_targets_train_as_labels_do(tiny: Path, bench: Bench) -> None:
     soft = targeted(tiny, labels)
     hard = targeted(tiny, labels)
     hard.targets = None
-    one, other = bench.run(rows=soft, epochs=1), bench.run(rows=hard, epochs=1)
-    assert distance(weights(one.last), weights(other.last)) < 1e-6
+    soft_run, hard_run = bench.run(rows=soft, epochs=1), bench.run(rows=hard, epochs=1)
+    assert distance(weights(soft_run.last), weights(hard_run.last)) < 1e-6
 
 
 def test_targets_replace_labels(tiny: Path, bench: Bench) -> None:
-    """All rows are said to be neutral with 0.8: that is what the model says in the end."""
+    """All targets are neutral with probability 0.8, and the model learns to predict neutral."""
     rows = targeted(tiny, np.tile(np.array([0.1, 0.8, 0.1], np.float32), (40, 1)))
     run = bench.run(rows=rows, epochs=12)
     losses = [metrics.train_loss for metrics in run.metrics]
     entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.1))
-    assert losses[-1] == pytest.approx(entropy, abs=0.05)  # the least that cross-entropy can be
+    assert losses[-1] == pytest.approx(entropy, abs=0.05)  # the minimum of the cross-entropy
     matrix = np.array(run.metrics[-1].validation_confusion)
     assert matrix[:, LABELS.index("neutral")].sum() == matrix.sum()

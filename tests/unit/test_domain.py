@@ -55,11 +55,11 @@ from finsent.modeling.domain_calibration import (
 )
 from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.registry.calibrations import Calibrations
+from finsent.registry.choose_calibration import find_calibration
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs import calibrate, classify, evaluate, registry
 from ray_jobs._cli import Finished, invoke
-from ray_jobs._domains import calibration_of
 from tests.unit.datasets import manifest_content, split_content
 from tests.unit.models import METRICS, TEXTS, domain_content, publish_domain, published, saved_model
 
@@ -542,7 +542,12 @@ def test_a_registry_behind_a_link_has_its_calibrations(
     name = publish_domain(store, name="linked").name
     (tmp_path / "link").symlink_to(store.root.parent)
     settings = load(Settings, [], [f"storage.root={tmp_path / 'link'}"])
-    found = calibration_of(settings, store.get("champion").path, name, "classify.calibration")
+    found = find_calibration(
+        Registry(settings.registry_dir),
+        store.get("champion").path,
+        name,
+        "classify.calibration",
+    )
     assert found is not None and found.name == name
     Calibrations(store.root, store.get("champion").version).path(name).unlink()
 

@@ -39,7 +39,11 @@ from tests.unit.test_folding import (
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(4, "exports")]
 
-ANY = ExportConfig(openvino=False, max_f1_loss=1, min_same_labels=0.0001)
+# Every graph passes: the scores of graphs are compared here, not the gate. A tiny model with random
+# weights loses more in int8 than a trained one.
+ANY = ExportConfig(
+    openvino=False, max_f1_loss=1, min_same_labels=0, max_score_change=1, min_same_abstentions=0
+)
 
 
 def card(model_dir: Path, root: Path) -> tuple[Path, str]:

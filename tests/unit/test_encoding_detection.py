@@ -1,4 +1,4 @@
-"""The encoding of a file by its bytes: marks, NULs, UTF-8, code pages; and what is no text."""
+"""Encoding detection: byte order marks, NUL bytes, UTF-8, code pages, and binary files."""
 
 # ruff: noqa: RUF001  signs that look like others are what is tested
 
@@ -36,11 +36,11 @@ JAPANESE = "利益が五パーセント増加した。\n株価は下落した。
 CHINESE = "公司利润增长百分之五。\n股票下跌,银行宣布新政策。\n"
 
 
-def probe(data: bytes, chunk: int = 1 << 20) -> str:
-    found = EncodingDetector()
+def detect(data: bytes, chunk: int = 1 << 20) -> str:
+    detector = EncodingDetector()
     for start in range(0, len(data), chunk):
-        found.feed(data[start : start + chunk])
-    return found.result("data.sources: 'a.csv'")
+        detector.feed(data[start : start + chunk])
+    return detector.result("data.sources: 'a.csv'")
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1000, 1 << 20])
@@ -74,7 +74,7 @@ def probe(data: bytes, chunk: int = 1 << 20) -> str:
     ],
 )
 def test_encodings_are_found(text: str, written: str, named: str, chunk: int) -> None:
-    assert probe(text.encode(written), chunk) == named
+    assert detect(text.encode(written), chunk) == named
 
 
 @pytest.mark.parametrize("written", ["cp1252", "utf-8", "mac-roman"])
@@ -82,8 +82,8 @@ def test_encodings_are_found(text: str, written: str, named: str, chunk: int) ->
 def test_one_sign_at_the_end_is_seen(written: str, size: int) -> None:
     head = ("y" * 99 + "\n") * (size // 100)
     data = (head + "Jyväskylä and the Café\n" + "Flat\n" * 10).encode(written)
-    assert probe(data) == written
-    assert probe(data, 7777) == written
+    assert detect(data) == written
+    assert detect(data, 7777) == written
 
 
 @pytest.mark.parametrize("byte", [0x81, 0x8D, 0x8F, 0x90, 0x9D])
@@ -91,29 +91,29 @@ def test_one_sign_at_the_end_is_seen(written: str, size: int) -> None:
 def test_the_encoding_decodes_all_bytes_wherever_they_are(byte: int, late: bool) -> None:
     texts, odd = (FINNISH * 2000).encode("cp1252"), b"odd " + bytes([byte]) + b" sign\n"
     data = texts + odd if late else odd + texts
-    name = probe(data, 10_000)
+    name = detect(data, 10_000)
     assert name == "iso8859-1"  # the code page lacks this byte
     assert "Mäkinen" in data.decode(name)
 
 
 def test_windows_signs_in_latin_1_are_mended_later() -> None:
     data = (ENGLISH + "\x81\n").encode("latin-1", "ignore") + ENGLISH.encode("cp1252")
-    texts = data.decode(probe(data)).splitlines()[-2:]
+    texts = data.decode(detect(data)).splitlines()[-2:]
     assert normalize(pa.array(texts)).text.to_pylist() == ENGLISH.splitlines()
 
 
 @pytest.mark.parametrize("chunk", [50, 1 << 20])
 def test_a_file_of_two_encodings_loses_nothing(chunk: int) -> None:
     data = (ENGLISH + JAPANESE + FINNISH).encode() * 3 + FINNISH.encode("cp1252")
-    assert probe(data, chunk) == "utf-8-mended"
+    assert detect(data, chunk) == "utf-8-mended"
     rows = [line for line in data.decode("utf-8-mended").split("\n") if line]
     wanted = [*(ENGLISH + JAPANESE + FINNISH).splitlines() * 3, *FINNISH.splitlines()]
     assert normalize(pa.array(rows)).text.to_pylist() == wanted
 
 
 def test_the_end_may_be_within_a_letter() -> None:
-    assert probe("Flat\nCafé".encode("cp1252")) == "cp1252"
-    assert probe((FINNISH + "Café").encode()[:-1]) == "utf-8-mended"
+    assert detect("Flat\nCafé".encode("cp1252")) == "cp1252"
+    assert detect((FINNISH + "Café").encode()[:-1]) == "utf-8-mended"
 
 
 @pytest.mark.parametrize("chunk", [1, 1 << 20])
@@ -133,16 +133,16 @@ def test_the_end_may_be_within_a_letter() -> None:
 )
 def test_what_is_no_text_is_refused(data: bytes, what: str, chunk: int) -> None:
     with pytest.raises(InputError) as caught:
-        probe(data, chunk)
-    text, remedy = str(caught.value), "set encoding to the file's own, e.g. cp1252 or utf-16, or "
-    assert re.fullmatch(rf"data.sources: 'a.csv' .*{what}.*; {remedy}give a text file", text)
+        detect(data, chunk)
+    text, remedy = str(caught.value), "Set encoding to the file's own, e.g. cp1252 or utf-16, or "
+    assert re.fullmatch(rf"data.sources: 'a.csv' .*{what}.*\. {remedy}give a text file\.", text)
 
 
 @examples(300)
 @given(st.binary(max_size=300).map(lambda data: data.replace(b"\0", b"")))
 def test_what_is_found_decodes_all_bytes(data: bytes) -> None:
     try:
-        name = probe(data)
+        name = detect(data)
     except InputError:
         return
     assert isinstance(data.decode(name), str)
@@ -151,8 +151,8 @@ def test_what_is_found_decodes_all_bytes(data: bytes) -> None:
 @examples(200)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.integers(1, 9))
 def test_any_utf_8_is_found(text: str, chunk: int) -> None:
-    assert (text + "€").encode().decode(probe((text + "€").encode(), chunk)).endswith("€")
-    assert probe(("x" + text).encode(), chunk) == "utf-8"
+    assert (text + "€").encode().decode(detect((text + "€").encode(), chunk)).endswith("€")
+    assert detect(("x" + text).encode(), chunk) == "utf-8"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_any_utf_8_is_found(text: str, chunk: int) -> None:
 )
 def test_arrow_knows_the_names(written: str) -> None:
     data = ("text,label\n" + FINNISH.replace("\n", ",neutral\n")).encode(written)
-    options = csv.ReadOptions(encoding=probe(data))
+    options = csv.ReadOptions(encoding=detect(data))
     table = csv.read_csv(io.BytesIO(data), read_options=options)
     assert table["text"].to_pylist() == FINNISH.splitlines()
 
@@ -172,7 +172,7 @@ def test_phrasebank_is_latin(share: str) -> None:
     if not path.exists():
         pytest.skip("Financial PhraseBank is not here")
     data = path.read_bytes()
-    name = probe(data)
+    name = detect(data)
     assert name == "cp1252"
     assert data.decode(name) == data.decode("iso8859-1")
 
@@ -186,7 +186,7 @@ def test_half_an_emoji_is_lost_and_nothing_else(size: int, others: str) -> None:
     data = others.encode() + b"Flat\nTesla to the moon " + ROCKET[:size] + b",positive\n"
     if size == 1 and not others:
         data += "Nestlé\n".encode()
-    name = probe(data)
+    name = detect(data)
     assert name == "utf-8-mended"
     text = data.decode(name)
     assert text.startswith(others)
@@ -197,13 +197,13 @@ def test_half_an_emoji_is_lost_and_nothing_else(size: int, others: str) -> None:
 @pytest.mark.parametrize("size", [2, 3])  # the last byte alone is the euro of cp1252
 def test_the_other_half_of_an_emoji_is_lost_too(size: int) -> None:
     data = "Nestlé, Böhler, Zoë, Café\n".encode() + ROCKET[-size:] + b" up\n"
-    text = data.decode(probe(data))
+    text = data.decode(detect(data))
     assert text.split("\n")[1] == "\ufffd" * size + " up"
 
 
 def test_a_mark_before_mostly_utf_8_is_no_text() -> None:
     data = b"\xef\xbb\xbfFlat caf\xe9 and Nestl\xc3\xa9"
-    assert data.decode(probe(data)) == "Flat café and Nestlé"
+    assert data.decode(detect(data)) == "Flat café and Nestlé"
 
 
 @examples(100)

@@ -1,4 +1,4 @@
-"""Which files the entries of a config name, under which names, and entries that contradict."""
+"""Entries of `data.sources`: which files they name, names of files, and contradictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import finsent
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
-from tests.unit.test_sources import GOOD, configured, found, names, problem, write
+from tests.unit.test_sources import GOOD, configured, find_files, names, problem, write
 
 pytestmark = pytest.mark.cost(1, "starts a process")
 
@@ -74,12 +74,12 @@ def test_a_file_that_two_entries_read_differently_is_refused(
     start = f"data.sources: {path!r} is named by two entries that differ in {setting}: "
     assert text.startswith(start), text
     assert f'"{glob}" and {{"uri": "{path}", "{setting}": ' in text
-    assert "let one of them name it" in text
+    assert "Let one of them name it" in text
 
 
 def test_the_sample_is_read_from_another_machines_copy_of_the_package(tmp_path: Path) -> None:
     """It lies elsewhere there, and was unpacked at another time."""
-    [file] = found("sample")
+    [file] = find_files("sample")
     package = Path(finsent.__file__).parent
     shutil.copytree(package, tmp_path / "finsent", ignore=shutil.ignore_patterns("__pycache__"))
     os.utime(tmp_path / "finsent" / "data" / "sample" / "sentences.csv", (0, 0))
@@ -108,29 +108,29 @@ def test_the_sample_and_relative_paths_and_home(
     write(tmp_path, GOOD)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    files = found("sample", "news.csv", "~/news.csv")
+    files = find_files("sample", "news.csv", "~/news.csv")
     assert [file.name for file in files] == ["sentences.csv", "news.csv"]
     assert [file.origin for file in files] == ["sample", str(tmp_path / "news.csv")]
     assert files[1].bytes == len(GOOD)
 
 
 def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) -> None:
-    places = [tmp_path / "home" / "ann", tmp_path / "mnt" / "cluster" / "data"]
-    for place in places:
+    folders = [tmp_path / "home" / "ann", tmp_path / "mnt" / "cluster" / "data"]
+    for folder in folders:
         for name in ("2023/news.csv", "2024/news.csv", "2024/tweets.csv"):
-            write(place, GOOD, name)
-    here, there = (found(place) for place in places)
-    assert [f.name for f in here] == ["2023/news.csv", "2024/news.csv", "2024/tweets.csv"]
-    assert [(f.name, f.sha256) for f in here] == [(f.name, f.sha256) for f in there]
+            write(folder, GOOD, name)
+    on_this, on_other = (find_files(folder) for folder in folders)
+    assert [f.name for f in on_this] == ["2023/news.csv", "2024/news.csv", "2024/tweets.csv"]
+    assert [(f.name, f.sha256) for f in on_this] == [(f.name, f.sha256) for f in on_other]
 
 
 @pytest.mark.parametrize(
     ("source", "parts"),
     [
-        ("none.csv", ["'{tmp}/none.csv': no such file", "check the path", "'sample'"]),
-        ("no*.csv", ["'{tmp}/no*.csv'", "match", "check the path"]),
+        ("none.csv", ["'{tmp}/none.csv': no such file", "Check the path", "'sample'"]),
+        ("no*.csv", ["'{tmp}/no*.csv'", "match", "Check the path"]),
         ("a**.csv", ["'{tmp}/a**.csv'"]),  # no glob that Python knows
-        ("empty", ["'{tmp}/empty' is a directory without files of a known", "put labeled files"]),
+        ("empty", ["'{tmp}/empty' is a directory without files of a known", "Put labeled files"]),
     ],
 )
 def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]) -> None:
@@ -165,7 +165,7 @@ def test_a_directory_gives_phrasebank_files_the_strictest_first(tmp_path: Path) 
     names = ["Sentences_50Agree.txt", "Sentences_AllAgree.txt", "Sentences_75Agree.txt"]
     for name in [*names, "License.txt"]:
         write(tmp_path, f"Sales of {name} rose@positive\n", name)
-    files = found(tmp_path)
+    files = find_files(tmp_path)
     assert [(f.name, f.agreement) for f in files] == [
         ("Sentences_AllAgree.txt", 1.0),
         ("Sentences_75Agree.txt", 0.75),
@@ -188,7 +188,7 @@ def test_files_that_a_directory_does_not_give_are_named(
     for name in ("a.csv", ".hidden", "b.doc", "c.txt", "d.txt", "sub/e.txt"):
         write(tmp_path, GOOD, name)
     with caplog.at_level("INFO"):
-        found(tmp_path)
+        find_files(tmp_path)
     wanted = f"{tmp_path}: 4 files of no known format are left out: b.doc, c.txt, d.txt, ..."
     assert caplog.messages == [wanted]
 
@@ -229,5 +229,5 @@ def test_a_phrasebank_file_alone_does_not_say_who_agreed(
         write(tmp_path, f"Sales in {share} rose@positive\n", f"Sentences_{share}Agree.txt")
         for share in shares
     ]
-    assert [file.agreement for file in found(*paths)] == wanted
+    assert [file.agreement for file in find_files(*paths)] == wanted
     assert ("agreement stays empty" in caplog.text) == (wanted == [None])

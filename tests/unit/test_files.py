@@ -355,7 +355,7 @@ def test_unusable_place_names_field_path_and_remedy(tmp_path: Path, place: str) 
         make_dir(path, "registry.root")
     text = str(caught.value)
     assert text.startswith(f"registry.root={str(path)!r}: cannot write there (")
-    assert "set registry.root to a directory that you may write" in text
+    assert "Set registry.root to a directory that you may write" in text
 
 
 @pytest.mark.parametrize("below", ["", "new"])

@@ -1,4 +1,4 @@
-"""Which files of a folder are rows: links, leftovers of jobs, tables with a log, partitions."""
+"""Which files are rows: links, leftovers of jobs, tables with a log, partitions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
 from tests.unit.test_files import without_root
 from tests.unit.test_labeling_tools import ROSE_AND_FELL, labels, problem
-from tests.unit.test_sources import GOOD, found, names, write
+from tests.unit.test_sources import GOOD, find_files, names, write
 
 
 def refused(source: Path | str) -> str:
     with pytest.raises(InputError) as caught:
-        found(source)
+        find_files(source)
     return str(caught.value)
 
 
@@ -60,7 +60,7 @@ def test_a_link_to_a_hidden_folder_is_followed(tmp_path: Path) -> None:
 def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     write(tmp_path, GOOD, "a.csv")
     (tmp_path / "b.csv").symlink_to(tmp_path / "gone.csv")
-    assert f"{str(tmp_path / 'b.csv')!r} is a link that leads nowhere" in refused(tmp_path)
+    assert f"{str(tmp_path / 'b.csv')!r} is a broken link" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "is_refused"), [("sub", True), (".cache", False)])

@@ -1,4 +1,4 @@
-"""Each format's records, numbers and faults, as they lie in the file; and what names say."""
+"""Readers of each format: records, their numbers and faults; and the detection of formats."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_parquet_rows_are_numbered_through_its_row_groups() -> None:
 def test_parquet_columns_that_hold_no_text_are_named(values: list[Any]) -> None:
     text = problem("parquet", parquet(text=["a"], label=values))
     assert text.startswith("here: column 'label' is of type "), text
-    assert text.endswith("no text, number or time; name another column"), text
+    assert text.endswith("no text, number or time. Name another column."), text
 
 
 @pytest.mark.parametrize("type", [pa.binary(), pa.large_binary()])
@@ -219,7 +219,7 @@ def test_bytes_that_are_no_utf8_are_named(type: pa.DataType) -> None:
     for column in (values, values.dictionary_encode()):
         text = problem("parquet", parquet(text=["a", "b"], label=column))
         assert text.startswith("here: column 'label' is of type "), text
-        assert "binary, and its bytes are not UTF-8; write the column as strings" in text
+        assert "binary, and its bytes are not UTF-8. Write the column as strings" in text
 
 
 @pytest.mark.parametrize("kind", ["string", "list", "dictionary"])
@@ -255,12 +255,12 @@ def test_a_parquet_row_of_more_than_a_block_is_read_alone() -> None:
 
 
 def test_a_cut_off_parquet_file_or_a_missing_column_is_one_line() -> None:
-    whole = parquet(text=["a"] * 50, label=["up"] * 50)
+    complete = parquet(text=["a"] * 50, label=["up"] * 50)
     assert "'label'" in problem("parquet", parquet(text=["a"])).replace('"', "'")
-    for content in (whole[:-20], whole[-20:], b"PAR1", b"text,label\n"):
+    for content in (complete[:-20], complete[-20:], b"PAR1", b"text,label\n"):
         text = problem("parquet", content)
         assert text.startswith("here is not valid Parquet near row 1 ("), text
-        assert text.endswith("; mend the file"), text
+        assert text.endswith(". Repair the file."), text
         assert "\n" not in text
 
 
@@ -294,8 +294,8 @@ def test_column_names_of_parquet() -> None:
         ("jsonl", "\ufeff\r\n \n", ["is empty", "labeled rows"]),
         ("csv", '"text,label\na,up', ["no valid CSV header", "an unclosed quote"]),
         ("tsv", '"text\tlabel\na\tup', ["no valid TSV header", "an unclosed quote"]),
-        ("jsonl", "text,label\na,up\n", ["not JSON Lines", "one object a line", "format"]),
-        ("jsonl", '[{"text": "a"}]', ["not JSON Lines", "no object"]),
+        ("jsonl", "text,label\na,up\n", ["not JSON Lines", "one object per line", "format"]),
+        ("jsonl", '[{"text": "a"}]', ["not JSON Lines", "not one object per line"]),
         ("phrasebank", "text,label\na,up\n", ["no `sentence@label` line", "format"]),
         ("parquet", "text,label\na,up\n", ["not valid Parquet", "format"]),
     ],

@@ -1,4 +1,4 @@
-"""Hugging Face `Trainer` and Lightning in place of the native loop: the same model."""
+"""Hugging Face `Trainer` and Lightning instead of the native loop train the same model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture(scope="module")
 def native(bench: Bench) -> Callable[[str], Recorder]:
-    """The native run of some settings, by their name; made once."""
+    """Return the native run by the name of its settings; each runs once."""
     return cache(lambda name: bench.run(**SETTINGS[name]))
 
 
@@ -49,24 +49,24 @@ def native(bench: Bench) -> Callable[[str], Recorder]:
 def test_same_model_as_native(
     bench: Bench, native: Callable[[str], Recorder], trainer: str, name: str
 ) -> None:
-    own, other = native(name), bench.run(trainer=trainer, **SETTINGS[name])
-    assert distance(weights(own.last), weights(other.last)) < 1e-5
-    for mine, theirs in zip(own.metrics, other.metrics, strict=True):
+    native_run, run = native(name), bench.run(trainer=trainer, **SETTINGS[name])
+    assert distance(weights(native_run.last), weights(run.last)) < 1e-5
+    for expected, metrics in zip(native_run.metrics, run.metrics, strict=True):
         for key in ("macro_f1", "validation_confusion", "train_rows", "epoch", "padding_share"):
-            assert getattr(mine, key) == getattr(theirs, key), key
-        assert theirs.train_loss == pytest.approx(mine.train_loss, abs=1e-5)
-    told = [[line.step for line in run.lines] for run in (own, other)]
-    assert told[0] == told[1]
+            assert getattr(expected, key) == getattr(metrics, key), key
+        assert metrics.train_loss == pytest.approx(expected.train_loss, abs=1e-5)
+    steps = [[line.step for line in run.lines] for run in (native_run, run)]
+    assert steps[0] == steps[1]
 
 
 @pytest.mark.parametrize("trainer", OTHERS)
 def test_half_precision(bench: Bench, native: Callable[[str], Recorder], trainer: str) -> None:
     """Gradients are summed in another order for their norm, and bf16 has 8 bits."""
-    own, other = native("half"), bench.run(trainer=trainer, **SETTINGS["half"])
+    native_run, other_run = native("half"), bench.run(trainer=trainer, **SETTINGS["half"])
     full = native("plain")  # the other front end's is the same, see above
-    assert distance(weights(own.last), weights(other.last)) < 1e-2
-    assert distance(weights(full.last), weights(other.last)) > 1e-4
-    losses = [run.metrics[-1].train_loss for run in (own, other)]
+    assert distance(weights(native_run.last), weights(other_run.last)) < 1e-2
+    assert distance(weights(full.last), weights(other_run.last)) > 1e-4
+    losses = [run.metrics[-1].train_loss for run in (native_run, other_run)]
     assert losses[0] == pytest.approx(losses[1], abs=0.01)
 
 
@@ -76,11 +76,11 @@ def test_any_front_end_resumes_in_mid_epoch(
 ) -> None:
     settings = SETTINGS["often"]
     name = "checkpoint_step_00000015"
-    whole = native("often")
+    uninterrupted = native("often")
     stopped = bench.run(stop_after=name, trainer=trainer, **settings)
-    for own in (trainer, "native"):
-        resumed = bench.run(resume=stopped.folder / name, trainer=own, **settings)
-        assert distance(weights(whole.last), weights(resumed.last)) < 1e-5
+    for resuming_trainer in (trainer, "native"):
+        resumed = bench.run(resume=stopped.folder / name, trainer=resuming_trainer, **settings)
+        assert distance(weights(uninterrupted.last), weights(resumed.last)) < 1e-5
         assert resumed.start_step == 15
 
 
@@ -103,9 +103,9 @@ def test_patience_and_a_finished_run(bench: Bench, trainer: str) -> None:
 def test_missing_package_is_named_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], package: str, extra: str
 ) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == package else found(name)
+        importlib.util, "find_spec", lambda name: None if name == package else find_spec(name)
     )
     with pytest.raises(InputError) as caught:
         check_trainer(TrainConfig.model_validate(settings))

@@ -1,4 +1,4 @@
-"""Data sets of hubs: real local folders, and what is said when there is no way to a hub."""
+"""Data sets of hubs: local folders, and errors where a hub cannot be reached."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def save(place: Path, **splits: dict[str, list[str]]) -> str:
 
 def test_splits_that_do_not_go_together_and_none_at_all(tmp_path: Path) -> None:
     uri = save(tmp_path / "saved", train={"text": ["Up"]}, test={"headline": ["Down"]})
-    with pytest.raises(InputError, match="its splits train, test have different columns; name one"):
+    with pytest.raises(
+        InputError, match=r"its splits train, test have different columns\. Name one"
+    ):
         fetch(SourceConfig(uri=uri), tmp_path / "cache")
     assert fetch(SourceConfig(uri=f"{uri}:test"), tmp_path / "cache").columns == ("headline",)
     empty = save(tmp_path / "empty", train={"text": []})
@@ -109,7 +111,7 @@ def test_a_saved_set_without_splits(tmp_path: Path) -> None:
 
     Dataset.from_dict({"text": ["Up"]}).save_to_disk(str(tmp_path / "saved"))
     assert fetch(SourceConfig(uri=f"hf://{tmp_path / 'saved'}"), tmp_path / "cache").name == "saved"
-    with pytest.raises(InputError, match="saved:train': it has no splits; leave :train out"):
+    with pytest.raises(InputError, match=r"saved:train': it has no splits\. Leave :train out"):
         fetch(SourceConfig(uri=f"hf://{tmp_path / 'saved'}:train"), tmp_path / "cache")
 
 
@@ -173,10 +175,10 @@ def test_usual_names_help_only_where_the_wanted_column_is_not_there() -> None:
         ("hf://no/such-set", ["no such data set", "HF_HUB_OFFLINE", "local folder"]),
         ("hf://{folder}:dev", ["no split 'dev'", "train", "test"]),
         ("hf:///no/such/folder", ["is no directory", "save_to_disk"]),
-        ("hf://", ["write hf://owner/name[/config][:split]"]),
-        ("hf://:train", ["write hf://owner/name[/config][:split]"]),
-        ("hf://{folder}:", ["write hf://owner/name[/config][:split]"]),
-        ("kaggle://owner/name", ["write kaggle://owner/name/file.csv"]),
+        ("hf://", ["Write hf://owner/name[/config][:split]"]),
+        ("hf://:train", ["Write hf://owner/name[/config][:split]"]),
+        ("hf://{folder}:", ["Write hf://owner/name[/config][:split]"]),
+        ("kaggle://owner/name", ["Write kaggle://owner/name/file.csv"]),
     ],
 )
 def test_what_cannot_be_had_is_named(
@@ -210,7 +212,7 @@ def test_kaggles_files_are_kept_where_every_machine_sees_them(
     [new] = find_sources(config, tmp_path / "cache")
     assert new.name == file.name
     assert new.sha256 != file.sha256
-    assert sum(map(len, file.rows(0))) == 1  # the old one stays whole
+    assert sum(map(len, file.rows(0))) == 1  # the old file stays complete
 
 
 def test_kaggle_on_a_full_disk_names_its_cache(

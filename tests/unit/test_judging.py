@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from finsent.data.config import SourceConfig
 from finsent.data.versions.dataset import DatasetVersion
@@ -28,7 +30,8 @@ from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
 from finsent.settings import StorageConfig
 from finsent.tracking.config import TrackingConfig
-from ray_jobs import compare, evaluate, publish, registry, sweep, train
+from finsent.training.fine_tune import calibrate_model
+from ray_jobs import compare, evaluate, publish, registry, sweep
 from ray_jobs._cli import Call, RefusedError
 from ray_jobs._results import as_result
 from ray_jobs._settings import JobSettings
@@ -43,7 +46,7 @@ WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "pro
 NAMES = {"good": 0.0, "poor": 0.9}  # the share of negative training rows that are called neutral
 
 
-def made(count: int, split: str, seed: int) -> list[Row]:
+def noisy_rows(count: int, split: str, seed: int) -> list[Row]:
     """Rows of which one in eight has another label than its words."""
     random = np.random.default_rng(seed)
     said = random.integers(0, 3, count)
@@ -76,7 +79,7 @@ class World:
         return as_result(publish.run(Call(config, self.root / "runs" / f"publish-{name}")))
 
 
-def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str) -> None:
+def train_tiny(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str) -> None:
     """The tiny BERT after some passes, with a share of the negative rows taken for neutral."""
     tokenizer = load_tokenizer(str(tiny))
     model = new_classifier(Backbone("tiny", str(tiny)), seed=1)
@@ -105,7 +108,7 @@ def taught(tiny: Path, rows: list[Row], lost: float, folder: Path, dataset: str)
 def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("world"))
     rows = {
-        name: made(n, name, i)
+        name: noisy_rows(n, name, i)
         for i, (name, n) in enumerate([("train", 300), ("validation", 150), ("test", 200)])
     }
     path = world.root / "datasets" / "tests" / "0123456789ab"
@@ -113,8 +116,8 @@ def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     manifest = read_json(path / "manifest.json")
     write_json(path / "manifest.json", manifest | {"noise_ceiling": {"rows_in": 0.9, "kept": 1.0}})
     for name, lost in NAMES.items():
-        taught(tiny, rows["train"], lost, world.run(name) / "model", path.name)
-        train.calibrate(world.settings(), world.run(name) / "model", DatasetVersion.open(path))
+        train_tiny(tiny, rows["train"], lost, world.run(name) / "model", path.name)
+        calibrate_model(world.settings(), world.run(name) / "model", DatasetVersion.open(path))
         evaluate.step(world.settings(), world.run(name) / "model", world.run(name) / "evaluation")
     return world
 
@@ -127,22 +130,22 @@ def world(built: World) -> Iterator[World]:
 
 
 def metrics(world: World, name: str) -> dict[str, Any]:
-    found = json.loads((world.run(name) / "evaluation" / "metrics.json").read_text())
-    assert isinstance(found, dict)
-    return found
+    result = json.loads((world.run(name) / "evaluation" / "metrics.json").read_text())
+    assert isinstance(result, dict)
+    return result
 
 
 # --- evaluate -------------------------------------------------------------------------------------
 
 
 def test_metrics_hold_what_others_build_on(world: World) -> None:
-    found = metrics(world, "good")
-    assert found["rows"] == 200
-    assert 0.8 < found["macro_f1"] <= found["accuracy"] + 0.05 < 1
-    for name, bounds in found["intervals"].items():
+    result = metrics(world, "good")
+    assert result["rows"] == 200
+    assert 0.8 < result["macro_f1"] <= result["accuracy"] + 0.05 < 1
+    for name, bounds in result["intervals"].items():
         if name != "ece":
-            assert bounds[0] <= found[name] <= bounds[1], name
-    assert set(found["intervals"]) == {
+            assert bounds[0] <= result[name] <= bounds[1], name
+    assert set(result["intervals"]) == {
         "accuracy",
         "macro_f1",
         "weighted_f1",
@@ -152,58 +155,58 @@ def test_metrics_hold_what_others_build_on(world: World) -> None:
         "brier",
         "ece",
     }
-    assert all(found["labels"][name]["auroc"] > 0.7 for name in LABELS)
-    assert np.array(found["confusion"]).sum() == 200
-    assert found["noise_ceiling"] == {"rows_in": 0.9, "kept": 1.0}
-    assert set(found["baselines"]) == {"majority", "vader", "tfidf_logreg"}
-    for base in found["baselines"].values():
+    assert all(result["labels"][name]["auroc"] > 0.7 for name in LABELS)
+    assert np.array(result["confusion"]).sum() == 200
+    assert result["noise_ceiling"] == {"rows_in": 0.9, "kept": 1.0}
+    assert set(result["baselines"]) == {"majority", "vader", "tfidf_logreg"}
+    for base in result["baselines"].values():
         assert base.keys() >= {"accuracy", "macro_f1", "mcc", "auroc", "log_loss", "brier", "ece"}
-    assert found["baselines"]["majority"]["auroc"] == 0.5
-    assert found["baselines"]["tfidf_logreg"]["macro_f1"] > 0.8
-    assert sum(one["rows"] for one in found["reliability"]) == 200
-    assert found["seen_in_training"] == 0
-    assert found["rows_per_second"] > 0
+    assert result["baselines"]["majority"]["auroc"] == 0.5
+    assert result["baselines"]["tfidf_logreg"]["macro_f1"] > 0.8
+    assert sum(bucket["rows"] for bucket in result["reliability"]) == 200
+    assert result["seen_in_training"] == 0
+    assert result["rows_per_second"] > 0
 
 
 def test_temperature_of_the_validation_split_calibrates_the_test_split(world: World) -> None:
-    found = metrics(world, "good")["calibration"]
-    assert found["temperature"] > 1.5  # its logits were three times too large
-    assert found["ece_after"] < found["ece_before"]
-    assert found["log_loss_after"] < found["log_loss_before"]
-    assert found["ece_after"] == metrics(world, "good")["ece"]
-    fitted = found["fitted_on"]
+    result = metrics(world, "good")["calibration"]
+    assert result["temperature"] > 1.5  # its logits were three times too large
+    assert result["ece_after"] < result["ece_before"]
+    assert result["log_loss_after"] < result["log_loss_before"]
+    assert result["ece_after"] == metrics(world, "good")["ece"]
+    fitted = result["fitted_on"]
     assert (fitted["dataset_version"], fitted["split"]) == ("0123456789ab", "validation")
     assert fitted["rows"] == 150
 
 
 def test_abstention_reports_the_models_own_threshold(world: World) -> None:
     for name in NAMES:
-        found = metrics(world, name)["abstention"]
-        kept = json.loads((world.run(name) / "model" / "calibration.json").read_text())
-        assert found["threshold"] == kept["abstention"]["threshold"]
-        assert found["wanted_accuracy"] == 0.9
-        assert (found["coverage"] is None) == (found["threshold"] is None)
-        assert found["curve"][-1]["coverage"] == 1
-        assert found["curve"][-1]["accuracy"] == pytest.approx(metrics(world, name)["accuracy"])
+        result = metrics(world, name)["abstention"]
+        calibration = json.loads((world.run(name) / "model" / "calibration.json").read_text())
+        assert result["threshold"] == calibration["abstention"]["threshold"]
+        assert result["wanted_accuracy"] == 0.9
+        assert (result["coverage"] is None) == (result["threshold"] is None)
+        assert result["curve"][-1]["coverage"] == 1
+        assert result["curve"][-1]["accuracy"] == pytest.approx(metrics(world, name)["accuracy"])
 
 
 def test_mistakes_are_the_surest_wrong_rows(world: World) -> None:
-    found = metrics(world, "poor")
-    mistakes, wrong = found["mistakes"], 200 - round(200 * found["accuracy"])
+    result = metrics(world, "poor")
+    mistakes, wrong = result["mistakes"], 200 - round(200 * result["accuracy"])
     assert len(mistakes) == min(50, wrong)
-    scores = [one["score"] for one in mistakes]
+    scores = [mistake["score"] for mistake in mistakes]
     assert scores == sorted(scores, reverse=True)
-    for one in mistakes:
-        assert one["predicted"] != one["label"]
-        assert one.keys() == {"key", "text", "label", "source", "row", "predicted", "score"}
+    for mistake in mistakes:
+        assert mistake["predicted"] != mistake["label"]
+        assert mistake.keys() == {"key", "text", "label", "source", "row", "predicted", "score"}
 
 
 def test_result_line_has_no_long_lists_and_no_texts(world: World, tmp_path: Path) -> None:
-    found = evaluate.step(world.settings(), world.run("good") / "model", tmp_path / "evaluation")
-    assert not {"mistakes", "reliability"} & found.keys()
-    assert "curve" not in found["abstention"]
-    assert "Unit test" not in json.dumps(found)
-    assert len(json.dumps(found)) < 8_000
+    result = evaluate.step(world.settings(), world.run("good") / "model", tmp_path / "evaluation")
+    assert not {"mistakes", "reliability"} & result.keys()
+    assert "curve" not in result["abstention"]
+    assert "Unit test" not in json.dumps(result)
+    assert len(json.dumps(result)) < 8_000
 
 
 def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
@@ -224,13 +227,13 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
     config = EvaluateConfig(sources=[SourceConfig(uri=str(source))], baselines=False, bootstrap=100)
     with caplog.at_level("INFO"):
         evaluate.step(world.settings(evaluate=config), world.run("poor") / "model", tmp_path)
-    found = read_json(tmp_path / "metrics.json")
+    result = read_json(tmp_path / "metrics.json")
     trained = sum(row["label"] != "neutral" for row in tables[0][:120])
-    assert found["macro_over"] == ["negative", "positive"]
-    # The keys of this version are no hashes of ingest, so its rows are found as near copies.
-    assert (found["seen_in_training"], found["overlap"]["near_copies"]) == (0, trained)
-    assert found["overlap"]["unseen"]["rows"] == found["rows"] - trained
-    assert (found["truncation"]["cut"], found["truncation"]["max_length"]) == (1, 48)
+    assert result["macro_over"] == ["negative", "positive"]
+    # The keys of this version are no hashes of ingest, so its rows are result as near copies.
+    assert (result["seen_in_training"], result["overlap"]["near_copies"]) == (0, trained)
+    assert result["overlap"]["unseen"]["rows"] == result["rows"] - trained
+    assert (result["truncation"]["cut"], result["truncation"]["max_length"]) == (1, 48)
     said = " ".join(caplog.messages)
     for part in (
         f"trained on: near copies of {trained} of",
@@ -244,8 +247,8 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for part in ("macro-F1 over negative and positive", "No row is neutral", "without those that"):
         assert part in page
-    assert found["sources"] == [str(source)]
-    assert f"calibrate.sources=[{source}]" in said or found["abstention"]["holds"] is not False
+    assert result["sources"] == [str(source)]
+    assert f"calibrate.sources=[{source}]" in said or result["abstention"]["holds"] is not False
 
 
 # --- compare --------------------------------------------------------------------------------------
@@ -254,22 +257,22 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
 def test_compare_says_which_is_better_and_on_which_rows(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = compare.run(Call(world.settings(), tmp_path, ["poor", "good"]))
-    assert found["verdict"] == "better"
-    assert found["rows"] == 200
-    assert found["b"]["macro_f1"] == metrics(world, "good")["macro_f1"]
-    assert found["a"]["model_dir"] == str(world.run("poor") / "model")
-    assert found["seen_in_training"] == {"a": 0, "b": 0}
-    assert found["overlap"]["b"] == {
+    result = compare.run(Call(world.settings(), tmp_path, ["poor", "good"]))
+    assert result["verdict"] == "better"
+    assert result["rows"] == 200
+    assert result["b"]["macro_f1"] == metrics(world, "good")["macro_f1"]
+    assert result["a"]["model_dir"] == str(world.run("poor") / "model")
+    assert result["seen_in_training"] == {"a": 0, "b": 0}
+    assert result["overlap"]["b"] == {
         "rows": 0,
-        "near_copies": found["overlap"]["a"]["near_copies"],
+        "near_copies": result["overlap"]["a"]["near_copies"],
         "reason": None,
     }
-    assert found["with_seen"] is None
-    assert found["truncation"]["a"]["cut"] == 0
-    flips = pq.read_table(Path(found["comparison_dir"]) / "flipped.parquet")
-    assert len(flips) == found["flipped"] > 20
-    assert found["judgment"]["outcome"] == "not inferior"
+    assert result["with_seen"] is None
+    assert result["truncation"]["a"]["cut"] == 0
+    flips = pq.read_table(Path(result["comparison_dir"]) / "flipped.parquet")
+    assert len(flips) == result["flipped"] > 20
+    assert result["judgment"]["outcome"] == "not inferior"
     assert "B is: better" in capsys.readouterr().err
     back = compare.run(Call(world.settings(), tmp_path, ["good", "poor"]))
     assert (back["verdict"], back["judgment"]["outcome"]) == ("worse", "inferior")
@@ -280,8 +283,8 @@ def test_compare_judges_in_the_gates_words(
 ) -> None:
     rules = PublishConfig(min_rows=201)
     with caplog.at_level("INFO"):
-        found = compare.run(Call(world.settings(publish=rules), tmp_path, ["poor", "good"]))
-    judgment = found["judgment"]
+        result = compare.run(Call(world.settings(publish=rules), tmp_path, ["poor", "good"]))
+    judgment = result["judgment"]
     assert (judgment["outcome"], judgment["rows"]) == ("cannot tell", 200)
     assert f"B in A's place: cannot tell: {judgment['reason']}" in caplog.text
     assert judgment["macro_f1"]["bound"] > 0  # better, but on fewer rows than were demanded
@@ -300,36 +303,42 @@ def test_compare_takes_two_models(world: World, tmp_path: Path, arguments: list[
         compare.run(Call(world.settings(), tmp_path, arguments))
 
 
+def read_metadata(weights: Path) -> dict[str, str]:
+    """Return the metadata of a file of weights, which hold the folded temperature."""
+    with safe_open(weights, "pt") as file:
+        return dict(file.metadata() or {})
+
+
 # --- the gate -------------------------------------------------------------------------------------
 
 
-def alias(world: World) -> dict[str, Any]:
-    found = json.loads((world.root / "registry" / "aliases" / "champion.json").read_text())
-    assert isinstance(found, dict)
-    return found
+def champion_alias(world: World) -> dict[str, Any]:
+    result = json.loads((world.root / "registry" / "aliases" / "champion.json").read_text())
+    assert isinstance(result, dict)
+    return result
 
 
 @pytest.fixture
-def retold(world: World) -> Iterator[Callable[[str, str, list[Row]], Path]]:
+def copy_run(world: World) -> Iterator[Callable[[str, str, list[Row]], Path]]:
     """Copy a run as one that was trained on another dataset version, with these rows."""
-    made_here: list[Path] = []
+    folders: list[Path] = []
 
     def copy(name: str, new: str, rows: list[Row]) -> Path:
-        dataset, run = world.root / "datasets/tests" / f"{len(made_here):012x}", world.run(new)
+        dataset, run = world.root / "datasets/tests" / f"{len(folders):012x}", world.run(new)
         write(dataset, rows)
         shutil.copytree(world.run(name), run)
         provenance = read_json(run / "model/provenance.json")
         provenance["dataset"]["version"] = dataset.name
         write_json(run / "model/provenance.json", provenance)
-        made_here.extend([dataset, run])
+        folders.extend([dataset, run])
         return dataset
 
     yield copy
-    for folder in made_here:
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def words(split: str, *labels: str) -> list[Row]:
+def clean_rows(split: str, *labels: str) -> list[Row]:
     """Rows that every model has right which takes the label for what it is."""
     return [
         Row(f"Item {split} {i}: {WORDS[label]}", label, split) for i, label in enumerate(labels)
@@ -373,7 +382,7 @@ def test_better_model_becomes_champion_with_the_numbers_kept(world: World) -> No
     assert split["judgment"]["macro_f1"]["value"] == pytest.approx(gain)
     assert 0 < split["judgment"]["macro_f1"]["bound"] < gain
     version = world.registry().get("champion")
-    assert alias(world)["gate"] == gate == version.manifest["gate"]
+    assert champion_alias(world)["gate"] == gate == version.manifest["gate"]
     assert str(world.root) not in json.dumps(gate)
     card = (version.path / "README.md").read_text(encoding="utf-8")
     assert f"## Compared with the champion before (`{poor}`)" in card
@@ -405,17 +414,17 @@ def test_worse_model_is_refused_with_the_numbers_unless_forced(world: World) -> 
     forced = world.publish("poor", force=True)
     assert (forced["gate"]["outcome"], forced["gate"]["forced"]) == ("inferior", True)
     assert world.registry().aliases()["champion"] == forced["model_version"]
-    assert alias(world)["gate"]["forced"] is True
+    assert champion_alias(world)["gate"]["forced"] is True
 
 
 def test_rows_that_cannot_tell_refuse_unless_forced(
     world: World,
-    retold: Callable[[str, str, list[Row]], Path],
+    copy_run: Callable[[str, str, list[Row]], Path],
 ) -> None:
     """Three rows that the poorer model has right, too: it replaced the champion before."""
-    rows = words("test", "neutral", "positive", "neutral")
-    retold("poor", "three", rows)
-    retold("good", "first", rows)
+    rows = clean_rows("test", "neutral", "positive", "neutral")
+    copy_run("poor", "three", rows)
+    copy_run("good", "first", rows)
     good = world.publish("first")["model_version"]
     with pytest.raises(InputError) as caught:
         world.publish("three")
@@ -454,7 +463,7 @@ def test_gate_judges_models_as_published_on_their_own_rows(
     assert (gate["outcome"], gate["resamples"], gate["seed"]) == ("not inferior", 1000, 0)
     assert [split["judgment"]["rows"] for split in gate["splits"]] == [200]
     weakened = ["publish.margin=0.99 (default: 0.06)", "publish.min_rows=1 (default: 100)"]
-    assert alias(world)["gate"]["weakened"] == gate["weakened"] == weakened
+    assert champion_alias(world)["gate"]["weakened"] == gate["weakened"] == weakened
     assert f"gate: rules weaker than the defaults: {weakened[0]}, {weakened[1]}" in caplog.text
     card = (world.registry().get("champion").path / "README.md").read_text(encoding="utf-8")
     assert f"Judged by rules weaker than the defaults: {weakened[0]} and {weakened[1]}." in card
@@ -512,11 +521,44 @@ def test_broken_model_never_becomes_champion(world: World, is_champion_damaged: 
     assert world.registry().aliases() == {"champion": good}
 
 
+def test_model_whose_answers_are_not_numbers_never_becomes_champion(world: World) -> None:
+    """Such answers would count as wrong, and the model as inferior, which publish.force passes."""
+    good = world.publish("good")["model_version"]
+    shutil.copytree(world.run("poor"), world.run("nan"))
+    try:
+        weights = world.run("nan") / "model/model.safetensors"
+        tensors = load_file(weights)
+        tensors["classifier.weight"][:] = float("nan")
+        save_file(tensors, weights, read_metadata(weights))
+        with pytest.raises(InputError, match=r"runs/nan/model.*answers are not numbers"):
+            world.publish("nan", force=True)
+    finally:
+        shutil.rmtree(world.run("nan"))
+    assert world.registry().aliases() == {"champion": good}
+
+
+@pytest.mark.parametrize("dataset", [None, {"name": "tests"}, "tests"])
+def test_provenance_without_a_dataset_is_an_error_of_one_line(
+    world: World, tmp_path: Path, dataset: object
+) -> None:
+    model_dir = Path(shutil.copytree(world.run("good") / "model", tmp_path / "model"))
+    provenance = read_json(model_dir / "provenance.json")
+    del provenance["dataset"]
+    if dataset is not None:
+        provenance["dataset"] = dataset
+    write_json(model_dir / "provenance.json", provenance)
+    with pytest.raises(
+        InputError, match=r"provenance\.json: dataset.*directory is damaged"
+    ) as error:
+        compare.run(Call(world.settings(), tmp_path, [str(model_dir), "good"]))
+    assert "\n" not in str(error.value)
+
+
 def test_champions_own_rows_judge_too(
-    world: World, retold: Callable[[str, str, list[Row]], Path]
+    world: World, copy_run: Callable[[str, str, list[Row]], Path]
 ) -> None:
     """The model's own test split has no negative row; these are what the model misses."""
-    retold("poor", "narrow", words("test", *["neutral", "positive"] * 60))
+    copy_run("poor", "narrow", clean_rows("test", *["neutral", "positive"] * 60))
     good = world.publish("good")["model_version"]
     with pytest.raises(InputError, match=rf"inferior to the champion {good}: the champion's test "):
         world.publish("narrow")
@@ -524,14 +566,14 @@ def test_champions_own_rows_judge_too(
     assert read_json(comparisons / "comparison/comparison.json")["rows"] == 120
     assert read_json(comparisons / "comparison-champion/comparison.json")["rows"] == 200
     gate = world.publish("narrow", force=True)["gate"]
-    found = {split["split_of"]: split["judgment"]["outcome"] for split in gate["splits"]}
-    assert found == {"candidate": "not inferior", "champion": "inferior"}
+    result = {split["split_of"]: split["judgment"]["outcome"] for split in gate["splits"]}
+    assert result == {"candidate": "not inferior", "champion": "inferior"}
 
 
 def test_champion_whose_rows_are_not_at_hand_cannot_be_judged(
-    world: World, retold: Callable[[str, str, list[Row]], Path]
+    world: World, copy_run: Callable[[str, str, list[Row]], Path]
 ) -> None:
-    dataset = retold("poor", "lost", words("test", "neutral"))
+    dataset = copy_run("poor", "lost", clean_rows("test", "neutral"))
     world.publish("lost")
     shutil.rmtree(dataset)
     with pytest.raises(
@@ -542,11 +584,13 @@ def test_champion_whose_rows_are_not_at_hand_cannot_be_judged(
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_rows_that_a_model_was_trained_or_validated_on_do_not_count(
-    world: World, retold: Callable[[str, str, list[Row]], Path], split: str
+    world: World, copy_run: Callable[[str, str, list[Row]], Path], split: str
 ) -> None:
     """The candidate's training or validation rows are the champion's test rows."""
-    rows = made(200, "test", 2)
-    retold("good", "cheat", [row._replace(split=split) for row in rows] + words("test", "neutral"))
+    rows = noisy_rows(200, "test", 2)
+    copy_run(
+        "good", "cheat", [row._replace(split=split) for row in rows] + clean_rows("test", "neutral")
+    )
     world.publish("poor")
     with pytest.raises(InputError, match=r"champion's test split .*no row that neither model was"):
         world.publish("cheat")
@@ -581,32 +625,32 @@ def test_promoting_to_champion_passes_the_gate_too(world: World) -> None:
     assert promote("challenger", "candidate")["gate"] is None
     forced = promote(poor, "champion", force=True)
     assert (forced["model_version"], forced["gate"]["forced"]) == (poor, True)
-    assert alias(world)["gate"] == forced["gate"]
-    shown = world.registry()  # what the service shows: of the alias, and of the publishing
-    assert shown.gate_of("champion", shown.get(poor)) == forced["gate"]
-    assert shown.gate_of("alias:champion", shown.get(poor)) == forced["gate"]
-    assert shown.gate_of(poor, shown.get(poor)) is None
+    assert champion_alias(world)["gate"] == forced["gate"]
+    store = world.registry()  # what the service shows: of the alias, and of the publishing
+    assert store.gate_of("champion", store.get(poor)) == forced["gate"]
+    assert store.gate_of("alias:champion", store.get(poor)) == forced["gate"]
+    assert store.gate_of(poor, store.get(poor)) is None
     config = world.settings()
     gates = as_result(registry.run(Call(config, world.root, ["show", poor])))["gates"]
     assert gates == {"candidate": None, "challenger": None, "champion": forced["gate"]}
     listed = as_result(registry.run(Call(config, world.root, ["list"])))["models"]
-    found = {model["model_version"]: model["gates"] for model in listed}
-    assert found[good] == {}
-    assert (found[poor]["champion"]["outcome"], found[poor]["challenger"]) == ("inferior", None)
-    assert shown.gate_of("champion", shown.get(good)) is None
+    result = {model["model_version"]: model["gates"] for model in listed}
+    assert result[good] == {}
+    assert (result[poor]["champion"]["outcome"], result[poor]["challenger"]) == ("inferior", None)
+    assert store.gate_of("champion", store.get(good)) is None
     assert promote(good, "champion")["gate"]["outcome"] == "not inferior"
 
 
 def test_card_tells_how_far_to_trust_the_model(world: World) -> None:
     world.publish("good")
     card = (world.registry().get("champion").path / "README.md").read_text(encoding="utf-8")
-    found = metrics(world, "good")
-    low, high = found["intervals"]["macro_f1"]
+    result = metrics(world, "good")
+    low, high = result["intervals"]["macro_f1"]
     for part in (
-        f"| this model | {found['macro_f1']:.3f} ({low:.3f} to {high:.3f}) |",
-        f"temperature {found['calibration']['temperature']:.3f}",
-        f"{found['ece']:.3f} with it",
-        f"abstains below a confidence of {found['abstention']['threshold']:.3f}",
+        f"| this model | {result['macro_f1']:.3f} ({low:.3f} to {high:.3f}) |",
+        f"temperature {result['calibration']['temperature']:.3f}",
+        f"{result['ece']:.3f} with it",
+        f"abstains below a confidence of {result['abstention']['threshold']:.3f}",
         "no classifier can exceed an accuracy of 1.000 on the rows that were kept, 0.900 on all",
     ):
         assert part in card

@@ -26,10 +26,10 @@ ROSE_AND_FELL = {"Alpha rose": "positive", "Beta fell": "negative"}
 
 
 def labels(path: Path, config: dict[str, Any] | None = None, **settings: Any) -> dict[str, str]:
-    """The label of each text that is kept."""
+    """Return the label of each text that remains."""
     source = SourceConfig(**{"uri": str(path), "text": "text", "label": "label", **settings})
-    whole = DataConfig(sources=[source], **(config or {}))
-    table = read_labeled(find_sources(whole, path.parent / "hubs"), whole)
+    data_config = DataConfig(sources=[source], **(config or {}))
+    table = read_labeled(find_sources(data_config, path.parent / "hubs"), data_config)
     return dict(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
@@ -223,12 +223,12 @@ def test_hugging_face_keeps_the_names_of_classes_in_the_schema(tmp_path: Path, s
     else:
         data.save_to_disk(str(tmp_path / "saved"))
         (tmp_path / "saved" / "data-00000-of-00001.arrow").rename(path)
-    found = labels(
+    labels_by_text = labels(
         path,
         label_map={"bearish": "negative", "bullish": "positive"},
         config={"max_rejected_fraction": 0.5},
     )
-    assert found == {**ROSE_AND_FELL, "Gamma met": "neutral"}
+    assert labels_by_text == {**ROSE_AND_FELL, "Gamma met": "neutral"}
 
 
 @pytest.mark.parametrize("words", ["yes no", "Yes No", "on off", "true false", "TRUE False"])

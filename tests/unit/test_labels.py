@@ -1,4 +1,4 @@
-"""The list of labels, and the refusal of models that mean something else."""
+"""The list of labels, and the refusal of models with other labels."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ def test_other_labels_are_refused_with_both_lists_and_the_remedy(
     text = str(caught.value)
     assert text.startswith("/models/x/config.json: labels are {")
     assert all(repr(label) in text for label in [*id2label.values(), *LABELS])
-    assert "use a model that finsent trained" in text
+    assert "Use a model that finsent trained" in text

@@ -16,13 +16,13 @@ from finsent.inference.config import EngineConfig
 from finsent.registry.gate import Clearance, Gate
 from finsent.registry.registry import Registry
 from ray_jobs._settings import JobSettings
-from serve_app import live
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
-from serve_app.explain import keep_up
-from serve_app.http import build_app
-from serve_app.model import Model
-from serve_app.service import Service
+from serve_app.http.app import build_app
+from serve_app.service.explain import follow_gateway
+from serve_app.service.model import Model
+from serve_app.service.service import Service
+from serve_app.service.user_config import apply_user_config
 from tests.unit.models import publish_domain, saved_model
 
 METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
@@ -41,14 +41,14 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
 @pytest.mark.parametrize(
     ("user_config", "error", "named"),
     [
-        ({"modle": "champion"}, ConfigError, "user_config.modle: unknown; it takes model, shadow"),
+        ({"modle": "champion"}, ConfigError, "user_config.modle: unknown key. Use model, shadow"),
         ({"limits": {"text": 3}}, ConfigError, "serve.limits.text"),
         ({"model": "nobody"}, InputError, "nobody"),
         ({"model": "run:nightly"}, InputError, "Write alias:NAME or version:ID."),
         ({"shadow": "nobody", "limits": {"texts": 3}}, InputError, "nobody"),
     ],
 )
-def test_a_user_config_that_cannot_be_used_is_shown_until_the_next(
+def test_a_refused_user_config_is_reported_until_the_next(
     registry: Registry,
     caplog: pytest.LogCaptureFixture,
     user_config: dict[str, Any],
@@ -56,23 +56,25 @@ def test_a_user_config_that_cannot_be_used_is_shown_until_the_next(
     named: str,
 ) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     settings = check(JobSettings, {})
     texts = service.config.limits.texts
     with TestClient(build_app(service, Keys(None))) as client:
         assert client.get("/info").json()["user_config_refused"] is None
         with pytest.raises(error):
-            asyncio.run(live.apply(service, settings, user_config))
+            asyncio.run(apply_user_config(service, settings, user_config))
         assert named in client.get("/info").json()["user_config_refused"]
         assert "finsent_user_config_refused 1.0" in client.get("/metrics").text
         [line] = [one for one in caplog.records if one.levelno == logging.ERROR]
         assert line.message.startswith("user_config is refused: ")
         assert named in line.message
         assert service.config.limits.texts == texts
-        assert service.wanted == "champion"
+        assert service.models.reference == "champion"
         assert client.post("/predict", json={"text": "Up"}).status_code == 200
 
-        asyncio.run(live.apply(service, settings, {"limits": {"texts": 3}, "model": "champion"}))
+        asyncio.run(
+            apply_user_config(service, settings, {"limits": {"texts": 3}, "model": "champion"})
+        )
         found = client.get("/info").json()
         assert (found["user_config_refused"], found["limits"]["texts"]) == (None, 3)
         assert "finsent_user_config_refused 0.0" in client.get("/metrics").text
@@ -81,34 +83,35 @@ def test_a_user_config_that_cannot_be_used_is_shown_until_the_next(
 @pytest.mark.usefixtures("one_thread")
 def test_a_calibration_is_added_to_a_running_service(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     settings = check(JobSettings, {})
     with TestClient(build_app(service, Keys(None))) as client:
         body = {"text": "Up", "source": "x.com"}
         assert client.post("/predict", json=body).status_code == 422
         change = {"calibrations": {"x.com": "tweets"}}
         with pytest.raises(InputError, match=r"serve.calibrations='tweets': .*known: none"):
-            asyncio.run(live.apply(service, settings, change))
+            asyncio.run(apply_user_config(service, settings, change))
         assert client.post("/predict", json=body).status_code == 422
         publish_domain(registry)
-        asyncio.run(live.apply(service, settings, change))
+        asyncio.run(apply_user_config(service, settings, change))
         assert client.post("/predict", json=body).json()["calibration"] == "tweets"
-        asyncio.run(live.apply(service, settings, {}))
+        asyncio.run(apply_user_config(service, settings, {}))
         assert client.post("/predict", json=body).status_code == 422
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_an_explainer_tries_again_what_its_gateway_follows(registry: Registry) -> None:
+def test_an_explainer_retries_the_calibrations_of_its_gateway(registry: Registry) -> None:
     service = Service(registry.root, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
     tags: dict[str, str | None] = {"x.com": "later"}
 
     async def main() -> None:
-        await service.follow()
-        await keep_up(service, "champion", tags)
-        assert service.calibrations() == {}  # of before: there is none of the name
+        await service.models.follow()
+        await follow_gateway(service, "champion", tags)
+        assert service.models.calibrations() == {}  # of before: there is none of the name
         publish_domain(registry, name="later")
-        await keep_up(service, "champion", tags)
-        assert service.calibrations()["x.com"]["name"] == "later"
+        await follow_gateway(service, "champion", tags)
+        info: Any = service.models.calibrations()
+        assert info["x.com"]["name"] == "later"
 
     asyncio.run(main())
 
@@ -128,20 +131,20 @@ def test_a_version_without_a_calibration_is_refused_before_it_is_loaded(
 
     monkeypatch.setattr(Model, "load", counted)
     with pytest.raises(InputError, match="has no calibration of that name"):
-        asyncio.run(service.follow())
+        asyncio.run(service.models.follow())
     assert loads == []
     with pytest.raises(InputError, match="'nobody': no such alias"):
-        asyncio.run(service.follow("nobody"))
+        asyncio.run(service.models.follow("nobody"))
 
 
-def test_a_service_that_never_looks_does_not_watch(tmp_path: Path) -> None:
+def test_watching_ends_at_once_if_watch_seconds_is_zero(tmp_path: Path) -> None:
     service = Service(tmp_path, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
-    asyncio.run(asyncio.wait_for(service.watch(), 5))
+    asyncio.run(asyncio.wait_for(service.models.watch(), 5))
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("followed", ["champion", "alias:champion"])
-def test_the_gate_of_the_followed_alias_is_shown(tiny: Path, tmp_path: Path, followed: str) -> None:
+def test_info_has_the_gate_of_the_followed_alias(tiny: Path, tmp_path: Path, followed: str) -> None:
     """Of the step that moved the alias, not of the version's first publishing."""
     registry = Registry(tmp_path / "registry")
     one, two = (
@@ -158,7 +161,7 @@ def test_the_gate_of_the_followed_alias_is_shown(tiny: Path, tmp_path: Path, fol
     with TestClient(build_app(service, Keys(None))) as client:
 
         def shown() -> Any:
-            asyncio.run(service.follow())
+            asyncio.run(service.models.follow())
             return client.get("/info").json()["gate"]
 
         assert shown() is None

@@ -12,8 +12,8 @@ from finsent.data.sources import file_systems
 from finsent.data.sources.expansion import expand
 from finsent.data.sources.file_systems import filesystem_of
 from finsent.data.sources.locations import Location, short_names
-from finsent.data.sources.uris import parse
 from finsent.errors import InputError
+from finsent.uris import parse
 
 
 def write(path: Path, text: str = "a") -> Path:
@@ -25,9 +25,9 @@ def write(path: Path, text: str = "a") -> Path:
 def test_a_directory_gives_its_known_files_in_order(tmp_path: Path) -> None:
     for name in ("b.csv", "a.CSV", "sub/c.csv.gz", "notes.txt", ".hidden.csv", ".git/d.csv"):
         write(tmp_path / name)
-    found = expand(str(tmp_path), None, "data.sources")
-    assert short_names(found) == ["a.CSV", "b.csv", "c.csv.gz"]
-    assert [p.name for p in expand(f"file://{tmp_path}", None, "f")] == [p.name for p in found]
+    files = expand(str(tmp_path), None, "data.sources")
+    assert short_names(files) == ["a.CSV", "b.csv", "c.csv.gz"]
+    assert [p.name for p in expand(f"file://{tmp_path}", None, "f")] == [p.name for p in files]
 
 
 def test_a_location_crosses_processes_and_notices_changes(tmp_path: Path) -> None:
@@ -86,16 +86,16 @@ def test_other_stores_find_the_path_as_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "shown"),
+    ("uri", "redacted"),
     [
         ("/data/a.csv", "/data/a.csv"),
         ("s3://KEY:SECRET@bucket/a.csv?region=x", "s3://bucket/a.csv"),
         ("s3://bucket/dir/a.csv", "s3://bucket/dir/a.csv"),
     ],
 )
-def test_credentials_are_never_shown(uri: str, shown: str) -> None:
+def test_credentials_are_never_shown(uri: str, redacted: str) -> None:
     location = Location(uri, 1, None)
-    assert location.shown == shown
+    assert location.redacted == redacted
     assert location.name == "a.csv"
 
 

@@ -1,4 +1,4 @@
-"""The training loop in one process: it learns, repeats itself, goes on, and reports exactly."""
+"""Training in one process: learns, is reproducible, resumes, and reports exact metrics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture(scope="module")
 def learned(bench: Bench) -> Recorder:
-    """One run that others are compared with."""
+    """The run that others are compared with."""
     return bench.run(epochs=8)
 
 
@@ -44,7 +44,7 @@ def learned(bench: Bench) -> Recorder:
 
 def test_training_learns_separable_labels(learned: Recorder) -> None:
     first, last = learned.metrics[0], learned.metrics[-1]
-    assert first.train_loss == pytest.approx(np.log(3), abs=0.4)  # starts from knowing nothing
+    assert first.train_loss == pytest.approx(np.log(3), abs=0.4)  # of uniform probabilities
     assert last.train_loss < 0.5 * first.train_loss
     assert last.accuracy > 0.9
     assert last.macro_f1 > 0.9
@@ -64,8 +64,8 @@ def test_resumed_run_ends_as_the_uninterrupted_one(
     assert [m.epoch for m in resumed.metrics] == list(range(epoch + 1, 9))
     assert distance(weights(resumed.last), weights(learned.last)) == 0
     timed = {"began", "epoch_seconds", "rows_per_second", "tokens_per_second"}
-    for found, expected in zip(resumed.metrics, learned.metrics[epoch:], strict=True):
-        assert found.model_dump(exclude=timed) == expected.model_dump(exclude=timed)
+    for resumed_epoch, expected_epoch in zip(resumed.metrics, learned.metrics[epoch:], strict=True):
+        assert resumed_epoch.model_dump(exclude=timed) == expected_epoch.model_dump(exclude=timed)
     history = json.loads((resumed.last / "state.json").read_text())["history"]
     assert history == [m.model_dump() for m in learned.metrics[:epoch] + resumed.metrics]
 
@@ -85,15 +85,15 @@ def test_validation_equals_scikit_learn_on_the_saved_model(bench: Bench, learned
         with torch.no_grad():  # a row at a time: no padding
             for i in range(len(rows)):
                 logits.append(model(input_ids=rows.batch(np.array([i])).input_ids).logits)
-        found, truth = torch.cat(logits), torch.tensor(rows.labels)
-        predicted = found.argmax(-1)
+        all_logits, truth = torch.cat(logits), torch.tensor(rows.labels)
+        predicted = all_logits.argmax(-1)
         expected = sk.confusion_matrix(truth, predicted, labels=[0, 1, 2])
         assert metrics.validation_confusion == expected.tolist()
         assert metrics.accuracy == pytest.approx(sk.accuracy_score(truth, predicted))
         assert metrics.macro_f1 == pytest.approx(
             sk.f1_score(truth, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
         )
-        loss = float(torch.nn.functional.cross_entropy(found, truth))
+        loss = float(torch.nn.functional.cross_entropy(all_logits, truth))
         assert metrics.validation_loss == pytest.approx(loss, rel=1e-4)
 
 
@@ -148,32 +148,32 @@ def test_model_is_saved_in_fp32_with_its_provenance(learned: Recorder) -> None:
 
 
 @pytest.fixture(scope="module")
-def still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def no_dropout(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return without_dropout(tiny, tmp_path_factory.mktemp("still") / "backbone")
 
 
-STILL: dict[str, Any] = {"epochs": 1, "weight_decay": 0.0, "max_grad_norm": 1e-16}
+CLIPPED: dict[str, Any] = {"epochs": 1, "weight_decay": 0.0, "max_grad_norm": 1e-16}
 
 
 def test_gradients_are_clipped_to_the_norm(bench: Bench) -> None:
-    """Clipped far below AdamW's epsilon, they no longer move anything."""
-    assert distance(weights(bench.run(**STILL).last), initial(bench)) < 1e-6
-    free = bench.run(**{**STILL, "max_grad_norm": 1.0})
+    """Gradients far below AdamW's epsilon change no weight."""
+    assert distance(weights(bench.run(**CLIPPED).last), initial(bench)) < 1e-6
+    free = bench.run(**{**CLIPPED, "max_grad_norm": 1.0})
     assert distance(weights(free.last), initial(bench)) > 0.01
 
 
 def test_weight_decay_shrinks_matrices_only(bench: Bench) -> None:
     before = initial(bench)
-    after = weights(bench.run(**{**STILL, "weight_decay": 0.5}).last)
+    after = weights(bench.run(**{**CLIPPED, "weight_decay": 0.5}).last)
     shrunk = {name for name in before if distance({"": before[name]}, {"": after[name]}) > 1e-6}
     assert shrunk == {name for name, tensor in before.items() if tensor.ndim > 1}
     assert after["classifier.weight"].norm() < before["classifier.weight"].norm()
 
 
-def test_train_loss_is_the_mean_over_rows(bench: Bench, still: Path) -> None:
-    """Of an unmoved model, over batches of 8 and one of 1 row."""
-    run = bench.run(backbone=still, **STILL)
-    model = new_classifier(Backbone("still", str(still)), seed=7)
+def test_train_loss_is_the_mean_over_rows(bench: Bench, no_dropout: Path) -> None:
+    """The model does not change; one batch of 8 has 1 row."""
+    run = bench.run(backbone=no_dropout, **CLIPPED)
+    model = new_classifier(Backbone("still", str(no_dropout)), seed=7)
     model.eval()
     batch = bench.train_rows.batch(np.arange(TRAIN_ROWS))
     with torch.no_grad():
@@ -182,8 +182,8 @@ def test_train_loss_is_the_mean_over_rows(bench: Bench, still: Path) -> None:
     assert run.metrics[0].train_loss == pytest.approx(loss, rel=1e-4)
 
 
-def test_dropout_is_on_in_training_and_off_in_validation(bench: Bench, still: Path) -> None:
-    quiet, noisy = bench.run(backbone=still, **STILL), bench.run(**STILL)
+def test_dropout_is_on_in_training_and_off_in_validation(bench: Bench, no_dropout: Path) -> None:
+    quiet, noisy = bench.run(backbone=no_dropout, **CLIPPED), bench.run(**CLIPPED)
     losses = [(run.metrics[0].train_loss, run.metrics[0].validation_loss) for run in (quiet, noisy)]
     assert losses[0][0] != pytest.approx(losses[1][0], abs=1e-4)
     assert losses[0][1] == pytest.approx(losses[1][1], abs=1e-6)
@@ -193,7 +193,7 @@ def test_dropout_is_on_in_training_and_off_in_validation(bench: Bench, still: Pa
 def test_learning_rate_warms_up_for_the_configured_share_of_steps(
     bench: Bench, warmup: float, halfway: float
 ) -> None:
-    """After one of two epochs, 13 of 26 steps."""
+    """The first epoch is 13 of 26 steps."""
     run = bench.run(learning_rate=0.001, warmup_fraction=warmup)
     rates = [metrics.learning_rate for metrics in run.metrics]
     assert rates == pytest.approx([0.001 * halfway, 0.0])
@@ -207,9 +207,9 @@ def test_warm_up_changes_the_weights(bench: Bench) -> None:
 def test_bf16_runs_on_a_cpu_close_to_fp32(bench: Bench) -> None:
     rounded, exact = (bench.run(precision=precision) for precision in ("bf16", "fp32"))
     assert {tensor.dtype for tensor in weights(rounded.last).values()} == {torch.float32}
-    found, expected = rounded.metrics[-1].train_loss, exact.metrics[-1].train_loss
-    assert found == pytest.approx(expected, rel=0.15)
-    assert found != expected  # the setting does something
+    loss, exact_loss = rounded.metrics[-1].train_loss, exact.metrics[-1].train_loss
+    assert loss == pytest.approx(exact_loss, rel=0.15)
+    assert loss != exact_loss  # the setting has an effect
 
 
 @pytest.mark.parametrize("size", [1, 64, 1000])

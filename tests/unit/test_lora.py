@@ -1,4 +1,4 @@
-"""Low-rank adapters: what is trained, what is saved, and that a run goes on with them."""
+"""Low-rank adapters: trained weights, saved weights, and resume."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def test_saved_weights_are_merged_and_are_the_validated_ones(bench: Bench) -> No
 def test_run_resumed_in_mid_epoch_equals_an_uninterrupted_one(bench: Bench) -> None:
     settings = {"lora_rank": RANK, "lora_dropout": 0.1, "checkpoint_every_steps": 5}
     name = "checkpoint_step_00000015"
-    whole = bench.run(**settings)  # type: ignore[arg-type]
+    uninterrupted = bench.run(**settings)  # type: ignore[arg-type]
     stopped = bench.run(stop_after=name, **settings)  # type: ignore[arg-type]
     assert find_damage(stopped.folder / name) is None
     resumed = bench.run(resume=stopped.folder / name, **settings)  # type: ignore[arg-type]
-    assert distance(weights(whole.last), weights(resumed.last)) == 0
+    assert distance(weights(uninterrupted.last), weights(resumed.last)) == 0
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_averaged_weights_are_refused(tiny: Path) -> None:
 def test_missing_package_is_named_with_the_remedy(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "peft" else found(name)
+        importlib.util, "find_spec", lambda name: None if name == "peft" else find_spec(name)
     )
     with pytest.raises(InputError, match=r"lora_rank=4: needs .* pip install 'finsent\[lora\]'"):
         model_of(tiny, lora_rank=RANK)

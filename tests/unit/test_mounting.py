@@ -25,8 +25,8 @@ from finsent.inference.config import EngineConfig
 from ray_jobs._settings import JobSettings
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
-from serve_app.http import build_app
-from serve_app.service import Service
+from serve_app.http.app import build_app
+from serve_app.service.service import Service
 from tests.commands import wait_until
 
 PREFIX = "/ai/sentiment"
@@ -44,7 +44,7 @@ def make_app(root_path: str = "") -> Any:
 
 
 @pytest.mark.parametrize("root_path", ["", PREFIX])
-def test_no_answer_leads_to_an_address_made_of_the_host(root_path: str) -> None:
+def test_no_redirect_names_the_host_header(root_path: str) -> None:
     with TestClient(make_app(root_path), follow_redirects=False) as client:
         for path in (*PATHS, "", "/", PREFIX):
             for end in ("", "/", "//", "?a=/b/"):
@@ -57,7 +57,7 @@ def test_no_answer_leads_to_an_address_made_of_the_host(root_path: str) -> None:
                     assert "evil.example" not in answer.text
 
 
-def test_a_slash_at_the_end_is_no_other_operation() -> None:
+def test_a_trailing_slash_changes_nothing() -> None:
     with TestClient(make_app(), follow_redirects=False) as client:
         found = client.post("/predict/", json={"text": "Up"})
         assert (found.status_code, found.json()["code"]) == (503, "not_ready")  # not 404
@@ -75,7 +75,7 @@ def test_a_prefix_may_be_stripped_or_not() -> None:
             assert client.get(f"{before}/livez").json() == {"status": "ok"}
             assert client.get(f"{before}/openapi.json").json()["servers"] == [{"url": PREFIX}]
             missing = client.get(f"{before}/nothing").json()
-            assert missing["detail"].endswith(f"see {PREFIX}/docs")
+            assert missing["detail"].endswith(f"See {PREFIX}/docs for the operations.")
         assert client.get("/ai/sentimental/livez").status_code == 404
         # The page's files are below it, not beside it.
         assert client.get(PREFIX).headers["location"] == "sentiment/"
@@ -83,7 +83,7 @@ def test_a_prefix_may_be_stripped_or_not() -> None:
         assert "servers" not in client.get("/openapi.json").json()
 
 
-def test_a_route_prefix_of_serve_counts() -> None:
+def test_the_route_prefix_of_serve_is_respected() -> None:
     """Serve names it in the scope, and leaves it in the path."""
     with TestClient(make_app(), root_path="/team", follow_redirects=False) as client:
         assert client.get("/team/livez").json() == {"status": "ok"}
@@ -98,7 +98,7 @@ def test_a_route_prefix_of_serve_counts() -> None:
     "value",
     ["ai", "/ai/", "https://desk.example/ai", "/a b", "/ai?x", "/", "/..", "/a/../b", "/.", "/a/."],
 )
-def test_a_prefix_that_is_none_is_refused(value: str) -> None:
+def test_invalid_prefixes_are_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"serve\.root_path"):
         load(JobSettings, [], [f"serve.root_path={json.dumps(value)}"])
 
@@ -166,7 +166,7 @@ def proxied(folder: Path, upstream: str) -> Iterator[str]:
 
 @pytest.mark.skipif(NGINX is None, reason="needs nginx: apt-get install nginx")
 @pytest.mark.parametrize("strips", [True, False])
-def test_all_of_it_is_there_behind_nginx(tmp_path: Path, strips: bool) -> None:
+def test_all_paths_work_behind_nginx(tmp_path: Path, strips: bool) -> None:
     with (
         listening(PREFIX) as port,
         proxied(tmp_path, f"http://127.0.0.1:{port}{'/' if strips else ''}") as home,

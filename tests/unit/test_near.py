@@ -152,7 +152,7 @@ def test_templates_leak_neither_from_a_benchmark_nor_across_splits(
     all_pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against all pairs whose sketches are near, in large buckets and in small ones."""
-    monkeypatch.setattr(near, "_ALL_PAIRS", all_pairs)
+    monkeypatch.setattr(near, "_MAX_BUCKET_FOR_ALL_PAIRS", all_pairs)
     unseen = 60
     rows = table(headlines(500), [i < unseen for i in range(500)])
     found = entries(rows, CONFIG)
@@ -162,7 +162,7 @@ def test_templates_leak_neither_from_a_benchmark_nor_across_splits(
     for key, sketch in zip(*(found[c].to_pylist() for c in ("key", "sketch")), strict=True):
         sketches[place[key]] = np.frombuffer(sketch, np.uint8)
     a, b = np.triu_indices(500, 1)
-    which = near._near(sketches, a, b, CONFIG)
+    which = near._is_near(sketches, a, b, CONFIG)
     a, b = a[which], b[which]
     groups = resolve([find_edges(found, CONFIG)], halves, by_text=True)
     must_go = np.unique(b[(a < unseen) & (b >= unseen)])

@@ -12,15 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from finsent.evaluation.compare import compare, comparison_line
+from finsent.evaluation.compare import compare
 from finsent.evaluation.metrics import Answers
-from finsent.evaluation.noninferiority import (
-    Allowance,
-    Judgment,
-    judge,
-    macro_f1_difference,
-    paired_bound,
-)
+from finsent.evaluation.noninferiority import Allowance, judge, macro_f1_difference, paired_bound
+from finsent.judgments import Judgment
 
 Ids = npt.NDArray[np.int64]
 
@@ -45,9 +40,7 @@ def even(rows: int) -> Ids:
 
 def judged(a: Answers, b: Answers, rules: Allowance = RULES) -> Judgment:
     found = compare(a, b, 200, 0)
-    return judge(
-        a, b, comparison_line(found) if found["verdict"] == "worse" else None, rules, 1000, 0
-    )
+    return judge(a, b, found.worse, rules, 1000, 0)
 
 
 # --- the bound of accuracy ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One spelling for texts that look alike; what is repaired and what is not; keys."""
+"""Normalization: one spelling of each text, the repairs, and the keys of texts."""
 
 # ruff: noqa: RUF001  signs that look like others are what is tested
 

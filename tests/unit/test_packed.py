@@ -1,4 +1,4 @@
-"""JSON of any shape, workbooks, Feather and archives: read, or refused with the way out."""
+"""JSON of any shape, workbooks, Feather and archives: read, or refused with the remedy."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_what_is_no_object_in_an_array_is_a_row_with_a_fault(tmp_path: Path) -> 
 def test_json_lines_that_are_none_say_which_format_to_set(tmp_path: Path, content: str) -> None:
     path = write(tmp_path, content, "a.jsonl")
     assert "is not JSON Lines" in problem(path)
-    assert "set format: json for this source" in problem(path)
+    assert "Set format: json for this source" in problem(path)
     assert labels(path, format="json")["Alpha rose"] == "positive"
 
 
@@ -201,8 +201,8 @@ def test_a_cut_off_or_wrong_archive_is_named(tmp_path: Path, name: str) -> None:
 def test_an_archive_of_several_files_is_unpacked_by_its_owner(tmp_path: Path) -> None:
     for name in ("a.zip", "a.csv.zip"):
         text = problem(write(tmp_path, zipped(**{"a.csv": BODY, "b.csv": BODY}), name))
-        assert "is an archive of 2 files ('a.csv', 'b.csv'); unpack it, and name its folder" in text
-    assert "is an archive of 0 files; unpack it" in problem(write(tmp_path, zipped(), "a.zip"))
+        assert "is an archive of 2 files ('a.csv', 'b.csv'). Unpack it, and name its folder" in text
+    assert "is an archive of 0 files. Unpack it" in problem(write(tmp_path, zipped(), "a.zip"))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_settings_that_a_format_has_no_use_for_are_refused(
     tmp_path: Path, name: str, value: str
 ) -> None:
     path = write(tmp_path, lines(*RECORDS), "a.jsonl")
-    assert f"is jsonl, which has no {name}; leave out {value!r}" in problem(path, **{name: value})
+    assert f"is jsonl, which has no {name}. Leave out {value!r}" in problem(path, **{name: value})
 
 
 def test_a_zip_of_a_workbook_or_parquet_is_read(tmp_path: Path) -> None:
@@ -290,9 +290,9 @@ def test_a_sheet_is_read_with_its_row_numbers(tmp_path: Path) -> None:
 
 def test_of_several_sheets_one_is_named(tmp_path: Path) -> None:
     path = workbook(tmp_path / "a.xlsx", A=[["text", "label"], ["Up", "up"]], B=[["x"], ["y"]])
-    assert "has rows in the sheets 'A', 'B'; set sheet to one of them" in problem(path)
+    assert "has rows in the sheets 'A', 'B'. Set sheet to one of them" in problem(path)
     assert read(path, sheet="A") == [Row(2, "Up", "up")]
-    assert "has no sheet 'C'; set sheet to one of 'A', 'B'" in problem(path, sheet="C")
+    assert "has no sheet 'C'. Set sheet to one of 'A', 'B'" in problem(path, sheet="C")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the driver shows of a training: notes, a line per epoch, a bar."""
+"""Progress of a training: notes, a line per epoch, a bar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def progress(rows: int) -> Progress:
 
 
 def show(board: ProgressBoard, display: TrainingDisplay) -> None:
-    """What the driver does each second."""
+    """Show the board, as the driver does each second."""
     display.show(board.read(), board.notes(display.note_count), board.epochs(display.epoch))
 
 
@@ -25,7 +25,7 @@ def test_each_finished_epoch_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
-    board, said = ProgressBoard(), []
+    board, messages = ProgressBoard(), []
     with caplog.at_level(logging.INFO), TrainingDisplay("[2/5] train", 4) as display:
         for epoch in range(1, 5):
             board.write(progress(100 * epoch - 50))
@@ -33,11 +33,11 @@ def test_each_finished_epoch_is_logged(
             board.finish_epoch(epoch_metrics(epoch))
             board.write(progress(100 * epoch))
             show(board, display)
-            said.append(caplog.messages[-1])
+            messages.append(caplog.messages[-1])
             show(board, display)  # nothing is new
-    assert caplog.messages == said
-    assert [line.split(":")[0] for line in said] == [f"epoch {n} of 4" for n in range(1, 5)]
-    assert [line.split("; ")[1:] for line in said] == [
+    assert caplog.messages == messages
+    assert [line.split(":")[0] for line in messages] == [f"epoch {n} of 4" for n in range(1, 5)]
+    assert [line.split("; ")[1:] for line in messages] == [
         ["about 3:00 of training left"],
         ["about 2:00 of training left"],
         ["about 1:00 of training left"],

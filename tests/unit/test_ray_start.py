@@ -27,7 +27,7 @@ LATE = "The current node timed out during startup. This could happen because"
         (RuntimeError("no space"), RuntimeError, "no space"),
     ],
 )
-def test_only_what_takes_too_long_is_the_machines_fault(
+def test_only_a_start_timeout_is_a_user_error(
     problem: Exception, raised: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init(**settings: Any) -> None:
@@ -42,7 +42,7 @@ def test_only_what_takes_too_long_is_the_machines_fault(
         _start_local(4, worker_logs=False)
 
 
-def test_a_full_temporary_directory_is_said_before_ray_times_out(
+def test_full_temporary_directory_is_reported_before_ray_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with small_disk(tmp_path / "small", "100k") as place:

@@ -1,4 +1,4 @@
-"""Each setting of the recipe changes what it says it changes."""
+"""Each setting of the recipe has the effect that its description states."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def recipe(**settings: object) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def no_dropout(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return without_dropout(tiny, tmp_path_factory.mktemp("still") / "backbone")
 
 
@@ -64,18 +64,22 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def gradients(
-    bench: Bench, model: PreTrainedModel, batch: Any, given: Weights, **settings: object
+    bench: Bench, model: PreTrainedModel, batch: Any, step_weights: Weights, **settings: object
 ) -> tuple[dict[str, torch.Tensor], EpochMeter]:
-    """The gradients and the counts of one step."""
+    """Return the gradients and the meter of one step."""
     config, meter = recipe(**settings), EpochMeter(CPU)
     model.zero_grad(set_to_none=True)
     model.train()
-    GradientAccumulator(model, config, CPU, print).compute(bench.train_rows, given, batch, meter)
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return found, meter
+    GradientAccumulator(model, config, CPU, print).compute(
+        bench.train_rows, step_weights, batch, meter
+    )
+    gradients_by_name = {
+        name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+    }
+    return gradients_by_name, meter
 
 
-# --- what a row's loss counts ---------------------------------------------------------------------
+# --- weights of rows ------------------------------------------------------------------------------
 
 
 def test_weighted_smoothed_loss_equals_pytorch() -> None:
@@ -87,20 +91,20 @@ def test_weighted_smoothed_loss_equals_pytorch() -> None:
             logits, labels, label_smoothing=smoothing, reduction="sum"
         )
         assert float(loss_sum(logits, labels, ones, smoothing)) == pytest.approx(float(expected))
-    # By class, PyTorch's weighted mean is ours.
+    # With weights by class, the weighted means are equal.
     by_class = torch.tensor([1.0, 2.0, 0.5])
     expected = torch.nn.functional.cross_entropy(logits, labels, by_class)
-    mine = by_class.numpy()[labels.numpy()].astype(np.float64)
-    found = float(loss_sum(logits, labels, mine, 0.0)) / mine.sum()
-    assert found == pytest.approx(float(expected))
+    row_factors = by_class.numpy()[labels.numpy()].astype(np.float64)
+    weighted_mean = float(loss_sum(logits, labels, row_factors, 0.0)) / row_factors.sum()
+    assert weighted_mean == pytest.approx(float(expected))
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
     labels = np.array([0] * 2 + [1] * 11 + [2] * 5)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    found = class_weights(labels, recipe(class_weights="balanced"))
-    assert found == pytest.approx(expected)
-    totals = [found[c] * (labels == c).sum() for c in range(3)]
+    balanced = class_weights(labels, recipe(class_weights="balanced"))
+    assert balanced == pytest.approx(expected)
+    totals = [balanced[c] * (labels == c).sum() for c in range(3)]
     assert totals == pytest.approx([6, 6, 6])
     two = class_weights(np.array([0, 0, 2, 2]), recipe(class_weights="balanced"))
     assert np.isfinite(two).all()
@@ -108,10 +112,10 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
 
 
 def test_class_weights_by_label_and_none() -> None:
-    given = recipe(class_weights={"negative": 3.0, "positive": 0.5})
-    assert isinstance(given.class_weights, ClassWeights)
+    config = recipe(class_weights={"negative": 3.0, "positive": 0.5})
+    assert isinstance(config.class_weights, ClassWeights)
     labels = np.array([0, 1, 2])
-    assert class_weights(labels, given).tolist() == [3.0, 1.0, 0.5]
+    assert class_weights(labels, config).tolist() == [3.0, 1.0, 0.5]
     assert LABELS == ("negative", "neutral", "positive")
     assert class_weights(labels, recipe()).tolist() == [1.0, 1.0, 1.0]
 
@@ -129,33 +133,33 @@ def test_rows_without_these_columns_count_one(tiny: Path) -> None:
     assert row_weights(rows_of(tiny, 3, 0), recipe(agreement_weight="linear")).tolist() == [1, 1, 1]
 
 
-def test_row_of_weight_two_counts_as_two_rows(bench: Bench, still: Path) -> None:
-    model = new_classifier(Backbone("still", str(still)), 7)
+def test_row_of_weight_two_counts_as_two_rows(bench: Bench, no_dropout: Path) -> None:
+    model = new_classifier(Backbone("still", str(no_dropout)), 7)
     ones = np.ones(TRAIN_ROWS)
     twice = np.array([4, 9, 9, 17])
     expected, _ = gradients(bench, model, twice, ones)
     heavy = ones.copy()
     heavy[9] = 2
-    found, meter = gradients(bench, model, np.array([4, 9, 17]), heavy)
-    assert distance(found, expected) < 1e-6
+    weighted, meter = gradients(bench, model, np.array([4, 9, 17]), heavy)
+    assert distance(weighted, expected) < 1e-6
     assert (meter.local().weight, meter.local().rows) == (4, 3)
 
 
-def test_train_loss_is_the_weighted_mean(bench: Bench, still: Path, tiny: Path) -> None:
+def test_train_loss_is_the_weighted_mean(bench: Bench, no_dropout: Path, tiny: Path) -> None:
     agreement = [0.5 + (i % 3) / 4 for i in range(TRAIN_ROWS)]
     rows = rows_of(tiny, TRAIN_ROWS, 0, agreement=agreement)
     settings: dict[str, Any] = {"agreement_weight": "linear", "class_weights": {"neutral": 3.0}}
     run = bench.run(
-        backbone=still, rows=rows, epochs=1, max_grad_norm=1e-16, weight_decay=0.0, **settings
+        backbone=no_dropout, rows=rows, epochs=1, max_grad_norm=1e-16, weight_decay=0.0, **settings
     )
-    model = new_classifier(Backbone("still", str(still)), 7).eval()
+    model = new_classifier(Backbone("still", str(no_dropout)), 7).eval()
     batch = rows.batch(np.arange(TRAIN_ROWS))
     with torch.no_grad():
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     losses = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none").numpy()
-    given = row_weights(rows, recipe(**settings))
-    assert len(set(given.tolist())) > 2
-    expected = float((losses * given).sum() / given.sum())
+    expected_weights = row_weights(rows, recipe(**settings))
+    assert len(set(expected_weights.tolist())) > 2
+    expected = float((losses * expected_weights).sum() / expected_weights.sum())
     assert run.metrics[0].train_loss == pytest.approx(expected, rel=1e-4)
     assert run.metrics[0].train_loss != pytest.approx(float(losses.mean()), rel=1e-3)
 
@@ -190,77 +194,82 @@ def test_the_setting_reaches_the_loop(bench: Bench, settings: dict[str, Any], ti
 
 @pytest.mark.parametrize("parts", [2, 3, 8, 64])
 def test_accumulation_gives_the_gradients_of_the_whole_batch(
-    bench: Bench, still: Path, parts: int
+    bench: Bench, no_dropout: Path, parts: int
 ) -> None:
-    model = new_classifier(Backbone("still", str(still)), 7)
-    given = np.linspace(0.5, 2, TRAIN_ROWS)
+    model = new_classifier(Backbone("still", str(no_dropout)), 7)
+    row_factors = np.linspace(0.5, 2, TRAIN_ROWS)
     batch = np.arange(11, 22)
-    expected, whole = gradients(bench, model, batch, given)
-    found, split = gradients(bench, model, batch, given, accumulation_steps=parts)
-    assert found.keys() == expected.keys()
-    assert distance(found, expected) < 1e-6
-    assert split.local().loss == pytest.approx(whole.local().loss)
-    assert split.local().rows == 11
-    assert split.local().padded <= whole.local().padded
+    expected, whole_meter = gradients(bench, model, batch, row_factors)
+    accumulated, split_meter = gradients(bench, model, batch, row_factors, accumulation_steps=parts)
+    assert accumulated.keys() == expected.keys()
+    assert distance(accumulated, expected) < 1e-6
+    assert split_meter.local().loss == pytest.approx(whole_meter.local().loss)
+    assert split_meter.local().rows == 11
+    assert split_meter.local().padded <= whole_meter.local().padded
 
 
 def test_accumulation_computes_fewer_rows_at_a_time(bench: Bench) -> None:
     sizes: list[int] = []
     model = new_classifier(Backbone("tiny", str(bench.tiny)), 7)
 
-    def watch(batch: Any, _weights: Weights) -> torch.Tensor:
+    def record_size(batch: Any, _weights: Weights) -> torch.Tensor:
         sizes.append(len(batch.labels))
         return model.get_parameter("classifier.weight").sum()
 
     config = recipe(accumulation_steps=3)
-    own = GradientAccumulator(model, config, CPU, print, batch_loss=watch)
-    own.compute(bench.train_rows, np.ones(TRAIN_ROWS), np.arange(8), EpochMeter(CPU))
+    accumulator = GradientAccumulator(model, config, CPU, print, batch_loss=record_size)
+    accumulator.compute(bench.train_rows, np.ones(TRAIN_ROWS), np.arange(8), EpochMeter(CPU))
     assert sizes == [3, 3, 2]
 
 
-def test_gradient_checkpointing_saves_memory_and_changes_nothing(bench: Bench, still: Path) -> None:
+def test_gradient_checkpointing_saves_memory_and_changes_nothing(
+    bench: Bench, no_dropout: Path
+) -> None:
     batch = bench.train_rows.batch(np.arange(16))
-    kept: list[int] = []  # numbers that the forward pass keeps for the backward one
-    sizes, found = [], []
+    saved_sizes: list[int] = []  # sizes of tensors that the forward pass saves
+    sizes, gradients_by_name = [], []
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept.append(tensor.numel())
+    def record_size(tensor: torch.Tensor) -> torch.Tensor:
+        saved_sizes.append(tensor.numel())
         return tensor
 
     for saving in (False, True):
         config = recipe(gradient_checkpointing=saving)
-        task = Task(config, Backbone("still", str(still)), {"max_length": 64})
+        task = Task(config, Backbone("still", str(no_dropout)), {"max_length": 64})
         model = build_model(task, torch.device("cpu"))
         model.train()
-        kept.clear()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        saved_sizes.clear()
+        with torch.autograd.graph.saved_tensors_hooks(record_size, lambda tensor: tensor):
             logits = forward(model, batch, torch.device("cpu"))
-        sizes.append(sum(kept))
+        sizes.append(sum(saved_sizes))
         logits.square().sum().backward()
-        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+        gradients_by_name.append(
+            {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        )
     assert sizes[1] < sizes[0] / 2
-    assert distance(found[1], found[0]) < 1e-5
+    assert distance(gradients_by_name[1], gradients_by_name[0]) < 1e-5
 
 
-def test_gradient_checkpointing_reaches_the_loop(bench: Bench, still: Path) -> None:
-    plain = bench.run(backbone=still, epochs=1)
-    saving = bench.run(backbone=still, epochs=1, gradient_checkpointing=True)
+def test_gradient_checkpointing_reaches_the_loop(bench: Bench, no_dropout: Path) -> None:
+    plain = bench.run(backbone=no_dropout, epochs=1)
+    saving = bench.run(backbone=no_dropout, epochs=1, gradient_checkpointing=True)
     assert distance(weights(plain.last), weights(saving.last)) < 1e-5
 
 
 def test_compiled_model_trains_as_the_plain_one(
-    bench: Bench, still: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, no_dropout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a backend that needs no minutes of C++ compiling."""
+    """The backend does not compile C++, which takes minutes."""
     from torch._dynamo.utils import counters
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    plain = bench.run(backbone=still, epochs=1)
+    plain = bench.run(backbone=no_dropout, epochs=1)
     before = counters["stats"]["unique_graphs"]
-    compiled = bench.run(backbone=still, epochs=1, compile=True)
+    compiled = bench.run(backbone=no_dropout, epochs=1, compile=True)
     assert counters["stats"]["unique_graphs"] > before
     assert distance(weights(plain.last), weights(compiled.last)) < 1e-5
-    assert weights(plain.last).keys() == weights(compiled.last).keys()  # no prefix of the wrapper
+    # The names have no prefix of the wrapper.
+    assert weights(plain.last).keys() == weights(compiled.last).keys()
 
 
 # --- number formats -------------------------------------------------------------------------------
@@ -279,8 +288,8 @@ def test_fp16_scales_the_loss_and_learns_like_fp32(bench: Bench) -> None:
     assert state["scaler"]["scale"] > 1
     assert json.loads((exact.last / "state.json").read_text())["scaler"] is None
     assert {tensor.dtype for tensor in weights(half.last).values()} == {torch.float32}
-    found, expected = half.metrics[-1].train_loss, exact.metrics[-1].train_loss
-    assert found == pytest.approx(expected, rel=0.15)
+    half_loss, exact_loss = half.metrics[-1].train_loss, exact.metrics[-1].train_loss
+    assert half_loss == pytest.approx(exact_loss, rel=0.15)
 
 
 # --- dropout, averages, stopping ------------------------------------------------------------------
@@ -290,8 +299,8 @@ def test_dropout_overrides_every_dropout_of_the_backbone(tiny: Path) -> None:
     def rates(dropout: float | None) -> set[float]:
         model = new_classifier(Backbone("tiny", str(tiny)), 1, dropout)
         config = model.config
-        found = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
-        return found | {config.hidden_dropout_prob, config.attention_probs_dropout_prob}
+        module_rates = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+        return module_rates | {config.hidden_dropout_prob, config.attention_probs_dropout_prob}
 
     assert rates(None) == {0.1}
     assert rates(0.0) == {0.0}
@@ -301,9 +310,9 @@ def test_dropout_overrides_every_dropout_of_the_backbone(tiny: Path) -> None:
 def test_average_lags_behind_and_is_evaluated_and_saved(bench: Bench) -> None:
     plain, averaged = bench.run(), bench.run(ema_decay=0.999)
     start = initial(bench)
-    mine, last = weights(averaged.last), weights(plain.last)
+    average, last = weights(averaged.last), weights(plain.last)
     name = "classifier.weight"
-    assert 0 < (mine[name] - start[name]).norm() < (last[name] - start[name]).norm()
+    assert 0 < (average[name] - start[name]).norm() < (last[name] - start[name]).norm()
     model = load_classifier(averaged.last / "model")
     rows = bench.validation_rows
     batch = rows.batch(np.arange(len(rows)))
@@ -311,7 +320,7 @@ def test_average_lags_behind_and_is_evaluated_and_saved(bench: Bench) -> None:
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     loss = float(torch.nn.functional.cross_entropy(logits, batch.labels))
     assert averaged.metrics[-1].validation_loss == pytest.approx(loss, rel=1e-4)
-    # Training itself goes on as without an average.
+    # The average does not change the training.
     assert averaged.metrics[-1].train_loss == plain.metrics[-1].train_loss
 
 
@@ -327,9 +336,9 @@ def test_average_is_the_exponential_one(bench: Bench) -> None:
         average.update(model, step)
         decay = min(0.3, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * bias.detach()
-    found = average.model.get_parameter("classifier.bias")
-    torch.testing.assert_close(found, expected)
-    assert not found.requires_grad
+    averaged_bias = average.model.get_parameter("classifier.bias")
+    torch.testing.assert_close(averaged_bias, expected)
+    assert not averaged_bias.requires_grad
 
 
 def scores(*values: float) -> list[EpochMetrics]:
@@ -340,7 +349,7 @@ def test_patience() -> None:
     assert not has_stalled([], 1)
     assert not has_stalled(scores(0.5), 1)
     assert not has_stalled(scores(0.5, 0.6), 1)
-    assert has_stalled(scores(0.6, 0.6), 1)  # as good is not better
+    assert has_stalled(scores(0.6, 0.6), 1)  # an equal value is no rise
     assert not has_stalled(scores(0.6, 0.5), 2)
     assert has_stalled(scores(0.6, 0.5, 0.59), 2)
     assert not has_stalled(scores(0.6, 0.5, 0.61), 2)
@@ -348,7 +357,7 @@ def test_patience() -> None:
 
 
 def test_run_without_progress_stops_early_with_a_note(bench: Bench) -> None:
-    """With a rate so small that nothing changes."""
+    """The learning rate is too small to change the metrics."""
     run = bench.run(epochs=9, learning_rate=1e-12, patience=2)
     assert [m.epoch for m in run.metrics] == [1, 2, 3]
     [note] = run.notes
@@ -379,7 +388,9 @@ def test_fewer_workers_of_an_elastic_run_use_more_micro_batches() -> None:
 
 
 def test_elastic_run_trains_the_same_weights(tiny: Path, bench: Bench, tmp_path: Path) -> None:
-    still = without_dropout(tiny, tmp_path / "still")
-    fixed = bench.run(backbone=still, num_workers=1)
-    elastic = bench.run(backbone=still, num_workers=[1, 4])  # one worker, in four parts
+    no_dropout = without_dropout(tiny, tmp_path / "still")
+    fixed = bench.run(backbone=no_dropout, num_workers=1)
+    elastic = bench.run(
+        backbone=no_dropout, num_workers=[1, 4]
+    )  # one worker with four micro-batches
     assert distance(weights(fixed.last), weights(elastic.last)) < 1e-5

@@ -106,7 +106,7 @@ def test_run_and_folder_of_one_name_are_refused_where_only_runs_are_accepted(sto
         unpublished("alias:x")
 
 
-def test_one_directory_by_two_ways_is_no_conflict(
+def test_two_spellings_of_one_directory_are_no_conflict(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = store.run("nightly")
@@ -158,14 +158,14 @@ def test_alias_that_looks_like_a_version_is_refused_where_both_exist(store: Stor
         ("run:a/b", "Write run:NAME or"),
     ],
 )
-def test_what_names_nothing_is_refused(store: Store, reference: str, part: str) -> None:
+def test_reference_to_nothing_is_refused(store: Store, reference: str, part: str) -> None:
     store.run("nightly")
     text = store.refusal(reference)
     assert text.startswith(f"evaluate.model={reference!r}: ")
     assert part in text
 
 
-def test_registry_knows_its_own_kinds_only(store: Store) -> None:
+def test_registry_accepts_aliases_and_versions_only(store: Store) -> None:
     store.run("nightly")
     assert store.registry.get("alias:champion").version == store.version
     assert store.registry.get(f"version:{store.version}").version == store.version

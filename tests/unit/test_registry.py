@@ -214,7 +214,7 @@ def test_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     for action in (registry.check_writable, lambda: registry.publish(model, METRICS, CODE)):
         text = refusal(action)
         assert text.startswith(f"registry.root='{tmp_path}/file/registry")
-        assert "set registry.root to a directory that you may write" in text
+        assert "Set registry.root to a directory that you may write" in text
 
 
 def test_others_may_read_a_registry_that_they_may_not_write(tmp_path: Path) -> None:

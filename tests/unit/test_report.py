@@ -131,8 +131,8 @@ def test_what_was_not_looked_at_is_said(version: Path) -> None:
         "near_rows": None,
         "near_label_conflicts": None,
     }
-    assert "Near-duplicates were not looked for" in page(version, details=details)
-    assert "Labels were not looked at" in page(version)
+    assert "Near-duplicates were not searched" in page(version, details=details)
+    assert "Labels were not inspected" in page(version)
     nothing = {"rows": 5, "issues": None, "reason": "there is only one label", "method": "m"}
     assert "there is only one label" in page(version, label_noise=nothing)
 

@@ -23,15 +23,15 @@ from finsent.inference.config import EngineConfig
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys, new_key
 from serve_app.config import LimitsConfig, ServeConfig
-from serve_app.explain import explain
 from serve_app.grpc_server import SIZE_VARIABLE, add_to_server, size_limit
-from serve_app.http import build_app
+from serve_app.grpc_server.rpc import Rpc
+from serve_app.http.app import build_app
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem
 from serve_app.proto import sentiment_pb2 as pb
 from serve_app.proto.sentiment_pb2_grpc import SentimentStub
-from serve_app.rpc import Rpc
-from serve_app.service import Service
+from serve_app.service.explain import explain
+from serve_app.service.service import Service
 from tests.unit.models import published
 from tests.unit.test_rpc import Context
 
@@ -47,7 +47,7 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 def make_service(registry: Registry, **config: Any) -> Service:
     service = Service(registry.root, ServeConfig(watch_seconds=0, **config), ENGINE)
-    asyncio.run(service.follow())
+    asyncio.run(service.models.follow())
     return service
 
 
@@ -97,7 +97,7 @@ def status(registry: Registry, message: bytes, key: str | None = None, **config:
 
     async def main() -> Any:
         service = Service(registry.root, ServeConfig(watch_seconds=0, **config), ENGINE)
-        await service.follow()
+        await service.models.follow()
         return await asking(service, test)
 
     return str(asyncio.run(main()))
@@ -112,18 +112,18 @@ def test_a_message_is_parsed_after_its_key_is_checked(registry: Registry, tmp_pa
     found = status(registry, GARBAGE, api_keys=str(path))
     assert found.startswith("UNAUTHENTICATED unauthorized: ")
     assert status(registry, GARBAGE, key, api_keys=str(path)) == (
-        "INVALID_ARGUMENT invalid_request: the message is no finsent.v1.PredictListRequest"
+        "INVALID_ARGUMENT invalid_request: the message is not a finsent.v1.PredictListRequest."
     )
     good = pb.PredictListRequest(texts=["Up"]).SerializeToString()
     assert status(registry, good, key, api_keys=str(path)) == "OK"
 
 
-def test_messages_are_as_limited_as_bodies(registry: Registry, tmp_path: Path) -> None:
+def test_messages_have_the_limit_of_bodies(registry: Registry, tmp_path: Path) -> None:
     limits = LimitsConfig(body_bytes=2048)
     message = pb.PredictListRequest(texts=["a" * 1000] * 3).SerializeToString()
     assert status(registry, message, limits=limits) == (
-        "RESOURCE_EXHAUSTED body_too_large: the message has more than 2048 bytes; "
-        "send less at a time"
+        "RESOURCE_EXHAUSTED body_too_large: the message has more than 2048 bytes "
+        "(serve.limits.body_bytes). Send fewer texts at a time."
     )
     path = tmp_path / "keys.json"
     new_key(path, "desk", "predict")
@@ -135,7 +135,7 @@ def test_messages_are_as_limited_as_bodies(registry: Registry, tmp_path: Path) -
     assert "larger than max (5000005 vs. 2097152)" in found
 
 
-def test_the_largest_answers_pass(registry: Registry) -> None:
+def test_the_largest_answers_fit_into_the_limit(registry: Registry) -> None:
     limits = LimitsConfig(body_bytes=1024, texts=300, characters=700)
 
     async def test(channel: grpc.aio.Channel) -> tuple[pb.PredictListResponse, pb.ExplainResponse]:
@@ -147,7 +147,7 @@ def test_the_largest_answers_pass(registry: Registry) -> None:
     async def main() -> Any:
         config = ServeConfig(watch_seconds=0, limits=limits)
         service = Service(registry.root, config, ENGINE)
-        await service.follow()
+        await service.models.follow()
         return await asking(service, test)
 
     listed, explained = asyncio.run(main())
@@ -157,7 +157,7 @@ def test_the_largest_answers_pass(registry: Registry) -> None:
     assert explained.ByteSize() > limits.body_bytes
 
 
-def test_info_is_the_same_over_both(registry: Registry) -> None:
+def test_info_is_equal_over_http_and_grpc(registry: Registry) -> None:
     service = make_service(registry, shadow="challenger")
 
     async def shadow() -> Any:
@@ -175,7 +175,7 @@ def test_info_is_the_same_over_both(registry: Registry) -> None:
 # --- whose key it was -----------------------------------------------------------------------------
 
 
-def test_logs_and_metrics_name_the_key_that_asked(
+def test_logs_and_metrics_name_the_key_of_each_request(
     registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "keys.json"
@@ -245,7 +245,7 @@ def test_logs_and_metrics_name_the_key_that_asked(
     assert "guess" not in caplog.text + text
 
 
-def test_without_keys_no_key_is_counted(
+def test_without_keys_no_key_is_logged_or_counted(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = build_app(make_service(registry, log_requests=True), Keys(None))
@@ -312,10 +312,10 @@ async def send_file(
         ({"file_seconds": 0.2}, b"a" * 1000, "serve.limits.file_seconds"),
     ],
 )
-def test_a_file_that_comes_too_slowly_ends(
+def test_a_slow_upload_ends(
     registry: Registry, limits: dict[str, Any], piece: bytes, named: str
 ) -> None:
-    app = build_app(make_service(registry, limits=SLOT.model_copy(update=limits)), Keys(None))
+    app = build_app(make_service(registry, limits=SLOT.replaced(**limits)), Keys(None))
 
     async def main() -> None:
         for _ in range(2):  # the first one does not hold its place
@@ -327,7 +327,7 @@ def test_a_file_that_comes_too_slowly_ends(
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/file"])
-def test_a_connection_whose_body_comes_too_slowly_ends(registry: Registry, path: str) -> None:
+def test_a_connection_with_a_slow_body_is_closed(registry: Registry, path: str) -> None:
     limits = SLOT.replaced(file_seconds=0.1)
     app = build_app(make_service(registry, limits=limits), Keys(None))
 
@@ -354,7 +354,7 @@ def test_a_connection_whose_body_comes_too_slowly_ends(registry: Registry, path:
     asyncio.run(main())
 
 
-def test_rows_that_are_too_late_say_so(registry: Registry) -> None:
+def test_rows_after_the_deadline_report_it(registry: Registry) -> None:
     limits = SLOT.replaced(file_seconds=1e-6)
     app = build_app(make_service(registry, limits=limits), Keys(None))
     status, answer = asyncio.run(send_file(app, whole(ROWS)))
@@ -365,7 +365,7 @@ def test_rows_that_are_too_late_say_so(registry: Registry) -> None:
         assert row["error"].startswith("deadline_exceeded: no answer within 1e-06 s")
 
 
-def test_a_client_that_does_not_read_its_answer_gives_way(
+def test_a_client_that_reads_too_slowly_frees_its_slot(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = build_app(make_service(registry, limits=FAST), Keys(None))

@@ -18,12 +18,12 @@ from finsent.inference.engine import Engine
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys, new_key
 from serve_app.config import LimitsConfig, ServeConfig
-from serve_app.explain import explain
+from serve_app.grpc_server.rpc import _STATUS_CODES, Rpc
 from serve_app.metrics import Metrics
 from serve_app.problems import CODES, Problem
 from serve_app.proto import sentiment_pb2 as pb
-from serve_app.rpc import _CODES, Rpc
-from serve_app.service import Service
+from serve_app.service.explain import explain
+from serve_app.service.service import Service
 from tests.unit.models import TEXTS, publish_domain, published
 
 pytestmark = pytest.mark.usefixtures("keep_threads")
@@ -60,14 +60,14 @@ def call(
 ) -> Any:
     async def main() -> Any:
         service = Service(registry.root, ServeConfig(**config), ENGINE)
-        await service.follow()
+        await service.models.follow()
         rpc = Rpc(
             service, Keys(service.config.keys_file), Metrics(service), partial(explain, service)
         )
         try:
             return await getattr(rpc, name)(request, context or Context())
         finally:
-            assert service.requests == 0
+            assert service.admission.requests == 0
 
     return asyncio.run(main())
 
@@ -79,7 +79,7 @@ def refused(registry: Registry, name: str, request: Any, context: Context, **con
     return f"{context.code.name} {context.details}"
 
 
-def test_answers_are_the_engines(registry: Registry) -> None:
+def test_answers_equal_those_of_the_engine(registry: Registry) -> None:
     expected = Engine(registry.get("champion").path, ENGINE).classify(TEXTS)
     request = pb.PredictListRequest(texts=[*TEXTS, " "], raw_scores=True)
     found = call(registry, "predict_list", request, Context(x_request_id="desk-1"))
@@ -105,7 +105,7 @@ def test_answers_are_the_engines(registry: Registry) -> None:
     assert single.request_id
 
 
-def test_a_source_picks_its_calibration(registry: Registry) -> None:
+def test_a_source_selects_its_calibration(registry: Registry) -> None:
     domain = publish_domain(registry, temperature=5.0)
     folder = registry.get("champion").path
     expected = [one.label for one in Engine(folder, ENGINE, domain=domain).classify(TEXTS)]
@@ -133,7 +133,7 @@ def test_explain_info_and_health(registry: Registry) -> None:
     assert call(registry, "health", pb.HealthRequest()).status == "ok"
 
 
-def test_problems_come_as_statuses(registry: Registry, tmp_path: Path) -> None:
+def test_problems_are_returned_as_statuses(registry: Registry, tmp_path: Path) -> None:
     blank = pb.PredictRequest(text="")
     said = refused(registry, "predict", blank, Context())
     assert said.startswith("INVALID_ARGUMENT invalid_text: ")
@@ -158,7 +158,7 @@ def test_problems_come_as_statuses(registry: Registry, tmp_path: Path) -> None:
     assert call(registry, "health", pb.HealthRequest(), api_keys=str(keys)).status == "ok"
 
 
-def test_faults_of_ours_are_counted_and_tell_nothing(
+def test_internal_errors_are_counted_and_reveal_nothing(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any) -> Any:
@@ -169,13 +169,13 @@ def test_faults_of_ours_are_counted_and_tell_nothing(
     monkeypatch.setattr(Metrics, "request", lambda _, outcome: counted.append(outcome.status))
     context = Context(x_request_id="desk-3")
     said = refused(registry, "predict", pb.PredictRequest(text="Up"), context)
-    assert said == "INTERNAL internal: quote request desk-3"
+    assert said == "INTERNAL internal: the server failed. Report request id desk-3 to its operator."
     assert counted == [500]
 
 
 def test_every_problem_has_a_status() -> None:
     only_http = {404, 405, 415}
-    assert {status for status, _ in CODES.values()} - only_http == set(_CODES)
+    assert {status for status, _ in CODES.values()} - only_http == set(_STATUS_CODES)
 
 
 def test_generated_code_is_of_the_proto(tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
+from finsent.adapters.ray_serve_launch import ServeEndpoints
 from finsent.errors import InputError
-from ray_jobs._running import RunningServe, adopt
 from serve_app.config import ServeConfig
+from serve_app.launch.running import with_endpoints
 
-BOTH = RunningServe("0.0.0.0", 8310, 8311)
-HTTP = RunningServe("127.0.0.1", 8310, None)
+BOTH = ServeEndpoints("0.0.0.0", 8310, 8311)
+HTTP = ServeEndpoints("127.0.0.1", 8310, None)
 
 
 @pytest.mark.parametrize(
-    ("running", "asked", "problem"),
+    ("endpoints", "requested", "problem"),
     [
         (
             HTTP,
@@ -29,15 +30,15 @@ HTTP = RunningServe("127.0.0.1", 8310, None)
         (BOTH, {"port": 0, "grpc_port": 8312}, r"serve\.grpc_port=8312: .*grpc_port=8311"),
     ],
 )
-def test_addresses_that_will_never_open_are_refused(
-    running: RunningServe, asked: dict[str, Any], problem: str
+def test_ports_that_serve_does_not_listen_on_are_refused(
+    endpoints: ServeEndpoints, requested: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InputError, match=problem):
-        adopt(ServeConfig(**asked), running)
+        with_endpoints(ServeConfig(**requested), endpoints)
 
 
 @pytest.mark.parametrize(
-    ("running", "asked"),
+    ("endpoints", "requested"),
     [
         (HTTP, {"port": 8310}),
         (HTTP, {"port": 0}),
@@ -47,6 +48,9 @@ def test_addresses_that_will_never_open_are_refused(
         (BOTH, {"port": 8310, "host": "0.0.0.0"}),
     ],
 )
-def test_what_is_reported_is_what_runs(running: RunningServe, asked: dict[str, Any]) -> None:
-    real = adopt(ServeConfig(**asked), running)
-    assert (real.host, real.port, real.grpc_port) == (running.host, running.port, running.grpc_port)
+def test_settings_get_the_ports_of_the_running_serve(
+    endpoints: ServeEndpoints, requested: dict[str, Any]
+) -> None:
+    config = with_endpoints(ServeConfig(**requested), endpoints)
+    expected = (endpoints.host, endpoints.port, endpoints.grpc_port)
+    assert (config.host, config.port, config.grpc_port) == expected

@@ -1,4 +1,4 @@
-"""A run's directory: what was asked stays, what may go on goes on, and models are found."""
+"""A run's directory: stored settings, resumed runs, and the models of runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from finsent.errors import ConfigError, InputError, UserError
 from finsent.files import read_json
 from finsent.registry.model_handle import Model
 from finsent.runs import code_identity, finish_run, start_run
+from finsent.training.fine_tune import RECIPE
 from finsent.workspace import Workspace
 from ray_jobs._settings import JobSettings
-from ray_jobs.train import RECIPE
 
 FIXED = {"train": RECIPE, "pipeline": RECIPE}  # by job
 
@@ -32,20 +32,20 @@ def content(folder: Path) -> dict[str, str]:
 # --- starting and finishing -----------------------------------------------------------------------
 
 
-def test_run_says_what_was_asked_before_and_what_came_out_after(tmp_path: Path) -> None:
+def test_run_stores_its_settings_first_and_its_result_last(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "r1"
-    asked = settings("train.epochs=7")
-    start_run(run, "train", asked, RECIPE)
+    requested = settings("train.epochs=7")
+    start_run(run, "train", requested, RECIPE)
     config = read_json(run / "config.json")
     assert config.pop("job") == "train"
-    assert JobSettings.model_validate(config) == asked
+    assert JobSettings.model_validate(config) == requested
     assert set(read_json(run / "environment.json")) == {"git_commit", "git_dirty", "packages"}
     assert not (run / "result.json").exists()  # its presence says that the run succeeded
     finish_run(run, {"job": "train", "macro_f1": 0.5})
     assert read_json(run / "result.json") == {"job": "train", "macro_f1": 0.5}
 
 
-def test_run_that_goes_on_has_no_result_until_it_ends_again(tmp_path: Path) -> None:
+def test_resumed_run_has_no_result_until_it_ends_again(tmp_path: Path) -> None:
     start_run(tmp_path / "r1", "train", settings(), RECIPE)
     finish_run(tmp_path / "r1", {"job": "train"})
     start_run(tmp_path / "r1", "train", settings(), RECIPE)
@@ -66,7 +66,7 @@ def test_run_that_goes_on_has_no_result_until_it_ends_again(tmp_path: Path) -> N
         ("train", ["model.max_length=64"], ["model.max_length=128, now model.max_length=64"]),
     ],
 )
-def test_name_of_another_run_is_refused_and_nothing_is_touched(
+def test_name_of_another_run_is_refused_and_its_files_stay(
     tmp_path: Path, job: str, overrides: list[str], parts: list[str]
 ) -> None:
     run = tmp_path / "nightly"
@@ -90,7 +90,7 @@ def test_name_of_a_run_whose_checkpoints_were_removed_is_refused_too(tmp_path: P
     start_run(tmp_path / "nightly", "pipeline", settings("train.keep_checkpoints=true"), RECIPE)
 
 
-def test_a_run_that_trained_nothing_does_not_keep_its_name(tmp_path: Path) -> None:
+def test_name_of_a_run_that_trained_nothing_is_free(tmp_path: Path) -> None:
     start_run(tmp_path / "typo", "train", settings("data.sources=[absent.csv]"), RECIPE)
     start_run(tmp_path / "typo", "train", settings("data.sources=[there.csv]"), RECIPE)
     assert read_json(tmp_path / "typo" / "config.json")["data"]["sources"] == ["there.csv"]
@@ -106,7 +106,7 @@ def test_a_run_that_trained_nothing_does_not_keep_its_name(tmp_path: Path) -> No
         ("evaluate", "train.epochs=9"),  # trains nothing
     ],
 )
-def test_run_goes_on_when_other_settings_change(tmp_path: Path, job: str, override: str) -> None:
+def test_run_resumes_when_other_settings_change(tmp_path: Path, job: str, override: str) -> None:
     start_run(tmp_path / "r1", job, settings(), FIXED.get(job, ()))
     start_run(tmp_path / "r1", job, settings(override), FIXED.get(job, ()))
     config = read_json(tmp_path / "r1" / "config.json")
@@ -124,9 +124,9 @@ def test_damaged_run_is_named(tmp_path: Path, text: str) -> None:
     assert "r1" in str(caught.value)
 
 
-def test_place_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
+def test_unwritable_directory_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"^storage\.root=.*set storage\.root to a directory"):
+    with pytest.raises(InputError, match=r"^storage\.root=.*Set storage\.root to a directory"):
         start_run(tmp_path / "file" / "runs" / "r1", "train", settings(), RECIPE)
 
 
@@ -179,7 +179,7 @@ def runs(tmp_path: Path) -> Path:
         ("~/runs/b-old", "b-old/model"),
     ],
 )
-def test_model_is_found_by_run_by_directory_and_the_latest(
+def test_model_is_found_by_run_directory_and_latest(
     runs: Path, monkeypatch: pytest.MonkeyPatch, reference: str, found: str
 ) -> None:
     monkeypatch.setenv("HOME", str(runs.parent))
@@ -187,21 +187,23 @@ def test_model_is_found_by_run_by_directory_and_the_latest(
     assert find_unpublished(reference.format(runs=runs), runs) == runs / found
 
 
-def test_relative_directory_counts_from_here(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_directory_counts_from_the_working_directory(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(runs.parent)
-    found = find_unpublished("runs/b-old", runs.parent / "none" / "runs")
-    assert found == runs / "b-old" / "model"
+    folder = find_unpublished("runs/b-old", runs.parent / "none" / "runs")
+    assert folder == runs / "b-old" / "model"
 
 
 @pytest.mark.parametrize("reference", ["d-none", "z-failed", "~/none", "/etc"])
-def test_what_is_no_model_is_named(runs: Path, reference: str) -> None:
+def test_reference_to_no_model_is_named(runs: Path, reference: str) -> None:
     with pytest.raises(InputError) as caught:
         find_unpublished(reference, runs)
     text = str(caught.value)
     assert text.startswith(f"publish.model={reference!r}: neither a run in {str(runs)!r}")
 
 
-def test_latest_of_nothing_says_what_to_run(tmp_path: Path) -> None:
+def test_latest_without_a_model_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"publish\.model='latest': .*`python -m ray_jobs\.train`"):
         find_unpublished("latest", tmp_path / "runs")
 

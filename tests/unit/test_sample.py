@@ -1,4 +1,4 @@
-"""The sample corpus keeps the promises of its guidelines."""
+"""The sample corpus follows its guidelines."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_no_two_sentences_share_more_than_60_percent_of_their_3_grams(rows: list
     sets = [grams(sentence) for sentence, _ in rows]
     where: dict[tuple[str, ...], list[int]] = defaultdict(list)
     close = []
-    for i, mine in enumerate(sets):
-        shared = Counter(j for gram in mine for j in where[gram])
+    for i, own_grams in enumerate(sets):
+        shared = Counter(j for gram in own_grams for j in where[gram])
         close += [
             (rows[j][0], rows[i][0])
             for j, count in shared.items()
-            if count > 0.6 * min(len(mine), len(sets[j]))
+            if count > 0.6 * min(len(own_grams), len(sets[j]))
         ]
-        for gram in mine:
+        for gram in own_grams:
             where[gram].append(i)
     assert close == []
 

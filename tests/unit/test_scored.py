@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -36,13 +36,15 @@ from finsent.inference.engine import Engine
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.model_dir import fingerprint
 from finsent.normalize import is_blank
+from finsent.scoring.batch import Batch
 from finsent.scoring.config import PredictConfig
+from finsent.scoring.model import ScoringModel
 from finsent.scoring.parts import Parts
+from finsent.scoring.pool import EngineActor
+from finsent.scoring.records import Counts, ScoredFile
 from finsent.scoring.score import Scorer, Tagged
 from finsent.scoring.scored import ScoredDir, choose_inputs, output_names
 from finsent.settings import Settings
-from ray_jobs._scoring import _Actor
-from ray_jobs.predict import _bar, _score_file
 from tests.properties import examples
 from tests.unit.models import TEXTS, domain_content, saved_model
 from tests.unit.test_packed import workbook
@@ -137,10 +139,10 @@ def test_rows_come_out_in_order_each_with_its_id_or_a_fault(
     folder = tmp_path_factory.mktemp("any")
     (folder / name).write_bytes(WRITERS[name](rows))
     [file] = find(folder / name, encoding="utf-8")
-    found = pq.read_table(score(file, scorer, folder)).to_pylist()
+    answers = pq.read_table(score(file, scorer, folder)).to_pylist()
     first = 1 if name in ("a.jsonl", "a.parquet") else 2
-    assert [row["row"] for row in found] == [*range(first, first + len(rows))]
-    for row, given_row in zip(found, rows, strict=True):
+    assert [row["row"] for row in answers] == [*range(first, first + len(rows))]
+    for row, given_row in zip(answers, rows, strict=True):
         is_scored = row["label"] is not None
         assert is_scored == (row["fault"] is None)
         if given_row.is_broken:
@@ -158,10 +160,10 @@ def test_blank_lines_are_rows_where_a_line_is_a_row(
     header = "" if name == "lines.txt" else "\r\ntext\r\n"
     (tmp_path / name).write_bytes(f"{header}Profit rose.\r\n\r\n  \r\nUp\r\n".encode())
     [file] = find(tmp_path / name)
-    found = pq.read_table(score(file, scorer, tmp_path)).to_pylist()
+    answers = pq.read_table(score(file, scorer, tmp_path)).to_pylist()
     first = 1 if name == "lines.txt" else 2
-    assert [row["row"] for row in found] == [*range(first, first + 4)]
-    assert [row["fault"] for row in found] == [None, "no_text", "no_text", None]
+    assert [row["row"] for row in answers] == [*range(first, first + 4)]
+    assert [row["fault"] for row in answers] == [None, "no_text", "no_text", None]
 
 
 def test_a_text_of_which_ingest_leaves_nothing_is_no_text(scorer: Scorer, tmp_path: Path) -> None:
@@ -194,11 +196,11 @@ def test_columns_keep_their_values(scorer: Scorer, tmp_path: Path) -> None:
     rows = score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()
     assert b'"id":7,' in rows[0]
     assert b'"id":"007",' in rows[1]
-    found = [orjson.loads(row) for row in (rows[0], rows[1], rows[3])]
-    assert [row["id"] for row in found] == [7, "007", None]
-    assert (found[0]["input_label"], found[0]["input_score"]) == ("buy", 1.1)
-    assert found[0]["more"] == {"a": [None, "é"]}
-    assert found[1]["late"] is True  # a key that the first record lacks
+    answers = [orjson.loads(row) for row in (rows[0], rows[1], rows[3])]
+    assert [row["id"] for row in answers] == [7, "007", None]
+    assert (answers[0]["input_label"], answers[0]["input_score"]) == ("buy", 1.1)
+    assert answers[0]["more"] == {"a": [None, "é"]}
+    assert answers[1]["late"] is True  # a key that the first record lacks
     table = pyarrow.csv.read_csv(
         score(file, scorer, tmp_path, "csv"),
         convert_options=pyarrow.csv.ConvertOptions(column_types={"id": pa.string()}),
@@ -224,10 +226,10 @@ def test_columns_of_parquet_keep_their_types(scorer: Scorer, tmp_path: Path) -> 
     )
     pq.write_table(table, tmp_path / "a.parquet")
     [file] = find(tmp_path / "a.parquet")
-    found = pq.read_table(score(file, scorer, tmp_path))
+    answers = pq.read_table(score(file, scorer, tmp_path))
     for name in table.column_names:
-        assert found[name].to_pylist() == table[name].to_pylist(), name
-    assert found.schema.field("id").type == pa.int64()
+        assert answers[name].to_pylist() == table[name].to_pylist(), name
+    assert answers.schema.field("id").type == pa.int64()
     rows = [*csv.DictReader(score(file, scorer, tmp_path, "csv").open())]
     wanted = {
         "id": "9007199254740993",
@@ -257,7 +259,7 @@ def test_named_columns_alone_are_carried(scorer: Scorer, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "carried", "words"),
     [
-        ("Id,text\n", ["id"], ["predict.columns=['id']", "'Id'", "did you mean"]),
+        ("Id,text\n", ["id"], ["predict.columns=['id']", "'Id'", "Did you mean"]),
         ("id,id,text\n", ["id"], ["2 columns", "'id'", "Rename"]),
         ("id,id,text\n", "all", ["2 columns", "predict.columns='all'"]),
     ],
@@ -289,13 +291,13 @@ def test_the_setting_takes_a_name_names_or_all() -> None:
 
 def rows_of(file: SourceFile) -> list[tuple[Any, ...]]:
     """Number, text, fault and carried columns of each record in the order in which they come."""
-    found: list[tuple[Any, ...]] = []
+    answers: list[tuple[Any, ...]] = []
     for table in file.rows(0):
         assert table.schema == file.columns.schema
         plain = table.drop_columns(["source", "raw_label", "unit"])
         names = ["row", "raw_text", "fault", *plain.column_names[3:]]
-        found += [tuple(row[name] for name in names) for row in plain.to_pylist()]
-    return found
+        answers += [tuple(row[name] for name in names) for row in plain.to_pylist()]
+    return answers
 
 
 def test_csv_with_odd_quotes_keeps_order_ids_and_broken_rows(tmp_path: Path) -> None:
@@ -343,15 +345,15 @@ def test_json_keeps_values_of_any_key(tmp_path: Path, name: str) -> None:
     content = "\n".join(records) if name == "a.jsonl" else f"[{','.join(records)}]"
     (tmp_path / name).write_text(content)
     [file] = find(tmp_path / name)
-    found = rows_of(file)
-    assert [(row[0], *row[3:]) for row in found] == [
+    answers = rows_of(file)
+    assert [(row[0], *row[3:]) for row in answers] == [
         (1, "7", '{"id": "x"}', None),
         (2, None, None, "1.1"),
         (3, None, None, None),
         (4, '"007"', None, None),
         (5, None, None, '{"a": [null, 1000.0]}'),
     ]
-    assert [row[2] is None for row in found] == [True, False, False, True, True]
+    assert [row[2] is None for row in answers] == [True, False, False, True, True]
     [file] = find(tmp_path / name, carried=["meta.id", "id"])
     assert rows_of(file)[0][3:] == ('"x"', "7")
     with pytest.raises(InputError, match=r"no column 'meta\.no'"):
@@ -370,9 +372,9 @@ def test_columns_of_arrow_keep_their_types(scorer: Scorer, tmp_path: Path) -> No
     )
     pyarrow.feather.write_feather(table, tmp_path / "a.feather")
     [file] = find(tmp_path / "a.feather")
-    found = pq.read_table(score(file, scorer, tmp_path))
-    assert found.schema.field("id").type == pa.int64()
-    assert [found[name].to_pylist() for name in table.column_names] == [
+    answers = pq.read_table(score(file, scorer, tmp_path))
+    assert answers.schema.field("id").type == pa.int64()
+    assert [answers[name].to_pylist() for name in table.column_names] == [
         table[name].to_pylist() for name in table.column_names
     ]
     first = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
@@ -421,7 +423,7 @@ def test_a_resumed_file_equals_that_of_an_undisturbed_run(
     rows = [Row(str(i), text, i % 5 == 3) for i, text in enumerate(TEXTS * 3)]
     (tmp_path / "a.csv").write_bytes(csv_of(rows))
     [file] = find(tmp_path / "a.csv")
-    whole = score(file, scorer, tmp_path / "whole", format)
+    undisturbed = score(file, scorer, tmp_path / "undisturbed", format)
 
     calls = 0
 
@@ -444,7 +446,7 @@ def test_a_resumed_file_equals_that_of_an_undisturbed_run(
     counted = [*parts.score(file, lambda tables: map(scorer, tables))]
     assert counted == [*[(3, True)] * 2, *[(3, False)] * 5]
     resumed = score(file, scorer, tmp_path / "begun", format)
-    assert resumed.read_bytes() == whole.read_bytes()
+    assert resumed.read_bytes() == undisturbed.read_bytes()
 
 
 def test_parts_of_other_answers_are_not_used(scorer: Scorer, tmp_path: Path) -> None:
@@ -461,7 +463,8 @@ def test_all_rows_of_a_run_are_computed_with_one_backend(scorer: Scorer, tmp_pat
     [file] = find(tmp_path / "a.csv")
     [rows] = file.rows(0)
     folder = scorer.engine.model_dir
-    actor = _Actor(folder, EngineConfig(threads=1), "v1", fingerprint(folder))
+    model = ScoringModel(folder, "v1", fingerprint(folder), EngineConfig(threads=1))
+    actor = EngineActor(model)
     assert actor.backend() == "torch-fp32"
     assert actor.score(rows, "torch-fp32").equals(scorer(rows))
     assert actor.score(rows, "torch-bf16").num_rows == 1
@@ -485,13 +488,13 @@ def test_each_row_has_the_calibration_of_its_source(
     tagged = Tagged("from", {"x.com": domain, "news": None})
     [file] = find(path, carried=["from"])
     target = score(file, replace(scorer, tagged=tagged), tmp_path)
-    found = pq.read_table(target).to_pylist()
+    answers = pq.read_table(target).to_pylist()
     engine = scorer.engine
     logits = engine.logits(TEXTS)
     own = engine.predictions(logits)
     calibrated = engine.predictions(logits, domain.on(engine.calibration))
-    assert [one.label for one in own] != [one.label for one in calibrated]
-    for row, tag, ours, theirs in zip(found, tags, own, calibrated, strict=True):
+    assert [answer.label for answer in own] != [answer.label for answer in calibrated]
+    for row, tag, ours, theirs in zip(answers, tags, own, calibrated, strict=True):
         if tag == "y.com":
             assert (row["label"], row["calibration"]) == (None, None)
             assert row["fault"] == "unknown_source: 'y.com'"
@@ -570,11 +573,11 @@ def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> No
     [august] = find(write(tmp_path / "2024-08-01" / "news.csv", 2))
     scored = ScoredDir(tmp_path / "out")
     scored.path.mkdir()
-    record = {"input": july.origin, "identity": "a", "backend": "torch-fp32", "finished": False}
+    record = ScoredFile(input=july.origin, identity="a", backend="torch-fp32", finished=False)
     scored.update("news.csv.csv", record)
     scored.check_free("news.csv.csv", august)  # nothing is there yet
     assert scored.finished("news.csv.csv", "a") is None
-    scored.update("news.csv.csv", {**record, "finished": True})
+    scored.update("news.csv.csv", record.finish(Counts()))
     assert scored.finished("news.csv.csv", "a") is None  # the file has gone
     (scored.path / "news.csv.csv").touch()
     assert scored.finished("news.csv.csv", "a") is not None
@@ -589,8 +592,10 @@ def test_a_name_is_not_replaced_by_another_input_s_answers(tmp_path: Path) -> No
         scored.check_free("mine.csv.csv/b.csv", july)
 
 
-class Local:
-    """Scores in this process, as `Scorers` do in others."""
+class LocalPool:
+    """A pool that scores in this process, as `EnginePool` does in others."""
+
+    backend, count = "torch-fp32", 1
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -606,13 +611,10 @@ def test_a_run_that_dies_after_a_file_is_complete_scores_no_row_again(
     scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [file] = find(write(tmp_path / "news.csv"))
-    scored, local = ScoredDir(tmp_path / "out"), Local(scorer)
-    scored.path.mkdir()
-    record = {"input": file.origin, "identity": "a", "backend": "torch-fp32", "finished": False}
-
-    def score_it() -> tuple[dict[str, Any], int]:
-        with _bar([file]) as bar:
-            return _score_file(Settings(), scored, "n.parquet", file, record, cast(Any, local), bar)
+    out, pool = tmp_path / "out", LocalPool(scorer)
+    folder = scorer.engine.model_dir
+    model = ScoringModel(folder, "v1", fingerprint(folder), EngineConfig(threads=1))
+    first, second = (Batch(model, PredictConfig(), {"n.parquet": file}, out) for _ in range(2))
 
     def die(_: Parts) -> None:
         raise KeyboardInterrupt
@@ -620,13 +622,13 @@ def test_a_run_that_dies_after_a_file_is_complete_scores_no_row_again(
     with monkeypatch.context() as patched:
         patched.setattr(Parts, "remove", die)
         with pytest.raises(KeyboardInterrupt):
-            score_it()
-    found = scored.finished("n.parquet", "a")
-    assert found is not None
-    assert found["rows"] == 1
-    assert score_it() == (found, 0)  # as a second process that waited for the first
-    assert local.tables == 1
-    assert sorted(path.name for path in scored.path.iterdir()) == ["manifest.json", "n.parquet"]
+            first.score(pool)
+    [record] = ScoredDir(out).records().values()
+    assert (record.finished, record.rows) == (True, 1)
+    assert second.score(pool) == 0  # as a second process that waited for the first
+    assert second.summary().rows == 1
+    assert pool.tables == 1
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "n.parquet"]
 
 
 def test_two_processes_do_not_score_one_file(tmp_path: Path) -> None:
@@ -645,7 +647,7 @@ def test_scored_files_are_no_input(tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "inbox" / "scored"
     news = write(inbox / "news.csv")
     answers = write(out / "deep" / "news.csv.csv")
-    record = {"input": "news.csv", "identity": "a", "backend": "torch-fp32", "finished": True}
+    record = ScoredFile(input="news.csv", identity="a", backend="torch-fp32", finished=True)
     ScoredDir(out).update("deep/news.csv.csv", record)
 
     def chosen(uri: Path, output: Path) -> list[Path]:
@@ -666,7 +668,7 @@ def test_scored_files_are_no_input(tmp_path: Path) -> None:
     assert chosen(answers, tmp_path / "elsewhere") == [answers]
     with pytest.raises(InputError, match=r"was written by predict.*another predict\.output"):
         chosen(answers, out)
-    write(out / "own.csv")  # not one of predict's
+    write(out / "own.csv")  # not written by predict
     assert chosen(out, out) == [out / "own.csv"]
 
 
@@ -676,10 +678,10 @@ def test_predictions_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixt
     for path in (news, answers):
         path.parent.mkdir(parents=True)
         path.write_text("text,label\nUp,positive\n")
-    record = {"input": "news.csv", "identity": "a", "backend": "torch-fp32", "finished": True}
+    record = ScoredFile(input="news.csv", identity="a", backend="torch-fp32", finished=True)
     ScoredDir(out).update("news.csv.csv", record)
 
-    def found(uri: Path) -> list[Path]:
+    def sources_at(uri: Path) -> list[Path]:
         source = SourceConfig(uri=str(uri), text="text", label="label")
         files = find_sources(DataConfig(sources=[source]), tmp_path)
         return [Path(file.location.uri) for file in files]
@@ -687,13 +689,13 @@ def test_predictions_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixt
     caplog.set_level("INFO")
     for uri in (inbox, inbox / "**" / "*.csv"):
         caplog.clear()
-        assert found(uri) == [news]
+        assert sources_at(uri) == [news]
         assert "1 file(s) that predict wrote are left out" in caplog.text
     with pytest.raises(InputError, match=r"data\.sources: .* names only files that predict wrote"):
-        found(out)
-    assert found(answers) == [answers]  # on purpose
+        sources_at(out)
+    assert sources_at(answers) == [answers]  # named by itself
 
 
 def test_the_place_of_a_finished_file_does_not_matter(tmp_path: Path) -> None:
-    one, other = (find(write(tmp_path / day / "news.csv"))[0] for day in ("monday", "tuesday"))
-    assert replace(one, name="news.csv").identity == replace(other, name="news.csv").identity
+    monday, tuesday = (find(write(tmp_path / day / "news.csv"))[0] for day in ("monday", "tuesday"))
+    assert replace(monday, name="news.csv").identity == replace(tuesday, name="news.csv").identity

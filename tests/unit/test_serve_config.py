@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,8 @@ from ray.serve.schema import ServeDeploySchema
 from finsent.config import load
 from finsent.errors import ConfigError
 from ray_jobs._settings import JobSettings
-from serve_app.graph import Gateway, app
+from serve_app.deployments.gateway import Gateway
+from serve_app.graph import app
 from tests.unit.test_config import SERVE
 
 
@@ -30,7 +32,7 @@ def names(value: Any, path: str = "") -> set[str]:
     return set()
 
 
-def test_serve_knows_every_key_and_we_know_every_argument() -> None:
+def test_the_config_has_only_keys_of_serve_and_of_finsent() -> None:
     written = yaml.safe_load(SERVE.read_text(encoding="utf-8"))
     parsed = ServeDeploySchema.model_validate(written).model_dump(warnings=False)
     assert names(written) <= names(parsed)
@@ -46,13 +48,14 @@ def test_arguments_mean_what_yaml_says(tmp_path: Path) -> None:
     (tmp_path / "registry").mkdir()
     args = {"storage.root": str(tmp_path), "serve.shadow": None, "serve.record": True}
     built = app({**args, "serve.cors_origins": ["https://desk.example"]})
-    [settings] = built._bound_deployment.init_args
+    [data] = built._bound_deployment.init_args
+    settings = json.loads(data)
     assert settings["serve"]["shadow"] is None
     assert settings["serve"]["record"] is True
     assert settings["serve"]["cors_origins"] == ["https://desk.example"]
 
 
-def test_ray_has_nothing_against_how_replicas_scale(tmp_path: Path) -> None:
+def test_the_autoscaling_settings_are_not_deprecated(tmp_path: Path) -> None:
     """Ray warns that it will refuse some settings of autoscaling later."""
     (tmp_path / "registry").mkdir()
     with warnings.catch_warnings():
@@ -67,23 +70,23 @@ def test_ray_has_nothing_against_how_replicas_scale(tmp_path: Path) -> None:
 def test_metrics_that_show_a_state_are_refreshed_without_autoscaling() -> None:
     refreshed = []
     replica = SimpleNamespace(
-        _service=SimpleNamespace(ready=True),
+        _service=SimpleNamespace(models=SimpleNamespace(ready=True)),
         _metrics=SimpleNamespace(refresh=lambda: refreshed.append(1)),
     )
     asyncio.run(Gateway.check_health(replica))  # type: ignore[arg-type]
     assert refreshed
 
 
-def test_builder_refuses_what_is_not_there() -> None:
+def test_a_missing_registry_and_unknown_keys_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"registry\.root=.*no registry there"):
         app({"storage.root": "/nowhere/at/all"})
     with pytest.raises(ConfigError, match=r"serve\.modle"):
         app({"serve.modle": "champion"})
 
 
-def test_http_and_grpc_have_ports_of_their_own() -> None:
+def test_http_and_grpc_cannot_share_a_port() -> None:
     with pytest.raises(
-        ConfigError, match=r"^serve.*grpc_port=8123: must not be port, .*0 for a free"
+        ConfigError, match=r"^serve.*grpc_port=8123: HTTP has this port\. .*0 for a free port"
     ):
         load(JobSettings, [], ["serve.port=8123", "serve.grpc_port=8123"])
     free = load(JobSettings, [], ["serve.port=0", "serve.grpc_port=0"]).serve

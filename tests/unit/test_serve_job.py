@@ -1,4 +1,4 @@
-"""What the job that serves waits for; tests/e2e runs it."""
+"""The deployment of a service: when it is ready, and what it does when Serve fails to start."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ray.exceptions import ActorDiedError
 from ray.serve import context
 
 from finsent.errors import InputError
-from ray_jobs import serve as job
 from serve_app.config import ServeConfig
 from serve_app.graph import NAME
+from serve_app.launch import deployment
 
 
 def states(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
-    """Let Serve say these states one after another, while something answers at the address."""
-    left = list(names)
+    """Let Serve report these states one after another, while an old replica answers."""
+    remaining = list(names)
 
     def status() -> SimpleNamespace:
         app = SimpleNamespace(
-            status=left.pop(0), message="RuntimeError: no such model", deployments={}
+            status=remaining.pop(0), message="RuntimeError: no such model", deployments={}
         )
         return SimpleNamespace(applications={NAME: app})
 
     monkeypatch.setattr(serve, "status", status)
-    monkeypatch.setattr(job, "_answers", lambda _: True)
-    return left
+    monkeypatch.setattr(deployment, "is_ready", lambda _: True)
+    return remaining
 
 
 def test_old_replicas_that_answer_do_not_hide_new_ones_that_fail(
@@ -37,18 +37,18 @@ def test_old_replicas_that_answer_do_not_hide_new_ones_that_fail(
 ) -> None:
     states(monkeypatch, "DEPLOYING", "DEPLOYING", "DEPLOY_FAILED")
     with pytest.raises(InputError, match="did not start: RuntimeError: no such model"):
-        job._wait(ServeConfig(port=9), time.monotonic() + 20)
+        deployment.wait_until_running(ServeConfig(port=9), time.monotonic() + 20)
 
 
-def test_it_is_ready_when_the_new_replicas_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    left = states(monkeypatch, "DEPLOYING", "RUNNING")
-    job._wait(ServeConfig(port=9), time.monotonic() + 20)
-    assert left == []
+def test_service_is_ready_when_the_new_replicas_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    remaining = states(monkeypatch, "DEPLOYING", "RUNNING")
+    deployment.wait_until_running(ServeConfig(port=9), time.monotonic() + 20)
+    assert remaining == []
 
 
 @pytest.fixture
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
-    """What the next starts of Serve raise; there is no controller before one has succeeded."""
+    """Return the errors of the next starts of Serve; None is a start that succeeds."""
     raised: list[BaseException | None] = []
 
     def start(**_: object) -> None:
@@ -65,7 +65,7 @@ def test_serve_is_started_again_after_its_controller_has_died(
     starts: list[BaseException | None],
 ) -> None:
     starts += [ActorDiedError(), None]
-    job._start_serve(ServeConfig(), time.monotonic() + 20)
+    deployment.start_serve(ServeConfig(), time.monotonic() + 20)
     assert starts == []
 
 
@@ -81,16 +81,16 @@ def test_controller_that_lives_starts_another_proxy(
     monkeypatch.setattr(context, "_get_global_client", lambda **_: client)
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     starts.append(error)
-    job._start_serve(ServeConfig(), time.monotonic() + 20)
+    deployment.start_serve(ServeConfig(), time.monotonic() + 20)
     assert starts == []
 
 
-def test_serve_that_does_not_start_in_time_is_one_line(
+def test_serve_that_does_not_start_in_time_is_an_error_of_one_line(
     starts: list[BaseException | None],
 ) -> None:
     starts += [ActorDiedError()] * 100
     with pytest.raises(
         InputError, match=r"^serve\.start_timeout=120: Ray Serve .*actor died"
     ) as error:
-        job._start_serve(ServeConfig(), time.monotonic() + 0.01)
+        deployment.start_serve(ServeConfig(), time.monotonic() + 0.01)
     assert "\n" not in str(error.value)

@@ -40,7 +40,7 @@ class Signaled:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_in_a_destructor() -> None:
+def test_signal_in_a_destructor_is_sent_again() -> None:
     with pytest.raises(Interrupted, match="SIGTERM"):
         Signaled()
         deadline = time.monotonic() + 10
@@ -55,7 +55,9 @@ class HalfMade:
         raise AttributeError("not set yet")
 
 
-def test_what_it_leaves_half_made_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_half_initialized_objects_are_silent_after_a_signal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     sys.unraisablehook = sys.__unraisablehook__
     HalfMade()
     assert "not set yet" in capsys.readouterr().err  # an error is shown, as long as none came
@@ -66,7 +68,7 @@ def test_what_it_leaves_half_made_is_silent(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == ""
 
 
-def test_in_the_open() -> None:
+def test_signal_raises_interrupted() -> None:
     with pytest.raises(Interrupted, match="SIGHUP"):
         signal.raise_signal(signal.SIGHUP)
 

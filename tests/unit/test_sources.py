@@ -1,4 +1,4 @@
-"""Labeled files as people have them: found, refused early with the remedy, or read exactly."""
+"""Sources: files are read exactly, or refused early with the remedy."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def write(folder: Path, content: str | bytes, name: str = "news.csv") -> Path:
     return path
 
 
-def found(*sources: Path | str, **changed: Any) -> list[SourceFile]:
+def find_files(*sources: Path | str, **changed: Any) -> list[SourceFile]:
     listed = [SourceConfig(uri=str(source)) for source in sources]
     return find_sources(DataConfig(sources=listed, **changed), Path("no-hub-is-asked"))
 
 
 def names(*sources: Path | str) -> list[str]:
-    return [file.name for file in found(*sources)]
+    return [file.name for file in find_files(*sources)]
 
 
 def read(path: Path, **changed: Any) -> list[Row]:
     """All rows of one file, checked first as a job does, in the order of their numbers."""
-    (file,) = found(path, **changed)
+    (file,) = find_files(path, **changed)
     rows = []
     for table in file.rows(7):
         assert table.schema == ROWS
@@ -85,16 +85,16 @@ def problem(path: Path | str, **changed: Any) -> str:
         (b"\xef\xbb\xbf\r\n", ["is empty", "labeled rows"]),
         (b"PK\x03\x04" + bytes(40), ["zip archive or an Excel workbook", "not a CSV file"]),
         (gzip.compress(GOOD.encode(), mtime=0), ["gzip-compressed", "not a CSV file", "rename it"]),
-        (b"PAR1" + bytes(40), ["Parquet", "not a CSV file", "set the source's format"]),
-        (b"%PDF-1.7\n", ["a PDF", "not a CSV file", "convert"]),
+        (b"PAR1" + bytes(40), ["Parquet", "not a CSV file", "or set the source's format"]),
+        (b"%PDF-1.7\n", ["a PDF", "not a CSV file", "Convert"]),
         (GOOD.encode() + bytes(range(256)), ["binary"]),
         (
             b"Sentiment,Body\n",
-            ["data.text_column='Sentence'", "'Sentiment', 'Body'", "set text for"],
+            ["data.text_column='Sentence'", "'Sentiment', 'Body'", "Set text for"],
         ),
         (
             b"Sentence,Mood\n",
-            ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "set label for"],
+            ["data.label_column='Sentiment'", "'Sentence', 'Mood'", "Set label for"],
         ),
         (
             b"Sentence;Sentiment\na;b\n",
@@ -108,8 +108,8 @@ def problem(path: Path | str, **changed: Any) -> str:
             b"Sales rose,positive\nSales fell,negative\n",
             ["its first line is a row", "put a header"],
         ),
-        (b" sentence,Sentiment\na,b\n", ["did you mean ' sentence'? set text for this source"]),
-        (b"Sentence,SENTIMENT\na,b\n", ["did you mean 'SENTIMENT'? set label for this source"]),
+        (b" sentence,Sentiment\na,b\n", ["Did you mean ' sentence'? Set text for this source"]),
+        (b"Sentence,SENTIMENT\na,b\n", ["Did you mean 'SENTIMENT'? Set label for this source"]),
         (GOOD.encode() + b"a\0b,positive\n", ["NUL bytes", "encoding: utf-8 takes it"]),
         (b"Sentence|Sentiment\na|b\n", ["looks separated by bars", 'delimiter: "|"']),
         (b'"Sentence,Sentiment\na,b\n', ["quote"]),
@@ -120,7 +120,7 @@ def test_unusable_file_is_refused_before_any_work(
 ) -> None:
     path = write(tmp_path, content)
     with pytest.raises(InputError) as caught:
-        found(path)
+        find_files(path)
     text = str(caught.value)
     assert all(part in text for part in [*parts, str(path)]), text
     assert text.startswith("data.")
@@ -130,7 +130,7 @@ def test_unusable_file_is_refused_before_any_work(
 def test_a_wanted_column_that_stands_twice_is_refused(tmp_path: Path, column: str) -> None:
     path = write(tmp_path, f"Sentence,Sentiment,{column}\na,neutral,positive\n")
     text = problem(path)
-    assert f"={column!r}: 2 columns of data.sources: {str(path)!r} have this name; rename" in text
+    assert f"={column!r}: 2 columns of data.sources: {str(path)!r} have this name. Rename" in text
 
 
 def test_another_column_that_stands_twice_does_not_matter(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_the_name_says_format_and_packing(tmp_path: Path) -> None:
     write(tmp_path, pa.compress(body, codec="zstd", asbytes=True), "b.CSV.zst")
     write(tmp_path, GOOD.replace(",", "\t"), "c.tsv")
     write(tmp_path, '{"Sentence": "Sales rose", "Sentiment": "positive"}\n', "d.jsonl")
-    files = found(tmp_path)
+    files = find_files(tmp_path)
     assert [(f.name, f.format, f.compression) for f in files] == [
         ("a.csv.gz", "csv", "gzip"),
         ("b.CSV.zst", "csv", "zstd"),
@@ -334,13 +334,13 @@ def test_a_source_may_have_its_own_delimiter(tmp_path: Path) -> None:
     [file] = configured(tmp_path, {"uri": path, "delimiter": ";"})
     assert [t["raw_text"].to_pylist() for t in file.rows(0)] == [["Sales, up"]]
     assert file.identity["delimiter"] == ";"
-    [plain] = found(write(tmp_path, GOOD, "plain.csv"))
+    [plain] = find_files(write(tmp_path, GOOD, "plain.csv"))
     assert "delimiter" not in plain.identity  # versions keep their ids
 
 
 def test_a_delimiter_is_for_csv(tmp_path: Path) -> None:
     path = str(write(tmp_path, '{"Sentence": "a", "Sentiment": "b"}\n', "a.jsonl"))
-    with pytest.raises(InputError, match=r"a\.jsonl' is jsonl, which has no delimiter; leave out"):
+    with pytest.raises(InputError, match=r"a\.jsonl' is jsonl, which has no delimiter. Leave out"):
         configured(tmp_path, {"uri": path, "delimiter": ";"})
 
 
@@ -404,14 +404,14 @@ def parquet() -> bytes:
 def test_rows_of_parquet_are_counted_in_any_packing(
     tmp_path: Path, name: str, content: bytes
 ) -> None:
-    [file] = found(write(tmp_path, content, name))
+    [file] = find_files(write(tmp_path, content, name))
     assert file.count_rows() == sum(map(len, file.rows(0))) == 2
 
 
 def test_parquet_in_zstd_is_refused_with_the_remedy(tmp_path: Path) -> None:
     packed = pa.compress(parquet(), codec="zstd", asbytes=True)
     text = problem(write(tmp_path, packed, "a.parquet.zst"))
-    assert "is parquet in zstd, which cannot be read from its end; decompress it first" in text
+    assert "is parquet in zstd, which cannot be read from its end. Decompress it first" in text
     assert "damaged" not in text
 
 
@@ -421,14 +421,14 @@ def test_an_archive_of_another_method_is_refused_with_the_remedy(tmp_path: Path)
         content[place] = 9  # Deflate64, which Windows' Explorer writes
     text = problem(write(tmp_path, bytes(content), "a.zip"))
     assert "is packed in a way that cannot be read" in text
-    assert "unpack it, and name the file" in text
+    assert "Unpack it, and name the file" in text
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.csv.zip"])
 def test_a_compressed_file_in_an_archive_is_refused(tmp_path: Path, name: str) -> None:
     content = zipped(gzip.compress(GOOD.encode()), "a.csv.gz")
     text = problem(write(tmp_path, content, name))
-    assert "holds 'a.csv.gz', which is compressed itself; unpack the archive" in text
+    assert "holds 'a.csv.gz', which is compressed itself. Unpack the archive" in text
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -436,13 +436,13 @@ def test_a_compressed_file_in_an_archive_is_refused(tmp_path: Path, name: str) -
 def test_rows_of_a_csv_are_counted_with_any_line_end(
     tmp_path: Path, end: str, encoding: str
 ) -> None:
-    [file] = found(write(tmp_path, GOOD.replace("\n", end).encode(encoding)))
+    [file] = find_files(write(tmp_path, GOOD.replace("\n", end).encode(encoding)))
     assert file.count_rows() == 3  # with the header
 
 
 def test_a_file_that_goes_or_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     gone, changed = write(tmp_path, GOOD, "a.csv"), write(tmp_path, GOOD, "b.csv")
-    first, second = found(gone, changed)
+    first, second = find_files(gone, changed)
     gone.unlink()
     with pytest.raises(InputError, match=r"a\.csv.*(cannot be read|no longer|changed)"):
         list(first.rows(0))
@@ -463,7 +463,7 @@ def test_one_bad_byte_costs_one_sign_of_its_row(tmp_path: Path, tail: bytes) -> 
         Row(3, "Moon \ufffd", "positive"),
         Row(4, "Flat", "neutral"),
     ]
-    assert found(path)[0].encoding == "utf-8-mended"
+    assert find_files(path)[0].encoding == "utf-8-mended"
 
 
 HALF = "".join(  # of an emoji, as JavaScript cuts texts
@@ -473,13 +473,13 @@ HALF = "".join(  # of an emoji, as JavaScript cuts texts
 
 
 @pytest.mark.parametrize(("name", "content"), [("news.csv", BAD), ("news.jsonl", HALF)])
-@pytest.mark.parametrize(("bad_bytes", "kept"), [("keep", 3), ("reject", 2)])
+@pytest.mark.parametrize(("bad_bytes", "kept_count"), [("keep", 3), ("reject", 2)])
 def test_rows_with_a_lost_sign_are_kept_or_rejected(
-    tmp_path: Path, bad_bytes: Any, kept: int, name: str, content: str | bytes
+    tmp_path: Path, bad_bytes: Any, kept_count: int, name: str, content: str | bytes
 ) -> None:
     source = SourceConfig(uri=str(write(tmp_path, content, name)), bad_bytes=bad_bytes)
     config = DataConfig(sources=[source], max_rejected_fraction=0.5)
     (file,) = find_sources(config, tmp_path)
     [cleaned] = [clean(rows, source, False, config) for rows in file.rows(0)]
-    assert (len(cleaned.good), cleaned.damaged) == (kept, 1)
-    assert cleaned.rejected["reason"].to_pylist() == ["damaged_text"] * (3 - kept)
+    assert (len(cleaned.good), cleaned.damaged) == (kept_count, 1)
+    assert cleaned.rejected["reason"].to_pylist() == ["damaged_text"] * (3 - kept_count)

@@ -174,7 +174,7 @@ def test_where_a_conflict_is(tmp_path: Path) -> None:
     b = [(story(i), "positive", "A") for i in range(7, 20)]
     one, other = write(tmp_path / "a.csv", FIRM, a), write(tmp_path / "b.csv", FIRM, b)
     made = make(tmp_path, f"data.sources=['{one}', '{other}']", "data.conflicts=error")
-    where = r"e.g. a.csv record 9 \(negative\) and b.csv record 2 \(positive\); mend"
+    where = r"e.g. a.csv record 9 \(negative\) and b.csv record 2 \(positive\)\. Correct"
     with pytest.raises(InputError, match=where):
         made.tally.check_settled()
 

@@ -28,7 +28,7 @@ def lines(caplog: pytest.LogCaptureFixture, past: Past | None) -> list[str]:
     return caplog.messages
 
 
-def test_each_step_says_which_it_is_and_the_time_so_far(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_step_logs_its_name_and_the_elapsed_time(caplog: pytest.LogCaptureFixture) -> None:
     assert lines(caplog, None) == [
         "[1/3] ingest",
         "[2/3] train: 0:07 so far",
@@ -54,7 +54,7 @@ def run(runs: Path, name: str, trained: float, job: str = "pipeline", **changed:
     write_json(runs / name / "result.json", {"job": job, "step_seconds": seconds})
 
 
-def test_the_longest_run_of_the_same_recipe_is_the_base(tmp_path: Path) -> None:
+def test_the_longest_run_with_the_same_settings_is_the_base(tmp_path: Path) -> None:
     run(tmp_path, "first", 100.0)
     run(tmp_path, "resumed", 2.0)
     run(tmp_path, "other", 500.0, train={"epochs": 9})

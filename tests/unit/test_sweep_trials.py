@@ -13,9 +13,9 @@ import torch
 
 from finsent.errors import DivergenceError, InputError, MemoryShortageError
 from finsent.modeling.backbone import Backbone
-from ray_jobs.sweep import without_value
 from tests.unit import sweeps
 from tune.budget import Budget, spent_seconds
+from tune.findings import without_value
 from tune.plan import make_plan
 from tune.records import (
     TrainedModel,

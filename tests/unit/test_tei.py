@@ -47,7 +47,7 @@ def scores(ranking: list[dict[str, Any]]) -> dict[str, float]:
         ("/", TEXTS[:2], True),
     ],
 )
-def test_labels_are_nested_where_they_are_nested_there(
+def test_labels_are_nested_as_in_tei(
     client: TestClient,
     engine: Engine,
     path: str,
@@ -68,7 +68,9 @@ def test_labels_are_nested_where_they_are_nested_there(
     "agent",
     ["unknown/None; hf_hub/2.4.0; python/3.11", "@huggingface/inference/4.13.30 Node.js/20"],
 )
-def test_clients_of_the_hub_are_known_by_their_name(client: TestClient, agent: str) -> None:
+def test_clients_of_the_hub_are_recognized_by_their_user_agent(
+    client: TestClient, agent: str
+) -> None:
     for inputs in (TEXTS[0], [TEXTS[0]]):
         [ranking] = post(client, {"inputs": inputs}, "/predict", user_agent=agent).json()
         assert scores(ranking).keys() == {*LABELS}
@@ -87,7 +89,7 @@ def test_clients_of_the_hub_are_known_by_their_name(client: TestClient, agent: s
         {"truncate": None},
     ],
 )
-def test_what_clients_send_besides_is_left_aside(
+def test_unknown_keys_are_ignored(
     client: TestClient,
     path: str,
     extra: dict[str, Any],
@@ -129,12 +131,12 @@ def test_parameters_are_honored(client: TestClient, engine: Engine, path: str) -
         ({"inputs": [["a", "b"]]}, "pairs"),
         ({"inputs": {"text": "a"}}, "inputs"),
         ({"inputs": None}, "inputs"),
-        ({"inputs": []}, "inputs=[]: there is no text"),
+        ({"inputs": []}, "inputs=[]: no text"),
         ({"inputs": [["a"], "b"]}, "string"),
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/predict", "/invocations"])
-def test_what_cannot_be_done_is_refused(
+def test_unsupported_requests_are_refused(
     client: TestClient,
     path: str,
     body: dict[str, Any],
@@ -148,13 +150,13 @@ def test_what_cannot_be_done_is_refused(
     assert found["error_type"] == ("Tokenizer" if found["code"] == "invalid_text" else "Validation")
 
 
-def test_text_alone_has_no_unknown_keys(client: TestClient) -> None:
+def test_unknown_keys_next_to_text_are_refused(client: TestClient) -> None:
     found = problem(post(client, {"text": "Up", "options": {}}), "invalid_request")
     assert "options" in found["detail"]
     problem(post(client, {"inputs": "Up", "text": "Up"}), "invalid_request")
 
 
-def test_long_texts_are_refused_unless_they_may_be_cut(client: TestClient) -> None:
+def test_long_texts_are_refused_unless_truncation_is_requested(client: TestClient) -> None:
     long = {"inputs": "up " * 100 + "down " * 100}
     assert problem(post(client, long, "/"), "text_too_long")["error_type"] == "Validation"
     right, left = (
@@ -167,7 +169,9 @@ def test_long_texts_are_refused_unless_they_may_be_cut(client: TestClient) -> No
         problem(post(client, {"inputs": inputs}), "text_too_long")
 
 
-def test_info_is_that_of_text_embeddings_inference(client: TestClient, engine: Engine) -> None:
+def test_info_has_the_fields_of_text_embeddings_inference(
+    client: TestClient, engine: Engine
+) -> None:
     found = client.get("/info").json()
     assert found["model_type"] == {
         "classifier": {
@@ -183,7 +187,7 @@ def test_info_is_that_of_text_embeddings_inference(client: TestClient, engine: E
     assert client.get("/ping").status_code == 200
 
 
-def test_tokens_are_what_the_model_reads(client: TestClient, engine: Engine) -> None:
+def test_tokens_are_those_that_the_model_reads(client: TestClient, engine: Engine) -> None:
     text = "Zürich earned CHF 5."
     [tokens] = post(client, {"inputs": text}, "/tokenize").json()
     assert [one["id"] for one in tokens] == engine.encode([text])[0].ids
@@ -208,7 +212,7 @@ def test_tokens_are_what_the_model_reads(client: TestClient, engine: Engine) -> 
     assert post(client, {"inputs": ""}, "/tokenize").json()[0][0]["text"] == "[CLS]"
 
 
-def test_ids_become_texts_again(client: TestClient, engine: Engine) -> None:
+def test_ids_are_decoded_to_texts(client: TestClient, engine: Engine) -> None:
     first, second = (engine.encode([text])[0].ids for text in ("up", "order"))
     one = post(client, {"ids": first}, "/decode").json()
     assert one == ["up"]
@@ -237,7 +241,7 @@ def test_ids_become_texts_again(client: TestClient, engine: Engine) -> None:
         ("/decode", {"ids": ["a"]}, "invalid_request"),
     ],
 )
-def test_tokens_that_are_none_are_refused(
+def test_invalid_token_ids_are_refused(
     client: TestClient,
     path: str,
     body: dict[str, Any],
@@ -251,7 +255,7 @@ def test_tokens_that_are_none_are_refused(
     ("path", "body"),
     [("/tokenize", {"inputs": ["a " * 8000]}), ("/decode", {"ids": [5] * 20_000})],
 )
-def test_others_are_served_while_one_text_is_taken_apart(
+def test_other_requests_are_served_while_a_text_is_tokenized(
     registry: Registry, path: str, body: dict[str, Any]
 ) -> None:
     app = test_api.make_app(registry)

@@ -1,4 +1,4 @@
-"""Files in memory: read as ingest reads them, with every cell and every blank row."""
+"""Text tables in memory: read as ingest reads files, with every cell and every blank row."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from finsent.data.readers.text_table import NotTextError, TableRow, TextTable, r
 from finsent.errors import InputError
 
 
-def records(sheet: TextTable) -> list[TableRow]:
-    found = [record for piece in sheet.pieces() for record in piece]
-    assert len(found) == sheet.rows
-    return found
+def rows_of(table: TextTable) -> list[TableRow]:
+    rows = [record for piece in table.pieces() for record in piece]
+    assert len(rows) == table.rows
+    return rows
 
 
 def cells(body: bytes) -> list[list[str]]:
-    return [record.cells for record in records(read_text_table(body))]
+    return [record.cells for record in rows_of(read_text_table(body))]
 
 
 @pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_delimiter_and_encoding_are_found(sign: str, encoding: str) -> None:
     lines = [["id", " Headline "], ["1", "Umsatz fiel in München um 5 €"], ["2", '"a;b,c|d\te"']]
-    sheet = read_text_table("\r\n".join(sign.join(line) for line in lines).encode(encoding))
-    assert (sheet.header, sheet.column, sheet.delimiter) == (("id", " Headline "), 1, sign)
-    assert sheet.encoding.startswith(encoding)
+    table = read_text_table("\r\n".join(sign.join(line) for line in lines).encode(encoding))
+    assert (table.header, table.column, table.delimiter) == (("id", " Headline "), 1, sign)
+    assert table.encoding.startswith(encoding)
     wanted = [["1", "Umsatz fiel in München um 5 €"], ["2", "a;b,c|d\te"]]
-    assert [record.cells for record in records(sheet)] == wanted
+    assert [record.cells for record in rows_of(table)] == wanted
 
 
 def test_what_is_set_is_not_guessed() -> None:
     body = "a;text\nx;é\n".encode("cp1250")
-    sheet = read_text_table(body, column="a;text", delimiter=",", encoding="cp1252")
-    assert records(sheet) == [TableRow(2, ["x;é"], None)]
+    table = read_text_table(body, column="a;text", delimiter=",", encoding="cp1252")
+    assert rows_of(table) == [TableRow(2, ["x;é"], None)]
     assert read_text_table(b"a\tb\n1\t2\n", "tsv", column="b").column == 1
     assert read_text_table(b"headline,text\n1,2\n", column="headline").column == 0
     assert read_text_table(b"news\nProfit rose.\n", column="news").rows == 1
@@ -47,7 +47,7 @@ def test_what_is_set_is_not_guessed() -> None:
 
 def test_every_row_keeps_its_place_and_its_number() -> None:
     body = b'\n\nid,text,id\n1,a,9\n\n,,\n2,b\n3,"x\ny",5\nz,c,d,e\n\n\n'
-    assert records(read_text_table(body)) == [
+    assert rows_of(read_text_table(body)) == [
         TableRow(2, ["1", "a", "9"], None),
         TableRow(3, ["", "", ""], None),
         TableRow(4, ["", "", ""], None),
@@ -60,19 +60,19 @@ def test_every_row_keeps_its_place_and_its_number() -> None:
 
 def test_malformed_rows_keep_their_places_over_blocks() -> None:
     lines = [f"{i},{'x' * 4000},y" if i % 500 else f"{i}" for i in range(1, 6001)]
-    found = records(read_text_table("\n".join(["id,text,note", *lines]).encode()))
-    assert [record.number for record in found] == [*range(2, 6002)]
-    assert [record.cells[0] or record.cells[1] for record in found] == [
+    rows = rows_of(read_text_table("\n".join(["id,text,note", *lines]).encode()))
+    assert [record.number for record in rows] == [*range(2, 6002)]
+    assert [record.cells[0] or record.cells[1] for record in rows] == [
         str(i) for i in range(1, 6001)
     ]
-    assert sum(record.fault is not None for record in found) == 12
+    assert sum(record.fault is not None for record in rows) == 12
 
 
 def test_lines_of_a_text_are_rows() -> None:
-    sheet = read_text_table(b'\xef\xbb\xbftext\r\na, "b"\r\n\r\n \r\nc\r\n\r\n', "text")
+    table = read_text_table(b'\xef\xbb\xbftext\r\na, "b"\r\n\r\n \r\nc\r\n\r\n', "text")
     wanted = ["text", 'a, "b"', "", "", "c"]
-    assert [record.cells for record in records(sheet)] == [[text] for text in wanted]
-    assert [record.number for record in records(sheet)] == [1, 2, 3, 4, 5]
+    assert [record.cells for record in rows_of(table)] == [[text] for text in wanted]
+    assert [record.number for record in rows_of(table)] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_lines_of_a_text_are_rows() -> None:
         (b"news\nProfit rose.\n", "Set column to its name"),
         (b"headline,text\n1,2\n", "which column is the text? 'headline', 'text' are names of a"),
         (b"id,Text,text\n1,2,3\n", "which column is the text? 'Text', 'text' are names of a text"),
-        (b"text,text\n1,2\n", "has 2 columns 'text'; rename"),
+        (b"text,text\n1,2\n", "has 2 columns 'text'. Rename"),
         (b'text\n"Profit rose\nSales fell\n', "opens in record 2 is not closed"),
         (b'text\n"Profit rose\n\n\n', "opens in record 2 is not closed"),
         (b'id,text\n1,a\n2,"' + b"x" * 140_000 + b"\n3,b\n", "opens in record 3 is not closed"),
@@ -110,7 +110,7 @@ def parquet() -> bytes:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"PK\x03\x04" + bytes(100), "a zip archive or an Excel workbook.*save its table as CSV"),
+        (b"PK\x03\x04" + bytes(100), "a zip archive or an Excel workbook.*Save its table as CSV"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "an old Office document"),
         (parquet(), "Parquet"),
         (b"\x1f\x8b\x08" + bytes(100), "gzip"),
@@ -127,9 +127,9 @@ def test_a_file_takes_little_more_memory_than_its_bytes() -> None:
     body = b"text\n" + line * 600_000
     tracemalloc.start()
     try:
-        sheet = read_text_table(body)
-        assert sheet.rows == 600_000
-        assert sum(map(len, islice(sheet.pieces(), 10))) == 2560
+        table = read_text_table(body)
+        assert table.rows == 600_000
+        assert sum(map(len, islice(table.pieces(), 10))) == 2560
         assert tracemalloc.get_traced_memory()[1] < 2 * len(body)
     finally:
         tracemalloc.stop()
@@ -140,7 +140,7 @@ def test_a_file_takes_little_more_memory_than_its_bytes() -> None:
 
 def test_odd_quotes_mangle_no_text_and_swallow_no_row() -> None:
     body = b'id,text,id\n1,5" pipe,9\n\n2,"Up "a lot" now",8\n3,"a\\"b",7\n4,"End, so",6\n'
-    assert records(read_text_table(body)) == [
+    assert rows_of(read_text_table(body)) == [
         TableRow(2, ["1", '5" pipe', "9"], None),
         TableRow(3, ["", "", ""], None),
         TableRow(4, ["", '2,"Up "a lot" now",8', ""], f"{ODD_QUOTE} (record 4)"),
@@ -150,17 +150,17 @@ def test_odd_quotes_mangle_no_text_and_swallow_no_row() -> None:
 
 
 def test_the_line_by_which_excel_names_the_delimiter_is_no_row() -> None:
-    sheet = read_text_table(b'sep=;\r\nid;note;text\r\n1;"a;b";Up\r\n\r\n2;;Down\r\n')
-    assert (sheet.delimiter, sheet.header, sheet.column) == (";", ("id", "note", "text"), 2)
+    table = read_text_table(b'sep=;\r\nid;note;text\r\n1;"a;b";Up\r\n\r\n2;;Down\r\n')
+    assert (table.delimiter, table.header, table.column) == (";", ("id", "note", "text"), 2)
     wanted = [["1", "a;b", "Up"], ["", "", ""], ["2", "", "Down"]]
-    assert [record.cells for record in records(sheet)] == wanted
+    assert [record.cells for record in rows_of(table)] == wanted
 
 
 @pytest.mark.parametrize("format", ["csv", "text"])
 def test_a_bad_byte_costs_one_sign_and_not_all_letters(format: str) -> None:
     body = "text\nMünchen Köln\n".encode() + b"cut \xf0\x9f\n" + "Zürich\n".encode()
-    sheet = read_text_table(body, format)  # type: ignore[arg-type]
-    texts = [record.cells[0] for record in records(sheet)][-3:]
+    table = read_text_table(body, format)  # type: ignore[arg-type]
+    texts = [record.cells[0] for record in rows_of(table)][-3:]
     assert texts == ["München Köln", "cut \ufffd", "Zürich"]
     with pytest.raises(NotTextError, match="encoding='utf-8': the file is not in it"):
         read_text_table(body, format, encoding="utf-8")  # type: ignore[arg-type]
@@ -177,9 +177,9 @@ def test_json_over_lines_is_no_table(body: bytes, format: str) -> None:
 
 def test_a_text_may_begin_with_a_bracket() -> None:
     assert cells(b"text\n[1] Up\n{a\n") == [["[1] Up"], ["{a"]]
-    assert len(records(read_text_table(b"[1] Up\n[2] Down\n", "text"))) == 2
+    assert len(rows_of(read_text_table(b"[1] Up\n[2] Down\n", "text"))) == 2
 
 
 def test_a_remedy_names_no_setting_that_uploads_lack() -> None:
-    with pytest.raises(InputError, match=r"belongs to the text$"):
+    with pytest.raises(InputError, match=r"belongs to the text\.$"):
         read_text_table(b'text\n"Up\nDown\n')

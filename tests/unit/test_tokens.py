@@ -1,4 +1,4 @@
-"""Tokenized rows: the backbone's own tokens, whatever way Ray's blocks came in."""
+"""Tokenized rows equal those of the backbone's tokenizer, in any order of Ray's blocks."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def tokenized(ids: list[list[int]], keys: list[str] | None = None) -> pa.Table:
 
 
 def row_ids(rows: TokenizedRows, index: int) -> list[int]:
-    found: list[int] = rows.batch(np.array([index])).input_ids[0].tolist()
-    return found
+    ids: list[int] = rows.batch(np.array([index])).input_ids[0].tolist()
+    return ids
 
 
 # --- tokenizing -----------------------------------------------------------------------------------
@@ -57,11 +57,11 @@ def row_ids(rows: TokenizedRows, index: int) -> list[int]:
 
 @pytest.mark.parametrize("max_length", [8, 16, 512])
 def test_ids_are_those_of_the_transformers_tokenizer(tiny: Path, max_length: int) -> None:
-    found = tokenize(table(TEXTS), str(tiny), None, max_length)
-    assert found.schema == TOKENIZED_SCHEMA
+    tokenized_rows = tokenize(table(TEXTS), str(tiny), None, max_length)
+    assert tokenized_rows.schema == TOKENIZED_SCHEMA
     expected = load_tokenizer(str(tiny))(TEXTS, truncation=True, max_length=max_length).input_ids
-    assert found["input_ids"].to_pylist() == expected
-    assert found["key"].to_pylist() == table(TEXTS)["key"].to_pylist()
+    assert tokenized_rows["input_ids"].to_pylist() == expected
+    assert tokenized_rows["key"].to_pylist() == table(TEXTS)["key"].to_pylist()
 
 
 TRICKY = [
@@ -81,11 +81,11 @@ def test_plain_tokenizer_is_that_of_transformers(tiny: Path, name: str) -> None:
     file = plain_tokenizer_file(source)
     assert file is not None
     plain, full = Tokenizer.from_file(str(file)), load_tokenizer(source).backend_tokenizer
-    for one in (plain, full):
-        one.no_padding()
-        one.enable_truncation(64)
+    for tokenizer in (plain, full):
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(64)
     assert plain.to_str() == full.to_str()
-    ids = [[row.ids for row in one.encode_batch(TRICKY)] for one in (plain, full)]
+    ids = [[row.ids for row in tokenizer.encode_batch(TRICKY)] for tokenizer in (plain, full)]
     assert ids[0] == ids[1]
 
 
@@ -97,9 +97,9 @@ def test_tokenizer_that_transformers_changes_is_loaded_by_transformers(
     config = {"tokenizer_class": "BertTokenizer", "do_lower_case": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     assert plain_tokenizer_file(str(folder)) is None
-    found = tokenize(table(["PROFIT"]), str(folder), None, 16)["input_ids"].to_pylist()
-    assert found == load_tokenizer(str(folder))(["PROFIT"]).input_ids
-    assert found != tokenize(table(["PROFIT"]), str(tiny), None, 16)["input_ids"].to_pylist()
+    ids = tokenize(table(["PROFIT"]), str(folder), None, 16)["input_ids"].to_pylist()
+    assert ids == load_tokenizer(str(folder))(["PROFIT"]).input_ids
+    assert ids != tokenize(table(["PROFIT"]), str(tiny), None, 16)["input_ids"].to_pylist()
 
 
 def test_tokenizing_imports_neither_torch_nor_transformers(tiny: Path) -> None:
@@ -113,8 +113,8 @@ def test_tokenizing_imports_neither_torch_nor_transformers(tiny: Path) -> None:
 
 def test_labels_become_ids(tiny: Path) -> None:
     rows = table(TEXTS)
-    found = tokenize(rows, str(tiny), None, 16)["label"].to_pylist()
-    assert found == [LABEL2ID[name] for name in rows["label"].to_pylist()]
+    ids = tokenize(rows, str(tiny), None, 16)["label"].to_pylist()
+    assert ids == [LABEL2ID[name] for name in rows["label"].to_pylist()]
 
 
 def test_only_long_texts_are_truncated(tiny: Path) -> None:
@@ -125,22 +125,22 @@ def test_only_long_texts_are_truncated(tiny: Path) -> None:
 
 
 def test_cached_tokenizers_keep_their_own_limits(tiny: Path) -> None:
-    """Tokenizers are kept between blocks, and each keeps its own limit."""
+    """Tokenizers are cached, and each has its own limit."""
     first = tokenize(table(TEXTS), str(tiny), None, 16)
     tokenize(table(TEXTS), str(tiny), None, 8)
     assert tokenize(table(TEXTS), str(tiny), None, 16) == first
 
 
 def test_ids_of_a_text_do_not_depend_on_its_block(tiny: Path) -> None:
-    whole = tokenize(table(TEXTS), str(tiny), None, 64)
+    one_block = tokenize(table(TEXTS), str(tiny), None, 64)
     parts = [tokenize(table(TEXTS).slice(i, 1), str(tiny), None, 64) for i in range(len(TEXTS))]
-    assert pa.concat_tables(parts).combine_chunks() == whole.combine_chunks()
+    assert pa.concat_tables(parts).combine_chunks() == one_block.combine_chunks()
 
 
 def test_empty_block_keeps_its_columns(tiny: Path) -> None:
-    found = tokenize(table(TEXTS).slice(0, 0), str(tiny), None, 16)
-    assert found.schema == TOKENIZED_SCHEMA
-    assert found.num_rows == 0
+    tokenized_rows = tokenize(table(TEXTS).slice(0, 0), str(tiny), None, 16)
+    assert tokenized_rows.schema == TOKENIZED_SCHEMA
+    assert tokenized_rows.num_rows == 0
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from starlette.testclient import TestClient
 from finsent.errors import ConfigError, InputError
 from finsent.registry.registry import Registry
 from ray_jobs._settings import JobSettings
-from ray_jobs.serve import check as check_job
 from serve_app import tracing
+from serve_app.launch.checks import check_service
 from tests.unit.models import METRICS, saved_model
 from tests.unit.test_api import make_app
 
@@ -101,7 +101,7 @@ def traced(registry: Registry, collector: Collector) -> Callable[..., Any]:
     return make
 
 
-def test_a_request_goes_on_with_its_clients_trace(
+def test_a_request_continues_the_trace_of_its_client(
     traced: Callable[..., Any], collector: Collector, registry: Registry
 ) -> None:
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "desk-7"}
@@ -147,7 +147,7 @@ def test_a_request_goes_on_with_its_clients_trace(
     assert took == pytest.approx(measured, abs=0.1) or (is_cut and took < measured)
 
 
-def test_all_operations_have_spans_and_none_has_texts(
+def test_all_operations_have_spans_without_texts(
     traced: Callable[..., Any], collector: Collector
 ) -> None:
     with traced() as client:
@@ -218,14 +218,14 @@ def test_a_trace_that_the_client_does_not_sample_is_not_sent(
     assert [span.name for span in collector.spans()] == ["GET /livez"]
 
 
-def test_an_endpoint_that_is_not_there_costs_no_request(registry: Registry) -> None:
+def test_an_unreachable_endpoint_fails_no_request(registry: Registry) -> None:
     with TestClient(make_app(registry, otlp_endpoint="http://127.0.0.1:9")) as client:
         assert client.post("/predict", json={"text": "Up"}).status_code == 200
 
 
 @pytest.mark.parametrize("endpoint", ["localhost:4318", "ftp://a", "http://", "http://a:b", ""])
-def test_what_is_no_address_is_refused(endpoint: str) -> None:
-    with pytest.raises(ConfigError, match=r"serve\.otlp_endpoint='.*write http://HOST:4318"):
+def test_an_endpoint_that_is_not_an_address_is_refused(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match=r"serve\.otlp_endpoint='.*Write http://HOST:4318"):
         tracing.Tracer(endpoint)
 
 
@@ -244,9 +244,9 @@ def test_missing_packages_are_named(registry: Registry, monkeypatch: pytest.Monk
         make_app(registry, otlp_endpoint="http://a:4318")
     values = {"registry": {"root": str(registry.root)}, "serve": {"otlp_endpoint": "http://a:4318"}}
     with pytest.raises(InputError, match=message):  # before Ray starts
-        check_job(JobSettings.model_validate(values))
+        check_service(JobSettings.model_validate(values).serve, registry)
 
 
 def test_without_an_endpoint_nothing_is_imported() -> None:
-    code = "import sys, serve_app.http; sys.exit('opentelemetry.sdk' in sys.modules)"
+    code = "import sys, serve_app.http.app; sys.exit('opentelemetry.sdk' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Tracking by Weights & Biases: what an offline run holds, and that nothing stops a job."""
+"""Tracking by Weights & Biases: content of an offline run; no failure ends a job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from finsent.tracking.tracker import TRACKING_FILE, tracked, tracking_mode
 from finsent.training.metrics import EpochLine, StepLine
 from finsent.training.metrics_log import MetricsLine, MetricsLog
 from ray_jobs._settings import JobSettings
-from ray_jobs._tracking import tracking
 from tests.unit.metrics import epoch_metrics
 
 pytestmark = pytest.mark.cost(1.5, "starts a W&B run")
@@ -61,7 +60,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A written report, drawn before HOME is another: Matplotlib keeps its fonts there."""
+    """A written report, drawn before HOME changes: Matplotlib caches its fonts there."""
     folder = tmp_path_factory.mktemp("evaluation")
     write_results(RESULT, folder, "test")
     return folder
@@ -87,36 +86,36 @@ def step(number: int, loss: float) -> StepLine:
 
 
 def chunks(data: bytes) -> Iterator[bytes]:
-    """The records of a `.wandb` file: 7 bytes, then LevelDB's log format, blocks of 32 KiB."""
-    place, parts = 7, b""
-    while place + 7 <= len(data):
-        room = 32768 - place % 32768
-        if room < 7:  # no place for a header: the block's rest is empty
-            place += room
+    """Yield the records of a `.wandb` file: 7 bytes, then LevelDB's log format (32 KiB blocks)."""
+    position, parts = 7, b""
+    while position + 7 <= len(data):
+        space = 32768 - position % 32768
+        if space < 7:  # too short for a header: the block ends with padding
+            position += space
             continue
-        _, size, kind = struct.unpack("<IHB", data[place : place + 7])
+        _, size, kind = struct.unpack("<IHB", data[position : position + 7])
         if kind == 0:
             return
-        parts += data[place + 7 : place + 7 + size]
-        place += 7 + size
-        if kind in (1, 4):  # whole, or its last part
+        parts += data[position + 7 : position + 7 + size]
+        position += 7 + size
+        if kind in (1, 4):  # a complete record, or the last part of one
             yield parts
             parts = b""
 
 
 def records(run_dir: Path) -> list[Any]:
-    """All that the run's offline files hold, the oldest first."""
-    found: list[Any] = []
+    """Return all records of the run's offline files, the oldest first."""
+    all_records: list[Any] = []
     for file in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")):
-        deadline = time.monotonic() + 60  # its service may still be writing when a run has ended
+        deadline = time.monotonic() + 60  # the service may still write after the run has ended
         while True:
-            own = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
-            if own and own[-1].HasField("exit"):
+            file_records = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
+            if file_records and file_records[-1].HasField("exit"):
                 break
             assert time.monotonic() < deadline, f"{file} has no end"
             time.sleep(0.05)
-        found += own
-    return found
+        all_records += file_records
+    return all_records
 
 
 def history(run_dir: Path) -> list[dict[str, Any]]:
@@ -132,17 +131,17 @@ def media_folder(run_dir: Path) -> Path:
 
 
 def media(run_dir: Path, key: str) -> dict[str, Any]:
-    """The newest value of a key that is a file, which the run has a copy of."""
+    """Return the newest value of a key that is a file, of which the run has a copy."""
     within = f"{key}/"
-    found = {
+    newest = {
         name.removeprefix(within): value
         for line in history(run_dir)
         for name, value in line.items()
         if name.startswith(within)
     }
-    file = media_folder(run_dir) / found["path"]
-    assert (file.stat().st_size, sha256_file(file)) == (found["size"], found["sha256"])
-    return found
+    file = media_folder(run_dir) / newest["path"]
+    assert (file.stat().st_size, sha256_file(file)) == (newest["size"], newest["sha256"])
+    return newest
 
 
 def test_an_offline_run_holds_config_steps_report_and_model(
@@ -163,7 +162,7 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     assert [line["step/loss"] for line in lines if "step/loss" in line] == [1.0, 0.5]
     assert [line["epoch/macro_f1"] for line in lines if "epoch/macro_f1" in line] == [0.7]
     assert media(tmp_path, "test/report")
-    whole = str(records(tmp_path))
+    all_text = str(records(tmp_path))
     for part in (
         "seed",
         "news",
@@ -175,24 +174,24 @@ def test_an_offline_run_holds_config_steps_report_and_model(
         "not inferior",
         "0a1b2c3d4e5f",
     ):
-        assert part in whole, part
-    assert str(weights) in whole, "uploaded from where it is"
+        assert part in all_text, part
+    assert str(weights) in all_text, "uploaded from where it is"
     size = weights.stat().st_size
     copies = [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size == size]
     assert copies == [weights], "and not copied"
     drawn = {file.stem: sha256_file(file) for file in (evaluation / "pictures").glob("*.png")}
     assert drawn.keys() == {"confusion", "reliability", "coverage"}
     for name, digest in drawn.items():
-        found = media(tmp_path, f"test/{name}")
-        assert (found["_type"], found["sha256"]) == ("image-file", digest)
-    kept = json.loads((tmp_path / TRACKING_FILE).read_text())
-    assert kept["sent"] == [20, 1]
-    assert kept["id"] in whole
+        picture = media(tmp_path, f"test/{name}")
+        assert (picture["_type"], picture["sha256"]) == ("image-file", digest)
+    record = json.loads((tmp_path / TRACKING_FILE).read_text())
+    assert record["sent"] == [20, 1]
+    assert record["id"] in all_text
     assert not [*tmp_path.glob("home/*")], "nothing in the home directory"
 
 
 def test_pictures_are_recorded_by_name_at_the_newest_step(tmp_path: Path, evaluation: Path) -> None:
-    """As trained again in another process: the newest step is what the first one sent."""
+    """A second process records pictures at the newest step that the first one sent."""
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
         write_lines(tmp_path, step(10, 1.0))
@@ -213,7 +212,7 @@ def test_pictures_are_recorded_by_name_at_the_newest_step(tmp_path: Path, evalua
 def test_texts_of_rows_are_recorded_only_on_request(
     tmp_path: Path, evaluation: Path, monkeypatch: pytest.MonkeyPatch, texts: bool
 ) -> None:
-    """And the key never is."""
+    """The key is never recorded."""
     key = "a1b2" * 10
     monkeypatch.setenv("WANDB_API_KEY", key)
     run_dir = tmp_path
@@ -229,9 +228,9 @@ def test_texts_of_rows_are_recorded_only_on_request(
     assert page.count("<img") == 3
     if texts:
         table = media_folder(run_dir) / media(run_dir, "test/mistakes")["path"]
-        found = json.loads(table.read_text())
-        assert found["columns"] == ["text", "label", "predicted", "score", "source", "row"]
-        assert found["data"] == [[SECRET, "neutral", "positive", 0.9, "news", 3]]
+        mistakes = json.loads(table.read_text())
+        assert mistakes["columns"] == ["text", "label", "predicted", "score", "source", "row"]
+        assert mistakes["data"] == [[SECRET, "neutral", "positive", 0.9, "news", 3]]
 
 
 def test_resumed_run_continues_the_tracked_run_and_sends_no_step_twice(tmp_path: Path) -> None:
@@ -260,10 +259,11 @@ def test_a_damaged_record_is_a_warning(
 def test_a_password_is_not_recorded(tmp_path: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/x"
     values = {"sweep": {"storage": url}, "tracking": {"mode": "offline"}}
-    with tracking(check(JobSettings, values), tmp_path):
+    settings = check(JobSettings, values)
+    with tracked(settings.tracking, tmp_path, settings.for_records()):
         pass
-    whole = str(records(tmp_path))
-    assert "127.0.0.1:1/x" in whole and "secret" not in whole
+    all_text = str(records(tmp_path))
+    assert "127.0.0.1:1/x" in all_text and "secret" not in all_text
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:

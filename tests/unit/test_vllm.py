@@ -95,7 +95,9 @@ def test_options_that_change_answers_are_honored(client: TestClient, engine: Eng
         {"nvext": {"annotations": []}},
     ],
 )
-def test_options_that_change_nothing_are_taken(client: TestClient, extra: dict[str, Any]) -> None:
+def test_options_that_change_nothing_are_accepted(
+    client: TestClient, extra: dict[str, Any]
+) -> None:
     plain = post(client, {"input": "Up"}, "/classify").json()["data"]
     assert post(client, {"input": "Up", **extra}, "/classify").json()["data"] == plain
 
@@ -111,14 +113,14 @@ def test_options_that_change_nothing_are_taken(client: TestClient, extra: dict[s
         ({"input": [None]}, "input[0]"),
         ({"messages": [{"role": "user", "content": "Up"}]}, "input"),
         ({"input": "order " * 100}, "tokens"),
-        ({"input": "Up", "truncate_prompt_tokens": 16}, f"Write -1 or {MAX_LENGTH}"),
+        ({"input": "Up", "truncate_prompt_tokens": 16}, f"Send -1 or {MAX_LENGTH}"),
         ({"input": "Up", "truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
         ({"input": "Up", "add_special_tokens": False}, "add_special_tokens"),
         ({"input": "Up", "priority": 1}, "priority"),
         ({"input": ["Up"] * 1025}, "1024"),
     ],
 )
-def test_what_cannot_be_done_is_refused(
+def test_unsupported_requests_are_refused(
     client: TestClient,
     body: dict[str, Any],
     words: str,
@@ -159,7 +161,7 @@ def test_names_of_the_model(
         assert found.json()["data"][0]["label"] in LABELS
 
 
-def test_keys_are_asked_for_in_the_same_words(
+def test_missing_keys_are_refused_in_the_same_form(
     serving: Callable[..., TestClient],
     tmp_path: Any,
 ) -> None:

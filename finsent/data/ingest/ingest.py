@@ -83,7 +83,7 @@ def ingest(
         log.info("dataset version %s exists: reused", version)
         return existing
     if final.exists():
-        raise InputError(f"{str(final)!r}: is incomplete (no {MANIFEST}); delete it and run again")
+        raise InputError(f"{str(final)!r}: is incomplete (no {MANIFEST}). Delete it and run again.")
     with translate_disk_errors(datasets_dir, "storage.root"), staged_dir(final) as staging:
         size = sum(file.unpacked_bytes for file in files)
         partitions = min(1 + size // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
@@ -150,7 +150,7 @@ def _keep_refused_rows(plan: Plan, table: str, folder: Path | None) -> Iterator[
         if folder is None or not (plan.work_dir / table).is_dir():
             raise
         path = run_task(merge_side_table, folder, plan.work_dir, table)
-        raise InputError(f"{error}; they are listed in {str(path)!r}") from None
+        raise InputError(f"{error} The rows are listed in {str(path)!r}.") from None
 
 
 def _digest_other_files(folder: Path, manifest: Manifest) -> list[FileDigest]:

@@ -89,7 +89,7 @@ def check_rejected(source: str, rows: int, reasons: RejectedByReason, config: Da
     if rows and left_out == rows:
         raise InputError(
             f"data.sources: {source!r}: where and drop_labels leave out all of its {rows} rows "
-            f"({_list_reasons(reasons)}); mend these settings"
+            f"({_list_reasons(reasons)}). Correct these settings."
         )
     reasons = _without_left_out(reasons)
     rejected, rows = sum_rows(reasons), rows - left_out
@@ -97,8 +97,8 @@ def check_rejected(source: str, rows: int, reasons: RejectedByReason, config: Da
         hint = _HINTS.get(rank_reasons(reasons)[0][0], "")
         raise InputError(
             f"data.sources: {source!r}: {rejected} of {rows} rows are unusable, above "
-            f"data.max_rejected_fraction={config.max_rejected_fraction}: {_list_reasons(reasons)}; "
-            f"mend them{hint and f' ({hint})'} or raise the limit"
+            f"data.max_rejected_fraction={config.max_rejected_fraction}: "
+            f"{_list_reasons(reasons)}. Correct them{hint and f' ({hint})'}, or raise the limit."
         )
 
 
@@ -118,8 +118,8 @@ def check_excluded_source(
     if rejected > without_text or rejected > config.max_rejected_fraction * rows:
         raise InputError(
             f"data.exclude: {source!r}: {rejected} of {rows} rows cannot be read, so their texts "
-            f"could not be kept out: {_list_reasons(reasons)}; mend the file, or set the "
-            "source's text column and format"
+            f"cannot be excluded: {_list_reasons(reasons)}. Correct the file, or set the source's "
+            "text column and format."
         )
 
 

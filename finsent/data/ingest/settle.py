@@ -1,6 +1,6 @@
-"""What becomes of each row of a partition: kept, duplicate, conflict, or excluded.
+"""Decide the fate of each row of a partition: kept, duplicate, conflict, or excluded.
 
-All rows of one text lie in one partition, so each partition is settled alone.
+All rows of one text are in one partition, so partitions are settled independently.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ KEPT = pa.schema(
 
 @dataclass(frozen=True)
 class SourceTraits:
-    """What the sources say about their rows; arrays by the position of the source file."""
+    """Settings of the sources that apply to all of their rows, by the position of the source."""
 
     names: list[str]
     excluded: Bools
     priority: Ints
     weight: npt.NDArray[np.float64]
-    agreement: npt.NDArray[np.float64]  # NaN: not known
+    agreement: npt.NDArray[np.float64]  # of the annotators, as a fraction; NaN: unknown
 
     @classmethod
     def of(cls, files: list[SourceFile]) -> SourceTraits:
-        """The traits of these files."""
+        """Collect the traits of files."""
         nan = float("nan")
         return cls(
             names=[file.name for file in files],
@@ -62,12 +62,12 @@ class SourceTraits:
 
 @dataclass(frozen=True)
 class Settled:
-    """A partition's rows by fate. Every labeled input row is in exactly one count."""
+    """A partition's rows by fate. Every labeled row is in exactly one count of `fates`."""
 
     kept: pa.Table  # schema KEPT, sorted by key
     conflicts: pa.Table  # all rows of the texts in conflict, with the decision
-    excluded: pa.Table  # rows that stand in a source which must stay unseen
-    texts: pa.Table  # the distinct texts, dropped and unseen ones too: the input of `near.entries`
+    excluded: pa.Table  # rows whose text is in a source that must stay unseen
+    texts: pa.Table  # all distinct texts, also dropped and unseen ones; input of `near.entries`
     fates: dict[str, Ints]  # fate -> rows by source
     decisions: Counter[str]  # texts in conflict by decision
     best_votes: int  # rows that carry their text's most frequent label
@@ -75,227 +75,238 @@ class Settled:
 
 
 def settle(rows: pa.Table, traits: SourceTraits, config: DataConfig) -> Settled:
-    """Drop what must stay unseen and what stands twice, and resolve conflicts by policy.
+    """Exclude texts that must stay unseen, drop duplicates, and resolve conflicts by policy.
 
     Args:
         rows: table of the schema `finsent.data.rows.clean.GOOD` with all rows of each text, in the
             order of the sources.
     """
     rows = rows.take(pa.array(_key_order(rows["key"]))).combine_chunks()
-    group = _group_ids(rows["key"])
+    text_ids = _text_ids(rows["key"])
     source = rows["source"].to_numpy()
-    unseen = traits.excluded[source]
-    texts = int(group[-1]) + 1 if len(group) else 0
-    unseen_text = np.zeros(texts, bool)
-    unseen_text[group[unseen]] = True
-    same = ~unseen & unseen_text[group]
-    labeled = ~unseen & ~same
+    is_unseen = traits.excluded[source]
+    is_unseen_text = np.zeros(_count_texts(text_ids), bool)
+    is_unseen_text[text_ids[is_unseen]] = True
+    is_excluded = ~is_unseen & is_unseen_text[text_ids]
+    is_labeled = ~is_unseen & ~is_excluded
 
     label = pc.fill_null(rows["label"], 0).to_numpy().astype(np.int64)
-    votes = np.zeros((texts, len(LABELS)))
-    np.add.at(votes, (group[labeled], label[labeled]), 1)
+    votes = np.zeros((len(is_unseen_text), len(LABELS)))
+    np.add.at(votes, (text_ids[is_labeled], label[is_labeled]), 1)
     in_conflict = (votes > 0).sum(1) > 1
-    winner = _winners(votes, group, label, labeled, traits, source, config)
-    if config.conflicts == "keep":  # one row a label
-        wins = labeled
-        kept = _first_of(group * len(LABELS) + label, labeled)
+    labeled = _LabeledRows(
+        text_ids[is_labeled], label[is_labeled], source[is_labeled], len(is_unseen_text)
+    )
+    winners = _winning_labels(votes, labeled, traits, config)
+    if config.conflicts == "keep":  # one row per label
+        wins = is_labeled
+        kept = _mark_first(text_ids * len(LABELS) + label, wins)
     else:
-        wins = labeled & (label == winner[group])
-        kept = _first_of(group, wins)
-    lost = labeled & in_conflict[group] & ~wins
-    decisions = _decisions(winner, config)
-    counted = np.flatnonzero(in_conflict)
-    unit = _text_units(rows, group, kept)
-    table = _kept(rows, kept, wins, group, unit, traits)
+        wins = is_labeled & (label == winners[text_ids])
+        kept = _mark_first(text_ids, wins)
+    lost = is_labeled & in_conflict[text_ids] & ~wins
+    decisions = _decisions(winners, config)
+    unit = _split_units(rows, text_ids, kept)
+    matches = _oldest_orders(rows, text_ids, is_unseen)[text_ids[is_excluded]]
     return Settled(
-        kept=table,
-        conflicts=_conflict_rows(
-            rows, labeled & in_conflict[group], decisions[group], label, traits
+        kept=_kept_table(rows, kept, wins, text_ids, unit, traits),
+        conflicts=_conflict_table(
+            rows, is_labeled & in_conflict[text_ids], decisions[text_ids], label, traits
         ),
-        excluded=_excluded_rows(
-            rows, same, "same_as_excluded", _oldest(rows, group, unseen)[group[same]], label, traits
-        ),
-        texts=_texts(rows, group, unit, unseen_text),
+        excluded=_excluded_table(rows, is_excluded, "same_as_excluded", matches, label, traits),
+        texts=_distinct_texts(rows, text_ids, unit, is_unseen_text),
         fates={
-            "kept": _by_source(source[kept], traits),
-            "duplicates": _by_source(source[wins & ~kept], traits),
-            "conflicts": _by_source(source[lost], traits),
-            "excluded": _by_source(source[same], traits),
+            "kept": _count_by_source(source[kept], traits),
+            "duplicates": _count_by_source(source[wins & ~kept], traits),
+            "conflicts": _count_by_source(source[lost], traits),
+            "excluded": _count_by_source(source[is_excluded], traits),
         },
-        decisions=Counter(decisions[counted].tolist()),
+        decisions=Counter(decisions[in_conflict].tolist()),
         best_votes=int(votes.max(1, initial=0).sum()),
-        kept_best_votes=len(np.unique(group[kept])),
+        kept_best_votes=len(np.unique(text_ids[kept])),
     )
 
 
 def _key_order(keys: pa.ChunkedArray) -> Ints:
-    """Sorted by key; rows of one key keep their order."""
+    """Return the order of the keys. Rows of one key keep their order."""
     keys = keys.combine_chunks()
     high = key64(keys)
     order = np.argsort(high, kind="stable")
     if len(high) > 1 and (high[order][1:] == high[order][:-1]).any():
-        low = np.frombuffer(keys.buffers()[1], ">u8").reshape(-1, 2)[keys.offset :][: len(keys), 1]
-        order = np.lexsort((low, high))  # stable, too
+        order = np.lexsort((_key_halves(keys)[:, 1], high))  # stable, too
     return order
 
 
-def _group_ids(keys: pa.ChunkedArray) -> Ints:
-    """0, 0, 1, 2, 2, ... for sorted keys."""
-    if not len(keys):
+def _key_halves(keys: pa.Array) -> npt.NDArray[np.uint64]:
+    """Return the two 64-bit halves of each key, shape (rows, 2)."""
+    halves = np.frombuffer(keys.buffers()[1], ">u8").reshape(-1, 2)
+    return halves[keys.offset :][: len(keys)]
+
+
+def _text_ids(sorted_keys: pa.ChunkedArray) -> Ints:
+    """Number the distinct keys: 0, 0, 1, 2, 2, ..."""
+    if not len(sorted_keys):
         return np.zeros(0, np.int64)
-    keys = keys.combine_chunks()
-    values = np.frombuffer(keys.buffers()[1], ">u8").reshape(-1, 2)[keys.offset :][: len(keys)]
-    return np.cumsum(np.r_[False, (values[1:] != values[:-1]).any(1)]).astype(np.int64)
+    halves = _key_halves(sorted_keys.combine_chunks())
+    return np.cumsum(np.r_[False, (halves[1:] != halves[:-1]).any(1)]).astype(np.int64)
 
 
-def _first_of(group: Ints, among: Bools) -> Bools:
-    """Marks the first row of each group among the marked ones."""
-    candidates = np.flatnonzero(among)
-    first = np.zeros(len(group), bool)
-    first[candidates[np.unique(group[candidates], return_index=True)[1]]] = True
-    return first
+def _count_texts(text_ids: Ints) -> int:
+    return int(text_ids[-1]) + 1 if len(text_ids) else 0
+
+
+def _mark_first(groups: Ints, candidates: Bools) -> Bools:
+    """Mark the first candidate of each group."""
+    indices = np.flatnonzero(candidates)
+    is_first = np.zeros(len(groups), bool)
+    is_first[indices[np.unique(groups[indices], return_index=True)[1]]] = True
+    return is_first
 
 
 # --- conflicts ----------------------------------------------------------------------------------
 
 
-def _winners(
-    votes: npt.NDArray[np.float64],
-    group: Ints,
-    label: Ints,
-    labeled: Bools,
-    traits: SourceTraits,
-    source: npt.NDArray[np.int32],
-    config: DataConfig,
+@dataclass(frozen=True)
+class _LabeledRows:
+    """The rows that vote on the label of their text."""
+
+    text_ids: Ints
+    label: Ints
+    source: npt.NDArray[np.int32]
+    text_count: int
+
+    def weigh(self, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Sum the weights of the rows by text and label, shape (texts, labels)."""
+        votes = np.zeros((self.text_count, len(LABELS)))
+        np.add.at(votes, (self.text_ids, self.label), weight)
+        return votes
+
+
+def _winning_labels(
+    votes: npt.NDArray[np.float64], rows: _LabeledRows, traits: SourceTraits, config: DataConfig
 ) -> Ints:
-    """The label id that each text keeps, or -1 when its rows are dropped."""
-    in_conflict = (votes > 0).sum(1) > 1
-    alone = votes.argmax(1)
+    """Return the label id that each text keeps, or -1 if its rows are dropped.
+
+    Args:
+        votes: rows by text and label.
+    """
+    weight = traits.weight[rows.source]
     if isinstance(config.conflicts, PreferPolicy):
-        ranked = [LABEL2ID[name] for name in config.conflicts.prefer]
+        preferred = [LABEL2ID[name] for name in config.conflicts.prefer]
         strength = np.zeros(len(LABELS))
-        strength[ranked] = np.arange(len(ranked), 0, -1)
-        return np.where(in_conflict, _unique_best((votes > 0) * strength), alone)
-    if config.conflicts == "majority":
-        weighted = _votes(group[labeled], label[labeled], traits.weight[source[labeled]], votes)
-        return np.where(in_conflict, _unique_best(weighted), alone)
-    if config.conflicts == "priority":
-        priority = traits.priority[source]
-        highest = np.full(len(votes), np.iinfo(np.int64).min)
-        np.maximum.at(highest, group[labeled], priority[labeled])
-        heard = labeled & (priority == highest[group])
-        weighted = _votes(group[heard], label[heard], traits.weight[source[heard]], votes)
-        return np.where(in_conflict, _unique_best(weighted), alone)
-    return np.where(in_conflict, -1, alone)
-
-
-def _votes(
-    group: Ints,
-    label: Ints,
-    weight: npt.NDArray[np.float64],
-    like: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    votes = np.zeros_like(like)
-    np.add.at(votes, (group, label), weight)
-    return votes
+        strength[preferred] = np.arange(len(preferred), 0, -1)
+        winners = _unique_best((votes > 0) * strength)
+    elif config.conflicts == "majority":
+        winners = _unique_best(rows.weigh(weight))
+    elif config.conflicts == "priority":
+        priority = traits.priority[rows.source]
+        highest = np.full(rows.text_count, np.iinfo(np.int64).min)
+        np.maximum.at(highest, rows.text_ids, priority)
+        winners = _unique_best(rows.weigh(weight * (priority == highest[rows.text_ids])))
+    else:
+        winners = np.full(len(votes), -1)
+    return np.where((votes > 0).sum(1) > 1, winners, votes.argmax(1))
 
 
 def _unique_best(votes: npt.NDArray[np.float64]) -> Ints:
-    """The position of the largest value of each row; -1 where it is not the only one, or zero."""
+    """Return the position of the largest value of each row; -1 at a tie, or if all are zero."""
     most = votes.max(1, keepdims=True, initial=0)
-    as_many = np.isclose(votes, most, rtol=1e-9, atol=0)  # 0.1 + 0.2 is as much as 0.3
-    unique = (as_many.sum(1) == 1) & (most[:, 0] > 0)
-    return np.where(unique, votes.argmax(1), -1)
+    is_most = np.isclose(votes, most, rtol=1e-9, atol=0)  # 0.1 + 0.2 equals 0.3
+    is_unique = (is_most.sum(1) == 1) & (most[:, 0] > 0)
+    return np.where(is_unique, votes.argmax(1), -1)
 
 
-def _decisions(winner: Ints, config: DataConfig) -> npt.NDArray[np.object_]:
+def _decisions(winners: Ints, config: DataConfig) -> npt.NDArray[np.object_]:
     if config.conflicts == "keep":
-        return np.full(len(winner), "kept under each label", object)
+        return np.full(len(winners), "kept under each label", object)
     names = np.array([*(f"kept as {label}" for label in LABELS), "dropped"], object)
-    return names[winner]  # -1 is the last
+    return names[winners]  # -1 is the last
 
 
-# --- age ----------------------------------------------------------------------------------------
+# --- order --------------------------------------------------------------------------------------
 
 _ROW_BITS = np.uint64(40)
 
 
 def orders(rows: pa.Table) -> npt.NDArray[np.uint64]:
-    """The age of rows, by their sources' and their own positions: smaller is older."""
+    """Return the positions of rows in all sources as one number: smaller is older."""
     source = rows["source"].to_numpy().astype(np.uint64)
     return np.asarray(source << _ROW_BITS | rows["row"].to_numpy().astype(np.uint64))
 
 
-def _oldest(rows: pa.Table, group: Ints, among: Bools) -> npt.NDArray[np.uint64]:
-    """The age of each group's first row among the marked ones; 0 where none is."""
-    found = np.zeros(int(group[-1]) + 1 if len(group) else 0, np.uint64)
-    first = np.flatnonzero(_first_of(group, among))
-    found[group[first]] = orders(rows)[first]
-    return found
+def _oldest_orders(rows: pa.Table, text_ids: Ints, candidates: Bools) -> npt.NDArray[np.uint64]:
+    """Return the order of the first candidate of each text, or 0 if there is none."""
+    oldest = np.zeros(_count_texts(text_ids), np.uint64)
+    first = np.flatnonzero(_mark_first(text_ids, candidates))
+    oldest[text_ids[first]] = orders(rows)[first]
+    return oldest
 
 
 # --- tables -------------------------------------------------------------------------------------
 
 
-def _text_units(rows: pa.Table, group: Ints, kept: Bools) -> npt.NDArray[np.uint64]:
-    """What decides the split of each text: one value, that of its first kept row, or else row.
+def _split_units(rows: pa.Table, text_ids: Ints, kept: Bools) -> npt.NDArray[np.uint64]:
+    """Return the unit that decides each text's split: of its first kept row, or else first row.
 
-    Rows of one text may have several companies or times; a text still stands in one split.
+    The rows of one text may have several companies or times. A text is still in one split only.
     """
-    chosen = np.flatnonzero(_first_rows(group))
-    keepers = np.flatnonzero(kept)
-    groups, first = np.unique(group[keepers], return_index=True)
-    chosen[groups] = keepers[first]
+    chosen = np.flatnonzero(_is_first_row(text_ids))
+    kept_rows = np.flatnonzero(kept)
+    texts, first = np.unique(text_ids[kept_rows], return_index=True)
+    chosen[texts] = kept_rows[first]
     return np.asarray(rows["unit"].to_numpy()[chosen])
 
 
-def _first_rows(group: Ints) -> Bools:
-    """Marks the first row of each group; rows are sorted by group."""
-    return np.asarray(np.r_[True, group[1:] != group[:-1]][: len(group)])
+def _is_first_row(text_ids: Ints) -> Bools:
+    """Mark the first row of each text; rows are sorted by text."""
+    return np.asarray(np.r_[True, text_ids[1:] != text_ids[:-1]][: len(text_ids)])
 
 
-def _texts(
-    rows: pa.Table, group: Ints, unit: npt.NDArray[np.uint64], unseen_text: Bools
+def _distinct_texts(
+    rows: pa.Table, text_ids: Ints, unit: npt.NDArray[np.uint64], is_unseen_text: Bools
 ) -> pa.Table:
-    """Each text once, as its oldest row. Also those that a conflict drops: the groups of near texts
-    must not depend on labels, or a new label could move an old row to another split."""
-    first = rows.filter(pa.array(_first_rows(group)))
+    """Return each text once, as its oldest row.
+
+    Texts that a conflict drops are included: the groups of near texts must not depend on labels, or
+    a new label could move an old row to another split.
+    """
+    first = rows.filter(pa.array(_is_first_row(text_ids)))
     return pa.table(
         {
             "key": key64(first["key"]),
             "order": orders(first),
             "unit": unit,
-            "excluded": unseen_text,
+            "excluded": is_unseen_text,
             "text": first["text"],
         }
     )
 
 
-def _by_source(source: npt.NDArray[np.int32], traits: SourceTraits) -> Ints:
+def _count_by_source(source: npt.NDArray[np.int32], traits: SourceTraits) -> Ints:
     return np.bincount(source, minlength=len(traits.names))
 
 
-def _kept(
+def _kept_table(
     rows: pa.Table,
     kept: Bools,
     wins: Bools,
-    group: Ints,
+    text_ids: Ints,
     unit: npt.NDArray[np.uint64],
     traits: SourceTraits,
 ) -> pa.Table:
-    """The kept rows; the agreement of one is the best that any row of its text and label has."""
+    """Return the kept rows, each with the best agreement of all rows of its text and label."""
     table, source = rows.filter(pa.array(kept)), rows["source"].to_numpy()
-    known = traits.agreement[source]
-    best = np.full((int(group[-1]) + 1 if len(group) else 0) * len(LABELS), -np.inf)
-    said = group * len(LABELS) + pc.fill_null(rows["label"], 0).to_numpy()
-    np.maximum.at(best, said[wins], np.where(np.isnan(known[wins]), -np.inf, known[wins]))
-    agreement = best[said[kept]]
+    agreement = traits.agreement[source]
+    best = np.full(_count_texts(text_ids) * len(LABELS), -np.inf)  # by text and label
+    cells = text_ids * len(LABELS) + pc.fill_null(rows["label"], 0).to_numpy()
+    np.maximum.at(best, cells[wins], np.where(np.isnan(agreement), -np.inf, agreement)[wins])
+    kept_agreement = best[cells[kept]]
     return pa.table(
         {
             **{name: table[name] for name in KEPT.names if name in table.column_names},
-            "unit": unit[group[kept]],
+            "unit": unit[text_ids[kept]],
             "raw_text": table["raw_text"],
-            "agreement": pa.array(agreement, pa.float32(), mask=np.isneginf(agreement)),
+            "agreement": pa.array(kept_agreement, pa.float32(), mask=np.isneginf(kept_agreement)),
             "weight": pa.array(traits.weight[source[kept]], pa.float32()),
         },
         schema=KEPT,
@@ -303,7 +314,7 @@ def _kept(
 
 
 def described(rows: pa.Table, label: Ints, traits: SourceTraits) -> dict[str, pa.Array]:
-    """The columns that tables for people begin with; keys in hex, labels and sources by name."""
+    """Return the first columns of published tables: hex keys, and labels and sources by name."""
     return {
         "key": hex_keys(rows["key"]),
         "text": rows["text"],
@@ -313,55 +324,56 @@ def described(rows: pa.Table, label: Ints, traits: SourceTraits) -> dict[str, pa
     }
 
 
-def _conflict_rows(
+def _conflict_table(
     rows: pa.Table,
-    which: Bools,
+    in_conflict: Bools,
     decisions: npt.NDArray[np.object_],
     label: Ints,
     traits: SourceTraits,
 ) -> pa.Table:
-    chosen = rows.filter(pa.array(which))
+    chosen = rows.filter(pa.array(in_conflict))
     return pa.table(
         {
-            **described(chosen, label[which], traits),
+            **described(chosen, label[in_conflict], traits),
             "raw_text": pc.coalesce(chosen["raw_text"], chosen["text"]),
-            "decision": pa.array(decisions[which], pa.string()),
+            "decision": pa.array(decisions[in_conflict], pa.string()),
         }
     )
 
 
-def _excluded_rows(
+def _excluded_table(
     rows: pa.Table,
-    which: Bools,
+    is_excluded: Bools,
     reason: str,
-    match: npt.NDArray[np.uint64],
+    matches: npt.NDArray[np.uint64],
     label: Ints,
     traits: SourceTraits,
 ) -> pa.Table:
-    chosen = rows.filter(pa.array(which))
-    by = pa.array((match >> _ROW_BITS).astype(np.int64))
+    chosen = rows.filter(pa.array(is_excluded))
+    match_source = pa.array((matches >> _ROW_BITS).astype(np.int64))
+    match_row = matches & ((np.uint64(1) << _ROW_BITS) - np.uint64(1))
     return pa.table(
         {
-            **described(chosen, label[which], traits),
+            **described(chosen, label[is_excluded], traits),
             "raw_text": pc.coalesce(chosen["raw_text"], chosen["text"]),
             "reason": pa.repeat(pa.scalar(reason), len(chosen)),
-            "match_source": pa.array(traits.names, pa.string()).take(by),
-            "match_row": (match & ((np.uint64(1) << _ROW_BITS) - np.uint64(1))).astype(np.int64),
+            "match_source": pa.array(traits.names, pa.string()).take(match_source),
+            "match_row": match_row.astype(np.int64),
         }
     )
 
 
 def excluded_rows(
     kept: pa.Table,
-    which: Bools,
+    is_excluded: Bools,
     reason: str,
-    match: npt.NDArray[np.uint64],
+    matches: npt.NDArray[np.uint64],
     traits: SourceTraits,
 ) -> pa.Table:
-    """Rows of schema `KEPT` that are excluded after all, as `excluded.parquet` shows them.
+    """Return rows of schema `KEPT` that are excluded after all, as `excluded.parquet` has them.
 
     Args:
-        match: the age (see `orders`) of the text that each marked row is near to.
+        matches: for each excluded row, the order (see `orders`) of the text that it is near to.
     """
     label = kept["label"].to_numpy().astype(np.int64)
-    return _excluded_rows(kept, which, reason, match, label, traits)
+    return _excluded_table(kept, is_excluded, reason, matches, label, traits)

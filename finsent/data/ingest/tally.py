@@ -252,13 +252,13 @@ class Tally:
             if not rows:
                 field = "data.exclude" if file.excluded else "data.sources"
                 raise InputError(
-                    f"{field}: {file.name!r} has a header and no rows; add rows, or leave it out"
+                    f"{field}: {file.name!r} has a header but no rows. Add rows, or remove it."
                 )
             check = check_excluded_source if file.excluded else check_rejected
             check(file.name, rows, reasons, self.config)
 
     def check_settled(self) -> None:
-        """Refuse texts under several labels if `data.conflicts` is `error`.
+        """Refuse texts with several labels if `data.conflicts` is `error`.
 
         Raises:
             InputError: there is such a text.
@@ -266,9 +266,9 @@ class Tally:
         texts = sum(self.decisions.values())
         if self.config.conflicts == "error" and texts and self.first_conflict:
             raise InputError(
-                f"data.conflicts='error': {texts} texts stand under several labels, e.g. "
-                f"{self.first_conflict.description}; mend the labels, or set data.conflicts to "
-                "drop, majority, priority or {prefer: [labels in order]}"
+                f"data.conflicts='error': {texts} texts have several labels, e.g. "
+                f"{self.first_conflict.description}. Correct the labels, or set data.conflicts to "
+                "drop, majority, priority or {prefer: [labels in order]}."
             )
 
     def check_written(self) -> None:
@@ -283,19 +283,19 @@ class Tally:
                 continue
             if split.time.column:
                 raise InputError(
-                    f"data.split.time: no row falls into the {name} split; move validation_from="
-                    f"{split.time.validation_from!r} or test_from={split.time.test_from!r}"
+                    f"data.split.time: no row is in the {name} split. Change validation_from="
+                    f"{split.time.validation_from!r} or test_from={split.time.test_from!r}."
                 )
             remedy = (
-                f"{split.group_by!r} has too few values, choose another data.split.group_by"
+                f"{split.group_by!r} has too few values: choose another data.split.group_by."
                 if split.group_by
-                else "add rows or raise the share"
+                else "Add rows, or raise the fraction."
             )
             raise InputError(
-                f"data.split.{name}={getattr(split, name)}: the split is empty; of "
+                f"data.split.{name}={getattr(split, name)}: the split is empty. Of "
                 f"{counts.rows_in} rows {counts.kept} are kept (rejected: {counts.rejected}, "
                 f"duplicates: {counts.duplicates}, conflicts: {counts.conflicts}, "
-                f"excluded: {counts.excluded}); {remedy}"
+                f"excluded: {counts.excluded}). {remedy}"
             )
 
 

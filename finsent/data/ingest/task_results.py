@@ -1,13 +1,16 @@
-"""What the tasks of ingest return to the driver: counts, ids and examples, as JSON text.
+"""Results of the tasks of ingest, which the driver receives as JSON: counts, ids and examples.
 
 The records are versioned because a task may run on a node with another version of finsent.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import ValidationError
 
 from finsent.data.versions.manifest import RejectedRows, SplitFile
+from finsent.errors import InputError
 from finsent.records import Record
 
 
@@ -15,6 +18,23 @@ class TaskResult(Record):
     """Base of the results of all tasks."""
 
     schema_version: Literal[1] = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse the JSON text of a result.
+
+        Raises:
+            InputError: the task ran on a node with another version of finsent.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "result"
+            raise InputError(
+                f"ray: a node has another version of finsent ({cls.__name__}.{key}: "
+                f"{first['msg']}). Install the same version on all nodes."
+            ) from None
 
 
 class RejectedBlockRows(RejectedRows):

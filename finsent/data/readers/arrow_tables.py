@@ -32,8 +32,8 @@ def parquet_schema(stream: BinaryIO, layout: FileLayout) -> pa.Schema:
         return pq.read_schema(stream)
     except pa.ArrowException as error:
         raise InputError(
-            f"{layout.where} is not valid Parquet ({one_line(error)}); mend the file, or set the "
-            "source's format"
+            f"{layout.where} is not valid Parquet ({one_line(error)}). Repair the file, or set "
+            "the source's format."
         ) from None
 
 
@@ -69,8 +69,8 @@ def read_parquet(
             first += len(batch)
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{layout.where} is not valid Parquet near row {first} ({one_line(error)}); mend the "
-            "file"
+            f"{layout.where} is not valid Parquet near row {first} ({one_line(error)}). "
+            "Repair the file."
         ) from None
 
 
@@ -129,8 +129,8 @@ def _valid_arrow(where: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{where} is not a valid Arrow or Feather (version 2) file ({one_line(error)}); "
-            "write it again, e.g. as Parquet"
+            f"{where} is not a valid Arrow or Feather (version 2) file ({one_line(error)}). "
+            "Write it again, e.g. as Parquet."
         ) from None
 
 
@@ -183,8 +183,8 @@ def _check_utf8(values: pa.Array, name: str, where: str) -> None:
         values.validate(full=True)
     except pa.ArrowInvalid as error:
         raise InputError(
-            f"{where}: column {name!r} holds strings that are not valid ({one_line(error)}); "
-            "write the column as UTF-8, or name another"
+            f"{where}: column {name!r} holds strings that are not valid ({one_line(error)}). "
+            "Write the column as UTF-8, or name another."
         ) from None
 
 
@@ -256,10 +256,10 @@ def _as_text(values: pa.Array, name: str, where: str) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
             raise InputError(
-                f"{where}: column {name!r} is of type {values.type}, and its bytes are not UTF-8; "
-                "write the column as strings, or name another"
+                f"{where}: column {name!r} is of type {values.type}, and its bytes are not UTF-8. "
+                "Write the column as strings, or name another."
             ) from None
         raise InputError(
-            f"{where}: column {name!r} is of type {values.type}, which is no text, number or time; "
-            "name another column"
+            f"{where}: column {name!r} is of type {values.type}, which is no text, number or time. "
+            "Name another column."
         ) from None

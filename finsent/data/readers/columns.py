@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 # A record longer than a block cannot be parsed; far above any text that is worth classifying.
 BLOCK_BYTES = 8 << 20
 MAX_CHARACTERS = 4 * BLOCK_BYTES  # of a record of a format that is read record by record
-_MAX_SHOWN_CHARACTERS = 40  # of the value that leaves a row out
+_MAX_EXCERPT_CHARACTERS = 40  # of the value that leaves a row out
 
 ROWS = pa.schema(
     [
@@ -135,6 +135,6 @@ def _left_out(values: pa.Array, name: str, passing: tuple[str, ...]) -> pa.Array
     """Return the reasons of rows that fail a condition; null for rows that pass."""
     spelling = pc.utf8_lower(pc.utf8_trim_whitespace(values))
     passes = pc.is_in(spelling, value_set=pa.array(passing, pa.string()))
-    shown = pc.utf8_slice_codeunits(pc.fill_null(values, "missing"), 0, _MAX_SHOWN_CHARACTERS)
-    reason = pc.binary_join_element_wise(f"left_out: {name} is ", shown, "")
+    excerpt = pc.utf8_slice_codeunits(pc.fill_null(values, "missing"), 0, _MAX_EXCERPT_CHARACTERS)
+    reason = pc.binary_join_element_wise(f"left_out: {name} is ", excerpt, "")
     return pc.if_else(passes, pa.scalar(None, pa.string()), reason)

@@ -90,7 +90,7 @@ class _ArrowReader:
                 return
             raise InputError(
                 f"{where} is not valid {self._layout.format.upper()} near record {self._next} "
-                f"({problem}); mend the file, e.g. an unclosed quote"
+                f"({problem}). Repair the file, e.g. an unclosed quote."
             ) from None
         self._take_malformed()
         if len(self._waiting):

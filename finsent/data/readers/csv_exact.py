@@ -252,5 +252,5 @@ def misfit(expected: int, actual: int) -> str:
     """Return the problem of a file in which no record has as many fields as the header."""
     return (
         f"none of the first {MAX_MISFITS:,} records has the header's {expected} fields, the last "
-        f"one has {actual}; set the source's delimiter, or mend the file"
+        f"one has {actual}. Set the source's delimiter, or repair the file."
     )

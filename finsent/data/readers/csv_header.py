@@ -31,8 +31,8 @@ def read_csv_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
         return next(record for record in records if record)
     except (csv.Error, StopIteration) as error:
         raise InputError(
-            f"{layout.where} has no valid {layout.format.upper()} header ({error}); "
-            "mend its first line, e.g. an unclosed quote"
+            f"{layout.where} has no valid {layout.format.upper()} header ({error}). "
+            "Repair its first line, e.g. an unclosed quote."
         ) from None
 
 

@@ -19,6 +19,7 @@ import unicodedata
 
 import numpy as np
 
+from finsent.adapters import ftfy
 from finsent.data.readers.utf8_repair import LOST, REPAIRED_UTF8
 from finsent.errors import InputError
 
@@ -104,8 +105,8 @@ class EncodingDetector:
             self._encoding = self._guess()
         if self._problem:
             raise InputError(
-                f"{where} {self._problem}; set encoding to the file's own, e.g. cp1252 or utf-16, "
-                "or give a text file"
+                f"{where} {self._problem}. Set encoding to the file's own, e.g. cp1252 or utf-16, "
+                "or give a text file."
             )
         return self._encoding or "utf-8"
 
@@ -253,10 +254,8 @@ def _decodes(name: str, high_bytes: set[int]) -> bool:
 def _decode_as(name: str, sample: bytes) -> str:
     if name == "iso8859-1":
         # `normalize` repairs its control characters: it reads them as Windows means them.
-        # Not imported at the top: costs 70 ms, and few files need it.
-        import ftfy.bad_codecs  # noqa: F401  registers the codec
-
-        name = "sloppy-windows-1252"
+        ftfy.register_codecs()
+        name = ftfy.WINDOWS_1252
     return sample.decode(name)
 
 

@@ -1,8 +1,14 @@
 """The table of file formats: how files of each are recognized and read.
 
-To add a format: add its name to `Format` in `finsent.data.config`, write a module with a reader of
-names and a reader of rows, and add an entry to `FORMATS`. No other module knows the formats of
-tables by name.
+To add a format:
+
+1. add its name to `Format` in `finsent.data.config`;
+2. write a module with a reader of column names and a reader of rows, as `text_files` has them;
+3. add an entry to `FORMATS`.
+
+Other modules ask `FORMATS` what a format can do. Only `sources.column_selection` and
+`sources.format_detection` name formats themselves: text and PhraseBank, whose files have no named
+columns.
 
 A reader never loses a record: an unusable one comes with the reason in the column `fault`.
 """

@@ -34,13 +34,13 @@ def read_json_line_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
     item = _first_item(head, layout.where)
     if item is not None and is_json_object(item.value):
         raise InputError(
-            f"{layout.where} is not JSON Lines: it is an array, no object a line, or its objects "
-            "span lines; set format: json for this source"
+            f"{layout.where} is not JSON Lines: it is an array, not one object per line, or its "
+            "objects span lines. Set format: json for this source."
         )
     kind = "no object" if first.endswith("object") else "not JSON"
     raise InputError(
-        f"{layout.where} is not JSON Lines: its first line is {kind}; write one object a line, or "
-        "set the source's format"
+        f"{layout.where} is not JSON Lines: its first line is {kind}. Write one object per line, "
+        "or set the source's format."
     )
 
 
@@ -60,14 +60,14 @@ def read_json_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
     records = [item for item in items if is_json_object(item)]
     if not records:
         raise InputError(
-            f"{where} holds no JSON objects; write an array of objects with a text and a label"
+            f"{where} holds no JSON objects. Write an array of objects with a text and a label."
         )
     if len(items) == 1 and all(isinstance(value, dict | list) for value in records[0].values()):
         keys = ", ".join(map(repr, records[0]))[:_MAX_KEYS_CHARACTERS]
         raise InputError(
-            f"{where} is one object with the keys {keys}, not an array of records; write the "
+            f"{where} is one object with the keys {keys}, not an array of records. Write the "
             "records alone, in pandas with orient='records', or where it is no data, name the "
-            "other files by a glob"
+            "other files by a glob."
         )
     return key_names(records)
 

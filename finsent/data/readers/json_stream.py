@@ -82,10 +82,10 @@ class _Parser:
         self._position = _skip_space(self._text, self._position)
         if not (self._in_array and self._text.startswith("]", self._position)):
             return False
-        rest = _skip_space(self._text, self._position + 1) < len(self._text)
-        if rest or self._source.read(_CHUNK_CHARACTERS).strip():
+        has_more = _skip_space(self._text, self._position + 1) < len(self._text)
+        if has_more or self._source.read(_CHUNK_CHARACTERS).strip():
             raise InputError(
-                f"{self._where} is not valid JSON: text follows the array; mend the file"
+                f"{self._where} is not valid JSON: text follows the array. Repair the file."
             )
         return True
 
@@ -93,7 +93,8 @@ class _Parser:
         """Return the item at the current position, and go behind it and the space after it.
 
         Returns:
-            None in place of the item where more text is needed, and the parser's problem.
+            The item, or None where more text is needed; and the parser's problem, or an empty
+            string.
         """
         start = end = self._position
         value: Any = None
@@ -126,8 +127,8 @@ class _Parser:
 
     def _invalid(self, problem: str) -> InputError:
         return InputError(
-            f"{self._where} is not valid JSON behind record {self._item_count} ({problem}); mend "
-            "the file"
+            f"{self._where} is not valid JSON behind record {self._item_count} ({problem}). Repair "
+            "the file."
         )
 
 

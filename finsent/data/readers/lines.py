@@ -23,7 +23,7 @@ def read_head(stream: BinaryIO, layout: FileLayout) -> str:
     # A character that the end of the head cuts is no error.
     head = stream.read(_HEAD_BYTES).decode(layout.encoding, errors="ignore").lstrip("\ufeff")
     if not head.strip():
-        raise InputError(f"{layout.where} is empty; it needs labeled rows")
+        raise InputError(f"{layout.where} is empty. It needs labeled rows.")
     return head
 
 
@@ -41,8 +41,8 @@ def read_lines(stream: BinaryIO, layout: FileLayout) -> Iterator[list[str]]:
                 if len(line) > MAX_CHARACTERS:
                     raise InputError(
                         f"{layout.where}: line {line_count + len(block) + 1} is longer than "
-                        f"{MAX_CHARACTERS:,} characters; end its records by line breaks, or set "
-                        "the source's format"
+                        f"{MAX_CHARACTERS:,} characters. End its records by line breaks, or set "
+                        "the source's format."
                     )
                 block.append(line)
                 size += len(line)

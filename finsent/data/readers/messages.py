@@ -7,8 +7,8 @@ from collections.abc import Iterable
 _MAX_NAMES_CHARACTERS = 300
 NO_QUOTES = ", or set quote: none for this source where no field is quoted"
 UNCLOSED_QUOTE = (
-    "{where}: a quote that opens in record {number} is not closed; close it, or double it where it "
-    f"belongs to the text{NO_QUOTES}"
+    "{where}: a quote that opens in record {number} is not closed. Close it, or double it where it "
+    f"belongs to the text{NO_QUOTES}."
 )
 
 

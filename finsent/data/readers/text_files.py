@@ -35,7 +35,7 @@ def check_phrasebank(stream: BinaryIO, layout: FileLayout) -> None:
         InputError: the file is empty, or no line is `sentence@label`.
     """
     if "@" not in read_head(stream, layout):
-        raise InputError(f"{layout.where} has no `sentence@label` line; set the source's format")
+        raise InputError(f"{layout.where} has no `sentence@label` line. Set the source's format.")
 
 
 def read_text(

@@ -102,9 +102,9 @@ def read_text_table(
     utf8, encoding = _utf8(body, encoding)
     head = utf8[:_HEAD_BYTES].to_pybytes().decode(errors="ignore")
     if not head.strip():
-        raise InputError("the file is empty; it needs rows")
+        raise InputError("the file is empty. It needs rows.")
     if is_json(head):
-        raise InputError("the file is JSON, not text; write its texts as CSV, and give that")
+        raise InputError("the file is JSON, not text. Write its texts as CSV, and give that.")
     layout, column_index = FileLayout(format, _WHERE, dialect=Dialect()), 0
     header: tuple[str, ...] = ("text",)
     try:
@@ -127,7 +127,7 @@ def _utf8(body: bytes, encoding: str) -> tuple[pa.Buffer, str]:
     """Return a file's text in UTF-8, without blank lines around it, and the file's encoding."""
     kind = binary_kind(body[:SIGNATURE_BYTES])
     if kind:
-        raise NotTextError(f"the file is {kind}, not text; save its table as CSV, and give that")
+        raise NotTextError(f"the file is {kind}, not text. Save its table as CSV, and give that.")
     bounds = [(start, start + _CHUNK_BYTES) for start in range(0, len(body), _CHUNK_BYTES)]
     if encoding == "auto":
         detector = EncodingDetector()
@@ -146,8 +146,8 @@ def _utf8(body: bytes, encoding: str) -> tuple[pa.Buffer, str]:
         body = body if is_utf8 else b"".join(text.encode() for text in texts)
     except UnicodeError as error:
         raise NotTextError(
-            f"encoding={encoding!r}: the file is not in it ({error}); set encoding to the file's "
-            "own, e.g. cp1252, or to auto"
+            f"encoding={encoding!r}: the file is not in it ({error}). Set encoding to the file's "
+            "own, e.g. cp1252, or to auto."
         ) from None
     return _without_blank_ends(body), encoding
 
@@ -195,34 +195,36 @@ def _text_column(header: list[str], column: str | None, delimiter: str) -> int:
     Raises:
         InputError: no column or several ones may be the text's.
     """
-    shown = quoted(header)
+    columns = quoted(header)
     positions = [position for position, name in enumerate(header) if _is_text(name, column)]
     if column is not None and len(positions) != 1:
         count = "no" if not positions else len(positions)
-        raise InputError(f"column={column!r}: {count} such columns; set column to one of {shown}")
+        raise InputError(
+            f"column={column!r}: {count} such columns. Set column to one of {columns}."
+        )
     names = [header[position] for position in positions]
     if names and header.count(names[0]) > 1:
         raise InputError(
-            f"the file has {header.count(names[0])} columns {names[0]!r}; rename all but one, or "
-            "set column to another"
+            f"the file has {header.count(names[0])} columns {names[0]!r}. Rename all but one, or "
+            "set column to another."
         )
     if len(names) > 1:
         raise InputError(
             f"which column is the text? {quoted(names)} are names of a text. Set column to one of "
-            "them"
+            "them."
         )
     if positions:
         return positions[0]
     other = likely_delimiter(header[0]) if len(header) == 1 else None
     if other is not None and other != delimiter:
         raise InputError(
-            f"which column is the text? The header is {shown}: set delimiter to {other!r} and "
-            "column to the text's, or name that column text"
+            f"which column is the text? The header is {columns}. Set delimiter to {other!r} and "
+            "column to the text's, or name that column text."
         )
     lines = " or set format to text" if len(header) == 1 else ""
     raise InputError(
-        f"which column is the text? Set column to its name, or name it text. There are {shown}. "
-        f"Where the first line is no header, put one above it{lines}"
+        f"which column is the text? Set column to its name, or name it text. There are {columns}. "
+        f"Where the first line is no header, put one above it{lines}."
     )
 
 

@@ -69,7 +69,7 @@ def workbook_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
     """
     rows = _sheet_rows(stream, layout)
     if not rows:
-        raise InputError(f"{layout.where} is empty; it needs labeled rows")
+        raise InputError(f"{layout.where} is empty. It needs labeled rows.")
     return _names(rows[0], layout.has_header)
 
 
@@ -82,8 +82,8 @@ def _sheet_rows(stream: BinaryIO, layout: FileLayout, keeps_blank: bool = False)
     filled = _filled_sheets(stream, layout)
     if len(filled) > 1:
         raise InputError(
-            f"{layout.where} has rows in the sheets {', '.join(map(repr, filled))}; set sheet to "
-            "one of them for this source"
+            f"{layout.where} has rows in the sheets {', '.join(map(repr, filled))}. Set sheet to "
+            "one of them for this source."
         )
     if not filled:
         return []
@@ -111,13 +111,13 @@ def _filled_sheets(stream: BinaryIO, layout: FileLayout) -> dict[str, list[_Row]
         rows = {name: _filled_rows(book.get_sheet_by_name(name), where) for name in names}
     except CalamineError as error:
         raise InputError(
-            f"{where} is no workbook that can be read ({one_line(error)}); save it again without "
-            "a password, or as CSV"
+            f"{where} is no workbook that can be read ({one_line(error)}). Save it again without "
+            "a password, or as CSV."
         ) from None
     if not names:
         raise InputError(
-            f"{where} has no sheet {sheet!r}; set sheet to one of "
-            f"{', '.join(map(repr, book.sheet_names))}"
+            f"{where} has no sheet {sheet!r}. Set sheet to one of "
+            f"{', '.join(map(repr, book.sheet_names))}."
         )
     return {name: sheet_rows for name, sheet_rows in rows.items() if sheet_rows}
 
@@ -181,7 +181,7 @@ def _check_span(rows: int, columns: int, where: str) -> None:
     if rows * columns > _MAX_CELLS:
         raise InputError(
             f"{where}: a sheet spans {rows:,} rows of {columns:,} columns, over {_MAX_CELLS:,} "
-            "cells; delete the values far from its table, or save the table as CSV"
+            "cells. Delete the values far from its table, or save the table as CSV."
         )
 
 

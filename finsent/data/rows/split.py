@@ -1,4 +1,4 @@
-"""Which split a row belongs to: a hash of what must stay together, never of the other rows."""
+"""Assign rows to splits by a hash of what must stay together, independent of other rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_of(units: npt.NDArray[np.uint64], salt: str, config: SplitConfig) -> npt.NDArray[np.int8]:
-    """The split of each unit, as a position in `SPLITS`.
+    """Return the split of each unit, as a position in `SPLITS`.
 
-    A unit's place on the line from 0 to 1 is its hash mixed with the salt's (the finalizer of
-    SplitMix64, https://doi.org/10.1145/2660193.2660195); the shares cut the line.
+    A unit's hash is mixed with the salt's (by the finalizer of SplitMix64,
+    https://doi.org/10.1145/2660193.2660195) to a number from 0 to 1. The splits are ranges of it.
 
     Args:
-        units: hashes of what must not be divided (a text, a group of texts, a company); with a time
-            split the position itself.
+        units: hashes of what must not be divided (a text, a group of texts, a company). With a time
+            split the positions themselves.
     """
     if config.time.column:
         return units.astype(np.int8)
@@ -29,6 +29,6 @@ def split_of(units: npt.NDArray[np.uint64], salt: str, config: SplitConfig) -> n
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
-    place = mixed / 2.0**64
+    number = mixed / 2.0**64
     bounds = np.array([config.train, config.train + config.validation])
-    return np.searchsorted(bounds, place, side="right").astype(np.int8)
+    return np.searchsorted(bounds, number, side="right").astype(np.int8)

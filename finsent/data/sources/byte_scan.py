@@ -81,8 +81,8 @@ class _EncodingCheck:
         except UnicodeError as error:
             raise InputError(
                 f"data.encoding={self._encoding!r}: {self._where.partition(': ')[2]} is not in it "
-                f"({error}); set data.encoding, or the source's encoding, to the file's own, e.g. "
-                "cp1252, or to auto"
+                f"({error}). Set data.encoding, or the source's encoding, to the file's own, e.g. "
+                "cp1252, or to auto."
             ) from None
 
     def result(self, where: str) -> str:

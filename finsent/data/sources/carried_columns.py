@@ -87,7 +87,7 @@ def _check(file: SourceFile, name: str, names: list[str], setting: str, field: s
     if name not in names:
         raise InputError(
             f"{setting}: no column {name!r} in {file.origin!r}; its columns are "
-            f"{quoted(names)}; {column_remedy(name, names, file.format, field)}."
+            f"{quoted(names)}. {column_remedy(name, names, file.format, field)}"
         )
 
 

@@ -66,7 +66,7 @@ def requested_columns(
     unit = config.split.group_by or config.split.time.column
     if source.where and not FORMATS[format].has_columns:
         raise InputError(
-            f"{where} has no columns, by which where={source.where} could choose; leave where out"
+            f"{where} has no columns, by which where={source.where} could choose. Leave where out."
         )
     if format == "text":
         return Columns("text", None if excluded else source.label or config.label_column, None)
@@ -74,7 +74,7 @@ def requested_columns(
         if unit is not None and not excluded:
             raise InputError(
                 f"{where}: PhraseBank files have no column {unit!r}, by which "
-                "data.split divides the rows; leave the file out, or split by text"
+                "data.split divides the rows. Leave the file out, or split by text."
             )
         return Columns("sentence", None if excluded else "label", None)
     text, label = config.text_column, config.label_column
@@ -121,7 +121,7 @@ def present_columns(
     if format == "text":
         if columns.label is not None and columns.label not in in_path:
             raise InputError(
-                f"{where} is text without labels; name a file that has a column of them"
+                f"{where} is text without labels. Name a file that has a column of them."
             )
         names = [columns.text]
     if names is None:
@@ -134,7 +134,7 @@ def present_columns(
             _check_column(request.column, request.field, request.remedy, names, format, where)
     if columns.text == columns.label:
         raise InputError(
-            f"{where}: text and label are both the column {columns.text!r}; name two columns"
+            f"{where}: text and label are both the column {columns.text!r}. Name two columns."
         )
     if FORMATS[format].is_csv:
         columns = replace(columns, last=names[-1], all=tuple(names))
@@ -160,17 +160,17 @@ def _check_column(
         return
     if column in names:
         raise InputError(
-            f"{field}={column!r}: {names.count(column)} columns of {where} have this name; "
-            f"rename all but one in the file, or set {remedy} to another of {quoted(names)}"
+            f"{field}={column!r}: {names.count(column)} columns of {where} have this name. "
+            f"Rename all but one in the file, or set {remedy} to another of {quoted(names)}."
         )
     raise InputError(
-        f"{field}={column!r}: no such column in {where}; its columns are {quoted(names)}; "
+        f"{field}={column!r}: no such column in {where}; its columns are {quoted(names)}. "
         f"{column_remedy(column, names, format, remedy)}"
     )
 
 
 def column_remedy(column: str, names: list[str], format: Format, setting: str) -> str:
-    """Return what to do about a column that a file lacks.
+    """Return what to do about a column that a file lacks, in one sentence or two.
 
     Args:
         column: its name.
@@ -179,13 +179,13 @@ def column_remedy(column: str, names: list[str], format: Format, setting: str) -
     """
     near = [name for name in names if name.strip().casefold() == column.strip().casefold()]
     if near:
-        return f"did you mean {near[0]!r}? set {setting} to it"
+        return f"Did you mean {near[0]!r}? Set {setting} to it."
     delimiter = likely_delimiter(names[0])
     if FORMATS[format].is_csv and len(names) == 1 and delimiter is not None:
         remedy = f"delimiter: {json.dumps(delimiter)}"
         remedy += " or format: tsv" if delimiter == "\t" else ""
-        return f"it looks separated by {DELIMITER_NAMES[delimiter]}: set {remedy} for this source"
-    remedy = f"set {setting} to one of them"
+        return f"It looks separated by {DELIMITER_NAMES[delimiter]}: set {remedy} for this source."
+    remedy = f"Set {setting} to one of them"
     numbers = [number for number, name in enumerate(names, 1) if name.strip().lower() in LABELS]
     if numbers:
         remedy += ", or where its first line is a row, put a header above it"
@@ -193,4 +193,4 @@ def column_remedy(column: str, names: list[str], format: Format, setting: str) -
         others = {len(name): n for n, name in enumerate(names, 1) if n != numbers[0]}
         text = f"text: {others[max(others)]}, " if others else ""
         remedy += f" or set header: none, {text}label: {numbers[0]} for this source"
-    return remedy
+    return f"{remedy}."

@@ -1,4 +1,4 @@
-"""Opening of source files: decompressed, and with each problem as one line for the file's owner."""
+"""Opening of source files: decompression, and errors of one line for the files' owners."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from finsent.data.sources.locations import Location
 from finsent.errors import InputError, one_line
 
 READ_BYTES = 4 << 20
-_MAX_SHOWN_FILES = 5
+_MAX_EXAMPLES = 5
 
 
 @contextmanager
@@ -37,26 +37,28 @@ def reading(location: Location, where: str) -> Iterator[None]:
         yield
         location.check_unchanged()
     except EOFError as error:
-        raise InputError(f"{where} is cut off ({error}); fetch or make it again") from None
+        raise InputError(f"{where} is cut off ({error}). Fetch or make it again.") from None
     except UnicodeError as error:
         raise InputError(
-            f"{where}: its bytes are not in its encoding ({error}); set data.encoding, or the "
-            "source's encoding, to the file's own, e.g. cp1252"
+            f"{where}: its bytes are not in its encoding ({error}). Set data.encoding, or the "
+            "source's encoding, to the file's own, e.g. cp1252."
         ) from None
     except (pa.ArrowException, lzma.LZMAError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{where} is damaged ({_short(error)}); fetch or make it again") from None
+        raise InputError(
+            f"{where} is damaged ({one_line(error)}). Fetch or make it again."
+        ) from None
     except NotImplementedError as error:  # of zipfile: e.g. Deflate64, which Windows writes
         raise InputError(
-            f"{where} is packed in a way that cannot be read ({_short(error)}); unpack it, and "
-            "name the file"
+            f"{where} is packed in a way that cannot be read ({one_line(error)}). Unpack it, and "
+            "name the file."
         ) from None
     except OSError as error:
         if error.strerror is None:  # from a decompressor, not from the system
             raise InputError(
-                f"{where} is damaged or cut off ({_short(error)}); fetch or make it again"
+                f"{where} is damaged or cut off ({one_line(error)}). Fetch or make it again."
             ) from None
         raise InputError(
-            f"{where}: cannot be read ({error.strerror}); mend or allow it, or name another file"
+            f"{where}: cannot be read ({error.strerror}). Allow access to it, or name another file."
         ) from None
 
 
@@ -117,14 +119,14 @@ def zipped_name(location: Location, where: str) -> str:
         names = _file_names(archive)
         is_locked = any(archive.getinfo(name).flag_bits & 1 for name in names)
     if len(names) != 1:
-        shown = ", ".join(map(repr, names[:_MAX_SHOWN_FILES]))
-        shown += ", ..." if len(names) > _MAX_SHOWN_FILES else ""
+        examples = ", ".join(map(repr, names[:_MAX_EXAMPLES]))
+        examples += ", ..." if len(names) > _MAX_EXAMPLES else ""
         raise InputError(
-            f"{where} is an archive of {len(names)} files{f' ({shown})' if names else ''}; unpack "
-            "it, and name its folder or the files"
+            f"{where} is an archive of {len(names)} files{f' ({examples})' if names else ''}. "
+            "Unpack it, and name its folder or the files."
         )
     if is_locked:
-        raise InputError(f"{where} needs a password; unpack it, and name the file")
+        raise InputError(f"{where} needs a password. Unpack it, and name the file.")
     return names[0]
 
 

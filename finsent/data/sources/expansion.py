@@ -23,8 +23,8 @@ from finsent.data.sources.folder_listing import (
 )
 from finsent.data.sources.format_detection import KNOWN_NAMES
 from finsent.data.sources.locations import Location
-from finsent.data.sources.uris import Uri, parse
 from finsent.errors import InputError
+from finsent.uris import Uri, parse
 
 _GLOB_SIGNS = "*?["
 
@@ -49,8 +49,8 @@ def expand(uri: str, format: Format | None, field: str) -> list[Location]:
         stats = [(file, file.stat()) for file in files]
     except OSError as error:
         raise InputError(
-            f"{field}: {str(path)!r}: cannot be read ({error.strerror}); allow it, or name another "
-            "file"
+            f"{field}: {str(path)!r}: cannot be read ({error.strerror}). Allow it, or name another "
+            "file."
         ) from None
     return [Location(str(file), stat.st_size, stat.st_mtime_ns, field) for file, stat in stats]
 
@@ -70,8 +70,8 @@ def _expand_path(uri: str, path: Path, format: Format | None, field: str) -> lis
     files = [p for p in parts_of if p not in leftovers]
     if not files:
         raise InputError(
-            f"{field}: {uri!r}: no such file, directory or match (looked for {str(path)!r}); check "
-            "the path, or use 'sample' for the corpus in the package"
+            f"{field}: {uri!r}: no such file, directory or match (looked for {str(path)!r}). Check "
+            "the path, or use 'sample' for the corpus in the package."
         )
     folders = {folder for file in files for folder in file.parents if folder.is_relative_to(root)}
     logs = [p.relative_to(root).parts for f in folders for p in f.glob("_delta_log/*")]
@@ -90,8 +90,8 @@ def _expand_folder(uri: str, path: Path, format: Format | None, field: str) -> l
     if not files:
         raise InputError(
             f"{field}: {uri!r} is a directory without files of a known format "
-            f"({KNOWN_NAMES}); put labeled files there, name another place, or set the "
-            "source's format"
+            f"({KNOWN_NAMES}). Put labeled files there, name another place, or set the "
+            "source's format."
         )
     return sorted(files)
 
@@ -130,13 +130,13 @@ def _expand_uri(uri: Uri, format: Format | None, field: str) -> list[Location]:
         candidates = [*parts_of]
         skipped = {p for p in candidates if not is_data(parts_of[p], format)}
         table_parts = [*parts_of.values()]
-    refuse_tables(table_parts, uri.shown, field)
-    log_skipped(uri.shown, [parts_of[p] for p in candidates if p in skipped])
+    refuse_tables(table_parts, uri.redacted, field)
+    log_skipped(uri.redacted, [parts_of[p] for p in candidates if p in skipped])
     files = [p for p in candidates if p not in skipped]
     if not files:
         raise InputError(
-            f"{field}: {uri.shown!r}: no such file, and no matching file below it ({KNOWN_NAMES}); "
-            "check the bucket and the path, or set the source's format"
+            f"{field}: {uri.redacted!r}: no such file, and no matching file below it "
+            f"({KNOWN_NAMES}). Check the bucket and the path, or set the source's format."
         )
     return [_location(by_path[p], uri, prefix, field) for p in files]
 

@@ -102,27 +102,27 @@ def _format_of(file: NamedFile) -> tuple[Format, str | None]:
         inner_format, inner_compression = detect(inner_name)
         if inner_compression is not None:
             raise InputError(
-                f"{where} holds {inner_name!r}, which is compressed itself; unpack the archive, "
-                "and name the file"
+                f"{where} holds {inner_name!r}, which is compressed itself. Unpack the archive, "
+                "and name the file."
             )
         named = named or inner_format
     format = source.format or named
     if format is None:
         raise InputError(
-            f"{where}: its name does not say its format; set format to one of "
-            f"{', '.join(get_args(Format))} for this source"
+            f"{where}: its name does not say its format. Set format to one of "
+            f"{', '.join(get_args(Format))} for this source."
         )
     if compression == "zstd" and not FORMATS[format].is_text:
         raise InputError(
-            f"{where} is {format} in zstd, which cannot be read from its end; decompress it first "
-            "(zstd -d FILE), and name the result"
+            f"{where} is {format} in zstd, which cannot be read from its end. Decompress it first "
+            "(zstd -d FILE), and name the result."
         )
     for setting in _FORMAT_SETTINGS:
         value = getattr(source, setting)
         is_set = value != SourceConfig.model_fields[setting].default
         if is_set and setting not in FORMATS[format].settings:
             raise InputError(
-                f"{where} is {format}, which has no {setting}; leave out {value!r}, or give "
-                "the file an entry of its own"
+                f"{where} is {format}, which has no {setting}. Leave out {value!r}, or give "
+                "the file an entry of its own."
             )
     return format, compression

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from finsent.data.sources.uris import Uri
 from finsent.errors import InputError, one_line
+from finsent.uris import Uri
 
 _TIMEOUT_SECONDS = 10.0
 _SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
@@ -29,8 +29,8 @@ def filesystem_of(uri: Uri, field: str) -> tuple[fs.FileSystem, str]:
     if uri.scheme not in _SCHEMES:
         known = ", ".join(f"{s}://" for s in ("file", *_SCHEMES, "hf", "kaggle"))
         raise InputError(
-            f"{field}: {uri.shown!r}: finsent does not read {uri.scheme}://; give a path, or one "
-            f"of {known}"
+            f"{field}: {uri.redacted!r}: finsent does not read {uri.scheme}://. Give a path, or "
+            f"one of {known}."
         )
     try:
         if uri.scheme == "s3":
@@ -82,7 +82,7 @@ def unreachable(uri: Uri, field: str, error: BaseException) -> InputError:
     """
     problem = one_line(error)
     return InputError(
-        f"{field}: {uri.shown!r}: cannot be read ({problem}); check the network, the address and "
-        "the credentials (for s3:// the AWS_* variables or ~/.aws, for gs:// "
-        "GOOGLE_APPLICATION_CREDENTIALS)"
+        f"{field}: {uri.redacted!r}: cannot be read ({problem}). Check the network, the address "
+        "and the credentials (for s3:// the AWS_* variables or ~/.aws, for gs:// "
+        "GOOGLE_APPLICATION_CREDENTIALS)."
     )

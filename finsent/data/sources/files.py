@@ -49,7 +49,7 @@ def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
                 if _FileKey(file.location.uri, not excluded) in files:
                     raise InputError(
                         f"{file.where} is also in data.sources; a file is learned from or stays "
-                        "unseen: leave it out of one of them"
+                        "unseen. Leave it out of one of them."
                     )
                 # A file counts once.
                 first = files.setdefault(_FileKey(file.location.uri, excluded), file)
@@ -66,7 +66,9 @@ def find_texts(
     config: DataConfig,
     cache: Path,
     field: str,
-    choose: Callable[[SourceConfig, list[Location]], list[Location]] = lambda _, found: found,
+    choose: Callable[[SourceConfig, list[Location]], list[Location]] = lambda _, locations: (
+        locations
+    ),
 ) -> list[SourceFile]:
     """Expand entries to files whose texts need no label, and check each file's head.
 
@@ -86,12 +88,19 @@ def find_texts(
             if file.location.uri not in chosen:
                 continue
             if source.format is None and is_plain_text(file.location.name):
-                file = replace(file, source=source.replaced(format="text"))
+                file = replace(file, source=_as_text(source))
             first = files.setdefault(file.location.uri, file)
             _check_same_reading(first, file, config)
     unique = list(files.values())
     names = short_names([file.location for file in unique])
     return [inspect(file, name, config) for file, name in zip(unique, names, strict=True)]
+
+
+def _as_text(source: SourceConfig) -> SourceConfig:
+    """Return an entry for a file with one text per line, to which the keys for CSV do not apply."""
+    keys = source.model_fields_set & {"delimiter", "escape", "quote"}
+    defaults = {key: SourceConfig.model_fields[key].default for key in keys}
+    return source.replaced(format="text", **defaults)
 
 
 def _source_files(source: SourceConfig, excluded: bool, cache: Path) -> list[NamedFile]:
@@ -130,8 +139,8 @@ def _without_lone_agreement(files: list[SourceFile]) -> list[SourceFile]:
         return files
     names = ", ".join(file.name for file in files if file.agreement is not None)
     log.warning(
-        "%s: the column agreement stays empty, as the sentences on which more annotators agreed "
-        "are not told from the others; name PhraseBank's stricter files, too",
+        "%s: the column agreement stays empty, as the file does not show on which sentences more "
+        "annotators agreed. Name PhraseBank's stricter files, too.",
         names,
     )
     return [replace(file, agreement=None) for file in files]
@@ -152,8 +161,8 @@ def _check_same_reading(first: NamedFile, second: NamedFile, config: DataConfig)
         ]
         raise InputError(
             f"{second.where} is named by two entries that differ in {', '.join(differing)}: "
-            f"{entries[0]} and {entries[1]}; let one of them name it, e.g. by a narrower glob, or "
-            "give both the same settings"
+            f"{entries[0]} and {entries[1]}. Let one of them name it, e.g. by a narrower glob, or "
+            "give both the same settings."
         )
 
 
@@ -187,6 +196,6 @@ def _names(files: list[NamedFile]) -> list[str]:
     for name in names:
         if names.count(name) > 1:
             raise InputError(
-                f"data.sources: two sources are named {name!r}; give each a name of its own"
+                f"data.sources: two sources are named {name!r}. Give each a name of its own."
             )
     return names

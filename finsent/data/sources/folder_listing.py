@@ -23,6 +23,7 @@ _METADATA_FILES = frozenset(  # of data sets, by Hugging Face, Kaggle and finsen
         *("datapackage", "manifest", "metadata", "config"),
     )
 )
+_MAX_EXAMPLES = 3
 Parts = tuple[str, ...]  # of a path within its folder
 
 
@@ -60,15 +61,16 @@ def log_skipped(uri: str, files: Iterable[Parts]) -> None:
         names_by_kind[kind].append("/".join(parts))
     for kind, names in names_by_kind.items():
         if names:
-            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-            log.info("%s: %d files %s are left out: %s", uri, len(names), kind, shown)
+            examples = ", ".join(sorted(names)[:_MAX_EXAMPLES])
+            examples += ", ..." if len(names) > _MAX_EXAMPLES else ""
+            log.info("%s: %d files %s are left out: %s", uri, len(names), kind, examples)
 
 
-def refuse_tables(files: Iterable[Parts], shown: str, field: str) -> None:
+def refuse_tables(files: Iterable[Parts], folder: str, field: str) -> None:
     """Refuse the folder of a table whose log states which of its files are valid.
 
     Args:
-        shown: the folder, for messages.
+        folder: path or URI, for messages.
         field: the setting, for messages.
 
 
@@ -81,20 +83,20 @@ def refuse_tables(files: Iterable[Parts], shown: str, field: str) -> None:
         if "metadata" in folders[-1:] and parts[-1].endswith(_ICEBERG):
             kind = "Iceberg"
         if kind:
-            raise InputError(f"{field}: {shown!r} {_remedy(kind, shown)}")
+            raise InputError(f"{field}: {folder!r} {_problem(kind, folder)}")
 
 
-def _remedy(kind: str, shown: str) -> str:
-    export = "export its rows to Parquet, and name that file"
+def _problem(kind: str, folder: str) -> str:
+    export = "Export its rows to Parquet, and name that file."
     if kind == "Delta":
         export = (
-            'export its rows (pip install deltalake pyarrow): python -c "import deltalake, '
-            f"pyarrow.parquet as pq; pq.write_table(deltalake.DeltaTable('{shown}')"
-            ".to_pyarrow_table(), 'labeled.parquet')\""
+            'Export its rows (pip install deltalake pyarrow): python -c "import deltalake, '
+            f"pyarrow.parquet as pq; pq.write_table(deltalake.DeltaTable('{folder}')"
+            ".to_pyarrow_table(), 'labeled.parquet')\"."
         )
     return (
-        f"holds a {kind} table, whose log says which of its files are valid; old ones would be "
-        f"read as rows: {export}"
+        f"holds a {kind} table, whose log says which of its files are valid. Old ones would be "
+        f"read as rows. {export}"
     )
 
 
@@ -158,6 +160,4 @@ def refuse_dead_links(files: Iterable[Path], field: str) -> None:
     """
     for path in files:
         if not path.exists() and is_data((path.name,), None):
-            raise InputError(
-                f"{field}: {str(path)!r} is a link that leads nowhere; mend or remove it"
-            )
+            raise InputError(f"{field}: {str(path)!r} is a broken link. Repair or remove it.")

@@ -67,14 +67,14 @@ def check_signature(head: bytes, format: Format, compression: str | None, where:
         InputError: it is empty or of another kind.
     """
     if not head:
-        raise InputError(f"{where} is empty; it needs labeled rows")
+        raise InputError(f"{where} is empty. It needs labeled rows.")
     kind = binary_kind(head)
     if kind not in _expected_kinds(format, compression):
         description = FORMATS[format].description
         expected = f"{description} in {compression}" if compression else description
         raise InputError(
-            f"{where} is {kind or 'something else'}, not {expected}; convert or rename it, or set "
-            "the source's format"
+            f"{where} is {kind or 'something else'}, not {expected}. Convert or rename it, or set "
+            "the source's format."
         )
 
 

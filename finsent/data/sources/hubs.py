@@ -64,7 +64,9 @@ def _fetch_hf(uri: str, cache: Path, where: str) -> Fetched:
     if not colon or "/" in split:
         name, split = path_and_split, ""
     if not name.strip("/") or (colon and not split):
-        raise InputError(f"{where}: write hf://owner/name[/config][:split], or hf:///PATH[:split]")
+        raise InputError(
+            f"{where}: not a data set. Write hf://owner/name[/config][:split], or hf:///PATH[:split]."
+        )
     is_local = re.match(r"[/.~]", name) is not None
     splits = _load_splits(where, name, split, is_local)
     temporary = cache / f".{uuid.uuid4().hex}.parquet"
@@ -97,18 +99,19 @@ def _load_splits(where: str, name: str, split: str, is_local: bool) -> dict[str,
             raise full.with_setting("HF_HOME", datasets.config.HF_DATASETS_CACHE) from None
         if is_local or not isinstance(error, DatasetNotFoundError | OSError):
             raise InputError(
-                f"{where}: cannot be loaded ({one_line(cause)}); mend the data set, or name another"
+                f"{where}: cannot be loaded ({one_line(cause)}). Repair the data set, or name "
+                "another."
             ) from None
         raise InputError(
             f"{where}: no such data set, or the hub does not answer "
-            f"({one_line(error)}); check the name and the network (HF_HUB_OFFLINE must not be "
-            "set), or give a local folder as hf:///PATH[:split]"
+            f"({one_line(error)}). Check the name and the network (HF_HUB_OFFLINE must not be "
+            "set), or give a local folder as hf:///PATH[:split]."
         ) from None
     splits = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split): loaded}
     if split and [*splits] == ["None"]:
-        raise InputError(f"{where}: it has no splits; leave :{split} out")
+        raise InputError(f"{where}: it has no splits. Leave :{split} out.")
     if split and split not in splits:
-        raise InputError(f"{where}: no split {split!r}; its splits are {', '.join(splits)}")
+        raise InputError(f"{where}: no split {split!r}. Choose one of {', '.join(splits)}.")
     return {split: splits[split]} if split else dict(splits)
 
 
@@ -118,8 +121,8 @@ def _load_local(where: str, name: str) -> Dataset | DatasetDict:
     folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
         raise InputError(
-            f"{where}: {str(folder)!r} is no directory; give a folder of CSV, JSON "
-            "Lines or Parquet files, or one that `save_to_disk` made"
+            f"{where}: {str(folder)!r} is no directory. Give a folder of CSV, JSON "
+            "Lines or Parquet files, or one that `save_to_disk` made."
         )
     is_saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
     return load_from_disk(str(folder)) if is_saved else _load_as_written(str(folder), None)
@@ -151,7 +154,7 @@ def _write(where: str, splits: dict[str, Dataset], path: Path) -> pa.Schema:
     tables = (table for dataset in splits.values() for table in _tables(dataset))
     first = next(tables, None)
     if first is None:
-        raise InputError(f"{where}: has no rows; name another data set or split")
+        raise InputError(f"{where}: has no rows. Name another data set or split.")
     with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
         writer.write_table(first)
         for table in tables:
@@ -160,7 +163,7 @@ def _write(where: str, splits: dict[str, Dataset], path: Path) -> pa.Schema:
             except (KeyError, pa.ArrowException):
                 raise InputError(
                     f"{where}: its splits {', '.join(splits)} have different "
-                    f"columns; name one at its end, e.g. :{next(iter(splits))}"
+                    f"columns. Name one at its end, e.g. :{next(iter(splits))}."
                 ) from None
             writer.write_table(aligned)
     return first.schema
@@ -191,7 +194,7 @@ def _reason(error: BaseException) -> str:
 def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
     match = re.fullmatch(r"kaggle://([^/]+/[^/]+)/(.+)", uri)
     if match is None:
-        raise InputError(f"{where}: write kaggle://owner/name/file.csv")
+        raise InputError(f"{where}: not a file of a data set. Write kaggle://owner/name/file.csv.")
     dataset, file_path = match.groups()
     try:
         # An optional package.
@@ -214,9 +217,9 @@ def _fetch_kaggle(uri: str, cache: Path, where: str) -> Fetched:
         if (full := find_disk_error(error)) is not None:
             raise full.with_setting("KAGGLEHUB_CACHE", get_cache_folder()) from None
         raise InputError(
-            f"{where}: Kaggle did not deliver it ({_reason(error)}); check the name "
+            f"{where}: Kaggle did not deliver it ({_reason(error)}). Check the name "
             "and the network, and set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put "
-            "kaggle.json into ~/.kaggle"
+            "kaggle.json into ~/.kaggle."
         ) from None
     # The download is in this user's home, which other machines do not see.
     shared = cache / f"kaggle-{sha256_file(file)[:16]}"

@@ -10,8 +10,8 @@ from typing import BinaryIO, cast
 from pyarrow import fs
 
 from finsent.data.sources.file_systems import filesystem_of
-from finsent.data.sources.uris import Uri, parse
 from finsent.errors import InputError
+from finsent.uris import Uri, parse
 
 _PACKAGED = "package"  # scheme of files of this package
 
@@ -26,10 +26,10 @@ class Location:
     field: str = "data.sources"  # the setting that names it
 
     @property
-    def shown(self) -> str:
+    def redacted(self) -> str:
         """Return the URI without credentials and options, for messages and manifests."""
         uri = parse(self.uri)
-        return self.uri if uri is None else uri.shown
+        return self.uri if uri is None else uri.redacted
 
     @property
     def name(self) -> str:
@@ -69,12 +69,12 @@ class Location:
             filesystem, prefix = filesystem_of(uri, self.field)
             info = filesystem.get_file_info(prefix + uri.path)
             if info.type != fs.FileType.File:
-                raise FileNotFoundError(2, "No such file", self.shown)
+                raise FileNotFoundError(2, "No such file", self.redacted)
             size, mtime_ns = info.size, info.mtime_ns
         if size != self.size or (self.mtime_ns is not None and mtime_ns != self.mtime_ns):
             raise InputError(
-                f"{self.field}: {self.shown!r} has changed since it was found; run again when it "
-                "is complete"
+                f"{self.field}: {self.redacted!r} has changed since it was found. Run again when "
+                "it is complete."
             )
 
 
@@ -101,4 +101,4 @@ def short_names(locations: list[Location]) -> list[str]:
         names = ["/".join(location.parts[-depth:]) for location in locations]
         if len(set(names)) == len(names):
             return names
-    return [location.shown for location in locations]
+    return [location.redacted for location in locations]

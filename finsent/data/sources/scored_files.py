@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from finsent.data.sources.locations import Location
-from finsent.data.sources.uris import parse
 from finsent.errors import InputError
 from finsent.files import read_json
+from finsent.uris import parse
 
 log = logging.getLogger(__name__)
 

@@ -154,7 +154,7 @@ class SourceFile:
 
 def origin_of(location: Location, source: SourceConfig) -> str:
     """Return where a file comes from, for people; without credentials."""
-    return source.uri if source.uri == SAMPLE or is_of_hub(source) else location.shown
+    return source.uri if source.uri == SAMPLE or is_of_hub(source) else location.redacted
 
 
 def is_of_hub(source: SourceConfig) -> bool:

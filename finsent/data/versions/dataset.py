@@ -32,13 +32,13 @@ class DatasetVersion:
         """Open a version's directory.
 
         Raises:
-            InputError: it is incomplete, damaged, or written with other labels.
+            InputError: the version is incomplete, damaged, or has other labels.
         """
         version = cls(path)
         labels = version.manifest.labels
         if tuple(labels) != LABELS:
             raise InputError(
-                f"{path / MANIFEST}: labels are {labels}, not {list(LABELS)}; ingest again"
+                f"{path / MANIFEST}: labels are {labels}, not {list(LABELS)}. Ingest again."
             )
         if verify:
             version.verify()
@@ -46,15 +46,18 @@ class DatasetVersion:
 
     @classmethod
     def at(cls, path: Path) -> DatasetVersion | None:
-        """The version in a directory, or None when there is none; raises as `open` does."""
+        """Open the version in a directory, or return None if there is none. Raises as `open`."""
         return cls.open(path) if (path / MANIFEST).is_file() else None
 
     @classmethod
     def find(cls, reference: str, datasets_dir: Path, field: str) -> DatasetVersion:
-        """Open a version by id, by directory, or the one that was asked for last (`latest`).
+        """Open a version by id, by directory, or as `latest`: the version that was last used.
+
+        Args:
+            field: setting with the reference, for error messages.
 
         Raises:
-            InputError: there is none, or the reference names two.
+            InputError: there is no such version, or the reference names two.
         """
         parsed = parse(reference, field, (VERSION, PATH))
         matches: dict[str, Path] = {}
@@ -62,21 +65,21 @@ class DatasetVersion:
             matches[f"{VERSION}:{parsed.name}"] = datasets_dir / parsed.name
         if parsed.may_be(PATH):
             matches[path_spelling(parsed.name)] = Path(parsed.name).expanduser().absolute()
-        matches = {k: path for k, path in matches.items() if (path / MANIFEST).is_file()}
-        if reference == "latest" and (last := _last(datasets_dir)):
+        matches = {name: path for name, path in matches.items() if (path / MANIFEST).is_file()}
+        if reference == "latest" and (last := _last_used(datasets_dir)):
             matches[f"{VERSION}:{last.name}"] = last
-        found = only_match(reference, field, matches)
-        if found is not None:
-            return cls.open(found)
+        match = only_match(reference, field, matches)
+        if match is not None:
+            return cls.open(match)
         if reference == "latest":
             raise InputError(
-                f"{field}='latest': no dataset version in {str(datasets_dir)!r}; "
-                "run `python -m ray_jobs.ingest` first"
+                f"{field}='latest': no dataset version in {str(datasets_dir)!r}. "
+                "Run `python -m ray_jobs.ingest` first."
             )
-        known = sorted(m.parent.name for m in datasets_dir.glob(f"[!.]*/{MANIFEST}"))
+        known = sorted(path.parent.name for path in datasets_dir.glob(f"[!.]*/{MANIFEST}"))
         raise InputError(
-            f"{field}={reference!r}: no such dataset version; "
-            f"known in {str(datasets_dir)!r}: {', '.join(known) or 'none'}"
+            f"{field}={reference!r}: no such dataset version. "
+            f"Versions in {str(datasets_dir)!r}: {', '.join(known) or 'none'}."
         )
 
     @cached_property
@@ -94,9 +97,9 @@ class DatasetVersion:
         return self.manifest.version
 
     def mark_latest(self) -> None:
-        """Make this the version that `latest` means, where its directory's parent may be written.
+        """Make `latest` refer to this version.
 
-        To use a version of somebody else's is no reason to fail.
+        If the folder of the versions is another user's, log a warning: the version can be used.
         """
         try:
             write_text(self.path.parent / LATEST, f"{self.path.name}\n")
@@ -117,7 +120,7 @@ class DatasetVersion:
         return self.manifest.splits[split].rows
 
     def read(self, split: str, columns: list[str] | None = None) -> pa.Table:
-        """A whole split as one table, in the order of the files."""
+        """Read a complete split as one table, in the order of the files."""
         return pa.concat_tables(
             pq.read_table(file, columns=columns, partitioning=None) for file in self.files(split)
         )
@@ -132,23 +135,23 @@ class DatasetVersion:
             file = self.path / listed.path
             if not file.is_file() or sha256_file(file) != listed.sha256:
                 raise InputError(
-                    f"{file}: missing or changed since it was published; delete "
-                    f"{str(self.path)!r} and ingest again"
+                    f"{file}: missing or changed since it was published. Delete "
+                    f"{str(self.path)!r} and ingest again."
                 )
 
 
-def _last(datasets_dir: Path) -> Path | None:
-    """Return the directory of the version that was made or asked for last."""
+def _last_used(datasets_dir: Path) -> Path | None:
+    """Return the directory of the version that was last created or used."""
     manifests = list(datasets_dir.glob(f"[!.]*/{MANIFEST}"))
     if not manifests:
         return None
-    newest = max(manifests, key=lambda m: (m.stat().st_mtime_ns, m.parent.name))
-    marked = datasets_dir / _marked(datasets_dir) / MANIFEST
+    newest = max(manifests, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))
+    marked = datasets_dir / _read_mark(datasets_dir) / MANIFEST
     return (marked if marked in manifests else newest).parent
 
 
-def _marked(datasets_dir: Path) -> str:
-    """The id that `LATEST` holds; empty where there is none."""
+def _read_mark(datasets_dir: Path) -> str:
+    """Return the version id in the file `LATEST`, or an empty string."""
     try:
         return (datasets_dir / LATEST).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError):

@@ -163,5 +163,5 @@ def _warn_of_moves(rows: RowChanges, config: dict[str, dict[str, Any]]) -> list[
     cause = f"these settings differ: {', '.join(causes)}" if causes else "no setting explains it"
     return [
         f"{moved.rows} row(s) MOVED BETWEEN SPLITS ({moves}); {cause}. A model trained on one "
-        "version may have seen test rows of the other: do not compare their scores"
+        "version may have seen test rows of the other. Do not compare their scores."
     ]

@@ -183,7 +183,7 @@ class Manifest(Record):
     @classmethod
     def remedy(cls) -> str:
         """Return what the user does about a file that is not such a record."""
-        return f"not a finsent dataset of schema {SCHEMA_VERSION}; ingest again"
+        return f"Not a finsent dataset of schema {SCHEMA_VERSION}: ingest again."
 
     @model_validator(mode="after")
     def _has_all_splits(self) -> Self:

@@ -6,52 +6,41 @@ only narrow columns; texts are read for examples only. Keys are compared by thei
 by their labels only.
 
 This is no join of PyArrow, DuckDB or Polars. The last two would be new required dependencies. A
-hash join of PyArrow holds all rows in memory. No join matches rows by key and label first, and the
-others by key alone, n-th to n-th: that takes 40 lines here, the joins would replace 20 of them.
+hash join of PyArrow holds all rows in memory. No join matches rows by key and label first and the
+others by key alone, n-th to n-th, so the matching would remain code of this module.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from finsent.data.rows.split import SPLITS
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.diff_records import (
     ExamplePair,
-    ExampleRow,
     Relabelings,
     RowChanges,
     RowsBySplit,
     Transition,
     Transitions,
 )
-from finsent.errors import InputError
+from finsent.data.versions.range_reader import (
+    Codes,
+    Ints,
+    RangeReader,
+    RowBlock,
+    RowOrigin,
+    key_ranges,
+)
 from finsent.labels import LABELS
 
 KINDS = ("added", "removed", "relabeled", "moved", "changed_source")
 
-_ROWS_PER_RANGE = 1_000_000  # of the larger version
-_EXAMPLE_COLUMNS = ("key", "text", "row")
-_HEX_DIGITS = np.zeros(256, np.uint8)
-_HEX_DIGITS[[*b"0123456789abcdef"]] = np.arange(16)
-
-Keys = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
-
-_StoredRows = dict[tuple[int, int], dict[str, Any]]  # by key prefix and label
 
 
 def find_row_changes(
@@ -62,23 +51,14 @@ def find_row_changes(
     Raises:
         InputError: a file of a split was not written by ingest.
     """
-    reader_a, reader_b = _VersionReader(a), _VersionReader(b)
+    reader_a, reader_b = RangeReader(a), RangeReader(b)
     counter = _ChangeCounter(reader_a.source_codes, reader_b.source_codes, examples)
-    for first, last in _key_ranges(max(reader_a.row_count, reader_b.row_count)):
+    for first, last in key_ranges(max(reader_a.row_count, reader_b.row_count)):
         counter.add(reader_a.read_range(first, last), reader_b.read_range(first, last))
     return counter.summarize(), _read_examples(reader_a, reader_b, counter.examples)
 
 
-# --- reading ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """Label, split and source of a row, as positions in `LABELS`, `SPLITS` and the source names."""
-
-    label: int
-    split: int
-    source: int
+# --- comparing ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -86,167 +66,8 @@ class _Example:
     """A changed row: its key, and its origin in both versions (None where it is missing)."""
 
     key: int
-    a: _Origin | None
-    b: _Origin | None
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of one version in a range of keys, in the order of key and label."""
-
-    key: Keys
-    label: npt.NDArray[np.int8]  # positions in LABELS
-    split: npt.NDArray[np.int8]  # positions in SPLITS
-    source: Codes  # positions in _VersionReader.source_codes
-
-    def take(self, indices: Ints) -> _Rows:
-        return _Rows(
-            self.key[indices], self.label[indices], self.split[indices], self.source[indices]
-        )
-
-    def without(self, indices: Ints) -> _Rows:
-        return self.take(np.setdiff1d(np.arange(len(self.key)), indices, assume_unique=True))
-
-    def origin(self, index: int) -> _Origin:
-        return _Origin(int(self.label[index]), int(self.split[index]), int(self.source[index]))
-
-
-@dataclass(frozen=True)
-class _RowGroup:
-    """A row group of a split's file, and the range of its keys."""
-
-    file: Path
-    index: int
-    split: int
-    first: int
-    last: int
-
-    def read(self, columns: list[str]) -> pa.Table:
-        with pq.ParquetFile(self.file, read_dictionary=["label", "source"]) as parquet:
-            return parquet.read_row_group(self.index, columns=columns, use_threads=False)
-
-
-@dataclass(frozen=True)
-class _VersionReader:
-    """Reads a version by ranges of keys."""
-
-    version: DatasetVersion
-    source_codes: dict[str, int] = field(default_factory=dict)  # grows while rows are read
-
-    @cached_property
-    def row_count(self) -> int:
-        return sum(self.version.rows(split) for split in SPLITS)
-
-    @cached_property
-    def groups(self) -> list[_RowGroup]:
-        return [
-            group
-            for position, split in enumerate(SPLITS)
-            for file in self.version.files(split)
-            for group in _row_groups(file, position)
-        ]
-
-    def read_range(self, first: int, last: int) -> _Rows:
-        """Return the rows whose keys are from `first` to `last`, both included."""
-        parts = [
-            self._read_part(group, first, last)
-            for group in self.groups
-            if group.first <= last and first <= group.last
-        ]
-        key = np.concatenate([np.zeros(0, np.uint64), *(part.key for part in parts)])
-        label = np.concatenate([np.zeros(0, np.int8), *(part.label for part in parts)])
-        split = np.concatenate([np.zeros(0, np.int8), *(part.split for part in parts)])
-        source = np.concatenate([np.zeros(0, np.int32), *(part.source for part in parts)])
-        return _Rows(key, label, split, source).take(np.lexsort((split, label, key)))
-
-    def _read_part(self, group: _RowGroup, first: int, last: int) -> _Rows:
-        table = group.read(["key", "label", "source"])
-        key = _key_prefixes(table["key"])
-        in_range = (key >= np.uint64(first)) & (key <= np.uint64(last))
-        label_codes = {name: position for position, name in enumerate(LABELS)}
-        return _Rows(
-            key[in_range],
-            _encode(table["label"], label_codes)[in_range].astype(np.int8),
-            np.full(int(in_range.sum()), group.split, np.int8),
-            _encode(table["source"], self.source_codes)[in_range],
-        )
-
-    def read_rows(self, wanted: set[tuple[int, int]]) -> _StoredRows:
-        """Read `_EXAMPLE_COLUMNS` of rows, by the prefix of their key and their label."""
-        keys = np.array(sorted({key for key, _ in wanted}), np.uint64)
-        rows: _StoredRows = {}
-        for group in self.groups:
-            if not _has_key_in_range(keys, group.first, group.last):
-                continue
-            table = group.read([*_EXAMPLE_COLUMNS, "label"])
-            table = table.filter(pa.array(np.isin(_key_prefixes(table["key"]), keys)))
-            for row in table.to_pylist():
-                rows[int(row["key"][:16], 16), LABELS.index(row["label"])] = row
-        return rows
-
-    def example_row(self, key: int, origin: _Origin | None, rows: _StoredRows) -> ExampleRow | None:
-        if origin is None:
-            return None
-        return ExampleRow(
-            **{name: rows[key, origin.label][name] for name in _EXAMPLE_COLUMNS},
-            label=LABELS[origin.label],
-            split=SPLITS[origin.split],
-            source=[*self.source_codes][origin.source],
-        )
-
-
-def _row_groups(file: Path, split: int) -> Iterator[_RowGroup]:
-    try:
-        parquet = pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file}: cannot be read ({error}); ingest again") from None
-    with parquet:
-        names, metadata = parquet.schema_arrow.names, parquet.metadata
-    missing = {*_EXAMPLE_COLUMNS, "label", "source"} - {*names}
-    if missing:
-        raise InputError(f"{file}: has no column {min(missing)!r}; ingest again")
-    for index in range(metadata.num_row_groups):
-        keys = metadata.row_group(index).column(names.index("key")).statistics
-        first, last = 0, 2**64 - 1
-        if keys is not None and keys.has_min_max:
-            first, last = int(keys.min[:16], 16), int(keys.max[:16], 16)
-        yield _RowGroup(file, index, split, first, last)
-
-
-def _has_key_in_range(sorted_keys: Keys, first: int, last: int) -> bool:
-    position = np.searchsorted(sorted_keys, np.uint64(first))
-    return bool(position < len(sorted_keys) and sorted_keys[position] <= np.uint64(last))
-
-
-def _key_prefixes(keys: pa.ChunkedArray) -> Keys:
-    """Return the first 64 bits of keys in hex."""
-    fixed = pc.utf8_slice_codeunits(keys, 0, 16).cast(pa.binary()).cast(pa.binary(16))
-    digits = [np.zeros(0, np.uint8)]
-    for chunk in fixed.chunks:
-        if len(chunk):
-            characters = np.frombuffer(chunk.buffers()[1], np.uint8)
-            digits.append(characters[16 * chunk.offset : 16 * (chunk.offset + len(chunk))])
-    nibbles = _HEX_DIGITS[np.concatenate(digits)].reshape(-1, 2)
-    return (nibbles[:, 0] << 4 | nibbles[:, 1]).view(">u8").astype(np.uint64)
-
-
-def _encode(column: pa.ChunkedArray, codes: dict[str, int]) -> Codes:
-    """Return the codes of a dictionary column's values. New values are added to `codes`."""
-    parts = [np.zeros(0, np.int32)]
-    for chunk in column.chunks:
-        chunk_codes = [codes.setdefault(name, len(codes)) for name in chunk.dictionary.to_pylist()]
-        parts.append(np.array(chunk_codes, np.int32)[chunk.indices.to_numpy()])
-    return np.concatenate(parts)
-
-
-def _key_ranges(rows: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of keys, in order, with about `_ROWS_PER_RANGE` rows each: keys are hashes."""
-    count = 1 + rows // _ROWS_PER_RANGE
-    for index in range(count):
-        yield index * 2**64 // count, (index + 1) * 2**64 // count - 1
-
-
-# --- comparing ----------------------------------------------------------------------------------
+    a: RowOrigin | None
+    b: RowOrigin | None
 
 
 class _ChangeCounter:
@@ -264,7 +85,7 @@ class _ChangeCounter:
         self.unchanged = 0
         self.examples: dict[str, list[_Example]] = {kind: [] for kind in KINDS}
 
-    def add(self, a: _Rows, b: _Rows) -> None:
+    def add(self, a: RowBlock, b: RowBlock) -> None:
         """Compare the rows of both versions in one range of keys."""
         common_a, common_b = _match_rows(a, b)
         removed, added = a.without(common_a), b.without(common_b)
@@ -297,7 +118,7 @@ class _ChangeCounter:
             self.sources[names_a[pair // len(names_b)], names_b[pair % len(names_b)]] += rows
         return changed
 
-    def _add_examples(self, kind: str, a: _Rows | None, b: _Rows | None) -> None:
+    def _add_examples(self, kind: str, a: RowBlock | None, b: RowBlock | None) -> None:
         examples = self.examples[kind]
         rows = a if a is not None else b
         missing = self.max_examples - len(examples)
@@ -340,7 +161,7 @@ class _ChangeCounter:
         )
 
 
-def _match_rows(a: _Rows, b: _Rows) -> tuple[Ints, Ints]:
+def _match_rows(a: RowBlock, b: RowBlock) -> tuple[Ints, Ints]:
     """Return the indices of the same rows in `a` and `b`: by key and label, or else by key.
 
     A key has several rows where conflicting labels are kept.
@@ -402,7 +223,7 @@ def _count_transitions(counts: Ints, names: tuple[str, ...]) -> Transitions:
 
 
 def _read_examples(
-    a: _VersionReader, b: _VersionReader, examples: dict[str, list[_Example]]
+    a: RangeReader, b: RangeReader, examples: dict[str, list[_Example]]
 ) -> dict[str, list[ExamplePair]]:
     """Read the texts of the examples, by kind of change."""
     every = [example for of_kind in examples.values() for example in of_kind]

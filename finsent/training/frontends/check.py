@@ -27,7 +27,9 @@ def check_trainer(config: TrainConfig) -> None:
         return
     package = _PACKAGES[config.trainer]
     require(package, f"train.trainer={config.trainer!r}")
-    for name, (value, accepted) in _unsupported(config).items():
+    unsupported = _unsupported(config)
+    if unsupported:
+        name, (value, accepted) = next(iter(unsupported.items()))
         raise InputError(
             f"train.{name}={value}: train.trainer={config.trainer!r} does not support it. Set "
             f"train.{name}={str(accepted).lower()}, or train.trainer=native"

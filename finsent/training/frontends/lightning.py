@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from finsent.training.frontends.steps import step_loader, step_loss

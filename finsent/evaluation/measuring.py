@@ -1,0 +1,125 @@
+"""Measure a model on the rows that the section `evaluate` names, and write the report."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+
+from finsent.evaluation.evaluate import evaluate, write_results
+from finsent.evaluation.metrics import brief
+from finsent.evaluation.pictures import agreement_table, label_table, score_table, trust_lines
+from finsent.evaluation.remarks import over_labels, remarks
+from finsent.evaluation.selection import COLUMNS, Selection, select_rows, without_calibrated
+from finsent.evaluation.setup import EvaluationSetup
+from finsent.evaluation.unseen import find_unseen, training_rows, validation_keys
+from finsent.inference.engine import Engine
+from finsent.modeling.trained_on import TrainedOn, read_trained_on
+from finsent.registry.choose_calibration import find_calibration
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A measured model."""
+
+    result: dict[str, Any]  # as `metrics.json` holds it
+    description: str  # of the rows, for people
+
+    @property
+    def brief(self) -> dict[str, Any]:
+        """The result without its long lists."""
+        return brief(self.result)
+
+    def report(self, out: Path, console: Console) -> None:
+        """Write `metrics.json` and `report.html`, print tables, and log what limits the figures."""
+        result = self.result
+        title = (
+            f"{self.description}: macro-F1{over_labels(result)} {result['macro_f1']:.3f}, "
+            f"{result['rows']} rows"
+        )
+        write_results(result, out, title)
+        log.info("%s", title)
+        console.print(score_table(result, self.description))
+        console.print(label_table(result))
+        if (agreement := agreement_table(result)) is not None:
+            console.print(agreement)
+        for line in trust_lines(result):
+            log.info("%s", line)
+        for remark in remarks(result):
+            log.warning("%s", remark)
+        log.info("report: %s", out / "report.html")
+
+
+def measure_model(setup: EvaluationSetup, model_dir: Path) -> Evaluation:
+    """Measure a model. Needs no Ray.
+
+    Raises:
+        InputError: the model, its calibration, its dataset version or a file is unusable.
+    """
+    config, registry = setup.evaluate, setup.registry
+    domain = find_calibration(registry, model_dir, config.calibration, "evaluate.calibration")
+    engine = Engine(model_dir, setup.engine.exact(), domain=domain)
+    trained_on = read_trained_on(model_dir)
+    selection = select_rows(setup, trained_on)
+    if domain is not None:
+        selection = without_calibrated(selection, domain)
+    _warn_of_validation_rows(setup, trained_on, selection)
+    log.info("evaluate: %s on %d rows (%s)", model_dir, len(selection.rows), selection.description)
+    version = selection.version
+    ceiling = None
+    if version and not config.sources:
+        ceiling = version.manifest.noise_ceiling.model_dump()
+    return Evaluation(
+        {
+            "model_dir": str(model_dir),
+            "model_version": registry.version_at(model_dir),
+            "domain_calibration": domain and {"name": domain.name, "id": domain.id},
+            "dataset_version": version.version if version else None,
+            "split": None if config.sources else config.split,
+            "sources": [source.uri for source in config.sources],
+            **evaluate(
+                engine,
+                selection.rows,
+                _baseline_rows(setup, trained_on, selection),
+                training_rows(setup.workspace, trained_on),
+                config,
+                ceiling,
+                setup.data.near_duplicates,
+            ),
+        },
+        selection.description,
+    )
+
+
+def _baseline_rows(
+    setup: EvaluationSetup, trained_on: TrainedOn | None, selection: Selection
+) -> pa.Table | None:
+    """Return the rows that baselines are fitted on; None: no baselines."""
+    if not setup.evaluate.baselines:
+        return None
+    if selection.version is None:
+        name = trained_on.version if trained_on else "of a model that was trained elsewhere"
+        log.info("no baselines: dataset version %s is not at hand", name)
+        return None
+    return selection.version.read("train", COLUMNS)
+
+
+def _warn_of_validation_rows(
+    setup: EvaluationSetup, trained_on: TrainedOn | None, selection: Selection
+) -> None:
+    """Warn of rows that chose the model's epoch, which flatters its figures."""
+    keys = validation_keys(setup.workspace, trained_on)
+    [count] = find_unseen(selection.rows, [keys]).counts
+    if count:
+        log.warning(
+            "evaluate: %d of the %d rows are validation rows of the model: they chose its epoch "
+            "and fitted its calibration, so the figures flatter it",
+            count,
+            len(selection.rows),
+        )

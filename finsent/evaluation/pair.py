@@ -1,0 +1,227 @@
+"""Two models that are compared on the same rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from finsent.errors import InputError
+from finsent.evaluation.compare import (
+    Comparison,
+    compare,
+    flipped,
+    read_answers,
+    with_seen,
+    write_comparison,
+)
+from finsent.evaluation.metrics import Answers
+from finsent.evaluation.noninferiority import Allowance, judge
+from finsent.evaluation.overlap import find_overlap
+from finsent.evaluation.remarks import compared_remarks
+from finsent.evaluation.selection import Selection
+from finsent.evaluation.setup import EvaluationSetup
+from finsent.evaluation.unseen import (
+    Unseen,
+    calibration_keys,
+    find_unseen,
+    training_keys,
+    training_rows,
+    validation_keys,
+)
+from finsent.inference.engine import Engine
+from finsent.inference.truncation import Truncation
+from finsent.judgments import Judgment
+from finsent.modeling.trained_on import TrainedOn, read_trained_on
+from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.registry import Registry
+
+log = logging.getLogger(__name__)
+
+Name = Literal["a", "b"]
+NAMES: tuple[Name, Name] = ("a", "b")
+
+
+class NoRowsError(InputError):
+    """A model was trained or validated on each row of a selection."""
+
+
+class UnusableModelError(InputError):
+    """A model cannot be loaded, or cannot answer."""
+
+    def __init__(self, name: Name, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
+@contextmanager
+def _naming(name: Name) -> Iterator[None]:
+    """Raise an error of the block as an error of one of the models."""
+    try:
+        yield
+    except InputError as error:
+        raise UnusableModelError(name, str(error)) from error
+
+
+@dataclass(frozen=True)
+class Used:
+    """Rows of a selection that the models have used, by model; None: not known."""
+
+    unseen: Unseen  # flags of the rows that neither model has used
+    training: dict[Name, int | None]
+    validation: dict[Name, int | None]
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """Model B compared with model A."""
+
+    comparison: Comparison
+    judgment: Judgment  # whether B may take A's place
+    used: Used
+    result: dict[str, Any]  # of the job, JSON-able
+
+
+class ModelPair:
+    """Two models, A and B: each is loaded once, for any number of comparisons. Needs no Ray."""
+
+    def __init__(
+        self, setup: EvaluationSetup, a_dir: Path, b_dir: Path, allowance: Allowance
+    ) -> None:
+        """Read what the models were trained on.
+
+        Args:
+            allowance: what B may lose in A's place.
+
+        Raises:
+            UnusableModelError: a model is damaged.
+            InputError: a dataset version is damaged, or a model has no calibration of the name
+                `evaluate.calibration`.
+        """
+        self._setup, self._allowance = setup, allowance
+        self._folders: dict[Name, Path] = {"a": a_dir, "b": b_dir}
+        self.trained_on: dict[Name, TrainedOn | None] = {}
+        for name, folder in self._folders.items():
+            with _naming(name):
+                self.trained_on[name] = read_trained_on(folder)
+        workspace, origins = setup.workspace, self.trained_on.values()
+        self._training = [training_rows(workspace, trained_on) for trained_on in origins]
+        self._validation = [validation_keys(workspace, trained_on) for trained_on in origins]
+        calibration = setup.evaluate.calibration
+        self._domains = {
+            name: find_calibration(
+                Registry(workspace.registry_dir), folder, calibration, "evaluate.calibration"
+            )
+            for name, folder in self._folders.items()
+        }
+        self._engines: dict[Name, Engine] = {}
+
+    def _engine(self, name: Name) -> Engine:
+        if name not in self._engines:
+            exact = self._setup.engine.exact()
+            engine = Engine(self._folders[name], exact, domain=self._domains[name])
+            engine.warm_up()  # refuses answers that are not numbers
+            self._engines[name] = engine
+        return self._engines[name]
+
+    def _answers(self, name: Name, rows: pa.Table) -> tuple[Answers, Truncation]:
+        with _naming(name):
+            return read_answers(self._engine(name), rows)
+
+    def compare(self, selection: Selection, out: Path) -> JudgedPair:
+        """Compare B with A on rows that neither has used, and write the comparison.
+
+        Args:
+            out: directory.
+
+        Raises:
+            NoRowsError: there are no such rows.
+            UnusableModelError: a model cannot be loaded, or cannot answer.
+        """
+        used = self._find_used(selection)
+        flags = used.unseen.flags
+        rows, config = selection.rows.filter(pa.array(flags)), self._setup.evaluate
+        # B first: the gate reports B as unusable where both are.
+        every_b, truncation_b = self._answers("b", selection.rows)
+        every_a, truncation_a = self._answers("a", selection.rows)
+        a, b = every_a.where(flags), every_b.where(flags)
+        compared = compare(a, b, config.bootstrap, config.seed)
+        judgment = judge(a, b, compared.worse, self._allowance, config.bootstrap, config.seed)
+        result = {
+            **asdict(compared),
+            "judgment": asdict(judgment),
+            "overlap": self._overlap(rows, used),
+            "with_seen": None if flags.all() else with_seen(every_a, every_b),
+            "truncation": {"a": truncation_a.record(), "b": truncation_b.record()},
+            "what": selection.description,
+            "calibration": config.calibration,
+            "dataset_version": selection.version.version if selection.version else None,
+            "seen_in_training": used.training,
+            "seen_in_validation": used.validation,
+        }
+        for name, folder in self._folders.items():
+            result[name]["model_dir"] = str(folder)
+        write_comparison(result, flipped(rows, a, b), out)
+        log.info("%s", compared.line)
+        for remark in compared_remarks(result):
+            log.warning("%s", remark)
+        return JudgedPair(compared, judgment, used, {**result, "comparison_dir": str(out)})
+
+    def _find_used(self, selection: Selection) -> Used:
+        """Find the rows that the models were trained, validated or calibrated on.
+
+        Raises:
+            NoRowsError: the models have used all rows.
+        """
+        config, validation = self._setup.evaluate, self._validation
+        if config.split == "validation" and not config.sources:
+            validation = [None, None]  # else no row would remain
+            log.warning(
+                "compare: the validation split chose the epoch of the model that it is of, which "
+                "flatters that model"
+            )
+        domains = [domain for domain in self._domains.values() if domain is not None]
+        unseen = find_unseen(
+            selection.rows,
+            [*map(training_keys, self._training), *validation, *map(calibration_keys, domains)],
+        )
+        trained, validated, calibrated = (
+            unseen.counts[:2],
+            unseen.counts[2:4],
+            unseen.counts[4:],
+        )
+        if any(calibrated):
+            log.info("compare: left out rows that a calibration was fitted on: %s", calibrated)
+        if not unseen.flags.any():
+            raise NoRowsError(
+                f"compare: A or B was trained or validated on each of the {len(selection.rows)} "
+                f"rows of {selection.description}. Set evaluate.sources or evaluate.dataset to "
+                "others."
+            )
+        log.info(
+            "compare: %s with %s on %d rows of %s (left out as trained on: %s by A, %s by B; as "
+            "validated on: %s by A, %s by B)",
+            self._folders["b"],
+            self._folders["a"],
+            unseen.flags.sum(),
+            selection.description,
+            *("unknown" if count is None else count for count in (*trained, *validated)),
+        )
+        return Used(
+            unseen,
+            dict(zip(NAMES, trained, strict=True)),
+            dict(zip(NAMES, validated, strict=True)),
+        )
+
+    def _overlap(self, rows: pa.Table, used: Used) -> dict[str, Any]:
+        """Return by model how many rows it was trained on, and near copies that remain."""
+        near = self._setup.data.near_duplicates
+        return {
+            name: {**find_overlap(rows, training, near).record(), "rows": used.training[name]}
+            for name, training in zip(NAMES, self._training, strict=True)
+        }

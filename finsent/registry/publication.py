@@ -1,0 +1,58 @@
+"""A publication: the version that a model became, its alias, and the gate that it passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from finsent.errors import InputError
+from finsent.registry.gate import Gate
+from finsent.registry.registry import ModelVersion
+from finsent.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A published model."""
+
+    version: ModelVersion
+    alias: str | None
+    gate: Gate | None  # None: nothing was compared
+    metrics: dict[str, Any]  # of the test split; empty: the model was not measured
+
+    def as_result(self) -> dict[str, Any]:
+        """Return the keys of a job's result."""
+        return {
+            "model_version": self.version.version,
+            "alias": self.alias,
+            "version_dir": str(self.version.path),
+            "gate": self.gate.as_json() if self.gate else None,
+        }
+
+    def track(self, tracker: Tracker) -> None:
+        """Record the version in a tracked run."""
+        result = self.as_result()
+        tracker.model(self.version.path, self.version.version, self.alias, result["gate"])
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A model that was not published. The work before is complete, and its result is kept."""
+
+    error: InputError
+
+    def as_result(self) -> dict[str, Any]:
+        """Return the keys of a publication, each null."""
+        return dict.fromkeys(("model_version", "alias", "version_dir", "gate"))
+
+    def track(self, tracker: Tracker) -> None:
+        """Record nothing: there is no version."""
+
+
+def attempt(publish: Callable[[], Publication]) -> Publication | Refusal:
+    """Publish, or return why that is refused, so that the result of the steps before is kept."""
+    try:
+        return publish()
+    except InputError as error:
+        return Refusal(error)

@@ -1,0 +1,1 @@
+"""Deployments of the Serve application, and what they send each other."""

@@ -1,0 +1,1 @@
+"""HTTP operations in the words of other servers, for clients that were written for those."""

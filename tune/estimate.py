@@ -1,0 +1,71 @@
+"""What a sweep would do and cost: the answer of `--dry-run`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from finsent.data.versions.dataset import DatasetVersion
+from finsent.modeling.backbone import Backbone
+from tune.cost_estimate import expected_epochs, rows_per_second, sample_configurations
+from tune.plan import Plan
+
+log = logging.getLogger(__name__)
+
+_SAMPLES = 10  # configurations that are shown
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A sweep's first configurations, and its expected cost."""
+
+    configs: list[dict[str, Any]]  # by config key
+    epochs: int  # expected, with early stopping
+    epochs_in_full: int  # without early stopping
+    epochs_to_verify: int
+    rows: int  # of an epoch
+    rows_per_second: float
+    rows_per_second_source: str
+    trial_seconds: float  # of all trials, one after another
+
+    def log(self) -> None:
+        """Log the cost in one line."""
+        log.info(
+            "sweep: about %d epochs of %d rows (%d without early stopping), then %d to verify; "
+            "%.0f minutes of trials one after another at %.0f rows/s (%s), less with several at a "
+            "time",
+            self.epochs,
+            self.rows,
+            self.epochs_in_full,
+            self.epochs_to_verify,
+            self.trial_seconds / 60,
+            self.rows_per_second,
+            self.rows_per_second_source,
+        )
+
+
+def estimate(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Estimate:
+    """Estimate a sweep's cost. Needs no Ray and writes nothing."""
+    config = plan.config
+    expected, full = expected_epochs(plan)
+    rows = version.rows("train")
+    rate, source = rows_per_second(plan.settings, backbone, version)
+    verifying = config.verify_best and (
+        (config.verify_best + 1) * config.verify_seeds * plan.epochs
+    )
+    seconds = round((expected + verifying) * rows / rate, 1)
+    configs = sample_configurations(plan, _SAMPLES)
+    return Estimate(configs, expected, full, verifying, rows, rate, source, seconds)
+
+
+def configs_table(plan: Plan, configs: list[dict[str, Any]]) -> Table:
+    """Return a table with one row per configuration."""
+    keys = [parameter.key for parameter in plan.space.parameters]
+    table = Table("", *keys)
+    for number, params in enumerate(configs):
+        cells = (params.get(key, "") for key in keys)
+        table.add_row(str(number), *(f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells))
+    return table
