@@ -31,7 +31,7 @@ _TESTED = ("macro_f1", "macro_over", "accuracy", "ece", "rows")
 def run(call: Call) -> Result:
     """Search, verify, test and maybe publish; or estimate the cost (`--dry-run`)."""
     # Ray Tune and Optuna: two seconds that `finsent --help` does without.
-    from tune.estimate import configs_table, estimate
+    from tune.dry_run import configs_table, estimate
     from tune.plan import make_plan, sweep_identity
     from tune.run import SweepRun
     from tune.study import claim_study, open_study
@@ -102,10 +102,9 @@ def _test(settings: SweepSettings, verification: Verification, run_dir: Path) ->
     assert dataset is not None, "the trials have just read it"
     calibrate_model(chosen, model_dir, dataset)
     measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
-    test = {key: measured[key] for key in _TESTED}
-    tested = verification.model_copy(update={"test": test})
-    tested.write(run_dir / VERIFICATION)
-    return tested
+    verification = verification.replaced(test={key: measured[key] for key in _TESTED})
+    verification.write(run_dir / VERIFICATION)
+    return verification
 
 
 def _finish(

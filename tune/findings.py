@@ -67,7 +67,7 @@ def report_sweep(plan: Plan, run_dir: Path, verification: Verification | None) -
     """Write `best.yaml` and the page, log what the sweep found, and return the job's result.
 
     Args:
-        verification: as `verification.json` holds it, with `test`; None: nothing was verified.
+        verification: with `test`; None: nothing was verified.
     """
     sweep, config = read_sweep(run_dir), plan.config
     value, best = ranked(sweep)[0]
@@ -75,9 +75,9 @@ def report_sweep(plan: Plan, run_dir: Path, verification: Verification | None) -
         params = best.params
         finding = f"trial {best.number}, {config.metric} {value:.4f}, not verified"
     else:
-        params, mean = verification.params, verification.verified
-        name = verification.chosen_name
-        finding = f"{name}, {config.metric} {mean:.4f} on average over new seeds"
+        params = verification.params
+        mean = f"{config.metric} {verification.verified:.4f} on average over new seeds"
+        finding = f"{verification.chosen_name}, {mean}"
     path = write_best(plan, run_dir, params, f"Found by the sweep {run_dir.name}: {finding}.")
     page = _write_page(run_dir)
     for line in filter(None, (trial_count_note(sweep), *failure_notes(sweep))):

@@ -96,7 +96,7 @@ class SweepRun:
         """Train the best configurations again with new seeds, and choose one.
 
         Returns:
-            As `verification.json` holds it; None: `sweep.verify_best` is 0.
+            None: `sweep.verify_best` is 0.
         """
         if not self.plan.config.verify_best:
             return None

@@ -12,9 +12,9 @@ from typing import Any
 
 from finsent.errors import ConfigError
 from finsent.registry.publication import Publication, Refusal
-from finsent.settings import Settings
 from finsent.tracking.tracker import Tracker, tracked
 from tune.analysis import PAGE, PICTURES
+from tune.settings import SweepSettings
 from tune.space import with_values
 from tune.trial import trial_dir
 from tune.trial_events import Event, TrialEnded, TrialStarted
@@ -26,7 +26,7 @@ class TrialTracking:
     A context that closes the runs which are still open.
     """
 
-    def __init__(self, settings: Settings, run_dir: Path) -> None:
+    def __init__(self, settings: SweepSettings, run_dir: Path) -> None:
         self._settings, self._group = settings, run_dir.name
         self._run_dir, self._open = run_dir, dict[int, ExitStack]()
 
@@ -59,7 +59,7 @@ class TrialTracking:
 
 
 def track_sweep(
-    settings: Settings,
+    settings: SweepSettings,
     run_dir: Path,
     measured: dict[str, Any] | None,
     publication: Publication | Refusal | None,
@@ -79,8 +79,8 @@ def track_sweep(
             publication.track(tracker)
 
 
-def _tracked(settings: Settings, group: str, run_dir: Path) -> AbstractContextManager[Tracker]:
+def _tracked(settings: SweepSettings, group: str, run_dir: Path) -> AbstractContextManager[Tracker]:
     """Track a run in the group of a sweep, or in the group of the setting `tracking.group`."""
-    update = {"group": settings.tracking.group or group}
-    settings = settings.replaced(tracking=settings.tracking.model_copy(update=update))
+    group = settings.tracking.group or group
+    settings = settings.replaced(tracking=settings.tracking.replaced(group=group))
     return tracked(settings.tracking, run_dir, settings.for_records())

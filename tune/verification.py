@@ -146,7 +146,7 @@ def verify(
     rows = [_verified(candidate, seeds, reports, config.metric) for candidate in to_train]
     result = conclude(rows, config.mode, ranked(sweep)[0], plan.default)
     model_dir = _copy_model(run_dir, Path(result.model_dir))
-    result = result.model_copy(update={"model_dir": str(model_dir)})
+    result = result.replaced(model_dir=str(model_dir))
     result.write(run_dir / VERIFICATION)
     return result
 

@@ -57,8 +57,16 @@ def estimate(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Estimat
         (config.verify_best + 1) * config.verify_seeds * plan.epochs
     )
     seconds = round((expected + verifying) * rows / rate, 1)
-    configs = sample_configurations(plan, _SAMPLES)
-    return Estimate(configs, expected, full, verifying, rows, rate, source, seconds)
+    return Estimate(
+        sample_configurations(plan, _SAMPLES),
+        expected,
+        full,
+        verifying,
+        rows,
+        rate,
+        source,
+        seconds,
+    )
 
 
 def configs_table(plan: Plan, configs: list[dict[str, Any]]) -> Table:
