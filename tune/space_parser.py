@@ -70,7 +70,9 @@ def _parse_parameter(key: str, form: Any) -> Parameter:
     field = f"sweep.space.{key}"
     forms = ", ".join(_FORMS.values())
     if key.partition(".")[0] not in SECTIONS:
-        raise ConfigError(f"{field}: a trial varies settings of {', '.join(SECTIONS)} only")
+        raise ConfigError(
+            f"{field}: a trial varies settings of {', '.join(SECTIONS)} only. Remove the key."
+        )
     if key == "train.dataset":
         raise ConfigError(
             f"{field}: all trials train on one dataset version. Vary settings of data: each trial "
