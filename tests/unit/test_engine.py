@@ -206,7 +206,7 @@ def pickled(path: Path) -> None:
         (remove("tokenizer.json"), ["tokenizer.json is missing"]),
         (remove("provenance.json"), ["provenance.json is missing"]),
         (pickled, ["model.safetensors is missing"]),
-        (relabel, ["config.json", "labels are", "'down'", "'negative'", "use a model that"]),
+        (relabel, ["config.json", "labels are", "'down'", "'negative'", "Use a model that"]),
         (overwrite("config.json", "{"), ["config.json", "not valid JSON", "damaged"]),
         (overwrite("config.json", "[1]"), ["config.json"]),
         (
