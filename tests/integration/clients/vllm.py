@@ -92,6 +92,6 @@ def openai_not_found(world: World) -> None:
     from openai import NotFoundError
 
     body = {"model": "bert", "input": TEXT}
-    with pytest.raises(NotFoundError, match="Write one of champion") as caught:
+    with pytest.raises(NotFoundError, match="Send one of champion") as caught:
         openai_client(world).post("/classify", body=body, cast_to=dict)
     assert caught.value.type == "NotFoundError"
