@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -356,7 +357,7 @@ def test_rules_of_tokenizer_json_are_kept_where_transformers_drops_them(
 def test_transformers_logs_no_warning_of_its_own_on_a_tokenizer(tiny: Path) -> None:
     transformers_logging.set_verbosity_warning()
     read_tokenizer(str(tiny))
-    assert transformers_logging.get_verbosity() == transformers_logging.ERROR
+    assert transformers_logging.get_verbosity() == logging.ERROR
 
 
 def test_rule_that_no_probe_shows_is_kept_and_said(tiny: Path, tmp_path: Path) -> None:
