@@ -140,7 +140,7 @@ JOB = Job(
     "is a training as by `ray_jobs.train`; most trials end early. The best configurations, and "
     "the unchanged settings, are trained again with other seeds. The configuration with the "
     "best mean on the validation split is scored once on the test split and becomes best.yaml. "
-    "Re- run the same command with the same run.name to resume. --dry-run prints ten "
+    "Re-run the same command with the same run.name to resume. --dry-run prints ten "
     "configurations and the expected cost.",
     result="trials (by status; diverged: the loss was not a number or too large), "
     "trials_wanted, repeated (suggestions that equal an earlier trial, and that were not "
