@@ -50,7 +50,7 @@ def bench_ingest(settings: BenchSettings) -> dict[str, Any]:
         )
     rows = settings.bench.rows or ROWS
     peer_rows = min(settings.bench.peer_rows, rows)
-    place = make_dir(settings.root / "bench", "storage.root")
+    place = make_dir(settings.workspace.root / "bench", "storage.root")
     with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name)
         log.info("generating %d rows", rows)

@@ -102,7 +102,9 @@ def distinct_texts(settings: BenchSettings) -> list[str]:
     """The sources' texts in random order, each once."""
     from finsent.data.sources.files import find_texts
 
-    files = find_texts(settings.data.sources, settings.data, settings.sources_dir, "data.sources")
+    files = find_texts(
+        settings.data.sources, settings.data, settings.workspace.sources_dir, "data.sources"
+    )
     found = {
         text
         for file in files
@@ -166,7 +168,7 @@ def bench_serve(settings: BenchSettings) -> Result:
     """Measure all servers in turn, and compare medians of the rounds."""
     if shutil.which("wrk") is None:
         raise InputError("benchmarks.serve: wrk is not there; apt-get install wrk")
-    model_dir = Registry(settings.registry_dir).get(settings.serve.model).path
+    model_dir = Registry(settings.workspace.registry_dir).get(settings.serve.model).path
     texts = distinct_texts(settings)
     rounds, seconds = settings.bench.rounds, settings.bench.seconds
     single: dict[str, dict[int, list[Load]]] = {}

@@ -57,8 +57,8 @@ def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server
     write_int8_onnx(fp32, int8)
     tokenizer = str(model_dir / "tokenizer.json")
     overrides = [
-        f"storage.root={settings.root}",
-        f"registry.root={settings.registry_dir}",
+        f"storage.root={settings.workspace.root}",
+        f"registry.root={settings.workspace.registry_dir}",
         f"serve.model={settings.serve.model}",
         "serve.port={port}",
         "serve.watch_seconds=0",

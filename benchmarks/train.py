@@ -58,7 +58,9 @@ def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]
     backbone = prepare_backbone(settings)
     if settings.train.dataset != "latest":
         version = DatasetVersion.find(
-            settings.train.dataset, settings.datasets_dir, "train.dataset"
+            settings.train.dataset,
+            settings.workspace.versions_dir(settings.data.name),
+            "train.dataset",
         )
     else:
         version = _ingested(settings)
@@ -67,9 +69,10 @@ def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]
 
 
 def _ingested(settings: BenchSettings) -> DatasetVersion:
-    files = find_sources(settings.data, settings.sources_dir)
-    make_dir(settings.datasets_dir, "storage.root")
-    version = find_existing(settings.data, settings.datasets_dir, files)
+    files = find_sources(settings.data, settings.workspace.sources_dir)
+    versions_dir = settings.workspace.versions_dir(settings.data.name)
+    make_dir(versions_dir, "storage.root")
+    version = find_existing(settings.data, versions_dir, files)
     if version is None:
         with ray_session(settings):
             version = ingest.step(settings, files, None)

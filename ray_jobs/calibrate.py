@@ -23,7 +23,7 @@ def run(call: Call) -> Result:
     for line in gain_lines(calibration):
         log.info("%s", line)
     name, version = calibration.name, calibration.model_version
-    path = Calibrations(settings.registry_dir, version).path(name)
+    path = Calibrations(settings.workspace.registry_dir, version).path(name)
     log.info("calibration %s of model version %s: %s", name, version, path)
     return {**summary(calibration), "file": str(path)}
 

@@ -60,7 +60,7 @@ def run(call: Call) -> PipelineResult:
     # What can fail early fails before Ray starts.
     configured_forms(settings.export)
     files = find_sources(settings.data, settings.workspace.sources_dir)
-    make_dir(settings.datasets_dir, "storage.root")
+    make_dir(settings.workspace.versions_dir(settings.data.name), "storage.root")
     Registry(settings.workspace.registry_dir).check_writable()
     backbone = prepare_backbone(settings)
     past = past_run(settings.workspace.runs_dir, "pipeline", settings.model_dump(mode="json"))

@@ -50,9 +50,9 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
 
     rules = settings.publish
     metrics = _read_metrics(rules.model, model_dir)
-    Registry(settings.registry_dir).check_writable()
+    Registry(settings.workspace.registry_dir).check_writable()
     # All writers into a run's directory replace files, as sharing demands.
-    is_own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
+    is_own = model_dir.resolve().is_relative_to(settings.workspace.runs_dir.resolve())
     publication = publish_behind_gate(
         EvaluationSetup.of(settings),
         rules,

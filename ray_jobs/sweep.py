@@ -38,7 +38,9 @@ def run(call: Call) -> Result:
     from tune.trial_log import lock_run_dir
 
     settings, run_dir = call.settings, call.run_dir
-    version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
+    version = DatasetVersion.find(
+        settings.train.dataset, settings.workspace.versions_dir(settings.data.name), "train.dataset"
+    )
     backbone = prepare_backbone(settings)
     plan = make_plan(settings, backbone)
     _check_choices(plan)
@@ -49,7 +51,7 @@ def run(call: Call) -> Result:
         expected.log()
         return asdict(expected)
     if settings.sweep.publish:
-        Registry(settings.registry_dir).check_writable()
+        Registry(settings.workspace.registry_dir).check_writable()
     with lock_run_dir(run_dir):
         # Both fail before workers start.
         claim_study(open_study(settings.sweep, run_dir), sweep_identity(run_dir))

@@ -14,7 +14,9 @@ from ray_jobs._ray import ray_session
 def run(call: Call) -> FineTuned:
     """Run the job."""
     settings = call.settings
-    version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
+    version = DatasetVersion.find(
+        settings.train.dataset, settings.workspace.versions_dir(settings.data.name), "train.dataset"
+    )
     backbone = prepare_backbone(settings)
     tracking = tracked(settings.tracking, call.run_dir, settings.for_records())
     with ray_session(settings), tracking as tracker:
