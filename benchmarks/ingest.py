@@ -23,8 +23,8 @@ from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
 from finsent.files import make_dir
 from finsent.memory import MemorySampler
+from finsent.ray_session import ray_session
 from ray_jobs._cli import main
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from finsent.data.ingest.ingest import find_existing
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import make_dir
+from finsent.ray_session import ray_session
 from finsent.training.fine_tune import prepare_backbone
 from finsent.training.task import Task, make_task
 from ray_jobs import ingest
 from ray_jobs._cli import Result, main, table_console
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 

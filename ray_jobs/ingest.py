@@ -16,9 +16,9 @@ from finsent.data.versions.diff_tables import diff_tables
 from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
+from finsent.ray_session import ray_session
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 

@@ -10,17 +10,16 @@ from typing import Annotated, Any
 from finsent.data.sources.files import find_sources
 from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
+from finsent.ray_session import ray_session
 from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
+from finsent.steps import Steps, past_run
 from finsent.tracking.tracker import tracked
 from finsent.training.capacity import check_capacity
 from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
 from finsent.training.finished_run import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish
-from ray_jobs._cli import Call, Job, RefusedError, Result, main
-from ray_jobs._ray import ray_session
-from ray_jobs._results import as_result
-from ray_jobs._steps import Steps, past_run
+from ray_jobs._cli import Call, Job, RefusedError, Result, as_result, main
 from ray_jobs.train import track_training
 
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")

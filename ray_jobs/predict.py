@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from finsent.errors import InputError
+from finsent.ray_session import ray_session
 from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
 from finsent.scoring.batch import Batch, find_files
 from finsent.scoring.model import ScoringModel
 from ray_jobs._cli import Call, Job, Result, main
-from ray_jobs._ray import ray_session
 
 
 def run(call: Call) -> Result:

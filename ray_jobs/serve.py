@@ -11,10 +11,9 @@ from pathlib import Path
 
 from finsent.adapters.ray_serve import grpc_environment
 from finsent.errors import ConfigError
+from finsent.ray_session import joins_cluster, ray_session
 from finsent.registry.registry import Registry
-from ray_jobs._cli import Call, Interrupted, Job, Result, main
-from ray_jobs._ray import joins_cluster, ray_session
-from ray_jobs._settings import JobSettings
+from ray_jobs._cli import Call, Interrupted, Job, JobSettings, Result, main
 from serve_app.config import ServeConfig
 from serve_app.launch.environment import FAST, PLAIN, environment, unless_set
 from serve_app.launch.ports import Ports, reserved_ports

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING
 from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.trained_on import find_dataset, read_trained_on
+from finsent.ray_session import ray_session
 from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
 from finsent.training.fine_tune import calibrate_model, prepare_backbone
 from ray_jobs import evaluate, publish
-from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
-from ray_jobs._ray import ray_session
-from ray_jobs._settings import JobSettings
+from ray_jobs._cli import (
+    Call,
+    Interrupted,
+    Job,
+    JobSettings,
+    RefusedError,
+    Result,
+    main,
+    table_console,
+)
 from tune.records import SWEEP, VERIFICATION, Sweep, Verification, read_sweep
 from tune.settings import SweepSettings
 from tune.space import with_values

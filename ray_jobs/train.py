@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.ray_session import ray_session
 from finsent.tracking.tracker import Tracker, tracked
 from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
 from ray_jobs._cli import Call, Job, main
-from ray_jobs._ray import ray_session
 
 
 def run(call: Call) -> FineTuned:
