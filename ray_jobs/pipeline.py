@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from finsent.data.sources.files import find_sources
+from finsent.evaluation.results import EvaluateResult
 from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
 from finsent.ray_session import ray_session
@@ -78,7 +79,7 @@ def run(call: Call) -> PipelineResult:
         steps.begin("evaluate")
         model_dir, out = Path(trained.model_dir), run_dir / "evaluation"
         measured = evaluate.step(evaluate.on_own_test_split(settings), model_dir, out)
-        tracker.report(measured, out)
+        tracker.report(as_result(measured), out)
         steps.begin("export")
         exported = export.step(settings, model_dir)
         steps.begin("publish")
@@ -89,14 +90,14 @@ def run(call: Call) -> PipelineResult:
     steps.finish()
     result = _result(ingested, trained, measured, exported, publication.as_result(), steps.seconds)
     if isinstance(publication, Refusal):
-        raise RefusedError(str(publication.error), as_result(result)) from publication.error
+        raise RefusedError(str(publication.error), result) from publication.error
     return result
 
 
 def _result(
     ingested: ingest.IngestResult,
     trained: FineTuned,
-    measured: Result,
+    measured: EvaluateResult,
     exported: export.ExportResult,
     published: Result,
     step_seconds: dict[str, float],
@@ -105,16 +106,16 @@ def _result(
         dataset_version=ingested.dataset_version,
         model_version=published["model_version"],
         alias=published["alias"],
-        macro_f1=measured["macro_f1"],
-        macro_over=measured["macro_over"],
-        accuracy=measured["accuracy"],
+        macro_f1=measured.macro_f1,
+        macro_over=measured.macro_over,
+        accuracy=measured.accuracy,
         split="test",
         baselines={
             name: {key: figures[key] for key in ("macro_f1", "accuracy")}
-            for name, figures in measured.get("baselines", {}).items()
+            for name, figures in measured.baselines.items()
         },
-        ece=measured["ece"],
-        intervals={key: measured["intervals"][key] for key in ("macro_f1", "accuracy")},
+        ece=measured.ece,
+        intervals={key: measured.intervals[key] for key in ("macro_f1", "accuracy")},
         temperature=trained.temperature,
         threshold=trained.threshold,
         gate=published["gate"],
