@@ -18,14 +18,13 @@ from finsent.config import load, to_yaml
 from finsent.disk import find_disk_error
 from finsent.errors import UserError
 from finsent.files import remove_abandoned_below
+from finsent.job_dirs import named_disk_errors
 from finsent.runs import RESULT, finish_run, new_run_name, start_run
 from finsent.signals import SIGNALS, Interrupted, catch_signals, find_cause
 from finsent.stdout import write_line
 from ray_jobs._arguments import config_files, parse_arguments
-from ray_jobs._job import Call, Job, RefusedError
-from ray_jobs._job_dirs import named_disk_errors
+from ray_jobs._job import Call, Job, JobSettings, RefusedError
 from ray_jobs._results import Output, Result, as_result
-from ray_jobs._settings import JobSettings
 from ray_jobs._streams import NOISY_LOGGERS, log_to_stderr, say, stdout_for_result, table_console
 
 __all__ = [

@@ -12,6 +12,8 @@ from finsent.errors import InputError
 from ray_jobs._results import Output, ResultTypes, result_lines
 from ray_jobs._settings import JobSettings
 
+__all__ = ["Call", "Job", "JobSettings", "RefusedError"]
+
 _HELP_WIDTH = 100  # characters
 
 

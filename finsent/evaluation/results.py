@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
+
+from finsent.errors import InputError
+from finsent.files import read_json
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,24 @@ class CalibrateResult:
     refusal: Annotated[str | None, "why a forced calibration would have been refused"]
     previous: Annotated[list[str], "ids"]
     file: str
+
+
+def read_metrics(model: str, model_dir: Path) -> dict[str, Any]:
+    """Read the metrics that `ray_jobs.evaluate` wrote of a run's model.
+
+    Args:
+        model: the setting `publish.model`, for messages.
+
+    Raises:
+        InputError: the model is not measured, or the file is damaged.
+    """
+    report = model_dir.parent / "evaluation" / "metrics.json"
+    if not report.is_file():
+        raise InputError(
+            f"publish.model={model!r}: has no {report}; measure it first with "
+            f"`python -m ray_jobs.evaluate evaluate.model={model_dir.parent}`"
+        )
+    metrics = read_json(report)
+    if not isinstance(metrics, dict) or not metrics.keys() >= {"macro_f1", "accuracy", "labels"}:
+        raise InputError(f"{report}: not an evaluation's metrics; evaluate the model again")
+    return metrics
