@@ -32,27 +32,32 @@ def private_uses(tree: ast.Module) -> Iterator[str]:
     """Yield the private modules and names of other packages that a module uses."""
     libraries = set[str]()  # local names of libraries and of what is imported from them
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-            libraries |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            modules = [f"{node.module}.{alias.name}" for alias in node.names]
-            if node.module.partition(".")[0] not in OWN:
-                libraries |= {alias.asname or alias.name for alias in node.names}
-        else:
-            continue
-        for module in modules:
-            package = module.partition(".")[0]
-            if package not in (*OWN, TYPES) and any(map(is_private, module.split("."))):
-                yield module
-    libraries -= {*OWN, "self", "cls"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and is_private(node.attr):
-            root: ast.expr = node.value
-            while isinstance(root, ast.Attribute | ast.Call | ast.Subscript):
-                root = root.func if isinstance(root, ast.Call) else root.value
-            if isinstance(root, ast.Name) and root.id in libraries:
-                yield ast.unparse(node)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for module, name in imported(node):
+                libraries.add(name)
+                if any(map(is_private, module.split("."))):
+                    yield module
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    for attribute in attributes:
+        if is_private(attribute.attr) and root_name(attribute) in libraries:
+            yield ast.unparse(attribute)
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
+    """Yield the dotted names that a statement imports from libraries, and their local names."""
+    prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+    for alias in node.names:
+        module = prefix + alias.name
+        if module.partition(".")[0] not in (*OWN, TYPES):
+            is_whole = not prefix and not alias.asname
+            yield module, alias.name.partition(".")[0] if is_whole else alias.asname or alias.name
+
+
+def root_name(node: ast.expr) -> str:
+    """Return the name that a chain of attributes, calls and items begins with; empty: none."""
+    while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 @pytest.mark.parametrize(
