@@ -24,8 +24,8 @@ from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
 from finsent.files import make_dir
 from finsent.memory import MemorySampler
+from finsent.ray_session import ray_session
 from ray_jobs._cli import main
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def bench_ingest(settings: BenchSettings) -> dict[str, Any]:
     _check_environment(settings)
     row_count = settings.bench.rows or ROWS
     peer_row_count = min(settings.bench.peer_rows, row_count)
-    bench_dir = make_dir(settings.root / "bench", "storage.root")
+    bench_dir = make_dir(settings.workspace.root / "bench", "storage.root")
     with tempfile.TemporaryDirectory(dir=bench_dir) as name:
         work = Path(name)
         log.info("generating %d rows", row_count)

@@ -14,9 +14,9 @@ import pyarrow as pa
 from benchmarks.settings import BenchSettings, benchmark
 from benchmarks.train import EPOCHS, prepare, token_splits, under_torchrun
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.ray_session import ray_session
 from finsent.training.task import Task
 from ray_jobs._cli import Result, main
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 

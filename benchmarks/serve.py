@@ -118,7 +118,9 @@ def distinct_texts(settings: BenchSettings) -> list[str]:
     """Return the distinct texts of the sources in random order."""
     from finsent.data.sources.files import find_texts
 
-    files = find_texts(settings.data.sources, settings.data, settings.sources_dir, "data.sources")
+    files = find_texts(
+        settings.data.sources, settings.data, settings.workspace.sources_dir, "data.sources"
+    )
     distinct = {
         text
         for file in files
@@ -182,7 +184,7 @@ def bench_serve(settings: BenchSettings) -> Result:
     """Measure all servers in turn, and compare medians of the rounds."""
     if shutil.which("wrk") is None:
         raise InputError("benchmarks.serve: wrk is not installed. Run `apt-get install wrk`.")
-    model_dir = Registry(settings.registry_dir).get(settings.serve.model).path
+    model_dir = Registry(settings.workspace.registry_dir).get(settings.serve.model).path
     texts = distinct_texts(settings)
     rounds = settings.bench.rounds
     results = Measurements()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from finsent.config import Section, setting
-from ray_jobs._cli import Call, Job, Result
-from ray_jobs._settings import JobSettings
+from ray_jobs._cli import Call, Job, JobSettings, Result
 
 
 class BenchConfig(Section):

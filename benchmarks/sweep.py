@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.settings import BenchSettings, benchmark
+from finsent.ray_session import ray_session
 from ray_jobs._cli import Result, main
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from finsent.data.ingest.ingest import find_existing
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import make_dir
+from finsent.ray_session import ray_session
 from finsent.training.fine_tune import prepare_backbone
 from finsent.training.task import Task, make_task
 from ray_jobs import ingest
 from ray_jobs._cli import Result, main, table_console
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,9 @@ def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]
     backbone = prepare_backbone(settings)
     if settings.train.dataset != "latest":
         version = DatasetVersion.find(
-            settings.train.dataset, settings.datasets_dir, "train.dataset"
+            settings.train.dataset,
+            settings.workspace.versions_dir(settings.data.name),
+            "train.dataset",
         )
     else:
         version = _ingest_version(settings)
@@ -67,9 +69,11 @@ def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]
 
 
 def _ingest_version(settings: BenchSettings) -> DatasetVersion:
-    files = find_sources(settings.data, settings.sources_dir)
-    make_dir(settings.datasets_dir, "storage.root")
-    version = find_existing(settings.data, settings.datasets_dir, files)
+    files = find_sources(settings.data, settings.workspace.sources_dir)
+    make_dir(settings.workspace.versions_dir(settings.data.name), "storage.root")
+    version = find_existing(
+        settings.data, settings.workspace.versions_dir(settings.data.name), files
+    )
     if version is None:
         with ray_session(settings):
             version = ingest.step(settings, files, None)

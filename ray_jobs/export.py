@@ -52,7 +52,9 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
     trained_on, workspace = read_trained_on(model_dir), settings.workspace
     version = find_dataset(workspace, trained_on)
     if trained_on is None:  # adopted: exports can be compared with the model on any rows
-        version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
+        version = DatasetVersion.find(
+            "latest", settings.workspace.versions_dir(settings.data.name), "export.model"
+        )
     elif version is None:
         raise InputError(
             f"export.model={settings.export.model!r}: dataset version {trained_on.version} is "

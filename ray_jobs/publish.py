@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from finsent.errors import InputError
+from finsent.evaluation.results import read_metrics
 from finsent.evaluation.setup import EvaluationSetup
-from finsent.files import read_json
 from finsent.registry.model_handle import Model
 from finsent.registry.publication import Publication
 from finsent.registry.registry import Registry
@@ -49,10 +48,10 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
     from finsent.registry.champion import publish_behind_gate
 
     rules = settings.publish
-    metrics = _read_metrics(rules.model, model_dir)
-    Registry(settings.registry_dir).check_writable()
+    metrics = read_metrics(rules.model, model_dir)
+    Registry(settings.workspace.registry_dir).check_writable()
     # All writers into a run's directory replace files, as sharing demands.
-    is_own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
+    is_own = model_dir.resolve().is_relative_to(settings.workspace.runs_dir.resolve())
     publication = publish_behind_gate(
         EvaluationSetup.of(settings),
         rules,
@@ -66,27 +65,6 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
     version, alias = publication.version, publication.alias
     log.info("published %s%s: %s", version.version, f" as {alias}" if alias else "", version.path)
     return publication
-
-
-def _read_metrics(model: str, model_dir: Path) -> dict[str, Any]:
-    """Read the metrics that `ray_jobs.evaluate` wrote of a run's model.
-
-    Args:
-        model: the setting `publish.model`, for messages.
-
-    Raises:
-        InputError: the model is not measured, or the file is damaged.
-    """
-    report = model_dir.parent / "evaluation" / "metrics.json"
-    if not report.is_file():
-        raise InputError(
-            f"publish.model={model!r}: has no {report}; measure it first with "
-            f"`python -m ray_jobs.evaluate evaluate.model={model_dir.parent}`"
-        )
-    metrics = read_json(report)
-    if not isinstance(metrics, dict) or not metrics.keys() >= {"macro_f1", "accuracy", "labels"}:
-        raise InputError(f"{report}: not an evaluation's metrics; evaluate the model again")
-    return metrics
 
 
 def run(call: Call) -> PublishResult:

@@ -17,8 +17,7 @@ from finsent.registry.calibrations import Calibrations
 from finsent.registry.choose_calibration import warn_of_lost_calibrations
 from finsent.registry.gate import brief_gate
 from finsent.registry.registry import ModelVersion, Registry
-from ray_jobs._cli import Call, Job, main, table_console
-from ray_jobs._results import Output
+from ray_jobs._cli import Call, Job, Output, main, table_console
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
 _ARGUMENT_COUNTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}

@@ -45,6 +45,7 @@ def label_ids(rows: pa.Table) -> Ids:
 
 def log_loss(logits: Logits, truth: Ids, temperature: float) -> float:
     """Mean of -ln(probability of the true label), in nats."""
+    # 0.2 s that commands without a calibration do without.
     from scipy.special import log_softmax
 
     scaled = log_softmax(np.asarray(logits, np.float64) / temperature, axis=1)
@@ -72,7 +73,7 @@ def fit_temperature(logits: Logits, truth: Ids, ours: Ours = _same) -> tuple[flo
         truth: label ids, shape (rows,).
         ours: turns logits of the model's labels into those of `LABELS`.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize_scalar  # as in `log_loss`
 
     answered = ours(logits)
     answerable = answered[np.arange(len(truth)), truth] > ABSENT_LOGIT / 2
@@ -172,7 +173,7 @@ def calibrate(
     Returns:
         What was written; `temperature` is what is left to divide by.
     """
-    from finsent.modeling.folding import fold, scaling_tensors
+    from finsent.modeling.folding import fold, scaling_tensors  # PyTorch: 2 s
 
     if len(rows) > _MOST_ROWS:
         chosen = np.random.default_rng(0).choice(len(rows), _MOST_ROWS, replace=False)

@@ -112,7 +112,7 @@ def accuracy_difference(a: Answers, b: Answers) -> Estimate:
 
 def _normal_quantile() -> float:
     """Return the standard normal quantile of one-sided 95 %."""
-    from scipy.stats import norm
+    from scipy.stats import norm  # 0.8 s; wrong settings fail before
 
     return float(norm.ppf(LEVEL))
 
@@ -125,7 +125,7 @@ def paired_bound(only_a: int, only_b: int, rows: int) -> float:
         only_b: rows that model B alone has right.
         rows: all rows; without any the bound is -1.
     """
-    from scipy.optimize import brentq
+    from scipy.optimize import brentq  # 0.4 s; as above
 
     if not rows or only_a == rows:
         return -1.0

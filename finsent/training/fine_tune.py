@@ -11,6 +11,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
 from finsent.training.config import OPERATIONAL, TrainConfig
+from finsent.training.frontends.check import check_trainer
 from finsent.training.task import make_task
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,6 @@ def prepare_backbone(settings: Settings) -> Backbone:
     Raises:
         InputError: the trainer's package is not installed, or the backbone is unusable.
     """
-    from finsent.training.frontends.check import check_trainer
-
     check_trainer(settings.train)
     backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)
     if not backbone.is_built_in:

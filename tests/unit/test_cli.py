@@ -26,10 +26,10 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier, save_cla
 from finsent.modeling.provenance import Provenance
 from finsent.scoring.config import ClassifyConfig
 from finsent.scoring.texts import Text, read_texts
+from finsent.signals import find_cause, is_wanted
 from ray_jobs._arguments import parse_arguments
 from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
 from ray_jobs._settings import JobSettings
-from ray_jobs._signals import find_cause, is_wanted
 from ray_jobs.classify import run as classify
 
 pytestmark = pytest.mark.cost(8, "starts processes that import every job")

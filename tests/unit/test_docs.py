@@ -31,7 +31,8 @@ MADE_BY_READERS = {"artifacts/runs/first-sweep/best.yaml", "configs/news.yaml"}
 NOT_SETTINGS = {"data.text"}  # a nested key of JSON
 SUFFIXES = (".yaml", ".py", ".safetensors", ".html", ".json")
 MODULES = r"python -m ray_jobs\.|python -m (?=benchmarks\.[a-z])"
-COMMAND = re.compile(rf"\b(?:finsent |{MODULES})([a-z_.]+)(.*)")
+# `finsent completion` is no job; tests/unit/test_completion.py holds its page.
+COMMAND = re.compile(rf"\b(?:finsent (?!completion)|{MODULES})([a-z_.]+)(.*)")
 INLINE = re.compile(rf"`((?:finsent [a-z]|{MODULES})[^`]*)`")
 PACKAGES = "benchmarks|cluster|finsent|ray_jobs|serve_app|tests|tune"
 FILE = re.compile(r"(?<![\w./])(?:\w[\w-]*/)*\w[\w-]*\.(?:py|js|proto|ini)\b(?![.\w])")

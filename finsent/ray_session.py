@@ -27,7 +27,7 @@ from finsent.disk import check_free_space
 from finsent.errors import InputError, one_line
 from finsent.private_directory import RAY_DIRECTORY, private_directory
 from finsent.settings import RayConfig, Settings
-from ray_jobs._signals import catch_signals
+from finsent.signals import catch_signals
 
 log = logging.getLogger(__name__)
 
