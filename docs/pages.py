@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[1]
 HOME = {
     "README.md": "index.md",
+    "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
