@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _complete(arguments[1:])
     if name not in job_names():
         close = get_close_matches(name, job_names(), 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"jobs: {', '.join(job_names())}"
-        sys.stderr.write(f"error: JOB={name!r}: no such job; {hint}\n")
+        hint = f"Did you mean {close[0]!r}?" if close else f"Jobs: {', '.join(job_names())}."
+        sys.stderr.write(f"error: JOB={name!r}: no such job. {hint}\n")
         sys.exit(2)
     from ray_jobs._cli import main as run_job  # pydantic and rich: 0.3 s; a typo fails before
 
@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _complete(arguments: Sequence[str]) -> NoReturn:
     text = completion(arguments, job_names())
     if text is None:
-        sys.stderr.write(f"error: {COMMAND} {' '.join(arguments)!r}: write {USAGE}\n")
+        sys.stderr.write(
+            f"error: {COMMAND} {' '.join(arguments)!r}: unknown arguments. Write {USAGE}.\n"
+        )
         sys.exit(2)
     write_line(text, sys.stdout)
     sys.exit(0)

@@ -76,8 +76,8 @@ def _open(call: Call, setup: EvaluationSetup) -> Adoption:
 
     if len(call.arguments) != 1:
         raise ConfigError(
-            f"adopt {' '.join(call.arguments)!r}: write one {_USAGE}, a folder in Hugging Face "
-            "layout or a hub id"
+            f"adopt {' '.join(call.arguments)!r}: not one model. Write one {_USAGE}, a folder in "
+            "Hugging Face layout or a hub id."
         )
     setup.registry.check_writable()
     [name], config = call.arguments, call.settings.adopt

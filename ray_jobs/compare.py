@@ -31,8 +31,8 @@ def run(call: Call) -> CompareResult:
     settings = call.settings
     if len(call.arguments) != 2:
         raise ConfigError(
-            f"compare {' '.join(call.arguments)!r}: write {_USAGE}, two models: alias:NAME, "
-            "version:ID, run:NAME or a directory, or bare names that are one of these"
+            f"compare {' '.join(call.arguments)!r}: not two models. Write {_USAGE}: alias:NAME, "
+            "version:ID, run:NAME or a directory, or bare names that are one of these."
         )
     workspace = settings.workspace
     a, b = (

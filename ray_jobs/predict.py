@@ -38,7 +38,7 @@ def run(call: Call) -> PredictResult:
     """Score the files of `predict.input` that are not finished."""
     settings, config = call.settings, call.settings.predict
     if not config.input:
-        raise InputError("predict.input: nothing to score; name a file, a directory, a glob or URI")
+        raise InputError("predict.input: nothing to score. Name a file, directory, glob or URI.")
     output = Path(config.output).expanduser() if config.output else call.run_dir / "scored"
     out, workspace = Path(os.path.normpath(output.absolute())), settings.workspace
     files = find_files(config, settings.data, workspace.sources_dir, out)

@@ -74,7 +74,9 @@ def run(call: Call) -> Output:
     """Run the job."""
     action, *names = call.arguments or ["list"]
     if _ARGUMENT_COUNTS.get(action) != len(names):
-        raise ConfigError(f"registry {' '.join(call.arguments)!r}: write {_USAGE}")
+        raise ConfigError(
+            f"registry {' '.join(call.arguments)!r}: unknown arguments. Write {_USAGE}."
+        )
     registry = Registry(call.settings.workspace.registry_dir)
     if action == "show":
         return _show(registry, names[0])

@@ -134,13 +134,16 @@ def _add_key(config: ServeConfig, arguments: list[str]) -> NewKeyResult:
     from serve_app.auth import new_key  # imports service schemas, as above
 
     if len(arguments) != 3 or arguments[0] != "new-key":
-        raise ConfigError(f"serve {' '.join(arguments)!r}: write nothing, or new-key NAME ROLE")
+        raise ConfigError(
+            f"serve {' '.join(arguments)!r}: unknown arguments. Write nothing, or "
+            "new-key NAME ROLE."
+        )
     if config.api_keys is None:
         raise ConfigError("serve.api_keys=null: no file to add the key to. Set serve.api_keys.")
     path = Path(config.api_keys).expanduser().absolute()
     _, name, role = arguments
     key = new_key(path, name, role)
-    sys.stderr.write("The key is shown once; only its hash is kept.\n")
+    sys.stderr.write("The key is shown once. Only its hash is stored.\n")
     return NewKeyResult(key, name, role, str(path))
 
 

@@ -106,7 +106,8 @@ def test_quickstart_names_each_shell() -> None:
 def test_wrong_shell_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     assert run("completion", "powershell") == 2
     assert capfd.readouterr().err == (
-        "error: completion 'powershell': write finsent completion bash|fish|zsh\n"
+        "error: completion 'powershell': unknown arguments. "
+        "Write finsent completion bash|fish|zsh.\n"
     )
 
 
