@@ -205,7 +205,7 @@ def _publish(registry: Registry, version: str, folder: Path, change: Callable[[P
     shutil.copytree(origin.path, folder)
     (folder / "manifest.json").unlink()
     change(folder)
-    return registry.publish(folder, origin.manifest["metrics"], {}).version
+    return registry.publish(folder, origin.manifest.metrics, {}).version
 
 
 def _heated(folder: Path, factor: float) -> None:
@@ -255,7 +255,7 @@ def bench_faults(settings: BenchSettings) -> Result:
         copied = work / "copy"
         shutil.copytree(origin.path, copied)
         (copied / "manifest.json").unlink()
-        version = registry.publish(copied, origin.manifest["metrics"], {}).version
+        version = registry.publish(copied, origin.manifest.metrics, {}).version
         registry.promote(version, "champion")
         for part in (overload, kills, switches):
             log.info("benchmarks.serve_faults: %s", part.__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.calibrations import Calibrations
 from ray_jobs._cli import Call, Job, Result, main, table_console
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 def run(call: Call) -> Result:
     """Fit, measure and publish the calibration of the section `calibrate`."""
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.evaluation.calibrate_version import calibrate_version
     from finsent.evaluation.domain_report import gain_lines, gain_table, summary
+    from finsent.judging.version_calibration import calibrate_version
 
     settings = call.settings
     calibration = calibrate_version(EvaluationSetup.of(settings), settings.calibrate)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.table import Table
 
 from finsent.labels import LABELS
-from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
 from finsent.scoring.texts import Text, read_texts

@@ -11,7 +11,7 @@ from finsent.data.config import SourceConfig
 from finsent.errors import InputError
 from finsent.evaluation.calibration import LEAST_ROWS
 from finsent.evaluation.evaluate import read_benchmark
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 
 
 @dataclass(frozen=True)

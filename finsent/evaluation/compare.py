@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from finsent.evaluation.bootstrap import percentiles, resample_counts
 from finsent.evaluation.calibration import label_ids
+from finsent.evaluation.caveats import over_labels
 from finsent.evaluation.metrics import Answers, Floats, matrix_figures
-from finsent.evaluation.remarks import over_labels
 from finsent.files import staged_dir, write_json
 from finsent.inference.engine import Engine
 from finsent.inference.truncation import Truncation

@@ -22,8 +22,8 @@ from finsent.evaluation.bootstrap import intervals
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.config import SHIPPED, EvaluateConfig
 from finsent.evaluation.metrics import Answers
-from finsent.evaluation.overlap import Overlap, TrainingRows, find_overlap
 from finsent.evaluation.slices import agreement_levels, slices, wilson
+from finsent.evaluation.training_overlap import Overlap, TrainingRows, find_overlap
 from finsent.inference.engine import Engine, softmax
 from finsent.inference.truncation import Truncation
 from finsent.labels import LABELS

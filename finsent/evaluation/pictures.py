@@ -10,8 +10,8 @@ import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
+from finsent.evaluation.caveats import over_labels, overlap_line
 from finsent.evaluation.domain_report import shown_biases
-from finsent.evaluation.remarks import over_labels, overlap_line
 from finsent.evaluation.slices import wilson
 from finsent.labels import LABELS
 from finsent.reports.pictures import Draw, save

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finsent.evaluation.caveats import absent_labels, caveats, over_labels
 from finsent.evaluation.pictures import KIND_NAMES, pictures_of
-from finsent.evaluation.remarks import absent_labels, over_labels, remarks
 from finsent.files import read_json, staged_dir, write_text
 from finsent.labels import LABELS
 from finsent.reports.page import render
@@ -133,10 +133,10 @@ def warnings(result: Result) -> Iterator[str]:
 
 
 def _about_rows(result: Result) -> Iterator[str]:
-    yield from remarks(result)
+    yield from caveats(result)
     for label in LABELS:
         rows = ((result.get("labels") or {}).get(label) or {}).get("support")
-        if rows and rows < _FEW_ROWS:  # without any: a remark
+        if rows and rows < _FEW_ROWS:  # without any: a caveat
             yield (
                 f"There are {rows} {label} rows: one of them is worth {1 / rows:.3f} of its "
                 "recall. Add rows, or look at the intervals rather than the figures."

@@ -8,7 +8,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.registry.gate import Gate
-from finsent.registry.registry import ModelVersion
+from finsent.registry.model_version import ModelVersion
 from finsent.tracking.tracker import Tracker
 
 

@@ -21,7 +21,7 @@ _OPTIMUM = (
 )
 
 
-def elsewhere(model_dir: Path) -> list[str]:
+def usage_section(model_dir: Path) -> list[str]:
     """Return Markdown: how transformers and ONNX Runtime give the answers that finsent gives."""
     max_length = read_provenance(model_dir).max_length
     return [

@@ -12,8 +12,8 @@ from finsent.data.config import SourceConfig
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.evaluation.evaluate import read_benchmark
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.evaluation.unseen import calibration_keys, find_unseen
+from finsent.evaluation.held_out_rows import calibration_keys, find_held_out
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.trained_on import TrainedOn, find_dataset
 
@@ -77,7 +77,7 @@ def without_calibrated(selection: Selection, domain: DomainCalibration) -> Selec
     Raises:
         InputError: no row remains.
     """
-    unseen = find_unseen(selection.rows, [calibration_keys(domain)])
+    unseen = find_held_out(selection.rows, [calibration_keys(domain)])
     rows = selection.rows.filter(pa.array(unseen.flags))
     if not len(rows):
         raise InputError(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from finsent.errors import InputError
+from finsent.evaluation.caveats import comparison_caveats
 from finsent.evaluation.compare import (
     Comparison,
     compare,
@@ -20,25 +21,24 @@ from finsent.evaluation.compare import (
     with_seen,
     write_comparison,
 )
-from finsent.evaluation.metrics import Answers
-from finsent.evaluation.noninferiority import Allowance, judge
-from finsent.evaluation.overlap import find_overlap
-from finsent.evaluation.remarks import compared_remarks
-from finsent.evaluation.selection import Selection
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.evaluation.unseen import (
-    Unseen,
+from finsent.evaluation.held_out_rows import (
+    HeldOutRows,
     calibration_keys,
-    find_unseen,
+    find_held_out,
     training_keys,
     training_rows,
     validation_keys,
 )
+from finsent.evaluation.metrics import Answers
+from finsent.evaluation.noninferiority import Allowance, judge
+from finsent.evaluation.training_overlap import find_overlap
 from finsent.inference.engine import Engine
 from finsent.inference.truncation import Truncation
+from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.judging.selection import Selection
 from finsent.judgments import Judgment
 from finsent.modeling.trained_on import TrainedOn, read_trained_on
-from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _naming(name: Name) -> Iterator[None]:
 class Used:
     """Rows of a selection that the models have used, by model; None: not known."""
 
-    unseen: Unseen  # flags of the rows that neither model has used
+    unseen: HeldOutRows  # flags of the rows that neither model has used
     training: dict[Name, int | None]
     validation: dict[Name, int | None]
 
@@ -168,8 +168,8 @@ class ModelPair:
             result[name]["model_dir"] = str(folder)
         write_comparison(result, flipped(rows, a, b), out)
         log.info("%s", compared.line)
-        for remark in compared_remarks(result):
-            log.warning("%s", remark)
+        for caveat in comparison_caveats(result):
+            log.warning("%s", caveat)
         return JudgedPair(compared, judgment, used, {**result, "comparison_dir": str(out)})
 
     def _find_used(self, selection: Selection) -> Used:
@@ -186,7 +186,7 @@ class ModelPair:
                 "flatters that model"
             )
         domains = [domain for domain in self._domains.values() if domain is not None]
-        unseen = find_unseen(
+        unseen = find_held_out(
             selection.rows,
             [*map(training_keys, self._training), *validation, *map(calibration_keys, domains)],
         )

@@ -10,16 +10,16 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
+from finsent.evaluation.caveats import caveats, over_labels
 from finsent.evaluation.evaluate import evaluate, write_results
+from finsent.evaluation.held_out_rows import find_held_out, training_rows, validation_keys
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.pictures import agreement_table, label_table, score_table, trust_lines
-from finsent.evaluation.remarks import over_labels, remarks
-from finsent.evaluation.selection import COLUMNS, Selection, select_rows, without_calibrated
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.evaluation.unseen import find_unseen, training_rows, validation_keys
 from finsent.inference.engine import Engine
+from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.judging.selection import COLUMNS, Selection, select_rows, without_calibrated
 from finsent.modeling.trained_on import TrainedOn, read_trained_on
-from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.calibration_lookup import find_calibration
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Evaluation:
             console.print(agreement)
         for line in trust_lines(result):
             log.info("%s", line)
-        for remark in remarks(result):
-            log.warning("%s", remark)
+        for caveat in caveats(result):
+            log.warning("%s", caveat)
         log.info("report: %s", out / "report.html")
 
 
@@ -115,7 +115,7 @@ def _warn_of_validation_rows(
 ) -> None:
     """Warn of rows that chose the model's epoch, which flatters its figures."""
     keys = validation_keys(setup.workspace, trained_on)
-    [count] = find_unseen(selection.rows, [keys]).counts
+    [count] = find_held_out(selection.rows, [keys]).counts
     if count:
         log.warning(
             "evaluate: %d of the %d rows are validation rows of the model: they chose its epoch "

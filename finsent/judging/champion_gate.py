@@ -11,10 +11,10 @@ from finsent.errors import InputError
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.noninferiority import Allowance
-from finsent.evaluation.pair import JudgedPair, ModelPair, NoRowsError, UnusableModelError
-from finsent.evaluation.selection import select_rows
-from finsent.evaluation.setup import EvaluationSetup
 from finsent.inference.engine import Engine
+from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.judging.model_pair import JudgedPair, ModelPair, NoRowsError, UnusableModelError
+from finsent.judging.selection import select_rows
 from finsent.judgments import (
     CANNOT_TELL,
     NOT_INFERIOR,
@@ -22,7 +22,7 @@ from finsent.judgments import (
     not_judged,
 )
 from finsent.modeling.trained_on import TrainedOn, find_dataset
-from finsent.registry.choose_calibration import warn_of_lost_calibrations
+from finsent.registry.calibration_lookup import warn_of_lost_calibrations
 from finsent.registry.config import PublishConfig
 from finsent.registry.gate import Clearance, Gate, GateSplit, Obstacle, Owner, overall
 from finsent.registry.publication import Publication

@@ -14,15 +14,15 @@ from finsent.labels import LABELS
 Result = dict[str, Any]
 
 
-def remarks(result: Result) -> Iterator[str]:
+def caveats(result: Result) -> Iterator[str]:
     """Yield what flatters the figures, and what they leave out."""
     yield from filter(
         None,
         (
-            overlap_remark(result),
-            absent_remark(result),
+            overlap_caveat(result),
+            absent_label_caveat(result),
             truncation_line(result.get("truncation") or {"cut": 0}),
-            promise_remark(result),
+            promise_caveat(result),
         ),
     )
 
@@ -39,7 +39,7 @@ def overlap_line(result: Result) -> str:
     return f"trained on: {_seen(overlap)} of these {rows:,} rows{unsure}"
 
 
-def overlap_remark(result: Result) -> str | None:
+def overlap_caveat(result: Result) -> str | None:
     """Return what the rows that the model was trained on do to the figures."""
     overlap = result.get("overlap") or {"rows": result.get("seen_in_training")}
     if not overlap["rows"] and not overlap.get("near_copies"):
@@ -73,7 +73,7 @@ def _with_interval(figures: Result, name: str) -> str:
     return f"{figures[name]:.3f}{bounds}"
 
 
-def compared_remarks(result: Result) -> Iterator[str]:
+def comparison_caveats(result: Result) -> Iterator[str]:
     """Yield what flatters the figures of a comparison, and what they leave out."""
     for name, overlap in result["overlap"].items():
         model = name.upper()
@@ -117,7 +117,7 @@ def over_labels(result: Result) -> str:
     return f" over {' and '.join(result['macro_over'])}" if absent_labels(result) else ""
 
 
-def absent_remark(result: Result) -> str | None:
+def absent_label_caveat(result: Result) -> str | None:
     """Return which labels no row has, and what the figures then are over."""
     absent = absent_labels(result)
     if not absent:
@@ -135,7 +135,7 @@ def absent_remark(result: Result) -> str | None:
 # --- the accuracy that the abstention threshold promises ------------------------------------------
 
 
-def promise_remark(result: Result) -> str | None:
+def promise_caveat(result: Result) -> str | None:
     """Return that the promised accuracy does not hold on these rows, with the remedy."""
     rule = result.get("abstention") or {}
     if rule.get("holds") is not False:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from finsent.evaluation.overlap import Flags, TrainingRows, known
+from finsent.evaluation.training_overlap import Flags, TrainingRows, known
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.trained_on import TrainedOn, find_dataset
 from finsent.workspace import Workspace
@@ -18,14 +18,14 @@ Keys: TypeAlias = pa.ChunkedArray  # of rows: hashes of their texts
 
 
 @dataclass(frozen=True)
-class Unseen:
+class HeldOutRows:
     """The rows of a measurement that no set of keys holds."""
 
     flags: Flags  # for each row
     counts: list[int | None]  # rows by set of keys that the set holds; None: the set is not known
 
 
-def find_unseen(rows: pa.Table, key_sets: Sequence[Keys | None]) -> Unseen:
+def find_held_out(rows: pa.Table, key_sets: Sequence[Keys | None]) -> HeldOutRows:
     """Find the rows that no set of keys holds.
 
     Args:
@@ -40,7 +40,7 @@ def find_unseen(rows: pa.Table, key_sets: Sequence[Keys | None]) -> Unseen:
         is_used = known(rows, keys)
         counts.append(int(is_used.sum()))
         flags &= ~is_used
-    return Unseen(flags, counts)
+    return HeldOutRows(flags, counts)
 
 
 def training_rows(workspace: Workspace, trained_on: TrainedOn | None) -> TrainingRows:
