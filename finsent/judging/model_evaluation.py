@@ -1,4 +1,4 @@
-"""Measure a model on the rows that the section `evaluate` names, and write the report."""
+"""The evaluation of a model on the rows that the section `evaluate` selects, with its report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Evaluation:
     """A measured model."""
 
     result: dict[str, Any]  # as `metrics.json` holds it
-    description: str  # of the rows, for people
+    description: str  # of the rows
 
     @property
     def brief(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Evaluation:
         return brief(self.result)
 
     def report(self, out: Path, console: Console) -> None:
-        """Write `metrics.json` and `report.html`, print tables, and log what limits the figures."""
+        """Write `metrics.json` and `report.html`, print tables, and log figures and caveats."""
         result = self.result
         title = (
             f"{self.description}: macro-F1{over_labels(result)} {result['macro_f1']:.3f}, "
@@ -100,12 +100,12 @@ def measure_model(setup: EvaluationSetup, model_dir: Path) -> Evaluation:
 def _baseline_rows(
     setup: EvaluationSetup, trained_on: TrainedOn | None, selection: Selection
 ) -> pa.Table | None:
-    """Return the rows that baselines are fitted on; None: no baselines."""
+    """Return the rows to fit baselines on; None: no baselines."""
     if not setup.evaluate.baselines:
         return None
     if selection.version is None:
         name = trained_on.version if trained_on else "of a model that was trained elsewhere"
-        log.info("no baselines: dataset version %s is not at hand", name)
+        log.info("no baselines: dataset version %s is not found", name)
         return None
     return selection.version.read("train", COLUMNS)
 
@@ -113,7 +113,7 @@ def _baseline_rows(
 def _warn_of_validation_rows(
     setup: EvaluationSetup, trained_on: TrainedOn | None, selection: Selection
 ) -> None:
-    """Warn of rows that chose the model's epoch, which flatters its figures."""
+    """Warn of validation rows of the model, which make its figures too good."""
     keys = validation_keys(setup.workspace, trained_on)
     [count] = find_held_out(selection.rows, [keys]).counts
     if count:

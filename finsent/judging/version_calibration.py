@@ -77,7 +77,7 @@ def _unseen_rows(setup: EvaluationSetup, config: CalibrateConfig, engine: Engine
 
 
 def _overlap_lines(overlap: Overlap) -> Iterator[str]:
-    """Yield which rows the model was trained on, and what is not known about them."""
+    """Yield how many rows the model was trained on, or why the number is not known."""
     if overlap.exact is None:
         yield f"it is not known which of the rows the model was trained on ({overlap.reason})"
         return

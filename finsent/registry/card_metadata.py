@@ -17,7 +17,7 @@ def card_metadata(
         metrics: of labeled rows; empty: the model was not measured.
         license: of the model; None: not stated.
     """
-    # 0.3 seconds that loading and listing versions do without.
+    # Loading and listing versions do without the hub's client.
     from huggingface_hub import EvalResult, ModelCardData
 
     origin, dataset, base = provenance.origin, provenance.dataset or {}, provenance.base

@@ -220,7 +220,11 @@ def test_a_good_result_has_no_remarks() -> None:
                 "macro_over": ["negative", "positive"],
                 "confusion": [[100, 7, 0], [0] * 3, [0, 9, 84]],
             },
-            ["No row is neutral", "means over negative and positive", "16 rows were answered so"],
+            [
+                "No row is neutral",
+                "means over negative and positive",
+                "16 rows have such an answer",
+            ],
         ),
         (
             {"truncation": Truncation(128, 120, 120, 120_000, 104_640).record()},
