@@ -213,7 +213,7 @@ def _publish_changed(
     shutil.copytree(origin.path, folder)
     (folder / "manifest.json").unlink()
     change(folder)
-    return registry.publish(folder, origin.manifest["metrics"], {}).version
+    return registry.publish(folder, origin.manifest.metrics, {}).version
 
 
 def _scale_temperature(factor: float) -> Callable[[Path], None]:
@@ -259,10 +259,10 @@ def bench_faults(settings: BenchSettings) -> Result:
         root = work / "artifacts"
         origin = Registry(settings.workspace.registry_dir).get(settings.serve.model)
         registry = Registry(root / "registry")
-        copy = work / "copy"
-        shutil.copytree(origin.path, copy)
-        (copy / "manifest.json").unlink()
-        version = registry.publish(copy, origin.manifest["metrics"], {}).version
+        copied = work / "copy"
+        shutil.copytree(origin.path, copied)
+        (copied / "manifest.json").unlink()
+        version = registry.publish(copied, origin.manifest.metrics, {}).version
         registry.promote(version, "champion")
         for fault in (overload, kills, switches):
             log.info("benchmarks.serve_faults: %s", fault.__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from finsent.adoption.result import AdoptResult
 from finsent.errors import ConfigError
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.modeling.model_folder import find_model_folder
 from finsent.registry.publication import Publication, Refusal, attempt
 from finsent.settings import Settings
@@ -89,7 +89,7 @@ def _open(call: Call, setup: EvaluationSetup) -> Adoption:
 def _publish(
     settings: Settings, setup: EvaluationSetup, model_dir: Path, metrics: Result, out: Path
 ) -> Publication:
-    from finsent.registry.champion import publish_behind_gate  # imports scikit-learn, as above
+    from finsent.judging.champion_gate import publish_behind_gate  # imports scikit-learn, as above
 
     alias = settings.adopt.name
     publication = publish_behind_gate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from finsent.evaluation.results import CalibrateResult
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.calibrations import Calibrations
 from ray_jobs._cli import Call, Job, main, table_console
 
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 def run(call: Call) -> CalibrateResult:
     """Fit, measure and publish the calibration of the section `calibrate`."""
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.evaluation.calibrate_version import calibrate_version
     from finsent.evaluation.domain_report import gain_lines, gain_table, summary
+    from finsent.judging.version_calibration import calibrate_version
 
     settings = call.settings
     calibration = calibrate_version(EvaluationSetup.of(settings), settings.calibrate)

@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
 from finsent.scoring.tables import prediction_table

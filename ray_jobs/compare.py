@@ -9,7 +9,7 @@ from rich.table import Table
 
 from finsent.errors import ConfigError
 from finsent.evaluation.results import CompareResult
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.model_handle import Model
 from ray_jobs._cli import Call, Job, main, table_console
 
@@ -24,9 +24,9 @@ _USAGE = "A B"
 def run(call: Call) -> CompareResult:
     """Compare the two models that the arguments name."""
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.evaluation.pair import ModelPair
-    from finsent.evaluation.selection import select_rows
-    from finsent.registry.champion import allowance
+    from finsent.judging.champion_gate import allowance
+    from finsent.judging.model_pair import ModelPair
+    from finsent.judging.selection import select_rows
 
     settings = call.settings
     if len(call.arguments) != 2:
@@ -49,7 +49,7 @@ def run(call: Call) -> CompareResult:
 
 
 def _table(comparison: Comparison) -> Table:
-    from finsent.evaluation.remarks import over_labels  # imports tokenizers, as above
+    from finsent.evaluation.caveats import over_labels  # imports tokenizers, as above
 
     a, b, difference = comparison.a, comparison.b, comparison.difference
     macro_f1 = f"macro-F1{over_labels({'macro_over': comparison.macro_over})}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from finsent.evaluation.results import EvaluateResult
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
 from finsent.tracking.tracker import tracked
@@ -20,7 +20,7 @@ def on_own_test_split(settings: Settings) -> Settings:
 def step(settings: Settings, model_dir: Path, out: Path) -> EvaluateResult:
     """Measure a model and write the report to `out`. Needs no Ray."""
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.evaluation.measuring import measure_model
+    from finsent.judging.model_evaluation import measure_model
 
     evaluation = measure_model(EvaluationSetup.of(settings), model_dir)
     evaluation.report(out, table_console())

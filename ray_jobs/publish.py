@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from finsent.evaluation.results import read_metrics
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.model_handle import Model
 from finsent.registry.publication import Publication
 from finsent.registry.registry import Registry
@@ -39,13 +39,13 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
     """Publish a run's model and point the alias at it. Needs no Ray.
 
     Args:
-        out: directory of the gate's comparison, see `finsent.registry.champion.check_gate`.
+        out: directory of the gate's comparison, see `finsent.judging.champion_gate.check_gate`.
 
     Raises:
         InputError: the model is unusable or not measured, or the gate refuses it.
     """
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.registry.champion import publish_behind_gate
+    from finsent.judging.champion_gate import publish_behind_gate
 
     rules = settings.publish
     metrics = read_metrics(rules.model, model_dir)
@@ -74,7 +74,7 @@ def run(call: Call) -> PublishResult:
     with tracked(settings.tracking, model.folder.parent, settings.for_records()) as tracker:
         publication = step(settings, model.folder, call.run_dir / "comparison")
         publication.track(tracker)
-    dataset = publication.version.manifest["dataset"] or {}
+    dataset = publication.version.manifest.dataset or {}
     return PublishResult(
         **publication.as_result(),
         dataset_version=dataset.get("version"),

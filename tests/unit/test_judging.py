@@ -357,8 +357,8 @@ def test_first_champion_is_compared_with_nobody(
     assert "first champion" not in caplog.text
     version = world.registry().get("champion")
     assert (version.path / "calibration.json").is_file()
-    assert any(entry["path"] == "calibration.json" for entry in version.manifest["files"])
-    assert "mistakes" not in version.manifest["metrics"]
+    assert any(file.path == "calibration.json" for file in version.manifest.files)
+    assert "mistakes" not in version.manifest.metrics
 
 
 def test_first_champion_that_was_measured_on_few_rows_is_a_warning(
@@ -384,10 +384,11 @@ def test_better_model_becomes_champion_with_the_numbers_kept(world: World) -> No
     assert split["judgment"]["macro_f1"]["value"] == pytest.approx(gain)
     assert 0 < split["judgment"]["macro_f1"]["bound"] < gain
     version = world.registry().get("champion")
-    assert champion_alias(world)["gate"] == gate == version.manifest["gate"]
+    assert version.manifest.gate is not None
+    assert champion_alias(world)["gate"] == gate == version.manifest.gate.as_json()
     assert str(world.root) not in json.dumps(gate)
     card = (version.path / "README.md").read_text(encoding="utf-8")
-    assert f"## Compared with the champion before (`{poor}`)" in card
+    assert f"## Comparison with the previous champion (`{poor}`)" in card
     assert f"| both (`0123456789ab`) | 200 | {gain:+.3f} (" in card
 
 
@@ -649,8 +650,10 @@ def test_promoting_to_champion_passes_the_gate_too(world: World) -> None:
     assert (forced["model_version"], forced["gate"]["forced"]) == (poor, True)
     assert champion_alias(world)["gate"] == forced["gate"]
     store = world.registry()  # what the service shows: of the alias, and of the publishing
-    assert store.gate_of("champion", store.get(poor)) == forced["gate"]
-    assert store.gate_of("alias:champion", store.get(poor)) == forced["gate"]
+    for reference in ("champion", "alias:champion"):
+        gate = store.gate_of(reference, store.get(poor))
+        assert gate is not None
+        assert gate.as_json() == forced["gate"]
     assert store.gate_of(poor, store.get(poor)) is None
     config = world.settings()
     gates = as_result(registry.run(Call(config, world.root, ["show", poor])))["gates"]

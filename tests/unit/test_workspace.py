@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finsent.evaluation.unseen import training_rows, validation_keys
+from finsent.evaluation.held_out_rows import training_rows, validation_keys
 from finsent.modeling.trained_on import TrainedOn
 from finsent.settings import Settings, StorageConfig
 from finsent.workspace import Workspace
