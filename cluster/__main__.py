@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace) -> int:
     directory = nodes.cluster_directory()
-    record = nodes.start(directory, options.workers, options.cpus, ENVIRONMENT)
+    record = nodes.start(directory, options.workers, options.cpus, ENVIRONMENT, serves_fast=True)
     variables = nodes.environment(record).items()
     exports = "".join(f"export {name}={value}\n" for name, value in variables)
     (directory / "env.sh").write_text(exports)

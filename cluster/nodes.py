@@ -25,6 +25,10 @@ import psutil
 
 from finsent.errors import InputError
 from finsent.records import Record
+from serve_app.launch import haproxy_watchdog
+from serve_app.launch.environment import FAST
+from serve_app.launch.ports import reserved_ports
+from serve_app.launch.private_haproxy import prepare_haproxy
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0  # for the dashboard, and for all nodes to join
@@ -34,6 +38,7 @@ WORKER_PORTS = range(10_000, 20_000, 200)  # first ports of blocks, one block pe
 RECORD = "cluster.json"
 LOG = "node.log"
 TOKEN = "token"
+HAPROXY = "haproxy"  # folder of HAProxy's files
 NODE_PORTS = (
     "node-manager-port",
     "object-manager-port",
@@ -157,7 +162,12 @@ class _NodeStarter:
 
 
 def start(
-    directory: Path, workers: int, cpus: int, node_environment: dict[str, str]
+    directory: Path,
+    workers: int,
+    cpus: int,
+    node_environment: dict[str, str],
+    *,
+    serves_fast: bool = False,
 ) -> ClusterRecord:
     """Start a head with a dashboard, and workers that join it.
 
@@ -166,12 +176,16 @@ def start(
         workers: number of nodes next to the head.
         cpus: logical CPUs of each node.
         node_environment: more variables of the nodes' environment.
+        serves_fast: whether services on the cluster get HAProxy, as `serve.fast` does on a local
+            Ray.
 
     Raises:
         InputError: a cluster is running in the directory, or the nodes did not start in time. No
             process remains.
     """
     token_file = _make_directory(directory)
+    if serves_fast:
+        node_environment = {**node_environment, **_serve_environment(directory)}
     port, dashboard_port, client_port = free_ports(3)
     address, dashboard = f"{HOST}:{port}", f"http://{HOST}:{dashboard_port}"
     head_arguments = (
@@ -223,6 +237,15 @@ def _make_directory(directory: Path) -> Path:
     return token_file
 
 
+def _serve_environment(directory: Path) -> dict[str, str]:
+    """Return the variables of nodes that serve through HAProxy, whose files are in the cluster's.
+
+    The ports of the helpers are free now, and no process reserves them.
+    """
+    with reserved_ports() as ports:
+        return {**FAST, **prepare_haproxy(directory / HAPROXY, ports)}
+
+
 def _node_environment(more: dict[str, str], token_file: Path) -> dict[str, str]:
     """Return the environment of the nodes: this process's, with more variables."""
     env = {
@@ -247,6 +270,7 @@ def stop(directory: Path) -> int:
     if record is None:
         return 0
     running = stop_nodes(record.nodes)
+    haproxy_watchdog.end_haproxies(directory / HAPROXY)
     shutil.rmtree(directory, ignore_errors=True)
     return running
 

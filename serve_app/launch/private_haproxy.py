@@ -90,6 +90,20 @@ def private_haproxy(ports: Ports) -> Iterator[dict[str, str]]:
             watchdog.wait()
 
 
+def prepare_haproxy(directory: Path, ports: Ports) -> dict[str, str]:
+    """Make a directory for the HAProxy of a cluster, and return the environment for its nodes.
+
+    The cluster's owner ends HAProxy by `haproxy_watchdog.clean_up`.
+
+    Raises:
+        InputError: there is no HAProxy, or programs in the directory may not run.
+    """
+    program = _find_program()
+    directory.mkdir(mode=0o700)
+    (directory / haproxy_watchdog.RECORDS).mkdir()
+    return _environment(directory, write_launcher(directory, program), ports)
+
+
 def _find_program() -> str:
     """Return the path of HAProxy's program, by Ray's own rules."""
     configured = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH")
