@@ -65,8 +65,7 @@ class ScoringModel:
             backend: library and precision, e.g. onnxruntime-int8.
         """
         library, _, precision = backend.rpartition("-")
-        values = {**self.config.model_dump(), "backend": library, "precision": precision}
-        return replace(self, config=EngineConfig.model_validate(values))
+        return replace(self, config=self.config.replaced(backend=library, precision=precision))
 
     def is_available(self, backend: str) -> bool:
         """Return whether this machine has a backend that an earlier run used."""

@@ -467,12 +467,7 @@ def test_texts_are_read_from_the_lines_of_a_file_or_standard_input(
     [
         ("texts.txt", b"Sales rose", ["Costs fell"], ["classify.input='texts.txt'", "Choose one"]),
         ("-", b"Sales rose", ["Costs fell"], ["classify.input='-'", "Choose one"]),
-        (
-            "none.txt",
-            b"",
-            [],
-            ["classify.input='none.txt'", "no such file", "Name a file of texts"],
-        ),
+        ("none.txt", b"", [], ["classify.input='none.txt'", "no such file", "Name a file"]),
         ("texts.txt", b"Caf\xe9", [], ["classify.input='texts.txt'", "not UTF-8", "Convert"]),
         ("-", b"Caf\xe9", [], ["standard input", "not UTF-8", "Convert"]),
         ("texts.txt", b" \n\n", [], ["no text", "classify.input=FILE"]),
