@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     name = arguments[0]
     if name not in job_names():
         close = get_close_matches(name, job_names(), 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"jobs: {', '.join(job_names())}"
-        sys.stderr.write(f"error: JOB={name!r}: no such job; {hint}\n")
+        hint = f"Did you mean {close[0]!r}?" if close else f"Jobs: {', '.join(job_names())}."
+        sys.stderr.write(f"error: JOB={name!r}: no such job. {hint}\n")
         sys.exit(2)
     from ray_jobs._cli import main as run_job  # pydantic and rich: 0.3 s; a typo fails before
 

@@ -44,7 +44,7 @@ def test_job_gets_its_arguments_and_exit_code(capfd: pytest.CaptureFixture[str])
 
 def test_unknown_job_gets_a_suggestion(capfd: pytest.CaptureFixture[str]) -> None:
     assert run("trian") == 2
-    assert capfd.readouterr().err == ("error: JOB='trian': no such job; did you mean 'train'?\n")
+    assert capfd.readouterr().err == ("error: JOB='trian': no such job. Did you mean 'train'?\n")
     assert run("fly") == 2
     assert JOB.name in capfd.readouterr().err
 
