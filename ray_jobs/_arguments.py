@@ -56,8 +56,8 @@ def parse_arguments(job: Job, argv: list[str]) -> Arguments:
             )
     if arguments.positional and not job.arguments:
         raise ConfigError(
-            f"argument {arguments.positional[0]!r}: {job.name} accepts no texts or names. Leave the "
-            "argument out."
+            f"argument {arguments.positional[0]!r}: {job.name} accepts no texts or names. Leave "
+            "the argument out."
         )
     return arguments
 

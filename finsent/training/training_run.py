@@ -283,7 +283,7 @@ class TrainingRun:
     def _raise_divergence(self, problem: str) -> NoReturn:
         raise DivergenceError(
             f"train.learning_rate={self.config.learning_rate}: {problem}; last good checkpoint: "
-            f"{self._last_checkpoint}. Lower the rate under another run.name, or check those rows"
+            f"{self._last_checkpoint}. Lower the rate under another run.name, or check those rows."
         )
 
     def _state(self, totals: EpochTotals | None = None) -> TrainingState:
