@@ -1,4 +1,4 @@
-"""What the driver shows of a training that happens in other processes.
+"""Progress of a training in other processes, for the driver.
 
 The process of the board's actor imports this module, and does without torch.
 """

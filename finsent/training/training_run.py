@@ -41,7 +41,7 @@ _MAX_KEYS = 8  # of rows that an error names
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a rank trains on, and where its results go."""
+    """Inputs of a rank's training, and where its results go."""
 
     task: Task
     train_rows: TokenizedRows  # all rows, on every rank: each takes its share of each batch
