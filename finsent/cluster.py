@@ -1,4 +1,4 @@
-"""What fits on the connected Ray cluster."""
+"""Resources of the connected Ray cluster, and what fits on them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Judgment:
-    """Whether model B may replace model A, by their answers to the same rows."""
+    """The judgment whether model B may replace model A, by their answers to the same rows."""
 
     outcome: Outcome
     reason: str

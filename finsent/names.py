@@ -18,7 +18,7 @@ _NAME = re.compile(NAME_PATTERN.strip("^$"))
 def alias_problem(alias: str) -> str | None:
     """Return why a name cannot be an alias, with the remedy; None: it can."""
     if not _NAME.fullmatch(alias):
-        return "write small letters, digits, - or _, e.g. champion"
+        return "not a valid alias. Write small letters, digits, - or _, e.g. champion."
     if VERSION_ID.fullmatch(alias):
         return "looks like a model version. Choose another alias, e.g. champion."
     if alias == LATEST:

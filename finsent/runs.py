@@ -88,12 +88,12 @@ def _check_resumable(
 ) -> None:
     before = read_json(run_dir / CONFIG)
     if not isinstance(before, dict):
-        raise InputError(f"{run_dir / CONFIG}: not a run's config; choose another run.name")
+        raise InputError(f"{run_dir / CONFIG}: not a run's config. Choose another run.name.")
     name = run_dir.name
     if before.get("job") != job:
         raise ConfigError(
-            f"run.name={name!r}: is a run of the job {before.get('job')!r}, not {job!r}; "
-            "choose another name"
+            f"run.name={name!r}: is a run of the job {before.get('job')!r}, not {job!r}. "
+            "Choose another name."
         )
     if not has_trained(run_dir):
         return

@@ -35,7 +35,7 @@ def check_same(
         if key not in free and (fixed is None or any(_overlap(key, name) for name in fixed)):
             raise ConfigError(
                 f"run.name={run_name!r}: exists with {key}={_brief(old)}, now {key}={_brief(new)}. "
-                "A run resumes only under its own settings: choose another name, or restore them"
+                "A run resumes only under its own settings. Choose another name, or restore them."
             )
 
 

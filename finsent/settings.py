@@ -51,7 +51,7 @@ class RunConfig(Section):
     @classmethod
     def _not_latest(cls, name: str | None) -> str | None:
         if name == LATEST:
-            raise ValueError(f"{name!r} means the last finished training run; choose another name")
+            raise ValueError(f"{name!r} means the last finished training run. Choose another name.")
         return name
 
 

@@ -77,10 +77,10 @@ def refuse_secrets(uri: str) -> None:
         raise ValueError(
             "the URI holds credentials, which would stand in every manifest. Leave them out and "
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or "
-            "what else the store takes from the environment."
+            "another variable that the store reads."
         )
     if not parts.options.keys() <= {*OPTIONS} or re.search(r"\?[^/?]*=", parts.path):
         raise ValueError(
             f"the URI has other options than {', '.join(OPTIONS)}. Leave them out: they would "
-            "stand in every manifest, and credentials belong into the environment."
+            "be in every manifest, and credentials belong into the environment."
         )

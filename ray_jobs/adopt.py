@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _USAGE = "SOURCE"
-_REMEDY = "give a local folder, or a hub id that you can reach"
+_REMEDY = "Give a local folder, or a hub id that you can reach."
 
 
 def run(call: Call) -> AdoptResult:

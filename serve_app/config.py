@@ -112,10 +112,10 @@ class ServeConfig(Section):
         gt=0,
     )
     upscale_seconds: float = setting(
-        2.0, "time that the need for more replicas must last", unit="seconds", ge=0
+        2.0, "time for which more replicas must be needed before some start", unit="seconds", ge=0
     )
     downscale_seconds: float = setting(
-        60.0, "time that the need for fewer replicas must last", unit="seconds", ge=0
+        60.0, "time for which fewer replicas must suffice before some stop", unit="seconds", ge=0
     )
     grpc_port: int | None = setting(
         None, "port of gRPC; 0: a free port; null: no gRPC", ge=0, le=65535

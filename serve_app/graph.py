@@ -1,4 +1,4 @@
-"""The Serve application: gateways that hold an engine each, and branches beside them.
+"""The Serve application: gateways that hold an engine each, and branches next to them.
 
 `serve run serve_app.graph:app config=configs/demo.yaml` builds it; so does `ray_jobs.serve`.
 

@@ -23,7 +23,7 @@ Explain: TypeAlias = Callable[[Any, Truncate | None, Sender, str | None], Awaita
 
 
 class ShadowReport(TypedDict, total=False):
-    """How the shadow compares; `problem` in place of `pairs` if the shadow does not answer."""
+    """Comparison with the shadow; `problem` in place of `pairs` if the shadow does not answer."""
 
     model: str | None
     pairs: list[AgreementReport]

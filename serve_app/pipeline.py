@@ -34,7 +34,7 @@ CLIENT_LEFT = 499  # status in logs and metrics of a request whose client did no
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What the pipeline has to know of an operation."""
+    """Description of an operation, for the pipeline."""
 
     name: str  # in logs and metrics
     role: str | None = "predict"  # that the API key needs; None: no key is needed

@@ -16,7 +16,7 @@ log = logging.getLogger("finsent.requests")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended, whatever its protocol."""
+    """Outcome of a request of any protocol."""
 
     operation: str
     sender: Sender

@@ -1,4 +1,4 @@
-"""How many trials fit on the cluster at the same time."""
+"""The number of trials that fit on the cluster at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep would do and cost: the answer of `--dry-run`."""
+"""The plan and the cost of a sweep, for `--dry-run`."""
 
 from __future__ import annotations
 

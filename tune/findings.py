@@ -1,4 +1,4 @@
-"""What a sweep has found: `best.yaml`, the page, and the job's result."""
+"""Results of a sweep: `best.yaml`, the page, and the job's result."""
 
 from __future__ import annotations
 

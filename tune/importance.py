@@ -31,7 +31,7 @@ _COLUMNS = ["parameter", "objective", "importance", "chance", "trials"]
 
 @dataclass(frozen=True)
 class Importances:
-    """How much each parameter influences whether a trial is among the best."""
+    """Influence of each parameter on whether a trial is among the best."""
 
     table: pd.DataFrame  # columns as _COLUMNS, the most important first for each objective
     trials: int

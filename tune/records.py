@@ -1,4 +1,4 @@
-"""What a sweep writes of itself while it runs: `sweep.json`, `trials.jsonl`, `verification.json`.
+"""Records of a running sweep: `sweep.json`, `trials.jsonl`, `verification.json`.
 
 `trials.jsonl` is append-only, one event of `tune.trial_events` per line. A reader may come at any
 time: the last line may be incomplete, and a trial without an end still runs or was killed with its

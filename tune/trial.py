@@ -39,7 +39,7 @@ _ROW_SETTINGS = ("data.", "model.")  # a trial that varies these tokenizes its o
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What the trials of a sweep share."""
+    """Settings and paths that the trials of a sweep share."""
 
     settings: SweepSettings
     run_dir: Path  # of the sweep; all nodes see it

@@ -15,7 +15,7 @@ from tune.trial_report import TrialReport, is_finite
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended."""
+    """Outcome of a trial."""
 
     state: TrialState
     values: list[float] | None = None  # by objective, of a finished trial

@@ -1,4 +1,4 @@
-"""What a trial reports to Ray Tune.
+"""Reports of a trial to Ray Tune.
 
 - After each epoch: `epoch` (from 1), the epoch's finite metrics, `epoch_seconds`.
 - At its end: `final` (values by objective), `model_dir`, the metric, and the last epoch again.

@@ -292,8 +292,8 @@ def _gain(chosen: VerifiedCandidate, default: VerifiedCandidate) -> Gain | None:
     if default.mean is None:
         return None
     pairs = [
-        (one.validation, other.validation)
-        for one, other in zip(chosen.seeds, default.seeds, strict=True)
+        (seed.validation, default_seed.validation)
+        for seed, default_seed in zip(chosen.seeds, default.seeds, strict=True)
     ]
     differences = [a - b for a, b in pairs if a is not None and b is not None]
     return Gain(mean=statistics.fmean(differences), by_seed=differences)

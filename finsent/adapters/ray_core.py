@@ -1,4 +1,4 @@
-"""What Ray Core has no stable API for: private modules, names of threads and files, log texts."""
+"""Parts of Ray Core without a stable API: private modules, names of threads and files, texts."""
 
 from __future__ import annotations
 

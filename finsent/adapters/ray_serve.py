@@ -84,7 +84,7 @@ def grpc_address(requested: str) -> str:
 
 
 def restrict_grpc_servers() -> None:
-    """Let the gRPC servers of this process listen where `grpc_address` says."""
+    """Make the gRPC servers of this process listen on the address of `grpc_address`."""
     from grpc.aio._server import Server  # needed in workers only
 
     add_insecure, add_secure = Server.add_insecure_port, Server.add_secure_port

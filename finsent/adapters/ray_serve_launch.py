@@ -12,7 +12,7 @@ from ray.serve import context
 
 @dataclass(frozen=True)
 class ServeEndpoints:
-    """Where the connected cluster's Serve listens."""
+    """Addresses of the connected cluster's Serve."""
 
     host: str
     port: int

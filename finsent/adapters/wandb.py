@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class RunRequest:
-    """Which run to open, and its settings."""
+    """The run to open, and its settings."""
 
     id: str
     name: str

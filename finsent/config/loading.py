@@ -44,7 +44,10 @@ def load(
         values: Any = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "config"
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}; mend the value") from None
+        problem = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{key}: {problem}. Correct it, or write \\${{ where no reference is intended."
+        ) from None
     return check(schema, {key: value for key, value in values.items() if key not in ignored})
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,7 +17,10 @@ def describe(error: ValidationError, schema: type[BaseModel]) -> str:
     """Return one line for an error: the first problem in full, the keys of the others."""
     problems = error.errors(include_url=False)
     first = _describe_problem(problems[0], schema)
-    other_keys = sorted({_key(p["loc"]) for p in problems[1:]} - {_key(problems[0]["loc"]), ""})
+    first_key = _key(problems[0]["loc"])
+    keys = sorted({_key(problem["loc"]) for problem in problems[1:]} - {first_key, ""})
+    # Keys below the first are those of a union's other branches.
+    other_keys = [key for key in keys if not first_key or not key.startswith(f"{first_key}.")]
     return f"{first} (also wrong: {', '.join(other_keys)})" if other_keys else first
 
 
@@ -28,28 +34,40 @@ def _describe_problem(problem: ErrorDetails, schema: type[BaseModel]) -> str:
     key, value, kind = _key(problem["loc"]), problem["input"], problem["type"]
     if kind == "missing":
         meaning = _meaning(key, schema) or _meaning(key.rpartition(".")[0], schema)
-        return f"{key}: is missing; write it{', ' if meaning else ''}{meaning}"
+        return f"{key}: is missing. Write it{': ' if meaning else '.'}{meaning}"
     if kind == "extra_forbidden":
         return _describe_unknown(key, schema)
     message = problem["msg"].removeprefix("Value error, ")
     if kind == "value_error":  # of our own validators, which name the fields and the remedy
         return f"{key}: {message}" if key else message
     if kind in ("model_type", "model_attributes_type"):
-        return f"{key}={value!r}: is a section; write its keys, e.g. {key}.NAME=VALUE"
-    hint = _default_hint(key, kind, schema)
+        return f"{key}={_as_yaml(value)}: is a section. Write its keys, e.g. {key}.NAME=VALUE."
+    remedy = _remedy(key, kind, value, schema)
+    return f"{key}={_as_yaml(value)}: {_rule(message)}.{' ' if remedy else ''}{remedy}"
+
+
+def _as_yaml(value: Any) -> str:
+    """Return a value as a user writes it."""
+    is_word = value is None or isinstance(value, bool)
+    return json.dumps(value) if is_word else repr(value)
+
+
+def _rule(message: str) -> str:
+    """Return what a value must be, from Pydantic's message."""
+    rule = re.sub(r"^[A-Z]\w* should (be|have|match) ", r"must \1 ", message)
+    return re.sub(r",? (unable to parse|after validation).*", "", rule).removesuffix(".")
+
+
+def _remedy(key: str, kind: str, value: Any, schema: type[BaseModel]) -> str:
     if kind == "list_type" and isinstance(value, str):
-        hint += f"; write {key}='[\"{value}\"]'"
-    return f"{key}={value!r}: {message[0].lower()}{message[1:]}{hint}"
-
-
-def _default_hint(key: str, kind: str, schema: type[BaseModel]) -> str:
+        return f"Write {key}='[\"{value}\"]'."
     field = dict(walk_fields(schema)).get(indexed_to_pattern(key))
     if field is None:
         return ""
-    hint = "" if field.is_required() else f" (default {default_text(field)})"
+    remedy = "" if field.is_required() else f"The default is {default_text(field)}."
     if "literal" in kind and (section := union_section(field.annotation)):
-        hint += f"; or a mapping with {', '.join(section.model_fields)}"
-    return hint
+        remedy = f"Or write a mapping with {', '.join(section.model_fields)}. {remedy}"
+    return remedy
 
 
 def _meaning(key: str, schema: type[BaseModel]) -> str:
@@ -65,5 +83,5 @@ def _describe_unknown(written: str, schema: type[BaseModel]) -> str:
     near = [key for key in keys if key.rpartition(".")[2] == leaf]  # a key of another section
     near += difflib.get_close_matches(unknown, [*keys, *sections], n=3, cutoff=0.6)
     near = [key for key in near if key != parent]
-    hint = f"did you mean '{near[0]}'?" if near else f"sections are {', '.join(sections)}"
-    return f"{written}: unknown key; {hint} (--help lists every key)"
+    hint = f"Did you mean '{near[0]}'?" if near else f"Sections are {', '.join(sections)}."
+    return f"{written}: unknown key. {hint} --help lists every key."

@@ -67,7 +67,7 @@ def local_dir(value: str | None) -> str | None:
     """Validate that a value is the path of a directory, not a URI."""
     if value is not None and "://" in value:
         raise ValueError(
-            f"{value!r} is a URI, which is not supported; write a directory, on several machines "
-            "a mount they share"
+            f"{value!r} is a URI, which is not supported. Write a directory, on several machines "
+            "a mount that they share."
         )
     return value

@@ -25,25 +25,27 @@ def read_file(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
-        raise ConfigError(f"{file}: no such file; {hint}") from None
+        hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Check the path."
+        raise ConfigError(f"{file}: no such file. {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error}); name a YAML file in UTF-8") from None
+        raise ConfigError(f"{file}: cannot be read ({error}). Name a YAML file in UTF-8.") from None
     try:
         # OmegaConf turns a single word into a section, and fails on a single number.
         if not isinstance(yaml.safe_load(text), dict | None):
-            raise ConfigError(f"{file}: holds no mapping; write sections, e.g. 'train:' with keys")
+            raise ConfigError(
+                f"{file}: contains no mapping. Write sections, e.g. 'train:' with keys."
+            )
         if duplicate := duplicate_key(text):
-            raise ConfigError(f"{file}: {duplicate}; leave one of them out")
+            raise ConfigError(f"{file}: {duplicate}. Leave one of them out.")
         return OmegaConf.create(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         position = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(
-            f"{file}: not valid YAML{position} ({error.problem}); mend that line"
+            f"{file}: not valid YAML{position} ({error.problem}). Correct that line."
         ) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML ({one_line(error)})") from None
+        raise ConfigError(f"{file}: not valid YAML ({one_line(error)}). Correct it.") from None
 
 
 def read_override(override: str, fields: dict[str, FieldInfo]) -> Any:
@@ -57,10 +59,12 @@ def read_override(override: str, fields: dict[str, FieldInfo]) -> Any:
     """
     key, equals, written = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"argument {override!r}: write key=value, e.g. train.epochs=2")
+        raise ConfigError(
+            f"argument {override!r}: no setting. Write key=value, e.g. train.epochs=2."
+        )
     try:
         if duplicate := duplicate_key(written):
-            raise ConfigError(f"argument {override!r}: {duplicate}; leave one of them out")
+            raise ConfigError(f"argument {override!r}: {duplicate}. Leave one of them out.")
         parsed = OmegaConf.from_dotlist([override])
         field = fields.get(key)
         value = OmegaConf.select(parsed, key, throw_on_missing=False)
@@ -70,8 +74,8 @@ def read_override(override: str, fields: dict[str, FieldInfo]) -> Any:
         return parsed
     except yaml.YAMLError:
         raise ConfigError(
-            f"argument {override!r}: the value is not valid YAML; quote it, e.g. "
-            f"{key}='[\"a.csv\"]'"
+            f"argument {override!r}: the value is not valid YAML. Quote it, e.g. "
+            f"{key}='[\"a.csv\"]'."
         ) from None
 
 

@@ -72,14 +72,16 @@ def configured_forms(config: ExportConfig) -> list[Form]:
     has_openvino = is_installed("openvino") and is_installed("nncf")
     if config.openvino and not has_openvino:
         raise InputError(
-            "export.openvino=true: not installed; pip install 'finsent[openvino]', or set it to "
-            "false"
+            "export.openvino=true: not installed. Run pip install 'finsent[openvino]', or set it "
+            "to false."
         )
     forms = [_ONNX_FP32, _ONNX_INT8] if config.onnx else []
     if config.openvino or (config.openvino is None and has_openvino):
         forms.append(_OPENVINO_INT8)
     if not forms:
-        raise InputError("export.onnx=false: then nothing is left to export to; set one to true")
+        raise InputError(
+            "export.onnx=false: no format to export to. Set export.onnx or export.openvino to true."
+        )
     return forms
 
 
@@ -114,8 +116,8 @@ def export_model(
                 exports.append(export)
         if not exports:
             raise ExportError(
-                f"{str(model_dir)!r}: none of its exports can be computed, the lines above say why;"
-                " use engine.backend=torch, which needs no export"
+                f"{str(model_dir)!r}: none of its exports can be computed (see the log lines "
+                "above). Use engine.backend=torch, which needs no export."
             )
         _replace_exports(scratch, model_dir)
     write_exports(model_dir, exports, origin, len(reference.texts))
@@ -144,8 +146,8 @@ class _Reference:
         probabilities = engine.probabilities(texts)
         if not np.isfinite(probabilities).all():
             raise InputError(
-                f"{str(model_dir)!r}: its answers are not numbers; the weights are damaged: train "
-                "again"
+                f"{str(model_dir)!r}: its answers are not numbers: the weights are damaged. "
+                "Train again."
             )
         return cls(engine, thread_count(config), texts, label_ids(rows), probabilities)
 
@@ -158,7 +160,7 @@ def _sample(rows: pa.Table, model_dir: Path) -> pa.Table:
     """
     if not len(rows):
         raise InputError(
-            f"{str(model_dir)!r}: no rows to compare exports with the model on; add labeled rows"
+            f"{str(model_dir)!r}: no rows to compare exports with the model on. Add labeled rows."
         )
     if len(rows) <= _MAX_ROWS:
         return rows

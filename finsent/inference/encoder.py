@@ -62,7 +62,7 @@ class Encoder:
             tokenizer = Tokenizer.from_file(str(self._model_dir / "tokenizer.json"))
         except Exception as error:  # tokenizers raises bare Exceptions
             raise InputError(
-                f"{str(self._model_dir)!r}: tokenizer.json cannot be read ({error}); {REMEDY}"
+                f"{str(self._model_dir)!r}: tokenizer.json cannot be read ({error}). {REMEDY}"
             ) from None
         tokenizer.enable_truncation(self._max_length, direction=side)
         tokenizer.no_padding()
@@ -146,5 +146,5 @@ def normalize_texts(texts: Sequence[str]) -> list[str]:
     try:
         normalized: list[str] = normalize(pa.array(texts, pa.string())).text.to_pylist()
     except UnicodeEncodeError as error:
-        raise InputError(f"text is not valid Unicode ({error.reason}); correct it") from None
+        raise InputError(f"text is not valid Unicode ({error.reason}). Correct it.") from None
     return normalized

@@ -140,8 +140,8 @@ class Engine:
             logits = self.compute([[self._pad_id] * length] * rows)
             if not np.isfinite(logits).all():
                 raise InputError(
-                    f"{str(self.model_dir)!r}: its answers are not numbers; the weights are "
-                    "damaged: use another model"
+                    f"{str(self.model_dir)!r}: its answers are not numbers: the weights are "
+                    "damaged. Use another model."
                 )
 
     # --- steps ---
@@ -277,8 +277,8 @@ class Engine:
             position = next((i for i, text in enumerate(encoded) if text.truncated), None)
             if position is not None:
                 raise InputError(
-                    f"text {position + 1} has more than {self.max_length} tokens; shorten it, or "
-                    "set engine.truncate to right or left"
+                    f"text {position + 1} has more than {self.max_length} tokens. Shorten it, or "
+                    "set engine.truncate to right or left."
                 )
         return encoded
 

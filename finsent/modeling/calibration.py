@@ -159,5 +159,5 @@ def folded_temperature(model_dir: Path) -> float:
             return float((file.metadata() or {}).get(FOLDED_KEY, 1.0))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{str(model_dir)!r}: {WEIGHTS} cannot be loaded ({error}); {REMEDY}"
+            f"{str(model_dir)!r}: {WEIGHTS} cannot be loaded ({error}). {REMEDY}"
         ) from None

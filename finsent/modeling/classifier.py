@@ -87,8 +87,8 @@ def init_classifier(
         rates = {name: dropout for name in _DROPOUTS if hasattr(config, name)}
         if not rates:
             raise InputError(
-                f"train.dropout={dropout}: the config of {backbone.name} names no dropout; set "
-                "train.dropout=null"
+                f"train.dropout={dropout}: the config of {backbone.name} names no dropout. Set "
+                "train.dropout=null."
             )
     torch.manual_seed(seed)
     loaded = load_weights(
@@ -236,11 +236,11 @@ def load_classifier(path: Path) -> PreTrainedModel:
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         problem = one_line(error)
         raise InputError(
-            f"{str(path)!r}: model.safetensors cannot be loaded ({problem}); {REMEDY}"
+            f"{str(path)!r}: model.safetensors cannot be loaded ({problem}). {REMEDY}"
         ) from None
     missing = sorted(info["missing_keys"])
     if missing:  # transformers would fill them with random numbers
-        raise InputError(f"{str(path)!r}: model.safetensors lacks {missing[0]}; {REMEDY}")
+        raise InputError(f"{str(path)!r}: model.safetensors lacks {missing[0]}. {REMEDY}")
     assert isinstance(model, PreTrainedModel)
     model.eval()
     return model

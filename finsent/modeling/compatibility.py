@@ -65,7 +65,7 @@ def check_length(config: Any, max_length: int, name: str, field: str) -> None:
     if limit is not None and max_length > limit:
         raise InputError(
             f"{field}={max_length}: {name} accepts at most {limit} tokens "
-            f"({config.max_position_embeddings} positions); lower it"
+            f"({config.max_position_embeddings} positions). Lower it."
         )
 
 
@@ -80,20 +80,21 @@ def check_tokens(config: Any, tokenizer: PreTrainedTokenizerFast, name: str) -> 
     """
     if tokenizer.pad_token_id is None:
         raise InputError(
-            f"{name}: its tokenizer has no pad token, so texts cannot form a batch; set pad_token "
-            "in tokenizer_config.json, and pad_token_id in config.json"
+            f"{name}: its tokenizer has no pad token, so texts cannot form a batch. Set pad_token "
+            "in tokenizer_config.json, and pad_token_id in config.json."
         )
     if config.pad_token_id is None:
         raise InputError(
-            f"{name}: its config.json has no pad_token_id; set it to {tokenizer.pad_token_id}, the "
-            f"id of the tokenizer's {tokenizer.pad_token}"
+            f"{name}: its config.json has no pad_token_id. Set it to {tokenizer.pad_token_id}, the "
+            f"id of the tokenizer's {tokenizer.pad_token}."
         )
     last, token_id = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     if token_id >= config.vocab_size:
         raise InputError(
             f"{name}: its tokenizer has the token {last!r} with id {token_id}, but the model "
-            f"embeds {config.vocab_size} tokens; call "
-            f"model.resize_token_embeddings({token_id + 1}) and save it, or remove the added tokens"
+            f"embeds {config.vocab_size} tokens. Call "
+            f"model.resize_token_embeddings({token_id + 1}) and save it, or remove the added "
+            "tokens."
         )
 
 
@@ -121,12 +122,12 @@ def check_padding(
     if pad_id != config_pad_id:
         raise InputError(
             f"{name}: its answer to a text changes with the padding after it, as config.json has "
-            f"pad_token_id={config_pad_id} and its tokenizer pads with {pad_id}; set the two to "
-            "the same id"
+            f"pad_token_id={config_pad_id} and its tokenizer pads with {pad_id}. Set the two to "
+            "the same id."
         )
     raise InputError(
         f"{name}: its answer to a text changes with the padding after it, as an XLNet's does, "
-        "so answers would depend on the other texts of a batch; use another backbone"
+        "so answers would depend on the other texts of a batch. Use another backbone."
     )
 
 
@@ -139,8 +140,8 @@ def _logits(model: PreTrainedModel, ids: list[int], text_tokens: int, name: str)
     except Exception as error:  # models raise errors of many types: index, shape, setting
         problem = one_line(error)
         raise InputError(
-            f"{name}: cannot compute {len(ids)} tokens ({type(error).__name__}: {problem}); lower "
-            "max_length, or check config.json"
+            f"{name}: cannot compute {len(ids)} tokens ({type(error).__name__}: {problem}). Lower "
+            "max_length, or check config.json."
         ) from None
     finally:
         model.train(was_training)

@@ -24,17 +24,17 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _PARAMETER_SUFFIXES = (".weight", ".bias", ".gamma", ".beta")
 _TRAINER_STATES = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")
 # Weights in other formats, by file pattern, and how to convert them to safetensors.
-_SAVE = "save the model with its save_pretrained"
+_SAVE = "Save the model with its save_pretrained."
 _OTHER_FORMATS = {
-    "tf_model.h5": f"of TensorFlow; load it with transformers 4 (from_tf=True) and {_SAVE}",
-    "flax_model.msgpack": f"of Flax; load it with transformers 4 (from_flax=True) and {_SAVE}",
-    "**/*.onnx": "ONNX, which cannot be loaded back; get the weights that it was exported from",
-    "**/*.gguf": "GGUF; get the weights that it was converted from",
-    "*.safetensors": "of another name; rename it if it holds all weights",
-    "*.bin": "of another name; rename it to pytorch_model.bin if it holds all weights",
-    "*.pt": f"of PyTorch, in no fixed layout; {_SAVE}",
-    "*.ckpt": f"a training checkpoint; {_SAVE}",
-    "*.pth": f"of PyTorch, in no fixed layout; {_SAVE}",
+    "tf_model.h5": f"of TensorFlow. Load it with transformers 4 (from_tf=True). {_SAVE}",
+    "flax_model.msgpack": f"of Flax. Load it with transformers 4 (from_flax=True). {_SAVE}",
+    "**/*.onnx": "ONNX, which cannot be loaded back. Get the weights that it was exported from.",
+    "**/*.gguf": "GGUF. Get the weights that it was converted from.",
+    "*.safetensors": "of another name. Rename it if it holds all weights.",
+    "*.bin": "of another name. Rename it to pytorch_model.bin if it holds all weights.",
+    "*.pt": f"of PyTorch, in no fixed layout. {_SAVE}",
+    "*.ckpt": f"a training checkpoint. {_SAVE}",
+    "*.pth": f"of PyTorch, in no fixed layout. {_SAVE}",
 }
 
 
@@ -70,9 +70,9 @@ def _adapter_problem(path: Path) -> str | None:
     if not (path / _ADAPTER).is_file():
         return None
     return (
-        f"{_ADAPTER}: the directory holds an adapter of PEFT, without the model that it changes; "
-        "merge the two (AutoPeftModelForSequenceClassification.from_pretrained, merge_and_unload, "
-        f"save_pretrained), or delete {_ADAPTER} if the weights are merged already"
+        f"{_ADAPTER}: the directory holds an adapter of PEFT, without the model that it changes. "
+        "Merge the two (AutoPeftModelForSequenceClassification.from_pretrained, merge_and_unload, "
+        f"save_pretrained), or delete {_ADAPTER} if the weights are merged already."
     )
 
 
@@ -90,7 +90,7 @@ def _missing_problem(path: Path, weights: str | None) -> str | None:
     inner = _inner_models(path) if "config.json" in missing else []
     if inner:
         folders = ", ".join(repr(str(folder)) for folder in inner[:3])
-        return f"{listed}; the directory contains a model in {folders}: give that directory"
+        return f"{listed}; the directory contains a model in {folders}. Name that directory."
     if missing == ["model.safetensors"]:
         for pattern, remedy in _OTHER_FORMATS.items():
             matches = sorted(path.glob(pattern))
@@ -98,8 +98,8 @@ def _missing_problem(path: Path, weights: str | None) -> str | None:
             if file is not None:
                 return f"{listed}; {file.relative_to(path)} is {remedy}"
     return (
-        f"{listed}; a model is a folder in Hugging Face layout with safetensors weights and a fast "
-        "tokenizer (AutoModel and AutoTokenizer write them: save_pretrained)"
+        f"{listed}. Name a folder in Hugging Face layout with safetensors weights and a fast "
+        "tokenizer (AutoModel and AutoTokenizer write them: save_pretrained)."
     )
 
 
@@ -116,8 +116,8 @@ def _pointer_problem(path: Path, weights: list[Path]) -> str | None:
     for file in (path / "config.json", tokenizer, *weights):
         if file.is_file() and _read_start(file, len(_LFS_POINTER)) == _LFS_POINTER:
             return (
-                f"{file.name} is a pointer of Git LFS, not the file; run `git lfs pull` where the "
-                "directory was cloned, or download the files again"
+                f"{file.name} is a pointer of Git LFS, not the file. Run `git lfs pull` where the "
+                "directory was cloned, or download the files again."
             )
     return None
 
@@ -126,19 +126,19 @@ def _weights_problem(files: list[Path], weights: str) -> str | None:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         return (
-            f"of the {len(files)} files that {weights} names, {', '.join(missing[:3])} missing; "
-            "download the files again"
+            f"of the {len(files)} files that {weights} names, {', '.join(missing[:3])} missing. "
+            "Download the files again."
         )
     for file in files:
         if weights in _PICKLED:
             if not _read_start(file, 2).startswith(_PYTORCH_MAGIC):
-                return f"{file.name} is not a file of PyTorch; download it again"
+                return f"{file.name} is not a file of PyTorch. Download it again."
             continue
         for key, dtype in _dtypes(file).items():
             if dtype not in _FLOATS and key.endswith(_PARAMETER_SUFFIXES):
                 return (
                     f"{file.name} holds {key} in {dtype}: quantized weights, which mean nothing "
-                    "without their scales; use a copy in fp32, fp16 or bf16"
+                    "without their scales. Use a copy in fp32, fp16 or bf16."
                 )
     return None
 

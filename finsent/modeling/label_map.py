@@ -118,7 +118,7 @@ def label_names(config: Mapping[str, Any], file: str) -> tuple[str, ...]:
     names = tuple(by_id[i] for i in range(len(by_id)) if i in by_id)
     if not names or len(names) != len(by_id) or len(set(names)) != len(names):
         raise InputError(
-            f"{file}: id2label={id2label!r} does not name each label once, from 0 on; write e.g. "
+            f"{file}: id2label={id2label!r} does not name each label once, from 0 on. Write e.g. "
             '{"0": "negative", "1": "neutral", "2": "positive"}'
         )
     return names
@@ -160,14 +160,15 @@ def make_label_map(names: tuple[str, ...], targets: Mapping[str, str]) -> LabelM
     unknown = [key for key in targets if not {*spellings(key.casefold())} & {*keys}]
     if unknown:
         raise InputError(
-            f"adopt.label_map={value}: the model has no label {unknown[0]!r}; its labels are "
-            f"{', '.join(names)}"
+            f"adopt.label_map={value}: the model has no label {unknown[0]!r}. Its labels are "
+            f"{', '.join(names)}."
         )
     missing = [name for name, key in zip(names, keys, strict=True) if key not in label_by_name]
     if missing:
         example = ", ".join(f"{name!r}: LABEL" for name in names)
         raise InputError(
-            f"adopt.label_map={value}: does not map {', '.join(map(repr, missing))}; write "
-            f"label_map={{{example}}}, each LABEL one of {', '.join(LABELS)}; several may share one"
+            f"adopt.label_map={value}: does not map {', '.join(map(repr, missing))}. Write "
+            f"label_map={{{example}}}, each LABEL one of {', '.join(LABELS)}; several may share "
+            "one."
         )
     return LabelMap(names, tuple(label_by_name[key] for key in keys))

@@ -20,7 +20,7 @@ EXPORTS = "exports.json"
 # transformers 5 has both.
 PLAIN_TOKENIZER_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 INPUTS = ("input_ids", "attention_mask")  # the only inputs of a model
-REMEDY = "the directory is damaged: train again, or use another model"
+REMEDY = "The directory is damaged. Train again, or use another model."
 
 _REQUIRED = (CONFIG, WEIGHTS, TOKENIZER, PROVENANCE)
 _ANSWER_FILES = (WEIGHTS, CONFIG, TOKENIZER, LABEL_MAP, PROVENANCE, CALIBRATION, EXPORTS)
@@ -38,11 +38,12 @@ def check_model_dir(path: Path) -> LabelMap | None:
     for name in _REQUIRED:
         if not (path / name).is_file():
             raise InputError(
-                f"{str(path)!r}: {name} is missing; not a model that finsent trained or adopted"
+                f"{str(path)!r}: {name} is missing: no model that finsent trained or adopted. "
+                "Name another model."
             )
     config = read_json(path / CONFIG)
     if not isinstance(config, dict):
-        raise InputError(f"{path / CONFIG}: not a model's config; {REMEDY}")
+        raise InputError(f"{path / CONFIG}: not a model's config. {REMEDY}")
     label_map = read_label_map(path)
     if label_map is None:
         check_labels(config.get("id2label") or {}, str(path / CONFIG))

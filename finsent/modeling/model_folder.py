@@ -42,14 +42,14 @@ def find_model_folder(reference: str, revision: str | None, field: str, remedy: 
     if path.is_dir():
         if revision is not None:
             raise InputError(
-                f"{field}={reference!r}: is a local directory, which has no revision {revision!r}; "
-                "leave the revision empty, or give a hub id that is no directory here"
+                f"{field}={reference!r}: is a local directory, which has no revision {revision!r}. "
+                "Leave the revision empty, or give a hub id that is no directory here."
             )
         return ModelFolder(path.absolute())
     if path.is_absolute() or reference.startswith((".", "~")):
         raise InputError(
-            f"{field}={reference!r}: no such directory; give a folder with "
-            "config.json, tokenizer.json and model.safetensors, or 'demo'"
+            f"{field}={reference!r}: no such directory. Give a folder with "
+            "config.json, tokenizer.json and model.safetensors, or 'demo'."
         )
     path = _download(reference, revision, field, remedy)
     return ModelFolder(path, path.name)
@@ -69,7 +69,7 @@ def _download(reference: str, revision: str | None, field: str, remedy: str) -> 
             )
     except HFValidationError:
         raise InputError(
-            f"{field}={reference!r}: neither a directory nor a hub id; {remedy}"
+            f"{field}={reference!r}: neither a directory nor a hub id. {remedy}"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         if (full_disk := find_disk_error(error)) is not None:
@@ -77,6 +77,6 @@ def _download(reference: str, revision: str | None, field: str, remedy: str) -> 
         problem = str(error).strip().splitlines()[0]
         raise InputError(
             f"{field}={reference!r}: no such directory, and the model hub does not "
-            f"give it ({type(error).__name__}: {problem[:120]}); {remedy}"
+            f"give it ({type(error).__name__}: {problem[:120]}). {remedy}"
         ) from None
     return path

@@ -30,7 +30,7 @@ class FileDigest(SparseRecord):
 
 
 class BackboneOrigin(Record):
-    """Where the backbone of a trained model is from."""
+    """Origin of a trained model's backbone."""
 
     hub_id: str | None  # None: not from a hub
     commit: str | None  # of the hub's repository
@@ -40,7 +40,7 @@ class BackboneOrigin(Record):
 
 
 class AdoptedOrigin(Record):
-    """Where an adopted model is from."""
+    """Origin of an adopted model."""
 
     source: str  # hub id or directory
     revision: str | None

@@ -138,13 +138,13 @@ def _load(
     except Exception as error:  # tokenizers and AutoTokenizer share no error type
         problem = one_line(error)
         raise InputError(
-            f"{name}: its tokenizer cannot be loaded ({problem}); use a model with a valid "
-            "tokenizer.json"
+            f"{name}: its tokenizer cannot be loaded ({problem}). Use a model with a valid "
+            "tokenizer.json."
         ) from None
     if not isinstance(built, PreTrainedTokenizerFast):
         raise InputError(
             f"{name}: its tokenizer is a {type(built).__name__}, which has no fast form "
-            "(tokenizer.json); use a model whose tokenizer has one"
+            "(tokenizer.json). Use a model whose tokenizer has one."
         )
     return built, own
 

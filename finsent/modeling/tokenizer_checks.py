@@ -32,14 +32,14 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, name: str) -> list[str]
         tokens = backend.encode(_ENGLISH_TEXT, add_special_tokens=False).tokens
     except Exception as error:  # tokenizers raises bare Exceptions
         raise InputError(
-            f"{name}: its tokenizer fails on words that its vocabulary lacks ({error}); set "
-            "unk_token in the part `model` of tokenizer.json to a token of the vocabulary"
+            f"{name}: its tokenizer fails on words that its vocabulary lacks ({error}). Set "
+            "unk_token in the part `model` of tokenizer.json to a token of the vocabulary."
         ) from None
     unknown = sum(token == tokenizer.unk_token for token in tokens)
     if unknown == len(tokens):
         raise InputError(
-            f"{name}: its tokenizer knows no word of {_ENGLISH_TEXT!r}; check that the files of "
-            "tokenizer and model belong together, and use a model with a tokenizer.json"
+            f"{name}: its tokenizer knows no word of {_ENGLISH_TEXT!r}. Check that the files of "
+            "tokenizer and model belong together, and use a model with a tokenizer.json."
         )
     notes = []
     if unknown / len(tokens) > _MAX_UNKNOWN_SHARE:

@@ -30,12 +30,12 @@ def read_trained_on(model_dir: Path) -> TrainedOn | None:
     dataset, file = read_provenance(model_dir).dataset, model_dir / PROVENANCE
     if dataset is None:
         if "dataset" not in read_json(file):
-            raise InputError(f"{file}: dataset is missing; {REMEDY}")
+            raise InputError(f"{file}: dataset is missing. {REMEDY}")
         return None
     try:
         return TrainedOn(str(dataset["name"]), str(dataset["version"]))
     except KeyError:
-        raise InputError(f"{file}: dataset={dataset!r} has no name and version; {REMEDY}") from None
+        raise InputError(f"{file}: dataset={dataset!r} has no name and version. {REMEDY}") from None
 
 
 def find_dataset(workspace: Workspace, trained_on: TrainedOn | None) -> DatasetVersion | None:

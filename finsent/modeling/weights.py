@@ -68,16 +68,16 @@ def read_config(source: str, name: str, revision: str | None = None) -> Any:
     except Exception as error:  # architectures raise errors of many types
         problem = one_line(error)
         raise InputError(
-            f"{name}: its config.json cannot be used ({problem}); correct it, or use a model whose "
-            "architecture transformers has"
+            f"{name}: its config.json cannot be used ({problem}). Correct it, or use a model whose "
+            "architecture transformers has."
         ) from None
     quantization = getattr(config, "quantization_config", None)
     if quantization is not None:
         is_plain = isinstance(quantization, dict)
         method = quantization.get("quant_method") if is_plain else quantization
         raise InputError(
-            f"{name}: its weights are quantized ({method}, quantization_config in config.json); "
-            "use a copy in fp32, fp16 or bf16: exports are quantized here, behind the parity gate"
+            f"{name}: its weights are quantized ({method}, quantization_config in config.json). "
+            "Use a copy in fp32, fp16 or bf16: exports are quantized here, behind the parity gate."
         )
     return config
 
@@ -124,15 +124,15 @@ def load_weights(
     except pickle.UnpicklingError:
         raise InputError(
             f"{name}: its .bin file holds code or objects next to tensors (a pickle), which could "
-            "run as it is loaded. Use a copy with safetensors weights"
+            "run as it is loaded. Use a copy with safetensors weights."
         ) from None
     except MemoryError:
         raise
     except Exception as error:  # safetensors, torch and transformers share no error type
         problem = one_line(error)
         raise InputError(
-            f"{name}: its weights cannot be loaded ({problem}); the files are damaged or do not "
-            "fit config.json: download them again, or use another copy"
+            f"{name}: its weights cannot be loaded ({problem}): the files are damaged or do not "
+            "fit config.json. Download them again, or use another copy."
         ) from None
     assert isinstance(model, PreTrainedModel)
     forget_model_code(model)
@@ -150,7 +150,7 @@ def _check_finite(model: PreTrainedModel, name: str) -> None:
         if not bool(torch.isfinite(parameter).all()):
             raise InputError(
                 f"{name}: its weights {key} are not all numbers: the file is damaged, or was saved "
-                "after a training that diverged; use another copy"
+                "after a training that diverged. Use another copy."
             )
 
 
@@ -169,29 +169,29 @@ def check_complete(name: str, incomplete: Iterable[str], loaded: LoadedModel) ->
         return
     listed = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
     problem = "lack" if names[0] in loaded.missing else "have another shape for"
-    raise InputError(f"{name}: its weights {problem} {listed}; {_remedy(names, loaded)}")
+    raise InputError(f"{name}: its weights {problem} {listed}. {_remedy(names, loaded)}")
 
 
 def _remedy(names: list[str], loaded: LoadedModel) -> str:
     if 0 in loaded.mismatched.get(names[0], ()):
         return (
-            "the file has empty tensors, as DeepSpeed ZeRO-3 saves them: gather the shards "
-            "before saving (zero_to_fp32.py)"
+            "The file has empty tensors, as DeepSpeed ZeRO-3 saves them. Gather the shards "
+            "before saving (zero_to_fp32.py)."
         )
     wrapper = next((key for key in _WRAPPER_KEYS if key in loaded.unused), None)
     if wrapper:
         return (
-            f"the file is a training checkpoint with the weights under {wrapper!r}: load it into "
-            "the model and call save_pretrained"
+            f"The file is a training checkpoint with the weights under {wrapper!r}. Load it into "
+            "the model and call save_pretrained."
         )
     key, prefix = _prefixed(names, loaded)
     if prefix:
         return (
-            f"the file has {key}: its names carry the prefix {prefix!r}. Save the model "
-            "that is inside the wrapper, e.g. model.module.save_pretrained(...)"
+            f"The file has {key}: its names carry the prefix {prefix!r}. Save the model "
+            "that is inside the wrapper, e.g. model.module.save_pretrained(...)."
         )
     example = f" (the file has {loaded.unused[0]})" if loaded.unused else ""
-    return f"check that config.json and the weights belong together{example}"
+    return f"Check that config.json and the weights belong together{example}."
 
 
 def _prefixed(names: list[str], loaded: LoadedModel) -> tuple[str, str]:

@@ -46,7 +46,7 @@ _GATE_KEYS = ("outcome", "against", "forced")
 
 
 class Tracker(Protocol):
-    """What jobs record in addition to metrics."""
+    """Records of a job in addition to metrics."""
 
     def report(self, result: Mapping[str, Any], folder: Path) -> None:
         """Record an evaluation: headline figures, the page, and the pictures.

@@ -166,7 +166,7 @@ class GradientAccumulator:
             raise MemoryShortageError(
                 f"model.max_length: memory does not suffice for one row of {longest} tokens "
                 f"({_brief(shortage)}{free}). Lower model.max_length, set "
-                "train.gradient_checkpointing=true, or use a smaller backbone"
+                "train.gradient_checkpointing=true, or use a smaller backbone."
             )
         # More micro-batches than rows would change nothing.
         most_rows = -(-len(batch) // self._context.world_size)

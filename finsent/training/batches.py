@@ -1,4 +1,4 @@
-"""Which rows each worker has in each step.
+"""The rows of each worker in each step.
 
 Rows are short and uneven, so padding would be most of the work in batches drawn at random. Rows are
 shuffled, sorted by length inside windows of several batches, and cut into batches. Then the batches

@@ -12,7 +12,7 @@ from finsent.training.progress import Progress
 
 
 class Callbacks(Protocol):
-    """What the training loop calls on every rank; only rank 0 gets something to write."""
+    """Callbacks of the training loop on every rank; only rank 0 gets something to write."""
 
     def on_start(self, step: int) -> None:
         """Handle the start of a run, or its resumption after a step."""

@@ -23,7 +23,7 @@ def check_capacity(config: TrainConfig) -> bool:
     if config.use_gpu == "yes" and gpus < needed_gpus:
         raise InputError(
             f"train.use_gpu='yes': train.num_workers={workers} needs {needed_gpus:g} GPUs, but the "
-            f"cluster has {gpus:g}. Lower train.num_workers, or set train.use_gpu=no"
+            f"cluster has {gpus:g}. Lower train.num_workers, or set train.use_gpu=no."
         )
     needed_cpus = workers * config.cpus_per_worker + 1  # one for Ray Data
     slots = cluster.slots(config.cpus_per_worker)
@@ -32,7 +32,7 @@ def check_capacity(config: TrainConfig) -> bool:
             f"train.num_workers={workers}: with train.cpus_per_worker={config.cpus_per_worker}, "
             f"and 1 for Ray Data, needs {needed_cpus} CPUs, but the cluster has {cpus}, with room "
             f"for {slots} such workers. Lower the settings, or raise ray.num_cpus (logical CPUs) "
-            "of a local Ray"
+            "of a local Ray."
         )
     return config.use_gpu != "no" and gpus >= needed_gpus
 

@@ -163,7 +163,7 @@ def latest_valid(run_dir: Path, warn: Callable[[str], None] = log.warning) -> Ch
     if damaged:
         raise InputError(
             f"run.name={run_dir.name!r}: every checkpoint is damaged ({damaged[0]}). Train under "
-            "another run.name"
+            "another run.name."
         )
     return None
 

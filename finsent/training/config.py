@@ -296,7 +296,10 @@ class TrainConfig(Section):
         numbers = [number for number in pair if type(number) is int]
         is_pair = len(pair) == len(numbers) == 2
         if not (is_pair and 1 <= numbers[0] <= numbers[1] <= _MAX_WORKERS):
-            raise ValueError(f"write 1 to {_MAX_WORKERS}, or minimum and maximum, such as [1, 4]")
+            raise ValueError(
+                f"{value!r} is no number of workers. Write 1 to {_MAX_WORKERS}, or minimum and "
+                "maximum, e.g. [1, 4]."
+            )
         return value
 
     @model_validator(mode="after")
@@ -304,11 +307,11 @@ class TrainConfig(Section):
         if self.batch_size < self.max_workers:
             raise ValueError(
                 f"batch_size={self.batch_size} is less than num_workers={self.max_workers}, and a "
-                "step needs a row for each worker. Raise batch_size or lower num_workers"
+                "step needs a row for each worker. Raise batch_size or lower num_workers."
             )
         if self.gpus_per_worker < 1 and self.max_workers > 1:
             raise ValueError(
                 f"gpus_per_worker={self.gpus_per_worker:g}: NCCL needs one GPU for each of "
-                f"num_workers={self.max_workers}. Set one of the two settings to 1"
+                f"num_workers={self.max_workers}. Set one of the two settings to 1."
             )
         return self

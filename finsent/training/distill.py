@@ -101,7 +101,7 @@ def distilled_rows(
     if version.rows("train") < _MIN_FOLD_ROWS * folds:
         raise InputError(
             f"train.distill_folds={folds}: the training split has {version.rows('train')} rows, "
-            f"and a fold needs {_MIN_FOLD_ROWS}. Lower train.distill_folds, or set it to null"
+            f"and a fold needs {_MIN_FOLD_ROWS}. Lower train.distill_folds, or set it to null."
         )
     fold_config = config.replaced(distill_folds=None, epochs=config.distill_epochs or config.epochs)
     target_dirs = []

@@ -26,7 +26,7 @@ def add_adapters(model: PreTrainedModel, config: TrainConfig) -> None:
     if config.ema_decay is not None:
         raise InputError(
             f"train.ema_decay={config.ema_decay}: not supported with train.lora_rank. Set "
-            "one of them to null"
+            "one of them to null."
         )
     layer_weights = {name for name, _ in model.named_parameters() if layer_index(name) is not None}
     targets = [
@@ -37,7 +37,7 @@ def add_adapters(model: PreTrainedModel, config: TrainConfig) -> None:
     if not targets:
         raise InputError(
             f"train.lora_rank={config.lora_rank}: {type(model).__name__} has no layers that can be "
-            "told apart. Set train.lora_rank=null"
+            "told apart. Set train.lora_rank=null."
         )
     head = [parameter for name, parameter in model.named_parameters() if _in_head(name)]
     rank = config.lora_rank

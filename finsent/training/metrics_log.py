@@ -41,7 +41,7 @@ def read_metrics(run_dir: Path) -> list[MetricsLine]:
             key = ".".join(map(str, first["loc"])) or "line"
             raise InputError(
                 f"{file}: line {number}: {key}: {first['msg']}. The file is damaged or of another "
-                "version of finsent; train under another run.name"
+                "version of finsent. Train under another run.name."
             ) from None
     return lines
 

@@ -27,13 +27,13 @@ def build_model(task: Task, device: torch.device) -> PreTrainedModel:
     if config.batch_tokens is not None and config.batch_tokens < task.max_length:
         raise InputError(
             f"train.batch_tokens={config.batch_tokens}: a row may have model.max_length="
-            f"{task.max_length} tokens. Raise train.batch_tokens or lower model.max_length"
+            f"{task.max_length} tokens. Raise train.batch_tokens or lower model.max_length."
         )
     if config.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise InputError(
                 f"train.gradient_checkpointing=true: {type(model).__name__} does not support it. "
-                "Set train.gradient_checkpointing=false"
+                "Set train.gradient_checkpointing=false."
             )
         model.activation_checkpointing_enable({"use_reentrant": False})
     return model

@@ -94,8 +94,10 @@ def learning_rate_factor(
         return (step + 1) / (warmup_steps + 1)
     if schedule == "constant":
         return 1.0
-    left = max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
-    return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+    remaining_share = max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+    if schedule == "linear":
+        return remaining_share
+    return (1 - math.cos(math.pi * remaining_share)) / 2
 
 
 def build_schedule(

@@ -1,4 +1,4 @@
-"""What the driver shows of a training that happens in other processes.
+"""Progress of a training in other processes, for the driver.
 
 The process of the board's actor imports this module, and does without torch.
 """
@@ -56,7 +56,7 @@ class ProgressBoard:
     def notes(self, start: int) -> list[str]:
         """Return the messages from number `start` on.
 
-        They are kept, as the driver asks again when an answer comes too late.
+        They are kept, as the driver repeats a call whose answer comes too late.
         """
         return self._notes[start:]
 
@@ -152,10 +152,10 @@ def epoch_line(metrics: EpochMetrics, total_epochs: int, epoch_seconds: Sequence
         total_epochs: of the run, which may stop earlier.
         epoch_seconds: of the epochs so far.
     """
-    left = total_epochs - metrics.epoch
+    epochs_left = total_epochs - metrics.epoch
     remaining = ""
-    if left:
-        seconds_left = left * statistics.median(epoch_seconds)
+    if epochs_left:
+        seconds_left = epochs_left * statistics.median(epoch_seconds)
         remaining = f"; about {format_duration(seconds_left)} of training left"
     return (
         f"epoch {metrics.epoch} of {total_epochs}: macro-F1 {metrics.macro_f1:.3f}, "

@@ -31,7 +31,7 @@ from finsent.training.task import Task
 
 @dataclass(frozen=True)
 class WorkerInputs:
-    """What each worker gets from the driver."""
+    """Inputs of each worker, from the driver."""
 
     task: Task
     board: Any  # handle of a `finsent.training.progress.ProgressBoard`

@@ -1,4 +1,4 @@
-"""What a reader of a training's metrics must know about its splits, before the training starts."""
+"""Facts about the splits that a reader of the metrics needs, before the training starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_INPUT = 512  # largest `model.max_length`
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """How much of the training split is truncated, and which labels have no rows."""
+    """Truncated texts of the training split, and labels without rows."""
 
     truncation: Truncation  # of the first MAX_COUNTED rows
     absent: dict[str, list[str]]  # labels without rows, by split

@@ -1,4 +1,4 @@
-"""What to train: the same on every worker, under Ray, torchrun, or alone."""
+"""The task of a training: the same on every worker, under Ray, torchrun, or alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def make_task(
 
 
 def _input(file: InputSource) -> dict[str, Any]:
-    """Return what a model's provenance has of a source.
+    """Return a source's entry in a model's provenance.
 
     Returns:
         Name and digest, `license` (null: not stated) and `hub_id` (null: not from Hugging Face).

@@ -41,7 +41,7 @@ _MAX_KEYS = 8  # of rows that an error names
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a rank trains on, and where its results go."""
+    """Inputs of a rank's training, and where its results go."""
 
     task: Task
     train_rows: TokenizedRows  # all rows, on every rank: each takes its share of each batch
@@ -283,7 +283,7 @@ class TrainingRun:
     def _raise_divergence(self, problem: str) -> NoReturn:
         raise DivergenceError(
             f"train.learning_rate={self.config.learning_rate}: {problem}; last good checkpoint: "
-            f"{self._last_checkpoint}. Lower the rate under another run.name, or check those rows"
+            f"{self._last_checkpoint}. Lower the rate under another run.name, or check those rows."
         )
 
     def _state(self, totals: EpochTotals | None = None) -> TrainingState:

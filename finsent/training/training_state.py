@@ -166,5 +166,5 @@ def _naming(file: Path) -> Iterator[Path]:
             raise unreadable.with_path(file) from error
         problem = " ".join(str(error).split())[:_MAX_PROBLEM]
         raise InputError(
-            f"checkpoint {str(file)!r}: damaged ({problem}). Train under another run.name"
+            f"checkpoint {str(file)!r}: damaged ({problem}). Train under another run.name."
         ) from None

@@ -1,4 +1,4 @@
-"""The replicas beside the gateways: explainer, shadow and recorder."""
+"""The replicas next to the gateways: explainer, shadow and recorder."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def shadow_listener(service: Service, branch: Branch[ShadowItem]) -> AnswerListe
 
 
 class AgreementReport(TypedDict):
-    """How a pair of versions compares, as JSON."""
+    """Comparison of two versions, as JSON."""
 
     model_version: str
     shadow_version: str
@@ -74,7 +74,7 @@ class AgreementReport(TypedDict):
 
 @dataclass
 class Agreement:
-    """How a shadow's answers compare with the answers that clients got."""
+    """Counts of a shadow's answers compared with those that clients got."""
 
     texts: int = 0
     same_labels: int = 0

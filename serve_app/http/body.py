@@ -63,7 +63,7 @@ def body_is_left(request: Request) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the bytes of a file must pass, on their way in and out."""
+    """The minimum rate of a file's bytes, in and out."""
 
     patience: float  # seconds for one piece, and for all pieces to be behind the rate
     rate: int  # bytes per second

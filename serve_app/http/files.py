@@ -53,7 +53,7 @@ _ANSWER_COLUMNS = (
 
 
 class FileQuery(BaseModel):
-    """How a file is read. Names and meanings are those of a source of ingest."""
+    """Settings for reading a file. Names and meanings are those of a source of ingest."""
 
     model_config = ConfigDict(extra="forbid")
 

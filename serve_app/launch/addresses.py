@@ -1,4 +1,4 @@
-"""Where a service answers, for its log and the job's result."""
+"""Addresses of a service, for its log and the job's result."""
 
 from __future__ import annotations
 

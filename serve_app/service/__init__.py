@@ -1,1 +1,1 @@
-"""The work of one replica, whatever protocol asks: admit, encode, classify, follow an alias."""
+"""The work of one replica, for any protocol: admit, encode, classify, follow an alias."""

@@ -1,4 +1,4 @@
-"""Which requests a replica accepts, and for how long."""
+"""Admission of requests to a replica, and their deadlines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Admission:
         return milliseconds / 1000 - waited
 
     def admit(self, tokens: int) -> None:
-        """Refuse work that would wait too long. A list is refused or accepted as a whole.
+        """Refuse work that would wait too long. A list is refused or accepted completely.
 
         Raises:
             Problem: overloaded, with the seconds after which there is room.

@@ -32,7 +32,7 @@ _WINDOW_BATCHES = 8  # full micro-batches of waiting rows that the next one is c
 
 @dataclass(slots=True)
 class Timing:
-    """Where the time of a request went."""
+    """Times of the phases of a request."""
 
     encoded: float = 0.0  # seconds of tokenizing
     queued: float = 0.0  # seconds until a stream took the last of its rows

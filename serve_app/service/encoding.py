@@ -53,7 +53,8 @@ class BatchEncoder:
             if not arrival.encoded.done():  # else the client has left
                 groups.setdefault((arrival.model, arrival.truncate), []).append(arrival)
         for (model, truncate), group in groups.items():
-            rows = _encode(model.engine, [text for one in group for text in one.texts], truncate)
+            texts = [text for arrival in group for text in arrival.texts]
+            rows = _encode(model.engine, texts, truncate)
             start = 0
             for arrival in group:
                 end = start + len(arrival.texts)

@@ -42,7 +42,7 @@ def read_calibrations(
 
 
 class ModelDetails(TypedDict):
-    """What `/info` reports of a version's manifest and of the engine's settings."""
+    """Details of a version's manifest and the engine's settings, for `/info`."""
 
     created: str | None
     backbone: Any

@@ -1,4 +1,4 @@
-"""What one replica does with texts, whatever protocol asks."""
+"""The work of one replica on texts, for any protocol."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from serve_app.service.runtime import RuntimeConfig
 
 
 class QueueStats(TypedDict):
-    """How much waits at a replica."""
+    """Amount of work that waits at a replica."""
 
     queue_tokens: float
     drain_seconds: float
@@ -68,7 +68,7 @@ class Service:
 
     @property
     def registry(self) -> Registry:
-        """Where the model comes from."""
+        """The registry of the model."""
         return self.models.registry
 
     @property
@@ -197,7 +197,7 @@ class Service:
     async def encode(
         self, model: Model, texts: Sequence[str], truncate: Truncate
     ) -> list[Encoded | InputError]:
-        """Return the token ids of texts, and an error for each text without any."""
+        """Return the token ids of texts, and an error for each text that has none."""
         return await self._encoder.encode(model, texts, truncate)
 
 

@@ -138,7 +138,7 @@ def test_a_wrong_declared_encoding(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train.epohcs=2"], ["train.epohcs", "did you mean 'train.epochs'?"]),
+        (["train.epohcs=2"], ["train.epohcs", "Did you mean 'train.epochs'?"]),
         (["model.backbone=no-such/model"], ["model.backbone='no-such/model'", "demo"]),
         (["registry.root=/proc/registry"], ["registry.root='/proc/registry", "cannot write"]),
         (["storage.root=/proc/artifacts"], ["storage.root='/proc/artifacts", "cannot write"]),

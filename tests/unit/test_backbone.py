@@ -127,7 +127,7 @@ def test_incomplete_folder_is_refused_by_what_is_missing(
     shutil.copytree(tiny, folder)
     (folder / name).unlink()
     text = refusal(str(folder), tmp_path)
-    assert text.startswith(f"model.backbone={str(folder)!r}: {name} missing; ")
+    assert text.startswith(f"model.backbone={str(folder)!r}: {name} missing. ")
     assert "safetensors weights and a fast tokenizer" in text
 
 
@@ -145,7 +145,7 @@ def test_path_that_is_not_there_is_no_hub_id(
     monkeypatch.setenv("HOME", str(tmp_path))
     written = written.format(here=tmp_path)
     text = refusal(written, tmp_path)
-    assert text.startswith(f"model.backbone={written!r}: no such directory; give a folder with ")
+    assert text.startswith(f"model.backbone={written!r}: no such directory. Give a folder with ")
     assert "'demo'" in text
 
 
@@ -172,7 +172,7 @@ def test_hub_id_out_of_reach_says_what_to_use(tmp_path: Path, name: str, problem
     text = refusal(name, tmp_path)
     assert text.startswith(f"model.backbone={name!r}: ")
     assert problem in text
-    assert "use model.backbone=demo (no network), a local folder" in text
+    assert "Use model.backbone=demo (no network), a local folder" in text
 
 
 def test_a_full_disk_is_no_hub_out_of_reach(

@@ -181,7 +181,7 @@ def test_printed_config_loads_unchanged(called: Caller, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["train.epohcs=2"], ["train.epohcs", "did you mean 'train.epochs'?"]),
+        (["train.epohcs=2"], ["train.epohcs", "Did you mean 'train.epochs'?"]),
         (["train.epochs=zero"], ["train.epochs='zero'", "integer"]),
         (["train.batch_size=1"], ["batch_size=1", "num_workers=2", "Raise batch_size"]),
         (["no-such.yaml"], ["'no-such.yaml'", "no such file"]),
@@ -350,7 +350,7 @@ def test_closed_pipe_is_no_error(module: str) -> None:
 @pytest.mark.parametrize(
     ("name", "argv", "words"),
     [
-        ("train", ["train.epohcs=2"], "did you mean 'train.epochs'?"),
+        ("train", ["train.epohcs=2"], "Did you mean 'train.epochs'?"),
         ("classify", ["model.max_length=7", "Sales rose"], "model.max_length=7"),
     ],
 )

@@ -47,14 +47,14 @@ def fields(schema: type[Section], prefix: str = "") -> Iterator[tuple[str, Field
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("train.epoch=1", ["train.epoch:", "did you mean 'train.epochs'?"]),
-        ("train.Epochs=1", ["train.Epochs:", "did you mean 'train.epochs'?"]),
-        ("trian.epochs=1", ["trian:", "did you mean 'train'?"]),
-        ("data.split.tests=0.1", ["data.split.tests:", "did you mean 'data.split.test'?"]),
-        ("epochs=1", ["epochs:", "did you mean 'train.epochs'?"]),
-        ("learning_rate=1e-4", ["learning_rate:", "did you mean 'train.learning_rate'?"]),
-        ("data.epochs=1", ["data.epochs:", "did you mean 'train.epochs'?"]),
-        ("zzz=1", ["zzz:", "sections are ", "train", "data.split", "registry"]),
+        ("train.epoch=1", ["train.epoch:", "Did you mean 'train.epochs'?"]),
+        ("train.Epochs=1", ["train.Epochs:", "Did you mean 'train.epochs'?"]),
+        ("trian.epochs=1", ["trian:", "Did you mean 'train'?"]),
+        ("data.split.tests=0.1", ["data.split.tests:", "Did you mean 'data.split.test'?"]),
+        ("epochs=1", ["epochs:", "Did you mean 'train.epochs'?"]),
+        ("learning_rate=1e-4", ["learning_rate:", "Did you mean 'train.learning_rate'?"]),
+        ("data.epochs=1", ["data.epochs:", "Did you mean 'train.epochs'?"]),
+        ("zzz=1", ["zzz:", "Sections are ", "train", "data.split", "registry"]),
     ],
 )
 def test_unknown_key_names_the_nearest_one(override: str, parts: list[str]) -> None:
@@ -72,11 +72,11 @@ def test_a_dash_is_standard_input() -> None:
 
 
 def test_right_name_in_the_wrong_section_is_found() -> None:
-    assert "did you mean 'model.max_length'?" in problem("train.max_length=64")
+    assert "Did you mean 'model.max_length'?" in problem("train.max_length=64")
 
 
 def test_hint_is_not_the_section_that_was_written() -> None:
-    assert "did you mean 'train'?" not in problem("train.zzz=1")
+    assert "Did you mean 'train'?" not in problem("train.zzz=1")
 
 
 # --- wrong values ---------------------------------------------------------------------------------
@@ -85,22 +85,25 @@ def test_hint_is_not_the_section_that_was_written() -> None:
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("train.epochs=two", ["train.epochs='two'", "integer", "default 4"]),
-        ("train.epochs=2.5", ["train.epochs=2.5", "integer", "default 4"]),
-        ("train.epochs=", ["train.epochs=None", "integer", "default 4"]),
-        ("train.epochs=true", ["train.epochs=True", "integer", "default 4"]),
-        ("train.epochs=[1]", ["train.epochs=[1]", "integer", "default 4"]),
-        ("ray.num_cpus=many", ["ray.num_cpus='many'", "integer", "default null"]),
-        ("evaluate.baselines=maybe", ["evaluate.baselines='maybe'", "boolean", "default true"]),
-        ("data.sources=a.csv", ["data.sources='a.csv'", "list", "default [sample]"]),
-        ("data.sources=[]", ["data.sources=[]", "at least 1", "default [sample]"]),
+        ("train.epochs=two", ["train.epochs='two'", "integer", "default is 4"]),
+        ("train.epochs=2.5", ["train.epochs=2.5", "integer", "default is 4"]),
+        ("train.epochs=", ["train.epochs=null", "integer", "default is 4"]),
+        ("train.epochs=true", ["train.epochs=true", "integer", "default is 4"]),
+        ("train.epochs=[1]", ["train.epochs=[1]", "integer", "default is 4"]),
+        ("ray.num_cpus=many", ["ray.num_cpus='many'", "integer", "default is null"]),
+        ("evaluate.baselines=maybe", ["evaluate.baselines='maybe'", "boolean", "default is true"]),
+        (
+            "data.sources=a.csv",
+            ["data.sources='a.csv'", "list", "Write data.sources='[\"a.csv\"]'."],
+        ),
+        ("data.sources=[]", ["data.sources=[]", "at least 1", "default is [sample]"]),
         ("data.sources=[1]", ["data.sources.0", "1 is no source", "a mapping with `uri`"]),
-        ("data.sources=[{format: csv}]", ["data.sources.0.uri: is missing", "write it"]),
+        ("data.sources=[{format: csv}]", ["data.sources.0.uri: is missing", "Write it: path"]),
         (
             "data.sources=[{uri: a, prioriy: 1}]",
             ["data.sources.0.prioriy", "'data.sources[].priority'"],
         ),
-        ("data.salt=[5]", ["data.salt=[5]", "string", "default finsent"]),
+        ("data.salt=[5]", ["data.salt=[5]", "string", "default is finsent"]),
         ("data=3", ["data=3", "is a section", "data.NAME=VALUE"]),
         ("data.split=0.8", ["data.split=0.8", "is a section", "data.split.NAME=VALUE"]),
         ("train.precision=fp8", ["train.precision='fp8'", "'bf16' or 'fp16'"]),
@@ -119,23 +122,23 @@ def test_wrong_type_names_field_value_and_default(override: str, parts: list[str
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("train.epochs=0", ["train.epochs=0", "greater than or equal to 1", "default 4"]),
+        ("train.epochs=0", ["train.epochs=0", "greater than or equal to 1", "default is 4"]),
         ("train.epochs=1001", ["train.epochs=1001", "less than or equal to 1000"]),
         ("train.learning_rate=1", ["train.learning_rate=1", "less than 1"]),
         ("train.learning_rate=0", ["train.learning_rate=0", "greater than 0"]),
         ("train.max_grad_norm=nan", ["train.max_grad_norm='nan'", "greater than 0"]),
-        ("data.split.train=1", ["data.split.train=1", "less than 1", "default 0.8"]),
-        ("data.max_rejected_fraction=2", ["data.max_rejected_fraction=2", "default 0.01"]),
-        ("model.max_length=513", ["model.max_length=513", "512", "default 128"]),
-        ("ray.num_cpus=0", ["ray.num_cpus=0", "equal to 1", "default null"]),
-        ("engine.token_budget=15", ["engine.token_budget=15", "16", "default 1024"]),
-        ("train.num_workers=[4,1]", ["train.num_workers", "minimum and maximum, such as [1, 4]"]),
+        ("data.split.train=1", ["data.split.train=1", "less than 1", "default is 0.8"]),
+        ("data.max_rejected_fraction=2", ["data.max_rejected_fraction=2", "default is 0.01"]),
+        ("model.max_length=513", ["model.max_length=513", "512", "default is 128"]),
+        ("ray.num_cpus=0", ["ray.num_cpus=0", "equal to 1", "default is null"]),
+        ("engine.token_budget=15", ["engine.token_budget=15", "16", "default is 1024"]),
+        ("train.num_workers=[4,1]", ["train.num_workers: [4, 1] is no", "maximum, e.g. [1, 4]."]),
         ("train.num_workers=0", ["train.num_workers", "1 to 1024"]),
         ("train.trainer=keras", ["train.trainer='keras'", "'native'", "'lightning'"]),
         ("tracking.mode=on", ["tracking.mode", "'offline'"]),
         ("data.name=../up", ["data.name='../up'", "[a-z0-9]"]),
         ("run.name=a/b", ["run.name='a/b'", "[A-Za-z0-9]"]),
-        ("run.name=latest", ["run.name: 'latest' means the last", "choose another name"]),
+        ("run.name=latest", ["run.name: 'latest' means the last", "Choose another name."]),
         ("publish.alias=Champion", ["publish.alias='Champion'", "small letters"]),
         ('storage.root=""', ["storage.root=''", "at least 1 character"]),
     ],
@@ -182,7 +185,15 @@ def test_shares_that_add_up_but_for_rounding_are_accepted(shares: tuple[float, .
 def test_uri_as_a_root_is_refused_with_the_remedy(key: str, uri: str) -> None:
     text = problem(f"{key}={uri}")
     assert text.startswith(f"{key}: '{uri}' is a URI")
-    assert "write a directory" in text
+    assert "Write a directory" in text
+
+
+def test_value_that_fits_no_branch_of_a_union_is_one_problem() -> None:
+    text = problem("train.class_weights=balaced")
+    assert text == (
+        "train.class_weights='balaced': must be 'none' or 'balanced'. Or write a mapping with "
+        "negative, neutral, positive. The default is none."
+    )
 
 
 def test_several_wrong_keys_come_in_one_line() -> None:
@@ -206,23 +217,26 @@ def test_missing_file_hints_at_a_near_name(tmp_path: Path) -> None:
     write(tmp_path, "train.yaml", "")
     text = problem(files=(tmp_path / "trian.yaml",))
     assert f"{str(tmp_path / 'trian.yaml')!r}: no such file" in text
-    assert f"did you mean {str(tmp_path / 'train.yaml')!r}?" in text
-    assert "check the path" in problem(files=(tmp_path / "none" / "train.yaml",))
+    assert f"Did you mean {str(tmp_path / 'train.yaml')!r}?" in text
+    assert "Check the path." in problem(files=(tmp_path / "none" / "train.yaml",))
 
 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("train:\n  epochs: 1\n  seed: [1\nx: 2\n", ["not valid YAML", "line 4", "mend"]),
-        ("train:\n\tepochs: 1\n", ["not valid YAML", "line 2", "mend"]),
+        (
+            "train:\n  epochs: 1\n  seed: [1\nx: 2\n",
+            ["not valid YAML", "line 4", "Correct that line."],
+        ),
+        ("train:\n\tepochs: 1\n", ["not valid YAML", "line 2", "Correct that line."]),
         ("train:\n  epochs: 1\n  epochs: 2\n", ["line 3", "duplicate key epochs"]),
         ("a: !!python/object/apply:os.getcwd []\n", ["not valid YAML", "line 1"]),
         ("train: \x01\n", ["not valid YAML", "#x0001"]),
-        ("- train\n- data\n", ["holds no mapping", "write sections"]),
-        ("hello\n", ["holds no mapping", "write sections"]),
-        ("hello # a remark\n", ["holds no mapping", "write sections"]),
-        ("5\n", ["holds no mapping", "write sections"]),
-        ("true\n", ["holds no mapping", "write sections"]),
+        ("- train\n- data\n", ["contains no mapping", "Write sections"]),
+        ("hello\n", ["contains no mapping", "Write sections"]),
+        ("hello # a remark\n", ["contains no mapping", "Write sections"]),
+        ("5\n", ["contains no mapping", "Write sections"]),
+        ("true\n", ["contains no mapping", "Write sections"]),
         ("train: 5\n", ["train=5", "is a section"]),
         ("caf\xe9: 1\n".encode("latin-1"), ["cannot be read", "utf-8"]),
     ],
@@ -254,7 +268,7 @@ def test_files_that_do_not_merge_are_a_config_error(tmp_path: Path) -> None:
     [
         ("epochs", ["'epochs'", "key=value", "train.epochs=2"]),
         ("=3", ["'=3'", "key=value"]),
-        ("data.sources=[a.csv", ["'data.sources=[a.csv'", "not valid YAML", "quote it"]),
+        ("data.sources=[a.csv", ["'data.sources=[a.csv'", "not valid YAML", "Quote it"]),
     ],
 )
 def test_bad_override_is_named_with_an_example(override: str, parts: list[str]) -> None:
@@ -302,7 +316,7 @@ def test_replaced_values_are_validated_and_the_others_stay() -> None:
     assert train.replaced(seed=5) == TrainConfig(epochs=7, seed=5)
     with pytest.raises(ConfigError, match=r"^batch_size=2 is less than num_workers=4"):
         train.replaced(batch_size=2, num_workers=4)
-    with pytest.raises(ConfigError, match=r"^epoch: unknown key; did you mean .epochs"):
+    with pytest.raises(ConfigError, match=r"^epoch: unknown key. Did you mean .epochs"):
         train.replaced(epoch=1)
 
 

@@ -98,21 +98,21 @@ def test_ordered_thresholds_are_accepted(bounds: tuple[float, float]) -> None:
 @pytest.mark.parametrize(
     ("sources", "parts"),
     [
-        ("a.csv", ["sources='a.csv'", "list", "default [sample]", "sources='[\"a.csv\"]'"]),
+        ("a.csv", ["sources='a.csv'", "list", "Write sources='[\"a.csv\"]'."]),
         ("[]", ["sources=[]", "at least 1"]),
         ("[5]", ["sources.0: 5 is no source", "a path or URI", "mapping with `uri`"]),
         ("[a.csv, '']", ["sources.1.uri=''", "at least 1 character"]),
         ("[{name: news}]", ["sources.0.uri: is missing", "path, glob, directory", "hf://"]),
-        ("[{uri: a, txt: b}]", ["sources.0.txt: unknown key", "did you mean 'sources[].text'?"]),
+        ("[{uri: a, txt: b}]", ["sources.0.txt: unknown key", "Did you mean 'sources[].text'?"]),
         ("[{uri: a, format: xlsx}]", ["sources.0.format='xlsx'", "'csv'", "'phrasebank'"]),
         ("[{uri: a, encoding: utf9}]", ["sources.0.encoding: 'utf9'", "cp1252", "auto"]),
         ("[{uri: a, encoding: hex}]", ["sources.0.encoding: 'hex'", "no encoding"]),
-        ("[{uri: a, weight: 0}]", ["sources.0.weight=0", "greater than 0", "default 1.0"]),
+        ("[{uri: a, weight: 0}]", ["sources.0.weight=0", "greater than 0", "default is 1.0"]),
         ("[{uri: a, weight: -2}]", ["sources.0.weight=-2", "greater than 0"]),
         ("[{uri: a, weight: .nan}]", ["sources.0.weight=nan"]),
         ("[{uri: a, weight: .inf}]", ["sources.0.weight=inf"]),
-        ("[{uri: a, priority: 1.5}]", ["sources.0.priority=1.5", "integer", "default 0"]),
-        ("[{uri: a, priority: true}]", ["sources.0.priority=True", "integer"]),
+        ("[{uri: a, priority: 1.5}]", ["sources.0.priority=1.5", "integer", "default is 0"]),
+        ("[{uri: a, priority: true}]", ["sources.0.priority=true", "integer"]),
         (
             "[{uri: a, label_map: {up: bullish}}]",
             ["sources.0.label_map.up='bullish'", "'negative', 'neutral' or 'positive'"],
@@ -127,7 +127,7 @@ def test_ordered_thresholds_are_accepted(bounds: tuple[float, float]) -> None:
         ),
         (
             "[{uri: a, thresholds: [-0.1]}]",
-            ["sources.0.thresholds.1: is missing; write it, the label column holds scores"],
+            ["sources.0.thresholds.1: is missing. Write it: the label column holds scores"],
         ),
         ("[{uri: a, thresholds: [.nan, 1]}]", ["sources.0.thresholds: [nan, 1.0]"]),
         ("[{uri: a, thresholds: [0, high]}]", ["sources.0.thresholds.1='high'", "number"]),
@@ -230,7 +230,7 @@ def test_preferred_labels_keep_their_order() -> None:
         ("{prefer: []}", ["prefer", "at least 1"]),
         ("{prefer: [neutral, neutral]}", ["prefer", "names a label twice", "Write each once"]),
         ("{favour: [neutral]}", ["favour", "prefer"]),
-        ("{priority: 1}", ["conflicts.prefer: is missing; write it, policy for a text"]),
+        ("{priority: 1}", ["conflicts.prefer: is missing. Write it: policy for a text"]),
     ],
 )
 def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -> None:
@@ -242,13 +242,13 @@ def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("max_chars=9", ["max_chars=9", "greater than or equal to 10", "default 5000"]),
-        ("max_rejected_fraction=-0.1", ["max_rejected_fraction=-0.1", "default 0.01"]),
-        ("near_duplicates.threshold=0.3", ["near_duplicates.threshold=0.3", "default 0.75"]),
-        ("near_duplicates.threshold=1.01", ["near_duplicates.threshold=1.01", "default 0.75"]),
-        ("near_duplicates.permutations=8", ["near_duplicates.permutations=8", "default 128"]),
-        ("label_noise.folds=1", ["label_noise.folds=1", "default 5"]),
-        ("label_noise.max_rows=99", ["label_noise.max_rows=99", "default 20000"]),
+        ("max_chars=9", ["max_chars=9", "greater than or equal to 10", "default is 5000"]),
+        ("max_rejected_fraction=-0.1", ["max_rejected_fraction=-0.1", "default is 0.01"]),
+        ("near_duplicates.threshold=0.3", ["near_duplicates.threshold=0.3", "default is 0.75"]),
+        ("near_duplicates.threshold=1.01", ["near_duplicates.threshold=1.01", "default is 0.75"]),
+        ("near_duplicates.permutations=8", ["near_duplicates.permutations=8", "default is 128"]),
+        ("label_noise.folds=1", ["label_noise.folds=1", "default is 5"]),
+        ("label_noise.max_rows=99", ["label_noise.max_rows=99", "default is 20000"]),
         ("label_column=Sentence", ["text_column and label_column are both 'Sentence'"]),
         ("name=Up/down", ["name='Up/down'", "[a-z0-9]"]),
     ],
@@ -313,7 +313,7 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
             ["split: train=0.7, test=0.2", "time.column='day'", "Leave the fractions out"],
         ),
         (["split.train=0.9"], ["split: train=0.9, validation=0.1, test=0.1", "1.1", "0.8, 0.1"]),
-        (["split.test=0"], ["split.test=0", "greater than 0", "default 0.1"]),
+        (["split.test=0"], ["split.test=0", "greater than 0", "default is 0.1"]),
     ],
 )
 def test_a_wrong_split_is_named_with_the_remedy(overrides: list[str], parts: list[str]) -> None:

@@ -131,7 +131,7 @@ def test_no_texts_get_no_answers(engine: Engine) -> None:
 
 @pytest.mark.parametrize("text", ["Up\ud83d 5 %", "\udcff", "fine \udc80 not fine"])
 def test_text_that_is_not_unicode_is_refused(engine: Engine, text: str) -> None:
-    with pytest.raises(InputError, match=r"not valid Unicode .*; correct it"):
+    with pytest.raises(InputError, match=r"not valid Unicode .*\. Correct it"):
         engine.classify(["Profit rose.", text])
 
 
@@ -201,7 +201,7 @@ def pickled(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (remove("config.json"), ["config.json is missing", "not a model that finsent trained"]),
+        (remove("config.json"), ["config.json is missing", "no model that finsent trained"]),
         (remove("model.safetensors"), ["model.safetensors is missing"]),
         (remove("tokenizer.json"), ["tokenizer.json is missing"]),
         (remove("provenance.json"), ["provenance.json is missing"]),

@@ -138,7 +138,7 @@ def test_missing_layer_is_an_error_that_names_it(tiny: Path, tmp_path: Path) -> 
     weights = model.state_dict()
     del weights["encoder.layer.1.output.dense.weight"]
     text = refusal(saved(model, tmp_path / "mine", tiny, weights=weights))
-    assert "its weights lack bert.encoder.layer.1.output.dense.weight;" in text
+    assert "its weights lack bert.encoder.layer.1.output.dense.weight." in text
 
 
 def test_encoder_of_another_size_is_an_error_that_names_a_weight(
@@ -162,7 +162,7 @@ def test_half_a_head_is_an_error(tiny: Path, tmp_path: Path) -> None:
     weights = model.state_dict()
     del weights["classifier.dense.weight"]
     text = refusal(saved(model, tmp_path / "mine", tiny, weights=weights))
-    assert "its weights lack classifier.dense.weight;" in text
+    assert "its weights lack classifier.dense.weight." in text
 
 
 def test_unknown_architecture_is_one_line(tiny: Path, tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_tokenizer_without_pad_token_is_refused(tiny: Path, tmp_path: Path) -> N
 def test_config_without_pad_token_is_refused_with_its_id(tiny: Path, tmp_path: Path) -> None:
     folder = saved(encoder(), tmp_path / "mine", tiny)
     edit_json(folder / "config.json", pad_token_id=None)
-    assert "config.json has no pad_token_id; set it to 0, the id of" in refusal(folder)
+    assert "config.json has no pad_token_id. Set it to 0, the id of" in refusal(folder)
 
 
 def test_tokens_beyond_the_embeddings_are_refused_by_name(tiny: Path, tmp_path: Path) -> None:

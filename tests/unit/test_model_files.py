@@ -95,9 +95,9 @@ def lacking_shard(folder: Path) -> None:
         ({"pickled": True}, lambda f: (f / "pytorch_model.bin").write_text(POINTER), "git lfs pul"),
         ({}, lambda f: (f / "tokenizer.json").write_text(POINTER), "tokenizer.json is a pointer"),
         ({"pickled": True}, lambda f: (f / "pytorch_model.bin").write_text("<html>"), "not a file"),
-        ({"shard": "100KB"}, lacking_shard, "model-00002-of-00003.safetensors missing; download"),
+        ({"shard": "100KB"}, lacking_shard, "model-00002-of-00003.safetensors missing. Download"),
         ({}, lambda f: cut(f / "model.safetensors"), "cannot be loaded (Error while deserial"),
-        ({"pickled": True}, lambda f: cut(f / "pytorch_model.bin"), "download them again"),
+        ({"pickled": True}, lambda f: cut(f / "pytorch_model.bin"), "Download them again"),
         ({}, lambda f: (f / "model.safetensors").write_bytes(b""), "header too small"),
     ],
 )
@@ -114,13 +114,13 @@ def test_file_that_is_not_all_there_is_named_with_the_remedy(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("tf_model.h5", "tf_model.h5 is of TensorFlow; load it with transformers 4"),
+        ("tf_model.h5", "tf_model.h5 is of TensorFlow. Load it with transformers 4"),
         ("flax_model.msgpack", "from_flax=True"),
         ("onnx/model.onnx", "onnx/model.onnx is ONNX, which cannot be loaded back"),
         ("model-q8.gguf", "GGUF"),
-        ("finbert.safetensors", "rename it if it holds all weights"),
+        ("finbert.safetensors", "Rename it if it holds all weights"),
         ("model.pt", "model.pt is of PyTorch, in no fixed layout"),
-        ("training_args.bin", "model.safetensors missing; a model is a folder"),
+        ("training_args.bin", "model.safetensors missing. Name a folder"),
     ],
 )
 def test_weights_of_another_library_are_named_with_the_way_to_safetensors(
@@ -130,7 +130,7 @@ def test_weights_of_another_library_are_named_with_the_way_to_safetensors(
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / "model.safetensors").rename(folder / name)
     for text in refusals(folder):
-        assert text.startswith("model.safetensors missing; ")
+        assert text.startswith("model.safetensors missing")
         assert words in text
 
 
@@ -139,7 +139,7 @@ def test_model_in_a_directory_below_is_named(tiny: Path, tmp_path: Path, inner: 
     saved(classifier(), tmp_path / "mine" / inner, tiny)
     for text in refusals(tmp_path / "mine"):
         inner_folder = str(tmp_path / "mine" / inner)
-        assert f"contains a model in {inner_folder!r}: give that directory" in text
+        assert f"contains a model in {inner_folder!r}. Name that directory." in text
 
 
 @pytest.mark.parametrize("has_model", [False, True])
@@ -389,7 +389,7 @@ def test_two_padding_tokens_are_refused_where_the_answer_depends_on_them(
     """GPT-2's head reads the last token that is not config.json's padding."""
     folder = saved(classifier("gpt2", pad_token_id=7), tmp_path / "mine", tiny)
     for text in refusals(folder):
-        assert "config.json has pad_token_id=7 and its tokenizer pads with 0; set the two" in text
+        assert "config.json has pad_token_id=7 and its tokenizer pads with 0. Set the two" in text
     edit_json(folder / "config.json", pad_token_id=0)
     assert (adopt_it(folder), train_it(folder)) == ([], [])
 
@@ -397,7 +397,7 @@ def test_two_padding_tokens_are_refused_where_the_answer_depends_on_them(
 def test_longest_input_is_computed_before_training(tiny: Path) -> None:
     """Whatever an architecture's config calls its limit."""
     tokenizer = read_tokenizer(str(tiny)).tokenizer
-    with pytest.raises(InputError, match=r"M='x': cannot compute 64 tokens \(.+\); lower max_l"):
+    with pytest.raises(InputError, match=r"M='x': cannot compute 64 tokens \(.+\)\. Lower max_l"):
         check_padding(classifier(max_position_embeddings=40), tokenizer, 64, "M='x'")
     check_padding(classifier(max_position_embeddings=40), tokenizer, 40, "M='x'")
 

@@ -417,7 +417,9 @@ def test_unknown_names_list_the_known_ones(registry: Registry, publish: Publish)
 def test_alias_that_is_no_name_is_refused(registry: Registry, publish: Publish, alias: str) -> None:
     version = publish(0).version
     text = refusal(lambda: registry.promote(version, alias))
-    assert text.startswith(f"alias {alias!r}: write small letters, digits, - or _")
+    assert text.startswith(
+        f"alias {alias!r}: not a valid alias. Write small letters, digits, - or _"
+    )
     assert registry.aliases() == {}
 
 

@@ -55,7 +55,7 @@ def test_resumed_run_has_no_result_until_it_ends_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("job", "overrides", "parts"),
     [
-        ("evaluate", [], ["is a run of the job 'train', not 'evaluate'", "choose another name"]),
+        ("evaluate", [], ["is a run of the job 'train', not 'evaluate'", "Choose another name"]),
         ("train", ["train.epochs=9"], ["train.epochs=4, now train.epochs=9", "restore them"]),
         (
             "train",
@@ -78,7 +78,7 @@ def test_name_of_another_run_is_refused_and_its_files_stay(
         start_run(run, job, settings(*overrides), FIXED.get(job, ()))
     text = str(caught.value)
     assert text.startswith("run.name='nightly': ")
-    assert all(part in text for part in [*parts, "choose another name"]), text
+    assert all(part in text for part in [*parts, "Choose another name"]), text
     assert content(run) == before
 
 

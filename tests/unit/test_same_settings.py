@@ -38,7 +38,7 @@ def test_the_first_changed_setting_is_named(changed: dict[str, Any], words: str)
     text = str(caught.value)
     assert text.startswith("run.name='run': exists with ")
     assert words in text
-    assert "choose another name" in text
+    assert "Choose another name" in text
 
 
 def test_a_key_that_the_user_has_removed_is_a_change() -> None:

@@ -22,7 +22,7 @@ _MAX_BUFFERED_EDGES = 2_000_000  # before repeated edges are dropped
 
 @dataclass(frozen=True)
 class Groups:
-    """Which texts belong together, and which are removed. Arrays of keys, sorted by the first."""
+    """Groups of near texts, and the texts to remove. Arrays of keys, sorted by the first."""
 
     member: Words  # texts that belong to an older one
     root: Words  # for each member the oldest text of its group

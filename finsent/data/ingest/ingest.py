@@ -143,7 +143,7 @@ def _find_groups(plan: Plan) -> Groups:
 
 @contextmanager
 def _keep_refused_rows(plan: Plan, table: str, folder: Path | None) -> Iterator[None]:
-    """If the block's check stops the ingest, write the table of its rows to the folder."""
+    """Write the table of rejected rows to the folder if the block's check stops the ingest."""
     try:
         yield
     except InputError as error:

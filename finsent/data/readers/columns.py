@@ -35,7 +35,7 @@ RowNumbers = Sequence[int] | npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a file are read."""
+    """The columns of a file that are read."""
 
     text: str
     label: str | None  # None: the texts need no label

@@ -17,7 +17,7 @@ _WIDE_ENCODINGS = ("utf-16", "utf-32")  # a quote takes more than one byte in th
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the fields of a CSV are separated and quoted, and whether a header names them."""
+    """Delimiter and quotes of a CSV, and whether a header names its fields."""
 
     delimiter: str = ","
     quote: str | None = '"'  # None: a quote is part of its field

@@ -44,7 +44,7 @@ RowsReader = Callable[[BinaryIO, FileLayout, Columns, int], Iterator[pa.Table]]
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How files of one format are recognized and read. Readers get decompressed bytes."""
+    """Detection and readers of one file format. Readers get decompressed bytes."""
 
     description: str  # for messages
     read_names: NamesReader  # of the columns; None: the format has no names

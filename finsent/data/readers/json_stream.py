@@ -90,7 +90,7 @@ class _Parser:
         return True
 
     def _parse(self) -> tuple[JsonItem | None, str]:
-        """Return the item at the current position, and go behind it and the space after it.
+        """Return the item at the current position, and move past it and the space after it.
 
         Returns:
             The item, or None where more text is needed; and the parser's problem, or an empty

@@ -12,7 +12,7 @@ DELIMITERS: dict[Format, str] = {"csv": ",", "tsv": "\t"}  # where neither file 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How the bytes of one file, decompressed, make its records."""
+    """Format, encoding and dialect of one file's decompressed bytes."""
 
     format: Format
     where: str  # the file, for messages

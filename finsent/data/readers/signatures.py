@@ -1,4 +1,4 @@
-"""What kind of file the first bytes show, for files that are not plain text."""
+"""Detection of files that are not plain text, by their first bytes."""
 
 from __future__ import annotations
 

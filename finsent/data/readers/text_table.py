@@ -223,8 +223,8 @@ def _text_column(header: list[str], column: str | None, delimiter: str) -> int:
         )
     lines = " or set format to text" if len(header) == 1 else ""
     raise InputError(
-        f"which column is the text? Set column to its name, or name it text. There are {columns}. "
-        f"Where the first line is no header, put one above it{lines}."
+        f"which column is the text? Set column to its name, or name it text. The columns "
+        f"are {columns}. If the first line is no header, add one above it{lines}."
     )
 
 

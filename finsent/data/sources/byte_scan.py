@@ -19,7 +19,7 @@ _HEAD_BYTES = 64  # enough for Excel's first line `sep=;`
 
 
 class ByteScan(NamedTuple):
-    """What the bytes of a file show."""
+    """Findings of a scan of a file's bytes."""
 
     sha256: str  # of the file as it is stored
     encoding: str

@@ -1,4 +1,4 @@
-"""Which columns of a file are read, and the errors and remedies for missing columns."""
+"""Selection of a file's columns, and the errors and remedies for missing columns."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _MAX_EXAMPLES = 5
 
 @contextmanager
 def reading(location: Location, where: str) -> Iterator[None]:
-    """Turn what goes wrong while a file is read into an error for the file's owner.
+    """Turn exceptions while a file is read into an error for the file's owner.
 
     Args:
         where: the file, for messages.

@@ -28,7 +28,7 @@ _LATER_SETTINGS = (
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a dataset's sources, with all that its reader must know."""
+    """One file of a dataset's sources, and how to read it."""
 
     name: str  # unique within the dataset; the same on every machine
     location: Location

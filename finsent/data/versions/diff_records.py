@@ -10,7 +10,7 @@ from finsent.records import Record
 
 
 class VersionIdentity(Record):
-    """Which version was compared."""
+    """Identity of a compared version."""
 
     dataset: str
     version: str

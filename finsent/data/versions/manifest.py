@@ -26,7 +26,7 @@ class RejectedRows(Record):
 
 
 class SourceOrigin(Record):
-    """Where the bytes of a source come from."""
+    """Origin of a source's bytes."""
 
     source: str  # name, as in the column `source`
     uri: str

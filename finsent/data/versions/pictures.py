@@ -37,13 +37,13 @@ def _draw_fates(axes: Any, manifest: Manifest) -> None:
 def _draw_label_mixes(axes: Any, mixes: dict[str, RowsByLabel], title: str) -> None:
     """Draw one bar of label shares per mix, with the number of its rows next to it."""
     positions = range(len(mixes))  # not names: shortened ones may be equal
-    left = [0.0] * len(mixes)
+    starts = [0.0] * len(mixes)
     for label in LABELS:
         shares = [mix[label] / max(sum(mix.values()), 1) for mix in mixes.values()]
-        bars = axes.barh(positions, shares, left=left, color=COLORS[label], label=label)
+        bars = axes.barh(positions, shares, left=starts, color=COLORS[label], label=label)
         texts = [f"{share:.0%}" if share > _MIN_LABELED_SHARE else "" for share in shares]
         axes.bar_label(bars, texts, label_type="center", color="white", fontsize=9)
-        left = [start + share for start, share in zip(left, shares, strict=True)]
+        starts = [start + share for start, share in zip(starts, shares, strict=True)]
     for position, mix in zip(positions, mixes.values(), strict=True):
         axes.text(1.01, position, f"{sum(mix.values()):,}", va="center", fontsize=9)
     axes.set_yticks(positions, [_shorten(name) for name in mixes])

@@ -16,7 +16,7 @@ _MAX_LABEL_ISSUES = 0.1
 
 
 def version_warnings(manifest: Manifest) -> Iterator[str]:
-    """Yield what a user of the version should look at, each with its number and a remedy."""
+    """Yield warnings for users of the version, each with its figure and a remedy."""
     yield from _label_warnings(manifest.splits)
     yield from _conflict_warnings(manifest)
     yield from _source_warnings(manifest)

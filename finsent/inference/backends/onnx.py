@@ -49,7 +49,7 @@ class OnnxBackend:
             )
         except Exception as error:  # onnxruntime's own types share no base
             problem = one_line(error)
-            raise InputError(f"{str(file)!r}: cannot be loaded ({problem}); {REMEDY}") from None
+            raise InputError(f"{str(file)!r}: cannot be loaded ({problem}). {REMEDY}") from None
         self._input_names = [tensor.name for tensor in self._session.get_inputs()]
 
     def runs(self) -> list[Run]:

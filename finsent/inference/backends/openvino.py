@@ -87,7 +87,7 @@ def _compiled(file: Path, streams: int) -> Any:
         return core().compile_model(str(file), "CPU", hints)
     except RuntimeError as error:
         problem = one_line(error)
-        raise InputError(f"{str(file)!r}: cannot be loaded ({problem}); {REMEDY}") from None
+        raise InputError(f"{str(file)!r}: cannot be loaded ({problem}). {REMEDY}") from None
 
 
 def _runner(request: Any) -> Run:

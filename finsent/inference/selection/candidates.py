@@ -14,7 +14,7 @@ from finsent.inference.export_record import Export, is_installed, read_exports
 
 Loader = Callable[[], Backend]
 
-_EXTRAS = {"openvino": "pip install 'finsent[openvino]'"}
+_EXTRAS = {"openvino": "Run pip install 'finsent[openvino]'"}
 
 
 def thread_count(config: EngineConfig) -> int:
@@ -64,11 +64,12 @@ def _has_gpu() -> bool:
 def _no_candidate(model_dir: Path, config: EngineConfig, exports: list[Export]) -> InputError:
     settings = f"engine.backend={config.backend!r}, engine.precision={config.precision!r}"
     if config.backend in _EXTRAS and not is_installed(config.backend):
-        remedy = f"it is not installed: {_EXTRAS[config.backend]}"
-        return InputError(f"{settings}: {remedy}, or set engine.backend=auto")
+        return InputError(
+            f"{settings}: not installed. {_EXTRAS[config.backend]}, or set engine.backend=auto."
+        )
     usable = ", ".join(export.name for export in exports) or "nothing"
     return InputError(
-        f"{settings}: {str(model_dir)!r} is exported to {usable} for use there; export it with "
+        f"{settings}: {str(model_dir)!r} is exported to {usable} for use there. Export it with "
         "`python -m ray_jobs.export` and publish it, or set both to auto"
     )
 

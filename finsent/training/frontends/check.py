@@ -32,7 +32,7 @@ def check_trainer(config: TrainConfig) -> None:
         name, (value, accepted) = next(iter(unsupported.items()))
         raise InputError(
             f"train.{name}={value}: train.trainer={config.trainer!r} does not support it. Set "
-            f"train.{name}={str(accepted).lower()}, or train.trainer=native"
+            f"train.{name}={str(accepted).lower()}, or train.trainer=native."
         )
 
 
