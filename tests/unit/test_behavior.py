@@ -284,7 +284,7 @@ DIR = {"text": "a", "variants": ["b"]}
                     {"text": "b", "variants": ["c"], "label": "neutral", "becomes": "positive"},
                 ],
             },
-            ["'b' is neutral here and negative in 'g'", "settle"],
+            ["'b' is neutral here and negative in 'g'", "choose one label"],
         ),
     ],
 )
@@ -302,13 +302,13 @@ def test_a_mistake_is_answered_with_file_group_and_remedy(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"groups: [", ["not valid YAML at line 1", "mend"]),
+        (b"groups: [", ["not valid YAML at line 1", "correct that line"]),
         (b"groups: \xff", ["cannot be read", "UTF-8"]),
         (b"- a\n", ["no list of groups"]),
         (b"", ["no list of groups"]),
         (b"groups: []\nfiller: {}\n", ["filler: unknown key", "fillers"]),
-        (b"groups: []\nfillers: [a]\n", ["fillers=['a']", "no mapping"]),
-        (b"groups: [a]\n", ["groups.0", "no mapping"]),
+        (b"groups: []\nfillers: [a]\n", ["fillers=['a']", "not a mapping"]),
+        (b"groups: [a]\n", ["groups.0", "not a mapping"]),
     ],
 )
 def test_a_file_that_is_no_suite_is_named(tmp_path: Path, content: bytes, words: list[str]) -> None:
@@ -328,5 +328,5 @@ def test_groups_of_one_name_in_two_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_suite_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"evaluate\.behavior='.*no \*\.yaml.*null"):
+    with pytest.raises(InputError, match=r"evaluate\.behavior='.*no \*\.yaml.*shipped"):
         read_suite(tmp_path)

@@ -86,7 +86,7 @@ def test_graphs_give_the_scores_of_finsent_as_the_card_says(tiny: Path, tmp_path
     export_model(model_dir, rows, ANY, EXACT, {})
     path, text = card(model_dir, tmp_path)
     assert '`ORTModelForSequenceClassification.from_pretrained(".", subfolder="onnx"' in text
-    assert "unless `engine.precision=fp32` is set: with onnxruntime-int8 its scores" in text
+    assert "unless `engine.precision=fp32` is set. With onnxruntime-int8 its scores" in text
     assert "Run `onnx/model_int8.onnx` with one text per call and no padding" in text
     tokenizer, batch = AutoTokenizer.from_pretrained(path), texts[:40]
     exact = Engine(path, EXACT).probabilities(batch)
@@ -103,7 +103,7 @@ def test_graphs_give_the_scores_of_finsent_as_the_card_says(tiny: Path, tmp_path
 
 def test_card_says_that_scores_are_of_the_model_s_own_labels(tiny: Path, tmp_path: Path) -> None:
     model_dir = adopted(too_sure("bert", STARS), tmp_path, tiny, label_map=STARS_MAP)
-    assert "Added up by the label that `label_map.json` gives" in card(model_dir, tmp_path)[1]
+    assert "Their sums by label of `label_map.json` equal" in card(model_dir, tmp_path)[1]
 
 
 def test_card_says_that_a_temperature_outside_the_weights_is_not_applied(

@@ -453,7 +453,7 @@ def test_a_calibration_is_made_and_used(domain: tuple[Registry, str, str]) -> No
     )
     assert measured.code == 0, measured.err
     assert "left out 120 rows that the calibration tweets was fitted on" in measured.err
-    assert "near copies of its rows, if any, stay" in measured.err
+    assert "near copies of its rows, if any, remain" in measured.err
     assert measured.result["domain_calibration"] == {"name": "tweets", "id": made.result["id"]}
 
     labeled = job(classify, store, "classify.calibration=tweets", "--", *TEXTS)

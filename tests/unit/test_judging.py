@@ -247,7 +247,11 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
         assert part in said
     assert "macro-F1 over negative and positive" in capsys.readouterr().err
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for part in ("macro-F1 over negative and positive", "No row is neutral", "without those that"):
+    for part in (
+        "macro-F1 over negative and positive",
+        "No row is neutral",
+        "rows that the model was not trained on",
+    ):
         assert part in page
     assert result["sources"] == [str(source)]
     assert f"calibrate.sources=[{source}]" in said or result["abstention"]["holds"] is not False
