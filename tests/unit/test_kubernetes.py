@@ -274,6 +274,17 @@ def test_pods_are_restricted_and_write_to_volumes_only(overlay: str) -> None:
             assert container.keys() >= {"startupProbe", "readinessProbe", "livenessProbe"}
 
 
+def test_only_named_peers_connect() -> None:
+    """KubeRay lets in the pods of the same cluster. All others, the operator too, need a rule."""
+    for _, cluster in clusters("prod"):
+        policy = cluster["networkPolicy"]
+        assert policy["mode"] == "DenyAllIngress"
+        head, worker = (policy[node]["ingressRules"] for node in ("head", "worker"))
+        assert all(rule["from"] and rule["ports"] for rule in head + worker)
+        assert {port["port"] for rule in head for port in rule["ports"]} == {8000, 8080, 8265}
+        assert {port["port"] for rule in worker for port in rule["ports"]} == {8000, 8080}
+
+
 @pytest.mark.parametrize("overlay", ["gpu", "prod"])
 def test_images_are_pinned_by_digest_and_gpus_are_for_training(overlay: str) -> None:
     for pod in pods(overlay):
