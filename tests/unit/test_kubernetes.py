@@ -85,6 +85,11 @@ def pods(overlay: str) -> Iterator[Manifest]:
             yield manifest["spec"]["submitterPodTemplate"]["spec"]
 
 
+def cpu_limit(group: Manifest) -> int:
+    [container] = group["template"]["spec"]["containers"]
+    return int(container["resources"]["limits"]["cpu"])
+
+
 def settings_file(overlay: str, directory: Path) -> Path:
     """Write the settings that an overlay's pods mount."""
     [settings] = of_kind(overlay, "ConfigMap")
@@ -163,6 +168,23 @@ def test_jobs_have_the_gpus_that_their_settings_request(overlay: str, tmp_path: 
         else:
             assert overlay == "dev"
             assert gpus == 0
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_have_the_cpus_that_the_settings_request(overlay: str, tmp_path: Path) -> None:
+    """Ray counts a pod's limit. A process sees all CPUs of its machine."""
+    settings = settings_file(overlay, tmp_path)
+    for job in of_kind(overlay, "RayJob"):
+        train = parse_entrypoint(job, settings).train
+        workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+        cpus = sum(group["replicas"] * cpu_limit(group) for group in workers)
+        assert cpus >= train.min_workers * train.cpus_per_worker + 1  # one for Ray Data
+    [service] = of_kind(overlay, "RayService")
+    [group] = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    loaded = load_service([str(settings)], [])
+    assert loaded.engine.threads == loaded.serve.num_cpus == cpu_limit(group)
+    assert loaded.serve.min_replicas == group["minReplicas"]
+    assert loaded.serve.max_replicas <= group["maxReplicas"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
