@@ -1,11 +1,11 @@
-# Python 3.11, 3.12 or 3.13 and pip are all that must be there.
+# The targets need only Python 3.11, 3.12 or 3.13 and pip.
 VERSIONS := 3.11 3.12 3.13
-# Each is started: version managers put commands on the path for Pythons that they do not have.
+# Starts each command, because version managers have commands for Pythons that are not installed.
 PYTHON ?= $(shell for v in $(VERSIONS); do python$$v -c '' 2>/dev/null && command -v python$$v && exit; done; command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-TESTS := # of `make test`; empty: unit, integration and end-to-end tests
+TESTS := # tests of `make test`; empty: unit, integration and end-to-end tests
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=8 --dist loadscope
 COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
@@ -24,29 +24,29 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
 	touch $@
 
-# constraints.txt: the versions that are tested, of all extras. requirements.lock: those of the platform, with
-# hashes. uv resolves for all Pythons at once and is not needed otherwise.
+# constraints.txt has the tested versions of all extras. requirements.lock has those of the extra `platform` with
+# hashes. uv resolves them for all Pythons at once. No other target needs uv.
 LOCK := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 --strip-extras --no-annotate --quiet --custom-compile-command 'make lock'
-lock: install ## resolve the dependencies anew into constraints.txt and requirements.lock; UPGRADE=1: newest versions
+lock: install ## write constraints.txt and requirements.lock; UPGRADE=1: with the newest versions
 	$(BIN)/python -m pip install --quiet uv
 	$(LOCK) --all-extras $(if $(UPGRADE),--upgrade) --output-file constraints.txt
 	$(LOCK) --extra platform --generate-hashes --constraint constraints.txt --output-file requirements.lock
 
-demo: install ## all of it on the sample corpus, five sentences, then a page; DEMO_ONESHOT=1: no page
+demo: install ## train and publish a model of the sample corpus, then serve a page; DEMO_ONESHOT=1: no page
 	$(BIN)/finsent demo $(if $(DEMO_ONESHOT),once)
 
-test: install ## run the tests but for the slow ones, on all cores
+test: install ## run all tests except the slow ones, on all cores
 	$(PYTEST) $(TESTS)
 
-test-python: ## run the unit tests on each installed Python of VERSIONS: 3.11, 3.12 and 3.13
+test-python: ## run the unit tests on each installed Python of VERSIONS (3.11, 3.12, 3.13)
 	tested=; for v in $(VERSIONS); do \
 	  python$$v -c '' 2>/dev/null || { echo "Python $$v is not installed"; continue; }; \
 	  $(MAKE) --no-print-directory test TESTS=tests/unit VENV=.venv-$$v PYTHON=python$$v || exit; \
 	  tested=$$v; \
 	done; \
-	test -n "$$tested" || { echo "error: VERSIONS='$(VERSIONS)': none is installed. Install one of them." >&2; exit 1; }
+	test -n "$$tested" || { echo "error: VERSIONS='$(VERSIONS)': no such Python is installed. Install one of them." >&2; exit 1; }
 
-test-slow: install ## run what is long by nature: repeated kills, node loss, load, deep property tests
+test-slow: install ## run the slow tests: repeated kills, node loss, load, property tests with many examples
 	$(PYTEST) tests/slow
 	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -m hypothesis --hypothesis-seed=1
 
@@ -57,7 +57,7 @@ coverage: install ## run `make test` with line and branch coverage, also of jobs
 	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage report --rcfile $(COVERAGE)
 	COVERAGE_DATA=$(COVERAGE_DATA) $(BIN)/coverage html --quiet --rcfile $(COVERAGE)
 
-mutants: install ## plant 41 faults, one at a time: which tests catch each
+mutants: install ## plant 41 faults, one at a time, and report which tests catch them
 	$(BIN)/python -m tests.assurance.mutants
 
 lint: install ## check style, types, imports, spelling, file sizes and workflows
@@ -70,7 +70,7 @@ lint: install ## check style, types, imports, spelling, file sizes and workflows
 	$(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet .github
 
-format: install ## mend style
+format: install ## fix the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -79,20 +79,20 @@ CPUS := 2
 cluster-up: install ## start a Ray cluster on this machine: a head and WORKERS=1 nodes of CPUS=2 each
 	$(BIN)/python -m cluster up --workers $(WORKERS) --cpus $(CPUS)
 
-cluster-down: install ## stop that cluster
+cluster-down: install ## stop the cluster of this machine
 	$(BIN)/python -m cluster down
 
-submit: install ## submit JOB=train ARGS="..." to that cluster, or to RAY_API_SERVER_ADDRESS, and follow its log
+submit: install ## submit JOB=train ARGS="..." to this cluster or to RAY_API_SERVER_ADDRESS, and follow the log
 	$(BIN)/python -m cluster submit $(JOB) $(ARGS)
 
 docs: install ## build the documentation into build/site; a dead link is an error
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-openapi: install ## write docs/openapi.json, which clients are generated from
+openapi: install ## write docs/openapi.json, from which clients are generated
 	$(BIN)/python -m serve_app.openapi docs/openapi.json
 
-clients: install ## write the calls of the client tests into docs/clients.md
+clients: install ## write the calls of the client tests to docs/clients.md
 	$(BIN)/python -m tests.integration.clients
 
 proto: install ## generate serve_app/proto from sentiment.proto

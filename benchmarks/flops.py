@@ -1,4 +1,4 @@
-"""What a training step has to compute, and how fast a machine can multiply matrices."""
+"""Floating-point operations of a training step, and of matrix products per second."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from typing import Any
 
 import torch
 
-_BACKWARD = 2  # a product's backward pass has two products of the same size
-_SIZE = {"cpu": 1024, "cuda": 8192}
-_SECONDS = 0.5
+_BACKWARD_PRODUCTS = 2  # the backward pass of a product has two products of its size
+_MATRIX_SIZES = {"cpu": 1024, "cuda": 8192}
+_MEASURED_SECONDS = 0.5
 
 
 def training_flops(config: Any, length: float, length_squared: float) -> float:
-    """Floating-point operations of a row's forward and backward pass in a BERT-like classifier.
+    """Return the operations of a row's forward and backward pass in a BERT-like classifier.
 
-    Counts matrix products alone, two operations a multiply-add (as Kaplan et al., arXiv:2001.08361,
-    with attention): the rest is a few percent. Embeddings are looked up, not multiplied.
+    Only matrix products count, with two operations per multiply-add (Kaplan et al.,
+    arXiv:2001.08361, and attention). All other operations are a few percent. Embeddings are looked
+    up, not multiplied.
 
     Args:
-        config: of the backbone, with `hidden_size`, `intermediate_size`, `num_hidden_layers`.
-        length: tokens of a row, or their mean.
-        length_squared: their square, or its mean.
+        config: the backbone's, with `hidden_size`, `intermediate_size`, `num_hidden_layers`.
+        length: tokens of a row, or the mean over rows.
+        length_squared: square of the tokens of a row, or the mean over rows.
     """
-    hidden, inner = config.hidden_size, config.intermediate_size
-    projections = 2 * length * (4 * hidden * hidden + 2 * hidden * inner)
+    hidden, intermediate = config.hidden_size, config.intermediate_size
+    projections = 2 * length * (4 * hidden * hidden + 2 * hidden * intermediate)
     attention = 2 * 2 * length_squared * hidden
     head = 2 * (hidden * hidden + hidden * config.num_labels)
     forward: float = config.num_hidden_layers * (projections + attention) + head
-    return (1 + _BACKWARD) * forward
+    return (1 + _BACKWARD_PRODUCTS) * forward
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
-    """Floating-point operations a second of a large square matrix product, the best of many.
+    """Return the floating-point operations per second of the fastest of many matrix products.
 
     Args:
         threads: compute threads on a CPU.
     """
-    size = _SIZE[device.type]
-    before = torch.get_num_threads()
+    size = _MATRIX_SIZES[device.type]
+    previous_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-        best, end = float("inf"), time.perf_counter() + _SECONDS
-        while time.perf_counter() < end or best == float("inf"):
+        left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        shortest, end = float("inf"), time.perf_counter() + _MEASURED_SECONDS
+        while time.perf_counter() < end or shortest == float("inf"):
             started = time.perf_counter()
-            torch.mm(a, b)
+            torch.mm(left, right)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            best = min(best, time.perf_counter() - started)
+            shortest = min(shortest, time.perf_counter() - started)
     finally:
-        torch.set_num_threads(before)
-    return 2 * size**3 / best
+        torch.set_num_threads(previous_threads)
+    return 2 * size**3 / shortest

@@ -1,4 +1,4 @@
-"""Clients of a service under faults: patient ones, and a flood of them."""
+"""Clients of a service under faults: a few that wait for answers, and a flood."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ import httpx
 
 from finsent.memory import memory_usage
 
-_FLOOD_CONNECTIONS = 256
-_FLOOD = """
+FLOOD_CONNECTIONS = 256
+MAX_RECOVERY_SECONDS = 60
+_FLOOD_SCRIPT = """
 local bodies = {}
 for line in io.lines("%s") do bodies[#bodies + 1] = line end
 local i, threads = 0, {}
@@ -47,90 +48,87 @@ end
 
 @dataclass
 class Probes:
-    """What clients saw that each wait for an answer before they ask again."""
+    """Answers to clients that each wait for an answer before their next request."""
 
-    codes: Counter[str] = field(default_factory=Counter)  # status, or the kind of failure
-    good: list[float] = field(default_factory=list)  # seconds of the 200s
+    codes: Counter[str] = field(default_factory=Counter)  # HTTP status, or class of the error
+    seconds: list[float] = field(default_factory=list)  # of the requests with status 200
     versions: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def p99(self) -> float:
-        """Seconds."""
-        ordered = sorted(self.good)
+        """Return the 99th percentile of the seconds of the requests with status 200."""
+        ordered = sorted(self.seconds)
         return ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else math.nan
 
     def failed(self) -> int:
-        """All but the 200s."""
-        return sum(n for code, n in self.codes.items() if code != "200")
+        """Return the number of requests without status 200."""
+        return sum(count for code, count in self.codes.items() if code != "200")
 
 
 @contextmanager
 def probing(address: str, texts: list[str], clients: int, pause: float = 0.0) -> Iterator[Probes]:
-    """Ask single texts while the block runs.
+    """Send single texts while the block runs.
 
     Args:
+        address: of the service.
+        texts: what the clients send.
+        clients: number of clients.
         pause: seconds between an answer and the next request.
     """
-    found, end = Probes(), threading.Event()
+    probes, end = Probes(), threading.Event()
 
-    def ask(number: int) -> None:
+    def run_client(number: int) -> None:
         with httpx.Client(base_url=address, timeout=30) as client:
-            turn = number
+            position = number
             while not end.is_set():
-                turn += clients
-                _probe(client, texts[turn % len(texts)], found)
+                position += clients
+                _send(client, texts[position % len(texts)], probes)
                 end.wait(pause)
 
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(clients)]
+    threads = [threading.Thread(target=run_client, args=(i,)) for i in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield found
+        yield probes
     finally:
         end.set()
         for thread in threads:
             thread.join()
 
 
-def _probe(client: httpx.Client, text: str, found: Probes) -> None:
-    started = time.perf_counter()
+def _send(client: httpx.Client, text: str, probes: Probes) -> None:
+    start = time.perf_counter()
     try:
         response = client.post("/predict", json={"text": text})
     except httpx.HTTPError as error:
-        with found.lock:
-            found.codes[type(error).__name__] += 1
+        with probes.lock:
+            probes.codes[type(error).__name__] += 1
         return
-    with found.lock:
-        found.codes[str(response.status_code)] += 1
+    with probes.lock:
+        probes.codes[str(response.status_code)] += 1
         if response.status_code == 200:
-            found.good.append(time.perf_counter() - started)
-            found.versions.add(response.json()["model_version"])
+            probes.seconds.append(time.perf_counter() - start)
+            probes.versions.add(response.json()["model_version"])
 
 
 def flood(address: str, bodies: Path, seconds: int, pid: int, work: Path) -> tuple[Any, int]:
-    """Send lists with wrk.
+    """Load a service with lists by wrk.
 
     Args:
+        address: of the service.
         bodies: one JSON body per line.
-        pid: the replica whose memory is watched.
+        seconds: duration.
+        pid: process of the replica whose memory is measured.
+        work: gets the script of wrk.
 
     Returns:
-        Counts of requests, errors and codes, and the replica's peak memory in bytes.
+        counts of requests, errors and codes, and the replica's peak memory in bytes.
     """
     script = work / "flood.lua"
-    script.write_text(_FLOOD % bodies)
+    script.write_text(_FLOOD_SCRIPT % bodies)
+    options = ["-t1", f"-c{FLOOD_CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s"]
     process = subprocess.Popen(
-        [
-            "wrk",
-            "-t1",
-            f"-c{_FLOOD_CONNECTIONS}",
-            f"-d{seconds}s",
-            "--timeout",
-            "30s",
-            "-s",
-            str(script),
-            address,
-        ],
+        ["wrk", *options, "-s", str(script), address],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -142,13 +140,19 @@ def flood(address: str, bodies: Path, seconds: int, pid: int, work: Path) -> tup
     return json.loads(process.stdout.read().splitlines()[-1]), peak
 
 
-def seconds_to_calm(address: str, texts: list[str], seconds: float) -> float:
-    """Return the seconds until five answers in a row come within `seconds`; at most 60."""
-    started, quick, turn = time.perf_counter(), 0, 0
+def recovery_seconds(address: str, texts: list[str], limit: float) -> float:
+    """Return the seconds until five answers in a row come within a limit, at most 60.
+
+    Args:
+        address: of the service.
+        texts: what is sent, one text per request.
+        limit: seconds of a request.
+    """
+    start, fast_answers, position = time.perf_counter(), 0, 0
     with httpx.Client(base_url=address, timeout=30) as client:
-        while quick < 5 and time.perf_counter() - started < 60:
-            asked, turn = time.perf_counter(), turn + 1
-            response = client.post("/predict", json={"text": texts[turn % len(texts)]})
-            good = response.status_code == 200 and time.perf_counter() - asked <= seconds
-            quick = quick + 1 if good else 0
-    return time.perf_counter() - started
+        while fast_answers < 5 and time.perf_counter() - start < MAX_RECOVERY_SECONDS:
+            request_start, position = time.perf_counter(), position + 1
+            response = client.post("/predict", json={"text": texts[position % len(texts)]})
+            is_fast = time.perf_counter() - request_start <= limit
+            fast_answers = fast_answers + 1 if response.status_code == 200 and is_fast else 0
+    return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""How fast a dataset version feeds a training worker, against how fast one core trains on it."""
+"""Rows/s at which a dataset version feeds a training worker, compared with training on one core."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ import pyarrow as pa
 from benchmarks.settings import BenchSettings, benchmark
 from benchmarks.train import EPOCHS, prepare, token_splits, under_torchrun
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.ray_session import ray_session
 from finsent.training.task import Task
 from ray_jobs._cli import Result, main
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 
-TRAINED_ROWS = 192  # an epoch; seconds on one core
+TRAINED_ROWS = 192  # rows of an epoch, which takes seconds on one core
 FED_ROWS = 30_000
 
 
 def _collate(pad_id: int) -> Any:
-    """What makes of a block's rows the tensors that the loop gets."""
+    """Return the function that makes the tensors of the training loop from rows of a block."""
     import numpy as np
     from ray.data.collate_fn import ArrowBatchCollateFn
 
     from finsent.training.tokens import TokenizedRows
 
-    class Padded(ArrowBatchCollateFn):
+    class PaddingCollator(ArrowBatchCollateFn):
         def __call__(self, batch: pa.Table) -> Any:
             rows = TokenizedRows.from_table(batch, pad_id)
             return rows.batch(np.arange(len(rows)))
 
-    return Padded()
+    return PaddingCollator()
 
 
 def feed(version: DatasetVersion, task: Task, rows: int) -> float:
-    """Rows/s of `iter_torch_batches` through the tokenizer, in one consumer, on a running Ray.
+    """Return the rows/s of tokenized batches in one consumer, on a running Ray.
 
-    From the first batch on, epoch after epoch until `rows` have come: a worker that trains waits
-    for Ray's processes to load the tokenizer once, too.
+    The clock starts at the first batch, because a training also waits only once for Ray's processes
+    to load the tokenizer. Epochs follow each other until `rows` rows have arrived.
     """
     import ray.data
 
@@ -67,52 +67,52 @@ def feed(version: DatasetVersion, task: Task, rows: int) -> float:
     pad_id = load_tokenizer(backbone.source, backbone.revision).pad_token_id
 
     def batches() -> Iterator[Batch]:
-        while True:  # an epoch each
+        while True:
             for batch in dataset.iter_torch_batches(
                 batch_size=task.config.batch_size, collate_fn=_collate(pad_id)
             ):
                 yield cast(Batch, batch)
 
-    endless = batches()
-    next(endless)
-    started, fed = time.perf_counter(), 0
-    while fed < rows:
-        fed += len(next(endless).labels)
-    return fed / (time.perf_counter() - started)
+    stream = batches()
+    next(stream)
+    start, fed_rows = time.perf_counter(), 0
+    while fed_rows < rows:
+        fed_rows += len(next(stream).labels)
+    return fed_rows / (time.perf_counter() - start)
 
 
 def bench_readback(settings: BenchSettings) -> Result:
-    """Feed and train in turn; medians of the rounds."""
+    """Feed and train in turn, and compare medians of the rounds."""
     version, task = prepare(settings, EPOCHS)
     one_core = replace(task, config=task.config.replaced(num_workers=1, cpus_per_worker=1))
     splits = token_splits(version, one_core, TRAINED_ROWS)
-    fed, trained = [], []
+    fed_rates, trained_rates = [], []
     for number in range(settings.bench.rounds):
         with ray_session(settings):
-            fed.append(feed(version, task, settings.bench.rows or FED_ROWS))
-        trained.append(under_torchrun(one_core, splits)["step_rows_per_second"])
+            fed_rates.append(feed(version, task, settings.bench.rows or FED_ROWS))
+        trained_rates.append(under_torchrun(one_core, splits)["step_rows_per_second"])
         log.info(
             "round %d of %d: fed %.0f rows/s, trained %.1f rows/s",
             number + 1,
             settings.bench.rounds,
-            fed[-1],
-            trained[-1],
+            fed_rates[-1],
+            trained_rates[-1],
         )
-    rates = statistics.median(fed), statistics.median(trained)
+    fed_rate, trained_rate = statistics.median(fed_rates), statistics.median(trained_rates)
     return {
-        "readback_over_training": rates[0] / rates[1],
-        "readback_rows_per_second": rates[0],
-        "training_rows_per_second": rates[1],
+        "readback_over_training": fed_rate / trained_rate,
+        "readback_rows_per_second": fed_rate,
+        "training_rows_per_second": trained_rate,
         "backbone": task.backbone.name,
         "batch_size": task.config.batch_size,
-        "rounds": {"fed": fed, "trained": trained},
+        "rounds": {"fed": fed_rates, "trained": trained_rates},
     }
 
 
 JOB = benchmark(
     "readback",
     bench_readback,
-    summary="rows/s of a dataset version through the tokenizer into torch batches, against "
+    summary="Measure how fast a dataset version becomes tokenized torch batches, compared with "
     "training on one core.",
     result="readback_over_training, readback_rows_per_second, training_rows_per_second",
     sections=("train", "model", "data", "ray"),

@@ -1,4 +1,4 @@
-"""The service against other servers of the same model, one after the other on one machine."""
+"""The service compared with other servers of the same model, in turn on one machine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from benchmarks.servers import DoesNotAnswer, Server, running, servers
+from benchmarks.servers import Server, ServerDidNotStartError, running, servers
 from benchmarks.settings import BenchSettings, benchmark
 from finsent.errors import InputError
 from finsent.memory import memory_usage, process_tree
@@ -26,9 +26,9 @@ from ray_jobs._cli import Result, main, table_console
 log = logging.getLogger(__name__)
 
 CONNECTIONS = (1, 16, 64, 256)
-BULK = 256  # texts of a list
-_BULK_CONNECTIONS = 4
-_LUA = """
+LIST_LENGTH = 256  # texts of a request with a list
+LIST_CONNECTIONS = 4
+_WRK_SCRIPT = """
 local bodies = {}
 for line in io.lines("%s") do bodies[#bodies + 1] = line end
 local i = 0
@@ -51,9 +51,23 @@ class Load:
     """What wrk measured."""
 
     rate: float  # requests/s
-    p50: float  # ms
-    p99: float
+    p50: float  # milliseconds
+    p99: float  # milliseconds
     failed: int
+
+
+Loads = dict[int, Load]  # by number of connections
+
+
+@dataclass
+class Measurements:
+    """What all rounds measured."""
+
+    loads: dict[str, list[Loads]] = field(default_factory=dict)  # by server, one per round
+    list_rates: list[float] = field(default_factory=list)  # texts/s of requests with lists
+    engines: list[Any] = field(default_factory=list)
+    startup_seconds: list[float] = field(default_factory=list)
+    replica_megabytes: list[float] = field(default_factory=list)
 
 
 # --- the load -----------------------------------------------------------------------------------
@@ -62,60 +76,64 @@ class Load:
 def load(
     address: str, bodies: Path, connections: int, seconds: int, work: Path, path: str = "/predict"
 ) -> Load:
-    """Ask for some seconds over connections that each wait for an answer before they ask again."""
+    """Load a server by wrk. Each connection waits for an answer before its next request.
+
+    Args:
+        address: of the server.
+        bodies: one JSON body per line.
+        connections: number of connections.
+        seconds: duration.
+        work: gets the script of wrk.
+        path: of the requests.
+    """
     script = work / f"{bodies.stem}.lua"
-    script.write_text(_LUA % (bodies, path))
-    done = subprocess.run(
-        [
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds}s",
-            "--timeout",
-            "30s",
-            "-s",
-            str(script),
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
-    rate = (found["requests"] - found["failed"]) / (found["micros"] / 1e6)
-    return Load(rate, found["p50"] / 1000, found["p99"] / 1000, found["failed"])
+    script.write_text(_WRK_SCRIPT % (bodies, path))
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script)]
+    process = subprocess.run(["wrk", *options, address], capture_output=True, text=True, check=True)
+    counts = json.loads(process.stdout.splitlines()[-1])
+    rate = (counts["requests"] - counts["failed"]) / (counts["micros"] / 1e6)
+    return Load(rate, counts["p50"] / 1000, counts["p99"] / 1000, counts["failed"])
 
 
 def write_bodies(texts: list[str], work: Path) -> tuple[Path, Path]:
-    """Bodies of single texts and of lists, one a line; beside them infinity's of single texts."""
-    single, bulk = work / "single.txt", work / "bulk.txt"
+    """Write request bodies, one per line: of single texts, and of lists of `LIST_LENGTH` texts.
+
+    infinity.txt next to them has the single texts in infinity's form.
+
+    Returns:
+        the file of single texts and the file of lists.
+    """
+    single, lists = work / "single.txt", work / "lists.txt"
     single.write_text("\n".join(json.dumps({"text": text}) for text in texts))
-    theirs = (json.dumps({"model": "bench", "input": [text]}) for text in texts)
-    (work / "infinity.txt").write_text("\n".join(theirs))
-    lists = [texts[i : i + BULK] for i in range(0, len(texts), BULK)]
-    lists = [one for one in lists if len(one) == BULK] or [(texts * BULK)[:BULK]]
-    bulk.write_text("\n".join(json.dumps({"texts": one}) for one in lists))
-    return single, bulk
+    infinity = (json.dumps({"model": "bench", "input": [text]}) for text in texts)
+    (work / "infinity.txt").write_text("\n".join(infinity))
+    parts = [texts[i : i + LIST_LENGTH] for i in range(0, len(texts), LIST_LENGTH)]
+    complete = [part for part in parts if len(part) == LIST_LENGTH]
+    complete = complete or [(texts * LIST_LENGTH)[:LIST_LENGTH]]
+    lists.write_text("\n".join(json.dumps({"texts": part}) for part in complete))
+    return single, lists
 
 
 def distinct_texts(settings: BenchSettings) -> list[str]:
-    """The sources' texts in random order, each once."""
+    """Return the distinct texts of the sources in random order."""
     from finsent.data.sources.files import find_texts
 
-    files = find_texts(settings.data.sources, settings.data, settings.sources_dir, "data.sources")
-    found = {
+    files = find_texts(
+        settings.data.sources, settings.data, settings.workspace.sources_dir, "data.sources"
+    )
+    distinct = {
         text
         for file in files
         for table in file.rows(0)
         for text in table["raw_text"].to_pylist()
         if text and text.strip()
     }
-    texts = sorted(found)
+    texts = sorted(distinct)
     random.Random(0).shuffle(texts)
     return texts
 
 
-_ENGINE = """
+_ENGINE_PROGRAM = """
 import json, sys, time
 from pathlib import Path
 from finsent.inference.config import EngineConfig
@@ -125,28 +143,28 @@ model_dir, fp32, texts = Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.arg
 engine = Engine(model_dir, EngineConfig(**json.loads(sys.argv[4])))
 engine.warm_up()
 engine.classify(texts)
-started = time.perf_counter()
+start = time.perf_counter()
 engine.classify(texts)
-ours = len(texts) / (time.perf_counter() - started)
+engine_rate = len(texts) / (time.perf_counter() - start)
 session, tokenizer = load(fp32, str(model_dir / "tokenizer.json"), None)
-some = texts[:300]
-answer(session, tokenizer, some[:1])
-started = time.perf_counter()
-for text in some:
+sample = texts[:300]
+answer(session, tokenizer, sample[:1])
+start = time.perf_counter()
+for text in sample:
     answer(session, tokenizer, [text])
-single = len(some) / (time.perf_counter() - started)
-print(json.dumps({"engine": ours, "single": single, "backend": engine.backend.name}))
+single_rate = len(sample) / (time.perf_counter() - start)
+print(json.dumps({"engine": engine_rate, "single": single_rate, "backend": engine.backend.name}))
 """
 
 
 def engine_rates(settings: BenchSettings, model_dir: Path, texts: list[str], work: Path) -> Any:
-    """Rows/s of the engine alone, and of ONNX Runtime in fp32 one text at a time."""
+    """Return rows/s of the engine alone, and of ONNX Runtime in fp32 with one text at a time."""
     (work / "texts.json").write_text(json.dumps(texts))
-    done = subprocess.run(
+    process = subprocess.run(
         [
             sys.executable,
             "-c",
-            _ENGINE,
+            _ENGINE_PROGRAM,
             str(model_dir),
             str(work / "fp32.onnx"),
             str(work / "texts.json"),
@@ -156,76 +174,76 @@ def engine_rates(settings: BenchSettings, model_dir: Path, texts: list[str], wor
         text=True,
         check=True,
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-# --- the bench ----------------------------------------------------------------------------------
+# --- the benchmark ------------------------------------------------------------------------------
 
 
 def bench_serve(settings: BenchSettings) -> Result:
     """Measure all servers in turn, and compare medians of the rounds."""
     if shutil.which("wrk") is None:
-        raise InputError("benchmarks.serve: wrk is not there; apt-get install wrk")
-    model_dir = Registry(settings.registry_dir).get(settings.serve.model).path
+        raise InputError("benchmarks.serve: wrk is not installed. Run `apt-get install wrk`.")
+    model_dir = Registry(settings.workspace.registry_dir).get(settings.serve.model).path
     texts = distinct_texts(settings)
-    rounds, seconds = settings.bench.rounds, settings.bench.seconds
-    single: dict[str, dict[int, list[Load]]] = {}
-    bulk: list[float] = []
-    engines: list[Any] = []
-    startup: list[float] = []
-    megabytes: list[float] = []
+    rounds = settings.bench.rounds
+    results = Measurements()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        _, many = write_bodies(texts, work)
-        candidates = servers(settings, model_dir, work)
-        for number in range(rounds):
-            engines.append(engine_rates(settings, model_dir, texts, work))
-            for server in [*candidates]:
-                log.info("round %d of %d: %s", number + 1, rounds, server.name)
+        write_bodies(texts, work)
+        remaining = servers(settings, model_dir, work)
+        for number in range(1, rounds + 1):
+            results.engines.append(engine_rates(settings, model_dir, texts, work))
+            for server in [*remaining]:
+                log.info("round %d of %d: %s", number, rounds, server.name)
                 try:
-                    with running(server, work) as (address, process, _):
-                        found = _loads(server, address, seconds, work)
-                        if server.name == "finsent":
-                            lists = load(address, many, _BULK_CONNECTIONS, seconds, work)
-                            bulk.append(lists.rate * BULK)
-                            startup.append(_startup(work))
-                            megabytes.append(_replica_bytes(process.pid) / 1e6)
-                except DoesNotAnswer as error:
-                    if not server.peer:
+                    measure(server, settings.bench.seconds, work, results)
+                except ServerDidNotStartError as error:
+                    if not server.is_peer:
                         raise
-                    # Packages of a peer that do not go together are no reason to measure nothing.
-                    log.warning("%s; it is skipped", error)
-                    candidates.remove(server)
-                    continue
-                by_connections = single.setdefault(server.name, {})
-                for connections, one in found.items():
-                    by_connections.setdefault(connections, []).append(one)
-    _show(single)
-    return _ratios(single, bulk, engines) | {
-        "startup_seconds": statistics.median(startup),
-        "replica_megabytes": statistics.median(megabytes),
+                    # The packages of a peer may contradict each other.
+                    log.warning("%s. The peer is skipped.", error)
+                    remaining.remove(server)
+    _print_table(results.loads)
+    return _ratios(results) | {
+        "startup_seconds": statistics.median(results.startup_seconds),
+        "replica_megabytes": statistics.median(results.replica_megabytes),
         "texts": len(texts),
         "rounds": rounds,
     }
 
 
-def _loads(server: Server, address: str, seconds: int, work: Path) -> dict[int, Load]:
-    """Single texts over each number of connections, when it is warm."""
-    bodies = work / f"{server.single}.txt"
+def measure(server: Server, seconds: int, work: Path, results: Measurements) -> None:
+    """Start a server, load it, and add what was measured to the results."""
+    with running(server, work) as (address, process):
+        loads = _loads(server, address, seconds, work)
+        results.loads.setdefault(server.name, []).append(loads)
+        if server.name == "finsent":
+            lists = load(address, work / "lists.txt", LIST_CONNECTIONS, seconds, work)
+            results.list_rates.append(lists.rate * LIST_LENGTH)
+            results.startup_seconds.append(_logged_startup(work))
+            results.replica_megabytes.append(_replica_bytes(process.pid) / 1e6)
+
+
+def _loads(server: Server, address: str, seconds: int, work: Path) -> Loads:
+    """Measure single texts over each number of connections, after a warm-up."""
+    bodies = work / f"{server.bodies}.txt"
     load(address, bodies, 16, max(2, seconds // 4), work, server.path)
-    return {n: load(address, bodies, n, seconds, work, server.path) for n in CONNECTIONS}
+    return {
+        connections: load(address, bodies, connections, seconds, work, server.path)
+        for connections in CONNECTIONS
+    }
 
 
-def _startup(work: Path) -> float:
-    """From Ray being up to the first answer, as the job says it."""
-    line = next(
-        line for line in (work / "server.log").read_text().splitlines() if " after " in line
-    )
+def _logged_startup(work: Path) -> float:
+    """Return the seconds from a running Ray to the first answer, as the job logs them."""
+    lines = (work / "server.log").read_text().splitlines()
+    line = next(line for line in lines if " after " in line)
     return float(line.rpartition(" after ")[2].split()[0])
 
 
 def _replica_bytes(root: int) -> float:
-    """Resident memory of the service's replica."""
+    """Return the resident memory of the service's replica, below a root process."""
     for pid in process_tree(root):
         try:
             title = (Path("/proc") / str(pid) / "cmdline").read_bytes()
@@ -236,66 +254,63 @@ def _replica_bytes(root: int) -> float:
     return float("nan")
 
 
-def _ratios(
-    single: dict[str, dict[int, list[Load]]], bulk: list[float], engines: list[Any]
-) -> Result:
-    def median(name: str, connections: int, field: str) -> float | None:
-        if name not in single:
-            return None
-        return float(statistics.median(getattr(o, field) for o in single[name][connections]))
+def _median(rounds: list[Loads], connections: int, field_name: str) -> float:
+    return float(statistics.median(getattr(loads[connections], field_name) for loads in rounds))
 
-    def over(a: float | None, b: float | None) -> float | None:
-        return None if a is None or not b else round(a / b, 3)
 
-    peers = [name for name in single if name.endswith("int8")]
-    rates = [r for name in peers if (r := median(name, 64, "rate")) is not None]
-    tails = [
-        p
-        for name in single
-        if name not in ("finsent", "uvicorn")
-        if (p := median(name, 64, "p99")) is not None
-    ]
-    ours = {field: median("finsent", 64, field) for field in ("rate", "p99")}
-    engine = statistics.median(one["engine"] for one in engines)
+def _ratios(results: Measurements) -> Result:
+    """Return the ratios, null where a server was not measured, and the medians of all servers."""
+    loads = results.loads
+
+    def median(name: str, connections: int, field_name: str) -> float | None:
+        return _median(loads[name], connections, field_name) if name in loads else None
+
+    def over(numerator: float | None, denominator: float | None) -> float | None:
+        return None if numerator is None or not denominator else round(numerator / denominator, 3)
+
+    peer_rates = [_median(loads[name], 64, "rate") for name in loads if name.endswith("int8")]
+    peers = [name for name in loads if name not in ("finsent", "uvicorn")]
+    peer_p99s = [_median(loads[name], 64, "p99") for name in peers]
+    rate, p99 = median("finsent", 64, "rate"), median("finsent", 64, "p99")
+    engine = statistics.median(rates["engine"] for rates in results.engines)
+    onnx = statistics.median(rates["single"] for rates in results.engines)
     return {
-        "rps64_over_predecessor": over(ours["rate"], median("predecessor fp32", 64, "rate")),
-        "rps64_over_best_peer": over(ours["rate"], max(rates, default=None)),
-        "p99_64_over_predecessor": over(ours["p99"], median("predecessor fp32", 64, "p99")),
-        "p99_64_over_best_peer": over(ours["p99"], min(tails, default=None)),
+        "rps64_over_predecessor": over(rate, median("predecessor fp32", 64, "rate")),
+        "rps64_over_best_peer": over(rate, max(peer_rates, default=None)),
+        "p99_64_over_predecessor": over(p99, median("predecessor fp32", 64, "p99")),
+        "p99_64_over_best_peer": over(p99, min(peer_p99s, default=None)),
         "p50_1_over_predecessor_int8": over(
             median("finsent", 1, "p50"), median("predecessor int8", 1, "p50")
         ),
-        "serve_over_uvicorn": over(ours["rate"], median("uvicorn", 64, "rate")),
-        "bulk_over_engine": over(statistics.median(bulk), engine),
-        "engine_over_onnx_fp32_single": over(
-            engine, statistics.median(one["single"] for one in engines)
-        ),
+        "serve_over_uvicorn": over(rate, median("uvicorn", 64, "rate")),
+        "bulk_over_engine": over(statistics.median(results.list_rates), engine),
+        "engine_over_onnx_fp32_single": over(engine, onnx),
         "engine_rows_per_second": round(engine, 1),
-        "backend": engines[0]["backend"],
-        "servers": {
-            name: {
-                str(connections): {
-                    "requests_per_second": round(statistics.median(o.rate for o in all_), 1),
-                    "p50_ms": round(statistics.median(o.p50 for o in all_), 1),
-                    "p99_ms": round(statistics.median(o.p99 for o in all_), 1),
-                    "failed": sum(o.failed for o in all_),
-                }
-                for connections, all_ in by_connections.items()
-            }
-            for name, by_connections in single.items()
-        },
+        "backend": results.engines[0]["backend"],
+        "servers": {name: _server_medians(rounds) for name, rounds in loads.items()},
     }
 
 
-def _show(single: dict[str, dict[int, list[Load]]]) -> None:
+def _server_medians(rounds: list[Loads]) -> Result:
+    """Return medians of a server by number of connections."""
+    return {
+        str(connections): {
+            "requests_per_second": round(_median(rounds, connections, "rate"), 1),
+            "p50_ms": round(_median(rounds, connections, "p50"), 1),
+            "p99_ms": round(_median(rounds, connections, "p99"), 1),
+            "failed": sum(loads[connections].failed for loads in rounds),
+        }
+        for connections in CONNECTIONS
+    }
+
+
+def _print_table(loads: dict[str, list[Loads]]) -> None:
     table = Table("requests/s (p50, p99 ms)", *(f"{n} connections" for n in CONNECTIONS))
-    for name, by_connections in single.items():
+    for name, rounds in loads.items():
         cells = []
         for connections in CONNECTIONS:
-            found = by_connections[connections]
             rate, p50, p99 = (
-                statistics.median(getattr(one, field) for one in found)
-                for field in ("rate", "p50", "p99")
+                _median(rounds, connections, field_name) for field_name in ("rate", "p50", "p99")
             )
             cells.append(f"{rate:.0f} ({p50:.0f}, {p99:.0f})")
         table.add_row(name, *cells)
@@ -305,9 +320,9 @@ def _show(single: dict[str, dict[int, list[Load]]]) -> None:
 JOB = benchmark(
     "serve",
     bench_serve,
-    summary="Requests/s and latency of the published serve.model under Ray Serve, under plain "
-    "uvicorn, and in other servers (the predecessor's shape, LitServe, BentoML, infinity), by wrk "
-    "at 1, 16, 64 and 256 connections; lists, the engine alone, start-up and memory.",
+    summary="Measure requests/s and latency of the published serve.model under Ray Serve, under "
+    "plain uvicorn, and in other servers (the predecessor's shape, LitServe, BentoML, infinity), "
+    "by wrk at 1, 16, 64 and 256 connections; also lists, the engine alone, start-up and memory.",
     result="rps64_over_predecessor, rps64_over_best_peer, p99_64_over_predecessor, "
     "p99_64_over_best_peer, p50_1_over_predecessor_int8, serve_over_uvicorn, bulk_over_engine, "
     "engine_over_onnx_fp32_single, startup_seconds, replica_megabytes, servers",

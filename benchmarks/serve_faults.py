@@ -1,4 +1,4 @@
-"""The service under overload, killed replicas, changing and broken versions."""
+"""The service under overload, with killed replicas, and with versions that change or are broken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.probes import flood, probing, seconds_to_calm
+from benchmarks.probes import flood, probing, recovery_seconds
 from benchmarks.serve import distinct_texts, load, write_bodies
 from benchmarks.servers import Server, running
 from benchmarks.settings import BenchSettings, benchmark
@@ -34,77 +34,81 @@ from ray_jobs._cli import Result, main
 
 log = logging.getLogger(__name__)
 
-_FLOOD_LIST = 8  # texts of a list: with one each, clients could not ask ten times too much
-_DEADLINE_MS = 5000
-_KILL_SECONDS = 5.0
-_SWITCHES = 20
-_PROBES = 16  # clients at the same time
-_CALM = 2.0  # times the latency before: back to normal
+FLOOD_LIST_LENGTH = 8  # texts per request: with one text, wrk could not send ten times the capacity
+DEADLINE_MS = 5000
+EXPECTED_CODES = ("200", "429", "504")  # under overload
+KILL_SECONDS = 5.0  # between two kills
+SWITCHES = 20
+PROBE_CLIENTS = 16
+NORMAL_LATENCY = 2.0  # at most, over the median latency before the overload
 
 
-def service(settings: BenchSettings, root: Path, *more: str) -> Server:
-    """The service as users start it, on a registry of its own."""
-    overrides = [
+def service(settings: BenchSettings, root: Path, *overrides: str) -> Server:
+    """Return the service as users start it, on the registry below a storage root."""
+    arguments = [
         f"storage.root={root}",
         "serve.port={port}",
         "serve.model=champion",
         f"engine.backend={settings.engine.backend}",
         f"engine.precision={settings.engine.precision}",
-        *more,
+        *overrides,
     ]
-    return Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *overrides])
+    return Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *arguments])
 
 
-def replicas(root: int) -> list[int]:
-    """Processes of the service's gateways."""
-    found = []
+def gateway_processes(root: int) -> list[int]:
+    """Return the ids of the gateways' processes below a root process."""
+    gateways = []
     for pid in process_tree(root):
         with suppress(OSError):
             title = (Path("/proc") / str(pid) / "cmdline").read_bytes()
             if b"ServeReplica" in title and b"Gateway" in title:
-                found.append(pid)
-    return found
+                gateways.append(pid)
+    return gateways
 
 
 # --- overload -----------------------------------------------------------------------------------
 
 
 def overload(settings: BenchSettings, root: Path, texts: list[str], work: Path) -> Result:
-    """Ten times and more of what it can answer, for `bench.fault_seconds`."""
+    """Load the service with ten times its capacity and more, for `bench.fault_seconds`."""
     single, _ = write_bodies(texts, work)
     lists = work / "flood.txt"
     lists.write_text(
         "\n".join(
-            json.dumps({"texts": texts[i : i + _FLOOD_LIST]})
-            for i in range(0, len(texts) - _FLOOD_LIST + 1, _FLOOD_LIST)
+            json.dumps({"texts": texts[i : i + FLOOD_LIST_LENGTH]})
+            for i in range(0, len(texts) - FLOOD_LIST_LENGTH + 1, FLOOD_LIST_LENGTH)
         )
     )
-    limits = [f"serve.limits.timeout_ms={_DEADLINE_MS}", "serve.limits.queue_seconds=2"]
-    with running(service(settings, root, *limits), work) as (address, process, _):
+    limits = [f"serve.limits.timeout_ms={DEADLINE_MS}", "serve.limits.queue_seconds=2"]
+    with running(service(settings, root, *limits), work) as (address, process):
         load(address, single, 16, 3, work)
         sustainable = load(address, single, 64, settings.bench.seconds, work).rate
         with probing(address, texts, 1, 0.05) as before:
             time.sleep(3)
-        [pid] = replicas(process.pid)
-        start = memory_usage([pid]).rss
+        [pid] = gateway_processes(process.pid)
+        memory_before = memory_usage([pid]).rss
         with probing(address, texts, 4, 0.1) as during:
-            sent, peak = flood(address, lists, settings.bench.fault_seconds, pid, work)
-        calm = seconds_to_calm(address, texts, _CALM * statistics.median(before.good))
-        end = memory_usage([pid]).rss
-    offered = sent["requests"] * _FLOOD_LIST / (sent["micros"] / 1e6)
+            sent, memory_peak = flood(address, lists, settings.bench.fault_seconds, pid, work)
+        latency = statistics.median(before.seconds)
+        recovery = recovery_seconds(address, texts, NORMAL_LATENCY * latency)
+        memory_after = memory_usage([pid]).rss
+    offered = sent["requests"] * FLOOD_LIST_LENGTH / (sent["micros"] / 1e6)
     codes = Counter(sent["codes"]) + during.codes
+    unexpected = sum(count for code, count in codes.items() if code not in EXPECTED_CODES)
     return {
         "sustainable_texts_per_second": round(sustainable, 1),
         "offered_over_sustainable": round(offered / sustainable, 1),
         "codes": dict(codes),
-        "unexpected": sum(n for code, n in codes.items() if code not in ("200", "429", "504"))
-        + sent["errors"],
-        "p99_of_200_over_deadline": round(during.p99() / (_DEADLINE_MS / 1000), 3),
-        "seconds_to_normal": round(calm, 2),
+        "unexpected": unexpected + sent["errors"],
+        "p99_of_200_over_deadline": round(during.p99() / (DEADLINE_MS / 1000), 3),
+        "seconds_to_normal": round(recovery, 2),
         "megabytes": {
-            k: round(v / 1e6) for k, v in {"before": start, "peak": peak, "after": end}.items()
+            "before": round(memory_before / 1e6),
+            "peak": round(memory_peak / 1e6),
+            "after": round(memory_after / 1e6),
         },
-        "memory_growth": round(end / start - 1, 3),
+        "memory_growth": round(memory_after / memory_before - 1, 3),
     }
 
 
@@ -112,39 +116,41 @@ def overload(settings: BenchSettings, root: Path, texts: list[str], work: Path) 
 
 
 def kills(settings: BenchSettings, root: Path, texts: list[str], work: Path) -> Result:
-    """One of two replicas is killed again and again, for `bench.fault_seconds`."""
-    two = [
+    """Kill one of two replicas every `KILL_SECONDS`, for `bench.fault_seconds`."""
+    two_replicas = [
         "serve.min_replicas=2",
         "serve.max_replicas=2",
         "engine.threads=1",
         "serve.limits.timeout_ms=30000",
     ]
     killed = 0
-    with running(service(settings, root, *two), work) as (address, process, _):
-        _until(lambda: len(replicas(process.pid)) == 2, 60)
+    with running(service(settings, root, *two_replicas), work) as (address, process):
+        _wait_until(lambda: len(gateway_processes(process.pid)) == 2, 60)
         load(address, write_bodies(texts, work)[0], 16, 5, work)
-        with probing(address, texts, _PROBES) as found:
+        with probing(address, texts, PROBE_CLIENTS) as probes:
             end = time.monotonic() + settings.bench.fault_seconds
             while time.monotonic() < end:
-                time.sleep(_KILL_SECONDS)
-                with suppress(OSError, ValueError):  # it is gone, or none is there
-                    victim = min(replicas(process.pid))  # the one that has been there longest
-                    os.kill(victim, signal.SIGKILL)
+                time.sleep(KILL_SECONDS)
+                with suppress(OSError, ValueError):  # the replica ended, or none runs
+                    oldest = min(gateway_processes(process.pid))
+                    os.kill(oldest, signal.SIGKILL)
                     killed += 1
     return {
         "killed": killed,
-        "codes": dict(found.codes),
-        "failed": found.failed(),
-        "p99_seconds": round(found.p99(), 3),
-        "slowest_seconds": round(max(found.good), 3),
+        "codes": dict(probes.codes),
+        "failed": probes.failed(),
+        "p99_seconds": round(probes.p99(), 3),
+        "slowest_seconds": round(max(probes.seconds), 3),
     }
 
 
-def _until(condition: Callable[[], bool], seconds: float) -> None:
+def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise InputError(f"benchmarks.serve_faults: not so after {seconds:.0f} s")
+            raise InputError(
+                f"benchmarks.serve_faults: the service did not change within {seconds:.0f} seconds."
+            )
         time.sleep(0.05)
 
 
@@ -155,120 +161,121 @@ def switches(settings: BenchSettings, root: Path, texts: list[str], work: Path) 
     """Move the alias back and forth under load, then to broken versions."""
     registry = Registry(root / "registry")
     first = registry.aliases()["champion"]
-    second = _publish(registry, first, work / "second", _warmer)
+    second = _publish_changed(registry, first, work / "second", _scale_temperature(1.25))
     broken = {
-        "nan_weights": _publish(registry, first, work / "nan", _not_numbers),
-        "bad_digest": _publish(registry, first, work / "digest", _hotter),
+        "nan_weights": _publish_changed(registry, first, work / "nan", _write_nan_weights),
+        "bad_digest": _publish_changed(registry, first, work / "digest", _scale_temperature(1.5)),
     }
-    weights = registry.get(broken["bad_digest"]).path / "calibration.json"
-    refused = {}
-    with running(service(settings, root, "serve.watch_seconds=0.2"), work) as (address, _, _):
+    damaged_file = registry.get(broken["bad_digest"]).path / "calibration.json"
+    reasons = {}
+    with running(service(settings, root, "serve.watch_seconds=0.2"), work) as (address, _):
 
         def info() -> Any:
             return httpx.get(f"{address}/info", timeout=30).json()
 
-        with probing(address, texts, _PROBES) as found:
-            for turn in range(_SWITCHES):
+        with probing(address, texts, PROBE_CLIENTS) as probes:
+            for turn in range(SWITCHES):
                 version = (second, first)[turn % 2]
                 registry.promote(version, "champion")
-                _until(lambda version=version: info()["model_version"] == version, 60)  # type: ignore[misc]
-            both = set(found.versions)
-            weights.chmod(0o644)
-            weights.write_text(weights.read_text() + " ")
+                _wait_until(lambda version=version: info()["model_version"] == version, 60)  # type: ignore[misc]
+            switched_versions = set(probes.versions)
+            damaged_file.chmod(0o644)
+            damaged_file.write_text(damaged_file.read_text() + " ")
             for name, version in broken.items():
-                _point(root, version)
-                _until(
+                _overwrite_alias(root, version)
+                _wait_until(
                     lambda version=version: (info()["refused"] or {}).get("version") == version,  # type: ignore[misc]
                     60,
                 )
-                refused[name] = info()["refused"]["reason"]
-            served = info()["model_version"]
+                reasons[name] = info()["refused"]["reason"]
+            served_version = info()["model_version"]
     return {
-        "switches": _SWITCHES,
-        "codes": dict(found.codes),
-        "failed": found.failed(),
-        "both_answered": both == {first, second},
-        "refused": refused,
-        "old_one_served": served == first and found.versions == {first, second},
+        "switches": SWITCHES,
+        "codes": dict(probes.codes),
+        "failed": probes.failed(),
+        "both_answered": switched_versions == {first, second},
+        "refused": reasons,
+        "old_one_served": served_version == first and probes.versions == {first, second},
     }
 
 
-def _point(root: Path, version: str) -> None:
-    """Move the alias as a hand or a faulty script would: `promote` would refuse."""
+def _overwrite_alias(root: Path, version: str) -> None:
+    """Write a version into the alias's file, because `promote` refuses a broken version."""
     file = root / "registry" / "aliases" / "champion.json"
     write_json(file, {**read_json(file), "version": version})
 
 
-def _publish(registry: Registry, version: str, folder: Path, change: Callable[[Path], None]) -> str:
-    """A changed copy of a version as another one."""
+def _publish_changed(
+    registry: Registry, version: str, folder: Path, change: Callable[[Path], None]
+) -> str:
+    """Publish a changed copy of a version, and return the id of the new version."""
     origin = registry.get(version)
     shutil.copytree(origin.path, folder)
     (folder / "manifest.json").unlink()
     change(folder)
-    return registry.publish(folder, origin.manifest["metrics"], {}).version
+    return registry.publish(folder, origin.manifest.metrics, {}).version
 
 
-def _heated(folder: Path, factor: float) -> None:
-    file = folder / "calibration.json"
-    calibration = read_json(file)
-    write_json(file, {**calibration, "temperature": calibration["temperature"] * factor})
+def _scale_temperature(factor: float) -> Callable[[Path], None]:
+    """Return a change that multiplies the temperature of a model's calibration."""
+
+    def change(folder: Path) -> None:
+        file = folder / "calibration.json"
+        calibration = read_json(file)
+        write_json(file, {**calibration, "temperature": calibration["temperature"] * factor})
+
+    return change
 
 
-def _warmer(folder: Path) -> None:
-    _heated(folder, 1.25)
-
-
-def _hotter(folder: Path) -> None:
-    _heated(folder, 1.5)
-
-
-def _not_numbers(folder: Path) -> None:
-    """Weights that are NaN, and no exports that would hide them."""
+def _write_nan_weights(folder: Path) -> None:
+    """Overwrite a weight with NaN, and remove the exports, which still have numbers."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
     with safe_open(folder / WEIGHTS, "pt") as file:
-        metadata = file.metadata()  # the temperature that they are divided by, among others
+        metadata = file.metadata()  # has the temperature that is folded into the weights
     weights = load_file(folder / WEIGHTS)
-    name = next(iter(sorted(weights)))
+    name = min(weights)
     weights[name] = torch.full_like(weights[name], math.nan)
     (folder / WEIGHTS).unlink()
     save_file(weights, folder / WEIGHTS, metadata)
     drop_exports(folder)
 
 
-# --- the bench ----------------------------------------------------------------------------------
+# --- the benchmark ------------------------------------------------------------------------------
 
 
 def bench_faults(settings: BenchSettings) -> Result:
-    """All of it, on a copy of the served version in a registry of its own."""
+    """Run all faults on a copy of the served version, in its own registry."""
     if shutil.which("wrk") is None:
-        raise InputError("benchmarks.serve_faults: wrk is not there; apt-get install wrk")
+        raise InputError(
+            "benchmarks.serve_faults: wrk is not installed. Run `apt-get install wrk`."
+        )
     texts = distinct_texts(settings)
     result: Result = {}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         root = work / "artifacts"
-        origin = Registry(settings.registry_dir).get(settings.serve.model)
+        origin = Registry(settings.workspace.registry_dir).get(settings.serve.model)
         registry = Registry(root / "registry")
         copied = work / "copy"
         shutil.copytree(origin.path, copied)
         (copied / "manifest.json").unlink()
-        version = registry.publish(copied, origin.manifest["metrics"], {}).version
+        version = registry.publish(copied, origin.manifest.metrics, {}).version
         registry.promote(version, "champion")
-        for part in (overload, kills, switches):
-            log.info("benchmarks.serve_faults: %s", part.__name__)
-            result[part.__name__] = part(settings, root, texts, work)
+        for fault in (overload, kills, switches):
+            log.info("benchmarks.serve_faults: %s", fault.__name__)
+            result[fault.__name__] = fault(settings, root, texts, work)
     return result
 
 
 JOB = benchmark(
     "serve_faults",
     bench_faults,
-    summary="The service under ten times the load that it can answer, with one of two replicas "
-    "killed every five seconds, and with versions that change or are broken under load.",
-    result="overload, kills, switches, each with the codes that clients got",
+    summary="Measure the service under ten times its capacity, with one of two replicas killed "
+    "every five seconds, and with versions that change or are broken under load.",
+    result="overload, kills, switches, each with the counts of status codes",
     sections=("data", "serve", "engine", "registry", "ray"),
 )
 

@@ -1,4 +1,4 @@
-"""Servers as processes: ours, and the peers that are installed."""
+"""Servers as processes: finsent's, and those of the installed peers."""
 
 from __future__ import annotations
 
@@ -23,42 +23,67 @@ from serve_app.launch.ports import free_port
 
 log = logging.getLogger(__name__)
 
-_READY = 180.0  # seconds
-_PEERS = Path(__file__).with_name("peers") / "predecessor.py"
+START_SECONDS = 180.0
+STOP_PATIENCE = ((signal.SIGINT, 30), (signal.SIGKILL, 10))  # seconds to wait after each signal
+_PEERS = Path(__file__).with_name("peers")
+_PREDECESSOR = _PEERS / "predecessor.py"
 
 
-class DoesNotAnswer(InputError):  # noqa: N818 # it is said to users
+class ServerDidNotStartError(InputError):
     """A server did not start."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """How a server is started; `{port}` stands for its port."""
+    """How a server is started. `{port}` stands for its port."""
 
     name: str
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
-    peer: bool = False
+    is_peer: bool = False
     path: str = "/predict"
-    single: str = "single"  # name of the file of its bodies of one text
-    probe: bytes = b'{"text": "Profit rose."}'  # answered with 200 when it is ready
+    bodies: str = "single"  # name of the file with request bodies of one text each
+    first_body: bytes = b'{"text": "Profit rose."}'  # a server that answers it with 200 is ready
+
+
+@dataclass(frozen=True)
+class PeerFiles:
+    """The files that peers serve. Peers' int8 exports need not pass the gate of exports."""
+
+    fp32: Path
+    int8: Path
+    tokenizer: Path
+
+    @classmethod
+    def write(cls, model_dir: Path, work: Path) -> PeerFiles:
+        """Export a model to ONNX."""
+        from finsent.export.onnx import write_fused_onnx, write_int8_onnx, write_onnx
+
+        raw, fp32, int8 = work / "raw.onnx", work / "fp32.onnx", work / "int8.onnx"
+        write_onnx(model_dir, raw)
+        write_fused_onnx(raw, read_json(model_dir / "config.json"), fp32)
+        write_int8_onnx(fp32, int8)
+        return cls(fp32, int8, model_dir / "tokenizer.json")
 
 
 def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server]:
-    """All that can be started here, ours first.
+    """Return the servers that can be started, finsent's first. Writes the peers' ONNX files."""
+    python = settings.bench.peers_python or sys.executable
+    peers = _peers(python, model_dir, PeerFiles.write(model_dir, work), work)
+    installed = subprocess.run(
+        [python, str(_PREDECESSOR), "--available"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    for package, peer in peers:
+        if package not in installed:
+            log.warning("benchmarks: %s is skipped: not installed for %s", peer.name, python)
+    available = [peer for package, peer in peers if package in installed]
+    return [*_own_servers(settings), *available]
 
-    The peers' ONNX files are made here: their int8 need not pass our gate.
-    """
-    from finsent.export.onnx import write_fused_onnx, write_int8_onnx, write_onnx
 
-    raw, fp32, int8 = work / "raw.onnx", work / "fp32.onnx", work / "int8.onnx"
-    write_onnx(model_dir, raw)
-    write_fused_onnx(raw, read_json(model_dir / "config.json"), fp32)
-    write_int8_onnx(fp32, int8)
-    tokenizer = str(model_dir / "tokenizer.json")
+def _own_servers(settings: BenchSettings) -> list[Server]:
     overrides = [
-        f"storage.root={settings.root}",
-        f"registry.root={settings.registry_dir}",
+        f"storage.root={settings.workspace.root}",
+        f"registry.root={settings.workspace.registry_dir}",
         f"serve.model={settings.serve.model}",
         "serve.port={port}",
         "serve.watch_seconds=0",
@@ -67,98 +92,72 @@ def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server
         f"engine.backend={settings.engine.backend}",
         f"engine.precision={settings.engine.precision}",
     ]
-    found = [
+    return [
         Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *overrides]),
         Server("uvicorn", [sys.executable, "-m", "serve_app.plain", *overrides]),
     ]
-    python = settings.bench.peers_python or sys.executable
-    there = subprocess.run(
-        [python, str(_PEERS), "--available"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    folder = _PEERS.parent
-    files = {"BENCH_MODEL": str(int8), "BENCH_TOKENIZER": tokenizer, "BENTOML_DO_NOT_TRACK": "1"}
+
+
+def _peers(python: str, model_dir: Path, files: PeerFiles, work: Path) -> list[tuple[str, Server]]:
+    """Return all peers, each with its key in `predecessor.PACKAGES`."""
+    fp32, int8, tokenizer = str(files.fp32), str(files.int8), str(files.tokenizer)
+    environment = {
+        "BENCH_MODEL": int8,
+        "BENCH_TOKENIZER": tokenizer,
+        "BENTOML_DO_NOT_TRACK": "1",
+    }
 
     def peer(label: str, *arguments: str) -> Server:
-        return Server(label, [python, *arguments], files, peer=True)
+        return Server(label, [python, *arguments], environment, is_peer=True)
 
-    peers = [
-        ("predecessor", peer("predecessor fp32", str(_PEERS), str(fp32), tokenizer, "{port}")),
-        ("predecessor", peer("predecessor int8", str(_PEERS), str(int8), tokenizer, "{port}")),
-        (
-            "litserve",
-            peer("LitServe int8", str(folder / "litserve_api.py"), str(int8), tokenizer, "{port}"),
-        ),
-        (
-            "bentoml",
-            peer(
-                "BentoML int8",
-                "-m",
-                "bentoml",
-                "serve",
-                "bentoml_service:Gateway",
-                "--working-dir",
-                str(folder),
-                "--host",
-                "127.0.0.1",
-                "--port",
-                "{port}",
-            ),
-        ),
-        ("infinity", _infinity(python, model_dir, int8, work)),
+    predecessor, litserve = str(_PREDECESSOR), str(_PEERS / "litserve_api.py")
+    bentoml = ["-m", "bentoml", "serve", "bentoml_service:Gateway", "--working-dir", str(_PEERS)]
+    address = ["--host", "127.0.0.1", "--port", "{port}"]
+    return [
+        ("predecessor", peer("predecessor fp32", predecessor, fp32, tokenizer, "{port}")),
+        ("predecessor", peer("predecessor int8", predecessor, int8, tokenizer, "{port}")),
+        ("litserve", peer("LitServe int8", litserve, int8, tokenizer, "{port}")),
+        ("bentoml", peer("BentoML int8", *bentoml, *address)),
+        ("infinity", _infinity(python, model_dir, files.int8, work)),
     ]
-    for package, server in peers:
-        if package in there:
-            found.append(server)
-        else:
-            log.warning("bench: %s is skipped: not installed for %s", server.name, python)
-    return found
 
 
 def _infinity(python: str, model_dir: Path, int8: Path, work: Path) -> Server:
-    """infinity with its ONNX engine, which finds the same int8 file by its usual name."""
+    """Return infinity with its ONNX engine, on a folder with the int8 file by its usual name."""
     folder = work / "infinity"
     (folder / "onnx").mkdir(parents=True)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model_dir / name, folder / name)
     shutil.copy(int8, folder / "onnx" / "model_quantized.onnx")
+    options = {
+        "--model-id": str(folder),
+        "--engine": "optimum",
+        "--device": "cpu",
+        "--batch-size": "32",
+        "--host": "127.0.0.1",
+        "--port": "{port}",
+        "--served-model-name": "bench",
+        "--log-level": "warning",
+    }
+    arguments = [part for option in options.items() for part in option]
+    # infinity's warm-up sends more tokens than the model accepts.
+    command = [python, "-m", "infinity_emb.cli", "v2", *arguments, "--no-model-warmup"]
     return Server(
         "infinity int8",
-        [
-            python,
-            "-m",
-            "infinity_emb.cli",
-            "v2",
-            "--model-id",
-            str(folder),
-            "--engine",
-            "optimum",
-            "--device",
-            "cpu",
-            "--batch-size",
-            "32",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "{port}",
-            "--served-model-name",
-            "bench",
-            "--log-level",
-            "warning",
-            "--no-model-warmup",
-        ],  # with more tokens than the model takes
+        command,
         {"DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "HF_HUB_OFFLINE": "1"},
-        peer=True,
+        is_peer=True,
         path="/classify",
-        single="infinity",
-        probe=b'{"model": "bench", "input": ["Profit rose."]}',
+        bodies="infinity",
+        first_body=b'{"model": "bench", "input": ["Profit rose."]}',
     )
 
 
 @contextmanager
-def running(server: Server, work: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], float]]:
-    """A started server: its address, its process, and the seconds until it answered.
+def running(server: Server, work: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a server, yield its address and its process, and end its process group.
 
-    Its whole process group ends with the block: one that is left would answer for the next.
+    A process that remained would answer for the next server.
     """
     port = free_port("127.0.0.1")
     command = [part.replace("{port}", str(port)) for part in server.command]
@@ -172,12 +171,12 @@ def running(server: Server, work: Path) -> Iterator[tuple[str, subprocess.Popen[
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        seconds = _until_ready(address, process, server, work)
-        yield address, process, seconds
+        _wait_until_ready(address, process, server, work)
+        yield address, process
     finally:
-        for signum, patience in ((signal.SIGINT, 30), (signal.SIGKILL, 10)):
+        for signal_number, patience in STOP_PATIENCE:
             try:
-                os.killpg(process.pid, signum)
+                os.killpg(process.pid, signal_number)
             except ProcessLookupError:
                 break
             try:
@@ -186,20 +185,20 @@ def running(server: Server, work: Path) -> Iterator[tuple[str, subprocess.Popen[
                 continue
 
 
-def _until_ready(
+def _wait_until_ready(
     address: str, process: subprocess.Popen[bytes], server: Server, work: Path
-) -> float:
-    started = time.perf_counter()
+) -> None:
+    start = time.perf_counter()
     request = urllib.request.Request(
-        f"{address}{server.path}", server.probe, {"content-type": "application/json"}
+        f"{address}{server.path}", server.first_body, {"content-type": "application/json"}
     )
-    while time.perf_counter() - started < _READY:
-        if process.poll() is not None:
-            break
+    while time.perf_counter() - start < START_SECONDS and process.poll() is None:
         try:
             with urllib.request.urlopen(request, timeout=10):
-                return time.perf_counter() - started
+                return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
-    tail = (work / "server.log").read_text(errors="replace")[-1000:]
-    raise DoesNotAnswer(f"bench: {server.name} does not answer: {tail}")
+    log_end = (work / "server.log").read_text(errors="replace")[-1000:]
+    raise ServerDidNotStartError(
+        f"benchmarks: {server.name}: did not start. Its log ends: {log_end}"
+    )

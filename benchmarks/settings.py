@@ -1,18 +1,19 @@
-"""The settings of the benchmarks, and the job of one."""
+"""Settings and jobs of the benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from finsent.config import Section, setting
-from ray_jobs._cli import Call, Job, Result
-from ray_jobs._settings import JobSettings
+from ray_jobs._cli import Call, Job, JobSettings, Result
 
 
 class BenchConfig(Section):
-    """Settings of the benchmarks."""
+    """The section `bench` of the settings."""
 
-    rounds: int = setting(3, "rounds of each variant, in turn; medians are compared", ge=1)
+    rounds: int = setting(
+        3, "rounds in which the variants run in turn; the ratios compare medians", ge=1
+    )
     rows: int | None = setting(
         None,
         "rows of one round; null: 800 for train, 1,000,000 for ingest, 30,000 for readback",
@@ -20,25 +21,25 @@ class BenchConfig(Section):
         ge=8,
     )
     ray: bool = setting(
-        True, "train: measure the loop under Ray Train, too; without it no Ray is started"
+        True, "train: also measure the loop under Ray Train; false: no Ray is started"
     )
-    seconds: int = setting(8, "serve: time of each load", unit="seconds", ge=2)
+    seconds: int = setting(8, "serve: duration of each load", unit="seconds", ge=2)
     fault_seconds: int = setting(
-        60, "serve-faults: time of the overload, and of the killing", unit="seconds", ge=5
+        60, "serve_faults: duration of the overload, and of the kills", unit="seconds", ge=5
     )
-    trials: int = setting(500, "sweep: trials that do nothing", ge=2)
+    trials: int = setting(500, "sweep: number of trials, which do nothing", ge=2)
     peers_python: str | None = setting(
         None,
         "serve: interpreter of an environment with LitServe, BentoML and infinity, e.g. "
-        ".peers/bin/python; null: this one",
+        ".peers/bin/python; null: the interpreter of the benchmark",
     )
     peer_rows: int = setting(
-        2_000_000, "rows at which ingest is compared with its peers", unit="rows", ge=1000
+        2_000_000, "ingest: rows of the comparison with pandas and Polars", unit="rows", ge=1000
     )
 
 
 class BenchSettings(JobSettings):
-    """The settings of a project, and of its benchmarks."""
+    """The settings of all jobs, and the section `bench`."""
 
     bench: BenchConfig = setting(BenchConfig, "benchmarks")
 
@@ -54,11 +55,11 @@ def benchmark(
     """Return the job `python -m benchmarks.NAME`.
 
     Args:
-        name: the module's name.
-        measure: runs the benchmark and returns its ratios.
-        summary: what is measured, shown by `--help`.
-        result: keys of the ratios, shown by `--help`.
-        sections: settings that it uses besides `bench`, `storage` and `run`.
+        name: name of the module.
+        measure: runs the benchmark and returns its result.
+        summary: what the benchmark measures, for `--help`.
+        result: keys of the result, for `--help`.
+        sections: sections of settings that the benchmark uses besides `bench`, `storage`, `run`.
     """
 
     def run(call: Call) -> Result:

@@ -1,4 +1,4 @@
-"""Training speed: our loop under torchrun and Ray Train, with one worker, and Hugging Face's."""
+"""Training speed of the loop under torchrun, Ray Train and with one worker, and of peers."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from finsent.data.ingest.ingest import find_existing
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import make_dir
+from finsent.ray_session import ray_session
 from finsent.training.fine_tune import prepare_backbone
 from finsent.training.task import Task, make_task
 from ray_jobs import ingest
 from ray_jobs._cli import Result, main, table_console
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 
 ROWS = 800
-EPOCHS = 3  # the first warms up; whole epochs are measured from start to start
-_SHOWN = {
+EPOCHS = 3  # the first warms up; complete epochs are measured from start to start
+VARIANTS = {
     "torchrun": "this loop, torchrun",
     "ray": "this loop, Ray Train",
     "one_worker": "this loop, one worker",
@@ -43,33 +43,37 @@ Rates = dict[str, float]
 
 @dataclass(frozen=True)
 class Bench:
-    """What all variants train."""
+    """What all variants train: settings, task and tokenized rows."""
 
     settings: BenchSettings
     task: Task
     splits: dict[str, Any]
 
 
-# --- what is trained ----------------------------------------------------------------------------
+# --- the task -----------------------------------------------------------------------------------
 
 
 def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]:
-    """The dataset version and the task that a round trains."""
+    """Return the dataset version and the task of a round."""
     backbone = prepare_backbone(settings)
     if settings.train.dataset != "latest":
         version = DatasetVersion.find(
-            settings.train.dataset, settings.datasets_dir, "train.dataset"
+            settings.train.dataset,
+            settings.workspace.versions_dir(settings.data.name),
+            "train.dataset",
         )
     else:
-        version = _ingested(settings)
+        version = _ingest_version(settings)
     recipe = settings.train.replaced(epochs=epochs)
     return version, make_task(recipe, settings.model, backbone, version)
 
 
-def _ingested(settings: BenchSettings) -> DatasetVersion:
-    files = find_sources(settings.data, settings.sources_dir)
-    make_dir(settings.datasets_dir, "storage.root")
-    version = find_existing(settings.data, settings.datasets_dir, files)
+def _ingest_version(settings: BenchSettings) -> DatasetVersion:
+    files = find_sources(settings.data, settings.workspace.sources_dir)
+    make_dir(settings.workspace.versions_dir(settings.data.name), "storage.root")
+    version = find_existing(
+        settings.data, settings.workspace.versions_dir(settings.data.name), files
+    )
     if version is None:
         with ray_session(settings):
             version = ingest.step(settings, files, None)
@@ -77,7 +81,7 @@ def _ingested(settings: BenchSettings) -> DatasetVersion:
 
 
 def token_splits(version: DatasetVersion, task: Task, rows: int) -> dict[str, Any]:
-    """Tokenized tables of `rows` rows of the training split and an eighth for validation."""
+    """Return tokenized tables: `rows` training rows, and an eighth as many validation rows."""
     return {
         "train": _tokens(version, "train", task, rows),
         "validation": _tokens(version, "validation", task, max(rows // 8, 1)),
@@ -95,17 +99,19 @@ def _tokens(version: DatasetVersion, split: str, task: Task, rows: int) -> Any:
 
 
 def _rates(history: list[dict[str, Any]]) -> Rates:
-    """Rows/s of whole epochs (with validation, checkpoint and report), and of their steps alone."""
+    """Return rows/s of complete epochs, and of their steps without validation and checkpoint."""
     rows = sum(epoch["train_rows"] for epoch in history[:-1])
     return {
         "rows_per_second": rows / (history[-1]["began"] - history[0]["began"]),
-        "step_rows_per_second": statistics.median(e["rows_per_second"] for e in history[1:]),
+        "step_rows_per_second": statistics.median(
+            epoch["rows_per_second"] for epoch in history[1:]
+        ),
         "padding_share": history[-1]["padding_share"],
     }
 
 
 def under_torchrun(task: Task, splits: dict[str, Any]) -> Rates:
-    """Our loop in processes that torchrun starts."""
+    """Train by finsent's loop in processes that torchrun starts."""
     from finsent.training.standalone import HISTORY_FILE, write_spec
 
     with tempfile.TemporaryDirectory() as name:
@@ -122,14 +128,15 @@ def _hugging_face(task: Task, splits: dict[str, Any], sampling: str) -> Rates:
         spec = write_spec(Path(name), task, splits)
         _torchrun(task, "benchmarks.peers.hugging_face", str(spec), sampling)
         epochs = json.loads((Path(name) / HISTORY).read_text())
-    return {"step_rows_per_second": statistics.median(e["rows"] / e["seconds"] for e in epochs[1:])}
+    rates = (epoch["rows"] / epoch["seconds"] for epoch in epochs[1:])
+    return {"step_rows_per_second": statistics.median(rates)}
 
 
 def _torchrun(task: Task, *command: str) -> None:
-    """Run torchrun to its end; when interrupted, let it end its workers before it goes.
+    """Run torchrun to its end. When interrupted, wait until torchrun has ended its workers.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: torchrun failed.
     """
     torchrun = [
         sys.executable,
@@ -146,7 +153,7 @@ def _torchrun(task: Task, *command: str) -> None:
     try:
         code = process.wait()
     finally:
-        # Its workers are sessions of their own: only torchrun itself can end them.
+        # Each worker has its own session, so only torchrun can end the workers.
         process.terminate()
         process.wait()
     if code:
@@ -165,19 +172,19 @@ def _under_ray(bench: Bench) -> Rates:
 
 
 def _variants(bench: Bench) -> list[str]:
-    """Those that can be run here; what is left out is said."""
-    found = ["torchrun"]
+    """Return the variants that can run here, and log the missing ones."""
+    names = ["torchrun"]
     if bench.settings.bench.ray:
-        found.append("ray")
+        names.append("ray")
     if bench.task.config.max_workers > 1:
-        found.append("one_worker")
+        names.append("one_worker")
     else:
-        log.info("two_over_one_worker: none, as train.num_workers=1")
+        log.info("two_over_one_worker: not measured, because train.num_workers=1")
     if importlib.util.find_spec("accelerate"):
-        found += ["hf_trainer", "hf_grouped"]
+        names += ["hf_trainer", "hf_grouped"]
     else:
-        log.info("over_hf_trainer, over_hf_grouped: none; pip install 'finsent[bench]'")
-    return found
+        log.info("over_hf_trainer, over_hf_grouped: need `pip install 'finsent[bench]'`")
+    return names
 
 
 def _run(bench: Bench, name: str) -> Rates:
@@ -188,17 +195,17 @@ def _run(bench: Bench, name: str) -> Rates:
     if name == "hf_grouped":
         return _hugging_face(bench.task, bench.splits, "group_by_length")
     if name == "one_worker":
-        alone = bench.task.config.replaced(num_workers=1)
-        return under_torchrun(replace(bench.task, config=alone), bench.splits)
+        config = bench.task.config.replaced(num_workers=1)
+        return under_torchrun(replace(bench.task, config=config), bench.splits)
     return under_torchrun(bench.task, bench.splits)
 
 
-# --- the whole ----------------------------------------------------------------------------------
+# --- the benchmark ------------------------------------------------------------------------------
 
 
 def bench_train(settings: BenchSettings) -> Result:
-    """All variants in turn, round by round; medians and their ratios."""
-    settings = _fitted(settings)
+    """Run all variants in turn, and compare medians of the rounds."""
+    settings = _fit_workers(settings)
     version, task = prepare(settings, EPOCHS)
     bench = Bench(settings, task, token_splits(version, task, settings.bench.rows or ROWS))
     names = _variants(bench)
@@ -210,50 +217,49 @@ def bench_train(settings: BenchSettings) -> Result:
                 "round %d of %d, %s: %.1f rows/s",
                 number + 1,
                 settings.bench.rounds,
-                _SHOWN[name],
+                VARIANTS[name],
                 rounds[name][-1]["step_rows_per_second"],
             )
     medians = {
-        name: {key: statistics.median(r[key] for r in found) for key in found[0]}
-        for name, found in rounds.items()
+        name: {key: statistics.median(rates[key] for rates in measured) for key in measured[0]}
+        for name, measured in rounds.items()
     }
     result = {**_ratios(medians), **_work(bench, medians), "medians": medians, "rounds": rounds}
     table_console().print(_table(result))
     return result
 
 
-def _fitted(settings: BenchSettings) -> BenchSettings:
-    """With as many workers as there are GPUs, where they are to be used."""
+def _fit_workers(settings: BenchSettings) -> BenchSettings:
+    """Return the settings with at most one worker per GPU, where GPUs are used."""
     import torch
 
     if not torch.cuda.is_available() or settings.train.use_gpu == "no":
         return settings
     workers = min(settings.train.max_workers, torch.cuda.device_count())
-    fitted = settings.train.replaced(num_workers=workers)
-    return settings.replaced(train=fitted)
+    return settings.replaced(train=settings.train.replaced(num_workers=workers))
 
 
 def _ratios(medians: dict[str, Rates]) -> Result:
-    def over(one: str, other: str, key: str = "step_rows_per_second") -> float | None:
-        if one not in medians or other not in medians:
+    def over(name: str, other: str, key: str = "step_rows_per_second") -> float | None:
+        if name not in medians or other not in medians:
             return None
-        return medians[one][key] / medians[other][key]
+        return medians[name][key] / medians[other][key]
 
-    best = medians.get("ray", medians["torchrun"])
+    epochs = medians.get("ray", medians["torchrun"])
     return {
         "over_hf_trainer": over("torchrun", "hf_trainer"),
         "over_hf_grouped": over("torchrun", "hf_grouped"),
         "ray_over_torchrun": over("ray", "torchrun", "rows_per_second"),
         "ray_over_torchrun_steps": over("ray", "torchrun"),
         "two_over_one_worker": over("torchrun", "one_worker"),
-        "rows_per_second": best["rows_per_second"],
+        "rows_per_second": epochs["rows_per_second"],
         "step_rows_per_second": medians["torchrun"]["step_rows_per_second"],
         "padding_share": medians["torchrun"]["padding_share"],
     }
 
 
 def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
-    """What a row costs, and how much of what the machine can do goes into rows."""
+    """Return the operations per row, and the share of the machine's rate that training uses."""
     import numpy as np
     import torch
     from transformers import AutoConfig
@@ -264,8 +270,8 @@ def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
 
     task = bench.task
     config = task.config
-    cuda = torch.cuda.is_available() and config.use_gpu != "no"
-    device = torch.device("cuda" if cuda else "cpu")
+    uses_gpu = torch.cuda.is_available() and config.use_gpu != "no"
+    device = torch.device("cuda" if uses_gpu else "cpu")
     dtype = autocast_dtype(config, device) or torch.float32
     lengths = bench.splits["train"]["input_ids"].combine_chunks().value_lengths().to_numpy()
     shape = AutoConfig.from_pretrained(
@@ -274,15 +280,15 @@ def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
     flops = training_flops(shape, float(lengths.mean()), float((lengths**2.0).mean()))
     workers = config.max_workers
     threads = workers * config.cpus_per_worker
-    rate = matmul_rate(device, dtype, threads) * (workers if cuda else 1)
-    used = flops * medians["torchrun"]["step_rows_per_second"]
+    rate = matmul_rate(device, dtype, threads) * (workers if uses_gpu else 1)
+    used_rate = flops * medians["torchrun"]["step_rows_per_second"]
     return {
         "flops_per_row": flops,
-        "flops_per_second": used,
+        "flops_per_second": used_rate,
         "matmul_flops_per_second": rate,
-        "share_of_matmul_rate": used / rate,
+        "share_of_matmul_rate": used_rate / rate,
         "tokens_per_row": float(np.mean(lengths)),
-        "device": torch.cuda.get_device_name(device) if cuda else f"cpu, {threads} threads",
+        "device": torch.cuda.get_device_name(device) if uses_gpu else f"cpu, {threads} threads",
         "number_format": str(dtype).removeprefix("torch."),
         "rows": len(lengths),
         "workers": workers,
@@ -294,18 +300,18 @@ def _work(bench: Bench, medians: dict[str, Rates]) -> Result:
 
 def _table(result: Result) -> Table:
     table = Table("variant", "rows/s, steps", "rows/s, epochs", "this loop over it")
-    ours = result["step_rows_per_second"]
+    own_rate = result["step_rows_per_second"]
     for name, rates in result["medians"].items():
         steps, epochs = rates["step_rows_per_second"], rates.get("rows_per_second")
         table.add_row(
-            _SHOWN[name],
+            VARIANTS[name],
             f"{steps:.1f}",
             "" if epochs is None else f"{epochs:.1f}",
-            f"{ours / steps:.2f}",
+            f"{own_rate / steps:.2f}",
         )
     table.caption = (
         f"{result['backbone']} on {result['device']}, {result['number_format']}: "
-        f"{result['flops_per_row'] / 1e9:.2f} GFLOP a row, "
+        f"{result['flops_per_row'] / 1e9:.2f} GFLOP per row, "
         f"{result['share_of_matmul_rate']:.0%} of the rate of matrix products, "
         f"padding {result['padding_share']:.1%}"
     )
@@ -315,15 +321,15 @@ def _table(result: Result) -> Table:
 JOB = benchmark(
     "train",
     bench_train,
-    summary="rows/s of the training loop under torchrun, under Ray Train and with one worker, "
-    "against Hugging Face Trainer with its default padding and with its length-grouped sampler, "
-    "all with the same rows, recipe, threads and batch size; on a GPU where there is one. The "
-    "peers need the extra `bench`.",
-    result="over_hf_trainer, over_hf_grouped (steps of the second epoch on), ray_over_torchrun "
-    "(whole epochs: steps, validation, checkpoint, report), ray_over_torchrun_steps (steps alone), "
-    "two_over_one_worker, rows_per_second, padding_share, flops_per_row, "
-    "matmul_flops_per_second, share_of_matmul_rate, device and more; null: could not be measured "
-    "here",
+    summary="Measure the rows/s of the training loop under torchrun, under Ray Train and with one "
+    "worker, compared with Hugging Face Trainer with its default padding and with its "
+    "length-grouped sampler. All variants have the same rows, recipe, threads and batch size, and "
+    "use a GPU where one exists. The peers need the extra `bench`.",
+    result="over_hf_trainer, over_hf_grouped (steps from the second epoch on), ray_over_torchrun "
+    "(complete epochs: steps, validation, checkpoint, report), ray_over_torchrun_steps (steps "
+    "alone), two_over_one_worker, rows_per_second, padding_share, flops_per_row, "
+    "matmul_flops_per_second, share_of_matmul_rate, device and more; null: not measured "
+    "on this machine",
     sections=("train", "model", "data", "ray"),
 )
 

@@ -1,4 +1,4 @@
-"""Invented financial sentences, each a function of the seed and its number."""
+"""Invented financial sentences, each a function of a seed and a number."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ _BROKEN = "at €{k} a unit|near Zürich and Málaga|for the group\u2019s café 
 _QUOTED = 'called "solid" by the chair|, "{k} in all" , it said|under the "Next" plan'
 
 _CLAUSE_COUNTS = np.repeat(np.arange(7), [33, 31, 16, 9, 6, 4, 1])
-# The slots' orders: opening, name in three pieces, subject, verb, link, figure in two, its unit,
-# four clauses, decoration, end.
+# Orders of the 16 pieces of a text. The pieces are: opening, three parts of a name, subject, verb,
+# amount or partner, two parts of a figure or name, unit or form, four clauses, decoration, end.
 _ORDERS = np.array(
     [
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
@@ -78,14 +78,14 @@ _ORDERS = np.array(
 
 @dataclass(frozen=True)
 class Wording:
-    """All pieces that texts are made of, each with its leading space; pools are ranges of it."""
+    """All pieces of texts, each with its leading space. Pools are ranges of `pieces`."""
 
     pieces: pa.Array
     pools: dict[str, range]
 
     @classmethod
     def make(cls, seed: int) -> Wording:
-        """The pieces of a seed."""
+        """Return the pieces of a seed."""
         generator = random.Random(seed)
         syllables = [c + v for c, v in product(_CONSONANTS, _VOWELS)]
         clauses = [_clause(generator) for _ in range(16_384)]
@@ -122,10 +122,10 @@ class Wording:
             "quotes": quoted,
         }
         starts = np.cumsum([0, *(len(pool) for pool in pools.values())]).tolist()
-        places = zip(pools.items(), starts, strict=False)
+        positioned = zip(pools.items(), starts, strict=False)
         return cls(
             pa.array([piece for pool in pools.values() for piece in pool], pa.string()),
-            {name: range(start, start + len(pool)) for (name, pool), start in places},
+            {name: range(start, start + len(pool)) for (name, pool), start in positioned},
         )
 
 
@@ -145,13 +145,13 @@ def _clause(generator: random.Random) -> str:
     kinds = {"a": _ADJECTIVES, "n": _NOUNS, "p": _PLACES, "l": _LINKS, "t": _TIMES, "g": _GERUNDS}
     pattern = generator.choice(_CLAUSES)
     for kind, words in kinds.items():
-        while (place := f"{{{kind}}}") in pattern:
-            pattern = pattern.replace(place, generator.choice(_words(words)), 1)
+        while (slot := f"{{{kind}}}") in pattern:
+            pattern = pattern.replace(slot, generator.choice(_words(words)), 1)
     return f" {pattern}"
 
 
 def decoration_kind(base: Ints, seed: int) -> Ints:
-    """Return which decoration each text carries: PLAIN to QUOTES."""
+    """Return the kind of decoration of each text, PLAIN to QUOTES."""
     return _KIND_OF_1000[below(hash_words(base, seed, 6), 1000)]
 
 
@@ -160,42 +160,42 @@ def make_texts(base: Ints, near: Ints, seed: int, wording: Wording) -> pa.Array:
 
     Args:
         base: number of the row that has the text, or the text before its change.
-        near: number of the changed text, -1: not changed.
+        near: number of the changed text; -1: not changed.
     """
     pieces = _pieces(base, near, seed, wording)
     order = below(hash_words(base, seed, 7), len(_ORDERS))
     pieces = np.take_along_axis(pieces, _ORDERS[order], axis=1)
-    taken = wording.pieces.take(pa.array(pieces.ravel()))
-    # The pieces of a text lie one after the other: every sixteenth end is the end of a text.
-    _, ends, characters = taken.buffers()
+    pieces_in_order = wording.pieces.take(pa.array(pieces.ravel()))
+    # The 16 pieces of a text follow each other, so every sixteenth end is the end of a text.
+    _, ends, characters = pieces_in_order.buffers()
     offsets = np.frombuffer(ends, np.int32)[: pieces.size + 1 : pieces.shape[1]]
     joined = pa.StringArray.from_buffers(len(pieces), pa.py_buffer(offsets.copy()), characters)
     return pc.utf8_ltrim_whitespace(joined)
 
 
 def _pieces(base: Ints, near: Ints, seed: int, wording: Wording) -> Ints:
-    """Positions in `wording.pieces`, (rows, 16): the slots that `_ORDERS` arranges."""
-    drawn = [hash_words(base, seed, use) for use in range(10, 15)]
+    """Return positions in `wording.pieces`, shape (rows, 16), before `_ORDERS` arranges them."""
+    words = [hash_words(base, seed, use) for use in range(10, 15)]
     identity = _identity(base, seed)
     first, second = identity >> 16, identity & 0xFFFF
-    numeric = (drawn[0] & np.uint64(1)) == 0
-    changed = near >= 0
+    is_numeric = (words[0] & np.uint64(1)) == 0
+    is_changed = near >= 0
 
     def at(pool: str, index: Ints) -> Ints:
         return wording.pools[pool].start + index
 
     def pick(pool: str, word: int, shift: int) -> Ints:
-        """By 16 bits of one of the drawn words."""
-        bits = (drawn[word] >> np.uint64(shift) & np.uint64(0xFFFF)).astype(np.int64)
+        """Return positions in a pool, chosen by 16 bits of a random word."""
+        bits = (words[word] >> np.uint64(shift) & np.uint64(0xFFFF)).astype(np.int64)
         return at(pool, bits * len(wording.pools[pool]) >> 16)
 
-    count = _CLAUSE_COUNTS[below(drawn[1], len(_CLAUSE_COUNTS))]
+    count = _CLAUSE_COUNTS[below(words[1], len(_CLAUSE_COUNTS))]
     empty = wording.pools["empty"].start
-    # One figure or name of a changed text is of a form that no other text has.
-    figure = np.where(changed, at("figure", near >> 12 & 0xFFFF), at("figure", second))
-    decimals = np.where(changed, at("exact", near & 0xFFF), pick("tenth", 0, 48))
-    name = np.where(changed, at("name", near >> 12 & 0xFFF), at("name", second >> 4))
-    ending = np.where(changed, at("endings", near & 0xFFF), at("ending", second & 0xF))
+    # One figure or name of a changed text has a form that no other text has.
+    figure = np.where(is_changed, at("figure", near >> 12 & 0xFFFF), at("figure", second))
+    decimals = np.where(is_changed, at("exact", near & 0xFFF), pick("tenth", 0, 48))
+    name = np.where(is_changed, at("name", near >> 12 & 0xFFF), at("name", second >> 4))
+    ending = np.where(is_changed, at("endings", near & 0xFFF), at("ending", second & 0xF))
     clauses = [
         np.where(
             count >= 2 * number + 2,
@@ -209,12 +209,12 @@ def _pieces(base: Ints, near: Ints, seed: int, wording: Wording) -> Ints:
         at("name", first >> 6),
         at("ending", first & 0x3F),
         pick("form", 3, 16),
-        np.where(numeric, pick("subject", 3, 32), empty),
-        np.where(numeric, pick("verb", 3, 48), pick("deal", 4, 0)),
-        np.where(numeric, pick("amount", 4, 16), pick("partner", 4, 16)),
-        np.where(numeric, figure, name),
-        np.where(numeric, decimals, ending),
-        np.where(numeric, pick("unit", 4, 32), pick("form", 4, 32)),
+        np.where(is_numeric, pick("subject", 3, 32), empty),
+        np.where(is_numeric, pick("verb", 3, 48), pick("deal", 4, 0)),
+        np.where(is_numeric, pick("amount", 4, 16), pick("partner", 4, 16)),
+        np.where(is_numeric, figure, name),
+        np.where(is_numeric, decimals, ending),
+        np.where(is_numeric, pick("unit", 4, 32), pick("form", 4, 32)),
         *clauses,
         _decorations(base, seed, wording),
         pick("end", 4, 48),
@@ -223,7 +223,7 @@ def _pieces(base: Ints, near: Ints, seed: int, wording: Wording) -> Ints:
 
 
 def _identity(base: Ints, seed: int) -> Ints:
-    """34 bits that are another number for each base: multiplied and folded, which can be undone."""
+    """Return a unique number of 34 bits for each base: both steps of the mixing are invertible."""
     mask = (1 << 34) - 1
     value = (base + seed) & mask
     for factor in (0x2C9277B5, 0x19D699A5):

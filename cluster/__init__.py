@@ -1,1 +1,1 @@
-"""Ray clusters for finsent: start one on this machine, and submit jobs to any."""
+"""Start a Ray cluster on this machine, and submit jobs to any Ray cluster."""

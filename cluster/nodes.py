@@ -1,8 +1,8 @@
 """Start and stop a Ray cluster of several nodes on this machine.
 
-Each node is a process `ray start --block` in a session of its own, with a temporary directory, an
-object store and ports of its own, so that a second Ray on the machine is not disturbed. The record
-of the cluster is in a directory that only this user can enter.
+Each node is a process `ray start --block` with its own session, temporary directory, object store
+and ports, so another Ray on the machine is not disturbed. The record of the cluster is in a
+directory that only this user can enter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -27,10 +28,11 @@ from finsent.records import Record
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0  # for the dashboard, and for all nodes to join
-STOP_SECONDS = 5.0  # for a node's processes to end by themselves
+STOP_SECONDS = 5.0  # from SIGTERM to SIGKILL
 STORE_BYTES = 400_000_000  # object store of a node
-WORKER_PORTS = range(10_000, 20_000, 200)  # blocks of ports of a node's workers
+WORKER_PORTS = range(10_000, 20_000, 200)  # first ports of blocks, one block per node
 RECORD = "cluster.json"
+LOG = "node.log"
 TOKEN = "token"
 NODE_PORTS = (
     "node-manager-port",
@@ -46,12 +48,12 @@ class NodeRecord(Record):
     """A node of the cluster."""
 
     pid: int
-    started: float  # of the process, seconds since the epoch: tells a reused process id
+    started: float  # start of the process, seconds since the epoch: shows a reused process id
     directory: str
     metrics_port: int
 
     def process(self) -> psutil.Process | None:
-        """Return the node's process; None: it has ended."""
+        """Return the node's process; None: the process has ended."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.started) < 1:
@@ -70,14 +72,15 @@ class ClusterRecord(Record):
 
     @classmethod
     def remedy(cls) -> str:
-        """Return how a cluster is started anew."""
+        """Return how to start a cluster anew."""
         return "Run `make cluster-down`, then `make cluster-up`."
 
 
 def cluster_directory() -> Path:
-    """Return the directory of this user's cluster, or FINSENT_CLUSTER.
+    """Return the directory that FINSENT_CLUSTER names, by default one below /tmp.
 
-    Ray's sockets are in it, and the path of a socket has at most 107 characters.
+    Its path must be short: the directory has Ray's sockets, and the path of a socket has at most
+    107 characters.
     """
     return Path(os.environ.get("FINSENT_CLUSTER") or f"/tmp/finsent-cluster-{os.geteuid()}")
 
@@ -104,64 +107,95 @@ def environment(record: ClusterRecord) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class _NodeStarter:
+    """Starts nodes that share an environment and a number of CPUs."""
+
+    directory: Path  # of the cluster
+    env: dict[str, str]
+    cpus: int
+
+    def start(self, name: str, first_worker_port: int, arguments: Sequence[str]) -> NodeRecord:
+        """Start a node in its own session.
+
+        Args:
+            name: folder of the node in the cluster's directory.
+            first_worker_port: of the node's block of ports.
+            arguments: more arguments of `ray start`.
+        """
+        directory = self.directory / name
+        directory.mkdir(mode=0o700)
+        ports = dict(zip(NODE_PORTS, free_ports(len(NODE_PORTS)), strict=True))
+        command = [
+            str(Path(sys.executable).parent / "ray"),
+            "start",
+            "--block",
+            f"--node-ip-address={HOST}",
+            f"--num-cpus={self.cpus}",
+            f"--object-store-memory={STORE_BYTES}",
+            f"--temp-dir={directory}",
+            f"--min-worker-port={first_worker_port}",
+            f"--max-worker-port={first_worker_port + WORKER_PORTS.step - 1}",
+            *(f"--{option}={port}" for option, port in ports.items()),
+            *arguments,
+        ]
+        with (directory / LOG).open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in this terminal does not end the cluster
+            )
+        return NodeRecord(
+            pid=process.pid,
+            started=psutil.Process(process.pid).create_time(),
+            directory=str(directory),
+            metrics_port=ports["metrics-export-port"],
+        )
+
+
 def start(
     directory: Path, workers: int, cpus: int, node_environment: dict[str, str]
 ) -> ClusterRecord:
     """Start a head with a dashboard, and workers that join it.
 
     Args:
-        directory: holds the record, the token, logs and sockets.
-        workers: nodes next to the head.
+        directory: gets the record, the token, logs and sockets.
+        workers: number of nodes next to the head.
         cpus: logical CPUs of each node.
         node_environment: more variables of the nodes' environment.
 
     Raises:
-        InputError: a cluster is running in the directory, or the nodes did not start in time. Then
-            no process is left.
+        InputError: a cluster is running in the directory, or the nodes did not start in time. No
+            process remains.
     """
-    if (running := current(directory)) and any(node.process() for node in running.nodes):
-        raise InputError(
-            f"cluster: one is running at {running.dashboard}. Run `make cluster-down` first."
-        )
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o700)
-    token_file = directory / TOKEN
-    token_file.touch(mode=0o600)
-    token_file.write_text(secrets.token_hex(32))
+    token_file = _make_directory(directory)
     port, dashboard_port, client_port = free_ports(3)
     address, dashboard = f"{HOST}:{port}", f"http://{HOST}:{dashboard_port}"
-    env = {
-        **os.environ,
-        **node_environment,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token_file),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    env.pop("RAY_ADDRESS", None)  # nodes would join that cluster
-    blocks = _free_worker_blocks(1 + workers)
-    head = (
+    head_arguments = (
         "--head",
         f"--port={port}",
-        "--dashboard-host=127.0.0.1",
+        f"--dashboard-host={HOST}",
         f"--dashboard-port={dashboard_port}",
         f"--ray-client-server-port={client_port}",
     )
+    head_ports, *worker_ports = _free_worker_ports(1 + workers)
+    starter = _NodeStarter(directory, _node_environment(node_environment, token_file), cpus)
+    nodes: list[NodeRecord] = []
     with ExitStack() as on_failure:
-        nodes: list[NodeRecord] = []
         on_failure.callback(lambda: stop_nodes(nodes))
-        nodes.append(_start_node(directory / "head", env, cpus, blocks[0], head))
+        nodes.append(starter.start("head", head_ports, head_arguments))
         _wait_until(
-            lambda: _answers(dashboard), nodes, f"the dashboard of {dashboard} did not answer"
+            lambda: _is_ready(dashboard), nodes, f"the dashboard at {dashboard} did not answer"
         )
-        for number in range(1, workers + 1):
-            arguments = (f"--address={address}",)
-            folder = directory / f"worker-{number}"
-            nodes.append(_start_node(folder, env, cpus, blocks[number], arguments))
+        for number, first_port in enumerate(worker_ports, 1):
+            nodes.append(starter.start(f"worker-{number}", first_port, (f"--address={address}",)))
         _wait_until(
             lambda: len(alive_nodes(dashboard, token_file)) == len(nodes),
             nodes,
-            f"not all of {len(nodes)} nodes joined",
+            f"fewer than {len(nodes)} nodes joined",
         )
         record = ClusterRecord(
             address=address, dashboard=dashboard, token_file=str(token_file), nodes=tuple(nodes)
@@ -171,11 +205,43 @@ def start(
     return record
 
 
+def _make_directory(directory: Path) -> Path:
+    """Make the cluster's directory anew, and return its file with a new token.
+
+    Raises:
+        InputError: a cluster is running in the directory.
+    """
+    if (running := current(directory)) and any(node.process() for node in running.nodes):
+        raise InputError(
+            f"cluster: a cluster is running at {running.dashboard}. Run `make cluster-down` first."
+        )
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    token_file = directory / TOKEN
+    token_file.touch(mode=0o600)
+    token_file.write_text(secrets.token_hex(32))
+    return token_file
+
+
+def _node_environment(more: dict[str, str], token_file: Path) -> dict[str, str]:
+    """Return the environment of the nodes: this process's, with more variables."""
+    env = {
+        **os.environ,
+        **more,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    env.pop("RAY_ADDRESS", None)  # nodes would join that cluster
+    return env
+
+
 def stop(directory: Path) -> int:
     """End all processes of the cluster and remove its directory.
 
     Returns:
-        nodes that were running.
+        the number of nodes that were running.
     """
     record = current(directory)
     if record is None:
@@ -189,10 +255,10 @@ def stop_nodes(nodes: Sequence[NodeRecord]) -> int:
     """End the processes of nodes.
 
     Returns:
-        nodes that were running.
+        the number of nodes that were running.
     """
     running = [process for node in nodes if (process := node.process())]
-    # SIGTERM to `ray start` drains the node for half a minute; its processes end at once.
+    # SIGTERM to `ray start` alone drains the node for half a minute. Its children end at once.
     processes = [*running]
     for process in running:
         with suppress(psutil.NoSuchProcess):
@@ -209,13 +275,13 @@ def stop_nodes(nodes: Sequence[NodeRecord]) -> int:
 
 
 def alive_nodes(dashboard: str, token_file: Path) -> list[str]:
-    """Return the ids of the nodes that the dashboard reports as alive; none: no answer."""
+    """Return the ids of the nodes that the dashboard reports as alive; empty without an answer."""
     headers = {"Authorization": f"Bearer {token_file.read_text()}"}
     try:
-        answer = httpx.get(
+        response = httpx.get(
             f"{dashboard}/nodes", params={"view": "summary"}, headers=headers, timeout=5
         )
-        summaries = answer.json()["data"]["summary"]
+        summaries = response.json()["data"]["summary"]
     except (httpx.HTTPError, ValueError, KeyError):
         return []
     return [
@@ -224,16 +290,16 @@ def alive_nodes(dashboard: str, token_file: Path) -> list[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports of the loopback that no process listens on."""
+    """Return distinct ports of the loopback that no process listens on."""
     with ExitStack() as sockets:
-        opened = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for each in opened:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in opened]
+        bound = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for bound_socket in bound:
+            bound_socket.bind((HOST, 0))
+        return [bound_socket.getsockname()[1] for bound_socket in bound]
 
 
-def _free_worker_blocks(count: int) -> list[int]:
-    """Return the first ports of blocks in which no process listens."""
+def _free_worker_ports(count: int) -> list[int]:
+    """Return the first ports of random blocks in which no process listens."""
     listening = {
         connection.laddr.port
         for connection in psutil.net_connections("tcp")
@@ -245,52 +311,26 @@ def _free_worker_blocks(count: int) -> list[int]:
         if listening.isdisjoint(range(first, first + WORKER_PORTS.step))
     ]
     if len(free) < count:
-        raise InputError(f"cluster: no free block of {WORKER_PORTS.step} ports for {count} nodes.")
+        raise InputError(
+            f"cluster: {count} nodes need {count} free blocks of {WORKER_PORTS.step} ports, and "
+            f"{len(free)} are free. Start fewer nodes."
+        )
     return secrets.SystemRandom().sample(free, count)
 
 
-def _start_node(
-    directory: Path, env: dict[str, str], cpus: int, first: int, arguments: Sequence[str]
-) -> NodeRecord:
-    directory.mkdir(mode=0o700)
-    ports = dict(zip(NODE_PORTS, free_ports(len(NODE_PORTS)), strict=True))
-    with (directory / "node.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                str(Path(sys.executable).parent / "ray"),
-                "start",
-                "--block",
-                f"--node-ip-address={HOST}",
-                f"--num-cpus={cpus}",
-                f"--object-store-memory={STORE_BYTES}",
-                f"--temp-dir={directory}",
-                f"--min-worker-port={first}",
-                f"--max-worker-port={first + WORKER_PORTS.step - 1}",
-                *(f"--{name}={port}" for name, port in ports.items()),
-                *arguments,
-            ],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in this terminal does not end the cluster
-        )
-    return NodeRecord(
-        pid=process.pid,
-        started=psutil.Process(process.pid).create_time(),
-        directory=str(directory),
-        metrics_port=ports["metrics-export-port"],
-    )
+def _wait_until(is_done: Callable[[], bool], nodes: Sequence[NodeRecord], problem: str) -> None:
+    """Wait for a condition while all nodes run.
 
-
-def _wait_until(ready: Callable[[], bool], nodes: Sequence[NodeRecord], problem: str) -> None:
+    Raises:
+        InputError: a node ended, or the time is over: the problem, and the last line of a log.
+    """
     deadline = time.monotonic() + START_SECONDS
-    while not ready():
+    while not is_done():
         ended = next((node for node in nodes if not _is_running(node)), None)
         if ended or time.monotonic() > deadline:
-            log = Path((ended or nodes[0]).directory) / "node.log"
+            log = Path((ended or nodes[0]).directory) / LOG
             reason = "a node ended" if ended else f"{problem} within {START_SECONDS:.0f} seconds"
-            raise InputError(f"cluster: {reason}. {_last_line(log)}")
+            raise InputError(f"cluster: {reason}. Read {str(log)!r}. {_last_line(log)}")
         time.sleep(0.2)
 
 
@@ -301,10 +341,11 @@ def _is_running(node: NodeRecord) -> bool:
 
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
-    return next((f"Its last line: {line}" for line in reversed(lines) if line), "It logged nothing")
+    return next((f"Its last line: {line}" for line in reversed(lines) if line), "It is empty.")
 
 
-def _answers(dashboard: str) -> bool:
+def _is_ready(dashboard: str) -> bool:
+    """Return whether the dashboard answers, which is a refusal without a token."""
     try:
         return httpx.get(f"{dashboard}/api/version", timeout=2).status_code == 401
     except httpx.HTTPError:

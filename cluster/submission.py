@@ -22,22 +22,22 @@ EXCLUDES = ["artifacts", "build", "tests", "*.whl"]  # of the uploaded working d
 
 
 def submit(address: str, job: str, arguments: Sequence[str]) -> str:
-    """Submit a job from the current directory, which Ray uploads.
+    """Submit a job with the current directory, which Ray uploads.
 
-    A job with `run.name=NAME` has the id `JOB-NAME`. While it runs, and once it has succeeded, a
-    second submission returns the same id and starts nothing. After a failure it is submitted anew
-    and resumes.
+    A job with `run.name=NAME` has the id `JOB-NAME`. While the job runs and after its success, a
+    second submission starts nothing and returns the same id. After a failure, a new submission gets
+    the id `JOB-NAME.2` and resumes the run.
 
     Args:
         address: URL of the cluster's dashboard.
-        job: e.g. train.
-        arguments: of the job: config files and key=value.
+        job: name of the job, e.g. train.
+        arguments: config files and key=value.
 
     Returns:
         the id of the job on the cluster.
 
     Raises:
-        InputError: no cluster answers, or it refuses the job.
+        InputError: no cluster answers, or the cluster refuses the job.
     """
     client = _client(address)
     name = _run_name(arguments)
@@ -55,11 +55,13 @@ def submit(address: str, job: str, arguments: Sequence[str]) -> str:
             metadata=metadata(job, arguments),
         )
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"cluster: {address}: refuses the job: {_one_line(error)}") from None
+        raise InputError(
+            f"cluster: {address}: the cluster refuses the job: {_one_line(error)}"
+        ) from None
 
 
 def metadata(job: str, arguments: Sequence[str]) -> dict[str, str]:
-    """Return what the dashboard shows of a job: its name, its config files and its settings."""
+    """Return the metadata of a job on the dashboard: its name, config files and settings."""
     files = [argument for argument in arguments if "=" not in argument]
     settings = dict(
         argument.split("=", 1) for argument in arguments if re.match(r"[a-z_.0-9]+=", argument)
@@ -71,7 +73,8 @@ def follow(address: str, job_id: str) -> int:
     """Copy a job's log to stdout and stderr until the job ends.
 
     Returns:
-        the job's exit code; 1 where the job was stopped or its process was lost.
+        the job's exit code; 1 if the job was stopped or lost its process; 130 after Ctrl-C, which
+        does not end the job.
     """
     client = _client(address)
     try:
@@ -98,7 +101,7 @@ def stop(address: str, job_id: str) -> str:
         the job's last status.
 
     Raises:
-        InputError: the cluster has no such job.
+        InputError: the cluster does not know the job.
     """
     client = _client(address)
     _status(client, job_id)
@@ -110,9 +113,9 @@ def stop(address: str, job_id: str) -> str:
 
 def jobs(address: str) -> Iterator[tuple[str, str, str]]:
     """Yield id, status and command of each submitted job, oldest first."""
-    details = (each for each in _client(address).list_jobs() if each.submission_id)
-    for each in sorted(details, key=lambda each: each.start_time or 0):
-        yield each.submission_id or "", each.status.name, each.entrypoint
+    submitted = (job for job in _client(address).list_jobs() if job.submission_id)
+    for job in sorted(submitted, key=lambda job: job.start_time or 0):
+        yield job.submission_id or "", job.status.name, job.entrypoint
 
 
 async def _copy_log(client: JobSubmissionClient, job_id: str) -> None:
@@ -139,15 +142,18 @@ def _status(client: JobSubmissionClient, job_id: str) -> JobStatus:
     try:
         return client.get_job_status(job_id)
     except RuntimeError as error:
-        raise InputError(f"cluster: {job_id!r}: no such job ({_one_line(error)}).") from None
+        raise InputError(
+            f"cluster: {job_id!r}: no such job ({_one_line(error)}). "
+            "`python -m cluster status` lists the jobs."
+        ) from None
 
 
 def _attempts(client: JobSubmissionClient, job_id: str) -> list[str]:
-    """Return the ids of a run's submissions, oldest first."""
+    """Return the ids of the submissions of a job id, oldest first."""
     pattern = re.compile(re.escape(job_id) + r"(?:\.(\d+))?")
-    matches = [pattern.fullmatch(each.submission_id or "") for each in client.list_jobs()]
+    matches = [pattern.fullmatch(job.submission_id or "") for job in client.list_jobs()]
     numbered = sorted((int(match[1] or 1), match[0]) for match in matches if match)
-    return [name for _, name in numbered]
+    return [submission_id for _, submission_id in numbered]
 
 
 def _run_name(arguments: Sequence[str]) -> str | None:

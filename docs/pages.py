@@ -1,7 +1,7 @@
-"""What MkDocs does not do by itself: the list of settings, and pages that are outside docs/.
+"""Hooks of MkDocs: add the list of settings, and pages outside docs/.
 
-`mkdocs.yml` loads this module as a hook. The pages link to each other as files of the repository,
-so that their links also work on GitHub. A linked file outside docs/ becomes a file of the site.
+`mkdocs.yml` loads this module. Links between pages are paths of the repository, so that they also
+work on GitHub. A linked file outside docs/ becomes a file of the site.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[1]
 HOME = {
     "README.md": "index.md",
+    "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
@@ -40,13 +41,13 @@ _CODE = re.compile(r"^```.*?^```|`[^`\n]+`", flags=re.M | re.S)
 
 
 def relative_links(text: str) -> list[str]:
-    """Return the targets of a page's links that are neither addresses nor only anchors."""
+    """Return the targets of a page's links, except addresses and mere anchors."""
     targets = _LINK.findall(_CODE.sub("", text))
     return [target for target in targets if not re.match(r"[a-z]+:|#", target)]
 
 
 def site_path(path: str) -> str:
-    """Return where the site has a file, named from the project's root."""
+    """Return the path in the site of a file, which is named from the project's root."""
     if path in HOME:
         return HOME[path]
     return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}"
@@ -54,17 +55,17 @@ def site_path(path: str) -> str:
 
 def linked_files() -> dict[str, str]:
     """Return the files outside docs/ that the site has: path in the site by path in the project."""
-    waiting = [path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/**/*.md")]
-    waiting += HOME
+    pages = [path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/**/*.md")]
+    pages += HOME
     seen: set[str] = set()
-    while waiting:
-        page = waiting.pop()
+    while pages:
+        page = pages.pop()
         if page in seen:
             continue
         seen.add(page)
         if page.endswith(".md"):
             text = (PROJECT / page).read_text(encoding="utf-8")
-            waiting += [_in_project(page, target) for target in relative_links(text)]
+            pages += [_in_project(page, target) for target in relative_links(text)]
     return {path: site_path(path) for path in sorted(seen) if not path.startswith("docs/")}
 
 
@@ -84,7 +85,7 @@ def rewrite_links(text: str, page: str) -> str:
         link = posixpath.relpath(target, posixpath.dirname(site_path(page)) or ".")
         return f"{link}#{anchor}" if anchor else link
 
-    # Code keeps its text.
+    # Code is not rewritten.
     parts = re.split(rf"({_CODE.pattern})", text, flags=re.M | re.S)
     return "".join(part if i % 2 else _LINK.sub(rewritten, part) for i, part in enumerate(parts))
 
@@ -144,7 +145,7 @@ def _job_sections(job: str) -> tuple[str, ...]:
 
 
 def _text(text: str) -> str:
-    """Return text for a cell of a table, in which no character is markup but a backtick."""
+    """Return text for a cell of a table, in which only backticks are markup."""
     return re.sub(r"([*_<|\[])", r"\\\1", text)
 
 
@@ -172,13 +173,13 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:
-    """Hold that a page loads nothing from other servers.
+    """Refuse a page that loads files from other servers.
 
     Raises:
         PluginError: the page has a script, style or picture of another server.
     """
     from mkdocs.exceptions import PluginError
 
-    if loaded := _LOADED.search(output):
-        raise PluginError(f"{page.file.src_uri}: {loaded[0]} loads from another server")
+    if element := _LOADED.search(output):
+        raise PluginError(f"{page.file.src_uri}: {element[0]} loads from another server")
     return output

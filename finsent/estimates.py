@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, and how bad its true value may be."""
+    """A figure with the bound of its unfavorable side."""
 
     value: float
     bound: float  # with 95 % confidence the true value is no worse

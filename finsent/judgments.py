@@ -30,7 +30,7 @@ class Judgment:
     outcome: Outcome
     reason: str
     rows: int
-    absent_labels: list[str]  # labels without a row; macro-F1 is over the others
+    absent_labels: list[str]  # labels without a row; macro-F1 is over the other labels
     accuracy: Estimate | None  # B minus A; None: the models could not be compared
     macro_f1: Estimate | None
 

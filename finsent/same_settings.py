@@ -16,6 +16,7 @@ def check_same(
     run_name: str,
     free: Collection[str] = (),
     fixed: Collection[str] | None = None,
+    mappings: Collection[str] = (),
 ) -> None:
     """Check that settings are those that a run has recorded.
 
@@ -24,11 +25,13 @@ def check_same(
             an older version of finsent may have written them.
         free: dotted names of settings that may change.
         fixed: dotted names of the settings and sections that may not change; None: all.
+        mappings: dotted names of settings whose keys the user chooses. A key that `current` lacks
+            is a change there.
 
     Raises:
         ConfigError: a setting has changed.
     """
-    for key, old, new in _differences(recorded, current, ""):
+    for key, old, new in _differences(recorded, current, "", mappings):
         if key not in free and (fixed is None or any(_overlap(key, name) for name in fixed)):
             raise ConfigError(
                 f"run.name={run_name!r}: exists with {key}={_brief(old)}, now {key}={_brief(new)}. "
@@ -37,12 +40,17 @@ def check_same(
 
 
 def _differences(
-    recorded: Mapping[str, Any], current: Mapping[str, Any], prefix: str
+    recorded: Mapping[str, Any],
+    current: Mapping[str, Any],
+    prefix: str,
+    mappings: Collection[str],
 ) -> Iterator[tuple[str, Any, Any]]:
-    for name, new in current.items():
-        old = recorded.get(name)
+    has_users_keys = any(prefix.startswith(f"{name}.") for name in mappings)
+    removed = [name for name in recorded if name not in current] if has_users_keys else []
+    for name in [*current, *removed]:
+        old, new = recorded.get(name), current.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differences(old, new, f"{prefix}{name}.")
+            yield from _differences(old, new, f"{prefix}{name}.", mappings)
         elif old != new:
             yield f"{prefix}{name}", old, new
 

@@ -6,7 +6,6 @@ composes all of them, so that one YAML file serves every job.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, field_validator
@@ -94,28 +93,3 @@ class Settings(Section):
     def workspace(self) -> Workspace:
         """The directories of datasets, sources, runs, models and backbones."""
         return Workspace.at(self.storage.root, self.registry.root)
-
-    @property
-    def root(self) -> Path:
-        """`storage.root` as an absolute path."""
-        return self.workspace.root
-
-    @property
-    def datasets_dir(self) -> Path:
-        """The directory of the versions of `data.name`."""
-        return self.workspace.versions_dir(self.data.name)
-
-    @property
-    def sources_dir(self) -> Path:
-        """The directory of files that hubs have delivered."""
-        return self.workspace.sources_dir
-
-    @property
-    def runs_dir(self) -> Path:
-        """The directory of runs."""
-        return self.workspace.runs_dir
-
-    @property
-    def registry_dir(self) -> Path:
-        """The directory of published model versions."""
-        return self.workspace.registry_dir

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import ray_jobs
 from finsent.stdout import write_line
+from ray_jobs._completion import COMMAND, USAGE, completion
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -31,14 +32,27 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         write_line(usage(), sys.stdout)
         sys.exit(0)
     name = arguments[0]
+    if name == COMMAND:
+        _complete(arguments[1:])
     if name not in job_names():
         close = get_close_matches(name, job_names(), 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"jobs: {', '.join(job_names())}"
-        sys.stderr.write(f"error: JOB={name!r}: no such job; {hint}\n")
+        hint = f"Did you mean {close[0]!r}?" if close else f"Jobs: {', '.join(job_names())}."
+        sys.stderr.write(f"error: JOB={name!r}: no such job. {hint}\n")
         sys.exit(2)
     from ray_jobs._cli import main as run_job  # pydantic and rich: 0.3 s; a typo fails before
 
     run_job(importlib.import_module(f"ray_jobs.{name}").JOB, arguments[1:], f"finsent {name}")
+
+
+def _complete(arguments: Sequence[str]) -> NoReturn:
+    text = completion(arguments, job_names())
+    if text is None:
+        sys.stderr.write(
+            f"error: {COMMAND} {' '.join(arguments)!r}: unknown arguments. Write {USAGE}.\n"
+        )
+        sys.exit(2)
+    write_line(text, sys.stdout)
+    sys.exit(0)
 
 
 def job_names() -> list[str]:
@@ -59,6 +73,7 @@ def usage() -> str:
             *jobs,
             "",
             "`finsent JOB --help` lists the settings of a job and the keys of its result.",
+            f"`{USAGE}` prints a script for tab completion.",
         ]
     )
 

@@ -51,12 +51,13 @@ def parse_arguments(job: Job, argv: list[str]) -> Arguments:
             arguments.positional.append(argument)
         else:
             raise ConfigError(
-                f"argument {argument!r}: not understood; write CONFIG.yaml, key=value, --help or "
-                "--print-config"
+                f"argument {argument!r}: not understood. Write CONFIG.yaml, key=value, --help or "
+                "--print-config."
             )
     if arguments.positional and not job.arguments:
         raise ConfigError(
-            f"argument {arguments.positional[0]!r}: {job.name} takes no texts or names"
+            f"argument {arguments.positional[0]!r}: {job.name} accepts no texts or names. "
+            "Leave it out."
         )
     return arguments
 

@@ -18,15 +18,13 @@ from finsent.config import load, to_yaml
 from finsent.disk import find_disk_error
 from finsent.errors import UserError
 from finsent.files import remove_abandoned_below
+from finsent.job_dirs import named_disk_errors
 from finsent.runs import RESULT, finish_run, new_run_name, start_run
+from finsent.signals import SIGNALS, Interrupted, catch_signals, find_cause
 from finsent.stdout import write_line
 from ray_jobs._arguments import config_files, parse_arguments
-from ray_jobs._help import help_text
-from ray_jobs._job import Call, Job, RefusedError
-from ray_jobs._job_dirs import named_disk_errors
-from ray_jobs._results import Result, as_result
-from ray_jobs._settings import JobSettings
-from ray_jobs._signals import SIGNALS, Interrupted, catch_signals, find_cause
+from ray_jobs._job import Call, Job, JobSettings, RefusedError
+from ray_jobs._results import Output, Result, as_result
 from ray_jobs._streams import NOISY_LOGGERS, log_to_stderr, say, stdout_for_result, table_console
 
 __all__ = [
@@ -34,8 +32,11 @@ __all__ = [
     "Finished",
     "Interrupted",
     "Job",
+    "JobSettings",
+    "Output",
     "RefusedError",
     "Result",
+    "as_result",
     "catch_signals",
     "invoke",
     "main",
@@ -110,7 +111,7 @@ def _main(job: Job, argv: list[str], stdout: IO[str], command: str) -> int:
     try:
         arguments = parse_arguments(job, argv)
         if arguments.help:
-            write_line(help_text(job, command), stdout)
+            write_line(job.help_text(command), stdout)
             return 0
         settings = load(job.settings, config_files(job, arguments), arguments.overrides)
         if arguments.print_config:

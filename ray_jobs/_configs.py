@@ -7,6 +7,11 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent / "configs"
 
 
+def shipped_names() -> list[str]:
+    """Return the names of all configurations in the package, sorted, without their suffix."""
+    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
+
+
 def shipped(name: str) -> Path | None:
     """Return the path of a configuration in the package, or None.
 

@@ -1,14 +1,20 @@
-"""What a job declares, and what it gets when it is called."""
+"""What a job declares, its `--help`, and what it gets when it is called."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from finsent.config import help_lines
 from finsent.errors import InputError
-from ray_jobs._results import Output, ResultTypes
+from ray_jobs._results import Output, ResultTypes, result_lines
 from ray_jobs._settings import JobSettings
+
+__all__ = ["Call", "Job", "JobSettings", "RefusedError"]
+
+_HELP_WIDTH = 100  # characters
 
 
 class RefusedError(InputError):
@@ -53,3 +59,32 @@ class Job:
     def command(self) -> str:
         """How the job is started as a module."""
         return f"python -m {self.module or f'ray_jobs.{self.name}'}"
+
+    def help_text(self, command: str) -> str:
+        """Return usage, summary, the keys of the result, and the settings that the job uses.
+
+        Args:
+            command: how the user started the job, e.g. `finsent train`.
+        """
+        arguments = f" {self.arguments}" if self.arguments else ""
+        flags = "".join(f" [{flag}]" for flag in self.flags)
+        return "\n".join(
+            [
+                f"usage: {command} [CONFIG.yaml ...] [key=value ...]{flags}{arguments}",
+                "",
+                *(textwrap.fill(line, _HELP_WIDTH) for line in self.summary.splitlines()),
+                "",
+                "Settings come from the defaults below, then the files from left to right, then",
+                "key=value. --print-config prints the outcome and exits. Progress goes to stderr; "
+                "the",
+                "last line on stdout is a JSON object. Exit code: 0 done, 2 bad config or input, 1",
+                "anything else.",
+                "",
+                *result_lines(self.result, self.keeps_run),
+                "",
+                "Keys, as KEY=DEFAULT:",
+                *help_lines(self.settings, self.sections),
+                "",
+                "Keys of the other sections are checked, too, so that one file serves every job.",
+            ]
+        )

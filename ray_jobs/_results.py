@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 # What a job returns.
 Output = typing.Union["DataclassInstance", Result]
-# How a job declares its result: the class, or the class by action ("": without an action).
+# How a job declares its result: the class, or the class by action or flag ("": without one).
 ResultTypes = type | Mapping[str, type] | str
 
 _WIDTH = 100
@@ -32,15 +32,16 @@ def result_lines(declared: ResultTypes, keeps_run: bool) -> Iterator[str]:
     """Yield the lines of `--help` with the keys of a job's result.
 
     Args:
-        declared: a string is the list of keys itself.
+        declared: a string, which benchmarks use, is the list of keys itself.
         keeps_run: whether the result has the key `run_dir`.
     """
     if isinstance(declared, str):
         yield textwrap.fill(f"Result: {declared}", _WIDTH)
         return
     by_action = declared if isinstance(declared, Mapping) else {"": declared}
-    common = ["run_dir", "seconds"] if keeps_run else ["seconds"]
     for action, result_type in by_action.items():
+        is_dry = action.startswith("--")  # a flag for a dry run, which keeps no run
+        common = ["run_dir", "seconds"] if keeps_run and not is_dry else ["seconds"]
         title = f"Result of {action}" if action else "Result"
         keys = ", ".join([*_described_keys(result_type), *common])
         yield textwrap.fill(f"{title}: {keys}", _WIDTH)

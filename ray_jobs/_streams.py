@@ -11,7 +11,7 @@ from typing import IO
 
 from rich.console import Console
 
-from ray_jobs._signals import is_wanted
+from finsent.signals import is_wanted
 
 NOISY_LOGGERS = ("ray", "httpx", "huggingface_hub", "filelock")
 

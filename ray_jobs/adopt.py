@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finsent.adoption.result import AdoptResult
 from finsent.errors import ConfigError
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.modeling.model_folder import find_model_folder
 from finsent.registry.publication import Publication, Refusal, attempt
 from finsent.settings import Settings
@@ -24,7 +25,7 @@ _USAGE = "SOURCE"
 _REMEDY = "give a local folder, or a hub id that you can reach"
 
 
-def run(call: Call) -> Result:
+def run(call: Call) -> AdoptResult:
     """Adopt the model that the argument names."""
     settings, setup = call.settings, EvaluationSetup.of(call.settings)
     adoption = _open(call, setup)
@@ -47,20 +48,20 @@ def run(call: Call) -> Result:
         )
         publication.track(tracker)
     foreign = adoption.foreign
-    result = {
-        "source": foreign.name,
-        "revision": foreign.folder.commit,
-        "license": foreign.license,
+    result = AdoptResult(
+        source=foreign.name,
+        revision=foreign.folder.commit,
+        license=foreign.license,
         **publication.as_result(),
-        "label_map": foreign.label_map.pairs,
-        "absent_labels": foreign.label_map.absent,
-        "max_length": foreign.max_length,
-        "macro_f1": metrics.get("macro_f1"),
-        "accuracy": metrics.get("accuracy"),
-        "max_difference": difference,
-        "temperature": temperature,
-        "exports": exports,
-    }
+        label_map=foreign.label_map.pairs,
+        absent_labels=foreign.label_map.absent,
+        max_length=foreign.max_length,
+        macro_f1=metrics.get("macro_f1"),
+        accuracy=metrics.get("accuracy"),
+        max_difference=difference,
+        temperature=temperature,
+        exports=exports,
+    )
     if isinstance(publication, Refusal):
         raise RefusedError(str(publication.error), result) from publication.error
     return result
@@ -75,8 +76,8 @@ def _open(call: Call, setup: EvaluationSetup) -> Adoption:
 
     if len(call.arguments) != 1:
         raise ConfigError(
-            f"adopt {' '.join(call.arguments)!r}: write one {_USAGE}, a folder in Hugging Face "
-            "layout or a hub id"
+            f"adopt {' '.join(call.arguments)!r}: not one model. Write one {_USAGE}, a folder in "
+            "Hugging Face layout or a hub id."
         )
     setup.registry.check_writable()
     [name], config = call.arguments, call.settings.adopt
@@ -88,7 +89,7 @@ def _open(call: Call, setup: EvaluationSetup) -> Adoption:
 def _publish(
     settings: Settings, setup: EvaluationSetup, model_dir: Path, metrics: Result, out: Path
 ) -> Publication:
-    from finsent.registry.champion import publish_behind_gate  # imports scikit-learn, as above
+    from finsent.judging.champion_gate import publish_behind_gate  # imports scikit-learn, as above
 
     alias = settings.adopt.name
     publication = publish_behind_gate(
@@ -107,11 +108,7 @@ JOB = Job(
     "answers with those of plain transformers. It calibrates and measures the model where "
     "adopt.sources names labeled files, exports it as `ray_jobs.export` does, and publishes it "
     "with its license and origin. Every job and the service use the version as any other.",
-    result="source, revision, license, model_version, alias, version_dir, label_map, "
-    "absent_labels (never answered), max_length, macro_f1 and accuracy (null: not measured), "
-    "max_difference (from transformers, of any probability), temperature (null: not "
-    "calibrated), exports (as of `ray_jobs.export`), gate (as of `ray_jobs.publish`), run_dir, "
-    "seconds",
+    result=AdoptResult,
     sections=(
         "adopt",
         "export",

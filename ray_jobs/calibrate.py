@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.evaluation.results import CalibrateResult
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.calibrations import Calibrations
-from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._cli import Call, Job, main, table_console
 
 log = logging.getLogger(__name__)
 
 
-def run(call: Call) -> Result:
+def run(call: Call) -> CalibrateResult:
     """Fit, measure and publish the calibration of the section `calibrate`."""
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.evaluation.calibrate_version import calibrate_version
     from finsent.evaluation.domain_report import gain_lines, gain_table, summary
+    from finsent.judging.version_calibration import calibrate_version
 
     settings = call.settings
     calibration = calibrate_version(EvaluationSetup.of(settings), settings.calibrate)
@@ -23,9 +24,9 @@ def run(call: Call) -> Result:
     for line in gain_lines(calibration):
         log.info("%s", line)
     name, version = calibration.name, calibration.model_version
-    path = Calibrations(settings.registry_dir, version).path(name)
+    path = Calibrations(settings.workspace.registry_dir, version).path(name)
     log.info("calibration %s of model version %s: %s", name, version, path)
-    return {**summary(calibration), "file": str(path)}
+    return CalibrateResult(**summary(calibration), file=str(path))
 
 
 JOB = Job(
@@ -37,12 +38,7 @@ JOB = Job(
     "classify.calibration or a source tag of serve.calibrations. Figures are cross-validated. "
     "The job refuses too few rows, and a calibration whose log loss does not clearly fall, "
     "unless calibrate.force=true. An earlier calibration of the same name is kept.",
-    result="name, id, model_version, temperature, biases (by label), threshold (1: the model "
-    "abstains from every row), wanted_accuracy, rows, texts (rows, where near copies count as "
-    "one), rows_by_label, before and after (macro_f1, accuracy, log_loss, ece, answered: value, "
-    "interval; coverage), log_loss_difference, fitted_with (form of the model), exports (by "
-    "kept form: same_labels and same_abstentions, shares of the rows), refusal (why a forced "
-    "calibration would have been refused), previous (ids), file, run_dir, seconds",
+    result=CalibrateResult,
     sections=("calibrate", "evaluate", "engine", "data", "registry", "storage", "run"),
     run=run,
     home="calibrate",

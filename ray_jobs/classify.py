@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from rich.table import Table
-
-from finsent.labels import LABELS
-from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
-from finsent.scoring.texts import Text, read_texts
+from finsent.scoring.tables import prediction_table
+from finsent.scoring.texts import read_texts
 from ray_jobs._cli import Call, Job, main, table_console
-
-if TYPE_CHECKING:
-    from finsent.inference.engine import Prediction
 
 log = logging.getLogger(__name__)
 
 _MAX_TABLE_ROWS = 100
-_MAX_TABLE_CHARS = 200  # of a text
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ def run(call: Call) -> ClassifyResult:
     if line := truncation_line(truncation):
         log.warning("classify: %s", line)
     if len(texts) <= _MAX_TABLE_ROWS:
-        table_console().print(_table(texts, predictions))
+        table_console().print(prediction_table(texts, predictions))
     return ClassifyResult(
         model=config.model,
         model_version=model.version,
@@ -76,19 +69,6 @@ def run(call: Call) -> ClassifyResult:
             for text, prediction in zip(texts, predictions, strict=True)
         ],
     )
-
-
-def _table(texts: Sequence[Text], predictions: Sequence[Prediction]) -> Table:
-    table = Table("label", *LABELS, "abstains", "text")
-    for text, prediction in zip(texts, predictions, strict=True):
-        probabilities = (f"{prediction.probabilities[label]:.2f}" for label in LABELS)
-        abstains = "yes" if prediction.abstained else ""
-        table.add_row(prediction.label, *probabilities, abstains, _shortened(text.text))
-    return table
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) < _MAX_TABLE_CHARS else f"{text[: _MAX_TABLE_CHARS - 1]}…"
 
 
 JOB = Job(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from finsent.errors import ConfigError
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.evaluation.results import CompareResult
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.model_handle import Model
-from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._cli import Call, Job, main, table_console
 
 if TYPE_CHECKING:
     from finsent.evaluation.compare import Comparison
@@ -20,18 +21,18 @@ log = logging.getLogger(__name__)
 _USAGE = "A B"
 
 
-def run(call: Call) -> Result:
+def run(call: Call) -> CompareResult:
     """Compare the two models that the arguments name."""
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.evaluation.pair import ModelPair
-    from finsent.evaluation.selection import select_rows
-    from finsent.registry.champion import allowance
+    from finsent.judging.champion_gate import allowance
+    from finsent.judging.model_pair import ModelPair
+    from finsent.judging.selection import select_rows
 
     settings = call.settings
     if len(call.arguments) != 2:
         raise ConfigError(
-            f"compare {' '.join(call.arguments)!r}: write {_USAGE}, two models: alias:NAME, "
-            "version:ID, run:NAME or a directory, or bare names that are one of these"
+            f"compare {' '.join(call.arguments)!r}: not two models. Write {_USAGE}: alias:NAME, "
+            "version:ID, run:NAME or a directory, or bare names that are one of these."
         )
     workspace = settings.workspace
     a, b = (
@@ -44,11 +45,11 @@ def run(call: Call) -> Result:
     judged = pair.compare(selection, call.run_dir / "comparison")
     table_console().print(_table(judged.comparison))
     log.info("B in A's place: %s: %s", judged.judgment.outcome, judged.judgment.reason)
-    return judged.result
+    return CompareResult(**judged.result)
 
 
 def _table(comparison: Comparison) -> Table:
-    from finsent.evaluation.remarks import over_labels  # imports tokenizers, as above
+    from finsent.evaluation.caveats import over_labels  # imports tokenizers, as above
 
     a, b, difference = comparison.a, comparison.b, comparison.difference
     macro_f1 = f"macro-F1{over_labels({'macro_over': comparison.macro_over})}"
@@ -72,14 +73,7 @@ JOB = Job(
     "two do not contradict, and at least 6 rows have another label; else no difference. A and B "
     "are alias:NAME, version:ID, run:NAME or a directory, or bare names that are one of these. "
     "Writes comparison.json and flipped.parquet.",
-    result="verdict, rows, macro_over (labels with rows), a and b (accuracy, macro_f1, "
-    "model_dir), difference (B - A: value, interval), mcnemar (only_a, only_b: rows that only "
-    "this model has right; p_value), flipped, judgment (outcome, reason, rows, absent_labels, "
-    "accuracy, macro_f1: value and bound), what (name of the rows), calibration, "
-    "dataset_version, seen_in_training and seen_in_validation (rows left out, by model; null: "
-    "unknown), overlap (by model: rows that the model was trained on, near copies of them that "
-    "remain, or the reason why that is not known), with_seen (figures with the rows left out; "
-    "null: none), truncation (by model), comparison_dir, run_dir, seconds",
+    result=CompareResult,
     sections=("evaluate", "engine", "data", "registry", "publish", "storage", "run"),
     run=run,
     arguments=_USAGE,

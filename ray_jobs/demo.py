@@ -38,7 +38,9 @@ class DemoResult:
 def run(call: Call) -> DemoResult:
     """Run the job."""
     if call.arguments not in ([], [ONCE]):
-        raise ConfigError(f"demo {' '.join(call.arguments)!r}: write {ONCE}, or nothing")
+        raise ConfigError(
+            f"demo {' '.join(call.arguments)!r}: unknown arguments. Write {ONCE}, or nothing."
+        )
     with tempfile.TemporaryDirectory(prefix="finsent-demo-") as folder:
         config = Path(folder, "demo.yaml")
         config.write_text(to_yaml(call.settings), encoding="utf-8")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.evaluation.results import EvaluateResult
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
 from finsent.tracking.tracker import tracked
-from ray_jobs._cli import Call, Job, Result, main, table_console
+from ray_jobs._cli import Call, Job, as_result, main, table_console
 
 
 def on_own_test_split(settings: Settings) -> Settings:
@@ -16,17 +17,17 @@ def on_own_test_split(settings: Settings) -> Settings:
     return settings.replaced(evaluate=settings.evaluate.on_own_test_split())
 
 
-def step(settings: Settings, model_dir: Path, out: Path) -> Result:
+def step(settings: Settings, model_dir: Path, out: Path) -> EvaluateResult:
     """Measure a model and write the report to `out`. Needs no Ray."""
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.evaluation.measuring import measure_model
+    from finsent.judging.model_evaluation import measure_model
 
     evaluation = measure_model(EvaluationSetup.of(settings), model_dir)
     evaluation.report(out, table_console())
-    return {**evaluation.brief, "report_dir": str(out)}
+    return EvaluateResult(**evaluation.brief, report_dir=str(out))
 
 
-def run(call: Call) -> Result:
+def run(call: Call) -> EvaluateResult:
     """Measure the model of `evaluate.model`, and track the report of a run's own test split."""
     settings = call.settings
     model_dir = Model.find(settings.evaluate.model, settings.workspace, "evaluate.model").folder
@@ -37,7 +38,7 @@ def run(call: Call) -> Result:
     out = run_of_model / "evaluation"  # where publish looks
     with tracked(settings.tracking, run_of_model, settings.for_records()) as tracker:
         result = step(settings, model_dir, out)
-        tracker.report(result, out)
+        tracker.report(as_result(result), out)
     return result
 
 
@@ -49,17 +50,7 @@ JOB = Job(
     "class, VADER and TF-IDF + logistic regression; accuracy by slices, and a behavior suite. "
     "Writes metrics.json and report.html with its pictures. The report on the test split of a "
     "run's model is stored in that run, where `ray_jobs.publish` reads it.",
-    result="model_dir, model_version (null: not published), domain_calibration (name, id; null: "
-    "the model's own), dataset_version, split, rows, accuracy, macro_f1, macro_over (labels "
-    "with rows), weighted_f1, mcc, auroc, log_loss, brier, ece, labels (precision, recall, f1, "
-    "support, auroc; null: no rows), confusion (rows: true, columns: predicted), intervals (95 "
-    "%, by figure), noise_ceiling, agreement (accuracy by the annotators' agreement), "
-    "baselines, calibration, abstention (holds: whether these rows reach the wanted accuracy; "
-    "null: not known), behavior (cases, failed), seen_in_training, overlap (rows that the model "
-    "was trained on, near copies of them, and figures on the other rows, or the reason why that "
-    "is not known), truncation (texts cut, tokens left out), rows_per_second, report_dir, "
-    "run_dir, seconds; metrics.json also has reliability, slices, mistakes, the groups of cases "
-    "and the abstention's curve",
+    result=EvaluateResult,
     sections=("evaluate", "engine", "data", "registry", "storage", "run", "tracking"),
     run=run,
 )

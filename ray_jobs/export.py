@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.table import Table
-
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
+from finsent.export.tables import export_table
 from finsent.modeling.trained_on import find_dataset, read_trained_on
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
@@ -52,34 +51,26 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
     trained_on, workspace = read_trained_on(model_dir), settings.workspace
     version = find_dataset(workspace, trained_on)
     if trained_on is None:  # adopted: exports can be compared with the model on any rows
-        version = DatasetVersion.find("latest", settings.datasets_dir, "export.model")
+        version = DatasetVersion.find(
+            "latest", settings.workspace.versions_dir(settings.data.name), "export.model"
+        )
     elif version is None:
         raise InputError(
             f"export.model={settings.export.model!r}: dataset version {trained_on.version} is "
             f"not in {str(workspace.versions_dir(trained_on.name))!r}, and exports are "
-            "compared with the model on its validation rows; ingest it there again"
+            "compared with the model on its validation rows. Ingest it there again."
         )
     rows = version.read("validation", ["text", "label"])
     log.info("export: %s, compared on %d rows of the validation split", model_dir, len(rows))
     origin = {"dataset_version": version.version, "split": "validation"}
     exports = export_model(model_dir, rows, settings.export, settings.engine, origin)
-    table = Table("export", "MB", "same labels", "macro-F1", "largest difference", "")
-    for checked in exports:
-        table.add_row(
-            checked.name,
-            f"{checked.bytes / 1e6:.0f}",
-            f"{checked.same_labels:.1%}",
-            f"{checked.macro_f1:.4f}",
-            f"{checked.max_difference:.1e}",
-            checked.refused or "kept",
-        )
-    table_console().print(table)
+    table_console().print(export_table(exports))
     return ExportResult(
         model_dir=str(model_dir),
         dataset_version=version.version,
         split="validation",
         rows=len(rows),
-        exports={checked.name: checked.model_dump(mode="json") for checked in exports},
+        exports={export.name: export.model_dump(mode="json") for export in exports},
     )
 
 

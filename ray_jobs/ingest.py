@@ -16,9 +16,9 @@ from finsent.data.versions.diff_tables import diff_tables
 from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
+from finsent.ray_session import ray_session
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
-from ray_jobs._ray import ray_session
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,9 @@ def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> D
     """Ingest on a running Ray. Rows that stop the ingest are listed in the run's directory."""
     megabytes = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), megabytes)
-    return ingest(settings.data, settings.datasets_dir, files, run_dir)
+    return ingest(
+        settings.data, settings.workspace.versions_dir(settings.data.name), files, run_dir
+    )
 
 
 def describe(version: DatasetVersion, is_reused: bool) -> IngestResult:
@@ -113,8 +115,8 @@ def compare(call: Call) -> DiffResult:
             f"ingest {' '.join(call.arguments)!r}: unknown arguments. Write "
             "`diff VERSION_A VERSION_B`, or no arguments."
         )
-    datasets_dir = call.settings.datasets_dir
-    a, b = (DatasetVersion.find(name, datasets_dir, "diff") for name in call.arguments[1:])
+    versions_dir = call.settings.workspace.versions_dir(call.settings.data.name)
+    a, b = (DatasetVersion.find(name, versions_dir, "diff") for name in call.arguments[1:])
     changes = diff(a, b)
     console = table_console()
     for table in diff_tables(changes):
@@ -127,9 +129,10 @@ def run(call: Call) -> IngestResult | DiffResult:
     if call.arguments:
         return compare(call)
     settings = call.settings
+    versions_dir = settings.workspace.versions_dir(settings.data.name)
     files = find_sources(settings.data, settings.workspace.sources_dir)
-    make_dir(settings.datasets_dir, "storage.root")
-    version = find_existing(settings.data, settings.datasets_dir, files)
+    make_dir(versions_dir, "storage.root")
+    version = find_existing(settings.data, versions_dir, files)
     is_reused = version is not None
     if version is None:
         with ray_session(settings):

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from finsent.data.sources.files import find_sources
+from finsent.evaluation.results import EvaluateResult
 from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
+from finsent.ray_session import ray_session
 from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
+from finsent.steps import Steps, past_run
 from finsent.tracking.tracker import tracked
 from finsent.training.capacity import check_capacity
 from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
 from finsent.training.finished_run import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish
-from ray_jobs._cli import Call, Job, RefusedError, Result, main
-from ray_jobs._ray import ray_session
-from ray_jobs._results import as_result
-from ray_jobs._steps import Steps, past_run
+from ray_jobs._cli import Call, Job, RefusedError, Result, as_result, main
 from ray_jobs.train import track_training
 
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")
@@ -60,7 +60,7 @@ def run(call: Call) -> PipelineResult:
     # What can fail early fails before Ray starts.
     configured_forms(settings.export)
     files = find_sources(settings.data, settings.workspace.sources_dir)
-    make_dir(settings.datasets_dir, "storage.root")
+    make_dir(settings.workspace.versions_dir(settings.data.name), "storage.root")
     Registry(settings.workspace.registry_dir).check_writable()
     backbone = prepare_backbone(settings)
     past = past_run(settings.workspace.runs_dir, "pipeline", settings.model_dump(mode="json"))
@@ -79,7 +79,7 @@ def run(call: Call) -> PipelineResult:
         steps.begin("evaluate")
         model_dir, out = Path(trained.model_dir), run_dir / "evaluation"
         measured = evaluate.step(evaluate.on_own_test_split(settings), model_dir, out)
-        tracker.report(measured, out)
+        tracker.report(as_result(measured), out)
         steps.begin("export")
         exported = export.step(settings, model_dir)
         steps.begin("publish")
@@ -90,14 +90,14 @@ def run(call: Call) -> PipelineResult:
     steps.finish()
     result = _result(ingested, trained, measured, exported, publication.as_result(), steps.seconds)
     if isinstance(publication, Refusal):
-        raise RefusedError(str(publication.error), as_result(result)) from publication.error
+        raise RefusedError(str(publication.error), result) from publication.error
     return result
 
 
 def _result(
     ingested: ingest.IngestResult,
     trained: FineTuned,
-    measured: Result,
+    measured: EvaluateResult,
     exported: export.ExportResult,
     published: Result,
     step_seconds: dict[str, float],
@@ -106,16 +106,16 @@ def _result(
         dataset_version=ingested.dataset_version,
         model_version=published["model_version"],
         alias=published["alias"],
-        macro_f1=measured["macro_f1"],
-        macro_over=measured["macro_over"],
-        accuracy=measured["accuracy"],
+        macro_f1=measured.macro_f1,
+        macro_over=measured.macro_over,
+        accuracy=measured.accuracy,
         split="test",
         baselines={
             name: {key: figures[key] for key in ("macro_f1", "accuracy")}
-            for name, figures in measured.get("baselines", {}).items()
+            for name, figures in measured.baselines.items()
         },
-        ece=measured["ece"],
-        intervals={key: measured["intervals"][key] for key in ("macro_f1", "accuracy")},
+        ece=measured.ece,
+        intervals={key: measured.intervals[key] for key in ("macro_f1", "accuracy")},
         temperature=trained.temperature,
         threshold=trained.threshold,
         gate=published["gate"],

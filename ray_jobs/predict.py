@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from finsent.errors import InputError
+from finsent.ray_session import ray_session
 from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
 from finsent.scoring.batch import Batch, find_files
 from finsent.scoring.model import ScoringModel
-from ray_jobs._cli import Call, Job, Result, main
-from ray_jobs._ray import ray_session
+from ray_jobs._cli import Call, Job, main
 
 
-def run(call: Call) -> Result:
+@dataclass(frozen=True)
+class PredictResult:
+    """Result of the job: the scored files."""
+
+    model_version: str
+    calibration: Annotated[str | None, "null: the model's own"]
+    model_dir: str
+    output: str
+    files: Annotated[dict[str, str], "scored file by input"]
+    finished_before: Annotated[int, "files"]
+    rows: int
+    truncated: Annotated[int, "rows"]
+    labels: Annotated[dict[str, int], "rows by label"]
+    faults: Annotated[dict[str, int], "rows by reason"]
+    backends: list[str]
+    rows_per_second: Annotated[float | None, "null: nothing was left to score"]
+
+
+def run(call: Call) -> PredictResult:
     """Score the files of `predict.input` that are not finished."""
     settings, config = call.settings, call.settings.predict
     if not config.input:
-        raise InputError("predict.input: nothing to score; name a file, a directory, a glob or URI")
+        raise InputError("predict.input: nothing to score. Name a file, directory, glob or URI.")
     output = Path(config.output).expanduser() if config.output else call.run_dir / "scored"
     out, workspace = Path(os.path.normpath(output.absolute())), settings.workspace
     files = find_files(config, settings.data, workspace.sources_dir, out)
@@ -37,20 +57,20 @@ def run(call: Call) -> Result:
             rows_per_second = round(batch.score(pool), 1)
             backends = [pool.backend]
     summary = batch.summary()
-    return {
-        "model_version": model.version,
-        "calibration": config.calibration,
-        "model_dir": str(model_dir),
-        "output": str(out),
-        "files": summary.files,
-        "finished_before": batch.finished_before,
-        "rows": summary.rows,
-        "truncated": summary.truncated,
-        "labels": summary.labels,
-        "faults": summary.faults,
-        "backends": backends,
-        "rows_per_second": rows_per_second,
-    }
+    return PredictResult(
+        model_version=model.version,
+        calibration=config.calibration,
+        model_dir=str(model_dir),
+        output=str(out),
+        files=summary.files,
+        finished_before=batch.finished_before,
+        rows=summary.rows,
+        truncated=summary.truncated,
+        labels=summary.labels,
+        faults=summary.faults,
+        backends=backends,
+        rows_per_second=rows_per_second,
+    )
 
 
 JOB = Job(
@@ -64,9 +84,7 @@ JOB = Job(
     "run.name set, as the default output is new in each run: finished files and parts are not "
     "scored again. Directories and globs leave out files that predict wrote. The text column is "
     "the entry's `text`, else data.text_column.",
-    result="model_version, calibration (null: the model's own), model_dir, output, files "
-    "(scored file by input), finished_before, rows, truncated (rows), labels and faults "
-    "(counts), backends, rows_per_second, run_dir, seconds",
+    result=PredictResult,
     sections=("predict", "engine", "data", "registry", "storage", "run", "ray"),
     run=run,
     resumes=True,

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from finsent.errors import InputError
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.files import read_json
+from finsent.evaluation.results import read_metrics
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.model_handle import Model
 from finsent.registry.publication import Publication
 from finsent.registry.registry import Registry
@@ -40,19 +39,19 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
     """Publish a run's model and point the alias at it. Needs no Ray.
 
     Args:
-        out: directory of the gate's comparison, see `finsent.registry.champion.check_gate`.
+        out: directory of the gate's comparison, see `finsent.judging.champion_gate.check_gate`.
 
     Raises:
         InputError: the model is unusable or not measured, or the gate refuses it.
     """
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.registry.champion import publish_behind_gate
+    from finsent.judging.champion_gate import publish_behind_gate
 
     rules = settings.publish
-    metrics = _read_metrics(rules.model, model_dir)
-    Registry(settings.registry_dir).check_writable()
+    metrics = read_metrics(rules.model, model_dir)
+    Registry(settings.workspace.registry_dir).check_writable()
     # All writers into a run's directory replace files, as sharing demands.
-    is_own = model_dir.resolve().is_relative_to(settings.runs_dir.resolve())
+    is_own = model_dir.resolve().is_relative_to(settings.workspace.runs_dir.resolve())
     publication = publish_behind_gate(
         EvaluationSetup.of(settings),
         rules,
@@ -68,27 +67,6 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
     return publication
 
 
-def _read_metrics(model: str, model_dir: Path) -> dict[str, Any]:
-    """Read the metrics that `ray_jobs.evaluate` wrote of a run's model.
-
-    Args:
-        model: the setting `publish.model`, for messages.
-
-    Raises:
-        InputError: the model is not measured, or the file is damaged.
-    """
-    report = model_dir.parent / "evaluation" / "metrics.json"
-    if not report.is_file():
-        raise InputError(
-            f"publish.model={model!r}: has no {report}; measure it first with "
-            f"`python -m ray_jobs.evaluate evaluate.model={model_dir.parent}`"
-        )
-    metrics = read_json(report)
-    if not isinstance(metrics, dict) or not metrics.keys() >= {"macro_f1", "accuracy", "labels"}:
-        raise InputError(f"{report}: not an evaluation's metrics; evaluate the model again")
-    return metrics
-
-
 def run(call: Call) -> PublishResult:
     """Publish the model of `publish.model`."""
     settings = call.settings
@@ -96,7 +74,7 @@ def run(call: Call) -> PublishResult:
     with tracked(settings.tracking, model.folder.parent, settings.for_records()) as tracker:
         publication = step(settings, model.folder, call.run_dir / "comparison")
         publication.track(tracker)
-    dataset = publication.version.manifest["dataset"] or {}
+    dataset = publication.version.manifest.dataset or {}
     return PublishResult(
         **publication.as_result(),
         dataset_version=dataset.get("version"),

@@ -11,14 +11,13 @@ from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
 from finsent.evaluation.domain_report import summary
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.aliases import check_alias
+from finsent.registry.calibration_lookup import warn_of_lost_calibrations
 from finsent.registry.calibrations import Calibrations
-from finsent.registry.choose_calibration import warn_of_lost_calibrations
-from finsent.registry.gate import brief_gate
-from finsent.registry.registry import ModelVersion, Registry
-from ray_jobs._cli import Call, Job, main, table_console
-from ray_jobs._results import Output
+from finsent.registry.model_version import ModelVersion
+from finsent.registry.registry import Registry
+from ray_jobs._cli import Call, Job, Output, main, table_console
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
 _ARGUMENT_COUNTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}
@@ -75,7 +74,9 @@ def run(call: Call) -> Output:
     """Run the job."""
     action, *names = call.arguments or ["list"]
     if _ARGUMENT_COUNTS.get(action) != len(names):
-        raise ConfigError(f"registry {' '.join(call.arguments)!r}: write {_USAGE}")
+        raise ConfigError(
+            f"registry {' '.join(call.arguments)!r}: unknown arguments. Write {_USAGE}."
+        )
     registry = Registry(call.settings.workspace.registry_dir)
     if action == "show":
         return _show(registry, names[0])
@@ -91,8 +92,11 @@ def _show(registry: Registry, reference: str) -> ShowResult:
     calibrations = Calibrations(registry.root, version.version)
     return ShowResult(
         **_version_keys(version),
-        manifest=version.manifest,
-        gates=registry.gates(version.version),
+        manifest=version.manifest.model_dump(mode="json"),
+        gates={
+            alias: gate.as_json() if gate else None
+            for alias, gate in registry.gates(version.version).items()
+        },
         calibrations=[
             summary(calibrations.get(name, "registry show")) for name in calibrations.names()
         ],
@@ -101,12 +105,12 @@ def _show(registry: Registry, reference: str) -> ShowResult:
 
 def _promote(call: Call, registry: Registry, reference: str, alias: str) -> PromoteResult:
     # scikit-learn, SciPy and tokenizers: two seconds that `finsent --help` does without.
-    from finsent.registry.champion import check_gate
+    from finsent.judging.champion_gate import check_gate
 
     check_alias(alias)  # before the comparison, which takes long
     candidate = registry.get(reference)
     with tempfile.TemporaryDirectory() as out:
-        rows = candidate.manifest["metrics"].get("rows")
+        rows = candidate.manifest.metrics.get("rows")
         comparison = Path(out) / "comparison"
         setup, rules = EvaluationSetup.of(call.settings), call.settings.publish
         clearance = check_gate(setup, rules, candidate.path, alias, comparison, rows)
@@ -128,12 +132,15 @@ def _list(registry: Registry) -> Listing:
         names = [alias for alias, target in aliases.items() if target == version.version]
         try:
             keys = _version_keys(version)
-        except (InputError, KeyError, TypeError, AttributeError):
+        except (InputError, KeyError):
             table.add_row(version.version, "damaged")
             models.append({"model_version": version.version, "damaged": True})
             continue
         calibrations = Calibrations(registry.root, version.version).names()
-        gates = {alias: brief_gate(gate) for alias, gate in registry.gates(version.version).items()}
+        gates = {
+            alias: gate.brief() if gate else None
+            for alias, gate in registry.gates(version.version).items()
+        }
         models.append(keys | {"aliases": names, "gates": gates, "calibrations": calibrations})
         macro_f1 = keys["macro_f1"]
         table.add_row(
@@ -152,17 +159,17 @@ def _list(registry: Registry) -> Listing:
 def _version_keys(version: ModelVersion) -> dict[str, Any]:
     """Return the keys of `VersionResult`."""
     manifest = version.manifest
-    metrics = manifest["metrics"]
-    if manifest.get("origin") and not metrics:
+    metrics = manifest.metrics
+    if manifest.origin and not metrics:
         metrics = {"macro_f1": None, "accuracy": None}
     return {
         "model_version": version.version,
         "version_dir": str(version.path),
-        "created": manifest["created"],
+        "created": manifest.created,
         "macro_f1": metrics["macro_f1"],
         "accuracy": metrics["accuracy"],
-        "dataset_version": (manifest["dataset"] or {}).get("version"),
-        "backbone": manifest.get("backbone"),
+        "dataset_version": (manifest.dataset or {}).get("version"),
+        "backbone": manifest.backbone,
     }
 
 

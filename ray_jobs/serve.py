@@ -7,14 +7,15 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from finsent.adapters.ray_serve import grpc_environment
 from finsent.errors import ConfigError
+from finsent.ray_session import joins_cluster, ray_session
 from finsent.registry.registry import Registry
-from ray_jobs._cli import Call, Interrupted, Job, Result, main
-from ray_jobs._ray import joins_cluster, ray_session
-from ray_jobs._settings import JobSettings
+from ray_jobs._cli import Call, Interrupted, Job, JobSettings, main
 from serve_app.config import ServeConfig
 from serve_app.launch.environment import FAST, PLAIN, environment, unless_set
 from serve_app.launch.ports import Ports, reserved_ports
@@ -24,7 +25,28 @@ from serve_app.workers import HOOK
 log = logging.getLogger(__name__)
 
 
-def run(call: Call) -> Result:
+@dataclass(frozen=True)
+class ServeResult:
+    """Result of the job: the addresses of the service."""
+
+    address: str
+    grpc_address: str | None
+    model: str
+    ports: Annotated[dict[str, int | str], "of the service's helpers"]
+    startup_seconds: float
+
+
+@dataclass(frozen=True)
+class NewKeyResult:
+    """Result of `new-key`."""
+
+    key: Annotated[str, "shown this once"]
+    name: str
+    role: str
+    file: str
+
+
+def run(call: Call) -> ServeResult | NewKeyResult:
     """Deploy the service and, on a local Ray, wait for the signal that ends it."""
     settings = call.settings
     if call.arguments:
@@ -48,13 +70,13 @@ def run(call: Call) -> Result:
         if is_local:
             log.info("Ctrl-C ends it")
             _wait_for_signal()
-    return {
-        "address": addresses.http,
-        "grpc_address": addresses.grpc,
-        "model": config.model,
-        "ports": ports.as_dict() if ports else {},
-        "startup_seconds": round(seconds, 3),
-    }
+    return ServeResult(
+        address=addresses.http,
+        grpc_address=addresses.grpc,
+        model=config.model,
+        ports=ports.as_dict() if ports else {},
+        startup_seconds=round(seconds, 3),
+    )
 
 
 def _checked(settings: JobSettings, is_local: bool) -> ServeConfig:
@@ -62,7 +84,7 @@ def _checked(settings: JobSettings, is_local: bool) -> ServeConfig:
     # grpc and tokenizers take half a second to import, which `finsent --help` does without.
     from serve_app.launch.checks import check_ports, check_service, with_free_ports
 
-    check_service(settings.serve, Registry(settings.registry_dir))
+    check_service(settings.serve, Registry(settings.workspace.registry_dir))
     if is_local:
         for pid in end_orphans():
             log.warning("ended HAProxy (process %d) of a service that was killed", pid)
@@ -108,18 +130,21 @@ def _wait_for_signal() -> None:
         log.info("ending after %s", signal.Signals(interrupted.signum).name)
 
 
-def _add_key(config: ServeConfig, arguments: list[str]) -> Result:
+def _add_key(config: ServeConfig, arguments: list[str]) -> NewKeyResult:
     from serve_app.auth import new_key  # imports service schemas, as above
 
     if len(arguments) != 3 or arguments[0] != "new-key":
-        raise ConfigError(f"serve {' '.join(arguments)!r}: write nothing, or new-key NAME ROLE")
+        raise ConfigError(
+            f"serve {' '.join(arguments)!r}: unknown arguments. Write nothing, or "
+            "new-key NAME ROLE."
+        )
     if config.api_keys is None:
         raise ConfigError("serve.api_keys=null: no file to add the key to. Set serve.api_keys.")
     path = Path(config.api_keys).expanduser().absolute()
     _, name, role = arguments
     key = new_key(path, name, role)
-    sys.stderr.write("The key is shown once; only its hash is kept.\n")
-    return {"key": key, "name": name, "role": role, "file": str(path)}
+    sys.stderr.write("The key is shown once. Only its hash is stored.\n")
+    return NewKeyResult(key, name, role, str(path))
 
 
 JOB = Job(
@@ -129,8 +154,7 @@ JOB = Job(
     "deploys the service and ends. The service follows an alias: after `registry promote` or "
     "`rollback`, replicas load the new version while the old version answers. `serve new-key "
     "NAME predict|admin` adds an API key to serve.api_keys.",
-    result="address, grpc_address, model, ports, startup_seconds, seconds; new-key: key, name, "
-    "role, file",
+    result={"": ServeResult, "new-key": NewKeyResult},
     sections=("serve", "engine", "registry", "storage", "ray"),
     run=run,
     keeps_run=False,

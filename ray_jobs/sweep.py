@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.trained_on import find_dataset, read_trained_on
+from finsent.ray_session import ray_session
 from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
 from finsent.training.fine_tune import calibrate_model, prepare_backbone
 from ray_jobs import evaluate, publish
-from ray_jobs._cli import Call, Interrupted, Job, RefusedError, Result, main, table_console
-from ray_jobs._ray import ray_session
-from ray_jobs._settings import JobSettings
+from ray_jobs._cli import (
+    Call,
+    Interrupted,
+    Job,
+    JobSettings,
+    RefusedError,
+    Result,
+    as_result,
+    main,
+    table_console,
+)
 from tune.records import SWEEP, VERIFICATION, Sweep, Verification, read_sweep
+from tune.results import Estimate, SweepResult
 from tune.settings import SweepSettings
 from tune.space import with_values
 
@@ -28,17 +38,19 @@ _CHOICES = ("model.backbone", "train.trainer", "train.lora_rank")  # that no typ
 _TESTED = ("macro_f1", "macro_over", "accuracy", "ece", "rows")
 
 
-def run(call: Call) -> Result:
+def run(call: Call) -> SweepResult | Estimate:
     """Search, verify, test and maybe publish; or estimate the cost (`--dry-run`)."""
     # Ray Tune and Optuna: two seconds that `finsent --help` does without.
-    from tune.dry_run import configs_table, estimate
+    from tune.dry_run import configs_table, estimate, log_cost
     from tune.plan import make_plan, sweep_identity
     from tune.run import SweepRun
     from tune.study import claim_study, open_study
     from tune.trial_log import lock_run_dir
 
     settings, run_dir = call.settings, call.run_dir
-    version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
+    version = DatasetVersion.find(
+        settings.train.dataset, settings.workspace.versions_dir(settings.data.name), "train.dataset"
+    )
     backbone = prepare_backbone(settings)
     plan = make_plan(settings, backbone)
     _check_choices(plan)
@@ -46,10 +58,10 @@ def run(call: Call) -> Result:
     if settings.sweep.dry_run:
         expected = estimate(plan, backbone, version)
         table_console().print(configs_table(plan, expected.configs))
-        expected.log()
-        return asdict(expected)
+        log_cost(expected)
+        return expected
     if settings.sweep.publish:
-        Registry(settings.registry_dir).check_writable()
+        Registry(settings.workspace.registry_dir).check_writable()
     with lock_run_dir(run_dir):
         # Both fail before workers start.
         claim_study(open_study(settings.sweep, run_dir), sweep_identity(run_dir))
@@ -76,7 +88,7 @@ def _check_choices(plan: Plan) -> None:
                 prepare_backbone(with_values(plan.settings, {parameter.key: value}))
 
 
-def _sweep(sweep_run: SweepRun, warm: list[Sweep]) -> Result:
+def _sweep(sweep_run: SweepRun, warm: list[Sweep]) -> SweepResult:
     from tune.findings import report_interrupted, report_sweep  # imports Ray Tune, as above
     from tune.plan import end_sweep
 
@@ -101,15 +113,15 @@ def _test(settings: SweepSettings, verification: Verification, run_dir: Path) ->
     dataset = find_dataset(settings.workspace, read_trained_on(model_dir))
     assert dataset is not None, "the trials have just read it"
     calibrate_model(chosen, model_dir, dataset)
-    measured = evaluate.step(chosen, model_dir, run_dir / "evaluation")
+    measured = as_result(evaluate.step(chosen, model_dir, run_dir / "evaluation"))
     verification = verification.replaced(test={key: measured[key] for key in _TESTED})
     verification.write(run_dir / VERIFICATION)
     return verification
 
 
 def _finish(
-    settings: SweepSettings, run_dir: Path, result: Result, measured: Result | None
-) -> Result:
+    settings: SweepSettings, run_dir: Path, result: SweepResult, measured: Result | None
+) -> SweepResult:
     """Publish the winner under the alias `sweep.publish`, if any, and track the sweep.
 
     Args:
@@ -128,7 +140,7 @@ def _finish(
     settings = settings.replaced(publish=section)
     publication = attempt(lambda: publish.step(settings, run_dir / "model", run_dir / "comparison"))
     track_sweep(settings, run_dir, measured, publication)
-    result = result | {"model_version": publication.as_result()["model_version"]}
+    result = replace(result, model_version=publication.as_result()["model_version"])
     if isinstance(publication, Refusal):
         raise RefusedError(str(publication.error), result) from publication.error
     return result
@@ -140,17 +152,9 @@ JOB = Job(
     "is a training as by `ray_jobs.train`; most trials end early. The best configurations, and "
     "the unchanged settings, are trained again with other seeds. The configuration with the "
     "best mean on the validation split is scored once on the test split and becomes best.yaml. "
-    "Re- run the same command with the same run.name to resume. --dry-run prints ten "
+    "Re-run the same command with the same run.name to resume. --dry-run prints ten "
     "configurations and the expected cost.",
-    result="trials (by status; diverged: the loss was not a number or too large), "
-    "trials_wanted, repeated (suggestions that equal an earlier trial, and that were not "
-    "trained), exhausted (whether no configuration of the space is left), epochs, spent_share "
-    "(of the epochs without early stopping), driver_share (of the trials' time, between two "
-    "trials), best (of the search, partly luck), verified (chosen, verified: its mean, luck, "
-    "gain over the unchanged settings by seed, test, seed), front (of several objectives), "
-    "best_yaml, page (null: no trial has ended), storage, study, model_version (where "
-    "published), run_dir, seconds; of --dry-run: configs, epochs, epochs_in_full, "
-    "epochs_to_verify, rows, rows_per_second, rows_per_second_source, trial_seconds",
+    result={"": SweepResult, "--dry-run": Estimate},
     sections=(
         "sweep",
         "train",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.ray_session import ray_session
 from finsent.tracking.tracker import Tracker, tracked
 from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
 from ray_jobs._cli import Call, Job, main
-from ray_jobs._ray import ray_session
 
 
 def run(call: Call) -> FineTuned:
     """Run the job."""
     settings = call.settings
-    version = DatasetVersion.find(settings.train.dataset, settings.datasets_dir, "train.dataset")
+    version = DatasetVersion.find(
+        settings.train.dataset, settings.workspace.versions_dir(settings.data.name), "train.dataset"
+    )
     backbone = prepare_backbone(settings)
     tracking = tracked(settings.tracking, call.run_dir, settings.for_records())
     with ray_session(settings), tracking as tracker:

@@ -65,8 +65,8 @@ def _as_json(settings: ServiceSettings) -> str:
     """Return settings whose paths are absolute, because replicas have other working directories."""
     data = settings.model_dump(mode="json", include={*ServiceSettings.model_fields})
     keys_file = settings.serve.keys_file
-    data["storage"]["root"] = str(settings.root)
-    data["registry"]["root"] = str(settings.registry_dir)
+    data["storage"]["root"] = str(settings.workspace.root)
+    data["registry"]["root"] = str(settings.workspace.registry_dir)
     data["serve"]["api_keys"] = None if keys_file is None else str(keys_file)
     return json.dumps(data)
 
@@ -98,7 +98,7 @@ def _explainer(config: ServeConfig, data: str) -> Any:
 
 def _recorder(settings: ServiceSettings) -> Any:
     recorder = _deployment(RecorderReplica, "Recorder", ray_actor_options={"num_cpus": 0})
-    return recorder.bind(str(settings.root / "predictions"))
+    return recorder.bind(str(settings.workspace.root / "predictions"))
 
 
 def _scaling(config: ServeConfig) -> dict[str, Any]:
@@ -135,10 +135,10 @@ def app(args: dict[str, Any]) -> Any:
     args = dict(args)
     files = [name for name in str(args.pop("config", "")).split(",") if name]
     settings = load_service(files, [f"{key}={_override(value)}" for key, value in args.items()])
-    if not settings.registry_dir.is_dir():
+    if not settings.workspace.registry_dir.is_dir():
         raise ConfigError(
-            f"registry.root={str(settings.registry_dir)!r}: no registry there. Publish a model "
-            "first, or name the directory of a registry."
+            f"registry.root={str(settings.workspace.registry_dir)!r}: no registry there. Publish a "
+            "model first, or name the directory of a registry."
         )
     return build(settings)
 

@@ -97,7 +97,9 @@ def rows_per_second(
         "train": {"num_workers": train.max_workers, "batch_size": train.batch_size},
     }
     files = sorted(
-        settings.runs_dir.glob("*/result.json"), key=lambda f: f.stat().st_mtime, reverse=True
+        settings.workspace.runs_dir.glob("*/result.json"),
+        key=lambda f: f.stat().st_mtime,
+        reverse=True,
     )
     for file in files:
         rate = read_json(file).get("rows_per_second")

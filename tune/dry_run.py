@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
@@ -12,39 +11,27 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone
 from tune.cost_estimate import expected_epochs, rows_per_second, sample_configurations
 from tune.plan import Plan
+from tune.results import Estimate
 
 log = logging.getLogger(__name__)
 
 _SAMPLES = 10  # configurations that are shown
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A sweep's first configurations, and its expected cost."""
-
-    configs: list[dict[str, Any]]  # by config key
-    epochs: int  # expected, with early stopping
-    epochs_in_full: int  # without early stopping
-    epochs_to_verify: int
-    rows: int  # of an epoch
-    rows_per_second: float
-    rows_per_second_source: str
-    trial_seconds: float  # of all trials, one after another
-
-    def log(self) -> None:
-        """Log the cost in one line."""
-        log.info(
-            "sweep: about %d epochs of %d rows (%d without early stopping), then %d to verify; "
-            "%.0f minutes of trials one after another at %.0f rows/s (%s), less with several at a "
-            "time",
-            self.epochs,
-            self.rows,
-            self.epochs_in_full,
-            self.epochs_to_verify,
-            self.trial_seconds / 60,
-            self.rows_per_second,
-            self.rows_per_second_source,
-        )
+def log_cost(expected: Estimate) -> None:
+    """Log the cost of a sweep in one line."""
+    log.info(
+        "sweep: about %d epochs of %d rows (%d without early stopping), then %d to verify; "
+        "%.0f minutes of trials one after another at %.0f rows/s (%s), less with several at a "
+        "time",
+        expected.epochs,
+        expected.rows,
+        expected.epochs_in_full,
+        expected.epochs_to_verify,
+        expected.trial_seconds / 60,
+        expected.rows_per_second,
+        expected.rows_per_second_source,
+    )
 
 
 def estimate(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Estimate:

@@ -14,6 +14,7 @@ from tune.analysis import analyze
 from tune.importance import pareto_front
 from tune.plan import Plan
 from tune.records import Sweep, Verification, read_sweep
+from tune.results import SweepResult
 from tune.space import with_values
 from tune.stats import (
     LEARNING_RATE,
@@ -63,7 +64,7 @@ def _write_page(run_dir: Path) -> str | None:
         return None
 
 
-def report_sweep(plan: Plan, run_dir: Path, verification: Verification | None) -> dict[str, Any]:
+def report_sweep(plan: Plan, run_dir: Path, verification: Verification | None) -> SweepResult:
     """Write `best.yaml` and the page, log what the sweep found, and return the job's result.
 
     Args:
@@ -84,22 +85,22 @@ def report_sweep(plan: Plan, run_dir: Path, verification: Verification | None) -
         log.info("sweep: %s", line)
     log.info("sweep: %s; %s", finding, page or path)
     saved = savings(sweep)
-    return {
-        "trials": dict(sorted(_status_counts(sweep).items())),
-        "trials_wanted": config.trials,
-        "repeated": sweep.repeated,
-        "exhausted": sweep.exhausted,
-        "epochs": saved.epochs + saved.other_epochs,
-        "spent_share": saved.share,
-        "driver_share": driver_share(sweep),
-        "best": {"trial": best.number, config.metric: value, "params": best.params},
-        "verified": verification and verification.model_dump(include=_VERIFIED),
-        "front": _front(sweep),
-        "best_yaml": str(path),
-        "page": page,
-        "storage": sweep.settings.storage,
-        "study": sweep.settings.study_name,
-    }
+    return SweepResult(
+        trials=dict(sorted(_status_counts(sweep).items())),
+        trials_wanted=config.trials,
+        repeated=sweep.repeated,
+        exhausted=sweep.exhausted,
+        epochs=saved.epochs + saved.other_epochs,
+        spent_share=saved.share,
+        driver_share=driver_share(sweep),
+        best={"trial": best.number, config.metric: value, "params": best.params},
+        verified=verification.model_dump(include=_VERIFIED) if verification else None,
+        front=_front(sweep),
+        best_yaml=str(path),
+        page=page,
+        storage=sweep.settings.storage,
+        study=sweep.settings.study_name,
+    )
 
 
 def _status_counts(sweep: Sweep) -> dict[str, int]:

@@ -48,7 +48,8 @@ def ece(model: TrialModel) -> float:
     origin = {"dataset_version": model.version.version, "split": "validation"}
     engine = Engine(model.model_dir, model.settings.engine.exact())
     calibration = calibrate(engine, rows, model.settings.evaluate.wanted_accuracy, origin)
-    return float(calibration["ece_after"])
+    assert calibration.ece_after is not None  # None: of a calibration of other programs
+    return calibration.ece_after
 
 
 def latency_ms(model: TrialModel) -> float:

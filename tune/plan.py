@@ -71,7 +71,8 @@ class Plan:
             section, _, name = parameter.key.partition(".")
             if section == "train" and name in _WORKER_SETTINGS:
                 largest[name] = max(parameter.boundary_values(), key=lambda value: np.max(value))
-        return self.settings.train.replaced(**largest)
+        # Not validated: an upper bound, and no trial needs to have all of these values.
+        return self.settings.train.model_copy(update=largest)
 
 
 def make_plan(settings: SweepSettings, backbone: Backbone) -> Plan:
@@ -216,7 +217,7 @@ def _check_same_settings(
     recorded = {"sweep": past.config, **past.recipe, "dataset_version": past.dataset_version}
     current = {"sweep": _fixed_settings(settings), **_recipe(settings)}
     version = {} if dataset_version is None else {"dataset_version": dataset_version}
-    check_same(recorded, current | version, run_dir.name)
+    check_same(recorded, current | version, run_dir.name, mappings=["sweep.space"])
     return past
 
 

@@ -54,7 +54,7 @@ class Training:
 
         check_trainer(settings.train)
         version = trial_version(settings, params, version_dir, folder)
-        backbone = resolve_backbone(settings.model, settings.root / "backbones")
+        backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)
         task = make_task(settings.train, settings.model, backbone, version)
         trained = fit(task, version, folder, datasets=datasets or None)
         model = TrialModel(settings, trained.model_dir, version)
@@ -74,9 +74,10 @@ def trial_version(
         from finsent.data.ingest.ingest import find_existing, ingest
         from finsent.data.sources.files import find_sources
 
-        files = find_sources(settings.data, settings.sources_dir)
-        version = find_existing(settings.data, settings.datasets_dir, files)
-        return version or ingest(settings.data, settings.datasets_dir, files, folder)
+        files = find_sources(settings.data, settings.workspace.sources_dir)
+        versions_dir = settings.workspace.versions_dir(settings.data.name)
+        version = find_existing(settings.data, versions_dir, files)
+        return version or ingest(settings.data, versions_dir, files, folder)
     shared = DatasetVersion.at(version_dir)
     if shared is None:
         raise InputError(

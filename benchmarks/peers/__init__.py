@@ -1,1 +1,1 @@
-"""The programs that finsent is measured against, as their users write them."""
+"""Programs that finsent is compared with, as users of the other libraries write them."""

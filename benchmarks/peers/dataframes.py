@@ -1,9 +1,11 @@
-"""The exact part of ingest in pandas and in Polars, one process each, to be measured against.
+"""The exact work of ingest in pandas and in Polars, peers of `benchmarks.ingest`.
 
-Read CSV files, normalize, reject, drop duplicates and conflicts, split by a hash, write zstd
-Parquet and the side tables. Each uses its library's own vectorized means; what none has (HTML
-entities, mojibake) goes through Python for the rows that need it, as in finsent. They do less than
-finsent: no SHA-256 of inputs and outputs, 64-bit keys, no manifest, no report. Run as a module:
+Each peer reads CSV files, normalizes, rejects, drops duplicates and conflicts, splits by a hash,
+and writes zstd Parquet and the side tables in one process. It uses the vectorized functions of its
+library. HTML entities and mojibake are repaired in Python, only in rows that need it, as in
+finsent. The peers do less than finsent: they compute no SHA-256 of inputs and outputs, have keys of
+64 bits, and write no manifest and no report.
+
 `python -m benchmarks.peers.dataframes pandas|polars FOLDER OUT` prints counts, seconds and peak
 memory.
 """
@@ -20,24 +22,24 @@ from pathlib import Path
 from typing import Any
 
 LABELS = ("negative", "neutral", "positive")
-SHARES = (("train", 0.0, 0.8), ("validation", 0.8, 0.9), ("test", 0.9, 2.0))
-ODD = r"[^ -~]|  |^ | $|&[#0-9A-Za-z]+;"  # texts that are not as they should be
+SPLIT_BOUNDS = (("train", 0.0, 0.8), ("validation", 0.8, 0.9), ("test", 0.9, 2.0))
+UNCLEAN = r"[^ -~]|  |^ | $|&[#0-9A-Za-z]+;"  # texts that normalization changes
 SPACES = r"[\s\x{85}\p{Z}]+"
-UNSEEN = r"[\p{Cc}\p{Cf}]+"
-UNSEEN_IN_PYTHON = r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]+"
+INVISIBLE = r"[\p{Cc}\p{Cf}]+"
+INVISIBLE_IN_PYTHON = r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]+"
 
 
 def repair(text: str) -> str:
-    """HTML entities and mojibake."""
+    """Return a text with HTML entities and mojibake repaired."""
     from ftfy import fix_encoding
 
-    while (plain := html.unescape(text)) != text:
-        text = plain
+    while (unescaped := html.unescape(text)) != text:
+        text = unescaped
     return fix_encoding(text)
 
 
 def with_pandas(folder: Path, out: Path) -> dict[str, int]:
-    """The work in pandas, on Arrow's strings."""
+    """Do the work in pandas, on Arrow's strings."""
     import pandas as pd
 
     parts = []
@@ -46,24 +48,24 @@ def with_pandas(folder: Path, out: Path) -> dict[str, int]:
         parts.append(part.assign(source=path.name, row=range(2, len(part) + 2)))
     rows = pd.concat(parts, ignore_index=True).rename(columns={"Sentence": "raw_text"})
     text = rows["raw_text"].copy()
-    odd = text.str.contains(ODD, regex=True).to_numpy(bool)
-    mended = text[odd].map(repair).astype("string[pyarrow]").str.normalize("NFC")
-    mended = mended.str.replace(r"\s+", " ", regex=True)
-    mended = mended.str.replace(UNSEEN_IN_PYTHON, "", regex=True).str.strip()
-    text.loc[odd] = mended
+    is_unclean = text.str.contains(UNCLEAN, regex=True).to_numpy(bool)
+    repaired = text[is_unclean].map(repair).astype("string[pyarrow]").str.normalize("NFC")
+    repaired = repaired.str.replace(r"\s+", " ", regex=True)
+    repaired = repaired.str.replace(INVISIBLE_IN_PYTHON, "", regex=True).str.strip()
+    text.loc[is_unclean] = repaired
     rows["text"] = text
     rows["label"] = rows["Sentiment"].str.strip().str.lower().astype("category")
-    good = ((rows["text"] != "") & rows["label"].isin(LABELS)).to_numpy(bool)
-    rejected, rows = rows[~good], rows[good]
+    is_valid = ((rows["text"] != "") & rows["label"].isin(LABELS)).to_numpy(bool)
+    rejected, rows = rows[~is_valid], rows[is_valid]
     lowered = rows["text"].str.lower().to_numpy(dtype=object)
     rows = rows.assign(key=pd.util.hash_array(lowered, categorize=False))
     labels = rows["label"].cat.codes.groupby(rows["key"])
-    different = labels.transform("max") != labels.transform("min")
-    conflicts, rows = rows[different], rows[~different]
+    is_conflict = labels.transform("max") != labels.transform("min")
+    conflicts, rows = rows[is_conflict], rows[~is_conflict]
     kept = rows.drop_duplicates("key").sort_values("key")
-    place = kept["key"].to_numpy() / 2.0**64
-    for name, low, high in SHARES:
-        kept[(place >= low) & (place < high)].drop(columns="Sentiment").to_parquet(
+    fraction = kept["key"].to_numpy() / 2.0**64
+    for name, low, high in SPLIT_BOUNDS:
+        kept[(fraction >= low) & (fraction < high)].drop(columns="Sentiment").to_parquet(
             out / f"{name}.parquet", compression="zstd", index=False
         )
     rejected.to_parquet(out / "rejected.parquet", compression="zstd", index=False)
@@ -77,7 +79,7 @@ def with_pandas(folder: Path, out: Path) -> dict[str, int]:
 
 
 def with_polars(folder: Path, out: Path) -> dict[str, int]:
-    """The work in Polars."""
+    """Do the work in Polars."""
     import polars as pl
 
     rows = pl.concat(
@@ -86,15 +88,17 @@ def with_polars(folder: Path, out: Path) -> dict[str, int]:
         .with_columns(source=pl.lit(path.name), row=pl.int_range(2, pl.len() + 2))
         for path in sorted(folder.glob("*.csv"))
     ).rename({"Sentence": "raw_text"})
-    places = rows["raw_text"].str.contains(ODD).arg_true()
-    mended = rows["raw_text"].gather(places).map_elements(repair, return_dtype=pl.String)
-    mended = mended.str.normalize("NFC").str.replace_all(SPACES, " ").str.replace_all(UNSEEN, "")
+    positions = rows["raw_text"].str.contains(UNCLEAN).arg_true()
+    repaired = rows["raw_text"].gather(positions).map_elements(repair, return_dtype=pl.String)
+    repaired = (
+        repaired.str.normalize("NFC").str.replace_all(SPACES, " ").str.replace_all(INVISIBLE, "")
+    )
     rows = rows.with_columns(
-        text=rows["raw_text"].scatter(places, mended.str.strip_chars()),
+        text=rows["raw_text"].scatter(positions, repaired.str.strip_chars()),
         label=pl.col("Sentiment").str.strip_chars().str.to_lowercase(),
     )
-    good = (pl.col("text") != "") & pl.col("label").is_in(LABELS)
-    rejected, rows = rows.filter(~good), rows.filter(good)
+    is_valid = (pl.col("text") != "") & pl.col("label").is_in(LABELS)
+    rejected, rows = rows.filter(~is_valid), rows.filter(is_valid)
     rows = rows.with_columns(
         key=pl.col("text").str.to_lowercase().hash(seed=1),
         code=pl.col("label").replace_strict(
@@ -102,13 +106,13 @@ def with_polars(folder: Path, out: Path) -> dict[str, int]:
         ),
     )
     codes = rows.group_by("key").agg(low=pl.col("code").min(), high=pl.col("code").max())
-    different = codes.filter(pl.col("low") != pl.col("high"))["key"].implode()
-    conflicts = rows.filter(pl.col("key").is_in(different))
-    rows = rows.filter(~pl.col("key").is_in(different))
+    conflict_keys = codes.filter(pl.col("low") != pl.col("high"))["key"].implode()
+    conflicts = rows.filter(pl.col("key").is_in(conflict_keys))
+    rows = rows.filter(~pl.col("key").is_in(conflict_keys))
     kept = rows.unique("key", keep="first", maintain_order=True).sort("key")
-    place = pl.col("key") / 2.0**64
-    for name, low, high in SHARES:
-        kept.filter((place >= low) & (place < high)).drop("Sentiment", "code").write_parquet(
+    fraction = pl.col("key") / 2.0**64
+    for name, low, high in SPLIT_BOUNDS:
+        kept.filter((fraction >= low) & (fraction < high)).drop("Sentiment", "code").write_parquet(
             out / f"{name}.parquet", compression="zstd"
         )
     rejected.write_parquet(out / "rejected.parquet", compression="zstd")
@@ -128,15 +132,15 @@ PEERS: dict[str, Callable[[Path, Path], dict[str, int]]] = {
 
 
 def main(arguments: list[str]) -> None:
-    """Run one peer; imports are not counted, as Ray's start is not."""
+    """Run a peer. The clock starts after the imports, as finsent's does after Ray's start."""
     name, folder, out = arguments
     __import__(name)
     __import__("ftfy")
-    started = time.perf_counter()
+    start = time.perf_counter()
     counts = PEERS[name](Path(folder), Path(out))
     result: dict[str, Any] = {
         "counts": counts,
-        "seconds": time.perf_counter() - started,
+        "seconds": time.perf_counter() - start,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     sys.stdout.write(json.dumps(result) + "\n")

@@ -1,9 +1,9 @@
-"""Hugging Face `Trainer` on the rows, the recipe and the processes of ours, to be measured against.
+"""A training by Hugging Face `Trainer`, a peer of `benchmarks.train`.
 
-As its users write it: its own loader, collator, optimizer and schedule, padding to the longest row
-of a batch that is drawn at random, or, with `group_by_length`, by its length-grouped sampler. Run
-by torchrun: `-m benchmarks.peers.hugging_face SPEC.json random|group_by_length` writes seconds and
-rows of each epoch's steps beside the spec.
+Rows, recipe and number of processes are finsent's. Loader, collator, optimizer and schedule are
+those of `Trainer`. Batches are drawn at random, or by its length-grouped sampler, and padded to
+their longest row. torchrun runs `-m benchmarks.peers.hugging_face SPEC.json
+random|group_by_length`, which writes seconds and rows of each epoch's steps next to the spec.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HISTORY = "peer.json"
 
 
 def main(arguments: list[str]) -> None:
-    """Train; no evaluation, checkpoint or log in between."""
+    """Train without evaluations, checkpoints and logs."""
     spec_path, sampling = Path(arguments[0]), arguments[1]
     import pyarrow.parquet as pq
     import torch
@@ -35,20 +35,20 @@ def main(arguments: list[str]) -> None:
         {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": label}
         for ids, label in zip(*(column.to_pylist() for column in table.columns), strict=True)
     ]
-    gpu = torch.cuda.is_available() and config.use_gpu != "no"
+    uses_gpu = torch.cuda.is_available() and config.use_gpu != "no"
     torch.set_num_threads(config.cpus_per_worker)
     epochs: list[dict[str, Any]] = []
 
-    class Clock(TrainerCallback):
-        """Seconds of each epoch's steps."""
+    class EpochTimer(TrainerCallback):
+        """Records the seconds of each epoch's steps."""
 
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            self.started = time.perf_counter()
+            self.start = time.perf_counter()
 
         def on_epoch_end(self, *_: Any, **__: Any) -> None:
-            if gpu:
+            if uses_gpu:
                 torch.cuda.synchronize()
-            epochs.append({"seconds": time.perf_counter() - self.started, "rows": len(rows)})
+            epochs.append({"seconds": time.perf_counter() - self.start, "rows": len(rows)})
 
     trainer = Trainer(
         model=new_classifier(backbone, config.seed, config.dropout),
@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> None:
             max_grad_norm=config.max_grad_norm,
             warmup_steps=config.warmup_fraction,
             train_sampling_strategy=sampling,
-            bf16=gpu,
-            use_cpu=not gpu,
+            bf16=uses_gpu,
+            use_cpu=not uses_gpu,
             seed=config.seed,
             save_strategy="no",
             eval_strategy="no",
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
         ),
         train_dataset=rows,
         data_collator=DataCollatorWithPadding(load_tokenizer(backbone.source, backbone.revision)),
-        callbacks=[Clock()],
+        callbacks=[EpochTimer()],
     )
     trainer.train()
     if trainer.is_world_process_zero():

@@ -1,8 +1,8 @@
-"""The predecessor's server, a peer of `benchmarks.serve`, and what other peers share.
+"""The predecessor's server, a peer of `benchmarks.serve`, and functions that peers share.
 
-Run by path, maybe with another interpreter, so it imports nothing of ours:
-`python predecessor.py MODEL.onnx TOKENIZER.json PORT`. All peers but infinity, which has an API
-of its own, answer `POST /predict` with `{"text": ...}` and label and score.
+`python predecessor.py MODEL.onnx TOKENIZER.json PORT` starts the server. This file is run by its
+path and maybe by another interpreter, so it imports nothing of finsent. All peers answer `POST
+/predict` of `{"text": ...}` with label and score; infinity has its own API.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 LABELS = ("negative", "neutral", "positive")
 MAX_LENGTH = 128
-# What each needs beside ONNX Runtime and tokenizers.
+# Packages of each peer besides ONNX Runtime and tokenizers.
 PACKAGES = {
     "predecessor": ["fastapi"],
     "litserve": ["litserve"],
@@ -23,10 +23,12 @@ PACKAGES = {
 
 
 def load(model: str, tokenizer: str, threads: int | None) -> tuple[Any, Any]:
-    """A session and a tokenizer.
+    """Return a session and a tokenizer.
 
     Args:
-        threads: of the session; None: ONNX Runtime's default.
+        model: path of the ONNX file.
+        tokenizer: path of tokenizer.json.
+        threads: threads of the session; None: ONNX Runtime's default.
     """
     import onnxruntime
     from tokenizers import Tokenizer
@@ -36,14 +38,14 @@ def load(model: str, tokenizer: str, threads: int | None) -> tuple[Any, Any]:
         options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    found = Tokenizer.from_file(tokenizer)
-    found.enable_truncation(MAX_LENGTH)
-    found.enable_padding()
-    return session, found
+    encoder = Tokenizer.from_file(tokenizer)
+    encoder.enable_truncation(MAX_LENGTH)
+    encoder.enable_padding()
+    return session, encoder
 
 
 def answer(session: Any, tokenizer: Any, texts: list[str]) -> list[dict[str, Any]]:
-    """Label and score of each text, as one batch padded to its longest."""
+    """Return label and score of each text, computed as one batch padded to its longest text."""
     import numpy as np
 
     rows = tokenizer.encode_batch(texts)
@@ -51,12 +53,14 @@ def answer(session: Any, tokenizer: Any, texts: list[str]) -> list[dict[str, Any
     mask = np.array([row.attention_mask for row in rows], np.int64)
     [logits] = session.run(None, {"input_ids": ids, "attention_mask": mask})
     exp = np.exp(logits - logits.max(1, keepdims=True))
-    shares = exp / exp.sum(1, keepdims=True)
-    return [{"label": LABELS[int(row.argmax())], "score": float(row.max())} for row in shares]
+    probabilities = exp / exp.sum(1, keepdims=True)
+    return [
+        {"label": LABELS[int(row.argmax())], "score": float(row.max())} for row in probabilities
+    ]
 
 
 def predecessor(model: str, tokenizer: str, port: int) -> None:
-    """FastAPI and ONNX Runtime, one request at a time in an async handler: the student project."""
+    """Serve by FastAPI and ONNX Runtime, one request at a time in an async handler."""
     import uvicorn
     from fastapi import FastAPI
     from pydantic import BaseModel
@@ -76,7 +80,7 @@ def predecessor(model: str, tokenizer: str, port: int) -> None:
 
 
 def available(name: str) -> bool:
-    """Whether this interpreter has what a server needs."""
+    """Return whether this interpreter has the packages of a peer."""
     needed = (*PACKAGES[name], "onnxruntime", "tokenizers")
     return all(importlib.util.find_spec(package) is not None for package in needed)
 

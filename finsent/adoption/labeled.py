@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from finsent.data.config import SourceConfig
 from finsent.errors import InputError
-from finsent.evaluation.calibration import LEAST_ROWS
+from finsent.evaluation.calibration import MIN_ROWS
 from finsent.evaluation.evaluate import read_benchmark
-from finsent.evaluation.setup import EvaluationSetup
+from finsent.judging.evaluation_setup import EvaluationSetup
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ def read_labeled_rows(setup: EvaluationSetup, sources: list[SourceConfig]) -> La
     rows = read_benchmark(sources, setup.data, setup.workspace.sources_dir, "adopt.sources")
     labeled = LabeledRows.split(rows)
     counts = len(labeled.calibration), len(labeled.measurement)
-    if min(counts) < LEAST_ROWS:
+    if min(counts) < MIN_ROWS:
         raise InputError(
             f"adopt.sources={[source.uri for source in sources]}: {counts[0]} rows to calibrate "
-            f"on and {counts[1]} to measure on are too few; {LEAST_ROWS} of each are needed. "
+            f"on and {counts[1]} to measure on are too few; {MIN_ROWS} of each are needed. "
             "Add labeled rows, or leave adopt.sources empty."
         )
     return labeled

@@ -14,15 +14,15 @@ from finsent.adoption.labeled import LabeledRows
 from finsent.data.config import SAMPLE, DataConfig, SourceConfig
 from finsent.evaluation.calibration import calibrate, calibration_line, fitted_temperature
 from finsent.evaluation.evaluate import evaluate, read_benchmark
-from finsent.evaluation.measuring import Evaluation
-from finsent.evaluation.selection import source_names
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.evaluation.unseen import training_rows
+from finsent.evaluation.held_out_rows import training_rows
 from finsent.export.config import ExportConfig
 from finsent.export.exporter import export_model
 from finsent.files import staged_dir
 from finsent.inference.engine import Engine
 from finsent.inference.export_record import ExportError
+from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.judging.model_evaluation import Evaluation
+from finsent.judging.selection import source_names
 from finsent.modeling.trained_on import read_trained_on
 
 log = logging.getLogger(__name__)

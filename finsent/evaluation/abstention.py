@@ -1,7 +1,7 @@
-"""When a model should rather not answer: the risk-coverage curve and a threshold on it.
+"""Abstention: the risk-coverage curve, and the confidence threshold for a wanted accuracy.
 
 El-Yaniv & Wiener 2010 (https://www.jmlr.org/papers/v11/el-yaniv10a.html); Geifman & El-Yaniv 2017
-(arXiv:1705.08500), of which this is the plain empirical form, without their guarantee.
+(arXiv:1705.08500), here in the empirical form, without their guarantee.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from finsent.evaluation.metrics import Floats, Ids
 
 Flags = npt.NDArray[np.bool_]
 
-_POINTS = 100  # of a curve that is kept
+_MAX_POINTS = 100  # of a stored curve
 
 
 def threshold_for(
     confidence: Floats, right: Flags, wanted: float, *, by_confidence: bool = False
 ) -> float | None:
-    """The smallest threshold that reaches an accuracy, and so leaves the most coverage.
+    """Return the smallest threshold that reaches an accuracy, which has the largest coverage.
 
-    Rows whose confidence is at least the threshold are answered. It lies half-way between the last
-    answered row and the next one, so that rounding moves no row across; 0 when all are answered.
+    Rows whose confidence is at least the threshold are answered. The threshold is half-way between
+    the last answered row and the next row, so that rounding changes no answer; 0: all are answered.
 
     Args:
         confidence: probability of the predicted label, shape (rows,).
         right: whether that label is the true one.
         wanted: accuracy among the answered rows, 0 to 1.
-        by_confidence: the mean confidence of the answered rows must reach it, too. Of many
-            thresholds one reaches an accuracy by luck where rows are few.
+        by_confidence: the mean confidence of the answered rows must reach `wanted`, too. On few
+            rows, one of many thresholds reaches an accuracy by chance.
 
     Returns:
-        None when no threshold reaches it.
+        None: no threshold reaches the accuracy.
     """
     ranked, answered, hits = _nested(confidence, right)
     reaches = hits / answered >= wanted
@@ -50,7 +50,7 @@ def threshold_for(
 
 
 def selective(confidence: Floats, right: Flags, threshold: float | None) -> dict[str, Any]:
-    """Coverage (share of rows answered) and accuracy among them; None where there is none."""
+    """Return coverage (share of rows answered) and their accuracy; None: undefined."""
     if threshold is None or not len(confidence):
         return {"coverage": None, "accuracy": None}
     answered = confidence >= threshold
@@ -59,22 +59,26 @@ def selective(confidence: Floats, right: Flags, threshold: float | None) -> dict
 
 
 def risk_coverage(confidence: Floats, right: Flags) -> list[dict[str, float]]:
-    """Accuracy (1 - risk) by coverage, from few rows to all: at most 100 points, evenly spaced."""
+    """Return accuracy (1 - risk) by coverage, rising: at most 100 points, evenly spaced."""
     ranked, answered, hits = _nested(confidence, right)
-    places = np.unique(np.linspace(0, len(answered) - 1, min(_POINTS, len(answered))).astype(int))
+    indices = np.unique(
+        np.linspace(0, len(answered) - 1, min(_MAX_POINTS, len(answered))).astype(int)
+    )
     return [
         {
             "threshold": float(ranked[answered[i] - 1]),
             "coverage": float(answered[i] / len(ranked)),
             "accuracy": float(hits[i] / answered[i]),
         }
-        for i in places
+        for i in indices
     ]
 
 
 def _nested(confidence: Floats, right: Flags) -> tuple[Floats, Ids, Ids]:
-    """Falling confidences; then, for each set of rows that a threshold can answer, the number of
-    rows and of right ones. Rows of equal confidence are answered together."""
+    """Return the confidences, falling, and row and hit counts of the sets that a threshold answers.
+
+    Rows of equal confidence are answered together.
+    """
     order = np.argsort(-confidence, kind="stable")
     ranked = confidence[order]
     last = np.append(ranked[1:] < ranked[:-1], True)[: len(ranked)]

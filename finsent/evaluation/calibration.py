@@ -1,15 +1,15 @@
-"""Make a trained model's confidence mean what it says, and find when it should abstain.
+"""Calibrate a trained model's confidence, and choose the threshold below which it abstains.
 
 Temperature scaling (Guo et al. 2017, arXiv:1706.04599): one number divides the logits, chosen to
-minimize the log loss on the validation split. Labels stay as they are. The number is folded into
-the weights, so that whatever reads them is calibrated. Needs no Ray.
+minimize the log loss on the validation split. Labels do not change. The number is folded into the
+weights, so that every reader of the weights is calibrated. Needs no Ray.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,224 +21,251 @@ from finsent.evaluation.metrics import Answers, Ids
 from finsent.inference.engine import Engine, softmax
 from finsent.inference.export_record import drop_exports
 from finsent.labels import LABEL2ID, LABELS
-from finsent.modeling.calibration import CalibrationRecord, read_calibration_record
+from finsent.modeling.calibration import (
+    AbstentionRecord,
+    CalibrationRecord,
+    CurvePoint,
+    read_calibration_record,
+)
 from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.modeling.model_dir import CALIBRATION
 
 log = logging.getLogger(__name__)
 
 Logits = npt.NDArray[np.float32]
-Ours = Callable[[Logits], Logits]  # logits of a model's labels to those of `LABELS`
+FoldLabels = Callable[[Logits], Logits]  # logits of a model's labels to logits of `LABELS`
 
-LEAST_ROWS = 50  # fewer say too little, about temperature and threshold alike
-_MOST_ROWS = 10_000  # more would only cost time: it is one number
-_RANGE = (0.05, 20.0)
-_GRID = 60  # temperatures, to begin the search near the least loss
-_SETTLED = 1e-4  # relative: a fit that differs less from the one before is the same one
-_PROBES = ("Profit rose.", "The shares fell 8 % after a weak spring.", "The meeting is on 4 May.")
+MIN_ROWS = 50  # fewer rows determine neither temperature nor threshold
+_MAX_ROWS = 10_000  # more rows cost time and hardly change the one number
+_TEMPERATURE_RANGE = (0.05, 20.0)
+_GRID_SIZE = 60  # temperatures at which the coarse search computes the loss
+_SAME_FIT = 1e-4  # relative difference below which two fits are the same
+_PROBE_TEXTS = (
+    "Profit rose.",
+    "The shares fell 8 % after a weak spring.",
+    "The meeting is on 4 May.",
+)
 
 
 def label_ids(rows: pa.Table) -> Ids:
-    """Ids of a table's `label` column (names)."""
+    """Return the ids of a table's `label` column, which has names."""
     return np.array([LABEL2ID[name] for name in rows["label"].to_pylist()], np.int64)
 
 
 def log_loss(logits: Logits, truth: Ids, temperature: float) -> float:
-    """Mean of -ln(probability of the true label), in nats."""
+    """Return the mean of -ln(probability of the true label), in nats."""
+    # 0.1 s that commands without a calibration do without.
     from scipy.special import log_softmax
 
     scaled = log_softmax(np.asarray(logits, np.float64) / temperature, axis=1)
     return float(-scaled[np.arange(len(truth)), truth].mean())
 
 
-def _same(logits: Logits) -> Logits:
+def _identity(logits: Logits) -> Logits:
     return logits
 
 
-def probabilities(logits: Logits, temperature: float, ours: Ours = _same) -> Logits:
+def probabilities(
+    logits: Logits, temperature: float, fold_labels: FoldLabels = _identity
+) -> Logits:
     """Return probabilities of `LABELS`, where the temperature divides the model's own logits."""
-    return softmax(ours(np.asarray(logits, np.float64) / temperature), 1.0)  # type: ignore[arg-type]
+    return softmax(fold_labels(np.asarray(logits, np.float64) / temperature), 1.0)  # type: ignore[arg-type]
 
 
-def fit_temperature(logits: Logits, truth: Ids, ours: Ours = _same) -> tuple[float, str | None]:
-    """The temperature with the least log loss, or 1 and the reason why there is none to be had.
+def fit_temperature(
+    logits: Logits, truth: Ids, fold_labels: FoldLabels = _identity
+) -> tuple[float, str | None]:
+    """Return the temperature with the least log loss, or 1 and the reason against a fit.
 
-    For a model of our labels the loss is convex in 1/T; where several labels stand for one of ours
-    a coarse search finds the deepest valley first. Rows whose label the model never answers, as one
-    with two labels may, are wrong at each temperature and are left out.
+    For a model with the labels `LABELS` the loss is convex in 1/T. Where several labels of a model
+    map to one of `LABELS`, a coarse search finds the deepest valley first. Rows whose label the
+    model never answers are wrong at each temperature, and are left out.
 
     Args:
         logits: of the model's own labels, shape (rows, its labels).
         truth: label ids, shape (rows,).
-        ours: turns logits of the model's labels into those of `LABELS`.
+        fold_labels: turns logits of the model's labels into logits of `LABELS`.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize_scalar  # as in `log_loss`
 
-    answered = ours(logits)
+    answered = fold_labels(logits)
     answerable = answered[np.arange(len(truth)), truth] > ABSENT_LOGIT / 2
     if np.isfinite(logits).all() and not answerable.all():
         logits, answered = logits[answerable], answered[answerable]
         truth = truth[answerable]
-    if len(truth) < LEAST_ROWS:
-        return 1.0, f"{len(truth)} rows are too few; {LEAST_ROWS} are needed"
+    if len(truth) < MIN_ROWS:
+        return 1.0, f"{len(truth)} rows are too few; {MIN_ROWS} are needed"
     if not np.isfinite(logits).all():
         return 1.0, "some logits are not finite"
     if len(np.unique(truth)) < 2:
         return 1.0, f"all rows are {LABELS[int(truth[0])]}"
     if (answered.argmax(1) == truth).all():
-        return 1.0, "all rows are right, so the lower the better, without end"
+        return 1.0, "all rows are right, so the log loss falls without end as the temperature falls"
     exact = np.asarray(logits, np.float64)
 
     def loss(log_t: float) -> float:
-        return log_loss(ours(exact / np.exp(log_t)), truth, 1.0)
+        return log_loss(fold_labels(exact / np.exp(log_t)), truth, 1.0)
 
-    low, high = np.log(_RANGE)
-    grid = np.linspace(low, high, _GRID)
-    near = int(np.argmin([loss(float(log_t)) for log_t in grid]))
-    found = minimize_scalar(
+    low, high = np.log(_TEMPERATURE_RANGE)
+    grid = np.linspace(low, high, _GRID_SIZE)
+    lowest = int(np.argmin([loss(float(log_t)) for log_t in grid]))
+    optimum = minimize_scalar(
         loss,
-        bounds=(grid[max(near - 1, 0)], grid[min(near + 1, _GRID - 1)]),
+        bounds=(grid[max(lowest - 1, 0)], grid[min(lowest + 1, _GRID_SIZE - 1)]),
         method="bounded",
         options={"xatol": 1e-5},
     )
-    if not found.success or not low + 0.01 < found.x < high - 0.01:
+    if not optimum.success or not low + 0.01 < optimum.x < high - 0.01:
         return 1.0, "the log loss has no minimum at a usable temperature"
-    return float(np.exp(found.x)), None
+    return float(np.exp(optimum.x)), None
 
 
 def calibration_of(
     logits: Logits,
     truth: Ids,
     wanted_accuracy: float,
-    ours: Ours = _same,
-    standing: float = 1.0,
-) -> dict[str, Any]:
-    """Temperature and abstention threshold, with what they were found on; JSON-able.
+    fold_labels: FoldLabels = _identity,
+    current: float = 1.0,
+) -> CalibrationRecord:
+    """Return temperature and abstention threshold, with their figures on the rows.
 
     Args:
         logits: of the model's own labels on the validation split, shape (rows, its labels).
         truth: label ids, shape (rows,).
         wanted_accuracy: among the rows that are answered, 0 to 1.
-        ours: turns logits of the model's labels into those of `LABELS`.
-        standing: a temperature that is kept where the fitted one hardly differs.
+        fold_labels: turns logits of the model's labels into logits of `LABELS`.
+        current: the present temperature, which stays where the fitted one hardly differs.
     """
-    temperature, reason = fit_temperature(logits, truth, ours)
-    if math.isclose(temperature, standing, rel_tol=_SETTLED):
-        temperature = standing
-    before = Answers(truth, probabilities(logits, 1.0, ours)).measure()
-    answers = Answers(truth, probabilities(logits, temperature, ours))
+    temperature, reason = fit_temperature(logits, truth, fold_labels)
+    if math.isclose(temperature, current, rel_tol=_SAME_FIT):
+        temperature = current
+    before = Answers(truth, probabilities(logits, 1.0, fold_labels)).measure()
+    answers = Answers(truth, probabilities(logits, temperature, fold_labels))
     after = answers.measure()
-    threshold, why = None, None
-    if len(truth) < LEAST_ROWS:
-        why = f"{len(truth)} rows are too few; {LEAST_ROWS} are needed"
+    return CalibrationRecord(
+        schema_version=1,
+        temperature=temperature,
+        reason=reason,
+        rows=len(truth),
+        log_loss_before=before["log_loss"],
+        log_loss_after=after["log_loss"],
+        ece_before=before["ece"],
+        ece_after=after["ece"],
+        abstention=_abstention(answers, wanted_accuracy),
+    )
+
+
+def _abstention(answers: Answers, wanted_accuracy: float) -> AbstentionRecord:
+    """Choose the threshold for an accuracy among the answered rows."""
+    rows, threshold, reason = len(answers.truth), None, None
+    if rows < MIN_ROWS:
+        reason = f"{rows} rows are too few; {MIN_ROWS} are needed"
     else:
         threshold = threshold_for(answers.confidence, answers.right, wanted_accuracy)
         if threshold is None:
-            why = f"no threshold reaches an accuracy of {wanted_accuracy:g}"
-    return {
-        "schema_version": 1,
-        "temperature": temperature,
-        "reason": reason,
-        "rows": len(truth),
-        "log_loss_before": before["log_loss"],
-        "log_loss_after": after["log_loss"],
-        "ece_before": before["ece"],
-        "ece_after": after["ece"],
-        "abstention": {
-            "wanted_accuracy": wanted_accuracy,
-            "threshold": threshold,
-            "reason": why,
-            **selective(answers.confidence, answers.right, threshold),
-            "curve": risk_coverage(answers.confidence, answers.right),
-        },
-    }
+            reason = f"no threshold reaches an accuracy of {wanted_accuracy:g}"
+    points = risk_coverage(answers.confidence, answers.right)
+    return AbstentionRecord(
+        wanted_accuracy=wanted_accuracy,
+        threshold=threshold,
+        reason=reason,
+        **selective(answers.confidence, answers.right, threshold),
+        curve=tuple(CurvePoint(**point) for point in points),
+    )
 
 
 def calibrate(
-    engine: Engine, rows: pa.Table, wanted_accuracy: float, origin: dict[str, Any]
-) -> dict[str, Any]:
+    engine: Engine, rows: pa.Table, wanted_accuracy: float, origin: Mapping[str, Any]
+) -> CalibrationRecord:
     """Fit on labeled rows, fold the temperature into the weights, and write `calibration.json`.
 
-    Calibrating again fits on the logits as they were before the first time. Exports are of the
-    weights before, so that they go where the temperature changes. Where the model has no layer that
-    scales its logits, the weights stay, and the engine divides by the temperature.
+    A repeated calibration fits on the logits as they were before the first one. Exports have the
+    previous weights, so they are deleted where the temperature changes. Where the model has no
+    layer that scales its logits, the weights stay, and the engine divides by the temperature.
 
     Args:
-        engine: of the model; whatever calibration it has plays no part. Load another one after.
+        engine: of the model; its present calibration has no effect. Load a new engine afterwards.
         rows: the validation split, with `text` and `label`; of more than 10,000 a sample is used.
         wanted_accuracy: see `calibration_of`.
-        origin: written along: which rows these are.
+        origin: `dataset_version`, `split` and `sources` of the rows, as far as known.
 
     Returns:
-        What was written; `temperature` is what is left to divide by.
+        The stored record; `temperature` is the divisor that the weights do not contain.
     """
-    from finsent.modeling.folding import fold, scaling_tensors
+    from finsent.modeling.folding import fold, scaling_tensors  # PyTorch: 2 s
 
-    if len(rows) > _MOST_ROWS:
-        chosen = np.random.default_rng(0).choice(len(rows), _MOST_ROWS, replace=False)
+    if len(rows) > _MAX_ROWS:
+        chosen = np.random.default_rng(0).choice(len(rows), _MAX_ROWS, replace=False)
         rows = rows.take(pa.array(np.sort(chosen)))
-    model_dir, standing = engine.model_dir, engine.folded
-    names = scaling_tensors(model_dir, [one.ids for one in engine.encode(_PROBES)])
+    model_dir, current = engine.model_dir, engine.folded
+    names = scaling_tensors(model_dir, [text.ids for text in engine.encode(_PROBE_TEXTS)])
     logits = engine.uncalibrated(engine.model_logits(rows["text"].to_pylist()))
-    ours: Ours = engine.fold_labels
+    fold_labels: FoldLabels = engine.fold_labels
     if not names:
-        logits, ours = ours(logits), _same  # the engine divides what has become ours
-    fitted = calibration_of(logits, label_ids(rows), wanted_accuracy, ours, standing)
-    folded = fitted["temperature"] if names else standing
-    found = {**origin, **fitted, "temperature": fitted["temperature"] / folded}
-    found["folded_temperature"] = folded
-    if not names and found["temperature"] != 1:
+        # The engine divides the logits of `LABELS`, so the temperature is fitted on those.
+        logits, fold_labels = fold_labels(logits), _identity
+    fitted = calibration_of(logits, label_ids(rows), wanted_accuracy, fold_labels, current)
+    folded = fitted.temperature if names else current
+    record = CalibrationRecord.model_validate(
+        {
+            **origin,
+            **fitted.model_dump(),
+            "temperature": fitted.temperature / folded,
+            "folded_temperature": folded,
+        }
+    )
+    if not names and record.temperature != 1:
         log.warning(
             "%s: no single layer scales its logits, so calibration.json keeps the temperature: "
             "finsent divides by it, other readers of the weights do not",
             model_dir,
         )
-    record = CalibrationRecord.model_validate(found)
-    before = read_calibration_record(model_dir)
-    if before is not None:
-        stored: dict[str, Any] = before.model_dump(mode="json")
-        if _is_same(found, stored):
-            return stored
-    if folded != standing:
+    previous = read_calibration_record(model_dir)
+    if previous is not None and _is_same(record, previous):
+        return previous
+    if folded != current:
         if drop_exports(model_dir):
-            log.info("calibrate: the exports are of the weights before; export the model again")
-        (model_dir / CALIBRATION).unlink(missing_ok=True)  # belongs to the weights before
+            log.info("calibrate: the exports have the previous weights; export the model again")
+        (model_dir / CALIBRATION).unlink(missing_ok=True)  # belongs to the previous weights
         fold(model_dir, names, folded)
     record.write(model_dir / CALIBRATION)
-    return found
+    return record
 
 
-def _is_same(found: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Whether two calibrations differ in the rounding of logits alone."""
-    rules = [{**one.get("abstention", {}), "curve": None} for one in (found, before)]
-    first, second = ({**one, **rule} for one, rule in zip((found, before), rules, strict=True))
-    first.pop("abstention"), second.pop("abstention", None)
+def _is_same(a: CalibrationRecord, b: CalibrationRecord) -> bool:
+    """Return whether two calibrations differ only by the rounding of logits."""
+    first, second = (_comparable(record) for record in (a, b))
     return first.keys() == second.keys() and all(
-        math.isclose(value, second[key], rel_tol=_SETTLED, abs_tol=1e-6)
+        math.isclose(value, second[key], rel_tol=_SAME_FIT, abs_tol=1e-6)
         if isinstance(value, float) and isinstance(second[key], float)
         else value == second[key]
         for key, value in first.items()
     )
 
 
-def fitted_temperature(found: dict[str, Any]) -> float:
-    """Return the temperature that a calibration found, wherever it divides now."""
-    return float(found["temperature"] * found.get("folded_temperature", 1.0))
+def _comparable(record: CalibrationRecord) -> dict[str, Any]:
+    """Return the figures of a record by key, without the curve."""
+    content = record.model_dump(mode="json", exclude={"abstention"})
+    return content | record.abstention.model_dump(mode="json", exclude={"curve"})
 
 
-def calibration_line(found: dict[str, Any]) -> str:
-    """One line on a calibration, for people."""
-    rule = found["abstention"]
-    if found["reason"]:
-        scaled = f"temperature 1 ({found['reason']})"
-    else:
-        scaled = (
-            f"temperature {fitted_temperature(found):.3f}, ECE {found['ece_before']:.3f} -> "
-            f"{found['ece_after']:.3f}"
+def fitted_temperature(record: CalibrationRecord) -> float:
+    """Return the fitted temperature, whether the weights or the engine divide by it."""
+    return record.temperature * (record.folded_temperature or 1.0)
+
+
+def calibration_line(record: CalibrationRecord) -> str:
+    """Return a calibration in one line."""
+    rule = record.abstention
+    scaling = f"temperature 1 ({record.reason})"
+    if record.reason is None:
+        scaling = (
+            f"temperature {fitted_temperature(record):.3f}, ECE {record.ece_before:.3f} -> "
+            f"{record.ece_after:.3f}"
         )
-    if rule["threshold"] is None:
-        return f"{scaled}; no abstention threshold ({rule['reason']})"
+    if rule.threshold is None:
+        return f"{scaling}; no abstention threshold ({rule.reason})"
     return (
-        f"{scaled}; accuracy {rule['wanted_accuracy']:g} from confidence {rule['threshold']:.3f} "
-        f"on, which covers {rule['coverage']:.1%}"
+        f"{scaling}; accuracy {rule.wanted_accuracy:g} from confidence {rule.threshold:.3f}, "
+        f"which covers {rule.coverage:.1%}"
     )

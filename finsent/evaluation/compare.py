@@ -1,4 +1,4 @@
-"""Tell whether one model is better than another on the same rows, or whether that is chance.
+"""Compare two models on the same rows: figures, their differences, and a verdict.
 
 Paired bootstrap of the differences (Efron & Tibshirani 1993; for text classifiers Berg-Kirkpatrick
 et al. 2012, https://aclanthology.org/D12-1091) and McNemar's exact test (McNemar 1947).
@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from finsent.evaluation.bootstrap import percentiles, resample_counts
 from finsent.evaluation.calibration import label_ids
+from finsent.evaluation.caveats import over_labels
 from finsent.evaluation.metrics import Answers, Floats, matrix_figures
-from finsent.evaluation.remarks import over_labels
 from finsent.files import staged_dir, write_json
 from finsent.inference.engine import Engine
 from finsent.inference.truncation import Truncation
@@ -30,7 +30,7 @@ RESULT = "comparison.json"
 FLIPPED = "flipped.parquet"
 _FIGURES: tuple[Literal["accuracy", "macro_f1"], ...] = ("accuracy", "macro_f1")
 _SIGNIFICANCE = 0.05
-_MIN_FLIPPED = 6  # with five, even five to nothing has p = 0.0625
+_MIN_FLIPPED = 6  # with five rows, even 5 to 0 has p = 0.0625
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Comparison:
     b: Figures
     difference: Differences
     mcnemar: McNemar
-    flipped: int  # rows that the two label differently
+    flipped: int  # rows that the models label differently
     verdict: Verdict  # on B
 
     @property
@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def worse(self) -> str | None:
-        """The line where B is worse; None: B is not."""
+        """The figures where B is worse; None: B is not worse."""
         return self.line if self.verdict == "worse" else None
 
 
@@ -105,7 +105,7 @@ def answers_of(engine: Engine, rows: pa.Table) -> Answers:
 
 
 def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, Truncation]:
-    """Return a model's answers to labeled rows, and how much of the texts was cut."""
+    """Return a model's answers to labeled rows, and the truncation of the texts."""
     encoded = engine.encode_checked(rows["text"].to_pylist())
     logits = engine.logits_of_rows([text.ids for text in encoded])
     answers = Answers(label_ids(rows), engine.calibrated(logits))
@@ -113,7 +113,7 @@ def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, Truncation]:
 
 
 def with_seen(a: Answers, b: Answers) -> dict[str, Any]:
-    """Return the figures on all rows, also those that a model was trained on, as JSON."""
+    """Return the figures on all rows, including rows that a model was trained on, JSON-able."""
     return {"rows": len(a.truth), "a": asdict(_figures(a)), "b": asdict(_figures(b))}
 
 
@@ -125,16 +125,16 @@ def _figures(answers: Answers) -> Figures:
 def compare(a: Answers, b: Answers, resamples: int, seed: int) -> Comparison:
     """Compare model B with model A on the same rows, with 95 % intervals, and judge B.
 
-    `better` or `worse`: McNemar's test on who is right has p < 0.05, or the interval of the
-    macro-F1 difference excludes 0; the two do not point in opposite directions; and at least 6
-    rows have another label, as no exact test tells fewer from chance. Else `no difference`, which
-    means: not shown on these rows. In simulation (227 rows, both models right on 85 %, 1,500 pairs)
+    `better` or `worse`: McNemar's test has p < 0.05, or the interval of the macro-F1 difference
+    excludes 0; the two do not point in opposite directions; and at least 6 rows have another label,
+    as no exact test distinguishes fewer rows from chance. Else `no difference`, which means: not
+    shown on these rows. In simulation (227 rows, both models right on 85 %, 1,500 pairs)
     equal models got a verdict in 6 %, half of them `worse`.
 
     Args:
         a: answers of the present model.
         b: answers of the model that would replace it.
-        resamples: of the rows, the same ones for both models.
+        resamples: of the rows, the same resamples for both models.
         seed: of the resampling.
     """
     figures_a, figures_b = _figures(a), _figures(b)
@@ -178,14 +178,15 @@ def _drawn_differences(a: Answers, b: Answers, resamples: int, seed: int) -> dic
 def mcnemar(a: Answers, b: Answers) -> McNemar:
     """Return McNemar's exact test.
 
-    Of the rows that one model alone has right, either model would have half if both were as good.
+    If both models were equally good, each would have right half of the rows that one model alone
+    has right.
     """
-    # scipy.stats takes a second to import, which jobs that compare nothing do without.
+    # One second to import, which jobs without a comparison do without.
     from scipy.stats import binomtest
 
     only_a, only_b = int((a.right & ~b.right).sum()), int((b.right & ~a.right).sum())
-    either = only_a + only_b
-    p_value = float(binomtest(only_b, either, 0.5).pvalue) if either else 1.0
+    discordant = only_a + only_b
+    p_value = float(binomtest(only_b, discordant, 0.5).pvalue) if discordant else 1.0
     return McNemar(only_a, only_b, p_value)
 
 
@@ -202,7 +203,7 @@ def _verdict(test: McNemar, macro_f1: Difference, flipped_rows: int) -> Verdict:
 
 
 def flipped(rows: pa.Table, a: Answers, b: Answers) -> pa.Table:
-    """Return the rows that the two label differently, those that B newly has wrong first.
+    """Return the rows that the models label differently, new mistakes of B first.
 
     Returns:
         `key`, `text`, `label` (and `source`, `row` where `rows` has them), `a_predicted`,

@@ -1,224 +1,60 @@
-"""Fit a calibration for a domain on few labeled rows, and measure it honestly.
-
-In two steps. A bias per label follows the domain's own shares of the labels, as calibrated
-probabilities are corrected for label shift; the label is then the most probable one (Alexandari et
-al. 2020, arXiv:1901.06852). Then one temperature makes the confidence true, which changes no label
-(Guo et al. 2017, arXiv:1706.04599). Fitting both at once reaches a log loss that is 1 % lower on
-financial tweets, and a macro-F1 of 0.48 instead of 0.62: README.md has the numbers. Needs no Ray.
-"""
+"""Calibrate a model version for a domain: fit on few labeled rows, measure by cross-validation."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax
-from scipy.stats import binomtest
 
 from finsent.data.config import NearConfig
 from finsent.errors import InputError
-from finsent.evaluation.abstention import threshold_for
-from finsent.evaluation.bootstrap import intervals, percentiles, resample_counts
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
 from finsent.evaluation.domain_exports import calibrated_logits, compare_exports
-from finsent.evaluation.metrics import Answers, Floats, Ids
-from finsent.evaluation.overlap import near_groups
-from finsent.files import digest
-from finsent.inference.engine import Engine, softmax
-from finsent.labels import LABELS
-from finsent.modeling.domain_calibration import (
-    UNREACHABLE_THRESHOLD,
-    DomainContent,
-    DomainMetrics,
-    Figure,
+from finsent.evaluation.domain_fit import UNANSWERABLE_LOGIT, Fit, fit
+from finsent.evaluation.domain_validation import (
+    DomainAnswers,
+    cross_validate,
+    judge_own_calibration,
+    log_loss_difference,
 )
-from finsent.modeling.label_map import ABSENT_LOGIT
+from finsent.evaluation.metrics import Floats, Ids
+from finsent.evaluation.training_overlap import near_groups
+from finsent.files import digest
+from finsent.inference.engine import Engine
+from finsent.labels import LABELS
+from finsent.modeling.domain_calibration import UNREACHABLE_THRESHOLD, DomainContent, Figure
 
 log = logging.getLogger(__name__)
 
-# Normal priors around "change nothing", in nats: as strong as a handful of rows, so they decide
-# where rows are few or a label has none. One standard deviation changes the odds of a label by a
-# factor of 2.7, and the temperature by a factor of 2.
-_BIAS_SD = 1.0
-_LOG_TEMPERATURE_SD = 0.7
-_LOG_RANGE = (-3.0, 3.0)  # of the temperature's logarithm
-_UNANSWERABLE = ABSENT_LOGIT / 40  # the version's own temperature, 20 at most, divided the logits
+
+@dataclass(frozen=True)
+class DomainRows:
+    """Labeled rows of a domain with the version's answers."""
+
+    keys: list[str]
+    texts: list[str]
+    labels: list[str]
+    truth: Ids  # label ids
+    logits: Floats  # of the version's calibrated probabilities, shape (rows, labels)
+    groups: Ids  # group of near copies that each row is in, from 0
+
+    @property
+    def text_count(self) -> int:
+        """Number of rows, where near copies count as one."""
+        return int(self.groups.max()) + 1
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Temperature and biases of a domain, and when the model abstains there."""
+class _Validation:
+    """Answers before and after a calibration, on rows that it was not fitted on."""
 
-    temperature: float
-    biases: tuple[float, ...]  # they sum to 0
-    threshold: float  # `UNREACHABLE_THRESHOLD` where none reaches the wanted accuracy
-
-    def probabilities(self, logits: Floats) -> npt.NDArray[np.float32]:
-        """Return calibrated probabilities, shape (rows, labels)."""
-        return softmax(logits, self.temperature, self.biases)
-
-
-def bias_loss(biases: Floats, logits: Floats, truth: Ids) -> tuple[float, Floats]:
-    """Return the penalized log loss of biases, summed over rows, and its gradient.
-
-    Args:
-        biases: one per label.
-        logits: shape (rows, labels).
-        truth: label ids, shape (rows,).
-    """
-    shares = log_softmax(logits + biases, axis=1)
-    rows = np.arange(len(truth))
-    errors = np.exp(shares)
-    errors[rows, truth] -= 1
-    value = ((biases / _BIAS_SD) ** 2).sum() / 2 - shares[rows, truth].sum()
-    return float(value), errors.sum(0) + biases / _BIAS_SD**2
-
-
-def temperature_loss(log_temperature: float, logits: Floats, truth: Ids) -> float:
-    """Return the penalized log loss of a temperature, summed over rows."""
-    shares = log_softmax(logits / np.exp(log_temperature), axis=1)
-    penalty = (log_temperature / _LOG_TEMPERATURE_SD) ** 2 / 2
-    return float(penalty - shares[np.arange(len(truth)), truth].sum())
-
-
-def answerable(logits: Floats, truth: Ids) -> npt.NDArray[np.bool_]:
-    """Return which rows have a label that the model can answer at all."""
-    found: npt.NDArray[np.bool_] = logits[np.arange(len(truth)), truth] > _UNANSWERABLE
-    return found
-
-
-def fit(logits: Floats, truth: Ids, wanted_accuracy: float) -> Fit:
-    """Fit biases, then a temperature, by maximum a posteriori, and choose the abstention threshold.
-
-    Args:
-        logits: of the version's calibrated probabilities, shape (rows, labels), finite.
-        truth: label ids, shape (rows,).
-        wanted_accuracy: among the rows that are answered, 0 to 1.
-    """
-    usable = answerable(logits, truth)
-    known, labels = logits[usable], truth[usable]
-    start = np.zeros(len(LABELS))
-    # The penalty is least where the biases sum to 0, as a number added to all of them changes
-    # nothing else.
-    shift = minimize(bias_loss, start, (known, labels), method="L-BFGS-B", jac=True, tol=1e-10).x
-    shift -= shift.mean()
-    found = minimize_scalar(
-        temperature_loss, args=(known + shift, labels), bounds=_LOG_RANGE, method="bounded"
-    )
-    temperature = float(np.exp(found.x))
-    fitted = Fit(temperature, tuple(map(float, shift / temperature)), UNREACHABLE_THRESHOLD)
-    answers = Answers(truth, fitted.probabilities(logits))
-    threshold = threshold_for(
-        answers.confidence, answers.right, wanted_accuracy, by_confidence=True
-    )
-    return fitted if threshold is None else replace(fitted, threshold=threshold)
-
-
-def fold_ids(truth: Ids, groups: Ids, folds: int) -> Ids:
-    """Return the fold of each row: a group is in one, and each has its part of each label's groups.
-
-    Args:
-        groups: of each row, from 0 without gaps. Its label is that of its first row.
-    """
-    _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
-    order = np.lexsort((-sizes, truth[first]))
-    ids = np.empty(len(first), np.int64)
-    ids[order] = np.arange(len(first)) % folds
-    return ids[groups]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Answers to rows, and which of them the model does not abstain from."""
-
-    answers: Answers
-    answered: npt.NDArray[np.bool_]
-    abstains: bool  # ever
-
-    def measured(self, groups: Ids, resamples: int, seed: int) -> DomainMetrics:
-        """Return the figures with their 95 % intervals.
-
-        Args:
-            groups: of each row: near copies tell no more than one row does.
-        """
-        figures = self.answers.measure()
-        bounds = intervals(self.answers, resamples, seed, groups)
-        right = self.answers.right[self.answered]
-        return DomainMetrics(
-            **{
-                name: Figure(value=figures[name], interval=bounds[name])
-                for name in ("macro_f1", "accuracy", "log_loss", "ece")
-            },
-            coverage=float(self.answered.mean()) if self.abstains else None,
-            answered=share(int(right.sum()), len(right), len(np.unique(groups[self.answered]))),
-        )
-
-
-def share(hits: int, rows: int, groups: int) -> Figure:
-    """Return a share with Wilson's 95 % interval (1927); undefined without rows.
-
-    Args:
-        groups: of the rows: the interval is that of the same share of so many.
-    """
-    if not rows:
-        return Figure(value=None, interval=None)
-    bounds = binomtest(round(groups * hits / rows), groups).proportion_ci(0.95, "wilson")
-    return Figure(value=hits / rows, interval=(float(bounds.low), float(bounds.high)))
-
-
-def own(logits: Floats, truth: Ids, threshold: float | None) -> Judged:
-    """Judge the version's own calibration."""
-    return judged(truth, softmax(logits, 1.0), np.full(len(truth), threshold, float))
-
-
-def judged(truth: Ids, probabilities: npt.NDArray[Any], thresholds: Floats) -> Judged:
-    """Judge probabilities.
-
-    Args:
-        thresholds: of each row; NaN: the model never abstains.
-    """
-    answers = Answers(truth, probabilities)
-    return Judged(answers, ~(answers.confidence < thresholds), not bool(np.isnan(thresholds).all()))
-
-
-def cross_validated(
-    logits: Floats, truth: Ids, groups: Ids, folds: int, wanted_accuracy: float
-) -> Judged:
-    """Judge calibrations on rows that they were not fitted on: of each fold, by all other folds.
-
-    Temperature, biases and threshold are found anew for each fold, so no figure is flattered by
-    the rows that it is measured on, nor by near copies of them.
-    """
-    ids = fold_ids(truth, groups, folds)
-    probabilities = np.zeros((len(truth), len(LABELS)), np.float32)
-    thresholds = np.zeros(len(truth))
-    for fold in range(folds):
-        inside = ids == fold
-        fitted = fit(logits[~inside], truth[~inside], wanted_accuracy)
-        probabilities[inside] = fitted.probabilities(logits[inside])
-        thresholds[inside] = fitted.threshold
-    return judged(truth, probabilities, thresholds)
-
-
-def log_loss_difference(
-    before: Answers, after: Answers, groups: Ids, resamples: int, seed: int
-) -> Figure:
-    """Return how much log loss a calibration adds on the same rows (below 0: it takes away), with
-    its paired bootstrap interval, by groups of near copies."""
-    once = np.ones((1, len(before.truth)))
-    [value] = after.figures(once)["log_loss"] - before.figures(once)["log_loss"]
-    drawn = [
-        after.figures(counts)["log_loss"] - before.figures(counts)["log_loss"]
-        for counts in resample_counts(len(before.truth), resamples, seed, groups)
-    ]
-    low, high = percentiles(np.concatenate(drawn)) or (np.nan, np.nan)
-    return Figure(value=float(value), interval=(low, high))
+    folds: int
+    before: DomainAnswers
+    after: DomainAnswers
+    log_loss_difference: Figure
 
 
 def calibrate(
@@ -243,70 +79,96 @@ def calibrate(
     Raises:
         InputError: rows are too few, or the calibration does not help, and it is not forced.
     """
-    truth = label_ids(rows)
-    texts, names = rows["text"].to_pylist(), rows["label"].to_pylist()
-    logits = calibrated_logits(engine, texts)
-    if not np.isfinite(logits).all():
-        raise InputError(f"calibrate.model={config.model!r}: its answers are not numbers")
-    groups, count = _texts_of(rows, near)
-    reasons = too_few(logits, truth, groups, config)
+    domain = _answer(engine, rows, config, near)
+    reasons = too_few(domain.logits, domain.truth, domain.groups, config)
     _refuse_or_warn(reasons, config)
-    folds = min(config.folds, count)
-    before = own(logits, truth, engine.threshold)
-    after = cross_validated(logits, truth, groups, folds, measure.wanted_accuracy)
-    drawn = (groups, measure.bootstrap, measure.seed)
-    difference = log_loss_difference(before.answers, after.answers, *drawn)
-    if (reason := no_gain(difference)) is not None:
+    validation = _validate(domain, engine.threshold, config, measure)
+    if (reason := no_gain(validation.log_loss_difference)) is not None:
         _refuse_or_warn([reason], config)
         reasons.append(reason)
-    fitted, wanted = fit(logits, truth, measure.wanted_accuracy), measure.wanted_accuracy
+    final = fit(domain.logits, domain.truth, measure.wanted_accuracy)
+    drawn = (domain.groups, measure.bootstrap, measure.seed)
+    exports = compare_exports(
+        engine, domain.texts, domain.logits, final.temperature, final.biases, final.threshold
+    )
     return DomainContent(
         name=str(config.name),
         model_version=version,
-        temperature=fitted.temperature,
-        biases=dict(zip(LABELS, fitted.biases, strict=True)),
-        threshold=min(fitted.threshold, 1.0),
-        threshold_reason=_threshold_reason(fitted, wanted),
-        wanted_accuracy=wanted,
+        temperature=final.temperature,
+        biases=dict(zip(LABELS, final.biases, strict=True)),
+        threshold=min(final.threshold, 1.0),
+        threshold_reason=_threshold_reason(final, measure.wanted_accuracy),
+        wanted_accuracy=measure.wanted_accuracy,
         sources=tuple(sources),
-        rows=len(truth),
-        texts=count,
-        rows_by_label={label: names.count(label) for label in LABELS},
-        rows_digest=digest(sorted(zip(rows["key"].to_pylist(), names, strict=True))),
-        keys=tuple(rows["key"].to_pylist()),
-        folds=folds,
-        before=before.measured(*drawn),
-        after=after.measured(*drawn),
-        log_loss_difference=difference,
+        rows=len(domain.truth),
+        texts=domain.text_count,
+        rows_by_label={label: domain.labels.count(label) for label in LABELS},
+        rows_digest=digest(sorted(zip(domain.keys, domain.labels, strict=True))),
+        keys=tuple(domain.keys),
+        folds=validation.folds,
+        before=validation.before.measure(*drawn),
+        after=validation.after.measure(*drawn),
+        log_loss_difference=validation.log_loss_difference,
         fitted_with=engine.backend.name,
-        exports=compare_exports(
-            engine, texts, logits, fitted.temperature, fitted.biases, fitted.threshold
-        ),
+        exports=exports,
         refusal="; ".join(reasons) or None,
     )
 
 
-def _texts_of(rows: pa.Table, near: NearConfig) -> tuple[Ids, int]:
-    """Return the group of near copies that each row is in, and the number of groups."""
+def _answer(
+    engine: Engine, rows: pa.Table, config: CalibrateConfig, near: NearConfig
+) -> DomainRows:
+    """Return rows with the version's answers and the groups of near copies.
+
+    Raises:
+        InputError: the answers are not numbers.
+    """
+    texts = rows["text"].to_pylist()
+    logits = calibrated_logits(engine, texts)
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"calibrate.model={config.model!r}: its answers are not numbers. Name another model."
+        )
+    keys, labels = rows["key"].to_pylist(), rows["label"].to_pylist()
     groups = near_groups(rows["text"], near)
-    count = int(groups.max()) + 1
-    if count < len(rows):
-        log.info("calibrate: near copies make %d texts of the %d rows", count, len(rows))
-    return groups, count
+    domain = DomainRows(keys, texts, labels, label_ids(rows), logits, groups)
+    if domain.text_count < len(rows):
+        log.info(
+            "calibrate: near copies make %d texts of the %d rows", domain.text_count, len(rows)
+        )
+    return domain
 
 
-def _threshold_reason(fitted: Fit, wanted_accuracy: float) -> str | None:
-    """Return why the model abstains from every row; None: it does not."""
-    if fitted.threshold != UNREACHABLE_THRESHOLD:
+def _validate(
+    domain: DomainRows, threshold: float | None, config: CalibrateConfig, measure: EvaluateConfig
+) -> _Validation:
+    """Judge the version's own calibration, and calibrations for the domain by cross-validation.
+
+    Args:
+        threshold: of the version; None: the model never abstains.
+    """
+    logits, truth, groups = domain.logits, domain.truth, domain.groups
+    folds = min(config.folds, domain.text_count)
+    before = judge_own_calibration(logits, truth, threshold)
+    after = cross_validate(logits, truth, groups, folds, measure.wanted_accuracy)
+    difference = log_loss_difference(
+        before.answers, after.answers, groups, measure.bootstrap, measure.seed
+    )
+    return _Validation(folds, before, after, difference)
+
+
+def _threshold_reason(final: Fit, wanted_accuracy: float) -> str | None:
+    """Return why the model abstains from every row; None: it answers rows."""
+    if final.threshold != UNREACHABLE_THRESHOLD:
         return None
     return f"no threshold reaches an accuracy of {wanted_accuracy:g}"
 
 
 def too_few(logits: Floats, truth: Ids, groups: Ids, config: CalibrateConfig) -> list[str]:
-    """Return why rows are too few to fit on; empty: they are enough.
+    """Return why rows are too few to fit on; empty: enough rows.
 
     Args:
-        groups: of each row: near copies count as one.
+        groups: of each row. Near copies count as one row.
     """
     reasons = []
     texts = len(np.unique(groups))
@@ -315,9 +177,9 @@ def too_few(logits: Floats, truth: Ids, groups: Ids, config: CalibrateConfig) ->
         reasons.append(
             f"{texts} rows{copies} are too few, {config.min_rows} are needed (calibrate.min_rows)"
         )
-    for i, label in enumerate(LABELS):
-        count = len(np.unique(groups[truth == i]))
-        if (logits[:, i] <= _UNANSWERABLE).all():
+    for label_id, label in enumerate(LABELS):
+        count = len(np.unique(groups[truth == label_id]))
+        if (logits[:, label_id] <= UNANSWERABLE_LOGIT).all():
             if count:
                 log.warning("calibrate: the model never answers %s, as %d rows are", label, count)
         elif count < config.min_label_rows:
@@ -329,9 +191,9 @@ def too_few(logits: Floats, truth: Ids, groups: Ids, config: CalibrateConfig) ->
 
 
 def no_gain(difference: Figure) -> str | None:
-    """Return why a calibration does not help; None: it does.
+    """Return why a calibration does not help; None: it helps.
 
-    By the interval: a gain that may be chance is none.
+    The interval decides: a gain that may be chance does not count.
     """
     assert difference.value is not None and difference.interval is not None
     low, high = difference.interval

@@ -1,4 +1,4 @@
-"""How the exports of a version answer under a calibration that was fitted on torch in fp32."""
+"""Answers of a version's exports under a calibration that was fitted with torch in fp32."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 def calibrated_logits(engine: Engine, texts: list[str]) -> Floats:
     """Return logits of the version's calibrated probabilities, shape (rows, labels).
 
-    Probabilities that are 0 in fp32 have a logit: the log is taken before.
+    The log is taken before rounding to fp32, so that a probability of 0 in fp32 has a logit.
     """
     logits = engine.logits(texts).astype(np.float64) / engine.own_calibration.temperature
-    found: Floats = log_softmax(logits, axis=1)
-    return found
+    calibrated: Floats = log_softmax(logits, axis=1)
+    return calibrated
 
 
 def compare_exports(
@@ -34,9 +34,10 @@ def compare_exports(
     biases: tuple[float, ...],
     threshold: float,
 ) -> dict[str, ExportAnswers]:
-    """Compare labels and abstentions of each kept export with those of the engine.
+    """Compare labels and abstentions of each export with those of the engine.
 
-    The service uses the fastest form, and an abstention threshold of few rows may be near many.
+    The service uses the fastest export. A threshold that was fitted on few rows may be close to the
+    confidence of many.
 
     Args:
         engine: that the calibration was fitted with.
@@ -44,21 +45,23 @@ def compare_exports(
         temperature, biases, threshold: of the calibration.
 
     Returns:
-        By the export's name; one that cannot be computed here is logged and left out.
+        Shares by name of the export. An export that this machine cannot run is logged, not listed.
     """
     expected = softmax(logits, temperature, biases)
-    found = {}
+    shares = {}
     for export in read_exports(engine.model_dir):
-        form = {"backend": export.backend, "precision": export.precision}
+        settings = {"backend": export.backend, "precision": export.precision}
         try:
-            other = Engine(engine.model_dir, engine.config.replaced(**form))
-            answers = softmax(calibrated_logits(other, texts), temperature, biases)
+            export_engine = Engine(engine.model_dir, engine.config.replaced(**settings))
+            answers = softmax(calibrated_logits(export_engine, texts), temperature, biases)
         except InputError as error:
             log.warning("calibrate: answers of %s are not compared: %s", export.name, error)
             continue
-        abstains = [one.max(1).astype(float) < threshold for one in (expected, answers)]
-        found[export.name] = ExportAnswers(
+        abstains = [
+            probabilities.max(1).astype(float) < threshold for probabilities in (expected, answers)
+        ]
+        shares[export.name] = ExportAnswers(
             same_labels=float((expected.argmax(1) == answers.argmax(1)).mean()),
             same_abstentions=float((abstains[0] == abstains[1]).mean()),
         )
-    return found
+    return shares

@@ -1,4 +1,4 @@
-"""Measure a model on labeled rows, beside baselines."""
+"""Measure a model and baselines on labeled rows."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from finsent.evaluation.bootstrap import intervals
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.config import SHIPPED, EvaluateConfig
 from finsent.evaluation.metrics import Answers
-from finsent.evaluation.overlap import Overlap, TrainingRows, find_overlap
 from finsent.evaluation.slices import agreement_levels, slices, wilson
+from finsent.evaluation.training_overlap import Overlap, TrainingRows, find_overlap
+from finsent.files import write_json
 from finsent.inference.engine import Engine, softmax
 from finsent.inference.truncation import Truncation
 from finsent.labels import LABELS
 from finsent.progress import progress_bar
 
-_MISTAKES = 50
+_MAX_MISTAKES = 50
 
 
 def evaluate(
@@ -41,32 +42,32 @@ def evaluate(
     noise_ceiling: dict[str, float] | None = None,
     near: NearConfig | None = None,
 ) -> dict[str, Any]:
-    """Score the engine, and the baselines when there are training rows to fit them on.
+    """Measure the engine, and baselines where training rows are given.
 
     Args:
-        rows: with `key`, `text` and `label` columns, maybe also `source` and `row`.
+        rows: with columns `key`, `text` and `label`, optionally `source` and `row`.
         train: rows to fit the baselines on, with `text` and `label`; None: no baselines.
-        seen: rows that the model was trained on; None: it was trained elsewhere.
-        noise_ceiling: the best accuracy that the labels allow, as the data's manifest has it.
-        near: how near copies of training rows are found; None: by the defaults.
+        seen: rows that the model was trained on; None: the model was trained outside finsent.
+        noise_ceiling: the best accuracy that the labels allow, of the dataset's manifest.
+        near: how near copies of training rows are found; None: the defaults.
 
     Returns:
         JSON-able. `finsent.evaluation.metrics.Answers.measure` of the model, with `intervals` by
         figure, `noise_ceiling`, `baselines` by name (empty without `train`), `calibration`,
         `reliability` (and `reliability_before` the calibration), `abstention`, `slices`,
         `behavior` (None: not run), `seen_in_training` (rows whose text the model was trained on;
-        None: unknown), `overlap` (that, near copies, and the figures on all other rows),
+        None: unknown), `overlap` (these rows, near copies, and the figures on all other rows),
         `truncation`, `agreement` (accuracy by the annotators' agreement), `rows_per_second` and
-        `mistakes` (the 50 wrong rows of most confidence).
+        `mistakes` (the 50 wrong rows of highest confidence).
 
     Raises:
-        InputError: the behavior suite has a fault.
+        InputError: the behavior suite is faulty.
     """
     suite = _suite(config)
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     logits, truncation, seconds = _run(engine, texts)
     answers = Answers(truth, engine.calibrated(engine.fold_labels(logits)))
-    before = Answers(truth, _before(engine, logits))
+    before = Answers(truth, _uncalibrated(engine, logits))
     overlap = find_overlap(rows, seen or TrainingRows(), near or NearConfig())
     return {
         **answers.measure(),
@@ -107,27 +108,27 @@ def _measure_baselines(
 
 
 def _run(engine: Engine, texts: list[str]) -> tuple[npt.NDArray[np.float32], Truncation, float]:
-    """Return logits of the model's own labels, how much of the texts was cut, and the seconds."""
+    """Return logits of the model's own labels, the truncation of the texts, and the seconds."""
     started = time.perf_counter()
     with progress_bar(
         "evaluate", "row", len(texts), terminal_seconds=0.2, log_seconds=10.0
-    ) as shown:
+    ) as progress:
         encoded = engine.encode_checked(texts)
-        logits = engine.model_logits_of_rows([text.ids for text in encoded], shown.update)
+        logits = engine.model_logits_of_rows([text.ids for text in encoded], progress.update)
     seconds = time.perf_counter() - started
     return logits, Truncation.of(encoded, engine.max_length), seconds
 
 
 def _unseen(answers: Answers, overlap: Overlap, config: EvaluateConfig) -> dict[str, Any] | None:
-    """Return the figures on the rows that the model was not trained on; None: none, or all."""
+    """Return the figures on rows that the model was not trained on; None: no such row, or all."""
     if overlap.seen is None or not overlap.seen.any() or overlap.seen.all():
         return None
     others = answers.where(~overlap.seen)
-    measured, ends = others.measure(), intervals(others, config.bootstrap, config.seed)
+    measured, bounds = others.measure(), intervals(others, config.bootstrap, config.seed)
     figures = ("accuracy", "macro_f1")
     return {
         **{name: measured[name] for name in ("rows", "macro_over", *figures)},
-        "intervals": {name: ends[name] for name in figures},
+        "intervals": {name: bounds[name] for name in figures},
     }
 
 
@@ -137,8 +138,8 @@ def _suite(config: EvaluateConfig) -> Suite | None:
     return read_suite(None if config.behavior == SHIPPED else Path(config.behavior).expanduser())
 
 
-def _before(engine: Engine, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return probabilities without the temperature, or without the calibration for a domain.
+def _uncalibrated(engine: Engine, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return probabilities without the calibration for a domain, else without the temperature.
 
     Args:
         logits: of the model's own labels.
@@ -149,9 +150,9 @@ def _before(engine: Engine, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.f
 
 
 def _calibration(engine: Engine, before: Answers, answers: Answers) -> dict[str, Any]:
-    """ECE and log loss of these rows without and with the calibration, and where that is from.
+    """Return ECE and log loss of these rows without and with the calibration, and its origin.
 
-    The temperature and the biases of a domain are those that follow the model's own calibration.
+    Temperature and biases for a domain are relative to the model's own calibration.
     """
     used, own = engine.calibration, engine.own_calibration
     fit, biases = used.fit, used.biases
@@ -170,7 +171,7 @@ def _calibration(engine: Engine, before: Answers, answers: Answers) -> dict[str,
 
 
 def _abstention(engine: Engine, answers: Answers) -> dict[str, Any]:
-    """What the model's own threshold does to these rows, and what others would do."""
+    """Return coverage and accuracy at the model's threshold, and the risk-coverage curve."""
     fit = engine.calibration.fit
     wanted = fit.wanted_accuracy if fit else None
     return {
@@ -184,11 +185,11 @@ def _abstention(engine: Engine, answers: Answers) -> dict[str, Any]:
 
 
 def promise(answers: Answers, threshold: float | None, wanted: float | None) -> dict[str, Any]:
-    """Return whether the answered rows have the wanted accuracy.
+    """Return whether the answered rows reach the wanted accuracy.
 
     Returns:
-        `answered` (rows), `interval` (95 % of their accuracy, Wilson's) and `holds` (None: the
-        accuracy is below the wanted one, but not beyond chance; or nothing is promised).
+        `answered` (rows), `interval` (95 % Wilson interval of their accuracy) and `holds` (None:
+        the accuracy is below the wanted one, but may be so by chance; or no accuracy is promised).
     """
     answered = answers.confidence >= (2.0 if threshold is None else threshold)
     rows, hits = int(answered.sum()), int(answers.right[answered].sum())
@@ -201,39 +202,39 @@ def promise(answers: Answers, threshold: float | None, wanted: float | None) -> 
 
 def _mistakes(rows: pa.Table, answers: Answers) -> list[dict[str, Any]]:
     wrong = np.flatnonzero(~answers.right)
-    worst = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:_MISTAKES]
+    worst = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:_MAX_MISTAKES]
     columns = [c for c in ("key", "text", "label", "source", "row") if c in rows.column_names]
-    found: list[dict[str, Any]] = rows.select(columns).take(pa.array(worst)).to_pylist()
-    for mistake, place in zip(found, worst, strict=True):
-        mistake["predicted"] = LABELS[int(answers.predicted[place])]
-        mistake["score"] = float(answers.confidence[place])
-    return found
+    mistakes: list[dict[str, Any]] = rows.select(columns).take(pa.array(worst)).to_pylist()
+    for mistake, index in zip(mistakes, worst, strict=True):
+        mistake["predicted"] = LABELS[int(answers.predicted[index])]
+        mistake["score"] = float(answers.confidence[index])
+    return mistakes
 
 
 def read_benchmark(
     sources: list[SourceConfig], config: DataConfig, cache: Path, field: str = "evaluate.sources"
 ) -> pa.Table:
-    """Read labeled files to measure on: cleaned, distinct, conflicts dropped; all splits as one.
+    """Read labeled files to measure on: cleaned rows of all splits, without conflicting rows.
 
     Args:
-        cache: directory for what hubs deliver.
+        cache: directory of downloads from hubs.
         field: the setting that names the sources, for messages.
 
     Raises:
-        InputError: a file is unusable, or nothing is left.
+        InputError: a file is unusable, or no row is usable.
     """
     config = config.replaced(sources=sources, exclude=[], conflicts="drop")
     table = read_labeled(find_sources(config, cache), config)
     if not len(table):
-        shown = [source.uri for source in sources]
-        raise InputError(f"{field}={shown}: no usable row; add labeled rows")
+        uris = [source.uri for source in sources]
+        raise InputError(f"{field}={uris}: no usable row. Add labeled rows.")
     return table
 
 
 def write_results(result: dict[str, Any], out: Path, title: str) -> None:
     """Write `report.html` with its pictures, and `metrics.json`."""
+    # Matplotlib and Jinja: 0.4 s; jobs that only measure do without.
     from finsent.evaluation.report import write_report
-    from finsent.files import write_json
 
     write_report(result, out, title)
     write_json(out / "metrics.json", result)

@@ -1,5 +1,8 @@
-"""Metrics: from a confusion matrix, whose counts from several workers simply add up, and from
-probabilities, under many weightings of the rows at once, so that resampling costs little."""
+"""Metrics from confusion matrices and from probabilities.
+
+Confusion matrices of several workers add up. Figures from probabilities are computed under many
+weightings of the rows at once, which makes resampling cheap.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ Floats = npt.NDArray[np.float64]
 
 HEADLINE = ("accuracy", "macro_f1", "weighted_f1", "mcc", "auroc", "log_loss", "brier", "ece")
 BINS = 15  # of the reliability figures, as in Guo et al. 2017
-_LARGE = ("reliability", "reliability_before", "mistakes", "slices")
-_LEAST = float(np.finfo(np.float32).eps)  # smallest probability in the log loss
+_LONG_KEYS = ("reliability", "reliability_before", "mistakes", "slices")
+_MIN_PROBABILITY = float(np.finfo(np.float32).eps)  # in the log loss
 
 
 def brief(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without its long lists: reliability, mistakes, slices, curves, groups of cases."""
-    short = {key: value for key, value in result.items() if key not in _LARGE}
+    """Return a result without its long lists: reliability, mistakes, slices, curve and groups."""
+    short = {key: value for key, value in result.items() if key not in _LONG_KEYS}
     if isinstance(short.get("abstention"), dict):
         short["abstention"] = {k: v for k, v in short["abstention"].items() if k != "curve"}
     if isinstance(short.get("behavior"), dict):
@@ -34,7 +37,7 @@ def brief(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def confusion(truth: Counts, predicted: Counts) -> Counts:
-    """Counts by (true id, predicted id), shape (labels, labels)."""
+    """Return counts by (true id, predicted id), shape (labels, labels)."""
     size = len(LABELS)
     return np.bincount(truth * size + predicted, minlength=size * size).reshape(size, size)
 
@@ -71,7 +74,7 @@ def scores(matrix: Counts) -> dict[str, Any]:
 
 
 def with_rows(support: npt.NDArray[Any]) -> list[int]:
-    """Return the ids of the labels that have rows; of all labels where no label has any."""
+    """Return the ids of the labels that have rows; without rows, the ids of all labels."""
     return [int(i) for i in np.flatnonzero(support)] or [*range(len(LABELS))]
 
 
@@ -100,7 +103,7 @@ def matrix_figures(matrices: npt.NDArray[Any], over: list[int] | None = None) ->
 
 
 def f1_by_label(matrices: npt.NDArray[Any]) -> Floats:
-    """Return the F1 of each label, shape (..., labels); 0 for one neither present nor predicted.
+    """Return the F1 of each label, shape (..., labels); 0: neither present nor predicted.
 
     Args:
         matrices: shape (..., labels, labels); counts, or sums of weights.
@@ -109,26 +112,26 @@ def f1_by_label(matrices: npt.NDArray[Any]) -> Floats:
     return _ratio(2 * hits, matrices.sum(-1) + matrices.sum(-2))
 
 
-def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
-    """Element by element; 0 where there is nothing to divide by."""
-    out = np.zeros(np.broadcast_shapes(np.shape(part), np.shape(whole)))
-    np.divide(part, whole, out=out, where=np.asarray(whole) > 0)
-    return out
+def _ratio(part: npt.NDArray[Any], total: npt.NDArray[Any]) -> Floats:
+    """Return the ratios by element; 0 where the total is 0."""
+    ratios = np.zeros(np.broadcast_shapes(np.shape(part), np.shape(total)))
+    np.divide(part, total, out=ratios, where=np.asarray(total) > 0)
+    return ratios
 
 
 # --- from probabilities -------------------------------------------------------------------------
 
 
 def bin_of(confidence: Floats) -> Ids:
-    """Which of `BINS` bins of equal width a confidence is in; bin i is (i / BINS, (i+1) / BINS]."""
+    """Return the bin of each confidence; bin i is (i / BINS, (i+1) / BINS]."""
     return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 class Answers:
-    """A model's probabilities beside the truth, made ready for many weightings of the rows."""
+    """A model's probabilities and the true labels, prepared for many weightings of the rows."""
 
     def __init__(self, truth: Ids, probabilities: npt.NDArray[Any]) -> None:
-        """Work out what each row adds to each figure.
+        """Compute the addend of each row to each figure.
 
         Args:
             truth: label ids, shape (rows,).
@@ -140,110 +143,110 @@ class Answers:
         self.confidence: Floats = self.probabilities.max(1)
         self.right = self.predicted == truth
         size, rows = len(LABELS), np.arange(len(truth))
-        # Of all rows: a resample without a row of a rare label has the same macro-F1's labels.
+        # Of all rows: macro-F1 is over the same labels in a resample without a rare label.
         self.macro_over = with_rows(np.bincount(truth, minlength=size))
-        of_truth = self.probabilities[rows, truth]
+        true_probabilities = self.probabilities[rows, truth]
         cells = np.zeros((len(truth), size * size))
         cells[rows, truth * size + self.predicted] = 1
         gaps = np.zeros((len(truth), BINS))
         gaps[rows, bin_of(self.confidence)] = self.right - self.confidence
-        log_loss = -np.log(np.clip(of_truth, _LEAST, 1))
+        log_loss = -np.log(np.clip(true_probabilities, _MIN_PROBABILITY, 1))
         brier = ((self.probabilities - np.eye(size)[truth]) ** 2).sum(1)
-        self._adds = np.column_stack([cells, gaps, log_loss, brier])
+        self._addends = np.column_stack([cells, gaps, log_loss, brier])
         self._ranked = [self._rank(label) for label in range(size)]
 
     def _rank(self, label: int) -> tuple[Ids, npt.NDArray[np.bool_], Ids]:
-        """Rows by rising probability of a label, which of them carry it, where ties begin."""
+        """Return rows by rising probability of a label, flags of its rows, and starts of ties."""
         order = np.argsort(self.probabilities[:, label], kind="stable").astype(np.int64)
         ranked = self.probabilities[order, label]
         starts = np.flatnonzero(np.r_[True, ranked[1:] > ranked[:-1]]) if len(order) else order
         return order, self.truth[order] == label, starts.astype(np.int64)
 
     def figures(self, weights: Floats) -> dict[str, Floats]:
-        """The `HEADLINE` figures under each weighting; NaN where an AUROC is undefined.
+        """Return the `HEADLINE` figures under each weighting; NaN: the AUROC is undefined.
 
         - log loss: the mean of -ln(probability of the true label), in nats.
         - Brier: the mean over rows of the squared distance to the truth, summed over labels: 0 to 2
           (Brier 1950).
-        - ECE: sum over `BINS` bins of (rows in it / rows) x |accuracy - mean confidence|, by the
-          confidence of the predicted label (Guo et al. 2017, arXiv:1706.04599, equation 3).
+        - ECE: sum over `BINS` bins of (rows in the bin / rows) x |accuracy - mean confidence|,
+          by the confidence of the predicted label (Guo et al. 2017, arXiv:1706.04599, equation 3).
         - macro-F1: the mean over the labels that have rows in `truth`, whatever the weights.
         - AUROC: the mean over labels, each against the rest; labels without rows are left out.
 
         Args:
-            weights: how often each row counts, shape (weightings, rows).
+            weights: of the rows, shape (weightings, rows).
 
         Returns:
             Arrays of shape (weightings,).
         """
         size = len(LABELS) ** 2
-        sums = weights @ self._adds
+        sums = weights @ self._addends
         total = weights.sum(1)
-        found = matrix_figures(
+        figures = matrix_figures(
             sums[:, :size].reshape(-1, len(LABELS), len(LABELS)), self.macro_over
         )
         aurocs = self.aurocs(weights)
         defined = ~np.isnan(aurocs)
         means = _ratio(np.where(defined, aurocs, 0).sum(1), defined.sum(1))
-        found["auroc"] = np.where(defined.any(1), means, np.nan)
-        found["log_loss"] = _ratio(sums[:, -2], total)
-        found["brier"] = _ratio(sums[:, -1], total)
-        found["ece"] = _ratio(np.abs(sums[:, size : size + BINS]).sum(1), total)
-        return found
+        figures["auroc"] = np.where(defined.any(1), means, np.nan)
+        figures["log_loss"] = _ratio(sums[:, -2], total)
+        figures["brier"] = _ratio(sums[:, -1], total)
+        figures["ece"] = _ratio(np.abs(sums[:, size : size + BINS]).sum(1), total)
+        return figures
 
     def aurocs(self, weights: Floats) -> Floats:
-        """AUROC of each label against the rest, shape (weightings, labels).
+        """Return the AUROC of each label against the other labels, shape (weightings, labels).
 
-        The chance that a row of the label has a higher probability of it than another row, ties
-        counted as half (Mann-Whitney). NaN where one of the two sides has no row.
+        The chance that a row of the label has a higher probability of the label than another row,
+        ties counted as half (Mann-Whitney). NaN where all rows or no rows have the label.
         """
         columns = []
-        for order, carries, starts in self._ranked:
+        for order, has_label, starts in self._ranked:
             ranked = weights[:, order]
-            inside = np.where(carries, ranked, 0)
+            inside = np.where(has_label, ranked, 0)
             outside = ranked - inside
             if len(starts) < len(order):  # ties count together
                 inside = np.add.reduceat(inside, starts, axis=1)
                 outside = np.add.reduceat(outside, starts, axis=1)
             below = np.cumsum(outside, axis=1) - outside / 2
             pairs = inside.sum(1) * outside.sum(1)
-            won = np.einsum("ij,ij->i", inside, below)
-            columns.append(np.where(pairs > 0, _ratio(won, pairs), np.nan))
+            pairs_won = np.einsum("ij,ij->i", inside, below)
+            columns.append(np.where(pairs > 0, _ratio(pairs_won, pairs), np.nan))
         return np.column_stack(columns)
 
     def measure(self) -> dict[str, Any]:
-        """`scores`, the other `HEADLINE` figures and each label's `auroc`; None where undefined."""
-        once = np.ones((1, len(self.truth)))
-        found = scores(confusion(self.truth, self.predicted))
-        figures = self.figures(once)
+        """Return `scores`, all `HEADLINE` figures and each label's `auroc`; None: undefined."""
+        weights = np.ones((1, len(self.truth)))
+        measured = scores(confusion(self.truth, self.predicted))
+        figures = self.figures(weights)
         for name in HEADLINE:
-            found.setdefault(name, number(figures[name][0]))
-        for label, value in zip(LABELS, self.aurocs(once)[0], strict=True):
-            found["labels"][label]["auroc"] = number(value)
-        return found
+            measured.setdefault(name, number(figures[name][0]))
+        for label, value in zip(LABELS, self.aurocs(weights)[0], strict=True):
+            measured["labels"][label]["auroc"] = number(value)
+        return measured
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Answers:
         """Return the answers to some of the rows."""
         return Answers(self.truth[mask], self.probabilities[mask])
 
     def reliability(self) -> list[dict[str, Any]]:
-        """Rows, mean confidence and accuracy of each confidence bin; None where it has no row."""
-        place = bin_of(self.confidence)
-        rows = np.bincount(place, minlength=BINS)
-        confidence = np.bincount(place, self.confidence, BINS)
-        right = np.bincount(place, self.right.astype(float), BINS)
+        """Return rows, mean confidence and accuracy of each confidence bin; None: no row."""
+        bins = bin_of(self.confidence)
+        rows = np.bincount(bins, minlength=BINS)
+        confidence = np.bincount(bins, self.confidence, BINS)
+        right = np.bincount(bins, self.right.astype(float), BINS)
         return [
             {
                 "low": i / BINS,
                 "high": (i + 1) / BINS,
-                "rows": int(n),
-                "confidence": float(confidence[i] / n) if n else None,
-                "accuracy": float(right[i] / n) if n else None,
+                "rows": int(count),
+                "confidence": float(confidence[i] / count) if count else None,
+                "accuracy": float(right[i] / count) if count else None,
             }
-            for i, n in enumerate(rows)
+            for i, count in enumerate(rows)
         ]
 
 
 def number(value: float) -> float | None:
-    """For JSON: None in place of NaN."""
+    """Return a number for JSON: None in place of NaN."""
     return None if np.isnan(value) else float(value)

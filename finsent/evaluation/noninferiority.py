@@ -1,17 +1,17 @@
-"""Whether a model may take another's place: non-inferiority on the same rows, within a margin.
+"""Non-inferiority: whether a model may replace another, by the same rows, within a margin.
 
-`compare` asks another question: no shown difference is no proof of equality, least of all on few
-rows. A model is not inferior when the lower ends of the one-sided 95 % intervals of its differences
-in accuracy and in macro-F1 are above minus the margin (Piaggio et al. 2012, JAMA 308:2594,
-doi:10.1001/jama.2012.87802).
+`compare` answers another question: a difference that is not shown is no proof of equality, least
+of all on few rows. A model is not inferior when the lower ends of the one-sided 95 % intervals of
+its differences in accuracy and in macro-F1 are above minus the margin (Piaggio et al. 2012, JAMA
+308:2594, doi:10.1001/jama.2012.87802).
 
 - Accuracy: Tango's score interval of paired proportions (1998, Statistics in Medicine 17:891).
   Where both models have the same rows right, a bootstrap's interval has no width. This one then
   ends at -z^2 / (rows + z^2), as Wilson's does.
 - Macro-F1: a paired bootstrap within each true label. Each label adds half a row that model A alone
   has right and half a row that model B alone has right, after Agresti & Min (2005, Statistics in
-  Medicine 24:729, doi:10.1002/sim.1781). Without these, equal answers to the few rows of a label
-  would count as certain.
+  Medicine 24:729, doi:10.1002/sim.1781). Without these half rows, equal answers to the few rows
+  of a label would count as certain.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Allowance:
 
     margin: float  # of accuracy and of macro-F1, as a fraction
     min_rows: int
-    fields: tuple[str, str]  # settings of the two, for people
+    fields: tuple[str, str]  # settings of margin and min_rows, for messages
 
 
 def judge(
@@ -46,8 +46,8 @@ def judge(
     """Judge model B by its answers and those of model A to the same rows.
 
     Args:
-        worse: how `compare` shows that B is worse, in words; such a model is inferior, however
-            little. None: that is not shown.
+        worse: description of how `compare` shows that B is worse, which makes B inferior by
+            whatever amount; None: not shown.
         resamples: of the bootstrap.
         seed: of the resampling.
     """
@@ -55,10 +55,10 @@ def judge(
     accuracy = accuracy_difference(a, b)
     macro_f1 = macro_f1_difference(a, b, resamples, seed)
     present = np.isin(np.arange(_SIZE), a.truth)
-    absent = [label for label, there in zip(LABELS, present, strict=True) if not there]
+    absent = [label for label, is_present in zip(LABELS, present, strict=True) if not is_present]
     outcome, reason = _outcome(worse, rows, accuracy, macro_f1, allowance)
     if absent:
-        reason += f"; no row is {' or '.join(absent)}: not judged on that"
+        reason += f"; no row is {' or '.join(absent)}: not judged on this label"
     return Judgment(outcome, reason, rows, absent, accuracy, macro_f1)
 
 
@@ -66,7 +66,7 @@ def _outcome(
     worse: str | None, rows: int, accuracy: Estimate, macro_f1: Estimate, allowance: Allowance
 ) -> tuple[Outcome, str]:
     margin_field, rows_field = allowance.fields
-    measured = f"accuracy {_shown(accuracy)}, macro-F1 {_shown(macro_f1)}"
+    measured = f"accuracy {_described(accuracy)}, macro-F1 {_described(macro_f1)}"
     if worse:
         return INFERIOR, worse
     if rows < allowance.min_rows:
@@ -76,23 +76,23 @@ def _outcome(
         )
     if min(accuracy.bound, macro_f1.bound) > -allowance.margin:
         return NOT_INFERIOR, f"on {rows} rows {measured}, above -{allowance.margin:g}"
-    needed = max(_rows_needed(one, rows, allowance.margin) for one in (accuracy, macro_f1))
-    more = f"; about {needed:,} rows would tell" if math.isfinite(needed) else ""
+    needed = max(_rows_needed(change, rows, allowance.margin) for change in (accuracy, macro_f1))
+    more = f"; about {needed:,} rows would decide" if math.isfinite(needed) else ""
     return CANNOT_TELL, (
         f"{rows} rows do not show that no more than {allowance.margin:g} is lost ({margin_field}): "
         f"{measured}{more}"
     )
 
 
-def _shown(difference: Estimate) -> str:
+def _described(difference: Estimate) -> str:
     return f"{difference.value:+.3f} (95 %: at least {difference.bound:+.3f})"
 
 
 def _rows_needed(difference: Estimate, rows: int, margin: float) -> float:
-    """Estimate the rows at which the bound would clear the margin, in two digits.
+    """Estimate the rows at which the bound would be within the margin, rounded up to two digits.
 
-    The difference is taken as it is, and its interval's width falls with the root of the rows.
-    Infinite where the difference itself is beyond the margin.
+    The estimate assumes the measured difference, and an interval whose width falls with the root of
+    the rows. Infinite: the difference itself is beyond the margin.
     """
     room = difference.value + margin
     if room <= 0:
@@ -112,7 +112,7 @@ def accuracy_difference(a: Answers, b: Answers) -> Estimate:
 
 def _normal_quantile() -> float:
     """Return the standard normal quantile of one-sided 95 %."""
-    from scipy.stats import norm
+    from scipy.stats import norm  # 0.8 s; wrong settings fail before
 
     return float(norm.ppf(LEVEL))
 
@@ -125,22 +125,22 @@ def paired_bound(only_a: int, only_b: int, rows: int) -> float:
         only_b: rows that model B alone has right.
         rows: all rows; without any the bound is -1.
     """
-    from scipy.optimize import brentq
+    from scipy.optimize import brentq  # 0.4 s; as above
 
     if not rows or only_a == rows:
         return -1.0
     quantile = _normal_quantile()
-    found = brentq(
+    bound = brentq(
         lambda difference: _score(only_a, only_b, rows, difference) - quantile,
         -1 + 1e-12,
         (only_b - only_a) / rows,
         xtol=1e-12,
     )
-    return float(found)
+    return float(bound)
 
 
 def _score(only_a: int, only_b: int, rows: int, difference: float) -> float:
-    """Return Tango's statistic of a supposed difference: 0 at the observed one, rising below it.
+    """Return Tango's statistic of a supposed difference: 0 at the observed one, rising below.
 
     Under the supposed difference, the most likely chance that model A alone is right is the larger
     root of a quadratic equation.
@@ -172,9 +172,9 @@ def macro_f1_difference(a: Answers, b: Answers, resamples: int, seed: int) -> Es
             weights = (counts[label] + _half_rows(label)).ravel()
             chances = weights / weights.sum()
             drawn[:, label] = random.multinomial(int(support[label]), chances, resamples)
-    found = _macro_f1_gain(drawn.reshape(-1, _SIZE, _SIZE, _SIZE), is_present)
+    gains = _macro_f1_gain(drawn.reshape(-1, _SIZE, _SIZE, _SIZE), is_present)
     [value] = _macro_f1_gain(counts[None], is_present)
-    return Estimate(float(value), float(np.percentile(found, 100 * (1 - LEVEL))))
+    return Estimate(float(value), float(np.percentile(gains, 100 * (1 - LEVEL))))
 
 
 def _half_rows(label: int) -> Floats:
@@ -189,6 +189,6 @@ def _half_rows(label: int) -> Floats:
 
 
 def _macro_f1_gain(counts: Floats, is_present: npt.NDArray[np.bool_]) -> Floats:
-    """Return macro-F1 of B minus A, shape (...), of counts by (truth, A's, B's answer)."""
-    first, second = (f1_by_label(counts.sum(axis))[..., is_present] for axis in (-1, -2))
-    return np.asarray(second.mean(-1) - first.mean(-1))
+    """Return macro-F1 of B minus A, shape (...), from counts by (truth, A, B)."""
+    f1_a, f1_b = (f1_by_label(counts.sum(axis))[..., is_present] for axis in (-1, -2))
+    return np.asarray(f1_b.mean(-1) - f1_a.mean(-1))

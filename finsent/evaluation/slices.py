@@ -1,4 +1,4 @@
-"""Where a model is weak: accuracy on parts of the evaluated rows."""
+"""Slices: accuracy on parts of the evaluated rows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import pyarrow.compute as pc
 
 from finsent.evaluation.metrics import confusion, scores
 
-FEWEST = 30  # rows; below them the interval is wider than any difference worth acting on
-SHORT, LONG = 12, 28  # words: mostly headlines and tweets up to here; several clauses from there
+MIN_ROWS = 30  # with fewer rows the interval is wider than any difference worth acting on
+SHORT, LONG = (
+    12,
+    28,
+)  # words; most headlines and tweets have up to SHORT, texts of several clauses over LONG
 
 _Z = 1.959963984540054  # the normal distribution's 97.5 % point
 _WORD = r"\S+"
@@ -32,17 +35,17 @@ Slice = dict[str, Any]
 
 
 def wilson(hits: int, rows: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+    """Return the 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
-    It stays within [0, 1] and holds its level with few rows and shares near 0 or 1, where the
+    It stays within [0, 1], and keeps its level with few rows and shares near 0 or 1, where the
     normal interval collapses.
     """
     if not rows:
         return 0.0, 1.0
     share, spread = hits / rows, _Z * _Z / rows
-    centre = share + spread / 2
-    reach = _Z * float(np.sqrt(share * (1 - share) / rows + spread / (4 * rows)))
-    low, high = (centre - reach) / (1 + spread), (centre + reach) / (1 + spread)
+    center = share + spread / 2
+    margin = _Z * float(np.sqrt(share * (1 - share) / rows + spread / (4 * rows)))
+    low, high = (center - margin) / (1 + spread), (center + margin) / (1 + spread)
     return (0.0 if hits == 0 else low), (1.0 if hits == rows else high)
 
 
@@ -50,24 +53,24 @@ def slices(
     rows: pa.Table,
     truth: Ids,
     probabilities: npt.NDArray[np.floating[Any]],
-    fewest: int = FEWEST,
+    min_rows: int = MIN_ROWS,
 ) -> list[Slice]:
-    """Accuracy and macro-F1 on parts of the rows, the worst part first.
+    """Return accuracy and macro-F1 on parts of the rows, the worst part first.
 
     Parts are made by source, length (words between spaces: short up to 12, long from 29), by
     whether a text holds a digit, a negation, a cashtag or URL, and by the annotators' agreement.
-    A way of cutting that leaves all rows in one part is left out.
+    A criterion by which all rows are in one part is left out.
 
-    By accuracy alone tiny parts would lead by chance. So the order is that of the accuracy shrunk
-    towards that of all rows, as if each part had `fewest` more rows of it (Efron & Morris 1975,
-    JASA 70, 311). Parts below `fewest` rows stand behind the others, with `small` true.
+    By accuracy alone, tiny parts would come first by chance. So parts are sorted by accuracy shrunk
+    towards that of all rows, as if each part had `min_rows` more rows of it (Efron & Morris 1975,
+    JASA 70, 311). Parts below `min_rows` rows follow the others, with `small` true.
 
     Args:
         rows: with a `text` column; `source` and `agreement` (a share, null: not known) are used
             where present.
         truth: ids of the labels, shape (rows,).
         probabilities: shape (rows, labels).
-        fewest: rows below which a part is small.
+        min_rows: rows below which a part is small.
 
     Returns:
         For each part `slice`, `value`, `rows`, `accuracy`, `interval` (95 %, Wilson's), `macro_f1`
@@ -77,9 +80,9 @@ def slices(
     if not len(truth):
         return []
     predicted = probabilities.argmax(1).astype(np.int64)
-    whole = float((truth == predicted).mean())
-    found = []
-    for name, values in _cuts(rows):
+    accuracy = float((truth == predicted).mean())
+    parts = []
+    for name, values in _criteria(rows):
         encoded = pc.dictionary_encode(values, null_encoding="encode")
         ids = encoded.indices.to_numpy(zero_copy_only=False)
         names = encoded.dictionary.to_pylist()
@@ -88,28 +91,28 @@ def slices(
         for i, value in enumerate(names):
             mask = ids == i
             part = _measure(truth[mask], predicted[mask])
-            found.append(
+            parts.append(
                 {"slice": name, "value": "not known" if value is None else value}
                 | part
-                | {"difference": part["accuracy"] - whole, "small": part["rows"] < fewest}
+                | {"difference": part["accuracy"] - accuracy, "small": part["rows"] < min_rows}
             )
-    return sorted(found, key=lambda part: (part["small"], _shrunk(part, fewest)))
+    return sorted(parts, key=lambda part: (part["small"], _shrunk_difference(part, min_rows)))
 
 
 def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> list[Slice]:
     """Return figures by the annotators' agreement with the label, the lowest level first.
 
-    `annotators` is the mean share of annotators that gave the label. It is what one more annotator
-    would reach on these rows, so it bounds what a model's accuracy there can mean. For PhraseBank
+    `annotators` is the mean share of annotators that gave the label: the expected accuracy of one
+    more annotator on these rows. For PhraseBank
     the share is the lower end of the file's range (0.5, 0.66, 0.75 or 1).
 
     Returns:
-        For each level with rows `level`, `annotators` and what `slices` has; empty where no row's
+        For each level with rows `level`, `annotators` and the figures of `slices`; empty: no row's
         agreement is known.
     """
     if "agreement" not in rows.column_names:
         return []
-    shares = _whole(rows["agreement"]).to_numpy(zero_copy_only=False).astype(np.float64)
+    shares = _combined(rows["agreement"]).to_numpy(zero_copy_only=False).astype(np.float64)
     levels = np.array(_agreement(rows).to_pylist(), object)
     return [
         {"level": level, "annotators": float(shares[levels == level].mean())}
@@ -119,9 +122,9 @@ def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> list[Slice]:
     ]
 
 
-def _shrunk(part: Slice, by: int) -> float:
-    """The difference to all rows, drawn to 0 by so many rows."""
-    return float(part["difference"] * part["rows"] / (part["rows"] + by))
+def _shrunk_difference(part: Slice, prior_rows: int) -> float:
+    """Return the difference to all rows, shrunk towards 0 by a number of prior rows."""
+    return float(part["difference"] * part["rows"] / (part["rows"] + prior_rows))
 
 
 def _measure(truth: Ids, predicted: Ids) -> Slice:
@@ -136,11 +139,11 @@ def _measure(truth: Ids, predicted: Ids) -> Slice:
     }
 
 
-def _cuts(rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
-    """Each way of cutting, and the part of every row by it."""
-    text = pc.fill_null(_whole(rows["text"]).cast(pa.string()), "")
+def _criteria(rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
+    """Yield each criterion with the part that each row is in."""
+    text = pc.fill_null(_combined(rows["text"]).cast(pa.string()), "")
     if "source" in rows.column_names:
-        yield "source", _whole(rows["source"]).cast(pa.string())
+        yield "source", _combined(rows["source"]).cast(pa.string())
     words = pc.count_substring_regex(text, _WORD)
     yield (
         "length",
@@ -150,13 +153,13 @@ def _cuts(rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
             f"long, from {LONG + 1} words",
         ),
     )
-    numbered = pc.match_substring_regex(text, r"\p{Nd}")
-    yield "number", _choose([numbered], ["has a number"], "has no number")
-    plain = pc.replace_substring_regex(text, pattern=_NUMERO, replacement="")
-    negated = pc.match_substring_regex(plain, _NEGATION)
-    yield "negation", _choose([negated], ["has a negation"], "has no negation")
-    tagged = pc.match_substring_regex(text, _CASHTAG_OR_URL)
-    yield "cashtag or URL", _choose([tagged], ["has one"], "has none")
+    has_number = pc.match_substring_regex(text, r"\p{Nd}")
+    yield "number", _choose([has_number], ["has a number"], "has no number")
+    without_numero = pc.replace_substring_regex(text, pattern=_NUMERO, replacement="")
+    has_negation = pc.match_substring_regex(without_numero, _NEGATION)
+    yield "negation", _choose([has_negation], ["has a negation"], "has no negation")
+    has_tag = pc.match_substring_regex(text, _CASHTAG_OR_URL)
+    yield "cashtag or URL", _choose([has_tag], ["has one"], "has none")
     if "agreement" in rows.column_names:
         yield "agreement", _agreement(rows)
 
@@ -164,17 +167,19 @@ def _cuts(rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
 def _agreement(rows: pa.Table) -> pa.Array:
     """Return the level of each row's agreement; null: not known."""
     # To two digits: 0.66 as float32 is below 0.66.
-    share = pc.round(_whole(rows["agreement"]).cast(pa.float64()), 2)
-    levels = [pc.greater_equal(share, least) for least, _ in _AGREEMENT]
-    level = _choose([pc.fill_null(at, False) for at in levels], [n for _, n in _AGREEMENT], "")
+    share = pc.round(_combined(rows["agreement"]).cast(pa.float64()), 2)
+    levels = [pc.greater_equal(share, minimum) for minimum, _ in _AGREEMENT]
+    level = _choose(
+        [pc.fill_null(is_at, False) for is_at in levels], [name for _, name in _AGREEMENT], ""
+    )
     return pc.if_else(pc.is_valid(share), level, pa.scalar(None, pa.string()))
 
 
 def _choose(conditions: list[pa.Array], names: list[str], other: str) -> pa.Array:
-    """The name of the first condition that holds, for each row."""
-    made = pa.StructArray.from_arrays(conditions, [str(i) for i in range(len(conditions))])
-    return pc.case_when(made, *(pa.scalar(name) for name in names), pa.scalar(other))
+    """Return for each row the name of the first condition that holds."""
+    struct = pa.StructArray.from_arrays(conditions, [str(i) for i in range(len(conditions))])
+    return pc.case_when(struct, *(pa.scalar(name) for name in names), pa.scalar(other))
 
 
-def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def _combined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from finsent.adapters.transformers import (
     find_cached_file,
@@ -127,6 +128,7 @@ def _load(
     Raises:
         InputError: the files are damaged, or the tokenizer has no fast form.
     """
+    transformers_logging.set_verbosity_error()  # `read_tokenizer` checks what it warns of
     try:
         built = AutoTokenizer.from_pretrained(
             source, revision=revision, use_fast=True, trust_remote_code=False

@@ -1,37 +1,44 @@
-"""Aliases of published versions: `ROOT/NAME.json` names a version and the ones before it."""
+"""Aliases of published versions: `ROOT/NAME.json` names a version and the earlier versions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
 
 from finsent.errors import InputError
-from finsent.files import directory_lock, make_dir, read_json, write_json
+from finsent.files import directory_lock, make_dir
 from finsent.names import VERSION_ID, alias_problem
-from finsent.registry.gate import Clearance
+from finsent.records import Record
+from finsent.registry.gate import Clearance, Gate
 
 
 def check_alias(alias: str) -> None:
-    """Refuse a name that no alias may have.
+    """Refuse a name that is not allowed for an alias.
 
     Raises:
-        InputError: the alias could be confused with something else.
+        InputError: the name is not allowed for an alias.
     """
     if problem := alias_problem(alias):
         raise InputError(f"alias {alias!r}: {problem}")
 
 
-@dataclass(frozen=True)
-class Target:
-    """The version that an alias names, with its history."""
+class AliasRecord(Record):
+    """The content of `ROOT/NAME.json`: the alias's version and its history."""
 
-    version: str | None = None  # None: there is no such alias yet
-    previous: list[str] = field(default_factory=list)  # versions before, oldest first
-    gate: dict[str, Any] | None = None  # what the version passed to get the alias
+    version: Annotated[str, Field(pattern=f"^{VERSION_ID.pattern}$")]
+    previous: tuple[str, ...]  # earlier versions, oldest first
+    since: str  # ISO 8601
+    gate: Gate | None  # that the version passed to get the alias; None: no comparison was needed
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what the user does about a damaged alias."""
+        return "Delete the file and promote a version again."
 
 
 class Aliases:
@@ -54,43 +61,43 @@ class Aliases:
         Raises:
             InputError: an alias is damaged.
         """
-        targets = {path.stem: _read(path) for path in sorted(self.root.glob("[!.]*.json"))}
-        return {alias: target.version for alias, target in targets.items() if target.version}
+        paths = sorted(self.root.glob("[!.]*.json"))
+        return {path.stem: AliasRecord.read(path).version for path in paths}
 
-    def get(self, alias: str) -> Target:
-        """Return what an alias names.
+    def get(self, alias: str) -> AliasRecord | None:
+        """Return the record of an alias; None: there is no such alias.
 
         Raises:
             InputError: the alias is damaged.
         """
         path = self.root / f"{alias}.json"
-        return _read(path) if path.is_file() else Target()
+        return AliasRecord.read(path) if path.is_file() else None
 
     def move(self, alias: str, version: str, clearance: Clearance | None) -> None:
-        """Point an alias at a version, in one atomic step; readers see the old or the new one.
+        """Point an alias at a version, atomically: readers see the old version or the new one.
 
         Args:
-            clearance: that the version has for this alias; None: it needs none.
+            clearance: of the version for this alias; None: the alias has no gate.
 
         Raises:
             InputError: the alias has moved since the clearance was given.
         """
         with self._locked():
             old = self.get(alias)
-            if old.version == version:
+            old_version = old.version if old else None
+            if old_version == version:
                 return
-            if clearance and old.version != clearance.replaces:
+            if clearance and old_version != clearance.replaces:
                 raise InputError(
                     f"alias {alias!r}: the {alias} changed meanwhile, from "
-                    f"{clearance.replaces or 'none'} to {old.version or 'none'}. Run again."
+                    f"{clearance.replaces or 'none'} to {old_version or 'none'}. Run again."
                 )
-            previous = [*old.previous, old.version] if old.version else []
-            gate = clearance.gate if clearance else None
-            self._write(alias, Target(version, previous, gate.as_json() if gate else None))
+            previous = (*old.previous, old.version) if old else ()
+            self._write(alias, version, previous, clearance.gate if clearance else None)
 
     @contextmanager
     def moving_back(self, alias: str) -> Iterator[str]:
-        """Yield the version before, and point the alias at it when the block succeeds.
+        """Yield the previous version, and point the alias at it when the block succeeds.
 
         Raises:
             InputError: the alias is unknown or has no earlier version.
@@ -98,13 +105,13 @@ class Aliases:
         self.check_writable()
         with self._locked():
             old = self.get(alias)
-            if old.version is None:
+            if old is None:
                 known = ", ".join(self.versions()) or "none"
                 raise InputError(f"alias {alias!r}: unknown; known: {known}")
             if not old.previous:
                 raise InputError(f"alias {alias!r}: has no earlier version to go back to")
             yield old.previous[-1]
-            self._write(alias, Target(old.previous[-1], old.previous[:-1]))
+            self._write(alias, old.previous[-1], old.previous[:-1], None)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -112,21 +119,9 @@ class Aliases:
         with directory_lock(self.root, wait=True):
             yield
 
-    def _write(self, alias: str, target: Target) -> None:
+    def _write(
+        self, alias: str, version: str, previous: tuple[str, ...], gate: Gate | None
+    ) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        record = {
-            "version": target.version,
-            "previous": target.previous,
-            "since": since,
-            "gate": target.gate,
-        }
-        write_json(self.root / f"{alias}.json", record)
-
-
-def _read(path: Path) -> Target:
-    alias = read_json(path)
-    is_complete = isinstance(alias, dict) and isinstance(alias.get("previous"), list)
-    if not is_complete or not VERSION_ID.fullmatch(str(alias.get("version"))):
-        raise InputError(f"{path}: not an alias; delete it and promote a version again")
-    gate = alias.get("gate")
-    return Target(alias["version"], alias["previous"], gate if isinstance(gate, dict) else None)
+        record = AliasRecord(version=version, previous=previous, since=since, gate=gate)
+        record.write(self.root / f"{alias}.json")

@@ -1,7 +1,7 @@
-"""Calibrations for domains, next to the model versions that they belong to.
+"""Calibrations of model versions for domains.
 
-`ROOT/calibrations/VERSION/NAME.json` holds the calibration that a name stands for;
-`ROOT/calibrations/VERSION/previous/NAME-ID.json` the ones before it. No version changes.
+`ROOT/calibrations/VERSION/NAME.json` holds the current calibration of a name,
+`ROOT/calibrations/VERSION/previous/NAME-ID.json` its earlier calibrations. Versions do not change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Calibrations:
 
     @property
     def folder(self) -> Path:
-        """The directory of the current ones."""
+        """The directory of the current calibrations."""
         return self.root / _FOLDER / self.version
 
     def path(self, name: str) -> Path:
@@ -40,7 +40,7 @@ class Calibrations:
         return self.folder / f"{name}.json"
 
     def names(self) -> list[str]:
-        """Return the names that exist, sorted."""
+        """Return the names of the calibrations, sorted."""
         files = self.folder.glob("*.json")
         return sorted(path.stem for path in files if re.fullmatch(NAME_PATTERN, path.stem))
 
@@ -51,45 +51,45 @@ class Calibrations:
             field: the setting that names it, for messages.
 
         Raises:
-            InputError: there is none of the name, or it is damaged.
+            InputError: there is no calibration of the name, or it is damaged.
         """
         if name not in self.names():
             known = ", ".join(self.names()) or "none"
             raise InputError(
                 f"{field}={name!r}: model version {self.version} has no calibration of that name "
-                f"(known: {known}). Make one with `python -m ray_jobs.calibrate "
+                f"(known: {known}). Fit one with `python -m ray_jobs.calibrate "
                 f"calibrate.model=version:{self.version} calibrate.name={name} "
-                "calibrate.sources=...`, or name another."
+                "calibrate.sources=...`, or name another calibration."
             )
         return self._read(self.path(name))
 
     def _read(self, path: Path) -> DomainCalibration:
         remedy = "delete the file and calibrate again"
         try:
-            found = DomainCalibration.model_validate(read_json(path))
+            calibration = DomainCalibration.model_validate(read_json(path))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            problem = f"{where}: {first['msg']}" if where else first["msg"]
+            key = ".".join(map(str, first["loc"]))
+            problem = f"{key}: {first['msg']}" if key else first["msg"]
             raise InputError(f"{path}: is damaged ({problem}); {remedy}") from None
-        if (found.model_version, found.name) != (self.version, path.stem):
+        if (calibration.model_version, calibration.name) != (self.version, path.stem):
             raise InputError(
-                f"{path}: is the calibration {found.name!r} of model version "
-                f"{found.model_version}; {remedy}"
+                f"{path}: is the calibration {calibration.name!r} of model version "
+                f"{calibration.model_version}; {remedy}"
             )
-        return found
+        return calibration
 
     def publish(self, calibration: DomainCalibration) -> DomainCalibration:
-        """Make a calibration the one of its name, in one atomic step.
+        """Store a calibration under its name, atomically.
 
-        The one before it is kept, as aliases keep earlier versions. A calibration of the same
-        content stays as it is.
+        The previous calibration moves to `previous/`. A calibration of the same content does not
+        change.
 
         Returns:
-            What is published under the name now.
+            The stored calibration.
 
         Raises:
-            InputError: the registry cannot be written, or the one before it is damaged.
+            InputError: the registry cannot be written, or the previous calibration is damaged.
         """
         make_dir(self.folder, "registry.root")
         path = self.path(calibration.name)
@@ -101,9 +101,9 @@ class Calibrations:
             if old is not None and old.id == calibration.id:
                 return old
             if old is not None:
-                kept = self.folder / _PREVIOUS / f"{old.name}-{old.id}.json"
-                kept.parent.mkdir(exist_ok=True)
-                _write(kept, old)
+                archive = self.folder / _PREVIOUS / f"{old.name}-{old.id}.json"
+                archive.parent.mkdir(exist_ok=True)
+                _write(archive, old)
                 previous = (*old.previous, old.id)
                 calibration = calibration.replaced(previous=previous)
             _write(path, calibration)

@@ -7,124 +7,126 @@ from typing import Any
 
 from finsent.estimates import Estimate
 from finsent.labels import LABELS
-from finsent.registry.card_head import card_head
-from finsent.registry.gate import Gate
-from finsent.registry.making import (
+from finsent.modeling.provenance import AdoptedOrigin, Provenance
+from finsent.registry.card_metadata import card_metadata
+from finsent.registry.card_sections import (
     base_section,
     cell,
     code_section,
     data_section,
     files_section,
 )
+from finsent.registry.gate import Gate
+from finsent.registry.version_manifest import VersionFile
 
 _LIMITS = (
-    "English only; one label a text, so mixed news is reduced to its main direction. Figures hold "
-    "for text like the test split's. Not investment advice."
+    "English only. One label per text: mixed news is reduced to its main direction. The figures "
+    "hold for texts like those of the test split. Not investment advice."
 )
 _LIMITS_ADOPTED = (
-    "Trained elsewhere: its training texts are not recorded here, and rows that it is measured on "
-    "may be among them. Not investment advice."
+    "Trained outside finsent: its training texts are not recorded, and may include rows that it "
+    "is measured on. Not investment advice."
 )
-_LIMITS_KNOWN = (
-    "Trained on the dataset version above before it was adopted; rows that it is measured on may "
-    "be among those. Not investment advice."
+_LIMITS_ADOPTED_WITH_DATASET = (
+    "Trained on the dataset version above before it was adopted. The training rows may include "
+    "rows that it is measured on. Not investment advice."
 )
 
 
 def model_card(
     version: str,
-    provenance: dict[str, Any],
+    provenance: Provenance,
     metrics: dict[str, Any],
-    files: Sequence[dict[str, Any]] = (),
+    files: Sequence[VersionFile] = (),
     code: dict[str, Any] | None = None,
     license: str | None = None,
-    elsewhere: Sequence[str] = (),
+    usage: Sequence[str] = (),
     gate: Gate | None = None,
 ) -> str:
-    """Return Markdown with the YAML head that model hubs read. Depends on its arguments alone.
+    """Return Markdown with the YAML metadata that model hubs read. Depends on its arguments alone.
 
     Args:
-        metrics: of the test split, or of the rows that an adopted model was measured on; empty
-            where an adopted model was not measured.
-        files: of the version's manifest, with their digests.
+        metrics: of the test split, or of the labeled rows of an adopted model; empty: an adopted
+            model was not measured.
+        files: of the version.
         code: commit and package versions.
         license: of the model; None: that of an adopted model's source, or not stated.
-        elsewhere: lines on how to run the directory without finsent.
-        gate: what the version passed to become champion; None: nothing was compared.
+        usage: lines on how to run the directory without finsent.
+        gate: that the version passed to become champion; None: no comparison was needed.
     """
-    origin = provenance.get("origin")
+    origin = provenance.origin
     lines = [
         "---",
-        card_head(version, provenance, metrics, license),
+        card_metadata(version, provenance, metrics, license),
         "---",
         f"# Financial sentiment {version}",
         "",
-        *(_adopted(provenance, origin) if origin else _trained(provenance, license)),
-        *_results(metrics, bool(origin)),
-        *_trust(metrics, "other labeled rows" if origin else "the validation split"),
+        *(_adopted_model(provenance, origin) if origin else _trained_model(provenance, license)),
+        *_results(metrics, is_adopted=origin is not None),
+        *_confidence(metrics, "other labeled rows" if origin else "the validation split"),
         *files_section(files),
         *code_section(provenance, code or {}),
-        *elsewhere,
-        *(_compared(gate) if gate else []),
+        *usage,
+        *(_comparison(gate) if gate else []),
         "## Limits",
         _limits(provenance),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _limits(provenance: dict[str, Any]) -> str:
-    if not provenance.get("origin"):
+def _limits(provenance: Provenance) -> str:
+    if provenance.origin is None:
         return _LIMITS
-    return _LIMITS_KNOWN if provenance.get("dataset") else _LIMITS_ADOPTED
+    return _LIMITS_ADOPTED_WITH_DATASET if provenance.dataset else _LIMITS_ADOPTED
 
 
-def _trained(provenance: dict[str, Any], license: str | None) -> list[str]:
+def _trained_model(provenance: Provenance, license: str | None) -> list[str]:
     return [
         f"Classifies English financial text as {', '.join(LABELS)}, from an investor's point of "
-        f"view. Fine-tuned from `{cell(provenance.get('backbone'))}`, inputs of at most "
-        f"{provenance.get('max_length')} tokens. License: {license or 'not stated'}.",
+        f"view. Fine-tuned from `{cell(provenance.backbone)}`, inputs of at most "
+        f"{provenance.max_length} tokens. License: {license or 'not stated'}.",
         "",
-        *data_section(provenance.get("dataset") or {}),
+        *data_section(provenance.dataset or {}),
         *base_section(provenance),
     ]
 
 
-def _adopted(provenance: dict[str, Any], origin: dict[str, Any]) -> list[str]:
-    revision = f", revision `{origin['revision']}`" if origin["revision"] else ""
-    absent = origin["absent_labels"]
-    never = f" It never answers {' or '.join(absent)}." if absent else ""
+def _adopted_model(provenance: Provenance, origin: AdoptedOrigin) -> list[str]:
+    revision = f", revision `{origin.revision}`" if origin.revision else ""
+    absent = origin.absent_labels
+    absent_sentence = f" It never answers {' or '.join(absent)}." if absent else ""
     return [
-        f"Classifies text as {', '.join(LABELS)}. Adopted from `{origin['source']}`{revision} "
-        f"({origin['architecture']}), inputs of at most {provenance.get('max_length')} tokens."
-        f"{never}",
+        f"Classifies text as {', '.join(LABELS)}. Adopted from `{origin.source}`{revision} "
+        f"({origin.architecture}), inputs of at most {provenance.max_length} tokens."
+        f"{absent_sentence}",
         "",
         "## Origin",
-        f"License: {origin['license'] or 'unknown'}.",
+        f"License: {origin.license or 'unknown'}.",
         "",
         "| label of the source | label |",
         "|---|---|",
-        *(f"| `{cell(name)}` | {label} |" for name, label in origin["label_map"].items()),
+        *(f"| `{cell(name)}` | {label} |" for name, label in origin.label_map.items()),
         "",
         "| file of the source | SHA-256 |",
         "|---|---|",
-        *(f"| {cell(file['path'])} | {file['sha256']} |" for file in origin["files"]),
+        *(f"| {cell(file.path)} | {file.sha256} |" for file in origin.files),
         "",
-        *(data_section(dataset) if (dataset := provenance.get("dataset")) else []),
+        *(data_section(dataset) if (dataset := provenance.dataset) else []),
     ]
 
 
-def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:
+def _results(metrics: dict[str, Any], *, is_adopted: bool) -> list[str]:
     if not metrics:
         return ["## Results", "Not measured when it was published.", ""]
-    rows = [
-        f"| {label} | {_shown(found, 'precision')} | {_shown(found, 'recall')} "
-        f"| {_shown(found, 'f1')} | {found['support']} |"
-        for label, found in metrics["labels"].items()
+    label_rows = [
+        f"| {label} | {_figure(figures, 'precision')} | {_figure(figures, 'recall')} "
+        f"| {_figure(figures, 'f1')} | {figures['support']} |"
+        for label, figures in metrics["labels"].items()
     ]
-    compared = [
-        f"| {name} | {_shown(found, 'macro_f1')} | {_shown(found, 'accuracy')} "
-        f"| {_shown(found, 'mcc')} | {_shown(found, 'auroc')} | {_shown(found, 'ece')} |"
-        for name, found in {"this model": metrics, **metrics.get("baselines", {})}.items()
+    model_rows = [
+        f"| {name} | {_figure(figures, 'macro_f1')} | {_figure(figures, 'accuracy')} "
+        f"| {_figure(figures, 'mcc')} | {_figure(figures, 'auroc')} | {_figure(figures, 'ece')} |"
+        for name, figures in {"this model": metrics, **metrics.get("baselines", {})}.items()
     ]
     split = "labeled rows that it was not calibrated on" if is_adopted else "the test split"
     return [
@@ -133,31 +135,31 @@ def _results(metrics: dict[str, Any], is_adopted: bool) -> list[str]:
         "",
         "| | macro-F1 | accuracy | MCC | AUROC | ECE |",
         "|---|---|---|---|---|---|",
-        *compared,
+        *model_rows,
         "",
         "| label | precision | recall | F1 | rows |",
         "|---|---|---|---|---|",
-        *rows,
+        *label_rows,
         "",
     ]
 
 
-def _compared(gate: Gate) -> list[str]:
-    """Say how the version compares with the champion that it replaced."""
+def _comparison(gate: Gate) -> list[str]:
+    """Return how the version compares with the champion that it replaced."""
     rows = [
         f"| {split.split_of} (`{split.dataset_version}`) | {split.judgment.rows} "
         f"| {_change(split.judgment.macro_f1)} | {_change(split.judgment.accuracy)} "
         f"| {split.judgment.outcome} |"
         for split in gate.splits
     ]
-    forced = " It was published by force." if gate.forced else ""
+    forced = " It was published by publish.force." if gate.forced else ""
     weakened = " and ".join(gate.weakened)
     weak = f" Judged by rules weaker than the defaults: {weakened}." if weakened else ""
     return [
-        f"## Compared with the champion before (`{gate.against}`)",
+        f"## Comparison with the previous champion (`{gate.against}`)",
         f"Outcome: {gate.outcome}, at a margin of {gate.margin:g} and with at least "
-        f"{gate.min_rows} rows.{weak}{forced} In brackets: with 95 % "
-        "confidence the difference is at least that.",
+        f"{gate.min_rows} rows.{weak}{forced} In brackets: lower bound of the difference, with "
+        "95 % confidence.",
         "",
         "| test split of | rows | macro-F1 | accuracy | |",
         "|---|---|---|---|---|",
@@ -170,40 +172,40 @@ def _change(difference: Estimate | None) -> str:
     return "-" if difference is None else f"{difference.value:+.3f} ({difference.bound:+.3f})"
 
 
-def _shown(found: dict[str, Any], name: str) -> str:
-    """A figure with its interval, as far as they are there."""
-    if found.get(name) is None:
+def _figure(figures: dict[str, Any], name: str) -> str:
+    """Return a figure with its interval where there is one; `-` where the figure is undefined."""
+    if figures.get(name) is None:
         return "-"
-    interval = found.get("intervals", {}).get(name)
+    interval = figures.get("intervals", {}).get(name)
     bounds = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    return f"{found[name]:.3f}{bounds}"
+    return f"{figures[name]:.3f}{bounds}"
 
 
-def _trust(metrics: dict[str, Any], fitted_on: str) -> list[str]:
-    """Say what the confidence means, when the model abstains, and what the labels allow.
+def _confidence(metrics: dict[str, Any], fitted_on: str) -> list[str]:
+    """Return the calibration, the abstention threshold, and the accuracy that the labels allow.
 
     Args:
-        fitted_on: the rows of the calibration, in words.
+        fitted_on: description of the rows of the calibration.
     """
-    scaled, rule = metrics.get("calibration"), metrics.get("abstention")
-    if not scaled or not rule or not scaled.get("fitted_on"):
+    calibration, abstention = metrics.get("calibration"), metrics.get("abstention")
+    if not calibration or not abstention or not calibration.get("fitted_on"):
         return []
     lines = [
         "## Confidence",
-        f"Calibrated by the temperature {scaled['temperature']:.3f} "
+        f"Calibrated by the temperature {calibration['temperature']:.3f} "
         f"(`calibration.json`, fitted on {fitted_on}). Expected calibration error on the "
-        f"rows above: {_shown({'ece': scaled['ece_before']}, 'ece')} without it, "
-        f"{_shown({'ece': scaled['ece_after']}, 'ece')} with it.",
+        f"rows above: {_figure({'ece': calibration['ece_before']}, 'ece')} without it, "
+        f"{_figure({'ece': calibration['ece_after']}, 'ece')} with it.",
         "",
     ]
-    if rule["threshold"] is None:
-        lines.append(f"It never abstains: {rule['reason']}.")
+    if abstention["threshold"] is None:
+        lines.append(f"It never abstains: {abstention['reason']}.")
     else:
         lines.append(
-            f"It abstains below a confidence of {rule['threshold']:.3f}, chosen for an accuracy of "
-            f"{rule['wanted_accuracy']:g} on {fitted_on}. On the rows above it then "
-            f"answers {rule['coverage']:.1%} of the rows, with an accuracy of "
-            f"{_shown(rule, 'accuracy')}."
+            f"It abstains below a confidence of {abstention['threshold']:.3f}, chosen for an "
+            f"accuracy of {abstention['wanted_accuracy']:g} on {fitted_on}. On the rows above it "
+            f"answers {abstention['coverage']:.1%} of the rows, with an accuracy of "
+            f"{_figure(abstention, 'accuracy')}."
         )
     ceiling = metrics.get("noise_ceiling")
     if ceiling and ceiling["rows_in"] < 1:

@@ -1,8 +1,8 @@
-"""The record of a gate: whether a model may become champion, and on which rows that was judged."""
+"""The record of a gate: whether a model may become champion, by which rules and rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,16 +24,16 @@ Obstacle = Literal["champion", "dataset"]
 class GateSplit:
     """The judgment on one test split."""
 
-    split_of: Owner  # whose dataset version the test split is of
+    split_of: Owner  # owner of the test split's dataset version
     dataset_version: str | None
     judgment: Judgment
     verdict: Verdict | None = None  # of `compare`; None: the models could not be compared
     candidate: Figures | None = None
     champion: Figures | None = None
-    flipped: int | None = None  # rows that the two label differently
+    flipped: int | None = None  # rows that the models label differently
     seen_in_training: dict[str, int | None] | None = None  # rows left out; None: unknown
-    seen_in_validation: dict[str, int | None] | None = None  # likewise
-    unusable: Obstacle | None = None  # why it could not be judged; None: it could, or lacks rows
+    seen_in_validation: dict[str, int | None] | None = None  # rows left out; None: unknown
+    unusable: Obstacle | None = None  # reason against a judgment; None: judged, or too few rows
 
 
 @dataclass(frozen=True)
@@ -46,41 +46,41 @@ class Gate:
     reason: str
     margin: float
     min_rows: int
-    weakened: list[str]  # rules that were weaker than the defaults, in words
+    weakened: list[str]  # descriptions of rules that are weaker than the defaults
     resamples: int
     seed: int
     splits: list[GateSplit]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record that manifest, alias and result of a job hold."""
+        """Return the record as manifest, alias and job result contain it."""
         return asdict(self)
 
+    def brief(self) -> dict[str, Any]:
+        """Return the outcome and the rules, JSON-able."""
+        record = self.as_json()
+        return {key: record[key] for key in _BRIEF_KEYS}
 
-_BRIEF = ("outcome", "forced", "against", "margin", "min_rows", "weakened")
 
-
-def brief_gate(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the main part of a stored record; values that an earlier release lacks are null."""
-    return None if record is None else {key: record.get(key) for key in _BRIEF}
+_BRIEF_KEYS = ("outcome", "forced", "against", "margin", "min_rows", "weakened")
 
 
 @dataclass(frozen=True)
 class Clearance:
-    """Leave to point an alias at a version, while the alias names what the version replaces."""
+    """Permission to move an alias to a version, valid until another process moves the alias."""
 
-    replaces: str | None  # the version that the alias named when the gate judged; None: none
-    gate: Gate | None = None  # None: nothing was to be compared
+    replaces: str | None  # the alias's version when the gate judged; None: no version
+    gate: Gate | None = None  # None: no comparison was needed
 
 
 def overall(splits: Sequence[GateSplit]) -> tuple[Outcome, str]:
-    """Return the outcome on all test splits, of which each must show that no more is lost.
+    """Return the outcome on all test splits, with its reason.
 
-    The error rate needs no correction for several splits: a model has to pass all of them.
+    The error rate needs no correction for several splits: a model must pass each of them.
     """
     for outcome in (INFERIOR, CANNOT_TELL, NOT_INFERIOR):
         decisive = [split for split in splits if split.judgment.outcome == outcome]
         if decisive:
-            return outcome, "; ".join(_placed(split) for split in decisive)
+            return outcome, "; ".join(map(_reason, decisive))
     raise ValueError("no test split")
 
 
@@ -92,6 +92,7 @@ _OWNERS = {
 }
 
 
-def _placed(split: GateSplit) -> str:
+def _reason(split: GateSplit) -> str:
+    """Return the reason of a judgment, with the test split that it is on."""
     version = f" ({split.dataset_version})" if split.dataset_version else ""
     return f"{_OWNERS[split.split_of]}{version}: {split.judgment.reason}"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.registry.references import find_any_model
-from finsent.registry.registry import Registry
+from finsent.registry.model_handle import Model
+from finsent.workspace import Workspace
 
 
 def load(
@@ -25,7 +25,5 @@ def load(
     Raises:
         InputError: the model does not exist or is damaged, or a bare name matches two models.
     """
-    root = Path(root)
-    registry = Registry(root / "registry")
-    model_dir = find_any_model(model, registry, root / "runs", "model")
-    return Engine(model_dir, config or EngineConfig())
+    workspace = Workspace(Path(root), Path(root) / "registry")
+    return Engine(Model.find(model, workspace, "model").folder, config or EngineConfig())

@@ -1,4 +1,4 @@
-"""The model that a setting names: a run, an alias, a version or a directory, resolved once."""
+"""A model on disk, found by run, alias, version or directory."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Model:
                 f"{_not_found(reference, workspace, field)}; "
                 f"published in {str(registry.root)!r}: {names or 'none'}"
             )
-        version = registry.version_at(folder)  # a directory may be a version's, too
+        version = registry.version_at(folder)  # a path may be the directory of a version
         if version is not None:
             folder = registry.get(f"{VERSION}:{version}", field).path
         return cls(folder, version)
@@ -111,7 +111,7 @@ def _model_in(folder: Path) -> Path | None:
 
 
 def _last_trained(runs_dir: Path) -> Path | None:
-    # Of finished runs: a run's result is written last.
+    """Return the model of the last finished run; a run's result is written last."""
     results = [
         result
         for result in runs_dir.glob(f"*/{RESULT}")
@@ -124,7 +124,7 @@ def _last_trained(runs_dir: Path) -> Path | None:
 
 
 def _is_adopted(run_dir: Path) -> bool:
-    """Return whether a run's model was trained elsewhere."""
+    """Return whether a run's model was adopted."""
     try:
         provenance = read_json(run_dir / "model/provenance.json")
     except InputError:

@@ -1,4 +1,4 @@
-"""A publication: the version that a model became, its alias, and the gate that it passed."""
+"""A publication: the version of a model, its alias, and the gate that it passed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from finsent.errors import InputError
 from finsent.registry.gate import Gate
-from finsent.registry.registry import ModelVersion
+from finsent.registry.model_version import ModelVersion
 from finsent.tracking.tracker import Tracker
 
 
@@ -18,7 +18,7 @@ class Publication:
 
     version: ModelVersion
     alias: str | None
-    gate: Gate | None  # None: nothing was compared
+    gate: Gate | None  # None: no comparison was needed
     metrics: dict[str, Any]  # of the test split; empty: the model was not measured
 
     def as_result(self) -> dict[str, Any]:
@@ -38,12 +38,12 @@ class Publication:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A model that was not published. The work before is complete, and its result is kept."""
+    """A refused publication. The result of the steps before it is still reported."""
 
     error: InputError
 
     def as_result(self) -> dict[str, Any]:
-        """Return the keys of a publication, each null."""
+        """Return the keys of a publication, all null."""
         return dict.fromkeys(("model_version", "alias", "version_dir", "gate"))
 
     def track(self, tracker: Tracker) -> None:
@@ -51,7 +51,7 @@ class Refusal:
 
 
 def attempt(publish: Callable[[], Publication]) -> Publication | Refusal:
-    """Publish, or return why that is refused, so that the result of the steps before is kept."""
+    """Publish, or return the refusal, so that the job still reports the steps before it."""
     try:
         return publish()
     except InputError as error:

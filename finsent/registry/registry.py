@@ -1,107 +1,39 @@
 """Published model versions: immutable directories, and aliases that move between them.
 
 `ROOT/versions/ID/` holds a model in Hugging Face layout with a model card and `manifest.json`.
-`ROOT/aliases/NAME.json` names the version that an alias stands for, and the ones before it.
+`ROOT/aliases/NAME.json` names the alias's version and its earlier versions.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
-from finsent.files import (
-    digest,
-    link_or_copy,
-    make_dir,
-    read_json,
-    sha256_file,
-    staged_dir,
-    write_json,
-)
-from finsent.inference.export_record import EXPORT_FOLDERS, read_exports
+from finsent.files import make_dir, staged_dir
+from finsent.inference.export_record import Export, ExportsRecord
 from finsent.labels import LABELS
-from finsent.modeling.model_dir import EXPORTS, PROVENANCE, check_model_dir
+from finsent.modeling.model_dir import EXPORTS, check_model_dir
+from finsent.modeling.provenance import Provenance, read_provenance
 from finsent.names import VERSION_ID
 from finsent.references import ALIAS, VERSION, Reference, only_match, parse
 from finsent.registry.aliases import Aliases, check_alias
 from finsent.registry.card import model_card
-from finsent.registry.elsewhere import elsewhere
+from finsent.registry.card_usage import usage_section
 from finsent.registry.gate import Clearance, Gate
+from finsent.registry.model_version import ModelVersion
+from finsent.registry.version_files import (
+    copy_files,
+    digest_of_files,
+    make_read_only,
+    model_files,
+    version_file,
+)
+from finsent.registry.version_manifest import CARD, MANIFEST, VersionFile, VersionManifest
 
 log = logging.getLogger(__name__)
-
-MANIFEST = "manifest.json"
-CARD = "README.md"
-SCHEMA_VERSION = 1
-_SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # no pickle ever enters
-_MIN_SHARED_BYTES = 1 << 20  # smaller files are copied: sharing saves nothing, and people edit them
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A published model."""
-
-    path: Path
-
-    @property
-    def version(self) -> str:
-        """The version's id: a digest of its model files."""
-        return self.path.name
-
-    @property
-    def created(self) -> str:
-        """When it was published, ISO 8601; empty when the manifest is damaged."""
-        try:
-            return str(self.manifest["created"])
-        except (InputError, KeyError):
-            return ""
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """The parsed manifest."""
-        manifest = read_json(self.path / MANIFEST)
-        if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(
-                f"{self.path / MANIFEST}: not a manifest of schema {SCHEMA_VERSION}; publish again"
-            )
-        return manifest
-
-    def verify(self) -> ModelVersion:
-        """Compare labels and every file's digest with the manifest, and the manifest with the id.
-
-        Raises:
-            InputError: a file is missing, changed or foreign. Such a version is never loaded.
-        """
-        remedy = f"use another version, or delete {str(self.path)!r} and publish the model again"
-        damaged = f"model version {self.version} in {str(self.path)!r} is damaged"
-        manifest = self.manifest
-        if not isinstance(manifest.get("files"), list) or not manifest["files"]:
-            raise InputError(f"{damaged}: its manifest lists no files; {remedy}")
-        if manifest.get("labels") != list(LABELS):
-            raise InputError(
-                f"model version {self.version}: labels are {manifest.get('labels')}, not "
-                f"{list(LABELS)}; {remedy}"
-            )
-        files = {entry["path"]: entry for entry in manifest["files"]}
-        found = {str(p.relative_to(self.path)) for p in self.path.rglob("*") if p.is_file()}
-        for name in sorted(files.keys() | found - {MANIFEST}):
-            if name not in files or name not in found:
-                problem = "is not in the manifest" if name in found else "is missing"
-            elif sha256_file(self.path / name) != files[name]["sha256"]:
-                problem = "does not match its SHA-256"
-            else:
-                continue
-            raise InputError(f"{damaged}: {name} {problem}; {remedy}")
-        if _version_id(manifest["files"]) != self.version:
-            raise InputError(f"{damaged}: its manifest describes other files; {remedy}")
-        return self
 
 
 class Registry:
@@ -112,7 +44,7 @@ class Registry:
         self._aliases = Aliases(root / "aliases")
 
     def check_writable(self) -> None:
-        """Fail early, before anything is trained.
+        """Create the directories, so that an unusable root fails before a training.
 
         Raises:
             InputError: the root cannot be created or written.
@@ -123,19 +55,19 @@ class Registry:
     # --- versions ---
 
     def versions(self) -> list[ModelVersion]:
-        """All versions, oldest first."""
-        manifests = self.root.glob(f"versions/[!.]*/{MANIFEST}")
-        found = [ModelVersion(m.parent) for m in manifests if VERSION_ID.fullmatch(m.parent.name)]
-        return sorted(found, key=lambda v: (v.created, v.version))
+        """Return all versions, oldest first."""
+        folders = [path.parent for path in self.root.glob(f"versions/[!.]*/{MANIFEST}")]
+        versions = [ModelVersion(folder) for folder in folders if VERSION_ID.fullmatch(folder.name)]
+        return sorted(versions, key=lambda version: (version.created, version.version))
 
     def version_id(self, model_dir: Path) -> str:
-        """The id that a model's directory has, or would get, as a version.
+        """Return the id that a model's directory has, or would get, as a version.
 
         Raises:
             InputError: the directory is incomplete.
         """
         check_model_dir(model_dir)
-        return _version_id([_entry(path, model_dir) for path in _model_files(model_dir)])
+        return digest_of_files(model_files(model_dir))
 
     def publish(
         self,
@@ -149,14 +81,14 @@ class Registry:
     ) -> ModelVersion:
         """Copy a trained, evaluated model into the registry. The same model gets the same id.
 
-        A version's files are read-only. Where the version exists already, it stays as it is, with
-        the gate and the license of its first publishing.
+        A version's files are read-only. An existing version does not change: it has the gate and
+        the license of its first publishing.
 
         Args:
             model_dir: written by `finsent.modeling.classifier.save_classifier`.
             metrics: of the test split.
             code: commit and package versions.
-            gate: what the version passed to become champion; None: nothing was compared.
+            gate: that the version passed to become champion; None: no comparison was needed.
             license: of the model, for its card; None: not stated, or its origin's.
             share: hard-link large files instead of copying them, where the file system can. Only
                 for a directory whose writers replace files and never write them in place.
@@ -166,72 +98,60 @@ class Registry:
         """
         self.check_writable()
         check_model_dir(model_dir)
-        entries = [_entry(path, model_dir) for path in _model_files(model_dir)]
-        version = ModelVersion(self.version_dir(_version_id(entries)))
-        if version.path.exists():  # first: another publisher's appears whole, at any moment
+        files = model_files(model_dir)
+        version = ModelVersion(self.version_dir(digest_of_files(files)))
+        if version.path.exists():  # another publisher's version may appear, complete, at any moment
             return _existing(version, license)
-        provenance = read_json(model_dir / PROVENANCE)
         with staged_dir(version.path) as staging:
-            _copy(entries, model_dir, staging, share=share)
+            copy_files(files, model_dir, staging, share=share)
+            provenance = read_provenance(model_dir)
             card = staging / CARD
             text = model_card(
                 version.version,
                 provenance,
                 metrics,
-                entries,
+                files,
                 code,
                 license,
-                elsewhere(model_dir),
+                usage_section(model_dir),
                 gate,
             )
             card.write_text(text, encoding="utf-8")
-            manifest = {
-                "schema_version": SCHEMA_VERSION,
-                "version": version.version,
-                "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-                "labels": list(LABELS),
-                "files": [*entries, _entry(card, staging)],
-                "metrics": metrics,
-                "gate": gate.as_json() if gate else None,
-                "license": license,
-                "exports": _exports(model_dir),
-                "backbone": provenance.get("backbone"),
-                "origin": provenance.get("origin"),  # of a model that was adopted, else null
-                "dataset": provenance.get("dataset"),
-                "config": provenance.get("config"),
-                "code": code,
-            }
-            write_json(staging / MANIFEST, manifest)
-            _protect(staging, card.stat().st_mode)
+            all_files = (*files, version_file(card, staging))
+            manifest = _manifest(
+                version.version, all_files, model_dir, provenance, metrics, gate, license, code
+            )
+            manifest.write(staging / MANIFEST)
+            make_read_only(staging, card.stat().st_mode)
         return version.verify()
 
     def get(self, reference: str, field: str | None = None) -> ModelVersion:
-        """Return the verified version of an id or an alias.
+        """Return the version of an id or an alias, verified.
 
         Args:
-            field: the setting that holds the reference, for messages; None: no setting does.
+            field: the setting that holds the reference, for messages; None: no setting.
 
         Raises:
-            InputError: there is none, it is damaged, or the reference names two.
+            InputError: there is no such version, it is damaged, or the reference names two.
         """
         version = self.resolve(reference, field)
         if version is None or not self.is_published(version):
             known = [*self.aliases(), *(v.version for v in self.versions())]
-            named = f"{field}={reference!r}" if field else f"model {reference!r}"
+            subject = f"{field}={reference!r}" if field else f"model {reference!r}"
             raise InputError(
-                f"{named}: no such alias or version in {str(self.root)!r}; "
+                f"{subject}: no such alias or version in {str(self.root)!r}; "
                 f"known: {', '.join(known) or 'none, publish one first'}"
             )
         return ModelVersion(self.version_dir(version)).verify()
 
     def resolve(self, reference: str, field: str | None = None) -> str | None:
-        """Return the version's id that `alias:NAME`, `version:ID` or a bare name names now.
+        """Return the id of the version that `alias:NAME`, `version:ID` or a bare name refers to.
 
         Args:
-            field: the setting that holds the reference, for messages; None: no setting does.
+            field: the setting that holds the reference, for messages; None: no setting.
 
         Returns:
-            None: the registry has no such alias or version.
+            None: there is no such alias or version.
 
         Raises:
             InputError: the reference names two versions, or another kind of thing.
@@ -242,15 +162,15 @@ class Registry:
         return next(iter(versions.values()), None)
 
     def matches(self, reference: Reference) -> dict[str, str]:
-        """Return the versions' ids that a reference may name, by their plain spelling."""
+        """Return the ids of the versions that a reference may name, by unambiguous spelling."""
         name = reference.name
-        found: dict[str, str] = {}
+        versions: dict[str, str] = {}
         if reference.may_be(ALIAS) and name in (aliases := self.aliases()):
-            found[f"{ALIAS}:{name}"] = aliases[name]
+            versions[f"{ALIAS}:{name}"] = aliases[name]
         is_id = VERSION_ID.fullmatch(name) is not None
         if reference.may_be(VERSION) and is_id and self.is_published(name):
-            found[f"{VERSION}:{name}"] = name
-        return found
+            versions[f"{VERSION}:{name}"] = name
+        return versions
 
     def version_dir(self, version: str) -> Path:
         """Return the directory that a version with this id has, or would have."""
@@ -261,11 +181,11 @@ class Registry:
         return (self.version_dir(version) / MANIFEST).is_file()
 
     def version_at(self, path: Path) -> str | None:
-        """Return the id of the version whose directory a path is, also by links; None: of none."""
+        """Return the id of the version at a path or a link to it; None: no version is there."""
         versions = (self.root / "versions").resolve()
-        for place in (path.absolute(), path.resolve()):
-            if place.parent.resolve() == versions and VERSION_ID.fullmatch(place.name):
-                return place.name
+        for folder in (path.absolute(), path.resolve()):
+            if folder.parent.resolve() == versions and VERSION_ID.fullmatch(folder.name):
+                return folder.name
         return None
 
     # --- aliases ---
@@ -274,40 +194,40 @@ class Registry:
         """Return the version id by alias."""
         return self._aliases.versions()
 
-    def gates(self, version: str) -> dict[str, dict[str, Any] | None]:
-        """Return the record of the gate by alias of a version; None: nothing was compared.
+    def gates(self, version: str) -> dict[str, Gate | None]:
+        """Return the gates of a version by alias; None: no comparison was needed.
 
-        A version's manifest has the record of its first publishing, which never changes. It may
-        have been promoted since.
+        The manifest has the gate of the first publishing, and never changes. A later promotion
+        records its gate with the alias.
         """
-        targets = {alias: self._aliases.get(alias) for alias in self.aliases()}
-        return {alias: one.gate for alias, one in targets.items() if one.version == version}
+        records = {alias: self._aliases.get(alias) for alias in self.aliases()}
+        return {
+            alias: record.gate
+            for alias, record in records.items()
+            if record is not None and record.version == version
+        }
 
-    def gate_of(self, reference: str, version: ModelVersion) -> dict[str, Any] | None:
-        """Return the record of the gate that a version passed.
+    def gate_of(self, reference: str, version: ModelVersion) -> Gate | None:
+        """Return the gate that a version passed; None: no comparison was needed.
 
         Args:
-            reference: where it is an alias, the record is of the step that pointed it at `version`;
-                else of the version's first publishing.
-
-        Returns:
-            None where nothing was compared; records of earlier releases have other keys.
+            reference: of an alias: return the gate of the promotion that pointed the alias at
+                `version`; else of the version's first publishing.
         """
         parsed = parse(reference, "model", (ALIAS, VERSION))
         if parsed.may_be(ALIAS):
-            target = self._aliases.get(parsed.name)
-            if target.version == version.version:
-                return target.gate
-        gate = version.manifest.get("gate")
-        return gate if isinstance(gate, dict) else None
+            record = self._aliases.get(parsed.name)
+            if record is not None and record.version == version.version:
+                return record.gate
+        return version.manifest.gate
 
     def promote(
         self, reference: str, alias: str, clearance: Clearance | None = None
     ) -> ModelVersion:
-        """Point an alias at a version, in one atomic step; readers see the old or the new one.
+        """Point an alias at a version, atomically: readers see the old version or the new one.
 
         Args:
-            clearance: of the gate, which is stored with the alias; None: the alias has no gate.
+            clearance: of the gate, stored with the alias; None: the alias has no gate.
 
         Raises:
             InputError: the version is missing or damaged, the alias is no valid name, or it has
@@ -320,27 +240,27 @@ class Registry:
         return version
 
     def rollback(self, alias: str) -> ModelVersion:
-        """Point an alias back at the version before.
+        """Point an alias back at its previous version.
 
         Raises:
             InputError: the alias is unknown or has no earlier version.
         """
-        with self._aliases.moving_back(alias) as before:
-            return self.get(before)
+        with self._aliases.moving_back(alias) as previous:
+            return self.get(previous)
 
 
 def _existing(version: ModelVersion, license: str | None) -> ModelVersion:
-    """Verify a version that is to be published again.
+    """Verify a version that is published again.
 
     Raises:
-        InputError: it is incomplete or damaged.
+        InputError: the version is incomplete or damaged.
     """
     if not (version.path / MANIFEST).is_file():
         raise InputError(
             f"{str(version.path)!r}: is incomplete (no {MANIFEST}); delete it and publish again"
         )
     version.verify()
-    if license is not None and version.manifest.get("license") != license:
+    if license is not None and version.manifest.license != license:
         log.warning(
             "publish.license=%r: is not applied, as the version %s exists already and never "
             "changes. Delete %r and publish again for another license.",
@@ -351,52 +271,34 @@ def _existing(version: ModelVersion, license: str | None) -> ModelVersion:
     return version
 
 
-def _copy(entries: list[dict[str, Any]], model_dir: Path, target_dir: Path, *, share: bool) -> None:
-    """Copy a model's files, or hard-link the large ones."""
-    for entry in entries:
-        source, target = model_dir / entry["path"], target_dir / entry["path"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if share and entry["bytes"] >= _MIN_SHARED_BYTES:
-            link_or_copy(source, target)
-        else:
-            shutil.copyfile(source, target)
+def _manifest(
+    version: str,
+    files: tuple[VersionFile, ...],
+    model_dir: Path,
+    provenance: Provenance,
+    metrics: dict[str, Any],
+    gate: Gate | None,
+    license: str | None,
+    code: dict[str, Any],
+) -> VersionManifest:
+    return VersionManifest(
+        version=version,
+        created=datetime.now(UTC).isoformat(timespec="microseconds"),
+        labels=LABELS,
+        files=files,
+        metrics=metrics,
+        gate=gate,
+        license=license,
+        exports=_exports(model_dir),
+        backbone=provenance.backbone,
+        origin=provenance.origin,
+        dataset=provenance.dataset,
+        config=provenance.config,
+        code=code,
+    )
 
 
-def _protect(folder: Path, mode: int) -> None:
-    """Make a version's files read-only.
-
-    Args:
-        mode: permissions of a new file; a linked one may have others.
-    """
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with suppress(OSError):  # a file system without permissions
-                path.chmod(mode & 0o444)
-
-
-def _exports(model_dir: Path) -> list[dict[str, Any]]:
-    """What the model was exported to, and the numbers of the parity gate; also of those refused."""
+def _exports(model_dir: Path) -> tuple[Export, ...]:
+    """Return the exports of a model with the figures of the parity gate, refused exports too."""
     path = model_dir / EXPORTS
-    return list(read_json(path)["exports"]) if path.is_file() else []
-
-
-def _model_files(model_dir: Path) -> list[Path]:
-    """Return the files of a model: its own ones, and the exports that its record names.
-
-    Of a published version, manifest and card are left out: publishing writes them anew.
-    """
-    exported = {path for one in read_exports(model_dir) for path in one.files(model_dir)}
-    folders = {path.parent for path in exported} | {model_dir / name for name in EXPORT_FOLDERS}
-    own = (p for p in model_dir.rglob("*") if p.is_file() and p.suffix in _SUFFIXES)
-    added = {model_dir / name for name in (MANIFEST, CARD)}
-    return sorted({*exported, *(p for p in own if p.parent not in folders)} - added)
-
-
-def _entry(path: Path, root: Path) -> dict[str, Any]:
-    name = path.relative_to(root).as_posix()
-    return {"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
-
-
-def _version_id(entries: list[dict[str, Any]]) -> str:
-    """Return a digest of the model's files; the card, which names the id, is left out."""
-    return digest(sorted([e["path"], e["sha256"]] for e in entries if e["path"] != CARD))[:12]
+    return ExportsRecord.read(path).exports if path.is_file() else ()

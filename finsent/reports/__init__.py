@@ -1,1 +1,1 @@
-"""Parts that all reports share: the layout and style of pages, and the drawing of pictures."""
+"""Layout, style and pictures that all reports share."""

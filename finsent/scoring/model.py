@@ -12,7 +12,7 @@ from finsent.inference.engine import Engine
 from finsent.inference.export_record import is_installed, read_exports
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.model_dir import fingerprint
-from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.registry import Registry
 from finsent.scoring.config import PredictConfig
 from finsent.scoring.score import Scorer, Tagged

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import unquote
 
 from pydantic import ValidationError
@@ -123,7 +122,7 @@ class ScoredDir:
                 folder.parent.rmdir()
 
 
-def choose_inputs(output: Path) -> Any:
+def choose_inputs(output: Path) -> Callable[[SourceConfig, list[Location]], list[Location]]:
     """Return a function that leaves scored files out of the files that an entry names.
 
     The function raises InputError where no file remains, or where an entry names one file that is
@@ -131,22 +130,22 @@ def choose_inputs(output: Path) -> Any:
     """
     is_scored = scored_finder()
 
-    def choose(source: SourceConfig, places: list[Location]) -> list[Location]:
-        scored = {place.uri for place in places if is_scored(place)}
-        is_single = len(places) == 1 and _root(source, places[0]) is None
+    def choose(source: SourceConfig, locations: list[Location]) -> list[Location]:
+        scored = {location.uri for location in locations if is_scored(location)}
+        is_single = len(locations) == 1 and _root(source, locations[0]) is None
         if is_single:
-            if scored and Path(places[0].uri).is_relative_to(output):
+            if scored and Path(locations[0].uri).is_relative_to(output):
                 raise InputError(
-                    f"predict.input: {places[0].redacted!r} was written by predict and is in "
+                    f"predict.input: {locations[0].redacted!r} was written by predict and is in "
                     "predict.output. Name other files, or another predict.output."
                 )
-            return places
-        if places and len(scored) == len(places):
+            return locations
+        if locations and len(scored) == len(locations):
             raise InputError(
                 f"predict.input: {source.uri!r} names only files that predict wrote. Name other "
                 "files, or name each of these by itself to score it again."
             )
-        return [place for place in places if place.uri not in scored]
+        return [location for location in locations if location.uri not in scored]
 
     return choose
 
@@ -184,16 +183,16 @@ def output_names(files: list[SourceFile], format: str) -> list[str]:
 
 
 def _name(file: SourceFile) -> str:
-    source, place = file.settings, file.location
+    source, location = file.settings, file.location
     if source.uri.startswith(("hf://", "kaggle://")):
         name = _safe(source.name or source.uri.partition("://")[2])
-        has_file = source.uri.startswith("hf://") or name.endswith(_safe(place.name))
-        return name if has_file else f"{name}/{_safe(place.name)}"
-    path, root = _path(place.uri), _root(source, place)
+        has_file = source.uri.startswith("hf://") or name.endswith(_safe(location.name))
+        return name if has_file else f"{name}/{_safe(location.name)}"
+    path, root = _path(location.uri), _root(source, location)
     inner = str(path.relative_to(root or path.parent))
     if source.name:
         return _safe(source.name if root is None else f"{source.name}/{inner}")
-    is_local = parse(place.uri) is None
+    is_local = parse(location.uri) is None
     is_below = is_local and path.is_relative_to(Path.cwd())
     return str(path.relative_to(Path.cwd())) if is_below else inner
 
@@ -203,13 +202,13 @@ def _path(uri: str) -> PurePosixPath:
     return PurePosixPath(uri if parts is None else f"/{parts.path.lstrip('/')}")
 
 
-def _root(source: SourceConfig, place: Location) -> PurePosixPath | None:
+def _root(source: SourceConfig, location: Location) -> PurePosixPath | None:
     """Return the directory from which an entry names a file; None: it names the file by itself."""
-    path, named, parts = _path(place.uri), _path(source.uri), parse(source.uri)
+    path, named, parts = _path(location.uri), _path(source.uri), parse(source.uri)
     if parts is None or parts.scheme == "file":
         local = str(named) if parts is None else unquote(str(named))
         named = PurePosixPath(os.path.normpath(Path(local).expanduser().absolute()))
-    if named == path or place.uri.startswith("package://"):
+    if named == path or location.uri.startswith("package://"):
         return None
     while not path.is_relative_to(named):  # a glob
         named = named.parent

@@ -41,7 +41,7 @@ def read_texts(arguments: list[str], settings: Settings) -> list[Text]:
     config = settings.classify
     if arguments and config.input:
         raise InputError(
-            f"classify.input={config.input!r}: texts are given as arguments, too; choose one"
+            f"classify.input={config.input!r}: texts are given as arguments, too. Choose one."
         )
     if arguments:
         rows = [Text(_check_no_file(argument)) for argument in arguments]
@@ -50,8 +50,8 @@ def read_texts(arguments: list[str], settings: Settings) -> list[Text]:
     texts = [row for row in rows if not is_blank(row.text)]
     if not texts:
         raise InputError(
-            "classify: no text; give texts as arguments, a file as classify.input=FILE, or lines "
-            "on standard input"
+            "classify: no text. Give texts as arguments, a file as classify.input=FILE, or lines "
+            "on standard input."
         )
     if len(texts) < len(rows) and not arguments:
         log.info("classify: %d blank row(s) are left out", len(rows) - len(texts))
@@ -74,7 +74,7 @@ def _read_input(source: str, settings: Settings) -> list[Text]:
         return _read_lines(sys.stdin.buffer.read(), "standard input", column)
     path = Path(source).expanduser()
     if not path.is_file():
-        raise InputError(f"classify.input={source!r}: no such file; give one text per line")
+        raise InputError(f"classify.input={source!r}: no such file. Name a file of texts.")
     if detect(path.name) == (None, None):
         return _read_lines(path.read_bytes(), source, column)
     return _read_records(path, settings)
@@ -113,7 +113,7 @@ def _read_lines(raw: bytes, source: str, column: str) -> list[Text]:
     try:
         content = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{field}: not UTF-8 ({error}); convert it") from None
+        raise InputError(f"{field}: not UTF-8 ({error}). Convert it.") from None
     if "\0" in content:
         raise InputError(f"{field}: has NUL characters: UTF-16, or no text. Convert it to UTF-8.")
     _check_no_table(content[:_HEAD_CHARS], field, column)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from finsent.data.readers.columns import AS_JSON
 from finsent.data.readers.json_values import encodable
+from finsent.scoring.formulas import quote_formula, quote_formulas
 
 
 class Writer(Protocol):
@@ -36,7 +37,7 @@ def open_writer(path: Path, format: str, schema: pa.Schema) -> Writer:
     if format == "jsonl":
         return _JsonLines(path, schema)
     if format == "csv":
-        return _Plain(pyarrow.csv.CSVWriter, path, schema, _needs_text)
+        return _Csv(path, schema)
     return _Plain(pq.ParquetWriter, path, schema, lambda _: False, compression="zstd")
 
 
@@ -59,15 +60,33 @@ class _Plain:
         self._writer = writer_class(path, schema, **options)
 
     def write_table(self, table: pa.Table) -> None:
+        self._writer.write_table(pa.table(self.columns(table), schema=self._schema))
+
+    def columns(self, table: pa.Table) -> list[Any]:
+        """Return the columns as they are written."""
         columns = list(table.columns)
         for i in self._json:
             columns[i] = _texts(_value_of_json(value) for value in columns[i].to_pylist())
         for i in self._text:
             columns[i] = _texts(_as_text(value) for value in columns[i].to_pylist())
-        self._writer.write_table(pa.table(columns, schema=self._schema))
+        return columns
 
     def close(self) -> None:
         self._writer.close()
+
+
+class _Csv(_Plain):
+    """A writer of CSV whose texts and header no spreadsheet runs as formulas."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        schema = pa.schema([field.with_name(quote_formula(field.name)) for field in schema])
+        super().__init__(pyarrow.csv.CSVWriter, path, schema, _needs_text)
+
+    def columns(self, table: pa.Table) -> list[Any]:
+        return [
+            quote_formulas(column) if pa.types.is_string(field.type) else column
+            for column, field in zip(super().columns(table), self._schema, strict=True)
+        ]
 
 
 class _JsonLines:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
 from finsent.training.config import OPERATIONAL, TrainConfig
+from finsent.training.frontends.check import check_trainer
 from finsent.training.task import make_task
+
+if TYPE_CHECKING:
+    from finsent.modeling.calibration import CalibrationRecord
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +58,6 @@ def prepare_backbone(settings: Settings) -> Backbone:
     Raises:
         InputError: the trainer's package is not installed, or the backbone is unusable.
     """
-    from finsent.training.frontends.check import check_trainer
-
     check_trainer(settings.train)
     backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)
     if not backbone.is_built_in:
@@ -98,6 +100,7 @@ def fine_tune(
         log.warning("train: %s", remark)
     trained = fit(task, version, run_dir, title=title)
     calibration = calibrate_model(settings, trained.model_dir, version)
+    assert calibration.ece_after is not None  # None: of a calibration of other programs
     best, last = trained.best, trained.history[-1]
     return FineTuned(
         dataset_version=version.version,
@@ -112,17 +115,19 @@ def fine_tune(
         tokens_per_second=last.tokens_per_second,
         padding_share=last.padding_share,
         temperature=fitted_temperature(calibration),
-        ece=calibration["ece_after"],
-        threshold=calibration["abstention"]["threshold"],
+        ece=calibration.ece_after,
+        threshold=calibration.abstention.threshold,
         history=[metrics.model_dump(mode="json") for metrics in trained.history],
     )
 
 
-def calibrate_model(settings: Settings, model_dir: Path, version: DatasetVersion) -> dict[str, Any]:
+def calibrate_model(
+    settings: Settings, model_dir: Path, version: DatasetVersion
+) -> CalibrationRecord:
     """Fit temperature and abstention threshold on the validation split. Needs no Ray.
 
     Returns:
-        The calibration as `finsent.evaluation.calibration.calibrate` writes it.
+        The record that `finsent.evaluation.calibration.calibrate` writes.
     """
     # PyTorch: 2 s; wrong settings fail before.
     from finsent.evaluation.calibration import calibrate, calibration_line

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from finsent.data.readers.text_table import (
 )
 from finsent.errors import InputError
 from finsent.labels import LABELS
+from finsent.scoring.formulas import quote_formula
 from finsent.scoring.score import free_names
 from serve_app.http.answers import answer_body
 from serve_app.http.body import Pace
@@ -39,9 +39,6 @@ from serve_app.service.service import Service
 CSV, JSON_LINES = "text/csv", "application/x-ndjson"
 TSV = "text/tab-separated-values"
 _CSV_TYPES = (CSV, "application/csv", "text/plain", "application/octet-stream")
-_FORMULA = re.compile(r"[=+@\t\r-]")
-# Numbers and phone numbers, in which only the first sign can be an operator. As in page/table.js.
-_NUMBER = re.compile(r"[+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+")
 _ANSWER_COLUMNS = (
     "label",
     "score",
@@ -294,10 +291,5 @@ def _cells(answer: Answer | Problem) -> list[str]:
 
 def _line(cells: list[str], delimiter: str) -> bytes:
     out = io.StringIO()
-    csv.writer(out, delimiter=delimiter).writerow([_defused(cell) for cell in cells])
+    csv.writer(out, delimiter=delimiter).writerow([quote_formula(cell) for cell in cells])
     return out.getvalue().encode()
-
-
-def _defused(cell: str) -> str:
-    # Spreadsheets run cells that begin like a formula. Numbers stay as they are.
-    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell

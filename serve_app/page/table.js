@@ -4,8 +4,8 @@ import {$, LABELS, element, notes, number, percent} from "./show.js";
 
 const MAX_ROWS = 10000; // in the table: browsers cannot show the million rows of a large file
 const LONG_TEXT = 600; // characters above which the table cuts a text
-// Spreadsheets run cells that begin like a formula. As in serve_app/http/files.py.
-const FORMULA = /^[=+@\t\r-]/, NUMBER = /^([+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+)$/;
+// Spreadsheets run cells that begin like a formula. As in finsent/scoring/formulas.py.
+const FORMULA = /^'*[=+@\t\r-]/, NUMBER = /^([+-]?[0-9.,]+([eE][+-]?[0-9]+)?%?|\+[0-9 ()]+)$/;
 const ANSWER_COLUMNS = ["label", "score", ...LABELS, "polarity", "abstained", "truncated", "model_version",
   "calibration", "error"];
 

@@ -16,8 +16,9 @@ from finsent.memory import release_unused
 from finsent.modeling.calibration import Calibration
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.registry.calibrations import Calibrations
-from finsent.registry.gate import brief_gate
-from finsent.registry.registry import CARD, ModelVersion, Registry
+from finsent.registry.model_version import ModelVersion
+from finsent.registry.registry import Registry
+from finsent.registry.version_manifest import CARD
 from serve_app.service.coalescer import Coalescer
 
 # Figures on the test split that `/info` reports.
@@ -84,10 +85,10 @@ class Model:
             lambda rows, longest: math.prod(engine.backend.padded_shape(rows, longest)),
         )
         details: ModelDetails = {
-            "created": manifest.get("created"),
-            "backbone": manifest.get("backbone"),
-            "dataset": manifest.get("dataset"),
-            "metrics": {k: manifest["metrics"].get(k) for k in _METRICS},
+            "created": manifest.created,
+            "backbone": manifest.backbone,
+            "dataset": manifest.dataset,
+            "metrics": {k: manifest.metrics.get(k) for k in _METRICS},
             "truncate": config.truncate,
         }
         card = (version.path / CARD).read_text(encoding="utf-8")
@@ -111,7 +112,8 @@ class Model:
             InputError: the alias is damaged.
         """
         version = ModelVersion(registry.version_dir(self.version))
-        return brief_gate(registry.gate_of(reference, version))
+        gate = registry.gate_of(reference, version)
+        return gate.brief() if gate else None
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

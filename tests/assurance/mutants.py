@@ -28,19 +28,19 @@ import psutil
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
-LIST = Path(__file__).with_name("mutants.yaml")
-SUITE = ["-n", "logical", "--dist", "loadscope"]  # of pytest: the tests of `make test`
-LIMIT = 1800.0  # seconds of one run of pytest
-_MARK = "FINSENT_MUTANT"  # variable by which the processes of a run are known
+LIST_FILE = Path(__file__).with_name("mutants.yaml")
+SUITE_ARGUMENTS = ["-n", "logical", "--dist", "loadscope"]  # of pytest: the tests of `make test`
+LIMIT_SECONDS = 1800.0  # of one run of pytest
+_MARK = "FINSENT_MUTANT"  # environment variable that identifies the processes of a run
 _CAUGHT = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
-_LAST_CHARACTERS = 3000  # of pytest's output, shown where a run was not as expected
+_LAST_CHARACTERS = 3000  # of pytest's output, shown if a run failed unexpectedly
 
 Status = Literal["caught", "survived", "timed out", "not run"]
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One planted fault."""
+    """A fault to plant."""
 
     name: str
     file: str  # relative to the project
@@ -70,13 +70,13 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of pytest says about a mutant."""
+    """The result of one run of pytest on a mutant."""
 
     name: str
     status: Status
     test: str | None  # the first one that failed
     seconds: float
-    suite: bool = False  # whether this was the complete suite
+    suite: bool = False  # whether the complete suite ran
     output: str = ""  # end of pytest's output
 
     def row(self) -> str:
@@ -86,7 +86,7 @@ class Outcome:
         return f"| {self.name} | {status} | {test} | {self.seconds:.0f} |"
 
 
-def read_mutants(path: Path = LIST) -> list[Mutant]:
+def read_mutants(path: Path = LIST_FILE) -> list[Mutant]:
     """Read the list of faults."""
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [Mutant(**entry) for entry in entries]
@@ -146,9 +146,9 @@ def run_tests(name: str, copy: Path, arguments: Sequence[str], limit: float) -> 
 
 
 def judge(code: int, output: str) -> tuple[Status, str | None]:
-    """Return what pytest's exit code means for a mutant, and the first test that failed.
+    """Return the status of a mutant after a run of pytest, and the first test that failed.
 
-    A run that collected no test, or was refused by pytest, says nothing.
+    A run without a test, or that pytest refused, has the status "not run".
     """
     failed = _CAUGHT.search(output)
     if code == 0:
@@ -164,7 +164,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 
 def _end_marked(mark: str) -> None:
-    """End processes that left the group of a run: Ray's, and those of jobs under test."""
+    """End processes outside the group of a run: Ray's, and those of jobs under test."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get(_MARK) == mark:
@@ -175,28 +175,28 @@ def _end_marked(mark: str) -> None:
 
 
 def try_mutant(mutant: Mutant, files: Sequence[str], options: argparse.Namespace) -> Outcome:
-    """Run a mutant's own tests, then the complete suite where those pass."""
+    """Run the tests of the list, then the complete suite if they pass."""
     with copied(PROJECT, files) as copy:
         mutant.plant(copy)
         if not options.all_tests:
             outcome = run_tests(mutant.name, copy, mutant.tests, options.limit)
             if options.named_only or outcome.status != "survived":
                 return outcome
-        outcome = run_tests(mutant.name, copy, SUITE, options.limit)
+        outcome = run_tests(mutant.name, copy, SUITE_ARGUMENTS, options.limit)
         return Outcome(**{**asdict(outcome), "suite": True})
 
 
 def check_copy(
     mutants: Sequence[Mutant], files: Sequence[str], options: argparse.Namespace
 ) -> str | None:
-    """Run the tests of some mutants without a fault; return what is wrong, or None."""
+    """Run the tests of mutants without a fault. Return the problem, or None."""
     named = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
     with copied(PROJECT, files) as copy:
-        arguments = SUITE if options.all_tests else named
+        arguments = SUITE_ARGUMENTS if options.all_tests else named
         outcome = run_tests("no fault", copy, arguments, options.limit)
     if outcome.status == "survived":
         return None
-    return f"{outcome.output}\nwithout a fault: {outcome.test or outcome.status}. Mend that first."
+    return f"{outcome.output}\nwithout a fault: {outcome.test or outcome.status}. Fix that first."
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -204,7 +204,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.assurance.mutants",
         description="Plant one fault at a time in a copy of the project, and run tests there.",
-        epilog="Exit code: 0 every fault is caught, 1 one is not, 2 a fault cannot be planted.",
+        epilog="Exit code: 0 every fault is caught, 1 not every one, 2 a fault cannot be planted.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="faults to plant; none: all")
     parser.add_argument("--list", action="store_true", help="print the names and exit")
@@ -215,8 +215,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--all-tests", action="store_true", help="run the complete suite, not the named tests"
     )
-    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds of one run of pytest")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT_SECONDS, help="seconds of one run of pytest"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
     return parser.parse_args(arguments)
 
 
@@ -225,40 +227,42 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     known = {mutant.name: mutant for mutant in read_mutants()}
     if options.list:
-        _say("\n".join(known))
+        _print("\n".join(known))
         return 0
     unknown = [name for name in options.names if name not in known]
     mutants = [known[name] for name in options.names or known if name in known]
     problems = [f"NAME={name!r}: no such fault. Run with --list for the names." for name in unknown]
     problems += filter(None, (mutant.problem(PROJECT) for mutant in mutants))
     if problems:
-        _say("\n".join(problems))
+        _print("\n".join(problems))
         return 2
     files = tracked_files(PROJECT)
     if options.check and (problem := check_copy(mutants, files, options)):
-        _say(problem)
+        _print(problem)
         return 2
-    _say("| fault | result | by | seconds |\n|---|---|---|---|")
+    _print("| fault | result | by | seconds |\n|---|---|---|---|")
     outcomes: list[Outcome] = []
     for mutant in mutants:
         outcomes.append(try_mutant(mutant, files, options))
-        _say(outcomes[-1].row())
+        _print(outcomes[-1].row())
         if outcomes[-1].status in ("not run", "timed out"):
             sys.stderr.write(f"{outcomes[-1].output}\n")
         if options.json:
-            options.json.write_text(json.dumps([asdict(one) for one in outcomes], indent=2) + "\n")
-    missed = [one.name for one in outcomes if one.status != "caught"]
-    _say(f"\n{len(outcomes) - len(missed)} of {len(outcomes)} caught")
+            options.json.write_text(
+                json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n"
+            )
+    missed = [outcome.name for outcome in outcomes if outcome.status != "caught"]
+    _print(f"\n{len(outcomes) - len(missed)} of {len(outcomes)} caught")
     return 1 if missed else 0
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def _terminate(signum: int, _frame: object) -> NoReturn:
-    sys.exit(128 + signum)  # so that the copy and the processes of a run are removed
+    sys.exit(128 + signum)  # runs the clean-up of the copy and of the processes
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A coverage.py plugin that saves every second: Ray ends its workers without leave to save."""
+"""A plugin of coverage.py that saves every second, because Ray kills its workers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 import coverage
 
-SECONDS = 1.0
+SAVE_SECONDS = 1.0
 
 
 def coverage_init(_registry: Any, _options: Any) -> None:
-    """Called by coverage.py in each process that it starts in."""
+    """Start the thread that saves, in Ray's workers. coverage.py calls this in each process."""
     if "default_worker.py" in " ".join(sys.orig_argv):
-        threading.Thread(target=save_again_and_again, daemon=True, name="coverage").start()
+        threading.Thread(target=save_repeatedly, daemon=True, name="coverage").start()
 
 
-def save_again_and_again() -> None:
-    """Write what was covered so far."""
+def save_repeatedly() -> None:
+    """Save the coverage every `SAVE_SECONDS`."""
     while True:
-        time.sleep(SECONDS)
+        time.sleep(SAVE_SECONDS)
         current = coverage.Coverage.current()
         if current is not None:
             current.save()

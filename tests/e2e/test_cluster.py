@@ -140,7 +140,7 @@ def test_a_stopped_job_leaves_no_process(cluster: Cluster, tmp_path: Path) -> No
 def test_where_no_cluster_is_reached_the_remedy_is_one_line(tmp_path: Path) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     for variables, problem in (
-        ({}, "none is running here. Run `make cluster-up`"),
+        ({}, "no cluster is running on this machine. Run `make cluster-up`"),
         ({"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1"}, "http://127.0.0.1:1: no Ray dashboard"),
     ):
         refused = subprocess.run(
@@ -157,5 +157,5 @@ def test_where_no_cluster_is_reached_the_remedy_is_one_line(tmp_path: Path) -> N
 
 
 def test_a_second_cluster_in_the_same_directory_is_refused(cluster: Cluster) -> None:
-    with pytest.raises(InputError, match=r"one is running at http.*cluster-down"):
+    with pytest.raises(InputError, match=r"a cluster is running at http.*cluster-down"):
         nodes.start(cluster.home / "ray", workers=0, cpus=1, node_environment={})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from finsent.adapters.ray_core import ENVIRONMENT, LOCAL_ENVIRONMENT
-from ray_jobs._ray import session_directory
+from finsent.ray_session import session_directory
 
 
 @contextmanager

@@ -52,7 +52,11 @@ def make_version(root: Path) -> DatasetVersion:
             words = WORDS[LABELS[i % 3]]
             writer.writerow((f"Unit {i}: {words}, then {words} once more", LABELS[i % 3]))
     plain = settings(root, {})
-    return ingest(plain.data, plain.datasets_dir, find_sources(plain.data, plain.sources_dir))
+    return ingest(
+        plain.data,
+        plain.workspace.versions_dir(plain.data.name),
+        find_sources(plain.data, plain.workspace.sources_dir),
+    )
 
 
 def training_sweep(
@@ -65,7 +69,7 @@ def training_sweep(
     run_dir.mkdir(exist_ok=True)
     root = version.path.parents[2]
     configured = settings(root, sweep, **train)
-    backbone = resolve_backbone(configured.model, configured.root / "backbones")
+    backbone = resolve_backbone(configured.model, configured.workspace.backbones_dir)
     plan = make_plan(configured, backbone)
     task = make_task(configured.train, configured.model, backbone, version)
     datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}
@@ -80,7 +84,9 @@ def sham_sweep(
     """Prepare a sweep with sham trainings, see `tests.integration.sham`."""
     run_dir.mkdir(exist_ok=True)
     configured = settings(version.path.parents[2], sweep, **train)
-    plan = make_plan(configured, resolve_backbone(configured.model, configured.root / "backbones"))
+    plan = make_plan(
+        configured, resolve_backbone(configured.model, configured.workspace.backbones_dir)
+    )
     datasets = {"train": "rows", "validation": "rows"}
     modes, exchanges = plan.config.modes, plan.config.exchanges_weights
     context = TrialContext(

@@ -24,10 +24,10 @@ from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.manifest import FateCounts, LabelNoise
 from finsent.errors import ConfigError, InputError, UserError
+from finsent.signals import find_cause
 from ray_jobs import ingest as ingest_job
 from ray_jobs._cli import Call
 from ray_jobs._settings import JobSettings
-from ray_jobs._signals import find_cause
 
 LABELS = ("positive", "neutral", "negative")
 

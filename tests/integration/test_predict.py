@@ -28,7 +28,7 @@ from finsent.modeling.model_dir import fingerprint
 from finsent.scoring.model import ScoringModel
 from finsent.scoring.pool import EnginePool
 from ray_jobs import predict
-from ray_jobs._cli import Call
+from ray_jobs._cli import Call, as_result
 from ray_jobs._settings import JobSettings
 from tests.commands import start_job, wait_until
 from tests.unit.models import MAX_LENGTH, TEXTS, saved_model
@@ -58,7 +58,7 @@ def score(model: Path, source: str, out: Path, *overrides: str) -> dict[str, Any
             *overrides,
         ],
     )
-    return predict.run(Call(settings, out.parent / "run"))
+    return as_result(predict.run(Call(settings, out.parent / "run")))
 
 
 def write_csv(path: Path, texts: list[str]) -> Path:

@@ -322,7 +322,11 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
         task = read_json(run_dir / "trials" / f"{trial.number:04d}" / "task.json")
         assert task["max_length"] == trial.params["model.max_length"]
         assert task["datasets"] == []  # the shared datasets have other rows
-        own = DatasetVersion.find(task["version"], context.settings.datasets_dir, "train.dataset")
+        own = DatasetVersion.find(
+            task["version"],
+            context.settings.workspace.versions_dir(context.settings.data.name),
+            "train.dataset",
+        )
         assert own.manifest.config["conflicts"] == trial.params["data.conflicts"]
         versions.add(task["version"])
     assert len(versions) == 2 and version.version in versions

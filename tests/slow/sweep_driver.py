@@ -69,10 +69,12 @@ def main(folder: Path) -> None:
     ray.init(address=cluster.address, log_to_driver=False)
     settings = made_settings(folder)
     version = ingest(
-        settings.data, settings.datasets_dir, find_sources(settings.data, settings.sources_dir)
+        settings.data,
+        settings.workspace.versions_dir(settings.data.name),
+        find_sources(settings.data, settings.workspace.sources_dir),
     )
-    backbone = resolve_backbone(settings.model, settings.root / "backbones")
-    plan, run_dir = make_plan(settings, backbone), settings.runs_dir / "sweep"
+    backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)
+    plan, run_dir = make_plan(settings, backbone), settings.workspace.runs_dir / "sweep"
     run_dir.mkdir(parents=True)
     task = make_task(settings.train, settings.model, backbone, version)
     datasets = {split: tokenize_split(version, split, task) for split in ("train", "validation")}

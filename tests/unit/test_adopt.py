@@ -698,7 +698,7 @@ def test_adopting_what_finsent_wrote_gives_the_same_answers(tiny: Path, project:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["adopt ''", "write one SOURCE"]),
+        ([], ["adopt ''", "Write one SOURCE"]),
         (["a", "b"], ["adopt 'a b'"]),
         (["./none"], ["SOURCE='./none': no such directory"]),
         (["no/such/model"], ["SOURCE='no/such/model': neither a directory nor a hub id"]),

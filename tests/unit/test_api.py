@@ -28,7 +28,8 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
-from finsent.registry.registry import CARD, Registry
+from finsent.registry.registry import Registry
+from finsent.registry.version_manifest import CARD
 from ray_jobs._settings import JobSettings
 from serve_app import auth
 from serve_app.auth import Keys, new_key, read_keys

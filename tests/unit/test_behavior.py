@@ -323,7 +323,7 @@ def test_a_file_that_is_no_suite_is_named(tmp_path: Path, content: bytes, words:
 def test_groups_of_one_name_in_two_files_are_refused(tmp_path: Path) -> None:
     suite_of(tmp_path, **MFT)
     (tmp_path / "two.yaml").write_bytes((tmp_path / "own.yaml").read_bytes())
-    with pytest.raises(InputError, match=r"two\.yaml: group 'g': is in .*own\.yaml, too; rename"):
+    with pytest.raises(InputError, match=r"two\.yaml: group 'g': also in .*own\.yaml; rename"):
         read_suite(tmp_path)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from finsent.errors import InputError
 from finsent.evaluation.abstention import risk_coverage, selective, threshold_for
 from finsent.evaluation.calibration import (
-    LEAST_ROWS,
+    MIN_ROWS,
     calibrate,
     calibration_line,
     calibration_of,
@@ -32,6 +32,7 @@ from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.calibration import (
     CalibrationFit,
+    CalibrationRecord,
     read_calibration,
     read_calibration_record,
 )
@@ -72,10 +73,12 @@ def test_the_temperature_that_spoilt_the_logits_is_found(temperature: float) -> 
 def test_calibration_lowers_ece_and_moves_no_label() -> None:
     fitted, unseen = simulated(1500, 3.0, seed=1), simulated(1500, 3.0, seed=2)
     found = calibration_of(*fitted, 0.9)
-    assert found["log_loss_after"] < found["log_loss_before"]
-    assert found["ece_after"] < 0.03 < 0.15 < found["ece_before"]
+    assert found.log_loss_after is not None and found.log_loss_before is not None
+    assert found.log_loss_after < found.log_loss_before
+    assert found.ece_after is not None and found.ece_before is not None
+    assert found.ece_after < 0.03 < 0.15 < found.ece_before
     logits, truth = unseen
-    raw, scaled = (Answers(truth, softmax(logits, t)) for t in (1.0, found["temperature"]))
+    raw, scaled = (Answers(truth, softmax(logits, t)) for t in (1.0, found.temperature))
     assert np.array_equal(raw.predicted, scaled.predicted)
     assert scaled.measure()["ece"] < 0.05 < raw.measure()["ece"]
 
@@ -87,13 +90,13 @@ def test_rows_that_a_model_never_answers_right_do_not_move_the_temperature() -> 
     answerable = truth != 1
     expected = calibration_of(logits[answerable], truth[answerable], 0.9)
     found = calibration_of(logits, truth, 0.9)
-    assert found["temperature"] == expected["temperature"]
-    assert found["reason"] is None
+    assert found.temperature == expected.temperature
+    assert found.reason is None
     # Abstention counts all rows: those are wrong answers, too.
-    rule = found["abstention"]
-    confidence = softmax(logits, found["temperature"]).max(1)
+    rule = found.abstention
+    confidence = softmax(logits, found.temperature).max(1)
     wanted = threshold_for(confidence, logits.argmax(1) == truth, 0.9)
-    assert rule["threshold"] == wanted
+    assert rule.threshold == wanted
 
 
 def all_right(rows: int) -> tuple[Logits, Ids]:
@@ -120,7 +123,7 @@ def opposite(rows: int) -> tuple[Logits, Ids]:
 @pytest.mark.parametrize(
     ("logits", "truth", "words"),
     [
-        (*simulated(LEAST_ROWS - 1, 3.0), f"{LEAST_ROWS - 1} rows are too few"),
+        (*simulated(MIN_ROWS - 1, 3.0), f"{MIN_ROWS - 1} rows are too few"),
         (np.zeros((0, 3), np.float32), np.zeros(0, np.int64), "0 rows are too few"),
         (*all_right(100), "all rows are right"),
         (*opposite(100), "no minimum"),
@@ -137,11 +140,11 @@ def test_rows_that_say_nothing_leave_the_temperature_at_one(
     assert words in str(reason)
 
 
-@pytest.mark.parametrize("rows", [0, 7, LEAST_ROWS - 1])
+@pytest.mark.parametrize("rows", [0, 7, MIN_ROWS - 1])
 def test_few_rows_give_a_calibration_that_changes_nothing(rows: int) -> None:
     found = calibration_of(*simulated(rows, 3.0), 0.5)
-    assert (found["temperature"], found["abstention"]["threshold"]) == (1.0, None)
-    assert json.loads(json.dumps(found)) == found
+    assert (found.temperature, found.abstention.threshold) == (1.0, None)
+    assert CalibrationRecord.model_validate_json(found.model_dump_json()) == found
     line = calibration_line(found)
     assert line.startswith(f"temperature 1 ({rows} rows are too few")
     assert "no abstention threshold" in line
@@ -209,13 +212,14 @@ def test_no_rows_are_never_answered() -> None:
 
 def test_threshold_keeps_its_word_on_other_rows() -> None:
     rule = calibration_of(*simulated(4000, 2.0, seed=3), 0.9)
-    threshold = rule["abstention"]["threshold"]
-    assert 0.3 < rule["abstention"]["coverage"] < 0.95
+    threshold = rule.abstention.threshold
+    assert rule.abstention.coverage is not None
+    assert 0.3 < rule.abstention.coverage < 0.95
     logits, truth = simulated(4000, 2.0, seed=4)
-    answers = Answers(truth, softmax(logits, rule["temperature"]))
+    answers = Answers(truth, softmax(logits, rule.temperature))
     found = selective(answers.confidence, answers.right, threshold)
     assert found["accuracy"] == pytest.approx(0.9, abs=0.02)
-    assert found["coverage"] == pytest.approx(rule["abstention"]["coverage"], abs=0.03)
+    assert found["coverage"] == pytest.approx(rule.abstention.coverage, abs=0.03)
     assert answers.right.mean() < 0.85
 
 
@@ -226,7 +230,7 @@ def test_accuracy_out_of_reach_is_said() -> None:
     truth = random.integers(0, 3, 500)
     truth[0] = 0
     found = calibration_of(logits, truth, 1.0)
-    assert found["abstention"]["threshold"] is found["abstention"]["coverage"] is None
+    assert found.abstention.threshold is found.abstention.coverage is None
     assert "no threshold reaches an accuracy of 1" in calibration_line(found)
 
 
@@ -298,28 +302,30 @@ def test_calibration_is_written_beside_the_model_and_used(model_dir: Path) -> No
     truth[wrong] = random.integers(0, 3, int(wrong.sum()))
     rows = pa.table({"text": texts, "label": [LABELS[i] for i in truth]})
     found = calibrate(before, rows, 0.6, {"dataset_version": "0123abcd", "split": "validation"})
-    assert found["rows"] == 120
-    assert json.loads((model_dir / "calibration.json").read_text()) == found
+    assert found.rows == 120
+    stored = json.loads((model_dir / "calibration.json").read_text())
+    assert stored == found.model_dump(mode="json")
     after = engine(model_dir)
-    assert after.temperature == found["temperature"] == 1  # the weights have it
-    assert after.folded == after.calibration.fitted == found["folded_temperature"] > 1.05
+    assert after.temperature == found.temperature == 1  # the weights have it
+    assert after.folded == after.calibration.fitted == found.folded_temperature
+    assert after.folded > 1.05
     record = read_calibration_record(model_dir)
     assert record is not None
-    assert record.model_dump(mode="json") == found
+    assert record == found
     assert after.calibration.fit == CalibrationFit(
         dataset_version="0123abcd",
         split="validation",
         rows=120,
         reason=None,
-        ece_before=found["ece_before"],
-        ece_after=found["ece_after"],
+        ece_before=found.ece_before,
+        ece_after=found.ece_after,
         wanted_accuracy=0.6,
-        threshold_reason=found["abstention"]["reason"],
+        threshold_reason=found.abstention.reason,
     )
     assert after.uncalibrated(after.logits(texts)) == pytest.approx(before.logits(texts), rel=1e-5)
     ids = np.array([LABELS.index(label) for label in rows["label"].to_pylist()])
     measured = Answers(ids, after.probabilities(texts)).measure()
-    assert measured["ece"] == pytest.approx(found["ece_after"], abs=1e-4)
+    assert measured["ece"] == pytest.approx(found.ece_after, abs=1e-4)
     files = fingerprint(model_dir)
     again = calibrate(after, rows, 0.6, {"dataset_version": "0123abcd", "split": "validation"})
     assert again == found  # on raw logits, whatever the engine's temperature was
@@ -327,11 +333,11 @@ def test_calibration_is_written_beside_the_model_and_used(model_dir: Path) -> No
 
 
 def test_many_rows_are_sampled(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finsent.evaluation.calibration._MOST_ROWS", 60)
+    monkeypatch.setattr("finsent.evaluation.calibration._MAX_ROWS", 60)
     texts = [f"Unit {i} opened" for i in range(90)]
     rows = pa.table({"text": texts, "label": [LABELS[i % 3] for i in range(90)]})
     found = [calibrate(engine(model_dir), rows, 0.9, {}) for _ in range(2)]
-    assert found[0]["rows"] == 60
+    assert found[0].rows == 60
     assert found[0] == found[1]
 
 

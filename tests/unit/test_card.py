@@ -14,9 +14,10 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import write_json
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.provenance import backbone_origin
+from finsent.modeling.provenance import Provenance, backbone_origin
 from finsent.registry.card import model_card
-from finsent.registry.making import split_sentences
+from finsent.registry.card_sections import split_sentences
+from finsent.registry.version_manifest import VersionFile
 from finsent.training.config import TrainConfig
 from finsent.training.task import make_task
 from tests.unit.datasets import input_content, manifest_content, split_content
@@ -57,7 +58,9 @@ PROVENANCE: dict[str, Any] = {
     "config": {"seed": 7},
 }
 CODE = {"git_commit": "f00d", "git_dirty": True, "packages": {"torch": "2.13.0"}}
-FILES = [{"path": name, "sha256": BYTES} for name in ("config.json", "model.safetensors")]
+FILES = [
+    VersionFile(path=name, bytes=9, sha256=BYTES) for name in ("config.json", "model.safetensors")
+]
 
 
 def rules(**data: Any) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def rules(**data: Any) -> dict[str, Any]:
                 "near_duplicates": {"enabled": False},
             },
             "The split of a row depends on its time in `date`: rows before 2024-01-01 train, rows "
-            "from 2024-07-01 on test, those between validate. No text is in two splits. "
+            "from 2024-07-01 on test, rows in between validate. No text is in two splits. "
             "Near-duplicates were not looked for and may be in two splits.",
         ),
         (
@@ -112,7 +115,8 @@ def test_the_split_that_was_used(settings: dict[str, Any], said: str) -> None:
 def card(**changes: Any) -> str:
     dataset = {**PROVENANCE["dataset"], "rules": rules()}
     provenance = {**PROVENANCE, "dataset": dataset, **changes}
-    return model_card("0123456789ab", provenance, METRICS, FILES, CODE, "cc-by-4.0")
+    record = Provenance.model_validate(provenance)
+    return model_card("0123456789ab", record, METRICS, FILES, CODE, "cc-by-4.0")
 
 
 def test_sources_splits_base_files_and_code() -> None:
@@ -216,5 +220,5 @@ def test_a_training_keeps_what_the_card_says_of_its_data(tiny: Path, tmp_path: P
     ]
     assert "/home" not in str(kept)
     assert kept["splits"] == {"train": 8, "validation": 1, "test": 1}
-    text = model_card("0123456789ab", task.provenance, METRICS)
+    text = model_card("0123456789ab", Provenance.model_validate(task.provenance), METRICS)
     assert "The split of a row depends on a hash of its `company`" in text

@@ -51,7 +51,7 @@ def test_unit_tests_on_no_python_fail() -> None:
         timeout=60,
     )
     assert done.returncode == 2
-    assert "error: VERSIONS='3.98 3.99': none is installed" in done.stderr
+    assert "error: VERSIONS='3.98 3.99': no such Python is installed" in done.stderr
 
 
 @pytest.mark.parametrize(("user", "prefix"), [(0, ""), (1000, "sudo ")])

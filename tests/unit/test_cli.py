@@ -26,10 +26,10 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier, save_cla
 from finsent.modeling.provenance import Provenance
 from finsent.scoring.config import ClassifyConfig
 from finsent.scoring.texts import Text, read_texts
+from finsent.signals import find_cause, is_wanted
 from ray_jobs._arguments import parse_arguments
 from ray_jobs._cli import Call, Interrupted, Job, Result, invoke, main
 from ray_jobs._settings import JobSettings
-from ray_jobs._signals import find_cause, is_wanted
 from ray_jobs.classify import run as classify
 
 pytestmark = pytest.mark.cost(8, "starts processes that import every job")
@@ -122,7 +122,7 @@ def test_flags_are_accepted_in_any_position() -> None:
         (PLAIN, ["configs/train.json"], ["'configs/train.json'", "CONFIG.yaml"]),
         (PLAIN, ["-v"], ["'-v'", "--print-config"]),
         (PLAIN, ["=2"], ["'=2'", "key=value"]),
-        (PLAIN, ["--", "text"], ["'text'", "probe takes no texts or names"]),
+        (PLAIN, ["--", "text"], ["'text'", "probe accepts no texts or names"]),
         (WITH_TEXTS, ["--threads", "2"], ["'--threads'", "not understood"]),
     ],
 )
@@ -465,11 +465,16 @@ def test_texts_are_read_from_the_lines_of_a_file_or_standard_input(
 @pytest.mark.parametrize(
     ("source", "content", "arguments", "words"),
     [
-        ("texts.txt", b"Sales rose", ["Costs fell"], ["classify.input='texts.txt'", "choose one"]),
-        ("-", b"Sales rose", ["Costs fell"], ["classify.input='-'", "choose one"]),
-        ("none.txt", b"", [], ["classify.input='none.txt'", "no such file", "one text per line"]),
-        ("texts.txt", b"Caf\xe9", [], ["classify.input='texts.txt'", "not UTF-8", "convert"]),
-        ("-", b"Caf\xe9", [], ["standard input", "not UTF-8", "convert"]),
+        ("texts.txt", b"Sales rose", ["Costs fell"], ["classify.input='texts.txt'", "Choose one"]),
+        ("-", b"Sales rose", ["Costs fell"], ["classify.input='-'", "Choose one"]),
+        (
+            "none.txt",
+            b"",
+            [],
+            ["classify.input='none.txt'", "no such file", "Name a file of texts"],
+        ),
+        ("texts.txt", b"Caf\xe9", [], ["classify.input='texts.txt'", "not UTF-8", "Convert"]),
+        ("-", b"Caf\xe9", [], ["standard input", "not UTF-8", "Convert"]),
         ("texts.txt", b" \n\n", [], ["no text", "classify.input=FILE"]),
         (None, b"", [], ["no text", "standard input"]),
         (None, b"", ["", " "], ["no text", "arguments"]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ def test_job_gets_its_arguments_and_exit_code(capfd: pytest.CaptureFixture[str])
 
 def test_unknown_job_gets_a_suggestion(capfd: pytest.CaptureFixture[str]) -> None:
     assert run("trian") == 2
-    assert capfd.readouterr().err == ("error: JOB='trian': no such job; did you mean 'train'?\n")
+    assert capfd.readouterr().err == ("error: JOB='trian': no such job. Did you mean 'train'?\n")
     assert run("fly") == 2
     assert JOB.name in capfd.readouterr().err
 
@@ -81,6 +83,26 @@ def test_file_without_a_suffix_hides_no_shipped_configuration(
         (tmp_path / name).write_text("model: {backbone: mine}\n")
     assert run(*arguments, "--print-config") == 0
     assert line in capfd.readouterr().out
+
+
+def _imported(file: Path) -> set[str]:
+    """Return the modules of ray_jobs that a file imports."""
+    modules = set[str]()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "ray_jobs":
+            modules |= {f"ray_jobs.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ray_jobs."):
+            modules.add(str(node.module))
+    return modules
+
+
+def test_jobs_are_thin() -> None:
+    files = sorted((PROJECT / "ray_jobs").glob("*.py"))
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 2_400
+    importers = Counter(module for file in files for module in _imported(file))
+    assert importers.pop("ray_jobs._cli") > 2
+    shared = {module: count for module, count in importers.items() if count > 2}
+    assert not shared, "move what several jobs share to finsent"
 
 
 def test_console_script_is_this_command() -> None:

@@ -19,8 +19,8 @@ from finsent.evaluation.compare import (
     mcnemar,
     write_comparison,
 )
+from finsent.evaluation.held_out_rows import find_held_out
 from finsent.evaluation.metrics import Answers
-from finsent.evaluation.unseen import find_unseen
 from finsent.labels import LABELS
 
 pytestmark = pytest.mark.cost(1.5, "simulates many samples")
@@ -188,9 +188,9 @@ def test_rows_that_either_model_was_trained_on_are_left_out() -> None:
     rows = rows_of(drawn(6, 1))
     by_a = pa.chunked_array([["0000", "0001"], ["ffff"]])
     by_b = pa.chunked_array([["0001", "0005"]])
-    unseen = find_unseen(rows, [by_a, by_b])
+    unseen = find_held_out(rows, [by_a, by_b])
     assert rows["row"].to_numpy()[unseen.flags].tolist() == [2, 3, 4]
     assert unseen.counts == [2, 2]
-    unseen = find_unseen(rows, [None, pa.chunked_array([], pa.string())])
+    unseen = find_held_out(rows, [None, pa.chunked_array([], pa.string())])
     assert unseen.flags.all()
     assert unseen.counts == [None, 0]

@@ -400,16 +400,15 @@ def test_files_of_any_kind_and_order_keep_their_rows_apart(
     assert pairs == wanted
 
 
-def test_keys_for_csv_do_not_apply_to_text_files_of_the_same_entry(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("key", "value"), [("delimiter", ";"), ("quote", "'"), ("escape", "\\")])
+def test_a_text_file_with_a_key_for_csv_is_refused(tmp_path: Path, key: str, value: str) -> None:
     from finsent.data.config import DataConfig
     from finsent.data.sources.files import find_texts
 
-    (tmp_path / "a.csv").write_text("Sentence;id\nProfit rose;1\n")
-    (tmp_path / "b.txt").write_text("Sales; net; fell\n")
-    source = SourceConfig(uri=f"{tmp_path}/*", delimiter=";")
-    files = find_texts([source], DataConfig(), tmp_path, "predict.input")
-    texts = {
-        file.name: [text for table in file.rows(0) for text in table["raw_text"].to_pylist()]
-        for file in files
-    }
-    assert texts == {"a.csv": ["Profit rose"], "b.txt": ["Sales; net; fell"]}
+    # A CSV by another name: its header and its other columns would be scored as texts.
+    (tmp_path / "a.txt").write_text("Sentence;id\nProfit rose;1\n")
+    source = SourceConfig.model_validate({"uri": str(tmp_path / "a.txt"), key: value})
+    with pytest.raises(
+        InputError, match=rf"^predict\.input: .*a\.txt' is text, which has no {key}"
+    ):
+        find_texts([source], DataConfig(), tmp_path, "predict.input")

@@ -29,9 +29,9 @@ from finsent.disk import (
 )
 from finsent.errors import InputError
 from finsent.files import staged_dir, staged_file, write_json
+from finsent.job_dirs import named_disk_errors
 from finsent.training.capacity import check_disk
 from finsent.training.config import TrainConfig
-from ray_jobs._job_dirs import named_disk_errors
 from ray_jobs._settings import JobSettings
 from tests.disks import file_limit, filled, small_disk
 

@@ -5,10 +5,12 @@ tests/e2e/test_readme.py runs the commands of the bash blocks.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -29,15 +31,26 @@ MADE_BY_READERS = {"artifacts/runs/first-sweep/best.yaml", "configs/news.yaml"}
 NOT_SETTINGS = {"data.text"}  # a nested key of JSON
 SUFFIXES = (".yaml", ".py", ".safetensors", ".html", ".json")
 MODULES = r"python -m ray_jobs\.|python -m (?=benchmarks\.[a-z])"
-COMMAND = re.compile(rf"\b(?:finsent |{MODULES})([a-z_.]+)(.*)")
+# `finsent completion` is no job; tests/unit/test_completion.py holds its page.
+COMMAND = re.compile(rf"\b(?:finsent (?!completion)|{MODULES})([a-z_.]+)(.*)")
 INLINE = re.compile(rf"`((?:finsent [a-z]|{MODULES})[^`]*)`")
+PACKAGES = "benchmarks|cluster|finsent|ray_jobs|serve_app|tests|tune"
+FILE = re.compile(r"(?<![\w./])(?:\w[\w-]*/)*\w[\w-]*\.(?:py|js|proto|ini)\b(?![.\w])")
+DOTTED = re.compile(rf"(?<![\w./])(?:{PACKAGES})(?:\.\w+)+(?!\w*/)")
+NAMES_IN_FILE = re.compile(r"`([\w/]+\.(?:py|js))`: ((?:`[\w.]+`(?:, )?)+)")
+TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
+PLACEHOLDERS = {"ray_jobs/NAME.py", "ray_jobs.JOB", "ray_jobs.NAME", "benchmarks.NAME"}
+NOT_MODULES = {
+    "finsent.v1",  # the package of the gRPC API
+    "tune.Tuner.restore",  # Ray's tune
+}
 
 
 def pages() -> list[str]:
     """Return README, docs and the other pages of the site, named from the project's root."""
-    found = (path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/**/*.md"))
+    docs = (path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/**/*.md"))
     linked = (path for path in reference_pages.linked_files() if path.endswith(".md"))
-    return sorted({*found, *linked})
+    return sorted({*docs, *linked})
 
 
 def documented() -> Iterator[tuple[str, str]]:
@@ -126,3 +139,119 @@ def test_links_lead_to_files(page: str) -> None:
 
 def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= 200
+
+
+# --- files, modules and names -------------------------------------------------------------------
+
+
+def find_file(page: str, path: str) -> Path | None:
+    """Return the file that a page names from the root, from tests/ or from the page's folder.
+
+    A path without a folder may be anywhere below the page's folder or below tests/.
+    """
+    page_folder = (PROJECT / page).parent
+    folders = (PROJECT, PROJECT / "tests", page_folder)
+    direct = (folder / path for folder in folders)
+    anywhere = () if "/" in path else (*page_folder.rglob(path), *(PROJECT / "tests").rglob(path))
+    return next((file for file in (*direct, *anywhere) if file.is_file()), None)
+
+
+@cache
+def defined_names(file: Path) -> set[str]:
+    """Return the names that a module defines or imports, with the methods of its classes."""
+    if file.suffix == ".js":
+        return set(
+            re.findall(r"^(?:export )?(?:async )?(?:function|const) (\w+)", read(file), re.M)
+        )
+    names = set()
+    for node in ast.parse(read(file)).body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names.add(node.name)
+            case ast.Import() | ast.ImportFrom():
+                names.update((alias.asname or alias.name) for alias in node.names)
+            case ast.Assign() | ast.AnnAssign():
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names.update(target.id for target in targets if isinstance(target, ast.Name))
+        if isinstance(node, ast.ClassDef):
+            methods = (part.name for part in node.body if hasattr(part, "name"))
+            names.update(f"{node.name}.{method}" for method in methods)
+    return names
+
+
+def read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def is_defined(dotted: str) -> bool:
+    """Return whether a dotted name is a package, a module, or a name in one of them."""
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        path, name = PROJECT.joinpath(*parts[:count]), ".".join(parts[count:])
+        if path.is_dir() and not name:
+            return True
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return not name or name in defined_names(file)
+    return False
+
+
+@pytest.mark.parametrize("page", pages())
+def test_named_files_exist(page: str) -> None:
+    unlinked = re.sub(r"\[[^\]]*\]\([^)]*\)", "", read_page(page))
+    named = {*FILE.findall(unlinked)} - PLACEHOLDERS
+    assert not [path for path in sorted(named) if find_file(page, path) is None]
+
+
+@pytest.mark.parametrize("page", pages())
+def test_named_modules_exist(page: str) -> None:
+    dotted = {*DOTTED.findall(read_page(page))} - PLACEHOLDERS - NOT_MODULES
+    assert not [name for name in sorted(dotted) if not is_defined(name)]
+
+
+def test_modules_in_tables_exist() -> None:
+    """The column `module` of a table names modules below the page's folder."""
+    modules = {*modules_in_tables()}
+    assert len(modules) > 100
+    folders = ((page, module, (PROJECT / page).parent) for page, module in sorted(modules))
+    assert not [
+        (page, module)
+        for page, module, folder in folders
+        if not [*folder.rglob(f"{module}.py"), *folder.rglob(f"{module}/__init__.py")]
+    ]
+
+
+def modules_in_tables() -> Iterator[tuple[str, str]]:
+    """Yield each page and module of the tables."""
+    for page in pages():
+        column = None
+        for line in read_page(page).splitlines():
+            cells = [cell.strip() for cell in line.split("|")]
+            if len(cells) < 3:
+                column = None
+            elif "module" in cells:
+                column = cells.index("module")
+            elif column:
+                names = re.findall(r"`([a-z_]+)(?:\.py)?`", cells[column])
+                yield from ((page, name) for name in names)
+
+
+def test_names_in_files_and_tests_exist() -> None:
+    named = {
+        (page, path, name)
+        for page in pages()
+        for path, names in NAMES_IN_FILE.findall(read_page(page)) + TEST.findall(read_page(page))
+        for name in re.findall(r"[\w.]+", names)
+    }
+    assert len(named) > 40
+    missing = [
+        (page, path, name)
+        for page, path, name in sorted(named)
+        if (file := find_file(page, path)) is None or name not in known_names(file)
+    ]
+    assert not missing
+
+
+def known_names(file: Path) -> set[str]:
+    """Return the defined names of a module, and its upper-case strings: environment variables."""
+    return defined_names(file) | {*re.findall(r'"([A-Z_]+)"', read(file))}

@@ -21,26 +21,23 @@ from finsent.data.rows.split import SPLITS
 from finsent.errors import InputError
 from finsent.evaluation.abstention import selective, threshold_for
 from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
-from finsent.evaluation.domain import (
-    Fit,
-    bias_loss,
-    cross_validated,
-    fit,
-    fold_ids,
-    judged,
-    log_loss_difference,
-    no_gain,
-    own,
-    share,
-    too_few,
-)
+from finsent.evaluation.domain import no_gain, too_few
 from finsent.evaluation.domain_exports import calibrated_logits, compare_exports
+from finsent.evaluation.domain_fit import Fit, bias_loss, fit
 from finsent.evaluation.domain_report import gain_lines
+from finsent.evaluation.domain_validation import (
+    cross_validate,
+    fold_ids,
+    judge_own_calibration,
+    judge_probabilities,
+    log_loss_difference,
+    wilson_share,
+)
 from finsent.evaluation.evaluate import evaluate as measure
 from finsent.evaluation.evaluate import read_benchmark
 from finsent.evaluation.metrics import Answers, Floats, Ids
-from finsent.evaluation.overlap import near_groups
 from finsent.evaluation.pictures import trust_lines
+from finsent.evaluation.training_overlap import near_groups
 from finsent.files import sha256_file, write_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, apply_calibration, softmax
@@ -54,8 +51,8 @@ from finsent.modeling.domain_calibration import (
     Figure,
 )
 from finsent.modeling.label_map import ABSENT_LOGIT
+from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.calibrations import Calibrations
-from finsent.registry.choose_calibration import find_calibration
 from finsent.registry.registry import Registry
 from finsent.settings import Settings
 from ray_jobs import calibrate, classify, evaluate, registry
@@ -154,7 +151,7 @@ def test_a_saturated_row_is_not_answered_where_none_is_to_be() -> None:
     assert sure.max() < both.threshold  # in fp32, as NumPy compares it
     assert float(sure.max()) < both.threshold
     truth = np.zeros(1, np.int64)
-    assert not judged(truth, sure, np.array([UNREACHABLE_THRESHOLD])).answered.any()
+    assert not judge_probabilities(truth, sure, np.array([UNREACHABLE_THRESHOLD])).answered.any()
     assert selective(Answers(truth, sure).confidence, np.array([True]), both.threshold) == {
         "coverage": 0.0,
         "accuracy": None,
@@ -205,8 +202,8 @@ def test_labels_drawn_from_the_model_s_own_probabilities_leave_nothing_to_gain(s
     # Retweets hardly change what the model answers.
     near = logits.repeat(10, 0) + random.normal(0, 0.05, (200, 3))
     groups = np.arange(20).repeat(10)
-    before = own(near, truth, None).answers
-    after = cross_validated(near, truth, groups, 5, 0.9).answers
+    before = judge_own_calibration(near, truth, None).answers
+    after = cross_validate(near, truth, groups, 5, 0.9).answers
     assert no_gain(log_loss_difference(before, after, groups, 100, 0)) is not None
 
 
@@ -224,15 +221,15 @@ def test_few_texts_in_many_copies_are_too_few() -> None:
 
 def test_cross_validation_promises_no_more_than_new_rows_hold() -> None:
     logits, truth = shifted(300, 1.6)
-    promised = cross_validated(logits, truth, each(len(truth)), 10, 0.9)
+    promised = cross_validate(logits, truth, each(len(truth)), 10, 0.9)
     new_logits, new_truth = shifted(20_000, 1.6, seed=9)
     held = Answers(new_truth, fit(logits, truth, 0.9).probabilities(new_logits)).measure()
-    found = promised.measured(each(300), 200, 0)
+    found = promised.measure(each(300), 200, 0)
     for name in ("accuracy", "macro_f1", "log_loss"):
         figure = getattr(found, name)
         assert figure.interval[0] < held[name] < figure.interval[1]
-    before = own(logits, truth, None)
-    assert before.measured(each(300), 200, 0).coverage is None
+    before = judge_own_calibration(logits, truth, None)
+    assert before.measure(each(300), 200, 0).coverage is None
     gain = log_loss_difference(before.answers, promised.answers, each(300), 200, 0)
     assert no_gain(gain) is None
 
@@ -242,18 +239,18 @@ def test_a_calibration_of_what_needs_none_is_no_gain() -> None:
     logits = log_softmax(random.normal(0, 3, (200, 3)), axis=1)
     truth = (np.exp(logits).cumsum(1) < random.random((200, 1))).sum(1)
     truth = np.minimum(truth, 2).astype(np.int64)
-    found = cross_validated(logits, truth, each(len(truth)), 10, 0.9)
-    before = own(logits, truth, None).answers
+    found = cross_validate(logits, truth, each(len(truth)), 10, 0.9)
+    before = judge_own_calibration(logits, truth, None).answers
     gain = log_loss_difference(before, found.answers, each(200), 200, 0)
     assert "no clear gain" in str(no_gain(gain))
 
 
 def test_a_share_has_wilsons_interval() -> None:
-    found = share(18, 20, 20)  # Newcombe 1998's formula, by hand: (0.699, 0.972)
+    found = wilson_share(18, 20, 20)  # Newcombe 1998's formula, by hand: (0.699, 0.972)
     assert found.value == 0.9
     assert found.interval == pytest.approx((0.699, 0.972), abs=5e-4)
-    assert share(90, 100, 20) == found  # five copies of each tell no more
-    assert share(0, 0, 0) == Figure(value=None, interval=None)
+    assert wilson_share(90, 100, 20) == found  # five copies of each tell no more
+    assert wilson_share(0, 0, 0) == Figure(value=None, interval=None)
 
 
 @pytest.mark.parametrize(
@@ -543,7 +540,7 @@ def test_a_registry_behind_a_link_has_its_calibrations(
     (tmp_path / "link").symlink_to(store.root.parent)
     settings = load(Settings, [], [f"storage.root={tmp_path / 'link'}"])
     found = find_calibration(
-        Registry(settings.registry_dir),
+        Registry(settings.workspace.registry_dir),
         store.get("champion").path,
         name,
         "classify.calibration",

@@ -139,7 +139,7 @@ def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) 
     ):
         assert shown in text, shown
     assert all(name in text for name, _ in FIGURES.values())
-    assert "Look at this first" not in text
+    assert "<h2>Warnings</h2>" not in text
     names = ["confusion", "reliability", "coverage", "slices", "behavior"]
     assert list(pictures_of(result)) == names
     assert text.count('src="data:image/png;base64,') == len(names)
@@ -229,7 +229,7 @@ def test_older_results_are_shown_as_far_as_they_go(
     result: dict[str, Any], tmp_path: Path, keep: tuple[str, ...]
 ) -> None:
     text = page({key: result[key] for key in keep}, tmp_path)
-    for said in ("not calibrated", "no threshold", "not cut into slices", "suite was not run"):
+    for said in ("not calibrated", "never abstains", "There are no slices", "suite was not run"):
         assert said in text
     assert text.count("<img") == len({"confusion"} & set(keep))
     assert "None" not in text
@@ -273,7 +273,7 @@ def test_a_calibration_for_a_domain_is_named_with_its_biases(
     changed = {**result, **drawn, "calibration": own, "abstention": {**never, "curve": []}}
     text = page(changed, tmp_path)
     for words in (
-        "The calibration tweets follows the model's own one",
+        "The calibration tweets follows the model's own calibration",
         "(negative -0.20, neutral +1.30, positive -1.10)",
         "0.088 by the model's own calibration alone and 0.012 by tweets",
         "abstains from every row: rows are too hard",
@@ -317,7 +317,7 @@ def part(accuracy: float, high: float, **more: Any) -> dict[str, Any]:
     ("changed", "words"),
     [
         ({"seen_in_training": 1200}, ["1,200", "data.exclude"]),
-        ({"ece": 0.081}, ["0.081", "calibration"]),
+        ({"ece": 0.081}, ["0.081", "Calibrate on rows"]),
         ({"noise_ceiling": {"kept": 0.951}}, ["95.1%", "data.conflicts"]),
         ({"baselines": {"majority": {"macro_f1": 0.8}}}, ["majority", "0.800", "0.707"]),
         (

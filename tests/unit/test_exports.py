@@ -489,12 +489,12 @@ def test_registry_takes_exports_along_and_verifies_them(
     registry = Registry(tmp_path / "registry")
     metrics = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "labels": {}}
     plain = registry.publish(own, metrics, {})
-    assert plain.manifest["exports"] == []
+    assert plain.manifest.exports == ()
     (copied / "openvino" / "pytorch_model.bin").write_bytes(b"a pickle")  # not exported
     version = registry.publish(copied, metrics, {})
     assert version.version != plain.version
-    assert {one["backend"] for one in version.manifest["exports"]} == {"onnxruntime", "openvino"}
-    listed = {one["path"] for one in version.manifest["files"]}
+    assert {export.backend for export in version.manifest.exports} == {"onnxruntime", "openvino"}
+    listed = {file.path for file in version.manifest.files}
     assert {"onnx/model.onnx", "openvino/model_int8.bin", EXPORTS} <= listed
     assert not (version.path / "openvino" / "pytorch_model.bin").exists()
     assert Engine(version.path, EngineConfig(threads=1)).rates.keys() == ALL

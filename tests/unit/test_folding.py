@@ -108,8 +108,9 @@ def test_plain_transformers_gives_the_calibrated_scores(
     before = Engine(model_dir, EXACT)
     found = calibrate(before, labeled(model_dir, texts), 0.6, {"split": "validation"})
     after = Engine(model_dir, EXACT)
-    assert found["temperature"] == after.temperature == 1
-    assert after.folded == found["folded_temperature"] > 1.3
+    assert found.temperature == after.temperature == 1
+    assert after.folded == found.folded_temperature
+    assert after.folded > 1.3
     answers = after.probabilities(texts)
     assert np.ptp(answers, axis=0).max() > 0.2
     expected = softmax(before.logits(texts), after.folded)
@@ -224,7 +225,7 @@ def test_head_whose_layer_does_not_scale_the_logits_keeps_the_temperature_outsid
         rows = labeled(model_dir, texts)
         found = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
         after = Engine(model_dir, EXACT)
-        assert after.temperature == found["temperature"] == fitted_temperature(found) > 1.3
+        assert after.temperature == found.temperature == fitted_temperature(found) > 1.3
         expected = softmax(after.logits(texts), after.temperature)
         assert after.probabilities(texts) == pytest.approx(expected)
     assert sha256_file(model_dir / WEIGHTS) == digest

@@ -39,6 +39,7 @@ from tests.unit import sweeps
 from tests.unit.test_diff import Row, write
 from tune.config import SweepConfig
 from tune.records import Verification
+from tune.results import SweepResult
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "measures models")]
 
@@ -202,7 +203,8 @@ def test_mistakes_are_the_surest_wrong_rows(world: World) -> None:
 
 
 def test_result_line_has_no_long_lists_and_no_texts(world: World, tmp_path: Path) -> None:
-    result = evaluate.step(world.settings(), world.run("good") / "model", tmp_path / "evaluation")
+    out = tmp_path / "evaluation"
+    result = as_result(evaluate.step(world.settings(), world.run("good") / "model", out))
     assert not {"mistakes", "reliability"} & result.keys()
     assert "curve" not in result["abstention"]
     assert "Unit test" not in json.dumps(result)
@@ -257,7 +259,7 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
 def test_compare_says_which_is_better_and_on_which_rows(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = compare.run(Call(world.settings(), tmp_path, ["poor", "good"]))
+    result = as_result(compare.run(Call(world.settings(), tmp_path, ["poor", "good"])))
     assert result["verdict"] == "better"
     assert result["rows"] == 200
     assert result["b"]["macro_f1"] == metrics(world, "good")["macro_f1"]
@@ -274,7 +276,7 @@ def test_compare_says_which_is_better_and_on_which_rows(
     assert len(flips) == result["flipped"] > 20
     assert result["judgment"]["outcome"] == "not inferior"
     assert "B is: better" in capsys.readouterr().err
-    back = compare.run(Call(world.settings(), tmp_path, ["good", "poor"]))
+    back = as_result(compare.run(Call(world.settings(), tmp_path, ["good", "poor"])))
     assert (back["verdict"], back["judgment"]["outcome"]) == ("worse", "inferior")
 
 
@@ -284,7 +286,7 @@ def test_compare_judges_in_the_gates_words(
     rules = PublishConfig(min_rows=201)
     with caplog.at_level("INFO"):
         result = compare.run(Call(world.settings(publish=rules), tmp_path, ["poor", "good"]))
-    judgment = result["judgment"]
+    judgment = result.judgment
     assert (judgment["outcome"], judgment["rows"]) == ("cannot tell", 200)
     assert f"B in A's place: cannot tell: {judgment['reason']}" in caplog.text
     assert judgment["macro_f1"]["bound"] > 0  # better, but on fewer rows than were demanded
@@ -299,7 +301,7 @@ def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: 
 
 @pytest.mark.parametrize("arguments", [[], ["good"], ["a", "b", "c"]])
 def test_compare_takes_two_models(world: World, tmp_path: Path, arguments: list[str]) -> None:
-    with pytest.raises(ConfigError, match="write A B, two models"):
+    with pytest.raises(ConfigError, match=r"not two models\. Write A B: "):
         compare.run(Call(world.settings(), tmp_path, arguments))
 
 
@@ -355,8 +357,8 @@ def test_first_champion_is_compared_with_nobody(
     assert "first champion" not in caplog.text
     version = world.registry().get("champion")
     assert (version.path / "calibration.json").is_file()
-    assert any(entry["path"] == "calibration.json" for entry in version.manifest["files"])
-    assert "mistakes" not in version.manifest["metrics"]
+    assert any(file.path == "calibration.json" for file in version.manifest.files)
+    assert "mistakes" not in version.manifest.metrics
 
 
 def test_first_champion_that_was_measured_on_few_rows_is_a_warning(
@@ -382,10 +384,11 @@ def test_better_model_becomes_champion_with_the_numbers_kept(world: World) -> No
     assert split["judgment"]["macro_f1"]["value"] == pytest.approx(gain)
     assert 0 < split["judgment"]["macro_f1"]["bound"] < gain
     version = world.registry().get("champion")
-    assert champion_alias(world)["gate"] == gate == version.manifest["gate"]
+    assert version.manifest.gate is not None
+    assert champion_alias(world)["gate"] == gate == version.manifest.gate.as_json()
     assert str(world.root) not in json.dumps(gate)
     card = (version.path / "README.md").read_text(encoding="utf-8")
-    assert f"## Compared with the champion before (`{poor}`)" in card
+    assert f"## Comparison with the previous champion (`{poor}`)" in card
     assert f"| both (`0123456789ab`) | 200 | {gain:+.3f} (" in card
 
 
@@ -490,6 +493,25 @@ def test_sweep_measures_its_model_as_it_is(world: World, tmp_path: Path) -> None
     }
 
 
+def sweep_result() -> SweepResult:
+    return SweepResult(
+        trials={"done": 3},
+        trials_wanted=3,
+        repeated=0,
+        exhausted=False,
+        epochs=3,
+        spent_share=1.0,
+        driver_share=None,
+        best={"trial": 0},
+        verified=None,
+        front=None,
+        best_yaml="best.yaml",
+        page=None,
+        storage=None,
+        study=None,
+    )
+
+
 def test_sweep_keeps_its_result_when_the_gate_refuses_the_winner(world: World) -> None:
     world.publish("good")
     run_dir = world.root / "runs/sweep"
@@ -497,12 +519,13 @@ def test_sweep_keeps_its_result_when_the_gate_refuses_the_winner(world: World) -
     settings = world.settings(
         sweep=SweepConfig(publish="champion"), tracking=TrackingConfig(mode="disabled")
     )
+    result = sweep_result()
     try:
         with pytest.raises(RefusedError, match="inferior to the champion") as caught:
-            sweep._finish(settings, run_dir, {"trials": {"done": 3}}, None)
+            sweep._finish(settings, run_dir, result, None)
     finally:
         shutil.rmtree(run_dir)
-    assert caught.value.result == {"trials": {"done": 3}, "model_version": None}
+    assert caught.value.result == result
 
 
 @pytest.mark.parametrize("is_champion_damaged", [False, True])
@@ -627,8 +650,10 @@ def test_promoting_to_champion_passes_the_gate_too(world: World) -> None:
     assert (forced["model_version"], forced["gate"]["forced"]) == (poor, True)
     assert champion_alias(world)["gate"] == forced["gate"]
     store = world.registry()  # what the service shows: of the alias, and of the publishing
-    assert store.gate_of("champion", store.get(poor)) == forced["gate"]
-    assert store.gate_of("alias:champion", store.get(poor)) == forced["gate"]
+    for reference in ("champion", "alias:champion"):
+        gate = store.gate_of(reference, store.get(poor))
+        assert gate is not None
+        assert gate.as_json() == forced["gate"]
     assert store.gate_of(poor, store.get(poor)) is None
     config = world.settings()
     gates = as_result(registry.run(Call(config, world.root, ["show", poor])))["gates"]

@@ -148,7 +148,7 @@ def test_jobs_parse_their_command_lines(overlay: str, tmp_path: Path) -> None:
         # A retry has another cluster. It resumes the run by its name.
         assert parsed.run.name == f"{name}-1"
         assert job["spec"]["backoffLimit"] == 3
-        assert str(parsed.root) == "/mnt/finsent"
+        assert str(parsed.workspace.root) == "/mnt/finsent"
         assert parsed.predict.input or name != "predict"
 
 
@@ -215,7 +215,7 @@ def test_serve_knows_all_keys_and_builds_the_settings(overlay: str, tmp_path: Pa
     assert application["import_path"] == "serve_app.graph:app"
     assert application["args"] == {"config": SETTINGS}
     settings = load_service([str(settings_file(overlay, tmp_path))], [])
-    assert str(settings.root) == "/mnt/finsent"
+    assert str(settings.workspace.root) == "/mnt/finsent"
     gateway, shadow = application["deployments"]
     assert (gateway["name"], shadow["name"]) == ("Gateway", "Shadow")
     # These options take the place of those in serve_app/graph.py.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer, Lowercase, Replace, Sequence
 from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from finsent.data.rows.split import SPLITS
 from finsent.errors import InputError
@@ -350,6 +352,12 @@ def test_rules_of_tokenizer_json_are_kept_where_transformers_drops_them(
     assert AutoTokenizer.from_pretrained(tmp_path / "saved")(text).input_ids == own
     assert Encoder(tmp_path / "saved", 48)([text], "right")[0].ids == own
     assert read.tokenizer.pad_token == "[PAD]"
+
+
+def test_transformers_logs_no_warning_of_its_own_on_a_tokenizer(tiny: Path) -> None:
+    transformers_logging.set_verbosity_warning()
+    read_tokenizer(str(tiny))
+    assert transformers_logging.get_verbosity() == logging.ERROR
 
 
 def test_rule_that_no_probe_shows_is_kept_and_said(tiny: Path, tmp_path: Path) -> None:

@@ -190,14 +190,14 @@ def test_loss_beyond_the_margin_promises_no_number_of_rows() -> None:
     truth = even(100)
     a, b = wrong_at(truth, *range(20)), wrong_at(truth, *range(13, 40))
     found = judged(a, b)
-    assert found.outcome == "cannot tell" and "would tell" not in found.reason
+    assert found.outcome == "cannot tell" and "would decide" not in found.reason
 
 
 def test_absent_label_is_said() -> None:
     truth = np.arange(200, dtype=np.int64) % 2 + 1
     found = judged(wrong_at(truth), wrong_at(truth))
     assert (found.outcome, found.absent_labels) == ("not inferior", ["negative"])
-    assert found.reason.endswith("no row is negative: not judged on that")
+    assert found.reason.endswith("no row is negative: not judged on this label")
 
 
 def test_model_as_bad_as_the_margin_seldom_passes_and_an_equal_one_mostly() -> None:

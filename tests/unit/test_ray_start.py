@@ -14,7 +14,7 @@ from ray._private.services import get_node_ip_address
 from finsent.adapters.ray_core import LONGEST_SOCKET
 from finsent.disk import DiskError
 from finsent.errors import InputError
-from ray_jobs._ray import _start_local, session_directory
+from finsent.ray_session import _start_local, session_directory
 from tests.disks import small_disk
 
 LATE = "The current node timed out during startup. This could happen because"

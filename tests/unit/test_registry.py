@@ -20,10 +20,12 @@ from finsent.errors import InputError
 from finsent.evaluation.metrics import scores
 from finsent.files import sha256_file
 from finsent.labels import ID2LABEL, LABELS
+from finsent.modeling.provenance import read_provenance
 from finsent.registry.card import model_card
-from finsent.registry.elsewhere import elsewhere
+from finsent.registry.card_usage import usage_section
 from finsent.registry.gate import Clearance
-from finsent.registry.registry import ModelVersion, Registry
+from finsent.registry.model_version import ModelVersion
+from finsent.registry.registry import Registry
 from tests.unit.test_files import without_root
 
 METRICS = scores(np.array([[8, 1, 1], [0, 9, 1], [2, 0, 8]])) | {
@@ -278,8 +280,8 @@ def flip_a_bit(path: Path) -> None:
         (lambda p: edit(p / "manifest.json", labels=["up", "down"]), "['up', 'down']"),
         (lambda p: edit(p / "manifest.json", labels=None), "labels are None"),
         (lambda p: edit(p / "manifest.json", files=None), "manifest"),
-        (lambda p: edit(p / "manifest.json", schema_version=2), "schema 1"),
-        (lambda p: (p / "manifest.json").write_text("[]"), "schema 1"),
+        (lambda p: edit(p / "manifest.json", schema_version=2), "schema_version: Input"),
+        (lambda p: (p / "manifest.json").write_text("[]"), "the file: Input should be"),
         (lambda p: (p / "manifest.json").write_text('{"sch'), "not valid JSON"),
     ],
 )
@@ -329,7 +331,7 @@ def test_license_that_an_existing_version_does_not_get_is_a_warning(
     registry.publish(model, METRICS, CODE)
     assert not caplog.messages
     again = registry.publish(model, METRICS, CODE, license="apache-2.0")
-    assert (again.version, again.manifest["license"]) == (version.version, "mit")
+    assert (again.version, again.manifest.license) == (version.version, "mit")
     [line] = caplog.messages
     assert line.startswith("publish.license='apache-2.0': is not applied, as the version")
     assert f"Delete {str(version.path)!r} and publish again" in line
@@ -442,9 +444,9 @@ def test_damaged_alias_is_named(registry: Registry, publish: Publish, content: s
 def test_card_tells_what_the_model_is_and_how_good(publish: Publish) -> None:
     version = publish(0)
     card = (version.path / "README.md").read_text(encoding="utf-8")
-    files = version.manifest["files"][:-1]  # of the manifest, without the card
-    guide = elsewhere(version.path)
-    assert card == model_card(version.version, PROVENANCE, METRICS, files, CODE, elsewhere=guide)
+    files = version.manifest.files[:-1]  # of the manifest, without the card
+    usage, provenance = usage_section(version.path), read_provenance(version.path)
+    assert card == model_card(version.version, provenance, METRICS, files, CODE, usage=usage)
     assert card.startswith("---\nlanguage: en\n")
     for part in (
         f"# Financial sentiment {version.version}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated
 
 import pytest
@@ -37,6 +37,9 @@ def test_keys_are_described_by_their_types() -> None:
         "Result: model_dir, epoch (the best), inner, seconds",
         "Result of show: rows, seconds",
     ]
+    assert [*result_lines({"--dry-run": Inner}, keeps_run=True)] == [
+        "Result of --dry-run: rows, seconds"
+    ]
     assert [*result_lines("rows, seconds", keeps_run=True)] == ["Result: rows, seconds"]
 
 
@@ -50,11 +53,12 @@ def typed_results() -> Iterator[tuple[str, type]]:
     for name in job_names():
         declared = importlib.import_module(f"ray_jobs.{name}").JOB.result
         types = declared.values() if isinstance(declared, Mapping) else [declared]
-        yield from ((name, kind) for kind in types if isinstance(kind, type))
+        yield from ((name, kind) for kind in types)
 
 
 @pytest.mark.parametrize(("job", "kind"), list(typed_results()))
 def test_help_names_each_key_of_a_typed_result(job: str, kind: type) -> None:
+    assert is_dataclass(kind), f"{job} declares no typed result"
     text = " ".join(result_lines(kind, keeps_run=False)).replace("\n", " ")
     assert kind.__doc__, job
     assert all(field.name in text for field in fields(kind))

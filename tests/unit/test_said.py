@@ -13,13 +13,13 @@ import pytest
 from finsent.config import load
 from finsent.data.config import DataConfig, NearConfig, SourceConfig
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.evaluation import overlap as overlap_module
+from finsent.evaluation import training_overlap
+from finsent.evaluation.caveats import caveats, comparison_caveats
 from finsent.evaluation.evaluate import promise, read_benchmark
 from finsent.evaluation.metrics import Answers
-from finsent.evaluation.overlap import TrainingRows, find_overlap
 from finsent.evaluation.pictures import agreement_table, trust_lines
-from finsent.evaluation.remarks import compared_remarks, remarks
 from finsent.evaluation.slices import agreement_levels
+from finsent.evaluation.training_overlap import TrainingRows, find_overlap
 from finsent.inference.encoder import Encoded, Encoder
 from finsent.inference.truncation import Truncation, truncation_line
 from finsent.modeling.backbone import Backbone
@@ -68,7 +68,7 @@ def test_what_is_not_looked_for_has_a_reason(monkeypatch: pytest.MonkeyPatch) ->
     off = find_overlap(one, training, NearConfig(enabled=False)).record()
     assert (off["rows"], off["near_copies"]) == (0, None)
     assert "data.near_duplicates.enabled=false" in off["reason"]
-    monkeypatch.setattr(overlap_module, "MAX_NEAR_ROWS", 1)
+    monkeypatch.setattr(training_overlap, "MAX_NEAR_ROWS", 1)
     assert find_overlap(one, training, NearConfig()).record()["near_copies"] is None
 
 
@@ -191,7 +191,7 @@ UNSEEN = {
 
 
 def test_a_good_result_has_no_remarks() -> None:
-    assert list(remarks(RESULT)) == []
+    assert list(caveats(RESULT)) == []
     assert trust_lines(RESULT)[0] == "trained on: none of these 400 rows"
 
 
@@ -220,7 +220,11 @@ def test_a_good_result_has_no_remarks() -> None:
                 "macro_over": ["negative", "positive"],
                 "confusion": [[100, 7, 0], [0] * 3, [0, 9, 84]],
             },
-            ["No row is neutral", "means over negative and positive", "16 rows were answered so"],
+            [
+                "No row is neutral",
+                "means over negative and positive",
+                "16 rows have such an answer",
+            ],
         ),
         (
             {"truncation": Truncation(128, 120, 120, 120_000, 104_640).record()},
@@ -250,14 +254,14 @@ def test_a_good_result_has_no_remarks() -> None:
 def test_each_remark_has_its_numbers_and_a_remedy(
     changed: dict[str, Any], words: list[str]
 ) -> None:
-    [remark] = remarks({**RESULT, **changed})
+    [remark] = caveats({**RESULT, **changed})
     assert all(word in remark for word in words), remark
 
 
 def broken(**changed: Any) -> str:
     """Return the remark on a result that does not hold its promise."""
     rule = {**RESULT["abstention"], "accuracy": 0.78, "interval": [0.74, 0.82], "holds": False}
-    [remark] = remarks({**RESULT, "abstention": rule, **changed})
+    [remark] = caveats({**RESULT, "abstention": rule, **changed})
     return remark
 
 
@@ -324,7 +328,7 @@ def test_a_comparison_says_what_it_left_out() -> None:
         },
         "truncation": {"a": none, "b": cut},
     }
-    assert list(compared_remarks(result)) == [
+    assert list(comparison_caveats(result)) == [
         "It is not known which rows A was trained on: no dataset is at hand.",
         "4 of the 80 compared rows are near copies of rows that B was trained on, which flatters "
         "B.",

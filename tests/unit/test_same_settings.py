@@ -41,6 +41,16 @@ def test_the_first_changed_setting_is_named(changed: dict[str, Any], words: str)
     assert "choose another name" in text
 
 
+def test_a_key_that_the_user_has_removed_is_a_change() -> None:
+    recorded = {
+        "sweep": {"space": {"train.seed": {"int": [1, 9]}, "train.epochs": {"int": [1, 3]}}}
+    }
+    current = {"sweep": {"space": {"train.seed": {"int": [1, 9]}}}}
+    check_same(recorded, current, "run")
+    with pytest.raises(ConfigError, match=r"sweep\.space\.train\.epochs=\{'int': \[1, 3\]\}, now "):
+        check_same(recorded, current, "run", mappings=["sweep.space"])
+
+
 def test_a_long_value_is_cut() -> None:
     with pytest.raises(ConfigError) as caught:
         check_same({"inputs": ["a" * 500]}, {"inputs": []}, "run")

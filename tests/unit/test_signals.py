@@ -15,9 +15,9 @@ import ray
 
 from finsent.adapters.ray_core import ENVIRONMENT, LOCAL_ENVIRONMENT
 from finsent.config import check
-from ray_jobs._ray import ray_session
+from finsent.ray_session import ray_session
+from finsent.signals import Interrupted, catch_signals
 from ray_jobs._settings import JobSettings
-from ray_jobs._signals import Interrupted, catch_signals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

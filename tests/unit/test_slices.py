@@ -139,7 +139,7 @@ def test_tiny_slices_do_not_lead() -> None:
 
 def test_rows_without_source_and_agreement_are_cut_by_their_text() -> None:
     rows = pa.table({"text": ["Sales fell 5 %", "Sales fell"]})
-    found = slices(rows, np.array([0, 0]), np.eye(3)[[0, 1]], fewest=1)
+    found = slices(rows, np.array([0, 0]), np.eye(3)[[0, 1]], min_rows=1)
     assert [part["slice"] for part in found] == ["number", "number"]
 
 
@@ -170,6 +170,6 @@ def test_signs_in_texts(text: str, name: str, value: str) -> None:
         "number": ["1", "one"],
     }[name]
     rows = pa.table({"text": [text, *opposite]})
-    found = slices(rows, np.array([0, 0, 0]), np.eye(3)[[1, 0, 0]], fewest=1)
+    found = slices(rows, np.array([0, 0, 0]), np.eye(3)[[1, 0, 0]], min_rows=1)
     [here] = [part for part in found if part["slice"] == name and part["accuracy"] < 1]
     assert here["value"] == value

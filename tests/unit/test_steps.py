@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from finsent.files import write_json
-from ray_jobs._steps import Past, Steps, past_run
+from finsent.steps import Past, Steps, past_run
 
 NAMES = ("ingest", "train", "publish")
 RECIPE: dict[str, Any] = {name: {} for name in ("data", "model", "train", "evaluate", "export")}

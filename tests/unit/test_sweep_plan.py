@@ -100,6 +100,19 @@ def test_concurrency_is_planned_for_the_widest_trial(backbone: Backbone) -> None
     assert make_plan(sweeps.tiny_settings(), backbone).widest == sweeps.tiny_settings().train
 
 
+def test_the_widest_trial_may_need_a_larger_batch_than_the_settings_have(
+    backbone: Backbone,
+) -> None:
+    settings = sweeps.tiny_settings(
+        space={
+            "train.batch_size": {"choice": [8, 16]},
+            "train.num_workers": {"choice": [1, 4], "when": {"train.batch_size": [8, 16]}},
+        }
+    )
+    settings = settings.replaced(train=settings.train.replaced(batch_size=2))
+    assert make_plan(settings, backbone).widest.max_workers == 4
+
+
 def test_a_sweep_resumes_only_under_its_own_settings(tmp_path: Path, backbone: Backbone) -> None:
     begin_sweep(make_plan(sweeps.tiny_settings(), backbone), tmp_path, "v1", 2)
     end_sweep(tmp_path)
@@ -118,6 +131,9 @@ def test_a_sweep_resumes_only_under_its_own_settings(tmp_path: Path, backbone: B
     longer = longer.replaced(train=longer.train.replaced(epochs=9))
     with pytest.raises(ConfigError, match=r"train\.epochs=4, now train\.epochs=9"):
         begin_sweep(make_plan(longer, backbone), tmp_path, "v1", 2)
+    smaller = dict(list(sweeps.tiny_settings().sweep.space.items())[1:])
+    with pytest.raises(ConfigError, match=r"sweep\.space\.[a-z_.]+=\{.*\}, now "):
+        begin_sweep(make_plan(sweeps.tiny_settings(space=smaller), backbone), tmp_path, "v1", 2)
 
 
 def test_a_refused_call_changes_no_file_of_the_sweep(

@@ -226,7 +226,7 @@ def test_texts_of_rows_are_recorded_only_on_request(
     assert not any(key.encode() in content for content in contents)
     assert any(SECRET.encode() in content for content in contents) == texts
     page = (media_folder(run_dir) / media(run_dir, "test/report")["path"]).read_text()
-    assert (SECRET in page, "This page has no texts of rows" in page) == (texts, not texts)
+    assert (SECRET in page, "This report has no texts of rows" in page) == (texts, not texts)
     assert page.count("<img") == 3
     if texts:
         table = media_folder(run_dir) / media(run_dir, "test/mistakes")["path"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finsent.evaluation.unseen import training_rows, validation_keys
+from finsent.evaluation.held_out_rows import training_rows, validation_keys
 from finsent.modeling.trained_on import TrainedOn
 from finsent.settings import Settings, StorageConfig
 from finsent.workspace import Workspace
@@ -16,7 +16,10 @@ VERSION = "0123456789ab"
 def test_workspace_is_that_of_the_settings(tmp_path: Path) -> None:
     settings = Settings(storage=StorageConfig(root=str(tmp_path)))
     assert settings.workspace == Workspace(tmp_path, tmp_path / "registry")
-    assert settings.datasets_dir == tmp_path / "datasets" / settings.data.name
+    assert (
+        settings.workspace.versions_dir(settings.data.name)
+        == tmp_path / "datasets" / settings.data.name
+    )
 
 
 def test_rows_of_a_model_from_elsewhere_or_of_a_lost_version_are_not_known(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ _REPLIES = pa.schema(
 @contextmanager
 def small_blocks() -> Iterator[None]:
     """Set Ray Data's block size to that of the readers, which bounds the memory of tasks."""
-    from ray.data import DataContext
+    from ray.data import DataContext  # 1 s; with Ray
 
     context = DataContext.get_current()
     previous = context.target_max_block_size
@@ -50,7 +50,7 @@ def small_blocks() -> Iterator[None]:
 
 def run_task(function: Callable[..., T], out: Path, *arguments: Any) -> T:
     """Call `function(out, *arguments)` in a Ray task: the driver reads no texts."""
-    import ray
+    import ray  # 1 s; with Ray
 
     def run() -> T:
         with translate_disk_errors(out):
@@ -62,7 +62,7 @@ def run_task(function: Callable[..., T], out: Path, *arguments: Any) -> T:
 
 def scan_sources(plan: Plan) -> Iterator[ScanResult]:
     """Read and clean all sources. With fewer files than tasks, each of the two is its own task."""
-    import ray.data
+    import ray.data  # 1 s; with Ray
     from ray.data import TaskPoolStrategy
 
     def read(item: pa.Table) -> Iterator[pa.Table]:
@@ -119,7 +119,7 @@ def map_partitions(
         result_type: what the function returns; None: the partition has no rows.
         arguments: are shared through Ray's object store.
     """
-    import ray
+    import ray  # 1 s; with Ray
     import ray.data
 
     references = [ray.put(argument) for argument in arguments]

@@ -14,7 +14,6 @@ from finsent.uris import Uri
 
 _TIMEOUT_SECONDS = 10.0
 _SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
-_MAX_PROBLEM_CHARACTERS = 300
 
 
 def filesystem_of(uri: Uri, field: str) -> tuple[fs.FileSystem, str]:

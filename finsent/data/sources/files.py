@@ -97,10 +97,9 @@ def find_texts(
 
 
 def _as_text(source: SourceConfig) -> SourceConfig:
-    """Return an entry for a file with one text per line, to which the keys for CSV do not apply."""
-    keys = source.model_fields_set & {"delimiter", "escape", "quote"}
-    defaults = {key: SourceConfig.model_fields[key].default for key in keys}
-    return source.replaced(format="text", **defaults)
+    """Return an entry for a file with one text per line."""
+    # Not validated: `inspect` refuses keys that are for CSV, and names the file.
+    return source.model_copy(update={"format": "text"})
 
 
 def _source_files(source: SourceConfig, excluded: bool, cache: Path) -> list[NamedFile]:

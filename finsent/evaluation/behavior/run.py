@@ -11,7 +11,7 @@ import numpy.typing as npt
 from finsent.evaluation.behavior.suite import Case, DirGroup, InvGroup, MftGroup, Suite
 from finsent.labels import LABEL2ID, LABELS
 
-_EXAMPLES = 5  # failing cases shown of each group
+_MAX_EXAMPLES = 5  # failing cases in the result, per group
 
 Probabilities = npt.NDArray[np.floating[Any]]
 
@@ -19,7 +19,7 @@ Probabilities = npt.NDArray[np.floating[Any]]
 def run_suite(
     suite: Suite, probabilities: Callable[[Sequence[str]], Probabilities]
 ) -> dict[str, Any]:
-    """Put every distinct text to the model once, and judge every case.
+    """Classify each distinct text once, and judge all cases.
 
     Args:
         suite: from `read_suite`.
@@ -29,20 +29,21 @@ def run_suite(
     Returns:
         `cases`, `failed`, `failure_rate` and `groups`: for each group, in the suite's order,
         `group`, `kind`, `about`, `cases`, `failed`, `failure_rate` and `examples`: up to five
-        failing cases, those of which the model is surest first, with `texts`, `expected`, `got`
+        failing cases by falling confidence, with `texts`, `expected`, `got`
         and `probabilities` (by label, of each text).
     """
     expanded = [(group, group.expand()) for group in suite]
-    texts = list(dict.fromkeys(t for _, cases in expanded for case in cases for t in case.texts))
-    found = probabilities(texts)
-    by_text = dict(zip(texts, found, strict=True))
+    texts = list(
+        dict.fromkeys(text for _, cases in expanded for case in cases for text in case.texts)
+    )
+    by_text = dict(zip(texts, probabilities(texts), strict=True))
     groups = [_judge(group, cases, by_text) for group, cases in expanded]
     failed = sum(group["failed"] for group in groups)
-    number = sum(group["cases"] for group in groups)
+    case_count = sum(group["cases"] for group in groups)
     return {
-        "cases": number,
+        "cases": case_count,
         "failed": failed,
-        "failure_rate": failed / max(number, 1),
+        "failure_rate": failed / max(case_count, 1),
         "groups": groups,
     }
 
@@ -59,7 +60,7 @@ def _judge(
         "cases": len(cases),
         "failed": len(failing),
         "failure_rate": len(failing) / len(cases),
-        "examples": [_example(case, by_text) for case in failing[:_EXAMPLES]],
+        "examples": [_example(case, by_text) for case in failing[:_MAX_EXAMPLES]],
     }
 
 

@@ -27,8 +27,8 @@ Direction = Literal["up", "down"]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Fillers = dict[str, list[Text]]
 
-_MOST = 5000  # cases of one text; a product of long fillers is more likely a slip
-_TEXT = "text"  # what stands for the case's own text in a variant
+_MAX_CASES = 5000  # of one text; more combinations of fillers are probably a mistake
+_TEXT = "text"  # placeholder of the case's text in a variant
 _SPELLINGS: dict[str, Callable[[str], str]] = {
     "": str,
     "lower": str.lower,
@@ -41,11 +41,11 @@ _SPELLINGS: dict[str, Callable[[str], str]] = {
 class Case:
     """One expectation about one text, or about a text and a variant of it."""
 
-    texts: tuple[str, ...]  # one, or the text and its variant
-    labels: tuple[str, ...] = ()  # expected of each text; empty: see below
+    texts: tuple[str, ...]  # the text, or the text and its variant
+    labels: tuple[str, ...] = ()  # expected label of each text
     moves: Mapping[str, str] = field(default_factory=dict)  # label: up or down
-    by: float = 0.0  # least change of a probability that moves
-    # With neither labels nor moves, both texts must get the same label, whichever.
+    by: float = 0.0  # minimum change of a probability that moves
+    # Without labels and moves, both texts must get the same label.
 
 
 # --- schema -------------------------------------------------------------------------------------
@@ -54,28 +54,28 @@ class Case:
 class MftCase(Section):
     """A text with one right label."""
 
-    text: Text = setting(..., "the text; {name} stands for each of the fillers of that name")
+    text: Text = setting(..., "the text; {name} is replaced by each filler of that name")
     label: Label = setting(..., "label that the guidelines give the text")
 
 
 class InvCase(Section):
     """A text whose label must not change."""
 
-    text: Text = setting(..., "the text; {name} stands for each of the fillers of that name")
+    text: Text = setting(..., "the text; {name} is replaced by each filler of that name")
     variants: list[Text] = setting(list, "texts that must get the same label; {text} is the text")
 
 
 class DirCase(Section):
     """A text whose label or probabilities must change in a stated way."""
 
-    text: Text = setting(..., "the text; {name} stands for each of the fillers of that name")
+    text: Text = setting(..., "the text; {name} is replaced by each filler of that name")
     variants: list[Text] = setting(..., "changed texts; {text} is the text", min_length=1)
     label: Label | None = setting(None, "label of the text, where the label must change")
     becomes: Label | None = setting(None, "label of the variants, where the label must change")
     moves: dict[Label, Direction] = setting(
         dict, "labels whose probability must move, e.g. {positive: down}"
     )
-    by: float = setting(0.1, "least change of a probability that moves", gt=0, le=1)
+    by: float = setting(0.1, "minimum change of a probability that moves", gt=0, le=1)
 
     @model_validator(mode="after")
     def _one_expectation(self) -> DirCase:
@@ -91,39 +91,41 @@ class DirCase(Section):
 class Group(Section):
     """Cases that test one capability; their failure rate is reported together."""
 
-    name: Text = setting(..., "what is tested, in a few words")
-    about: Text = setting(..., "why a model must be able to do it, in a sentence")
-    fillers: Fillers = setting(dict, "values of each {name}; a file's fillers serve all its groups")
+    name: Text = setting(..., "the tested capability, in a few words")
+    about: Text = setting(..., "why a model must have the capability, in a sentence")
+    fillers: Fillers = setting(
+        dict, "values of each {name}; fillers of a file apply to all its groups"
+    )
 
     @model_validator(mode="after")
     def _fillers_have_values(self) -> Group:
         for name, values in self.fillers.items():
             if not name.isidentifier() or name == _TEXT:
-                raise ValueError(f"fillers.{name}: is no name for a filler; write a word")
+                raise ValueError(f"fillers.{name}: not a name for a filler; write a word")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"fillers.{name}={values}: write different values, at least one")
         return self
 
     def expand(self) -> list[Case]:
-        """All cases, templates filled in, in the order of the file.
+        """Return all cases in the order of the file, with fillers inserted.
 
         Raises:
             ValueError: a placeholder has no filler, or a case contradicts itself.
         """
-        found: list[Case] = []
-        for place, case in enumerate(self.cases):  # type: ignore[attr-defined]
+        cases: list[Case] = []
+        for index, case in enumerate(self.cases):  # type: ignore[attr-defined]
             try:
-                found += self._expand(case)
+                cases += self._expand(case)
             except ValueError as error:
-                raise ValueError(f"cases.{place}: {error}") from None
-        return found
+                raise ValueError(f"cases.{index}: {error}") from None
+        return cases
 
     def _expand(self, case: Any) -> Iterator[Case]:
         raise NotImplementedError
 
 
 class MftGroup(Group):
-    """Minimum functionality: one right label a text."""
+    """Minimum functionality: one right label per text."""
 
     kind: Literal["mft"] = setting("mft", "mft, inv or dir")
     cases: list[MftCase] = setting(..., "the cases", min_length=1)
@@ -138,7 +140,7 @@ class InvGroup(Group):
 
     kind: Literal["inv"] = setting("inv", "mft, inv or dir")
     swap: str | None = setting(
-        None, "filler whose first value stands in the text, and each other one in a variant"
+        None, "filler whose first value is in the text, and each other value in a variant"
     )
     variants: list[Text] = setting(
         list, "variants of every text of the group, e.g. {text:lower}; also upper and title"
@@ -185,17 +187,17 @@ KINDS: dict[str, type[Group]] = {"mft": MftGroup, "inv": InvGroup, "dir": DirGro
 Suite = list[MftGroup | InvGroup | DirGroup]
 
 
-def _pair(text: str, changed: str, *rest: Any) -> Case:
+def _pair(text: str, changed: str, *expectation: Any) -> Case:
     if changed == text:
         raise ValueError(f"a variant of {text!r} is the same text; change it")
-    return Case((text, changed), *rest)
+    return Case((text, changed), *expectation)
 
 
 # --- templates ----------------------------------------------------------------------------------
 
 
 def _parts(template: str) -> list[tuple[str, str | None, str]]:
-    """Literal text, name and spelling of each piece of a template."""
+    """Return literal text, name and spelling of each part of a template."""
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -212,7 +214,7 @@ def _names(template: str) -> set[str]:
 
 
 def _products(templates: Sequence[str], fillers: Fillers) -> Iterator[dict[str, str]]:
-    """Each choice of values for the names that the templates (a text, then variants) use."""
+    """Yield the combinations of fillers for the names in the templates (text, then variants)."""
     names = sorted(set().union(*map(_names, templates)) - ({_TEXT} - _names(templates[0])))
     size = 1
     for name in names:
@@ -221,8 +223,8 @@ def _products(templates: Sequence[str], fillers: Fillers) -> Iterator[dict[str, 
             hint = f"did you mean {{{near[0]}}}, or " if near else ""
             raise ValueError(f"{{{name}}} has no fillers; {hint}write fillers.{name}")
         size *= len(fillers[name])
-    if size > _MOST:
-        raise ValueError(f"{size:,} combinations of fillers; write at most {_MOST:,}")
+    if size > _MAX_CASES:
+        raise ValueError(f"{size:,} combinations of fillers; write at most {_MAX_CASES:,}")
     for values in itertools.product(*(fillers[name] for name in names)):
         yield dict(zip(names, values, strict=True))
 
@@ -241,54 +243,54 @@ def read_suite(folder: Path | None = None, setting_name: str = "evaluate.behavio
     """Read and check every YAML file of a directory, in the order of their names.
 
     Args:
-        folder: a directory with `*.yaml`; None: the suite that is shipped.
+        folder: a directory with `*.yaml`; None: the shipped suite.
         setting_name: the setting that names the directory, for messages.
 
     Raises:
-        InputError: there is no file, or one is wrong: the file, the group, and what to mend.
+        InputError: there is no file, or a file is wrong. Names the file, the group and the remedy.
     """
     directory = folder or Path(__file__).parent
     files = sorted(directory.glob("*.yaml"))
     if not files:
         raise InputError(
             f"{setting_name}={str(directory)!r}: no *.yaml there; name a directory with suites, "
-            "or null for the shipped one"
+            "or shipped for the shipped suite"
         )
-    found = [(file, group) for file in files for group in _read_file(file)]
-    _check_whole(found)
-    return [group for _, group in found]
+    groups = [(file, group) for file in files for group in _read_file(file)]
+    _check_unique(groups)
+    return [group for _, group in groups]
 
 
 def _read_file(file: Path) -> Suite:
     try:
         text = file.read_text(encoding="utf-8")
-        content, twice = yaml.safe_load(text), duplicate_key(text)
+        content, duplicate = yaml.safe_load(text), duplicate_key(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InputError(
-            f"{file}: not valid YAML{where} ({error.problem}); mend that line"
+            f"{file}: not valid YAML{where} ({error.problem}); correct that line"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: cannot be read ({reason}); write YAML in UTF-8") from None
-    if twice:
-        raise InputError(f"{file}: {twice}; leave one of them out")
+    if duplicate:
+        raise InputError(f"{file}: {duplicate}; remove one of them")
     if not isinstance(content, dict) or not isinstance(content.get("groups"), list):
         raise InputError(f"{file}: has no list of groups; write 'groups:' with a list under it")
     if extra := content.keys() - {"groups", "fillers"}:
         raise InputError(f"{file}: {min(map(str, extra))}: unknown key; keys are fillers, groups")
     shared = content.get("fillers") or {}
     if not isinstance(shared, dict):
-        raise InputError(f"{file}: fillers={shared!r}: is no mapping; write NAME: [VALUE, ...]")
-    return [_group(raw, shared, place, file) for place, raw in enumerate(content["groups"])]
+        raise InputError(f"{file}: fillers={shared!r}: not a mapping; write NAME: [VALUE, ...]")
+    return [_group(raw, shared, index, file) for index, raw in enumerate(content["groups"])]
 
 
-def _group(raw: Any, shared: Any, place: int, file: Path) -> Any:
+def _group(raw: Any, shared: Any, index: int, file: Path) -> Any:
     name = raw.get("name") if isinstance(raw, dict) else None
-    where = f"{file}: group {name!r}" if isinstance(name, str) else f"{file}: groups.{place}"
+    where = f"{file}: group {name!r}" if isinstance(name, str) else f"{file}: groups.{index}"
     if not isinstance(raw, dict):
-        raise InputError(f"{where}: is no mapping; write name, about, kind and cases")
+        raise InputError(f"{where}: not a mapping; write name, about, kind and cases")
     kind = KINDS.get(str(raw.get("kind")))
     if kind is None:
         known = ", ".join(KINDS)
@@ -301,8 +303,8 @@ def _group(raw: Any, shared: Any, place: int, file: Path) -> Any:
         group.expand()
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        # A misspelt key is missing under its right name, too: name the cause.
-        problem = min(problems, key=lambda each: each["type"] != "extra_forbidden")
+        # A misspelt key is also missing under its right name: report the cause.
+        problem = min(problems, key=lambda error: error["type"] != "extra_forbidden")
         raise InputError(f"{where}: {_describe(problem, kind)}") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
@@ -310,7 +312,7 @@ def _group(raw: Any, shared: Any, place: int, file: Path) -> Any:
 
 
 def _describe(problem: ErrorDetails, schema: type[BaseModel]) -> str:
-    """One problem: the key, the value, and what to write."""
+    """Return a problem in one line: the key, the value and the remedy."""
     loc, kind = [part for part in problem["loc"] if part != "[key]"], problem["type"]
     key, fields = ".".join(map(str, loc)), _fields(schema, loc)
     leaf = next((str(part) for part in reversed(loc) if not isinstance(part, int)), "")
@@ -320,7 +322,7 @@ def _describe(problem: ErrorDetails, schema: type[BaseModel]) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"keys are {', '.join(fields)}"
         return f"{key}: unknown key; {hint}"
     if kind == "missing":
-        return f"{key}: is missing; write it: {meaning}"
+        return f"{key}: is missing; add {leaf}: {meaning}"
     message = problem["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{key}: {message}" if key else message
@@ -330,22 +332,22 @@ def _describe(problem: ErrorDetails, schema: type[BaseModel]) -> str:
 
 
 def _fields(schema: type[BaseModel], loc: Sequence[int | str]) -> dict[str, Any]:
-    """The fields of the section in which a problem stands: the group, or one of its cases."""
+    """Return the fields of the section of a problem: the group, or one of its cases."""
     if len(loc) > 2 and loc[0] == "cases":
         [case] = schema.model_fields["cases"].annotation.__args__  # type: ignore[union-attr]
         return dict(case.model_fields)
     return dict(schema.model_fields)
 
 
-def _check_whole(found: Sequence[tuple[Path, Any]]) -> None:
-    """No two groups of one name, no case twice, no text with two right labels."""
+def _check_unique(groups: Sequence[tuple[Path, Any]]) -> None:
+    """Refuse a repeated group name, a repeated case, and a text with two right labels."""
     names: dict[str, Path] = {}
     seen: dict[tuple[Any, ...], str] = {}
-    right: dict[str, tuple[str, str]] = {}
-    for file, group in found:
+    labels: dict[str, tuple[str, str]] = {}
+    for file, group in groups:
         where = f"{file}: group {group.name!r}"
         if group.name in names:
-            raise InputError(f"{where}: is in {names[group.name]}, too; rename or join them")
+            raise InputError(f"{where}: also in {names[group.name]}; rename or join the groups")
         names[group.name] = file
         for case in group.expand():
             key = (group.kind, case.texts)
@@ -355,9 +357,9 @@ def _check_whole(found: Sequence[tuple[Path, Any]]) -> None:
                 )
             seen[key] = group.name
             for text, label in zip(case.texts, case.labels, strict=False):
-                known, other = right.setdefault(text, (label, group.name))
+                known, other = labels.setdefault(text, (label, group.name))
                 if known != label:
                     raise InputError(
                         f"{where}: {text!r} is {label} here and {known} in {other!r}; "
-                        "settle on one label"
+                        "choose one label"
                     )

@@ -1,4 +1,4 @@
-"""Where models and rows are, and how models are measured: what each judging job needs."""
+"""The workspace and the settings by which models are evaluated."""
 
 from __future__ import annotations
 

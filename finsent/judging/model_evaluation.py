@@ -1,4 +1,4 @@
-"""Measure a model on the rows that the section `evaluate` names, and write the report."""
+"""The evaluation of a model on the rows that the section `evaluate` selects, with its report."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
+from finsent.evaluation.caveats import caveats, over_labels
 from finsent.evaluation.evaluate import evaluate, write_results
+from finsent.evaluation.held_out_rows import find_held_out, training_rows, validation_keys
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.pictures import agreement_table, label_table, score_table, trust_lines
-from finsent.evaluation.remarks import over_labels, remarks
-from finsent.evaluation.selection import COLUMNS, Selection, select_rows, without_calibrated
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.evaluation.unseen import find_unseen, training_rows, validation_keys
 from finsent.inference.engine import Engine
+from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.judging.selection import COLUMNS, Selection, select_rows, without_calibrated
 from finsent.modeling.trained_on import TrainedOn, read_trained_on
-from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.calibration_lookup import find_calibration
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Evaluation:
     """A measured model."""
 
     result: dict[str, Any]  # as `metrics.json` holds it
-    description: str  # of the rows, for people
+    description: str  # of the rows
 
     @property
     def brief(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Evaluation:
         return brief(self.result)
 
     def report(self, out: Path, console: Console) -> None:
-        """Write `metrics.json` and `report.html`, print tables, and log what limits the figures."""
+        """Write `metrics.json` and `report.html`, print tables, and log figures and caveats."""
         result = self.result
         title = (
             f"{self.description}: macro-F1{over_labels(result)} {result['macro_f1']:.3f}, "
@@ -51,8 +51,8 @@ class Evaluation:
             console.print(agreement)
         for line in trust_lines(result):
             log.info("%s", line)
-        for remark in remarks(result):
-            log.warning("%s", remark)
+        for caveat in caveats(result):
+            log.warning("%s", caveat)
         log.info("report: %s", out / "report.html")
 
 
@@ -100,12 +100,12 @@ def measure_model(setup: EvaluationSetup, model_dir: Path) -> Evaluation:
 def _baseline_rows(
     setup: EvaluationSetup, trained_on: TrainedOn | None, selection: Selection
 ) -> pa.Table | None:
-    """Return the rows that baselines are fitted on; None: no baselines."""
+    """Return the rows to fit baselines on; None: no baselines."""
     if not setup.evaluate.baselines:
         return None
     if selection.version is None:
         name = trained_on.version if trained_on else "of a model that was trained elsewhere"
-        log.info("no baselines: dataset version %s is not at hand", name)
+        log.info("no baselines: dataset version %s is not found", name)
         return None
     return selection.version.read("train", COLUMNS)
 
@@ -113,9 +113,9 @@ def _baseline_rows(
 def _warn_of_validation_rows(
     setup: EvaluationSetup, trained_on: TrainedOn | None, selection: Selection
 ) -> None:
-    """Warn of rows that chose the model's epoch, which flatters its figures."""
+    """Warn of validation rows of the model, which make its figures too good."""
     keys = validation_keys(setup.workspace, trained_on)
-    [count] = find_unseen(selection.rows, [keys]).counts
+    [count] = find_held_out(selection.rows, [keys]).counts
     if count:
         log.warning(
             "evaluate: %d of the %d rows are validation rows of the model: they chose its epoch "

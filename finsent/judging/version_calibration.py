@@ -11,11 +11,11 @@ from finsent.errors import ConfigError, InputError
 from finsent.evaluation.config import CalibrateConfig
 from finsent.evaluation.domain import calibrate
 from finsent.evaluation.evaluate import read_benchmark
-from finsent.evaluation.overlap import Overlap, find_overlap
-from finsent.evaluation.selection import source_names
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.evaluation.unseen import training_rows
+from finsent.evaluation.held_out_rows import training_rows
+from finsent.evaluation.training_overlap import Overlap, find_overlap
 from finsent.inference.engine import Engine
+from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.judging.selection import source_names
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.trained_on import read_trained_on
 from finsent.registry.calibrations import Calibrations
@@ -77,7 +77,7 @@ def _unseen_rows(setup: EvaluationSetup, config: CalibrateConfig, engine: Engine
 
 
 def _overlap_lines(overlap: Overlap) -> Iterator[str]:
-    """Yield which rows the model was trained on, and what is not known about them."""
+    """Yield how many rows the model was trained on, or why the number is not known."""
     if overlap.exact is None:
         yield f"it is not known which of the rows the model was trained on ({overlap.reason})"
         return

@@ -1,4 +1,4 @@
-"""Which of the evaluated rows a model was trained on, exactly or nearly, or are near copies."""
+"""Overlap of evaluated rows with a model's training rows, exact or as near copies."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from finsent.evaluation.metrics import Ids
 
 Flags = npt.NDArray[np.bool_]
 
-MAX_NEAR_ROWS = 50_000  # evaluated and training rows together: 3 CPU seconds and 420 MB
+MAX_NEAR_ROWS = 50_000  # evaluated plus training rows: 3 CPU seconds and 420 MB
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The rows that a model was trained on, as far as they are known."""
+    """The rows that a model was trained on, where known."""
 
-    rows: pa.Table | None = None  # `key` and `text`; None: not known, for this reason
-    reason: str | None = "the model was trained elsewhere"
+    rows: pa.Table | None = None  # `key` and `text`; None: not known
+    reason: str | None = "the model was trained elsewhere"  # why the rows are not known
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Overlap:
     """Evaluated rows that a model was trained on."""
 
     exact: Flags | None  # None: not known
-    near: Flags | None  # near copies that are not exact; None: not looked for
-    reason: str | None = None  # why one of them is not known
+    near: Flags | None  # near copies that are not exact; None: not searched
+    reason: str | None = None  # why `exact` or `near` is None
 
     @property
     def seen(self) -> Flags | None:
@@ -53,14 +53,14 @@ class Overlap:
         }
 
 
-def known(rows: pa.Table, keys: pa.ChunkedArray) -> Flags:
-    """Return for each row whether its key is among these."""
+def has_key_in(rows: pa.Table, keys: pa.ChunkedArray) -> Flags:
+    """Return for each row whether its key is among the keys."""
     flags: Flags = pc.is_in(rows["key"], keys).to_numpy().astype(bool)
     return flags
 
 
 def find_overlap(rows: pa.Table, training: TrainingRows, config: NearConfig) -> Overlap:
-    """Find the rows that a model was trained on.
+    """Find the evaluated rows that a model was trained on.
 
     Args:
         rows: evaluated rows with `key` and `text`.
@@ -68,7 +68,7 @@ def find_overlap(rows: pa.Table, training: TrainingRows, config: NearConfig) -> 
     """
     if training.rows is None:
         return Overlap(None, None, training.reason)
-    exact = known(rows, training.rows["key"])
+    exact = has_key_in(rows, training.rows["key"])
     if not config.enabled:
         return Overlap(exact, None, "near copies: data.near_duplicates.enabled=false")
     if len(rows) + len(training.rows) > MAX_NEAR_ROWS:
@@ -78,34 +78,34 @@ def find_overlap(rows: pa.Table, training: TrainingRows, config: NearConfig) -> 
 
 
 def near_copies(texts: pa.ChunkedArray, others: pa.ChunkedArray, config: NearConfig) -> Flags:
-    """Return for each text whether another one differs from it in a few words at most."""
-    both = pa.chunked_array([*others.chunks, *texts.chunks], pa.string())
-    edges = _near_pairs(both, len(others), config)
-    flags = np.zeros(len(both), bool)
+    """Return for each text whether one of the other texts differs in a few words at most."""
+    all_texts = pa.chunked_array([*others.chunks, *texts.chunks], pa.string())
+    edges = _near_pairs(all_texts, len(others), config)
+    flags = np.zeros(len(all_texts), bool)
     flags[edges.filter(edges["a_excluded"])["b_key"].to_numpy()] = True
     return flags[len(others) :]
 
 
 def near_groups(texts: pa.ChunkedArray, config: NearConfig) -> Ids:
-    """Return the group of each text, from 0: near copies, and near copies of those, share one.
+    """Return the group of each text, from 0: near copies share a group, transitively.
 
     Args:
-        config: where it is disabled, each text is a group.
+        config: where disabled, each text is a group.
     """
     if not config.enabled:
         return np.arange(len(texts))
     edges = _near_pairs(texts, 0, config)
-    ends = tuple(edges[name].to_numpy().astype(np.int64) for name in ("a_key", "b_key"))
-    pairs = coo_array((np.ones(len(edges), bool), ends), (len(texts), len(texts)))
+    endpoints = tuple(edges[name].to_numpy().astype(np.int64) for name in ("a_key", "b_key"))
+    pairs = coo_array((np.ones(len(edges), bool), endpoints), (len(texts), len(texts)))
     groups: Ids = connected_components(pairs, directed=False)[1].astype(np.int64)
     return groups
 
 
 def _near_pairs(texts: pa.ChunkedArray, excluded: int, config: NearConfig) -> pa.Table:
-    """Return pairs of near texts, of the schema `EDGES`; their keys are row numbers.
+    """Return pairs of near texts in the schema `EDGES`; the keys are row numbers.
 
     Args:
-        excluded: how many of the first texts are compared with each later one, not with each other.
+        excluded: number of first texts that are compared with later texts, not with each other.
     """
     numbers = np.arange(len(texts), dtype=np.uint64)
     columns = dict.fromkeys(("key", "order", "unit"), numbers)

@@ -1,4 +1,4 @@
-"""The gate of the alias `champion`: whether a model may take the present champion's place."""
+"""The gate of the alias `champion`: whether a model may replace the present champion."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from finsent.errors import InputError
 from finsent.evaluation.config import EvaluateConfig
 from finsent.evaluation.metrics import brief
 from finsent.evaluation.noninferiority import Allowance
-from finsent.evaluation.pair import JudgedPair, ModelPair, NoRowsError, UnusableModelError
-from finsent.evaluation.selection import select_rows
-from finsent.evaluation.setup import EvaluationSetup
 from finsent.inference.engine import Engine
+from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.judging.model_pair import JudgedPair, ModelPair, NoRowsError, UnusableModelError
+from finsent.judging.selection import select_rows
 from finsent.judgments import (
     CANNOT_TELL,
     NOT_INFERIOR,
@@ -22,7 +22,7 @@ from finsent.judgments import (
     not_judged,
 )
 from finsent.modeling.trained_on import TrainedOn, find_dataset
-from finsent.registry.choose_calibration import warn_of_lost_calibrations
+from finsent.registry.calibration_lookup import warn_of_lost_calibrations
 from finsent.registry.config import PublishConfig
 from finsent.registry.gate import Clearance, Gate, GateSplit, Obstacle, Owner, overall
 from finsent.registry.publication import Publication
@@ -30,9 +30,9 @@ from finsent.runs import code_identity
 
 log = logging.getLogger(__name__)
 
-CHAMPION = "champion"  # the alias that only a model that is not inferior to the present one gets
-# Whatever the caller evaluates on, the gate judges on the models' own test splits, each model as it
-# is published, with one bootstrap for all.
+CHAMPION = "champion"  # the alias with a gate
+# The gate ignores the settings of `evaluate`: it judges on the test splits of the models, each
+# model with its own calibration, with fixed resamples and seed.
 _OWN_SPLIT = EvaluateConfig()
 
 
@@ -44,21 +44,21 @@ def check_gate(
     out: Path,
     measured_rows: int | None,
 ) -> Clearance | None:
-    """Judge a model that is to be champion by its answers and those of the present champion.
+    """Judge by the answers of model and champion whether the model may become champion.
 
     Args:
-        alias: that the model is to get.
-        out: directory of the comparison on the model's own test split; `OUT-champion` gets the
-            comparison on the champion's test split, where that is another.
-        measured_rows: rows that the model's metrics are of; None: not measured.
+        alias: requested for the model.
+        out: directory of the comparison on the model's own test split. The comparison on the
+            champion's test split, if that is another, is in `OUT-champion`.
+        measured_rows: number of rows of the model's metrics; None: not measured.
 
     Returns:
-        None where the alias has no gate. The clearance has no gate where nothing is to be compared:
-        there is no champion, or the model is the champion.
+        None: the alias has no gate. A clearance without a gate: there is no champion, or the model
+        is the champion.
 
     Raises:
-        InputError: the model is inferior, or the rows cannot tell, and `publish.force` is not set;
-            or the model is unusable.
+        InputError: the model is inferior, or the rows are inconclusive, and `publish.force` is not
+            set; or the model is unusable.
     """
     if alias != CHAMPION:
         return None
@@ -84,7 +84,7 @@ def publish_behind_gate(
     license: str | None = None,
     share: bool = False,
 ) -> Publication:
-    """Publish a model and point the alias at the version, where the gate lets it.
+    """Publish a model, and point the alias at the version, if the gate permits.
 
     Args:
         metrics: of the test split; empty: the model was not measured.
@@ -172,7 +172,7 @@ def _refusal(against: str, outcome: Outcome, reason: str, splits: Sequence[GateS
 
 
 def allowance(rules: PublishConfig) -> Allowance:
-    """Return what a model may lose in a champion's place."""
+    """Return what a model may lose when it replaces the champion."""
     return Allowance(rules.margin, rules.min_rows, ("publish.margin", "publish.min_rows"))
 
 
@@ -210,10 +210,10 @@ def _compare_with_champion(
 
 
 def _obstacle(error: InputError) -> Obstacle:
-    """Return what cannot be used.
+    """Return what is unusable.
 
     Raises:
-        UnusableModelError: the model that is to become champion.
+        UnusableModelError: the candidate is unusable.
     """
     if not isinstance(error, UnusableModelError):
         return "dataset"
@@ -236,12 +236,12 @@ def _test_splits(
 ) -> list[tuple[Owner, TrainedOn | None]]:
     """Return whose test splits the model is judged on, with the dataset versions of the splits.
 
-    A model that was trained elsewhere has no test split. Where both models were, the model is
-    judged on the newest version of `data.name`.
+    A model that was trained outside finsent has no test split. Where both models were, the model
+    is judged on the newest version of `data.name`.
 
     Args:
-        champion: None: the champion was trained elsewhere.
-        candidate: likewise.
+        champion: None: the champion was trained outside finsent.
+        candidate: None: the candidate was trained outside finsent.
     """
     if champion is None and candidate is None:
         return [("neither", None)]
@@ -274,7 +274,7 @@ def _judge_split(
 
 def _raise_missing(dataset: TrainedOn) -> NoReturn:
     raise InputError(
-        f"its rows are not at hand; ingest the dataset {dataset.name!r} again under storage.root"
+        f"its rows are not found; ingest the dataset {dataset.name!r} again under storage.root"
     )
 
 

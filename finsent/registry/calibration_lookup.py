@@ -1,4 +1,4 @@
-"""Calibrations for domains that a setting names, or that a service would miss."""
+"""Look-up of calibrations for domains, and a warning of calibrations that a version lacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def find_calibration(
     registry: Registry, model_dir: Path, name: str | None, field: str
 ) -> DomainCalibration | None:
-    """Return a model's calibration of a name; None where no name is given.
+    """Return a model's calibration of a name; None: no name is given.
 
     Args:
         field: the setting that holds the name, for messages.
@@ -29,8 +29,8 @@ def find_calibration(
     version = registry.version_at(model_dir)
     if version is None:
         raise InputError(
-            f"{field}={name!r}: {str(model_dir)!r} is not a published version, and only those have "
-            f"calibrations for domains. Publish the model, or leave {field} out."
+            f"{field}={name!r}: {str(model_dir)!r} is not a published version. Only published "
+            f"versions have calibrations for domains. Publish the model, or leave {field} out."
         )
     return Calibrations(registry.root, version).get(name, field)
 
@@ -47,9 +47,10 @@ def warn_of_lost_calibrations(registry: Registry, alias: str | None, version: st
     lost = sorted({*names_of_current} - {*names})
     if lost:
         log.warning(
-            "%s: model version %s lacks calibrations that %s has: %s. A service that uses one by "
-            "serve.calibrations refuses the version. Make each with `python -m ray_jobs.calibrate "
-            "calibrate.model=version:%s calibrate.name=NAME calibrate.sources=...`.",
+            "%s: model version %s lacks calibrations that %s has: %s. A service with one of them "
+            "in serve.calibrations refuses the version. Fit each with "
+            "`python -m ray_jobs.calibrate calibrate.model=version:%s calibrate.name=NAME "
+            "calibrate.sources=...`.",
             alias,
             version,
             current,

@@ -1,9 +1,12 @@
-"""How a model was made, in the words of its card: data, splits, base model, files and code."""
+"""Sections of a model card: data and splits, base model, files, and code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from finsent.modeling.provenance import FileDigest, Provenance
+from finsent.registry.version_manifest import VersionFile
 
 _USES = {
     "train": "train",
@@ -15,12 +18,12 @@ _PACKAGES = ("finsent", "torch", "transformers", "tokenizers")
 
 
 def cell(text: object) -> str:
-    """Return a text that cannot end a table's cell or its code."""
+    """Return a text that cannot end a table cell or inline code."""
     return " ".join(str(text).replace("`", "'").split()).replace("|", "\\|")
 
 
 def data_section(dataset: Mapping[str, Any]) -> list[str]:
-    """Return what a model was trained, chosen and measured on.
+    """Return the sources and splits that a model was trained, chosen and measured on.
 
     Args:
         dataset: of the model's provenance.
@@ -49,7 +52,7 @@ def data_section(dataset: Mapping[str, Any]) -> list[str]:
 
 
 def split_sentences(rules: Mapping[str, Any] | None) -> str:
-    """Return which split a row belongs to, and what is on no two sides.
+    """Return how rows were split, and which near-duplicates share a split.
 
     Args:
         rules: `split`, `salt`, `near_duplicates` and `conflicts` of the data's settings; None: not
@@ -57,72 +60,72 @@ def split_sentences(rules: Mapping[str, Any] | None) -> str:
     """
     if rules is None:
         return "How the rows were split is not recorded."
-    split, near = rules["split"], rules["near_duplicates"]
+    split, near_duplicates = rules["split"], rules["near_duplicates"]
     group, time = split["group_by"], split["time"]
     shares = "/".join(f"{100 * split[name]:g}" for name in _USES)
     salt = f"{shares} %, salt `{cell(rules['salt'])}`"
     if time["column"]:
-        said = (
+        sentences = (
             f"The split of a row depends on its time in `{cell(time['column'])}`: rows before "
-            f"{time['validation_from']} train, rows from {time['test_from']} on test, those "
-            "between validate. No text is in two splits."
+            f"{time['validation_from']} train, rows from {time['test_from']} on test, rows "
+            "in between validate. No text is in two splits."
         )
     elif group:
-        said = (
+        sentences = (
             f"The split of a row depends on a hash of its `{cell(group)}` ({salt}): rows with the "
             "same value are in one split. No text is in two splits."
         )
     else:
-        said = (
+        sentences = (
             f"The split of a row depends on a hash of its text ({salt}): no text is in two splits."
         )
-    if not near["enabled"]:
-        return f"{said} Near-duplicates were not looked for and may be in two splits."
-    alike = f"texts whose shingles have a Jaccard similarity of {near['threshold']:g} or more"
+    if not near_duplicates["enabled"]:
+        return f"{sentences} Near-duplicates were not looked for and may be in two splits."
+    threshold = f"{near_duplicates['threshold']:g}"
+    definition = f"texts whose shingles have a Jaccard similarity of {threshold} or more"
     if group or time["column"]:
-        return f"{said} Of near-duplicates ({alike}) in two splits, the newer was removed."
-    return f"{said} Near-duplicates ({alike}) are in one split."
+        return (
+            f"{sentences} Of near-duplicates ({definition}) in two splits, the newer was removed."
+        )
+    return f"{sentences} Near-duplicates ({definition}) are in one split."
 
 
-def base_section(provenance: Mapping[str, Any]) -> list[str]:
+def base_section(provenance: Provenance) -> list[str]:
     """Return what a model was fine-tuned from."""
-    base, name = provenance.get("base"), cell(provenance.get("backbone"))
+    base, name = provenance.base, cell(provenance.backbone)
     lines = ["## Base model"]
     if base is None:
         return [*lines, f"`{name}`. License: not stated.", ""]
-    hub = f" (`{base['hub_id']}` of the Hugging Face hub)" if base["hub_id"] else ""
-    asked = provenance.get("revision")
-    revision = base["commit"] or asked
-    revision = f", revision `{cell(revision)}`" if revision else ""
-    if base["is_random"]:
+    hub = f" (`{base.hub_id}` of the Hugging Face hub)" if base.hub_id else ""
+    commit = base.commit or provenance.revision
+    revision = f", revision `{cell(commit)}`" if commit else ""
+    if base.is_random:
         lines.append(f"`{name}`: an encoder with random weights, for dry runs.")
     else:
-        lines.append(f"`{name}`{hub}{revision}. License: {base['license'] or 'not stated'}.")
-    return [*lines, "", *_digests("file of the base model", base["files"])]
+        lines.append(f"`{name}`{hub}{revision}. License: {base.license or 'not stated'}.")
+    return [*lines, "", *_digests("file of the base model", base.files)]
 
 
-def files_section(files: Sequence[Mapping[str, Any]]) -> list[str]:
+def files_section(files: Sequence[VersionFile]) -> list[str]:
     """Return the digests of weights and tokenizer.
 
     Args:
-        files: of the version's manifest.
+        files: of the version.
     """
-    shown = [
-        file
-        for file in files
-        if file["path"].endswith(_WEIGHTS) or file["path"] == "tokenizer.json"
+    listed = [
+        file for file in files if file.path.endswith(_WEIGHTS) or file.path == "tokenizer.json"
     ]
-    return ["## Files", *_digests("file", shown)] if shown else []
+    return ["## Files", *_digests("file", listed)] if listed else []
 
 
-def _digests(head: str, files: Sequence[Mapping[str, Any]]) -> list[str]:
+def _digests(title: str, files: Sequence[VersionFile | FileDigest]) -> list[str]:
     if not files:
         return []
-    rows = [f"| {cell(file['path'])} | {file['sha256']} |" for file in files]
-    return [f"| {head} | SHA-256 |", "|---|---|", *rows, ""]
+    rows = [f"| {cell(file.path)} | {file.sha256} |" for file in files]
+    return [f"| {title} | SHA-256 |", "|---|---|", *rows, ""]
 
 
-def code_section(provenance: Mapping[str, Any], code: Mapping[str, Any]) -> list[str]:
+def code_section(provenance: Provenance, code: Mapping[str, Any]) -> list[str]:
     """Return with which code and recipe a model was made.
 
     Args:
@@ -140,7 +143,7 @@ def code_section(provenance: Mapping[str, Any], code: Mapping[str, Any]) -> list
     ]
     if versions:
         lines.append(f"Packages: {versions}.")
-    recipe = provenance.get("config") or {}
+    recipe = provenance.config or {}
     if "seed" in recipe:
         lines.append(f"Seed {recipe['seed']}; `provenance.json` has the complete recipe.")
     return [*lines, ""]

@@ -1,4 +1,4 @@
-"""The rows that the section `evaluate` names."""
+"""The labeled rows that the section `evaluate` selects."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from finsent.data.config import SourceConfig
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.evaluation.evaluate import read_benchmark
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.evaluation.unseen import calibration_keys, find_unseen
+from finsent.evaluation.held_out_rows import calibration_keys, find_held_out
+from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.trained_on import TrainedOn, find_dataset
 
@@ -27,17 +27,17 @@ class Selection:
     """Labeled rows to measure on."""
 
     rows: pa.Table
-    description: str  # for people, e.g. `test split of 0123456789ab`
-    version: DatasetVersion | None  # None: the rows are from files, and no version is at hand
+    description: str  # e.g. `test split of 0123456789ab`
+    version: DatasetVersion | None  # None: rows from files, and the dataset version is not found
 
 
 def select_rows(setup: EvaluationSetup, trained_on: TrainedOn | None) -> Selection:
     """Read the rows to measure on; by default a split of the dataset that a model was trained on.
 
-    For a model that was trained elsewhere the default is the latest version of `data.name`.
+    For a model that was trained outside finsent the default is the latest version of `data.name`.
 
     Raises:
-        InputError: the dataset version is not at hand, or a file is unusable.
+        InputError: the dataset version is not found, or a file is unusable.
     """
     config = setup.evaluate
     version = _find_version(setup, trained_on)
@@ -53,7 +53,7 @@ def _find_version(setup: EvaluationSetup, trained_on: TrainedOn | None) -> Datas
     """Return the dataset version of the rows, or of the baselines where the rows are from files.
 
     Returns:
-        None: the rows are from files, and the model's dataset version is not at hand.
+        None: the rows are from files, and the model's dataset version is not found.
     """
     config, workspace = setup.evaluate, setup.workspace
     version = find_dataset(workspace, trained_on)
@@ -65,29 +65,29 @@ def _find_version(setup: EvaluationSetup, trained_on: TrainedOn | None) -> Datas
 
 
 def source_names(sources: list[SourceConfig]) -> list[str]:
-    """Return the names of sources, for people."""
+    """Return the names of sources, or else the names of their files."""
     return [source.name or Path(source.uri).name for source in sources]
 
 
 def without_calibrated(selection: Selection, domain: DomainCalibration) -> Selection:
-    """Leave out the rows that a calibration was fitted on.
+    """Remove the rows that a calibration was fitted on.
 
-    Near copies stay: a calibration stores keys of its rows, not their texts.
+    Near copies remain: a calibration stores keys of its rows, not their texts.
 
     Raises:
         InputError: no row remains.
     """
-    unseen = find_unseen(selection.rows, [calibration_keys(domain)])
+    unseen = find_held_out(selection.rows, [calibration_keys(domain)])
     rows = selection.rows.filter(pa.array(unseen.flags))
     if not len(rows):
         raise InputError(
             f"evaluate.calibration={domain.name!r}: was fitted on each of the "
             f"{len(selection.rows)} rows of {selection.description}. Set evaluate.sources to "
-            "others."
+            "other files."
         )
     log.info(
         "evaluate: left out %d rows that the calibration %s was fitted on; near copies of its "
-        "rows, if any, stay: the calibration stores no texts",
+        "rows, if any, remain: the calibration stores no texts",
         unseen.counts[0],
         domain.name,
     )

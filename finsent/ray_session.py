@@ -1,4 +1,4 @@
-"""The Ray that a job runs on: the cluster it was submitted to, or a local one of its own."""
+"""Connect to the Ray of a job: the cluster it was submitted to, or a local Ray of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from finsent.disk import check_free_space
 from finsent.errors import InputError, one_line
 from finsent.private_directory import RAY_DIRECTORY, private_directory
 from finsent.settings import RayConfig, Settings
-from ray_jobs._signals import catch_signals
+from finsent.signals import catch_signals
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +107,9 @@ def _join_cluster(config: RayConfig, runtime_env: dict[str, Any] | None) -> None
         else:
             field = f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')!r}"
         raise InputError(
-            f"{field}: no Ray cluster answers ({one_line(error)}); start one with "
-            "`ray start --head`; where one runs, RAY_AUTH_MODE and the token must be the same here "
-            "and there; for a local Ray set ray.address=null and unset RAY_ADDRESS"
+            f"{field}: no Ray cluster answers ({one_line(error)}). Start one with "
+            "`ray start --head`. Where one runs, RAY_AUTH_MODE and the token must be the same here "
+            "and there. For a local Ray set ray.address=null and unset RAY_ADDRESS."
         ) from None
 
 
@@ -135,8 +135,8 @@ def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | Non
             raise
         # No retry: the processes that Ray has started end only with this one.
         raise InputError(
-            f"ray: a local Ray did not start within its {START_SECONDS} seconds; free this machine "
-            "of other work and try again, or join a cluster by ray.address"
+            f"ray: a local Ray did not start within its {START_SECONDS} seconds. Free this machine "
+            "of other work and try again, or join a cluster by ray.address."
         ) from None
 
 
@@ -175,6 +175,6 @@ def check_shared(root: Path) -> None:
         probe.unlink()
     if blind:
         raise InputError(
-            f"storage.root={str(root)!r}: {', '.join(blind)} cannot see it; set storage.root to a "
-            "directory that every machine of the cluster mounts"
+            f"storage.root={str(root)!r}: {', '.join(blind)} cannot see it. Set storage.root to a "
+            "directory that every machine of the cluster mounts."
         )

@@ -1,4 +1,4 @@
-"""Two models that are compared on the same rows."""
+"""A pair of models that are compared on the same rows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from finsent.errors import InputError
+from finsent.evaluation.caveats import comparison_caveats
 from finsent.evaluation.compare import (
     Comparison,
     compare,
@@ -20,25 +21,24 @@ from finsent.evaluation.compare import (
     with_seen,
     write_comparison,
 )
-from finsent.evaluation.metrics import Answers
-from finsent.evaluation.noninferiority import Allowance, judge
-from finsent.evaluation.overlap import find_overlap
-from finsent.evaluation.remarks import compared_remarks
-from finsent.evaluation.selection import Selection
-from finsent.evaluation.setup import EvaluationSetup
-from finsent.evaluation.unseen import (
-    Unseen,
+from finsent.evaluation.held_out_rows import (
+    HeldOutRows,
     calibration_keys,
-    find_unseen,
+    find_held_out,
     training_keys,
     training_rows,
     validation_keys,
 )
+from finsent.evaluation.metrics import Answers
+from finsent.evaluation.noninferiority import Allowance, judge
+from finsent.evaluation.training_overlap import find_overlap
 from finsent.inference.engine import Engine
 from finsent.inference.truncation import Truncation
+from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.judging.selection import Selection
 from finsent.judgments import Judgment
 from finsent.modeling.trained_on import TrainedOn, read_trained_on
-from finsent.registry.choose_calibration import find_calibration
+from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class UnusableModelError(InputError):
 
 
 @contextmanager
-def _naming(name: Name) -> Iterator[None]:
-    """Raise an error of the block as an error of one of the models."""
+def _errors_of(name: Name) -> Iterator[None]:
+    """Raise an error of the block as an error of a model."""
     try:
         yield
     except InputError as error:
@@ -69,10 +69,10 @@ def _naming(name: Name) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Used:
+class UsedRows:
     """Rows of a selection that the models have used, by model; None: not known."""
 
-    unseen: Unseen  # flags of the rows that neither model has used
+    held_out: HeldOutRows  # flags of the rows that neither model has used
     training: dict[Name, int | None]
     validation: dict[Name, int | None]
 
@@ -82,8 +82,8 @@ class JudgedPair:
     """Model B compared with model A."""
 
     comparison: Comparison
-    judgment: Judgment  # whether B may take A's place
-    used: Used
+    judgment: Judgment  # whether B may replace A
+    used: UsedRows
     result: dict[str, Any]  # of the job, JSON-able
 
 
@@ -96,7 +96,7 @@ class ModelPair:
         """Read what the models were trained on.
 
         Args:
-            allowance: what B may lose in A's place.
+            allowance: what B may lose when it replaces A.
 
         Raises:
             UnusableModelError: a model is damaged.
@@ -107,7 +107,7 @@ class ModelPair:
         self._folders: dict[Name, Path] = {"a": a_dir, "b": b_dir}
         self.trained_on: dict[Name, TrainedOn | None] = {}
         for name, folder in self._folders.items():
-            with _naming(name):
+            with _errors_of(name):
                 self.trained_on[name] = read_trained_on(folder)
         workspace, origins = setup.workspace, self.trained_on.values()
         self._training = [training_rows(workspace, trained_on) for trained_on in origins]
@@ -130,33 +130,33 @@ class ModelPair:
         return self._engines[name]
 
     def _answers(self, name: Name, rows: pa.Table) -> tuple[Answers, Truncation]:
-        with _naming(name):
+        with _errors_of(name):
             return read_answers(self._engine(name), rows)
 
     def compare(self, selection: Selection, out: Path) -> JudgedPair:
-        """Compare B with A on rows that neither has used, and write the comparison.
+        """Compare B with A on rows that neither model has used, and write the comparison.
 
         Args:
             out: directory.
 
         Raises:
-            NoRowsError: there are no such rows.
+            NoRowsError: a model has used each row.
             UnusableModelError: a model cannot be loaded, or cannot answer.
         """
         used = self._find_used(selection)
-        flags = used.unseen.flags
+        flags = used.held_out.flags
         rows, config = selection.rows.filter(pa.array(flags)), self._setup.evaluate
-        # B first: the gate reports B as unusable where both are.
-        every_b, truncation_b = self._answers("b", selection.rows)
-        every_a, truncation_a = self._answers("a", selection.rows)
-        a, b = every_a.where(flags), every_b.where(flags)
+        # B first: where both are unusable, the gate reports B.
+        all_b, truncation_b = self._answers("b", selection.rows)
+        all_a, truncation_a = self._answers("a", selection.rows)
+        a, b = all_a.where(flags), all_b.where(flags)
         compared = compare(a, b, config.bootstrap, config.seed)
         judgment = judge(a, b, compared.worse, self._allowance, config.bootstrap, config.seed)
         result = {
             **asdict(compared),
             "judgment": asdict(judgment),
             "overlap": self._overlap(rows, used),
-            "with_seen": None if flags.all() else with_seen(every_a, every_b),
+            "with_seen": None if flags.all() else with_seen(all_a, all_b),
             "truncation": {"a": truncation_a.record(), "b": truncation_b.record()},
             "what": selection.description,
             "calibration": config.calibration,
@@ -168,11 +168,11 @@ class ModelPair:
             result[name]["model_dir"] = str(folder)
         write_comparison(result, flipped(rows, a, b), out)
         log.info("%s", compared.line)
-        for remark in compared_remarks(result):
-            log.warning("%s", remark)
+        for caveat in comparison_caveats(result):
+            log.warning("%s", caveat)
         return JudgedPair(compared, judgment, used, {**result, "comparison_dir": str(out)})
 
-    def _find_used(self, selection: Selection) -> Used:
+    def _find_used(self, selection: Selection) -> UsedRows:
         """Find the rows that the models were trained, validated or calibrated on.
 
         Raises:
@@ -180,46 +180,46 @@ class ModelPair:
         """
         config, validation = self._setup.evaluate, self._validation
         if config.split == "validation" and not config.sources:
-            validation = [None, None]  # else no row would remain
+            validation = [None, None]  # otherwise no row would remain
             log.warning(
-                "compare: the validation split chose the epoch of the model that it is of, which "
-                "flatters that model"
+                "compare: the validation split has chosen the epoch of its model, which makes the "
+                "figures of that model too good"
             )
         domains = [domain for domain in self._domains.values() if domain is not None]
-        unseen = find_unseen(
+        held_out = find_held_out(
             selection.rows,
             [*map(training_keys, self._training), *validation, *map(calibration_keys, domains)],
         )
         trained, validated, calibrated = (
-            unseen.counts[:2],
-            unseen.counts[2:4],
-            unseen.counts[4:],
+            held_out.counts[:2],
+            held_out.counts[2:4],
+            held_out.counts[4:],
         )
         if any(calibrated):
             log.info("compare: left out rows that a calibration was fitted on: %s", calibrated)
-        if not unseen.flags.any():
+        if not held_out.flags.any():
             raise NoRowsError(
                 f"compare: A or B was trained or validated on each of the {len(selection.rows)} "
                 f"rows of {selection.description}. Set evaluate.sources or evaluate.dataset to "
-                "others."
+                "other rows."
             )
         log.info(
             "compare: %s with %s on %d rows of %s (left out as trained on: %s by A, %s by B; as "
             "validated on: %s by A, %s by B)",
             self._folders["b"],
             self._folders["a"],
-            unseen.flags.sum(),
+            held_out.flags.sum(),
             selection.description,
             *("unknown" if count is None else count for count in (*trained, *validated)),
         )
-        return Used(
-            unseen,
+        return UsedRows(
+            held_out,
             dict(zip(NAMES, trained, strict=True)),
             dict(zip(NAMES, validated, strict=True)),
         )
 
-    def _overlap(self, rows: pa.Table, used: Used) -> dict[str, Any]:
-        """Return by model how many rows it was trained on, and near copies that remain."""
+    def _overlap(self, rows: pa.Table, used: UsedRows) -> dict[str, Any]:
+        """Return by model how many rows it was trained on, and how many near copies remain."""
         near = self._setup.data.near_duplicates
         return {
             name: {**find_overlap(rows, training, near).record(), "rows": used.training[name]}

@@ -1,4 +1,4 @@
-"""Rows that a model has used, and the rows of a measurement that it has not."""
+"""Held-out rows: rows that a model was not trained, validated or calibrated on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from finsent.evaluation.overlap import Flags, TrainingRows, known
+from finsent.evaluation.training_overlap import Flags, TrainingRows, has_key_in
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.trained_on import TrainedOn, find_dataset
 from finsent.workspace import Workspace
@@ -18,36 +18,36 @@ Keys: TypeAlias = pa.ChunkedArray  # of rows: hashes of their texts
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """The rows of a measurement that no set of keys holds."""
+class HeldOutRows:
+    """The rows whose keys are in no set of used keys."""
 
     flags: Flags  # for each row
-    counts: list[int | None]  # rows by set of keys that the set holds; None: the set is not known
+    counts: list[int | None]  # rows that each set contains; None: the set is not known
 
 
-def find_unseen(rows: pa.Table, key_sets: Sequence[Keys | None]) -> Unseen:
-    """Find the rows that no set of keys holds.
+def find_held_out(rows: pa.Table, key_sets: Sequence[Keys | None]) -> HeldOutRows:
+    """Find the rows whose keys are in no set of used keys.
 
     Args:
         rows: with a `key` column.
-        key_sets: keys of used rows; None: they are not known.
+        key_sets: keys of used rows; None: not known.
     """
     flags, counts = np.ones(len(rows), bool), list[int | None]()
     for keys in key_sets:
         if keys is None:
             counts.append(None)
             continue
-        is_used = known(rows, keys)
+        is_used = has_key_in(rows, keys)
         counts.append(int(is_used.sum()))
         flags &= ~is_used
-    return Unseen(flags, counts)
+    return HeldOutRows(flags, counts)
 
 
 def training_rows(workspace: Workspace, trained_on: TrainedOn | None) -> TrainingRows:
-    """Return the rows that a model was trained on, or why they are not known.
+    """Return the rows that a model was trained on, or the reason why they are not known.
 
     Args:
-        trained_on: None: the model was trained elsewhere.
+        trained_on: None: the model was trained outside finsent.
     """
     if trained_on is None:
         return TrainingRows()
@@ -59,15 +59,15 @@ def training_rows(workspace: Workspace, trained_on: TrainedOn | None) -> Trainin
 
 
 def training_keys(training: TrainingRows) -> Keys | None:
-    """Return the keys of the rows that a model was trained on; None: they are not known."""
+    """Return the keys of the rows that a model was trained on; None: not known."""
     return None if training.rows is None else training.rows["key"]
 
 
 def validation_keys(workspace: Workspace, trained_on: TrainedOn | None) -> Keys | None:
-    """Return the keys of the rows that chose a model's epoch and fitted its calibration.
+    """Return the keys of a model's validation rows, which chose its epoch and its calibration.
 
     Args:
-        trained_on: None: the model was trained elsewhere.
+        trained_on: None: the model was trained outside finsent.
 
     Returns:
         None: the rows are not known.

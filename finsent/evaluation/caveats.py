@@ -1,4 +1,4 @@
-"""What a reader of a result must know, one sentence each: for the terminal and for the page."""
+"""Caveats of evaluation figures, for terminal and report."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from finsent.labels import LABELS
 Result = dict[str, Any]
 
 
-def remarks(result: Result) -> Iterator[str]:
-    """Yield what flatters the figures, and what they leave out."""
+def caveats(result: Result) -> Iterator[str]:
+    """Yield the reasons why the figures may be too good, and what they do not cover."""
     yield from filter(
         None,
         (
-            overlap_remark(result),
-            absent_remark(result),
+            overlap_caveat(result),
+            absent_label_caveat(result),
             truncation_line(result.get("truncation") or {"cut": 0}),
-            promise_remark(result),
+            promise_caveat(result),
         ),
     )
 
@@ -31,16 +31,16 @@ def remarks(result: Result) -> Iterator[str]:
 
 
 def overlap_line(result: Result) -> str:
-    """Return how many rows the model was trained on, or why that is not known."""
+    """Return how many rows the model was trained on, or why the number is not known."""
     overlap, rows = result["overlap"], result["rows"]
     if overlap["rows"] is None:
         return f"trained on: not known how many of these {rows:,} rows ({overlap['reason']})"
-    unsure = f" ({overlap['reason']})" if overlap["reason"] else ""
-    return f"trained on: {_seen(overlap)} of these {rows:,} rows{unsure}"
+    reason = f" ({overlap['reason']})" if overlap["reason"] else ""
+    return f"trained on: {_overlap_count(overlap)} of these {rows:,} rows{reason}"
 
 
-def overlap_remark(result: Result) -> str | None:
-    """Return what the rows that the model was trained on do to the figures."""
+def overlap_caveat(result: Result) -> str | None:
+    """Return how rows that the model was trained on change the figures."""
     overlap = result.get("overlap") or {"rows": result.get("seen_in_training")}
     if not overlap["rows"] and not overlap.get("near_copies"):
         return None
@@ -55,12 +55,12 @@ def overlap_remark(result: Result) -> str | None:
     elif "unseen" in overlap:
         figures = "and no other row is left to measure on"
     return (
-        f"The model was trained on {_seen(overlap)} of these rows, {figures}. Keep a benchmark "
-        "unseen with data.exclude, and train again."
+        f"The model was trained on {_overlap_count(overlap)} of these rows, {figures}. Keep a "
+        "benchmark unseen with data.exclude, and train again."
     )
 
 
-def _seen(overlap: Result) -> str:
+def _overlap_count(overlap: Result) -> str:
     rows, near = overlap["rows"], overlap.get("near_copies")
     if not rows:
         return f"near copies of {near:,}" if near else "none"
@@ -73,8 +73,8 @@ def _with_interval(figures: Result, name: str) -> str:
     return f"{figures[name]:.3f}{bounds}"
 
 
-def compared_remarks(result: Result) -> Iterator[str]:
-    """Yield what flatters the figures of a comparison, and what they leave out."""
+def comparison_caveats(result: Result) -> Iterator[str]:
+    """Yield the caveats of a comparison."""
     for name, overlap in result["overlap"].items():
         model = name.upper()
         if overlap["rows"] is None:
@@ -84,13 +84,13 @@ def compared_remarks(result: Result) -> Iterator[str]:
                 f"{overlap['near_copies']:,} of the {result['rows']:,} compared rows are near "
                 f"copies of rows that {model} was trained on, which flatters {model}."
             )
-    if everything := result["with_seen"]:
+    if all_rows := result["with_seen"]:
         both = (
-            f"{shown} {everything['b'][key]:.3f} against {everything['a'][key]:.3f}"
-            for key, shown in (("macro_f1", "macro-F1"), ("accuracy", "accuracy"))
+            f"{title} {all_rows['b'][key]:.3f} against {all_rows['a'][key]:.3f}"
+            for key, title in (("macro_f1", "macro-F1"), ("accuracy", "accuracy"))
         )
         yield (
-            f"With the rows that A or B was trained or validated on ({everything['rows']:,} rows): "
+            f"With the rows that A or B was trained or validated on ({all_rows['rows']:,} rows): "
             f"B reaches {', '.join(both)}."
         )
     if absent := absent_labels(result):
@@ -113,18 +113,18 @@ def absent_labels(result: Result) -> list[str]:
 
 
 def over_labels(result: Result) -> str:
-    """Return ` over LABELS` where macro-F1 is not over all labels, else nothing."""
+    """Return ` over LABELS` where macro-F1 is not over all labels, else an empty string."""
     return f" over {' and '.join(result['macro_over'])}" if absent_labels(result) else ""
 
 
-def absent_remark(result: Result) -> str | None:
-    """Return which labels no row has, and what the figures then are over."""
+def absent_label_caveat(result: Result) -> str | None:
+    """Return which labels no row has, and which labels the figures are over."""
     absent = absent_labels(result)
     if not absent:
         return None
     confusion = result.get("confusion")
     wrong = sum(row[LABELS.index(name)] for name in absent for row in confusion or [])
-    answered = f" {wrong:,} rows were answered so, which counts as wrong." if wrong else ""
+    answered = f" {wrong:,} rows have such an answer, which counts as wrong." if wrong else ""
     return (
         f"No row is {' or '.join(absent)}: macro-F1 and AUROC are means over "
         f"{' and '.join(result['macro_over'])} and compare with no figure over all labels."
@@ -135,8 +135,8 @@ def absent_remark(result: Result) -> str | None:
 # --- the accuracy that the abstention threshold promises ------------------------------------------
 
 
-def promise_remark(result: Result) -> str | None:
-    """Return that the promised accuracy does not hold on these rows, with the remedy."""
+def promise_caveat(result: Result) -> str | None:
+    """Return the caveat that the rows miss the wanted accuracy; None: no caveat."""
     rule = result.get("abstention") or {}
     if rule.get("holds") is not False:
         return None
@@ -149,7 +149,7 @@ def promise_remark(result: Result) -> str | None:
 
 
 def calibrate_remedy(result: Result) -> str:
-    """Return how to calibrate a model for rows like the evaluated ones."""
+    """Return the command that calibrates a model for rows like the evaluated rows."""
     version = result.get("model_version")
     if version is None:
         return (
@@ -163,5 +163,5 @@ def calibrate_remedy(result: Result) -> str:
 
 
 def _yaml(text: str) -> str:
-    """Return a string as an element of a YAML list: quoted, where it may mean something else."""
+    """Return a string as an element of a YAML list, quoted where YAML would misread it."""
     return text if re.fullmatch(r"[a-zA-Z./][\w./-]*", text) else json.dumps(text)

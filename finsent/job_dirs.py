@@ -9,10 +9,10 @@ from pathlib import Path
 
 from finsent.disk import find_disk_error, find_setting, temp_dir
 from finsent.private_directory import RAY_DIRECTORY, private_name
-from ray_jobs._settings import JobSettings
+from finsent.settings import Settings
 
 
-def job_dirs(settings: JobSettings) -> dict[str, Path]:
+def job_dirs(settings: Settings) -> dict[str, Path]:
     """Return the directories where a job writes, by the settings and variables that name them."""
     ray_dir, temporary_dir = os.environ.get("RAY_TMPDIR"), temp_dir()
     workspace = settings.workspace
@@ -29,7 +29,7 @@ def job_dirs(settings: JobSettings) -> dict[str, Path]:
 
 
 @contextmanager
-def named_disk_errors(settings: JobSettings) -> Iterator[None]:
+def named_disk_errors(settings: Settings) -> Iterator[None]:
     """Name the setting to change where a job cannot write a directory; pass on other errors.
 
     Raises:

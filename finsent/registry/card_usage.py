@@ -1,4 +1,4 @@
-"""How to run a published directory without finsent: a section of the model card."""
+"""The section of a model card on use without finsent."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _OPTIMUM = (
 )
 
 
-def elsewhere(model_dir: Path) -> list[str]:
-    """Return Markdown: how transformers and ONNX Runtime give the answers that finsent gives."""
+def usage_section(model_dir: Path) -> list[str]:
+    """Return Markdown on how transformers and ONNX Runtime give the same answers as finsent."""
     max_length = read_provenance(model_dir).max_length
     return [
-        "## Use it elsewhere",
+        "## Use without finsent",
         _SNIPPET,
         "",
         _scores(model_dir),
         "",
         f"`truncation=True` cuts a text of more than {max_length} tokens on the right, as finsent "
         "does. finsent first repairs HTML entities, mojibake, invisible signs and repeated spaces "
-        "(`finsent.normalize`): texts that need it score otherwise where that is left out.",
+        "(`finsent.normalize`). Without these repairs, texts that need them get other scores.",
         "",
         *_onnx(model_dir),
     ]
@@ -41,17 +41,17 @@ def elsewhere(model_dir: Path) -> list[str]:
 def _scores(model_dir: Path) -> str:
     temperature = read_calibration(model_dir).temperature
     if read_label_map(model_dir) is None:
-        equal = "Labels and scores equal finsent's with torch in fp32 within 1e-5"
+        agreement = "Labels and scores equal finsent's with torch in fp32 within 1e-5"
     else:
-        equal = (
-            "Scores are those of the model's own labels. Added up by the label that "
-            "`label_map.json` gives for each, they equal finsent's with torch in fp32 within 1e-5"
+        agreement = (
+            "The scores are those of the model's own labels. Their sums by label of "
+            "`label_map.json` equal finsent's scores with torch in fp32 within 1e-5"
         )
     if temperature == 1:
-        return f"{equal}."
+        return f"{agreement}."
     return (
-        f"{equal}, but for the calibration: finsent divides the logits of its three labels by "
-        f"{temperature:.4f} (`calibration.json`), which the weights do not contain."
+        f"{agreement}, except for the calibration: finsent divides the logits of its three labels "
+        f"by {temperature:.4f} (`calibration.json`), which the weights do not contain."
     )
 
 
@@ -60,8 +60,8 @@ def _onnx(model_dir: Path) -> list[str]:
     lines = []
     if quantized := sorted(name for name in names if not name.endswith("fp32")):
         lines += [
-            f"finsent uses the fastest of its forms unless `engine.precision=fp32` is set: with "
-            f"{' or '.join(quantized)} its scores, and few labels, differ from these.",
+            f"finsent uses the fastest export unless `engine.precision=fp32` is set. With "
+            f"{' or '.join(quantized)} its scores, and a few labels, differ from these.",
             "",
         ]
     if "onnxruntime-fp32" in names:
@@ -69,7 +69,7 @@ def _onnx(model_dir: Path) -> list[str]:
     if "onnxruntime-int8" in names:
         lines += [
             "Run `onnx/model_int8.onnx` with one text per call and no padding, as finsent does: "
-            "its int8 ranges are taken from the whole batch, so in a batch each text changes the "
+            "its int8 ranges depend on the complete batch, so in a batch each text changes the "
             "scores of the others.",
             "",
         ]

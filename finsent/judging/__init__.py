@@ -1,0 +1,1 @@
+"""Models judged on labeled rows: evaluation, comparison, calibration and the champion gate."""

@@ -1,0 +1,45 @@
+"""The manifest of a published model version: its files, figures, gate and origin."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from finsent.inference.export_record import Export
+from finsent.modeling.provenance import AdoptedOrigin
+from finsent.records import Record
+from finsent.registry.gate import Gate
+
+MANIFEST = "manifest.json"
+CARD = "README.md"
+
+
+class VersionFile(Record):
+    """A file of a model version."""
+
+    path: str  # relative to the version's directory
+    bytes: int
+    sha256: str
+
+
+class VersionManifest(Record):
+    """The content of `manifest.json`."""
+
+    schema_version: Literal[1] = 1
+    version: str  # digest of the model files
+    created: str  # ISO 8601
+    labels: tuple[str, ...] | None
+    files: tuple[VersionFile, ...]
+    metrics: dict[str, Any]  # of the test split; empty: the model was not measured
+    gate: Gate | None  # None: the version was compared with no champion when it was published
+    license: str | None  # None: not stated
+    exports: tuple[Export, ...]  # refused exports are listed too
+    backbone: str | None
+    origin: AdoptedOrigin | None  # None: finsent trained the model
+    dataset: dict[str, Any] | None  # of the provenance
+    config: dict[str, Any] | None  # the training recipe
+    code: dict[str, Any]  # commit and package versions
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what the user does about a damaged manifest."""
+        return "Use another version, or delete the version's directory and publish the model again."
