@@ -322,7 +322,7 @@ def test_ray_up_starts_nodes_with_the_environment(path: Path) -> None:
 def test_slurm_script_starts_ray_with_known_options() -> None:
     text = SBATCH.read_text("utf-8")
     own = {"nodes", "ntasks", "ntasks-per-node", "cpus-per-task", "nodelist", "exclude", "input"}
-    own |= {"job-name", "time", "output"}
+    own |= {"job-name", "time", "output", "signal", "batch"}
     options = set(re.findall(r"(?<![\w$])--([a-z-]+)", text)) - own
     assert {"head", "block", "address", "min-worker-port"} <= options
     flags = {"head", "block"}
