@@ -524,7 +524,7 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     )
     assert adopted.code == 0, adopted.err
     theirs = adopted.result
-    for line in ("trained on: not known how many", "ECE of these rows", "abstains "):
+    for line in ("trained on: not known how many", "ECE of these rows", "never abstains: "):
         assert line in adopted.err  # as `evaluate` logs
     assert theirs["max_difference"] <= 1e-5
     assert theirs["exports"]["onnxruntime-fp32"]["refused"] is None

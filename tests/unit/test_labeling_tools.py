@@ -284,7 +284,7 @@ def test_a_key_that_stands_twice_in_yaml_is_an_error(
         load(Settings, [path], [])
     assert place in str(caught.value)
     assert str(path) in str(caught.value)
-    assert "leave one of them out" in str(caught.value)
+    assert "Leave one of them out" in str(caught.value)
 
 
 def test_a_key_that_stands_twice_in_an_override_is_an_error() -> None:
