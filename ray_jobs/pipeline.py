@@ -1,4 +1,4 @@
-"""The main job: ingest, train, evaluate, export, publish."""
+"""Ingest, train, evaluate, export and publish in one command."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _result(
 
 JOB = Job(
     name="pipeline",
-    summary="The main job: ingest, train, evaluate on the test split, export, publish.",
+    summary="Ingest, train, evaluate on the test split, export and publish in one command.",
     result=PipelineResult,
     sections=(
         "data",

@@ -55,7 +55,7 @@ class TeiInfo(TypedDict):
 
 
 class ServiceInfo(TeiInfo, ModelDetails):
-    """The fields of finsent's /info; `serve_app.http.schemas.InfoAnswer` documents them."""
+    """The fields of finsent's /info; `serve_app.http.answers.InfoAnswer` documents them."""
 
     model: str
     model_version: str

@@ -21,6 +21,7 @@ from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.metrics import Ids
 from finsent.export.config import ExportConfig
 from finsent.export.parity import compare, refusal
+from finsent.extras import is_installed
 from finsent.files import read_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
@@ -29,7 +30,6 @@ from finsent.inference.export_record import (
     Export,
     ExportError,
     drop_exports,
-    is_installed,
     write_exports,
 )
 from finsent.inference.selection.candidates import load_export, thread_count

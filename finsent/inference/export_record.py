@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -125,8 +124,3 @@ def drop_exports(model_dir: Path) -> bool:
     for name in EXPORT_FOLDERS:
         shutil.rmtree(model_dir / name, ignore_errors=True)
     return had_exports
-
-
-def is_installed(backend: str) -> bool:
-    """Return whether the library of a backend is installed."""
-    return importlib.util.find_spec(backend) is not None

@@ -50,10 +50,10 @@ class Model:
         if folder is None:
             versions = {version.version for version in registry.versions()}
             names = ", ".join(sorted(versions | {*registry.aliases()}))
-            raise InputError(
-                f"{_not_found(reference, workspace, field)}; "
-                f"published in {str(registry.root)!r}: {names or 'none'}"
-            )
+            problem = _not_found(reference, workspace, field)
+            if parsed.kind in (ALIAS, VERSION):
+                problem = f"{field}={reference!r}: no such {parsed.kind} in the registry"
+            raise InputError(f"{problem}. Published in {str(registry.root)!r}: {names or 'none'}.")
         version = registry.version_at(folder)  # a path may be the directory of a version
         if version is not None:
             folder = registry.get(f"{VERSION}:{version}", field).path

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from finsent.errors import InputError
+from finsent.extras import is_installed
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.export_record import is_installed, read_exports
+from finsent.inference.export_record import read_exports
 from finsent.modeling.domain_calibration import DomainCalibration
 from finsent.modeling.model_dir import fingerprint
 from finsent.registry.calibration_lookup import find_calibration

@@ -154,7 +154,7 @@ def test_unusable_settings(project: Path, arguments: list[str], words: list[str]
 @pytest.mark.usefixtures("project")
 def test_a_model_is_not_published_before_it_is_measured() -> None:
     check_refused(invoke_job("publish"), ["publish.model='latest'", "ray_jobs.train"])
-    check_refused(invoke_job("classify", "Some text"), ["champion", "published in"])
+    check_refused(invoke_job("classify", "Some text"), ["champion", "Published in"])
     check_refused(invoke_job("train"), ["train.dataset='latest'", "ray_jobs.ingest"])
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from finsent.adapters.openvino import quiet_nncf
-from finsent.inference.export_record import is_installed
+from finsent.extras import is_installed
 
 IMPORTS = """
 import sys

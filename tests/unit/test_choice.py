@@ -14,10 +14,11 @@ import pytest
 
 from finsent.export.config import ExportConfig
 from finsent.export.exporter import export_model
+from finsent.extras import is_installed
 from finsent.inference.backends import Backend
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
-from finsent.inference.export_record import is_installed, read_exports
+from finsent.inference.export_record import read_exports
 from finsent.inference.selection import rate_monitor
 from finsent.inference.selection.benchmark import (
     LENGTHS,

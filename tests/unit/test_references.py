@@ -150,9 +150,9 @@ def test_alias_that_looks_like_a_version_is_refused_where_both_exist(store: Stor
     ("reference", "part"),
     [
         ("run:champion", "neither a run in"),
-        ("alias:nightly", "neither a run in"),
+        ("alias:nightly", "no such alias in the registry"),
         ("./champion", "neither a run in"),
-        ("version:0123456789ab", "neither a run in"),
+        ("version:0123456789ab", "no such version in the registry"),
         ("runs:nightly", "Write run:NAME or alias:NAME or version:ID or a path with a slash"),
         ("run:", "Write run:NAME or"),
         ("run:a/b", "Write run:NAME or"),

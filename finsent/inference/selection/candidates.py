@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from finsent.errors import InputError
+from finsent.extras import is_installed
 from finsent.inference.backends import Backend
 from finsent.inference.config import EngineConfig
-from finsent.inference.export_record import Export, is_installed, read_exports
+from finsent.inference.export_record import Export, read_exports
 
 Loader = Callable[[], Backend]
 
