@@ -39,7 +39,9 @@ def cluster() -> Iterator[Cluster]:
     home = Path(tempfile.mkdtemp(prefix="fs", dir="/tmp"))
     base = environment() | {"RAY_worker_niceness": "0", "HOME": str(home)}
     try:
-        record = nodes.start(home / "ray", workers=1, cpus=2, node_environment=base)
+        record = nodes.start(
+            home / "ray", workers=1, cpus=2, node_environment=base, serves_fast=True
+        )
         env = base | nodes.environment(record)
         del env["RAY_ADDRESS"]
         yield Cluster(record.dashboard, record.address, home, env)
