@@ -8,9 +8,9 @@ directory that only this user can enter.
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,10 +24,11 @@ import httpx
 import psutil
 
 from finsent.errors import InputError
+from finsent.private_directory import is_private
 from finsent.records import Record
 from serve_app.launch import haproxy_watchdog
 from serve_app.launch.environment import FAST
-from serve_app.launch.ports import reserved_ports
+from serve_app.launch.ports import free_port, reserved_ports
 from serve_app.launch.private_haproxy import prepare_haproxy
 
 HOST = "127.0.0.1"
@@ -223,13 +224,15 @@ def _make_directory(directory: Path) -> Path:
     """Make the cluster's directory anew, and return its file with a new token.
 
     Raises:
-        InputError: a cluster is running in the directory.
+        InputError: a cluster is running in the directory, or other users may enter it.
     """
     if (running := current(directory)) and any(node.process() for node in running.nodes):
         raise InputError(
             f"cluster: a cluster is running at {running.dashboard}. Run `make cluster-down` first."
         )
-    shutil.rmtree(directory, ignore_errors=True)
+    if directory.is_symlink() or directory.exists():
+        _check_private(directory)
+        _remove(directory)
     directory.mkdir(mode=0o700)
     token_file = directory / TOKEN
     token_file.touch(mode=0o600)
@@ -270,9 +273,14 @@ def stop(directory: Path) -> int:
     if record is None:
         return 0
     running = stop_nodes(record.nodes)
+    _remove(directory)
+    return running
+
+
+def _remove(directory: Path) -> None:
+    """Remove a cluster's directory, and end the HAProxies that the directory has records of."""
     haproxy_watchdog.end_haproxies(directory / HAPROXY)
     shutil.rmtree(directory, ignore_errors=True)
-    return running
 
 
 def stop_nodes(nodes: Sequence[NodeRecord]) -> int:
@@ -315,11 +323,10 @@ def alive_nodes(dashboard: str, token_file: Path) -> list[str]:
 
 def free_ports(count: int) -> list[int]:
     """Return distinct ports of the loopback that no process listens on."""
-    with ExitStack() as sockets:
-        bound = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for bound_socket in bound:
-            bound_socket.bind((HOST, 0))
-        return [bound_socket.getsockname()[1] for bound_socket in bound]
+    ports: list[int] = []
+    while len(ports) < count:
+        ports.append(free_port(HOST, ports))
+    return ports
 
 
 def _free_worker_ports(count: int) -> list[int]:
@@ -339,7 +346,7 @@ def _free_worker_ports(count: int) -> list[int]:
             f"cluster: {count} nodes need {count} free blocks of {WORKER_PORTS.step} ports, and "
             f"{len(free)} are free. Start fewer nodes."
         )
-    return secrets.SystemRandom().sample(free, count)
+    return random.sample(free, count)
 
 
 def _wait_until(is_done: Callable[[], bool], nodes: Sequence[NodeRecord], problem: str) -> None:
@@ -377,8 +384,7 @@ def _is_ready(dashboard: str) -> bool:
 
 
 def _check_private(directory: Path) -> None:
-    status = directory.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+    if not is_private(directory):
         raise InputError(
             f"cluster: {str(directory)!r} is not a directory of this user with mode 0700. "
             "Remove it."

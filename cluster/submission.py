@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from finsent.errors import InputError
+from finsent.errors import InputError, one_line
 from finsent.runs import new_run_name
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def submit(address: str, job: str, arguments: Sequence[str]) -> str:
         )
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"cluster: {address}: the cluster refuses the job: {_one_line(error)}"
+            f"cluster: {address}: the cluster refuses the job: {one_line(error)}"
         ) from None
 
 
@@ -132,7 +132,7 @@ def _client(address: str) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"cluster: {address}: no Ray dashboard answers ({_one_line(error)}). Start a cluster "
+            f"cluster: {address}: no Ray dashboard answers ({one_line(error)}). Start a cluster "
             "by `make cluster-up`, or set RAY_API_SERVER_ADDRESS, RAY_AUTH_MODE=token and"
             " RAY_AUTH_TOKEN_PATH."
         ) from None
@@ -143,7 +143,7 @@ def _status(client: JobSubmissionClient, job_id: str) -> JobStatus:
         return client.get_job_status(job_id)
     except RuntimeError as error:
         raise InputError(
-            f"cluster: {job_id!r}: no such job ({_one_line(error)}). "
+            f"cluster: {job_id!r}: no such job ({one_line(error)}). "
             "`python -m cluster status` lists the jobs."
         ) from None
 
@@ -161,8 +161,3 @@ def _run_name(arguments: Sequence[str]) -> str | None:
         argument.partition("=")[2] for argument in arguments if argument.startswith("run.name=")
     ]
     return names[-1] if names else None
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

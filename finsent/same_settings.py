@@ -14,7 +14,6 @@ def check_same(
     recorded: Mapping[str, Any],
     current: Mapping[str, Any],
     run_name: str,
-    free: Collection[str] = (),
     fixed: Collection[str] | None = None,
     mappings: Collection[str] = (),
 ) -> None:
@@ -23,7 +22,6 @@ def check_same(
     Args:
         recorded: settings by name, nested by section. Settings that `current` lacks are ignored:
             an older version of finsent may have written them.
-        free: dotted names of settings that may change.
         fixed: dotted names of the settings and sections that may not change; None: all.
         mappings: dotted names of settings whose keys the user chooses. A key that `current` lacks
             is a change there.
@@ -32,7 +30,7 @@ def check_same(
         ConfigError: a setting has changed.
     """
     for key, old, new in _differences(recorded, current, "", mappings):
-        if key not in free and (fixed is None or any(_overlap(key, name) for name in fixed)):
+        if fixed is None or any(_overlap(key, name) for name in fixed):
             raise ConfigError(
                 f"run.name={run_name!r}: exists with {key}={_brief(old)}, now {key}={_brief(new)}. "
                 "A run resumes only under its own settings. Choose another name, or restore them."

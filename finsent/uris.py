@@ -75,7 +75,7 @@ def refuse_secrets(uri: str) -> None:
     has_secret = ":" in parts.login or (parts.login and parts.scheme in _OBJECT_STORES)
     if has_secret or (is_cut and parts.scheme not in _HUBS):
         raise ValueError(
-            "the URI holds credentials, which would stand in every manifest. Leave them out and "
+            "the URI holds credentials, which every manifest would contain. Leave them out and "
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or "
             "another variable that the store reads."
         )

@@ -12,8 +12,8 @@ from ray_jobs._configs import shipped_names
 COMMAND = "completion"
 _CANDIDATES = "candidates"  # the scripts run `finsent completion candidates WORD ...`
 _PACKAGE = Path(__file__).parent
-_SCRIPTS = {file.suffix[1:]: file for file in sorted((_PACKAGE / "completions").glob("finsent.*"))}
-USAGE = f"finsent {COMMAND} {'|'.join(_SCRIPTS)}"
+_SHELLS = ("bash", "fish", "zsh")  # with a script completions/finsent.SHELL
+USAGE = f"finsent {COMMAND} {'|'.join(_SHELLS)}"
 
 
 def completion(arguments: Sequence[str], jobs: Sequence[str]) -> str | None:
@@ -24,8 +24,9 @@ def completion(arguments: Sequence[str], jobs: Sequence[str]) -> str | None:
     """
     if arguments and arguments[0] == _CANDIDATES:
         return "\n".join(candidates(arguments[1:], jobs))
-    if len(arguments) == 1 and arguments[0] in _SCRIPTS:
-        return _SCRIPTS[arguments[0]].read_text(encoding="utf-8").rstrip("\n")
+    if len(arguments) == 1 and arguments[0] in _SHELLS:
+        script = _PACKAGE / "completions" / f"finsent.{arguments[0]}"
+        return script.read_text(encoding="utf-8").rstrip("\n")
     return None
 
 
@@ -39,7 +40,7 @@ def candidates(words: Sequence[str], jobs: Sequence[str]) -> list[str]:
     if not earlier:
         names = list(jobs)
     elif earlier == [COMMAND]:
-        names = list(_SCRIPTS)
+        names = list(_SHELLS)
     elif earlier[0] not in jobs:
         names = []
     else:

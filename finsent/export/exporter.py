@@ -21,7 +21,7 @@ from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.metrics import Ids
 from finsent.export.config import ExportConfig
 from finsent.export.parity import compare, refusal
-from finsent.extras import is_installed
+from finsent.extras import is_installed, require
 from finsent.files import read_json
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
@@ -69,12 +69,10 @@ def configured_forms(config: ExportConfig) -> list[Form]:
     Raises:
         InputError: a configured library is not installed, or no form is configured.
     """
+    if config.openvino:
+        for module in ("openvino", "nncf"):
+            require(module, "export.openvino=true", "set it to false")
     has_openvino = is_installed("openvino") and is_installed("nncf")
-    if config.openvino and not has_openvino:
-        raise InputError(
-            "export.openvino=true: not installed. Run pip install 'finsent[openvino]', or set it "
-            "to false."
-        )
     forms = [_ONNX_FP32, _ONNX_INT8] if config.onnx else []
     if config.openvino or (config.openvino is None and has_openvino):
         forms.append(_OPENVINO_INT8)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
-from finsent.files import read_json
 from finsent.modeling.model_dir import PROVENANCE, REMEDY
 from finsent.modeling.provenance import read_provenance
 from finsent.workspace import Workspace
@@ -27,10 +26,11 @@ def read_trained_on(model_dir: Path) -> TrainedOn | None:
     Raises:
         InputError: the model's provenance is missing or damaged.
     """
-    dataset, file = read_provenance(model_dir).dataset, model_dir / PROVENANCE
+    provenance, file = read_provenance(model_dir), model_dir / PROVENANCE
+    if "dataset" not in provenance.model_fields_set:
+        raise InputError(f"{file}: dataset is missing. {REMEDY}")
+    dataset = provenance.dataset
     if dataset is None:
-        if "dataset" not in read_json(file):
-            raise InputError(f"{file}: dataset is missing. {REMEDY}")
         return None
     try:
         return TrainedOn(str(dataset["name"]), str(dataset["version"]))

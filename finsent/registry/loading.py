@@ -25,5 +25,4 @@ def load(
     Raises:
         InputError: the model does not exist or is damaged, or a bare name matches two models.
     """
-    workspace = Workspace(Path(root), Path(root) / "registry")
-    return Engine(Model.find(model, workspace, "model").folder, config or EngineConfig())
+    return Engine(Model.find(model, Workspace.at(root), "model").folder, config or EngineConfig())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finsent.training.metrics import EpochMetrics
+from finsent.training.metrics import EpochMetrics, StepLine
 
 _METRICS: dict[str, Any] = {
     "macro_f1": 0.5,
@@ -26,3 +26,16 @@ _METRICS: dict[str, Any] = {
 def epoch_metrics(epoch: int, **metrics: Any) -> EpochMetrics:
     """Return the metrics of an epoch, counted from 1, with plausible defaults."""
     return EpochMetrics(**{**_METRICS, "epoch": epoch, **metrics})
+
+
+def step_line(step: int, loss: float) -> StepLine:
+    """Return the line of a step in the first epoch."""
+    return StepLine(
+        step=step,
+        epoch=1,
+        loss=loss,
+        learning_rate=1e-3,
+        rows_per_second=10.0,
+        padding_share=0.1,
+        workers=1,
+    )

@@ -36,12 +36,13 @@ from finsent.training.checkpoint import (
 )
 from finsent.training.checkpoint_writer import CheckpointWriter, WriteState
 from finsent.training.finished_run import drop_checkpoints, finished_training, update_weights_digest
-from finsent.training.metrics import EpochMetrics, StepLine
+from finsent.training.metrics import EpochMetrics
 from finsent.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics, read_steps
 from finsent.training.tokens import Batch, TokenizedRows
 from tests.commands import wait_until
 from tests.disks import file_limit
 from tests.unit.loop_bench import TRAIN_ROWS, Bench, Recorder, distance, rows_of, weights
+from tests.unit.metrics import step_line
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "trains a tiny model")]
 
@@ -458,18 +459,6 @@ def test_invalid_metrics_line_is_named(tmp_path: Path) -> None:
         InputError, match=r"metrics\.jsonl: line 2: step\.step: .* another run\.name"
     ):
         read_metrics(tmp_path)
-
-
-def step_line(step: int, loss: float) -> StepLine:
-    return StepLine(
-        step=step,
-        epoch=1,
-        loss=loss,
-        learning_rate=1e-3,
-        rows_per_second=10.0,
-        padding_share=0.1,
-        workers=1,
-    )
 
 
 def test_saved_averages_are_not_the_last_weights(uninterrupted: Recorder) -> None:

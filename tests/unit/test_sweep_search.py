@@ -312,7 +312,7 @@ def test_a_study_belongs_to_one_sweep(tmp_path: Path) -> None:
     claim_study(study, None)  # empty
     claim_study(study, "a of today")
     study.ask()
-    claim_study(study, "a of today")  # it goes on
+    claim_study(study, "a of today")  # the owner resumes
     for other in ("b of today", None):
         with pytest.raises(InputError, match=r"another sweep \(a of today\)"):
             claim_study(study, other)

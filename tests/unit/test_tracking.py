@@ -22,10 +22,10 @@ from finsent.evaluation.evaluate import write_results
 from finsent.files import sha256_file
 from finsent.tracking.config import TrackingConfig
 from finsent.tracking.tracker import TRACKING_FILE, tracked, tracking_mode
-from finsent.training.metrics import EpochLine, StepLine
+from finsent.training.metrics import EpochLine
 from finsent.training.metrics_log import MetricsLine, MetricsLog
 from ray_jobs._settings import JobSettings
-from tests.unit.metrics import epoch_metrics
+from tests.unit.metrics import epoch_metrics, step_line
 
 pytestmark = pytest.mark.cost(1.5, "starts a W&B run")
 
@@ -73,18 +73,6 @@ def write_lines(run_dir: Path, *lines: MetricsLine) -> None:
     metrics_log.start(0)
     for line in lines:
         metrics_log.append(line)
-
-
-def step(number: int, loss: float) -> StepLine:
-    return StepLine(
-        step=number,
-        epoch=1,
-        loss=loss,
-        learning_rate=1e-3,
-        rows_per_second=10.0,
-        padding_share=0.1,
-        workers=1,
-    )
 
 
 def chunks(data: bytes) -> Iterator[bytes]:
@@ -156,7 +144,7 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     config = TrackingConfig(mode="offline", project="news", tags=["a"])
     with tracked(config, tmp_path, SETTINGS) as tracker:
         epoch = EpochLine.of(epoch_metrics(1, macro_f1=0.7), 20)
-        write_lines(tmp_path, step(10, 1.0), step(20, 0.5), epoch)
+        write_lines(tmp_path, step_line(10, 1.0), step_line(20, 0.5), epoch)
         tracker.report({"split": "test", "macro_f1": 0.75, "rows": 40}, evaluation)
         gate = {"outcome": "not inferior", "against": "0a1b2c3d4e5f", "forced": False}
         tracker.model(version, "abcdef123456", "champion", gate)
@@ -196,7 +184,7 @@ def test_pictures_are_recorded_by_name_at_the_newest_step(tmp_path: Path, evalua
     """A second process records pictures at the newest step that the first one sent."""
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
-        write_lines(tmp_path, step(10, 1.0))
+        write_lines(tmp_path, step_line(10, 1.0))
     files = sorted((evaluation / "pictures").glob("*.png"))
     page = tmp_path / "sweep.html"
     page.write_text("<p>All trials</p>")
@@ -238,10 +226,10 @@ def test_texts_of_rows_are_recorded_only_on_request(
 def test_resumed_run_continues_the_tracked_run_and_sends_no_step_twice(tmp_path: Path) -> None:
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
-        write_lines(tmp_path, step(10, 1.0), step(20, 0.5))
+        write_lines(tmp_path, step_line(10, 1.0), step_line(20, 0.5))
     first = json.loads((tmp_path / TRACKING_FILE).read_text())
     with tracked(config, tmp_path, SETTINGS):
-        write_lines(tmp_path, step(10, 1.0), step(20, 0.5), step(30, 0.25))
+        write_lines(tmp_path, step_line(10, 1.0), step_line(20, 0.5), step_line(30, 0.25))
     second = json.loads((tmp_path / TRACKING_FILE).read_text())
     assert (first["id"], first["sent"], second["sent"]) == (second["id"], [20, 0], [30, 0])
     assert [line["step/loss"] for line in history(tmp_path)] == [1.0, 0.5, 0.25]
@@ -319,7 +307,7 @@ def test_unreachable_server_is_a_warning(
     monkeypatch.setattr("finsent.adapters.wandb.INIT_SECONDS", 2)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING), tracked(TrackingConfig(), tmp_path, SETTINGS) as tracker:
-        write_lines(tmp_path, step(10, 1.0))
+        write_lines(tmp_path, step_line(10, 1.0))
         tracker.report({"macro_f1": 1.0}, tmp_path)
     assert time.monotonic() - started < 30
     assert "tracking: off for this job" in caplog.text

@@ -8,14 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from finsent.errors import InputError
-from finsent.extras import is_installed
+from finsent.extras import EXTRAS, is_installed, missing_extra
 from finsent.inference.backends import Backend
 from finsent.inference.config import EngineConfig
 from finsent.inference.export_record import Export, read_exports
 
 Loader = Callable[[], Backend]
-
-_EXTRAS = {"openvino": "Run pip install 'finsent[openvino]'"}
 
 
 def thread_count(config: EngineConfig) -> int:
@@ -64,10 +62,8 @@ def _has_gpu() -> bool:
 
 def _no_candidate(model_dir: Path, config: EngineConfig, exports: list[Export]) -> InputError:
     settings = f"engine.backend={config.backend!r}, engine.precision={config.precision!r}"
-    if config.backend in _EXTRAS and not is_installed(config.backend):
-        return InputError(
-            f"{settings}: not installed. {_EXTRAS[config.backend]}, or set engine.backend=auto."
-        )
+    if config.backend in EXTRAS and not is_installed(config.backend):
+        return missing_extra(config.backend, settings, "set engine.backend=auto")
     usable = ", ".join(export.name for export in exports) or "nothing"
     return InputError(
         f"{settings}: {str(model_dir)!r} is exported to {usable} for use there. Export it with "
