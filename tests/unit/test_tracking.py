@@ -84,13 +84,23 @@ def chunks(data: bytes) -> Iterator[bytes]:
             position += space
             continue
         _, size, kind = struct.unpack("<IHB", data[position : position + 7])
-        if kind == 0:
+        if kind == 0 or position + 7 + size > len(data):  # padding, or a record half written
             return
         parts += data[position + 7 : position + 7 + size]
         position += 7 + size
         if kind in (1, 4):  # a complete record, or the last part of one
             yield parts
             parts = b""
+
+
+def test_a_record_half_written_is_not_read(tmp_path: Path) -> None:
+    with tracked(TrackingConfig(mode="offline"), tmp_path, SETTINGS):
+        pass
+    records(tmp_path)
+    data = next(tmp_path.glob("wandb/offline-run-*/*.wandb")).read_bytes()
+    complete = list(chunks(data))
+    for cut in range(len(data)):
+        assert list(chunks(data[:cut])) in (complete[:i] for i in range(len(complete) + 1))
 
 
 def records(run_dir: Path) -> list[Any]:
