@@ -1,4 +1,4 @@
-"""One local Ray for the whole session."""
+"""One local Ray for all integration tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.integration.cluster import shared_ray
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)  # so that it ends before other tests follow
 def local_ray() -> Iterator[None]:
     """The shared Ray. Its workers have imported what ingest needs, so that no test pays for it."""
     with shared_ray():

@@ -35,7 +35,7 @@ METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}
 ENGINE = EngineConfig(precision="fp32", threads=1)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def local_ray() -> None:
     """No Ray for these tests alone: they ask a service without it."""
 

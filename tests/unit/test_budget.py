@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.budget import NOISE, Costs, Usage, budget_of, cpu_seconds
-from tests.scheduling import LONGEST, order_of, scope_of
+from tests.scheduling import CLUSTER, CLUSTER_FILES, LONGEST, order_of, scope_of
 
 
 @pytest.mark.cost(7, "shows a stated budget")
@@ -52,16 +52,19 @@ def test_cpu_seconds_are_counted_once_whoever_dies() -> None:
     [
         ("tests/unit/test_a.py::test_b[x::y]", "tests/unit/test_a.py"),
         ("tests/integration/test_a.py::test_b", "tests/integration"),
-        ("tests/e2e/test_a.py::test_b", "tests/e2e"),
+        ("tests/e2e/test_a.py::test_b", "tests/e2e/test_a.py"),
+        ("tests/e2e/test_dvc.py::test_b", CLUSTER),
     ],
 )
 def test_tests_that_share_a_cluster_stay_together(nodeid: str, scope: str) -> None:
     assert scope_of(nodeid) == scope
 
 
-def test_the_longest_slow_files_exist_and_come_first() -> None:
+def test_the_longest_scopes_exist_and_come_first() -> None:
     root = Path(__file__).parents[2]
-    assert all((root / file).is_file() for file in LONGEST)
-    files = ["tests/slow/test_serve.py", *reversed(LONGEST)]
-    ordered = sorted((f"{file}::test_a" for file in files), key=order_of)
-    assert ordered == [f"{file}::test_a" for file in (*LONGEST, "tests/slow/test_serve.py")]
+    assert all((root / path).exists() for path in (*CLUSTER_FILES, *LONGEST) if path != CLUSTER)
+    longest = [*CLUSTER_FILES, *(path for path in LONGEST if path != CLUSTER)]
+    paths = ["tests/slow/test_serve.py", *reversed(longest)]
+    ordered = sorted(paths, key=order_of)
+    assert ordered[-1] == "tests/slow/test_serve.py"
+    assert list(dict.fromkeys(map(scope_of, ordered)))[:-1] == [*LONGEST]
