@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
+
+from torch.distributed import TCPStore
 
 _PRELOADED = [
     "finsent.training.standalone",
@@ -36,13 +37,16 @@ class Ranks:
     def __init__(self, size: int, function: Callable[..., Any], *arguments: Any) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)  # of the first call in this process
-        port = _free_port()
+        # As torchrun's agent does: the port is bound before the processes start.
+        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self._pipes: list[Connection] = []
         self._processes = []
         for rank in range(size):
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(
-                target=_call, args=(sender, rank, size, port, function, arguments), daemon=True
+                target=_call,
+                args=(sender, rank, size, self._store.port, function, arguments),
+                daemon=True,
             )
             process.start()
             sender.close()
@@ -89,12 +93,6 @@ def run_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[
         return ranks.results()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _call(
     sender: Connection,
     rank: int,
@@ -117,7 +115,12 @@ def _call(
             "MASTER_PORT": port,
         }
         os.environ |= {name: str(value) for name, value in numbers.items()}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+        os.environ |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "TORCHELASTIC_RUN_ID": "test",
+            "TORCHELASTIC_RESTART_COUNT": "0",
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
     try:
         sender.send((function(*arguments), None))
     except BaseException:

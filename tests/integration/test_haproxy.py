@@ -62,7 +62,7 @@ def test_only_clients_ports_are_on_the_host(tmp_path: Path, host: str, bound: st
     binds = {line.split()[1] for line in text.splitlines() if line.split()[:1] == ["bind"]}
     assert binds == {f"{bound}:8000", f"{bound}:9000", "127.0.0.1:9101", "127.0.0.1:8404"}
     assert "admin.sock mode 600 level admin" in text
-    assert "666" not in text
+    assert "mode 666" not in text
     assert "status 404" not in text
     assert f'"title":"{Problem("not_ready", "").title}","status":503' in text
     path.write_text(text)
@@ -96,7 +96,7 @@ def test_directory_goes_when_the_service_is_killed() -> None:
         directory = Path(service.stdout.readline().strip())
         assert (directory / private_haproxy.LOCK).is_file()
         service.kill()
-    wait_until(lambda: not directory.exists(), 20, "the directory to go")
+    wait_until(lambda: not directory.exists(), 60, "the directory to go")
 
 
 def sleeper(*arguments: str) -> subprocess.Popen[bytes]:
@@ -125,7 +125,7 @@ def test_only_own_orphans_end(parent: Path) -> None:
         assert private_haproxy.end_orphans() == [], "others may have written into it"
         directory.chmod(0o700)
         assert private_haproxy.end_orphans() == [orphan.pid]
-        assert orphan.wait(10) != 0
+        assert orphan.wait(60) != 0
         assert later.poll() is None
         assert stranger.poll() is None
         assert not directory.exists()
@@ -162,7 +162,7 @@ def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
     command = [str(private_haproxy.write_launcher(parent, str(program))), "-f", str(config)]
     manager = f"import subprocess, sys; subprocess.Popen({command}); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", manager], stdin=subprocess.PIPE) as process:
-        wait_until(lambda: bool({*records.glob("[0-9]*")} - {stale, removed}), 20, "a record")
+        wait_until(lambda: bool({*records.glob("[0-9]*")} - {stale, removed}), 60, "a record")
         assert not stale.exists()
         removed.unlink()
         [record] = records.iterdir()
@@ -197,7 +197,7 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
         assert api._proc
         first = api._proc
         first.kill()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while api._proc is first or not listens(LOOPBACK, port):
                 await asyncio.sleep(0.02)
         await api.reload()  # Ray can change the configuration of the new one

@@ -204,7 +204,7 @@ def test_trials_that_are_running_at_the_time_limit_release_all_resources(
     plan, context, past = sham_sweep(version, run_dir, sweep, epochs=1000)
     begun = time.monotonic()
     search(plan, context, past, [], 2)
-    assert time.monotonic() - begun < 9 + 40
+    assert time.monotonic() - begun < 9 + 240
     trials = read_sweep(run_dir).trials
     assert trials and {t.status for t in trials} == {"interrupted"}
     assert {t.reason for t in trials} == {"sweep.max_seconds=9"}

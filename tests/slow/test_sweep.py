@@ -35,7 +35,7 @@ def test_trials_that_are_running_at_the_time_limit_release_all_resources(
     plan, context, past = training_sweep(version, run_dir, sweep, epochs=1000, batch_size=1)
     begun = time.monotonic()
     search(plan, context, past, [], 2)
-    assert time.monotonic() - begun < seconds + 40
+    assert time.monotonic() - begun < seconds + 240
     trials = read_sweep(run_dir).trials
     assert trials or seconds < 20  # Ray Tune may not have started a trial
     assert {t.status for t in trials} <= {"interrupted"}

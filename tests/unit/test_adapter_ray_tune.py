@@ -85,7 +85,7 @@ def test_an_exit_ends_the_thread_of_a_trial_and_not_the_process() -> None:
     errors: Any = SimpleNamespace(put=lambda *_, **__: None)
     thread = RunnerThread(target=ray_tune.exit_trial, error_queue=errors)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive(), "Ray Tune's thread survives SystemExit"
 
 
@@ -139,7 +139,7 @@ def test_a_tuner_in_a_thread_leaves_the_handler_of_sigint(
     monkeypatch.setattr(signal, "signal", lambda number, _: installed.append(number))
     thread = threading.Thread(target=_setup_signal_catching)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert installed == [], "Ray Tune replaces signal handlers outside the main thread, too"
 
 

@@ -110,7 +110,7 @@ def test_waiting_items_are_sent_before_the_replica_ends(monkeypatch: pytest.Monk
     async def main() -> None:
         idle, branch = Branch("a", send), Branch("b", send)
         branch.offer([{"i": 1}])
-        await asyncio.wait_for(asyncio.gather(idle.close(), branch.close()), 10)
+        await asyncio.wait_for(asyncio.gather(idle.close(), branch.close()), 60)
 
     asyncio.run(main())
     assert calls == [[{"i": 1}]]

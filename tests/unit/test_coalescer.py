@@ -29,7 +29,7 @@ class Model:
         self.go.set()
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Logits:
-        self.go.wait(10)
+        self.go.wait(60)
         time.sleep(self.seconds)
         self.batches.append([row[0] for row in rows])
         self.shapes.append((len(rows), max(map(len, rows))))
@@ -43,7 +43,7 @@ def run(test: Callable[[Coalescer, Model], Awaitable[Any]], streams: int = 1) ->
         model = Model()
         queue = Coalescer(model, streams, BUDGET, MOST)
         try:
-            await asyncio.wait_for(test(queue, model), 20)
+            await asyncio.wait_for(test(queue, model), 60)
             assert (queue.waiting_rows, queue.waiting_tokens, queue.running_tokens) == (0, 0, 0)
         finally:
             model.go.set()

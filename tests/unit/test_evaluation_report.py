@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from html.parser import HTMLParser
 from pathlib import Path
@@ -110,6 +111,11 @@ def page(result: dict[str, Any], folder: Path, title: str = "A title") -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
+def without_pictures(text: str) -> str:
+    """Return a page without its pictures, whose base64 may spell any word."""
+    return re.sub(r'"data:[^"]*"', '""', text)
+
+
 def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) -> None:
     text = page(result, tmp_path / "new" / "evaluation")
     for shown in (
@@ -214,7 +220,7 @@ def test_every_part_may_be_missing_or_null(result: dict[str, Any], tmp_path: Pat
         for part in ({k: v for k, v in bare.items() if k != key}, {**bare, key: None}):
             text = page(part, tmp_path)
             assert text.rstrip().endswith("</html>"), key
-            assert "None" not in text, key
+            assert "None" not in without_pictures(text), key
 
 
 def test_pictures_need_their_own_part_only(result: dict[str, Any], tmp_path: Path) -> None:
@@ -232,7 +238,7 @@ def test_older_results_are_shown_as_far_as_they_go(
     for said in ("not calibrated", "never abstains", "There are no slices", "suite was not run"):
         assert said in text
     assert text.count("<img") == len({"confusion"} & set(keep))
-    assert "None" not in text
+    assert "None" not in without_pictures(text)
 
 
 def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> None:
@@ -260,7 +266,7 @@ def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> N
     }
     text = page(changed, tmp_path)
     assert "rows are too few" in text
-    assert "None" not in text
+    assert "None" not in without_pictures(text)
 
 
 def test_a_calibration_for_a_domain_is_named_with_its_biases(

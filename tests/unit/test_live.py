@@ -139,7 +139,7 @@ def test_a_version_without_a_calibration_is_refused_before_it_is_loaded(
 
 def test_watching_ends_at_once_if_watch_seconds_is_zero(tmp_path: Path) -> None:
     service = Service(tmp_path, ServeConfig(watch_seconds=0), EngineConfig(threads=1))
-    asyncio.run(asyncio.wait_for(service.models.watch(), 5))
+    asyncio.run(asyncio.wait_for(service.models.watch(), 60))
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -114,7 +114,7 @@ def test_google_cloud_that_does_not_answer_is_given_up_soon(
     started = time.monotonic()
     with pytest.raises(InputError, match=r"'gs://bucket/a\.csv': cannot be read \(.*GOOGLE_APPL"):
         expand(uri, None, "data.sources")
-    assert time.monotonic() - started < 60  # by itself it tries for 15 minutes
+    assert time.monotonic() - started < 300  # by itself it tries for 15 minutes
 
 
 def test_an_object_store_that_does_not_answer_is_given_up_soon() -> None:

@@ -26,6 +26,7 @@ from ray_jobs._settings import JobSettings
 from serve_app.auth import Keys
 from serve_app.config import ServeConfig
 from serve_app.http.app import build_app
+from serve_app.launch.ports import LOOPBACK, free_port
 from serve_app.service.service import Service
 from tests.commands import wait_until
 
@@ -130,9 +131,7 @@ def listening(root_path: str) -> Iterator[int]:
 @contextmanager
 def proxied(folder: Path, upstream: str) -> Iterator[str]:
     """Yield the address of an nginx that has the service below `PREFIX`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port(LOOPBACK)  # outside the range of clients' ports
     config = folder / "nginx.conf"
     config.write_text(
         f"""

@@ -408,7 +408,7 @@ def test_full_disk_in_the_background_is_raised_at_the_next_metrics_line(tmp_path
     with CheckpointWriter(tmp_path) as writer, file_limit(100_000):
         callbacks = WritingCallbacks(tmp_path, writer)
         writer.write_async(step_checkpoint_name(2), save(100_000))
-        wait_until(is_raised, 10, "the error of the writer")
+        wait_until(is_raised, 60, "the error of the writer")
         writer.write_async(step_checkpoint_name(3), save(10))
     assert not [*tmp_path.glob(f"*{step_checkpoint_name(2)}*")]
 

@@ -306,12 +306,15 @@ def test_auto_mode_follows_the_environment_and_the_key(
 
 
 def test_unreachable_server_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
 ) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    closed = socket.socket()
+    request.addfinalizer(closed.close)
+    closed.bind(("127.0.0.1", 0))  # and never listens: no other process gets the port meanwhile
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     # W&B asks a closed port again and again for as long as it may: this test need not wait so long.
     monkeypatch.setattr("finsent.adapters.wandb.INIT_SECONDS", 2)
@@ -319,5 +322,5 @@ def test_unreachable_server_is_a_warning(
     with caplog.at_level(logging.WARNING), tracked(TrackingConfig(), tmp_path, SETTINGS) as tracker:
         write_lines(tmp_path, step_line(10, 1.0))
         tracker.report({"macro_f1": 1.0}, tmp_path)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 80  # by itself W&B tries for 90
     assert "tracking: off for this job" in caplog.text
