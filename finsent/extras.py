@@ -12,6 +12,7 @@ EXTRAS = {  # by the module that is imported
     "kagglehub": "kaggle",
     "lightning": "lightning",
     "nncf": "openvino",
+    "obstore": "storage",
     "openvino": "openvino",
     "opentelemetry.exporter.otlp.proto.http": "otel",
     "opentelemetry.sdk": "otel",

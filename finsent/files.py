@@ -24,7 +24,7 @@ from typing import Any
 from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 
-_STAGING = ".staging-"
+STAGING = ".staging-"  # prefix of names that are being written
 _LOCK = ".lock"
 _ABANDONED_SECONDS = 7 * 24 * 3600.0  # without a change
 _POLL_SECONDS = 0.05
@@ -146,7 +146,7 @@ def make_dir(path: Path, field: str) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f"{_STAGING}probe-{uuid.uuid4().hex[:8]}"
+        probe = path / f"{STAGING}probe-{uuid.uuid4().hex[:8]}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -172,7 +172,7 @@ def staged_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
     Raises:
         DiskError: the file cannot be written.
     """
-    temporary = (folder or path.parent) / f"{_STAGING}{path.name}-{uuid.uuid4().hex[:8]}"
+    temporary = (folder or path.parent) / f"{STAGING}{path.name}-{uuid.uuid4().hex[:8]}"
     with translate_disk_errors(path):
         try:
             yield temporary
@@ -260,13 +260,13 @@ def remove_abandoned_below(folder: Path, grace_seconds: float, timeout_seconds: 
 
 def _staged_below(folder: Path) -> Iterator[Path]:
     for top, folders, files in os.walk(folder):  # ignores folders that vanish meanwhile
-        yield from (Path(top, name) for name in (*folders, *files) if name.startswith(_STAGING))
-        folders[:] = [name for name in folders if not name.startswith(_STAGING)]
+        yield from (Path(top, name) for name in (*folders, *files) if name.startswith(STAGING))
+        folders[:] = [name for name in folders if not name.startswith(STAGING)]
 
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove staged files and directories whose process died (killed, power cut)."""
-    for staged in parent.glob(f"{_STAGING}*"):
+    for staged in parent.glob(f"{STAGING}*"):
         if not _is_abandoned(staged):
             continue
         shutil.rmtree(staged, ignore_errors=True)
@@ -289,7 +289,7 @@ def _is_abandoned(staged: Path) -> bool:
 
 
 def _host_prefix() -> str:
-    return f"{_STAGING}{socket.gethostname()}-"
+    return f"{STAGING}{socket.gethostname()}-"
 
 
 def _is_locked(path: Path) -> bool | None:

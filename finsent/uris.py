@@ -10,7 +10,7 @@ OPTIONS = ("endpoint_override", "scheme", "region", "anonymous")  # allowed: no 
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)", re.DOTALL)
 _HUBS = ("hf", "kaggle")
-_OBJECT_STORES = ("s3", "gs", "gcs")  # their login is one of the two halves of a key
+_OBJECT_STORES = ("s3", "gs", "gcs", "az")  # their login is one of the two halves of a key
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # One compute thread in each process of tests: more would fight for the same cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["tests.budget", "tests.scheduling", "tests.served"]
+pytest_plugins = ["tests.budget", "tests.scheduling", "tests.seaweed", "tests.served"]
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parent.parent / "shared" / "data"

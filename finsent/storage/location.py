@@ -1,0 +1,111 @@
+"""A place below a root: a local directory, or a prefix of a bucket."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from finsent.errors import InputError
+from finsent.extras import require
+from finsent.storage.cache import LocalCache
+from finsent.storage.config import StorageConfig
+from finsent.storage.local_store import LocalStore
+from finsent.storage.store import Store
+from finsent.storage.trees import LocalTrees, ObjectTrees, Trees
+from finsent.uris import Uri, parse
+
+
+def _defaults() -> StorageConfig:
+    return StorageConfig()
+
+
+@dataclass(frozen=True)
+class Location:
+    """A local directory, or a prefix of a bucket. Can be pickled: a node opens its own store."""
+
+    root: str  # absolute path, or URI
+    field: str = "storage.root"  # the setting that names it, for messages
+    config: StorageConfig = dataclasses.field(default_factory=_defaults, compare=False, repr=False)
+
+    @classmethod
+    def at(
+        cls, root: str | Path, name: str = "storage.root", config: StorageConfig | None = None
+    ) -> Location:
+        """Return the location of a root.
+
+        Args:
+            root: a URI, or a path. Inside a Ray job a relative path counts from ~/finsent, since
+                Ray deletes the job's working directory at its end.
+            name: the setting that names the root.
+            config: cache and retries; None: the defaults.
+        """
+        is_uri = parse(str(root)) is not None
+        return cls(str(root) if is_uri else str(_resolve(root)), name, config or _defaults())
+
+    def __truediv__(self, name: str) -> Location:
+        uri = parse(self.root)
+        if uri is None:
+            return replace(self, root=str(Path(self.root, name)))
+        path = f"{uri.path.rstrip('/')}/{name}"
+        return replace(self, root=f"{uri.root}{path}{uri.tail}")
+
+    def __str__(self) -> str:
+        uri = parse(self.root)
+        return self.root if uri is None else uri.redacted
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the location is a directory."""
+        return parse(self.root) is None
+
+    @property
+    def path(self) -> Path:
+        """The local directory.
+
+        Raises:
+            InputError: the location is in an object store.
+        """
+        if not self.is_local:
+            raise InputError(
+                f"{self.field}={str(self)!r}: this job needs a directory. Set {self.field} to one."
+            )
+        return Path(self.root)
+
+    @cached_property
+    def store(self) -> Store:
+        """The records and files here, by key."""
+        if self.is_local:
+            return LocalStore(self.path, self.field)
+        require("obstore", f"{self.field}={str(self)!r}", f"set {self.field} to a directory")
+        # 30 ms, and an extra: most roots are directories.
+        from finsent.storage.object_store import ObjectStore
+
+        return ObjectStore(self.root, self.field, self.config.retry_seconds)
+
+    @property
+    def cache(self) -> LocalCache:
+        """The local copies of what an object store holds."""
+        folder = Path(self.config.cache_dir).expanduser().absolute()
+        return LocalCache(folder, int(self.config.cache_gb * 1e9))
+
+    @property
+    def trees(self) -> Trees:
+        """The immutable directories here, by key."""
+        if self.is_local:
+            return LocalTrees(self.path, self.field)
+        return ObjectTrees(self.store, self.cache)
+
+    @property
+    def uri(self) -> Uri | None:
+        """The parts of the URI; None: the location is a directory."""
+        return parse(self.root)
+
+
+def _resolve(name: str | Path) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        path = Path.home() / "finsent" / path
+    return path.absolute()
