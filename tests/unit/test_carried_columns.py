@@ -13,7 +13,7 @@ import pytest
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.sources.carried_columns import with_all_rows
 from finsent.data.sources.files import find_texts
-from tests.unit.test_sources import write
+from tests.unit.source_files import write
 
 RECORDS = [{"id": "A", "text": "Up"}, {"id": "B", "text": "Down"}]
 ESCAPED = 'id,text\n"A","Up \\"so\\""\nB,Down\n'

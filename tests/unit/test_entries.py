@@ -17,7 +17,7 @@ import finsent
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
-from tests.unit.test_sources import GOOD, configured, find_files, names, problem, write
+from tests.unit.source_files import GOOD, configured, find_files, names, problem, write
 
 pytestmark = pytest.mark.cost(1, "starts a process")
 

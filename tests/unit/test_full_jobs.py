@@ -13,8 +13,8 @@ import pytest
 from finsent.labels import LABELS
 from tests.commands import check_refused, invoke_job
 from tests.disks import file_limit
+from tests.unit.dataset_versions import Row, write
 from tests.unit.foreign import classifier, saved
-from tests.unit.test_diff import Row, write
 
 QUICK = (
     "export.openvino=false",

@@ -19,7 +19,7 @@ from finsent.data.versions.manifest import RejectedRows
 from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError, InputError
 from finsent.settings import Settings
-from tests.unit.test_sources import write
+from tests.unit.source_files import write
 from tests.unit.test_stages import make
 
 ROSE_AND_FELL = {"Alpha rose": "positive", "Beta fell": "negative"}

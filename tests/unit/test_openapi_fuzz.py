@@ -23,8 +23,8 @@ from serve_app.auth import new_key
 from serve_app.config import LimitsConfig
 from serve_app.openapi import describe
 from tests.properties import DEEP
+from tests.unit.api.apps import make_app
 from tests.unit.models import METRICS, saved_model
-from tests.unit.test_api import make_app
 
 pytestmark = pytest.mark.cost(1.5, "sends many requests")
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import DataConfig
-from finsent.data.ingest.settle import KEPT, Settled, SourceTraits, excluded_rows, settle
-from finsent.data.rows.clean import GOOD
+from finsent.data.ingest.settle import KEPT, excluded_rows, settle
 from finsent.labels import LABELS
 from tests.properties import examples
+from tests.unit.settling import SOURCES, G, N, P, Record, key, settled, table, traits
 
 pytestmark = pytest.mark.cost(1.5, "tries many corpora")
 
-P, N, G = "positive", "neutral", "negative"
+
 POLICIES: list[Any] = [
     "drop",
     "majority",
@@ -31,69 +29,6 @@ POLICIES: list[Any] = [
     {"prefer": [G, P]},
     {"prefer": [N]},
 ]
-
-
-class Record(NamedTuple):
-    """A labeled row, or one of a source that must stay unseen."""
-
-    source: int
-    row: int
-    text: str
-    label: str | None
-
-
-class Origin(NamedTuple):
-    """What a source says about its rows."""
-
-    excluded: bool = False
-    priority: int = 0
-    weight: float = 1.0
-    agreement: float = float("nan")
-
-
-SOURCES = [
-    Origin(),
-    Origin(excluded=True),
-    Origin(priority=2, weight=2, agreement=0.75),
-    Origin(priority=2, agreement=1.0),
-    Origin(priority=-1, weight=3),
-]
-
-
-def key(text: str) -> bytes:
-    return hashlib.blake2b(text.lower().encode(), digest_size=16).digest()
-
-
-def table(records: Sequence[Record], keys: Sequence[bytes] | None = None) -> pa.Table:
-    rows = [
-        {
-            "key": key_,
-            "source": record.source,
-            "row": record.row,
-            "text": record.text,
-            "raw_text": f" {record.text}" if record.row % 2 else None,
-            "label": None if record.label is None else LABELS.index(record.label),
-            "unit": int.from_bytes(key_[:8], "big"),
-        }
-        for record, key_ in zip(records, keys or [key(r.text) for r in records], strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=GOOD)
-
-
-def traits(sources: Sequence[Origin]) -> SourceTraits:
-    return SourceTraits(
-        names=[f"s{n}.csv" for n in range(len(sources))],
-        excluded=np.array([s.excluded for s in sources]),
-        priority=np.array([s.priority for s in sources], np.int64),
-        weight=np.array([s.weight for s in sources], float),
-        agreement=np.array([s.agreement for s in sources], float),
-    )
-
-
-def settled(
-    records: Sequence[Record], policy: Any = "drop", sources: Sequence[Origin] = SOURCES
-) -> Settled:
-    return settle(table(records), traits(sources), DataConfig(conflicts=policy))
 
 
 def places(rows: pa.Table) -> list[tuple[int, int]]:
@@ -211,132 +146,6 @@ def test_partitions_and_their_order_change_nothing(
         assert added.tolist() == whole.fates[fate].tolist()
     assert sum((part.decisions for part in parts), Counter()) == whole.decisions
     assert sum(part.best_votes for part in parts) == whole.best_votes
-
-
-# --- policies -------------------------------------------------------------------------------------
-
-# Sources by position: 0 plain; 1 unseen; 2 priority 2, weight 2; 3 priority 2; 4 priority -1,
-# weight 3. A case gives the labels of one text's rows as (source, label).
-LOW, HEAVY, HIGH, LAST = 0, 2, 3, 4
-
-
-@pytest.mark.parametrize(
-    ("policy", "rows", "winner"),
-    [
-        ("drop", [(0, P), (0, P)], P),
-        ("drop", [(0, P), (0, G)], None),
-        ("drop", [(0, P), (0, P), (0, P), (0, G)], None),
-        ("error", [(0, P), (0, P), (0, G)], None),
-        ("majority", [(0, P), (0, G)], None),
-        ("majority", [(0, G), (0, P), (0, P)], P),
-        ("majority", [(0, N), (0, P), (0, G), (0, N), (0, N)], N),
-        ("majority", [(0, P), (0, P), (0, G), (0, G), (0, N)], None),
-        ("majority", [(0, P), (0, G), (0, N)], None),
-        ("majority", [(0, P), (LAST, G)], G),  # weight 3 against 1
-        ("majority", [(0, P), (0, P), (HEAVY, G)], None),  # 2 against 2
-        ("majority", [(0, P), (0, P), (0, P), (HEAVY, G)], P),
-        ("majority", [(HEAVY, N), (HIGH, G), (LAST, P), (LAST, P)], P),
-        ("priority", [(0, P), (0, P), (0, P), (HIGH, G)], G),
-        ("priority", [(LAST, P), (LAST, P), (0, N)], N),
-        ("priority", [(0, P), (0, G), (0, P)], P),  # one rank: its majority
-        ("priority", [(0, P), (0, G)], None),
-        ("priority", [(0, N), (HIGH, P), (HIGH, G)], None),  # a tie among the highest
-        ("priority", [(0, P), (HEAVY, G), (HIGH, P)], G),  # their weights count
-        ("priority", [(HEAVY, G), (HIGH, P), (HIGH, P)], None),
-        ("priority", [(HIGH, N), (HIGH, N), (HIGH, P)], N),
-        ("prefer", [(HIGH, P), (HIGH, P), (0, G)], G),
-        ("prefer", [(0, P), (0, N), (0, N)], P),
-        ("prefer", [(0, N), (0, N)], N),  # no conflict, so no preference
-        ("keep", [(0, P), (0, G), (0, P)], P),
-    ],
-)
-def test_conflict_policies(policy: str, rows: list[tuple[int, str]], winner: str | None) -> None:
-    records = [Record(s, n, "Profit rose", label) for n, (s, label) in enumerate(rows, start=2)]
-    records.sort(key=lambda record: record.source)
-    records.append(Record(4, 99, "Flat", N))
-    found = settled(records, {"prefer": [G, P]} if policy == "prefer" else policy)
-    labels = {label for _, label in rows}
-    winners = labels if policy == "keep" else {winner} - {None}
-    kept = [row for row in found.kept.to_pylist() if row["text"] == "Profit rose"]
-    assert {LABELS[row["label"]] for row in kept} == winners
-    assert len(kept) == len(winners)
-    won = sum(label in winners for _, label in rows)
-    fates = {fate: int(counts.sum()) for fate, counts in found.fates.items()}
-    assert fates == {
-        "kept": 1 + len(kept),
-        "duplicates": won - len(kept),
-        "conflicts": len(rows) - won,
-        "excluded": 0,
-    }
-    decision = {"keep": "kept under each label"}.get(
-        policy, f"kept as {winner}" if winner else "dropped"
-    )
-    assert dict(found.decisions) == ({decision: 1} if len(labels) > 1 else {})
-
-
-def test_a_preference_for_none_of_the_labels_drops_the_text() -> None:
-    records = [Record(0, 2, "Profit rose", P), Record(0, 3, "Profit rose", G)]
-    found = settled(records, {"prefer": [N]})
-    assert len(found.kept) == 0
-    assert found.decisions == {"dropped": 1}
-
-
-@pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (0.3, 0.1, 0.2), (0.7, 0.1, 0.8)])
-@pytest.mark.parametrize("policy", ["majority", "priority"])
-def test_a_tie_of_rounded_weights_is_a_tie(
-    policy: str, weights: tuple[float, float, float]
-) -> None:
-    heaviest = weights.index(max(weights))
-    records = [Record(s, 2, "Profit rose", G if s == heaviest else P) for s in range(3)]
-    found = settled(records, policy, [Origin(weight=weight) for weight in weights])
-    assert found.decisions == {"dropped": 1}
-
-
-def test_conflicts_are_shown_with_names_and_raw_texts() -> None:
-    records = [Record(0, 2, "Profit rose", P), Record(3, 5, "PROFIT rose", G)]
-    shown = settled(records, "majority").conflicts.to_pylist()
-    common = {"key": key("profit rose").hex(), "decision": "dropped"}
-    assert shown == [
-        common
-        | {"text": "Profit rose", "label": P, "source": "s0.csv", "row": 2}
-        | {"raw_text": "Profit rose"},
-        common
-        | {"text": "PROFIT rose", "label": G, "source": "s3.csv", "row": 5}
-        | {"raw_text": " PROFIT rose"},
-    ]
-
-
-# --- what a kept row carries ----------------------------------------------------------------------
-
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("policy", "rows", "wanted"),
-    [
-        ("drop", [(P, NAN), (P, NAN)], {P: None}),
-        ("drop", [(P, NAN), (P, 0.5), (P, 0.75)], {P: 0.75}),
-        ("drop", [(P, 1.0), (P, 0.5)], {P: 1.0}),
-        ("majority", [(P, 0.5), (P, NAN), (G, 1.0)], {P: 0.5}),  # of its label alone
-        ("majority", [(P, NAN), (P, NAN), (G, 1.0)], {P: None}),
-        ("keep", [(P, 0.5), (G, 1.0), (N, NAN)], {P: 0.5, G: 1.0, N: None}),
-    ],
-)
-def test_agreement_is_the_best_known_of_the_text_and_its_label(
-    policy: str, rows: list[tuple[str, float]], wanted: dict[str, float | None]
-) -> None:
-    records = [Record(s, 2, "Profit rose", label) for s, (label, _) in enumerate(rows)]
-    sources = [Origin(agreement=agreement) for _, agreement in rows]
-    kept = settled(records, policy, sources).kept.to_pylist()
-    assert {LABELS[row["label"]]: row["agreement"] for row in kept} == wanted
-
-
-def test_weight_is_that_of_the_kept_rows_source() -> None:
-    records = [Record(2, 2, "Up", P), Record(4, 2, "Up", P), Record(4, 3, "Flat", N)]
-    kept = {row["text"]: row for row in settled(records).kept.to_pylist()}
-    assert {text: row["weight"] for text, row in kept.items()} == {"Up": 2.0, "Flat": 3.0}
-    assert kept["Flat"]["raw_text"] == " Flat"
-    assert kept["Flat"]["unit"] == int.from_bytes(key("flat")[:8], "big")
 
 
 # --- texts ----------------------------------------------------------------------------------------

@@ -1,0 +1,36 @@
+"""Backbones from elsewhere, and their refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finsent.errors import InputError
+from finsent.modeling.backbone import Backbone, resolve_backbone
+from finsent.modeling.classifier import inspect_backbone
+from finsent.modeling.config import ModelConfig
+from tests.unit.test_backbone import hub_cache as hub_cache
+
+STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
+
+
+def found(folder: Path) -> Backbone:
+    return resolve_backbone(ModelConfig(backbone=str(folder)), folder.parent)
+
+
+def refusal(folder: Path, max_length: int = 128) -> str:
+    with pytest.raises(InputError) as caught:
+        inspect_backbone(found(folder), max_length)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def same(model: Any, other: Any, key: str) -> bool:
+    return torch.equal(model.state_dict()[key], other.state_dict()[key])
+
+
+QUERY = "bert.encoder.layer.0.attention.self.query.weight"
