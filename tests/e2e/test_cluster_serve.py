@@ -37,12 +37,12 @@ def test_ports_are_those_of_the_serve_that_runs(
         address, grpc_address = first.result["address"], first.result["grpc_address"]
         port, grpc_port = (int(one.rpartition(":")[2]) for one in (address, grpc_address))
         assert listening_on(port) == listening_on(grpc_port) == {"127.0.0.1"}
-        found = httpx.post(f"{address}/predict", json={"text": "Up"}, timeout=30).json()
+        prediction = httpx.post(f"{address}/predict", json={"text": "Up"}, timeout=30).json()
         with grpc.insecure_channel(grpc_address) as channel:
             answer = sentiment_pb2_grpc.SentimentStub(channel).Predict(
                 pb.PredictRequest(text="Up"), timeout=30
             )
-        assert pb.Label.Name(answer.prediction.label) == found["label"].upper()
+        assert pb.Label.Name(answer.prediction.label) == prediction["label"].upper()
 
         # Any other HTTP port would be refused first: tests/unit/test_running_serve.py.
         other = f"serve.grpc_port={grpc_port + 1}"

@@ -54,9 +54,11 @@ def test_every_row_has_one_fate(tmp_path: Path) -> None:
         (9, "neutral", "dropped"),
         (303, "positive", "dropped"),
     }
-    kept = [row for rows in content(version).values() for row in rows]
-    assert len({row["key"] for row in kept}) == 349
-    assert {row["source"] for row in kept if row["raw_text"] == "Unit 260 sold 1820 pumps"} == {
+    kept_rows = [row for rows in content(version).values() for row in rows]
+    assert len({row["key"] for row in kept_rows}) == 349
+    assert {
+        row["source"] for row in kept_rows if row["raw_text"] == "Unit 260 sold 1820 pumps"
+    } == {
         "first.csv"  # the first of two equal rows is kept
     }
     version.verify()
@@ -91,10 +93,10 @@ def test_files_as_other_programs_write_them_become_one_version(tmp_path: Path) -
     )
     assert version.manifest.counts.kept == 210
     assert version.manifest.counts.rejected == 30
-    found = {row["raw_text"]: row["label"] for r in content(version).values() for row in r}
-    wanted = dict([*rows[:60], *rows[120:180:2], *rows[180:]])
-    wanted |= {f'{text}, "they" said': label for text, label in rows[60:120]}
-    assert found == wanted
+    labels = {row["raw_text"]: row["label"] for r in content(version).values() for row in r}
+    expected = dict([*rows[:60], *rows[120:180:2], *rows[180:]])
+    expected |= {f'{text}, "they" said': label for text, label in rows[60:120]}
+    assert labels == expected
     again = make(tmp_path / "out", [f"{{uri: {header}, header: none, text: 2, label: 1}}"])
     assert again.version != version.version
 
@@ -127,12 +129,12 @@ def test_the_number_of_partitions_changes_nothing(
 ) -> None:
     rows = good_rows(200) + good_rows(40) + [("UNIT 3 SOLD 21 PUMPS", "negative")]
     source = write_csv(tmp_path / "rows.csv", rows)
-    one = make(tmp_path / "one", [source], f"data.near_duplicates.enabled={near}")
+    single = make(tmp_path / "one", [source], f"data.near_duplicates.enabled={near}")
     monkeypatch.setattr(ingest_module, "_BYTES_PER_PARTITION", 3000)
     many = make(tmp_path / "many", [source], f"data.near_duplicates.enabled={near}")
     assert len(many.files("train")) > 1
-    assert content(many) == content(one)
-    assert many.manifest.counts == one.manifest.counts
+    assert content(many) == content(single)
+    assert many.manifest.counts == single.manifest.counts
 
 
 def test_adding_rows_never_moves_a_row_to_another_split(tmp_path: Path) -> None:
@@ -182,8 +184,8 @@ def test_majority_keeps_the_label_of_most_rows(tmp_path: Path) -> None:
     version = make(
         tmp_path / "out", [write_csv(tmp_path / "rows.csv", rows)], "data.conflicts=majority"
     )
-    kept = [r for rows in content(version).values() for r in rows]
-    assert [r["label"] for r in kept if str(r["text"]).lower() == text] == ["neutral"]
+    kept_rows = [r for rows in content(version).values() for r in rows]
+    assert [r["label"] for r in kept_rows if str(r["text"]).lower() == text] == ["neutral"]
     assert version.manifest.counts.duplicates == 1
     assert version.manifest.counts.conflicts == 1
 

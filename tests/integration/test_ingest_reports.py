@@ -19,18 +19,18 @@ from tests.integration.ingested import LABELS, content, make, story, write_csv
 
 
 def test_synthetic_rows_have_the_fates_that_they_were_made_for(tmp_path: Path) -> None:
-    wanted = synthetic.expected(20_000, seed=4)
+    expected = synthetic.expected(20_000, seed=4)
     synthetic.write_rows(tmp_path / "rows", rows=20_000, files=3, seed=4)
     version = make(tmp_path / "out", [tmp_path / "rows"])
     assert version.manifest.counts == FateCounts(
         rows_in=20_000,
-        kept=wanted.kept,
-        rejected=wanted.unknown_label + wanted.missing_text,
-        duplicates=wanted.duplicates,
-        conflicts=wanted.conflicts,
+        kept=expected.kept,
+        rejected=expected.unknown_label + expected.missing_text,
+        duplicates=expected.duplicates,
+        conflicts=expected.conflicts,
         excluded=0,
     )
-    assert version.manifest.details.conflict_texts == wanted.conflict_texts
+    assert version.manifest.details.conflict_texts == expected.conflict_texts
 
 
 def test_label_noise_and_report_are_part_of_a_version(tmp_path: Path) -> None:
@@ -61,10 +61,12 @@ def test_conflicts_resolve_to_the_better_source(tmp_path: Path, shared_data: Pat
         if row["source"] == kaggle.name:
             labels.setdefault(row["key"], set()).add(row["label"])
     known = {row["key"] for row in rows if row["source"].startswith("Sentences")}
-    both = {key for key, found in labels.items() if found == {"negative", "neutral"}} & known
+    both = {
+        key for key, row_labels in labels.items() if row_labels == {"negative", "neutral"}
+    } & known
     assert len(both) > 300
-    kept = {str(r["key"]): r["label"] for rows in content(version).values() for r in rows}
-    assert {kept[key] for key in both} == {"negative"}
+    kept_labels = {str(r["key"]): r["label"] for rows in content(version).values() for r in rows}
+    assert {kept_labels[key] for key in both} == {"negative"}
 
 
 def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +86,7 @@ def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[st
         "relabeled": 1,
         "moved": 0,
     }
-    shown = capfd.readouterr().err
-    assert "relabeled" in shown
+    stderr = capfd.readouterr().err
+    assert "relabeled" in stderr
     with pytest.raises(ConfigError, match="diff VERSION_A VERSION_B"):
         ingest_job.run(Call(settings, tmp_path, ["diff", a.version]))

@@ -104,12 +104,12 @@ def probing(*probes: Probe) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def roots(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two registries with different models."""
-    found = []
+    folders = []
     for name, seed in (("open", 5), ("closed", 6)):
         root = tmp_path_factory.mktemp(name)
         Registry(root / "registry").promote(publish(tiny, root, seed), "champion")
-        found.append(root)
-    return found[0], found[1]
+        folders.append(root)
+    return folders[0], folders[1]
 
 
 def kill_replica(service: Served) -> None:

@@ -71,5 +71,5 @@ def plain(folder: Path, text: str) -> list[float]:
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     inputs = AutoTokenizer.from_pretrained(folder)(text, truncation=True, return_tensors="pt")
     with torch.inference_mode():
-        found: list[float] = model(**inputs).logits.softmax(-1)[0].tolist()
-    return found
+        probabilities: list[float] = model(**inputs).logits.softmax(-1)[0].tolist()
+    return probabilities

@@ -23,22 +23,22 @@ EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
 
 def refusals(folder: Path) -> list[str]:
     """What `adopt` and `train` say of a directory that neither takes."""
-    found = []
+    messages = []
     for use in (adopt_it, train_it):
         with pytest.raises(InputError) as caught:
             use(folder)
-        found.append(str(caught.value))
-        assert "\n" not in found[-1]
-    assert found[0].startswith(f"SOURCE={str(folder)!r}: ")
-    assert found[1].startswith(f"model.backbone={str(folder)!r}: ")
-    return [text.partition(f"{str(folder)!r}: ")[2] for text in found]
+        messages.append(str(caught.value))
+        assert "\n" not in messages[-1]
+    assert messages[0].startswith(f"SOURCE={str(folder)!r}: ")
+    assert messages[1].startswith(f"model.backbone={str(folder)!r}: ")
+    return [text.partition(f"{str(folder)!r}: ")[2] for text in messages]
 
 
 def adopt_it(folder: Path, revision: str | None = None, **config: Any) -> list[str]:
     """The lines that adopting says."""
-    found = find_model_folder(str(folder), revision, "SOURCE", "")
+    model_folder = find_model_folder(str(folder), revision, "SOURCE", "")
     return adopt(
-        open_foreign(str(folder), found, AdoptConfig(license="mit", **config)),
+        open_foreign(str(folder), model_folder, AdoptConfig(license="mit", **config)),
         folder.parent / "adopted",
     )
 

@@ -60,7 +60,9 @@ def read(path: Path, **changed: Any) -> list[Row]:
 
 
 def configured(tmp_path: Path, *sources: dict[str, Any]) -> list[SourceFile]:
-    return find_sources(DataConfig(sources=[SourceConfig(**one) for one in sources]), tmp_path)
+    return find_sources(
+        DataConfig(sources=[SourceConfig(**settings) for settings in sources]), tmp_path
+    )
 
 
 def problem(path: Path | str, **changed: Any) -> str:

@@ -103,14 +103,16 @@ def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_versi
     compared = compare(own, answers_of(engine, rows), 100, 0)
     assert compared.b.macro_f1 == pytest.approx(measured["macro_f1"])
     assert compared.rows == len(rows)
-    exports = {one.name: one for one in export_model(engine.model_dir, rows, ANY, EXACT, {})}
+    exports = {
+        export.name: export for export in export_model(engine.model_dir, rows, ANY, EXACT, {})
+    }
     assert exports["onnxruntime-fp32"].refused is None
     assert exports["onnxruntime-fp32"].max_difference < 1e-5
     registry = Registry(tmp_path / "registry")
     version = registry.publish(engine.model_dir, {}, {})
     registry.promote(version.version, "theirs")
-    for found, expected in zip(served(registry, "theirs", TEXTS), answers, strict=True):
-        assert found == pytest.approx(expected, abs=1e-5)
+    for probabilities, expected in zip(served(registry, "theirs", TEXTS), answers, strict=True):
+        assert probabilities == pytest.approx(expected, abs=1e-5)
 
 
 # --- what plain transformers reads from the published directory -----------------------------------

@@ -46,15 +46,14 @@ QUICK = (
 
 
 def run(job: str, *arguments: str) -> dict[str, Any]:
+    """Run a job that succeeds, and return its result."""
     finished = invoke_job(job, *QUICK, *arguments)
     assert finished.code == 0, finished.err
     return finished.result
 
 
-@pytest.mark.cost(15, "eight jobs")
-def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
-    tiny: Path, project: Path, gold: Path
-) -> None:
+def write_models_and_dataset(tiny: Path, project: Path) -> None:
+    """Write the classifiers `stars` and `own`, and a dataset version without their rows."""
     saved(classifier(labels=STARS), project / "stars", tiny)
     (project / "stars/README.md").write_text("---\nlicense: apache-2.0\n---\n")
     saved(classifier(seed=4), project / "own", tiny)
@@ -66,6 +65,59 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
             for i in range(60)
         ],
     )
+
+
+def check_adopted(result: dict[str, Any], metrics: dict[str, Any], gold: Path) -> None:
+    """Check the calibration and the measurement of a model adopted with labeled rows."""
+    assert result["max_difference"] <= 1e-5
+    assert result["exports"]["onnxruntime-fp32"]["refused"] is None
+    calibration = read_json(Path(result["version_dir"]) / "calibration.json")
+    assert calibration["sources"] == ["gold.csv"]
+    assert calibration["temperature"] == 1
+    assert calibration["folded_temperature"] == result["temperature"]
+    assert calibration["rows"] + metrics["rows"] == 240  # each row once
+    assert metrics["macro_f1"] == result["macro_f1"]
+    assert metrics["model_version"] == result["model_version"]
+    assert metrics["sources"] == [str(gold)]
+
+
+def check_registry(theirs: dict[str, Any], own: dict[str, Any], evaluated_rows: int) -> None:
+    """Check what the registry and the model cards contain of two adopted models."""
+    manifest = run("registry", "show", "theirs")["manifest"]
+    assert manifest["origin"]["license"] == "apache-2.0"
+    assert manifest["origin"]["label_map"] == STARS_MAP
+    models = run("registry", "list")["models"]
+    assert [model["macro_f1"] for model in models] == [theirs["macro_f1"], None]
+    assert not [model for model in models if model.get("damaged")]
+    card = (Path(theirs["version_dir"]) / "README.md").read_text()
+    for text in (
+        "license: apache-2.0",
+        "| `5 stars` | positive |",
+        "Adopted from `stars`",
+        f"not calibrated on ({evaluated_rows} rows)",
+    ):
+        assert text in card
+    assert "Not measured" in (Path(own["version_dir"]) / "README.md").read_text()
+
+
+def check_other_jobs(dataset: str) -> None:
+    """Check that other jobs accept adopted models."""
+    evaluated = run("evaluate", dataset, "evaluate.model=alias:theirs")
+    assert evaluated["dataset_version"] == "0123456789ab"
+    compared = run("compare", dataset, "alias:theirs", "own")
+    assert compared["rows"] == 60
+    assert compared["seen_in_training"] == {"a": None, "b": None}
+    exported = run("export", dataset, "model=theirs")
+    assert exported["exports"]["onnxruntime-fp32"]["refused"] is None
+    predictions = run("classify", "classify.model=alias:theirs", "Profit rose.")["predictions"]
+    assert predictions[0]["label"] in LABELS
+
+
+@pytest.mark.cost(15, "eight jobs")
+def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
+    tiny: Path, project: Path, gold: Path
+) -> None:
+    write_models_and_dataset(tiny, project)
     label_map = "label_map={" + ", ".join(f"{k}: {v}" for k, v in STARS_MAP.items()) + "}"
     sources = f'adopt.sources=["{gold}"]'
     adopted = invoke_job(
@@ -75,50 +127,17 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
     theirs = adopted.result
     for line in ("trained on: not known how many", "ECE of these rows", "never abstains: "):
         assert line in adopted.err  # as `evaluate` logs
-    assert theirs["max_difference"] <= 1e-5
-    assert theirs["exports"]["onnxruntime-fp32"]["refused"] is None
-    calibration = read_json(Path(theirs["version_dir"]) / "calibration.json")
-    assert calibration["sources"] == ["gold.csv"]
-    assert calibration["temperature"] == 1
-    assert calibration["folded_temperature"] == theirs["temperature"]
-    measured = read_json(project / "artifacts/runs/theirs/evaluation/metrics.json")
-    assert calibration["rows"] + measured["rows"] == 240  # each row once
-    assert measured["macro_f1"] == theirs["macro_f1"]
-    assert measured["model_version"] == theirs["model_version"]
-    assert measured["sources"] == [str(gold)]
+    metrics = read_json(project / "artifacts/runs/theirs/evaluation/metrics.json")
+    check_adopted(theirs, metrics, gold)
     own = run("adopt", "own", "name=own", "adopt.license=mit", "adopt.export=false")
     assert (own["macro_f1"], own["temperature"], own["exports"]) == (None, None, {})
+    check_registry(theirs, own, metrics["rows"])
 
-    shown = run("registry", "show", "theirs")["manifest"]
-    assert shown["origin"]["license"] == "apache-2.0"
-    assert shown["origin"]["label_map"] == STARS_MAP
-    listed = run("registry", "list")
-    assert [model["macro_f1"] for model in listed["models"]] == [theirs["macro_f1"], None]
-    assert not [model for model in listed["models"] if model.get("damaged")]
-    card = (Path(theirs["version_dir"]) / "README.md").read_text()
-    for part in (
-        "license: apache-2.0",
-        "| `5 stars` | positive |",
-        "Adopted from `stars`",
-        f"not calibrated on ({measured['rows']} rows)",
-    ):
-        assert part in card
-    assert "Not measured" in (Path(own["version_dir"]) / "README.md").read_text()
-
-    data = ("data.name=default",)
-    assert (
-        run("evaluate", *data, "evaluate.model=alias:theirs")["dataset_version"] == "0123456789ab"
-    )
-    compared = run("compare", *data, "alias:theirs", "own")
-    assert compared["rows"] == 60
-    assert compared["seen_in_training"] == {"a": None, "b": None}
-    again = run("export", *data, "model=theirs")
-    assert again["exports"]["onnxruntime-fp32"]["refused"] is None
-    answers = run("classify", "classify.model=alias:theirs", "Profit rose.")["predictions"]
-    assert answers[0]["label"] in LABELS
-    promoted = invoke_job("registry", *QUICK, *data, "promote", "own", "champion")
+    dataset = "data.name=default"
+    check_other_jobs(dataset)
+    promoted = invoke_job("registry", *QUICK, dataset, "promote", "own", "champion")
     assert promoted.code == 0, promoted.err
-    challenged = invoke_job("registry", *QUICK, *data, "promote", "theirs", "champion")
+    challenged = invoke_job("registry", *QUICK, dataset, "promote", "theirs", "champion")
     check_refused(challenged, ["cannot tell whether", "60 rows", "publish.min_rows"])
     forced = run(
         "adopt",
@@ -126,7 +145,7 @@ def test_adopted_model_is_measured_compared_exported_and_served_as_any_version(
         "name=champion",
         label_map,
         "run.name=forced",
-        *data,
+        dataset,
         "adopt.export=false",
         "publish.force=true",
     )
@@ -148,8 +167,11 @@ def test_adopting_a_model_of_ours_keeps_what_it_was_trained_on(tiny: Path, proje
     )
     version = Path(adopted["version_dir"])
     assert read_json(version / "provenance.json")["dataset"] == dataset
-    found = read_json(project / "artifacts/runs/mine/evaluation/metrics.json")
-    assert (found["overlap"]["near_copies"], found["overlap"]["reason"]) == (found["rows"], None)
+    metrics = read_json(project / "artifacts/runs/mine/evaluation/metrics.json")
+    assert (metrics["overlap"]["near_copies"], metrics["overlap"]["reason"]) == (
+        metrics["rows"],
+        None,
+    )
     card = (version / "README.md").read_text()
     assert "Dataset `default`, version `0123456789ab`" in card
     assert "model-index" not in card  # it was measured on other rows than the dataset's test split

@@ -75,8 +75,8 @@ def test_labels_without_a_meaning_are_refused(
 
 def test_labels_that_yaml_reads_as_truths_are_mapped() -> None:
     config = load(Settings, [], ["adopt.label_map={yes: positive, no: negative}"])
-    found = make_label_map(("No", "Neutral", "YES"), config.adopt.label_map)
-    assert found.pairs == {"No": "negative", "Neutral": "neutral", "YES": "positive"}
+    label_map = make_label_map(("No", "Neutral", "YES"), config.adopt.label_map)
+    assert label_map.pairs == {"No": "negative", "Neutral": "neutral", "YES": "positive"}
     with pytest.raises(InputError, match="no label 'true'"):
         make_label_map(("No", "Neutral"), config.adopt.label_map)
 

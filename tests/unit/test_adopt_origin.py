@@ -22,8 +22,8 @@ def test_hub_id_brings_commit_and_license(tiny: Path, tmp_path: Path, hub_cache:
     folder = saved(classifier(), tmp_path / "source", tiny, pickled=True)
     (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A model\n")
     commit = snapshot(hub_cache, "someone", "finbert", folder).name
-    found = find_model_folder("someone/finbert", None, "SOURCE", "")
-    foreign = open_foreign("someone/finbert", found, AdoptConfig())
+    model_folder = find_model_folder("someone/finbert", None, "SOURCE", "")
+    foreign = open_foreign("someone/finbert", model_folder, AdoptConfig())
     adopt(foreign, tmp_path / "model")
     origin = read_json(tmp_path / "model" / "provenance.json")["origin"]
     assert (origin["revision"], origin["license"]) == (commit, "cc-by-nc-4.0")

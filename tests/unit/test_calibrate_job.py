@@ -49,19 +49,22 @@ def written(path: Path, texts: list[str], labels: list[str]) -> str:
 def domain(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Registry, str, str]:
     """Return a registry, rows of a domain whose labels the champion confuses, and other rows."""
     folder = tmp_path_factory.mktemp("domain")
-    found = Registry(folder / "registry")
+    registry = Registry(folder / "registry")
     model = saved_model(tiny, folder / "model", dataset=DATASET)
-    found.promote(found.publish(model, METRICS, {}).version, "champion")
+    registry.promote(registry.publish(model, METRICS, {}).version, "champion")
     words = " ".join(TEXTS).split()
     random = np.random.default_rng(0)
     texts = sorted({" ".join(random.choice(words, 6)) for _ in range(160)})
-    labels = [one.label for one in Engine(found.get("champion").path, ENGINE).classify(texts)]
+    labels = [
+        prediction.label
+        for prediction in Engine(registry.get("champion").path, ENGINE).classify(texts)
+    ]
     # What the model calls by its usual label is any label here.
     usual = max(set(labels), key=labels.count)
-    rest = [label for label in LABELS if label != usual]
-    mixed = [rest[i % 2] if i % 3 else usual for i in range(len(texts))]
+    other_labels = [label for label in LABELS if label != usual]
+    mixed = [other_labels[i % 2] if i % 3 else usual for i in range(len(texts))]
     rows = written(folder / "rows.jsonl", [*texts[:120], texts[0]], [*mixed[:120], mixed[0]])
-    return found, rows, written(folder / "others.jsonl", texts[120:], mixed[120:])
+    return registry, rows, written(folder / "others.jsonl", texts[120:], mixed[120:])
 
 
 def job(module: Any, store: Registry, *arguments: str) -> Finished:
@@ -88,8 +91,8 @@ def test_a_calibration_is_made_and_used(domain: tuple[Registry, str, str]) -> No
 
     listed = job(registry, store, "list")
     assert listed.result["models"][0]["calibrations"] == ["tweets"]
-    shown = job(registry, store, "show", "champion")
-    assert shown.result["calibrations"][0]["biases"] == made.result["biases"]
+    finished = job(registry, store, "show", "champion")
+    assert finished.result["calibrations"][0]["biases"] == made.result["biases"]
 
     measured = job(
         evaluate,
@@ -134,22 +137,22 @@ def test_what_cannot_be_calibrated_is_refused(
     domain: tuple[Registry, str, str], arguments: list[str], problem: str
 ) -> None:
     store, rows, others = domain
-    filled = [one.replace("ROWS", rows).replace("OTHERS", others) for one in arguments]
-    found = job(calibrate, store, *filled)
-    assert found.code == 2
-    [line] = [line for line in found.err.splitlines() if line.startswith("error:")]
+    filled = [argument.replace("ROWS", rows).replace("OTHERS", others) for argument in arguments]
+    finished = job(calibrate, store, *filled)
+    assert finished.code == 2
+    [line] = [line for line in finished.err.splitlines() if line.startswith("error:")]
     assert re.search(problem, line), line
 
 
 def test_force_publishes_and_records_why(domain: tuple[Registry, str, str]) -> None:
     store, _, others = domain
-    found = job(calibrate, store, "name=few", f"calibrate.sources=[{others}]", "force=true")
-    assert found.code == 0, found.err
-    assert "40 rows are too few" in found.result["refusal"]
+    finished = job(calibrate, store, "name=few", f"calibrate.sources=[{others}]", "force=true")
+    assert finished.code == 0, finished.err
+    assert "40 rows are too few" in finished.result["refusal"]
     single = written(store.root.parent / "single.jsonl", ["Up"], ["positive"])
-    found = job(calibrate, store, "name=few", f"calibrate.sources=[{single}]", "force=true")
-    assert found.code == 0, found.err
-    assert len(found.result["previous"]) == 1
+    finished = job(calibrate, store, "name=few", f"calibrate.sources=[{single}]", "force=true")
+    assert finished.code == 0, finished.err
+    assert len(finished.result["previous"]) == 1
 
 
 def test_a_model_that_is_not_published_has_no_calibration(
@@ -157,9 +160,9 @@ def test_a_model_that_is_not_published_has_no_calibration(
 ) -> None:
     store, _, _ = domain
     model = store.root.parent / "model"
-    found = job(classify, store, f"classify.model={model}", "classify.calibration=x", "--", "Up")
-    assert found.code == 2
-    assert "is not a published version" in found.err
+    finished = job(classify, store, f"classify.model={model}", "classify.calibration=x", "--", "Up")
+    assert finished.code == 2
+    assert "is not a published version" in finished.err
 
 
 def test_a_promotion_says_which_calibrations_are_lost(
@@ -170,9 +173,9 @@ def test_a_promotion_says_which_calibrations_are_lost(
     new = store.publish(saved_model(tiny, store.root.parent / "next", 4), METRICS, {}).version
     store.promote(old, "stable")
     publish_domain(store, name="lost")
-    found = job(registry, store, "promote", new, "stable")
-    assert found.code == 0, found.err
-    [line] = [line for line in found.err.splitlines() if "lacks calibrations" in line]
+    finished = job(registry, store, "promote", new, "stable")
+    assert finished.code == 0, finished.err
+    [line] = [line for line in finished.err.splitlines() if "lacks calibrations" in line]
     assert "lost" in line and f"calibrate.model=version:{new}" in line
     back = job(registry, store, "promote", old, "stable")
     assert (back.code, "lacks" in back.err) == (0, False)
@@ -186,13 +189,13 @@ def test_a_registry_behind_a_link_has_its_calibrations(
     name = publish_domain(store, name="linked").name
     (tmp_path / "link").symlink_to(store.root.parent)
     settings = load(Settings, [], [f"storage.root={tmp_path / 'link'}"])
-    found = find_calibration(
+    calibration = find_calibration(
         Registry(settings.workspace.registry_dir),
         store.get("champion").path,
         name,
         "classify.calibration",
     )
-    assert found is not None and found.name == name
+    assert calibration is not None and calibration.name == name
     Calibrations(store.root, store.get("champion").version).path(name).unlink()
 
 
@@ -221,11 +224,11 @@ def test_rows_that_the_model_was_trained_on_are_left_out(
         splits["train"] = split_content(count + 3, files=[entry])
         manifest = manifest_content(name="seen", version="v1", splits=splits)
         write_json(folder / "manifest.json", manifest)
-        found = job(calibrate, store, "name=fewer", f"calibrate.sources=[{rows}]")
+        finished = job(calibrate, store, "name=fewer", f"calibrate.sources=[{rows}]")
         shutil.rmtree(folder)
         if problem:
-            assert (found.code, problem in found.err) == (2, True), found.err
+            assert (finished.code, problem in finished.err) == (2, True), finished.err
         else:
-            assert found.result["rows"] == len(table) - count - 3
-            assert "left out 10 rows that the model was trained on" in found.err
-            assert "left out 3 near copies of rows that the model was trained on" in found.err
+            assert finished.result["rows"] == len(table) - count - 3
+            assert "left out 10 rows that the model was trained on" in finished.err
+            assert "left out 3 near copies of rows that the model was trained on" in finished.err

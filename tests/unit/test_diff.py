@@ -42,39 +42,41 @@ def mirrored(result: dict[str, Any]) -> dict[str, Any]:
             },
         },
         "labels": {
-            split: {label: turn(one) for label, one in mix.items()}
+            split: {label: turn(item) for label, item in mix.items()}
             for split, mix in result["labels"].items()
         },
-        "counts": {name: turn(one) for name, one in result["counts"].items()},
+        "counts": {name: turn(item) for name, item in result["counts"].items()},
         "inputs": {
             "unchanged": inputs["unchanged"],
             "added": inputs["removed"],
             "removed": inputs["added"],
-            "changed": [{**one, "a": one["b"], "b": one["a"]} for one in inputs["changed"]],
+            "changed": [{**item, "a": item["b"], "b": item["a"]} for item in inputs["changed"]],
             "renamed": turned(inputs["renamed"]),
         },
         "config": {
-            key: {"ab"["ba".index(side)]: value for side, value in one.items()}
-            for key, one in result["config"].items()
+            key: {"ab"["ba".index(side)]: value for side, value in item.items()}
+            for key, item in result["config"].items()
         },
         "examples": {
-            kind: [{"a": one["b"], "b": one["a"]} for one in examples[other]]
+            kind: [{"a": item["b"], "b": item["a"]} for item in examples[other]]
             for kind, other in zip(KINDS, ("removed", "added", *KINDS[2:]), strict=True)
         },
     }
 
 
 def turn(change: dict[str, Any]) -> dict[str, Any]:
-    found = {"a": change["b"], "b": change["a"], "change": -change["change"]}
+    reversed_change = {"a": change["b"], "b": change["a"], "change": -change["change"]}
     if "shift" in change:
         shares = {"share_a": change["share_b"], "share_b": change["share_a"]}
-        found |= {**shares, "shift": -change["shift"]}
-    return found
+        reversed_change |= {**shares, "shift": -change["shift"]}
+    return reversed_change
 
 
-def turned(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    turned = [{**change, "from": change["to"], "to": change["from"]} for change in found]
-    return sorted(turned, key=lambda change: (order(change["from"]), order(change["to"])))
+def turned(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    reversed_changes = [
+        {**change, "from": change["to"], "to": change["from"]} for change in changes
+    ]
+    return sorted(reversed_changes, key=lambda change: (order(change["from"]), order(change["to"])))
 
 
 def order(name: str) -> tuple[int, str]:
@@ -222,8 +224,8 @@ def test_a_text_under_two_labels_is_two_rows(tmp_path: Path) -> None:
         ([Row("Flat", "negative"), both[1]], 0, 0, 1),
     ]:
         path = tmp_path / "-".join(row.label for row in rows)
-        found = difference(a, write(path, rows))["rows"]
-        counts = [found[kind]["rows"] for kind in ("added", "removed", "relabeled")]
+        row_changes = difference(a, write(path, rows))["rows"]
+        counts = [row_changes[kind]["rows"] for kind in ("added", "removed", "relabeled")]
         assert counts == [added, removed, relabeled]
 
 

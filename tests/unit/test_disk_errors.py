@@ -78,16 +78,20 @@ def test_the_cause_of_a_ray_error_is_found() -> None:
             ControllerError(cause),
             WorkerGroupError("text", {0: ConnectionResetError(), 1: remote}),
         ):
-            found = find_disk_error(error)
-            assert found is not None and found.errno == errno.ENOSPC and found.path == "/x"
-            assert "Traceback" not in str(found)
+            disk_error = find_disk_error(error)
+            assert (
+                disk_error is not None
+                and disk_error.errno == errno.ENOSPC
+                and disk_error.path == "/x"
+            )
+            assert "Traceback" not in str(disk_error)
 
 
 def test_ray_without_room_for_objects_is_a_full_disk() -> None:
     from ray.exceptions import OutOfDiskError
 
-    found = find_disk_error(OutOfDiskError("ray.put"))
-    assert found is not None and found.errno == errno.ENOSPC
+    disk_error = find_disk_error(OutOfDiskError("ray.put"))
+    assert disk_error is not None and disk_error.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize(
@@ -122,8 +126,8 @@ ROOM = 64_000_000_000
 
 def free_of(bytes_free: int, files_free: int = 10**6) -> Callable[[Any], os.statvfs_result]:
     blocks = bytes_free // 4096
-    found = (4096, 4096, 10**9, blocks, blocks, 10**7, files_free, files_free, 0, 255)
-    return lambda _: os.statvfs_result(found)
+    figures = (4096, 4096, 10**9, blocks, blocks, 10**7, files_free, files_free, 0, 255)
+    return lambda _: os.statvfs_result(figures)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,9 @@ def test_a_changed_file_is_refused(tmp_path: Path, change: dict[str, Any], probl
     store = Calibrations(tmp_path, "0123456789ab")
     store.publish(DomainCalibration.of(domain_content()))
     path = store.path("tweets")
-    found = json.loads(path.read_text()) | change
+    content = json.loads(path.read_text()) | change
     path.unlink()
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=f"tweets.json: is damaged .*{problem}"):
         store.get("tweets", "x")
 
@@ -107,12 +107,12 @@ def test_a_domain_is_compared_with_the_models_own_calibration(tiny: Path, tmp_pa
         measure(Engine(model, ENGINE, domain=domain), pa.table(columns), None, None, config)
         for domain in (None, DomainCalibration.of(content))
     )
-    found = adapted["calibration"]
-    assert (found["name"], found["biases"]) == ("tweets", content.biases)
-    assert found["temperature"] == pytest.approx(2.0)
+    calibration = adapted["calibration"]
+    assert (calibration["name"], calibration["biases"]) == ("tweets", content.biases)
+    assert calibration["temperature"] == pytest.approx(2.0)
     for key in ("ece", "log_loss"):
-        assert found[f"{key}_before"] == plain["calibration"][f"{key}_after"] == plain[key]
-        assert found[f"{key}_after"] == adapted[key] != plain[key]
+        assert calibration[f"{key}_before"] == plain["calibration"][f"{key}_after"] == plain[key]
+        assert calibration[f"{key}_after"] == adapted[key] != plain[key]
     assert adapted["reliability_before"] == plain["reliability"]
     assert (plain["calibration"]["name"], plain["calibration"]["temperature"]) == (None, 2.5)
     assert trust_lines(adapted)[1:] == [
@@ -128,8 +128,8 @@ def test_kept_exports_are_compared_under_the_calibration(tiny: Path, tmp_path: P
     registry = published(tiny, tmp_path, EngineConfig(precision="fp32", threads=1))
     engine = Engine(registry.get("champion").path, ENGINE)
     logits = calibrated_logits(engine, TEXTS)
-    found = compare_exports(engine, TEXTS, logits, 2.0, BIASES, 0.6)
-    assert found["onnxruntime-fp32"] == ExportAnswers(same_labels=1, same_abstentions=1)
+    answers_by_export = compare_exports(engine, TEXTS, logits, 2.0, BIASES, 0.6)
+    assert answers_by_export["onnxruntime-fp32"] == ExportAnswers(same_labels=1, same_abstentions=1)
     # Other logits than the export's stand for an engine that answers otherwise.
     other = compare_exports(engine, TEXTS, logits[:, [1, 2, 0]], 1.0, (0, 0, 0), 0.0)
     assert other["onnxruntime-fp32"] == ExportAnswers(same_labels=0, same_abstentions=1)

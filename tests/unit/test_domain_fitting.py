@@ -54,10 +54,10 @@ def each(rows: int) -> Ids:
 
 def test_biases_and_temperature_of_a_domain_are_found() -> None:
     logits, truth = shifted(20_000, 1.0)
-    found = fit(logits, truth, 0.9)
-    assert found.temperature == pytest.approx(1.0, abs=0.05)
-    assert found.biases == pytest.approx(BIASES, abs=0.06)
-    assert sum(found.biases) == pytest.approx(0, abs=1e-12)
+    fitted = fit(logits, truth, 0.9)
+    assert fitted.temperature == pytest.approx(1.0, abs=0.05)
+    assert fitted.biases == pytest.approx(BIASES, abs=0.06)
+    assert sum(fitted.biases) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.5])
@@ -66,9 +66,9 @@ def test_a_temperature_without_a_shift_is_found(temperature: float) -> None:
     logits = log_softmax(random.normal(0, 3, (20_000, 3)), axis=1)
     shares = softmax(logits, temperature).astype(float)
     truth = np.minimum((shares.cumsum(1) < random.random((20_000, 1))).sum(1), 2)
-    found = fit(logits, truth.astype(np.int64), 0.9)
-    assert found.temperature == pytest.approx(temperature, rel=0.05)
-    assert found.biases == pytest.approx((0, 0, 0), abs=0.06)
+    fitted = fit(logits, truth.astype(np.int64), 0.9)
+    assert fitted.temperature == pytest.approx(temperature, rel=0.05)
+    assert fitted.biases == pytest.approx((0, 0, 0), abs=0.06)
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:
@@ -94,17 +94,17 @@ def test_the_loss_has_the_value_of_a_hand() -> None:
 def test_a_label_without_rows_gets_a_finite_bias() -> None:
     logits, truth = shifted(200, 1.0)
     seen = truth != 0
-    found = fit(logits[seen], truth[seen], 0.9)
-    assert -5 < found.biases[0] < found.biases[1]
+    fitted = fit(logits[seen], truth[seen], 0.9)
+    assert -5 < fitted.biases[0] < fitted.biases[1]
 
 
 def test_rows_of_a_label_that_the_model_never_answers_do_not_matter() -> None:
     logits, truth = shifted(300, 1.0)
     logits[:, 0] = ABSENT_LOGIT / 20
-    known = truth != 0
-    found, alone = fit(logits, truth, 0.9), fit(logits[known], truth[known], 0.9)
-    assert found.biases == pytest.approx(alone.biases)
-    assert found.probabilities(logits)[:, 0].max() == 0
+    is_known = truth != 0
+    fitted, alone = fit(logits, truth, 0.9), fit(logits[is_known], truth[is_known], 0.9)
+    assert fitted.biases == pytest.approx(alone.biases)
+    assert fitted.probabilities(logits)[:, 0].max() == 0
 
 
 def test_where_no_threshold_reaches_the_accuracy_no_row_is_answered() -> None:
@@ -154,9 +154,9 @@ def test_near_copies_are_groups() -> None:
     texts = ["Profit rose to 13.1 million euros in the third quarter, the company said"]
     texts += ["The annual meeting will be held on the fourth of May in Helsinki", "Up"]
     texts += [f"RT @desk: {texts[0]}", f"{texts[0]} today", "Sales fell", "Up"]
-    found = near_groups(pa.chunked_array([texts]), NearConfig())
-    assert len(set(found.tolist())) == 5  # "Up" is too short to be near
-    assert found[0] == found[3] == found[4]
+    groups = near_groups(pa.chunked_array([texts]), NearConfig())
+    assert len(set(groups.tolist())) == 5  # "Up" is too short to be near
+    assert groups[0] == groups[3] == groups[4]
     off = near_groups(pa.chunked_array([texts]), NearConfig(enabled=False))
     assert off.tolist() == [*range(7)]
 
@@ -179,13 +179,13 @@ def test_labels_drawn_from_the_model_s_own_probabilities_leave_nothing_to_gain(s
 def test_few_texts_in_many_copies_are_too_few() -> None:
     logits, truth = shifted(20, 1.0)
     rows, groups = np.arange(20).repeat(10), np.arange(20).repeat(10)
-    found = too_few(logits[rows], truth[rows], groups, CalibrateConfig(min_label_rows=15))
-    assert found[0] == (
+    reasons = too_few(logits[rows], truth[rows], groups, CalibrateConfig(min_label_rows=15))
+    assert reasons[0] == (
         "20 rows (of 200, the others are near copies) are too few, 100 are needed "
         "(calibrate.min_rows)"
     )
     counts = np.bincount(truth, minlength=3)
-    assert f"{counts[0]} rows are negative, 15 are needed" in found[1]
+    assert f"{counts[0]} rows are negative, 15 are needed" in reasons[1]
 
 
 def test_cross_validation_promises_no_more_than_new_rows_hold() -> None:
@@ -193,9 +193,9 @@ def test_cross_validation_promises_no_more_than_new_rows_hold() -> None:
     promised = cross_validate(logits, truth, each(len(truth)), 10, 0.9)
     new_logits, new_truth = shifted(20_000, 1.6, seed=9)
     held = Answers(new_truth, fit(logits, truth, 0.9).probabilities(new_logits)).measure()
-    found = promised.measure(each(300), 200, 0)
+    figures = promised.measure(each(300), 200, 0)
     for name in ("accuracy", "macro_f1", "log_loss"):
-        figure = getattr(found, name)
+        figure = getattr(figures, name)
         assert figure.interval[0] < held[name] < figure.interval[1]
     before = judge_own_calibration(logits, truth, None)
     assert before.measure(each(300), 200, 0).coverage is None
@@ -208,17 +208,17 @@ def test_a_calibration_of_what_needs_none_is_no_gain() -> None:
     logits = log_softmax(random.normal(0, 3, (200, 3)), axis=1)
     truth = (np.exp(logits).cumsum(1) < random.random((200, 1))).sum(1)
     truth = np.minimum(truth, 2).astype(np.int64)
-    found = cross_validate(logits, truth, each(len(truth)), 10, 0.9)
+    validation = cross_validate(logits, truth, each(len(truth)), 10, 0.9)
     before = judge_own_calibration(logits, truth, None).answers
-    gain = log_loss_difference(before, found.answers, each(200), 200, 0)
+    gain = log_loss_difference(before, validation.answers, each(200), 200, 0)
     assert "no clear gain" in str(no_gain(gain))
 
 
 def test_a_share_has_wilsons_interval() -> None:
-    found = wilson_share(18, 20, 20)  # Newcombe 1998's formula, by hand: (0.699, 0.972)
-    assert found.value == 0.9
-    assert found.interval == pytest.approx((0.699, 0.972), abs=5e-4)
-    assert wilson_share(90, 100, 20) == found  # five copies of each tell no more
+    share_figure = wilson_share(18, 20, 20)  # Newcombe 1998's formula, by hand: (0.699, 0.972)
+    assert share_figure.value == 0.9
+    assert share_figure.interval == pytest.approx((0.699, 0.972), abs=5e-4)
+    assert wilson_share(90, 100, 20) == share_figure  # five copies of each tell no more
     assert wilson_share(0, 0, 0) == Figure(value=None, interval=None)
 
 
@@ -236,8 +236,8 @@ def test_doubts_about_a_threshold_are_said(
     content = domain_content(rows=200)
     answered = Figure(value=0.8, interval=interval)
     after = content.after.replaced(coverage=coverage, answered=answered)
-    found = DomainCalibration.of(domain_content(rows=200, texts=200, after=after))
-    lines = gain_lines(found)
+    calibration = DomainCalibration.of(domain_content(rows=200, texts=200, after=after))
+    lines = gain_lines(calibration)
     assert lines[:2] == [
         "temperature 2.000, biases negative -0.20, neutral +1.30, positive -1.10",
         "abstains below 0.800, for an accuracy of 0.9",

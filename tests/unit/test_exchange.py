@@ -40,8 +40,8 @@ def store(exchange: Exchange, name: str, hashes: list[int]) -> pa.Table:
 
 
 def parts(exchange: Exchange) -> list[pa.Table]:
-    found = [exchange.read(partition) for partition in range(exchange.partitions)]
-    return [part for part in found if part is not None]
+    tables = [exchange.read(partition) for partition in range(exchange.partitions)]
+    return [part for part in tables if part is not None]
 
 
 @examples(60)
@@ -70,9 +70,9 @@ def test_what_is_written_is_read_once_in_ranges_and_in_the_writers_order(
 def test_partitions_are_even_and_in_range(partitions: int) -> None:
     count = 50_000
     hashes = np.random.default_rng(1).integers(0, 2**64 - 1, count, np.uint64)
-    found: npt.NDArray[np.uint32] = Exchange(Path("unused"), partitions).partition_of(hashes)
-    assert int(found.max()) < partitions
-    half = float((found < partitions // 2).mean())
+    numbers: npt.NDArray[np.uint32] = Exchange(Path("unused"), partitions).partition_of(hashes)
+    assert int(numbers.max()) < partitions
+    half = float((numbers < partitions // 2).mean())
     share = partitions // 2 / partitions
     assert abs(half - share) <= 4 * math.sqrt(share * (1 - share) / count)
     ends = np.array([0, 2**64 - 1], np.uint64)

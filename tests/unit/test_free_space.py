@@ -101,11 +101,11 @@ def test_the_deepest_setting_names_a_path(tmp_path: Path) -> None:
         (Path("/elsewhere"), None),
     ]
     for place, field in inside:
-        found = find_setting(place, places)
-        assert (found and found[0]) == field
+        setting = find_setting(place, places)
+        assert (setting and setting[0]) == field
 
 
 def test_without_a_path_the_setting_with_the_least_room_is_named(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "1m") as small, filled(small):
-        found = find_setting(None, {"storage.root": tmp_path, "registry.root": small})
-    assert found == ("registry.root", small)
+        setting = find_setting(None, {"storage.root": tmp_path, "registry.root": small})
+    assert setting == ("registry.root", small)

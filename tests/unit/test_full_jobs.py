@@ -30,8 +30,8 @@ FILE = 20_000  # bytes; pictures, weights and graphs are larger, records and set
 
 def files(folder: Path) -> dict[str, int]:
     """Each file below a folder, and when it was written."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found}
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
 @pytest.mark.cost(12, "four jobs, twice")

@@ -116,8 +116,8 @@ def test_settings_of_other_programs_change_no_answer(
     plain, folder = saved(model, tmp_path / "plain", tiny), saved(model, tmp_path / "mine", tiny)
     edit_json(folder / "config.json", **changed)
     assert train_it(folder) == []
-    found = find_model_folder(str(folder), None, "SOURCE", "")
-    foreign = open_foreign("mine", found, AdoptConfig())
+    model_folder = find_model_folder(str(folder), None, "SOURCE", "")
+    foreign = open_foreign("mine", model_folder, AdoptConfig())
     adopt(foreign, tmp_path / "model")
     engine = Engine(tmp_path / "model", EXACT)
     assert check_same(engine, foreign, 1e-5) < 1e-5

@@ -89,11 +89,11 @@ def test_what_schemathesis_does_not_send_is_described_too(
     with TestClient(app) as client:
         for path, methods in DESCRIPTION["paths"].items():
             for method, operation in methods.items():
-                found = client.request(method, path, content=body, headers=headers)
-                described = operation["responses"][str(found.status_code)]
-                kind = found.headers["content-type"].partition(";")[0]
-                assert kind in described["content"], (path, found.text)
-                assert {name.lower() for name in described["headers"]} <= found.headers.keys()
+                response = client.request(method, path, content=body, headers=headers)
+                described = operation["responses"][str(response.status_code)]
+                kind = response.headers["content-type"].partition(";")[0]
+                assert kind in described["content"], (path, response.text)
+                assert {name.lower() for name in described["headers"]} <= response.headers.keys()
 
 
 @schema.parametrize()

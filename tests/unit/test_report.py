@@ -200,9 +200,9 @@ def test_a_good_version_gives_no_warning() -> None:
 
 
 def test_small_and_skewed_splits_give_warnings() -> None:
-    found = json.loads(json.dumps(manifest_json()))
-    found["splits"]["test"]["labels"]["negative"] = 20
-    found["splits"]["validation"]["label_deviation"] = 0.05
-    first, second = version_warnings(Manifest.model_validate(found))
+    content = json.loads(json.dumps(manifest_json()))
+    content["splits"]["test"]["labels"]["negative"] = 20
+    content["splits"]["validation"]["label_deviation"] = 0.05
+    first, second = version_warnings(Manifest.model_validate(content))
     assert "20 negative rows" in first and "0.050" in first
     assert "validation" in second and "5.0 points" in second

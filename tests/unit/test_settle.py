@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import DataConfig
-from finsent.data.ingest.settle import KEPT, excluded_rows, settle
+from finsent.data.ingest.settle import KEPT, Settled, excluded_rows, settle
 from finsent.labels import LABELS
 from tests.properties import examples
 from tests.unit.settling import SOURCES, G, N, P, Record, key, settled, table, traits
@@ -58,70 +58,88 @@ def record_lists(draw: st.DrawFn) -> list[Record]:
     ]
 
 
-@examples(250)
-@given(record_lists(), st.sampled_from(POLICIES))
-def test_every_labeled_row_has_exactly_one_fate(records: list[Record], policy: Any) -> None:
-    found = settled(records, policy)
-    labeled = [r for r in records if r.label is not None]
-    unseen = {r.text.lower() for r in records if r.label is None}
-    texts: dict[str, list[Record]] = {}
-    for record in labeled:
-        if record.text.lower() not in unseen:
-            texts.setdefault(record.text.lower(), []).append(record)
-    disputed = {t: rows for t, rows in texts.items() if len({r.label for r in rows}) > 1}
+class Corpus:
+    """Labeled rows by text, for checks of their fates."""
 
-    # All fates together, source by source, are all labeled rows.
-    total = np.sum([found.fates[fate] for fate in found.fates], axis=0)
-    assert total.tolist() == [sum(r.source == s for r in labeled) for s in range(len(SOURCES))]
-    assert set(found.fates) == {"kept", "duplicates", "conflicts", "excluded"}
+    def __init__(self, records: list[Record]) -> None:
+        self.labeled = [record for record in records if record.label is not None]
+        self.unseen = {record.text.lower() for record in records if record.label is None}
+        self.texts: dict[str, list[Record]] = {}
+        for record in self.labeled:
+            if record.text.lower() not in self.unseen:
+                self.texts.setdefault(record.text.lower(), []).append(record)
+        self.disputed = {
+            text: rows for text, rows in self.texts.items() if len({row.label for row in rows}) > 1
+        }
 
-    # What must stay unseen beats everything else.
-    excluded = sorted((r.source, r.row) for r in labeled if r.text.lower() in unseen)
-    assert places(found.excluded) == excluded
-    assert set(found.excluded["reason"].to_pylist()) <= {"same_as_excluded"}
 
-    # The table of conflicts has every row of every disputed text, and nothing else.
-    assert places(found.conflicts) == sorted(
-        (r.source, r.row) for rows in disputed.values() for r in rows
-    )
-    assert sum(found.decisions.values()) == len(disputed)
-
-    # Kept rows: sorted, one a text, the first in the order of the sources that has the label.
-    kept = found.kept
+def check_kept(corpus: Corpus, kept: pa.Table, policy: Any) -> dict[str, list[str]]:
+    """Check the kept rows, and return the labels of each kept text."""
     assert kept.schema == KEPT
     keys = kept["key"].to_pylist()
     assert keys == sorted(keys)
-    firsts: dict[tuple[str, str | None], Record] = {}
-    for record in labeled:
-        firsts.setdefault((record.text.lower(), record.label), record)
-    of_key = {key(text): text for text in texts}
+    first_records: dict[tuple[str, str | None], Record] = {}
+    for record in corpus.labeled:
+        first_records.setdefault((record.text.lower(), record.label), record)
+    text_of_key = {key(text): text for text in corpus.texts}
     chosen: dict[str, list[str]] = {}
     for row in kept.to_pylist():
-        text, label = of_key[row["key"]], LABELS[row["label"]]
-        first = firsts[text, label]
+        text, label = text_of_key[row["key"]], LABELS[row["label"]]
+        first = first_records[text, label]  # in the order of the sources
         assert (row["source"], row["row"], row["text"]) == (first.source, first.row, first.text)
         chosen.setdefault(text, []).append(label)
     if policy == "keep":
-        assert {text: set(ls) for text, ls in chosen.items()} == {
-            text: {r.label for r in rows} for text, rows in texts.items()
+        assert {text: set(labels) for text, labels in chosen.items()} == {
+            text: {row.label for row in rows} for text, rows in corpus.texts.items()
         }
-    assert policy == "keep" or all(len(ls) == 1 for ls in chosen.values())
-    assert texts.keys() - chosen.keys() <= disputed.keys()  # only a conflict drops a text
+    assert policy == "keep" or all(len(labels) == 1 for labels in chosen.values())
+    assert corpus.texts.keys() - chosen.keys() <= corpus.disputed.keys()  # only a conflict drops
+    return chosen
 
-    # The decision says what was done.
-    wanted = {t: f"kept as {chosen[t][0]}" if t in chosen else "dropped" for t in disputed}
+
+def check_decisions(
+    corpus: Corpus, result: Settled, policy: Any, chosen: dict[str, list[str]]
+) -> None:
+    """Check the table of conflicts: every row of every disputed text, with the decision."""
+    assert places(result.conflicts) == sorted(
+        (row.source, row.row) for rows in corpus.disputed.values() for row in rows
+    )
+    assert sum(result.decisions.values()) == len(corpus.disputed)
+    expected = {
+        text: f"kept as {chosen[text][0]}" if text in chosen else "dropped"
+        for text in corpus.disputed
+    }
     if policy == "keep":
-        wanted = dict.fromkeys(disputed, "kept under each label")
-    shown = found.conflicts
-    told = zip(*(shown[name].to_pylist() for name in ("text", "decision")), strict=True)
-    assert {text.lower(): decision for text, decision in told} == wanted
-    assert found.decisions == Counter(wanted.values())
+        expected = dict.fromkeys(corpus.disputed, "kept under each label")
+    columns = (result.conflicts[name].to_pylist() for name in ("text", "decision"))
+    assert {text.lower(): decision for text, decision in zip(*columns, strict=True)} == expected
+    assert result.decisions == Counter(expected.values())
+
+
+@examples(250)
+@given(record_lists(), st.sampled_from(POLICIES))
+def test_every_labeled_row_has_exactly_one_fate(records: list[Record], policy: Any) -> None:
+    result, corpus = settled(records, policy), Corpus(records)
+
+    # All fates together, source by source, are all labeled rows.
+    total = np.sum([result.fates[fate] for fate in result.fates], axis=0)
+    row_counts = [sum(row.source == s for row in corpus.labeled) for s in range(len(SOURCES))]
+    assert total.tolist() == row_counts
+    assert set(result.fates) == {"kept", "duplicates", "conflicts", "excluded"}
+
+    # What must stay unseen takes precedence over everything else.
+    excluded = [row for row in corpus.labeled if row.text.lower() in corpus.unseen]
+    assert places(result.excluded) == sorted((row.source, row.row) for row in excluded)
+    assert set(result.excluded["reason"].to_pylist()) <= {"same_as_excluded"}
+
+    chosen = check_kept(corpus, result.kept, policy)
+    check_decisions(corpus, result, policy, chosen)
 
     # No classifier can be right more often than on each text's most frequent label.
-    assert found.best_votes == sum(
-        max(Counter(r.label for r in rows).values()) for rows in texts.values()
+    assert result.best_votes == sum(
+        max(Counter(row.label for row in rows).values()) for rows in corpus.texts.values()
     )
-    assert found.kept_best_votes == len(chosen)
+    assert result.kept_best_votes == len(chosen)
 
 
 @examples(100)
@@ -181,10 +199,10 @@ def test_keys_that_share_their_first_half_are_two_texts() -> None:
         Record(2, 2, "UP", P),
     ]
     keys = [second, first, second, second]
-    found = settle(table(records, keys), traits(SOURCES), DataConfig())
-    kept = [(row["key"], row["text"]) for row in found.kept.to_pylist()]
+    result = settle(table(records, keys), traits(SOURCES), DataConfig())
+    kept = [(row["key"], row["text"]) for row in result.kept.to_pylist()]
     assert kept == [(first, "Down"), (second, "Up")]
-    assert found.fates["duplicates"].tolist() == [1, 0, 1, 0, 0]
+    assert result.fates["duplicates"].tolist() == [1, 0, 1, 0, 0]
 
 
 # --- odd tables -----------------------------------------------------------------------------------
@@ -193,14 +211,14 @@ def test_keys_that_share_their_first_half_are_two_texts() -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("records", [[], [Record(1, 2, "Unseen", None)]])
 def test_no_labeled_rows_give_empty_tables(records: list[Record], policy: Any) -> None:
-    found, full = settled(records, policy), settled([Record(0, 2, "a", P), Record(0, 3, "a", G)])
+    result, full = settled(records, policy), settled([Record(0, 2, "a", P), Record(0, 3, "a", G)])
     for name in ("kept", "conflicts", "excluded"):
-        assert len(getattr(found, name)) == 0
-        assert getattr(found, name).schema == getattr(full, name).schema
-    assert found.texts.schema == full.texts.schema
-    assert len(found.texts) == len(records)
-    assert all(counts.tolist() == [0] * len(SOURCES) for counts in found.fates.values())
-    assert (found.best_votes, found.kept_best_votes, found.decisions) == (0, 0, {})
+        assert len(getattr(result, name)) == 0
+        assert getattr(result, name).schema == getattr(full, name).schema
+    assert result.texts.schema == full.texts.schema
+    assert len(result.texts) == len(records)
+    assert all(counts.tolist() == [0] * len(SOURCES) for counts in result.fates.values())
+    assert (result.best_votes, result.kept_best_votes, result.decisions) == (0, 0, {})
 
 
 def test_rows_in_chunks_and_slices_are_settled_as_one_table() -> None:
@@ -209,15 +227,15 @@ def test_rows_in_chunks_and_slices_are_settled_as_one_table() -> None:
     chunked = pa.concat_tables([whole.slice(0, 0), whole.slice(0, 11), whole.slice(11)])
     sliced = pa.concat_tables([table(records[:3]), whole]).combine_chunks().slice(3)
     for other in (chunked, sliced):
-        found = settle(other, traits(SOURCES), DataConfig(conflicts="majority"))
-        assert found.kept == settled(records, "majority").kept
+        result = settle(other, traits(SOURCES), DataConfig(conflicts="majority"))
+        assert result.kept == settled(records, "majority").kept
 
 
 def test_rows_excluded_later_have_the_same_columns() -> None:
-    found = settled([Record(0, 2, "Up", P), Record(1, 2, "Flat", None), Record(2, 3, "Flat", N)])
+    result = settled([Record(0, 2, "Up", P), Record(1, 2, "Flat", None), Record(2, 3, "Flat", N)])
     near = np.array([1 << 40 | 2], np.uint64)
-    later = excluded_rows(found.kept, np.array([True]), "near_excluded", near, traits(SOURCES))
-    assert later.schema == found.excluded.schema
+    later = excluded_rows(result.kept, np.array([True]), "near_excluded", near, traits(SOURCES))
+    assert later.schema == result.excluded.schema
     [row] = later.to_pylist()
     assert row == {
         "key": key("up").hex(),
@@ -230,7 +248,7 @@ def test_rows_excluded_later_have_the_same_columns() -> None:
         "match_source": "s1.csv",
         "match_row": 2,
     }
-    [same] = found.excluded.to_pylist()
+    [same] = result.excluded.to_pylist()
     assert (same["reason"], same["match_source"], same["match_row"]) == (
         "same_as_excluded",
         "s1.csv",

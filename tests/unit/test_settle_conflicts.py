@@ -52,14 +52,14 @@ def test_conflict_policies(policy: str, rows: list[tuple[int, str]], winner: str
     records = [Record(s, n, "Profit rose", label) for n, (s, label) in enumerate(rows, start=2)]
     records.sort(key=lambda record: record.source)
     records.append(Record(4, 99, "Flat", N))
-    found = settled(records, {"prefer": [G, P]} if policy == "prefer" else policy)
+    result = settled(records, {"prefer": [G, P]} if policy == "prefer" else policy)
     labels = {label for _, label in rows}
     winners = labels if policy == "keep" else {winner} - {None}
-    kept = [row for row in found.kept.to_pylist() if row["text"] == "Profit rose"]
+    kept = [row for row in result.kept.to_pylist() if row["text"] == "Profit rose"]
     assert {LABELS[row["label"]] for row in kept} == winners
     assert len(kept) == len(winners)
     won = sum(label in winners for _, label in rows)
-    fates = {fate: int(counts.sum()) for fate, counts in found.fates.items()}
+    fates = {fate: int(counts.sum()) for fate, counts in result.fates.items()}
     assert fates == {
         "kept": 1 + len(kept),
         "duplicates": won - len(kept),
@@ -69,14 +69,14 @@ def test_conflict_policies(policy: str, rows: list[tuple[int, str]], winner: str
     decision = {"keep": "kept under each label"}.get(
         policy, f"kept as {winner}" if winner else "dropped"
     )
-    assert dict(found.decisions) == ({decision: 1} if len(labels) > 1 else {})
+    assert dict(result.decisions) == ({decision: 1} if len(labels) > 1 else {})
 
 
 def test_a_preference_for_none_of_the_labels_drops_the_text() -> None:
     records = [Record(0, 2, "Profit rose", P), Record(0, 3, "Profit rose", G)]
-    found = settled(records, {"prefer": [N]})
-    assert len(found.kept) == 0
-    assert found.decisions == {"dropped": 1}
+    result = settled(records, {"prefer": [N]})
+    assert len(result.kept) == 0
+    assert result.decisions == {"dropped": 1}
 
 
 @pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (0.3, 0.1, 0.2), (0.7, 0.1, 0.8)])
@@ -86,8 +86,8 @@ def test_a_tie_of_rounded_weights_is_a_tie(
 ) -> None:
     heaviest = weights.index(max(weights))
     records = [Record(s, 2, "Profit rose", G if s == heaviest else P) for s in range(3)]
-    found = settled(records, policy, [Origin(weight=weight) for weight in weights])
-    assert found.decisions == {"dropped": 1}
+    result = settled(records, policy, [Origin(weight=weight) for weight in weights])
+    assert result.decisions == {"dropped": 1}
 
 
 def test_conflicts_are_shown_with_names_and_raw_texts() -> None:

@@ -44,10 +44,10 @@ class Made(NamedTuple):
     @property
     def splits(self) -> dict[str, set[str]]:
         """The splits in which each text stands."""
-        found: dict[str, set[str]] = {}
+        splits_of_text: dict[str, set[str]] = {}
         for row in self.rows:
-            found.setdefault(row["text"], set()).add(row["split"])
-        return found
+            splits_of_text.setdefault(row["text"], set()).add(row["split"])
+        return splits_of_text
 
 
 def write(path: Path, header: Sequence[str], rows: Sequence[Row]) -> Path:

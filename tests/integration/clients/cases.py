@@ -31,13 +31,13 @@ class World:
 
     def shares(self, text: str) -> dict[str, float]:
         """Probabilities by label, the best first."""
-        [found] = self.engine.classify([text])
-        return dict(sorted(found.probabilities.items(), key=lambda pair: -pair[1]))
+        [prediction] = self.engine.classify([text])
+        return dict(sorted(prediction.probabilities.items(), key=lambda pair: -pair[1]))
 
     def logits(self, text: str) -> dict[str, float]:
         """Logits by label, the best first."""
-        found = dict(zip(LABELS, self.engine.logits([text])[0].tolist(), strict=True))
-        return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+        logits = dict(zip(LABELS, self.engine.logits([text])[0].tolist(), strict=True))
+        return dict(sorted(logits.items(), key=lambda pair: -pair[1]))
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def near(expected: Any) -> Any:
     return pytest.approx(expected, abs=1e-4)
 
 
-def ranked(found: list[Any], expected: dict[str, float]) -> None:
+def ranked(ranking: list[Any], expected: dict[str, float]) -> None:
     """Check labels and scores of objects, and their order."""
-    assert [one.label for one in found] == [*expected]
-    assert [one.score for one in found] == near([*expected.values()])
+    assert [item.label for item in ranking] == [*expected]
+    assert [item.score for item in ranking] == near([*expected.values()])
 
 
 def table() -> str:

@@ -67,9 +67,9 @@ def test_a_source_picks_its_calibration_in_every_dialect(
     )
     rows = list(csv.DictReader(io.StringIO(sheet.text)))
     assert [(row["label"], row["calibration"]) for row in rows] == [(n, "tweets") for n in labels]
-    shown = client.get("/info").json()["calibrations"]
-    assert shown["news"] is None
-    assert shown["x.com"].keys() == {"name", "id", "threshold", "sources", "rows"}
+    calibrations = client.get("/info").json()["calibrations"]
+    assert calibrations["news"] is None
+    assert calibrations["x.com"].keys() == {"name", "id", "threshold", "sources", "rows"}
 
 
 @pytest.mark.usefixtures("tweets")

@@ -163,8 +163,8 @@ def test_too_many_requests_at_a_time_are_refused(registry: Registry) -> None:
     app = make_app(registry, limits=LimitsConfig(requests=5))
 
     async def test(client: httpx.AsyncClient) -> list[httpx.Response]:
-        asked = (client.post("/predict", json={"text": f"order {i}"}) for i in range(30))
-        return await asyncio.gather(*asked)
+        requests = (client.post("/predict", json={"text": f"order {i}"}) for i in range(30))
+        return await asyncio.gather(*requests)
 
     codes = [item.status_code for item in in_loop(app, test)]
     assert set(codes) == {200, 429}

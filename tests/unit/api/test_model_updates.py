@@ -135,9 +135,9 @@ def test_a_version_stays_until_its_requests_are_answered(registry: Registry) -> 
     async def main() -> None:
         service = Service(registry.root, ServeConfig(watch_seconds=0), ENGINE)
         await service.models.follow()
-        asked = asyncio.create_task(service.classify(["Profit rose."]))
+        request = asyncio.create_task(service.classify(["Profit rose."]))
         await asyncio.sleep(0)  # it is being encoded, and not in the queue yet
-        await asyncio.gather(asyncio.wait_for(service.model.retire(), 20), asked)
+        await asyncio.gather(asyncio.wait_for(service.model.retire(), 20), request)
 
         await service.models.follow("challenger")
         retired: list[asyncio.Task[None]] = []

@@ -124,16 +124,16 @@ def test_explanation_is_what_leaving_words_out_does(client: TestClient, engine: 
     text = "Harrow cut  its outlook sharply."
     body = post(client, {"text": text}, "/explain").json()
     assert body["text"] == "Harrow cut its outlook sharply."
-    whole = engine.classify([text])[0]
-    assert body["label"] == whole.label
+    prediction = engine.classify([text])[0]
+    assert body["label"] == prediction.label
     assert [word["text"] for word in body["words"]] == body["text"].split()
     for word in body["words"]:
         assert body["text"][word["start"] : word["end"]] == word["text"]
-        rest = body["text"][: word["start"]] + body["text"][word["end"] :]
-        without = engine.classify([rest])[0].probabilities
-        lost = {name: whole.probabilities[name] - without[name] for name in LABELS}
-        assert word["attribution"] == pytest.approx(lost[whole.label], abs=1e-4)
-        assert word["by_label"] == pytest.approx(lost, abs=1e-4)
+        shortened = body["text"][: word["start"]] + body["text"][word["end"] :]
+        without = engine.classify([shortened])[0].probabilities
+        differences = {name: prediction.probabilities[name] - without[name] for name in LABELS}
+        assert word["attribution"] == pytest.approx(differences[prediction.label], abs=1e-4)
+        assert word["by_label"] == pytest.approx(differences, abs=1e-4)
     assert any(abs(word["attribution"]) > 0.01 for word in body["words"])
 
 

@@ -58,8 +58,8 @@ def test_labels_are_nested_as_in_tei(
     )
     rankings = body if nested else [body]
     assert len(rankings) == len(texts)
-    for ranking, want in zip(rankings, engine.classify(texts), strict=True):
-        assert scores(ranking) == pytest.approx(want.probabilities, abs=1e-5)
+    for ranking, expected in zip(rankings, engine.classify(texts), strict=True):
+        assert scores(ranking) == pytest.approx(expected.probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize(

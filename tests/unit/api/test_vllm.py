@@ -44,10 +44,10 @@ def test_answers_have_the_fields_of_vllm(
     assert body.keys() == {"id", "object", "created", "model", "data", "usage"}
     assert (body["id"], body["object"], body["model"]) == ("classify-desk-1", "list", "champion")
     assert abs(body["created"] - time.time()) < 60
-    for i, (item, want) in enumerate(zip(body["data"], engine.classify(texts), strict=True)):
+    for i, (item, expected) in enumerate(zip(body["data"], engine.classify(texts), strict=True)):
         assert item.keys() == {"index", "label", "probs", "num_classes"}
-        assert (item["index"], item["label"], item["num_classes"]) == (i, want.label, 3)
-        assert item["probs"] == pytest.approx([*want.probabilities.values()], abs=1e-5)
+        assert (item["index"], item["label"], item["num_classes"]) == (i, expected.label, 3)
+        assert item["probs"] == pytest.approx([*expected.probabilities.values()], abs=1e-5)
     tokens = sum(len(item.ids) for item in engine.encode(texts))
     assert body["usage"] == {
         "prompt_tokens": tokens,

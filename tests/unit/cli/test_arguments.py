@@ -102,11 +102,11 @@ def test_help_has_usage_result_and_every_key(called: Caller, name: str) -> None:
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: python -m ray_jobs.{name} ")
     assert "\nResult: " in out
-    wanted = [*keys_of(JobSettings().model_dump(include={*what.sections}))]
+    expected = [*keys_of(JobSettings().model_dump(include={*what.sections}))]
     lines = out.splitlines()
     indices = [i for i, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
     indices = [i for i in indices if "[]." not in lines[i]]  # keys of a list's items
-    assert sorted(lines[i].partition("=")[0].strip() for i in indices) == sorted(wanted)
+    assert sorted(lines[i].partition("=")[0].strip() for i in indices) == sorted(expected)
     assert all(". " in lines[i + 1] for i in indices)  # the type, then a sentence
 
 

@@ -141,6 +141,6 @@ def test_brackets_in_a_text_are_printed_literally(
     )
     result = classify(Call(settings, tmp_path, texts))
     assert [prediction["text"] for prediction in result.predictions] == texts
-    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    stderr = " ".join(capsys.readouterr().err.replace("│", " ").split())
     for word in ("[/b]", "[red]Costs[bold]", ":smile:"):
-        assert word in shown
+        assert word in stderr

@@ -36,34 +36,38 @@ def test_answer_does_not_depend_on_the_company(exported: Path, name: str) -> Non
     tolerance = 1e-5 if name.endswith("fp32") else 2e-2
     for _ in range(4):
         mix = draw.choices(texts, k=draw.randint(2, 50))
-        found = engine(exported, name, token_budget=draw.choice([16, 300, 4096])).probabilities(mix)
-        for text, row in zip(mix, found, strict=True):
+        probabilities = engine(
+            exported, name, token_budget=draw.choice([16, 300, 4096])
+        ).probabilities(mix)
+        for text, row in zip(mix, probabilities, strict=True):
             assert row == pytest.approx(alone[text], abs=tolerance), (name, text)
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_streams_side_by_side_do_not_mix_answers(exported: Path, name: str) -> None:
     texts = corpus(200)
-    one, two = (engine(exported, name, threads=n).probabilities(texts) for n in (1, 2))
-    assert two == pytest.approx(one, abs=1e-5 if name.endswith("fp32") else 2e-2)
+    single_thread, two_threads = (
+        engine(exported, name, threads=n).probabilities(texts) for n in (1, 2)
+    )
+    assert two_threads == pytest.approx(single_thread, abs=1e-5 if name.endswith("fp32") else 2e-2)
 
 
 def test_measured_backend_is_chosen_and_said(
     exported: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        found = Engine(exported, EngineConfig(threads=1))
-    assert found.rates.keys() == ALL  # on a CPU torch only where there is nothing else
+        measured = Engine(exported, EngineConfig(threads=1))
+    assert measured.rates.keys() == ALL  # on a CPU torch only where there is nothing else
     # On a busy machine the second, see test_choice.py.
-    assert re.search(rf"engine: {found.backend.name}( is|, usually) the fastest", caplog.text)
-    assert found.probabilities(TEXTS).shape == (len(TEXTS), len(LABELS))
+    assert re.search(rf"engine: {measured.backend.name}( is|, usually) the fastest", caplog.text)
+    assert measured.probabilities(TEXTS).shape == (len(TEXTS), len(LABELS))
 
 
 def test_precision_limits_the_choice(exported: Path) -> None:
     assert Engine(exported, EngineConfig(precision="fp32")).backend.name == "onnxruntime-fp32"
     assert Engine(exported, EngineConfig().exact()).backend.name == "torch-fp32"
-    kept = EngineConfig(backend="openvino")
-    assert kept.exact() == kept
+    config = EngineConfig(backend="openvino")
+    assert config.exact() == config
 
 
 def test_model_without_exports_takes_torch(own: Path) -> None:

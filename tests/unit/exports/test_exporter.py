@@ -36,37 +36,37 @@ pytestmark = [
 
 
 def test_all_are_written_with_their_numbers(exported: Path, rows: pa.Table) -> None:
-    found = {one.name: one for one in read_exports(exported)}
-    assert found.keys() == ALL
-    fp32 = found["onnxruntime-fp32"]
+    exports = {export.name: export for export in read_exports(exported)}
+    assert exports.keys() == ALL
+    fp32 = exports["onnxruntime-fp32"]
     assert fp32.max_difference < 1e-4
     assert (fp32.same_labels, fp32.macro_f1, fp32.macro_f1_exact) == (1, 1, 1)
-    assert all(one.max_difference > 0 for one in found.values())
+    assert all(export.max_difference > 0 for export in exports.values())
     record = read_json(exported / EXPORTS)
     assert (record["rows"], record["split"]) == (len(rows), "validation")
     assert not [*exported.parent.glob(".staging*")]
-    for one in found.values():
-        assert one.bytes == sum(file.stat().st_size for file in one.files(exported))
+    for export in exports.values():
+        assert export.bytes == sum(file.stat().st_size for file in export.files(exported))
 
 
 def test_numbers_are_those_of_the_answers(exported: Path, rows: pa.Table) -> None:
     texts = rows["text"].to_pylist()
     exact = Engine(exported, EXACT).probabilities(texts)
-    for one in read_exports(exported):
-        found = engine(exported, one.name).probabilities(texts)
-        assert np.abs(found - exact).max() == pytest.approx(one.max_difference, abs=1e-5)
+    for export in read_exports(exported):
+        probabilities = engine(exported, export.name).probabilities(texts)
+        assert np.abs(probabilities - exact).max() == pytest.approx(export.max_difference, abs=1e-5)
 
 
 def test_one_that_answers_otherwise_is_refused(
     own: Path, rows: pa.Table, caplog: pytest.LogCaptureFixture
 ) -> None:
     strict = ANY.replaced(max_difference=1e-12, openvino=False)
-    found = {one.name: one for one in export_model(own, rows, strict, EXACT, {})}
-    refused = found["onnxruntime-fp32"]
+    exports = {export.name: export for export in export_model(own, rows, strict, EXACT, {})}
+    refused = exports["onnxruntime-fp32"]
     assert refused.file is None
     assert "1.0e-12" in str(refused.refused)
     assert "onnxruntime-fp32 is refused" in caplog.text
-    assert [one.name for one in read_exports(own)] == ["onnxruntime-int8"]
+    assert [export.name for export in read_exports(own)] == ["onnxruntime-int8"]
     assert not (own / "onnx" / "model.onnx").exists()
     with pytest.raises(InputError, match="exported to onnxruntime-int8"):
         engine(own, "onnxruntime-fp32")
@@ -105,13 +105,15 @@ def test_form_that_a_library_cannot_write_is_left_out_with_a_line(
 ) -> None:
     monkeypatch.setattr("finsent.adapters.onnxruntime.quantize_dynamic", fail)
     config = ANY.replaced(openvino=False)
-    assert [one.name for one in export_model(own, rows, config, EXACT, {})] == ["onnxruntime-fp32"]
+    assert [export.name for export in export_model(own, rows, config, EXACT, {})] == [
+        "onnxruntime-fp32"
+    ]
     lines = [record.getMessage() for record in caplog.records]
     assert (
         "export: without onnxruntime-int8: RuntimeError: Port for tensor name attention_mask was "
         "not found." in lines
     )
-    assert [one.name for one in read_exports(own)] == ["onnxruntime-fp32"]
+    assert [export.name for export in read_exports(own)] == ["onnxruntime-fp32"]
     assert [*(own / "onnx").iterdir()] == [own / "onnx" / "model.onnx"]
 
 
@@ -120,16 +122,16 @@ def test_graph_that_cannot_be_fused_is_exported_as_it_is(
 ) -> None:
     monkeypatch.setattr("finsent.adapters.onnxruntime.optimize_model", fail)
     config = ANY.replaced(openvino=False)
-    found = {one.name: one for one in export_model(own, rows, config, EXACT, {})}
-    assert found["onnxruntime-fp32"].max_difference < 1e-5
+    exports = {export.name: export for export in export_model(own, rows, config, EXACT, {})}
+    assert exports["onnxruntime-fp32"].max_difference < 1e-5
     assert "export: operators are not fused (RuntimeError: Port" in caplog.text
 
 
 def test_model_that_no_library_computes_has_no_exports(tiny: Path, tmp_path: Path) -> None:
     """MRA's graph loses its mask, and its answers with it."""
     folder = saved(classifier("mra"), tmp_path / "source", tiny)
-    found = find_model_folder(str(folder), None, "SOURCE", "")
-    adopt(open_foreign("mra", found, AdoptConfig()), tmp_path / "model")
+    folder_of_model = find_model_folder(str(folder), None, "SOURCE", "")
+    adopt(open_foreign("mra", folder_of_model, AdoptConfig()), tmp_path / "model")
     rows = pa.table({"text": TEXTS, "label": ["neutral"] * len(TEXTS)})
     with pytest.raises(ExportError, match="none of its exports can be computed") as caught:
         export_model(tmp_path / "model", rows, ANY, EXACT, {})
@@ -141,7 +143,7 @@ def test_exporting_again_leaves_nothing_of_before(copied: Path, rows: pa.Table) 
     assert (copied / "openvino").is_dir()
     export_model(copied, rows, ANY.replaced(openvino=False), EXACT, {})
     assert not (copied / "openvino").exists()
-    assert {one.backend for one in read_exports(copied)} == {"onnxruntime"}
+    assert {export.backend for export in read_exports(copied)} == {"onnxruntime"}
 
 
 def test_nothing_to_export_to_is_said() -> None:

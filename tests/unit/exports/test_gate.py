@@ -34,21 +34,21 @@ def quantized(rows: int, labels: int = 0, sure: float = 0.9, moved: float = 0.0)
         moved: what the export's is lower by, on each row.
     """
     truth = np.arange(rows) % 3
-    exact, found = (np.full((rows, 3), (1 - p) / 2) for p in (sure, sure - moved))
+    exact, changed = (np.full((rows, 3), (1 - p) / 2) for p in (sure, sure - moved))
     exact[np.arange(rows), truth] = sure
     predicted = np.where(np.arange(rows) < labels, (truth + 1) % 3, truth)
-    found[np.arange(rows), predicted] = sure - moved
-    return compare(exact.astype(np.float32), found.astype(np.float32), truth, threshold=0.8)
+    changed[np.arange(rows), predicted] = sure - moved
+    return compare(exact.astype(np.float32), changed.astype(np.float32), truth, threshold=0.8)
 
 
 @pytest.mark.parametrize(
     ("difference", "is_kept"), [(0, True), (1e-4, True), (1.1e-4, False), (float("nan"), False)]
 )
 def test_gate_of_fp32(difference: float, is_kept: bool) -> None:
-    found = refusal(replace(quantized(3), max_difference=difference), "fp32", ExportConfig())
-    assert (found is None) == is_kept
+    reason = refusal(replace(quantized(3), max_difference=difference), "fp32", ExportConfig())
+    assert (reason is None) == is_kept
     if difference > 0 and not is_kept:
-        assert "export.max_difference" in str(found)
+        assert "export.max_difference" in str(reason)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_gate_of_fp32(difference: float, is_kept: bool) -> None:
     ],
 )
 def test_gate_of_labels(rows: int, labels: int, word: str | None) -> None:
-    found = refusal(quantized(rows, labels), "int8", ExportConfig())
-    assert (found is None) if word is None else (word in str(found)), found
+    reason = refusal(quantized(rows, labels), "int8", ExportConfig())
+    assert (reason is None) if word is None else (word in str(reason)), reason
 
 
 def test_gate_of_abstentions_and_confidence() -> None:
@@ -98,10 +98,10 @@ def test_shares_have_the_exact_bound() -> None:
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
     exact = np.full((400, 3), 1 / 3, np.float32)
-    found = exact.copy()
-    found[7] = np.nan
+    damaged = exact.copy()
+    damaged[7] = np.nan
     for precision in ("fp32", "int8"):
-        broken = compare(exact, found, np.arange(400) % 3, threshold=0.2)
+        broken = compare(exact, damaged, np.arange(400) % 3, threshold=0.2)
         assert refusal(broken, precision, ANY) == "its answers are not numbers"
 
 
@@ -124,8 +124,8 @@ def test_comparison_counts_labels_and_differences() -> None:
     exact = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.4, 0.5, 0.1]])
     other = exact.copy()
     other[3] = [0.6, 0.3, 0.1]
-    found = compare(exact.astype(np.float32), other.astype(np.float32), np.array([0, 1, 2, 1]))
-    assert found.max_difference == pytest.approx(0.2)
-    assert found.same_labels == 0.75
-    assert found.macro_f1_exact == 1
-    assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    parity = compare(exact.astype(np.float32), other.astype(np.float32), np.array([0, 1, 2, 1]))
+    assert parity.max_difference == pytest.approx(0.2)
+    assert parity.same_labels == 0.75
+    assert parity.macro_f1_exact == 1
+    assert parity.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)

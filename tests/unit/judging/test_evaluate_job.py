@@ -120,7 +120,7 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
     assert (result["seen_in_training"], result["overlap"]["near_copies"]) == (0, trained)
     assert result["overlap"]["unseen"]["rows"] == result["rows"] - trained
     assert (result["truncation"]["cut"], result["truncation"]["max_length"]) == (1, 48)
-    said = " ".join(caplog.messages)
+    messages = " ".join(caplog.messages)
     for part in (
         f"trained on: near copies of {trained} of",
         "No row is neutral",
@@ -128,7 +128,7 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
         "are cut: ",
         "data.exclude",
     ):
-        assert part in said
+        assert part in messages
     assert "macro-F1 over negative and positive" in capsys.readouterr().err
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for part in (
@@ -138,7 +138,7 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
     ):
         assert part in page
     assert result["sources"] == [str(source)]
-    assert f"calibrate.sources=[{source}]" in said or result["abstention"]["holds"] is not False
+    assert f"calibrate.sources=[{source}]" in messages or result["abstention"]["holds"] is not False
 
 
 # --- the gate -------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def test_gate_judges_models_as_published_on_their_own_rows(
 ) -> None:
     """Whatever the caller evaluates: other rows, another calibration, another bootstrap."""
     world.publish("poor")
-    wanted = EvaluateConfig(
+    evaluate = EvaluateConfig(
         calibration="tweets",
         split="validation",
         dataset="nowhere",
@@ -141,7 +141,7 @@ def test_gate_judges_models_as_published_on_their_own_rows(
         seed=7,
     )
     rules = PublishConfig(model="good", margin=0.99, min_rows=1)
-    config = world.settings(publish=rules, evaluate=wanted)
+    config = world.settings(publish=rules, evaluate=evaluate)
     gate = publish.run(Call(config, world.root / "runs/publish-good")).gate
     assert gate is not None
     assert (gate["outcome"], gate["resamples"], gate["seed"]) == ("not inferior", 1000, 0)

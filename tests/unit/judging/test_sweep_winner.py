@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(1.5, "meas
 
 def test_sweep_measures_its_model_as_it_is(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.run("good") / "model", tmp_path / "model")
-    wanted = EvaluateConfig(calibration="tweets", split="train", baselines=False, behavior=None)
+    evaluate = EvaluateConfig(calibration="tweets", split="train", baselines=False, behavior=None)
     record = sweeps.verification(model_dir=str(tmp_path / "model"))
     verification = Verification.model_validate(record)
-    tested = sweep._test(world.settings(evaluate=wanted), verification, tmp_path).test
+    tested = sweep._test(world.settings(evaluate=evaluate), verification, tmp_path).test
     assert tested is not None
     own = metrics(world, "good")
     assert {key: tested[key] for key in ("rows", "accuracy")} == {

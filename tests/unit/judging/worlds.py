@@ -29,10 +29,10 @@ NAMES = {"good": 0.0, "poor": 0.9}  # the share of negative training rows that a
 def noisy_rows(count: int, split: str, seed: int) -> list[Row]:
     """Rows of which one in eight has another label than its words."""
     random = np.random.default_rng(seed)
-    said = random.integers(0, 3, count)
-    label = np.where(random.random(count) < 1 / 8, random.integers(0, 3, count), said)
+    meanings = random.integers(0, 3, count)
+    label = np.where(random.random(count) < 1 / 8, random.integers(0, 3, count), meanings)
     texts = (
-        f"Unit {split} {i}: {WORDS[LABELS[s]]}{' today' * (i % 5)}" for i, s in enumerate(said)
+        f"Unit {split} {i}: {WORDS[LABELS[s]]}{' today' * (i % 5)}" for i, s in enumerate(meanings)
     )
     return [Row(text, LABELS[i], split) for text, i in zip(texts, label, strict=True)]
 

@@ -46,9 +46,9 @@ def test_no_version_before_is_lost_when_many_promote(registry: Registry, publish
     with ThreadPoolExecutor(8) as pool:
         for _ in pool.map(lambda version: registry.promote(version, "champion"), versions):
             pass
-    found = [registry.get("champion").version]
-    found += [registry.rollback("champion").version for _ in versions[1:]]
-    assert sorted(found) == sorted(versions)
+    served_versions = [registry.get("champion").version]
+    served_versions += [registry.rollback("champion").version for _ in versions[1:]]
+    assert sorted(served_versions) == sorted(versions)
 
 
 def test_rollback_to_a_damaged_version_moves_nothing(registry: Registry, publish: Publish) -> None:

@@ -67,8 +67,10 @@ def test_same_model_gets_the_same_id_wherever_it_lies(
 def test_publishers_at_the_same_time_agree(registry: Registry, tmp_path: Path) -> None:
     model = model_dir(tmp_path / "model")
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: registry.publish(model, METRICS, CODE), range(8)))
-    assert len({version.version for version in found}) == 1
+        published_versions = list(
+            pool.map(lambda _: registry.publish(model, METRICS, CODE), range(8))
+        )
+    assert len({version.version for version in published_versions}) == 1
     assert len(list((registry.root / "versions").iterdir())) == 1
 
 

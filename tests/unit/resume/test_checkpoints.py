@@ -69,8 +69,8 @@ def test_checkpoints_of_every_nth_epoch_are_kept(
 ) -> None:
     best = best_checkpoint(list_checkpoints(run_dir)).folder.name
     prune(run_dir, every)
-    wanted = {best, step_checkpoint_name(35), *map(epoch_checkpoint_name, kept)}
-    assert {p.name for p in run_dir.iterdir()} == wanted
+    expected = {best, step_checkpoint_name(35), *map(epoch_checkpoint_name, kept)}
+    assert {p.name for p in run_dir.iterdir()} == expected
 
 
 def flip(file: Path) -> None:

@@ -59,10 +59,10 @@ def best_metrics(history: list[EpochMetrics]) -> EpochMetrics:
 
 
 def test_an_interrupted_removal_leaves_a_finished_run(finished_run: Path, tmp_path: Path) -> None:
-    kept = shutil.copytree(finished_run / epoch_checkpoint_name(1), tmp_path / "kept")
+    saved_checkpoint = shutil.copytree(finished_run / epoch_checkpoint_name(1), tmp_path / "kept")
     drop_checkpoints(finished_run)
     finished = finished_training(finished_run)
-    kept.rename(finished_run / epoch_checkpoint_name(1))  # was not removed yet
+    saved_checkpoint.rename(finished_run / epoch_checkpoint_name(1))  # was not removed yet
     assert finished_training(finished_run) == finished
     drop_checkpoints(finished_run)
     assert finished_training(finished_run) == finished

@@ -77,7 +77,7 @@ def test_columns_of_parquet_keep_their_types(scorer: Scorer, tmp_path: Path) -> 
         assert answers[name].to_pylist() == table[name].to_pylist(), name
     assert answers.schema.field("id").type == pa.int64()
     rows = [*csv.DictReader(score(file, scorer, tmp_path, "csv").open())]
-    wanted = {
+    expected = {
         "id": "9007199254740993",
         "firm": "A",
         "day": "2024-07-01 00:00:00.000",
@@ -86,8 +86,8 @@ def test_columns_of_parquet_keep_their_types(scorer: Scorer, tmp_path: Path) -> 
         "raw": "\\xff",
         "a.b": "1.5",
     }
-    assert {name: rows[0][name] for name in wanted} == wanted
-    assert {rows[1][name] for name in wanted} == {""}
+    assert {name: rows[0][name] for name in expected} == expected
+    assert {rows[1][name] for name in expected} == {""}
     first = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
     assert (first["id"], first["price"], first["raw"]) == (9007199254740993, "1.10", "\\xff")
     assert (first["tags"], first["day"][:10]) == (["a"], "2024-07-01")
@@ -127,8 +127,8 @@ def test_lines_have_no_columns(tmp_path: Path) -> None:
 
 
 def test_the_setting_takes_a_name_names_or_all() -> None:
-    for value, wanted in [("id", ["id"]), ("[id,0]", ["id", "0"]), ("all", "all"), ("0", ["0"])]:
-        assert load(Settings, [], [f"predict.columns={value}"]).predict.columns == wanted
+    for value, expected in [("id", ["id"]), ("[id,0]", ["id", "0"]), ("all", "all"), ("0", ["0"])]:
+        assert load(Settings, [], [f"predict.columns={value}"]).predict.columns == expected
     assert check(PredictConfig, {"columns": ["all"]}).columns == ["all"]
 
 

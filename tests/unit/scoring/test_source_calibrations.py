@@ -50,10 +50,13 @@ def test_each_row_has_the_calibration_of_its_source(
             assert (row["label"], row["calibration"]) == (None, None)
             assert row["fault"] == "unknown_source: 'y.com'"
             continue
-        want = theirs if tag == "x.com" else ours
-        assert (row["label"], row["score"]) == (want.label, pytest.approx(want.score, abs=1e-6))
+        expected = theirs if tag == "x.com" else ours
+        assert (row["label"], row["score"]) == (
+            expected.label,
+            pytest.approx(expected.score, abs=1e-6),
+        )
         assert row["calibration"] == ("tweets" if tag == "x.com" else None)
-        assert row["abstained"] == want.abstained == (tag == "x.com")
+        assert row["abstained"] == expected.abstained == (tag == "x.com")
 
 
 @pytest.mark.parametrize(
