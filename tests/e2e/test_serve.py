@@ -216,11 +216,13 @@ def test_explanations_have_a_process_of_their_own(served: Served) -> None:
 
 
 def test_it_listens_on_this_machine_alone(served: Served) -> None:
-    ports = {int(one.rpartition(":")[2]) for one in (served.address, served.grpc_address)}
+    ports = {int(socket.rpartition(":")[2]) for socket in (served.address, served.grpc_address)}
     open_ports: list[Any] = [
-        one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN
+        socket.laddr
+        for socket in psutil.net_connections("tcp")
+        if socket.status == psutil.CONN_LISTEN
     ]
-    assert {one.ip for one in open_ports if one.port in ports} == {"127.0.0.1"}
+    assert {socket.ip for socket in open_ports if socket.port in ports} == {"127.0.0.1"}
 
 
 def test_promoting_changes_the_version_under_load_without_a_failed_request(

@@ -123,18 +123,18 @@ def kill_replica(service: Served) -> None:
 def check_haproxy_death(service: Served, probe: Probe) -> None:
     def haproxies() -> set[psutil.Process]:
         return {
-            one
-            for one in descendants(psutil.Process(service.process.pid))
-            if one.name() == "haproxy"
+            process
+            for process in descendants(psutil.Process(service.process.pid))
+            if process.name() == "haproxy"
         }
 
     probe.answers.clear()
     before = haproxies()
     with probing(probe):
         wait_until(lambda: len(probe.answers) > 5, 30, "answers")
-        for one in before:
+        for process in before:
             with suppress(psutil.NoSuchProcess):  # it had drained
-                one.kill()
+                process.kill()
         wait_until(lambda: bool(haproxies() - before), 60, "another HAProxy")
         count = len(probe.answers)
         wait_until(lambda: len(probe.answers) > count + 5, 60, "answers again")

@@ -33,14 +33,14 @@ def customised(tiny: Path, out: Path, normalizer: Any, kind: str = "BertTokenize
 
 
 @pytest.mark.parametrize(
-    ("normalizer", "said"),
+    ("normalizer", "note"),
     [
         (BertNormalizer(lowercase=False), "'Nokia Sales ROSE 5% in Q3.' is read as"),
         (Sequence([Replace("%", " percent "), BertNormalizer()]), "percent"),
     ],
 )
 def test_rules_of_tokenizer_json_are_kept_where_transformers_drops_them(
-    tiny: Path, tmp_path: Path, normalizer: Any, said: str
+    tiny: Path, tmp_path: Path, normalizer: Any, note: str
 ) -> None:
     folder = customised(tiny, tmp_path / "mine", normalizer)
     text = "Nokia Sales ROSE 5%"
@@ -50,7 +50,7 @@ def test_rules_of_tokenizer_json_are_kept_where_transformers_drops_them(
     assert read.tokenizer(text).input_ids == own
     assert len(read.notes) == 1
     assert "normalizer of tokenizer.json differs from what transformers' BertToken" in read.notes[0]
-    assert said in read.notes[0]
+    assert note in read.notes[0]
     read.tokenizer.save_pretrained(tmp_path / "saved")  # what is published
     assert AutoTokenizer.from_pretrained(tmp_path / "saved")(text).input_ids == own
     assert Encoder(tmp_path / "saved", 48)([text], "right")[0].ids == own

@@ -45,7 +45,7 @@ def test_ids_stay_with_their_rows(
     rows = carried(path, **settings)
     key = "input:1" if settings.get("header") else "input:id"
     ids = [row[key] for row in rows]
-    assert [one.strip('"') for one in ids] == ["A", "B"]
+    assert [quoted.strip('"') for quoted in ids] == ["A", "B"]
     assert [row["raw_text"][:2] for row in rows] == ["Up", "Do"]
 
 

@@ -280,7 +280,7 @@ def test_cache_that_cannot_be_used_is_replaced_silently(
     machine.start()
     assert machine.count == 1
     assert json.loads(file.read_text())["rates"].keys() == machine.speeds.keys()
-    assert not [one for one in caplog.records if one.levelname != "INFO"]
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
 def test_cache_that_is_a_directory_is_ignored(machine: Machine, model_dir: Path) -> None:

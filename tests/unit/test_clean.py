@@ -62,7 +62,7 @@ def test_labels_are_case_insensitive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label_map", "spellings", "wanted"),
+    ("label_map", "spellings", "expected"),
     [
         (
             {"Bullish": "positive", "bearish ": "negative"},
@@ -84,13 +84,13 @@ def test_labels_are_case_insensitive() -> None:
     ],
 )
 def test_label_map(
-    label_map: dict[Any, str], spellings: list[str], wanted: list[str | None]
+    label_map: dict[Any, str], spellings: list[str], expected: list[str | None]
 ) -> None:
-    assert labels(spellings, label_map=label_map) == wanted
+    assert labels(spellings, label_map=label_map) == expected
 
 
 @pytest.mark.parametrize(
-    ("score", "wanted"),
+    ("score", "expected"),
     [
         ("-0.11", "negative"),
         ("-0.1", "neutral"),  # the bounds belong to neutral
@@ -107,8 +107,8 @@ def test_label_map(
         ("positive", None),
     ],
 )
-def test_thresholds(score: str, wanted: str | None) -> None:
-    assert labels([score], thresholds=(-0.1, 0.2)) == [wanted]
+def test_thresholds(score: str, expected: str | None) -> None:
+    assert labels([score], thresholds=(-0.1, 0.2)) == [expected]
 
 
 @examples(50)
@@ -227,10 +227,10 @@ def test_no_row_is_lost_and_none_depends_on_its_block(
         {"row": n, "raw_text": text, "raw_label": label, "fault": fault}
         for n, (text, label, fault) in enumerate(records)
     ]
-    whole, parts = cleaned(rows), [cleaned(part) for part in (rows[:cut], rows[cut:])]
-    assert pa.concat_tables([part.good for part in parts]) == whole.good
-    assert pa.concat_tables([part.rejected for part in parts]) == whole.rejected
-    numbers = whole.good["row"].to_pylist() + whole.rejected["row"].to_pylist()
+    complete, parts = cleaned(rows), [cleaned(part) for part in (rows[:cut], rows[cut:])]
+    assert pa.concat_tables([part.good for part in parts]) == complete.good
+    assert pa.concat_tables([part.rejected for part in parts]) == complete.rejected
+    numbers = complete.good["row"].to_pylist() + complete.rejected["row"].to_pylist()
     assert sorted(numbers) == list(range(len(rows)))
 
 
@@ -241,13 +241,13 @@ def test_rows_of_one_group_have_one_unit() -> None:
     firms = ["Nokia", " Nokia ", "Kone", None, "", "\t", "nokia"]
     rows = [{"row": n, "raw_text": f"Unit {n}", "unit": firm} for n, firm in enumerate(firms)]
     result = cleaned(rows, split=SplitConfig(group_by="firm"))
-    one, same, other, lower = result.good["unit"].to_pylist()
-    assert one == same
-    assert len({one, other, lower}) == 3
+    unit, unit_of_same, other_unit, lowercase_unit = result.good["unit"].to_pylist()
+    assert unit == unit_of_same
+    assert len({unit, other_unit, lowercase_unit}) == 3
     assert result.rejected["row"].to_pylist() == [3, 4, 5]
     assert set(result.rejected["reason"].to_pylist()) == {"missing_group"}
     alone = cleaned(rows[2:3], split=SplitConfig(group_by="firm"))
-    assert alone.good["unit"].to_pylist() == [other]  # in another block, on another machine
+    assert alone.good["unit"].to_pylist() == [other_unit]  # in another block, on another machine
 
 
 def time_units(values: Sequence[str | None], first: str, second: str) -> list[int | None]:
@@ -261,7 +261,7 @@ def time_units(values: Sequence[str | None], first: str, second: str) -> list[in
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
+    ("value", "expected"),
     [
         ("2023-12-31", 0),
         ("2023-12-31T23:59:59.999999", 0),
@@ -290,8 +290,8 @@ def time_units(values: Sequence[str | None], first: str, second: str) -> list[in
         ),
     ],
 )
-def test_times_split_the_rows(value: str | None, wanted: int | None) -> None:
-    assert time_units([value, "2024-03-01"], "2024-01-01", "2024-07-01") == [wanted, 1]
+def test_times_split_the_rows(value: str | None, expected: int | None) -> None:
+    assert time_units([value, "2024-03-01"], "2024-01-01", "2024-07-01") == [expected, 1]
 
 
 @pytest.mark.parametrize(

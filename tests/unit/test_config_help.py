@@ -62,14 +62,14 @@ def test_help_lists_every_key_of_a_section_and_no_other(section: str) -> None:
     lines = list(help_lines(JobSettings, [section]))
     listed = [line.strip().split("=")[0] for line in lines if re.match(r"  \w", line)]
     listed = [key for key in listed if "[]" not in key]
-    wanted = {
+    expected = {
         key: field
         for key, field in fields(JobSettings)
         if key.startswith(f"{section}.")
         and not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
     }
-    assert listed == list(wanted)
-    assert all(str(field.description) in "\n".join(lines) for field in wanted.values())
+    assert listed == list(expected)
+    assert all(str(field.description) in "\n".join(lines) for field in expected.values())
 
 
 def test_every_setting_has_a_meaning() -> None:

@@ -102,7 +102,7 @@ PIECES = st.lists(st.text(SIGNS, max_size=8), max_size=6)
 def test_files_of_any_kind_and_order_keep_their_rows_apart(
     tmp_path_factory: pytest.TempPathFactory, files: list[tuple[str, list[str]]]
 ) -> None:
-    folder, uris, wanted = tmp_path_factory.mktemp("any"), [], []
+    folder, uris, expected = tmp_path_factory.mktemp("any"), [], []
     for place, (suffix, texts) in enumerate([("csv", ["x"]), *files]):
         records = [{"key": f"{place}.{n}", "text": text} for n, text in enumerate(texts)]
         sink = io.StringIO(newline="")
@@ -115,7 +115,7 @@ def test_files_of_any_kind_and_order_keep_their_rows_apart(
         else:
             sink.write("\n".join(map(json.dumps, records)))
         uris.append(str(write(folder, sink.getvalue(), f"{place}.{suffix}")))
-        wanted.append([(record["key"], record["text"]) for record in records])
+        expected.append([(record["key"], record["text"]) for record in records])
     entries = [{"uri": uri, "text": "text", "label": "key"} for uri in uris]
     pairs = []
     for index, file in enumerate(configured(folder, *entries)):
@@ -124,7 +124,7 @@ def test_files_of_any_kind_and_order_keep_their_rows_apart(
         rows = [row for table in tables for row in table.to_pylist()]
         assert not [row["fault"] for row in rows if row["fault"] not in (None, SWALLOWED)]
         pairs.append([(row["raw_label"], row["raw_text"]) for row in rows])
-    assert pairs == wanted
+    assert pairs == expected
 
 
 @pytest.mark.parametrize(("key", "value"), [("delimiter", ";"), ("quote", "'"), ("escape", "\\")])

@@ -70,8 +70,8 @@ def test_a_table_of_many_columns_may_hold_texts_of_several_lines(
     content = io.StringIO()
     csv.writer(content).writerows(rows)
     path = write(tmp_path, content.getvalue())
-    wanted = [Row(2, "Sales\nrose", "positive"), Row(3, "Sales fell", "negative")]
-    assert read(path) == wanted
+    expected = [Row(2, "Sales\nrose", "positive"), Row(3, "Sales fell", "negative")]
+    assert read(path) == expected
 
 
 def test_a_quote_within_a_quoted_text_is_named_and_not_mangled(tmp_path: Path) -> None:

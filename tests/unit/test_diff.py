@@ -135,10 +135,10 @@ def test_every_kind_of_change_is_counted_and_shown(tmp_path: Path) -> None:
     mix = result["labels"]["all"]["negative"]
     assert mix == {"a": 1, "b": 1, "change": 0, "share_a": 0.2, "share_b": 0.2, "shift": 0.0}
     assert result["labels"]["validation"]["negative"]["shift"] == -1
-    shown = result["examples"]
-    assert [len(shown[kind]) for kind in KINDS] == [1, 1, 1, 1, 1]
-    assert shown["added"][0]["a"] is None
-    assert shown["added"][0]["b"] == {
+    examples = result["examples"]
+    assert [len(examples[kind]) for kind in KINDS] == [1, 1, 1, 1, 1]
+    assert examples["added"][0]["a"] is None
+    assert examples["added"][0]["b"] == {
         "key": B[-1].key,
         "text": "Orders collapsed",
         "row": 0,
@@ -146,21 +146,23 @@ def test_every_kind_of_change_is_counted_and_shown(tmp_path: Path) -> None:
         "split": "test",
         "source": "news.csv",
     }
-    assert shown["relabeled"][0]["a"]["label"] == "negative"
-    assert shown["relabeled"][0]["b"]["label"] == "neutral"
+    assert examples["relabeled"][0]["a"]["label"] == "negative"
+    assert examples["relabeled"][0]["b"]["label"] == "neutral"
 
 
 def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
     rows = random_rows(1)
     inputs = {"a.csv": "00", "b.csv": "11"}
-    one = write(tmp_path / "one", rows, inputs=inputs, salt="s")
-    two = write(tmp_path / "two", rows, parts=4, inputs=inputs, salt="s")  # other files, same rows
-    for result in (difference(one, one), difference(one, two)):
+    version = write(tmp_path / "one", rows, inputs=inputs, salt="s")
+    same_rows = write(
+        tmp_path / "two", rows, parts=4, inputs=inputs, salt="s"
+    )  # other files, same rows
+    for result in (difference(version, version), difference(version, same_rows)):
         assert result["identical"]
         assert result["rows"]["unchanged"] == len(rows)
         assert not any(result["rows"][kind]["rows"] for kind in KINDS)
-        assert not any(one["change"] for one in result["counts"].values())
-        assert not any(one["shift"] for mix in result["labels"].values() for one in mix.values())
+        assert not any(item["change"] for item in result["counts"].values())
+        assert not any(item["shift"] for mix in result["labels"].values() for item in mix.values())
         assert result["inputs"] == {
             "unchanged": 2,
             "added": [],
@@ -211,7 +213,7 @@ def test_the_counts_are_those_of_a_plain_comparison(
     relabeled = Counter((x.label, y.label) for x, y in both if x.label != y.label)
     assert {(c["from"], c["to"]): c["rows"] for c in rows["relabeled"]["changes"]} == relabeled
     smallest = sorted(x.key for x, y in both if x.label != y.label)[:3]
-    assert [one["a"]["key"] for one in result["examples"]["relabeled"]] == smallest
+    assert [example["a"]["key"] for example in result["examples"]["relabeled"]] == smallest
 
 
 def test_a_text_under_two_labels_is_two_rows(tmp_path: Path) -> None:
@@ -257,9 +259,11 @@ def test_inputs_are_matched_by_name_then_by_bytes(tmp_path: Path) -> None:
     result = difference(a, b)
     inputs = result["inputs"]
     assert inputs["unchanged"] == 1
-    assert [one["source"] for one in inputs["added"]] == ["more"]
-    assert [one["source"] for one in inputs["removed"]] == ["gone"]
-    assert [(one["a"]["sha256"], one["b"]["sha256"]) for one in inputs["changed"]] == [("11", "44")]
+    assert [item["source"] for item in inputs["added"]] == ["more"]
+    assert [item["source"] for item in inputs["removed"]] == ["gone"]
+    assert [(item["a"]["sha256"], item["b"]["sha256"]) for item in inputs["changed"]] == [
+        ("11", "44")
+    ]
     assert inputs["renamed"] == [{"from": "old", "to": "new", "sha256": "22"}]
     assert result["identical"]  # it is about rows
 
@@ -313,6 +317,6 @@ def test_tables_show_names_as_they_are_and_stay_short(tmp_path: Path) -> None:
 
 
 def test_tables_without_a_line_are_left_out(tmp_path: Path) -> None:
-    one = write(tmp_path / "one", A)
-    titles = [str(table.title) for table in diff_tables(diff(one, one))]
+    version = write(tmp_path / "one", A)
+    titles = [str(table.title) for table in diff_tables(diff(version, version))]
     assert titles == ["rows", "kept rows"]

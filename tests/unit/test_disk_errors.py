@@ -201,7 +201,7 @@ def test_a_full_ray_directory_is_not_attributed_to_the_output(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "full", "/tmp/tmpabc/model.onnx"), "TMPDIR='/tmp/tmpabc/model.onnx"),
         (
@@ -213,7 +213,7 @@ def test_a_full_ray_directory_is_not_attributed_to_the_output(
     ],
 )
 def test_the_default_temporary_directories_have_settings(
-    error: OSError, said: str | None, monkeypatch: pytest.MonkeyPatch
+    error: OSError, message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("TMPDIR", "TEMP", "TMP", "RAY_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
@@ -224,10 +224,10 @@ def test_the_default_temporary_directories_have_settings(
     monkeypatch.setattr(tempfile, "gettempdir", unusable)
     with pytest.raises(OSError) as caught, named_disk_errors(load(JobSettings, [], [])):
         raise error
-    if said is None:
+    if message is None:
         assert caught.value is error
     else:
-        assert str(caught.value).startswith(said or "TMPDIR='/tmp': ")
+        assert str(caught.value).startswith(message or "TMPDIR='/tmp': ")
 
 
 def test_an_error_for_the_user_keeps_its_text(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_full_device_is_named_by_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "full", "{root}/runs/a"), "storage.root='{root}/runs/a': No space"),
         (OSError(errno.ENOSPC, "full", "{root}/out/a"), "predict.output='{root}/out/a': No space"),
@@ -283,17 +283,17 @@ def test_a_full_device_is_named_by_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_job_names_the_setting_of_an_unwritable_path(
-    error: OSError, said: str | None, tmp_path: Path
+    error: OSError, message: str | None, tmp_path: Path
 ) -> None:
     overrides = [f"storage.root={tmp_path}", f"predict.output={tmp_path}/out"]
     if error.filename:
         error.filename = error.filename.format(root=tmp_path)
     with pytest.raises(OSError) as caught, named_disk_errors(load(JobSettings, [], overrides)):
         raise error
-    if said is None:
+    if message is None:
         assert caught.value is error
     else:
-        assert str(caught.value).startswith(said.format(root=tmp_path))
+        assert str(caught.value).startswith(message.format(root=tmp_path))
 
 
 def test_limits_of_this_process_are_restored() -> None:

@@ -58,8 +58,8 @@ def test_a_replaced_calibration_is_kept(tmp_path: Path) -> None:
     second = store.publish(DomainCalibration.of(domain_content(temperature=3.0)))
     assert (second.previous, store.names()) == ((first.id,), ["tweets"])
     assert store.get("tweets", "x").temperature == 3.0
-    kept = store.folder / "previous" / f"tweets-{first.id}.json"
-    assert json.loads(kept.read_text())["temperature"] == 2.0
+    previous = store.folder / "previous" / f"tweets-{first.id}.json"
+    assert json.loads(previous.read_text())["temperature"] == 2.0
     assert not store.path("tweets").stat().st_mode & 0o222
 
 

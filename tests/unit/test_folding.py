@@ -190,10 +190,10 @@ def test_interrupted_calibration_leaves_a_model_that_is_not_calibrated_twice(
             calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
     assert not (model_dir / CALIBRATION).exists()
     record = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
-    whole = adopted(too_sure("bert", OWN), tmp_path / "whole", tiny)
-    expected = calibrate(Engine(whole, EXACT), rows, 0.6, {})
+    uninterrupted = adopted(too_sure("bert", OWN), tmp_path / "whole", tiny)
+    expected = calibrate(Engine(uninterrupted, EXACT), rows, 0.6, {})
     assert fitted_temperature(record) == pytest.approx(fitted_temperature(expected), rel=1e-4)
-    answers = [Engine(folder, EXACT).probabilities(texts) for folder in (model_dir, whole)]
+    answers = [Engine(folder, EXACT).probabilities(texts) for folder in (model_dir, uninterrupted)]
     assert answers[0] == pytest.approx(answers[1], abs=1e-6)
 
 

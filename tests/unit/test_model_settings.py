@@ -45,11 +45,11 @@ def test_labels_in_two_orders_are_refused_and_no_head_is_reordered_by_them(
 ) -> None:
     folder = saved(classifier(), tmp_path / "mine", tiny)
     edit_json(folder / "config.json", label2id={"negative": 2, "neutral": 1, "positive": 0})
-    said = "'negative' is 0 in id2label and 2 in label2id"
-    with pytest.raises(InputError, match=said):
+    message = "'negative' is 0 in id2label and 2 in label2id"
+    with pytest.raises(InputError, match=message):
         adopt_it(folder)
     [note] = train_it(folder)
-    assert "the head's output layer is new" in note and said in note
+    assert "the head's output layer is new" in note and message in note
 
 
 def test_ids_of_labels_that_have_no_name_say_nothing(tiny: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_every_labeled_row_has_exactly_one_fate(records: list[Record], policy: A
 def test_partitions_and_their_order_change_nothing(
     records: list[Record], policy: Any, partitions: int, random: Any
 ) -> None:
-    whole = settled(records, policy)
+    complete = settled(records, policy)
     spread = [[r for r in records if key(r.text)[0] % partitions == p] for p in range(partitions)]
     for rows in spread:  # the texts in another order, each text's rows in theirs
         rank = {text.lower(): random.random() for text in (r.text for r in rows)}
@@ -156,14 +156,14 @@ def test_partitions_and_their_order_change_nothing(
     for name in ("kept", "conflicts", "excluded", "texts"):
         joined = pa.concat_tables([getattr(part, name) for part in parts])
         together = [("key", "ascending"), ("label" if name == "kept" else "key", "ascending")]
-        table = getattr(whole, name)
+        table = getattr(complete, name)
         assert joined.schema == table.schema
         assert joined.sort_by(together).to_pylist() == table.sort_by(together).to_pylist()
-    for fate in whole.fates:
+    for fate in complete.fates:
         added = np.sum([part.fates[fate] for part in parts], axis=0)
-        assert added.tolist() == whole.fates[fate].tolist()
-    assert sum((part.decisions for part in parts), Counter()) == whole.decisions
-    assert sum(part.best_votes for part in parts) == whole.best_votes
+        assert added.tolist() == complete.fates[fate].tolist()
+    assert sum((part.decisions for part in parts), Counter()) == complete.decisions
+    assert sum(part.best_votes for part in parts) == complete.best_votes
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -200,8 +200,8 @@ def test_keys_that_share_their_first_half_are_two_texts() -> None:
     ]
     keys = [second, first, second, second]
     result = settle(table(records, keys), traits(SOURCES), DataConfig())
-    kept = [(row["key"], row["text"]) for row in result.kept.to_pylist()]
-    assert kept == [(first, "Down"), (second, "Up")]
+    kept_texts = [(row["key"], row["text"]) for row in result.kept.to_pylist()]
+    assert kept_texts == [(first, "Down"), (second, "Up")]
     assert result.fates["duplicates"].tolist() == [1, 0, 1, 0, 0]
 
 
@@ -223,9 +223,9 @@ def test_no_labeled_rows_give_empty_tables(records: list[Record], policy: Any) -
 
 def test_rows_in_chunks_and_slices_are_settled_as_one_table() -> None:
     records = [Record(0, n, f"Firm {n % 5}", P if n % 7 else G) for n in range(2, 40)]
-    whole = table(records)
-    chunked = pa.concat_tables([whole.slice(0, 0), whole.slice(0, 11), whole.slice(11)])
-    sliced = pa.concat_tables([table(records[:3]), whole]).combine_chunks().slice(3)
+    complete = table(records)
+    chunked = pa.concat_tables([complete.slice(0, 0), complete.slice(0, 11), complete.slice(11)])
+    sliced = pa.concat_tables([table(records[:3]), complete]).combine_chunks().slice(3)
     for other in (chunked, sliced):
         result = settle(other, traits(SOURCES), DataConfig(conflicts="majority"))
         assert result.kept == settled(records, "majority").kept

@@ -55,14 +55,14 @@ def test_conflict_policies(policy: str, rows: list[tuple[int, str]], winner: str
     result = settled(records, {"prefer": [G, P]} if policy == "prefer" else policy)
     labels = {label for _, label in rows}
     winners = labels if policy == "keep" else {winner} - {None}
-    kept = [row for row in result.kept.to_pylist() if row["text"] == "Profit rose"]
-    assert {LABELS[row["label"]] for row in kept} == winners
-    assert len(kept) == len(winners)
+    kept_rows = [row for row in result.kept.to_pylist() if row["text"] == "Profit rose"]
+    assert {LABELS[row["label"]] for row in kept_rows} == winners
+    assert len(kept_rows) == len(winners)
     won = sum(label in winners for _, label in rows)
     fates = {fate: int(counts.sum()) for fate, counts in result.fates.items()}
     assert fates == {
-        "kept": 1 + len(kept),
-        "duplicates": won - len(kept),
+        "kept": 1 + len(kept_rows),
+        "duplicates": won - len(kept_rows),
         "conflicts": len(rows) - won,
         "excluded": 0,
     }
@@ -92,9 +92,9 @@ def test_a_tie_of_rounded_weights_is_a_tie(
 
 def test_conflicts_are_shown_with_names_and_raw_texts() -> None:
     records = [Record(0, 2, "Profit rose", P), Record(3, 5, "PROFIT rose", G)]
-    shown = settled(records, "majority").conflicts.to_pylist()
+    conflicts = settled(records, "majority").conflicts.to_pylist()
     common = {"key": key("profit rose").hex(), "decision": "dropped"}
-    assert shown == [
+    assert conflicts == [
         common
         | {"text": "Profit rose", "label": P, "source": "s0.csv", "row": 2}
         | {"raw_text": "Profit rose"},
@@ -111,7 +111,7 @@ NAN = float("nan")
 
 
 @pytest.mark.parametrize(
-    ("policy", "rows", "wanted"),
+    ("policy", "rows", "expected"),
     [
         ("drop", [(P, NAN), (P, NAN)], {P: None}),
         ("drop", [(P, NAN), (P, 0.5), (P, 0.75)], {P: 0.75}),
@@ -122,17 +122,17 @@ NAN = float("nan")
     ],
 )
 def test_agreement_is_the_best_known_of_the_text_and_its_label(
-    policy: str, rows: list[tuple[str, float]], wanted: dict[str, float | None]
+    policy: str, rows: list[tuple[str, float]], expected: dict[str, float | None]
 ) -> None:
     records = [Record(s, 2, "Profit rose", label) for s, (label, _) in enumerate(rows)]
     sources = [Origin(agreement=agreement) for _, agreement in rows]
-    kept = settled(records, policy, sources).kept.to_pylist()
-    assert {LABELS[row["label"]]: row["agreement"] for row in kept} == wanted
+    kept_rows = settled(records, policy, sources).kept.to_pylist()
+    assert {LABELS[row["label"]]: row["agreement"] for row in kept_rows} == expected
 
 
 def test_weight_is_that_of_the_kept_rows_source() -> None:
     records = [Record(2, 2, "Up", P), Record(4, 2, "Up", P), Record(4, 3, "Flat", N)]
-    kept = {row["text"]: row for row in settled(records).kept.to_pylist()}
-    assert {text: row["weight"] for text, row in kept.items()} == {"Up": 2.0, "Flat": 3.0}
-    assert kept["Flat"]["raw_text"] == " Flat"
-    assert kept["Flat"]["unit"] == int.from_bytes(key("flat")[:8], "big")
+    row_of_text = {row["text"]: row for row in settled(records).kept.to_pylist()}
+    assert {text: row["weight"] for text, row in row_of_text.items()} == {"Up": 2.0, "Flat": 3.0}
+    assert row_of_text["Flat"]["raw_text"] == " Flat"
+    assert row_of_text["Flat"]["unit"] == int.from_bytes(key("flat")[:8], "big")

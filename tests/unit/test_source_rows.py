@@ -12,7 +12,7 @@ from tests.unit.source_files import GOOD, HEADER, MIB, Row, problem, read, write
 
 
 @pytest.mark.parametrize(
-    ("body", "wanted"),
+    ("body", "expected"),
     [
         ('"Up\n5 %",positive\nFlat,neutral\n', [Row(2, "Up\n5 %", "positive")]),
         ('"a ""b"", c",positive\nFlat,neutral\n', [Row(2, 'a "b", c', "positive")]),
@@ -24,11 +24,11 @@ from tests.unit.source_files import GOOD, HEADER, MIB, Row, problem, read, write
         ("a,positive\n\n\nFlat,neutral\n", [Row(2, "a", "positive")]),  # blank lines: no records
     ],
 )
-def test_fields_come_as_they_are_written(tmp_path: Path, body: str, wanted: list[Row]) -> None:
+def test_fields_come_as_they_are_written(tmp_path: Path, body: str, expected: list[Row]) -> None:
     flat = Row(3, "Flat", "neutral")
-    assert read(write(tmp_path, HEADER + body)) == [*wanted, flat]
+    assert read(write(tmp_path, HEADER + body)) == [*expected, flat]
     assert read(write(tmp_path, (HEADER + body).replace("\n", "\r\n"))) == [
-        *(row._replace(text=row.text.replace("\n", "\r\n")) for row in wanted),
+        *(row._replace(text=row.text.replace("\n", "\r\n")) for row in expected),
         flat,
     ]
 

@@ -167,18 +167,22 @@ def test_a_resumed_sweep_trains_no_configuration_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "one", "other"),
+    ("space", "value", "other_value"),
     [
         ({"train.batch_size": {"choice": [16, 16.0, 32]}}, 16, 16.0),
         ({"train.dropout": {"quantized": [0.0, 0.3, 0.1]}}, 0.3, 0.1 + 0.2),
         ({"train.weight_decay": {"choice": [0, 0.0, 0.1]}}, 0, 0.0),
     ],
 )
-def test_configurations_with_equal_settings_are_equal(space: Any, one: Any, other: Any) -> None:
+def test_configurations_with_equal_settings_are_equal(
+    space: Any, value: Any, other_value: Any
+) -> None:
     [key] = space
     parsed = parse_space(space, JobSettings())
-    assert parsed.identity({key: one}) == parsed.identity({key: other})
-    assert parsed.identity({key: one}) != parsed.identity({key: 1 if key != "train.dropout" else 0})
+    assert parsed.identity({key: value}) == parsed.identity({key: other_value})
+    assert parsed.identity({key: value}) != parsed.identity(
+        {key: 1 if key != "train.dropout" else 0}
+    )
     points = parsed.configurations(100)
     assert points is not None and len(points) == {"train.dropout": 4}.get(key, 2)
 

@@ -81,14 +81,16 @@ def ranked(ranking: list[Any], expected: dict[str, float]) -> None:
 def table() -> str:
     """The calls as Markdown."""
     lines = ["| client | call | asks | returns |", "|---|---|---|---|"]
-    for one in sorted(CASES, key=lambda one: one.client.lower()):  # calls of one keep their order
-        routes = ", ".join(f"`{route}`" for route in one.routes)
-        lines.append(f"| {one.client} | `{one.call}` | {routes} | {one.returns} |")
+    for case in sorted(
+        CASES, key=lambda case: case.client.lower()
+    ):  # calls of one keep their order
+        routes = ", ".join(f"`{route}`" for route in case.routes)
+        lines.append(f"| {case.client} | `{case.call}` | {routes} | {case.returns} |")
     return "\n".join(lines)
 
 
 def with_table(text: str) -> str:
     """A page with the calls in their place."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
+    before, _, after_start = text.partition(START)
+    _, _, after = after_start.partition(END)
     return f"{before}{START}\n{table()}\n{END}{after}"

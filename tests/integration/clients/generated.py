@@ -61,7 +61,7 @@ def generated_lists(world: World) -> None:
 )
 def generated_others(world: World) -> None:
     explained = asked(world, "finsent", "explain", "ExplainRequest", text=TEXT)
-    assert [one.text for one in explained.words] == TEXT.split()
+    assert [word.text for word in explained.words] == TEXT.split()
     assert asked(world, "finsent", "info").model_version == world.version
     for tag, name in (
         ("finsent", "health"),
@@ -96,7 +96,7 @@ def generated_tei(world: World) -> None:
     ranked(ranking, world.shares(TEXT))
     ranked(asked(world, tag, "invocations", "TeiRequest", inputs=TEXT), world.shares(TEXT))
     [tokens] = asked(world, tag, "tokenize", "TokenizeRequest", inputs=TEXT)
-    ids = [one.id for one in tokens]
+    ids = [token.id for token in tokens]
     assert ids == world.engine.encode([TEXT])[0].ids
     [text] = asked(world, tag, "decode", "DecodeRequest", ids=ids)
     assert text

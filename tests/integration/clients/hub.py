@@ -137,10 +137,10 @@ def js_classifies(world: World) -> None:
 )
 def js_parameters(world: World) -> None:
     ask = "new InferenceClient().endpoint(URL).textClassification({ inputs: text, parameters: %s })"
-    one, logits, wrong = script(
+    top_label, logits, wrong = script(
         world, ask % "{ top_k: 1 }", ask % '{ function_to_apply: "none" }', ask % "{ top_k: 0 }"
     )
-    plain(one, dict([*world.shares(TEXT).items()][:1]))
+    plain(top_label, dict([*world.shares(TEXT).items()][:1]))
     plain(logits, world.logits(TEXT))
     assert "top_k" in wrong["error"]
 

@@ -17,18 +17,18 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("is_logged", [False, True])
 def test_texts_are_logged_only_if_configured(
-    serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, wanted: bool
+    serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, is_logged: bool
 ) -> None:
-    client = serving(log_texts=wanted)
+    client = serving(log_texts=is_logged)
     with caplog.at_level(logging.INFO, "finsent.requests"):
         post(client, {"text": "Zürich sold its stake."}, x_request_id="desk-9")
         post(client, {"texts": ["Zürich sold its stake.", ""]})
         post(client, {"text": "Zürich " * 60, "truncate": "error"})
     message = caplog.text
-    assert ("Zürich sold its stake." in message) == wanted
-    assert ("Zürich" in message) == wanted
+    assert ("Zürich sold its stake." in message) == is_logged
+    assert ("Zürich" in message) == is_logged
     assert "text_too_long" in message
 
 

@@ -12,33 +12,33 @@ from tests.unit.registry.model_dirs import Publish, refusal
 
 
 def test_promote_and_rollback_walk_along_the_history(registry: Registry, publish: Publish) -> None:
-    one, two, three = (publish(seed).version for seed in range(3))
-    for version in (one, two, two, three):
+    first, second, third = (publish(seed).version for seed in range(3))
+    for version in (first, second, second, third):
         assert registry.promote(version, "champion").version == version
     registry.promote("champion", "stable")  # an alias may be promoted, too
-    assert registry.aliases() == {"champion": three, "stable": three}
-    for version in (two, one):
+    assert registry.aliases() == {"champion": third, "stable": third}
+    for version in (second, first):
         assert registry.rollback("champion").version == version
         assert registry.get("champion").version == version
     assert "has no earlier version" in refusal(lambda: registry.rollback("champion"))
-    assert registry.aliases() == {"champion": one, "stable": three}
-    registry.promote(three, "champion")
-    assert registry.rollback("champion").version == one
+    assert registry.aliases() == {"champion": first, "stable": third}
+    registry.promote(third, "champion")
+    assert registry.rollback("champion").version == first
 
 
 def test_alias_that_moved_since_the_gate_stays(registry: Registry, publish: Publish) -> None:
     """Of two publishers that were judged against one champion, one replaces it."""
-    one, two, three = (publish(seed).version for seed in range(3))
-    registry.promote(one, "champion", Clearance(None))
-    text = refusal(lambda: registry.promote(two, "champion", Clearance(None)))
+    first, second, third = (publish(seed).version for seed in range(3))
+    registry.promote(first, "champion", Clearance(None))
+    text = refusal(lambda: registry.promote(second, "champion", Clearance(None)))
     assert text == (
-        f"alias 'champion': the champion changed meanwhile, from none to {one}. Run again."
+        f"alias 'champion': the champion changed meanwhile, from none to {first}. Run again."
     )
-    registry.promote(two, "champion", Clearance(one))
-    text = refusal(lambda: registry.promote(three, "champion", Clearance(one)))
-    assert f"from {one} to {two}. Run again." in text
-    registry.promote(two, "champion", Clearance(one))  # of the same model
-    assert registry.aliases() == {"champion": two}
+    registry.promote(second, "champion", Clearance(first))
+    text = refusal(lambda: registry.promote(third, "champion", Clearance(first)))
+    assert f"from {first} to {second}. Run again." in text
+    registry.promote(second, "champion", Clearance(first))  # of the same model
+    assert registry.aliases() == {"champion": second}
 
 
 def test_no_version_before_is_lost_when_many_promote(registry: Registry, publish: Publish) -> None:
@@ -52,12 +52,12 @@ def test_no_version_before_is_lost_when_many_promote(registry: Registry, publish
 
 
 def test_rollback_to_a_damaged_version_moves_nothing(registry: Registry, publish: Publish) -> None:
-    one, two = publish(0), publish(1)
-    for version in (one, two):
+    first, second = publish(0), publish(1)
+    for version in (first, second):
         registry.promote(version.version, "champion")
-    (one.path / "config.json").unlink()
+    (first.path / "config.json").unlink()
     assert "config.json is missing" in refusal(lambda: registry.rollback("champion"))
-    assert registry.get("champion").version == two.version
+    assert registry.get("champion").version == second.version
 
 
 def test_unknown_names_list_the_known_ones(registry: Registry, publish: Publish) -> None:

@@ -63,13 +63,13 @@ def test_the_best_and_the_two_newest_are_kept(run_dir: Path) -> None:
     assert {p.name for p in run_dir.iterdir()} == left
 
 
-@pytest.mark.parametrize(("every", "kept"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
+@pytest.mark.parametrize(("every", "epochs"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
 def test_checkpoints_of_every_nth_epoch_are_kept(
-    run_dir: Path, every: int, kept: list[int]
+    run_dir: Path, every: int, epochs: list[int]
 ) -> None:
     best = best_checkpoint(list_checkpoints(run_dir)).folder.name
     prune(run_dir, every)
-    expected = {best, step_checkpoint_name(35), *map(epoch_checkpoint_name, kept)}
+    expected = {best, step_checkpoint_name(35), *map(epoch_checkpoint_name, epochs)}
     assert {p.name for p in run_dir.iterdir()} == expected
 
 
