@@ -17,26 +17,30 @@ LABELS = ("positive", "neutral", "negative")
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]], encoding: str = "utf-8") -> Path:
+    """Write a CSV file with the columns `Sentence` and `Sentiment`."""
     with path.open("w", encoding=encoding, newline="") as stream:
         csv.writer(stream).writerows([("Sentence", "Sentiment"), *rows])
     return path
 
 
-# Rows that differ in two figures: near-duplicates have tests of their own.
+# Rows differ in two figures only: other tests cover near-duplicates.
 FAR = ("data.near_duplicates.enabled=false", "data.label_noise.enabled=false")
 
 
 def make(folder: Path, sources: list[Path | str], *overrides: str) -> DatasetVersion:
+    """Ingest sources into a folder, and return the dataset version."""
     listed = ", ".join(str(source) for source in sources)
     config = load(JobSettings, [], [f"data.sources=[{listed}]", *FAR, *overrides]).data
     return ingest(config, folder, find_sources(config, folder / "hubs"))
 
 
 def content(version: DatasetVersion) -> dict[str, list[dict[str, object]]]:
+    """Return the rows of each split, sorted by key."""
     return {s: version.read(s).sort_by("key").to_pylist() for s in SPLITS}
 
 
 def story(number: int, end: str) -> str:
+    """Return a text of random words that no other number has."""
     rng = random.Random(number)
     words = ["".join(rng.choices("aeiounrstlm", k=6)) for _ in range(20)]
     return " ".join(words) + end

@@ -15,14 +15,9 @@ from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.modeling.model_folder import find_model_folder
-from tests.unit.test_backbone import hub_cache as hub_cache
 
 EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
-
-
 STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
-
-
 STARS_MAP = {
     "1 star": "negative",
     "2 stars": "negative",
@@ -30,11 +25,7 @@ STARS_MAP = {
     "4 stars": "positive",
     "5 stars": "positive",
 }
-
-
 ORDER = ("Positive", "Negative", "Neutral")
-
-
 TEXTS = [
     "Profit rose.",
     "The company cut its outlook after a weak spring, and the shares fell 8 %.",
@@ -44,6 +35,7 @@ TEXTS = [
 
 
 def opened(folder: Path, **config: Any) -> ForeignModel:
+    """Open a directory as `adopt` does."""
     return open_foreign(
         str(folder),
         find_model_folder(str(folder), None, "SOURCE", ""),
@@ -52,12 +44,14 @@ def opened(folder: Path, **config: Any) -> ForeignModel:
 
 
 def adopted(folder: Path, out: Path, **config: Any) -> tuple[ForeignModel, Engine]:
+    """Adopt a model, and return the source model and an engine of the adopted model."""
     foreign = opened(folder, **config)
     adopt(foreign, out)
     return foreign, Engine(out, EXACT)
 
 
 def refusal(folder: Path, **config: Any) -> str:
+    """Return the error line of a model that `adopt` refuses."""
     with pytest.raises(InputError) as caught:
         adopt(opened(folder, **config), folder.parent / "out")
     text = str(caught.value)
@@ -67,7 +61,7 @@ def refusal(folder: Path, **config: Any) -> str:
 
 
 def plain(folder: Path, text: str) -> list[float]:
-    """What plain transformers answers from a directory."""
+    """Return the probabilities that transformers computes from a directory."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     inputs = AutoTokenizer.from_pretrained(folder)(text, truncation=True, return_tensors="pt")
     with torch.inference_mode():

@@ -12,24 +12,26 @@ from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import inspect_backbone
 from finsent.modeling.config import ModelConfig
-from tests.unit.test_backbone import hub_cache as hub_cache
 
 STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
 
 
-def found(folder: Path) -> Backbone:
+def backbone_of(folder: Path) -> Backbone:
+    """Return the backbone of a directory."""
     return resolve_backbone(ModelConfig(backbone=str(folder)), folder.parent)
 
 
 def refusal(folder: Path, max_length: int = 128) -> str:
+    """Return the error line of a backbone that is refused."""
     with pytest.raises(InputError) as caught:
-        inspect_backbone(found(folder), max_length)
+        inspect_backbone(backbone_of(folder), max_length)
     text = str(caught.value)
     assert "\n" not in text
     return text
 
 
 def same(model: Any, other: Any, key: str) -> bool:
+    """Return whether two models have the same tensor under a key."""
     return torch.equal(model.state_dict()[key], other.state_dict()[key])
 
 

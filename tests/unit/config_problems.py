@@ -14,12 +14,14 @@ SERVE = Path(__file__).parents[2] / "configs" / "serve.yaml"  # Ray Serve's own 
 
 
 def write(folder: Path, name: str, text: str | bytes) -> Path:
+    """Write a config file."""
     path = folder / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
 def problem(*overrides: str, files: tuple[Path, ...] = ()) -> str:
+    """Return the error of settings that are refused."""
     with pytest.raises(ConfigError) as caught:
         load(JobSettings, files, overrides)
     return str(caught.value)

@@ -14,7 +14,7 @@ SWALLOWED = "swallowed_rows: a stray quote made one text of several records"
 
 
 def read(path: Path, **settings: Any) -> list[Row]:
-    """All rows of one file as its source's settings have them, in the order of the reader."""
+    """Return the rows of a file that is read with its source's settings, in the reader's order."""
     usual = {"text": "text", "label": "label"}
     (file,) = configured(path.parent, {"uri": str(path), **usual, **settings})
     rows = []
@@ -25,6 +25,7 @@ def read(path: Path, **settings: Any) -> list[Row]:
 
 
 def problem(path: Path, **settings: Any) -> str:
+    """Return the error of a file that cannot be read."""
     with pytest.raises(InputError) as caught:
         read(path, **settings)
     return str(caught.value)

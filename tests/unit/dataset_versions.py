@@ -37,7 +37,7 @@ Rows = Iterable[Row]
 def write(
     path: Path, rows: Rows, parts: int = 1, inputs: dict[str, str] | None = None, **config: Any
 ) -> DatasetVersion:
-    """A version with these rows, in files by ranges of keys, as ingest makes them."""
+    """Write a dataset version with these rows, in files by ranges of keys, as ingest does."""
     rows = sorted(rows, key=lambda row: (row.key, row.label))
     splits: dict[str, Any] = {}
     for split in SPLITS:
@@ -91,7 +91,7 @@ def write_part(path: Path, split: str, part: int, rows: list[Row]) -> dict[str, 
 
 
 def random_rows(seed: int, count: int = 300) -> set[Row]:
-    """Many texts in common with other seeds, some under several labels."""
+    """Return rows. Many texts occur with other seeds too, and some have several labels."""
     rng = random.Random(seed)
     rows = {
         Row(

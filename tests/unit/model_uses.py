@@ -22,7 +22,7 @@ EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
 
 
 def refusals(folder: Path) -> list[str]:
-    """What `adopt` and `train` say of a directory that neither takes."""
+    """Return the errors of `adopt` and of a training for a directory that both refuse."""
     messages = []
     for use in (adopt_it, train_it):
         with pytest.raises(InputError) as caught:
@@ -35,7 +35,7 @@ def refusals(folder: Path) -> list[str]:
 
 
 def adopt_it(folder: Path, revision: str | None = None, **config: Any) -> list[str]:
-    """The lines that adopting says."""
+    """Adopt a model, and return the log lines."""
     model_folder = find_model_folder(str(folder), revision, "SOURCE", "")
     return adopt(
         open_foreign(str(folder), model_folder, AdoptConfig(license="mit", **config)),
@@ -44,6 +44,6 @@ def adopt_it(folder: Path, revision: str | None = None, **config: Any) -> list[s
 
 
 def train_it(folder: Path, revision: str | None = None) -> list[str]:
-    """The lines that are said before a training."""
+    """Return the log lines before a training."""
     config = ModelConfig(backbone=str(folder), revision=revision)
     return inspect_backbone(resolve_backbone(config, folder.parent), 64)

@@ -14,16 +14,12 @@ from finsent.data.sources.source_file import SourceFile
 from finsent.errors import InputError
 
 HEADER = "Sentence,Sentiment\n"
-
-
 GOOD = HEADER + "Sales rose,positive\nSales fell,negative\n"
-
-
 MIB = 1 << 20
 
 
 class Row(NamedTuple):
-    """What the tests look at."""
+    """A row as ingest reads it."""
 
     number: int
     text: str
@@ -48,7 +44,7 @@ def names(*sources: Path | str) -> list[str]:
 
 
 def read(path: Path, **changed: Any) -> list[Row]:
-    """All rows of one file, checked first as a job does, in the order of their numbers."""
+    """Check a file as a job does, and return its rows in the order of their numbers."""
     (file,) = find_files(path, **changed)
     rows = []
     for table in file.rows(7):

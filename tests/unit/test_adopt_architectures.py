@@ -34,7 +34,6 @@ from serve_app.service.service import Service
 from tests.unit.adoption import EXACT, ORDER, STARS, STARS_MAP, TEXTS, adopted, opened, plain
 from tests.unit.foreign import ARCHITECTURES, classifier, edit_json, encoder, saved
 from tests.unit.models import saved_model
-from tests.unit.test_backbone import hub_cache as hub_cache
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(6, "exports and measures")]
 

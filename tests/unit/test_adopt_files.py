@@ -30,7 +30,6 @@ from tests.unit.adoption import (
     refusal,
 )
 from tests.unit.foreign import classifier, edit_json, encoder, saved
-from tests.unit.test_backbone import hub_cache as hub_cache
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(6, "exports and measures")]
 

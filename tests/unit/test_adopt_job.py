@@ -17,7 +17,6 @@ from tests.unit.adoption import STARS, STARS_MAP, adopted
 from tests.unit.dataset_versions import Row, write
 from tests.unit.foreign import classifier, edit_json, saved
 from tests.unit.models import saved_model
-from tests.unit.test_backbone import hub_cache as hub_cache
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(6, "exports and measures")]
 

@@ -20,7 +20,6 @@ from finsent.modeling.model_dir import fingerprint
 from finsent.settings import Settings
 from tests.unit.adoption import EXACT, ORDER, STARS, STARS_MAP, adopted, opened, refusal
 from tests.unit.foreign import classifier, saved
-from tests.unit.test_backbone import hub_cache as hub_cache
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(6, "exports and measures")]
 

@@ -11,9 +11,7 @@ from finsent.adoption.config import AdoptConfig
 from finsent.files import read_json, sha256_file
 from finsent.modeling.model_folder import find_model_folder
 from tests.unit.adoption import opened
-from tests.unit.foreign import classifier, saved
-from tests.unit.test_backbone import hub_cache as hub_cache
-from tests.unit.test_backbone import snapshot
+from tests.unit.foreign import classifier, saved, snapshot
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(6, "exports and measures")]
 

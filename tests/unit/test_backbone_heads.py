@@ -15,10 +15,9 @@ from finsent.labels import ID2LABEL
 from finsent.modeling.classifier import init_classifier, inspect_backbone
 from finsent.modeling.compatibility import position_limit
 from tests.commands import check_refused, invoke_job
-from tests.unit.backbones import QUERY, STARS, found, refusal, same
+from tests.unit.backbones import QUERY, STARS, backbone_of, refusal, same
 from tests.unit.dataset_versions import Row, write
 from tests.unit.foreign import classifier, edit_json, encoder, saved
-from tests.unit.test_backbone import hub_cache as hub_cache
 
 pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("one_thread")]
 
@@ -27,12 +26,12 @@ pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("o
 
 
 def test_plain_encoder_needs_no_word(tiny: Path, tmp_path: Path) -> None:
-    assert inspect_backbone(found(saved(encoder(), tmp_path / "mine", tiny)), 128) == []
+    assert inspect_backbone(backbone_of(saved(encoder(), tmp_path / "mine", tiny)), 128) == []
 
 
 def test_own_head_is_kept_without_a_word(tiny: Path, tmp_path: Path) -> None:
     source = classifier()
-    model, notes = init_classifier(found(saved(source, tmp_path / "mine", tiny)), 0)
+    model, notes = init_classifier(backbone_of(saved(source, tmp_path / "mine", tiny)), 0)
     assert notes == []
     assert same(model, source, "classifier.weight")
 
@@ -40,7 +39,7 @@ def test_own_head_is_kept_without_a_word(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "modernbert"])
 def test_head_of_another_order_is_reordered_by_name(tiny: Path, tmp_path: Path, kind: str) -> None:
     source = classifier(kind, ("Positive", "Negative", "Neutral"))
-    model, notes = init_classifier(found(saved(source, tmp_path / "mine", tiny)), 0)
+    model, notes = init_classifier(backbone_of(saved(source, tmp_path / "mine", tiny)), 0)
     assert notes == [
         "the head is kept, its labels reordered from Positive, Negative, Neutral to negative, "
         "neutral, positive"
@@ -67,7 +66,7 @@ def test_head_of_other_labels_is_replaced_and_said(
     tiny: Path, tmp_path: Path, labels: tuple[str, ...], note: str
 ) -> None:
     source = classifier(labels=labels)
-    backbone = found(saved(source, tmp_path / "mine", tiny))
+    backbone = backbone_of(saved(source, tmp_path / "mine", tiny))
     models = [init_classifier(backbone, seed) for seed in (1, 1, 2)]
     assert models[0][1] == [f"the head's output layer is new: {note}"]
     heads = [model.get_parameter("classifier.weight") for model, _ in models]
@@ -116,7 +115,7 @@ def test_too_long_inputs_are_refused_before_training(tiny: Path, tmp_path: Path)
     folder = saved(model, tmp_path / "mine", tiny)
     text = refusal(folder, 130)
     assert text.startswith(f"model.max_length=130: {folder} accepts at most 128 tokens (130 pos")
-    inspect_backbone(found(folder), 128)
+    inspect_backbone(backbone_of(folder), 128)
 
 
 def test_tokenizer_without_pad_token_is_refused(tiny: Path, tmp_path: Path) -> None:

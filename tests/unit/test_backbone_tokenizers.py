@@ -17,7 +17,6 @@ from finsent.modeling.model_dir import PLAIN_TOKENIZER_CLASSES
 from finsent.modeling.tokenizer import read_tokenizer
 from tests.unit.backbones import refusal
 from tests.unit.foreign import edit_json, encoder, saved
-from tests.unit.test_backbone import hub_cache as hub_cache
 
 pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("one_thread")]
 

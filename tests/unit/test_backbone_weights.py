@@ -14,10 +14,8 @@ from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import inspect_backbone, new_classifier
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.tokenizer import read_tokenizer
-from tests.unit.backbones import QUERY, STARS, found, refusal, same
-from tests.unit.foreign import classifier, edit_json, encoder, saved
-from tests.unit.test_backbone import hub_cache as hub_cache
-from tests.unit.test_backbone import snapshot
+from tests.unit.backbones import QUERY, STARS, backbone_of, refusal, same
+from tests.unit.foreign import classifier, edit_json, encoder, saved, snapshot
 
 pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("one_thread")]
 
@@ -30,7 +28,7 @@ def test_each_layout_of_weights_gives_the_same_encoder(
     folder = saved(source, tmp_path / "mine", tiny, **layout)
     if "shard" in layout:
         assert len([*folder.glob("model-*.safetensors")]) > 1
-    assert same(new_classifier(found(folder), 0), source, QUERY)
+    assert same(new_classifier(backbone_of(folder), 0), source, QUERY)
 
 
 def test_vocabulary_alone_becomes_a_fast_tokenizer(tiny: Path, tmp_path: Path) -> None:
@@ -39,7 +37,7 @@ def test_vocabulary_alone_becomes_a_fast_tokenizer(tiny: Path, tmp_path: Path) -
     (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)))
     (folder / "tokenizer.json").unlink()
     edit_json(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer")
-    read = read_tokenizer(found(folder).source)
+    read = read_tokenizer(backbone_of(folder).source)
     assert read.notes == []
     text = "Operating profit ROSE 5 %"
     expected = Tokenizer.from_file(str(tiny / "tokenizer.json")).encode(text).ids
@@ -117,7 +115,9 @@ def test_encoder_of_another_size_is_an_error_that_names_a_weight(
 def test_missing_pooler_is_new_and_said(tiny: Path, tmp_path: Path) -> None:
     model = encoder()
     weights = {k: v for k, v in model.state_dict().items() if "pooler" not in k}
-    notes = inspect_backbone(found(saved(model, tmp_path / "mine", tiny, weights=weights)), 128)
+    notes = inspect_backbone(
+        backbone_of(saved(model, tmp_path / "mine", tiny, weights=weights)), 128
+    )
     assert len(notes) == 1
     assert "the encoder's pooler is new" in notes[0]
 

@@ -154,9 +154,8 @@ def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
     rows = random_rows(1)
     inputs = {"a.csv": "00", "b.csv": "11"}
     version = write(tmp_path / "one", rows, inputs=inputs, salt="s")
-    same_rows = write(
-        tmp_path / "two", rows, parts=4, inputs=inputs, salt="s"
-    )  # other files, same rows
+    # The same rows in other files.
+    same_rows = write(tmp_path / "two", rows, parts=4, inputs=inputs, salt="s")
     for result in (difference(version, version), difference(version, same_rows)):
         assert result["identical"]
         assert result["rows"]["unchanged"] == len(rows)

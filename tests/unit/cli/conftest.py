@@ -13,7 +13,10 @@ from tests.unit.cli.jobs import Caller
 
 @pytest.fixture
 def called(capfd: pytest.CaptureFixture[str]) -> Iterator[Caller]:
-    """Call a job in this process: exit code, stdout, stderr. Signal handlers are put back."""
+    """Return a function that runs a job here and returns exit code, stdout and stderr.
+
+    Signal handlers are restored after the test.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(number) for number in numbers]
 

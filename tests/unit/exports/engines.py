@@ -11,8 +11,6 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 
 ALL = {"onnxruntime-fp32", "onnxruntime-int8", "openvino-int8"}
-
-
 EXACT = EngineConfig(threads=1).exact()
 
 

@@ -21,13 +21,11 @@ from ray_jobs._settings import JobSettings
 from tests.unit.dataset_versions import Row
 
 WORDS = {"negative": "loss widened", "neutral": "meeting held", "positive": "profit rose"}
-
-
-NAMES = {"good": 0.0, "poor": 0.9}  # the share of negative training rows that are called neutral
+NAMES = {"good": 0.0, "poor": 0.9}  # share of negative training rows that are labeled as neutral
 
 
 def noisy_rows(count: int, split: str, seed: int) -> list[Row]:
-    """Rows of which one in eight has another label than its words."""
+    """Return rows. One in eight has another label than its words."""
     random = np.random.default_rng(seed)
     meanings = random.integers(0, 3, count)
     label = np.where(random.random(count) < 1 / 8, random.integers(0, 3, count), meanings)

@@ -18,11 +18,7 @@ from finsent.registry.model_version import ModelVersion
 METRICS = scores(np.array([[8, 1, 1], [0, 9, 1], [2, 0, 8]])) | {
     "baselines": {"majority": {"macro_f1": 0.1667, "accuracy": 0.3333}}
 }
-
-
 CODE = {"git_commit": "0" * 40, "git_dirty": False, "packages": {}}
-
-
 PROVENANCE = {
     "backbone": "small-bert",
     "max_length": 64,

@@ -18,6 +18,7 @@ from finsent.scoring.score import Scorer
 def find(
     *entries: Path | SourceConfig, carried: Carried = "all", **config: Any
 ) -> list[SourceFile]:
+    """Return the files of sources with the columns that scored files carry."""
     sources = [e if isinstance(e, SourceConfig) else SourceConfig(uri=str(e)) for e in entries]
     data = DataConfig(**{"text_column": "text", "label_column": "label", **config})
     files = find_texts(sources, data, Path("none"), "predict.input")
@@ -27,7 +28,7 @@ def find(
 def score(
     file: SourceFile, scorer: Scorer, folder: Path, format: str = "parquet", rows: int = 3
 ) -> Path:
-    """Score a file in parts of a few rows."""
+    """Score a file in parts of a few rows, and return the path of the scored file."""
     parts, target = Parts(folder / "parts", rows), folder / f"scored.{format}"
     parts.folder.mkdir(parents=True, exist_ok=True)
     parts.open("one")
@@ -38,7 +39,7 @@ def score(
 
 
 class Row(NamedTuple):
-    """A row of a file that a test writes."""
+    """A row of an input file."""
 
     id: str
     text: str
@@ -46,6 +47,7 @@ class Row(NamedTuple):
 
 
 def csv_of(rows: list[Row], delimiter: str = ",") -> bytes:
+    """Return the content of a CSV file. A broken row has one field too many."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter)
     writer.writerow(["id", "text"])
@@ -55,6 +57,7 @@ def csv_of(rows: list[Row], delimiter: str = ",") -> bytes:
 
 
 def write(path: Path, id: int = 1) -> Path:
+    """Write a CSV file with one row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"id,text\n{id},Up\n")
     return path
