@@ -26,7 +26,7 @@ _HARDWARE_ERRORS = (errno.EIO, errno.ESTALE)
 _DISK_ERRORS = (*_FULL_ERRORS, errno.EFBIG, errno.EROFS, *_HANDLE_ERRORS, *_HARDWARE_ERRORS)
 _PERMISSION_ERRORS = (errno.EACCES, errno.EPERM)  # without a path, of a port or a process
 
-# Texts of libraries. tests/unit/test_disk.py provokes each of them.
+# Texts of libraries. tests/unit/test_disk_libraries.py provokes each of them.
 _RUST_NUMBER = re.compile(r"\(os error (\d+)\)")  # safetensors, tokenizers
 _TEXTS = {
     **{os.strerror(number): number for number in (*_FULL_ERRORS, errno.EFBIG, errno.EROFS)},

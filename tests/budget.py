@@ -50,7 +50,7 @@ def usages(tree: bool) -> dict[int, Usage]:
         tree: also of living processes below it. That takes milliseconds.
     """
     times = os.times()
-    found = {
+    processes = {
         os.getpid(): Usage(
             0, times.user + times.system, times.children_user + times.children_system
         )
@@ -59,8 +59,8 @@ def usages(tree: bool) -> dict[int, Usage]:
         with suppress(psutil.NoSuchProcess):
             used = process.cpu_times()
             waited = used.children_user + used.children_system
-            found[process.pid] = Usage(process.ppid(), used.user + used.system, waited)
-    return found
+            processes[process.pid] = Usage(process.ppid(), used.user + used.system, waited)
+    return processes
 
 
 def cpu_seconds(before: dict[int, Usage], after: dict[int, Usage]) -> float:

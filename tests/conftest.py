@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.properties import DEEP
+from tests.threads import compute_threads
 
 # Before anything imports Ray or a Hugging Face library.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -42,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny BERT's directory, built once."""
+    """Return the directory of the tiny BERT, which is built once."""
     from finsent.modeling.random_backbones import tiny_backbone
 
     return tiny_backbone(tmp_path_factory.mktemp("backbones"))
@@ -50,28 +51,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """One compute thread: more get in each other's way with a model as small as the tiny one."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    """Compute with one thread: several threads slow down models as small as the tiny BERT."""
+    with compute_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
 def keep_threads() -> Iterator[None]:
     """Restore the number of compute threads, which engines set for the process."""
-    import torch
-
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+    with compute_threads():
+        yield
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real labeled data next to the project; the test is skipped where there is none."""
+    """Return the folder of real labeled data, or skip the test without that folder."""
     if not SHARED.is_dir():
         pytest.skip("no ../shared/data here")
     return SHARED
@@ -79,7 +73,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with the project's configs in it."""
+    """Enter a new working directory with the project's configs, and return that directory."""
     (tmp_path / "configs").symlink_to(TESTS.parent / "configs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -87,9 +81,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_loggers() -> Iterator[None]:
-    """Undo what a test does to this project's loggers: replicas send their lines to Serve's."""
+    """Restore the project's loggers after a test. Replicas replace their handlers."""
     loggers = [logging.getLogger(name) for name in ("finsent", "finsent.requests", "serve_app")]
-    before = [(one.level, one.handlers, one.propagate, one.disabled) for one in loggers]
+    before = [(item.level, item.handlers, item.propagate, item.disabled) for item in loggers]
     yield
     for logger, state in zip(loggers, before, strict=True):
         level, logger.handlers, logger.propagate, logger.disabled = state

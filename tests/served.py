@@ -42,12 +42,12 @@ class Served:
     def ask(self, text: str = "Profit rose.") -> dict[str, Any]:
         import httpx
 
-        found: dict[str, Any] = (
+        prediction: dict[str, Any] = (
             httpx.post(f"{self.address}/predict", json={"text": text}, timeout=30)
             .raise_for_status()
             .json()
         )
-        return found
+        return prediction
 
 
 def publish(tiny: Path, root: Path, seed: int) -> str:
@@ -158,28 +158,29 @@ def served(served_root: Path) -> Iterator[Served]:
 
 
 def gateways(served: Served) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.Process(served.process.pid).children(recursive=True):
         try:
             name = " ".join(process.cmdline())
         except psutil.NoSuchProcess:
             continue
         if "ServeReplica" in name and "Gateway" in name:
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def answering(served: Served) -> int:
     """Gateways that hold an HTTP connection of the load balancer."""
-    found = 0
+    connection_count = 0
     first, last = map(int, served.ports["replicas_http"].split("-"))
     for process in gateways(served):
         with suppress(psutil.NoSuchProcess):
-            found += any(
-                first <= one.laddr.port <= last and one.status == psutil.CONN_ESTABLISHED
-                for one in process.net_connections("tcp")
+            connection_count += any(
+                first <= connection.laddr.port <= last
+                and connection.status == psutil.CONN_ESTABLISHED
+                for connection in process.net_connections("tcp")
             )
-    return found
+    return connection_count
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -208,14 +209,14 @@ def home(browser: Browser, served: Served) -> Iterator[Page]:
     page = browser.new_page()
     page.set_default_timeout(90_000)
     wrong: list[str] = []
-    asked: list[str] = []
+    urls: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(served.address)
     yield page
     page.close()
     assert not wrong
-    assert all(url.startswith((served.address, "data:", "blob:")) for url in asked), asked
+    assert all(url.startswith((served.address, "data:", "blob:")) for url in urls), urls
 
 
 def wait_until_done(page: Page) -> None:
@@ -224,13 +225,13 @@ def wait_until_done(page: Page) -> None:
 
 def listeners(process: psutil.Process) -> set[tuple[str, int, str]]:
     """The addresses that a process and those below it listen on, with the process's title."""
-    found = set()
-    for one in (process, *process.children(recursive=True)):
+    sockets = set()
+    for member in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
-            title = " ".join(one.cmdline()).strip()
-            found |= {
+            title = " ".join(member.cmdline()).strip()
+            sockets |= {
                 (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port, title)
-                for connection in one.net_connections("tcp")
+                for connection in member.net_connections("tcp")
                 if connection.status == psutil.CONN_LISTEN
             }
-    return found
+    return sockets

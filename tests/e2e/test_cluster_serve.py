@@ -20,9 +20,11 @@ END_SERVE = "import ray, ray.serve; ray.init(); ray.serve.shutdown()"
 
 def listening_on(port: int) -> set[str]:
     return {
-        one.laddr.ip.removeprefix("::ffff:")
-        for one in psutil.net_connections("tcp")
-        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port
+        connection.laddr.ip.removeprefix("::ffff:")
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+        and connection.laddr
+        and connection.laddr.port == port
     }
 
 
@@ -35,14 +37,16 @@ def test_ports_are_those_of_the_serve_that_runs(
         first = run_job("serve", *arguments, "port=0", "serve.grpc_port=0", cwd=tmp_path, env=env)
         assert first.code == 0, first.err
         address, grpc_address = first.result["address"], first.result["grpc_address"]
-        port, grpc_port = (int(one.rpartition(":")[2]) for one in (address, grpc_address))
+        port, grpc_port = (
+            int(address_of_port.rpartition(":")[2]) for address_of_port in (address, grpc_address)
+        )
         assert listening_on(port) == listening_on(grpc_port) == {"127.0.0.1"}
-        found = httpx.post(f"{address}/predict", json={"text": "Up"}, timeout=30).json()
+        prediction = httpx.post(f"{address}/predict", json={"text": "Up"}, timeout=30).json()
         with grpc.insecure_channel(grpc_address) as channel:
             answer = sentiment_pb2_grpc.SentimentStub(channel).Predict(
                 pb.PredictRequest(text="Up"), timeout=30
             )
-        assert pb.Label.Name(answer.prediction.label) == found["label"].upper()
+        assert pb.Label.Name(answer.prediction.label) == prediction["label"].upper()
 
         # Any other HTTP port would be refused first: tests/unit/test_running_serve.py.
         other = f"serve.grpc_port={grpc_port + 1}"

@@ -124,9 +124,9 @@ def test_a_version_travels_with_the_commit(desk: Desk) -> None:
     assert "up to date" in desk.shell("dvc status")
 
     [block] = blocks("bash", "Get it on another machine")
-    said = desk.shell(block)
-    assert f'"dataset_version": "{version}"' in said
-    assert '"reused": true' in said
+    output = desk.shell(block)
+    assert f'"dataset_version": "{version}"' in output
+    assert '"reused": true' in output
     colleague = desk.project.parent / "colleague"
     assert contents(colleague / "artifacts" / "datasets" / "sample") == contents(folder)
     assert "up to date" in desk.shell("dvc status", colleague)  # using it did not change it
@@ -173,23 +173,23 @@ def test_own_data_and_its_history(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
     assert latest(pulled) == second
     assert "up to date" in desk.shell("dvc status", colleague)
     monkeypatch.chdir(colleague)
-    found = invoke_job("ingest", "configs/news.yaml")
-    assert found.code == 0, found.err
-    assert (found.result["dataset_version"], found.result["reused"]) == (second, True)
+    ingested = invoke_job("ingest", "configs/news.yaml")
+    assert ingested.code == 0, ingested.err
+    assert (ingested.result["dataset_version"], ingested.result["reused"]) == (second, True)
     changed = invoke_job("ingest", "configs/news.yaml", "diff", first, second)
     assert changed.code == 0, changed.err
     check_growth(changed.result, pulled, first, second)
     assert latest(pulled) == second  # the version that was asked for last
 
 
-def check_growth(found: dict[str, Any], folder: Path, first: str, second: str) -> None:
+def check_growth(difference: dict[str, Any], folder: Path, first: str, second: str) -> None:
     rows = {name: DatasetVersion.open(folder / name) for name in (first, second)}
-    kept = {name: sum(v.rows(split) for split in SPLITS) for name, v in rows.items()}
-    assert found["rows"]["added"]["rows"] - found["rows"]["removed"]["rows"] == (
-        kept[second] - kept[first]
+    row_counts = {name: sum(v.rows(split) for split in SPLITS) for name, v in rows.items()}
+    assert difference["rows"]["added"]["rows"] - difference["rows"]["removed"]["rows"] == (
+        row_counts[second] - row_counts[first]
     )
-    assert found["rows"]["moved"]["rows"] == 0
-    assert [one["source"] for one in found["inputs"]["changed"]] == ["news.csv"]
+    assert difference["rows"]["moved"]["rows"] == 0
+    assert [item["source"] for item in difference["inputs"]["changed"]] == ["news.csv"]
     assert read_json(folder / second / "manifest.json")["counts"]["rows_in"] == 300
 
 
@@ -197,8 +197,8 @@ def test_the_stage_is_the_documented_command() -> None:
     """Every dataset of dvc.yaml has the name that its config gives it."""
     text = (PROJECT / "dvc.yaml").read_text(encoding="utf-8")
     assert "cmd: python -m ray_jobs.ingest ${item.config}" in text
-    found = re.findall(r"config: (\S+?), name: (\S+?), files: (\S+?)}", text)
-    assert found
-    for config, name, files in found:
+    stages = re.findall(r"config: (\S+?), name: (\S+?), files: (\S+?)}", text)
+    assert stages
+    for config, name, files in stages:
         assert f"  name: {name}\n" in (PROJECT / config).read_text(encoding="utf-8")
         assert (PROJECT / files).is_file()

@@ -84,7 +84,7 @@ def address(registry: Path) -> Iterator[str]:
 def pages(browser: Browser) -> Iterator[Any]:
     """Open pages; afterwards nothing is wrong on a console, and no other host was asked."""
     wrong: list[str] = []
-    asked: list[str] = []
+    urls: list[str] = []
     opened = ExitStack()
 
     def new(address: str, **options: Any) -> Page:
@@ -92,14 +92,14 @@ def pages(browser: Browser) -> Iterator[Any]:
         opened.callback(page.close)
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: urls.append(request.url))
         page.goto(address)
         return page
 
     with opened:
         yield new
     assert not wrong
-    assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in asked), asked
+    assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in urls), urls
 
 
 @pytest.fixture
@@ -138,14 +138,14 @@ def test_an_example_shows_the_weight_of_each_word(home: Page) -> None:
     text = home.locator("#text").input_value()
     assert home.locator("#words").inner_text() == text
     assert "Polarity " in home.locator("#one-notes").inner_text()
-    shown = "word => getComputedStyle(word, '::after').content"
-    assert words.nth(1).evaluate(shown) == "none"
+    script = "word => getComputedStyle(word, '::after').content"
+    assert words.nth(1).evaluate(script) == "none"
     words.first.focus()
     home.keyboard.press("ArrowRight")
     weight = words.nth(1).get_attribute("data-weight")
-    assert words.nth(1).evaluate(shown) == f'"{weight}"'
+    assert words.nth(1).evaluate(script) == f'"{weight}"'
     words.nth(3).hover()
-    assert words.nth(3).evaluate(shown) == f'"{words.nth(3).get_attribute("data-weight")}"'
+    assert words.nth(3).evaluate(script) == f'"{words.nth(3).get_attribute("data-weight")}"'
     assert home.locator("#words .word[tabindex='0']").count() == 1
 
 

@@ -29,9 +29,9 @@ from tests.unit.models import TEXTS
 
 
 def test_it_answers_over_http(served: Served) -> None:
-    found = served.ask()
-    assert found["label"] in ("negative", "neutral", "positive")
-    assert found["model_version"] == served.registry.aliases()["champion"]
+    prediction = served.ask()
+    assert prediction["label"] in ("negative", "neutral", "positive")
+    assert prediction["model_version"] == served.registry.aliases()["champion"]
     response = httpx.post(
         f"{served.address}/predict",
         json={"texts": TEXTS},
@@ -75,11 +75,11 @@ def test_a_request_that_does_not_come_is_not_held(served: Served) -> None:
 
 def test_it_answers_over_grpc_which_tells_what_it_can(served: Served) -> None:
     with grpc.insecure_channel(served.grpc_address) as channel:
-        found = sentiment_pb2_grpc.SentimentStub(channel).PredictList(
+        response = sentiment_pb2_grpc.SentimentStub(channel).PredictList(
             pb.PredictListRequest(texts=["Profit rose.", ""]), timeout=30
         )
         answer = served.ask("Profit rose.")
-        good, blank = found.items
+        good, blank = response.items
         assert pb.Label.Name(good.prediction.label) == answer["label"].upper()
         assert good.prediction.score == pytest.approx(answer["score"], abs=1e-5)
         assert blank.problem.code == "invalid_text"
@@ -92,8 +92,8 @@ def test_it_answers_over_grpc_which_tells_what_it_can(served: Served) -> None:
 
 
 def test_a_failed_request_is_in_the_log_at_once(served: Served) -> None:
-    found = re.search(r"logs: (\S+)", (served.root / "serve.log").read_text())
-    assert found
+    match = re.search(r"logs: (\S+)", (served.root / "serve.log").read_text())
+    assert match
     response = httpx.post(
         f"{served.address}/predict",
         json={"text": ""},
@@ -103,7 +103,7 @@ def test_a_failed_request_is_in_the_log_at_once(served: Served) -> None:
     assert response.status_code == 422
 
     def written() -> bool:
-        files = Path(found[1]).glob("replica_*Gateway*.log")
+        files = Path(match[1]).glob("replica_*Gateway*.log")
         return any("find-me-please" in file.read_text() for file in files)
 
     # No later request flushes the line.
@@ -111,9 +111,9 @@ def test_a_failed_request_is_in_the_log_at_once(served: Served) -> None:
 
 
 def test_other_users_cannot_reach_rays_sockets_and_logs(served: Served) -> None:
-    found = re.search(r"logs: (\S+)", (served.root / "serve.log").read_text())
-    assert found
-    [session] = [one for one in Path(found[1]).parents if one.name.startswith("session_2")]
+    match = re.search(r"logs: (\S+)", (served.root / "serve.log").read_text())
+    assert match
+    [session] = [parent for parent in Path(match[1]).parents if parent.name.startswith("session_2")]
     assert [*session.glob("sockets/*")]
     private = session.parent.parent
     assert private.stat().st_mode & 0o777 == 0o700
@@ -136,11 +136,11 @@ def test_grpc_refuses_what_is_too_large_before_it_takes_memory(served: Served) -
 
 def test_it_listens_where_it_says_and_nowhere_else(served: Served) -> None:
     """serve_app/README.md has the table of ports."""
-    found = listeners(psutil.Process(served.process.pid))
-    assert {host for host, _, _ in found} == {"127.0.0.1"}
+    sockets = listeners(psutil.Process(served.process.pid))
+    assert {host for host, _, _ in sockets} == {"127.0.0.1"}
     ranges = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     # Ray's own processes have ports that the system picks.
-    fixed = {port for _, port, _ in found if port < int(ranges[0])}
+    fixed = {port for _, port, _ in sockets if port < int(ranges[0])}
     printed = {
         int(address.rpartition(":")[2]) for address in (served.address, served.grpc_address)
     } | {int(port) for port in served.ports.values() if port.isdigit()}
@@ -151,7 +151,7 @@ def test_it_listens_where_it_says_and_nowhere_else(served: Served) -> None:
         assert replicas
         fixed -= replicas
     assert fixed == printed
-    assert all(port in printed for _, port, title in found if "haproxy -db" in title)
+    assert all(port in printed for _, port, title in sockets if "haproxy -db" in title)
 
 
 def test_haproxy_obeys_only_this_user(served: Served) -> None:
@@ -206,22 +206,24 @@ def test_explanations_have_a_process_of_their_own(served: Served) -> None:
     # Each replica counts its own.
     wait_until(lambda: len(gateways(served)) == 1, 60, "one replica")
     before = predictions()
-    found = httpx.post(
+    explanation = httpx.post(
         f"{served.address}/explain", json={"text": "Profit rose sharply."}, timeout=30
     ).json()
-    assert [word["text"] for word in found["words"]] == ["Profit", "rose", "sharply."]
-    assert found["label"] == served.ask("Profit rose sharply.")["label"]
+    assert [word["text"] for word in explanation["words"]] == ["Profit", "rose", "sharply."]
+    assert explanation["label"] == served.ask("Profit rose sharply.")["label"]
     assert predictions() == before + 1  # the gateway's own
     refused = httpx.post(f"{served.address}/explain", json={"text": " "}, timeout=30)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_text")
 
 
 def test_it_listens_on_this_machine_alone(served: Served) -> None:
-    ports = {int(one.rpartition(":")[2]) for one in (served.address, served.grpc_address)}
+    ports = {int(socket.rpartition(":")[2]) for socket in (served.address, served.grpc_address)}
     open_ports: list[Any] = [
-        one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN
+        socket.laddr
+        for socket in psutil.net_connections("tcp")
+        if socket.status == psutil.CONN_LISTEN
     ]
-    assert {one.ip for one in open_ports if one.port in ports} == {"127.0.0.1"}
+    assert {socket.ip for socket in open_ports if socket.port in ports} == {"127.0.0.1"}
 
 
 def test_promoting_changes_the_version_under_load_without_a_failed_request(

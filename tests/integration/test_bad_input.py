@@ -106,8 +106,8 @@ SOURCES: list[tuple[Callable[[Path], Path], list[str]]] = [
 
 def versions(project: Path) -> list[Path]:
     """What readers see of datasets and models."""
-    found = [*project.glob("*/datasets/*/*"), *project.glob("*/registry/versions/*")]
-    return [path for path in found if not path.name.startswith(".")]
+    folders = [*project.glob("*/datasets/*/*"), *project.glob("*/registry/versions/*")]
+    return [path for path in folders if not path.name.startswith(".")]
 
 
 @pytest.mark.parametrize(("make", "words"), SOURCES, ids=[make.__name__ for make, _ in SOURCES])

@@ -206,14 +206,14 @@ def test_openapi_generator_makes_a_function_of_every_operation(
     monkeypatch.syspath_prepend(tmp_path)
     package = importlib.import_module("finsent_openapi")
     client = package.ApiClient(package.Configuration(host=world.url))
-    [want] = world.engine.classify([TEXT])
+    [prediction] = world.engine.classify([TEXT])
     answer = package.FinsentApi(client).predict(package.PredictRequest(text=TEXT))
-    assert answer.actual_instance.label == want.label
-    asked = package.ClassifyRequest(input=package.ClassifyInput(TEXT))
-    assert package.VllmApi(client).classify(asked).data[0].label == want.label
+    assert answer.actual_instance.label == prediction.label
+    request = package.ClassifyRequest(input=package.ClassifyInput(TEXT))
+    assert package.VllmApi(client).classify(request).data[0].label == prediction.label
     hub = package.TextEmbeddingsInferenceApi(client)
     [ranking] = hub.infer(package.TeiRequest(inputs=package.TeiInputs(TEXT)))
-    assert ranking[0].label == want.label
+    assert ranking[0].label == prediction.label
 
 
 def test_every_operation_is_asked_by_some_client() -> None:
@@ -237,4 +237,6 @@ def test_calls_in_the_docs_are_those_that_are_tested() -> None:
 
 def operations() -> set[str]:
     paths = describe(LimitsConfig())["paths"]
-    return {one["operationId"] for methods in paths.values() for one in methods.values()}
+    return {
+        operation["operationId"] for methods in paths.values() for operation in methods.values()
+    }

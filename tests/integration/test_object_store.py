@@ -109,9 +109,9 @@ def files(path: str, store: str) -> list[SourceFile]:
     ],
 )
 def test_keys_prefixes_and_globs(store: str, path: str, names: list[str]) -> None:
-    found = files(path, store)
-    assert [file.name for file in found] == names
-    for file in found:
+    files_of_path = files(path, store)
+    assert [file.name for file in files_of_path] == names
+    for file in files_of_path:
         assert sum(map(len, file.rows(0)))  # it is opened where it was found
 
 

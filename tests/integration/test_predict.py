@@ -268,8 +268,10 @@ def test_a_killed_run_resumes_within_a_file(
         score(model, source, out, "predict.columns=all")
     assert "news.csv resumed after " in caplog.text
     score(model, source, tmp_path / "undisturbed", "predict.columns=all")
-    resumed, whole = (folder / "news.csv.parquet" for folder in (out, tmp_path / "undisturbed"))
-    assert resumed.read_bytes() == whole.read_bytes()
+    resumed, uninterrupted = (
+        folder / "news.csv.parquet" for folder in (out, tmp_path / "undisturbed")
+    )
+    assert resumed.read_bytes() == uninterrupted.read_bytes()
     assert pq.read_table(resumed)["id"].to_pylist() == [str(i) for i in range(40_000)]
     assert not (out / ".parts").exists()
 

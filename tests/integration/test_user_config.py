@@ -90,4 +90,8 @@ def replicas() -> set[int]:
     client: Any = _get_global_client()
     details = client.get_serve_details()
     deployments = details["applications"]["finsent"]["deployments"]
-    return {one["pid"] for one in deployments["Gateway"]["replicas"] if one["state"] == "RUNNING"}
+    return {
+        replica["pid"]
+        for replica in deployments["Gateway"]["replicas"]
+        if replica["state"] == "RUNNING"
+    }

@@ -10,7 +10,9 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import ray
 from ray.cluster_utils import Cluster
@@ -58,8 +60,25 @@ def made_settings(root: Path) -> JobSettings:
     return check(JobSettings, values)
 
 
+def print_outcome(run_dir: Path, journals: Sequence[TextIO]) -> None:
+    """Print the trials of the sweep, and how many open journals were not replaced, as JSON."""
+    trials = read_sweep(run_dir).trials
+    print(  # noqa: T201
+        json.dumps(
+            {
+                "statuses": [trial.status for trial in trials],
+                "reasons": [trial.reason for trial in trials],
+                "epochs": [[epoch.epoch for epoch in trial.epochs] for trial in trials],
+                "wanted": EPOCHS,
+                # A run that resumes replaces its journal.
+                "untouched": sum(os.fstat(file.fileno()).st_nlink for file in journals),
+            }
+        )
+    )
+
+
 def main(folder: Path) -> None:
-    """Two trials on two nodes of one CPU each, one of which is lost and replaced."""
+    """Run two trials on two nodes of one CPU each. Remove and replace a node meanwhile."""
     cluster = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK},
@@ -96,11 +115,11 @@ def main(folder: Path) -> None:
         # On nodes of one CPU each that takes both of them.
         assert thread.is_alive(), f"the sweep has ended before the cluster has changed: {problems}"
         epochs = [[line.epoch for line in read_epochs(journal.parent)] for journal in journals]
-        return all(found and found[-1] >= 2 for found in epochs)
+        return all(numbers and numbers[-1] >= 2 for numbers in epochs)
 
     try:
         wait_until(both_train, 240, "both trials to train")
-        kept = [journal.open() for journal in journals]
+        open_journals = [journal.open() for journal in journals]
         cluster.remove_node(doomed, allow_graceful=False)
         cluster.add_node(num_cpus=1, memory=1 << 30)
         thread.join(300)
@@ -108,19 +127,7 @@ def main(folder: Path) -> None:
     finally:
         ray.shutdown()
         cluster.shutdown()
-    trials = read_sweep(run_dir).trials
-    print(  # noqa: T201
-        json.dumps(
-            {
-                "statuses": [trial.status for trial in trials],
-                "reasons": [trial.reason for trial in trials],
-                "epochs": [[epoch.epoch for epoch in trial.epochs] for trial in trials],
-                "wanted": EPOCHS,
-                # A run that goes on puts a new journal in the old one's place.
-                "untouched": sum(os.fstat(file.fileno()).st_nlink for file in kept),
-            }
-        )
-    )
+    print_outcome(run_dir, open_journals)
 
 
 if __name__ == "__main__":

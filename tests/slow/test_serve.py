@@ -51,8 +51,8 @@ def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
 def test_last_request_of_a_replica_that_is_killed_is_in_its_log(served: Served) -> None:
     wait_until(lambda: len(gateways(served)) == 1, 90, "one replica")
     [replica] = gateways(served)
-    found = re.search(r"logs: (\S+)", served.log.read_text())
-    assert found
+    match = re.search(r"logs: (\S+)", served.log.read_text())
+    assert match
     refused = httpx.post(
         f"{served.address}/predict",
         json={"text": ""},
@@ -61,7 +61,7 @@ def test_last_request_of_a_replica_that_is_killed_is_in_its_log(served: Served) 
     )
     replica.kill()
     assert refused.status_code == 422
-    files = Path(found[1]).glob("replica_*Gateway*.log")
+    files = Path(match[1]).glob("replica_*Gateway*.log")
     assert any("last-of-all" in file.read_text() for file in files)
 
     def answers() -> bool:

@@ -104,12 +104,12 @@ def probing(*probes: Probe) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def roots(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two registries with different models."""
-    found = []
+    folders = []
     for name, seed in (("open", 5), ("closed", 6)):
         root = tmp_path_factory.mktemp(name)
         Registry(root / "registry").promote(publish(tiny, root, seed), "champion")
-        found.append(root)
-    return found[0], found[1]
+        folders.append(root)
+    return folders[0], folders[1]
 
 
 def kill_replica(service: Served) -> None:
@@ -123,18 +123,18 @@ def kill_replica(service: Served) -> None:
 def check_haproxy_death(service: Served, probe: Probe) -> None:
     def haproxies() -> set[psutil.Process]:
         return {
-            one
-            for one in descendants(psutil.Process(service.process.pid))
-            if one.name() == "haproxy"
+            process
+            for process in descendants(psutil.Process(service.process.pid))
+            if process.name() == "haproxy"
         }
 
     probe.answers.clear()
     before = haproxies()
     with probing(probe):
         wait_until(lambda: len(probe.answers) > 5, 30, "answers")
-        for one in before:
+        for process in before:
             with suppress(psutil.NoSuchProcess):  # it had drained
-                one.kill()
+                process.kill()
         wait_until(lambda: bool(haproxies() - before), 60, "another HAProxy")
         count = len(probe.answers)
         wait_until(lambda: len(probe.answers) > count + 5, 60, "answers again")

@@ -68,8 +68,8 @@ def test_wheel_runs_the_pipeline_in_an_empty_folder(wheel: Path, tmp_path: Path)
     finsent = tmp_path / "venv" / "bin" / "finsent"
     out = run(finsent, "pipeline", "debug", "storage.root=out", cwd=empty)
     assert json.loads(out.splitlines()[-1])["alias"] == "debug"
-    asked = ("classify", "debug.yaml", "storage.root=out", "Profit rose.")
-    out = run(finsent, *asked, cwd=empty)
+    arguments = ("classify", "debug.yaml", "storage.root=out", "Profit rose.")
+    out = run(finsent, *arguments, cwd=empty)
     assert len(json.loads(out.splitlines()[-1])["predictions"]) == 1
 
 

@@ -108,3 +108,13 @@ def edit_json(file: Path, **changed: Any) -> None:
     """Change keys of a JSON file."""
     content = json.loads(file.read_text(encoding="utf-8")) | changed
     file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def snapshot(cache: Path, organisation: str, name: str, tiny: Path) -> Path:
+    """Write a model into a hub cache, and return the directory of the snapshot."""
+    repository = cache / f"models--{organisation}--{name}"
+    commit = "0123456789abcdef" * 2 + "01234567"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(tiny, repository / "snapshots" / commit)
+    return repository / "snapshots" / commit

@@ -20,7 +20,7 @@ from finsent.adapters import ray_serve
 
 
 @pytest.mark.parametrize(
-    ("host", "is_local", "asked", "expected"),
+    ("host", "is_local", "address", "expected"),
     [
         ("127.0.0.1", True, "[::]:0", "127.0.0.1:0"),
         ("127.0.0.1", True, "[::]:9000", "127.0.0.1:9000"),
@@ -36,11 +36,11 @@ from finsent.adapters import ray_serve
     ],
 )
 def test_only_the_port_for_clients_listens_on_the_host(
-    host: str, is_local: bool, asked: str, expected: str, monkeypatch: pytest.MonkeyPatch
+    host: str, is_local: bool, address: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in ray_serve.grpc_environment(host, 9000, is_local).items():
         monkeypatch.setenv(name, value)
-    assert ray_serve.grpc_address(asked) == expected
+    assert ray_serve.grpc_address(address) == expected
 
 
 def test_without_grpc_for_clients_all_are_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,9 +32,9 @@ def test_growing_follows_the_load_and_shrinking_waits(
 
 def test_more_work_never_means_fewer_replicas() -> None:
     for replicas in range(1, 6):
-        found = [replica_count([work / 10], replicas, 0.5) for work in range(100)]
-        assert found == sorted(found)
-        assert min(found) >= 1
+        counts = [replica_count([work / 10], replicas, 0.5) for work in range(100)]
+        assert counts == sorted(counts)
+        assert min(counts) >= 1
 
 
 def test_policy_reads_what_replicas_record() -> None:

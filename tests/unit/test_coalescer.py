@@ -96,11 +96,11 @@ def test_one_text_goes_at_once_and_others_gather_meanwhile() -> None:
         model.go.clear()
         first = asyncio.create_task(queue.run([row(0)]))
         await asyncio.sleep(0)
-        rest = [asyncio.create_task(queue.run([row(n)])) for n in range(1, 11)]
+        other_tasks = [asyncio.create_task(queue.run([row(n)])) for n in range(1, 11)]
         await asyncio.sleep(0)
         assert queue.waiting_rows == 10
         model.go.set()
-        await asyncio.gather(first, *rest)
+        await asyncio.gather(first, *other_tasks)
         assert [sorted(batch) for batch in model.batches] == [[0], [*range(1, 11)]]
 
     run(test)

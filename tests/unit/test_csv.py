@@ -28,8 +28,8 @@ def read_csv(
     return read(format, data, Columns("text", "label", unit, last=header[-1]), encoding)
 
 
-def fields(count: int, wanted: int = 2) -> str:
-    return f"malformed_row: {count} fields, not {wanted}"
+def fields(count: int, expected: int = 2) -> str:
+    return f"malformed_row: {count} fields, not {expected}"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -77,8 +77,8 @@ CAFE = 'text,label\nCafé: 5 €,up\n"two\nlines","a\nb"\n'
 def test_csv_is_decoded_and_its_byte_order_mark_is_no_text(start: str, encoding: str) -> None:
     if encoding in ("utf-16", "utf-32") and start:
         pytest.skip("the codec writes a mark by itself")
-    wanted = [Row(2, "Café: 5 €", "up"), Row(3, "two\nlines", "a\nb")]
-    assert read_csv(start + CAFE, encoding) == wanted
+    expected = [Row(2, "Café: 5 €", "up"), Row(3, "two\nlines", "a\nb")]
+    assert read_csv(start + CAFE, encoding) == expected
 
 
 @pytest.mark.parametrize(

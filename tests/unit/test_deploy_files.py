@@ -69,14 +69,14 @@ def check_ray_command(arguments: list[str]) -> list[str]:
 
     command: click.Command = cli
     context = click.Context(cli)
-    rest = arguments
+    remaining = arguments
     while isinstance(command, click.Group):
-        found = command.get_command(context, rest[0])
-        assert found is not None, arguments
-        command, rest = found, rest[1:]
+        subcommand = command.get_command(context, remaining[0])
+        assert subcommand is not None, arguments
+        command, remaining = subcommand, remaining[1:]
     # Without the callbacks of options, which read files and environment.
     parser = command.make_parser(click.Context(command))
-    values, _, _ = parser.parse_args(list(rest))
+    values, _, _ = parser.parse_args(list(remaining))
     return list(values.get("entrypoint", ()))
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import random
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,99 +18,10 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.diff import diff
 from finsent.data.versions.diff_records import VersionDiff
 from finsent.data.versions.diff_tables import diff_tables
-from finsent.data.versions.manifest import MANIFEST
 from finsent.data.versions.row_changes import KINDS
 from finsent.errors import InputError
-from finsent.files import sha256_file, write_json
 from finsent.labels import LABELS
-from tests.unit.datasets import input_content, manifest_content, split_content
-
-
-class Row(NamedTuple):
-    text: str
-    label: str
-    split: str = "train"
-    source: str = "news.csv"
-
-    @property
-    def key(self) -> str:
-        return hashlib.md5(self.text.lower().encode()).hexdigest()
-
-
-Rows = Iterable[Row]
-
-
-def write(
-    path: Path, rows: Rows, parts: int = 1, inputs: dict[str, str] | None = None, **config: Any
-) -> DatasetVersion:
-    """A version with these rows, in files by ranges of keys, as ingest makes them."""
-    rows = sorted(rows, key=lambda row: (row.key, row.label))
-    splits: dict[str, Any] = {}
-    for split in SPLITS:
-        own = [row for row in rows if row.split == split]
-        files = [
-            write_part(
-                path, split, part, [r for r in own if int(r.key[0], 16) * parts // 16 == part]
-            )
-            for part in range(parts)
-        ]
-        labels = Counter(row.label for row in own)
-        splits[split] = split_content(
-            len(own), labels={label: labels[label] for label in LABELS}, files=files
-        )
-    counts = {
-        "rows_in": len(rows) + 2,
-        "kept": len(rows),
-        "rejected": 2,
-        "duplicates": 0,
-        "conflicts": 0,
-        "excluded": 0,
-    }
-    manifest = manifest_content(
-        name="tests",
-        version=path.name,
-        inputs=[
-            input_content(name, sha256=sha256, rows=3) for name, sha256 in (inputs or {}).items()
-        ],
-        counts=counts,
-        splits=splits,
-        config=config,
-    )
-    write_json(path / MANIFEST, manifest)
-    return DatasetVersion.open(path)
-
-
-def write_part(path: Path, split: str, part: int, rows: list[Row]) -> dict[str, Any]:
-    file = path / split / f"part-{part:05d}.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    columns = {
-        "key": [row.key for row in rows],
-        "text": [row.text for row in rows],
-        "label": [row.label for row in rows],
-        "source": [row.source for row in rows],
-    }
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-    table = table.append_column("row", pa.array(range(len(rows)), pa.int64()))
-    table = table.append_column("agreement", pa.nulls(len(rows), pa.float32()))
-    pq.write_table(table, file, compression="zstd", row_group_size=7)
-    return {"path": f"{split}/{file.name}", "rows": len(rows), "sha256": sha256_file(file)}
-
-
-def random_rows(seed: int, count: int = 300) -> set[Row]:
-    """Many texts in common with other seeds, some under several labels."""
-    rng = random.Random(seed)
-    rows = {
-        Row(
-            f"Unit {(number := rng.randrange(200))} opened",
-            rng.choice(LABELS),
-            SPLITS[number % 3] if rng.random() < 0.9 else rng.choice(SPLITS),
-            rng.choice(["a.csv", "b.csv", f"only-{seed}.csv"]),
-        )
-        for _ in range(count)
-    }
-    return {
-        *{(row.text, row.label): row for row in rows}.values()
-    }  # as `conflicts=keep` leaves them
+from tests.unit.dataset_versions import Row, random_rows, write
 
 
 def mirrored(result: dict[str, Any]) -> dict[str, Any]:
@@ -134,39 +42,41 @@ def mirrored(result: dict[str, Any]) -> dict[str, Any]:
             },
         },
         "labels": {
-            split: {label: turn(one) for label, one in mix.items()}
+            split: {label: turn(item) for label, item in mix.items()}
             for split, mix in result["labels"].items()
         },
-        "counts": {name: turn(one) for name, one in result["counts"].items()},
+        "counts": {name: turn(item) for name, item in result["counts"].items()},
         "inputs": {
             "unchanged": inputs["unchanged"],
             "added": inputs["removed"],
             "removed": inputs["added"],
-            "changed": [{**one, "a": one["b"], "b": one["a"]} for one in inputs["changed"]],
+            "changed": [{**item, "a": item["b"], "b": item["a"]} for item in inputs["changed"]],
             "renamed": turned(inputs["renamed"]),
         },
         "config": {
-            key: {"ab"["ba".index(side)]: value for side, value in one.items()}
-            for key, one in result["config"].items()
+            key: {"ab"["ba".index(side)]: value for side, value in item.items()}
+            for key, item in result["config"].items()
         },
         "examples": {
-            kind: [{"a": one["b"], "b": one["a"]} for one in examples[other]]
+            kind: [{"a": item["b"], "b": item["a"]} for item in examples[other]]
             for kind, other in zip(KINDS, ("removed", "added", *KINDS[2:]), strict=True)
         },
     }
 
 
 def turn(change: dict[str, Any]) -> dict[str, Any]:
-    found = {"a": change["b"], "b": change["a"], "change": -change["change"]}
+    reversed_change = {"a": change["b"], "b": change["a"], "change": -change["change"]}
     if "shift" in change:
         shares = {"share_a": change["share_b"], "share_b": change["share_a"]}
-        found |= {**shares, "shift": -change["shift"]}
-    return found
+        reversed_change |= {**shares, "shift": -change["shift"]}
+    return reversed_change
 
 
-def turned(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    turned = [{**change, "from": change["to"], "to": change["from"]} for change in found]
-    return sorted(turned, key=lambda change: (order(change["from"]), order(change["to"])))
+def turned(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    reversed_changes = [
+        {**change, "from": change["to"], "to": change["from"]} for change in changes
+    ]
+    return sorted(reversed_changes, key=lambda change: (order(change["from"]), order(change["to"])))
 
 
 def order(name: str) -> tuple[int, str]:
@@ -189,6 +99,7 @@ def rendered(result: VersionDiff) -> str:
 
 # --- rows -----------------------------------------------------------------------------------------
 
+
 A = [
     Row("Profit doubled", "positive"),
     Row("Profit fell", "negative", "validation"),
@@ -196,6 +107,8 @@ A = [
     Row("Sales were flat", "neutral"),
     Row("The meeting is on Monday", "neutral"),
 ]
+
+
 B = [
     Row("Profit doubled", "positive"),
     Row("Profit fell", "neutral", "validation"),  # relabeled
@@ -222,10 +135,10 @@ def test_every_kind_of_change_is_counted_and_shown(tmp_path: Path) -> None:
     mix = result["labels"]["all"]["negative"]
     assert mix == {"a": 1, "b": 1, "change": 0, "share_a": 0.2, "share_b": 0.2, "shift": 0.0}
     assert result["labels"]["validation"]["negative"]["shift"] == -1
-    shown = result["examples"]
-    assert [len(shown[kind]) for kind in KINDS] == [1, 1, 1, 1, 1]
-    assert shown["added"][0]["a"] is None
-    assert shown["added"][0]["b"] == {
+    examples = result["examples"]
+    assert [len(examples[kind]) for kind in KINDS] == [1, 1, 1, 1, 1]
+    assert examples["added"][0]["a"] is None
+    assert examples["added"][0]["b"] == {
         "key": B[-1].key,
         "text": "Orders collapsed",
         "row": 0,
@@ -233,21 +146,22 @@ def test_every_kind_of_change_is_counted_and_shown(tmp_path: Path) -> None:
         "split": "test",
         "source": "news.csv",
     }
-    assert shown["relabeled"][0]["a"]["label"] == "negative"
-    assert shown["relabeled"][0]["b"]["label"] == "neutral"
+    assert examples["relabeled"][0]["a"]["label"] == "negative"
+    assert examples["relabeled"][0]["b"]["label"] == "neutral"
 
 
 def test_a_version_does_not_differ_from_itself(tmp_path: Path) -> None:
     rows = random_rows(1)
     inputs = {"a.csv": "00", "b.csv": "11"}
-    one = write(tmp_path / "one", rows, inputs=inputs, salt="s")
-    two = write(tmp_path / "two", rows, parts=4, inputs=inputs, salt="s")  # other files, same rows
-    for result in (difference(one, one), difference(one, two)):
+    version = write(tmp_path / "one", rows, inputs=inputs, salt="s")
+    # The same rows in other files.
+    same_rows = write(tmp_path / "two", rows, parts=4, inputs=inputs, salt="s")
+    for result in (difference(version, version), difference(version, same_rows)):
         assert result["identical"]
         assert result["rows"]["unchanged"] == len(rows)
         assert not any(result["rows"][kind]["rows"] for kind in KINDS)
-        assert not any(one["change"] for one in result["counts"].values())
-        assert not any(one["shift"] for mix in result["labels"].values() for one in mix.values())
+        assert not any(item["change"] for item in result["counts"].values())
+        assert not any(item["shift"] for mix in result["labels"].values() for item in mix.values())
         assert result["inputs"] == {
             "unchanged": 2,
             "added": [],
@@ -298,7 +212,7 @@ def test_the_counts_are_those_of_a_plain_comparison(
     relabeled = Counter((x.label, y.label) for x, y in both if x.label != y.label)
     assert {(c["from"], c["to"]): c["rows"] for c in rows["relabeled"]["changes"]} == relabeled
     smallest = sorted(x.key for x, y in both if x.label != y.label)[:3]
-    assert [one["a"]["key"] for one in result["examples"]["relabeled"]] == smallest
+    assert [example["a"]["key"] for example in result["examples"]["relabeled"]] == smallest
 
 
 def test_a_text_under_two_labels_is_two_rows(tmp_path: Path) -> None:
@@ -311,8 +225,8 @@ def test_a_text_under_two_labels_is_two_rows(tmp_path: Path) -> None:
         ([Row("Flat", "negative"), both[1]], 0, 0, 1),
     ]:
         path = tmp_path / "-".join(row.label for row in rows)
-        found = difference(a, write(path, rows))["rows"]
-        counts = [found[kind]["rows"] for kind in ("added", "removed", "relabeled")]
+        row_changes = difference(a, write(path, rows))["rows"]
+        counts = [row_changes[kind]["rows"] for kind in ("added", "removed", "relabeled")]
         assert counts == [added, removed, relabeled]
 
 
@@ -344,9 +258,11 @@ def test_inputs_are_matched_by_name_then_by_bytes(tmp_path: Path) -> None:
     result = difference(a, b)
     inputs = result["inputs"]
     assert inputs["unchanged"] == 1
-    assert [one["source"] for one in inputs["added"]] == ["more"]
-    assert [one["source"] for one in inputs["removed"]] == ["gone"]
-    assert [(one["a"]["sha256"], one["b"]["sha256"]) for one in inputs["changed"]] == [("11", "44")]
+    assert [item["source"] for item in inputs["added"]] == ["more"]
+    assert [item["source"] for item in inputs["removed"]] == ["gone"]
+    assert [(item["a"]["sha256"], item["b"]["sha256"]) for item in inputs["changed"]] == [
+        ("11", "44")
+    ]
     assert inputs["renamed"] == [{"from": "old", "to": "new", "sha256": "22"}]
     assert result["identical"]  # it is about rows
 
@@ -400,6 +316,6 @@ def test_tables_show_names_as_they_are_and_stay_short(tmp_path: Path) -> None:
 
 
 def test_tables_without_a_line_are_left_out(tmp_path: Path) -> None:
-    one = write(tmp_path / "one", A)
-    titles = [str(table.title) for table in diff_tables(diff(one, one))]
+    version = write(tmp_path / "one", A)
+    titles = [str(table.title) for table in diff_tables(diff(version, version))]
     assert titles == ["rows", "kept rows"]

@@ -94,8 +94,8 @@ def test_command_line_is_understood(line: str, project: Path) -> None:
         (project / "news.yaml").write_text(config, encoding="utf-8")
     arguments = [argument for argument in arguments if argument not in MADE_BY_READERS]
     finished = print_config(name, arguments)
-    wanted = 2 if line.endswith("test $? -eq 2") else 0
-    assert finished.code == wanted, f"{page}: {line}\n{finished.err}"
+    expected_code = 2 if line.endswith("test $? -eq 2") else 0
+    assert finished.code == expected_code, f"{page}: {line}\n{finished.err}"
 
 
 def test_every_page_with_commands_is_run() -> None:

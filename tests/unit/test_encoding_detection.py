@@ -107,8 +107,8 @@ def test_a_file_of_two_encodings_loses_nothing(chunk: int) -> None:
     data = (ENGLISH + JAPANESE + FINNISH).encode() * 3 + FINNISH.encode("cp1252")
     assert detect(data, chunk) == "utf-8-mended"
     rows = [line for line in data.decode("utf-8-mended").split("\n") if line]
-    wanted = [*(ENGLISH + JAPANESE + FINNISH).splitlines() * 3, *FINNISH.splitlines()]
-    assert normalize(pa.array(rows)).text.to_pylist() == wanted
+    expected = [*(ENGLISH + JAPANESE + FINNISH).splitlines() * 3, *FINNISH.splitlines()]
+    assert normalize(pa.array(rows)).text.to_pylist() == expected
 
 
 def test_the_end_may_be_within_a_letter() -> None:

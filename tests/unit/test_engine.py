@@ -85,11 +85,11 @@ def test_rows_of_a_micro_batch_are_about_as_long() -> None:
 
 def test_probabilities_are_those_of_the_model(engine: Engine, tiny: Path) -> None:
     model, tokenizer = opinionated(tiny).eval(), load_tokenizer(str(tiny))
-    found = engine.probabilities(TEXTS)
-    assert found.shape == (len(TEXTS), len(LABELS))
-    assert found.sum(1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
-    assert np.ptp(found, axis=0).max() > 0.3  # answers differ, so order matters below
-    for text, row in zip(TEXTS, found, strict=True):
+    probabilities = engine.probabilities(TEXTS)
+    assert probabilities.shape == (len(TEXTS), len(LABELS))
+    assert probabilities.sum(1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
+    assert np.ptp(probabilities, axis=0).max() > 0.3  # answers differ, so order matters below
+    for text, row in zip(TEXTS, probabilities, strict=True):
         inputs = tokenizer(text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
         with torch.no_grad():
             expected = model(**inputs).logits.softmax(-1)[0]
@@ -114,14 +114,14 @@ def test_answer_does_not_depend_on_the_company(model_dir: Path, text: str, budge
 
 
 def test_labels_scores_and_probabilities_agree(engine: Engine) -> None:
-    found = engine.classify(TEXTS)
-    for prediction, row in zip(found, engine.probabilities(TEXTS), strict=True):
+    predictions = engine.classify(TEXTS)
+    for prediction, row in zip(predictions, engine.probabilities(TEXTS), strict=True):
         assert tuple(prediction.probabilities) == LABELS
         assert [*prediction.probabilities.values()] == pytest.approx(row.tolist(), abs=1e-6)
         assert prediction.score == max(prediction.probabilities.values())
         assert prediction.probabilities[prediction.label] == prediction.score
         assert json.loads(json.dumps(prediction.probabilities)) == prediction.probabilities
-    assert {prediction.label for prediction in found} == {*LABELS}
+    assert {prediction.label for prediction in predictions} == {*LABELS}
 
 
 def test_no_texts_get_no_answers(engine: Engine) -> None:
@@ -143,8 +143,8 @@ def test_odd_texts_get_an_answer(engine: Engine, text: str) -> None:
 
 def test_very_long_text_is_cut_off(engine: Engine) -> None:
     beginning = "profit fell again " * MAX_LENGTH
-    found = engine.probabilities([beginning, beginning + "and rose sharply " * 100_000])
-    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    probabilities = engine.probabilities([beginning, beginning + "and rose sharply " * 100_000])
+    assert probabilities[1] == pytest.approx(probabilities[0], abs=1e-5)
 
 
 def test_a_pipeline_of_transformers_cuts_where_the_engine_does(
@@ -153,15 +153,15 @@ def test_a_pipeline_of_transformers_cuts_where_the_engine_does(
     text = "order " * 60 + "loss"
     classify: Any = pipeline("text-classification", str(model_dir), top_k=None)
     [answers] = classify([text], truncation=True)
-    found = {one["label"]: one["score"] for one in answers}
+    scores = {answer["label"]: answer["score"] for answer in answers}
     [mine] = engine.classify([text])
-    assert found == pytest.approx(mine.probabilities, abs=1e-5)
+    assert scores == pytest.approx(mine.probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize("text", [" Profit\trose. ", "Profit\n\nrose.", "Profit\u00a0rose.\u200b"])
 def test_texts_that_look_alike_get_the_same_answer(engine: Engine, text: str) -> None:
-    found, expected = engine.probabilities([text, "Profit rose."])
-    assert found == pytest.approx(expected, abs=1e-5)
+    probabilities, expected = engine.probabilities([text, "Profit rose."])
+    assert probabilities == pytest.approx(expected, abs=1e-5)
 
 
 def test_progress_adds_up_to_the_texts(model_dir: Path) -> None:

@@ -17,7 +17,7 @@ import finsent
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
-from tests.unit.test_sources import GOOD, configured, find_files, names, problem, write
+from tests.unit.source_files import GOOD, configured, find_files, names, problem, write
 
 pytestmark = pytest.mark.cost(1, "starts a process")
 
@@ -189,8 +189,8 @@ def test_files_that_a_directory_does_not_give_are_named(
         write(tmp_path, GOOD, name)
     with caplog.at_level("INFO"):
         find_files(tmp_path)
-    wanted = f"{tmp_path}: 4 files of no known format are left out: b.doc, c.txt, d.txt, ..."
-    assert caplog.messages == [wanted]
+    expected = f"{tmp_path}: 4 files of no known format are left out: b.doc, c.txt, d.txt, ..."
+    assert caplog.messages == [expected]
 
 
 def test_a_file_is_learnt_from_or_stays_unseen(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_what_is_wrong_with_an_excluded_source_names_data_exclude(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("shares", "wanted"),
+    ("shares", "expected"),
     [
         (["50"], [None]),
         (["75"], [None]),
@@ -223,11 +223,11 @@ def test_what_is_wrong_with_an_excluded_source_names_data_exclude(tmp_path: Path
     ],
 )
 def test_a_phrasebank_file_alone_does_not_say_who_agreed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, shares: list[str], wanted: list[Any]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shares: list[str], expected: list[Any]
 ) -> None:
     paths = [
         write(tmp_path, f"Sales in {share} rose@positive\n", f"Sentences_{share}Agree.txt")
         for share in shares
     ]
-    assert [file.agreement for file in find_files(*paths)] == wanted
-    assert ("agreement stays empty" in caplog.text) == (wanted == [None])
+    assert [file.agreement for file in find_files(*paths)] == expected
+    assert ("agreement stays empty" in caplog.text) == (expected == [None])

@@ -40,8 +40,8 @@ def store(exchange: Exchange, name: str, hashes: list[int]) -> pa.Table:
 
 
 def parts(exchange: Exchange) -> list[pa.Table]:
-    found = [exchange.read(partition) for partition in range(exchange.partitions)]
-    return [part for part in found if part is not None]
+    tables = [exchange.read(partition) for partition in range(exchange.partitions)]
+    return [part for part in tables if part is not None]
 
 
 @examples(60)
@@ -70,9 +70,9 @@ def test_what_is_written_is_read_once_in_ranges_and_in_the_writers_order(
 def test_partitions_are_even_and_in_range(partitions: int) -> None:
     count = 50_000
     hashes = np.random.default_rng(1).integers(0, 2**64 - 1, count, np.uint64)
-    found: npt.NDArray[np.uint32] = Exchange(Path("unused"), partitions).partition_of(hashes)
-    assert int(found.max()) < partitions
-    half = float((found < partitions // 2).mean())
+    numbers: npt.NDArray[np.uint32] = Exchange(Path("unused"), partitions).partition_of(hashes)
+    assert int(numbers.max()) < partitions
+    half = float((numbers < partitions // 2).mean())
     share = partitions // 2 / partitions
     assert abs(half - share) <= 4 * math.sqrt(share * (1 - share) / count)
     ends = np.array([0, 2**64 - 1], np.uint64)
@@ -94,17 +94,20 @@ def test_no_files_differ_from_no_rows(tmp_path: Path, partitions: int) -> None:
 def test_a_task_that_runs_again_replaces_its_own_file_alone(tmp_path: Path) -> None:
     exchange = Exchange(tmp_path, 2)
     store(exchange, "a", [1, 2, 2**63])
-    kept = store(exchange, "b", [2**63])
+    other_rows = store(exchange, "b", [2**63])
     again = store(exchange, "a", [5])
-    assert [part.to_pylist() for part in parts(exchange)] == [again.to_pylist(), kept.to_pylist()]
+    assert [part.to_pylist() for part in parts(exchange)] == [
+        again.to_pylist(),
+        other_rows.to_pylist(),
+    ]
 
 
 def test_unfinished_and_foreign_files_are_never_read(tmp_path: Path) -> None:
     exchange = Exchange(tmp_path, 2)
     rows = store(exchange, "a", [7])
-    whole = (tmp_path / "a.arrow").read_bytes()
+    content = (tmp_path / "a.arrow").read_bytes()
     for name in (".b", ".b.arrow", "notes.txt"):
-        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".b", ".b.arrow", "a.arrow", "notes.txt"]
     assert [part.to_pylist() for part in parts(exchange)] == [rows.to_pylist(), []]

@@ -14,9 +14,9 @@ import pytest
 from finsent.data.config import DataConfig, SourceConfig
 from finsent.data.sources.files import find_sources
 from finsent.errors import InputError
+from tests.unit.source_files import GOOD, find_files, names, write
 from tests.unit.test_files import without_root
 from tests.unit.test_labeling_tools import ROSE_AND_FELL, labels, problem
-from tests.unit.test_sources import GOOD, find_files, names, write
 
 
 def refused(source: Path | str) -> str:

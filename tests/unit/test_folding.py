@@ -67,8 +67,8 @@ def too_sure(kind: str, labels: Sequence[str]) -> PreTrainedModel:
 
 def adopted(model: PreTrainedModel, folder: Path, tiny: Path, **config: Any) -> Path:
     source = saved(model, folder / "source", tiny)
-    found = find_model_folder(str(source), None, "SOURCE", "")
-    foreign = open_foreign(str(source), found, AdoptConfig.model_validate(config))
+    model_folder = find_model_folder(str(source), None, "SOURCE", "")
+    foreign = open_foreign(str(source), model_folder, AdoptConfig.model_validate(config))
     adopt(foreign, folder / "model")
     return folder / "model"
 
@@ -85,8 +85,8 @@ def labeled(model_dir: Path, texts: list[str]) -> pa.Table:
 def piped(model_dir: Path, texts: list[str]) -> list[dict[str, float]]:
     """Scores by label, as plain transformers gives them in padded batches."""
     pipe = pipeline("text-classification", model=str(model_dir), device="cpu")
-    found: Any = pipe(texts, truncation=True, top_k=None, batch_size=16)
-    return [{one["label"]: one["score"] for one in row} for row in found]
+    rankings: Any = pipe(texts, truncation=True, top_k=None, batch_size=16)
+    return [{item["label"]: item["score"] for item in row} for row in rankings]
 
 
 def difference(model_dir: Path, texts: list[str]) -> float:
@@ -106,10 +106,10 @@ def test_plain_transformers_gives_the_calibrated_scores(
     texts = sentences()
     model_dir = adopted(too_sure(kind, ORDER), tmp_path, tiny)
     before = Engine(model_dir, EXACT)
-    found = calibrate(before, labeled(model_dir, texts), 0.6, {"split": "validation"})
+    record = calibrate(before, labeled(model_dir, texts), 0.6, {"split": "validation"})
     after = Engine(model_dir, EXACT)
-    assert found.temperature == after.temperature == 1
-    assert after.folded == found.folded_temperature
+    assert record.temperature == after.temperature == 1
+    assert after.folded == record.folded_temperature
     assert after.folded > 1.3
     answers = after.probabilities(texts)
     assert np.ptp(answers, axis=0).max() > 0.2
@@ -129,8 +129,8 @@ def test_real_texts_score_alike(tiny: Path, tmp_path: Path, shared_data: Path) -
 def test_many_labels_add_up_to_ours_at_the_temperature(tiny: Path, tmp_path: Path) -> None:
     texts = sentences()
     model_dir = adopted(too_sure("bert", STARS), tmp_path, tiny, label_map=STARS_MAP)
-    found = calibrate(Engine(model_dir, EXACT), labeled(model_dir, texts), 0.6, {})
-    assert fitted_temperature(found) > 1.2
+    record = calibrate(Engine(model_dir, EXACT), labeled(model_dir, texts), 0.6, {})
+    assert fitted_temperature(record) > 1.2
     after = Engine(model_dir, EXACT)
     mine = after.classify(texts)
     for theirs, own in zip(piped(model_dir, texts), mine, strict=True):
@@ -189,11 +189,11 @@ def test_interrupted_calibration_leaves_a_model_that_is_not_calibrated_twice(
         with pytest.raises(KeyboardInterrupt):
             calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
     assert not (model_dir / CALIBRATION).exists()
-    found = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
-    whole = adopted(too_sure("bert", OWN), tmp_path / "whole", tiny)
-    expected = calibrate(Engine(whole, EXACT), rows, 0.6, {})
-    assert fitted_temperature(found) == pytest.approx(fitted_temperature(expected), rel=1e-4)
-    answers = [Engine(folder, EXACT).probabilities(texts) for folder in (model_dir, whole)]
+    record = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
+    uninterrupted = adopted(too_sure("bert", OWN), tmp_path / "whole", tiny)
+    expected = calibrate(Engine(uninterrupted, EXACT), rows, 0.6, {})
+    assert fitted_temperature(record) == pytest.approx(fitted_temperature(expected), rel=1e-4)
+    answers = [Engine(folder, EXACT).probabilities(texts) for folder in (model_dir, uninterrupted)]
     assert answers[0] == pytest.approx(answers[1], abs=1e-6)
 
 

@@ -173,7 +173,7 @@ NEW_YEAR = datetime.datetime(2024, 1, 1, 2, 30)
 
 
 @pytest.mark.parametrize(
-    ("values", "wanted"),
+    ("values", "expected"),
     [
         (pa.array(["up", None, ""]), ["up", None, ""]),
         (pa.array(["up", None], pa.large_string()), ["up", None]),
@@ -191,10 +191,12 @@ NEW_YEAR = datetime.datetime(2024, 1, 1, 2, 30)
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
-def test_parquet_values_of_any_type_become_text(values: pa.Array, wanted: list[str | None]) -> None:
+def test_parquet_values_of_any_type_become_text(
+    values: pa.Array, expected: list[str | None]
+) -> None:
     content = parquet(label=values, text=values)
     assert read("parquet", content, Columns("text", "label", "label")) == [
-        Row(n, value, value, value) for n, value in enumerate(wanted, start=1)
+        Row(n, value, value, value) for n, value in enumerate(expected, start=1)
     ]
 
 
@@ -202,8 +204,8 @@ def test_parquet_rows_are_numbered_through_its_row_groups() -> None:
     texts = [f"Unit {n}" for n in range(1, 8)]
     content = parquet(3, **{"a.b": texts, "id": range(7)})
     assert pq.ParquetFile(io.BytesIO(content)).num_row_groups == 3
-    wanted = [Row(n, text) for n, text in enumerate(texts, start=1)]
-    assert read("parquet", content, Columns("a.b", None, None)) == wanted
+    expected = [Row(n, text) for n, text in enumerate(texts, start=1)]
+    assert read("parquet", content, Columns("a.b", None, None)) == expected
 
 
 @pytest.mark.parametrize("values", [[[{"a": 1}]], [{"a": 1}]])
@@ -335,7 +337,7 @@ def test_the_name_says_format_and_compression(
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "expected"),
     [
         ("Sentences_50Agree.txt", 0.5),
         ("Sentences_66Agree.txt.gz", 0.66),
@@ -345,9 +347,9 @@ def test_the_name_says_format_and_compression(
     ],
 )
 def test_a_phrasebank_file_says_by_its_name_how_many_annotators_agreed(
-    name: str, wanted: float | None
+    name: str, expected: float | None
 ) -> None:
-    assert agreement(name) == wanted
+    assert agreement(name) == expected
 
 
 def test_each_format_that_a_setting_can_name_has_a_reader() -> None:

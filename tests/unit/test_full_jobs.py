@@ -13,8 +13,8 @@ import pytest
 from finsent.labels import LABELS
 from tests.commands import check_refused, invoke_job
 from tests.disks import file_limit
+from tests.unit.dataset_versions import Row, write
 from tests.unit.foreign import classifier, saved
-from tests.unit.test_diff import Row, write
 
 QUICK = (
     "export.openvino=false",
@@ -30,8 +30,8 @@ FILE = 20_000  # bytes; pictures, weights and graphs are larger, records and set
 
 def files(folder: Path) -> dict[str, int]:
     """Each file below a folder, and when it was written."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found}
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
 @pytest.mark.cost(12, "four jobs, twice")
@@ -50,7 +50,7 @@ def test_full_disk_is_one_line_and_the_same_command_works_later(tiny: Path, proj
         "export": ("model=artifacts/runs/own/model",),
         "publish": ("publish.model=artifacts/runs/own/model", "publish.alias=again"),
     }
-    kept = {  # what must be as it was
+    unchanged_folders = {  # what must be as it was
         "adopt": artifacts / "registry",
         "evaluate": artifacts / "runs/own/evaluation",
         "export": artifacts / "runs/own/model",
@@ -58,14 +58,14 @@ def test_full_disk_is_one_line_and_the_same_command_works_later(tiny: Path, proj
     }
     for job, arguments in calls.items():
         call = (job, *QUICK, "data.name=default", *arguments)
-        before = files(kept[job])
+        before = files(unchanged_folders[job])
         with file_limit(FILE):
             refused = invoke_job(*call)
         check_refused(
             refused, [f"='{artifacts}/", "File too large (at most 0.0 MB per file). Raise"]
         )
-        assert files(kept[job]) == before
+        assert files(unchanged_folders[job]) == before
         assert not [*artifacts.rglob(".staging-*")]
         done = invoke_job(*call)
         assert done.code == 0, done.err
-        assert files(kept[job]) != before
+        assert files(unchanged_folders[job]) != before

@@ -19,7 +19,7 @@ from finsent.data.versions.manifest import RejectedRows
 from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError, InputError
 from finsent.settings import Settings
-from tests.unit.test_sources import write
+from tests.unit.source_files import write
 from tests.unit.test_stages import make
 
 ROSE_AND_FELL = {"Alpha rose": "positive", "Beta fell": "negative"}
@@ -143,7 +143,7 @@ def test_settings_that_leave_nothing_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "wanted"),
+    ("label", "expected"),
     [
         (["positive"], "positive"),
         (["positive", "positive"], "positive"),
@@ -162,12 +162,12 @@ def test_settings_that_leave_nothing_are_refused(tmp_path: Path) -> None:
         ("positive#negative", "unknown_label: 1"),
     ],
 )
-def test_a_label_may_be_a_list_of_one(tmp_path: Path, label: Any, wanted: str) -> None:
+def test_a_label_may_be_a_list_of_one(tmp_path: Path, label: Any, expected: str) -> None:
     path = write(tmp_path, lines({"text": "Alpha rose", "label": label}), "a.jsonl")
-    if ":" in wanted or " " in wanted:
-        assert wanted in problem(path)
+    if ":" in expected or " " in expected:
+        assert expected in problem(path)
     else:
-        assert labels(path) == {"Alpha rose": wanted}
+        assert labels(path) == {"Alpha rose": expected}
 
 
 def test_label_studio_writes_json_into_cells_of_csv(tmp_path: Path) -> None:

@@ -112,23 +112,25 @@ def test_recall_and_precision_against_exact_similarity() -> None:
         base = words(seed)
         changed = [w if rng.random() > 0.06 else "".join(rng.choices("xyz", k=5)) for w in base]
         texts += [" ".join(base), " ".join(changed)]
-    found = pairs(texts)
+    similar_pairs = pairs(texts)
     exact = {(i, i + 1): similarity(texts[i], texts[i + 1]) for i in range(0, len(texts), 2)}
     exact = {(i, j): value for (i, j), value in exact.items() if texts[i] != texts[j]}
     clear = {pair for pair, value in exact.items() if value >= CONFIG.threshold + 0.1}
     assert len(clear) > 80
-    assert len(clear - found) <= 0.02 * len(clear)
-    assert all(exact.get(pair, 0) > CONFIG.threshold - 0.2 for pair in found)
+    assert len(clear - similar_pairs) <= 0.02 * len(clear)
+    assert all(exact.get(pair, 0) > CONFIG.threshold - 0.2 for pair in similar_pairs)
     below = {pair for pair, value in exact.items() if value < CONFIG.threshold - 0.05}
     assert len(below) > 20
-    assert len(below & found) <= 0.1 * len(below)  # values that agree by chance do not count
+    assert len(below & similar_pairs) <= 0.1 * len(
+        below
+    )  # values that agree by chance do not count
 
 
 def test_a_huge_bucket_does_not_compare_all_pairs() -> None:
     texts = [f"{STORY} {number}" for number in range(20_000)]
     rows = table(texts)
-    found = entries(rows, CONFIG)
-    one_band = found.filter(pa.array(found["band"].to_numpy() == found["band"][0].as_py()))
+    bands = entries(rows, CONFIG)
+    one_band = bands.filter(pa.array(bands["band"].to_numpy() == bands["band"][0].as_py()))
     edges = find_edges(one_band, CONFIG)
     assert len(one_band) > 10_000
     assert len(edges) < 5 * len(one_band)
@@ -155,16 +157,16 @@ def test_templates_leak_neither_from_a_benchmark_nor_across_splits(
     monkeypatch.setattr(near, "_MAX_BUCKET_FOR_ALL_PAIRS", all_pairs)
     unseen = 60
     rows = table(headlines(500), [i < unseen for i in range(500)])
-    found = entries(rows, CONFIG)
+    bands = entries(rows, CONFIG)
     keys = rows["key"].to_numpy()
     place = {key: i for i, key in enumerate(keys.tolist())}
     sketches = np.zeros((500, 32), np.uint8)
-    for key, sketch in zip(*(found[c].to_pylist() for c in ("key", "sketch")), strict=True):
+    for key, sketch in zip(*(bands[c].to_pylist() for c in ("key", "sketch")), strict=True):
         sketches[place[key]] = np.frombuffer(sketch, np.uint8)
     a, b = np.triu_indices(500, 1)
     which = near._is_near(sketches, a, b, CONFIG)
     a, b = a[which], b[which]
-    groups = resolve([find_edges(found, CONFIG)], halves, by_text=True)
+    groups = resolve([find_edges(bands, CONFIG)], halves, by_text=True)
     must_go = np.unique(b[(a < unseen) & (b >= unseen)])
     assert len(must_go) > 300
     assert {*keys[must_go].tolist()} <= {*groups.near_excluded.tolist()}
@@ -179,10 +181,10 @@ def test_templates_leak_neither_from_a_benchmark_nor_across_splits(
 
 def test_the_order_of_rows_in_a_table_changes_nothing() -> None:
     texts = [" ".join(words(s)) for s in range(40)] + [" ".join(words(s)) + " x" for s in range(40)]
-    found = entries(table(texts), CONFIG)
-    shuffled = found.take(pa.array(np.random.default_rng(0).permutation(len(found))))
-    assert find_edges(shuffled, CONFIG).equals(find_edges(found, CONFIG))
-    assert len(find_edges(found, CONFIG)) == 40
+    bands = entries(table(texts), CONFIG)
+    shuffled = bands.take(pa.array(np.random.default_rng(0).permutation(len(bands))))
+    assert find_edges(shuffled, CONFIG).equals(find_edges(bands, CONFIG))
+    assert len(find_edges(bands, CONFIG)) == 40
 
 
 def test_hashes_do_not_depend_on_the_process() -> None:

@@ -49,13 +49,13 @@ def test_flipped_labels_come_first() -> None:
     flipped = np.arange(0, 600, 24)
     given = labels.copy()
     given[flipped] = (labels[flipped] + 1) % 3
-    found = find_label_issues(texts, given, groups_of(600), NoiseConfig())
-    assert set(found.rows.tolist()) <= set(flipped.tolist())
-    assert len(found.rows) >= 0.4 * len(flipped)  # those that the model is sure of
-    assert (found.suggested == labels[found.rows]).all()
-    margins = found.suggested_confidence - found.label_confidence
+    issues = find_label_issues(texts, given, groups_of(600), NoiseConfig())
+    assert set(issues.rows.tolist()) <= set(flipped.tolist())
+    assert len(issues.rows) >= 0.4 * len(flipped)  # those that the model is sure of
+    assert (issues.suggested == labels[issues.rows]).all()
+    margins = issues.suggested_confidence - issues.label_confidence
     assert (np.diff(margins) <= 0).all()
-    assert found.accuracy > 0.9
+    assert issues.accuracy > 0.9
 
 
 def test_a_group_never_teaches_itself() -> None:
@@ -65,12 +65,12 @@ def test_a_group_never_teaches_itself() -> None:
     given = np.append(labels, [(labels[0] + 1) % 3] * 6)
     apart = np.append(groups_of(300), np.arange(300, 306, dtype=np.uint64))
     together = np.append(groups_of(300), np.full(6, 7, np.uint64))
-    found = [
+    issue_rows = [
         set(find_label_issues([*texts, *[wrong] * 6], given, g, NoiseConfig()).rows.tolist())
         for g in (apart, together)
     ]
-    assert not set(range(300, 306)) <= found[0]
-    assert set(range(300, 306)) <= found[1]
+    assert not set(range(300, 306)) <= issue_rows[0]
+    assert set(range(300, 306)) <= issue_rows[1]
 
 
 def test_the_confident_joint_by_hand() -> None:

@@ -82,7 +82,7 @@ def assert_settled(texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("Net sales  rose\t5 %", "Net sales rose 5 %"),
         ("  \n both ends \r\n", "both ends"),
@@ -110,13 +110,13 @@ def assert_settled(texts: list[str]) -> None:
         (" \u200b\t\ufeff ", ""),
     ],
 )
-def test_normalize_is_no_repair(text: str, wanted: str) -> None:
+def test_normalize_is_no_repair(text: str, expected: str) -> None:
     result = normalize(pa.array([text]))
-    assert (result.text.to_pylist(), *result[1:]) == ([wanted], 0, 0)
+    assert (result.text.to_pylist(), *result[1:]) == ([expected], 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("AT&amp;T", "AT&T"),
         ("it&#8217;s 5 &#x20ac;", "it’s 5 €"),
@@ -134,9 +134,9 @@ def test_normalize_is_no_repair(text: str, wanted: str) -> None:
         ("http://x.example/?a=1&b=2&copy=3", "http://x.example/?a=1&b=2&copy=3"),
     ],
 )
-def test_entities_with_a_semicolon_are_decoded(text: str, wanted: str) -> None:
+def test_entities_with_a_semicolon_are_decoded(text: str, expected: str) -> None:
     result = normalize(pa.array([text, "plain"]))
-    assert (result.text.to_pylist(), *result[1:]) == ([wanted, "plain"], 0, text != wanted)
+    assert (result.text.to_pylist(), *result[1:]) == ([expected, "plain"], 0, text != expected)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
@@ -155,7 +155,7 @@ def test_mojibake_is_repaired_at_any_depth(text: str, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("â‚¬5", "€5"),
         ("said \x93up\x94\x85", "said “up”…"),  # Windows-1252 that was read as Latin-1
@@ -169,17 +169,17 @@ def test_mojibake_is_repaired_at_any_depth(text: str, encoding: str) -> None:
         ("┬ú5", "£5"),
     ],
 )
-def test_other_mojibake(text: str, wanted: str) -> None:
+def test_other_mojibake(text: str, expected: str) -> None:
     result = normalize(pa.array([text]))
-    assert (result.text.to_pylist(), result.mojibake) == ([wanted], 1)
+    assert (result.text.to_pylist(), result.mojibake) == ([expected], 1)
 
 
 @pytest.mark.parametrize("text", RARE)
 def test_rare_letters_stay(text: str) -> None:
     composed = unicodedata.normalize("NFC", text)
     result = normalize(pa.array([text, f"Shares: {text} (5 %), up"]))
-    wanted = [composed, f"Shares: {composed} (5 %), up"]
-    assert (result.text.to_pylist(), *result[1:]) == (wanted, 0, 0)
+    expected = [composed, f"Shares: {composed} (5 %), up"]
+    assert (result.text.to_pylist(), *result[1:]) == (expected, 0, 0)
 
 
 @examples(150)
@@ -231,13 +231,13 @@ def test_canonically_equal_spellings_become_one() -> None:
 @pytest.mark.parametrize("type", [pa.string(), pa.large_string()])
 def test_arrays_of_every_shape(type: pa.DataType) -> None:
     texts = [" a", None, "b", "", "Ã¤", "c  d", None, "&lt;"]
-    wanted = ["a", "", "b", "", "ä", "c d", "", "<"]
+    expected = ["a", "", "b", "", "ä", "c d", "", "<"]
     array = pa.array(texts, type)
     for form in (array, pa.chunked_array([array[:3], array[3:3], array[3:]]), array[0:]):
         result = normalize(form)
-        assert (result.text.to_pylist(), result.mojibake, result.entities) == (wanted, 1, 1)
+        assert (result.text.to_pylist(), result.mojibake, result.entities) == (expected, 1, 1)
         assert result.text.type == pa.string()
-    assert normalize(array[3:6]).text.to_pylist() == wanted[3:6]
+    assert normalize(array[3:6]).text.to_pylist() == expected[3:6]
     for empty in (array[:0], pa.chunked_array([], type), pa.nulls(0)):
         result = normalize(empty)
         assert (result.text, *result[1:]) == (pa.array([], pa.string()), 0, 0)
@@ -248,7 +248,7 @@ def test_arrays_of_every_shape(type: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("text", "other_text", "same"),
     [
         ("Profit ROSE", "profit rose", True),
         ("Profit  rose ", "Profit rose", True),
@@ -260,8 +260,8 @@ def test_arrays_of_every_shape(type: pa.DataType) -> None:
         ("cafe", "caf\xe9", False),
     ],
 )
-def test_keys_are_equal_for_duplicates_alone(one: str, other: str, same: bool) -> None:
-    assert (key(one) == key(other)) is same
+def test_keys_are_equal_for_duplicates_alone(text: str, other_text: str, same: bool) -> None:
+    assert (key(text) == key(other_text)) is same
 
 
 def test_keys_are_the_same_everywhere_and_spread() -> None:

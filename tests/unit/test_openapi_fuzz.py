@@ -23,8 +23,8 @@ from serve_app.auth import new_key
 from serve_app.config import LimitsConfig
 from serve_app.openapi import describe
 from tests.properties import DEEP
+from tests.unit.api.apps import make_app
 from tests.unit.models import METRICS, saved_model
-from tests.unit.test_api import make_app
 
 pytestmark = pytest.mark.cost(1.5, "sends many requests")
 
@@ -89,11 +89,11 @@ def test_what_schemathesis_does_not_send_is_described_too(
     with TestClient(app) as client:
         for path, methods in DESCRIPTION["paths"].items():
             for method, operation in methods.items():
-                found = client.request(method, path, content=body, headers=headers)
-                described = operation["responses"][str(found.status_code)]
-                kind = found.headers["content-type"].partition(";")[0]
-                assert kind in described["content"], (path, found.text)
-                assert {name.lower() for name in described["headers"]} <= found.headers.keys()
+                response = client.request(method, path, content=body, headers=headers)
+                described = operation["responses"][str(response.status_code)]
+                kind = response.headers["content-type"].partition(";")[0]
+                assert kind in described["content"], (path, response.text)
+                assert {name.lower() for name in described["headers"]} <= response.headers.keys()
 
 
 @schema.parametrize()

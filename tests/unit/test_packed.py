@@ -22,9 +22,9 @@ from finsent.data.readers.columns import Columns
 from finsent.data.readers.formats import read_names, read_rows
 from finsent.data.readers.layout import FileLayout
 from tests.properties import examples
-from tests.unit.test_dialects import read as read_named
+from tests.unit.csv_dialects import read as read_named
+from tests.unit.source_files import write
 from tests.unit.test_labeling_tools import ROSE_AND_FELL, labels, lines, problem
-from tests.unit.test_sources import write
 
 
 class Row(NamedTuple):

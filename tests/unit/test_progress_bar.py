@@ -26,10 +26,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch, terminal: bool, late: bool = False) -
     monkeypatch.setattr(sys, "stderr", screen)
     with progress_bar(
         "train", "row", 40, 10, terminal_seconds=0, log_seconds=0, delayed=late
-    ) as shown:
-        shown.set_postfix(epoch=1, refresh=False)
-        shown.update(10)
-        shown.update(20)
+    ) as bar:
+        bar.set_postfix(epoch=1, refresh=False)
+        bar.update(10)
+        bar.update(20)
     return screen.getvalue()
 
 
@@ -56,10 +56,8 @@ def test_a_terminal_redraws_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_delayed_bar_of_short_work_writes_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", screen := Screen(terminal=False))
-    with progress_bar(
-        "read", "B", 2000, terminal_seconds=60, log_seconds=60, delayed=True
-    ) as shown:
-        shown.update(2000)
+    with progress_bar("read", "B", 2000, terminal_seconds=60, log_seconds=60, delayed=True) as bar:
+        bar.update(2000)
     assert screen.getvalue() == ""
 
 

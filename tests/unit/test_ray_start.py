@@ -21,14 +21,14 @@ LATE = "The current node timed out during startup. This could happen because"
 
 
 @pytest.mark.parametrize(
-    ("problem", "raised", "said"),
+    ("problem", "raised", "message"),
     [
         (Exception(LATE), InputError, "did not start within its 30 seconds"),
         (RuntimeError("no space"), RuntimeError, "no space"),
     ],
 )
 def test_only_a_start_timeout_is_a_user_error(
-    problem: Exception, raised: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+    problem: Exception, raised: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init(**settings: Any) -> None:
         assert settings["num_cpus"] == 4
@@ -38,7 +38,7 @@ def test_only_a_start_timeout_is_a_user_error(
     # Of integration tests that ran in this process before.
     monkeypatch.setattr("ray._private.worker._global_node", None)
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(raised, match=said):
+    with pytest.raises(raised, match=message):
         _start_local(4, worker_logs=False)
 
 

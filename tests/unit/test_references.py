@@ -16,8 +16,8 @@ from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
 from finsent.workspace import Workspace
 from ray_jobs._settings import JobSettings
-from tests.unit.test_diff import Row, write
-from tests.unit.test_registry import CODE, METRICS, model_dir
+from tests.unit.dataset_versions import Row, write
+from tests.unit.registry.model_dirs import CODE, METRICS, model_dir
 
 FIELD = "evaluate.model"
 

@@ -106,8 +106,16 @@ def test_texts_are_escaped_and_nothing_is_fetched(version: Path) -> None:
 
 def test_numbers_come_from_the_manifest(version: Path) -> None:
     text = page(version)
-    for shown in ("2,000", "1,800", "90.0%", "unknown_label", "99.55 %", "median 20", "at most 41"):
-        assert shown in text
+    for figure in (
+        "2,000",
+        "1,800",
+        "90.0%",
+        "unknown_label",
+        "99.55 %",
+        "median 20",
+        "at most 41",
+    ):
+        assert figure in text
     assert "Kept rows that are near-duplicates of others: 9. Their groups: 4" in text
 
 
@@ -155,8 +163,8 @@ def test_suspects_are_shown(version: Path) -> None:
 def test_only_what_is_shown_is_read(version: Path) -> None:
     """The row groups behind the first may be damaged: nobody looks at them."""
     path = version / "train" / "part-00000.parquet"
-    one = pq.read_table(path)
-    pq.write_table(pa.concat_tables([one] * 40), path, row_group_size=len(one) * 2)
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table] * 40), path, row_group_size=len(table) * 2)
     with pq.ParquetFile(path) as file:
         start = file.metadata.row_group(12).column(0).dictionary_page_offset
         end = file.metadata.row_group(19).column(0).data_page_offset
@@ -200,9 +208,9 @@ def test_a_good_version_gives_no_warning() -> None:
 
 
 def test_small_and_skewed_splits_give_warnings() -> None:
-    found = json.loads(json.dumps(manifest_json()))
-    found["splits"]["test"]["labels"]["negative"] = 20
-    found["splits"]["validation"]["label_deviation"] = 0.05
-    first, second = version_warnings(Manifest.model_validate(found))
+    content = json.loads(json.dumps(manifest_json()))
+    content["splits"]["test"]["labels"]["negative"] = 20
+    content["splits"]["validation"]["label_deviation"] = 0.05
+    first, second = version_warnings(Manifest.model_validate(content))
     assert "20 negative rows" in first and "0.050" in first
     assert "validation" in second and "5.0 points" in second

@@ -175,6 +175,37 @@ def test_info_is_equal_over_http_and_grpc(registry: Registry) -> None:
 # --- whose key it was -----------------------------------------------------------------------------
 
 
+async def predict_list(rpc: Rpc, key: str) -> None:
+    """Send a list over gRPC. A request with an unknown key is refused."""
+    context = Context(x_api_key=key, x_request_id="rpc")
+    try:
+        await rpc.predict_list(pb.PredictListRequest(texts=["Up", "Down"]), context)
+    except Problem as problem:
+        assert problem.code == "unauthorized"
+
+
+def check_lines(records: list[logging.LogRecord], version: str) -> None:
+    """Check that the log lines of requests name the keys `desk` and `root`."""
+    lines = [json.loads(item.message) for item in records if item.name == "finsent.requests"]
+    text_lines = [line for line in lines if "texts" in line]
+    assert [line["key"] for line in text_lines] == ["desk", "root", "desk"]
+    request_lines = [line for line in lines if line not in text_lines]
+    assert [(line["operation"], line["key"], line["code"]) for line in request_lines] == [
+        ("predict", "desk", None),
+        ("predict", "root", None),
+        ("predict", "unknown", "unauthorized"),
+        ("predict", "unknown", "unauthorized"),
+        ("metrics", "desk", "forbidden"),
+        ("livez", None, None),
+        ("grpc_predict_list", "desk", None),
+        ("grpc_predict_list", "unknown", "unauthorized"),
+        ("metrics", "root", None),
+    ]
+    [rpc_line] = [line for line in lines if line.get("operation") == "grpc_predict_list"][:1]
+    assert rpc_line["model_version"] == version
+    assert rpc_line["batch_rows"] == 2
+
+
 def test_logs_and_metrics_name_the_key_of_each_request(
     registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,17 +215,9 @@ def test_logs_and_metrics_name_the_key_of_each_request(
     keys, metrics = Keys(path), Metrics(service)
     rpc = Rpc(service, keys, metrics, partial(explain, service))
 
-    async def call(key: str) -> None:
-        context = Context(x_api_key=key, x_request_id="rpc")
-        request = pb.PredictListRequest(texts=["Up", "Down"])
-        try:
-            await rpc.predict_list(request, context)
-        except Problem as problem:
-            assert problem.code == "unauthorized"
-
-    async def calls() -> None:
+    async def predict_lists() -> None:
         for key in (desk, "guess"):
-            await call(key)
+            await predict_list(rpc, key)
 
     with (
         caplog.at_level(logging.INFO, "finsent.requests"),
@@ -211,26 +234,9 @@ def test_logs_and_metrics_name_the_key_of_each_request(
             answer = client.request(method, path_, json={"text": "Up"}, headers={"x-api-key": key})
             assert answer.status_code == status
         assert client.get("/livez", headers={"x-api-key": desk}).status_code == 200
-        asyncio.run(calls())
+        asyncio.run(predict_lists())
         text = client.get("/metrics", headers={"x-api-key": root}).text
-    lines = [json.loads(item.message) for item in caplog.records if item.name == "finsent.requests"]
-    asked = [line for line in lines if "texts" in line]
-    assert [line["key"] for line in asked] == ["desk", "root", "desk"]
-    result = [(line["operation"], line["key"], line["code"]) for line in lines if line not in asked]
-    assert result == [
-        ("predict", "desk", None),
-        ("predict", "root", None),
-        ("predict", "unknown", "unauthorized"),
-        ("predict", "unknown", "unauthorized"),
-        ("metrics", "desk", "forbidden"),
-        ("livez", None, None),
-        ("grpc_predict_list", "desk", None),
-        ("grpc_predict_list", "unknown", "unauthorized"),
-        ("metrics", "root", None),
-    ]
-    [rpc_line] = [line for line in lines if line.get("operation") == "grpc_predict_list"][:1]
-    assert rpc_line["model_version"] == registry.aliases()["champion"]
-    assert rpc_line["batch_rows"] == 2
+    check_lines(caplog.records, registry.aliases()["champion"])
     for series in (
         'requests_total{key="desk",operation="predict",status="200"} 1.0',
         'requests_total{key="unknown",operation="predict",status="401"} 2.0',

@@ -86,14 +86,14 @@ def test_answers_equal_those_of_the_engine(registry: Registry) -> None:
     assert result.request_id == "desk-1"
     *answers, blank = result.items
     assert blank.problem.code == "invalid_text"
-    for item, want in zip(answers, expected, strict=True):
-        assert pb.Label.Name(item.prediction.label) == want.label.upper()
-        assert item.prediction.score == pytest.approx(want.score, abs=1e-5)
+    for item, prediction in zip(answers, expected, strict=True):
+        assert pb.Label.Name(item.prediction.label) == prediction.label.upper()
+        assert item.prediction.score == pytest.approx(prediction.score, abs=1e-5)
         assert item.prediction.probabilities.neutral == pytest.approx(
-            want.probabilities["neutral"], abs=1e-5
+            prediction.probabilities["neutral"], abs=1e-5
         )
         assert item.prediction.polarity == pytest.approx(
-            want.probabilities["positive"] - want.probabilities["negative"], abs=1e-5
+            prediction.probabilities["positive"] - prediction.probabilities["negative"], abs=1e-5
         )
         assert item.prediction.HasField("raw_scores")
     # As over HTTP: what a client may put into logs is short.

@@ -18,7 +18,7 @@ from finsent.errors import ConfigError
 from ray_jobs._settings import JobSettings
 from serve_app.deployments.gateway import Gateway
 from serve_app.graph import app
-from tests.unit.test_config import SERVE
+from tests.unit.config_problems import SERVE
 
 
 def names(value: Any, path: str = "") -> set[str]:

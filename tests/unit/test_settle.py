@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finsent.data.config import DataConfig
-from finsent.data.ingest.settle import KEPT, Settled, SourceTraits, excluded_rows, settle
-from finsent.data.rows.clean import GOOD
+from finsent.data.ingest.settle import KEPT, Settled, excluded_rows, settle
 from finsent.labels import LABELS
 from tests.properties import examples
+from tests.unit.settling import SOURCES, G, N, P, Record, key, settled, table, traits
 
 pytestmark = pytest.mark.cost(1.5, "tries many corpora")
 
-P, N, G = "positive", "neutral", "negative"
+
 POLICIES: list[Any] = [
     "drop",
     "majority",
@@ -31,69 +29,6 @@ POLICIES: list[Any] = [
     {"prefer": [G, P]},
     {"prefer": [N]},
 ]
-
-
-class Record(NamedTuple):
-    """A labeled row, or one of a source that must stay unseen."""
-
-    source: int
-    row: int
-    text: str
-    label: str | None
-
-
-class Origin(NamedTuple):
-    """What a source says about its rows."""
-
-    excluded: bool = False
-    priority: int = 0
-    weight: float = 1.0
-    agreement: float = float("nan")
-
-
-SOURCES = [
-    Origin(),
-    Origin(excluded=True),
-    Origin(priority=2, weight=2, agreement=0.75),
-    Origin(priority=2, agreement=1.0),
-    Origin(priority=-1, weight=3),
-]
-
-
-def key(text: str) -> bytes:
-    return hashlib.blake2b(text.lower().encode(), digest_size=16).digest()
-
-
-def table(records: Sequence[Record], keys: Sequence[bytes] | None = None) -> pa.Table:
-    rows = [
-        {
-            "key": key_,
-            "source": record.source,
-            "row": record.row,
-            "text": record.text,
-            "raw_text": f" {record.text}" if record.row % 2 else None,
-            "label": None if record.label is None else LABELS.index(record.label),
-            "unit": int.from_bytes(key_[:8], "big"),
-        }
-        for record, key_ in zip(records, keys or [key(r.text) for r in records], strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=GOOD)
-
-
-def traits(sources: Sequence[Origin]) -> SourceTraits:
-    return SourceTraits(
-        names=[f"s{n}.csv" for n in range(len(sources))],
-        excluded=np.array([s.excluded for s in sources]),
-        priority=np.array([s.priority for s in sources], np.int64),
-        weight=np.array([s.weight for s in sources], float),
-        agreement=np.array([s.agreement for s in sources], float),
-    )
-
-
-def settled(
-    records: Sequence[Record], policy: Any = "drop", sources: Sequence[Origin] = SOURCES
-) -> Settled:
-    return settle(table(records), traits(sources), DataConfig(conflicts=policy))
 
 
 def places(rows: pa.Table) -> list[tuple[int, int]]:
@@ -123,70 +58,88 @@ def record_lists(draw: st.DrawFn) -> list[Record]:
     ]
 
 
-@examples(250)
-@given(record_lists(), st.sampled_from(POLICIES))
-def test_every_labeled_row_has_exactly_one_fate(records: list[Record], policy: Any) -> None:
-    found = settled(records, policy)
-    labeled = [r for r in records if r.label is not None]
-    unseen = {r.text.lower() for r in records if r.label is None}
-    texts: dict[str, list[Record]] = {}
-    for record in labeled:
-        if record.text.lower() not in unseen:
-            texts.setdefault(record.text.lower(), []).append(record)
-    disputed = {t: rows for t, rows in texts.items() if len({r.label for r in rows}) > 1}
+class Corpus:
+    """Labeled rows by text, for checks of their fates."""
 
-    # All fates together, source by source, are all labeled rows.
-    total = np.sum([found.fates[fate] for fate in found.fates], axis=0)
-    assert total.tolist() == [sum(r.source == s for r in labeled) for s in range(len(SOURCES))]
-    assert set(found.fates) == {"kept", "duplicates", "conflicts", "excluded"}
+    def __init__(self, records: list[Record]) -> None:
+        self.labeled = [record for record in records if record.label is not None]
+        self.unseen = {record.text.lower() for record in records if record.label is None}
+        self.texts: dict[str, list[Record]] = {}
+        for record in self.labeled:
+            if record.text.lower() not in self.unseen:
+                self.texts.setdefault(record.text.lower(), []).append(record)
+        self.disputed = {
+            text: rows for text, rows in self.texts.items() if len({row.label for row in rows}) > 1
+        }
 
-    # What must stay unseen beats everything else.
-    excluded = sorted((r.source, r.row) for r in labeled if r.text.lower() in unseen)
-    assert places(found.excluded) == excluded
-    assert set(found.excluded["reason"].to_pylist()) <= {"same_as_excluded"}
 
-    # The table of conflicts has every row of every disputed text, and nothing else.
-    assert places(found.conflicts) == sorted(
-        (r.source, r.row) for rows in disputed.values() for r in rows
-    )
-    assert sum(found.decisions.values()) == len(disputed)
-
-    # Kept rows: sorted, one a text, the first in the order of the sources that has the label.
-    kept = found.kept
+def check_kept(corpus: Corpus, kept: pa.Table, policy: Any) -> dict[str, list[str]]:
+    """Check the kept rows, and return the labels of each kept text."""
     assert kept.schema == KEPT
     keys = kept["key"].to_pylist()
     assert keys == sorted(keys)
-    firsts: dict[tuple[str, str | None], Record] = {}
-    for record in labeled:
-        firsts.setdefault((record.text.lower(), record.label), record)
-    of_key = {key(text): text for text in texts}
+    first_records: dict[tuple[str, str | None], Record] = {}
+    for record in corpus.labeled:
+        first_records.setdefault((record.text.lower(), record.label), record)
+    text_of_key = {key(text): text for text in corpus.texts}
     chosen: dict[str, list[str]] = {}
     for row in kept.to_pylist():
-        text, label = of_key[row["key"]], LABELS[row["label"]]
-        first = firsts[text, label]
+        text, label = text_of_key[row["key"]], LABELS[row["label"]]
+        first = first_records[text, label]  # in the order of the sources
         assert (row["source"], row["row"], row["text"]) == (first.source, first.row, first.text)
         chosen.setdefault(text, []).append(label)
     if policy == "keep":
-        assert {text: set(ls) for text, ls in chosen.items()} == {
-            text: {r.label for r in rows} for text, rows in texts.items()
+        assert {text: set(labels) for text, labels in chosen.items()} == {
+            text: {row.label for row in rows} for text, rows in corpus.texts.items()
         }
-    assert policy == "keep" or all(len(ls) == 1 for ls in chosen.values())
-    assert texts.keys() - chosen.keys() <= disputed.keys()  # only a conflict drops a text
+    assert policy == "keep" or all(len(labels) == 1 for labels in chosen.values())
+    assert corpus.texts.keys() - chosen.keys() <= corpus.disputed.keys()  # only a conflict drops
+    return chosen
 
-    # The decision says what was done.
-    wanted = {t: f"kept as {chosen[t][0]}" if t in chosen else "dropped" for t in disputed}
+
+def check_decisions(
+    corpus: Corpus, result: Settled, policy: Any, chosen: dict[str, list[str]]
+) -> None:
+    """Check the table of conflicts: every row of every disputed text, with the decision."""
+    assert places(result.conflicts) == sorted(
+        (row.source, row.row) for rows in corpus.disputed.values() for row in rows
+    )
+    assert sum(result.decisions.values()) == len(corpus.disputed)
+    expected = {
+        text: f"kept as {chosen[text][0]}" if text in chosen else "dropped"
+        for text in corpus.disputed
+    }
     if policy == "keep":
-        wanted = dict.fromkeys(disputed, "kept under each label")
-    shown = found.conflicts
-    told = zip(*(shown[name].to_pylist() for name in ("text", "decision")), strict=True)
-    assert {text.lower(): decision for text, decision in told} == wanted
-    assert found.decisions == Counter(wanted.values())
+        expected = dict.fromkeys(corpus.disputed, "kept under each label")
+    columns = (result.conflicts[name].to_pylist() for name in ("text", "decision"))
+    assert {text.lower(): decision for text, decision in zip(*columns, strict=True)} == expected
+    assert result.decisions == Counter(expected.values())
+
+
+@examples(250)
+@given(record_lists(), st.sampled_from(POLICIES))
+def test_every_labeled_row_has_exactly_one_fate(records: list[Record], policy: Any) -> None:
+    result, corpus = settled(records, policy), Corpus(records)
+
+    # All fates together, source by source, are all labeled rows.
+    total = np.sum([result.fates[fate] for fate in result.fates], axis=0)
+    row_counts = [sum(row.source == s for row in corpus.labeled) for s in range(len(SOURCES))]
+    assert total.tolist() == row_counts
+    assert set(result.fates) == {"kept", "duplicates", "conflicts", "excluded"}
+
+    # What must stay unseen takes precedence over everything else.
+    excluded = [row for row in corpus.labeled if row.text.lower() in corpus.unseen]
+    assert places(result.excluded) == sorted((row.source, row.row) for row in excluded)
+    assert set(result.excluded["reason"].to_pylist()) <= {"same_as_excluded"}
+
+    chosen = check_kept(corpus, result.kept, policy)
+    check_decisions(corpus, result, policy, chosen)
 
     # No classifier can be right more often than on each text's most frequent label.
-    assert found.best_votes == sum(
-        max(Counter(r.label for r in rows).values()) for rows in texts.values()
+    assert result.best_votes == sum(
+        max(Counter(row.label for row in rows).values()) for rows in corpus.texts.values()
     )
-    assert found.kept_best_votes == len(chosen)
+    assert result.kept_best_votes == len(chosen)
 
 
 @examples(100)
@@ -194,7 +147,7 @@ def test_every_labeled_row_has_exactly_one_fate(records: list[Record], policy: A
 def test_partitions_and_their_order_change_nothing(
     records: list[Record], policy: Any, partitions: int, random: Any
 ) -> None:
-    whole = settled(records, policy)
+    complete = settled(records, policy)
     spread = [[r for r in records if key(r.text)[0] % partitions == p] for p in range(partitions)]
     for rows in spread:  # the texts in another order, each text's rows in theirs
         rank = {text.lower(): random.random() for text in (r.text for r in rows)}
@@ -203,140 +156,14 @@ def test_partitions_and_their_order_change_nothing(
     for name in ("kept", "conflicts", "excluded", "texts"):
         joined = pa.concat_tables([getattr(part, name) for part in parts])
         together = [("key", "ascending"), ("label" if name == "kept" else "key", "ascending")]
-        table = getattr(whole, name)
+        table = getattr(complete, name)
         assert joined.schema == table.schema
         assert joined.sort_by(together).to_pylist() == table.sort_by(together).to_pylist()
-    for fate in whole.fates:
+    for fate in complete.fates:
         added = np.sum([part.fates[fate] for part in parts], axis=0)
-        assert added.tolist() == whole.fates[fate].tolist()
-    assert sum((part.decisions for part in parts), Counter()) == whole.decisions
-    assert sum(part.best_votes for part in parts) == whole.best_votes
-
-
-# --- policies -------------------------------------------------------------------------------------
-
-# Sources by position: 0 plain; 1 unseen; 2 priority 2, weight 2; 3 priority 2; 4 priority -1,
-# weight 3. A case gives the labels of one text's rows as (source, label).
-LOW, HEAVY, HIGH, LAST = 0, 2, 3, 4
-
-
-@pytest.mark.parametrize(
-    ("policy", "rows", "winner"),
-    [
-        ("drop", [(0, P), (0, P)], P),
-        ("drop", [(0, P), (0, G)], None),
-        ("drop", [(0, P), (0, P), (0, P), (0, G)], None),
-        ("error", [(0, P), (0, P), (0, G)], None),
-        ("majority", [(0, P), (0, G)], None),
-        ("majority", [(0, G), (0, P), (0, P)], P),
-        ("majority", [(0, N), (0, P), (0, G), (0, N), (0, N)], N),
-        ("majority", [(0, P), (0, P), (0, G), (0, G), (0, N)], None),
-        ("majority", [(0, P), (0, G), (0, N)], None),
-        ("majority", [(0, P), (LAST, G)], G),  # weight 3 against 1
-        ("majority", [(0, P), (0, P), (HEAVY, G)], None),  # 2 against 2
-        ("majority", [(0, P), (0, P), (0, P), (HEAVY, G)], P),
-        ("majority", [(HEAVY, N), (HIGH, G), (LAST, P), (LAST, P)], P),
-        ("priority", [(0, P), (0, P), (0, P), (HIGH, G)], G),
-        ("priority", [(LAST, P), (LAST, P), (0, N)], N),
-        ("priority", [(0, P), (0, G), (0, P)], P),  # one rank: its majority
-        ("priority", [(0, P), (0, G)], None),
-        ("priority", [(0, N), (HIGH, P), (HIGH, G)], None),  # a tie among the highest
-        ("priority", [(0, P), (HEAVY, G), (HIGH, P)], G),  # their weights count
-        ("priority", [(HEAVY, G), (HIGH, P), (HIGH, P)], None),
-        ("priority", [(HIGH, N), (HIGH, N), (HIGH, P)], N),
-        ("prefer", [(HIGH, P), (HIGH, P), (0, G)], G),
-        ("prefer", [(0, P), (0, N), (0, N)], P),
-        ("prefer", [(0, N), (0, N)], N),  # no conflict, so no preference
-        ("keep", [(0, P), (0, G), (0, P)], P),
-    ],
-)
-def test_conflict_policies(policy: str, rows: list[tuple[int, str]], winner: str | None) -> None:
-    records = [Record(s, n, "Profit rose", label) for n, (s, label) in enumerate(rows, start=2)]
-    records.sort(key=lambda record: record.source)
-    records.append(Record(4, 99, "Flat", N))
-    found = settled(records, {"prefer": [G, P]} if policy == "prefer" else policy)
-    labels = {label for _, label in rows}
-    winners = labels if policy == "keep" else {winner} - {None}
-    kept = [row for row in found.kept.to_pylist() if row["text"] == "Profit rose"]
-    assert {LABELS[row["label"]] for row in kept} == winners
-    assert len(kept) == len(winners)
-    won = sum(label in winners for _, label in rows)
-    fates = {fate: int(counts.sum()) for fate, counts in found.fates.items()}
-    assert fates == {
-        "kept": 1 + len(kept),
-        "duplicates": won - len(kept),
-        "conflicts": len(rows) - won,
-        "excluded": 0,
-    }
-    decision = {"keep": "kept under each label"}.get(
-        policy, f"kept as {winner}" if winner else "dropped"
-    )
-    assert dict(found.decisions) == ({decision: 1} if len(labels) > 1 else {})
-
-
-def test_a_preference_for_none_of_the_labels_drops_the_text() -> None:
-    records = [Record(0, 2, "Profit rose", P), Record(0, 3, "Profit rose", G)]
-    found = settled(records, {"prefer": [N]})
-    assert len(found.kept) == 0
-    assert found.decisions == {"dropped": 1}
-
-
-@pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (0.3, 0.1, 0.2), (0.7, 0.1, 0.8)])
-@pytest.mark.parametrize("policy", ["majority", "priority"])
-def test_a_tie_of_rounded_weights_is_a_tie(
-    policy: str, weights: tuple[float, float, float]
-) -> None:
-    heaviest = weights.index(max(weights))
-    records = [Record(s, 2, "Profit rose", G if s == heaviest else P) for s in range(3)]
-    found = settled(records, policy, [Origin(weight=weight) for weight in weights])
-    assert found.decisions == {"dropped": 1}
-
-
-def test_conflicts_are_shown_with_names_and_raw_texts() -> None:
-    records = [Record(0, 2, "Profit rose", P), Record(3, 5, "PROFIT rose", G)]
-    shown = settled(records, "majority").conflicts.to_pylist()
-    common = {"key": key("profit rose").hex(), "decision": "dropped"}
-    assert shown == [
-        common
-        | {"text": "Profit rose", "label": P, "source": "s0.csv", "row": 2}
-        | {"raw_text": "Profit rose"},
-        common
-        | {"text": "PROFIT rose", "label": G, "source": "s3.csv", "row": 5}
-        | {"raw_text": " PROFIT rose"},
-    ]
-
-
-# --- what a kept row carries ----------------------------------------------------------------------
-
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("policy", "rows", "wanted"),
-    [
-        ("drop", [(P, NAN), (P, NAN)], {P: None}),
-        ("drop", [(P, NAN), (P, 0.5), (P, 0.75)], {P: 0.75}),
-        ("drop", [(P, 1.0), (P, 0.5)], {P: 1.0}),
-        ("majority", [(P, 0.5), (P, NAN), (G, 1.0)], {P: 0.5}),  # of its label alone
-        ("majority", [(P, NAN), (P, NAN), (G, 1.0)], {P: None}),
-        ("keep", [(P, 0.5), (G, 1.0), (N, NAN)], {P: 0.5, G: 1.0, N: None}),
-    ],
-)
-def test_agreement_is_the_best_known_of_the_text_and_its_label(
-    policy: str, rows: list[tuple[str, float]], wanted: dict[str, float | None]
-) -> None:
-    records = [Record(s, 2, "Profit rose", label) for s, (label, _) in enumerate(rows)]
-    sources = [Origin(agreement=agreement) for _, agreement in rows]
-    kept = settled(records, policy, sources).kept.to_pylist()
-    assert {LABELS[row["label"]]: row["agreement"] for row in kept} == wanted
-
-
-def test_weight_is_that_of_the_kept_rows_source() -> None:
-    records = [Record(2, 2, "Up", P), Record(4, 2, "Up", P), Record(4, 3, "Flat", N)]
-    kept = {row["text"]: row for row in settled(records).kept.to_pylist()}
-    assert {text: row["weight"] for text, row in kept.items()} == {"Up": 2.0, "Flat": 3.0}
-    assert kept["Flat"]["raw_text"] == " Flat"
-    assert kept["Flat"]["unit"] == int.from_bytes(key("flat")[:8], "big")
+        assert added.tolist() == complete.fates[fate].tolist()
+    assert sum((part.decisions for part in parts), Counter()) == complete.decisions
+    assert sum(part.best_votes for part in parts) == complete.best_votes
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -372,10 +199,10 @@ def test_keys_that_share_their_first_half_are_two_texts() -> None:
         Record(2, 2, "UP", P),
     ]
     keys = [second, first, second, second]
-    found = settle(table(records, keys), traits(SOURCES), DataConfig())
-    kept = [(row["key"], row["text"]) for row in found.kept.to_pylist()]
-    assert kept == [(first, "Down"), (second, "Up")]
-    assert found.fates["duplicates"].tolist() == [1, 0, 1, 0, 0]
+    result = settle(table(records, keys), traits(SOURCES), DataConfig())
+    kept_texts = [(row["key"], row["text"]) for row in result.kept.to_pylist()]
+    assert kept_texts == [(first, "Down"), (second, "Up")]
+    assert result.fates["duplicates"].tolist() == [1, 0, 1, 0, 0]
 
 
 # --- odd tables -----------------------------------------------------------------------------------
@@ -384,31 +211,31 @@ def test_keys_that_share_their_first_half_are_two_texts() -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("records", [[], [Record(1, 2, "Unseen", None)]])
 def test_no_labeled_rows_give_empty_tables(records: list[Record], policy: Any) -> None:
-    found, full = settled(records, policy), settled([Record(0, 2, "a", P), Record(0, 3, "a", G)])
+    result, full = settled(records, policy), settled([Record(0, 2, "a", P), Record(0, 3, "a", G)])
     for name in ("kept", "conflicts", "excluded"):
-        assert len(getattr(found, name)) == 0
-        assert getattr(found, name).schema == getattr(full, name).schema
-    assert found.texts.schema == full.texts.schema
-    assert len(found.texts) == len(records)
-    assert all(counts.tolist() == [0] * len(SOURCES) for counts in found.fates.values())
-    assert (found.best_votes, found.kept_best_votes, found.decisions) == (0, 0, {})
+        assert len(getattr(result, name)) == 0
+        assert getattr(result, name).schema == getattr(full, name).schema
+    assert result.texts.schema == full.texts.schema
+    assert len(result.texts) == len(records)
+    assert all(counts.tolist() == [0] * len(SOURCES) for counts in result.fates.values())
+    assert (result.best_votes, result.kept_best_votes, result.decisions) == (0, 0, {})
 
 
 def test_rows_in_chunks_and_slices_are_settled_as_one_table() -> None:
     records = [Record(0, n, f"Firm {n % 5}", P if n % 7 else G) for n in range(2, 40)]
-    whole = table(records)
-    chunked = pa.concat_tables([whole.slice(0, 0), whole.slice(0, 11), whole.slice(11)])
-    sliced = pa.concat_tables([table(records[:3]), whole]).combine_chunks().slice(3)
+    complete = table(records)
+    chunked = pa.concat_tables([complete.slice(0, 0), complete.slice(0, 11), complete.slice(11)])
+    sliced = pa.concat_tables([table(records[:3]), complete]).combine_chunks().slice(3)
     for other in (chunked, sliced):
-        found = settle(other, traits(SOURCES), DataConfig(conflicts="majority"))
-        assert found.kept == settled(records, "majority").kept
+        result = settle(other, traits(SOURCES), DataConfig(conflicts="majority"))
+        assert result.kept == settled(records, "majority").kept
 
 
 def test_rows_excluded_later_have_the_same_columns() -> None:
-    found = settled([Record(0, 2, "Up", P), Record(1, 2, "Flat", None), Record(2, 3, "Flat", N)])
+    result = settled([Record(0, 2, "Up", P), Record(1, 2, "Flat", None), Record(2, 3, "Flat", N)])
     near = np.array([1 << 40 | 2], np.uint64)
-    later = excluded_rows(found.kept, np.array([True]), "near_excluded", near, traits(SOURCES))
-    assert later.schema == found.excluded.schema
+    later = excluded_rows(result.kept, np.array([True]), "near_excluded", near, traits(SOURCES))
+    assert later.schema == result.excluded.schema
     [row] = later.to_pylist()
     assert row == {
         "key": key("up").hex(),
@@ -421,7 +248,7 @@ def test_rows_excluded_later_have_the_same_columns() -> None:
         "match_source": "s1.csv",
         "match_row": 2,
     }
-    [same] = found.excluded.to_pylist()
+    [same] = result.excluded.to_pylist()
     assert (same["reason"], same["match_source"], same["match_row"]) == (
         "same_as_excluded",
         "s1.csv",

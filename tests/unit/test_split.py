@@ -20,8 +20,10 @@ UNITS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=50)
 
 
 def places(units: list[int], salt: str = "finsent", **shares: float) -> list[int]:
-    found: list[int] = split_of(np.array(units, np.uint64), salt, SplitConfig(**shares)).tolist()
-    return found
+    split_numbers: list[int] = split_of(
+        np.array(units, np.uint64), salt, SplitConfig(**shares)
+    ).tolist()
+    return split_numbers
 
 
 def many(kind: str) -> npt.NDArray[np.uint64]:
@@ -30,9 +32,9 @@ def many(kind: str) -> npt.NDArray[np.uint64]:
     return np.arange(COUNT, dtype=np.uint64) << np.uint64(0 if kind == "counted" else 44)
 
 
-def near(found: float, share: float) -> bool:
+def near(measured: float, share: float) -> bool:
     """Within four standard deviations of what `COUNT` draws give."""
-    return abs(found - share) < 4 * math.sqrt(share * (1 - share) / COUNT)
+    return abs(measured - share) < 4 * math.sqrt(share * (1 - share) / COUNT)
 
 
 def test_a_row_keeps_its_split_in_every_release() -> None:
@@ -55,8 +57,8 @@ def test_a_row_keeps_its_split_in_every_release() -> None:
 def test_splits_have_their_shares(kind: str, shares: tuple[float, float, float]) -> None:
     config = SplitConfig(**dict(zip(SPLITS, shares, strict=True)))
     split = split_of(many(kind), "finsent", config)
-    found = np.bincount(split, minlength=3) / COUNT
-    assert all(near(*pair) for pair in zip(found.tolist(), shares, strict=True)), found
+    measured = np.bincount(split, minlength=3) / COUNT
+    assert all(near(*pair) for pair in zip(measured.tolist(), shares, strict=True)), measured
 
 
 def test_a_salt_moves_rows_and_the_same_salt_does_not() -> None:

@@ -44,10 +44,10 @@ class Made(NamedTuple):
     @property
     def splits(self) -> dict[str, set[str]]:
         """The splits in which each text stands."""
-        found: dict[str, set[str]] = {}
+        splits_of_text: dict[str, set[str]] = {}
         for row in self.rows:
-            found.setdefault(row["text"], set()).add(row["split"])
-        return found
+            splits_of_text.setdefault(row["text"], set()).add(row["split"])
+        return splits_of_text
 
 
 def write(path: Path, header: Sequence[str], rows: Sequence[Row]) -> Path:
@@ -125,10 +125,10 @@ def test_near_texts_stay_together_when_a_conflict_is_won_by_another_firm(tmp_pat
 def test_no_text_is_in_two_splits_under_keep(tmp_path: Path, near: str) -> None:
     a = [(story(i), "negative", f"2023-01-{1 + i % 28:02d}") for i in range(90)]
     b = [(story(i), "positive", f"2024-0{1 + i % 9}-01") for i in range(90)]
-    one, other = write(tmp_path / "a.csv", DAY, a), write(tmp_path / "b.csv", DAY, b)
+    first_file, second_file = write(tmp_path / "a.csv", DAY, a), write(tmp_path / "b.csv", DAY, b)
     made = make(
         tmp_path,
-        f"data.sources=['{other}', '{one}']",
+        f"data.sources=['{second_file}', '{first_file}']",
         "data.conflicts=keep",
         TIME,
         f"data.near_duplicates.enabled={near}",
@@ -170,8 +170,8 @@ def test_a_benchmark_may_hold_long_and_a_few_empty_texts(tmp_path: Path) -> None
 def test_the_error_policy_names_the_first_conflict(tmp_path: Path) -> None:
     a = [(story(i), "negative", "A") for i in range(40)]
     b = [(story(i), "positive", "A") for i in range(7, 20)]
-    one, other = write(tmp_path / "a.csv", FIRM, a), write(tmp_path / "b.csv", FIRM, b)
-    made = make(tmp_path, f"data.sources=['{one}', '{other}']", "data.conflicts=error")
+    first_file, second_file = write(tmp_path / "a.csv", FIRM, a), write(tmp_path / "b.csv", FIRM, b)
+    made = make(tmp_path, f"data.sources=['{first_file}', '{second_file}']", "data.conflicts=error")
     where = r"e.g. a.csv record 9 \(negative\) and b.csv record 2 \(positive\)\. Correct"
     with pytest.raises(InputError, match=where):
         made.tally.check_settled()

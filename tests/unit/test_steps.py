@@ -62,8 +62,8 @@ def test_the_longest_run_with_the_same_settings_is_the_base(tmp_path: Path) -> N
     run(tmp_path, "torn", 500.0)
     (tmp_path / "torn" / "result.json").write_text("{")
     (tmp_path / "unfinished").mkdir()
-    found = past_run(tmp_path, "pipeline", RECIPE)
-    assert found == Past("first", {"ingest": 9.0, "train": 100.0})
+    base = past_run(tmp_path, "pipeline", RECIPE)
+    assert base == Past("first", {"ingest": 9.0, "train": 100.0})
     assert past_run(tmp_path, "pipeline", RECIPE | {"data": {"name": "new"}}) is None
     assert past_run(tmp_path / "absent", "pipeline", RECIPE) is None
 
@@ -73,6 +73,6 @@ def test_only_the_newest_runs_are_read(tmp_path: Path) -> None:
         run(tmp_path, f"r{number:02}", 100.0 - number)
         file = tmp_path / f"r{number:02}" / "result.json"
         os.utime(file, (number, number))
-    found = past_run(tmp_path, "pipeline", RECIPE)
-    assert found is not None
-    assert found.name == "r02"
+    base = past_run(tmp_path, "pipeline", RECIPE)
+    assert base is not None
+    assert base.name == "r02"

@@ -43,8 +43,8 @@ class Sweep:
         )
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        found = self.searcher.suggest(trial_id)
-        return None if found == StudySearch.FINISHED else dict(found)
+        suggestion = self.searcher.suggest(trial_id)
+        return None if suggestion == StudySearch.FINISHED else dict(suggestion)
 
     def end(self, trial_id: str, **result: Any) -> None:
         self.searcher.on_trial_complete(trial_id, result)
@@ -55,8 +55,8 @@ class Sweep:
     def run(self) -> list[dict[str, Any]]:
         """Try configurations one after another until none is suggested."""
         tried: list[dict[str, Any]] = []
-        while (found := self.suggest(str(len(tried)))) is not None:
-            tried.append(found["params"])
+        while (suggestion := self.suggest(str(len(tried)))) is not None:
+            tried.append(suggestion["params"])
             self.finish(str(len(tried) - 1), 0.5 + len(tried) / 100)
         return tried
 
@@ -167,19 +167,23 @@ def test_a_resumed_sweep_trains_no_configuration_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "one", "other"),
+    ("space", "value", "other_value"),
     [
         ({"train.batch_size": {"choice": [16, 16.0, 32]}}, 16, 16.0),
         ({"train.dropout": {"quantized": [0.0, 0.3, 0.1]}}, 0.3, 0.1 + 0.2),
         ({"train.weight_decay": {"choice": [0, 0.0, 0.1]}}, 0, 0.0),
     ],
 )
-def test_configurations_with_equal_settings_are_equal(space: Any, one: Any, other: Any) -> None:
+def test_configurations_with_equal_settings_are_equal(
+    space: Any, value: Any, other_value: Any
+) -> None:
     [key] = space
-    found = parse_space(space, JobSettings())
-    assert found.identity({key: one}) == found.identity({key: other})
-    assert found.identity({key: one}) != found.identity({key: 1 if key != "train.dropout" else 0})
-    points = found.configurations(100)
+    parsed = parse_space(space, JobSettings())
+    assert parsed.identity({key: value}) == parsed.identity({key: other_value})
+    assert parsed.identity({key: value}) != parsed.identity(
+        {key: 1 if key != "train.dropout" else 0}
+    )
+    points = parsed.configurations(100)
     assert points is not None and len(points) == {"train.dropout": 4}.get(key, 2)
 
 
@@ -232,8 +236,8 @@ def test_the_search_avoids_settings_that_diverge(tmp_path: Path) -> None:
     space = {"train.learning_rate": {"loguniform": [1e-5, 0.9]}}
     sweep = Sweep(tmp_path, space=space, trials=20)
     tried: list[float] = []
-    while (found := sweep.suggest(str(len(tried)))) is not None:
-        rate = found["params"]["train.learning_rate"]
+    while (suggestion := sweep.suggest(str(len(tried)))) is not None:
+        rate = suggestion["params"]["train.learning_rate"]
         tried.append(rate)
         if rate > 1e-3:
             sweep.end(str(len(tried) - 1), **DIVERGED)

@@ -129,8 +129,8 @@ def test_a_sweep_without_any_value_is_an_error(tmp_path: Path, backbone: Backbon
         sweeps.end(0, 1.0, 0, None, status="diverged", cause="diverged", reason=f"{why}: none"),
     ]
     plan = make_plan(sweeps.tiny_settings(), backbone)
-    one = str(without_value(plan, read_sweep(sweeps.write(tmp_path / "one", events))))
-    assert one == (
+    message = str(without_value(plan, read_sweep(sweeps.write(tmp_path / "one", events))))
+    assert message == (
         "sweep.space.train.learning_rate={'loguniform': [1e-05, 0.01]}: the only trial diverged "
         f"(e.g. {why.partition(';')[0]}); set a lower rate under another run.name"
     )

@@ -70,13 +70,13 @@ def _fates(rows: pa.Table) -> Counter[str]:
             fates["unknown_label"] += 1
         else:
             labels[text].append(label)
-    for found in labels.values():
-        if len(set(found)) > 1:
-            fates["conflicts"] += len(found)
+    for row_labels in labels.values():
+        if len(set(row_labels)) > 1:
+            fates["conflicts"] += len(row_labels)
             fates["conflict_texts"] += 1
         else:
             fates["kept"] += 1
-            fates["duplicates"] += len(found) - 1
+            fates["duplicates"] += len(row_labels) - 1
     return fates
 
 
@@ -141,9 +141,9 @@ def test_duplicates_differ_in_case_and_spacing_only(rows: pa.Table) -> None:
     spellings = defaultdict(set)
     for text in rows["Sentence"].to_pylist():
         spellings[" ".join(text.split()).lower()].add(text)
-    several = [found for found in spellings.values() if len(found) > 1]
-    assert any(text.isupper() for found in several for text in found)
-    assert any("  " in text for found in several for text in found)
+    several = [texts_of_key for texts_of_key in spellings.values() if len(texts_of_key) > 1]
+    assert any(text.isupper() for texts_of_key in several for text in texts_of_key)
+    assert any("  " in text for texts_of_key in several for text in texts_of_key)
 
 
 def test_accidental_near_texts_are_rare(rows: pa.Table) -> None:

@@ -32,8 +32,8 @@ def test_delimiter_and_encoding_are_found(sign: str, encoding: str) -> None:
     table = read_text_table("\r\n".join(sign.join(line) for line in lines).encode(encoding))
     assert (table.header, table.column, table.delimiter) == (("id", " Headline "), 1, sign)
     assert table.encoding.startswith(encoding)
-    wanted = [["1", "Umsatz fiel in München um 5 €"], ["2", "a;b,c|d\te"]]
-    assert [record.cells for record in rows_of(table)] == wanted
+    expected = [["1", "Umsatz fiel in München um 5 €"], ["2", "a;b,c|d\te"]]
+    assert [record.cells for record in rows_of(table)] == expected
 
 
 def test_what_is_set_is_not_guessed() -> None:
@@ -70,8 +70,8 @@ def test_malformed_rows_keep_their_places_over_blocks() -> None:
 
 def test_lines_of_a_text_are_rows() -> None:
     table = read_text_table(b'\xef\xbb\xbftext\r\na, "b"\r\n\r\n \r\nc\r\n\r\n', "text")
-    wanted = ["text", 'a, "b"', "", "", "c"]
-    assert [record.cells for record in rows_of(table)] == [[text] for text in wanted]
+    expected = ["text", 'a, "b"', "", "", "c"]
+    assert [record.cells for record in rows_of(table)] == [[text] for text in expected]
     assert [record.number for record in rows_of(table)] == [1, 2, 3, 4, 5]
 
 
@@ -152,8 +152,8 @@ def test_odd_quotes_mangle_no_text_and_swallow_no_row() -> None:
 def test_the_line_by_which_excel_names_the_delimiter_is_no_row() -> None:
     table = read_text_table(b'sep=;\r\nid;note;text\r\n1;"a;b";Up\r\n\r\n2;;Down\r\n')
     assert (table.delimiter, table.header, table.column) == (";", ("id", "note", "text"), 2)
-    wanted = [["1", "a;b", "Up"], ["", "", ""], ["2", "", "Down"]]
-    assert [record.cells for record in rows_of(table)] == wanted
+    expected = [["1", "a;b", "Up"], ["", "", ""], ["2", "", "Down"]]
+    assert [record.cells for record in rows_of(table)] == expected
 
 
 @pytest.mark.parametrize("format", ["csv", "text"])

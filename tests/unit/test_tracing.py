@@ -23,8 +23,8 @@ from finsent.registry.registry import Registry
 from ray_jobs._settings import JobSettings
 from serve_app import tracing
 from serve_app.launch.checks import check_service
+from tests.unit.api.apps import make_app
 from tests.unit.models import METRICS, saved_model
-from tests.unit.test_api import make_app
 
 pytestmark = pytest.mark.cost(1, "starts a process")
 

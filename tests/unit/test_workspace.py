@@ -8,7 +8,7 @@ from finsent.evaluation.held_out_rows import training_rows, validation_keys
 from finsent.modeling.trained_on import TrainedOn
 from finsent.settings import Settings, StorageConfig
 from finsent.workspace import Workspace
-from tests.unit.test_diff import Row, write
+from tests.unit.dataset_versions import Row, write
 
 VERSION = "0123456789ab"
 

@@ -31,13 +31,13 @@ class World:
 
     def shares(self, text: str) -> dict[str, float]:
         """Probabilities by label, the best first."""
-        [found] = self.engine.classify([text])
-        return dict(sorted(found.probabilities.items(), key=lambda pair: -pair[1]))
+        [prediction] = self.engine.classify([text])
+        return dict(sorted(prediction.probabilities.items(), key=lambda pair: -pair[1]))
 
     def logits(self, text: str) -> dict[str, float]:
         """Logits by label, the best first."""
-        found = dict(zip(LABELS, self.engine.logits([text])[0].tolist(), strict=True))
-        return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+        logits = dict(zip(LABELS, self.engine.logits([text])[0].tolist(), strict=True))
+        return dict(sorted(logits.items(), key=lambda pair: -pair[1]))
 
 
 @dataclass(frozen=True)
@@ -72,23 +72,25 @@ def near(expected: Any) -> Any:
     return pytest.approx(expected, abs=1e-4)
 
 
-def ranked(found: list[Any], expected: dict[str, float]) -> None:
+def ranked(ranking: list[Any], expected: dict[str, float]) -> None:
     """Check labels and scores of objects, and their order."""
-    assert [one.label for one in found] == [*expected]
-    assert [one.score for one in found] == near([*expected.values()])
+    assert [item.label for item in ranking] == [*expected]
+    assert [item.score for item in ranking] == near([*expected.values()])
 
 
 def table() -> str:
     """The calls as Markdown."""
     lines = ["| client | call | asks | returns |", "|---|---|---|---|"]
-    for one in sorted(CASES, key=lambda one: one.client.lower()):  # calls of one keep their order
-        routes = ", ".join(f"`{route}`" for route in one.routes)
-        lines.append(f"| {one.client} | `{one.call}` | {routes} | {one.returns} |")
+    for case in sorted(
+        CASES, key=lambda case: case.client.lower()
+    ):  # calls of one keep their order
+        routes = ", ".join(f"`{route}`" for route in case.routes)
+        lines.append(f"| {case.client} | `{case.call}` | {routes} | {case.returns} |")
     return "\n".join(lines)
 
 
 def with_table(text: str) -> str:
     """A page with the calls in their place."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
+    before, _, after_start = text.partition(START)
+    _, _, after = after_start.partition(END)
     return f"{before}{START}\n{table()}\n{END}{after}"

@@ -32,12 +32,12 @@ def asked(world: World, tag: str, name: str, request: str | None = None, **field
     "a PredictAnswer",
 )
 def generated_predicts(world: World) -> None:
-    found = asked(world, "finsent", "predict", "PredictRequest", text=TEXT)
-    [want] = world.engine.classify([TEXT])
-    assert type(found).__name__ == "PredictAnswer"
-    assert (found.label, found.model_version) == (want.label, world.version)
-    assert found.probabilities.to_dict() == near(want.probabilities)
-    assert found.polarity == near(want.polarity)
+    answer = asked(world, "finsent", "predict", "PredictRequest", text=TEXT)
+    [prediction] = world.engine.classify([TEXT])
+    assert type(answer).__name__ == "PredictAnswer"
+    assert (answer.label, answer.model_version) == (prediction.label, world.version)
+    assert answer.probabilities.to_dict() == near(prediction.probabilities)
+    assert answer.polarity == near(prediction.polarity)
 
 
 @case(
@@ -47,8 +47,8 @@ def generated_predicts(world: World) -> None:
     "a PredictList, with a ProblemAnswer where a text cannot be classified",
 )
 def generated_lists(world: World) -> None:
-    found = asked(world, "finsent", "predict", "PredictRequest", texts=[TEXT, " "])
-    good, bad = found.predictions
+    answer = asked(world, "finsent", "predict", "PredictRequest", texts=[TEXT, " "])
+    good, bad = answer.predictions
     assert (good.label, bad.code) == (world.engine.classify([TEXT])[0].label, "invalid_text")
 
 
@@ -61,7 +61,7 @@ def generated_lists(world: World) -> None:
 )
 def generated_others(world: World) -> None:
     explained = asked(world, "finsent", "explain", "ExplainRequest", text=TEXT)
-    assert [one.text for one in explained.words] == TEXT.split()
+    assert [word.text for word in explained.words] == TEXT.split()
     assert asked(world, "finsent", "info").model_version == world.version
     for tag, name in (
         ("finsent", "health"),
@@ -96,7 +96,7 @@ def generated_tei(world: World) -> None:
     ranked(ranking, world.shares(TEXT))
     ranked(asked(world, tag, "invocations", "TeiRequest", inputs=TEXT), world.shares(TEXT))
     [tokens] = asked(world, tag, "tokenize", "TokenizeRequest", inputs=TEXT)
-    ids = [one.id for one in tokens]
+    ids = [token.id for token in tokens]
     assert ids == world.engine.encode([TEXT])[0].ids
     [text] = asked(world, tag, "decode", "DecodeRequest", ids=ids)
     assert text
@@ -110,8 +110,8 @@ def generated_tei(world: World) -> None:
 )
 def generated_vllm(world: World) -> None:
     for name in ("classify", "classify_v1"):
-        found = asked(world, "vllm", name, "ClassifyRequest", input_=TEXT)
-        classified(world, found.to_dict(), [TEXT])
+        answer = asked(world, "vllm", name, "ClassifyRequest", input_=TEXT)
+        classified(world, answer.to_dict(), [TEXT])
     assert asked(world, "vllm", "models").data[0].root == world.version
 
 
@@ -122,6 +122,6 @@ def generated_vllm(world: World) -> None:
     "an ErrorAnswer or ProblemAnswer",
 )
 def generated_problems(world: World) -> None:
-    found = asked(world, "vllm", "classify", "ClassifyRequest", input_="")
-    assert found.error.code == 400
+    answer = asked(world, "vllm", "classify", "ClassifyRequest", input_="")
+    assert answer.error.code == 400
     assert asked(world, "finsent", "predict", "PredictRequest", text="").code == "invalid_text"

@@ -26,22 +26,22 @@ def hub(world: World, path: str = "") -> Any:
     "all labels, the best first",
 )
 def hub_classifies(world: World) -> None:
-    found = hub(world).text_classification(TEXT)
-    ranked(found, world.shares(TEXT))
-    assert type(found[0]).__name__ == "TextClassificationOutputElement"
-    assert {*found[0]} == {"label", "score"}
+    ranking = hub(world).text_classification(TEXT)
+    ranked(ranking, world.shares(TEXT))
+    assert type(ranking[0]).__name__ == "TextClassificationOutputElement"
+    assert {*ranking[0]} == {"label", "score"}
 
 
 @case(HUB, "... .text_classification(text, top_k=2)", "POST /", "the best two labels")
 def hub_top_k(world: World) -> None:
-    found = hub(world).text_classification(TEXT, top_k=2)
-    ranked(found, dict([*world.shares(TEXT).items()][:2]))
+    ranking = hub(world).text_classification(TEXT, top_k=2)
+    ranked(ranking, dict([*world.shares(TEXT).items()][:2]))
 
 
 @case(HUB, '... .text_classification(text, function_to_apply="none")', "POST /", "the logits")
 def hub_logits(world: World) -> None:
-    found = hub(world).text_classification(TEXT, function_to_apply="none")
-    ranked(found, world.logits(TEXT))
+    ranking = hub(world).text_classification(TEXT, function_to_apply="none")
+    ranked(ranking, world.logits(TEXT))
 
 
 @case(
@@ -112,10 +112,10 @@ def script(world: World, *calls: str) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def plain(found: list[dict[str, Any]], expected: dict[str, float]) -> None:
-    assert [one["label"] for one in found] == [*expected]
-    assert [one["score"] for one in found] == near([*expected.values()])
-    assert all(one.keys() == {"label", "score"} for one in found)
+def plain(ranking: list[dict[str, Any]], expected: dict[str, float]) -> None:
+    assert [item["label"] for item in ranking] == [*expected]
+    assert [item["score"] for item in ranking] == near([*expected.values()])
+    assert all(item.keys() == {"label", "score"} for item in ranking)
 
 
 @case(
@@ -125,8 +125,8 @@ def plain(found: list[dict[str, Any]], expected: dict[str, float]) -> None:
     "all labels, the best first",
 )
 def js_classifies(world: World) -> None:
-    [found] = script(world, "textClassification({ endpointUrl: URL, inputs: text })")
-    plain(found, world.shares(TEXT))
+    [ranking] = script(world, "textClassification({ endpointUrl: URL, inputs: text })")
+    plain(ranking, world.shares(TEXT))
 
 
 @case(
@@ -137,10 +137,10 @@ def js_classifies(world: World) -> None:
 )
 def js_parameters(world: World) -> None:
     ask = "new InferenceClient().endpoint(URL).textClassification({ inputs: text, parameters: %s })"
-    one, logits, wrong = script(
+    top_label, logits, wrong = script(
         world, ask % "{ top_k: 1 }", ask % '{ function_to_apply: "none" }', ask % "{ top_k: 0 }"
     )
-    plain(one, dict([*world.shares(TEXT).items()][:1]))
+    plain(top_label, dict([*world.shares(TEXT).items()][:1]))
     plain(logits, world.logits(TEXT))
     assert "top_k" in wrong["error"]
 
@@ -152,5 +152,5 @@ def js_parameters(world: World) -> None:
     "the same as for URL",
 )
 def js_predict(world: World) -> None:
-    [found] = script(world, 'textClassification({ endpointUrl: URL + "/predict", inputs: text })')
-    plain(found, world.shares(TEXT))
+    [ranking] = script(world, 'textClassification({ endpointUrl: URL + "/predict", inputs: text })')
+    plain(ranking, world.shares(TEXT))

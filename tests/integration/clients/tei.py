@@ -23,8 +23,8 @@ def tei(world: World) -> Any:
     "a list of one ClassificationResult",
 )
 def tei_classifies(world: World) -> None:
-    [found] = tei(world).classify(TEXT)
-    ranked(found.scores, world.shares(TEXT))
+    [answer] = tei(world).classify(TEXT)
+    ranked(answer.scores, world.shares(TEXT))
 
 
 @case(
@@ -34,14 +34,14 @@ def tei_classifies(world: World) -> None:
     "a ClassificationResult per text",
 )
 def tei_lists(world: World) -> None:
-    for found, text in zip(tei(world).classify([TEXT, OTHER]), (TEXT, OTHER), strict=True):
-        ranked(found.scores, world.shares(text))
+    for answer, text in zip(tei(world).classify([TEXT, OTHER]), (TEXT, OTHER), strict=True):
+        ranked(answer.scores, world.shares(text))
 
 
 @case(TEI, "... .classify(text, raw_scores=True)", "GET /info, POST /predict", "the logits")
 def tei_logits(world: World) -> None:
-    [found] = tei(world).classify(TEXT, raw_scores=True)
-    ranked(found.scores, world.logits(TEXT))
+    [answer] = tei(world).classify(TEXT, raw_scores=True)
+    ranked(answer.scores, world.logits(TEXT))
 
 
 @case(
@@ -54,8 +54,8 @@ def tei_truncates(world: World) -> None:
     from tei_client.models import TruncationDirection
 
     def ask(side: Any) -> dict[str, float]:
-        [found] = tei(world).classify(LONG, truncate=True, truncation_direction=side)
-        return {one.label: one.score for one in found.scores}
+        [answer] = tei(world).classify(LONG, truncate=True, truncation_direction=side)
+        return {item.label: item.score for item in answer.scores}
 
     assert ask(TruncationDirection.Right) == near(world.shares(LONG))
     assert ask(TruncationDirection.Left) == near(world.shares("down " * 100))
@@ -65,19 +65,19 @@ def tei_truncates(world: World) -> None:
 def tei_async(world: World) -> None:
     import asyncio
 
-    [found] = asyncio.run(tei(world).async_classify(TEXT))
-    ranked(found.scores, world.shares(TEXT))
+    [answer] = asyncio.run(tei(world).async_classify(TEXT))
+    ranked(answer.scores, world.shares(TEXT))
 
 
 @case(TEI, "... .info()", "GET /info", "the model's type, labels and limits")
 def tei_info(world: World) -> None:
-    found = tei(world).info()
-    assert found.server_model_type.value == "classifier"
-    assert found.server_model_metadata.id2label == {str(i): x for i, x in enumerate(LABELS)}
-    assert found.server_model_metadata.label2id == {x: i for i, x in enumerate(LABELS)}
-    assert (found.server_model_id, found.server_model_sha) == ("champion", world.version)
-    assert found.max_input_length == world.engine.max_length
-    assert found.max_client_batch_size == 1024
+    info = tei(world).info()
+    assert info.server_model_type.value == "classifier"
+    assert info.server_model_metadata.id2label == {str(i): x for i, x in enumerate(LABELS)}
+    assert info.server_model_metadata.label2id == {x: i for i, x in enumerate(LABELS)}
+    assert (info.server_model_id, info.server_model_sha) == ("champion", world.version)
+    assert info.max_input_length == world.engine.max_length
+    assert info.max_client_batch_size == 1024
 
 
 @case(TEI, "... .health()", "GET /info", "True")
@@ -87,10 +87,10 @@ def tei_health(world: World) -> None:
 
 @case(TEI, "... .tokenize(text)", "POST /tokenize", "a TokenizationResult per text")
 def tei_tokenizes(world: World) -> None:
-    [found] = tei(world).tokenize(TEXT)
-    assert found.get_ids() == world.engine.encode([TEXT])[0].ids
-    inner = [one for one in found.tokens if not one.special]
-    assert [TEXT[one.start : one.stop] for one in inner] == [one.text for one in inner]
+    [encoding] = tei(world).tokenize(TEXT)
+    assert encoding.get_ids() == world.engine.encode([TEXT])[0].ids
+    inner = [token for token in encoding.tokens if not token.special]
+    assert [TEXT[token.start : token.stop] for token in inner] == [token.text for token in inner]
 
 
 @case(TEI, "... .decode(ids)", "POST /decode", "a text per list of ids")

@@ -12,20 +12,20 @@ from tests.integration.clients.cases import OTHER, TEXT, World, case, near
 VLLM = "vLLM's example client (plain HTTP)"
 
 
-def classified(world: World, found: dict[str, Any], texts: list[str]) -> None:
-    assert found.keys() == {"id", "object", "created", "model", "data", "usage"}
-    assert found["id"].startswith("classify-")
-    assert (found["object"], found["model"]) == ("list", "champion")
-    for i, (one, text) in enumerate(zip(found["data"], texts, strict=True)):
-        [want] = world.engine.classify([text])
-        assert one == {
+def classified(world: World, body: dict[str, Any], texts: list[str]) -> None:
+    assert body.keys() == {"id", "object", "created", "model", "data", "usage"}
+    assert body["id"].startswith("classify-")
+    assert (body["object"], body["model"]) == ("list", "champion")
+    for i, (item, text) in enumerate(zip(body["data"], texts, strict=True)):
+        [prediction] = world.engine.classify([text])
+        assert item == {
             "index": i,
-            "label": want.label,
+            "label": prediction.label,
             "num_classes": 3,
-            "probs": near([*want.probabilities.values()]),
+            "probs": near([*prediction.probabilities.values()]),
         }
-    tokens = sum(len(one.ids) for one in world.engine.encode(texts))
-    assert (found["usage"]["prompt_tokens"], found["usage"]["total_tokens"]) == (tokens, tokens)
+    tokens = sum(len(item.ids) for item in world.engine.encode(texts))
+    assert (body["usage"]["prompt_tokens"], body["usage"]["total_tokens"]) == (tokens, tokens)
 
 
 @case(
