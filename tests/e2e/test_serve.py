@@ -173,8 +173,9 @@ def test_branches_see_what_clients_asked(served: Served) -> None:
     folder = served.root / "predictions"
 
     def recorded() -> list[dict[str, Any]]:
-        lines = [line for file in folder.glob("*.jsonl") for line in file.read_text().splitlines()]
-        found = [json.loads(line) for line in lines]
+        texts = [file.read_text() for file in folder.glob("*.jsonl")]
+        lines = [line for text in texts for line in text.splitlines(keepends=True)]
+        found = [json.loads(line) for line in lines if line.endswith("\n")]
         return [line for line in found if line["text_sha256"] == digest]
 
     wait_until(lambda: bool(recorded()), 60, "the answer in the prediction log")
