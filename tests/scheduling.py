@@ -23,8 +23,8 @@ CLUSTER_FILES = (
     "tests/e2e/test_dvc.py",
     "tests/e2e/test_killed_ingest.py",
 )
-# The longest first: a scope that begins last would run alone. After a scope of one test, its process
-# gets the next scope at once: a short one, since that one waits.
+# The longest first: a scope that begins last would run alone. The process of a scope of one test
+# gets the next scope at once, which then waits: a short one.
 LONGEST = (
     CLUSTER,
     INTEGRATION,
