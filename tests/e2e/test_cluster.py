@@ -134,10 +134,10 @@ def test_a_stopped_job_leaves_no_process(cluster: Cluster, tmp_path: Path) -> No
             and "ray_jobs.pipeline" in process.info["cmdline"]
         ]
 
-    wait_until(lambda: bool(driver()), 60, "the job's driver")
+    wait_until(lambda: bool(driver()), 240, "the job's driver")
     stopped = run_cluster(cluster, tmp_path, "stop", "pipeline-long")
     assert stopped.stdout == "pipeline-long: STOPPED\n"
-    wait_until(lambda: not driver(), 60, "the end of the driver")
+    wait_until(lambda: not driver(), 120, "the end of the driver")
 
 
 def test_where_no_cluster_is_reached_the_remedy_is_one_line(tmp_path: Path) -> None:
