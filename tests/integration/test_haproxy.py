@@ -96,7 +96,7 @@ def test_directory_goes_when_the_service_is_killed() -> None:
         directory = Path(service.stdout.readline().strip())
         assert (directory / private_haproxy.LOCK).is_file()
         service.kill()
-    wait_until(lambda: not directory.exists(), 60, "the directory to go")
+    wait_until(lambda: not directory.exists(), 120, "the directory to go")
 
 
 def sleeper(*arguments: str) -> subprocess.Popen[bytes]:
@@ -162,7 +162,7 @@ def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
     command = [str(private_haproxy.write_launcher(parent, str(program))), "-f", str(config)]
     manager = f"import subprocess, sys; subprocess.Popen({command}); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", manager], stdin=subprocess.PIPE) as process:
-        wait_until(lambda: bool({*records.glob("[0-9]*")} - {stale, removed}), 60, "a record")
+        wait_until(lambda: bool({*records.glob("[0-9]*")} - {stale, removed}), 120, "a record")
         assert not stale.exists()
         removed.unlink()
         [record] = records.iterdir()
