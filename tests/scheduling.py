@@ -23,7 +23,8 @@ CLUSTER_FILES = (
     "tests/e2e/test_dvc.py",
     "tests/e2e/test_killed_ingest.py",
 )
-# The longest first: a scope that begins last would run alone.
+# The longest first: a scope that begins last would run alone. The process of a scope of one test
+# gets the next scope at once, which then waits: a short one.
 LONGEST = (
     CLUSTER,
     INTEGRATION,
@@ -32,10 +33,14 @@ LONGEST = (
     "tests/e2e/test_serve.py",
     "tests/e2e/test_page.py",
     "tests/slow/test_readme.py",
-    "tests/slow/test_sweep_signals.py",
-    "tests/slow/test_sweep.py",
     "tests/slow/test_elastic.py",
+    "tests/slow/test_sweep.py",
+    "tests/slow/test_train.py",
+    "tests/slow/test_sweep_signals.py",
+    "tests/slow/test_two_services.py",
     "tests/slow/test_bench.py",
+    "tests/slow/test_wheel.py",
+    "tests/slow/test_slurm.py",
 )
 
 

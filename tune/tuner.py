@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 
 from finsent.adapters.ray_core import live_nodes
 from finsent.adapters.ray_tune import limit_pending_trials, silence_output
+from finsent.daemon_call import call_in_daemon
 from tune.orphaned_groups import remove_last_orphaned_groups, remove_orphaned_groups
 from tune.population import Population
 from tune.trial import trial_name
@@ -102,8 +103,7 @@ def run_tuner(
         on_poll: called in this thread twice per second.
         close: makes the Tuner end; called when this thread is interrupted.
     """
-    pool = ThreadPoolExecutor(1, "ray-tune")
-    future = pool.submit(tuner.fit)
+    future = call_in_daemon("ray-tune", tuner.fit)
     try:
         while not future.done():
             wait([future], timeout=_POLL_SECONDS)
@@ -115,5 +115,4 @@ def run_tuner(
         wait([future], timeout=_CLOSE_SECONDS)
         raise
     finally:
-        pool.shutdown(wait=False)
         remove_last_orphaned_groups(_DEATH_SECONDS)

@@ -174,6 +174,9 @@ def prune(run_dir: Path, every: int | None = None) -> None:
     Args:
         every: also keep the newest four checkpoints of every so many epochs.
     """
+    # Before the checkpoints are read: a process of a lost node may still run, and must not delete
+    # what the run's new processes write meanwhile.
+    existing = [*run_dir.glob(_PATTERN)]
     checkpoints = list_checkpoints(run_dir)
     kept = checkpoints[-_KEPT_NEWEST:]
     ends = [checkpoint for checkpoint in checkpoints if checkpoint.is_epoch_end]
@@ -182,6 +185,6 @@ def prune(run_dir: Path, every: int | None = None) -> None:
     if ends:
         kept.append(best_checkpoint(checkpoints))
     folders = {checkpoint.folder for checkpoint in kept}
-    for folder in run_dir.glob(_PATTERN):
+    for folder in existing:
         if folder not in folders:
             shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from typing import Any
 
 import ray
@@ -11,6 +11,7 @@ from ray.train import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsent.adapters.ray_train import TorchTrainer
+from finsent.daemon_call import call_in_daemon
 from finsent.training.progress import ProgressBoard, TrainingDisplay
 
 log = logging.getLogger(__name__)
@@ -53,17 +54,13 @@ def _fit_and_show(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -
     # In its own thread, because Ray Train replaces the SIGINT handler when it runs in the main one.
     # The main thread shows the progress and can be interrupted.
     log.info("train: starting the workers")
-    pool = ThreadPoolExecutor(1, "ray-train")
-    future = pool.submit(trainer.fit)
+    future = call_in_daemon("ray-train", trainer.fit)
     with display:
-        try:
-            while not future.done():
-                wait([future], timeout=_SHOW_SECONDS)
-                _show(board, display)
-            _show(board, display)  # the last epoch
-            future.result()
-        finally:
-            pool.shutdown(wait=False)
+        while not future.done():
+            wait([future], timeout=_SHOW_SECONDS)
+            _show(board, display)
+        _show(board, display)  # the last epoch
+        future.result()
 
 
 def _show(board: Any, display: TrainingDisplay) -> None:

@@ -15,6 +15,7 @@ from cluster import nodes
 from finsent.errors import InputError
 from tests.commands import PROJECT, wait_until
 from tests.e2e.conftest import RAY, Cluster
+from tests.readme import sample_rows, write_csv
 
 
 @pytest.mark.timeout(900)  # every worker imports torch, on two nodes
@@ -29,11 +30,13 @@ def test_the_pipeline_as_a_submitted_job(cluster: Cluster, tmp_path: Path) -> No
         return trial.returncode == 0
 
     wait_until(takes_jobs, 120, "the head to take jobs")
+    write_csv(tmp_path / "rows.csv", sample_rows()[:300])
     command = [
         "python",
         "-m",
         "ray_jobs.pipeline",
         "configs/debug.yaml",
+        f"data.sources=[{tmp_path}/rows.csv]",
         "storage.root=artifacts",
         "data.label_noise.enabled=false",
         "evaluate.behavior=null",
@@ -131,10 +134,10 @@ def test_a_stopped_job_leaves_no_process(cluster: Cluster, tmp_path: Path) -> No
             and "ray_jobs.pipeline" in process.info["cmdline"]
         ]
 
-    wait_until(lambda: bool(driver()), 60, "the job's driver")
+    wait_until(lambda: bool(driver()), 240, "the job's driver")
     stopped = run_cluster(cluster, tmp_path, "stop", "pipeline-long")
     assert stopped.stdout == "pipeline-long: STOPPED\n"
-    wait_until(lambda: not driver(), 60, "the end of the driver")
+    wait_until(lambda: not driver(), 120, "the end of the driver")
 
 
 def test_where_no_cluster_is_reached_the_remedy_is_one_line(tmp_path: Path) -> None:

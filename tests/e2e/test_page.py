@@ -52,7 +52,7 @@ def serving(registry: Path, **config: Any) -> Iterator[str]:
     thread = threading.Thread(target=asyncio.run, args=(work(),))
     thread.start()
     try:
-        wait_until(lambda: server.started or not thread.is_alive(), 60, "the server to start")
+        wait_until(lambda: server.started or not thread.is_alive(), 120, "the server to start")
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -349,7 +349,9 @@ def test_the_page_asks_for_a_key_and_continues(pages: Any, registry: Path, tmp_p
         page.locator("#keyform").wait_for()
         assert page.evaluate("document.activeElement.id") == "key"
         classify(page, "Profit rose.")
-        wait_until(lambda: page.evaluate("document.activeElement.id") == "key", 20, "the key field")
+        wait_until(
+            lambda: page.evaluate("document.activeElement.id") == "key", 120, "the key field"
+        )
         page.keyboard.type("fs_wrong")
         page.keyboard.press("Enter")
         page.locator("#key-error", has_text="does not know this key").wait_for()

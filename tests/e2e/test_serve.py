@@ -173,11 +173,12 @@ def test_branches_see_what_clients_asked(served: Served) -> None:
     folder = served.root / "predictions"
 
     def recorded() -> list[dict[str, Any]]:
-        lines = [line for file in folder.glob("*.jsonl") for line in file.read_text().splitlines()]
-        found = [json.loads(line) for line in lines]
+        texts = [file.read_text() for file in folder.glob("*.jsonl")]
+        lines = [line for text in texts for line in text.splitlines(keepends=True)]
+        found = [json.loads(line) for line in lines if line.endswith("\n")]
         return [line for line in found if line["text_sha256"] == digest]
 
-    wait_until(lambda: bool(recorded()), 60, "the answer in the prediction log")
+    wait_until(lambda: bool(recorded()), 120, "the answer in the prediction log")
     [line] = recorded()
     assert (line["label"], line["request_id"]) == (answer["label"], answer["request_id"])
     assert "text" not in line
@@ -188,7 +189,7 @@ def test_branches_see_what_clients_asked(served: Served) -> None:
         pairs: list[dict[str, Any]] = shadow.get("pairs", [])
         return pairs
 
-    wait_until(lambda: bool(compared()), 60, "the shadow's counts")
+    wait_until(lambda: bool(compared()), 120, "the shadow's counts")
     pair = compared()[-1]
     assert pair["shadow_version"] == served.registry.aliases()["challenger"]
     assert pair["texts"] >= 1
@@ -204,7 +205,7 @@ def test_explanations_have_a_process_of_their_own(served: Served) -> None:
         )
 
     # Each replica counts its own.
-    wait_until(lambda: len(gateways(served)) == 1, 60, "one replica")
+    wait_until(lambda: len(gateways(served)) == 1, 120, "one replica")
     before = predictions()
     explanation = httpx.post(
         f"{served.address}/explain", json={"text": "Profit rose sharply."}, timeout=30
@@ -251,9 +252,9 @@ def test_promoting_changes_the_version_under_load_without_a_failed_request(
         registry = served.registry
         for version in (second, first, second):
             registry.promote(version, "champion")
-            wait_until(partial(answers_with, version), 60, "the new version to answer")
+            wait_until(partial(answers_with, version), 120, "the new version to answer")
         registry.rollback("champion")
-        wait_until(partial(answers_with, first), 60, "the old version to answer")
+        wait_until(partial(answers_with, first), 120, "the old version to answer")
     finally:
         end.set()
         for thread in threads:

@@ -82,7 +82,7 @@ def url(recorder: Recorder) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(recorder, "127.0.0.1", 0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    wait_until(lambda: server.started, 30, "the server to start")
+    wait_until(lambda: server.started, 120, "the server to start")
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True

@@ -96,11 +96,11 @@ def test_directory_goes_when_the_service_is_killed() -> None:
         directory = Path(service.stdout.readline().strip())
         assert (directory / private_haproxy.LOCK).is_file()
         service.kill()
-    wait_until(lambda: not directory.exists(), 60, "the directory to go")
+    wait_until(lambda: not directory.exists(), 120, "the directory to go")
 
 
 def sleeper(*arguments: str) -> subprocess.Popen[bytes]:
-    code = "import time; print(flush=True); time.sleep(60)"
+    code = "import time; print(flush=True); time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
     assert process.stdout
     process.stdout.readline()
@@ -157,12 +157,12 @@ def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
     stale.write_text("0")  # of a process that has ended
     removed.symlink_to("nowhere")  # listed, and not there when it is read
     program = parent / "program"  # stands for HAProxy
-    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.write_text("#!/bin/sh\nsleep 600\n")
     program.chmod(0o700)
     command = [str(private_haproxy.write_launcher(parent, str(program))), "-f", str(config)]
     manager = f"import subprocess, sys; subprocess.Popen({command}); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", manager], stdin=subprocess.PIPE) as process:
-        wait_until(lambda: bool({*records.glob("[0-9]*")} - {stale, removed}), 60, "a record")
+        wait_until(lambda: bool({*records.glob("[0-9]*")} - {stale, removed}), 120, "a record")
         assert not stale.exists()
         removed.unlink()
         [record] = records.iterdir()
@@ -171,7 +171,7 @@ def test_haproxy_ends_with_the_process_that_started_it(parent: Path) -> None:
         assert "mode 600" in config.read_text()
         process.kill()
     wait_until(
-        lambda: haproxy_watchdog.start_time(int(record.name)) != started, 10, "HAProxy's end"
+        lambda: haproxy_watchdog.start_time(int(record.name)) != started, 60, "HAProxy's end"
     )
 
 

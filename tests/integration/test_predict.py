@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
+from ray.util import placement_group, remove_placement_group
 
 from finsent.config import load
 from finsent.errors import InputError
@@ -211,8 +212,13 @@ def test_nothing_to_score_and_other_peoples_directories_are_refused(
         score(model, source, out)
     with pytest.raises(InputError, match=r"^engine\.backend='openvino'"):
         score(model, source, tmp_path / "out", "engine.backend=openvino")
-    with pytest.raises(InputError, match=r"predict\.start_timeout=1: .* 4 process"):
-        score(model, source, tmp_path / "out", "predict.actors=4", "predict.start_timeout=1")
+    other = placement_group([{"CPU": 1}])  # another program has one of the four CPUs
+    assert other.wait(60)
+    try:
+        with pytest.raises(InputError, match=r"predict\.start_timeout=1: .* 4 process"):
+            score(model, source, tmp_path / "out", "predict.actors=4", "predict.start_timeout=1")
+    finally:
+        remove_placement_group(other)
 
 
 def test_answers_of_another_file_stay_and_columns_come_along(model: Path, tmp_path: Path) -> None:

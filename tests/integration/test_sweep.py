@@ -268,7 +268,7 @@ def test_population_based_training_exchanges_weights(
         "scheduler": "pbt",
         "grace_epochs": 20,
     }
-    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=100)
+    plan, context, past = sham_sweep(version, run_dir, sweep, epochs=60)
     search(plan, context, past, [], 2)
     result = read_sweep(run_dir)
     assert [t.status for t in result.trials] == ["finished"] * 2, [t.reason for t in result.trials]
@@ -279,8 +279,8 @@ def test_population_based_training_exchanges_weights(
     following = run_dir / "trials" / f"{number:04d}-1"
     epochs = [line.epoch for line in read_epochs(following)]
     # The trial resumed from the other trial's weights of the epoch that was offered.
-    assert epochs[0] in (21, 41, 61, 81)
-    assert result.trials[number].epochs[-1].epoch == 100
+    assert epochs[0] in (21, 41)
+    assert result.trials[number].epochs[-1].epoch == 60
     assert max(t.values["macro_f1"] for t in result.trials) > 0.5
 
 

@@ -68,7 +68,7 @@ def test_a_typo_is_refused_at_the_start_and_shown_later(port: int, served_root: 
     assert info()["user_config_refused"] is None
 
     deploy(served_root, {"model": "champion", "limits": {"text": 3}})
-    wait_until(lambda: info()["user_config_refused"] is not None, 30, "/info to show it")
+    wait_until(lambda: info()["user_config_refused"] is not None, 120, "/info to show it")
     assert "serve.limits.text" in info()["user_config_refused"]
     assert status().status == "RUNNING"
 
@@ -79,7 +79,7 @@ def test_a_typo_is_refused_at_the_start_and_shown_later(port: int, served_root: 
     assert info()["user_config_refused"]
 
     deploy(served_root, {"model": "champion", "limits": {"texts": 3}})
-    wait_until(lambda: info()["user_config_refused"] is None, 30, "the next one to be used")
+    wait_until(lambda: info()["user_config_refused"] is None, 120, "the next one to be used")
     assert info()["limits"]["texts"] == 3
 
 

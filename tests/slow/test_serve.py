@@ -19,7 +19,7 @@ from tests.served import Served, answering, gateways, wait_until_done
 
 
 def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
-    wait_until(lambda: len(gateways(served)) == 1, 60, "one replica")
+    wait_until(lambda: len(gateways(served)) == 1, 120, "one replica")
     end = threading.Event()
     codes: list[int] = []
 
@@ -49,7 +49,7 @@ def test_replicas_follow_the_load_up_and_down(served: Served) -> None:
 
 
 def test_last_request_of_a_replica_that_is_killed_is_in_its_log(served: Served) -> None:
-    wait_until(lambda: len(gateways(served)) == 1, 90, "one replica")
+    wait_until(lambda: len(gateways(served)) == 1, 120, "one replica")
     [replica] = gateways(served)
     match = re.search(r"logs: (\S+)", served.log.read_text())
     assert match
