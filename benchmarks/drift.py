@@ -24,11 +24,11 @@ from ray_jobs._cli import Result, main
 log = logging.getLogger(__name__)
 
 REFERENCE_ROWS = 5_000
-CLEAN_ROWS = 10_000  # before a shift that comes late
+CLEAN_ROWS = 5_000  # before a shift that comes late
 LANES = 100  # streams that are simulated together: memory
 MOVES = [("neutral", "negative"), ("positive", "negative"), ("neutral", "positive")]
 LABEL_BARS = {0.10: 700, 0.05: 3_500}  # moved share and rows within which 95 % must be found
-TOPIC_BAR, TOPIC_SHARES = 2_000, (1.0, 0.3)
+TOPIC_BAR, TOPIC_SHARES = 2_000, (1.0, 0.6)
 
 
 def bench_drift(settings: BenchSettings) -> Result:

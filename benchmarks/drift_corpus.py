@@ -73,6 +73,7 @@ def read_corpus(seed: int) -> Corpus:
         {
             "label": [LABELS[label] for label in labels],
             "abstained": [str(value < ABSTENTION) for value in confidence],
+            "source": list(random.choice(list(SOURCES), count, p=list(SOURCES.values()))),
             "language": list(random.choice(list(LANGUAGES), count, p=list(LANGUAGES.values()))),
         },
         {
@@ -82,7 +83,6 @@ def read_corpus(seed: int) -> Corpus:
         },
         embeddings(words, seed),
         [str(number) for number in range(count)],
-        list(random.choice(list(SOURCES), count, p=list(SOURCES.values()))),
     )
     is_topic = np.array([int(bool(TOPIC.search(text))) for text in texts])
     return Corpus(rows, labels, is_topic)

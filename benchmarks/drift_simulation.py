@@ -59,14 +59,12 @@ def make_lanes(corpus: Corpus, count: int, reference_rows: int, seed: int) -> La
     profiles, label_counts = [], []
     for numbers in corpus.draw(random, (count, reference_rows)):
         drawn = corpus.rows.selected(list(numbers))
-        # One set of signals: per-source monitors are the same detectors with fewer rows.
         profile = build_profile(drawn, int(random.integers(2**31)))
         profiles.append(profile)
         label_counts.append(np.bincount(corpus.labels[numbers], minlength=3))
-    first = [signal for signal in profiles[0].signals if signal.source is None]
-    positions = [profiles[0].signals.index(signal) for signal in first]
+    first = profiles[0].signals
     detectors, tables = [], []
-    for position in positions:
+    for position in range(len(first)):
         signals = [profile.signals[position] for profile in profiles]
         detectors.append(_detector(signals, seed + position))
         tables.append(_table(corpus, profiles, signals))

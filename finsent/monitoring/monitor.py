@@ -84,7 +84,7 @@ class DriftMonitor:
             alpha: bound of the probability of a false alarm within a horizon.
             horizon: rows.
             seed: of the ranks; the same for all parts of a stream.
-            main: signal that gets half of `alpha`.
+            main: signal that gets the largest part of `alpha`, MAIN_SHARE.
             state: of an earlier monitor with the same profile and arguments.
         """
         self.profile = profile
