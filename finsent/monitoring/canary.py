@@ -7,9 +7,9 @@ with probability j / (k + 1), whatever the rate of events is at that time. So an
 both versions, or a busy hour, is no evidence against the canary.
 
 A bet on an odds ratio w multiplies the wealth by w (event) or 1, divided by
-1 + (w - 1) j / (k + 1). Its mean without a difference is 1 in every block. The ratio is that of Fisher's noncentral
-hypergeometric distribution. Compare Turner, Ly & Grünwald 2024, "Generic E-variables for exact
-sequential k-sample tests that allow for optional stopping", arXiv:2106.02693.
+1 + (w - 1) j / (k + 1). Its mean without a difference is 1 in every block. The ratio is that of
+Fisher's noncentral hypergeometric distribution. Compare Turner, Ly & Grünwald 2024, "Generic
+E-variables for exact sequential k-sample tests that allow for optional stopping", arXiv:2106.02693.
 
 - Worse: the weighted mean of the signals' wealths reaches 1/alpha. A version that equals the
   current one is rolled back with probability at most alpha, over all stages together, by Ville's

@@ -36,7 +36,7 @@ class SignalState(Record):
     rows: int  # tested rows; for duplicates, blocks
     recent: list[float]  # decayed counts of the stream's cells
     pending_keys: list[str]  # of an incomplete block of duplicates
-    history: list[tuple[int, float]]  # rows, and the logarithm to base 10 of the wealth
+    history: list[tuple[int, float]]  # rows of the monitor, and log10 of the wealth
     alarmed_at: int | None  # rows of the monitor at the first alarm
 
 
@@ -119,6 +119,8 @@ class DriftMonitor:
             part = rows if source is None else rows.selected(indices[source])
             tracker.update(part, self.profile, self._centroids)
         self.rows += rows.count
+        for tracker in self._trackers:
+            tracker.record(self.rows)
         for tracker, is_alarm in zip(self._trackers, self._rejected(), strict=True):
             if is_alarm and tracker.alarmed_at is None:
                 tracker.alarmed_at = self.rows
@@ -181,7 +183,6 @@ class _Tracker:
         ages = np.arange(len(cells))[::-1]
         self.recent *= 0.5 ** (len(cells) / HALF_LIFE)
         np.add.at(self.recent, cells, 0.5 ** (ages / HALF_LIFE))
-        self._record()
 
     def _complete_blocks(self, rows: Rows) -> Rows:
         """Return the keys of complete blocks, and keep the other keys for the next batch."""
@@ -192,10 +193,11 @@ class _Tracker:
         self.pending_keys = keys[complete:]
         return Rows(complete, text_keys=keys[:complete])
 
-    def _record(self) -> None:
+    def record(self, monitor_rows: int) -> None:
+        """Add the wealth to the history. Every second point is dropped when the history is full."""
         self._best_peak = max(self._best_peak, self.peak)
         total = float(self._detector.wealth.total()[0])
-        self.history.append((self._detector.rows, round(math.log10(max(total, 1e-300)), 4)))
+        self.history.append((monitor_rows, round(math.log10(max(total, 1e-300)), 4)))
         if len(self.history) > MAX_HISTORY:
             self.history = self.history[::2]
 

@@ -24,7 +24,7 @@ def drift_pictures() -> dict[str, Draw[DriftMonitor]]:
 
 
 def draw_evidence(axes: Any, monitor: DriftMonitor) -> None:
-    """Draw the wealth of each signal's bets by tested rows; the strongest signals have colors."""
+    """Draw the wealth of each signal's bets by rows; the strongest signals have colors."""
     histories = {key: points for key, points in monitor.histories().items() if points}
     strongest = sorted(histories, key=lambda key: -max(value for _, value in histories[key]))
     for number, key in reversed(list(enumerate(strongest))):
@@ -41,7 +41,7 @@ def draw_evidence(axes: Any, monitor: DriftMonitor) -> None:
     axes.axhline(threshold, color="#444444", linewidth=1, linestyle="--")
     place = axes.get_yaxis_transform()
     axes.text(0.99, threshold, "one signal alarms", ha="right", va="bottom", transform=place)
-    axes.set_xlabel("tested rows (duplicates: blocks)")
+    axes.set_xlabel("rows")
     axes.set_ylabel("evidence, log10")
     axes.set_title("Evidence of drift by signal", loc="left", fontsize=11)
     if histories:
