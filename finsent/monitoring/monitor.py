@@ -13,7 +13,7 @@ from finsent.monitoring.cells import DUPLICATE_BLOCK
 from finsent.monitoring.detector import Detector
 from finsent.monitoring.discovery import rejected, weights
 from finsent.monitoring.ranks import Floats
-from finsent.monitoring.reference import Profile, SignalReference
+from finsent.monitoring.reference import Profile, SignalReference, check_columns
 from finsent.monitoring.rows import Rows
 from finsent.monitoring.wealth import LOOK
 from finsent.records import Record
@@ -22,6 +22,7 @@ ALPHA = 0.05
 HORIZON = 100_000
 MAIN = "label"
 MAX_HISTORY = 256
+CHUNK = 500  # rows between two looks at the alarms within a batch
 HALF_LIFE = 500.0  # rows after which a row counts half in the recent shares
 
 
@@ -32,7 +33,8 @@ class SignalState(Record):
     staked: list[float]
     log_growth: list[float]
     reserve: float
-    peak: float
+    peak: float  # of the current horizon
+    best_peak: float  # of all horizons
     rows: int  # tested rows; for duplicates, blocks
     recent: list[float]  # decayed counts of the stream's cells
     pending_keys: list[str]  # of an incomplete block of duplicates
@@ -111,6 +113,11 @@ class DriftMonitor:
 
     def update(self, rows: Rows) -> None:
         """Test a batch of rows, in the order of time."""
+        check_columns(self.profile, rows)
+        for start in range(0, rows.count, CHUNK):
+            self._update_chunk(rows.selected(range(start, min(start + CHUNK, rows.count))))
+
+    def _update_chunk(self, rows: Rows) -> None:
         indices: dict[str | None, list[int]] = {}
         for tracker in self._trackers:
             source = tracker.reference.source
@@ -186,9 +193,7 @@ class _Tracker:
 
     def _complete_blocks(self, rows: Rows) -> Rows:
         """Return the keys of complete blocks, and keep the other keys for the next batch."""
-        if rows.text_keys is None:
-            raise InputError("text_keys=null: the reference has them. Give the key of each text.")
-        keys = [*self.pending_keys, *rows.text_keys]
+        keys = [*self.pending_keys, *(rows.text_keys or [])]
         complete = len(keys) // DUPLICATE_BLOCK * DUPLICATE_BLOCK
         self.pending_keys = keys[complete:]
         return Rows(complete, text_keys=keys[:complete])
@@ -224,7 +229,8 @@ class _Tracker:
             staked=wealth.staked[0].tolist(),
             log_growth=wealth.log_growth[0].tolist(),
             reserve=wealth.reserve,
-            peak=self._best_peak,
+            peak=self.peak,
+            best_peak=self._best_peak,
             rows=self._detector.rows,
             recent=self.recent.tolist(),
             pending_keys=self.pending_keys,
@@ -240,4 +246,4 @@ class _Tracker:
         wealth.reserve, wealth.peak[0] = state.reserve, state.peak
         self.recent, self.pending_keys = np.array(state.recent), list(state.pending_keys)
         self.history, self.alarmed_at = list(state.history), state.alarmed_at
-        self._best_peak = state.peak
+        self._best_peak = state.best_peak
