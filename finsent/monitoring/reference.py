@@ -82,11 +82,29 @@ class Profile(Record):
         """Return the stratum of each row: its season, or a last one for unknown seasons."""
         if not self.seasons:
             return np.zeros(rows.count, dtype=np.int64)
-        if rows.seasons is None:
-            raise InputError(
-                "seasons=null: the reference has seasons. Give the season of each row."
-            )
-        return category_cells(rows.seasons, self.seasons)
+        return category_cells(rows.seasons or [], self.seasons)
+
+
+def check_columns(profile: Profile, rows: Rows) -> None:
+    """Refuse rows that lack a column of the reference.
+
+    Raises:
+        InputError: names the missing column.
+    """
+    given = {
+        *rows.categories,
+        *rows.numbers,
+        *([TOPIC, NOVELTY] if rows.embeddings is not None else []),
+        *([DUPLICATES] if rows.text_keys is not None else []),
+        *([SOURCE] if rows.sources is not None else []),
+    }
+    missing = sorted({signal.signal for signal in profile.signals} - given)
+    if profile.seasons and rows.seasons is None:
+        missing.append("seasons")
+    if missing:
+        raise InputError(
+            f"{missing[0]}=null: the reference has this column. Give a value for each row."
+        )
 
 
 def build_profile(rows: Rows, seed: int = 0) -> Profile:
