@@ -28,6 +28,9 @@ class BenchConfig(Section):
         60, "serve_faults: duration of the overload, and of the kills", unit="seconds", ge=5
     )
     trials: int = setting(500, "sweep: number of trials, which do nothing", ge=2)
+    seed: int = setting(0, "drift, canary: seed of the simulated streams", ge=0)
+    years: int = setting(1_000, "drift: simulated years without drift", ge=1)
+    shift_runs: int = setting(200, "drift, canary: simulated streams of each case", ge=1)
     peers_python: str | None = setting(
         None,
         "serve: interpreter of an environment with LitServe, BentoML and infinity, e.g. "

@@ -1,0 +1,1 @@
+"""Statistics of monitoring: drift, shadow and canary, with stated error rates."""
