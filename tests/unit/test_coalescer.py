@@ -14,6 +14,7 @@ import pytest
 
 from finsent.inference.backends import Logits
 from serve_app.service.coalescer import Coalescer
+from serve_app.service.streams import ThreadStreams
 
 BUDGET, MOST = 512, 16
 
@@ -41,7 +42,7 @@ class Model:
 def run(test: Callable[[Coalescer, Model], Awaitable[Any]], streams: int = 1) -> None:
     async def main() -> None:
         model = Model()
-        queue = Coalescer(model, streams, BUDGET, MOST)
+        queue = Coalescer(ThreadStreams(model, streams), BUDGET, MOST)
         try:
             await asyncio.wait_for(test(queue, model), 20)
             assert (queue.waiting_rows, queue.waiting_tokens, queue.running_tokens) == (0, 0, 0)
