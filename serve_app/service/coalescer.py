@@ -161,7 +161,7 @@ class Coalescer:
             tokens = sum(len(job.rows[i]) for job, i in batch)
             self.running_tokens += tokens
             rows = [job.rows[i] for job, i in batch]
-            future = self._streams.submit(rows, partial(_pending, batch))
+            future = self._streams.submit(rows, partial(_pending, batch), self.waiting_tokens)
             future.add_done_callback(partial(self._finish, loop, batch, tokens))
         if not self.waiting_rows:  # all rows of these requests were taken
             self._turns.clear()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
+from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.memory import release_unused
@@ -154,9 +155,28 @@ class ModelLoader(Protocol):
         """
 
 
+@dataclass(frozen=True)
 class LocalLoader:
     """Loads model versions into this process."""
 
+    num_gpus: float = 0  # that Ray has reserved for this process
+
     async def load(self, registry: Registry, reference: str, config: EngineConfig) -> Model:
         """See `Model.load`."""
-        return await asyncio.to_thread(Model.load, registry, reference, config)
+        model = await asyncio.to_thread(Model.load, registry, reference, config)
+        check_device(model.engine, self.num_gpus)
+        return model
+
+
+def check_device(engine: Engine, num_gpus: float) -> None:
+    """Check that an engine uses the GPUs that Ray has reserved for this process.
+
+    Raises:
+        InputError: it computes on a CPU.
+    """
+    if num_gpus and engine.backend.device == "cpu":
+        raise InputError(
+            f"serve.num_gpus={num_gpus:g}: {engine.backend.name} computes on the CPU. Install a "
+            "torch with CUDA on the nodes with GPUs and set engine.backend=torch, or set "
+            "serve.num_gpus=0."
+        )

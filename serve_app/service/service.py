@@ -53,7 +53,10 @@ class Service:
         self._runtime = RuntimeConfig(config, engine)
         self.cache = AnswerCache(self._runtime)
         self.models = ModelFollower(
-            Registry(registry), self._runtime, self.cache.clear, loader or LocalLoader()
+            Registry(registry),
+            self._runtime,
+            self.cache.clear,
+            loader or LocalLoader(config.num_gpus or 0),
         )
         self.admission = Admission(self._runtime, self.models)
         self._encoder = BatchEncoder()

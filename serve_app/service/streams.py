@@ -34,8 +34,14 @@ class Streams(Protocol):
     def other_tokens(self) -> float:
         """Tokens of other processes that wait for the same streams."""
 
-    def submit(self, rows: Sequence[Row], pending: Pending) -> asyncio.Future[Computed]:
-        """Start to compute a micro-batch. The logits of rows that are not pending are zeros."""
+    def submit(
+        self, rows: Sequence[Row], pending: Pending, waiting_tokens: int
+    ) -> asyncio.Future[Computed]:
+        """Start to compute a micro-batch. The logits of rows that are not pending are zeros.
+
+        Args:
+            waiting_tokens: of rows that are not submitted yet.
+        """
 
     def close(self) -> None:
         """Release the streams when the batches that they compute are finished."""
@@ -56,7 +62,12 @@ class ThreadStreams:
         self._compute, self.count = compute, count
         self._pool = ThreadPoolExecutor(count, "stream")
 
-    def submit(self, rows: Sequence[Row], pending: Pending) -> asyncio.Future[Computed]:
+    def submit(
+        self,
+        rows: Sequence[Row],
+        pending: Pending,
+        waiting_tokens: int = 0,  # noqa: ARG002 # no other process needs to know
+    ) -> asyncio.Future[Computed]:
         """See `Streams.submit`."""
         return asyncio.get_running_loop().run_in_executor(self._pool, self._work, rows, pending)
 

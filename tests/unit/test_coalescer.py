@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from finsent.inference.backends import Logits
+from finsent.inference.batching import Row
 from serve_app.service.coalescer import Coalescer
 from serve_app.service.streams import ThreadStreams
 
@@ -29,7 +30,7 @@ class Model:
         self.go = threading.Event()
         self.go.set()
 
-    def __call__(self, rows: Sequence[Sequence[int]]) -> Logits:
+    def __call__(self, rows: Sequence[Row]) -> Logits:
         self.go.wait(10)
         time.sleep(self.seconds)
         self.batches.append([row[0] for row in rows])
