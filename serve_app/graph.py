@@ -121,6 +121,7 @@ def _classifier(config: ServeConfig, data: str) -> Any:
         **_engine_options(config),
         # Gateways limit the micro-batches of a classifier.
         max_ongoing_requests=_CLASSIFIER_CALLS,
+        max_surge_percent=100,
         request_router_config=RequestRouterConfig(request_router_class=_ROUTER),
     )
     return classifier.bind(data)
