@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from itertools import count
 from typing import Any, TypeVar
 
@@ -161,7 +162,9 @@ class RemoteStreams:
     ) -> asyncio.Future[Computed]:
         """See `Streams.submit`."""
         compute = self._classifiers.compute(self._version, rows, waiting_tokens)
-        return asyncio.get_running_loop().create_task(compute)
+        # In the context of a request, Ray would cancel the call when that request's client leaves.
+        # The micro-batch has rows of other requests, too.
+        return asyncio.get_running_loop().create_task(compute, context=Context())
 
     def close(self) -> None:
         """Do nothing: the classifiers release versions that no gateway uses."""

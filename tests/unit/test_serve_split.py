@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -237,6 +238,23 @@ def test_a_version_that_loads_is_waited_for() -> None:
         lambda batch: next(answers, None) or computed(batch), lambda queue: queue.run([[7]])
     )
     assert (logits.tolist(), len(batches)) == ([[7, 1, 0]], 3)
+
+
+def test_a_call_is_no_child_of_the_request_that_started_it() -> None:
+    """Ray cancels the child calls of a request whose client leaves."""
+    request = ContextVar("request", default="none")
+    seen = []
+
+    def answer(batch: MicroBatch) -> ComputedBatch:
+        seen.append(request.get())
+        return computed(batch)
+
+    async def test(queue: Coalescer) -> None:
+        request.set("a request")
+        await queue.run([[7]])
+
+    coalesced(answer, test)
+    assert seen == ["none"]
 
 
 def test_an_error_of_the_model_is_not_repeated() -> None:
