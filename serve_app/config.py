@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import field_validator, model_validator
 
@@ -69,6 +70,24 @@ class LimitsConfig(Section):
     )
 
 
+class GatewaysConfig(Section):
+    """The gateways of the topology `split`."""
+
+    min_replicas: int = setting(1, "gateways that always run", ge=1)
+    max_replicas: int = setting(
+        4, "largest number of gateways, reached while they are busy; each uses a core", ge=1
+    )
+    num_cpus: float = setting(1.0, "CPUs that a gateway requests of Ray", gt=0)
+    busy_share: float = setting(
+        0.7, "share of a core that a gateway may use before another gateway starts", gt=0, le=1
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> GatewaysConfig:
+        _check_replicas(self.min_replicas, self.max_replicas)
+        return self
+
+
 class ServeConfig(Section):
     """The service: addresses, model, replicas and limits."""
 
@@ -96,6 +115,12 @@ class ServeConfig(Section):
         "the prefix or passes it on; empty: none",
         pattern=r"^(/\.*[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$",  # browsers resolve /. and /..
     )
+    topology: Literal["auto", "fused", "split"] = setting(
+        "auto",
+        "fused: each replica has the HTTP server and an engine, which is fastest on CPUs; split: "
+        "gateways on CPUs send micro-batches to replicas with engines, so that several processes "
+        "feed a GPU; auto: split if the cluster has GPUs",
+    )
     min_replicas: int = setting(1, "replicas that always run, each with an engine", ge=1)
     max_replicas: int = setting(
         1, "largest number of replicas, reached while work waits; each needs its own cores", ge=1
@@ -105,6 +130,13 @@ class ServeConfig(Section):
         "CPUs that a replica requests of Ray; with threads=null the engine uses all cores",
         gt=0,
     )
+    num_gpus: float | None = setting(
+        None,
+        "GPUs that a replica requests of Ray, e.g. 0.5: two replicas share a GPU; null: 1 in the "
+        "topology split if the cluster has GPUs, else 0",
+        ge=0,
+    )
+    gateways: GatewaysConfig = setting(GatewaysConfig, "gateways of the topology split")
     drain_seconds: float = setting(
         0.5,
         "waiting work, at the measured rate, that starts another replica",
@@ -167,6 +199,11 @@ class ServeConfig(Section):
         True,
         "on a local Ray: replicas answer HTTP themselves, without Serve's proxy process",
     )
+    proxies: Literal["every_node", "head"] = setting(
+        "every_node",
+        "nodes of a cluster that answer at `port`; every_node: all nodes with a replica and the "
+        "head; ignored if Serve already runs on the cluster",
+    )
     start_timeout: int = setting(
         120, "time in which the service must become healthy", unit="seconds", ge=1
     )
@@ -190,12 +227,18 @@ class ServeConfig(Section):
 
     @model_validator(mode="after")
     def _in_order(self) -> ServeConfig:
-        if self.max_replicas < self.min_replicas:
-            raise ValueError(
-                f"max_replicas={self.max_replicas}: less than "
-                f"min_replicas={self.min_replicas}. Raise max_replicas."
-            )
+        _check_replicas(self.min_replicas, self.max_replicas)
         return self
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _possible_gpus(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and gpus != int(gpus):
+            raise ValueError(
+                f"num_gpus={gpus:g}: Ray shares one GPU only. Write a share of at most 1, or a "
+                "whole number."
+            )
+        return gpus
 
     @model_validator(mode="after")
     def _own_ports(self) -> ServeConfig:
@@ -205,3 +248,10 @@ class ServeConfig(Section):
                 "a free port."
             )
         return self
+
+
+def _check_replicas(smallest: int, largest: int) -> None:
+    if largest < smallest:
+        raise ValueError(
+            f"max_replicas={largest}: less than min_replicas={smallest}. Raise max_replicas."
+        )

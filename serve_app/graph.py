@@ -1,8 +1,9 @@
-"""The Serve application: gateways that hold an engine each, and branches next to them.
+"""The Serve application: gateways, engines, and branches next to them.
 
 `serve run serve_app.graph:app config=configs/demo.yaml` builds it; so does `ray_jobs.serve`.
 
-    client -> Gateway (HTTP, gRPC, tokenizer, coalescer, engine; 1..max_replicas)
+    client -> Gateway (HTTP, gRPC, tokenizer, coalescer)
+                |= Classifier (engine), or in the topology `fused` the engine of the gateway
                 |- Explainer (serve.explainers; else the gateway explains)
                 |. Shadow    (started when one is named; a challenger)      } fed in batches;
                 |. Recorder  (serve.record; the prediction log)             } no request waits
@@ -14,23 +15,36 @@ import json
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 from ray.serve.schema import LoggingConfig
 
 from finsent.errors import ConfigError
 from serve_app.config import ServeConfig
 from serve_app.deployments.gateway import Gateway
-from serve_app.deployments.replicas import ExplainerReplica, RecorderReplica, ShadowReplica
+from serve_app.deployments.replicas import (
+    ClassifierReplica,
+    ExplainerReplica,
+    RecorderReplica,
+    ShadowReplica,
+)
 from serve_app.settings import ServiceSettings, load_service
+from serve_app.split.topology import cluster_gpus, for_gpus, resolved
 
 NAME = "finsent"
+_ROUTER: Any = "serve_app.split.router:LeastTokensRouter"  # Ray's mypy plugin expects a dict
+_CLASSIFIER_CALLS = 1000  # at a time
 _SHADOW_IDLE_SECONDS = 300.0  # without texts, after which the shadow's process and counts end
 
 
 def build(settings: ServiceSettings) -> Any:
     """Return the application for settings, ready to run or deploy."""
-    config = settings.serve
-    data = _as_json(settings)
+    config = resolved(settings.serve, cluster_gpus())
+    # The branches have engines on CPUs.
+    data = _as_json(settings.replaced(serve=config.replaced(num_gpus=0)))
+    served = _as_json(settings.replaced(serve=config, engine=for_gpus(settings.engine, config)))
     branches = {"shadow": _shadow(data)}
+    if config.topology == "split":
+        branches["classifier"] = _classifier(config, served)
     if config.explainers:
         branches["explainer"] = _explainer(config, data)
     if config.record:
@@ -38,14 +52,13 @@ def build(settings: ServiceSettings) -> Any:
     gateway = _deployment(
         Gateway,
         "Gateway",
-        **_scaling(config),
+        **(_gateway_options(config) if config.topology == "split" else _engine_options(config)),
         # Far above the limit at which finsent answers 429: Serve must not hold requests back.
         max_ongoing_requests=2 * config.limits.requests,
-        ray_actor_options={"num_cpus": config.num_cpus},
         max_surge_percent=100,
         user_config={"model": config.model},
     )
-    return gateway.bind(data, **branches)
+    return gateway.bind(served, **branches)
 
 
 def _deployment(replica: type, name: str, **options: Any) -> Any:
@@ -101,14 +114,54 @@ def _recorder(settings: ServiceSettings) -> Any:
     return recorder.bind(str(settings.workspace.root / "predictions"))
 
 
-def _scaling(config: ServeConfig) -> dict[str, Any]:
-    """Return the options of a deployment that set its number of replicas."""
-    if config.max_replicas == config.min_replicas:
-        return {"num_replicas": config.min_replicas}
+def _classifier(config: ServeConfig, data: str) -> Any:
+    classifier = _deployment(
+        ClassifierReplica,
+        "Classifier",
+        **_engine_options(config),
+        # Gateways limit the micro-batches of a classifier.
+        max_ongoing_requests=_CLASSIFIER_CALLS,
+        max_surge_percent=100,
+        request_router_config=RequestRouterConfig(request_router_class=_ROUTER),
+    )
+    return classifier.bind(data)
+
+
+def _engine_options(config: ServeConfig) -> dict[str, Any]:
+    """Return the options of a deployment whose replicas have engines."""
+    resources = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus}
+    policy = ("DrainTime", {"target_seconds": config.drain_seconds})
+    return {
+        "ray_actor_options": resources,
+        **_scaling(config, config.min_replicas, config.max_replicas, *policy),
+    }
+
+
+def _gateway_options(config: ServeConfig) -> dict[str, Any]:
+    """Return the options of gateways without engines."""
+    gateways = config.gateways
+    policy = ("BusyShare", {"target_share": gateways.busy_share})
+    return {
+        "ray_actor_options": {"num_cpus": gateways.num_cpus},
+        **_scaling(config, gateways.min_replicas, gateways.max_replicas, *policy),
+    }
+
+
+def _scaling(
+    config: ServeConfig, smallest: int, largest: int, policy: str, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the options of a deployment that set its number of replicas.
+
+    Args:
+        policy: class of `serve_app.deployments.autoscaling`.
+        arguments: of the policy.
+    """
+    if smallest == largest:
+        return {"num_replicas": smallest}
     return {
         "autoscaling_config": {
-            "min_replicas": config.min_replicas,
-            "max_replicas": config.max_replicas,
+            "min_replicas": smallest,
+            "max_replicas": largest,
             "upscale_delay_s": config.upscale_seconds,
             "downscale_delay_s": config.downscale_seconds,
             # Seconds between reports of replicas. Ray's default of 10 is longer than the period
@@ -116,8 +169,8 @@ def _scaling(config: ServeConfig) -> dict[str, Any]:
             "metrics_interval_s": 1,
             "look_back_period_s": 5,
             "policy": {
-                "policy_function": "serve_app.deployments.autoscaling:DrainTime",
-                "policy_kwargs": {"target_seconds": config.drain_seconds},
+                "policy_function": f"serve_app.deployments.autoscaling:{policy}",
+                "policy_kwargs": arguments,
             },
         }
     }

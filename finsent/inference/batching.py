@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
+Row: TypeAlias = Sequence[int] | npt.NDArray[np.int32]  # token ids of a text
 
 
 def micro_batches(
@@ -37,7 +39,7 @@ def micro_batches(
     return batches
 
 
-def padded(rows: Sequence[Sequence[int]], shape: tuple[int, int], pad_id: int) -> tuple[Ids, Ids]:
+def padded(rows: Sequence[Row], shape: tuple[int, int], pad_id: int) -> tuple[Ids, Ids]:
     """Return ids and attention mask of the rows, padded to a shape.
 
     Added rows attend to one padding token: a softmax over no token would not be a number.

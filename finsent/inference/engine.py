@@ -21,7 +21,7 @@ import numpy.typing as npt
 from finsent.errors import InputError
 from finsent.files import read_json
 from finsent.inference.backends import Backend, Logits, Run
-from finsent.inference.batching import Ids, micro_batches, padded
+from finsent.inference.batching import Ids, Row, micro_batches, padded
 from finsent.inference.config import EngineConfig, Truncate
 from finsent.inference.encoder import Encoded, Encoder
 from finsent.inference.selection.select import Selection, select_backend
@@ -163,7 +163,7 @@ class Engine:
             np.asarray(lengths, np.int64), self.config.token_budget, self.backend.max_rows
         )
 
-    def compute(self, rows: Sequence[Sequence[int]]) -> Logits:
+    def compute(self, rows: Sequence[Row]) -> Logits:
         """Return logits of one micro-batch of token ids, shape (rows, labels).
 
         Waits for a free stream.
@@ -183,7 +183,7 @@ class Engine:
         is_absent = logits <= ABSENT_LOGIT / 2  # folding leaves these logits unchanged
         return np.where(is_absent, logits, logits * np.float32(self.folded))
 
-    def _compute(self, rows: Sequence[Sequence[int]]) -> Logits:
+    def _compute(self, rows: Sequence[Row]) -> Logits:
         shape = self.backend.padded_shape(len(rows), max(map(len, rows)))
         ids, mask = padded(rows, shape, self._pad_id)
         run = self._free_runs.get()

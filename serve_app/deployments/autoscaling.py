@@ -1,8 +1,9 @@
-"""The number of replicas, by the time that waiting work will take."""
+"""The number of replicas with engines by the time for the waiting work, and of gateways by load."""
 
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 
@@ -22,7 +23,7 @@ class DrainTime:
 
         Args:
             ctx: a `ray.serve.config.AutoscalingContext`; `drain_seconds` by replica comes from
-                `Gateway.record_autoscaling_stats`.
+                `record_autoscaling_stats` of the replicas.
         """
         drains = ctx.aggregated_metrics.get("drain_seconds", {})
         count = replica_count(list(drains.values()), ctx.current_num_replicas, self._target_seconds)
@@ -45,3 +46,38 @@ def replica_count(drain_seconds: list[float], current: int, target_seconds: floa
     if needed >= current:
         return needed
     return min(current, max(needed, math.ceil(2 * replica_seconds / target_seconds)))
+
+
+class BusyShare:
+    """Asks for as many gateways as keep each below a target share of a core.
+
+    A gateway is one Python process, so it serves no more requests when it uses a core completely.
+    """
+
+    def __init__(self, target_share: float) -> None:
+        self._target_share = target_share
+
+    def __call__(self, ctx: Any) -> tuple[int, dict[str, Any]]:
+        """Return the number of replicas, and no state, as Serve's policies do.
+
+        Args:
+            ctx: a `ray.serve.config.AutoscalingContext`; `busy_share` by replica comes from
+                `Gateway.record_autoscaling_stats`.
+        """
+        shares = ctx.aggregated_metrics.get("busy_share", {})
+        # Serve knows no replica that has not reported: a new one counts as idle.
+        return max(1, math.ceil(sum(shares.values()) / self._target_share)), {}
+
+
+class BusyTime:
+    """The share of a core that this process uses."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def share(self) -> float:
+        """Return the share since the last call."""
+        wall, cpu = time.monotonic(), time.process_time()
+        share = (cpu - self._cpu) / max(wall - self._wall, 1e-3)
+        self._wall, self._cpu = wall, cpu
+        return share

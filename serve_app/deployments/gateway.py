@@ -1,4 +1,4 @@
-"""The gateway: one replica with HTTP, gRPC, tokenizer, coalescer and engine in one process."""
+"""The gateway: HTTP, gRPC, tokenizer and coalescer, and in the topology `fused` the engine."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import Truncate
 from finsent.memory import release_early
 from serve_app.auth import Keys
+from serve_app.deployments.autoscaling import BusyTime
 from serve_app.deployments.branches import Branch
 from serve_app.deployments.recorder import record_listener
 from serve_app.deployments.replicas import log_like_serve, make_service
@@ -30,9 +31,9 @@ from serve_app.metrics import Metrics
 from serve_app.problems import Problem
 from serve_app.sender import Sender
 from serve_app.service.explain import Explanation, explain
-from serve_app.service.service import QueueStats
 from serve_app.service.user_config import apply_user_config
 from serve_app.settings import ServiceSettings
+from serve_app.split.remote import Classifiers
 
 log = logging.getLogger(ray_serve.LOGGER)
 
@@ -43,14 +44,15 @@ _SHADOW_REPORT_SECONDS = 2.0  # that /info waits for the counts of the shadow
 class Gateway:
     """One replica.
 
-    A call to an engine in another process costs more than it saves where the model takes
-    milliseconds; PERFORMANCE.md has the figures.
+    On CPUs the engine is in the same process: a call to another process takes CPU time from the
+    model. PERFORMANCE.md has the figures.
     """
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
         self,
         settings: str,
         shadow: DeploymentHandle[Any],
+        classifier: DeploymentHandle[Any] | None = None,
         explainer: DeploymentHandle[Any] | None = None,
         recorder: DeploymentHandle[Any] | None = None,
     ) -> None:
@@ -59,6 +61,7 @@ class Gateway:
         Args:
             settings: all sections as JSON.
             shadow: handle of `ShadowReplica`.
+            classifier: handle of `ClassifierReplica`; None: the gateway has an engine.
             explainer: handle of `ExplainerReplica`; None: the gateway explains.
             recorder: handle of `RecorderReplica`; None: no prediction log is written.
         """
@@ -66,7 +69,9 @@ class Gateway:
         log_like_serve()
         self._settings = ServiceSettings.model_validate_json(settings)
         config = self._settings.serve
-        self._service = make_service(self._settings)
+        loader = None if classifier is None else Classifiers(classifier, self._longest_deadline)
+        self._service = make_service(self._settings, loader)
+        self._busy_time = BusyTime()
         await self._service.models.follow()
         gc.collect()
         gc.freeze()  # objects of the model stay: no collection needs to visit them
@@ -112,6 +117,10 @@ class Gateway:
         except (ConfigError, InputError):
             if is_starting and await asyncio.to_thread(ray_serve.is_deploying):
                 raise
+
+    def _longest_deadline(self) -> float:
+        """Return the longest deadline of a request in seconds, which changes at run time."""
+        return self._service.config.limits.timeout_ms / 1000
 
     # --- branches ---
 
@@ -185,7 +194,8 @@ class Gateway:
         if not self._service.models.ready:
             raise RuntimeError("no model is loaded")
 
-    def record_autoscaling_stats(self) -> QueueStats:
+    def record_autoscaling_stats(self) -> dict[str, float]:
         """Return what `serve_app.deployments.autoscaling` decides by; called every second."""
         self._metrics.refresh()
-        return self._service.stats()
+        stats = self._service.stats()
+        return {"drain_seconds": stats["drain_seconds"], "busy_share": self._busy_time.share()}

@@ -1,22 +1,37 @@
-"""The replicas next to the gateways: explainer, shadow and recorder."""
+"""The replicas next to the gateways: classifier, explainer, shadow and recorder."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from pathlib import Path
 from typing import Any
 
+from ray import serve
+
 from finsent.adapters import ray_serve
+from finsent.errors import InputError
 from finsent.inference.config import Truncate
+from finsent.memory import release_early
+from finsent.registry.registry import Registry
 from serve_app.deployments import recorder
 from serve_app.deployments.recorder import RecordedAnswer
 from serve_app.deployments.shadow import AgreementReport, Shadow, ShadowItem
 from serve_app.problems import Problem
 from serve_app.sender import Sender
 from serve_app.service.explain import Explanation, explain, follow_gateway
+from serve_app.service.model import ModelLoader
 from serve_app.service.service import Service
 from serve_app.settings import ServiceSettings
+from serve_app.split.classifier import Classifier
+from serve_app.split.messages import (
+    ComputedBatch,
+    EngineInfo,
+    MicroBatch,
+    NotLoaded,
+    RefusedLoad,
+)
 
 
 class ExplainerReplica:
@@ -48,6 +63,50 @@ class ExplainerReplica:
             return await explain(self._service, text, truncate, sender, source)
         except Problem as problem:
             return problem
+
+
+class ClassifierReplica:
+    """Computes the micro-batches of the gateways (`serve.topology=split`)."""
+
+    async def __init__(self, settings: str) -> None:  # type: ignore[misc] # as above
+        """Load the configured model; until then the replica is not ready.
+
+        Args:
+            settings: all sections as JSON.
+
+        Raises:
+            InputError: the model cannot be used.
+        """
+        release_early()
+        log_like_serve()
+        parsed = ServiceSettings.model_validate_json(settings)
+        self._classifier = Classifier(
+            serve.get_replica_context().replica_id.unique_id,
+            Registry(parsed.workspace.registry_dir),
+            parsed.engine,
+            parsed.serve.num_gpus or 0,
+        )
+        answer = await self._classifier.load(parsed.serve.model)
+        if isinstance(answer, RefusedLoad):
+            raise InputError(answer.reason)
+        gc.collect()
+        gc.freeze()  # objects of the model stay: no collection needs to visit them
+
+    async def load(self, version: str) -> EngineInfo | RefusedLoad:
+        """See `Classifier.load`."""
+        return await self._classifier.load(version)
+
+    async def compute(self, batch: MicroBatch) -> ComputedBatch | NotLoaded:
+        """See `Classifier.compute`."""
+        return await self._classifier.compute(batch)
+
+    async def check_health(self) -> None:
+        """Report the replica as healthy while it computes."""
+        self._classifier.check()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return what `autoscaling.DrainTime` decides by; called every second."""
+        return {"drain_seconds": self._classifier.drain_seconds}
 
 
 class ShadowReplica:
@@ -82,9 +141,13 @@ class RecorderReplica:
         return await asyncio.to_thread(recorder.write, self._folder, items)
 
 
-def make_service(settings: ServiceSettings) -> Service:
-    """Return a service that has not loaded its model yet."""
-    return Service(settings.workspace.registry_dir, settings.serve, settings.engine)
+def make_service(settings: ServiceSettings, loader: ModelLoader | None = None) -> Service:
+    """Return a service that has not loaded its model yet.
+
+    Args:
+        loader: loads model versions; None: into this process.
+    """
+    return Service(settings.workspace.registry_dir, settings.serve, settings.engine, loader)
 
 
 def log_like_serve() -> None:

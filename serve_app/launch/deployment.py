@@ -29,6 +29,7 @@ from serve_app.launch.running import with_endpoints
 log = logging.getLogger(__name__)
 
 _SERVICER = "serve_app.grpc_server.add_to_server"
+_PROXY_LOCATIONS = {"every_node": "EveryNode", "head": "HeadOnly"}
 _POLL_SECONDS = 0.1
 _PORT_SECONDS = 10.0  # for a port to listen once the service answers
 
@@ -78,7 +79,11 @@ def start_serve(config: ServeConfig, deadline: float) -> None:
     problem = "no answer"
     while time.monotonic() < deadline:
         try:
-            serve.start(http_options=http, grpc_options=grpc or None)
+            serve.start(
+                proxy_location=_PROXY_LOCATIONS[config.proxies],
+                http_options=http,
+                grpc_options=grpc or None,
+            )
             return
         except (RayError, TimeoutError) as error:
             problem = _last_error(str(error))

@@ -90,16 +90,19 @@ def private_haproxy(ports: Ports) -> Iterator[dict[str, str]]:
             watchdog.wait()
 
 
-def prepare_haproxy(directory: Path, ports: Ports) -> dict[str, str]:
+def prepare_haproxy(directory: Path, ports: Ports | None) -> dict[str, str]:
     """Make a directory for the HAProxy of a cluster, and return the environment for its nodes.
 
     The cluster's owner ends HAProxy by `haproxy_watchdog.clean_up`.
+
+    Args:
+        ports: of the helpers; None: Ray's own, for nodes that are machines of their own.
 
     Raises:
         InputError: there is no HAProxy, or programs in the directory may not run.
     """
     program = _find_program()
-    directory.mkdir(mode=0o700)
+    directory.mkdir(mode=0o700, exist_ok=True)  # `mkdtemp` makes it, too
     (directory / haproxy_watchdog.RECORDS).mkdir()
     return _environment(directory, write_launcher(directory, program), ports)
 
@@ -139,9 +142,8 @@ def write_launcher(directory: Path, program: str) -> Path:
     return path
 
 
-def _environment(directory: Path, launcher: Path, ports: Ports) -> dict[str, str]:
+def _environment(directory: Path, launcher: Path, ports: Ports | None) -> dict[str, str]:
     """Return the variables that Ray reads when its processes import Ray Serve."""
-    http, grpc = ports.replicas_http, ports.replicas_grpc
     return {
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(launcher),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{directory}/haproxy.cfg",
@@ -149,6 +151,14 @@ def _environment(directory: Path, launcher: Path, ports: Ports) -> dict[str, str
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{directory}/metrics.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{directory}/server-state",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": HEALTH_CHECK_SECONDS,
+        **({} if ports is None else _port_environment(ports)),
+    }
+
+
+def _port_environment(ports: Ports) -> dict[str, str]:
+    http, grpc = ports.replicas_http, ports.replicas_grpc
+    return {
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.statistics),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.metrics),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
@@ -157,5 +167,4 @@ def _environment(directory: Path, launcher: Path, ports: Ports) -> dict[str, str
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http.stop),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc.start),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc.stop),
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": HEALTH_CHECK_SECONDS,
     }

@@ -3,8 +3,8 @@
 No row waits for a batch to fill. Requests gather while the streams compute. The next free stream
 takes rows of similar length, starting with the request that has waited longest. While full batches
 wait, one batch per stream is taken ahead, so that no stream waits for the event loop. Requests take
-turns, so that a long list does not hold up a single text. The model runs in threads; everything
-else runs on one event loop.
+turns, so that a long list does not hold up a single text. The streams compute elsewhere
+(`serve_app.service.streams`); everything else runs on one event loop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -24,6 +23,7 @@ import numpy as np
 from finsent.inference.backends import Logits
 from finsent.labels import LABELS
 from serve_app.service.packing import best_run
+from serve_app.service.streams import Computed, Streams
 
 _RATE_SHARE = 0.1  # weight of a new measurement in the running rate
 _USUAL_ROWS = 32  # of a micro-batch, where only the token budget limits them
@@ -73,39 +73,47 @@ class Coalescer:
 
     def __init__(
         self,
-        compute: Callable[[Sequence[Sequence[int]]], Logits],
-        streams: int,
+        streams: Streams,
         token_budget: int,
         max_rows: int | None,
         padded: Callable[[int, int], int] = mul,
     ) -> None:
-        """Start the threads with the first request.
+        """Take no row yet.
 
         Args:
-            compute: returns the logits of a micro-batch; called in `streams` threads at a time.
+            streams: compute the micro-batches.
             token_budget: padded tokens of a micro-batch.
             max_rows: of a micro-batch.
             padded: returns the tokens that are computed for a number of rows and the length of the
                 longest row.
         """
-        self._compute = compute
         self._streams, self.budget = streams, token_budget
         self._max_rows = max_rows or token_budget
         self._padded = padded
         self._window_rows = _WINDOW_BATCHES * min(self._max_rows, _USUAL_ROWS)
-        self._pool = ThreadPoolExecutor(streams, "stream")
-        self._free = streams  # streams; below 0: batches that were taken ahead of a free stream
+        self._running_batches = 0
         self._turns: deque[_Job] = deque()
         self.waiting_rows = 0
         self.waiting_tokens = 0
         self.running_tokens = 0
         self.observer: Callable[[Batch], None] | None = None
-        self.rate = 0.0  # tokens/s of all streams, a running mean; 0: not measured yet
+        self._stream_rate = 0.0  # tokens/s of a stream, a running mean; 0: not measured yet
+
+    @property
+    def rate(self) -> float:
+        """Tokens/s of all streams; 0: not measured yet."""
+        return self._stream_rate * self._streams.count
 
     @property
     def drain_seconds(self) -> float:
         """Seconds that the waiting and running tokens will take at the measured rate."""
-        return (self.waiting_tokens + self.running_tokens) / self.rate if self.rate else 0.0
+        tokens = self.waiting_tokens + self.running_tokens + self._streams.other_tokens
+        return tokens / self.rate if self.rate else 0.0
+
+    @property
+    def _free(self) -> int:
+        """Streams without a batch; below 0: batches that were taken ahead of a free stream."""
+        return self._streams.count - self._running_batches
 
     async def run(self, rows: Sequence[list[int]]) -> tuple[Logits, Timing]:
         """Return the logits of token ids, shape (rows, labels), in the order of the rows.
@@ -138,39 +146,33 @@ class Coalescer:
         return logits, job.timing
 
     def close(self) -> None:
-        """End the threads when they have finished the batches that they compute."""
-        self._pool.shutdown(wait=False)
+        """Release the streams when they have finished the batches that they compute."""
+        self._streams.close()
 
     # --- taking ---
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         while self.waiting_rows and (self._free > 0 or self._may_take_ahead()):
             batch = self._take()
-            self._free -= 1
+            self._running_batches += 1
             now = time.perf_counter()
             for job, _ in batch:
                 job.timing.queued = now - job.arrived
             tokens = sum(len(job.rows[i]) for job, i in batch)
             self.running_tokens += tokens
-            future = loop.run_in_executor(self._pool, self._work, batch)
+            rows = [job.rows[i] for job, i in batch]
+            future = self._streams.submit(rows, partial(_pending, batch), self.waiting_tokens)
             future.add_done_callback(partial(self._finish, loop, batch, tokens))
         if not self.waiting_rows:  # all rows of these requests were taken
             self._turns.clear()
 
     def _may_take_ahead(self) -> bool:
         """Return whether a full batch may be taken before a stream is free: one per stream."""
-        return -self._free < self._streams and self.waiting_rows >= 2 * self._max_rows
-
-    def _work(self, batch: list[tuple[_Job, int]]) -> tuple[Logits, float]:
-        """Return the logits of a batch and the seconds they took; runs in a stream's thread."""
-        started = time.perf_counter()
-        logits = np.zeros((len(batch), len(LABELS)), np.float32)
-        # Clients may have left since the batch was taken.
-        pending = [n for n, (job, _) in enumerate(batch) if not job.done.done()]
-        if not pending:
-            return logits, 0.0
-        logits[pending] = self._compute([batch[n][0].rows[batch[n][1]] for n in pending])
-        return logits, time.perf_counter() - started
+        full = self._streams.full_batches_ahead
+        is_full = (
+            self.waiting_rows >= full * self._max_rows or self.waiting_tokens >= full * self.budget
+        )
+        return is_full and -self._free < self._streams.count
 
     def _take(self) -> list[tuple[_Job, int]]:
         """Take the next request's first row, and the rows that go best with it in a micro-batch.
@@ -228,9 +230,9 @@ class Coalescer:
         loop: asyncio.AbstractEventLoop,
         batch: list[tuple[_Job, int]],
         tokens: int,
-        done: asyncio.Future[tuple[Logits, float]],
+        done: asyncio.Future[Computed],
     ) -> None:
-        self._free += 1
+        self._running_batches -= 1
         self.running_tokens -= tokens
         if done.cancelled():
             return
@@ -257,5 +259,10 @@ class Coalescer:
         self._start(loop)
 
     def _measure(self, tokens: int, seconds: float) -> None:
-        rate = tokens / max(seconds, 1e-6) * self._streams
-        self.rate = rate if not self.rate else self.rate + _RATE_SHARE * (rate - self.rate)
+        rate, mean = tokens / max(seconds, 1e-6), self._stream_rate
+        self._stream_rate = mean + _RATE_SHARE * (rate - mean) if mean else rate
+
+
+def _pending(batch: Sequence[tuple[_Job, int]]) -> list[int]:
+    """Return the numbers of the rows of a batch whose clients have not left."""
+    return [number for number, (job, _) in enumerate(batch) if not job.done.done()]

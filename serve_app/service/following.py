@@ -15,7 +15,7 @@ from finsent.modeling.calibration import Calibration, CalibrationFit
 from finsent.registry.registry import Registry
 from serve_app.problems import Problem, not_ready
 from serve_app.service.coalescer import Batch
-from serve_app.service.model import Model, read_calibrations
+from serve_app.service.model import Model, ModelLoader, read_calibrations
 from serve_app.service.runtime import RuntimeConfig
 
 log = logging.getLogger(__name__)
@@ -46,14 +46,19 @@ class ModelFollower:
     """Holds the model that answers, and follows the alias in the registry."""
 
     def __init__(
-        self, registry: Registry, runtime: RuntimeConfig, on_change: Callable[[], None]
+        self,
+        registry: Registry,
+        runtime: RuntimeConfig,
+        on_change: Callable[[], None],
+        loader: ModelLoader,
     ) -> None:
         """Load nothing yet.
 
         Args:
             on_change: called when the model or its calibrations have changed.
+            loader: loads versions.
         """
-        self.registry = registry
+        self.registry, self._loader = registry, loader
         self._runtime, self._on_change = runtime, on_change
         self._model: Model | None = None
         self.reference = runtime.serve.model  # alias or version that was requested last
@@ -114,7 +119,9 @@ class ModelFollower:
 
     async def _loaded(self, version: str) -> Model:
         try:
-            model = await asyncio.to_thread(self._load, version)
+            # First, because it is cheap: each retry would load the model to find one missing.
+            await asyncio.to_thread(self._check_calibrations, version)
+            model = await self._loader.load(self.registry, version, self._runtime.engine)
             await self._follow_records(model)
         except Exception as error:
             self.refused_version = RefusedVersion(version, str(error))
@@ -125,17 +132,14 @@ class ModelFollower:
             raise InputError(f"model version {version}: cannot be loaded ({error!r})") from None
         return model
 
-    def _load(self, version: str) -> Model:
-        """Load a version that has the calibrations of the config's names.
+    def _check_calibrations(self, version: str) -> None:
+        """Check that a version has the calibrations of the config's names.
 
         Raises:
-            InputError: it lacks one, or cannot be loaded.
+            InputError: it lacks one.
         """
-        if self.registry.is_published(version):  # else `Model.load` reports what is missing
-            # First, because it is cheap: each retry would load the model to find one missing.
-            names = self._runtime.serve.calibrations.values()
-            read_calibrations(self.registry, version, names)
-        return Model.load(self.registry, version, self._runtime.engine)
+        if self.registry.is_published(version):  # else the loader reports what is missing
+            read_calibrations(self.registry, version, self._runtime.serve.calibrations.values())
 
     def _replace(self, model: Model) -> None:
         model.coalescer.observer = partial(self._computed, model)

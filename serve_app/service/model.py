@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
+from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.memory import release_unused
@@ -20,6 +21,7 @@ from finsent.registry.model_version import ModelVersion
 from finsent.registry.registry import Registry
 from finsent.registry.version_manifest import CARD
 from serve_app.service.coalescer import Coalescer
+from serve_app.service.streams import Streams, ThreadStreams
 
 # Figures on the test split that `/info` reports.
 _METRICS = ("rows", "macro_f1", "accuracy", "ece")
@@ -76,10 +78,18 @@ class Model:
         engine = Engine(version.path, config)
         engine.warm_up()
         release_unused()  # memory of the backends that were not chosen
-        manifest = version.manifest
+        return cls.of(version, engine, ThreadStreams(engine.compute, engine.streams))
+
+    @classmethod
+    def of(cls, version: ModelVersion, engine: Engine, streams: Streams) -> Model:
+        """Return a version whose micro-batches the streams compute.
+
+        Args:
+            engine: tokenizes texts and calibrates logits.
+        """
+        manifest, config = version.manifest, engine.config
         coalescer = Coalescer(
-            engine.compute,
-            engine.streams,
+            streams,
             config.token_budget,
             engine.backend.max_rows,
             lambda rows, longest: math.prod(engine.backend.padded_shape(rows, longest)),
@@ -132,3 +142,41 @@ class Model:
         # The observer refers to this model, which refers to the observer. The garbage collector
         # does not free such a cycle after `gc.freeze`.
         self.coalescer.observer = None
+
+
+class ModelLoader(Protocol):
+    """Loads model versions for a service."""
+
+    async def load(self, registry: Registry, reference: str, config: EngineConfig) -> Model:
+        """Verify, load and warm up a version.
+
+        Raises:
+            InputError: there is no such version, it is damaged, or its logits are not numbers.
+        """
+
+
+@dataclass(frozen=True)
+class LocalLoader:
+    """Loads model versions into this process."""
+
+    num_gpus: float = 0  # that Ray has reserved for this process
+
+    async def load(self, registry: Registry, reference: str, config: EngineConfig) -> Model:
+        """See `Model.load`."""
+        model = await asyncio.to_thread(Model.load, registry, reference, config)
+        check_device(model.engine, self.num_gpus)
+        return model
+
+
+def check_device(engine: Engine, num_gpus: float) -> None:
+    """Check that an engine uses the GPUs that Ray has reserved for this process.
+
+    Raises:
+        InputError: it computes on a CPU.
+    """
+    if num_gpus and engine.backend.device == "cpu":
+        raise InputError(
+            f"serve.num_gpus={num_gpus:g}: {engine.backend.name} computes on the CPU. Install a "
+            "torch with CUDA on the nodes with GPUs and set engine.backend=torch, or set "
+            "serve.num_gpus=0."
+        )

@@ -24,7 +24,7 @@ from serve_app.service.cache import AnswerCache
 from serve_app.service.coalescer import Batch, Timing
 from serve_app.service.encoding import BatchEncoder
 from serve_app.service.following import ModelFollower
-from serve_app.service.model import Model
+from serve_app.service.model import LocalLoader, Model, ModelLoader
 from serve_app.service.runtime import RuntimeConfig
 
 
@@ -38,10 +38,26 @@ class QueueStats(TypedDict):
 class Service:
     """One replica's work. All methods but the constructor belong to one event loop."""
 
-    def __init__(self, registry: Path, config: ServeConfig, engine: EngineConfig) -> None:
+    def __init__(
+        self,
+        registry: Path,
+        config: ServeConfig,
+        engine: EngineConfig,
+        loader: ModelLoader | None = None,
+    ) -> None:
+        """Load no model yet.
+
+        Args:
+            loader: loads model versions; None: into this process.
+        """
         self._runtime = RuntimeConfig(config, engine)
         self.cache = AnswerCache(self._runtime)
-        self.models = ModelFollower(Registry(registry), self._runtime, self.cache.clear)
+        self.models = ModelFollower(
+            Registry(registry),
+            self._runtime,
+            self.cache.clear,
+            loader or LocalLoader(config.num_gpus or 0),
+        )
         self.admission = Admission(self._runtime, self.models)
         self._encoder = BatchEncoder()
         self.refused_config: str | None = None  # why the last `user_config` is not used

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from finsent.inference.backends import Logits
+from finsent.inference.batching import Row
 from serve_app.service.coalescer import Coalescer
+from serve_app.service.streams import ThreadStreams
 
 BUDGET, MOST = 512, 16
 
@@ -28,7 +30,7 @@ class Model:
         self.go = threading.Event()
         self.go.set()
 
-    def __call__(self, rows: Sequence[Sequence[int]]) -> Logits:
+    def __call__(self, rows: Sequence[Row]) -> Logits:
         self.go.wait(60)
         time.sleep(self.seconds)
         self.batches.append([row[0] for row in rows])
@@ -41,7 +43,7 @@ class Model:
 def run(test: Callable[[Coalescer, Model], Awaitable[Any]], streams: int = 1) -> None:
     async def main() -> None:
         model = Model()
-        queue = Coalescer(model, streams, BUDGET, MOST)
+        queue = Coalescer(ThreadStreams(model, streams), BUDGET, MOST)
         try:
             await asyncio.wait_for(test(queue, model), 60)
             assert (queue.waiting_rows, queue.waiting_tokens, queue.running_tokens) == (0, 0, 0)

@@ -8,6 +8,7 @@ import onnxruntime
 
 from finsent.errors import InputError, one_line
 from finsent.inference.backends import Logits, Run
+from finsent.inference.backends.padding import unchanged
 from finsent.inference.batching import Ids
 from finsent.modeling.model_dir import REMEDY
 
@@ -22,6 +23,7 @@ class OnnxBackend:
     """
 
     device = "cpu"
+    padded_shape = staticmethod(unchanged)
 
     def __init__(self, file: Path, precision: str, threads: int) -> None:
         """Load a graph.
@@ -55,10 +57,6 @@ class OnnxBackend:
     def runs(self) -> list[Run]:
         """Return the same function for all streams, as sessions are thread-safe."""
         return [self._run] * self.streams
-
-    def padded_shape(self, rows: int, length: int) -> tuple[int, int]:
-        """Return the shape unchanged."""
-        return rows, length
 
     def warmup_shapes(self, max_length: int) -> list[tuple[int, int]]:
         """Return the largest shape, for which memory is then allocated."""

@@ -9,20 +9,13 @@ from typing import Any
 from finsent.adapters.openvino import forbid_telemetry
 from finsent.errors import InputError, one_line
 from finsent.inference.backends import Logits, Run
+from finsent.inference.backends.padding import LENGTHS, LONG_ROWS, ROWS, rounded
 from finsent.inference.batching import Ids
 from finsent.modeling.model_dir import REMEDY
 
 forbid_telemetry()
 
 import openvino  # noqa: E402
-
-_ROWS = (1, 2, 4, 8, 16)
-# Lengths to pad to. Each new pair of rows and length is compiled and keeps 4 MB; all pairs of these
-# lists keep 120 MB (MiniLM, two streams).
-_LENGTHS = (8, 16, 24, 32, 40, 48, 64)
-# Longer texts are rare. They have fewer shapes, so that memory does not grow as the service runs.
-_LONG_STEP = 64
-_LONG_ROWS = (1, 4, 8)
 
 
 @cache
@@ -35,6 +28,7 @@ class OpenvinoBackend:
     """A calibrated int8 graph. Each new shape is compiled, so few shapes are used."""
 
     device = "cpu"
+    padded_shape = staticmethod(rounded)
 
     def __init__(self, file: Path, precision: str, threads: int) -> None:
         """Load and compile a graph.
@@ -49,7 +43,7 @@ class OpenvinoBackend:
         """
         self.name = f"openvino-{precision}"
         self.streams = threads
-        self.max_rows: int | None = _ROWS[-1]
+        self.max_rows: int | None = ROWS[-1]
         compiled = _compiled(file, threads)
         self._requests = [compiled.create_infer_request() for _ in range(threads)]
 
@@ -57,22 +51,13 @@ class OpenvinoBackend:
         """Return one function per stream, each with its own inference request."""
         return [_runner(request) for request in self._requests]
 
-    def padded_shape(self, rows: int, length: int) -> tuple[int, int]:
-        """Return the smallest shape of the lists above that holds the micro-batch."""
-        is_long = length > _LENGTHS[-1]
-        sizes = _LONG_ROWS if is_long else _ROWS
-        padded_rows = next((size for size in sizes if size >= rows), rows)
-        if is_long:
-            return padded_rows, -(-length // _LONG_STEP) * _LONG_STEP
-        return padded_rows, next(size for size in _LENGTHS if size >= length)
-
     def warmup_shapes(self, max_length: int) -> list[tuple[int, int]]:
         """Return all shapes of texts of usual length, and those of the longest texts."""
-        lengths = sorted({self.padded_shape(1, min(n, max_length))[1] for n in _LENGTHS})
+        lengths = sorted({self.padded_shape(1, min(n, max_length))[1] for n in LENGTHS})
         longest = self.padded_shape(1, max_length)[1]
-        shapes = [(rows, length) for length in lengths for rows in _ROWS]
+        shapes = [(rows, length) for length in lengths for rows in ROWS]
         if longest not in lengths:
-            shapes += [(rows, longest) for rows in _LONG_ROWS]
+            shapes += [(rows, longest) for rows in LONG_ROWS]
         return shapes
 
 

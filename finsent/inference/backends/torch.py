@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from finsent.inference.backends import Logits, Run
+from finsent.inference.backends.padding import unchanged
 from finsent.inference.batching import Ids
 from finsent.modeling.classifier import load_classifier
 
@@ -16,6 +17,7 @@ class TorchBackend:
     """The model as it was trained, in fp32 or bf16."""
 
     streams = 1  # torch splits a micro-batch over its threads
+    padded_shape = staticmethod(unchanged)
 
     def __init__(self, model_dir: Path, precision: str, threads: int, is_compiled: bool) -> None:
         """Load the weights.
@@ -39,10 +41,6 @@ class TorchBackend:
     def runs(self) -> list[Run]:
         """Return the function of the only stream."""
         return [self._run]
-
-    def padded_shape(self, rows: int, length: int) -> tuple[int, int]:
-        """Return the shape unchanged."""
-        return rows, length
 
     def warmup_shapes(self, max_length: int) -> list[tuple[int, int]]:
         """Return two shapes: with one, torch.compile would assume that all are equal."""

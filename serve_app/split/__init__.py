@@ -1,0 +1,1 @@
+"""`serve.topology=split`: gateways send micro-batches to classifiers in other processes."""
