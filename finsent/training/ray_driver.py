@@ -10,13 +10,14 @@ import ray
 from ray.train import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from finsent.adapters.ray_train import TorchTrainer
+from finsent.adapters.ray_train import LeanTorchTrainer
 from finsent.training.progress import ProgressBoard, TrainingDisplay
 
 log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 5  # for the board's answer
 _SHOW_SECONDS = 1
+_STOP_SECONDS = 2  # for the controller to notice the end
 
 
 def start_board() -> Any:
@@ -26,7 +27,7 @@ def start_board() -> Any:
     return remote.remote()
 
 
-def run_trainer(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
+def run_trainer(trainer: LeanTorchTrainer, board: Any, display: TrainingDisplay) -> None:
     """Run a trainer to its end.
 
     Args:
@@ -49,9 +50,8 @@ def run_trainer(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> 
         raise failure
 
 
-def _fit_and_show(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
-    # In its own thread, because Ray Train replaces the SIGINT handler when it runs in the main one.
-    # The main thread shows the progress and can be interrupted.
+def _fit_and_show(trainer: LeanTorchTrainer, board: Any, display: TrainingDisplay) -> None:
+    # In its own thread: the main thread shows the progress and can be interrupted.
     log.info("train: starting the workers")
     pool = ThreadPoolExecutor(1, "ray-train")
     future = pool.submit(trainer.fit)
@@ -63,6 +63,7 @@ def _fit_and_show(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -
             _show(board, display)  # the last epoch
             future.result()
         finally:
+            trainer.stop(_STOP_SECONDS)
             pool.shutdown(wait=False)
 
 
