@@ -36,6 +36,11 @@ class BenchConfig(Section):
         "serve: interpreter of an environment with LitServe, BentoML and infinity, e.g. "
         ".peers/bin/python; null: the interpreter of the benchmark",
     )
+    checkout: str | None = setting(
+        None,
+        "startup: directory of another version of finsent, e.g. a git worktree, to compare with; "
+        "null: none",
+    )
     peer_rows: int = setting(
         2_000_000, "ingest: rows of the comparison with pandas and Polars", unit="rows", ge=1000
     )

@@ -17,6 +17,7 @@ from finsent.adapters.ray_core import (
     START_SECONDS,
     is_start_timeout,
     join_reader_threads,
+    lean_node,
     live_nodes,
     loopback_only,
     protect_auth_token,
@@ -120,7 +121,7 @@ def _start_local(cpus: int, worker_logs: bool, runtime_env: dict[str, Any] | Non
     # On a full disk Ray times out without a message.
     check_free_space(directory or Path(os.environ["RAY_TMPDIR"]), _MIN_SESSION_BYTES, "RAY_TMPDIR")
     try:
-        with loopback_only():
+        with loopback_only(), lean_node(worker_logs=worker_logs):
             ray.init(
                 address="local",
                 num_cpus=cpus,

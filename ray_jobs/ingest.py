@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from finsent.data.ingest.ingest import find_existing, ingest
+from finsent.data.ingest.ingest import find_existing, ingest, needs_ray
 from finsent.data.sources.files import find_sources
 from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
@@ -16,7 +17,7 @@ from finsent.data.versions.diff_tables import diff_tables
 from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
-from finsent.ray_session import ray_session
+from finsent.ray_session import joins_cluster, ray_session
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
 
@@ -60,7 +61,10 @@ class DiffResult:
 
 
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
-    """Ingest on a running Ray. Rows that stop the ingest are listed in the run's directory."""
+    """Ingest, on a running Ray if `needs_ray(files)`.
+
+    Rows that stop the ingest are listed in the run's directory.
+    """
     megabytes = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), megabytes)
     return ingest(
@@ -135,7 +139,9 @@ def run(call: Call) -> IngestResult | DiffResult:
     version = find_existing(settings.data, versions_dir, files)
     is_reused = version is not None
     if version is None:
-        with ray_session(settings):
+        # A cluster that the job is to join is checked, also where a small ingest does without.
+        needs_session = needs_ray(files) or joins_cluster(settings)
+        with ray_session(settings) if needs_session else nullcontext():
             version = step(settings, files, call.run_dir)
     return describe(version, is_reused)
 

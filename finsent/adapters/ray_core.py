@@ -13,6 +13,7 @@ from pathlib import Path
 # Ray reads these variables when it is imported or when its processes start.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no reports to Ray's makers
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that outlives the session would start another Ray
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report() blocks for up to this long; default 2
     "RAY_worker_niceness": "0",  # default 15: workers would yield to all other processes
     "RAY_DEDUP_LOGS": "0",
@@ -89,6 +90,32 @@ def loopback_only() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def lean_node(*, worker_logs: bool) -> Iterator[None]:
+    """Let a Ray that starts in the block start no process that a local Ray does not use.
+
+    These are the autoscaler, the server of the dashboard, and without `worker_logs` the process
+    that sends the logs of workers to the driver. Each costs about a CPU second. Ray has no setting.
+    """
+    from ray._private.node import Node  # 1 s; with Ray
+
+    unused = ["start_monitor", "start_api_server"]
+    if not worker_logs:
+        unused.append("start_log_monitor")
+    before = {name: getattr(Node, name) for name in unused}
+    for name in unused:
+        setattr(Node, name, _start_nothing)
+    try:
+        yield
+    finally:
+        for name, start in before.items():
+            setattr(Node, name, start)
+
+
+def _start_nothing(node: object, **_: object) -> None:
+    """Replace a method of Ray's `Node` that starts a process."""
 
 
 def is_start_timeout(error: BaseException) -> bool:

@@ -6,14 +6,22 @@ one of them.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
+from ray._private.log import PlainRayHandler
 from ray.train import UserCallback
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller.controller import TrainController
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 
 # At run time the public modules export the classes of V2; for type checkers, those of V1.
 if TYPE_CHECKING:
@@ -51,11 +59,110 @@ UNUSED_CALLBACKS = (PlacementGroupCleanerCallback, DatasetsCallback)
 
 
 class LeanTorchTrainer(TorchTrainer):
-    """A `TorchTrainer` that starts no process which this project does not use."""
+    """A `TorchTrainer` that starts no process which this project does not use.
+
+    The driver of a job runs the controller in the thread that calls `fit`. Ray Train would start an
+    actor for it: 4 CPU seconds, before which no worker starts. An actor that calls `fit`, such as
+    a trial of a sweep, has a controller of its own, which can be killed.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stop: Callable[[], object] | None = None
+        self._has_ended = threading.Event()
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
         return [callback for callback in callbacks if not isinstance(callback, UNUSED_CALLBACKS)]
+
+    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+        if ray.get_runtime_context().get_actor_id() is not None:
+            return super()._initialize_and_run_controller(**arguments)
+        try:
+            return asyncio.run(self._control(arguments))
+        finally:
+            self._has_ended.set()
+
+    async def _control(self, arguments: dict[str, Any]) -> Any:
+        policy = arguments["scaling_policy"]
+        if _is_own_ray() and isinstance(policy, FixedScalingPolicy):
+            arguments["scaling_policy"] = _UnregisteredScalingPolicy(policy.scaling_config)
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._stop = lambda: loop.call_soon_threadsafe(task.cancel)
+        controller = _DriverController(**arguments)
+        # Ray Train has just configured this logger. What the user has to know, the caller reports.
+        logger = logging.getLogger("ray.train")
+        for handler in logger.handlers[:]:
+            if isinstance(handler, PlainRayHandler):
+                logger.removeHandler(handler)
+        await controller.run()  # type: ignore[no-untyped-call]
+        return controller.get_result()
+
+    def stop(self, timeout: float) -> None:
+        """End `fit`, which runs in another thread, before Ray is shut down.
+
+        Args:
+            timeout: in seconds. A `fit` that waits for workers to start ends with Ray.
+        """
+        if self._stop is not None and not self._has_ended.is_set():
+            self._stop()
+            self._has_ended.wait(timeout)
+
+
+class _DriverWorkerGroup(WorkerGroup):
+    """Workers whose controller is no actor. Only `get_all_reported_checkpoints` would call it."""
+
+    def _init_train_context_on_workers(
+        self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]
+    ) -> None:
+        ray.get(
+            [
+                worker.actor.init_train_context.remote(
+                    train_run_context=self._train_run_context,
+                    distributed_context=worker.distributed_context,
+                    synchronization_actor=sync_actor,
+                    storage_context=self._storage_context,
+                    worker_callbacks=self._worker_callbacks_to_propagate,
+                    controller_actor=None,
+                    **{name: values[index] for name, values in train_context_args.items()},
+                )
+                for index, worker in enumerate(workers)
+            ]
+        )
+        self._decorate_worker_log_file_paths(workers)
+
+
+class _UnregisteredScalingPolicy(FixedScalingPolicy):
+    """Starts a fixed number of workers, and does not register them with Ray Data.
+
+    The registry is an actor, for Ray Data to leave CPUs to the workers. No dataset is read here.
+    """
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
+
+    def _send_resource_request(self) -> None:
+        pass
+
+    def _cancel_resource_request(self) -> None:
+        pass
+
+
+def _is_own_ray() -> bool:
+    """Return whether this process has started the Ray that it uses."""
+    node = ray._private.worker._global_node
+    return node is not None and node.is_head()
+
+
+class _DriverController(TrainController):
+    """Ray Train's controller in the driver, where `LeanTorchTrainer.stop` can cancel it."""
+
+    worker_group_cls = _DriverWorkerGroup
+
+    async def _run_control_loop_iteration(self) -> None:
+        await asyncio.sleep(0)  # where a cancellation is noticed
+        await super()._run_control_loop_iteration()  # type: ignore[no-untyped-call]
 
 
 class RaiseFailure(UserCallback):

@@ -31,6 +31,7 @@ def tfidf(train_texts: list[str], train_labels: Ids, texts: list[str]) -> Floats
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+    from threadpoolctl import threadpool_limits
 
     if len(np.unique(train_labels)) < 2:
         return majority(train_labels, len(texts))
@@ -38,7 +39,8 @@ def tfidf(train_texts: list[str], train_labels: Ids, texts: list[str]) -> Floats
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
         LogisticRegression(C=10, max_iter=1000, class_weight="balanced", random_state=0),
     )
-    model.fit(train_texts, train_labels)
+    with threadpool_limits(1):  # more threads only wait for each other: the features are sparse
+        model.fit(train_texts, train_labels)
     probabilities = np.zeros((len(texts), len(LABELS)))
     probabilities[:, model.classes_] = model.predict_proba(texts)
     return probabilities

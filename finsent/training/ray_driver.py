@@ -10,7 +10,7 @@ import ray
 from ray.train import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from finsent.adapters.ray_train import TorchTrainer
+from finsent.adapters.ray_train import LeanTorchTrainer
 from finsent.daemon_call import call_in_daemon
 from finsent.training.progress import ProgressBoard, TrainingDisplay
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 5  # for the board's answer
 _SHOW_SECONDS = 1
+_STOP_SECONDS = 2  # for the controller to notice the end
 
 
 def start_board() -> Any:
@@ -27,7 +28,7 @@ def start_board() -> Any:
     return remote.remote()
 
 
-def run_trainer(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
+def run_trainer(trainer: LeanTorchTrainer, board: Any, display: TrainingDisplay) -> None:
     """Run a trainer to its end.
 
     Args:
@@ -50,17 +51,19 @@ def run_trainer(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> 
         raise failure
 
 
-def _fit_and_show(trainer: TorchTrainer, board: Any, display: TrainingDisplay) -> None:
-    # In its own thread, because Ray Train replaces the SIGINT handler when it runs in the main one.
-    # The main thread shows the progress and can be interrupted.
+def _fit_and_show(trainer: LeanTorchTrainer, board: Any, display: TrainingDisplay) -> None:
+    # In its own thread: the main thread shows the progress and can be interrupted.
     log.info("train: starting the workers")
     future = call_in_daemon("ray-train", trainer.fit)
     with display:
-        while not future.done():
-            wait([future], timeout=_SHOW_SECONDS)
-            _show(board, display)
-        _show(board, display)  # the last epoch
-        future.result()
+        try:
+            while not future.done():
+                wait([future], timeout=_SHOW_SECONDS)
+                _show(board, display)
+            _show(board, display)  # the last epoch
+            future.result()
+        finally:
+            trainer.stop(_STOP_SECONDS)
 
 
 def _show(board: Any, display: TrainingDisplay) -> None:

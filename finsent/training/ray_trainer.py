@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import ray
 import ray.data
 from ray.train.torch import TorchConfig
 
@@ -22,7 +24,6 @@ from finsent.adapters.ray_train import (
     RaiseFailure,
     RunConfig,
     ScalingConfig,
-    TorchTrainer,
     remove_records,
     set_start_timeout,
 )
@@ -47,11 +48,14 @@ from finsent.training.ray_driver import run_trainer, start_board
 from finsent.training.ray_worker import WorkerInputs, train_worker
 from finsent.training.same_task import check_same_task
 from finsent.training.task import Task
-from finsent.training.tokens import tokenize
+from finsent.training.tokens import SPLIT_COLUMNS, tokenize
 
 log = logging.getLogger(__name__)
 
 PLOT_FILE = "training.png"
+_MAX_LOCAL_ROWS = 20_000  # of a split, which take about a second to tokenize
+
+Blocks = list[Any]  # references of Arrow tables in Ray's object store
 
 
 def tokenize_split(
@@ -72,6 +76,22 @@ def tokenize_split(
         .materialize()  # otherwise each epoch would need CPUs next to the workers
     )
     return dataset
+
+
+def tokenized_blocks(version: DatasetVersion, split: str, task: Task) -> Blocks:
+    """Return a split as references of tables of `TOKENIZED_SCHEMA`.
+
+    A small split is tokenized in this process, where starting tasks takes longer.
+    """
+    if version.rows(split) > _MAX_LOCAL_ROWS:
+        return _blocks(tokenize_split(version, split, task))
+    rows = version.read(split, [*SPLIT_COLUMNS])
+    return [ray.put(tokenize(rows, **task.tokenizer_arguments))]
+
+
+def _blocks(dataset: ray.data.Dataset) -> Blocks:
+    blocks: Blocks = dataset.to_arrow_refs()
+    return blocks
 
 
 def fit(
@@ -99,23 +119,24 @@ def fit(
         return finished
     if datasets is not None:
         return fit_tokenized(task, datasets, run_dir, title=title)
-    validation = tokenize_split(version, "validation", task)
+    validation = tokenized_blocks(version, "validation", task)
     if task.config.distill_folds is None:
-        train = tokenize_split(version, "train", task)
+        train = tokenized_blocks(version, "train", task)
     else:
-        train = distilled_rows(task, version, run_dir / "folds", partial(_fit_fold, validation))
-    return fit_tokenized(task, {"train": train, "validation": validation}, run_dir, title=title)
+        fit_fold = partial(_fit_fold, validation)
+        train = _blocks(distilled_rows(task, version, run_dir / "folds", fit_fold))
+    return _fit_blocks(task, {"train": train, "validation": validation}, run_dir, title=title)
 
 
 def _fit_fold(
-    validation: ray.data.Dataset,
+    validation: Blocks,
     task: Task,
     version: DatasetVersion,
     fold_filter: FoldFilter,
     run_dir: Path,
 ) -> Path:
-    train = tokenize_split(version, "train", task, fold_filter)
-    return fit_tokenized(task, {"train": train, "validation": validation}, run_dir).model_dir
+    train = _blocks(tokenize_split(version, "train", task, fold_filter))
+    return _fit_blocks(task, {"train": train, "validation": validation}, run_dir).model_dir
 
 
 def fit_tokenized(
@@ -133,6 +154,13 @@ def fit_tokenized(
         InputError: the cluster cannot hold the workers.
         ray.train.TrainingFailedError: a worker failed more often than allowed.
     """
+    blocks = {split: _blocks(dataset) for split, dataset in datasets.items()}
+    return _fit_blocks(task, blocks, run_dir, title=title)
+
+
+def _fit_blocks(
+    task: Task, blocks: dict[str, Blocks], run_dir: Path, *, title: str = "train"
+) -> TrainResult:
     config = task.config
     check_trainer(config)  # here, so that not every worker fails
     use_gpu = check_capacity(config)
@@ -145,7 +173,6 @@ def fit_tokenized(
     board = start_board()
     # Every worker reads all rows and takes its share of each batch: the batches stay the same
     # whatever the number of workers, and no row is lost to equal splits.
-    blocks = {split: dataset.to_arrow_refs() for split, dataset in datasets.items()}
     trainer = _make_trainer(WorkerInputs(task, board, run_dir, blocks), use_gpu=use_gpu)
     try:
         run_trainer(trainer, board, TrainingDisplay(title, config.epochs))
@@ -154,7 +181,7 @@ def fit_tokenized(
     return export_best(run_dir)
 
 
-def _make_trainer(inputs: WorkerInputs, *, use_gpu: bool) -> TorchTrainer:
+def _make_trainer(inputs: WorkerInputs, *, use_gpu: bool) -> LeanTorchTrainer:
     config, board = inputs.task.config, inputs.board
     is_elastic = config.min_workers < config.max_workers
     set_start_timeout(config.start_timeout, is_elastic=is_elastic)

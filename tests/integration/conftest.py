@@ -21,6 +21,14 @@ def local_ray() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ingest_on_ray() -> Iterator[None]:
+    """Ingest on Ray, however few rows a test has. `test_small_ingest.py` compares the two ways."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finsent.data.ingest.ingest._MAX_LOCAL_BYTES", -1)
+        yield
+
+
 def import_ingest(batch: Any) -> Any:
     """Import in a worker."""
     import finsent.data.ingest.ingest  # noqa: F401

@@ -32,6 +32,22 @@ def test_a_ray_that_starts_in_the_block_listens_on_loopback(
     assert before == ray_constants.ENABLE_RAY_CLUSTER
 
 
+@pytest.mark.parametrize("worker_logs", [True, False])
+def test_a_lean_node_starts_no_unused_process(worker_logs: bool) -> None:
+    from ray._private.node import Node
+
+    starts = ["start_monitor", "start_api_server", "start_log_monitor"]
+    before = [getattr(Node, name) for name in starts]
+    source = source_of("ray._private.node")
+    assert all(f"self.{name}(" in source for name in starts), "Ray has changed; adapt lean_node"
+    with ray_core.lean_node(worker_logs=worker_logs):
+        inside = [getattr(Node, name) for name in starts]
+        is_replaced = [new is not old for new, old in zip(inside, before, strict=True)]
+        assert is_replaced == [True, True, not worker_logs]
+        inside[1](object(), include_dashboard=False, raise_on_failure=False)
+    assert [getattr(Node, name) for name in starts] == before
+
+
 def test_ray_still_says_that_a_start_timed_out() -> None:
     assert ray_core._START_TIMEOUT in source_of("ray._private.node")
     assert ray_core.is_start_timeout(Exception("The current node timed out during startup."))

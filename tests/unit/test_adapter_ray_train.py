@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from ray.train.v2._internal import constants
 from ray.train.v2._internal.callbacks.user_callback import UserCallbackHandler
-from ray.train.v2._internal.execution.scaling_policy import AUTOSCALING_REQUESTS_INTERVAL_S
+from ray.train.v2._internal.execution.controller.controller import TrainController
+from ray.train.v2._internal.execution.scaling_policy import (
+    AUTOSCALING_REQUESTS_INTERVAL_S,
+    ScalingPolicy,
+)
+from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from finsent.adapters import ray_train
@@ -71,3 +76,19 @@ def test_records_are_removed(tmp_path: Path) -> None:
     (tmp_path / ray_train.MANAGER_SNAPSHOT).write_text('{"ray_version"')
     ray_train.remove_records(tmp_path)
     assert not [*tmp_path.iterdir()]
+
+
+def test_the_controller_can_run_in_the_driver() -> None:
+    """That it does, and can be stopped: `integration/test_train.py`, `e2e/test_signals.py`."""
+    initialize = inspect.getsource(DataParallelTrainer._initialize_and_run_controller)
+    assert "controller.run.remote()" in initialize, CHANGED + "_initialize_and_run_controller"
+    assert TrainController.worker_group_cls is WorkerGroup, CHANGED + "worker_group_cls"
+    start = inspect.getsource(WorkerGroup._init_train_context_on_workers)
+    assert start.count("=self._") == 3, CHANGED + "_DriverWorkerGroup misses an argument"
+    assert "_run_control_loop_iteration()" in inspect.getsource(TrainController.run), CHANGED
+
+
+def test_only_the_coordinator_registers_workers() -> None:
+    methods = ("_maybe_send_resource_request", "_send_resource_request", "_cancel_resource_request")
+    for name in methods:
+        assert name in vars(ScalingPolicy), CHANGED + f"_UnregisteredScalingPolicy.{name}"

@@ -2,21 +2,22 @@
 
 Ray Data streams the blocks of the sources through `scan` and runs the later steps on partitions.
 Rows that belong together meet through files (`finsent.data.ingest.exchange`). The driver receives
-counts and ids only.
+counts and ids only. Sources of up to a megabyte are ingested in this process.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from finsent.data.config import DataConfig
+from finsent.data.ingest import local_tasks, ray_tasks
 from finsent.data.ingest.groups import Groups, resolve
 from finsent.data.ingest.noise import find_label_noise
-from finsent.data.ingest.ray_tasks import map_partitions, run_task, scan_sources, small_blocks
 from finsent.data.ingest.side_tables import merge_side_table, merge_side_tables
 from finsent.data.ingest.stages import (
     Plan,
@@ -26,7 +27,13 @@ from finsent.data.ingest.stages import (
     write_partition,
 )
 from finsent.data.ingest.tally import Tally
-from finsent.data.ingest.task_results import CompareResult, SettleResult, WriteResult
+from finsent.data.ingest.task_results import (
+    CompareResult,
+    ScanResult,
+    SettleResult,
+    TaskResult,
+    WriteResult,
+)
 from finsent.data.rows.split import split_of
 from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
@@ -41,6 +48,45 @@ log = logging.getLogger(__name__)
 _BYTES_PER_PARTITION = 16 << 20
 # Each block of a source has a part for each partition, so from 16 GB on partitions grow instead.
 _MAX_PARTITIONS = 1024
+# Up to here the steps take about a second, and the processes of Ray Data take five CPU seconds.
+_MAX_LOCAL_BYTES = 1 << 20
+
+R = TypeVar("R", bound=TaskResult)
+T = TypeVar("T")
+
+
+class Tasks(Protocol):
+    """Functions that run the steps; see `ray_tasks` and `local_tasks`."""
+
+    def small_blocks(self) -> AbstractContextManager[None]:
+        """Set the size of the blocks of sources."""
+
+    def run_task(self, function: Callable[..., T], out: Path, *arguments: Any) -> T:
+        """Call `function(out, *arguments)`."""
+
+    def scan_sources(self, plan: Plan) -> Iterator[ScanResult]:
+        """Read and clean all sources."""
+
+    def map_partitions(
+        self,
+        plan: Plan,
+        name: str,
+        partition_count: int,
+        function: Callable[..., R | None],
+        result_type: type[R],
+        /,
+        *arguments: Any,
+    ) -> Iterator[R]:
+        """Call `function(plan, partition, *arguments)` for the first partitions."""
+
+
+def needs_ray(files: list[SourceFile]) -> bool:
+    """Return whether an ingest of these files needs a running Ray."""
+    return _unpacked_bytes(files) > _MAX_LOCAL_BYTES
+
+
+def _unpacked_bytes(files: list[SourceFile]) -> int:
+    return sum(file.unpacked_bytes for file in files)
 
 
 def version_id(files: list[SourceFile], config: DataConfig) -> str:
@@ -68,7 +114,7 @@ def ingest(
 ) -> DatasetVersion:
     """Create the dataset version of these files, or return the existing one.
 
-    A new version needs a running Ray.
+    A new version needs a running Ray if `needs_ray(files)`.
 
     Args:
         refused_rows_dir: directory for a table of the rows that stop the ingest; None: no table.
@@ -85,50 +131,51 @@ def ingest(
     if final.exists():
         raise InputError(f"{str(final)!r}: is incomplete (no {MANIFEST}). Delete it and run again.")
     with translate_disk_errors(datasets_dir, "storage.root"), staged_dir(final) as staging:
-        size = sum(file.unpacked_bytes for file in files)
-        partitions = min(1 + size // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
-        manifest = _run_steps(Plan(files, config, staging, partitions), version, refused_rows_dir)
+        partitions = min(1 + _unpacked_bytes(files) // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
+        plan = Plan(files, config, staging, partitions)
+        tasks: Tasks = ray_tasks if needs_ray(files) else local_tasks
+        manifest = _run_steps(plan, tasks, version, refused_rows_dir)
         manifest.write(staging / MANIFEST)
     published = DatasetVersion.open(final, verify=False)
     published.mark_latest()
     return published
 
 
-def _run_steps(plan: Plan, version: str, refused_rows_dir: Path | None) -> Manifest:
+def _run_steps(plan: Plan, tasks: Tasks, version: str, refused_rows_dir: Path | None) -> Manifest:
     """Write every file of the version except the manifest, and return the manifest."""
     tally = Tally(plan.files, plan.config)
-    with small_blocks():
-        for scanned in scan_sources(plan):
+    with tasks.small_blocks():
+        for scanned in tasks.scan_sources(plan):
             tally.add_scan(scanned)
-        with _keep_refused_rows(plan, "rejected", refused_rows_dir):
+        with _keep_refused_rows(plan, tasks, "rejected", refused_rows_dir):
             tally.check_scanned()
-        for settled in map_partitions(
+        for settled in tasks.map_partitions(
             plan, "settle", plan.partitions, settle_partition, SettleResult
         ):
             tally.add_settled(settled)
-        with _keep_refused_rows(plan, "conflicts", refused_rows_dir):
+        with _keep_refused_rows(plan, tasks, "conflicts", refused_rows_dir):
             tally.check_settled()
         if plan.config.near_duplicates.enabled:
             shutil.rmtree(plan.by_key.folder, ignore_errors=True)  # the disk may be small
-            groups = _find_groups(plan)
-            for written in map_partitions(
+            groups = _find_groups(plan, tasks)
+            for written in tasks.map_partitions(
                 plan, "write", plan.partitions, write_partition, WriteResult, groups
             ):
                 tally.add_written(written)
     tally.check_written()
-    run_task(merge_side_tables, plan.out, plan.work_dir)
+    tasks.run_task(merge_side_tables, plan.out, plan.work_dir)
     shutil.rmtree(plan.work_dir)
     noise = None
     if plan.config.label_noise.enabled:
-        noise = run_task(find_label_noise, plan.out, plan.config.label_noise)
+        noise = tasks.run_task(find_label_noise, plan.out, plan.config.label_noise)
     manifest = tally.manifest(version, noise)
-    run_task(write_report, plan.out, manifest)
+    tasks.run_task(write_report, plan.out, manifest)
     return manifest.with_files(_digest_other_files(plan.out, manifest))
 
 
-def _find_groups(plan: Plan) -> Groups:
+def _find_groups(plan: Plan, tasks: Tasks) -> Groups:
     """Compare the texts of each partition of bands, and resolve the near pairs to groups."""
-    for _ in map_partitions(
+    for _ in tasks.map_partitions(
         plan, "compare", plan.by_band.partitions, compare_partition, CompareResult
     ):
         pass
@@ -142,14 +189,14 @@ def _find_groups(plan: Plan) -> Groups:
 
 
 @contextmanager
-def _keep_refused_rows(plan: Plan, table: str, folder: Path | None) -> Iterator[None]:
+def _keep_refused_rows(plan: Plan, tasks: Tasks, table: str, folder: Path | None) -> Iterator[None]:
     """Write the table of rejected rows to the folder if the block's check stops the ingest."""
     try:
         yield
     except InputError as error:
         if folder is None or not (plan.work_dir / table).is_dir():
             raise
-        path = run_task(merge_side_table, folder, plan.work_dir, table)
+        path = tasks.run_task(merge_side_table, folder, plan.work_dir, table)
         raise InputError(f"{error} The rows are listed in {str(path)!r}.") from None
 
 

@@ -181,6 +181,7 @@ def predict_out_of_fold(texts: Sequence[str], labels: Ints, folds: Ints) -> Floa
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_union
+    from threadpoolctl import threadpool_limits
 
     # The features do not depend on labels, so all folds may share them.
     features = make_union(
@@ -191,7 +192,8 @@ def predict_out_of_fold(texts: Sequence[str], labels: Ints, folds: Ints) -> Floa
     for fold in np.unique(folds):
         held_out, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         model = LogisticRegression(C=4.0, tol=1e-3, max_iter=200, class_weight="balanced")
-        model.fit(features[others], labels[others])
+        with threadpool_limits(1):  # more threads only wait for each other: the features are sparse
+            model.fit(features[others], labels[others])
         predictions = model.predict_proba(features[held_out])
         probabilities[held_out[:, None], model.classes_] = predictions
     return probabilities
