@@ -16,7 +16,8 @@ from finsent.errors import InputError
 from finsent.evaluation import baselines
 from finsent.evaluation.abstention import risk_coverage, selective
 from finsent.evaluation.behavior.run import run_suite
-from finsent.evaluation.behavior.suite import Suite, read_suite
+from finsent.evaluation.behavior.suite import Suite
+from finsent.evaluation.behavior.suite_files import read_suite
 from finsent.evaluation.bootstrap import intervals
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.config import SHIPPED, EvaluateConfig

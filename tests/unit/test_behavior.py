@@ -17,7 +17,8 @@ import yaml
 
 from finsent.errors import InputError
 from finsent.evaluation.behavior.run import run_suite
-from finsent.evaluation.behavior.suite import Case, Suite, read_suite
+from finsent.evaluation.behavior.suite import Case, Suite
+from finsent.evaluation.behavior.suite_files import read_suite
 from finsent.labels import LABEL2ID, LABELS
 from finsent.metrics_record import Behavior, BehaviorExample, BehaviorGroup
 
@@ -223,18 +224,18 @@ DIR = {"text": "a", "variants": ["b"]}
         ({**MFT, "kind": "mtf"}, ["kind='mtf'", "mft, inv, dir"]),
         ({"kind": "mft"}, ["cases: is missing", "the cases"]),
         ({**MFT, "cases": []}, ["cases=[]", "at least 1"]),
-        ({**MFT, "case": []}, ["case: unknown key", "did you mean 'cases'"]),
+        ({**MFT, "case": []}, ["case: unknown key", "Did you mean 'cases'"]),
         (
             {"kind": "mft", "cases": [{"text": "a", "label": "postive"}]},
             ["cases.0.label='postive'", "'positive'", "guidelines"],
         ),
         (
             {"kind": "mft", "cases": [{"text": "a", "lable": "positive"}]},
-            ["cases.0", "lable: unknown key; did you mean 'label'"],
+            ["cases.0", "lable: unknown key. Did you mean 'label'"],
         ),
         (
             {"kind": "mft", "cases": [{"text": True, "label": "neutral"}]},
-            ["cases.0.text=True", "quote the text"],
+            ["cases.0.text=True", "Quote the text"],
         ),
         (
             {
@@ -250,7 +251,7 @@ DIR = {"text": "a", "variants": ["b"]}
             ["'{text:loud}'", "lower, upper, title"],
         ),
         ({**MFT, "fillers": {"x": []}}, ["fillers.x=[]", "at least one"]),
-        ({**MFT, "fillers": {"x": [1]}}, ["fillers.x.0=1", "quote the text"]),
+        ({**MFT, "fillers": {"x": [1]}}, ["fillers.x.0=1", "Quote the text"]),
         (
             {
                 "kind": "mft",
@@ -277,10 +278,10 @@ DIR = {"text": "a", "variants": ["b"]}
             {"kind": "dir", "cases": [{**DIR, "moves": {"positive": "up"}, "by": 2}]},
             ["cases.0.by=2", "less than or equal to 1"],
         ),
-        ({"kind": "mft", "cases": [{"text": "a", "label": "neutral"}] * 2}, ["'a'", "remove one"]),
+        ({"kind": "mft", "cases": [{"text": "a", "label": "neutral"}] * 2}, ["'a'", "Remove one"]),
         (
             {"kind": "mft", "cases": [{"text": "a", "label": label} for label in LABELS[:2]]},
-            ["'a'", "remove one"],
+            ["'a'", "Remove one"],
         ),
         (
             {
@@ -290,7 +291,7 @@ DIR = {"text": "a", "variants": ["b"]}
                     {"text": "b", "variants": ["c"], "label": "neutral", "becomes": "positive"},
                 ],
             },
-            ["'b' is neutral here and negative in 'g'", "choose one label"],
+            ["'b' is neutral here and negative in 'g'", "Choose one label"],
         ),
     ],
 )
@@ -308,7 +309,7 @@ def test_a_mistake_is_answered_with_file_group_and_remedy(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"groups: [", ["not valid YAML at line 1", "correct that line"]),
+        (b"groups: [", ["not valid YAML at line 1", "Correct that line"]),
         (b"groups: \xff", ["cannot be read", "UTF-8"]),
         (b"- a\n", ["no list of groups"]),
         (b"", ["no list of groups"]),
@@ -329,7 +330,7 @@ def test_a_file_that_is_no_suite_is_named(tmp_path: Path, content: bytes, words:
 def test_groups_of_one_name_in_two_files_are_refused(tmp_path: Path) -> None:
     suite_of(tmp_path, **MFT)
     (tmp_path / "two.yaml").write_bytes((tmp_path / "own.yaml").read_bytes())
-    with pytest.raises(InputError, match=r"two\.yaml: group 'g': also in .*own\.yaml; rename"):
+    with pytest.raises(InputError, match=r"two\.yaml: group 'g': also in .*own\.yaml\. Rename"):
         read_suite(tmp_path)
 
 

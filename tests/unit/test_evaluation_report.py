@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from finsent.evaluation.behavior.run import run_suite
-from finsent.evaluation.behavior.suite import read_suite
+from finsent.evaluation.behavior.suite_files import read_suite
 from finsent.evaluation.metrics import confusion, scores
 from finsent.evaluation.pictures import pictures_of
 from finsent.evaluation.report import FIGURES, warnings, write_report
