@@ -1,6 +1,7 @@
 """Typed results of jobs: JSON on the last line of stdout, and the list of keys in `--help`.
 
-A result is a frozen dataclass. `Annotated[TYPE, "NOTE"]` describes a key where its name does not.
+A result is a frozen dataclass, and its values may be dataclasses and records. `Annotated[TYPE,
+"NOTE"]` describes a key where its name does not.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,7 +28,8 @@ _WIDTH = 100
 
 def as_result(output: Output) -> Result:
     """Return what a job returns as a JSON object."""
-    return output if isinstance(output, dict) else asdict(output)
+    result: Result = to_jsonable_python(output)
+    return result
 
 
 def result_lines(declared: ResultTypes, keeps_run: bool) -> Iterator[str]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
 from finsent.evaluation.domain_report import summary
+from finsent.evaluation.results import CalibrationSummary
 from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.aliases import check_alias
 from finsent.registry.calibration_lookup import warn_of_lost_calibrations
@@ -53,7 +54,7 @@ class ShowResult(VersionResult):
 
     manifest: dict[str, Any]
     gates: Annotated[dict[str, Any], "by alias, of the step that pointed it at the version"]
-    calibrations: list[dict[str, Any]]
+    calibrations: list[CalibrationSummary]
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Prom
     check_alias(alias)  # before the comparison, which takes long
     candidate = registry.get(reference)
     with tempfile.TemporaryDirectory() as out:
-        rows = candidate.manifest.metrics.get("rows")
+        rows = candidate.manifest.metrics.rows
         comparison = Path(out) / "comparison"
         setup, rules = EvaluationSetup.of(call.settings), call.settings.publish
         clearance = check_gate(setup, rules, candidate.path, alias, comparison, rows)
@@ -160,14 +161,12 @@ def _version_keys(version: ModelVersion) -> dict[str, Any]:
     """Return the keys of `VersionResult`."""
     manifest = version.manifest
     metrics = manifest.metrics
-    if manifest.origin and not metrics:
-        metrics = {"macro_f1": None, "accuracy": None}
     return {
         "model_version": version.version,
         "version_dir": str(version.path),
         "created": manifest.created,
-        "macro_f1": metrics["macro_f1"],
-        "accuracy": metrics["accuracy"],
+        "macro_f1": metrics.macro_f1,
+        "accuracy": metrics.accuracy,
         "dataset_version": (manifest.dataset or {}).get("version"),
         "backbone": manifest.backbone,
     }

@@ -74,7 +74,7 @@ def track_sweep(
         if (run_dir / PAGE).is_file():
             tracker.pictures("sweep", (run_dir / PICTURES).glob("*.png"), run_dir / PAGE)
         if measured is not None:
-            tracker.report({**measured, "split": "test"}, run_dir / "evaluation")
+            tracker.report("test", measured, run_dir / "evaluation")
         if publication is not None:
             publication.track(tracker)
 

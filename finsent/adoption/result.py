@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
+
+from finsent.inference.export_record import Export
+from finsent.registry.gate import Gate
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class AdoptResult:
     model_version: Annotated[str | None, "null: refused"]
     alias: str | None
     version_dir: str | None
-    gate: Annotated[dict[str, Any] | None, "as of `ray_jobs.publish`"]
+    gate: Annotated[Gate | None, "as of `ray_jobs.publish`"]
     label_map: dict[str, str]
     absent_labels: Annotated[list[str], "never answered"]
     max_length: int
@@ -24,4 +27,4 @@ class AdoptResult:
     accuracy: Annotated[float | None, "null: not measured"]
     max_difference: Annotated[float, "from transformers, of any probability"]
     temperature: Annotated[float | None, "null: not calibrated"]
-    exports: Annotated[dict[str, Any], "as of `ray_jobs.export`"]
+    exports: Annotated[dict[str, Export], "as of `ray_jobs.export`"]

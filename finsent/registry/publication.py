@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from finsent.errors import InputError
 from finsent.registry.gate import Gate
 from finsent.registry.model_version import ModelVersion
 from finsent.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class PublicationSummary:
+    """A publication, as results of jobs state it. All fields are None if it was refused."""
+
+    model_version: str | None = None
+    alias: str | None = None
+    version_dir: str | None = None
+    gate: Gate | None = None  # None: no comparison was needed
 
 
 @dataclass(frozen=True)
@@ -19,21 +28,17 @@ class Publication:
     version: ModelVersion
     alias: str | None
     gate: Gate | None  # None: no comparison was needed
-    metrics: dict[str, Any]  # of the test split; empty: the model was not measured
 
-    def as_result(self) -> dict[str, Any]:
-        """Return the keys of a job's result."""
-        return {
-            "model_version": self.version.version,
-            "alias": self.alias,
-            "version_dir": str(self.version.path),
-            "gate": self.gate.as_json() if self.gate else None,
-        }
+    @property
+    def summary(self) -> PublicationSummary:
+        """The publication for a job's result."""
+        version = self.version
+        return PublicationSummary(version.version, self.alias, str(version.path), self.gate)
 
     def track(self, tracker: Tracker) -> None:
         """Record the version in a tracked run."""
-        result = self.as_result()
-        tracker.model(self.version.path, self.version.version, self.alias, result["gate"])
+        gate = self.gate.as_json() if self.gate else None
+        tracker.model(self.version.path, self.version.version, self.alias, gate)
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,10 @@ class Refusal:
 
     error: InputError
 
-    def as_result(self) -> dict[str, Any]:
-        """Return the keys of a publication, all null."""
-        return dict.fromkeys(("model_version", "alias", "version_dir", "gate"))
+    @property
+    def summary(self) -> PublicationSummary:
+        """The publication for a job's result: none."""
+        return PublicationSummary()
 
     def track(self, tracker: Tracker) -> None:
         """Record nothing: there is no version."""

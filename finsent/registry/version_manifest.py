@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from finsent.inference.export_record import Export
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.provenance import AdoptedOrigin
 from finsent.records import Record
 from finsent.registry.gate import Gate
@@ -29,7 +30,7 @@ class VersionManifest(Record):
     created: str  # ISO 8601
     labels: tuple[str, ...] | None
     files: tuple[VersionFile, ...]
-    metrics: dict[str, Any]  # of the test split; empty: the model was not measured
+    metrics: StoredMetrics  # of the test split; without a key: the model was not measured
     gate: Gate | None  # None: the version was compared with no champion when it was published
     license: str | None  # None: not stated
     exports: tuple[Export, ...]  # refused exports are listed too

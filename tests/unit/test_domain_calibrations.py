@@ -24,8 +24,8 @@ from finsent.labels import LABELS
 from finsent.modeling.calibration import Calibration
 from finsent.modeling.domain_calibration import (
     DomainCalibration,
-    ExportAnswers,
 )
+from finsent.modeling.domain_record import ExportAnswers
 from finsent.registry.calibrations import Calibrations
 from tests.unit.models import TEXTS, domain_content, published, saved_model
 
@@ -107,18 +107,19 @@ def test_a_domain_is_compared_with_the_models_own_calibration(tiny: Path, tmp_pa
         measure(Engine(model, ENGINE, domain=domain), pa.table(columns), None, None, config)
         for domain in (None, DomainCalibration.of(content))
     )
-    calibration = adapted["calibration"]
-    assert (calibration["name"], calibration["biases"]) == ("tweets", content.biases)
-    assert calibration["temperature"] == pytest.approx(2.0)
+    calibration = adapted.calibration
+    assert (calibration.name, calibration.biases) == ("tweets", content.biases)
+    assert calibration.temperature == pytest.approx(2.0)
     for key in ("ece", "log_loss"):
-        assert calibration[f"{key}_before"] == plain["calibration"][f"{key}_after"] == plain[key]
-        assert calibration[f"{key}_after"] == adapted[key] != plain[key]
-    assert adapted["reliability_before"] == plain["reliability"]
-    assert (plain["calibration"]["name"], plain["calibration"]["temperature"]) == (None, 2.5)
+        assert getattr(calibration, f"{key}_before") == getattr(plain, key)
+        assert getattr(plain.calibration, f"{key}_after") == getattr(plain, key)
+        assert getattr(calibration, f"{key}_after") == getattr(adapted, key) != getattr(plain, key)
+    assert adapted.reliability_before == plain.reliability
+    assert (plain.calibration.name, plain.calibration.temperature) == (None, 2.5)
     assert trust_lines(adapted)[1:] == [
         "calibration tweets, temperature 2.000, biases negative -0.20, neutral +1.30, positive "
-        f"-1.10: ECE of these rows {plain['ece']:.3f} by the model's own calibration, "
-        f"{adapted['ece']:.3f} by tweets",
+        f"-1.10: ECE of these rows {plain.ece:.3f} by the model's own calibration, "
+        f"{adapted.ece:.3f} by tweets",
         "abstains from every row: no threshold reaches 0.9",
     ]
     assert trust_lines(plain)[1].startswith("temperature 2.500: ECE of these rows ")

@@ -30,8 +30,8 @@ from finsent.modeling.domain_calibration import (
     UNREACHABLE_THRESHOLD,
     DomainCalibration,
     DomainContent,
-    Figure,
 )
+from finsent.modeling.domain_record import Figure
 from finsent.modeling.label_map import ABSENT_LOGIT
 from tests.unit.models import domain_content
 
@@ -121,10 +121,10 @@ def test_a_saturated_row_is_not_answered_where_none_is_to_be() -> None:
     assert float(sure.max()) < both.threshold
     truth = np.zeros(1, np.int64)
     assert not judge_probabilities(truth, sure, np.array([UNREACHABLE_THRESHOLD])).answered.any()
-    assert selective(Answers(truth, sure).confidence, np.array([True]), both.threshold) == {
-        "coverage": 0.0,
-        "accuracy": None,
-    }
+    assert selective(Answers(truth, sure).confidence, np.array([True]), both.threshold) == (
+        0.0,
+        None,
+    )
     assert DomainContent(**content.model_dump()).threshold == 1.0  # what is stored, with a reason
 
 
@@ -196,7 +196,7 @@ def test_cross_validation_promises_no_more_than_new_rows_hold() -> None:
     figures = promised.measure(each(300), 200, 0)
     for name in ("accuracy", "macro_f1", "log_loss"):
         figure = getattr(figures, name)
-        assert figure.interval[0] < held[name] < figure.interval[1]
+        assert figure.interval[0] < getattr(held, name) < figure.interval[1]
     before = judge_own_calibration(logits, truth, None)
     assert before.measure(each(300), 200, 0).coverage is None
     gain = log_loss_difference(before.answers, promised.answers, each(300), 200, 0)

@@ -48,9 +48,10 @@ def test_compare_judges_in_the_gates_words(
     with caplog.at_level("INFO"):
         result = compare.run(Call(world.settings(publish=rules), tmp_path, ["poor", "good"]))
     judgment = result.judgment
-    assert (judgment["outcome"], judgment["rows"]) == ("cannot tell", 200)
-    assert f"B in A's place: cannot tell: {judgment['reason']}" in caplog.text
-    assert judgment["macro_f1"]["bound"] > 0  # better, but on fewer rows than were demanded
+    assert (judgment.outcome, judgment.rows) == ("cannot tell", 200)
+    assert f"B in A's place: cannot tell: {judgment.reason}" in caplog.text
+    assert judgment.macro_f1 is not None
+    assert judgment.macro_f1.bound > 0  # better, but on fewer rows than were demanded
 
 
 def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from safetensors.numpy import save_file
 from finsent.errors import InputError
 from finsent.evaluation.metrics import scores
 from finsent.labels import ID2LABEL
+from finsent.metrics_record import StoredMetrics, StoredScores
 from finsent.registry.model_version import ModelVersion
 
-METRICS = scores(np.array([[8, 1, 1], [0, 9, 1], [2, 0, 8]])) | {
-    "baselines": {"majority": {"macro_f1": 0.1667, "accuracy": 0.3333}}
-}
+METRICS = StoredMetrics(
+    **dict(scores(np.array([[8, 1, 1], [0, 9, 1], [2, 0, 8]]))),
+    baselines={"majority": StoredScores(macro_f1=0.1667, accuracy=0.3333)},
+)
 CODE = {"git_commit": "0" * 40, "git_dirty": False, "packages": {}}
 PROVENANCE = {
     "backbone": "small-bert",
