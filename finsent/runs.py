@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -105,7 +105,7 @@ def has_trained(run_dir: Path) -> bool:
     return any(run_dir.glob(f"{CHECKPOINT_PREFIX}*")) or (run_dir / TRAINED_FILE).is_file()
 
 
-def finish_run(run_dir: Path, result: dict[str, Any]) -> None:
+def finish_run(run_dir: Path, result: Mapping[str, object]) -> None:
     """Write the result, which marks the run as complete.
 
     The key `refused`, where present, is the reason why the run's model was not published.

@@ -8,15 +8,17 @@ from __future__ import annotations
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic_core import to_jsonable_python
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Result = dict[str, Any]
-# What a job returns.
-Output = typing.Union["DataclassInstance", Result]
+Result: TypeAlias = dict[str, Any]  # as the line of JSON has it
+# What a job returns; a dataclass may contain records.
+Output: TypeAlias = "DataclassInstance | Mapping[str, object]"
 # How a job declares its result: the class, or the class by action or flag ("": without one).
 ResultTypes = type | Mapping[str, type] | str
 
@@ -25,7 +27,8 @@ _WIDTH = 100
 
 def as_result(output: Output) -> Result:
     """Return what a job returns as a JSON object."""
-    return output if isinstance(output, dict) else asdict(output)
+    result: Result = to_jsonable_python(output)
+    return result
 
 
 def result_lines(declared: ResultTypes, keeps_run: bool) -> Iterator[str]:

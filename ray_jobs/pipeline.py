@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from finsent.data.sources.files import find_sources
 from finsent.evaluation.results import EvaluateResult
 from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
 from finsent.ray_session import ray_session
-from finsent.registry.publication import Refusal, attempt
+from finsent.registry.gate import Gate
+from finsent.registry.publication import PublicationKeys, Refusal, attempt
 from finsent.registry.registry import Registry
 from finsent.steps import Steps, past_run
 from finsent.tracking.tracker import tracked
@@ -20,7 +21,7 @@ from finsent.training.capacity import check_capacity
 from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
 from finsent.training.finished_run import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish
-from ray_jobs._cli import Call, Job, RefusedError, Result, as_result, main
+from ray_jobs._cli import Call, Job, RefusedError, as_result, main
 from ray_jobs.train import track_training
 
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")
@@ -39,10 +40,10 @@ class PipelineResult:
     split: str
     baselines: Annotated[dict[str, dict[str, float]], "macro_f1 and accuracy by name"]
     ece: float
-    intervals: Annotated[dict[str, Any], "95 %"]
+    intervals: Annotated[dict[str, tuple[float, float] | None], "95 %"]
     temperature: float | None
     threshold: float | None
-    gate: Annotated[dict[str, Any] | None, "the comparison with the champion before"]
+    gate: Annotated[Gate | None, "the comparison with the champion before"]
     exports: Annotated[list[str], "kept ones"]
     validation_macro_f1: float
     epoch: int
@@ -99,7 +100,7 @@ def _result(
     trained: FineTuned,
     measured: EvaluateResult,
     exported: export.ExportResult,
-    published: Result,
+    published: PublicationKeys,
     step_seconds: dict[str, float],
 ) -> PipelineResult:
     return PipelineResult(

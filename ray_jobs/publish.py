@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from finsent.evaluation.results import read_metrics
 from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.registry.gate import Gate
 from finsent.registry.model_handle import Model
 from finsent.registry.publication import Publication
 from finsent.registry.registry import Registry
@@ -30,7 +31,7 @@ class PublishResult:
     macro_f1: float
     accuracy: Annotated[float, "on the test split, as macro_f1"]
     gate: Annotated[
-        dict[str, Any] | None,
+        Gate | None,
         "outcome, reason, splits; null: no champion, or the same model",
     ]
 
@@ -74,10 +75,14 @@ def run(call: Call) -> PublishResult:
     with tracked(settings.tracking, model.folder.parent, settings.for_records()) as tracker:
         publication = step(settings, model.folder, call.run_dir / "comparison")
         publication.track(tracker)
-    dataset = publication.version.manifest.dataset or {}
+    version = publication.version
+    dataset = version.manifest.dataset
     return PublishResult(
-        **publication.as_result(),
-        dataset_version=dataset.get("version"),
+        model_version=version.version,
+        alias=publication.alias,
+        version_dir=str(version.path),
+        dataset_version=dataset.version if dataset else None,
+        gate=publication.gate,
         macro_f1=publication.metrics["macro_f1"],
         accuracy=publication.metrics["accuracy"],
     )

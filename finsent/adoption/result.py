@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from finsent.registry.gate import Gate
+
 
 @dataclass(frozen=True)
 class AdoptResult:
@@ -16,7 +18,7 @@ class AdoptResult:
     model_version: Annotated[str | None, "null: refused"]
     alias: str | None
     version_dir: str | None
-    gate: Annotated[dict[str, Any] | None, "as of `ray_jobs.publish`"]
+    gate: Annotated[Gate | None, "as of `ray_jobs.publish`"]
     label_map: dict[str, str]
     absent_labels: Annotated[list[str], "never answered"]
     max_length: int

@@ -86,7 +86,7 @@ def _trained_model(provenance: Provenance, license: str | None) -> list[str]:
         f"view. Fine-tuned from `{cell(provenance.backbone)}`, inputs of at most "
         f"{provenance.max_length} tokens. License: {license or 'not stated'}.",
         "",
-        *data_section(provenance.dataset or {}),
+        *(data_section(dataset) if (dataset := provenance.dataset) else []),
         *base_section(provenance),
     ]
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from finsent.errors import InputError
 from finsent.registry.gate import Gate
 from finsent.registry.model_version import ModelVersion
 from finsent.tracking.tracker import Tracker
+
+
+class PublicationKeys(TypedDict):
+    """The keys of a publication in a job's result; null where it was refused."""
+
+    model_version: str | None
+    alias: str | None
+    version_dir: str | None
+    gate: Gate | None
 
 
 @dataclass(frozen=True)
@@ -21,19 +30,19 @@ class Publication:
     gate: Gate | None  # None: no comparison was needed
     metrics: dict[str, Any]  # of the test split; empty: the model was not measured
 
-    def as_result(self) -> dict[str, Any]:
+    def as_result(self) -> PublicationKeys:
         """Return the keys of a job's result."""
         return {
             "model_version": self.version.version,
             "alias": self.alias,
             "version_dir": str(self.version.path),
-            "gate": self.gate.as_json() if self.gate else None,
+            "gate": self.gate,
         }
 
     def track(self, tracker: Tracker) -> None:
         """Record the version in a tracked run."""
-        result = self.as_result()
-        tracker.model(self.version.path, self.version.version, self.alias, result["gate"])
+        gate = self.gate.as_json() if self.gate else None
+        tracker.model(self.version.path, self.version.version, self.alias, gate)
 
 
 @dataclass(frozen=True)
@@ -42,9 +51,9 @@ class Refusal:
 
     error: InputError
 
-    def as_result(self) -> dict[str, Any]:
+    def as_result(self) -> PublicationKeys:
         """Return the keys of a publication, all null."""
-        return dict.fromkeys(("model_version", "alias", "version_dir", "gate"))
+        return {"model_version": None, "alias": None, "version_dir": None, "gate": None}
 
     def track(self, tracker: Tracker) -> None:
         """Record nothing: there is no version."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from finsent.inference.export_record import Export
-from finsent.modeling.provenance import AdoptedOrigin
-from finsent.records import Record
+from finsent.modeling.provenance import AdoptedOrigin, DatasetOrigin
+from finsent.records import JsonObject, Record
 from finsent.registry.gate import Gate
 
 MANIFEST = "manifest.json"
@@ -35,8 +35,8 @@ class VersionManifest(Record):
     exports: tuple[Export, ...]  # refused exports are listed too
     backbone: str | None
     origin: AdoptedOrigin | None  # None: finsent trained the model
-    dataset: dict[str, Any] | None  # of the provenance
-    config: dict[str, Any] | None  # the training recipe
+    dataset: DatasetOrigin | None  # of the provenance
+    config: JsonObject | None  # the training recipe
     code: dict[str, Any]  # commit and package versions
 
     @classmethod

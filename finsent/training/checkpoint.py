@@ -17,7 +17,7 @@ from pydantic import Field
 
 from finsent.errors import InputError
 from finsent.files import digest, read_json, sha256_file
-from finsent.records import Record
+from finsent.records import ContentDigest, Record
 from finsent.runs import CHECKPOINT_PREFIX
 from finsent.training.metrics import EpochMetrics, EpochTotals
 
@@ -30,13 +30,6 @@ _PATTERN = f"{CHECKPOINT_PREFIX}[es]*_[0-9]*"
 _NEEDED_FILES = (OPTIMIZER_FILE, f"{MODEL_DIR}/config.json", f"{MODEL_DIR}/model.safetensors")
 _KEPT_OF_EVERY = 4  # newest checkpoints of `train.keep_every_epochs`
 _KEPT_NEWEST = 2  # the second serves where the first is damaged
-
-
-class FileDigest(Record):
-    """Size and SHA-256 of a file."""
-
-    bytes: int
-    sha256: str
 
 
 class LoopState(Record):
@@ -54,7 +47,7 @@ class StateRecord(LoopState):
     """`state.json` of a checkpoint: the loop's state, and what proves that the files are intact."""
 
     optimizer_tensors: int
-    files: dict[str, FileDigest]  # by path
+    files: dict[str, ContentDigest]  # by path
     digest: str  # of this record without `digest`
 
 

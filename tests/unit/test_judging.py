@@ -467,10 +467,10 @@ def test_gate_judges_models_as_published_on_their_own_rows(
     config = world.settings(publish=rules, evaluate=wanted)
     gate = publish.run(Call(config, world.root / "runs/publish-good")).gate
     assert gate is not None
-    assert (gate["outcome"], gate["resamples"], gate["seed"]) == ("not inferior", 1000, 0)
-    assert [split["judgment"]["rows"] for split in gate["splits"]] == [200]
+    assert (gate.outcome, gate.resamples, gate.seed) == ("not inferior", 1000, 0)
+    assert [split.judgment.rows for split in gate.splits] == [200]
     weakened = ["publish.margin=0.99 (default: 0.06)", "publish.min_rows=1 (default: 100)"]
-    assert champion_alias(world)["gate"]["weakened"] == gate["weakened"] == weakened
+    assert champion_alias(world)["gate"]["weakened"] == gate.weakened == weakened
     assert f"gate: rules weaker than the defaults: {weakened[0]}, {weakened[1]}" in caplog.text
     card = (world.registry().get("champion").path / "README.md").read_text(encoding="utf-8")
     assert f"Judged by rules weaker than the defaults: {weakened[0]} and {weakened[1]}." in card
