@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from finsent.config import Section
 from finsent.errors import ConfigError, InputError
@@ -40,7 +40,15 @@ def new_run_name(job: str) -> str:
     return f"{job}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
-def code_identity() -> dict[str, Any]:
+class CodeIdentity(TypedDict):
+    """The code that a run or a model was made with, as `environment.json` stores it."""
+
+    git_commit: str | None
+    git_dirty: bool
+    packages: dict[str, str | None]  # version by name; None: not installed
+
+
+def code_identity() -> CodeIdentity:
     """Return the git commit of the running code, None without one, and its packages' versions."""
     source_dir = Path(__file__).resolve().parent
     commit = _git(source_dir, "rev-parse", "HEAD")
@@ -84,10 +92,10 @@ def start_run(run_dir: Path, job: str, settings: Section, fixed: Collection[str]
 
 
 def _check_resumable(
-    run_dir: Path, job: str, config: dict[str, Any], fixed: Collection[str]
+    run_dir: Path, job: str, config: Mapping[str, object], fixed: Collection[str]
 ) -> None:
     before = read_json(run_dir / CONFIG)
-    if not isinstance(before, dict):
+    if not isinstance(before, Mapping):
         raise InputError(f"{run_dir / CONFIG}: not a run's config. Choose another run.name.")
     name = run_dir.name
     if before.get("job") != job:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -101,7 +102,7 @@ def _recorder(settings: ServiceSettings) -> Any:
     return recorder.bind(str(settings.workspace.root / "predictions"))
 
 
-def _scaling(config: ServeConfig) -> dict[str, Any]:
+def _scaling(config: ServeConfig) -> dict[str, object]:
     """Return the options of a deployment that set its number of replicas."""
     if config.max_replicas == config.min_replicas:
         return {"num_replicas": config.min_replicas}
@@ -123,7 +124,7 @@ def _scaling(config: ServeConfig) -> dict[str, Any]:
     }
 
 
-def app(args: dict[str, Any]) -> Any:
+def app(args: Mapping[str, object]) -> Any:
     """Return the application for `serve run` and `serve build`.
 
     Args:
@@ -132,9 +133,9 @@ def app(args: dict[str, Any]) -> Any:
     Raises:
         ConfigError: a file, key or value is wrong.
     """
-    args = dict(args)
-    files = [name for name in str(args.pop("config", "")).split(",") if name]
-    settings = load_service(files, [f"{key}={_override(value)}" for key, value in args.items()])
+    files = [name for name in str(args.get("config", "")).split(",") if name]
+    overrides = [f"{key}={_override(value)}" for key, value in args.items() if key != "config"]
+    settings = load_service(files, overrides)
     if not settings.workspace.registry_dir.is_dir():
         raise ConfigError(
             f"registry.root={str(settings.workspace.registry_dir)!r}: no registry there. Publish a "
@@ -143,6 +144,6 @@ def app(args: dict[str, Any]) -> Any:
     return build(settings)
 
 
-def _override(value: Any) -> str:
+def _override(value: object) -> str:
     """Return a value of a YAML file as an override has it: null is not the word None."""
     return value if isinstance(value, str) else json.dumps(value)

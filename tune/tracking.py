@@ -5,10 +5,10 @@ The driver tracks the trials, since the process of a stopped trial is killed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from finsent.errors import ConfigError
 from finsent.registry.publication import Publication, Refusal
@@ -61,7 +61,7 @@ class TrialTracking:
 def track_sweep(
     settings: SweepSettings,
     run_dir: Path,
-    measured: dict[str, Any] | None,
+    measured: Mapping[str, object] | None,
     publication: Publication | Refusal | None,
 ) -> None:
     """Record a sweep itself: its page and pictures, and the model that it found.

@@ -100,12 +100,12 @@ class _ListSearcher(Searcher):
         self._live[trial_id] = config["place"]
         return config
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Count epochs."""
         self._epochs[trial_id] = int(result.get("epoch", 0))
 
     def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Keep the last report."""
         report = TrialReport.parse(result)

@@ -112,7 +112,7 @@ def _read_labels(config: Any, path: str, field: str) -> tuple[str, ...]:
         InputError: the names contradict each other, or the model does not answer one label per
             text.
     """
-    names = label_names({"id2label": config.id2label}, f"{path}/config.json")
+    names = label_names(config.id2label, f"{path}/config.json")
     contradiction = contradicting_ids(config.id2label, config.label2id)
     if contradiction:
         raise InputError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from finsent.files import read_json, sha256_file
 from finsent.modeling.model_dir import PROVENANCE
@@ -67,8 +67,8 @@ class DatasetOrigin(SparseRecord):
     name: str
     version: str
     rows: int | None = None
-    inputs: tuple[DatasetSource, ...] = ()
-    splits: dict[str, int] = Field(default_factory=dict)  # rows by split
+    inputs: tuple[DatasetSource, ...] | None = None
+    splits: dict[str, int] | None = None  # rows by split
     rules: JsonObject | None = None  # settings of `data` that decide the splits
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finsent.estimates import Estimate
@@ -38,7 +38,7 @@ def model_card(
     provenance: Provenance,
     metrics: dict[str, Any],
     files: Sequence[VersionFile] = (),
-    code: dict[str, Any] | None = None,
+    code: Mapping[str, object] | None = None,
     license: str | None = None,
     usage: Sequence[str] = (),
     gate: Gate | None = None,

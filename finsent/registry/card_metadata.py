@@ -39,7 +39,7 @@ def card_metadata(
                 ("macro_f1", "f1", "macro-F1"),
             )
         ]
-    inputs = dataset.inputs if dataset else ()
+    inputs = (dataset.inputs if dataset else None) or ()
     hub_ids = {file.hub_id for file in inputs if file.hub_id is not None}
     metadata = ModelCardData(
         language=None if origin else "en",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Registry:
         self,
         model_dir: Path,
         metrics: dict[str, Any],
-        code: dict[str, Any],
+        code: Mapping[str, object],
         gate: Gate | None = None,
         *,
         license: str | None = None,
@@ -279,7 +280,7 @@ def _manifest(
     metrics: dict[str, Any],
     gate: Gate | None,
     license: str | None,
-    code: dict[str, Any],
+    code: Mapping[str, object],
 ) -> VersionManifest:
     return VersionManifest(
         version=version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from finsent.inference.export_record import Export
@@ -37,7 +38,7 @@ class VersionManifest(Record):
     origin: AdoptedOrigin | None  # None: finsent trained the model
     dataset: DatasetOrigin | None  # of the provenance
     config: JsonObject | None  # the training recipe
-    code: dict[str, Any]  # commit and package versions
+    code: Mapping[str, object]  # commit and package versions
 
     @classmethod
     def remedy(cls) -> str:

@@ -12,6 +12,7 @@ from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
 from finsent.training.config import OPERATIONAL, TrainConfig
 from finsent.training.frontends.check import check_trainer
+from finsent.training.metrics import EpochMetrics
 from finsent.training.task import make_task
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class FineTuned:
     threshold: Annotated[
         float | None, "after calibration; null: none reaches evaluate.wanted_accuracy"
     ]
-    history: Annotated[list[dict[str, Any]], "by epoch"]
+    history: Annotated[list[EpochMetrics], "by epoch"]
 
 
 def prepare_backbone(settings: Settings) -> Backbone:
@@ -117,7 +118,7 @@ def fine_tune(
         temperature=fitted_temperature(calibration),
         ece=calibration.ece_after,
         threshold=calibration.abstention.threshold,
-        history=[metrics.model_dump(mode="json") for metrics in trained.history],
+        history=trained.history,
     )
 
 

@@ -215,7 +215,7 @@ def test_a_training_keeps_what_the_card_says_of_its_data(tiny: Path, tmp_path: P
     task = make_task(TrainConfig(), ModelConfig(), backbone, DatasetVersion(tmp_path))
     dataset = task.provenance.dataset
     assert dataset is not None
-    assert [(file.license, file.hub_id) for file in dataset.inputs] == [
+    assert [(file.license, file.hub_id) for file in dataset.inputs or ()] == [
         ("mit", "o/n"),
         (None, None),
     ]
