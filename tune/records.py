@@ -162,7 +162,9 @@ class TrainedModel(Record):
 class WeightsSource(Record):
     """`source.json` in a checkpoint of PBT: where another trial finds the weights."""
 
-    place: Path
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    folder: Path = Field(alias="place")
     epoch: int
 
 
@@ -175,7 +177,7 @@ class TrialConfig(TypedDict):
     number: int
     params: Params
     source: NotRequired[str]  # known, search or resumed
-    place: NotRequired[str]  # the trial's directory, below the sweep's
+    folder: NotRequired[str]  # the trial's directory, below the sweep's
 
 
 class PopulationConfig(TypedDict):

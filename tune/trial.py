@@ -178,8 +178,8 @@ def _run(config: TrialConfig, context: TrialContext, reports: _Reports) -> None:
 
 def _trial_folder(config: TrialConfig, context: TrialContext) -> Path:
     folder = trial_dir(context.run_dir, config["number"])
-    if "place" in config:
-        folder = context.run_dir / config["place"]
+    if "folder" in config:
+        folder = context.run_dir / config["folder"]
     return training_dir(folder, config["params"]) if context.exchanges_weights else folder
 
 

@@ -97,7 +97,7 @@ class _ListSearcher(Searcher):
         if not self._configs:
             return Searcher.FINISHED
         config = self._configs.pop(0)
-        self._live[trial_id] = config["place"]
+        self._live[trial_id] = config["folder"]
         return config
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
@@ -158,7 +158,7 @@ def _configs(to_train: Sequence[Candidate], seeds: Sequence[int]) -> list[TrialC
         {
             "number": number,
             "params": {**candidate.params, "train.seed": seed},
-            "place": candidate.folder(seed),
+            "folder": candidate.folder(seed),
         }
         for number, (seed, candidate) in enumerate(pairs)
     ]

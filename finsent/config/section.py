@@ -54,9 +54,15 @@ class Section(BaseModel):
         return self.model_dump(mode="json", context=FOR_RECORDS)
 
 
-def setting(default: Any, meaning: str, *, unit: str = "", **constraints: Any) -> Any:
-    """Declare a setting with its meaning and its unit, which `--help` prints."""
-    extra: dict[str, JsonValue] = {"unit": unit}
+def setting(
+    default: Any, meaning: str, *, unit: str = "", form: str = "", **constraints: Any
+) -> Any:
+    """Declare a setting with its meaning and its unit, which `--help` prints.
+
+    Args:
+        form: the constraint `pattern` in words, for errors.
+    """
+    extra: dict[str, JsonValue] = {"unit": unit, "form": form}
     if callable(default):
         return Field(
             default_factory=default, description=meaning, json_schema_extra=extra, **constraints

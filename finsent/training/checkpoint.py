@@ -168,13 +168,13 @@ def prune(run_dir: Path, every: int | None = None) -> None:
         every: also keep the newest four checkpoints of every so many epochs.
     """
     checkpoints = list_checkpoints(run_dir)
-    kept = checkpoints[-_KEPT_NEWEST:]
+    retained = checkpoints[-_KEPT_NEWEST:]
     ends = [checkpoint for checkpoint in checkpoints if checkpoint.is_epoch_end]
     if every is not None:
-        kept += [end for end in ends if end.epoch % every == 0][-_KEPT_OF_EVERY:]
+        retained += [end for end in ends if end.epoch % every == 0][-_KEPT_OF_EVERY:]
     if ends:
-        kept.append(best_checkpoint(checkpoints))
-    folders = {checkpoint.folder for checkpoint in kept}
+        retained.append(best_checkpoint(checkpoints))
+    folders = {checkpoint.folder for checkpoint in retained}
     for folder in run_dir.glob(_PATTERN):
         if folder not in folders:
             shutil.rmtree(folder, ignore_errors=True)

@@ -101,7 +101,8 @@ def read_text_table(
 
     Raises:
         NotTextError: the file is not text.
-        InputError: the file cannot be parsed, or the text's column is not known.
+        UnknownColumnError: the text's column is not known.
+        InputError: the file cannot be parsed.
     """
     utf8, encoding = _utf8(body, encoding)
     head = utf8[:_HEAD_BYTES].to_pybytes().decode(errors="ignore")
@@ -118,6 +119,8 @@ def read_text_table(
             column_index = _text_column(names, column, layout.delimiter)
             header = tuple(names)
         rows = sum(map(len, _tables(layout, header, column_index, utf8)))
+    except UnknownColumnError:
+        raise
     except InputError as error:
         # A text table has no setting `quote`.
         raise InputError(str(error).replace(NO_QUOTES, "")) from None
