@@ -1,6 +1,7 @@
 """Typed results of jobs: JSON on the last line of stdout, and the list of keys in `--help`.
 
-A result is a frozen dataclass. `Annotated[TYPE, "NOTE"]` describes a key where its name does not.
+A result is a frozen dataclass, and its values may be dataclasses and records. `Annotated[TYPE,
+"NOTE"]` describes a key where its name does not.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from finsent.adoption.result import AdoptResult
 from finsent.errors import ConfigError
 from finsent.judging.evaluation_setup import EvaluationSetup
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.model_folder import find_model_folder
 from finsent.registry.publication import Publication, Refusal, attempt
 from finsent.settings import Settings
 from finsent.tracking.tracker import tracked
-from ray_jobs._cli import Call, Job, RefusedError, Result, main, table_console
+from ray_jobs._cli import Call, Job, RefusedError, main, table_console
 
 if TYPE_CHECKING:
     from finsent.adoption.steps import Adoption
@@ -37,12 +38,12 @@ def run(call: Call) -> AdoptResult:
     temperature = adoption.calibrate(model_dir)
     exports = adoption.export(model_dir)
     evaluation = adoption.measure(model_dir)
-    metrics = evaluation.result if evaluation else {}
+    metrics = evaluation.metrics if evaluation else StoredMetrics()
     if evaluation:
         evaluation.report(report_dir, table_console())
     with tracked(settings.tracking, call.run_dir, settings.for_records()) as tracker:
         if evaluation:
-            tracker.report(metrics, report_dir)
+            tracker.report(metrics.split, metrics.headline, report_dir)
         publication = attempt(
             lambda: _publish(settings, setup, model_dir, metrics, call.run_dir / "comparison")
         )
@@ -52,12 +53,15 @@ def run(call: Call) -> AdoptResult:
         source=foreign.name,
         revision=foreign.folder.commit,
         license=foreign.license,
-        **publication.as_result(),
+        model_version=publication.summary.model_version,
+        alias=publication.summary.alias,
+        version_dir=publication.summary.version_dir,
+        gate=publication.summary.gate,
         label_map=foreign.label_map.pairs,
         absent_labels=foreign.label_map.absent,
         max_length=foreign.max_length,
-        macro_f1=metrics.get("macro_f1"),
-        accuracy=metrics.get("accuracy"),
+        macro_f1=metrics.macro_f1,
+        accuracy=metrics.accuracy,
         max_difference=difference,
         temperature=temperature,
         exports=exports,
@@ -87,7 +91,7 @@ def _open(call: Call, setup: EvaluationSetup) -> Adoption:
 
 
 def _publish(
-    settings: Settings, setup: EvaluationSetup, model_dir: Path, metrics: Result, out: Path
+    settings: Settings, setup: EvaluationSetup, model_dir: Path, metrics: StoredMetrics, out: Path
 ) -> Publication:
     from finsent.judging.champion_gate import publish_behind_gate  # imports scikit-learn, as above
 

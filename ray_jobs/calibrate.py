@@ -26,7 +26,7 @@ def run(call: Call) -> CalibrateResult:
     name, version = calibration.name, calibration.model_version
     path = Calibrations(settings.workspace.registry_dir, version).path(name)
     log.info("calibration %s of model version %s: %s", name, version, path)
-    return CalibrateResult(**summary(calibration), file=str(path))
+    return CalibrateResult(**vars(summary(calibration)), file=str(path))
 
 
 JOB = Job(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
+from finsent.inference.truncation_record import TruncationRecord, truncation_line
 from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
+from finsent.scoring.records import TextPrediction
 from finsent.scoring.tables import prediction_table
 from finsent.scoring.texts import read_texts
 from ray_jobs._cli import Call, Job, main, table_console
@@ -28,9 +30,9 @@ class ClassifyResult:
     calibration: Annotated[str | None, "null: the model's own"]
     temperature: float | None
     threshold: Annotated[float | None, "null: the model never abstains"]
-    truncation: Annotated[dict[str, Any], "texts cut, tokens left out"]
+    truncation: Annotated[TruncationRecord, "texts cut, tokens left out"]
     predictions: Annotated[
-        list[dict[str, Any]], "row of the input, text, label, score, probabilities, abstained"
+        list[TextPrediction], "row of the input, text, label, score, probabilities, abstained"
     ]
 
 
@@ -40,14 +42,14 @@ def run(call: Call) -> ClassifyResult:
     texts = read_texts(call.arguments, settings)
     model = Model.find(config.model, settings.workspace, "classify.model")
     from finsent.inference.engine import Engine  # 0.6 s; wrong arguments fail before
-    from finsent.inference.truncation import Truncation, truncation_line
+    from finsent.inference.truncation import count_truncation
 
     registry = Registry(settings.workspace.registry_dir)
     domain = find_calibration(registry, model.folder, config.calibration, "classify.calibration")
     engine = Engine(model.folder, settings.engine, domain=domain)
     encoded = engine.encode_checked([text.text for text in texts])
     predictions = engine.predictions(engine.logits_of_rows([text.ids for text in encoded]))
-    truncation = Truncation.of(encoded, engine.max_length).record()
+    truncation = count_truncation(encoded, engine.max_length)
     if line := truncation_line(truncation):
         log.warning("classify: %s", line)
     if len(texts) <= _MAX_TABLE_ROWS:
@@ -61,11 +63,7 @@ def run(call: Call) -> ClassifyResult:
         threshold=engine.threshold,
         truncation=truncation,
         predictions=[
-            {
-                **({} if text.row is None else {"row": text.row}),
-                "text": text.text,
-                **asdict(prediction),
-            }
+            TextPrediction.of(text.text, text.row, prediction)
             for text, prediction in zip(texts, predictions, strict=True)
         ],
     )

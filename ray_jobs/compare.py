@@ -42,17 +42,18 @@ def run(call: Call) -> CompareResult:
     setup = EvaluationSetup.of(settings)
     pair = ModelPair(setup, a, b, allowance(settings.publish))
     selection = select_rows(setup, pair.trained_on["b"] or pair.trained_on["a"])
-    judged = pair.compare(selection, call.run_dir / "comparison")
+    out = call.run_dir / "comparison"
+    judged = pair.compare(selection, out)
     table_console().print(_table(judged.comparison))
     log.info("B in A's place: %s: %s", judged.judgment.outcome, judged.judgment.reason)
-    return CompareResult(**judged.result)
+    return CompareResult.of(judged.record, out)
 
 
 def _table(comparison: Comparison) -> Table:
     from finsent.evaluation.caveats import over_labels  # imports tokenizers, as above
 
     a, b, difference = comparison.a, comparison.b, comparison.difference
-    macro_f1 = f"macro-F1{over_labels({'macro_over': comparison.macro_over})}"
+    macro_f1 = f"macro-F1{over_labels(comparison.macro_over)}"
     table = Table("", "A", "B", "B - A", "95 % interval", title=f"B is: {comparison.verdict}")
     for name, of_a, of_b, gain in (
         (macro_f1, a.macro_f1, b.macro_f1, difference.macro_f1),

@@ -9,7 +9,7 @@ from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
 from finsent.tracking.tracker import tracked
-from ray_jobs._cli import Call, Job, as_result, main, table_console
+from ray_jobs._cli import Call, Job, main, table_console
 
 
 def on_own_test_split(settings: Settings) -> Settings:
@@ -24,7 +24,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> EvaluateResult:
 
     evaluation = measure_model(EvaluationSetup.of(settings), model_dir)
     evaluation.report(out, table_console())
-    return EvaluateResult(**evaluation.brief, report_dir=str(out))
+    return EvaluateResult.of(evaluation.metrics, out)
 
 
 def run(call: Call) -> EvaluateResult:
@@ -38,7 +38,7 @@ def run(call: Call) -> EvaluateResult:
     out = run_of_model / "evaluation"  # where publish looks
     with tracked(settings.tracking, run_of_model, settings.for_records()) as tracker:
         result = step(settings, model_dir, out)
-        tracker.report(as_result(result), out)
+        tracker.report(result.split, result.headline, out)
     return result
 
 

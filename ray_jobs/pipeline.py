@@ -11,9 +11,10 @@ from finsent.data.sources.files import find_sources
 from finsent.evaluation.results import EvaluateResult
 from finsent.export.exporter import configured_forms
 from finsent.files import make_dir
+from finsent.metrics_record import Intervals
 from finsent.ray_session import ray_session
 from finsent.registry.gate import Gate
-from finsent.registry.publication import PublicationKeys, Refusal, attempt
+from finsent.registry.publication import PublicationSummary, Refusal, attempt
 from finsent.registry.registry import Registry
 from finsent.steps import Steps, past_run
 from finsent.tracking.tracker import tracked
@@ -21,7 +22,7 @@ from finsent.training.capacity import check_capacity
 from finsent.training.fine_tune import RECIPE, FineTuned, fine_tune, prepare_backbone
 from finsent.training.finished_run import drop_checkpoints
 from ray_jobs import evaluate, export, ingest, publish
-from ray_jobs._cli import Call, Job, RefusedError, as_result, main
+from ray_jobs._cli import Call, Job, RefusedError, main
 from ray_jobs.train import track_training
 
 _STEPS = ("ingest", "train", "evaluate", "export", "publish")
@@ -35,12 +36,12 @@ class PipelineResult:
     model_version: Annotated[str | None, "null: refused"]
     alias: str | None
     macro_f1: float
-    macro_over: Annotated[list[str], "labels with rows"]
+    macro_over: Annotated[tuple[str, ...], "labels with rows"]
     accuracy: float
     split: str
-    baselines: Annotated[dict[str, dict[str, float]], "macro_f1 and accuracy by name"]
+    baselines: Annotated[dict[str, dict[str, float | None]], "macro_f1 and accuracy by name"]
     ece: float
-    intervals: Annotated[dict[str, tuple[float, float] | None], "95 %"]
+    intervals: Annotated[Intervals, "95 %"]
     temperature: float | None
     threshold: float | None
     gate: Annotated[Gate | None, "the comparison with the champion before"]
@@ -80,7 +81,7 @@ def run(call: Call) -> PipelineResult:
         steps.begin("evaluate")
         model_dir, out = Path(trained.model_dir), run_dir / "evaluation"
         measured = evaluate.step(evaluate.on_own_test_split(settings), model_dir, out)
-        tracker.report(as_result(measured), out)
+        tracker.report(measured.split, measured.headline, out)
         steps.begin("export")
         exported = export.step(settings, model_dir)
         steps.begin("publish")
@@ -89,7 +90,7 @@ def run(call: Call) -> PipelineResult:
         if not settings.train.keep_checkpoints:
             drop_checkpoints(run_dir)
     steps.finish()
-    result = _result(ingested, trained, measured, exported, publication.as_result(), steps.seconds)
+    result = _result(ingested, trained, measured, exported, publication.summary, steps.seconds)
     if isinstance(publication, Refusal):
         raise RefusedError(str(publication.error), result) from publication.error
     return result
@@ -100,26 +101,26 @@ def _result(
     trained: FineTuned,
     measured: EvaluateResult,
     exported: export.ExportResult,
-    published: PublicationKeys,
+    published: PublicationSummary,
     step_seconds: dict[str, float],
 ) -> PipelineResult:
     return PipelineResult(
         dataset_version=ingested.dataset_version,
-        model_version=published["model_version"],
-        alias=published["alias"],
+        model_version=published.model_version,
+        alias=published.alias,
         macro_f1=measured.macro_f1,
         macro_over=measured.macro_over,
         accuracy=measured.accuracy,
         split="test",
         baselines={
-            name: {key: figures[key] for key in ("macro_f1", "accuracy")}
+            name: {"macro_f1": figures.macro_f1, "accuracy": figures.accuracy}
             for name, figures in measured.baselines.items()
         },
         ece=measured.ece,
         intervals={key: measured.intervals[key] for key in ("macro_f1", "accuracy")},
         temperature=trained.temperature,
         threshold=trained.threshold,
-        gate=published["gate"],
+        gate=published.gate,
         exports=exported.kept,
         validation_macro_f1=trained.macro_f1,
         epoch=trained.epoch,
@@ -127,7 +128,7 @@ def _result(
         rows_per_second=trained.rows_per_second,
         padding_share=trained.padding_share,
         model_dir=trained.model_dir,
-        version_dir=published["version_dir"],
+        version_dir=published.version_dir,
         step_seconds=step_seconds,
     )
 

@@ -72,6 +72,7 @@ def run(call: Call) -> PublishResult:
     """Publish the model of `publish.model`."""
     settings = call.settings
     model = Model.find_unpublished(settings.publish.model, settings.workspace, "publish.model")
+    metrics = read_metrics(settings.publish.model, model.folder)
     with tracked(settings.tracking, model.folder.parent, settings.for_records()) as tracker:
         publication = step(settings, model.folder, call.run_dir / "comparison")
         publication.track(tracker)
@@ -82,9 +83,9 @@ def run(call: Call) -> PublishResult:
         alias=publication.alias,
         version_dir=str(version.path),
         dataset_version=dataset.version if dataset else None,
+        macro_f1=metrics.macro_f1,
+        accuracy=metrics.accuracy,
         gate=publication.gate,
-        macro_f1=publication.metrics["macro_f1"],
-        accuracy=publication.metrics["accuracy"],
     )
 
 

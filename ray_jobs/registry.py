@@ -11,8 +11,8 @@ from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
 from finsent.evaluation.domain_report import summary
+from finsent.evaluation.results import CalibrationSummary
 from finsent.judging.evaluation_setup import EvaluationSetup
-from finsent.records import JsonObject
 from finsent.registry.aliases import check_alias
 from finsent.registry.calibration_lookup import warn_of_lost_calibrations
 from finsent.registry.calibrations import Calibrations
@@ -86,7 +86,7 @@ class ShowResult(VersionResult):
 
     manifest: VersionManifest
     gates: Annotated[dict[str, Gate | None], "by alias, of the step that pointed it at the version"]
-    calibrations: list[JsonObject]
+    calibrations: list[CalibrationSummary]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Prom
     check_alias(alias)  # before the comparison, which takes long
     candidate = registry.get(reference)
     with tempfile.TemporaryDirectory() as out:
-        rows = candidate.manifest.metrics.get("rows")
+        rows = candidate.manifest.metrics.rows
         comparison = Path(out) / "comparison"
         setup, rules = EvaluationSetup.of(call.settings), call.settings.publish
         clearance = check_gate(setup, rules, candidate.path, alias, comparison, rows)
@@ -188,14 +188,12 @@ def _version_keys(version: ModelVersion) -> VersionKeys:
     manifest = version.manifest
     dataset = manifest.dataset
     metrics = manifest.metrics
-    if manifest.origin and not metrics:
-        metrics = {"macro_f1": None, "accuracy": None}
     return {
         "model_version": version.version,
         "version_dir": str(version.path),
         "created": manifest.created,
-        "macro_f1": metrics["macro_f1"],
-        "accuracy": metrics["accuracy"],
+        "macro_f1": metrics.macro_f1,
+        "accuracy": metrics.accuracy,
         "dataset_version": dataset.version if dataset else None,
         "backbone": manifest.backbone,
     }

@@ -140,7 +140,7 @@ def _finish(
     settings = settings.replaced(publish=section)
     publication = attempt(lambda: publish.step(settings, run_dir / "model", run_dir / "comparison"))
     track_sweep(settings, run_dir, measured, publication)
-    result = replace(result, model_version=publication.as_result()["model_version"])
+    result = replace(result, model_version=publication.summary.model_version)
     if isinstance(publication, Refusal):
         raise RefusedError(str(publication.error), result) from publication.error
     return result

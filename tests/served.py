@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from finsent.metrics_record import StoredMetrics
 from tests.commands import alive, descendants, environment, wait_until
 
 if TYPE_CHECKING:  # every run of tests loads this plugin
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # every run of tests loads this plugin
 
     from finsent.registry.registry import Registry
 
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+METRICS = StoredMetrics(rows=1, macro_f1=1.0, accuracy=1.0, ece=0.1, labels={})
 
 
 @dataclass(frozen=True)

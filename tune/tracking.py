@@ -74,7 +74,8 @@ def track_sweep(
         if (run_dir / PAGE).is_file():
             tracker.pictures("sweep", (run_dir / PICTURES).glob("*.png"), run_dir / PAGE)
         if measured is not None:
-            tracker.report({**measured, "split": "test"}, run_dir / "evaluation")
+            figures = {k: v for k, v in measured.items() if isinstance(v, int | float)}
+            tracker.report("test", figures, run_dir / "evaluation")
         if publication is not None:
             publication.track(tracker)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
+from finsent.inference.export_record import Export
 from finsent.registry.gate import Gate
 
 
@@ -26,4 +27,4 @@ class AdoptResult:
     accuracy: Annotated[float | None, "null: not measured"]
     max_difference: Annotated[float, "from transformers, of any probability"]
     temperature: Annotated[float | None, "null: not calibrated"]
-    exports: Annotated[dict[str, Any], "as of `ray_jobs.export`"]
+    exports: Annotated[dict[str, Export], "as of `ray_jobs.export`"]

@@ -19,7 +19,7 @@ from finsent.export.config import ExportConfig
 from finsent.export.exporter import export_model
 from finsent.files import staged_dir
 from finsent.inference.engine import Engine
-from finsent.inference.export_record import ExportError
+from finsent.inference.export_record import Export, ExportError
 from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.judging.model_evaluation import Evaluation
 from finsent.judging.selection import source_names
@@ -80,11 +80,11 @@ class Adoption:
         log.info("%s", calibration_line(calibration))
         return fitted_temperature(calibration)
 
-    def export(self, model_dir: Path) -> dict[str, Any]:
+    def export(self, model_dir: Path) -> dict[str, Export]:
         """Export behind the parity gate, on the labeled rows or else on the sample corpus.
 
         Returns:
-            Figures by name of the export; empty: nothing was exported.
+            The exports by name; empty: nothing was exported.
         """
         if not self.config.export:
             return {}
@@ -99,7 +99,7 @@ class Adoption:
         except ExportError as error:
             log.warning("adopt: not exported: %s", error)
             return {}
-        return {export.name: export.model_dump(mode="json") for export in exports}
+        return {export.name: export for export in exports}
 
     def measure(self, model_dir: Path) -> Evaluation | None:
         """Measure on the half that did not calibrate; None: there are no labeled rows."""
@@ -115,15 +115,14 @@ class Adoption:
             setup.evaluate,
             near=setup.data.near_duplicates,
         )
-        result = {
-            "model_dir": str(model_dir),
-            "model_version": setup.registry.version_id(model_dir),
-            "dataset_version": None,
-            "split": None,
-            "sources": [source.uri for source in sources],
-            **figures,
-        }
-        return Evaluation(result, ", ".join(source_names(sources)))
+        metrics = figures.replaced(
+            model_dir=str(model_dir),
+            model_version=setup.registry.version_id(model_dir),
+            dataset_version=None,
+            split=None,
+            sources=[source.uri for source in sources],
+        )
+        return Evaluation(metrics, ", ".join(source_names(sources)))
 
     def _origin(self) -> dict[str, Any]:
         """Return where the labeled rows are from, for records."""
@@ -131,5 +130,4 @@ class Adoption:
         return {"dataset_version": None, "split": None, "sources": names}
 
     def _engine(self, model_dir: Path) -> Engine:
-        exact = {"backend": "torch", "precision": "fp32"}
-        return Engine(model_dir, self.setup.engine.model_copy(update=exact))
+        return Engine(model_dir, self.setup.engine.replaced(backend="torch", precision="fp32"))

@@ -6,12 +6,13 @@ El-Yaniv & Wiener 2010 (https://www.jmlr.org/papers/v11/el-yaniv10a.html); Geifm
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from finsent.evaluation.metrics import Floats, Ids
+from finsent.modeling.risk_coverage import CurvePoint
 
 Flags = npt.NDArray[np.bool_]
 
@@ -49,29 +50,36 @@ def threshold_for(
     return float((ranked[last] + ranked[last + 1]) / 2)
 
 
-def selective(confidence: Floats, right: Flags, threshold: float | None) -> dict[str, Any]:
-    """Return coverage (share of rows answered) and their accuracy; None: undefined."""
+class Selective(NamedTuple):
+    """Figures of the rows that a threshold answers; None: undefined."""
+
+    coverage: float | None  # share of rows answered
+    accuracy: float | None  # of the answered rows
+
+
+def selective(confidence: Floats, right: Flags, threshold: float | None) -> Selective:
+    """Return coverage and accuracy at a threshold; None: the model never abstains."""
     if threshold is None or not len(confidence):
-        return {"coverage": None, "accuracy": None}
+        return Selective(None, None)
     answered = confidence >= threshold
     accuracy = float(right[answered].mean()) if answered.any() else None
-    return {"coverage": float(answered.mean()), "accuracy": accuracy}
+    return Selective(float(answered.mean()), accuracy)
 
 
-def risk_coverage(confidence: Floats, right: Flags) -> list[dict[str, float]]:
+def risk_coverage(confidence: Floats, right: Flags) -> tuple[CurvePoint, ...]:
     """Return accuracy (1 - risk) by coverage, rising: at most 100 points, evenly spaced."""
     ranked, answered, hits = _nested(confidence, right)
     indices = np.unique(
         np.linspace(0, len(answered) - 1, min(_MAX_POINTS, len(answered))).astype(int)
     )
-    return [
-        {
-            "threshold": float(ranked[answered[i] - 1]),
-            "coverage": float(answered[i] / len(ranked)),
-            "accuracy": float(hits[i] / answered[i]),
-        }
+    return tuple(
+        CurvePoint(
+            threshold=float(ranked[answered[i] - 1]),
+            coverage=float(answered[i] / len(ranked)),
+            accuracy=float(hits[i] / answered[i]),
+        )
         for i in indices
-    ]
+    )
 
 
 def _nested(confidence: Floats, right: Flags) -> tuple[Floats, Ids, Ids]:

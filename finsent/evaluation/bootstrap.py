@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from finsent.evaluation.metrics import HEADLINE, Answers, Floats, Ids
+from finsent.evaluation.metrics import Answers, Floats, Ids
+from finsent.metrics_record import HEADLINE, Interval, Intervals
 
 LEVEL = 0.95
 _CHUNK = 1_000_000  # counts in memory at once: 8 MB per array
@@ -36,19 +37,18 @@ def resample_counts(
         yield counts.reshape(size, rows)
 
 
-def percentiles(values: Floats) -> list[float] | None:
+def percentiles(values: Floats) -> Interval | None:
     """Return the 95 % percentile interval of resampled values; None: all are undefined."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None
     tail = 100 * (1 - LEVEL) / 2
-    return [float(v) for v in np.percentile(values, [tail, 100 - tail])]
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
 
 
-def intervals(
-    answers: Answers, resamples: int, seed: int, groups: Ids | None = None
-) -> dict[str, list[float] | None]:
-    """Return the 95 % intervals of the `HEADLINE` figures as [low, high].
+def intervals(answers: Answers, resamples: int, seed: int, groups: Ids | None = None) -> Intervals:
+    """Return the 95 % intervals of the `HEADLINE` figures.
 
     All are percentile intervals except that of ECE.
 
@@ -72,5 +72,6 @@ def intervals(
     }
     if (ece_bounds := bounds["ece"]) is not None:
         [ece] = answers.figures(np.ones((1, len(answers.truth))))["ece"]
-        bounds["ece"] = [max(0.0, float(2 * ece - bound)) for bound in reversed(ece_bounds)]
+        low, high = (max(0.0, float(2 * ece - bound)) for bound in reversed(ece_bounds))
+        bounds["ece"] = low, high
     return bounds

@@ -24,7 +24,6 @@ from finsent.labels import LABEL2ID, LABELS
 from finsent.modeling.calibration import (
     AbstentionRecord,
     CalibrationRecord,
-    CurvePoint,
     read_calibration_record,
 )
 from finsent.modeling.label_map import ABSENT_LOGIT
@@ -147,10 +146,10 @@ def calibration_of(
         temperature=temperature,
         reason=reason,
         rows=len(truth),
-        log_loss_before=before["log_loss"],
-        log_loss_after=after["log_loss"],
-        ece_before=before["ece"],
-        ece_after=after["ece"],
+        log_loss_before=before.log_loss,
+        log_loss_after=after.log_loss,
+        ece_before=before.ece,
+        ece_after=after.ece,
         abstention=_abstention(answers, wanted_accuracy),
     )
 
@@ -164,13 +163,14 @@ def _abstention(answers: Answers, wanted_accuracy: float) -> AbstentionRecord:
         threshold = threshold_for(answers.confidence, answers.right, wanted_accuracy)
         if threshold is None:
             reason = f"no threshold reaches an accuracy of {wanted_accuracy:g}"
-    points = risk_coverage(answers.confidence, answers.right)
+    measured = selective(answers.confidence, answers.right, threshold)
     return AbstentionRecord(
         wanted_accuracy=wanted_accuracy,
         threshold=threshold,
         reason=reason,
-        **selective(answers.confidence, answers.right, threshold),
-        curve=tuple(CurvePoint(**point) for point in points),
+        coverage=measured.coverage,
+        accuracy=measured.accuracy,
+        curve=risk_coverage(answers.confidence, answers.right),
     )
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,18 @@ import pyarrow.parquet as pq
 from finsent.evaluation.bootstrap import percentiles, resample_counts
 from finsent.evaluation.calibration import label_ids
 from finsent.evaluation.caveats import over_labels
+from finsent.evaluation.comparison_record import (
+    AllRows,
+    ComparisonRecord,
+    Difference,
+    Differences,
+    McNemar,
+)
 from finsent.evaluation.metrics import Answers, Floats, matrix_figures
-from finsent.files import staged_dir, write_json
+from finsent.files import staged_dir
 from finsent.inference.engine import Engine
-from finsent.inference.truncation import Truncation
+from finsent.inference.truncation import count_truncation
+from finsent.inference.truncation_record import TruncationRecord
 from finsent.judgments import Figures, Verdict
 from finsent.labels import LABELS
 
@@ -34,36 +42,11 @@ _MIN_FLIPPED = 6  # with five rows, even 5 to 0 has p = 0.0625
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A figure of model B minus that of model A."""
-
-    value: float
-    interval: list[float]  # 95 %
-
-
-@dataclass(frozen=True)
-class Differences:
-    """Figures of model B minus those of model A."""
-
-    accuracy: Difference
-    macro_f1: Difference
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """McNemar's exact test, two-sided."""
-
-    only_a: int  # rows that model A alone has right
-    only_b: int
-    p_value: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Model B compared with model A on the same rows."""
 
     rows: int
-    macro_over: list[str]  # labels with rows
+    macro_over: tuple[str, ...]  # labels with rows
     a: Figures
     b: Figures
     difference: Differences
@@ -74,7 +57,7 @@ class Comparison:
     @property
     def line(self) -> str:
         """The figures behind the verdict in one line."""
-        macro_f1 = f"macro-F1{over_labels({'macro_over': self.macro_over})}"
+        macro_f1 = f"macro-F1{over_labels(self.macro_over)}"
         figures = (
             _figure_line(macro_f1, self.a.macro_f1, self.b.macro_f1, self.difference.macro_f1),
             _figure_line("accuracy", self.a.accuracy, self.b.accuracy, self.difference.accuracy),
@@ -104,22 +87,22 @@ def answers_of(engine: Engine, rows: pa.Table) -> Answers:
     return read_answers(engine, rows)[0]
 
 
-def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, Truncation]:
+def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, TruncationRecord]:
     """Return a model's answers to labeled rows, and the truncation of the texts."""
     encoded = engine.encode_checked(rows["text"].to_pylist())
     logits = engine.logits_of_rows([text.ids for text in encoded])
     answers = Answers(label_ids(rows), engine.calibrated(logits))
-    return answers, Truncation.of(encoded, engine.max_length)
+    return answers, count_truncation(encoded, engine.max_length)
 
 
-def with_seen(a: Answers, b: Answers) -> dict[str, Any]:
-    """Return the figures on all rows, including rows that a model was trained on, JSON-able."""
-    return {"rows": len(a.truth), "a": asdict(_figures(a)), "b": asdict(_figures(b))}
+def with_seen(a: Answers, b: Answers) -> AllRows:
+    """Return the figures on all rows, including rows that a model was trained on."""
+    return AllRows(len(a.truth), _figures(a), _figures(b))
 
 
 def _figures(answers: Answers) -> Figures:
     measured = answers.measure()
-    return Figures(measured["accuracy"], measured["macro_f1"])
+    return Figures(measured.accuracy, measured.macro_f1)
 
 
 def compare(a: Answers, b: Answers, resamples: int, seed: int) -> Comparison:
@@ -143,7 +126,7 @@ def compare(a: Answers, b: Answers, resamples: int, seed: int) -> Comparison:
         **{
             name: Difference(
                 getattr(figures_b, name) - getattr(figures_a, name),
-                percentiles(drawn[name]) or [math.nan, math.nan],
+                percentiles(drawn[name]) or (math.nan, math.nan),
             )
             for name in _FIGURES
         }
@@ -151,7 +134,7 @@ def compare(a: Answers, b: Answers, resamples: int, seed: int) -> Comparison:
     test, count = mcnemar(a, b), int((a.predicted != b.predicted).sum())
     return Comparison(
         len(a.truth),
-        [LABELS[i] for i in a.macro_over],
+        tuple(LABELS[i] for i in a.macro_over),
         figures_a,
         figures_b,
         difference,
@@ -223,9 +206,9 @@ def flipped(rows: pa.Table, a: Answers, b: Answers) -> pa.Table:
     return table
 
 
-def write_comparison(result: dict[str, Any], flips: pa.Table, out: Path) -> None:
+def write_comparison(comparison: ComparisonRecord, flips: pa.Table, out: Path) -> None:
     """Write `comparison.json` and `flipped.parquet`, and replace an existing directory."""
     shutil.rmtree(out, ignore_errors=True)
     with staged_dir(out) as staging:
-        write_json(staging / RESULT, result)
+        comparison.write(staging / RESULT)
         pq.write_table(flips, staging / FLIPPED)

@@ -25,7 +25,8 @@ from finsent.evaluation.training_overlap import near_groups
 from finsent.files import digest
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
-from finsent.modeling.domain_calibration import UNREACHABLE_THRESHOLD, DomainContent, Figure
+from finsent.modeling.domain_calibration import UNREACHABLE_THRESHOLD, DomainContent
+from finsent.modeling.domain_record import Figure
 
 log = logging.getLogger(__name__)
 

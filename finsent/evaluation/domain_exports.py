@@ -11,7 +11,7 @@ from finsent.errors import InputError
 from finsent.evaluation.metrics import Floats
 from finsent.inference.engine import Engine, softmax
 from finsent.inference.export_record import read_exports
-from finsent.modeling.domain_calibration import ExportAnswers
+from finsent.modeling.domain_record import ExportAnswers
 
 log = logging.getLogger(__name__)
 

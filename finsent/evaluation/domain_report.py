@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
 
 from rich.table import Table
 
-from finsent.modeling.domain_calibration import DomainCalibration, DomainMetrics, Figure
+from finsent.evaluation.results import CalibrationSummary
+from finsent.modeling.domain_calibration import DomainCalibration
+from finsent.modeling.domain_record import DomainMetrics, Figure
 
 _FIGURE_NAMES = {
     "macro_f1": "macro-F1",
@@ -16,7 +18,6 @@ _FIGURE_NAMES = {
     "answered": "accuracy of the answered share",
 }
 _MIN_ANSWERED = 20  # rows; the interval of an accuracy of 0.9 is 0.27 wide on 20 rows
-_LONG_KEYS = {"keys", "rows_digest", "schema_version", "sources", "threshold_reason"}
 
 
 def gain_table(calibration: DomainCalibration) -> Table:
@@ -90,9 +91,10 @@ def _threshold_warnings(calibration: DomainCalibration) -> list[str]:
     return []
 
 
-def summary(calibration: DomainCalibration) -> dict[str, Any]:
-    """Return a calibration without its long lists, JSON-able."""
-    return calibration.model_dump(mode="json", exclude=_LONG_KEYS)
+def summary(calibration: DomainCalibration) -> CalibrationSummary:
+    """Return a calibration without its long lists."""
+    keys = [field.name for field in fields(CalibrationSummary)]
+    return CalibrationSummary(**{key: getattr(calibration, key) for key in keys})
 
 
 def _figure(figure: Figure) -> str:

@@ -14,7 +14,7 @@ from finsent.evaluation.domain_fit import fit
 from finsent.evaluation.metrics import Answers, Floats, Ids
 from finsent.inference.engine import softmax
 from finsent.labels import LABELS
-from finsent.modeling.domain_calibration import DomainMetrics, Figure
+from finsent.modeling.domain_record import DomainMetrics, Figure
 
 
 def fold_ids(truth: Ids, groups: Ids, folds: int) -> Ids:
@@ -49,7 +49,7 @@ class DomainAnswers:
         right = self.answers.right[self.answered]
         return DomainMetrics(
             **{
-                name: Figure(value=figures[name], interval=bounds[name])
+                name: Figure(value=getattr(figures, name), interval=bounds[name])
                 for name in ("macro_f1", "accuracy", "log_loss", "ece")
             },
             coverage=float(self.answered.mean()) if self.can_abstain else None,

@@ -12,25 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from finsent.labels import LABELS
+from finsent.metrics_record import LabelScores, MatrixScores, ReliabilityBin, Scores
 
 Counts = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-HEADLINE = ("accuracy", "macro_f1", "weighted_f1", "mcc", "auroc", "log_loss", "brier", "ece")
 BINS = 15  # of the reliability figures, as in Guo et al. 2017
-_LONG_KEYS = ("reliability", "reliability_before", "mistakes", "slices")
 _MIN_PROBABILITY = float(np.finfo(np.float32).eps)  # in the log loss
-
-
-def brief(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result without its long lists: reliability, mistakes, slices, curve and groups."""
-    short = {key: value for key, value in result.items() if key not in _LONG_KEYS}
-    if isinstance(short.get("abstention"), dict):
-        short["abstention"] = {k: v for k, v in short["abstention"].items() if k != "curve"}
-    if isinstance(short.get("behavior"), dict):
-        short["behavior"] = {k: v for k, v in short["behavior"].items() if k != "groups"}
-    return short
 
 
 # --- from a confusion matrix --------------------------------------------------------------------
@@ -42,7 +31,7 @@ def confusion(truth: Counts, predicted: Counts) -> Counts:
     return np.bincount(truth * size + predicted, minlength=size * size).reshape(size, size)
 
 
-def scores(matrix: Counts) -> dict[str, Any]:
+def scores(matrix: Counts) -> MatrixScores:
     """Return accuracy, F1 (macro, weighted by support), MCC and the figures of each label.
 
     `macro_f1` is the mean over the labels that have rows (`macro_over`), as in scikit-learn's
@@ -56,21 +45,21 @@ def scores(matrix: Counts) -> dict[str, Any]:
     support, predicted = matrix.sum(1), matrix.sum(0)
     precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, support), f1_by_label(matrix)
     over = with_rows(support)
-    return {
+    return MatrixScores(
         **{name: float(value) for name, value in matrix_figures(matrix, over).items()},
-        "macro_over": [LABELS[i] for i in over],
-        "rows": int(matrix.sum()),
-        "labels": {
-            label: {
-                "precision": float(precision[i]) if support[i] or predicted[i] else None,
-                "recall": float(recall[i]) if support[i] else None,
-                "f1": float(f1[i]) if support[i] else None,
-                "support": int(support[i]),
-            }
+        macro_over=tuple(LABELS[i] for i in over),
+        rows=int(matrix.sum()),
+        labels={
+            label: LabelScores(
+                precision=float(precision[i]) if support[i] or predicted[i] else None,
+                recall=float(recall[i]) if support[i] else None,
+                f1=float(f1[i]) if support[i] else None,
+                support=int(support[i]),
+            )
             for i, label in enumerate(LABELS)
         },
-        "confusion": matrix.tolist(),
-    }
+        confusion=tuple(tuple(map(int, row)) for row in matrix),
+    )
 
 
 def with_rows(support: npt.NDArray[Any]) -> list[int]:
@@ -214,37 +203,50 @@ class Answers:
             columns.append(np.where(pairs > 0, _ratio(pairs_won, pairs), np.nan))
         return np.column_stack(columns)
 
-    def measure(self) -> dict[str, Any]:
+    def measure(self) -> Scores:
         """Return `scores`, all `HEADLINE` figures and each label's `auroc`; None: undefined."""
         weights = np.ones((1, len(self.truth)))
         measured = scores(confusion(self.truth, self.predicted))
         figures = self.figures(weights)
-        for name in HEADLINE:
-            measured.setdefault(name, number(figures[name][0]))
-        for label, value in zip(LABELS, self.aurocs(weights)[0], strict=True):
-            measured["labels"][label]["auroc"] = number(value)
-        return measured
+        aurocs = dict(zip(LABELS, self.aurocs(weights)[0], strict=True))
+        return Scores(
+            accuracy=measured.accuracy,
+            macro_f1=measured.macro_f1,
+            weighted_f1=measured.weighted_f1,
+            mcc=measured.mcc,
+            macro_over=measured.macro_over,
+            rows=measured.rows,
+            labels={
+                label: figures_of.replaced(auroc=number(aurocs[label]))
+                for label, figures_of in measured.labels.items()
+            },
+            confusion=measured.confusion,
+            auroc=number(figures["auroc"][0]),
+            log_loss=float(figures["log_loss"][0]),
+            brier=float(figures["brier"][0]),
+            ece=float(figures["ece"][0]),
+        )
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Answers:
         """Return the answers to some of the rows."""
         return Answers(self.truth[mask], self.probabilities[mask])
 
-    def reliability(self) -> list[dict[str, Any]]:
+    def reliability(self) -> tuple[ReliabilityBin, ...]:
         """Return rows, mean confidence and accuracy of each confidence bin; None: no row."""
         bins = bin_of(self.confidence)
         rows = np.bincount(bins, minlength=BINS)
         confidence = np.bincount(bins, self.confidence, BINS)
         right = np.bincount(bins, self.right.astype(float), BINS)
-        return [
-            {
-                "low": i / BINS,
-                "high": (i + 1) / BINS,
-                "rows": int(count),
-                "confidence": float(confidence[i] / count) if count else None,
-                "accuracy": float(right[i] / count) if count else None,
-            }
+        return tuple(
+            ReliabilityBin(
+                low=i / BINS,
+                high=(i + 1) / BINS,
+                rows=int(count),
+                confidence=float(confidence[i] / count) if count else None,
+                accuracy=float(right[i] / count) if count else None,
+            )
             for i, count in enumerate(rows)
-        ]
+        )
 
 
 def number(value: float) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,21 @@ from finsent.evaluation.caveats import over_labels, overlap_line
 from finsent.evaluation.domain_report import biases_line
 from finsent.evaluation.slices import wilson
 from finsent.labels import LABELS
+from finsent.metrics_record import (
+    Abstention,
+    AgreementLevel,
+    Behavior,
+    BehaviorGroup,
+    CalibrationEffect,
+    EvaluationMetrics,
+    Interval,
+    LabelScores,
+    ReliabilityBin,
+    Slice,
+    StoredMetrics,
+    StoredScores,
+)
 from finsent.reports.pictures import Draw, save
-
-Result = dict[str, Any]
 
 _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "#999999"
 _KINDS = {"mft": "#0072B2", "inv": "#009E73", "dir": "#E69F00"}
@@ -25,17 +38,16 @@ _MAX_SLICES = 24
 _MAX_NAME_CHARS = 44
 
 
-def pictures_of(result: Result) -> dict[str, Draw[Result]]:
-    """Return the pictures that a result has figures for, in the order of the report."""
-    abstention, behavior = result.get("abstention") or {}, result.get("behavior") or {}
-    figures = {
-        "confusion": result.get("confusion"),
-        "reliability": _non_empty(result.get("reliability")),
-        "coverage": abstention.get("curve"),
-        "slices": _large(result),
-        "behavior": behavior.get("groups"),
+def pictures_of(metrics: StoredMetrics) -> dict[str, Draw[StoredMetrics]]:
+    """Return the pictures that an evaluation has figures for, in the order of the report."""
+    has_figures = {
+        "confusion": bool(metrics.confusion),
+        "reliability": bool(_non_empty(metrics.reliability)),
+        "coverage": metrics.abstention is not None and bool(metrics.abstention.curve),
+        "slices": bool(_large(metrics)),
+        "behavior": metrics.behavior is not None and bool(metrics.behavior.groups),
     }
-    return {name: draw for name, draw in _PICTURES.items() if figures[name]}
+    return {name: draw for name, draw in _PICTURES.items() if has_figures[name]}
 
 
 # --- confusion ----------------------------------------------------------------------------------
@@ -46,8 +58,8 @@ def confusion_picture(matrix: npt.NDArray[np.int64], path: Path, title: str) -> 
     save(lambda axes, value: _draw_confusion(axes, value, title), matrix, path)
 
 
-def _confusion(axes: Any, result: Result) -> None:
-    _draw_confusion(axes, np.array(result["confusion"]), "Predicted and true labels")
+def _confusion(axes: Any, metrics: StoredMetrics) -> None:
+    _draw_confusion(axes, np.array(metrics.confusion), "Predicted and true labels")
 
 
 def _draw_confusion(axes: Any, matrix: npt.NDArray[np.int64], title: str) -> None:
@@ -69,35 +81,51 @@ def _draw_confusion(axes: Any, matrix: npt.NDArray[np.int64], title: str) -> Non
 # --- confidence ---------------------------------------------------------------------------------
 
 
-def _non_empty(bins: list[Result] | None) -> list[Result]:
+class _Points(NamedTuple):
+    """The bins with rows of a reliability diagram."""
+
+    confidence: list[float]
+    accuracy: list[float]
+    rows: list[int]
+
+
+def _non_empty(bins: Sequence[ReliabilityBin] | None) -> list[ReliabilityBin]:
     """Return the bins with rows."""
-    return [bin_ for bin_ in bins or [] if bin_["rows"]]
+    return [bin_ for bin_ in bins or () if bin_.rows]
 
 
-def _reliability(axes: Any, result: Result) -> None:
+def _points(bins: Sequence[ReliabilityBin] | None) -> _Points:
+    points = _Points([], [], [])
+    for bin_ in _non_empty(bins):
+        if bin_.confidence is not None and bin_.accuracy is not None:
+            points.confidence.append(bin_.confidence)
+            points.accuracy.append(bin_.accuracy)
+            points.rows.append(bin_.rows)
+    return points
+
+
+def _reliability(axes: Any, metrics: StoredMetrics) -> None:
     """Draw accuracy by confidence; the area of a dot is its share of the rows."""
     axes.figure.set_size_inches(5.6, 4.8)
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
-    before, after = _non_empty(result.get("reliability_before")), _non_empty(result["reliability"])
-    calibration = result.get("calibration") or {}
-    name = calibration.get("name")  # of a calibration for a domain; None: the model's own
-    if before:
-        line = [[bin_[key] for bin_ in before] for key in ("confidence", "accuracy")]
+    before = _points(metrics.reliability_before)
+    calibration = metrics.calibration or CalibrationEffect()
+    name = calibration.name
+    if before.rows:
         before_name = "before calibration" if name is None else "the model's own calibration"
-        label = _with_ece(before_name, calibration.get("ece_before"))
+        label = _with_ece(before_name, calibration.ece_before)
+        line = (before.confidence, before.accuracy)
         axes.plot(*line, color=_RED, linewidth=1, linestyle="--", marker="x", label=label)
-    x, y, rows = (
-        np.array([bin_[key] for bin_ in after]) for key in ("confidence", "accuracy", "rows")
-    )
+    x, y, rows = map(np.array, _points(metrics.reliability))
     bounds = [
         wilson(round(share * count), int(count)) for share, count in zip(y, rows, strict=True)
     ]
     distances = np.abs(np.array(bounds).T - y)
     after_name = "after calibration" if name is None else f"calibration {name}"
-    label = _with_ece(after_name if before else "the model", result.get("ece"))
+    label = _with_ece(after_name if before.rows else "the model", metrics.ece)
     axes.errorbar(x, y, distances, color=_BLUE, linewidth=1.2, elinewidth=0.8, label=label)
     axes.scatter(x, y, s=20 + 180 * rows / rows.sum(), color=_BLUE, zorder=3)
-    low = min(1 / len(LABELS), *x, *(bin_["confidence"] for bin_ in before))
+    low = min(1 / len(LABELS), *x, *before.confidence)
     axes.set_xlim(low - 0.02, 1.02)
     axes.set_ylim(-0.02, 1.04)
     axes.set_xlabel("confidence (probability of the predicted label)")
@@ -110,18 +138,19 @@ def _with_ece(name: str, ece: float | None) -> str:
     return name if ece is None else f"{name}, ECE {ece:.3f}"
 
 
-def _coverage(axes: Any, result: Result) -> None:
+def _coverage(axes: Any, metrics: StoredMetrics) -> None:
     """Draw accuracy among the answered rows by the share of answered rows."""
-    rule = result["abstention"]
+    rule = metrics.abstention or Abstention()
+    curve = rule.curve or ()
     axes.figure.set_figheight(3.6)
-    x, y = ([point[key] for point in rule["curve"]] for key in ("coverage", "accuracy"))
-    axes.plot(x, y, color=_BLUE, linewidth=1.5)
-    wanted, threshold = rule.get("wanted_accuracy"), rule.get("threshold")
+    y = [point.accuracy for point in curve]
+    axes.plot([point.coverage for point in curve], y, color=_BLUE, linewidth=1.5)
+    wanted, threshold = rule.wanted_accuracy, rule.threshold
     if wanted is not None:
         axes.axhline(wanted, color=_GREY, linewidth=1, linestyle=":")
         axes.text(0.005, wanted, f"wanted: {wanted:g}", fontsize=9, va="bottom", color="#666666")
-    if threshold is not None and rule.get("accuracy") is not None:
-        point = (rule["coverage"], rule["accuracy"])
+    if threshold is not None and rule.coverage is not None and rule.accuracy is not None:
+        point = (rule.coverage, rule.accuracy)
         axes.scatter(*point, color=_RED, zorder=3)
         axes.annotate(
             f"confidence from {threshold:.2f}:\n{point[0]:.0%} answered, {point[1]:.1%} right",
@@ -143,31 +172,31 @@ def _coverage(axes: Any, result: Result) -> None:
 # --- parts --------------------------------------------------------------------------------------
 
 
-def _large(result: Result) -> list[Result]:
+def _large(metrics: StoredMetrics) -> list[Slice]:
     """Return the slices with enough rows to judge."""
-    return [part for part in result.get("slices") or [] if not part.get("small")]
+    return [part for part in metrics.slices or () if not part.small]
 
 
-def _slices(axes: Any, result: Result) -> None:
-    slices = _large(result)[:_MAX_SLICES]
+def _slices(axes: Any, metrics: StoredMetrics) -> None:
+    slices = _large(metrics)[:_MAX_SLICES]
     axes.figure.set_figheight(1.2 + 0.3 * max(len(slices), 3))
-    names = [_shortened(f"{part['slice']}: {part['value']}") for part in slices]
-    accuracy = np.array([part["accuracy"] for part in slices])
+    names = [_shortened(f"{part.slice}: {part.value}") for part in slices]
+    accuracy = np.array([part.accuracy for part in slices])
     positions = np.arange(len(slices))
-    distances = np.abs(np.array([part["interval"] for part in slices]).T - accuracy)
+    distances = np.abs(np.array([part.interval for part in slices]).T - accuracy)
     axes.errorbar(
         accuracy, positions, xerr=distances, fmt="o", color=_BLUE, elinewidth=1.5, markersize=5
     )
     title = "Accuracy by slice, the worst first"
-    if result.get("accuracy") is not None:
-        axes.axvline(result["accuracy"], color=_RED, linewidth=1, linestyle="--")
-        title += f"; dashed: all rows, {result['accuracy']:.3f}"
+    if metrics.accuracy is not None:
+        axes.axvline(metrics.accuracy, color=_RED, linewidth=1, linestyle="--")
+        title += f"; dashed: all rows, {metrics.accuracy:.3f}"
     axes.set_title(title, loc="left", fontsize=11)
     for position, part in enumerate(slices):
         axes.text(
             1.01,
             position,
-            f"{part['rows']:,}",
+            f"{part.rows:,}",
             va="center",
             fontsize=9,
             transform=axes.get_yaxis_transform(),
@@ -177,19 +206,19 @@ def _slices(axes: Any, result: Result) -> None:
     axes.set_xlabel("accuracy, with 95 % intervals; rows at the right")
 
 
-def _behavior(axes: Any, result: Result) -> None:
-    groups = sorted(result["behavior"]["groups"], key=lambda group: -group["failure_rate"])
+def _behavior(axes: Any, metrics: StoredMetrics) -> None:
+    groups = worst_first(metrics.behavior)
     axes.figure.set_figheight(1.4 + 0.21 * max(len(groups), 3))
     positions = np.arange(len(groups))
     for kind, color in _KINDS.items():
-        indices = [i for i, group in enumerate(groups) if group["kind"] == kind]
+        indices = [i for i, group in enumerate(groups) if group.kind == kind]
         if indices:
-            rates = [groups[i]["failure_rate"] for i in indices]
+            rates = [groups[i].failure_rate for i in indices]
             axes.barh(positions[indices], rates, color=color, label=KIND_NAMES[kind])
     for position, group in enumerate(groups):
-        text = f" {group['failed']} of {group['cases']}"
-        axes.text(group["failure_rate"], position, text, va="center", fontsize=8)
-    axes.set_yticks(positions, [_shortened(group["group"]) for group in groups], fontsize=8)
+        text = f" {group.failed} of {group.cases}"
+        axes.text(group.failure_rate, position, text, va="center", fontsize=8)
+    axes.set_yticks(positions, [_shortened(group.group) for group in groups], fontsize=8)
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlim(0, 1.12)
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -199,11 +228,17 @@ def _behavior(axes: Any, result: Result) -> None:
     axes.legend(loc="lower right", fontsize=9)
 
 
+def worst_first(behavior: Behavior | None) -> list[BehaviorGroup]:
+    """Return the groups of a behavior suite by falling failure rate; empty: it was not run."""
+    groups = behavior.groups if behavior is not None else None
+    return sorted(groups or (), key=lambda group: -group.failure_rate)
+
+
 def _shortened(name: str) -> str:
     return name if len(name) <= _MAX_NAME_CHARS else f"{name[: _MAX_NAME_CHARS - 1]}…"
 
 
-_PICTURES: dict[str, Draw[Result]] = {
+_PICTURES: dict[str, Draw[StoredMetrics]] = {
     "confusion": _confusion,
     "reliability": _reliability,
     "coverage": _coverage,
@@ -226,20 +261,19 @@ _FIGURE_NAMES = {
 }
 
 
-def score_table(result: dict[str, Any], title: str) -> Table:
+def score_table(metrics: EvaluationMetrics, title: str) -> Table:
     """Return the figures of the model with intervals, and of its baselines."""
     table = Table(title=Text(title))  # no markup: a file name may have brackets
-    baselines = result.get("baselines", {})
     table.add_column("")
-    for name in ("model", "95 % interval", *baselines):
+    for name in ("model", "95 % interval", *metrics.baselines):
         table.add_column(name, justify="right")
-    models = [result, *baselines.values()]
+    models: list[StoredScores] = [metrics, *metrics.baselines.values()]
     for name, title in _FIGURE_NAMES.items():
-        values = [_figure(figures.get(name)) for figures in models]
-        title += over_labels(result) if name == "macro_f1" else ""
-        table.add_row(title, values[0], _interval(result, name), *values[1:])
+        values = [_figure(getattr(figures, name)) for figures in models]
+        title += over_labels(metrics.macro_over) if name == "macro_f1" else ""
+        table.add_row(title, values[0], _interval(metrics.intervals.get(name)), *values[1:])
     for label in LABELS:
-        values = [_figure(figures["labels"][label]["f1"]) for figures in models]
+        values = [_label_f1(figures, label) for figures in models]
         table.add_row(f"F1 {label}", values[0], "", *values[1:])
     return table
 
@@ -248,74 +282,75 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _interval(result: dict[str, Any], name: str) -> str:
-    interval = result.get("intervals", {}).get(name)
+def _label_f1(figures: StoredScores, label: str) -> str:
+    return _figure(figures.labels[label].f1 if figures.labels else None)
+
+
+def _interval(interval: Interval | None) -> str:
     return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
 
 
-def trust_lines(result: dict[str, Any]) -> list[str]:
+def trust_lines(metrics: EvaluationMetrics) -> list[str]:
     """Return training overlap, noise ceiling, calibration and abstention, one per line."""
-    lines = [overlap_line(result)]
-    if ceiling := result["noise_ceiling"]:
+    lines = [overlap_line(metrics.overlap, metrics.rows)]
+    if ceiling := metrics.noise_ceiling:
         lines.append(
-            f"noise ceiling: {ceiling['kept']:.3f} accuracy on the kept rows, "
-            f"{ceiling['rows_in']:.3f} on all rows that were read"
+            f"noise ceiling: {_figure(ceiling.kept)} accuracy on the kept rows, "
+            f"{_figure(ceiling.rows_in)} on all rows that were read"
         )
-    rule = result["abstention"]
-    lines.append(_calibration_line(result["calibration"]))
-    if rule["threshold"] is None:
-        lines.append(f"never abstains: {rule['reason']}")
-    elif rule["threshold"] > 1:
-        lines.append(f"abstains from every row: {rule['reason']}")
+    rule = metrics.abstention
+    lines.append(_calibration_line(metrics.calibration))
+    if rule.threshold is None:
+        lines.append(f"never abstains: {rule.reason}")
+    elif rule.threshold > 1:
+        lines.append(f"abstains from every row: {rule.reason}")
     else:
         lines.append(
-            f"abstains below {rule['threshold']:.3f}: answers {rule['coverage']:.1%} of these rows "
-            f"with accuracy {_figure(rule['accuracy'])} (wanted {rule['wanted_accuracy']:g}"
-            f"{', which too few rows show' if rule['holds'] is None else ''})"
+            f"abstains below {rule.threshold:.3f}: answers {rule.coverage:.1%} of these rows "
+            f"with accuracy {_figure(rule.accuracy)} (wanted {rule.wanted_accuracy:g}"
+            f"{', which too few rows show' if rule.holds is None else ''})"
         )
     return lines
 
 
-def _calibration_line(calibration: Result) -> str:
+def _calibration_line(calibration: CalibrationEffect) -> str:
     """Return the temperature and the ECE of the rows with and without the calibration."""
-    before, after = _figure(calibration["ece_before"]), _figure(calibration["ece_after"])
-    temperature = f"temperature {calibration['temperature']:.3f}"
-    if calibration.get("name") is None:
+    before, after = _figure(calibration.ece_before), _figure(calibration.ece_after)
+    temperature = f"temperature {_figure(calibration.temperature)}"
+    if calibration.name is None:
         return f"{temperature}: ECE of these rows {before} without it, {after} with it"
     return (
-        f"calibration {calibration['name']}, {temperature}, biases "
-        f"{biases_line(calibration['biases'])}: ECE of these rows {before} by the model's own "
-        f"calibration, {after} by {calibration['name']}"
+        f"calibration {calibration.name}, {temperature}, biases "
+        f"{biases_line(calibration.biases or {})}: ECE of these rows {before} by the model's own "
+        f"calibration, {after} by {calibration.name}"
     )
 
 
-def agreement_table(result: dict[str, Any]) -> Table | None:
+def agreement_table(levels: Sequence[AgreementLevel]) -> Table | None:
     """Return accuracy by the annotators' agreement; None: no row's agreement is known."""
-    levels = result.get("agreement") or []
     if not levels:
         return None
     table = Table(title="accuracy by the annotators' agreement")
     for name in ("agreement", "rows", "annotators", "model", "95 % interval", "macro-F1"):
         table.add_column(name, justify="left" if name == "agreement" else "right")
     for part in levels:
-        low, high = part["interval"]
         table.add_row(
-            part["level"],
-            f"{part['rows']:,}",
-            f"{part['annotators']:.3f}",
-            f"{part['accuracy']:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{part['macro_f1']:.3f}",
+            part.level,
+            f"{part.rows:,}",
+            f"{part.annotators:.3f}",
+            f"{part.accuracy:.3f}",
+            _interval(part.interval),
+            f"{part.macro_f1:.3f}",
         )
     return table
 
 
-def label_table(result: dict[str, Any]) -> Table:
+def label_table(labels: Mapping[str, LabelScores]) -> Table:
     """Return precision, recall, F1, AUROC and rows of each label, for the model."""
     table = Table(title="model, by label")
     for name in ("label", "precision", "recall", "F1", "AUROC", "rows"):
         table.add_column(name, justify="left" if name == "label" else "right")
-    for label, figures in result["labels"].items():
-        cells = [_figure(figures.get(name)) for name in ("precision", "recall", "f1", "auroc")]
-        table.add_row(label, *cells, str(figures["support"]))
+    for label, scores in labels.items():
+        figures = (scores.precision, scores.recall, scores.f1, scores.auroc)
+        table.add_row(label, *map(_figure, figures), str(scores.support))
     return table

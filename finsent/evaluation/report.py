@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from finsent.evaluation.caveats import absent_labels, caveats, over_labels
-from finsent.evaluation.pictures import KIND_NAMES, pictures_of
-from finsent.files import read_json, staged_dir, write_text
+from finsent.evaluation.pictures import KIND_NAMES, pictures_of, worst_first
+from finsent.files import staged_dir, write_text
 from finsent.labels import LABELS
+from finsent.metrics_record import (
+    METRICS_FILE,
+    CalibrationEffect,
+    OverlapFigures,
+    StoredMetrics,
+)
 from finsent.reports.page import render
 from finsent.reports.pictures import draw_all
-
-Result = dict[str, Any]
 
 # Name and meaning of each figure.
 FIGURES = {
@@ -32,23 +35,18 @@ _MAX_ECE = 0.05
 _MAX_MISTAKES = 50
 
 
-def write_report(result: Result, out_dir: Path, title: str) -> None:
+def write_report(metrics: StoredMetrics, out_dir: Path, title: str) -> None:
     """Write the self-contained `report.html`, and `pictures/*.png` next to it.
 
     Both replace older ones atomically. A section without figures is left out, or states that.
 
     Args:
-        result: as `ray_jobs.evaluate` returns it: `rows` and the figures of `FIGURES`, `labels`,
-            `confusion`, `intervals`, `noise_ceiling`, `baselines`, `calibration`, `reliability`
-            (and `reliability_before`), `abstention`, `slices`, `behavior`, `mistakes`,
-            `seen_in_training`, `overlap`, `truncation`, `agreement`, `macro_over`,
-            `model_dir`, `dataset_version`, `split`.
         out_dir: a directory; created if missing.
         title: the page's heading.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     with staged_dir(out_dir / "pictures", replace=True) as folder:
-        page = _page(result, draw_all(pictures_of(result), result, folder), title)
+        page = _page(metrics, draw_all(pictures_of(metrics), metrics, folder), title)
     write_text(out_dir / "report.html", page)
 
 
@@ -58,84 +56,87 @@ def page_without_texts(out_dir: Path, title: str) -> str:
     Args:
         out_dir: has `metrics.json` and `pictures/*.png`.
     """
-    result = read_json(out_dir / "metrics.json")
-    behavior = result.get("behavior") or {}
-    groups = [{**group, "examples": []} for group in behavior.get("groups") or []]
-    without_texts = {**result, "mistakes": None, "behavior": {**behavior, "groups": groups}}
+    metrics = StoredMetrics.read(out_dir / METRICS_FILE)
+    behavior = metrics.behavior
+    if behavior is not None:
+        groups = [group.replaced(examples=()) for group in behavior.groups or ()]
+        behavior = behavior.replaced(groups=groups)
+    without_texts = metrics.replaced(mistakes=None, behavior=behavior)
     pictures = {path.stem: path for path in sorted((out_dir / "pictures").glob("*.png"))}
     return _page(without_texts, pictures, title)
 
 
-def _page(result: Result, pictures: dict[str, Path], title: str) -> str:
-    mistakes = result.get("mistakes")
+def _page(metrics: StoredMetrics, pictures: dict[str, Path], title: str) -> str:
+    mistakes, behavior, groups = metrics.mistakes, metrics.behavior, worst_first(metrics.behavior)
     return render(
         "finsent.evaluation/report.html.j2",
         pictures,
         title=title,
-        result=result,
-        warnings=list(warnings(result)),
+        result=metrics,
+        warnings=list(warnings(metrics)),
         figures=FIGURES,
-        tiles=[name for name in _TILES if result.get(name) is not None],
+        tiles=[name for name in _TILES if getattr(metrics, name) is not None],
         kinds=KIND_NAMES,
-        behavior=_worst_first(result),
+        behavior=behavior.replaced(groups=groups) if behavior and groups else None,
         mistakes=mistakes and mistakes[:_MAX_MISTAKES],
-        identity=_identity(result),
-        over=over_labels(result),
-        absent=absent_labels(result),
+        identity=_identity(metrics),
+        over=over_labels(metrics.macro_over),
+        absent=absent_labels(metrics.macro_over),
     )
 
 
-def _worst_first(result: Result) -> Result | None:
-    """Return the outcome of the behavior suite, the worst group first; None: it was not run."""
-    behavior = result.get("behavior")
-    if not behavior or not behavior.get("groups"):
-        return None
-    groups = sorted(behavior["groups"], key=lambda group: -group["failure_rate"])
-    return {**behavior, "groups": groups}
-
-
-def _identity(result: Result) -> dict[str, Any]:
+def _identity(metrics: StoredMetrics) -> dict[str, str | int | float]:
     """Return model, rows and calibration of the evaluation by name, where known."""
-    overlap, truncation = result.get("overlap") or {}, result.get("truncation") or {}
-    seen = result.get("seen_in_training")
-    unknown = f"not known ({overlap['reason']})" if overlap.get("reason") else "not known"
-    speed = result.get("rows_per_second")
-    fitted_on = (result.get("calibration") or {}).get("fitted_on") or {}
-    identity = {
-        "model": result.get("model_dir"),
-        "dataset version": result.get("dataset_version"),
-        "split": result.get("split"),
-        "rows": result.get("rows"),
-        "rows that the model was trained on": unknown if seen is None else seen,
-        "near copies of rows that the model was trained on": overlap.get("near_copies"),
-        "macro-F1 over": ", ".join(result.get("macro_over") or []),
-        "truncated texts": truncation.get("cut"),
-        "maximum tokens of a text": truncation.get("max_length"),
-        "calibration for a domain": (result.get("domain_calibration") or {}).get("name"),
-        "temperature": (result.get("calibration") or {}).get("temperature"),
-        "temperature fitted on": " ".join(
-            str(fitted_on[key]) for key in ("dataset_version", "split") if fitted_on.get(key)
-        ),
+    overlap, seen = metrics.overlap or OverlapFigures(rows=None), metrics.seen_in_training
+    truncation, calibration, domain = (
+        metrics.truncation,
+        metrics.calibration,
+        metrics.domain_calibration,
+    )
+    reason = f" ({overlap.reason})" if overlap.reason else ""
+    speed = metrics.rows_per_second
+    identity: dict[str, str | int | float | None] = {
+        "model": metrics.model_dir,
+        "dataset version": metrics.dataset_version,
+        "split": metrics.split,
+        "rows": metrics.rows,
+        "rows that the model was trained on": f"not known{reason}" if seen is None else seen,
+        "near copies of rows that the model was trained on": overlap.near_copies
+        if overlap
+        else None,
+        "macro-F1 over": ", ".join(metrics.macro_over or ()),
+        "truncated texts": truncation.cut if truncation else None,
+        "maximum tokens of a text": truncation.max_length if truncation else None,
+        "calibration for a domain": domain.name if domain else None,
+        "temperature": calibration.temperature if calibration else None,
+        "temperature fitted on": _fitted_on(calibration),
         "rows per second": None if speed is None else round(speed, 1),
     }
     return {name: value for name, value in identity.items() if value not in (None, "")}
 
 
+def _fitted_on(calibration: CalibrationEffect | None) -> str:
+    """Return the rows that the temperature was fitted on; empty: not known."""
+    origin = calibration.fitted_on if calibration else None
+    return " ".join(filter(None, (origin.dataset_version, origin.split))) if origin else ""
+
+
 # --- warnings -----------------------------------------------------------------------------------
 
 
-def warnings(result: Result) -> Iterator[str]:
-    """Yield the warnings on a result, each with its figure and a remedy."""
-    yield from _about_rows(result)
-    yield from _about_figures(result)
-    yield from _about_confidence(result)
-    yield from _about_parts(result)
+def warnings(metrics: StoredMetrics) -> Iterator[str]:
+    """Yield the warnings on an evaluation, each with its figure and a remedy."""
+    yield from _about_rows(metrics)
+    yield from _about_figures(metrics)
+    yield from _about_confidence(metrics)
+    yield from _about_parts(metrics)
 
 
-def _about_rows(result: Result) -> Iterator[str]:
-    yield from caveats(result)
+def _about_rows(metrics: StoredMetrics) -> Iterator[str]:
+    yield from caveats(metrics)
+    labels = metrics.labels or {}
     for label in LABELS:
-        rows = ((result.get("labels") or {}).get(label) or {}).get("support")
+        rows = labels[label].support if label in labels else 0
         if rows and rows < _MIN_LABEL_ROWS:  # without any: a caveat
             yield (
                 f"There are only {rows} {label} rows: each changes the recall by {1 / rows:.3f}. "
@@ -143,52 +144,53 @@ def _about_rows(result: Result) -> Iterator[str]:
             )
 
 
-def _about_figures(result: Result) -> Iterator[str]:
-    interval = (result.get("intervals") or {}).get("macro_f1")
-    low = interval[0] if interval else result.get("macro_f1")
-    for name, baseline in (result.get("baselines") or {}).items():
-        if low is not None and baseline.get("macro_f1", 0) >= low:
+def _about_figures(metrics: StoredMetrics) -> Iterator[str]:
+    interval = (metrics.intervals or {}).get("macro_f1")
+    low = interval[0] if interval else metrics.macro_f1
+    for name, baseline in (metrics.baselines or {}).items():
+        reached = baseline.macro_f1
+        if low is not None and reached is not None and reached >= low:
             yield (
-                f"The baseline {name} reaches a macro-F1 of {baseline['macro_f1']:.3f}, which the "
+                f"The baseline {name} reaches a macro-F1 of {reached:.3f}, which the "
                 f"model does not clearly exceed (lower bound {low:.3f}). Train longer, on more "
                 "rows or from a better backbone."
             )
-    ceiling = (result.get("noise_ceiling") or {}).get("kept")
-    if ceiling is not None and ceiling < 1:
+    ceiling = metrics.noise_ceiling
+    if ceiling is not None and ceiling.kept < 1:
         yield (
-            f"No deterministic classifier can be right on more than {ceiling:.1%} of these rows: "
-            "texts have several labels. Resolve them with data.conflicts."
+            f"No deterministic classifier can be right on more than {ceiling.kept:.1%} of these "
+            "rows: texts have several labels. Resolve them with data.conflicts."
         )
 
 
-def _about_confidence(result: Result) -> Iterator[str]:
-    ece = result.get("ece")
+def _about_confidence(metrics: StoredMetrics) -> Iterator[str]:
+    ece, rule = metrics.ece, metrics.abstention
     if ece is not None and ece > _MAX_ECE:
         yield (
             f"Confidence differs from accuracy by {ece:.3f} on average (ECE). Calibrate on rows "
             "like these before you use the confidence."
         )
-    rule = result.get("abstention") or {}
-    wanted, reached = rule.get("wanted_accuracy"), rule.get("accuracy")
-    is_below = reached is not None and (wanted or 0) > reached
-    if rule.get("threshold") is not None and is_below and rule.get("holds") is not False:
+    if rule is None or rule.threshold is None or rule.holds is False:
+        return
+    wanted, reached = rule.wanted_accuracy, rule.accuracy
+    if wanted is not None and reached is not None and reached < wanted:
         yield (
             f"At the model's threshold {reached:.1%} of the answered rows are right; {wanted:.1%} "
             "are wanted. Calibrate on rows like these, or raise evaluate.wanted_accuracy."
         )
 
 
-def _about_parts(result: Result) -> Iterator[str]:
-    overall = (result.get("intervals") or {}).get("accuracy")
-    for part in result.get("slices") or []:
-        if overall and not part.get("small") and part["interval"][1] < overall[0]:
+def _about_parts(metrics: StoredMetrics) -> Iterator[str]:
+    overall = (metrics.intervals or {}).get("accuracy")
+    for part in metrics.slices or ():
+        if overall and not part.small and part.interval[1] < overall[0]:
             yield (
-                f"{part['slice']}, {part['value']}: accuracy {part['accuracy']:.3f} on "
-                f"{part['rows']:,} rows, {-part['difference']:.3f} below that of all rows, "
+                f"{part.slice}, {part.value}: accuracy {part.accuracy:.3f} on "
+                f"{part.rows:,} rows, {-part.difference:.3f} below that of all rows, "
                 "beyond chance. Add training rows of that kind."
             )
-    groups = (result.get("behavior") or {}).get("groups") or []
-    failing = [group["group"] for group in groups if group["failure_rate"] >= 0.5]
+    groups = (metrics.behavior.groups if metrics.behavior else None) or ()
+    failing = [group.group for group in groups if group.failure_rate >= 0.5]
     if failing:
         yield (
             f"At least half of the cases fail in {len(failing)} of {len(groups)} groups of the "

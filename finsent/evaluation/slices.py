@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finsent.evaluation.metrics import confusion, scores
+from finsent.metrics_record import AgreementLevel, PartScores, Slice
 
 MIN_ROWS = 30  # with fewer rows the interval is wider than any difference worth acting on
 SHORT, LONG = (
@@ -31,7 +32,6 @@ _CASHTAG_OR_URL = r"(?i)(?:^|[^\w$])\$[a-z]{1,6}(?:[._][a-z]{1,2})?\b|https?://|
 _AGREEMENT = ((1.0, "all"), (0.75, "0.75 to 1"), (0.66, "0.66 to 0.75"), (0.0, "below 0.66"))
 
 Ids = npt.NDArray[np.int64]
-Slice = dict[str, Any]
 
 
 def wilson(hits: int, rows: int) -> tuple[float, float]:
@@ -54,7 +54,7 @@ def slices(
     truth: Ids,
     probabilities: npt.NDArray[np.floating[Any]],
     min_rows: int = MIN_ROWS,
-) -> list[Slice]:
+) -> tuple[Slice, ...]:
     """Return accuracy and macro-F1 on parts of the rows, the worst part first.
 
     Parts are made by source, length (words between spaces: short up to 12, long from 29), by
@@ -71,14 +71,9 @@ def slices(
         truth: ids of the labels, shape (rows,).
         probabilities: shape (rows, labels).
         min_rows: rows below which a part is small.
-
-    Returns:
-        For each part `slice`, `value`, `rows`, `accuracy`, `interval` (95 %, Wilson's), `macro_f1`
-        (mean over the labels that have rows there, `macro_over`),
-        `difference` (of accuracy, to all rows) and `small`.
     """
     if not len(truth):
-        return []
+        return ()
     predicted = probabilities.argmax(1).astype(np.int64)
     accuracy = float((truth == predicted).mean())
     parts = []
@@ -92,14 +87,18 @@ def slices(
             mask = ids == i
             part = _measure(truth[mask], predicted[mask])
             parts.append(
-                {"slice": name, "value": "not known" if value is None else value}
-                | part
-                | {"difference": part["accuracy"] - accuracy, "small": part["rows"] < min_rows}
+                Slice(
+                    slice=name,
+                    value="not known" if value is None else value,
+                    difference=part.accuracy - accuracy,
+                    small=part.rows < min_rows,
+                    **dict(part),
+                )
             )
-    return sorted(parts, key=lambda part: (part["small"], _shrunk_difference(part, min_rows)))
+    return tuple(sorted(parts, key=lambda part: (part.small, _shrunk_difference(part, min_rows))))
 
 
-def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> list[Slice]:
+def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> tuple[AgreementLevel, ...]:
     """Return figures by the annotators' agreement with the label, the lowest level first.
 
     `annotators` is the mean share of annotators that gave the label: the expected accuracy of one
@@ -107,36 +106,38 @@ def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> list[Slice]:
     the share is the lower end of the file's range (0.5, 0.66, 0.75 or 1).
 
     Returns:
-        For each level with rows `level`, `annotators` and the figures of `slices`; empty: no row's
-        agreement is known.
+        The levels with rows; empty: no row's agreement is known.
     """
     if "agreement" not in rows.column_names:
-        return []
+        return ()
     shares = _combined(rows["agreement"]).to_numpy(zero_copy_only=False).astype(np.float64)
     levels = np.array(_agreement(rows).to_pylist(), object)
-    return [
-        {"level": level, "annotators": float(shares[levels == level].mean())}
-        | _measure(truth[levels == level], predicted[levels == level])
+    return tuple(
+        AgreementLevel(
+            level=level,
+            annotators=float(shares[levels == level].mean()),
+            **dict(_measure(truth[levels == level], predicted[levels == level])),
+        )
         for _, level in reversed(_AGREEMENT)
         if (levels == level).any()
-    ]
+    )
 
 
 def _shrunk_difference(part: Slice, prior_rows: int) -> float:
     """Return the difference to all rows, shrunk towards 0 by a number of prior rows."""
-    return float(part["difference"] * part["rows"] / (part["rows"] + prior_rows))
+    return part.difference * part.rows / (part.rows + prior_rows)
 
 
-def _measure(truth: Ids, predicted: Ids) -> Slice:
+def _measure(truth: Ids, predicted: Ids) -> PartScores:
     matrix = confusion(truth, predicted)
     measured, hits = scores(matrix), int(matrix.diagonal().sum())
-    return {
-        "rows": len(truth),
-        "accuracy": measured["accuracy"],
-        "interval": list(wilson(hits, len(truth))),
-        "macro_f1": measured["macro_f1"],
-        "macro_over": measured["macro_over"],
-    }
+    return PartScores(
+        rows=len(truth),
+        accuracy=measured.accuracy,
+        interval=wilson(hits, len(truth)),
+        macro_f1=measured.macro_f1,
+        macro_over=measured.macro_over,
+    )
 
 
 def _criteria(rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:

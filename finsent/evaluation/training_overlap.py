@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from finsent.data.config import NearConfig
 from finsent.data.ingest.near import entries, find_edges
 from finsent.evaluation.metrics import Ids
+from finsent.metrics_record import OverlapCounts
 
 Flags = npt.NDArray[np.bool_]
 
@@ -44,13 +44,13 @@ class Overlap:
             return self.exact
         return self.exact | self.near
 
-    def record(self) -> dict[str, Any]:
-        """Return the counts and the reason, JSON-able."""
-        return {
-            "rows": None if self.exact is None else int(self.exact.sum()),
-            "near_copies": None if self.near is None else int(self.near.sum()),
-            "reason": self.reason,
-        }
+    def counts(self) -> OverlapCounts:
+        """Return the counts and the reason."""
+        return OverlapCounts(
+            rows=None if self.exact is None else int(self.exact.sum()),
+            near_copies=None if self.near is None else int(self.near.sum()),
+            reason=self.reason,
+        )
 
 
 def has_key_in(rows: pa.Table, keys: pa.ChunkedArray) -> Flags:

@@ -58,8 +58,8 @@ def compare(
     return Parity(
         max_difference=float(np.abs(exact - exported).max()),
         same_labels=float(is_same_label.mean()),
-        macro_f1=float(b.measure()["macro_f1"]),
-        macro_f1_exact=float(a.measure()["macro_f1"]),
+        macro_f1=b.measure().macro_f1,
+        macro_f1_exact=a.measure().macro_f1,
         changes=AnswerChanges(
             rows=len(truth),
             same_labels=share(is_same_label),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from finsent.errors import InputError
 from finsent.evaluation.config import EvaluateConfig
-from finsent.evaluation.metrics import brief
 from finsent.evaluation.noninferiority import Allowance
 from finsent.inference.engine import Engine
 from finsent.judging.evaluation_setup import EvaluationSetup
@@ -21,6 +20,7 @@ from finsent.judgments import (
     Outcome,
     not_judged,
 )
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.trained_on import TrainedOn, find_dataset
 from finsent.registry.calibration_lookup import warn_of_lost_calibrations
 from finsent.registry.config import PublishConfig
@@ -78,7 +78,7 @@ def publish_behind_gate(
     rules: PublishConfig,
     model_dir: Path,
     alias: str | None,
-    metrics: dict[str, Any],
+    metrics: StoredMetrics,
     out: Path,
     *,
     license: str | None = None,
@@ -87,7 +87,7 @@ def publish_behind_gate(
     """Publish a model, and point the alias at the version, if the gate permits.
 
     Args:
-        metrics: of the test split; empty: the model was not measured.
+        metrics: of the test split; without a key: the model was not measured.
         out: see `check_gate`.
         license: see `Registry.publish`, as `share`.
 
@@ -95,15 +95,15 @@ def publish_behind_gate(
         InputError: the model is unusable, or the gate refuses it.
     """
     registry = setup.registry
-    clearance = check_gate(setup, rules, model_dir, alias, out, metrics.get("rows"))
+    clearance = check_gate(setup, rules, model_dir, alias, out, metrics.rows)
     gate = clearance.gate if clearance else None
     version = registry.publish(
-        model_dir, brief(metrics), code_identity(), gate, license=license, share=share
+        model_dir, metrics.brief(), code_identity(), gate, license=license, share=share
     )
     warn_of_lost_calibrations(registry, alias, version.version)
     if alias:
         registry.promote(version.version, alias, clearance)
-    return Publication(version, alias, gate, metrics)
+    return Publication(version, alias, gate)
 
 
 def _warn_of_few_rows(rules: PublishConfig, rows: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -13,11 +12,11 @@ from rich.console import Console
 from finsent.evaluation.caveats import caveats, over_labels
 from finsent.evaluation.evaluate import evaluate, write_results
 from finsent.evaluation.held_out_rows import find_held_out, training_rows, validation_keys
-from finsent.evaluation.metrics import brief
 from finsent.evaluation.pictures import agreement_table, label_table, score_table, trust_lines
 from finsent.inference.engine import Engine
 from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.judging.selection import COLUMNS, Selection, select_rows, without_calibrated
+from finsent.metrics_record import CalibrationName, EvaluationMetrics, NoiseCeiling
 from finsent.modeling.trained_on import TrainedOn, read_trained_on
 from finsent.registry.calibration_lookup import find_calibration
 
@@ -28,30 +27,25 @@ log = logging.getLogger(__name__)
 class Evaluation:
     """A measured model."""
 
-    result: dict[str, Any]  # as `metrics.json` holds it
+    metrics: EvaluationMetrics  # as `metrics.json` stores them
     description: str  # of the rows
-
-    @property
-    def brief(self) -> dict[str, Any]:
-        """The result without its long lists."""
-        return brief(self.result)
 
     def report(self, out: Path, console: Console) -> None:
         """Write `metrics.json` and `report.html`, print tables, and log figures and caveats."""
-        result = self.result
+        metrics = self.metrics
         title = (
-            f"{self.description}: macro-F1{over_labels(result)} {result['macro_f1']:.3f}, "
-            f"{result['rows']} rows"
+            f"{self.description}: macro-F1{over_labels(metrics.macro_over)} "
+            f"{metrics.macro_f1:.3f}, {metrics.rows} rows"
         )
-        write_results(result, out, title)
+        write_results(metrics, out, title)
         log.info("%s", title)
-        console.print(score_table(result, self.description))
-        console.print(label_table(result))
-        if (agreement := agreement_table(result)) is not None:
+        console.print(score_table(metrics, self.description))
+        console.print(label_table(metrics.labels))
+        if (agreement := agreement_table(metrics.agreement)) is not None:
             console.print(agreement)
-        for line in trust_lines(result):
+        for line in trust_lines(metrics):
             log.info("%s", line)
-        for caveat in caveats(result):
+        for caveat in caveats(metrics):
             log.warning("%s", caveat)
         log.info("report: %s", out / "report.html")
 
@@ -74,27 +68,25 @@ def measure_model(setup: EvaluationSetup, model_dir: Path) -> Evaluation:
     version = selection.version
     ceiling = None
     if version and not config.sources:
-        ceiling = version.manifest.noise_ceiling.model_dump()
-    return Evaluation(
-        {
-            "model_dir": str(model_dir),
-            "model_version": registry.version_at(model_dir),
-            "domain_calibration": domain and {"name": domain.name, "id": domain.id},
-            "dataset_version": version.version if version else None,
-            "split": None if config.sources else config.split,
-            "sources": [source.uri for source in config.sources],
-            **evaluate(
-                engine,
-                selection.rows,
-                _baseline_rows(setup, trained_on, selection),
-                training_rows(setup.workspace, trained_on),
-                config,
-                ceiling,
-                setup.data.near_duplicates,
-            ),
-        },
-        selection.description,
+        ceiling = NoiseCeiling(**dict(version.manifest.noise_ceiling))
+    figures = evaluate(
+        engine,
+        selection.rows,
+        _baseline_rows(setup, trained_on, selection),
+        training_rows(setup.workspace, trained_on),
+        config,
+        ceiling,
+        setup.data.near_duplicates,
     )
+    metrics = figures.replaced(
+        model_dir=str(model_dir),
+        model_version=registry.version_at(model_dir),
+        domain_calibration=domain and CalibrationName(name=domain.name, id=domain.id),
+        dataset_version=version.version if version else None,
+        split=None if config.sources else config.split,
+        sources=[source.uri for source in config.sources],
+    )
+    return Evaluation(metrics, selection.description)
 
 
 def _baseline_rows(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -21,6 +20,7 @@ from finsent.evaluation.compare import (
     with_seen,
     write_comparison,
 )
+from finsent.evaluation.comparison_record import ComparedModel, ComparisonRecord, ModelName
 from finsent.evaluation.held_out_rows import (
     HeldOutRows,
     calibration_keys,
@@ -33,18 +33,18 @@ from finsent.evaluation.metrics import Answers
 from finsent.evaluation.noninferiority import Allowance, judge
 from finsent.evaluation.training_overlap import find_overlap
 from finsent.inference.engine import Engine
-from finsent.inference.truncation import Truncation
+from finsent.inference.truncation_record import TruncationRecord
 from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.judging.selection import Selection
-from finsent.judgments import Judgment
+from finsent.judgments import Figures, Judgment
+from finsent.metrics_record import OverlapCounts
 from finsent.modeling.trained_on import TrainedOn, read_trained_on
 from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 
-Name = Literal["a", "b"]
-NAMES: tuple[Name, Name] = ("a", "b")
+NAMES: tuple[ModelName, ModelName] = ("a", "b")
 
 
 class NoRowsError(InputError):
@@ -54,13 +54,13 @@ class NoRowsError(InputError):
 class UnusableModelError(InputError):
     """A model cannot be loaded, or cannot answer."""
 
-    def __init__(self, name: Name, reason: str) -> None:
+    def __init__(self, name: ModelName, reason: str) -> None:
         super().__init__(reason)
         self.name = name
 
 
 @contextmanager
-def _errors_of(name: Name) -> Iterator[None]:
+def _errors_of(name: ModelName) -> Iterator[None]:
     """Raise an error of the block as an error of a model."""
     try:
         yield
@@ -73,8 +73,8 @@ class UsedRows:
     """Rows of a selection that the models have used, by model; None: not known."""
 
     held_out: HeldOutRows  # flags of the rows that neither model has used
-    training: dict[Name, int | None]
-    validation: dict[Name, int | None]
+    training: dict[ModelName, int | None]
+    validation: dict[ModelName, int | None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class JudgedPair:
     comparison: Comparison
     judgment: Judgment  # whether B may replace A
     used: UsedRows
-    result: dict[str, Any]  # of the job, JSON-able
+    record: ComparisonRecord  # as `comparison.json` stores it
 
 
 class ModelPair:
@@ -104,8 +104,8 @@ class ModelPair:
                 `evaluate.calibration`.
         """
         self._setup, self._allowance = setup, allowance
-        self._folders: dict[Name, Path] = {"a": a_dir, "b": b_dir}
-        self.trained_on: dict[Name, TrainedOn | None] = {}
+        self._folders: dict[ModelName, Path] = {"a": a_dir, "b": b_dir}
+        self.trained_on: dict[ModelName, TrainedOn | None] = {}
         for name, folder in self._folders.items():
             with _errors_of(name):
                 self.trained_on[name] = read_trained_on(folder)
@@ -119,9 +119,9 @@ class ModelPair:
             )
             for name, folder in self._folders.items()
         }
-        self._engines: dict[Name, Engine] = {}
+        self._engines: dict[ModelName, Engine] = {}
 
-    def _engine(self, name: Name) -> Engine:
+    def _engine(self, name: ModelName) -> Engine:
         if name not in self._engines:
             exact = self._setup.engine.exact()
             engine = Engine(self._folders[name], exact, domain=self._domains[name])
@@ -129,7 +129,7 @@ class ModelPair:
             self._engines[name] = engine
         return self._engines[name]
 
-    def _answers(self, name: Name, rows: pa.Table) -> tuple[Answers, Truncation]:
+    def _answers(self, name: ModelName, rows: pa.Table) -> tuple[Answers, TruncationRecord]:
         with _errors_of(name):
             return read_answers(self._engine(name), rows)
 
@@ -152,25 +152,33 @@ class ModelPair:
         a, b = all_a.where(flags), all_b.where(flags)
         compared = compare(a, b, config.bootstrap, config.seed)
         judgment = judge(a, b, compared.worse, self._allowance, config.bootstrap, config.seed)
-        result = {
-            **asdict(compared),
-            "judgment": asdict(judgment),
-            "overlap": self._overlap(rows, used),
-            "with_seen": None if flags.all() else with_seen(all_a, all_b),
-            "truncation": {"a": truncation_a.record(), "b": truncation_b.record()},
-            "what": selection.description,
-            "calibration": config.calibration,
-            "dataset_version": selection.version.version if selection.version else None,
-            "seen_in_training": used.training,
-            "seen_in_validation": used.validation,
-        }
-        for name, folder in self._folders.items():
-            result[name]["model_dir"] = str(folder)
-        write_comparison(result, flipped(rows, a, b), out)
+        record = ComparisonRecord(
+            rows=compared.rows,
+            macro_over=compared.macro_over,
+            a=self._compared_model("a", compared.a),
+            b=self._compared_model("b", compared.b),
+            difference=compared.difference,
+            mcnemar=compared.mcnemar,
+            flipped=compared.flipped,
+            verdict=compared.verdict,
+            judgment=judgment,
+            overlap=self._overlap(rows, used),
+            with_seen=None if flags.all() else with_seen(all_a, all_b),
+            truncation={"a": truncation_a, "b": truncation_b},
+            what=selection.description,
+            calibration=config.calibration,
+            dataset_version=selection.version.version if selection.version else None,
+            seen_in_training=used.training,
+            seen_in_validation=used.validation,
+        )
+        write_comparison(record, flipped(rows, a, b), out)
         log.info("%s", compared.line)
-        for caveat in comparison_caveats(result):
+        for caveat in comparison_caveats(record):
             log.warning("%s", caveat)
-        return JudgedPair(compared, judgment, used, {**result, "comparison_dir": str(out)})
+        return JudgedPair(compared, judgment, used, record)
+
+    def _compared_model(self, name: ModelName, figures: Figures) -> ComparedModel:
+        return ComparedModel(figures.accuracy, figures.macro_f1, str(self._folders[name]))
 
     def _find_used(self, selection: Selection) -> UsedRows:
         """Find the rows that the models were trained, validated or calibrated on.
@@ -218,10 +226,10 @@ class ModelPair:
             dict(zip(NAMES, validated, strict=True)),
         )
 
-    def _overlap(self, rows: pa.Table, used: UsedRows) -> dict[str, Any]:
+    def _overlap(self, rows: pa.Table, used: UsedRows) -> dict[ModelName, OverlapCounts]:
         """Return by model how many rows it was trained on, and how many near copies remain."""
         near = self._setup.data.near_duplicates
         return {
-            name: {**find_overlap(rows, training, near).record(), "rows": used.training[name]}
+            name: find_overlap(rows, training, near).counts().replaced(rows=used.training[name])
             for name, training in zip(NAMES, self._training, strict=True)
         }

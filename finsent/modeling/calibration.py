@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from finsent.errors import InputError
 from finsent.modeling.model_dir import CALIBRATION, REMEDY, WEIGHTS
-from finsent.records import Record, SparseRecord
+from finsent.modeling.risk_coverage import CurvePoint
+from finsent.records import SparseRecord
 
 # Metadata key of the weights' file: the temperature that the output layer is divided by. In the
 # same file as the weights, so that an interrupted calibration cannot separate the two.
@@ -22,14 +23,6 @@ FOLDED_KEY = "finsent.folded_temperature"
 
 _Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
-
-
-class CurvePoint(Record):
-    """Coverage and accuracy at one threshold of the risk-coverage curve."""
-
-    threshold: float
-    coverage: float
-    accuracy: float
 
 
 class AbstentionRecord(SparseRecord):

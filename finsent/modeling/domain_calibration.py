@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from finsent.files import digest
 from finsent.labels import LABELS
 from finsent.modeling.calibration import Calibration, CalibrationFit
-from finsent.records import Record
+from finsent.modeling.domain_record import DomainMetrics, DomainRecord, ExportAnswers, Figure
 
 _TOLERANCE = 1e-6  # of the sum of biases
 # A threshold that no confidence reaches: the least number above 1 in fp32, as softmax returns 1 for
@@ -24,36 +24,7 @@ _TOLERANCE = 1e-6  # of the sum of biases
 UNREACHABLE_THRESHOLD = 1 + 2.0**-23
 
 
-class _Record(Record):
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class Figure(_Record):
-    """A figure with its 95 % interval; None where it is undefined."""
-
-    value: float | None
-    interval: tuple[float, float] | None
-
-
-class DomainMetrics(_Record):
-    """Metrics on labeled rows of the domain."""
-
-    macro_f1: Figure
-    accuracy: Figure
-    log_loss: Figure
-    ece: Figure
-    coverage: float | None  # share of rows answered; None: the model never abstains
-    answered: Figure  # accuracy among the answered rows
-
-
-class ExportAnswers(_Record):
-    """Shares of the rows with the same answer from an export and from the fitted form."""
-
-    same_labels: float
-    same_abstentions: float
-
-
-class DomainContent(_Record):
+class DomainContent(DomainRecord):
     """The fields that decide the id of a calibration."""
 
     name: str

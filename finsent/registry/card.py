@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from finsent.estimates import Estimate
 from finsent.labels import LABELS
+from finsent.metrics_record import Interval, Intervals, StoredMetrics, StoredScores
 from finsent.modeling.provenance import AdoptedOrigin, Provenance
 from finsent.registry.card_metadata import card_metadata
 from finsent.registry.card_sections import (
@@ -36,7 +36,7 @@ _LIMITS_ADOPTED_WITH_DATASET = (
 def model_card(
     version: str,
     provenance: Provenance,
-    metrics: dict[str, Any],
+    metrics: StoredMetrics,
     files: Sequence[VersionFile] = (),
     code: Mapping[str, object] | None = None,
     license: str | None = None,
@@ -46,8 +46,8 @@ def model_card(
     """Return Markdown with the YAML metadata that model hubs read. Depends on its arguments alone.
 
     Args:
-        metrics: of the test split, or of the labeled rows of an adopted model; empty: an adopted
-            model was not measured.
+        metrics: of the test split, or of the labeled rows of an adopted model; without a key: an
+            adopted model was not measured.
         files: of the version.
         code: commit and package versions.
         license: of the model; None: that of an adopted model's source, or not stated.
@@ -115,22 +115,21 @@ def _adopted_model(provenance: Provenance, origin: AdoptedOrigin) -> list[str]:
     ]
 
 
-def _results(metrics: dict[str, Any], *, is_adopted: bool) -> list[str]:
-    if not metrics:
+def _results(metrics: StoredMetrics, *, is_adopted: bool) -> list[str]:
+    if not metrics.is_measured:
         return ["## Results", "Not measured when it was published.", ""]
     label_rows = [
-        f"| {label} | {_figure(figures, 'precision')} | {_figure(figures, 'recall')} "
-        f"| {_figure(figures, 'f1')} | {figures['support']} |"
-        for label, figures in metrics["labels"].items()
+        f"| {label} | {_figure(scores.precision)} | {_figure(scores.recall)} "
+        f"| {_figure(scores.f1)} | {scores.support} |"
+        for label, scores in (metrics.labels or {}).items()
     ]
     model_rows = [
-        f"| {name} | {_figure(figures, 'macro_f1')} | {_figure(figures, 'accuracy')} "
-        f"| {_figure(figures, 'mcc')} | {_figure(figures, 'auroc')} | {_figure(figures, 'ece')} |"
-        for name, figures in {"this model": metrics, **metrics.get("baselines", {})}.items()
+        _model_row("this model", metrics, metrics.intervals or {}),
+        *(_model_row(name, scores, {}) for name, scores in (metrics.baselines or {}).items()),
     ]
     split = "labeled rows that it was not calibrated on" if is_adopted else "the test split"
     return [
-        f"## Results on {split} ({metrics['rows']} rows)",
+        f"## Results on {split} ({metrics.rows} rows)",
         "In brackets: 95 % bootstrap intervals.",
         "",
         "| | macro-F1 | accuracy | MCC | AUROC | ECE |",
@@ -172,47 +171,53 @@ def _change(difference: Estimate | None) -> str:
     return "-" if difference is None else f"{difference.value:+.3f} ({difference.bound:+.3f})"
 
 
-def _figure(figures: dict[str, Any], name: str) -> str:
+def _model_row(name: str, scores: StoredScores, intervals: Intervals) -> str:
+    """Return the table row of the model or of a baseline."""
+    figures = ("macro_f1", "accuracy", "mcc", "auroc", "ece")
+    cells = [_figure(getattr(scores, key), intervals.get(key)) for key in figures]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _figure(value: float | None, interval: Interval | None = None) -> str:
     """Return a figure with its interval where there is one; `-` where the figure is undefined."""
-    if figures.get(name) is None:
+    if value is None:
         return "-"
-    interval = figures.get("intervals", {}).get(name)
     bounds = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    return f"{figures[name]:.3f}{bounds}"
+    return f"{value:.3f}{bounds}"
 
 
-def _confidence(metrics: dict[str, Any], fitted_on: str) -> list[str]:
+def _confidence(metrics: StoredMetrics, fitted_on: str) -> list[str]:
     """Return the calibration, the abstention threshold, and the accuracy that the labels allow.
 
     Args:
         fitted_on: description of the rows of the calibration.
     """
-    calibration, abstention = metrics.get("calibration"), metrics.get("abstention")
-    if not calibration or not abstention or not calibration.get("fitted_on"):
+    calibration, abstention = metrics.calibration, metrics.abstention
+    if calibration is None or abstention is None or calibration.fitted_on is None:
         return []
     lines = [
         "## Confidence",
-        f"Calibrated by the temperature {calibration['temperature']:.3f} "
+        f"Calibrated by the temperature {_figure(calibration.temperature)} "
         f"(`calibration.json`, fitted on {fitted_on}). Expected calibration error on the "
-        f"rows above: {_figure({'ece': calibration['ece_before']}, 'ece')} without it, "
-        f"{_figure({'ece': calibration['ece_after']}, 'ece')} with it.",
+        f"rows above: {_figure(calibration.ece_before)} without it, "
+        f"{_figure(calibration.ece_after)} with it.",
         "",
     ]
-    if abstention["threshold"] is None:
-        lines.append(f"It never abstains: {abstention['reason']}.")
+    if abstention.threshold is None:
+        lines.append(f"It never abstains: {abstention.reason}.")
     else:
         lines.append(
-            f"It abstains below a confidence of {abstention['threshold']:.3f}, chosen for an "
-            f"accuracy of {abstention['wanted_accuracy']:g} on {fitted_on}. On the rows above it "
-            f"answers {abstention['coverage']:.1%} of the rows, with an accuracy of "
-            f"{_figure(abstention, 'accuracy')}."
+            f"It abstains below a confidence of {abstention.threshold:.3f}, chosen for an "
+            f"accuracy of {abstention.wanted_accuracy:g} on {fitted_on}. On the rows above it "
+            f"answers {abstention.coverage:.1%} of the rows, with an accuracy of "
+            f"{_figure(abstention.accuracy)}."
         )
-    ceiling = metrics.get("noise_ceiling")
-    if ceiling and ceiling["rows_in"] < 1:
+    ceiling = metrics.noise_ceiling
+    if ceiling is not None and ceiling.rows_in is not None and ceiling.rows_in < 1:
         lines += [
             "",
             "The labels contradict each other: no classifier can exceed an accuracy of "
-            f"{ceiling['kept']:.3f} on the rows that were kept, {ceiling['rows_in']:.3f} on all "
+            f"{ceiling.kept:.3f} on the rows that were kept, {ceiling.rows_in:.3f} on all "
             "that were read.",
         ]
     return [*lines, ""]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.provenance import Provenance
 
 
 def card_metadata(
-    version: str, provenance: Provenance, metrics: Mapping[str, Any], license: str | None
+    version: str, provenance: Provenance, metrics: StoredMetrics, license: str | None
 ) -> str:
     """Return the lines between the two `---`, without a final newline.
 
     Args:
-        metrics: of labeled rows; empty: the model was not measured.
+        metrics: of labeled rows; without a key: the model was not measured.
         license: of the model; None: not stated.
     """
     # Loading and listing versions do without the hub's client.
@@ -22,7 +20,7 @@ def card_metadata(
 
     origin, dataset, base = provenance.origin, provenance.dataset, provenance.base
     results = None
-    if metrics and dataset and not origin:  # an adopted model is measured on other rows
+    if metrics.is_measured and dataset and not origin:  # an adopted model is measured on other rows
         results = [
             EvalResult(
                 task_type="text-classification",
@@ -32,11 +30,11 @@ def card_metadata(
                 dataset_split="test",
                 metric_type=kind,
                 metric_name=name,
-                metric_value=metrics[key],
+                metric_value=value,
             )
-            for key, kind, name in (
-                ("accuracy", "accuracy", "accuracy"),
-                ("macro_f1", "f1", "macro-F1"),
+            for kind, name, value in (
+                ("accuracy", "accuracy", metrics.accuracy),
+                ("f1", "macro-F1", metrics.macro_f1),
             )
         ]
     inputs = (dataset.inputs if dataset else None) or ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
 
 from finsent.errors import InputError
 from finsent.registry.gate import Gate
@@ -12,13 +11,14 @@ from finsent.registry.model_version import ModelVersion
 from finsent.tracking.tracker import Tracker
 
 
-class PublicationKeys(TypedDict):
-    """The keys of a publication in a job's result; null where it was refused."""
+@dataclass(frozen=True)
+class PublicationSummary:
+    """A publication, as results of jobs state it. All fields are None if it was refused."""
 
-    model_version: str | None
-    alias: str | None
-    version_dir: str | None
-    gate: Gate | None
+    model_version: str | None = None
+    alias: str | None = None
+    version_dir: str | None = None
+    gate: Gate | None = None  # None: no comparison was needed
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,12 @@ class Publication:
     version: ModelVersion
     alias: str | None
     gate: Gate | None  # None: no comparison was needed
-    metrics: dict[str, Any]  # of the test split; empty: the model was not measured
 
-    def as_result(self) -> PublicationKeys:
-        """Return the keys of a job's result."""
-        return {
-            "model_version": self.version.version,
-            "alias": self.alias,
-            "version_dir": str(self.version.path),
-            "gate": self.gate,
-        }
+    @property
+    def summary(self) -> PublicationSummary:
+        """The publication for a job's result."""
+        version = self.version
+        return PublicationSummary(version.version, self.alias, str(version.path), self.gate)
 
     def track(self, tracker: Tracker) -> None:
         """Record the version in a tracked run."""
@@ -51,9 +47,10 @@ class Refusal:
 
     error: InputError
 
-    def as_result(self) -> PublicationKeys:
-        """Return the keys of a publication, all null."""
-        return {"model_version": None, "alias": None, "version_dir": None, "gate": None}
+    @property
+    def summary(self) -> PublicationSummary:
+        """The publication for a job's result: none."""
+        return PublicationSummary()
 
     def track(self, tracker: Tracker) -> None:
         """Record nothing: there is no version."""

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import make_dir, staged_dir
 from finsent.inference.export_record import Export, ExportsRecord
 from finsent.labels import LABELS
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.model_dir import EXPORTS, check_model_dir
 from finsent.modeling.provenance import Provenance, read_provenance
 from finsent.names import VERSION_ID
@@ -73,7 +73,7 @@ class Registry:
     def publish(
         self,
         model_dir: Path,
-        metrics: dict[str, Any],
+        metrics: StoredMetrics,
         code: Mapping[str, object],
         gate: Gate | None = None,
         *,
@@ -87,7 +87,7 @@ class Registry:
 
         Args:
             model_dir: written by `finsent.modeling.classifier.save_classifier`.
-            metrics: of the test split.
+            metrics: of the test split; without a key: the model was not measured.
             code: commit and package versions.
             gate: that the version passed to become champion; None: no comparison was needed.
             license: of the model, for its card; None: not stated, or its origin's.
@@ -277,7 +277,7 @@ def _manifest(
     files: tuple[VersionFile, ...],
     model_dir: Path,
     provenance: Provenance,
-    metrics: dict[str, Any],
+    metrics: StoredMetrics,
     gate: Gate | None,
     license: str | None,
     code: Mapping[str, object],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from finsent.inference.export_record import Export
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.provenance import AdoptedOrigin, DatasetOrigin
 from finsent.records import JsonObject, Record
 from finsent.registry.gate import Gate
@@ -30,7 +31,7 @@ class VersionManifest(Record):
     created: str  # ISO 8601
     labels: tuple[str, ...] | None
     files: tuple[VersionFile, ...]
-    metrics: dict[str, Any]  # of the test split; empty: the model was not measured
+    metrics: StoredMetrics  # of the test split; without a key: the model was not measured
     gate: Gate | None  # None: the version was compared with no champion when it was published
     license: str | None  # None: not stated
     exports: tuple[Export, ...]  # refused exports are listed too

@@ -19,7 +19,7 @@ from finsent.data.sources.source_file import SourceFile
 from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import digest, make_dir
-from finsent.inference.truncation import REMEDY
+from finsent.inference.truncation_record import REMEDY
 from finsent.progress import progress_bar
 from finsent.scoring.config import PredictConfig
 from finsent.scoring.model import ScoringModel

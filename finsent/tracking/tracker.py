@@ -24,9 +24,8 @@ from finsent.adapters.wandb_environment import (
     keep_folders_in,
     without_key,
 )
-from finsent.evaluation.metrics import HEADLINE
 from finsent.evaluation.report import page_without_texts
-from finsent.files import read_json
+from finsent.metrics_record import METRICS_FILE, Headline, StoredMetrics
 from finsent.records import Record
 from finsent.tracking.config import TrackingConfig
 from finsent.training.metrics_log import MetricsLine, read_metrics
@@ -48,11 +47,12 @@ _GATE_KEYS = ("outcome", "against", "forced")
 class Tracker(Protocol):
     """Records of a job in addition to metrics."""
 
-    def report(self, result: Mapping[str, Any], folder: Path) -> None:
+    def report(self, split: str | None, headline: Headline, folder: Path) -> None:
         """Record an evaluation: headline figures, the page, and the pictures.
 
         Args:
-            result: as `ray_jobs.evaluate` returns it.
+            split: of the dataset version; None: labeled files.
+            headline: number of rows and figures by name.
             folder: as `finsent.evaluation.evaluate.write_results` writes it.
         """
 
@@ -75,7 +75,7 @@ class TrackingRecord(Record):
 class _NoTracker:
     """Records nothing."""
 
-    def report(self, result: Mapping[str, Any], folder: Path) -> None:
+    def report(self, split: str | None, headline: Headline, folder: Path) -> None:
         """Record nothing."""
 
     def pictures(self, name: str, files: Iterable[Path], page: Path | None = None) -> None:
@@ -208,24 +208,22 @@ class _WandbTracker:
             self._record = TrackingRecord(id=self._record.id, sent=sent)
             self._record.write(self._run_dir / TRACKING_FILE)
 
-    def report(self, result: Mapping[str, Any], folder: Path) -> None:
+    def report(self, split: str | None, headline: Headline, folder: Path) -> None:
         """Record an evaluation; see `Tracker`."""
-        self._attempt(lambda: self._report(result, folder))
+        self._attempt(lambda: self._report(split or "benchmark", headline, folder))
 
-    def _report(self, result: Mapping[str, Any], folder: Path) -> None:
-        split = result.get("split") or "benchmark"
-        figures = {key: result.get(key) for key in (*HEADLINE, "rows")}
+    def _report(self, split: str, headline: Headline, folder: Path) -> None:
         self._run.summarize(
-            {f"{split}/{key}": value for key, value in figures.items() if value is not None}
+            {f"{split}/{key}": value for key, value in headline.items() if value is not None}
         )
         values = _images(split, (folder / _PICTURES_DIR).glob("*.png"))
         if self._records_texts:
-            mistakes = read_json(folder / "metrics.json").get("mistakes") or []
-            rows = [[mistake.get(name) for name in _MISTAKE_COLUMNS] for mistake in mistakes]
+            mistakes = StoredMetrics.read(folder / METRICS_FILE).mistakes or ()
+            rows = [[getattr(mistake, name) for name in _MISTAKE_COLUMNS] for mistake in mistakes]
             values[f"{split}/mistakes"] = _wandb().table(_MISTAKE_COLUMNS, rows)
             html = (folder / "report.html").read_text(encoding="utf-8")
         else:
-            html = page_without_texts(folder, f"{split}: macro-F1 {result['macro_f1']:.3f}")
+            html = page_without_texts(folder, f"{split}: macro-F1 {headline['macro_f1']:.3f}")
         values[f"{split}/report"] = _wandb().page(html)
         self._log_media(values)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.inference.truncation_record import TruncationRecord
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
 from finsent.training.config import OPERATIONAL, TrainConfig
@@ -40,7 +41,7 @@ class FineTuned:
     accuracy: float
     split: Annotated[str, "that the figures are of"]
     truncation: Annotated[
-        dict[str, Any], "texts of the training split that are cut, tokens left out"
+        TruncationRecord, "texts of the training split that are cut, tokens left out"
     ]
     rows_per_second: float
     tokens_per_second: float
@@ -111,7 +112,7 @@ def fine_tune(
         macro_over=splits.macro_over,
         accuracy=best.accuracy,
         split="validation",
-        truncation=splits.truncation.record(),
+        truncation=splits.truncation,
         rows_per_second=last.rows_per_second,
         tokens_per_second=last.tokens_per_second,
         padding_share=last.padding_share,

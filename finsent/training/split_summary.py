@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.inference.encoder import encode_texts
-from finsent.inference.truncation import Truncation, truncation_line
+from finsent.inference.truncation import count_truncation
+from finsent.inference.truncation_record import TruncationRecord, truncation_line
 from finsent.labels import LABELS
 from finsent.training.task import Task
 from finsent.training.tokens import truncating_tokenizer
@@ -20,7 +21,7 @@ _LONGEST_INPUT = 512  # largest `model.max_length`
 class SplitSummary:
     """Truncated texts of the training split, and labels without rows."""
 
-    truncation: Truncation  # of the first MAX_COUNTED rows
+    truncation: TruncationRecord  # of the first MAX_COUNTED rows
     absent: dict[str, list[str]]  # labels without rows, by split
 
     @property
@@ -34,7 +35,7 @@ class SplitSummary:
         remedy = f"Raise model.max_length (at most {_LONGEST_INPUT}), or split long texts."
         if self.truncation.max_length >= _LONGEST_INPUT:
             remedy = "Split long texts."
-        if line := truncation_line(self.truncation.record(), remedy):
+        if line := truncation_line(self.truncation, remedy):
             yield f"training split: {line}"
         if absent := self.absent["train"]:
             yield (
@@ -56,4 +57,4 @@ def summarize_splits(version: DatasetVersion, task: Task) -> SplitSummary:
         split: [label for label, rows in version.manifest.splits[split].labels.items() if not rows]
         for split in ("train", "validation")
     }
-    return SplitSummary(Truncation.of(encoded, task.max_length), absent)
+    return SplitSummary(count_truncation(encoded, task.max_length), absent)

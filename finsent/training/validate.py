@@ -50,11 +50,11 @@ def validate(
     counts = context.sum(matrix).numpy().astype(np.int64)
     figures = scores(counts)
     return Validation(
-        macro_f1=figures["macro_f1"],
-        accuracy=figures["accuracy"],
+        macro_f1=figures.macro_f1,
+        accuracy=figures.accuracy,
         loss=float(context.sum(loss)) / max(len(rows), 1),
-        rows=figures["rows"],
-        confusion=figures["confusion"],
+        rows=figures.rows,
+        confusion=[[*row] for row in figures.confusion],
     )
 
 

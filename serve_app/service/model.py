@@ -90,7 +90,7 @@ class Model:
             "created": manifest.created,
             "backbone": manifest.backbone,
             "dataset": manifest.dataset.model_dump(mode="json") if manifest.dataset else None,
-            "metrics": {k: manifest.metrics.get(k) for k in _METRICS},
+            "metrics": {name: getattr(manifest.metrics, name) for name in _METRICS},
             "truncate": config.truncate,
         }
         card = (version.path / CARD).read_text(encoding="utf-8")

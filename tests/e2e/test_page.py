@@ -69,7 +69,7 @@ def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (model / CALIBRATION).write_text(json.dumps(rule))
     registry = Registry(root / "registry")
     registry.promote(
-        registry.publish(model, {**METRICS, "macro_f1": 0.871}, {}).version, "champion"
+        registry.publish(model, METRICS.replaced(macro_f1=0.871), {}).version, "champion"
     )
     return registry.root
 

@@ -19,6 +19,7 @@ import uvicorn
 
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
+from finsent.metrics_record import StoredMetrics
 from finsent.registry.registry import Registry
 from serve_app.auth import Keys
 from serve_app.config import LimitsConfig, ServeConfig
@@ -31,7 +32,7 @@ from tests.unit.models import saved_model
 
 OPENAPI = DOCS.parent / "openapi.json"
 PACKAGE = "@huggingface/inference@4.13.30"
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+METRICS = StoredMetrics(rows=1, macro_f1=1.0, accuracy=1.0, ece=0.1, labels={})
 ENGINE = EngineConfig(precision="fp32", threads=1)
 
 

@@ -245,7 +245,7 @@ def test_the_published_model_scores_what_training_reported(trained_run: TrainedR
         matrix[t, p] += 1
     best = trained_run.first.best
     assert best.validation_confusion == matrix.tolist()
-    assert scores(matrix.numpy())["macro_f1"] == pytest.approx(best.macro_f1)
+    assert scores(matrix.numpy()).macro_f1 == pytest.approx(best.macro_f1)
     assert json.loads((trained_run.first_model / "provenance.json").read_text())["max_length"] == 64
 
 

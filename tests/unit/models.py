@@ -14,20 +14,17 @@ from finsent.export.config import ExportConfig
 from finsent.export.exporter import export_model
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier, save_classifier
-from finsent.modeling.domain_calibration import (
-    DomainCalibration,
-    DomainContent,
-    DomainMetrics,
-    Figure,
-)
+from finsent.modeling.domain_calibration import DomainCalibration, DomainContent
+from finsent.modeling.domain_record import DomainMetrics, Figure
 from finsent.modeling.provenance import Provenance
 from finsent.registry.calibrations import Calibrations
 from finsent.registry.registry import Registry
 
 MAX_LENGTH = 48
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+METRICS = StoredMetrics(rows=1, macro_f1=1.0, accuracy=1.0, ece=0.1, labels={})
 TEXTS = [
     "Profit rose.",
     "Harrow & Finch cut its outlook after a weak spring, and the shares fell 8 %.",

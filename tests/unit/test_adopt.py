@@ -37,6 +37,7 @@ from finsent.files import read_json, sha256_file
 from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.label_map import LABEL_MAP, LabelMap, make_label_map
 from finsent.modeling.model_dir import fingerprint
 from finsent.modeling.model_folder import find_model_folder
@@ -217,15 +218,15 @@ def test_each_architecture_answers_as_transformers_does_and_is_used_as_any_versi
             rows["label"].to_pylist(), engine.classify(rows["text"].to_pylist()), strict=True
         )
     )
-    assert measured["accuracy"] == pytest.approx(right / len(rows))
+    assert measured.accuracy == pytest.approx(right / len(rows))
     compared = compare(own, answers_of(engine, rows), 100, 0)
-    assert compared.b.macro_f1 == pytest.approx(measured["macro_f1"])
+    assert compared.b.macro_f1 == pytest.approx(measured.macro_f1)
     assert compared.rows == len(rows)
     exports = {one.name: one for one in export_model(engine.model_dir, rows, ANY, EXACT, {})}
     assert exports["onnxruntime-fp32"].refused is None
     assert exports["onnxruntime-fp32"].max_difference < 1e-5
     registry = Registry(tmp_path / "registry")
-    version = registry.publish(engine.model_dir, {}, {})
+    version = registry.publish(engine.model_dir, StoredMetrics(), {})
     registry.promote(version.version, "theirs")
     for found, expected in zip(served(registry, "theirs", TEXTS), answers, strict=True):
         assert found == pytest.approx(expected, abs=1e-5)

@@ -17,8 +17,10 @@ import yaml
 
 from finsent.errors import InputError
 from finsent.evaluation.behavior.run import run_suite
-from finsent.evaluation.behavior.suite import Case, Suite, read_suite
+from finsent.evaluation.behavior.suite import Case, Suite
+from finsent.evaluation.behavior.suite_files import read_suite
 from finsent.labels import LABEL2ID, LABELS
+from finsent.metrics_record import Behavior, BehaviorExample, BehaviorGroup
 
 README = Path(__file__).parents[2] / "finsent/evaluation/behavior/README.md"
 
@@ -32,6 +34,11 @@ def shipped() -> Suite:
 
 def cases_of(suite: Suite) -> list[tuple[str, Case]]:
     return [(group.kind, case) for group in suite for case in group.expand()]
+
+
+def groups_of(outcome: Behavior) -> tuple[BehaviorGroup, ...]:
+    assert outcome.groups is not None
+    return outcome.groups
 
 
 def always(label: str) -> Callable[[Sequence[str]], Floats]:
@@ -87,25 +94,25 @@ def test_no_text_is_in_the_sample_corpus(shipped: Suite) -> None:
 
 def test_an_oracle_fails_nothing(shipped: Suite) -> None:
     found = run_suite(shipped, oracle(shipped))
-    assert (found["failed"], found["failure_rate"]) == (0, 0.0)
-    assert found["cases"] == len(cases_of(shipped))
-    assert all(group["examples"] == [] for group in found["groups"])
+    assert (found.failed, found.failure_rate) == (0, 0.0)
+    assert found.cases == len(cases_of(shipped))
+    assert all(group.examples == () for group in groups_of(found))
 
 
 @pytest.mark.parametrize("label", LABELS)
 def test_a_model_of_one_label_fails_what_it_must(shipped: Suite, label: str) -> None:
     found = run_suite(shipped, always(label))
-    for group, part in zip(shipped, found["groups"], strict=True):
+    for group, part in zip(shipped, groups_of(found), strict=True):
         cases = group.expand()
         wrong = {
             "mft": sum(case.labels != (label,) for case in cases),
             "inv": 0,
             "dir": len(cases),  # nothing moves
         }[group.kind]
-        assert (part["group"], part["cases"], part["failed"]) == (group.name, len(cases), wrong)
-        assert part["failure_rate"] == wrong / len(cases)
-        assert len(part["examples"]) == min(wrong, 5)
-    assert found["failed"] == sum(part["failed"] for part in found["groups"])
+        assert (part.group, part.cases, part.failed) == (group.name, len(cases), wrong)
+        assert part.failure_rate == wrong / len(cases)
+        assert len(part.examples) == min(wrong, 5)
+    assert found.failed == sum(part.failed for part in groups_of(found))
 
 
 # --- judging --------------------------------------------------------------------------------------
@@ -123,15 +130,15 @@ def answer(by_text: dict[str, list[float]]) -> Callable[[Sequence[str]], Floats]
 
 def test_a_failure_is_shown_with_all_that_is_needed(tmp_path: Path) -> None:
     suite = suite_of(tmp_path, kind="mft", cases=[{"text": "a", "label": "positive"}])
-    [group] = run_suite(suite, answer({"a": [0.5, 0.25, 0.25]}))["groups"]
-    assert group["examples"] == [
-        {
-            "texts": ["a"],
-            "expected": "positive",
-            "got": "negative",
-            "probabilities": [{"negative": 0.5, "neutral": 0.25, "positive": 0.25}],
-        }
-    ]
+    [group] = groups_of(run_suite(suite, answer({"a": [0.5, 0.25, 0.25]})))
+    assert group.examples == (
+        BehaviorExample(
+            texts=("a",),
+            expected="positive",
+            got="negative",
+            probabilities=({"negative": 0.5, "neutral": 0.25, "positive": 0.25},),
+        ),
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,12 +149,12 @@ def test_probabilities_must_move_far_enough(
 ) -> None:
     case = {"text": "a", "variants": ["{text} b"], "moves": {"positive": "down", "negative": "up"}}
     suite = suite_of(tmp_path, kind="dir", cases=[{**case, "by": 0.15}])
-    [group] = run_suite(suite, answer({"a": [0.3, 0.2, 0.5], "a b": after}))["groups"]
-    assert group["failed"] == failed
+    [group] = groups_of(run_suite(suite, answer({"a": [0.3, 0.2, 0.5], "a b": after})))
+    assert group.failed == failed
     if failed:
-        [example] = group["examples"]
-        assert example["expected"] == "positive down by 0.15, negative up by 0.15"
-        assert example["got"].startswith("positive 0.50 to 0.")
+        [example] = group.examples
+        assert example.expected == "positive down by 0.15, negative up by 0.15"
+        assert example.got.startswith("positive 0.50 to 0.")
 
 
 def test_a_direction_needs_both_labels(tmp_path: Path) -> None:
@@ -155,7 +162,7 @@ def test_a_direction_needs_both_labels(tmp_path: Path) -> None:
     suite = suite_of(tmp_path, kind="dir", cases=[case])
     for first, second, failed in ((2, 0, 0), (2, 2, 1), (0, 0, 1), (1, 0, 1)):
         rows = {"a": np.eye(3)[first].tolist(), "b": np.eye(3)[second].tolist()}
-        assert run_suite(suite, answer(rows))["failed"] == failed
+        assert run_suite(suite, answer(rows)).failed == failed
 
 
 def test_each_text_is_asked_once_and_the_surest_failures_lead(tmp_path: Path) -> None:
@@ -172,11 +179,11 @@ def test_each_text_is_asked_once_and_the_surest_failures_lead(tmp_path: Path) ->
 
     found = run_suite(suite, probabilities)
     assert asked == [f"{name} rose" for name in names]
-    [group] = found["groups"]
-    assert [example["texts"][1] for example in group["examples"]] == [
+    [group] = groups_of(found)
+    assert [example.texts[1] for example in group.examples] == [
         f"n{i} rose" for i in (8, 7, 6, 5, 4)
     ]
-    assert group["examples"][0]["got"] == "negative, then neutral"
+    assert group.examples[0].got == "negative, then neutral"
 
 
 # --- templates ------------------------------------------------------------------------------------
@@ -217,18 +224,18 @@ DIR = {"text": "a", "variants": ["b"]}
         ({**MFT, "kind": "mtf"}, ["kind='mtf'", "mft, inv, dir"]),
         ({"kind": "mft"}, ["cases: is missing", "the cases"]),
         ({**MFT, "cases": []}, ["cases=[]", "at least 1"]),
-        ({**MFT, "case": []}, ["case: unknown key", "did you mean 'cases'"]),
+        ({**MFT, "case": []}, ["case: unknown key", "Did you mean 'cases'"]),
         (
             {"kind": "mft", "cases": [{"text": "a", "label": "postive"}]},
             ["cases.0.label='postive'", "'positive'", "guidelines"],
         ),
         (
             {"kind": "mft", "cases": [{"text": "a", "lable": "positive"}]},
-            ["cases.0", "lable: unknown key; did you mean 'label'"],
+            ["cases.0", "lable: unknown key. Did you mean 'label'"],
         ),
         (
             {"kind": "mft", "cases": [{"text": True, "label": "neutral"}]},
-            ["cases.0.text=True", "quote the text"],
+            ["cases.0.text=True", "Quote the text"],
         ),
         (
             {
@@ -244,7 +251,7 @@ DIR = {"text": "a", "variants": ["b"]}
             ["'{text:loud}'", "lower, upper, title"],
         ),
         ({**MFT, "fillers": {"x": []}}, ["fillers.x=[]", "at least one"]),
-        ({**MFT, "fillers": {"x": [1]}}, ["fillers.x.0=1", "quote the text"]),
+        ({**MFT, "fillers": {"x": [1]}}, ["fillers.x.0=1", "Quote the text"]),
         (
             {
                 "kind": "mft",
@@ -271,10 +278,10 @@ DIR = {"text": "a", "variants": ["b"]}
             {"kind": "dir", "cases": [{**DIR, "moves": {"positive": "up"}, "by": 2}]},
             ["cases.0.by=2", "less than or equal to 1"],
         ),
-        ({"kind": "mft", "cases": [{"text": "a", "label": "neutral"}] * 2}, ["'a'", "remove one"]),
+        ({"kind": "mft", "cases": [{"text": "a", "label": "neutral"}] * 2}, ["'a'", "Remove one"]),
         (
             {"kind": "mft", "cases": [{"text": "a", "label": label} for label in LABELS[:2]]},
-            ["'a'", "remove one"],
+            ["'a'", "Remove one"],
         ),
         (
             {
@@ -284,7 +291,7 @@ DIR = {"text": "a", "variants": ["b"]}
                     {"text": "b", "variants": ["c"], "label": "neutral", "becomes": "positive"},
                 ],
             },
-            ["'b' is neutral here and negative in 'g'", "choose one label"],
+            ["'b' is neutral here and negative in 'g'", "Choose one label"],
         ),
     ],
 )
@@ -302,7 +309,7 @@ def test_a_mistake_is_answered_with_file_group_and_remedy(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"groups: [", ["not valid YAML at line 1", "correct that line"]),
+        (b"groups: [", ["not valid YAML at line 1", "Correct that line"]),
         (b"groups: \xff", ["cannot be read", "UTF-8"]),
         (b"- a\n", ["no list of groups"]),
         (b"", ["no list of groups"]),
@@ -323,7 +330,7 @@ def test_a_file_that_is_no_suite_is_named(tmp_path: Path, content: bytes, words:
 def test_groups_of_one_name_in_two_files_are_refused(tmp_path: Path) -> None:
     suite_of(tmp_path, **MFT)
     (tmp_path / "two.yaml").write_bytes((tmp_path / "own.yaml").read_bytes())
-    with pytest.raises(InputError, match=r"two\.yaml: group 'g': also in .*own\.yaml; rename"):
+    with pytest.raises(InputError, match=r"two\.yaml: group 'g': also in .*own\.yaml\. Rename"):
         read_suite(tmp_path)
 
 

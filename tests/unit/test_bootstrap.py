@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 
@@ -12,8 +11,9 @@ import pytest
 from sklearn import metrics as sk
 
 from finsent.evaluation.bootstrap import intervals, percentiles, resample_counts
-from finsent.evaluation.metrics import BINS, HEADLINE, Answers, bin_of, brief
+from finsent.evaluation.metrics import BINS, Answers, bin_of
 from finsent.labels import LABELS
+from finsent.metrics_record import HEADLINE, Scores, StoredMetrics
 
 pytestmark = pytest.mark.cost(5, "simulates many samples")
 
@@ -64,11 +64,11 @@ def test_figures_are_those_of_scikit_learn(digits: int) -> None:
     probabilities /= probabilities.sum(1, keepdims=True)
     found = Answers(whole.truth, probabilities).measure()
     expected = by_hand(whole.truth, probabilities)
-    assert {name: found[name] for name in HEADLINE} == pytest.approx(expected)
+    assert {name: getattr(found, name) for name in HEADLINE} == pytest.approx(expected)
     for i, label in enumerate(LABELS):
         auroc = sk.roc_auc_score(whole.truth == i, probabilities[:, i])
-        assert found["labels"][label]["auroc"] == pytest.approx(auroc)
-    assert json.loads(json.dumps(found)) == found
+        assert found.labels[label].auroc == pytest.approx(auroc)
+    assert Scores.model_validate_json(found.model_dump_json()) == found
 
 
 def test_weights_are_as_good_as_repeated_rows() -> None:
@@ -84,9 +84,9 @@ def test_weights_are_as_good_as_repeated_rows() -> None:
 def test_auroc_of_a_label_without_rows_is_left_out() -> None:
     answers = simulated(80, 4, shares=(0.5, 0.5, 0.0))
     found = answers.measure()
-    per_label = [found["labels"][label]["auroc"] for label in LABELS]
-    assert per_label[2] is None
-    assert found["auroc"] == pytest.approx(np.mean(per_label[:2]))
+    negative, neutral, positive = (found.labels[label].auroc for label in LABELS)
+    assert positive is None and negative is not None and neutral is not None
+    assert found.auroc == pytest.approx((negative + neutral) / 2)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -96,7 +96,7 @@ def test_hardly_any_rows_warn_of_nothing(rows: int) -> None:
         answers = Answers(np.zeros(rows, np.int64), np.full((rows, 3), 1 / 3))
         found = answers.measure()
         bounds = intervals(answers, 100, seed=0)
-    assert found["auroc"] is None
+    assert found.auroc is None
     assert bounds["auroc"] is None
     for name, value in {"brier": 2 / 3, "ece": 2 / 3}.items():  # sure to a third, and right
         assert bounds[name] == (pytest.approx([value, value]) if rows else None)
@@ -113,19 +113,23 @@ def test_bins_hold_their_upper_end(confidence: float, expected: int) -> None:
 def test_reliability_adds_up_to_ece_and_accuracy() -> None:
     answers = simulated(500, 5)
     found, bins = answers.measure(), answers.reliability()
-    assert [b["low"] for b in bins] == pytest.approx([i / 15 for i in range(15)])
-    full = [b for b in bins if b["rows"]]
-    assert sum(b["rows"] for b in full) == 500
-    ece = sum(b["rows"] / 500 * abs(b["accuracy"] - b["confidence"]) for b in full)
-    assert ece == pytest.approx(found["ece"])
-    assert sum(b["rows"] * b["accuracy"] for b in full) / 500 == pytest.approx(found["accuracy"])
-    assert all(b["low"] < b["confidence"] <= b["high"] for b in full)
-    assert all(b["accuracy"] is b["confidence"] is None for b in bins if not b["rows"])
+    assert [b.low for b in bins] == pytest.approx([i / 15 for i in range(15)])
+    full = [
+        (b, b.accuracy, b.confidence)
+        for b in bins
+        if b.accuracy is not None and b.confidence is not None
+    ]
+    assert sum(b.rows for b, _, _ in full) == 500
+    ece = sum(b.rows / 500 * abs(accuracy - confidence) for b, accuracy, confidence in full)
+    assert ece == pytest.approx(found.ece)
+    assert sum(b.rows * accuracy for b, accuracy, _ in full) / 500 == pytest.approx(found.accuracy)
+    assert all(b.low < confidence <= b.high for b, _, confidence in full)
+    assert all(b.accuracy is b.confidence is None for b in bins if not b.rows)
 
 
 def test_hopeless_certainty_costs_a_finite_log_loss() -> None:
     found = Answers(np.array([0]), np.array([[0.0, 1.0, 0.0]])).measure()
-    assert (found["log_loss"], found["brier"], found["ece"]) == pytest.approx(
+    assert (found.log_loss, found.brier, found.ece) == pytest.approx(
         (-math.log(np.finfo(np.float32).eps), 2.0, 1.0)
     )
 
@@ -164,7 +168,7 @@ def test_intervals_cover_the_truth_in_95_of_100_samples() -> None:
         found = intervals(sample, 200, seed)
         for name in names:
             low, high = found[name] or [0, 0]
-            covered[name] += low <= truth[name] <= high
+            covered[name] += low <= getattr(truth, name) <= high
     for name, count in covered.items():
         assert 0.91 <= count / samples <= 0.985, (name, count / samples)
 
@@ -174,7 +178,7 @@ def test_interval_of_ece_makes_up_for_its_bias() -> None:
     population = simulated(200_000, 6)
     sharper = population.probabilities**1.1
     probabilities = sharper / sharper.sum(1, keepdims=True)
-    truth = Answers(population.truth, probabilities).measure()["ece"]
+    truth = Answers(population.truth, probabilities).measure().ece
     assert 0.02 < truth < 0.06
     random, covered = np.random.default_rng(9), 0
     for seed in range(60):
@@ -190,8 +194,11 @@ def test_interval_of_ece_makes_up_for_its_bias() -> None:
 
 
 def test_brief_leaves_out_the_long_lists_only() -> None:
-    rule = {"threshold": 0.5, "curve": [1, 2]}
-    result = {"accuracy": 1.0, "reliability": [], "mistakes": [], "abstention": rule}
-    assert brief(result) == {"accuracy": 1.0, "abstention": {"threshold": 0.5}}
-    assert rule["curve"] == [1, 2]
-    assert brief({"macro_f1": 0.5}) == {"macro_f1": 0.5}
+    point = {"threshold": 0.5, "coverage": 1.0, "accuracy": 1.0}
+    rule = {"threshold": 0.5, "curve": [point]}
+    content = {"accuracy": 1.0, "reliability": [], "mistakes": [], "abstention": rule}
+    metrics = StoredMetrics.model_validate(content)
+    short = metrics.brief().model_dump(mode="json")
+    assert short == {"accuracy": 1.0, "abstention": {"threshold": 0.5}}
+    assert metrics.model_dump(mode="json") == content
+    assert StoredMetrics(macro_f1=0.5).brief() == StoredMetrics(macro_f1=0.5)

@@ -80,7 +80,7 @@ def test_calibration_lowers_ece_and_moves_no_label() -> None:
     logits, truth = unseen
     raw, scaled = (Answers(truth, softmax(logits, t)) for t in (1.0, found.temperature))
     assert np.array_equal(raw.predicted, scaled.predicted)
-    assert scaled.measure()["ece"] < 0.05 < raw.measure()["ece"]
+    assert scaled.measure().ece < 0.05 < raw.measure().ece
 
 
 def test_rows_that_a_model_never_answers_right_do_not_move_the_temperature() -> None:
@@ -175,7 +175,8 @@ def test_threshold_answers_as_many_as_it_can(rows: Rated, wanted: float) -> None
         return
     assert found is not None
     assert (confidence >= found).mean() == max(possible)
-    assert selective(confidence, right, found)["accuracy"] >= wanted
+    accuracy = selective(confidence, right, found).accuracy
+    assert accuracy is not None and accuracy >= wanted
     assert (found == 0) == (max(possible) == 1)
     assert 0 <= found <= 1
 
@@ -186,10 +187,10 @@ def test_curve_runs_to_all_rows(rows: Rated) -> None:
     right = np.array([r for _, r in rows])
     curve = risk_coverage(confidence, right)
     for point in curve:
-        answered = confidence >= point["threshold"]
-        assert point["coverage"] == pytest.approx(answered.mean())
-        assert point["accuracy"] == pytest.approx(right[answered].mean())
-    coverages = [point["coverage"] for point in curve]
+        answered = confidence >= point.threshold
+        assert point.coverage == pytest.approx(answered.mean())
+        assert point.accuracy == pytest.approx(right[answered].mean())
+    coverages = [point.coverage for point in curve]
     assert coverages == sorted(set(coverages))
     assert coverages[-1] == 1
     assert len(curve) == len(set(confidence.tolist()))
@@ -199,15 +200,15 @@ def test_long_curve_is_thinned() -> None:
     random = np.random.default_rng(0)
     curve = risk_coverage(random.random(5000), random.random(5000) < 0.8)
     assert len(curve) == 100
-    assert curve[-1]["coverage"] == 1
-    assert np.diff([p["coverage"] for p in curve]).max() < 0.011
+    assert curve[-1].coverage == 1
+    assert np.diff([p.coverage for p in curve]).max() < 0.011
 
 
 def test_no_rows_are_never_answered() -> None:
     none = np.zeros(0)
     assert threshold_for(none, none.astype(bool), 0.5) is None
-    assert risk_coverage(none, none.astype(bool)) == []
-    assert selective(none, none.astype(bool), 0.5) == {"coverage": None, "accuracy": None}
+    assert risk_coverage(none, none.astype(bool)) == ()
+    assert selective(none, none.astype(bool), 0.5) == (None, None)
 
 
 def test_threshold_keeps_its_word_on_other_rows() -> None:
@@ -218,8 +219,8 @@ def test_threshold_keeps_its_word_on_other_rows() -> None:
     logits, truth = simulated(4000, 2.0, seed=4)
     answers = Answers(truth, softmax(logits, rule.temperature))
     found = selective(answers.confidence, answers.right, threshold)
-    assert found["accuracy"] == pytest.approx(0.9, abs=0.02)
-    assert found["coverage"] == pytest.approx(rule.abstention.coverage, abs=0.03)
+    assert found.accuracy == pytest.approx(0.9, abs=0.02)
+    assert found.coverage == pytest.approx(rule.abstention.coverage, abs=0.03)
     assert answers.right.mean() < 0.85
 
 
@@ -325,7 +326,7 @@ def test_calibration_is_written_beside_the_model_and_used(model_dir: Path) -> No
     assert after.uncalibrated(after.logits(texts)) == pytest.approx(before.logits(texts), rel=1e-5)
     ids = np.array([LABELS.index(label) for label in rows["label"].to_pylist()])
     measured = Answers(ids, after.probabilities(texts)).measure()
-    assert measured["ece"] == pytest.approx(found.ece_after, abs=1e-4)
+    assert measured.ece == pytest.approx(found.ece_after, abs=1e-4)
     files = fingerprint(model_dir)
     again = calibrate(after, rows, 0.6, {"dataset_version": "0123abcd", "split": "validation"})
     assert again == found  # on raw logits, whatever the engine's temperature was

@@ -12,6 +12,7 @@ from finsent.data.config import DataConfig
 from finsent.data.rows.split import SPLITS
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.files import write_json
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.provenance import Provenance, backbone_origin
@@ -23,16 +24,9 @@ from finsent.training.task import make_task
 from tests.unit.datasets import input_content, manifest_content, split_content
 
 BYTES = "ab" * 32
-METRICS: dict[str, Any] = {
-    "rows": 30,
-    "accuracy": 0.8,
-    "macro_f1": 0.7,
-    "mcc": 0.6,
-    "auroc": None,
-    "ece": None,
-    "labels": {},
-    "baselines": {},
-}
+METRICS = StoredMetrics(
+    rows=30, accuracy=0.8, macro_f1=0.7, mcc=0.6, auroc=None, ece=None, labels={}, baselines={}
+)
 PROVENANCE: dict[str, Any] = {
     "backbone": "someone/bert",
     "revision": "main",

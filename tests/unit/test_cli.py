@@ -537,7 +537,7 @@ def test_brackets_in_a_text_are_printed_literally(
         classify=ClassifyConfig(model=str(folder)), engine=EngineConfig(threads=1)
     )
     result = classify(Call(settings, tmp_path, texts))
-    assert [prediction["text"] for prediction in result.predictions] == texts
+    assert [prediction.text for prediction in result.predictions] == texts
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     for word in ("[/b]", "[red]Costs[bold]", ":smile:"):
         assert word in shown

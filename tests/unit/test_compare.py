@@ -11,17 +11,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic_core import to_jsonable_python
 
 from finsent.evaluation.compare import (
-    Difference,
     compare,
     flipped,
     mcnemar,
     write_comparison,
 )
+from finsent.evaluation.comparison_record import ComparisonRecord, Difference
 from finsent.evaluation.held_out_rows import find_held_out
 from finsent.evaluation.metrics import Answers
 from finsent.labels import LABELS
+from tests.unit.evaluations import comparison
 
 pytestmark = pytest.mark.cost(1.5, "simulates many samples")
 
@@ -51,8 +53,10 @@ def test_differences_are_b_minus_a() -> None:
     assert comparison.verdict == "better"
     for key in ("accuracy", "macro_f1"):
         difference = getattr(comparison.difference, key)
-        assert getattr(comparison.a, key) == a.measure()[key]
-        assert difference.value == pytest.approx(b.measure()[key] - a.measure()[key])
+        assert getattr(comparison.a, key) == getattr(a.measure(), key)
+        assert difference.value == pytest.approx(
+            getattr(b.measure(), key) - getattr(a.measure(), key)
+        )
         low, high = difference.interval
         assert 0 < low < difference.value < high
     back = compare(b, a, 300, 0)
@@ -60,7 +64,7 @@ def test_differences_are_b_minus_a() -> None:
     for key in ("accuracy", "macro_f1"):
         mirrored = [-v for v in reversed(getattr(comparison.difference, key).interval)]
         assert getattr(back.difference, key).interval == pytest.approx(mirrored)
-    assert json.loads(json.dumps(asdict(comparison))) == asdict(comparison)
+    assert json.loads(json.dumps(asdict(comparison))) == to_jsonable_python(comparison)
     assert comparison.line.startswith("better on 600 rows: macro-F1 0.")
 
 
@@ -148,7 +152,7 @@ def test_a_model_compared_with_itself_does_not_differ() -> None:
     comparison = compare(same, same, 100, 0)
     assert (comparison.verdict, comparison.flipped) == ("no difference", 0)
     assert comparison.mcnemar.p_value == 1
-    assert comparison.difference.macro_f1 == Difference(0, [0, 0])
+    assert comparison.difference.macro_f1 == Difference(0, (0, 0))
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -176,11 +180,11 @@ def test_flipped_rows_come_with_both_answers_the_new_mistakes_first(tmp_path: Pa
     assert table["b_predicted"].to_pylist() == ["negative", "neutral", "negative"]
     assert table["a_score"].to_pylist() == pytest.approx([0.6] * 3)
     assert table["b_score"].to_pylist() == pytest.approx([0.9] * 3)
-    out = tmp_path / "comparison"
+    out, record = tmp_path / "comparison", comparison(verdict="worse")
     for _ in range(2):  # a second one replaces the first
-        write_comparison({"verdict": "worse"}, table, out)
+        write_comparison(record, table, out)
     assert pq.read_table(out / "flipped.parquet").equals(table)
-    assert json.loads((out / "comparison.json").read_text()) == {"verdict": "worse"}
+    assert ComparisonRecord.read(out / "comparison.json") == record
     assert [p.name for p in tmp_path.iterdir()] == ["comparison"]
 
 

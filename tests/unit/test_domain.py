@@ -47,9 +47,8 @@ from finsent.modeling.domain_calibration import (
     UNREACHABLE_THRESHOLD,
     DomainCalibration,
     DomainContent,
-    ExportAnswers,
-    Figure,
 )
+from finsent.modeling.domain_record import ExportAnswers, Figure
 from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.registry.calibration_lookup import find_calibration
 from finsent.registry.calibrations import Calibrations
@@ -152,10 +151,10 @@ def test_a_saturated_row_is_not_answered_where_none_is_to_be() -> None:
     assert float(sure.max()) < both.threshold
     truth = np.zeros(1, np.int64)
     assert not judge_probabilities(truth, sure, np.array([UNREACHABLE_THRESHOLD])).answered.any()
-    assert selective(Answers(truth, sure).confidence, np.array([True]), both.threshold) == {
-        "coverage": 0.0,
-        "accuracy": None,
-    }
+    assert selective(Answers(truth, sure).confidence, np.array([True]), both.threshold) == (
+        0.0,
+        None,
+    )
     assert DomainContent(**content.model_dump()).threshold == 1.0  # what is stored, with a reason
 
 
@@ -227,7 +226,7 @@ def test_cross_validation_promises_no_more_than_new_rows_hold() -> None:
     found = promised.measure(each(300), 200, 0)
     for name in ("accuracy", "macro_f1", "log_loss"):
         figure = getattr(found, name)
-        assert figure.interval[0] < held[name] < figure.interval[1]
+        assert figure.interval[0] < getattr(held, name) < figure.interval[1]
     before = judge_own_calibration(logits, truth, None)
     assert before.measure(each(300), 200, 0).coverage is None
     gain = log_loss_difference(before.answers, promised.answers, each(300), 200, 0)
@@ -356,18 +355,19 @@ def test_a_domain_is_compared_with_the_models_own_calibration(tiny: Path, tmp_pa
         measure(Engine(model, ENGINE, domain=domain), pa.table(columns), None, None, config)
         for domain in (None, DomainCalibration.of(content))
     )
-    found = adapted["calibration"]
-    assert (found["name"], found["biases"]) == ("tweets", content.biases)
-    assert found["temperature"] == pytest.approx(2.0)
+    found = adapted.calibration
+    assert (found.name, found.biases) == ("tweets", content.biases)
+    assert found.temperature == pytest.approx(2.0)
     for key in ("ece", "log_loss"):
-        assert found[f"{key}_before"] == plain["calibration"][f"{key}_after"] == plain[key]
-        assert found[f"{key}_after"] == adapted[key] != plain[key]
-    assert adapted["reliability_before"] == plain["reliability"]
-    assert (plain["calibration"]["name"], plain["calibration"]["temperature"]) == (None, 2.5)
+        assert getattr(found, f"{key}_before") == getattr(plain, key)
+        assert getattr(plain.calibration, f"{key}_after") == getattr(plain, key)
+        assert getattr(found, f"{key}_after") == getattr(adapted, key) != getattr(plain, key)
+    assert adapted.reliability_before == plain.reliability
+    assert (plain.calibration.name, plain.calibration.temperature) == (None, 2.5)
     assert trust_lines(adapted)[1:] == [
         "calibration tweets, temperature 2.000, biases negative -0.20, neutral +1.30, positive "
-        f"-1.10: ECE of these rows {plain['ece']:.3f} by the model's own calibration, "
-        f"{adapted['ece']:.3f} by tweets",
+        f"-1.10: ECE of these rows {plain.ece:.3f} by the model's own calibration, "
+        f"{adapted.ece:.3f} by tweets",
         "abstains from every row: no threshold reaches 0.9",
     ]
     assert trust_lines(plain)[1].startswith("temperature 2.500: ECE of these rows ")

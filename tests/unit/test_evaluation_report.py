@@ -12,12 +12,13 @@ import pyarrow as pa
 import pytest
 
 from finsent.evaluation.behavior.run import run_suite
-from finsent.evaluation.behavior.suite import read_suite
+from finsent.evaluation.behavior.suite_files import read_suite
 from finsent.evaluation.metrics import confusion, scores
 from finsent.evaluation.pictures import pictures_of
 from finsent.evaluation.report import FIGURES, warnings, write_report
 from finsent.evaluation.slices import slices
 from finsent.labels import LABELS
+from finsent.metrics_record import StoredMetrics
 
 pytestmark = pytest.mark.cost(1.5, "draws the pictures of a report")
 
@@ -47,17 +48,18 @@ def result() -> dict[str, Any]:
     ]
     bins.append({"low": 0.9, "high": 1, "rows": ROWS, "confidence": 0.95, "accuracy": 0.83})
     suite = [group for group in read_suite() if group.name in ("another ticker", "rumours")]
-    behavior = run_suite(suite, lambda texts: np.tile([0.2, 0.5, 0.3], (len(texts), 1)))
+    outcome = run_suite(suite, lambda texts: np.tile([0.2, 0.5, 0.3], (len(texts), 1)))
+    behavior = outcome.model_dump(mode="json")
     behavior["groups"][0]["examples"][0]["texts"] = [EVIL]
     majority = scores(confusion(truth, truth * 0))
     return {
-        **found,
+        **dict(found),
         **dict.fromkeys(("weighted_f1", "mcc", "auroc"), 0.75),
         **dict.fromkeys(("log_loss", "brier"), 0.25),
         "ece": 0.012,
         "intervals": {name: [0.707, 0.909] for name in FIGURES} | {"ece": None},
         "noise_ceiling": {"rows_in": 0.955, "kept": 1.0},
-        "baselines": {"majority": majority, EVIL: {**majority, "labels": None}},
+        "baselines": {"majority": majority, EVIL: {**dict(majority), "labels": None}},
         "calibration": {
             "temperature": 1.234,
             "ece_before": 0.088,
@@ -106,7 +108,7 @@ def result() -> dict[str, Any]:
 
 
 def page(result: dict[str, Any], folder: Path, title: str = "A title") -> str:
-    write_report(result, folder, title)
+    write_report(StoredMetrics.model_validate(result), folder, title)
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -141,7 +143,7 @@ def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) 
     assert all(name in text for name, _ in FIGURES.values())
     assert "<h2>Warnings</h2>" not in text
     names = ["confusion", "reliability", "coverage", "slices", "behavior"]
-    assert list(pictures_of(result)) == names
+    assert list(pictures_of(StoredMetrics.model_validate(result))) == names
     assert text.count('src="data:image/png;base64,') == len(names)
 
 
@@ -238,7 +240,7 @@ def test_older_results_are_shown_as_far_as_they_go(
 def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> None:
     changed = {
         **result,
-        "labels": {name: {**found, "auroc": None} for name, found in result["labels"].items()},
+        "labels": {name: found.replaced(auroc=None) for name, found in result["labels"].items()},
         "abstention": {
             "wanted_accuracy": 0.9,
             "threshold": None,
@@ -255,7 +257,7 @@ def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> N
         },
         "intervals": dict.fromkeys(FIGURES),
         "auroc": None,
-        "behavior": {"cases": 0, "failed": 0, "groups": []},
+        "behavior": {"cases": 0, "failed": 0, "failure_rate": 0, "groups": []},
         "reliability": [{**result["reliability"][0]}],
     }
     text = page(changed, tmp_path)
@@ -295,8 +297,8 @@ def test_a_second_report_replaces_the_first(result: dict[str, Any], tmp_path: Pa
 
 
 def test_a_good_result_gives_no_warning(result: dict[str, Any]) -> None:
-    assert list(warnings(result)) == []
-    assert list(warnings({})) == []
+    assert list(warnings(StoredMetrics.model_validate(result))) == []
+    assert list(warnings(StoredMetrics())) == []
 
 
 def part(accuracy: float, high: float, **more: Any) -> dict[str, Any]:
@@ -311,6 +313,11 @@ def part(accuracy: float, high: float, **more: Any) -> dict[str, Any]:
         "small": False,
         **more,
     }
+
+
+def group(name: str, failed: int) -> dict[str, Any]:
+    rate = failed / 10
+    return {"group": name, "kind": "mft", "cases": 10, "failed": failed, "failure_rate": rate}
 
 
 @pytest.mark.parametrize(
@@ -331,10 +338,10 @@ def part(accuracy: float, high: float, **more: Any) -> dict[str, Any]:
         (
             {
                 "behavior": {
-                    "groups": [
-                        {"group": "a", "failure_rate": 0.5},
-                        {"group": "b", "failure_rate": 0.4},
-                    ]
+                    "cases": 20,
+                    "failed": 9,
+                    "failure_rate": 0.45,
+                    "groups": [group("a", 5), group("b", 4)],
                 }
             },
             ["1 of 2 groups", ": a."],
@@ -348,5 +355,5 @@ def part(accuracy: float, high: float, **more: Any) -> dict[str, Any]:
 def test_warnings_name_number_and_remedy(
     result: dict[str, Any], changed: dict[str, Any], words: list[str]
 ) -> None:
-    [warning] = warnings({**result, **changed})
+    [warning] = warnings(StoredMetrics.model_validate({**result, **changed}))
     assert all(word in warning for word in words), warning

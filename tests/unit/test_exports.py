@@ -32,6 +32,7 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.inference.export_record import ExportError, read_exports
 from finsent.labels import LABELS
+from finsent.metrics_record import StoredMetrics
 from finsent.modeling.model_dir import EXPORTS
 from finsent.modeling.model_folder import find_model_folder
 from finsent.registry.registry import Registry
@@ -487,7 +488,7 @@ def test_registry_takes_exports_along_and_verifies_them(
     own: Path, copied: Path, tmp_path: Path
 ) -> None:
     registry = Registry(tmp_path / "registry")
-    metrics = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "labels": {}}
+    metrics = StoredMetrics(rows=1, macro_f1=1.0, accuracy=1.0, labels={})
     plain = registry.publish(own, metrics, {})
     assert plain.manifest.exports == ()
     (copied / "openvino" / "pytorch_model.bin").write_bytes(b"a pickle")  # not exported

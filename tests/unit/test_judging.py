@@ -291,9 +291,10 @@ def test_compare_judges_in_the_gates_words(
     with caplog.at_level("INFO"):
         result = compare.run(Call(world.settings(publish=rules), tmp_path, ["poor", "good"]))
     judgment = result.judgment
-    assert (judgment["outcome"], judgment["rows"]) == ("cannot tell", 200)
-    assert f"B in A's place: cannot tell: {judgment['reason']}" in caplog.text
-    assert judgment["macro_f1"]["bound"] > 0  # better, but on fewer rows than were demanded
+    assert (judgment.outcome, judgment.rows) == ("cannot tell", 200)
+    assert f"B in A's place: cannot tell: {judgment.reason}" in caplog.text
+    assert judgment.macro_f1 is not None
+    assert judgment.macro_f1.bound > 0  # better, but on fewer rows than were demanded
 
 
 def test_compare_leaves_out_what_a_model_was_trained_on(world: World, tmp_path: Path) -> None:
@@ -362,7 +363,7 @@ def test_first_champion_is_compared_with_nobody(
     version = world.registry().get("champion")
     assert (version.path / "calibration.json").is_file()
     assert any(file.path == "calibration.json" for file in version.manifest.files)
-    assert "mistakes" not in version.manifest.metrics
+    assert version.manifest.metrics.mistakes is None
 
 
 def test_first_champion_that_was_measured_on_few_rows_is_a_warning(

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from finsent.config import check
 from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
+from finsent.metrics_record import StoredMetrics
 from finsent.registry.gate import Clearance, Gate
 from finsent.registry.registry import Registry
 from ray_jobs._settings import JobSettings
@@ -25,7 +26,7 @@ from serve_app.service.service import Service
 from serve_app.service.user_config import apply_user_config
 from tests.unit.models import publish_domain, saved_model
 
-METRICS = {"rows": 1, "macro_f1": 1.0, "accuracy": 1.0, "ece": 0.1, "labels": {}}
+METRICS = StoredMetrics(rows=1, macro_f1=1.0, accuracy=1.0, ece=0.1, labels={})
 
 
 @pytest.fixture(scope="module")

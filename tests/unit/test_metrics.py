@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import struct
 import warnings
@@ -21,6 +20,8 @@ from finsent.evaluation.bootstrap import intervals
 from finsent.evaluation.metrics import Answers, confusion, scores
 from finsent.evaluation.pictures import confusion_picture, label_table, score_table
 from finsent.labels import LABELS
+from finsent.metrics_record import EvaluationMetrics, MatrixScores
+from tests.unit.evaluations import evaluation
 
 Ids = npt.NDArray[np.int64]
 NEG, NEU, POS = 0, 1, 2
@@ -54,18 +55,20 @@ def test_scores_are_those_of_scikit_learn(name: str) -> None:
     matrix = confusion(truth, predicted)
     found = scores(matrix)
     assert matrix.tolist() == sk.confusion_matrix(truth, predicted, labels=[0, 1, 2]).tolist()
-    assert found["confusion"] == matrix.tolist()
-    assert found["rows"] == len(truth)
-    assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
+    assert np.array_equal(found.confusion, matrix)
+    assert found.rows == len(truth)
+    assert found.accuracy == pytest.approx(sk.accuracy_score(truth, predicted))
     present = np.unique(truth)
     for kind, labels in (("macro", present), ("weighted", [0, 1, 2])):
         f1 = sk.f1_score(truth, predicted, average=kind, labels=labels, zero_division=0)
-        assert found[f"{kind}_f1"] == pytest.approx(f1)
-    assert found["macro_over"] == [LABELS[i] for i in present]
-    assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(truth, predicted))
+        assert getattr(found, f"{kind}_f1") == pytest.approx(f1)
+    assert found.macro_over == tuple(LABELS[i] for i in present)
+    assert found.mcc == pytest.approx(sk.matthews_corrcoef(truth, predicted))
     by_label = sk.precision_recall_fscore_support(truth, predicted, **every)
     for i, label in enumerate(LABELS):
-        figures = [found["labels"][label][k] for k in ("precision", "recall", "f1", "support")]
+        figures = [
+            getattr(found.labels[label], k) for k in ("precision", "recall", "f1", "support")
+        ]
         if i not in present:
             assert figures == [0.0 if i in predicted else None, None, None, 0]
             continue
@@ -77,10 +80,10 @@ def test_label_without_rows_is_in_no_mean_and_in_no_resample() -> None:
     truth = ids(*[NEG] * 40 + [POS] * 20)
     right = Answers(truth, np.eye(3)[truth])
     found = right.measure()
-    assert (found["macro_f1"], found["macro_over"]) == (1.0, ["negative", "positive"])
-    assert found["labels"]["neutral"]["auroc"] is None
-    assert found["auroc"] == 1.0
-    assert intervals(right, 200, 0)["macro_f1"] == [1.0, 1.0]
+    assert (found.macro_f1, found.macro_over) == (1.0, ("negative", "positive"))
+    assert found.labels["neutral"].auroc is None
+    assert found.auroc == 1.0
+    assert intervals(right, 200, 0)["macro_f1"] == (1.0, 1.0)
     # One row of a label is absent from many resamples; it counts as a label in each of them.
     rare = Answers(ids(*[NEG] * 30, POS), np.eye(3)[ids(*[NEG] * 30, POS)])
     low, high = intervals(rare, 200, 0)["macro_f1"] or []
@@ -97,13 +100,17 @@ def test_no_rows_score_nothing_and_warn_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = scores(confusion(ids(), ids()))
-    assert (found["rows"], found["accuracy"], found["macro_f1"]) == (0, 0.0, 0.0)
+    assert (found.rows, found.accuracy, found.macro_f1) == (0, 0.0, 0.0)
 
 
 def test_scores_are_json() -> None:
     found = scores(confusion(*ANSWERS["all labels"]))
-    assert json.loads(json.dumps(found)) == found
-    assert [type(found[k]) for k in ("accuracy", "macro_f1", "rows")] == [float, float, int]
+    assert MatrixScores.model_validate_json(found.model_dump_json()) == found
+    assert [type(getattr(found, k)) for k in ("accuracy", "macro_f1", "rows")] == [
+        float,
+        float,
+        int,
+    ]
 
 
 # --- baselines ------------------------------------------------------------------------------------
@@ -207,13 +214,14 @@ def rendered(table: object) -> str:
     return stream.getvalue()
 
 
-def measured() -> dict[str, Any]:
+def measured() -> EvaluationMetrics:
     model = np.eye(3)[[0, 1, 2, 1]] * 0.7 + 0.1
-    result = Answers(ids(0, 1, 2, 2), model).measure()
-    result["intervals"] = {"macro_f1": [0.25, 0.9], "auroc": None}
-    return result | {
-        "baselines": {"majority": Answers(ids(0, 1, 2, 2), np.eye(3)[[2] * 4]).measure()}
-    }
+    majority = Answers(ids(0, 1, 2, 2), np.eye(3)[[2] * 4]).measure()
+    return evaluation(
+        Answers(ids(0, 1, 2, 2), model).measure(),
+        intervals={"macro_f1": [0.25, 0.9], "auroc": None},
+        baselines={"majority": majority},
+    )
 
 
 def test_score_table_sets_the_model_beside_its_baselines() -> None:
@@ -232,12 +240,14 @@ def test_score_table_sets_the_model_beside_its_baselines() -> None:
 
 def test_what_is_undefined_is_shown_as_such() -> None:
     one_label = Answers(ids(2, 2), np.full((2, 3), 1 / 3)).measure()
-    row = next(x for x in rendered(score_table(one_label, "")).splitlines() if "AUROC" in x)
+    row = next(
+        x for x in rendered(score_table(evaluation(one_label), "")).splitlines() if "AUROC" in x
+    )
     assert re.findall(r"[-\d.]+", row) == ["-"]
 
 
 def test_label_table_gives_each_label_its_figures() -> None:
-    lines = rendered(label_table(measured())).splitlines()
+    lines = rendered(label_table(measured().labels)).splitlines()
     for label, figures in {
         "negative": ["1.000", "1.000", "1.000", "1.000", "1"],
         "neutral": ["0.500", "1.000", "0.667", "0.833", "1"],

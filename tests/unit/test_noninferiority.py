@@ -111,7 +111,7 @@ def test_value_is_the_difference_of_macro_f1() -> None:
     truth = even(300)
     a, b = wrong_at(truth, *range(40)), wrong_at(truth, *range(30, 50))
     found = macro_f1_difference(a, b, 1000, 0)
-    assert found.value == pytest.approx(b.measure()["macro_f1"] - a.measure()["macro_f1"])
+    assert found.value == pytest.approx(b.measure().macro_f1 - a.measure().macro_f1)
     assert 0 < found.bound < found.value
     assert found == macro_f1_difference(a, b, 1000, 0)  # the same seed
 

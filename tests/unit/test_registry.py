@@ -20,6 +20,7 @@ from finsent.errors import InputError
 from finsent.evaluation.metrics import scores
 from finsent.files import sha256_file
 from finsent.labels import ID2LABEL, LABELS
+from finsent.metrics_record import StoredMetrics, StoredScores
 from finsent.modeling.provenance import read_provenance
 from finsent.registry.card import model_card
 from finsent.registry.card_usage import usage_section
@@ -28,9 +29,10 @@ from finsent.registry.model_version import ModelVersion
 from finsent.registry.registry import Registry
 from tests.unit.test_files import without_root
 
-METRICS = scores(np.array([[8, 1, 1], [0, 9, 1], [2, 0, 8]])) | {
-    "baselines": {"majority": {"macro_f1": 0.1667, "accuracy": 0.3333}}
-}
+METRICS = StoredMetrics(
+    **dict(scores(np.array([[8, 1, 1], [0, 9, 1], [2, 0, 8]]))),
+    baselines={"majority": StoredScores(macro_f1=0.1667, accuracy=0.3333)},
+)
 CODE = {"git_commit": "0" * 40, "git_dirty": False, "packages": {}}
 PROVENANCE = {
     "backbone": "small-bert",
@@ -97,7 +99,7 @@ def test_version_holds_the_model_and_what_it_was_made_from(
     manifest = json.loads((version.path / "manifest.json").read_text())
     assert manifest["version"] == version.version == version.path.name
     assert manifest["labels"] == list(LABELS)
-    assert manifest["metrics"] == METRICS
+    assert manifest["metrics"] == METRICS.model_dump(mode="json")
     assert manifest["code"] == CODE
     assert (manifest["dataset"], manifest["backbone"]) == (PROVENANCE["dataset"], "small-bert")
     assert registry.get(version.version).path == version.path
@@ -190,20 +192,18 @@ def test_a_model_is_copied_unless_it_may_be_shared(tmp_path: Path, registry: Reg
     assert (model / "model.safetensors").stat().st_mode & 0o200
 
 
-class Interrupting(dict[str, Any]):
+class Interrupting(StoredMetrics):
     """Publishing is interrupted when the card is written from these metrics."""
 
-    def __getitem__(self, key: str) -> NoReturn:
+    @property
+    def is_measured(self) -> NoReturn:
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("metrics", [Interrupting(METRICS), {"macro_f1": 0.5}])
-def test_interrupted_publishing_leaves_nothing(
-    tmp_path: Path, registry: Registry, metrics: dict[str, Any]
-) -> None:
+def test_interrupted_publishing_leaves_nothing(tmp_path: Path, registry: Registry) -> None:
     model = model_dir(tmp_path / "model")
-    with pytest.raises((KeyboardInterrupt, KeyError)):
-        registry.publish(model, metrics, CODE)
+    with pytest.raises(KeyboardInterrupt):
+        registry.publish(model, Interrupting(**dict(METRICS)), CODE)
     assert left(registry.root) == []
     assert registry.versions() == []
     registry.publish(model, METRICS, CODE).verify()

@@ -21,13 +21,16 @@ from finsent.evaluation.pictures import agreement_table, trust_lines
 from finsent.evaluation.slices import agreement_levels
 from finsent.evaluation.training_overlap import TrainingRows, find_overlap
 from finsent.inference.encoder import Encoded, Encoder
-from finsent.inference.truncation import Truncation, truncation_line
+from finsent.inference.truncation import count_truncation
+from finsent.inference.truncation_record import truncation_line
+from finsent.metrics_record import EvaluationMetrics, OverlapCounts
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
 from finsent.settings import Settings
 from finsent.training.config import TrainConfig
 from finsent.training.split_summary import summarize_splits
 from finsent.training.task import make_task
+from tests.unit.evaluations import comparison, evaluation, truncation
 from tests.unit.test_diff import Row, write
 
 LONG = "Operating profit of the third quarter rose to 13.1 million euros from 8.7 million euros"
@@ -48,28 +51,26 @@ def test_exact_and_near_rows_are_told_apart() -> None:
     assert found.exact.tolist() == [True, False, False, True, False]
     assert found.near.tolist() == [False, True, False, False, False]
     assert found.seen.tolist() == [True, True, False, True, False]
-    assert found.record() == {"rows": 2, "near_copies": 1, "reason": None}
+    assert found.counts() == OverlapCounts(rows=2, near_copies=1, reason=None)
 
 
 def test_near_copies_among_the_evaluated_rows_are_no_overlap() -> None:
     found = find_overlap(
         rows(LONG, f"{LONG} last year"), TrainingRows(rows("Sales fell"), None), NearConfig()
     )
-    assert found.record() == {"rows": 0, "near_copies": 0, "reason": None}
+    assert found.counts() == OverlapCounts(rows=0, near_copies=0, reason=None)
 
 
 def test_what_is_not_looked_for_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     one, training = rows(LONG), TrainingRows(rows(f"{LONG} last year"), None)
-    assert find_overlap(one, TrainingRows(), NearConfig()).record() == {
-        "rows": None,
-        "near_copies": None,
-        "reason": "the model was trained elsewhere",
-    }
-    off = find_overlap(one, training, NearConfig(enabled=False)).record()
-    assert (off["rows"], off["near_copies"]) == (0, None)
-    assert "data.near_duplicates.enabled=false" in off["reason"]
+    assert find_overlap(one, TrainingRows(), NearConfig()).counts() == OverlapCounts(
+        rows=None, near_copies=None, reason="the model was trained elsewhere"
+    )
+    off = find_overlap(one, training, NearConfig(enabled=False)).counts()
+    assert (off.rows, off.near_copies) == (0, None)
+    assert "data.near_duplicates.enabled=false" in (off.reason or "")
     monkeypatch.setattr(training_overlap, "MAX_NEAR_ROWS", 1)
-    assert find_overlap(one, training, NearConfig()).record()["near_copies"] is None
+    assert find_overlap(one, training, NearConfig()).counts().near_copies is None
 
 
 # --- cut texts ------------------------------------------------------------------------------------
@@ -83,23 +84,23 @@ def test_tokens_left_out_are_those_beyond_the_cut(tiny: Path) -> None:
         found = encoder(texts, side)
         assert [len(text.ids) + text.cut_tokens for text in found] == whole
         assert [text.truncated for text in found] == [n > 8 for n in whole] == [False, True, True]
-    record = Truncation.of(encoder(texts, "right"), 8).record()
-    assert (record["rows"], record["cut"], record["tokens"]) == (3, 2, sum(whole))
-    assert record["left_out"] == sum(n - 8 for n in whole[1:])
-    assert record["left_out_share"] == pytest.approx(record["left_out"] / sum(whole))
+    record = count_truncation(encoder(texts, "right"), 8)
+    assert (record.rows, record.cut, record.tokens) == (3, 2, sum(whole))
+    assert record.left_out == sum(n - 8 for n in whole[1:])
+    assert record.left_out_share == pytest.approx(record.left_out / sum(whole))
 
 
 def test_cut_texts_are_said_with_a_remedy() -> None:
     encoded = [Encoded([1] * 8, 24), Encoded([1] * 8), Encoded([1] * 8), Encoded([1] * 8)]
-    assert truncation_line(Truncation.of(encoded, 8).record()) == (
+    assert truncation_line(count_truncation(encoded, 8)) == (
         "1 of 4 texts (25.0%) are longer than the model's 8 tokens and are cut: 42.9% of all "
         "tokens are left out. Train with a larger model.max_length, or split long texts."
     )
-    assert truncation_line(Truncation.of(encoded[1:], 8).record()) is None
-    rare = Truncation(max_length=8, rows=5000, cut=1, tokens=40_000, left_out=2).record()
+    assert truncation_line(count_truncation(encoded[1:], 8)) is None
+    rare = truncation(8, 5000, 1, 40_000, 2)
     line = truncation_line(rare)
     assert line is not None and line.startswith("1 of 5,000 texts (less than 0.1%) are longer")
-    assert truncation_line(Truncation.of([], 8).record()) is None
+    assert truncation_line(count_truncation([], 8)) is None
 
 
 # --- the promised accuracy ------------------------------------------------------------------------
@@ -119,9 +120,10 @@ def sure(right: int, wrong: int, doubtful: int = 0) -> Answers:
 )
 def test_promise_is_judged_by_an_interval(answers: Answers, holds: bool | None) -> None:
     found = promise(answers, 0.8, 0.9)
-    assert found["holds"] is holds
-    assert found["answered"] == (answers.confidence > 0.8).sum()
-    low, high = found["interval"]
+    assert found.holds is holds
+    assert found.answered == (answers.confidence > 0.8).sum()
+    assert found.interval is not None
+    low, high = found.interval
     assert low < answers.right[answers.confidence > 0.8].mean() < high
 
 
@@ -129,7 +131,7 @@ def test_promise_is_judged_by_an_interval(answers: Answers, holds: bool | None) 
 def test_nothing_is_promised_without_threshold_answers_or_target(
     threshold: float | None, wanted: float | None
 ) -> None:
-    assert promise(sure(5, 5), threshold, wanted)["holds"] is None
+    assert promise(sure(5, 5), threshold, wanted).holds is None
 
 
 # --- agreement ------------------------------------------------------------------------------------
@@ -143,20 +145,21 @@ def test_agreement_has_a_line_per_level() -> None:
     truth = np.array([0, 1, 2, 0, 0, 1, 2])
     predicted = np.array([0, 0, 2, 0, 0, 1, 0])
     found = agreement_levels(table, truth, predicted)
-    assert [(one["level"], one["rows"], one["accuracy"]) for one in found] == [
+    assert [(one.level, one.rows, one.accuracy) for one in found] == [
         ("below 0.66", 2, 0.5),
         ("0.66 to 0.75", 1, 1.0),
         ("0.75 to 1", 1, 1.0),
         ("all", 2, 1.0),
     ]
-    assert [one["annotators"] for one in found] == pytest.approx([0.5, 0.66, 0.75, 1.0])
-    assert agreement_levels(table.select(["text"]), truth, predicted) == []
-    assert agreement_table({"agreement": []}) is None
-    assert agreement_table({"agreement": found}) is not None
+    assert [one.annotators for one in found] == pytest.approx([0.5, 0.66, 0.75, 1.0])
+    assert agreement_levels(table.select(["text"]), truth, predicted) == ()
+    assert agreement_table(()) is None
+    assert agreement_table(found) is not None
 
 
 # --- sentences ------------------------------------------------------------------------------------
 
+SCORES = Answers(np.array([0, 1, 2]), np.eye(3)).measure()
 RESULT: dict[str, Any] = {
     "model_dir": "/r/versions/0123456789ab",
     "model_version": "0123456789ab",
@@ -168,7 +171,7 @@ RESULT: dict[str, Any] = {
     "confusion": [[100, 0, 0], [0, 200, 0], [0, 16, 84]],
     "seen_in_training": 0,
     "overlap": {"rows": 0, "near_copies": 0, "reason": None, "unseen": None},
-    "truncation": Truncation(128, 400, 0, 8000, 0).record(),
+    "truncation": truncation(128, 400, 0, 8000, 0),
     "abstention": {
         "wanted_accuracy": 0.9,
         "threshold": 0.7,
@@ -190,9 +193,13 @@ UNSEEN = {
 }
 
 
+def metrics(**changed: Any) -> EvaluationMetrics:
+    return evaluation(SCORES, **{**RESULT, **changed})
+
+
 def test_a_good_result_has_no_remarks() -> None:
-    assert list(caveats(RESULT)) == []
-    assert trust_lines(RESULT)[0] == "trained on: none of these 400 rows"
+    assert list(caveats(metrics())) == []
+    assert trust_lines(metrics())[0] == "trained on: none of these 400 rows"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +234,7 @@ def test_a_good_result_has_no_remarks() -> None:
             ],
         ),
         (
-            {"truncation": Truncation(128, 120, 120, 120_000, 104_640).record()},
+            {"truncation": truncation(128, 120, 120, 120_000, 104_640)},
             ["120 of 120 texts (100.0%)", "87.2% of all tokens", "model.max_length"],
         ),
         (
@@ -254,14 +261,14 @@ def test_a_good_result_has_no_remarks() -> None:
 def test_each_remark_has_its_numbers_and_a_remedy(
     changed: dict[str, Any], words: list[str]
 ) -> None:
-    [remark] = caveats({**RESULT, **changed})
+    [remark] = caveats(metrics(**changed))
     assert all(word in remark for word in words), remark
 
 
 def broken(**changed: Any) -> str:
     """Return the remark on a result that does not hold its promise."""
     rule = {**RESULT["abstention"], "accuracy": 0.78, "interval": [0.74, 0.82], "holds": False}
-    [remark] = caveats({**RESULT, "abstention": rule, **changed})
+    [remark] = caveats(metrics(abstention=rule, **changed))
     return remark
 
 
@@ -287,7 +294,7 @@ def test_a_model_that_is_not_published_is_to_be_published_first() -> None:
 
 def test_unknown_training_rows_are_said_with_the_reason() -> None:
     unknown = {"rows": None, "near_copies": None, "reason": "the model was trained elsewhere"}
-    line = trust_lines({**RESULT, "overlap": unknown})[0]
+    line = trust_lines(metrics(overlap=unknown))[0]
     assert line == (
         "trained on: not known how many of these 400 rows (the model was trained elsewhere)"
     )
@@ -296,7 +303,7 @@ def test_unknown_training_rows_are_said_with_the_reason() -> None:
 def test_near_copies_that_were_not_looked_for_are_said() -> None:
     reason = "near copies: over 100,000 rows to compare"
     overlap = {"rows": 0, "near_copies": None, "reason": reason, "unseen": None}
-    line = trust_lines({**RESULT, "overlap": overlap})[0]
+    line = trust_lines(metrics(overlap=overlap))[0]
     assert line == f"trained on: none of these 400 rows ({reason})"
 
 
@@ -313,7 +320,7 @@ def test_phrasebank_files_keep_their_agreement(tmp_path: Path) -> None:
 
 
 def test_a_comparison_says_what_it_left_out() -> None:
-    cut, none = Truncation(8, 10, 5, 100, 20).record(), Truncation(8, 10, 0, 70, 0).record()
+    cut, none = truncation(8, 10, 5, 100, 20), truncation(8, 10, 0, 70, 0)
     result = {
         "rows": 80,
         "macro_over": ["negative", "positive"],
@@ -328,7 +335,7 @@ def test_a_comparison_says_what_it_left_out() -> None:
         },
         "truncation": {"a": none, "b": cut},
     }
-    assert list(comparison_caveats(result)) == [
+    assert list(comparison_caveats(comparison(**result))) == [
         "It is not known which rows A was trained on: no dataset is at hand.",
         "4 of the 80 compared rows are near copies of rows that B was trained on, which flatters "
         "B.",

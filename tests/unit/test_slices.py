@@ -92,18 +92,18 @@ def test_slices_are_what_a_loop_finds(rows: list[dict[str, Any]], fewest: int) -
     whole = (truth == predicted).mean()
     seen: dict[str, int] = {}
     for part in found:
-        value = part["value"].split(",")[0] if part["slice"] == "length" else part["value"]
-        here = np.array([slow_value(part["slice"], r) == value for r in rows])
+        value = part.value.split(",")[0] if part.slice == "length" else part.value
+        here = np.array([slow_value(part.slice, r) == value for r in rows])
         t, p = truth[here], predicted[here]
-        assert part["rows"] == here.sum()
-        assert part["accuracy"] == pytest.approx(sk.accuracy_score(t, p))
-        assert part["macro_f1"] == pytest.approx(
+        assert part.rows == here.sum()
+        assert part.accuracy == pytest.approx(sk.accuracy_score(t, p))
+        assert part.macro_f1 == pytest.approx(
             sk.f1_score(t, p, average="macro", labels=np.unique(t), zero_division=0)
         )
-        assert part["difference"] == pytest.approx(part["accuracy"] - whole)
-        assert part["small"] == (part["rows"] < fewest)
-        seen[part["slice"]] = seen.get(part["slice"], 0) + 1
-        assert part["interval"][0] <= part["accuracy"] <= part["interval"][1]
+        assert part.difference == pytest.approx(part.accuracy - whole)
+        assert part.small == (part.rows < fewest)
+        seen[part.slice] = seen.get(part.slice, 0) + 1
+        assert part.interval[0] <= part.accuracy <= part.interval[1]
     for name in ("source", "length", "number", "negation", "cashtag or URL", "agreement"):
         values = {slow_value(name, r) for r in rows}
         assert seen.get(name, 0) == (len(values) if len(values) > 1 else 0)
@@ -128,24 +128,24 @@ def test_tiny_slices_do_not_lead() -> None:
     predicted = np.where(right, 0, 1)
     rows = pa.table({"text": ["x"] * len(sources), "source": sources})
     found = slices(rows, truth, np.eye(3)[predicted])
-    assert [(part["value"], part["small"]) for part in found] == [
+    assert [(part.value, part.small) for part in found] == [
         ("big", False),
         ("few", False),
         ("good", False),
         ("tiny", True),
     ]
-    assert found[1]["accuracy"] < found[0]["accuracy"]  # 22 of 40 say less than 60 of 100
+    assert found[1].accuracy < found[0].accuracy  # 22 of 40 say less than 60 of 100
 
 
 def test_rows_without_source_and_agreement_are_cut_by_their_text() -> None:
     rows = pa.table({"text": ["Sales fell 5 %", "Sales fell"]})
     found = slices(rows, np.array([0, 0]), np.eye(3)[[0, 1]], min_rows=1)
-    assert [part["slice"] for part in found] == ["number", "number"]
+    assert [part.slice for part in found] == ["number", "number"]
 
 
 def test_no_rows_give_no_slices() -> None:
     rows = pa.table({"text": pa.array([], pa.string())})
-    assert slices(rows, np.array([], np.int64), np.zeros((0, 3))) == []
+    assert slices(rows, np.array([], np.int64), np.zeros((0, 3))) == ()
 
 
 @pytest.mark.parametrize(
@@ -171,5 +171,5 @@ def test_signs_in_texts(text: str, name: str, value: str) -> None:
     }[name]
     rows = pa.table({"text": [text, *opposite]})
     found = slices(rows, np.array([0, 0, 0]), np.eye(3)[[1, 0, 0]], min_rows=1)
-    [here] = [part for part in found if part["slice"] == name and part["accuracy"] < 1]
-    assert here["value"] == value
+    [here] = [part for part in found if part.slice == name and part.accuracy < 1]
+    assert here.value == value

@@ -20,6 +20,7 @@ from finsent import adapters
 from finsent.config import check
 from finsent.evaluation.evaluate import write_results
 from finsent.files import sha256_file
+from finsent.metrics_record import StoredMetrics
 from finsent.tracking.config import TrackingConfig
 from finsent.tracking.tracker import TRACKING_FILE, tracked, tracking_mode
 from finsent.training.metrics import EpochLine
@@ -64,7 +65,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A written report, drawn before HOME changes: Matplotlib caches its fonts there."""
     folder = tmp_path_factory.mktemp("evaluation")
-    write_results(RESULT, folder, "test")
+    write_results(StoredMetrics.model_validate(RESULT), folder, "test")
     return folder
 
 
@@ -155,7 +156,7 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     with tracked(config, tmp_path, SETTINGS) as tracker:
         epoch = EpochLine.of(epoch_metrics(1, macro_f1=0.7), 20)
         write_lines(tmp_path, step_line(10, 1.0), step_line(20, 0.5), epoch)
-        tracker.report({"split": "test", "macro_f1": 0.75, "rows": 40}, evaluation)
+        tracker.report("test", {"macro_f1": 0.75, "rows": 40}, evaluation)
         gate = {"outcome": "not inferior", "against": "0a1b2c3d4e5f", "forced": False}
         tracker.model(version, "abcdef123456", "champion", gate)
     lines = history(tmp_path)
@@ -218,7 +219,7 @@ def test_texts_of_rows_are_recorded_only_on_request(
     run_dir = tmp_path
     config = TrackingConfig(mode="offline", texts=texts)
     with tracked(config, run_dir, SETTINGS) as tracker:
-        tracker.report({"split": "test", "macro_f1": 0.75}, evaluation)
+        tracker.report("test", {"macro_f1": 0.75}, evaluation)
     records(run_dir)  # waits until all is written
     contents = [path.read_bytes() for path in run_dir.rglob("*") if path.is_file()]
     assert not any(key.encode() in content for content in contents)
@@ -278,7 +279,7 @@ def test_a_password_is_not_recorded(tmp_path: Path) -> None:
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
     with tracked(TrackingConfig(mode="disabled"), tmp_path, SETTINGS) as tracker:
-        tracker.report({"macro_f1": 1.0}, tmp_path)
+        tracker.report(None, {"macro_f1": 1.0}, tmp_path)
         tracker.pictures("dataset", [tmp_path / "a.png"])
         tracker.model(tmp_path, "a", None)
     assert [*tmp_path.iterdir()] == []
@@ -318,6 +319,6 @@ def test_unreachable_server_is_a_warning(
     started = time.monotonic()
     with caplog.at_level(logging.WARNING), tracked(TrackingConfig(), tmp_path, SETTINGS) as tracker:
         write_lines(tmp_path, step_line(10, 1.0))
-        tracker.report({"macro_f1": 1.0}, tmp_path)
+        tracker.report(None, {"macro_f1": 1.0}, tmp_path)
     assert time.monotonic() - started < 30
     assert "tracking: off for this job" in caplog.text

@@ -10,58 +10,51 @@ import numpy.typing as npt
 
 from finsent.evaluation.behavior.suite import Case, DirGroup, InvGroup, MftGroup, Suite
 from finsent.labels import LABEL2ID, LABELS
+from finsent.metrics_record import Behavior, BehaviorExample, BehaviorGroup
 
 _MAX_EXAMPLES = 5  # failing cases in the result, per group
 
 Probabilities = npt.NDArray[np.floating[Any]]
 
 
-def run_suite(
-    suite: Suite, probabilities: Callable[[Sequence[str]], Probabilities]
-) -> dict[str, Any]:
+def run_suite(suite: Suite, probabilities: Callable[[Sequence[str]], Probabilities]) -> Behavior:
     """Classify each distinct text once, and judge all cases.
 
     Args:
         suite: from `read_suite`.
         probabilities: texts -> probabilities of `LABELS`, shape (texts, labels), such as
             `Engine.probabilities`.
-
-    Returns:
-        `cases`, `failed`, `failure_rate` and `groups`: for each group, in the suite's order,
-        `group`, `kind`, `about`, `cases`, `failed`, `failure_rate` and `examples`: up to five
-        failing cases by falling confidence, with `texts`, `expected`, `got`
-        and `probabilities` (by label, of each text).
     """
     expanded = [(group, group.expand()) for group in suite]
     texts = list(
         dict.fromkeys(text for _, cases in expanded for case in cases for text in case.texts)
     )
     by_text = dict(zip(texts, probabilities(texts), strict=True))
-    groups = [_judge(group, cases, by_text) for group, cases in expanded]
-    failed = sum(group["failed"] for group in groups)
-    case_count = sum(group["cases"] for group in groups)
-    return {
-        "cases": case_count,
-        "failed": failed,
-        "failure_rate": failed / max(case_count, 1),
-        "groups": groups,
-    }
+    groups = tuple(_judge(group, cases, by_text) for group, cases in expanded)
+    failed, case_count = sum(group.failed for group in groups), sum(group.cases for group in groups)
+    return Behavior(
+        cases=case_count,
+        failed=failed,
+        failure_rate=failed / max(case_count, 1),
+        groups=groups,
+    )
 
 
 def _judge(
     group: MftGroup | InvGroup | DirGroup, cases: list[Case], by_text: dict[str, Probabilities]
-) -> dict[str, Any]:
+) -> BehaviorGroup:
+    """Judge the cases of a group, and keep the failing cases of highest confidence."""
     failing = [case for case in cases if not _holds(case, by_text)]
     failing.sort(key=lambda case: -float(by_text[case.texts[-1]].max()))
-    return {
-        "group": group.name,
-        "kind": group.kind,
-        "about": group.about,
-        "cases": len(cases),
-        "failed": len(failing),
-        "failure_rate": len(failing) / len(cases),
-        "examples": [_example(case, by_text) for case in failing[:_MAX_EXAMPLES]],
-    }
+    return BehaviorGroup(
+        group=group.name,
+        kind=group.kind,
+        about=group.about,
+        cases=len(cases),
+        failed=len(failing),
+        failure_rate=len(failing) / len(cases),
+        examples=tuple(_example(case, by_text) for case in failing[:_MAX_EXAMPLES]),
+    )
 
 
 def _predicted(row: Probabilities) -> str:
@@ -82,7 +75,7 @@ def _holds(case: Case, by_text: dict[str, Probabilities]) -> bool:
     )
 
 
-def _example(case: Case, by_text: dict[str, Probabilities]) -> dict[str, Any]:
+def _example(case: Case, by_text: dict[str, Probabilities]) -> BehaviorExample:
     rows = [by_text[text] for text in case.texts]
     if case.moves:
         expected = ", ".join(
@@ -93,9 +86,9 @@ def _example(case: Case, by_text: dict[str, Probabilities]) -> dict[str, Any]:
     else:
         expected = ", then ".join(case.labels) or "the same label"
         got = ", then ".join(map(_predicted, rows))
-    return {
-        "texts": list(case.texts),
-        "expected": expected,
-        "got": got,
-        "probabilities": [dict(zip(LABELS, map(float, row), strict=True)) for row in rows],
-    }
+    return BehaviorExample(
+        texts=case.texts,
+        expected=expected,
+        got=got,
+        probabilities=tuple(dict(zip(LABELS, map(float, row), strict=True)) for row in rows),
+    )
