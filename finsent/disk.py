@@ -183,10 +183,15 @@ def iterate_causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        failures = getattr(current, "worker_failures", None)  # of Ray Train
         queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]
         queue.append(getattr(current, "controller_failure", None))
-        queue += list(failures.values()) if isinstance(failures, dict) else []
+        queue += worker_failures(current)
+
+
+def worker_failures(error: BaseException) -> list[BaseException]:
+    """Return the workers' errors of an error of Ray Train; none for other errors."""
+    failures: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
+    return [*failures.values()]
 
 
 def _from_numbers(chain: Iterable[BaseException]) -> DiskError | None:

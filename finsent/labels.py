@@ -11,7 +11,7 @@ ID2LABEL: dict[int, str] = dict(enumerate(LABELS))
 LABEL2ID: dict[str, int] = {label: i for i, label in ID2LABEL.items()}
 
 
-def check_labels(id2label: Mapping[int, str] | Mapping[str, str], where: str) -> None:
+def check_labels(id2label: Mapping[int, str] | Mapping[str, object], where: str) -> None:
     """Refuse a model whose ids have other labels than `LABELS`.
 
     Args:

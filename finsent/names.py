@@ -33,7 +33,18 @@ def _validate_alias(alias: str) -> str:
 
 
 Alias = Annotated[str, AfterValidator(_validate_alias)]
-CalibrationName = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def _validate_calibration_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise PydanticCustomError(
+            "calibration_name",
+            "not a valid name. Write small letters, digits, - or _, e.g. tweets.",
+        )
+    return name
+
+
+CalibrationName = Annotated[str, AfterValidator(_validate_calibration_name)]
 
 
 def _names_by_tag(value: Any) -> Any:

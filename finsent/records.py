@@ -1,13 +1,14 @@
-"""Base of the typed records that finsent writes to disk as JSON and reads back."""
+"""Typed JSON files: records that finsent writes and reads back, and files of other tools."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    JsonValue,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -16,15 +17,12 @@ from pydantic import (
 from finsent.errors import InputError
 from finsent.files import read_json, write_json
 
+# Content that finsent stores or passes on and does not interpret, e.g. settings of another version.
+JsonObject: TypeAlias = dict[str, JsonValue]
 
-class Record(BaseModel):
-    """A JSON file with known keys. Instances are immutable.
 
-    A subclass declares its version as `schema_version: Literal[1] = 1`, so that a file of another
-    version is refused, and its remedy, which ends the error's line.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _JsonFile(BaseModel):
+    model_config = ConfigDict(frozen=True)
 
     @classmethod
     def remedy(cls) -> str:
@@ -47,6 +45,22 @@ class Record(BaseModel):
             key = ".".join(map(str, first["loc"])) or "the file"
             raise InputError(f"{path}: {key}: {first['msg']}. {cls.remedy()}") from None
 
+
+class ForeignRecord(_JsonFile):
+    """The keys that finsent reads of another tool's JSON file; all other keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Record(_JsonFile):
+    """A JSON file with known keys. Instances are immutable.
+
+    A subclass declares its version as `schema_version: Literal[1] = 1`, so that a file of another
+    version is refused, and its remedy, which ends the error's line.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
     def replaced(self, **changes: Any) -> Self:
         """Return a copy with other values of some keys, validated as a new record is."""
         values = {name: getattr(self, name) for name in self.model_fields_set}
@@ -61,10 +75,25 @@ class SparseRecord(Record):
     """A record whose JSON leaves out the optional keys that were never set."""
 
     @model_serializer(mode="wrap")
-    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialize(self)
+    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        content: dict[str, object] = serialize(self)
         return {
             key: value
             for key, value in content.items()
             if value is not None or key in self.model_fields_set
         }
+
+
+class FileDigest(SparseRecord):
+    """A file, relative to the directory of its record."""
+
+    path: str
+    bytes: int | None = None
+    sha256: str
+
+
+class ContentDigest(Record):
+    """Size and SHA-256 of a file that the record names by its key."""
+
+    bytes: int
+    sha256: str

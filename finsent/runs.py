@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from finsent.config import Section
 from finsent.errors import ConfigError, InputError
@@ -40,7 +40,15 @@ def new_run_name(job: str) -> str:
     return f"{job}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
-def code_identity() -> dict[str, Any]:
+class CodeIdentity(TypedDict):
+    """The code that a run or a model was made with, as `environment.json` stores it."""
+
+    git_commit: str | None
+    git_dirty: bool
+    packages: dict[str, str | None]  # version by name; None: not installed
+
+
+def code_identity() -> CodeIdentity:
     """Return the git commit of the running code, None without one, and its packages' versions."""
     source_dir = Path(__file__).resolve().parent
     commit = _git(source_dir, "rev-parse", "HEAD")
@@ -84,10 +92,10 @@ def start_run(run_dir: Path, job: str, settings: Section, fixed: Collection[str]
 
 
 def _check_resumable(
-    run_dir: Path, job: str, config: dict[str, Any], fixed: Collection[str]
+    run_dir: Path, job: str, config: Mapping[str, object], fixed: Collection[str]
 ) -> None:
     before = read_json(run_dir / CONFIG)
-    if not isinstance(before, dict):
+    if not isinstance(before, Mapping):
         raise InputError(f"{run_dir / CONFIG}: not a run's config. Choose another run.name.")
     name = run_dir.name
     if before.get("job") != job:
@@ -105,7 +113,7 @@ def has_trained(run_dir: Path) -> bool:
     return any(run_dir.glob(f"{CHECKPOINT_PREFIX}*")) or (run_dir / TRAINED_FILE).is_file()
 
 
-def finish_run(run_dir: Path, result: dict[str, Any]) -> None:
+def finish_run(run_dir: Path, result: Mapping[str, object]) -> None:
     """Write the result, which marks the run as complete.
 
     The key `refused`, where present, is the reason why the run's model was not published.

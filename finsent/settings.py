@@ -45,6 +45,7 @@ class RunConfig(Section):
         "name of the run's directory; an interrupted run resumes under the same name. null: job, "
         "time and a random suffix",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        form="letters, digits, dots, - and _, and begin with a letter or a digit",
     )
 
     @field_validator("name")

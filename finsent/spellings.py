@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -30,9 +31,9 @@ def strings_as_keys(value: Any) -> Any:
         ValueError: two keys have one spelling and two labels.
     """
     # YAML reads 0 and true as a number and a boolean; labels in files are texts in any case.
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         return value
-    labels: dict[str, Any] = {}
+    labels: dict[str, object] = {}
     for key, label in value.items():
         name = spelled(key)
         if labels.setdefault(name, label) != label:
@@ -49,12 +50,6 @@ def _spelled_list(value: Any) -> Any:
     return [spelled(item) for item in items]
 
 
-def _conditions(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {str(_as_name(key)): _spelled_list(values) for key, values in value.items()}
-
-
 def _as_name(value: Any) -> Any:
     """Return a column's name as a text, also a number: pandas numbers columns without names."""
     if isinstance(value, bool):
@@ -66,6 +61,6 @@ def _as_name(value: Any) -> Any:
 
 
 Spellings = Annotated[list[str], BeforeValidator(_spelled_list)]
-Conditions = Annotated[dict[str, list[str]], BeforeValidator(_conditions)]
 ColumnName = Annotated[str, BeforeValidator(_as_name)]
+Conditions = dict[ColumnName, Spellings]
 AnyColumnName = Annotated[str | None, BeforeValidator(_as_name)]

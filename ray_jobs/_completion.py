@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,28 @@ def candidates(words: Sequence[str], jobs: Sequence[str]) -> list[str]:
 def _job_candidates(name: str, word: str) -> list[str]:
     declared = declaration(name)
     # A job with arguments takes a bare name for one of them.
-    suffix = ".yaml" if "arguments" in declared else ""
+    suffix = ".yaml" if declared.arguments else ""
     names = [f"{config}{suffix}" for config in shipped_names()]
     if word.startswith("-"):
-        return ["--help", "--print-config", *declared.get("flags", {})]
+        return ["--help", "--print-config", *declared.flags]
     from finsent.config.completion import complete_setting  # pydantic: 0.2 s; names do without
     from ray_jobs._settings import JobSettings
 
-    return names + complete_setting(
-        JobSettings, declared["sections"], declared.get("home", ""), word
-    )
+    return names + complete_setting(JobSettings, declared.sections, declared.home, word)
 
 
-def declaration(name: str) -> dict[str, Any]:
-    """Return the keywords of a job's `JOB = Job(...)`; None in place of what is no literal.
+@dataclass(frozen=True)
+class Declaration:
+    """What completion reads of a job's `JOB = Job(...)`; each keyword is a literal."""
+
+    sections: tuple[str, ...]
+    home: str = ""
+    arguments: str | None = ""  # None: no literal, and so not empty
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+def declaration(name: str) -> Declaration:
+    """Return the declaration of a job.
 
     The source is read: importing a job costs up to 0.9 s, which is too long for a key press.
     """
@@ -76,7 +85,10 @@ def declaration(name: str) -> dict[str, Any]:
         and isinstance(statement.value, ast.Call)
         and ast.unparse(statement.targets[0]) == "JOB"
     ]
-    return {keyword.arg or "": _literal(keyword.value) for keyword in call.keywords}
+    known = {declared.name for declared in fields(Declaration)}
+    return Declaration(
+        **{each.arg: _literal(each.value) for each in call.keywords if each.arg in known}
+    )
 
 
 def _literal(node: ast.expr) -> Any:

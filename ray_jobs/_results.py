@@ -10,16 +10,16 @@ import textwrap
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic_core import to_jsonable_python
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Result = dict[str, Any]
-# What a job returns.
-Output = typing.Union["DataclassInstance", Result]
+Result: TypeAlias = dict[str, Any]  # as the line of JSON has it
+# What a job returns; a dataclass may contain records.
+Output: TypeAlias = "DataclassInstance | Mapping[str, object]"
 # How a job declares its result: the class, or the class by action or flag ("": without one).
 ResultTypes = type | Mapping[str, type] | str
 

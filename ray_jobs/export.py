@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.export.tables import export_table
+from finsent.inference.export_record import Export
 from finsent.modeling.trained_on import find_dataset, read_trained_on
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
@@ -27,7 +28,7 @@ class ExportResult:
     split: str
     rows: int
     exports: Annotated[
-        dict[str, dict[str, Any]],
+        dict[str, Export],
         "by name: file (null: refused), bytes, max_difference of any probability, same_labels, "
         "macro_f1, macro_f1_exact, refused (why), seen (rows, same_labels, same_abstentions, "
         "score_change, accuracy, macro_f1: value, bound)",
@@ -36,7 +37,7 @@ class ExportResult:
     @property
     def kept(self) -> list[str]:
         """Names of the exports that were not refused."""
-        return [name for name, export in self.exports.items() if export["refused"] is None]
+        return [name for name, export in self.exports.items() if export.refused is None]
 
 
 def step(settings: Settings, model_dir: Path) -> ExportResult:
@@ -70,7 +71,7 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
         dataset_version=version.version,
         split="validation",
         rows=len(rows),
-        exports={export.name: export.model_dump(mode="json") for export in exports},
+        exports={export.name: export for export in exports},
     )
 
 

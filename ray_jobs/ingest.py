@@ -6,18 +6,27 @@ import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from finsent.data.ingest.ingest import find_existing, ingest, needs_ray
 from finsent.data.sources.files import find_sources
 from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.diff import diff
+from finsent.data.versions.diff_records import (
+    CountChange,
+    ExamplePair,
+    InputChanges,
+    LabelChange,
+    RowChanges,
+    VersionIdentity,
+)
 from finsent.data.versions.diff_tables import diff_tables
 from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
 from finsent.files import make_dir
 from finsent.ray_session import joins_cluster, ray_session
+from finsent.records import JsonObject
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
 
@@ -47,17 +56,17 @@ class IngestResult:
 class DiffResult:
     """Result of `diff`: what changed from version A to version B."""
 
-    a: dict[str, Any]
-    b: dict[str, Any]
+    a: VersionIdentity
+    b: VersionIdentity
     identical: bool
     warnings: list[str]
-    rows: Annotated[dict[str, Any], "by change"]
-    labels: Annotated[dict[str, Any], "rows and shares by split"]
-    counts: dict[str, Any]
-    inputs: dict[str, Any]
-    exclude: dict[str, Any]
-    config: dict[str, Any]
-    examples: dict[str, Any]
+    rows: Annotated[RowChanges, "by change"]
+    labels: Annotated[dict[str, dict[str, LabelChange]], "rows and shares by split"]
+    counts: dict[str, CountChange]
+    inputs: InputChanges
+    exclude: InputChanges
+    config: dict[str, JsonObject]
+    examples: dict[str, list[ExamplePair]]
 
 
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
@@ -125,7 +134,7 @@ def compare(call: Call) -> DiffResult:
     console = table_console()
     for table in diff_tables(changes):
         console.print(table)
-    return DiffResult(**changes.model_dump(mode="json"))
+    return DiffResult(**dict(changes))
 
 
 def run(call: Call) -> IngestResult | DiffResult:

@@ -76,12 +76,13 @@ def run(call: Call) -> PublishResult:
     with tracked(settings.tracking, model.folder.parent, settings.for_records()) as tracker:
         publication = step(settings, model.folder, call.run_dir / "comparison")
         publication.track(tracker)
-    dataset = publication.version.manifest.dataset or {}
+    version = publication.version
+    dataset = version.manifest.dataset
     return PublishResult(
-        model_version=publication.version.version,
+        model_version=version.version,
         alias=publication.alias,
-        version_dir=str(publication.version.path),
-        dataset_version=dataset.get("version"),
+        version_dir=str(version.path),
+        dataset_version=dataset.version if dataset else None,
         macro_f1=metrics.macro_f1,
         accuracy=metrics.accuracy,
         gate=publication.gate,

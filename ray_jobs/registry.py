@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 from rich.table import Table
 
@@ -16,23 +16,26 @@ from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.aliases import check_alias
 from finsent.registry.calibration_lookup import warn_of_lost_calibrations
 from finsent.registry.calibrations import Calibrations
+from finsent.registry.gate import Gate, GateBrief
 from finsent.registry.model_version import ModelVersion
 from finsent.registry.registry import Registry
+from finsent.registry.version_manifest import VersionManifest
 from ray_jobs._cli import Call, Job, Output, main, table_console
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
 _ARGUMENT_COUNTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Result of `list`."""
+class VersionKeys(TypedDict):
+    """The keys of `VersionResult`."""
 
-    root: str
-    aliases: Annotated[dict[str, str], "version by alias"]
-    models: Annotated[
-        list[dict[str, Any]], "as of show, with the names of their aliases and calibrations"
-    ]
+    model_version: str
+    version_dir: str
+    created: str
+    macro_f1: float | None
+    accuracy: float | None
+    dataset_version: str | None
+    backbone: str | None
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,40 @@ class VersionResult:
 
 
 @dataclass(frozen=True)
+class ListedVersion(VersionResult):
+    """A version in the result of `list`."""
+
+    aliases: list[str]
+    gates: dict[str, GateBrief | None]  # by alias
+    calibrations: list[str]  # names
+
+
+@dataclass(frozen=True)
+class DamagedVersion:
+    """A version in the result of `list` whose manifest cannot be read."""
+
+    model_version: str
+    damaged: bool = True
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Result of `list`."""
+
+    root: str
+    aliases: Annotated[dict[str, str], "version by alias"]
+    models: Annotated[
+        list[ListedVersion | DamagedVersion],
+        "as of show, with the names of their aliases and calibrations",
+    ]
+
+
+@dataclass(frozen=True)
 class ShowResult(VersionResult):
     """Result of `show`."""
 
-    manifest: dict[str, Any]
-    gates: Annotated[dict[str, Any], "by alias, of the step that pointed it at the version"]
+    manifest: VersionManifest
+    gates: Annotated[dict[str, Gate | None], "by alias, of the step that pointed it at the version"]
     calibrations: list[CalibrationSummary]
 
 
@@ -68,7 +100,7 @@ class RollbackResult(VersionResult):
 class PromoteResult(RollbackResult):
     """Result of `promote`."""
 
-    gate: Annotated[dict[str, Any] | None, "null: no comparison was needed"]
+    gate: Annotated[Gate | None, "null: no comparison was needed"]
 
 
 def run(call: Call) -> Output:
@@ -93,11 +125,8 @@ def _show(registry: Registry, reference: str) -> ShowResult:
     calibrations = Calibrations(registry.root, version.version)
     return ShowResult(
         **_version_keys(version),
-        manifest=version.manifest.model_dump(mode="json"),
-        gates={
-            alias: gate.as_json() if gate else None
-            for alias, gate in registry.gates(version.version).items()
-        },
+        manifest=version.manifest,
+        gates=registry.gates(version.version),
         calibrations=[
             summary(calibrations.get(name, "registry show")) for name in calibrations.names()
         ],
@@ -116,11 +145,9 @@ def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Prom
         setup, rules = EvaluationSetup.of(call.settings), call.settings.publish
         clearance = check_gate(setup, rules, candidate.path, alias, comparison, rows)
     warn_of_lost_calibrations(registry, alias, candidate.version)
-    gate = clearance.gate if clearance else None
     promoted = registry.promote(candidate.version, alias, clearance)
-    return PromoteResult(
-        **_version_keys(promoted), alias=alias, gate=gate.as_json() if gate else None
-    )
+    gate = clearance.gate if clearance else None
+    return PromoteResult(**_version_keys(promoted), alias=alias, gate=gate)
 
 
 def _list(registry: Registry) -> Listing:
@@ -128,21 +155,21 @@ def _list(registry: Registry) -> Listing:
     table = Table(
         "version", "aliases", "created", "macro-F1", "dataset", "backbone", "calibrations"
     )
-    models = []
+    models: list[ListedVersion | DamagedVersion] = []
     for version in registry.versions():
         names = [alias for alias, target in aliases.items() if target == version.version]
         try:
             keys = _version_keys(version)
         except (InputError, KeyError):
             table.add_row(version.version, "damaged")
-            models.append({"model_version": version.version, "damaged": True})
+            models.append(DamagedVersion(version.version))
             continue
         calibrations = Calibrations(registry.root, version.version).names()
         gates = {
             alias: gate.brief() if gate else None
             for alias, gate in registry.gates(version.version).items()
         }
-        models.append(keys | {"aliases": names, "gates": gates, "calibrations": calibrations})
+        models.append(ListedVersion(**keys, aliases=names, gates=gates, calibrations=calibrations))
         macro_f1 = keys["macro_f1"]
         table.add_row(
             version.version,
@@ -157,9 +184,9 @@ def _list(registry: Registry) -> Listing:
     return Listing(str(registry.root), aliases, models)
 
 
-def _version_keys(version: ModelVersion) -> dict[str, Any]:
-    """Return the keys of `VersionResult`."""
+def _version_keys(version: ModelVersion) -> VersionKeys:
     manifest = version.manifest
+    dataset = manifest.dataset
     metrics = manifest.metrics
     return {
         "model_version": version.version,
@@ -167,7 +194,7 @@ def _version_keys(version: ModelVersion) -> dict[str, Any]:
         "created": manifest.created,
         "macro_f1": metrics.macro_f1,
         "accuracy": metrics.accuracy,
-        "dataset_version": (manifest.dataset or {}).get("version"),
+        "dataset_version": dataset.version if dataset else None,
         "backbone": manifest.backbone,
     }
 

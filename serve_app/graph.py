@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -127,7 +128,7 @@ def _classifier(config: ServeConfig, data: str) -> Any:
     return classifier.bind(data)
 
 
-def _engine_options(config: ServeConfig) -> dict[str, Any]:
+def _engine_options(config: ServeConfig) -> dict[str, object]:
     """Return the options of a deployment whose replicas have engines."""
     resources = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus}
     policy = ("DrainTime", {"target_seconds": config.drain_seconds})
@@ -137,7 +138,7 @@ def _engine_options(config: ServeConfig) -> dict[str, Any]:
     }
 
 
-def _gateway_options(config: ServeConfig) -> dict[str, Any]:
+def _gateway_options(config: ServeConfig) -> dict[str, object]:
     """Return the options of gateways without engines."""
     gateways = config.gateways
     policy = ("BusyShare", {"target_share": gateways.busy_share})
@@ -176,7 +177,7 @@ def _scaling(
     }
 
 
-def app(args: dict[str, Any]) -> Any:
+def app(args: Mapping[str, object]) -> Any:
     """Return the application for `serve run` and `serve build`.
 
     Args:
@@ -185,9 +186,9 @@ def app(args: dict[str, Any]) -> Any:
     Raises:
         ConfigError: a file, key or value is wrong.
     """
-    args = dict(args)
-    files = [name for name in str(args.pop("config", "")).split(",") if name]
-    settings = load_service(files, [f"{key}={_override(value)}" for key, value in args.items()])
+    files = [name for name in str(args.get("config", "")).split(",") if name]
+    overrides = [f"{key}={_override(value)}" for key, value in args.items() if key != "config"]
+    settings = load_service(files, overrides)
     if not settings.workspace.registry_dir.is_dir():
         raise ConfigError(
             f"registry.root={str(settings.workspace.registry_dir)!r}: no registry there. Publish a "
@@ -196,6 +197,6 @@ def app(args: dict[str, Any]) -> Any:
     return build(settings)
 
 
-def _override(value: Any) -> str:
+def _override(value: object) -> str:
     """Return a value of a YAML file as an override has it: null is not the word None."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -11,6 +11,7 @@ from typing import Any, NotRequired, TypeAlias, TypedDict
 from finsent.inference.config import Truncate
 from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.references import plain_name
+from finsent.registry.gate import GateBrief
 from serve_app.deployments.shadow import AgreementReport
 from serve_app.sender import Sender
 from serve_app.service.explain import Explanation
@@ -73,7 +74,7 @@ class ServiceInfo(TeiInfo, ModelDetails):
     refused: dict[str, str] | None
     user_config_refused: str | None
     limits: dict[str, int | float]
-    gate: dict[str, Any] | None
+    gate: GateBrief | None
     shadow: NotRequired[ShadowReport]  # where one is configured
 
 

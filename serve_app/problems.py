@@ -22,6 +22,7 @@ CODES: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "The body's type or encoding is not supported"),
     "invalid_request": (422, "The request is not valid"),
     "unknown_source": (422, "The source has no calibration"),
+    "unknown_column": (422, "The column of the texts is not known"),
     "too_many_texts": (422, "Too many texts in one request"),
     "text_too_long": (422, "A text is too long"),
     "invalid_text": (422, "A text cannot be classified"),

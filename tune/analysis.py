@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -23,7 +23,7 @@ from finsent.stdout import write_line
 from tune.importance import importances, pareto_front
 from tune.picture_style import View
 from tune.pictures import pictures_of
-from tune.records import DEFAULT, Sweep, Trial, Verification, read_sweep
+from tune.records import DEFAULT, Params, Sweep, Trial, Verification, read_sweep
 from tune.stats import (
     WITHOUT_VALUE,
     at_edge,
@@ -44,12 +44,29 @@ from tune.stats import (
 PAGE = "sweep.html"
 PICTURES = "sweep-pictures"
 
-Result = dict[str, Any]
-
 _MIN_IMPORTANCE = 0.1  # with less, a value at the edge of its range has no meaning
 
 
-def analyze(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Result:
+class BestTrial(TypedDict):
+    """The best trial of a sweep."""
+
+    trial: int
+    value: float  # of the metric
+    params: Params
+
+
+class Analysis(TypedDict):
+    """Result of the analysis."""
+
+    page: str
+    trials: int
+    best: BestTrial
+    importances: dict[str, float]  # of the metric, by parameter
+    spent_share: float | None  # epochs over those of full trials
+    seconds: float
+
+
+def analyze(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Analysis:
     """Write `sweep.html`, `sweep-pictures/*.png`, `trials.csv` and `importances.csv`.
 
     Each file replaces an older one atomically, so a running sweep can be analyzed repeatedly. With
@@ -60,8 +77,7 @@ def analyze(run_dirs: Sequence[Path | str], out: Path | str | None = None) -> Re
         out: output directory; the first sweep's directory by default.
 
     Returns:
-        `page`, `trials`, `best` (trial, value, params), `importances` of the metric by parameter,
-        `spent_share` (epochs over those of full trials), `seconds`.
+        The result, as the command prints it.
 
     Raises:
         InputError: not a sweep's directory, damaged, no trial has ended with a value, sweeps of
@@ -123,7 +139,7 @@ def _check(sweep: Sweep, first: Sweep) -> None:
 # --- page ---------------------------------------------------------------------------------------
 
 
-def _page_values(view: View) -> Result:
+def _page_values(view: View) -> dict[str, object]:
     """Return the variables of the page's template."""
     sweep = view.sweep
     value, best = ranked(sweep)[0]

@@ -30,7 +30,7 @@ class Budget(Stopper):
         self._is_ended = threading.Event()
         self.reason: str | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {}  # Ray Tune pickles its arguments, which nothing loads
 
     def __call__(self, *_: Any) -> bool:

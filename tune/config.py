@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pydantic import SerializationInfo, field_serializer, model_validator
 
 from finsent.config import FOR_RECORDS, Section, setting
 from finsent.names import Alias
+from finsent.records import JsonObject
 from tune.algorithms import (
     SCHEDULERS,
     SEARCH_ALGORITHMS,
@@ -32,7 +32,7 @@ _IN_MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 class SweepConfig(Section):
     """Search space, search, budget, and verification of the winner."""
 
-    space: dict[str, Any] = setting(
+    space: JsonObject = setting(
         dict,
         "search space, by key of the sections train, model and data: {loguniform: [LOW, HIGH]}, "
         "{uniform: [LOW, HIGH]}, {int: [LOW, HIGH]}, {quantized: [LOW, HIGH, STEP]} or {choice: "
@@ -57,7 +57,7 @@ class SweepConfig(Section):
     )
     search: SearchName = setting("tpe", f"search algorithm; {summaries(SEARCH_ALGORITHMS)}")
     seed: int = setting(42, "seed of the search", ge=0, lt=2**31)
-    known: list[dict[str, Any]] = setting(
+    known: list[JsonObject] = setting(
         list, "configurations to try first, by key as in `space`, e.g. [{train.dropout: 0.1}]"
     )
     default_first: bool = setting(

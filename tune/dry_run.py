@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -11,6 +11,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.backbone import Backbone
 from tune.cost_estimate import expected_epochs, rows_per_second, sample_configurations
 from tune.plan import Plan
+from tune.records import Params
 from tune.results import Estimate
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def estimate(plan: Plan, backbone: Backbone, version: DatasetVersion) -> Estimat
     )
 
 
-def configs_table(plan: Plan, configs: list[dict[str, Any]]) -> Table:
+def configs_table(plan: Plan, configs: Sequence[Params]) -> Table:
     """Return a table with one row per configuration."""
     keys = [parameter.key for parameter in plan.space.parameters]
     table = Table("", *keys)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from finsent.config import to_yaml
 from finsent.errors import InputError
 from finsent.files import write_text
+from finsent.records import JsonObject
 from tune.analysis import analyze
 from tune.importance import pareto_front
 from tune.plan import Plan
-from tune.records import Sweep, Verification, read_sweep
-from tune.results import SweepResult
+from tune.records import Params, Sweep, Verification, read_sweep
+from tune.results import SweepResult, VerifiedResult
 from tune.space import with_values
 from tune.stats import (
     LEARNING_RATE,
@@ -29,10 +28,9 @@ from tune.trial_events import DIVERGED
 log = logging.getLogger(__name__)
 
 BEST = "best.yaml"
-_VERIFIED = {"chosen", "verified", "luck", "gain", "test", "seed"}  # of `verification.json`
 
 
-def write_best(plan: Plan, run_dir: Path, params: Mapping[str, Any], comment: str) -> Path:
+def write_best(plan: Plan, run_dir: Path, params: Params, comment: str) -> Path:
     """Write `best.yaml`, the sections data, model and train of a configuration."""
     path = run_dir / BEST
     body = to_yaml(with_values(plan.settings, params), ("data", "model", "train"))
@@ -94,7 +92,7 @@ def report_sweep(plan: Plan, run_dir: Path, verification: Verification | None) -
         spent_share=saved.share,
         driver_share=driver_share(sweep),
         best={"trial": best.number, config.metric: value, "params": best.params},
-        verified=verification.model_dump(include=_VERIFIED) if verification else None,
+        verified=VerifiedResult.of(verification) if verification else None,
         front=_front(sweep),
         best_yaml=str(path),
         page=page,
@@ -109,7 +107,7 @@ def _status_counts(sweep: Sweep) -> dict[str, int]:
     return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
 
 
-def _front(sweep: Sweep) -> list[dict[str, Any]] | None:
+def _front(sweep: Sweep) -> list[JsonObject] | None:
     """Return the trials of the Pareto front; None: the sweep has one objective."""
     if len(sweep.objectives) < 2:
         return None

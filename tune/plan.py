@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 
 from finsent.errors import ConfigError
 from finsent.modeling.backbone import Backbone
+from finsent.records import JsonObject
 from finsent.same_settings import check_same
 from finsent.training.config import TrainConfig
 from tune.config import SweepConfig
@@ -125,15 +127,24 @@ def _default_configuration(
     params: Params = {}
     for parameter in space.parameters:
         if parameter.varies(params):
-            value: Any = values
-            for part in parameter.key.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
-            params[parameter.key] = value
+            params[parameter.key] = _nested_value(values, parameter.key)
     try:
         check_configuration(space, params, "")
     except ConfigError:
         return None
     return params
+
+
+def _nested_value(settings: JsonObject, key: str) -> JsonValue:
+    """Return a setting by its dotted key; None: a section is null."""
+    value: Any = settings
+    try:
+        for part in key.split("."):
+            value = value[part]
+    except (LookupError, TypeError):
+        return None
+    setting: JsonValue = value
+    return setting
 
 
 # --- sweep.json ----------------------------------------------------------------------------------

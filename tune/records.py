@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypeAlias, TypedDict
 
-from pydantic import ConfigDict, Field, ValidationError, model_serializer
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_serializer
 
 from finsent.errors import InputError
-from finsent.records import Record
+from finsent.records import JsonObject, Record
 from tune.trial_events import (
     EVENTS,
     EpochEnded,
@@ -34,7 +34,8 @@ TRIALS = "trials.jsonl"
 VERIFICATION = "verification.json"
 DEFAULT = "default"  # the name of the settings without any change
 
-Params = dict[str, Any]  # values of a configuration, by config key; conditional keys may be missing
+# Values of a configuration, by config key; conditional keys may be missing.
+Params: TypeAlias = JsonObject
 Mode = Literal["max", "min"]
 
 
@@ -55,11 +56,12 @@ class ParameterRecord(Record):
     low: int | float | None = None
     high: int | float | None = None
     step: float | None = None
-    choices: list[Any] | None = None
-    when: dict[str, list[Any]] | None = None  # values of another key with which this one varies
+    choices: list[JsonValue] | None = None
+    # Values of another key with which this one varies.
+    when: dict[str, list[JsonValue]] | None = None
 
     @model_serializer
-    def _serialize(self) -> dict[str, Any]:
+    def _serialize(self) -> dict[str, object]:
         return {key: value for key, value in dict(self).items() if value is not None}
 
 
@@ -82,8 +84,8 @@ class SweepRecord(Record):
     study_name: str | None = None
     attempts: list[float] = Field(default_factory=list)  # Unix seconds of each start
     # Settings that a resumed sweep must not change: of the sweep, and by section of its trials.
-    config: dict[str, Any] = Field(default_factory=dict)
-    recipe: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    config: JsonObject = Field(default_factory=dict)
+    recipe: dict[str, JsonObject] = Field(default_factory=dict)
     dataset_version: str | None = None
     exhausted: bool = False  # the search has tried each configuration of the space
 
@@ -109,7 +111,7 @@ class VerifiedCandidate(Record):
     """A configuration that was trained again."""
 
     trial: int | None = None  # None: the settings without any change
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: Params = Field(default_factory=dict)
     sweep: float | None = None  # the value in the sweep
     mean: float | None = None  # None: a training failed
     std: float | None = None
@@ -132,10 +134,10 @@ class Verification(Record):
     verified: float  # mean of the chosen candidate
     luck: float | None = None  # the sweep's best value less its own mean, positive where lucky
     gain: Gain | None = None
-    params: dict[str, Any]  # of the chosen candidate
+    params: Params  # of the chosen candidate
     model_dir: str  # the chosen candidate's best model
     seed: int  # of that model
-    test: dict[str, Any] | None = None  # metrics of that model on the test split
+    test: JsonObject | None = None  # metrics of that model on the test split
 
     @classmethod
     def remedy(cls) -> str:
@@ -160,7 +162,9 @@ class TrainedModel(Record):
 class WeightsSource(Record):
     """`source.json` in a checkpoint of PBT: where another trial finds the weights."""
 
-    place: Path
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    folder: Path = Field(alias="place")
     epoch: int
 
 
@@ -173,7 +177,13 @@ class TrialConfig(TypedDict):
     number: int
     params: Params
     source: NotRequired[str]  # known, search or resumed
-    place: NotRequired[str]  # the trial's directory, below the sweep's
+    folder: NotRequired[str]  # the trial's directory, below the sweep's
+
+
+class PopulationConfig(TypedDict):
+    """A trial's config under PBT, which changes values inside."""
+
+    trial: TrialConfig
 
 
 @dataclass(frozen=True)

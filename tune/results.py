@@ -3,7 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Literal
+
+from finsent.records import JsonObject
+from tune.records import Gain, Params, Verification
+
+
+@dataclass(frozen=True)
+class VerifiedResult:
+    """The configuration that the verification chose, see `tune.records.Verification`."""
+
+    chosen: int | Literal["default"]
+    verified: float
+    luck: float | None
+    gain: Gain | None
+    test: JsonObject | None
+    seed: int
+
+    @classmethod
+    def of(cls, verification: Verification) -> VerifiedResult:
+        """Return the keys of a verification that a result has."""
+        return cls(
+            chosen=verification.chosen,
+            verified=verification.verified,
+            luck=verification.luck,
+            gain=verification.gain,
+            test=verification.test,
+            seed=verification.seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -17,12 +44,12 @@ class SweepResult:
     epochs: int
     spent_share: Annotated[float | None, "of the epochs without early stopping"]
     driver_share: Annotated[float | None, "of the trials' time, between two trials"]
-    best: Annotated[dict[str, Any], "of the search, partly luck"]
+    best: Annotated[JsonObject, "trial, params, the metric; of the search, partly luck"]
     verified: Annotated[
-        dict[str, Any] | None,
+        VerifiedResult | None,
         "chosen, verified: its mean, luck, gain over the unchanged settings by seed, test, seed",
     ]
-    front: Annotated[list[dict[str, Any]] | None, "of several objectives"]
+    front: Annotated[list[JsonObject] | None, "of several objectives"]
     best_yaml: str
     page: Annotated[str | None, "null: no trial has ended"]
     storage: str | None
@@ -34,7 +61,7 @@ class SweepResult:
 class Estimate:
     """Result of `sweep --dry-run`: the first configurations, and the expected cost."""
 
-    configs: Annotated[list[dict[str, Any]], "by config key"]
+    configs: Annotated[list[Params], "by config key"]
     epochs: Annotated[int, "expected, with early stopping"]
     epochs_in_full: Annotated[int, "without early stopping"]
     epochs_to_verify: int

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypedDict
 
+from pydantic import JsonValue
 from ray import tune
 from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
@@ -23,7 +24,7 @@ from finsent.adapters.ray_tune import NEVER_PAUSE, NO_CONTROLLER, stand_in_trial
 from finsent.errors import ConfigError
 from tune.algorithms import SCHEDULERS
 from tune.config import SweepConfig
-from tune.records import Trial
+from tune.records import PopulationConfig, Trial
 from tune.space import Parameter, Space
 from tune.trial_report import FAILURE
 
@@ -41,6 +42,14 @@ _FIXED_WHILE_TRAINING = (
 _MAX_BRACKETS = 3  # of HyperBand; each begins one rung later
 
 
+class SchedulerKeys(TypedDict):
+    """Arguments of each of Ray Tune's schedulers."""
+
+    time_attr: str
+    metric: str
+    mode: str
+
+
 @dataclass(frozen=True)
 class SchedulerRequest:
     """Inputs of a scheduler's factory."""
@@ -51,7 +60,7 @@ class SchedulerRequest:
     past: Sequence[Trial]  # trials of earlier processes, with which halving schedulers continue
 
     @property
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> SchedulerKeys:
         """Arguments of each of Ray Tune's schedulers."""
         return {"time_attr": "epoch", "metric": self.config.metric, "mode": self.config.mode}
 
@@ -192,12 +201,12 @@ class AlignedPopulation(PopulationBasedTraining):
         super().__init__(perturbation_interval=interval, **settings)
         self._interval, self._epochs = interval, epochs
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """Return whether a trial continues or exchanges; a failed trial gives no weights."""
         epoch = result["epoch"]
         if FAILURE in result or epoch % self._interval or epoch >= self._epochs:
             return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(tune_controller, trial, result))
+        return str(super().on_trial_result(tune_controller, trial, dict(result)))
 
 
 def _tune_domain(parameter: Parameter) -> Any:
@@ -212,25 +221,31 @@ def _tune_domain(parameter: Parameter) -> Any:
     return (tune.loguniform if parameter.kind == "loguniform" else tune.uniform)(low, high)
 
 
-def _clip_to(space: Space) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _clip_to(space: Space) -> Callable[[PopulationConfig], PopulationConfig]:
     """Return a function that moves a perturbed configuration back into the space.
 
     PBT multiplies numbers by 0.8 or 1.2.
     """
 
-    def clip(config: dict[str, Any]) -> dict[str, Any]:
+    def clip(config: PopulationConfig) -> PopulationConfig:
         params = config["trial"]["params"]
         for parameter in space.parameters:
             if parameter.kind != "choice":
-                params[parameter.key] = _nearest_value(parameter, params)
+                params[parameter.key] = _nearest_value(parameter, _number(params[parameter.key]))
         return config
 
     return clip
 
 
-def _nearest_value(parameter: Parameter, params: Mapping[str, Any]) -> float | int:
+def _number(value: JsonValue) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number, and is of a range of numbers")
+    return value
+
+
+def _nearest_value(parameter: Parameter, current: float) -> float | int:
     low, high, step = parameter.low, parameter.high, parameter.step
-    value = min(max(params[parameter.key], low), high)
+    value = min(max(current, low), high)
     if step:
         value = round(low + round((value - low) / step) * step, 12)
         value = value if value <= high else round(value - step, 12)

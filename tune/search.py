@@ -199,7 +199,7 @@ class StudySearch(Searcher):
 
     # --- results ----------------------------------------------------------------------------------
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Report an epoch's value, so that the study learns from a trial that is stopped later."""
         report, value = TrialReport.parse(result), result.get(self._config.metric)
         if report.epoch is None or report.is_last or not is_finite(value):
@@ -214,7 +214,7 @@ class StudySearch(Searcher):
         return self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
 
     def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tell the study a trial's outcome, also for the repeats of its configuration."""
         if self._closed:

@@ -212,11 +212,14 @@ def with_values(settings: T, params: Mapping[str, Any]) -> T:
     for key, value in params.items():
         *sections, name = key.split(".")
         section: Any = values
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-            if not isinstance(section, dict):
-                raise ConfigError(f"sweep.space.{key}: no such setting. See --help for every key.")
-        section[name] = value
+        try:
+            for part in sections:
+                section = section[part]
+            section[name] = value
+        except (LookupError, TypeError):  # a section is missing, null or a value
+            raise ConfigError(
+                f"sweep.space.{key}: no such setting. See --help for every key."
+            ) from None
     return check(type(settings), values)
 
 

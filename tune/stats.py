@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import JsonValue
 
 from tune.records import Objective, ParameterRecord, Sweep, Trial, kept_value
 from tune.trial_events import DIVERGED
@@ -96,7 +97,7 @@ def failure_notes(sweep: Sweep) -> Iterator[str]:
 
 
 def _failure_remedy(sweep: Sweep, status: str, failed: Sequence[Trial]) -> str:
-    rates = [t.params[LEARNING_RATE] for t in failed if LEARNING_RATE in t.params]
+    rates = _numbers(t.params[LEARNING_RATE] for t in failed if LEARNING_RATE in t.params)
     if status == DIVERGED and rates:
         lowest = format_value(min(rates))
         return f" The lowest {LEARNING_RATE} of them is {lowest}: end its range below."
@@ -324,16 +325,21 @@ def _log10(number: float) -> float:
     return float(np.log10(number))
 
 
+def _numbers(values: Iterable[JsonValue]) -> list[int | float]:
+    """Return the values that are numbers."""
+    return [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+
+
 def axis_of(sweep: Sweep, key: str) -> Axis:
     """Return a parameter's axis: the space's bounds, widened to contain every trial's value."""
     record = sweep.space.get(key) or ParameterRecord(kind="")
     values = [t.params[key] for t in sweep.trials if key in t.params]
-    are_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    numbers = _numbers(values)
     bounds = [n for n in (record.low, record.high) if n is not None]
-    if record.kind == "choice" or not are_numbers or not (values or bounds):
+    if record.kind == "choice" or len(numbers) < len(values) or not (values or bounds):
         texts = dict.fromkeys(format_value(value) for value in [*(record.choices or []), *values])
         return Axis(key, False, 0.0, 1.0, tuple(texts) or ("null",))
-    low, high = min([*bounds, *values]), max([*bounds, *values])
+    low, high = min([*bounds, *numbers]), max([*bounds, *numbers])
     return Axis(key, record.kind == "loguniform" and low > 0, low, high, ())
 
 

@@ -5,10 +5,10 @@ The driver tracks the trials, since the process of a stopped trial is killed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from finsent.errors import ConfigError
 from finsent.registry.publication import Publication, Refusal
@@ -61,7 +61,7 @@ class TrialTracking:
 def track_sweep(
     settings: SweepSettings,
     run_dir: Path,
-    measured: dict[str, Any] | None,
+    measured: Mapping[str, object] | None,
     publication: Publication | Refusal | None,
 ) -> None:
     """Record a sweep itself: its page and pictures, and the model that it found.
@@ -74,7 +74,8 @@ def track_sweep(
         if (run_dir / PAGE).is_file():
             tracker.pictures("sweep", (run_dir / PICTURES).glob("*.png"), run_dir / PAGE)
         if measured is not None:
-            tracker.report("test", measured, run_dir / "evaluation")
+            figures = {k: v for k, v in measured.items() if isinstance(v, int | float)}
+            tracker.report("test", figures, run_dir / "evaluation")
         if publication is not None:
             publication.track(tracker)
 

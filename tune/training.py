@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.settings import Settings
 from tune.objectives import TrialModel, objective_values
+
+if TYPE_CHECKING:
+    import ray.data
 
 
 class Training:
@@ -29,7 +32,7 @@ class Training:
         settings: Settings,
         params: Mapping[str, Any],
         version_dir: Path,
-        datasets: dict[str, Any],
+        datasets: Mapping[str, ray.data.Dataset],
         folder: Path,
         modes: Mapping[str, str],
     ) -> tuple[dict[str, float], Path]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -29,6 +29,9 @@ from tune.trial_failure import failure_cause, failure_reason
 from tune.trial_report import CAUSE, FAILURE, FINAL, FULL, MODEL_DIR
 from tune.weight_exchange import drop_checkpoints, offered_checkpoint, training_dir
 
+if TYPE_CHECKING:
+    from finsent.training.metrics import EpochLine
+
 TRIALS_DIR = "trials"
 RESULT_FILE = "trial.json"  # in a finished trial's directory
 STOP_FILE = ".stop"  # in the sweep's directory, when all trials are to end
@@ -45,7 +48,8 @@ class TrialContext:
     run_dir: Path  # of the sweep; all nodes see it
     version_dir: Path  # the dataset version, where no trial makes its own
     modes: dict[str, str]  # direction by objective; the metric first
-    datasets: dict[str, Any]  # tokenized splits by name, for trials that do not vary data or model
+    # Tokenized splits by name, as `training` reads them; unused by trials that vary data or model.
+    datasets: Mapping[str, object]
     exchanges_weights: bool = False  # under PBT
     environment: dict[str, str] = field(default_factory=dict)  # defaults of environment variables
     training: type[Any] = Training  # actor class with the methods of Training
@@ -103,7 +107,7 @@ class _Reports:
     def __init__(self, context: TrialContext) -> None:
         self._context, self._epoch = context, 0
 
-    def epoch(self, line: Mapping[str, Any], folder: Path) -> None:
+    def epoch(self, line: EpochLine, folder: Path) -> None:
         """Report an epoch; under PBT with a checkpoint that offers the weights.
 
         Args:
@@ -113,12 +117,12 @@ class _Reports:
         metric = self._context.metric
         metrics = {
             key: value
-            for key, value in line.items()
+            for key, value in line.model_dump().items()
             if isinstance(value, int | float) and math.isfinite(value)
         }
         if metric not in metrics:
-            raise DivergenceError(f"{metric} is not a finite number after epoch {line['epoch']}")
-        self._epoch = line["epoch"]
+            raise DivergenceError(f"{metric} is not a finite number after epoch {line.epoch}")
+        self._epoch = line.epoch
         if not self._context.exchanges_weights:
             tune.report(metrics)
             return
@@ -143,7 +147,7 @@ class _Reports:
         """
         metric = self._context.metric
         worst = _WORST[self._context.modes[metric]]
-        report: dict[str, Any] = {FAILURE: reason, metric: worst, "epoch": self._epoch}
+        report: dict[str, object] = {FAILURE: reason, metric: worst, "epoch": self._epoch}
         report |= {CAUSE: cause} if cause else {}
         tune.report(report | ({FULL: full.arguments} if full else {}))
 
@@ -174,8 +178,8 @@ def _run(config: TrialConfig, context: TrialContext, reports: _Reports) -> None:
 
 def _trial_folder(config: TrialConfig, context: TrialContext) -> Path:
     folder = trial_dir(context.run_dir, config["number"])
-    if "place" in config:
-        folder = context.run_dir / config["place"]
+    if "folder" in config:
+        folder = context.run_dir / config["folder"]
     return training_dir(folder, config["params"]) if context.exchanges_weights else folder
 
 
@@ -223,19 +227,19 @@ class _EpochReporter:
     """
 
     def __init__(
-        self, folder: Path, on_epoch: Callable[[dict[str, Any]], None], *, needs_checkpoint: bool
+        self, folder: Path, on_epoch: Callable[[EpochLine], None], *, needs_checkpoint: bool
     ) -> None:
         self.needs_checkpoint = needs_checkpoint
         self._folder, self._on_epoch, self._reported = folder, on_epoch, 0
 
     def poll(self) -> None:
         """Report the new epochs."""
-        lines = [line.model_dump(mode="json") for line in read_epochs(self._folder)]
-        if self.needs_checkpoint and lines and not self._has_checkpoint(lines[-1]["epoch"]):
+        lines = [*read_epochs(self._folder)]
+        if self.needs_checkpoint and lines and not self._has_checkpoint(lines[-1].epoch):
             lines.pop()
         for line in lines:
-            if line["epoch"] > self._reported:
-                self._reported = line["epoch"]
+            if line.epoch > self._reported:
+                self._reported = line.epoch
                 self._on_epoch(line)
 
     def _has_checkpoint(self, epoch: int) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from finsent.records import Record
+from finsent.records import JsonObject, Record
 
 DIVERGED, MEMORY = "diverged", "memory"
 CAUSES = (DIVERGED, MEMORY)  # of failures for which a trial's settings are to blame
@@ -27,7 +27,7 @@ class TrialStarted(TrialEvent):
     """A trial starts, resumes, or takes over another trial's settings (PBT)."""
 
     event: Literal["start"] = "start"
-    params: dict[str, Any]  # by config key; conditional keys may be missing
+    params: JsonObject  # by config key; conditional keys may be missing
     source: str  # known, search, resumed or pbt
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from finsent.disk import worker_failures
 from finsent.errors import DivergenceError, MemoryShortageError, UserError
 from tune.trial_events import DIVERGED, MEMORY
 
@@ -34,8 +35,7 @@ def _innermost_cause(error: BaseException) -> BaseException:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         innermost = current
-        failures = getattr(current, "worker_failures", None)  # of Ray Train's errors, by rank
-        worker_error = next(iter(failures.values()), None) if isinstance(failures, dict) else None
+        worker_error = next(iter(worker_failures(current)), None)
         # `cause`: of an error that Ray brought from another process.
         current = worker_error or getattr(current, "cause", None) or current.__cause__
     return innermost

@@ -18,7 +18,7 @@ from finsent.adapters.ray_tune import TuneTrial
 from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.files import append_lines
-from tune.records import TRIALS, Trial, TrialConfig, kept_value
+from tune.records import TRIALS, Params, Trial, TrialConfig, kept_value
 from tune.trial import own_config
 from tune.trial_events import (
     DIVERGED,
@@ -103,7 +103,7 @@ class TrialLogCallback(Callback):
         self._on_event = on_event
         self._epochs = {t.number: {e.epoch: e.metrics for e in t.epochs} for t in past}
         self._started: dict[int, float] = {}  # monotonic seconds, by number
-        self._params: dict[int, dict[str, Any]] = {}
+        self._params: dict[int, Params] = {}
         self._ended: set[int] = set()
 
     def on_trial_start(self, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
@@ -120,7 +120,7 @@ class TrialLogCallback(Callback):
         self._params[number] = params
         self._write(TrialStarted(trial=number, time=_now(), params=params, source=source))
 
-    def on_trial_result(self, trial: TuneTrial, result: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
+    def on_trial_result(self, trial: TuneTrial, result: Mapping[str, Any], **_: Any) -> None:  # type: ignore[override]
         """Record that a trial has finished an epoch.
 
         Raises:
@@ -153,7 +153,7 @@ class TrialLogCallback(Callback):
             status: TrialStatus = "diverged" if report.cause == DIVERGED else "failed"
             self._end(trial, status, reason=report.failure, cause=report.cause)
         elif report.final:
-            values, model_dir = dict(report.final), report.model_dir
+            values, model_dir = report.final, report.model_dir
             self._end(trial, "finished", values=values, checkpoint=model_dir)
         else:
             reason = f"{self._stop_reason}, after epoch {report.epoch}"
@@ -175,7 +175,7 @@ class TrialLogCallback(Callback):
         status: TrialStatus,
         *,
         reason: str | None = None,
-        values: dict[str, Any] | None = None,
+        values: Mapping[str, float] | None = None,
         checkpoint: str | None = None,
         cause: str | None = None,
     ) -> None:
@@ -190,7 +190,7 @@ class TrialLogCallback(Callback):
                 reason=reason,
                 epochs=len(self._epochs.get(number, {})),
                 seconds=round(time.monotonic() - self._started[number], 3),
-                values=values or {},
+                values=dict(values or {}),
                 checkpoint=checkpoint,
                 cause=cause,
             )

@@ -97,15 +97,15 @@ class _ListSearcher(Searcher):
         if not self._configs:
             return Searcher.FINISHED
         config = self._configs.pop(0)
-        self._live[trial_id] = config["place"]
+        self._live[trial_id] = config["folder"]
         return config
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Count epochs."""
         self._epochs[trial_id] = int(result.get("epoch", 0))
 
     def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Keep the last report."""
         report = TrialReport.parse(result)
@@ -158,7 +158,7 @@ def _configs(to_train: Sequence[Candidate], seeds: Sequence[int]) -> list[TrialC
         {
             "number": number,
             "params": {**candidate.params, "train.seed": seed},
-            "place": candidate.folder(seed),
+            "folder": candidate.folder(seed),
         }
         for number, (seed, candidate) in enumerate(pairs)
     ]

@@ -34,7 +34,7 @@ def offered_checkpoint(folder: Path, epoch: int) -> Iterator[Any]:
         epoch: of the weights.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        WeightsSource(place=folder, epoch=epoch).write(Path(temporary) / _SOURCE_FILE)
+        WeightsSource(folder=folder, epoch=epoch).write(Path(temporary) / _SOURCE_FILE)
         yield tune.Checkpoint.from_directory(temporary)
 
 
@@ -51,9 +51,9 @@ def training_dir(folder: Path, params: Mapping[str, Any]) -> Path:
         return with_params(last, folder, params)
     with checkpoint.as_directory() as temporary:
         source = WeightsSource.read(Path(temporary) / _SOURCE_FILE)
-    if source.place.name.split("-")[0] == folder.name:  # the trial's own, of before its pause
-        return source.place
-    return with_params(_take_over(source.place, folder, source.epoch), folder, params)
+    if source.folder.name.split("-")[0] == folder.name:  # the trial's own, of before its pause
+        return source.folder
+    return with_params(_take_over(source.folder, folder, source.epoch), folder, params)
 
 
 def with_params(last: Path, folder: Path, params: Mapping[str, Any]) -> Path:

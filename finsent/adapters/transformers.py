@@ -28,7 +28,7 @@ def find_cached_file(source: str, name: str, revision: str | None) -> Path | Non
     return Path(path) if path else None
 
 
-def eager_attention_options(config: Any) -> dict[str, Any]:
+def eager_attention_options(config: Any) -> dict[str, str]:
     """Return options of `from_pretrained` that replace an attention which needs a GPU or a package.
 
     The chosen attention is a private attribute of the config. Files have it under the name with or

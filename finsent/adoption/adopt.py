@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from finsent.adoption.config import AdoptConfig
 from finsent.errors import InputError
-from finsent.files import read_json, sha256_file
+from finsent.files import sha256_file
 from finsent.labels import LABELS
 from finsent.modeling.classification_head import output_layer, reorder_labels
 from finsent.modeling.classifier import save_classifier
@@ -30,7 +29,12 @@ from finsent.modeling.label_map import (
 )
 from finsent.modeling.model_dir import CALIBRATION, PROVENANCE
 from finsent.modeling.model_folder import ModelFolder
-from finsent.modeling.provenance import AdoptedOrigin, FileDigest, Provenance, read_license
+from finsent.modeling.provenance import (
+    AdoptedOrigin,
+    Provenance,
+    read_adopted_dataset,
+    read_license,
+)
 from finsent.modeling.tokenizer import LoadedTokenizer, read_tokenizer
 from finsent.modeling.tokenizer_checks import check_vocabulary
 from finsent.modeling.weights import (
@@ -40,11 +44,11 @@ from finsent.modeling.weights import (
     read_config,
     unused_note,
 )
+from finsent.records import FileDigest
 
 _MAX_LENGTH = 512  # tokens, without adopt.max_length; memory grows with the square
 _OTHER_TASKS = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
 # Of a dataset and of its version, which become parts of a path.
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _DIGESTED = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 
@@ -108,7 +112,7 @@ def _read_labels(config: Any, path: str, field: str) -> tuple[str, ...]:
         InputError: the names contradict each other, or the model does not answer one label per
             text.
     """
-    names = label_names({"id2label": config.id2label}, f"{path}/config.json")
+    names = label_names(config.id2label, f"{path}/config.json")
     contradiction = contradicting_ids(config.id2label, config.label2id)
     if contradiction:
         raise InputError(
@@ -239,7 +243,7 @@ def _provenance(foreign: ForeignModel, loaded: LoadedModel) -> Provenance:
         revision=folder.commit,
         max_length=foreign.max_length,
         labels=LABELS,
-        dataset=_dataset(folder.path),
+        dataset=read_adopted_dataset(folder.path),
         origin=AdoptedOrigin(
             source=foreign.name,
             revision=folder.commit,
@@ -254,20 +258,3 @@ def _provenance(foreign: ForeignModel, loaded: LoadedModel) -> Provenance:
             ),
         ),
     )
-
-
-def _dataset(path: Path) -> dict[str, Any] | None:
-    """Return the dataset version that finsent trained a source on; None: it is not known.
-
-    The rows that the model was trained on must not count as unseen under the model's new name.
-
-    Raises:
-        InputError: the source's `provenance.json` is damaged.
-    """
-    file = path / PROVENANCE
-    provenance = read_json(file) if file.is_file() else None
-    dataset = provenance.get("dataset") if isinstance(provenance, dict) else None
-    if not isinstance(dataset, dict):
-        return None
-    is_name = all(_NAME.fullmatch(str(dataset.get(key, ""))) for key in ("name", "version"))
-    return dataset if is_name else None  # a file of another tool

@@ -26,10 +26,11 @@ def help_lines(schema: type[BaseModel], sections: Sequence[str]) -> Iterator[str
             continue
         if (item := item_section(field.annotation)) is not None:
             lists.setdefault(item, key)
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        unit = f", {extra['unit']}" if extra.get("unit") else ""
+        extra = field.json_schema_extra
+        unit = "" if extra is None or callable(extra) else extra.get("unit")
+        value = type_text(field.annotation) + (f", {unit}" if unit else "") + _range(field)
         yield f"  {key}" + ("" if field.is_required() else f"={default_text(field)}")
-        yield f"      {type_text(field.annotation)}{unit}{_range(field)}. {field.description}"
+        yield f"      {value}. {field.description}"
 
 
 def _range(field: FieldInfo) -> str:

@@ -42,8 +42,9 @@ def _describe_problem(problem: ErrorDetails, schema: type[BaseModel]) -> str:
         return f"{key}: {message}" if key else message
     if kind in ("model_type", "model_attributes_type"):
         return f"{key}={_as_yaml(value)}: is a section. Write its keys, e.g. {key}.NAME=VALUE."
-    remedy = _remedy(key, kind, value, schema)
-    return f"{key}={_as_yaml(value)}: {_rule(message)}.{' ' if remedy else ''}{remedy}"
+    remedy, form = _remedy(key, kind, value, schema), _form(key, kind, schema)
+    rule = f"must be {form}" if form else _rule(message)
+    return f"{key}={_as_yaml(value)}: {rule}.{' ' if remedy else ''}{remedy}"
 
 
 def _as_yaml(value: Any) -> str:
@@ -56,6 +57,15 @@ def _rule(message: str) -> str:
     """Return what a value must be, from Pydantic's message."""
     rule = re.sub(r"^[A-Z]\w* should (be|have|match) ", r"must \1 ", message)
     return re.sub(r",? (unable to parse|after validation).*", "", rule).removesuffix(".")
+
+
+def _form(key: str, kind: str, schema: type[BaseModel]) -> str:
+    """Return the pattern of a setting in words; empty for other rules."""
+    field = dict(walk_fields(schema)).get(indexed_to_pattern(key))
+    extra = None if field is None else field.json_schema_extra
+    if kind != "string_pattern_mismatch" or extra is None or callable(extra):
+        return ""
+    return str(extra.get("form", ""))
 
 
 def _remedy(key: str, kind: str, value: Any, schema: type[BaseModel]) -> str:

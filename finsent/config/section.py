@@ -8,6 +8,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -48,14 +49,20 @@ class Section(BaseModel):
         except ValidationError as error:
             raise ConfigError(describe(error, type(self))) from None
 
-    def for_records(self) -> dict[str, Any]:
+    def for_records(self) -> dict[str, JsonValue]:
         """Return all values as JSON for a run's records, which others may read: no passwords."""
         return self.model_dump(mode="json", context=FOR_RECORDS)
 
 
-def setting(default: Any, meaning: str, *, unit: str = "", **constraints: Any) -> Any:
-    """Declare a setting with its meaning and its unit, which `--help` prints."""
-    extra: dict[str, Any] = {"unit": unit}
+def setting(
+    default: Any, meaning: str, *, unit: str = "", form: str = "", **constraints: Any
+) -> Any:
+    """Declare a setting with its meaning and its unit, which `--help` prints.
+
+    Args:
+        form: the constraint `pattern` in words, for errors.
+    """
+    extra: dict[str, JsonValue] = {"unit": unit, "form": form}
     if callable(default):
         return Field(
             default_factory=default, description=meaning, json_schema_extra=extra, **constraints

@@ -335,6 +335,7 @@ class DataConfig(Section):
         "financial-sentiment",
         "name of the dataset; its versions are in storage.root/datasets/NAME",
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        form="small letters, digits, dots, - and _, and begin with a letter or a digit",
     )
     sources: list[Source] = setting(
         lambda: [SourceConfig(uri=SAMPLE)],

@@ -6,7 +6,7 @@ from typing import Literal
 
 from finsent.config import Section, setting
 from finsent.data.config import Source
-from finsent.names import NAME_PATTERN
+from finsent.names import CalibrationName
 
 SHIPPED = "shipped"
 
@@ -24,12 +24,11 @@ class EvaluateConfig(Section):
         "dataset version: `version:ID`, a directory, `latest`, or an id; null: the one that the "
         "model was trained on",
     )
-    calibration: str | None = setting(
+    calibration: CalibrationName | None = setting(
         None,
         "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; rows "
         "that it was fitted on are left out, near copies of them are not; compare uses the one of "
         "each model; null: the model's own",
-        pattern=NAME_PATTERN,
     )
     split: Literal["train", "validation", "test"] = setting("test", "split to measure on")
     sources: list[Source] = setting(
@@ -72,9 +71,7 @@ class CalibrateConfig(Section):
     """How `ray_jobs.calibrate` fits a published version to a domain."""
 
     model: str = setting("champion", "published version to calibrate: an alias or a version")
-    name: str | None = setting(
-        None, "name of the calibration, e.g. tweets; required", pattern=NAME_PATTERN
-    )
+    name: CalibrationName | None = setting(None, "name of the calibration, e.g. tweets; required")
     sources: list[Source] = setting(
         list,
         "labeled files of the domain, read by the rules of the section data; about 200 rows; "

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from finsent.errors import InputError
 from finsent.extras import missing_extra
-from finsent.files import read_json, sha256_file
+from finsent.files import sha256_file
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.file_checks import check_model_files
-from finsent.modeling.model_dir import PLAIN_TOKENIZER_CLASSES
+from finsent.modeling.model_dir import TokenizerConfigFile
 from finsent.modeling.model_folder import find_model_folder
 from finsent.modeling.random_backbones import random_base_backbone, tiny_backbone
 
@@ -136,9 +136,6 @@ def plain_tokenizer_file(source: str) -> Path | None:
     file, config = Path(source, "tokenizer.json"), Path(source, "tokenizer_config.json")
     if not file.is_file() or not config.is_file():
         return None
-    content = read_json(config)
-    is_plain = (
-        isinstance(content, dict) and content.get("tokenizer_class") in PLAIN_TOKENIZER_CLASSES
-    )
+    is_plain = TokenizerConfigFile.read(config).is_plain
     is_demo = Path(source).parent.name == _DEMO_PACKAGE
     return file if is_plain or (is_demo and sha256_file(file) == _DEMO_SHA256[file.name]) else None

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from finsent.errors import InputError
-from finsent.files import read_json
 from finsent.labels import LABELS
-from finsent.records import Record
+from finsent.records import ForeignRecord, Record
 from finsent.spellings import spellings
 
 LABEL_MAP = "label_map.json"
@@ -77,6 +76,17 @@ class LabelMapRecord(Record):
         return "Adopt the model again."
 
 
+class ModelConfigFile(ForeignRecord):
+    """`config.json` of transformers."""
+
+    id2label: dict[str, object] | None = None
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what the user does about a damaged config."""
+        return "The directory is damaged. Train again, or use another model."
+
+
 def write_label_map(path: Path, label_map: LabelMap) -> None:
     """Write a map into a model's directory."""
     LabelMapRecord(schema_version=1, labels=label_map.pairs).write(path / LABEL_MAP)
@@ -91,8 +101,8 @@ def read_label_map(path: Path) -> LabelMap | None:
     file = path / LABEL_MAP
     if not file.is_file():
         return None
-    record, config = LabelMapRecord.read(file), read_json(path / "config.json")
-    names = label_names(config if isinstance(config, dict) else {}, str(path / "config.json"))
+    record, config = LabelMapRecord.read(file), ModelConfigFile.read(path / "config.json")
+    names = label_names(config.id2label, str(path / "config.json"))
     pairs = record.labels
     if set(names) != pairs.keys() or not set(pairs.values()) <= set(LABELS):
         raise InputError(
@@ -101,7 +111,7 @@ def read_label_map(path: Path) -> LabelMap | None:
     return LabelMap(names, tuple(pairs[name] for name in names))
 
 
-def label_names(config: Mapping[str, Any], file: str) -> tuple[str, ...]:
+def label_names(id2label: Mapping[Any, object] | None, file: str) -> tuple[str, ...]:
     """Return the labels of a model's config.json, in the order of its logits.
 
     Args:
@@ -110,9 +120,8 @@ def label_names(config: Mapping[str, Any], file: str) -> tuple[str, ...]:
     Raises:
         InputError: the config has no usable `id2label`.
     """
-    id2label = config.get("id2label")
     try:
-        by_id = {int(key): str(name) for key, name in dict(id2label or {}).items()}
+        by_id = {int(key): str(name) for key, name in (id2label or {}).items()}
     except (TypeError, ValueError):
         by_id = {}
     names = tuple(by_id[i] for i in range(len(by_id)) if i in by_id)

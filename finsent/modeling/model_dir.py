@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from finsent.errors import InputError
-from finsent.files import read_json, sha256_file
+from finsent.files import sha256_file
 from finsent.labels import check_labels
-from finsent.modeling.label_map import LABEL_MAP, LabelMap, read_label_map
+from finsent.modeling.label_map import LABEL_MAP, LabelMap, ModelConfigFile, read_label_map
+from finsent.records import ForeignRecord
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -26,6 +29,25 @@ _REQUIRED = (CONFIG, WEIGHTS, TOKENIZER, PROVENANCE)
 _ANSWER_FILES = (WEIGHTS, CONFIG, TOKENIZER, LABEL_MAP, PROVENANCE, CALIBRATION, EXPORTS)
 
 
+class TokenizerConfigFile(ForeignRecord):
+    """`tokenizer_config.json` of transformers: the class, and what a BERT normalizer does."""
+
+    tokenizer_class: JsonValue = None
+    do_lower_case: JsonValue = None
+    strip_accents: JsonValue = None
+    tokenize_chinese_chars: JsonValue = None
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what the user does about a damaged config."""
+        return "Correct the file, or use another model."
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the tokenizer is tokenizer.json unchanged."""
+        return self.tokenizer_class in PLAIN_TOKENIZER_CLASSES
+
+
 def check_model_dir(path: Path) -> LabelMap | None:
     """Refuse a directory that is not a complete classifier with finsent's labels or a map to them.
 
@@ -41,12 +63,10 @@ def check_model_dir(path: Path) -> LabelMap | None:
                 f"{str(path)!r}: {name} is missing: no model that finsent trained or adopted. "
                 "Name another model."
             )
-    config = read_json(path / CONFIG)
-    if not isinstance(config, dict):
-        raise InputError(f"{path / CONFIG}: not a model's config. {REMEDY}")
+    config = ModelConfigFile.read(path / CONFIG)
     label_map = read_label_map(path)
     if label_map is None:
-        check_labels(config.get("id2label") or {}, str(path / CONFIG))
+        check_labels(config.id2label or {}, str(path / CONFIG))
     return label_map
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
+from pydantic import ConfigDict, ValidationError
 
-from finsent.files import sha256_file
+from finsent.files import read_json, sha256_file
 from finsent.modeling.model_dir import PROVENANCE
-from finsent.records import Record, SparseRecord
+from finsent.records import FileDigest, ForeignRecord, JsonObject, Record, SparseRecord
 
 if TYPE_CHECKING:
     from finsent.modeling.backbone import Backbone
@@ -18,15 +19,8 @@ if TYPE_CHECKING:
 # The files of the backbone `demo` are those of this hub repository, whose license they have.
 _DEMO_HUB_ID, _DEMO_LICENSE = "sentence-transformers/all-MiniLM-L6-v2", "apache-2.0"
 _DIGESTED = ("*.safetensors", "pytorch_model*.bin", "tokenizer.json", "vocab.*", "*.model")
+_DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # also of versions: they name directories
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-
-
-class FileDigest(SparseRecord):
-    """A file that a model was made from."""
-
-    path: str
-    bytes: int | None = None
-    sha256: str
 
 
 class BackboneOrigin(Record):
@@ -51,6 +45,33 @@ class AdoptedOrigin(Record):
     files: tuple[FileDigest, ...]
 
 
+class DatasetSource(SparseRecord):
+    """A source of a dataset version; older versions of finsent wrote fewer keys."""
+
+    source: str  # name, as in the column `source`
+    bytes: int | None = None
+    sha256: str
+    rows: int
+    license: str | None = None  # None: not stated
+    hub_id: str | None = None  # None: not from Hugging Face
+
+
+class DatasetOrigin(SparseRecord):
+    """The dataset version that a model was trained on; older versions of finsent wrote fewer keys.
+
+    Further keys, of a later version, are kept.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    version: str
+    rows: int | None = None
+    inputs: tuple[DatasetSource, ...] | None = None
+    splits: dict[str, int] | None = None  # rows by split
+    rules: JsonObject | None = None  # settings of `data` that decide the splits
+
+
 class Provenance(SparseRecord):
     """The content of `provenance.json`; inference needs `max_length` alone."""
 
@@ -59,8 +80,8 @@ class Provenance(SparseRecord):
     max_length: int  # tokens
     labels: tuple[str, ...] | None = None
     base: BackboneOrigin | None = None  # None: the model was adopted
-    dataset: dict[str, Any] | None = None  # version, inputs and rules; None: not known
-    config: dict[str, Any] | None = None  # the training recipe, as the section `train` has it
+    dataset: DatasetOrigin | None = None  # None: not known
+    config: JsonObject | None = None  # the training recipe, as the section `train` has it
     origin: AdoptedOrigin | None = None  # None: finsent trained the model
     epoch: int | None = None
 
@@ -79,6 +100,33 @@ def read_provenance(model_dir: Path) -> Provenance:
     return Provenance.read(model_dir / PROVENANCE)
 
 
+class _ForeignProvenance(ForeignRecord):
+    dataset: DatasetOrigin | None = None
+
+
+def read_adopted_dataset(model_dir: Path) -> DatasetOrigin | None:
+    """Return the dataset version that finsent trained a source on; None: it is not known.
+
+    The rows that the model was trained on must not count as unseen under the model's new name.
+
+    Raises:
+        InputError: the source's `provenance.json` is not JSON.
+    """
+    file = model_dir / PROVENANCE
+    if not file.is_file():
+        return None
+    try:
+        dataset = _ForeignProvenance.model_validate(read_json(file)).dataset
+    except ValidationError:  # a file of another tool
+        return None
+    is_named = dataset and all(map(_DATASET_NAME.fullmatch, (dataset.name, dataset.version)))
+    return dataset if is_named else None
+
+
+class _CardHead(ForeignRecord):
+    license: object = None
+
+
 def read_license(card: Path) -> str | None:
     """Return the license in the YAML head of a model card; None: no card, or none stated."""
     if not card.is_file():
@@ -88,9 +136,9 @@ def read_license(card: Path) -> str | None:
         return None
     try:
         head = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
-    except yaml.YAMLError:
+        stated = _CardHead.model_validate(head).license
+    except (yaml.YAMLError, ValidationError):
         return None
-    stated = head.get("license") if isinstance(head, dict) else None
     return " ".join(str(stated).split()) if stated else None
 
 

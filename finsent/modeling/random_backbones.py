@@ -12,13 +12,26 @@ import re
 from collections import Counter
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from finsent.files import digest, staged_dir
 
 _FORMAT_VERSION = 3  # raise it when `_build` writes other files than before
 _VOCABULARY_SIZE = 2000
-_TINY_SHAPE: dict[str, Any] = {
+
+
+class BertShape(TypedDict):
+    """Sizes of a BERT, by the names of transformers' `BertConfig`."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+
+
+_TINY_SHAPE: BertShape = {
     "vocab_size": _VOCABULARY_SIZE,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -26,7 +39,7 @@ _TINY_SHAPE: dict[str, Any] = {
     "intermediate_size": 64,
     "max_position_embeddings": 512,
 }
-BASE_SHAPE: dict[str, Any] = {  # Devlin et al., arXiv:1810.04805
+BASE_SHAPE: BertShape = {  # Devlin et al., arXiv:1810.04805
     "vocab_size": 30522,
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -57,7 +70,7 @@ def random_base_backbone(cache_dir: Path, seed: int = 0) -> Path:
     return _cached_backbone(cache_dir, "random-base", BASE_SHAPE, seed)
 
 
-def _cached_backbone(cache_dir: Path, kind: str, shape: dict[str, Any], seed: int) -> Path:
+def _cached_backbone(cache_dir: Path, kind: str, shape: BertShape, seed: int) -> Path:
     sample = resources.files("finsent.data.sample") / "sentences.csv"
     text = sample.read_text(encoding="utf-8")
     folder = (
@@ -83,7 +96,7 @@ def _vocabulary(sentences: list[str]) -> dict[str, int]:
     return {token: i for i, token in enumerate(list(dict.fromkeys(tokens))[:_VOCABULARY_SIZE])}
 
 
-def _build(sentences: list[str], out: Path, shape: dict[str, Any], seed: int) -> None:
+def _build(sentences: list[str], out: Path, shape: BertShape, seed: int) -> None:
     # A backbone in the cache needs none of these, which cost 4 s to import.
     import torch
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast

@@ -20,7 +20,7 @@ from finsent.errors import InputError, one_line
 from finsent.extras import is_installed, missing_extra
 from finsent.files import read_json, write_json
 from finsent.modeling.file_checks import SENTENCEPIECE
-from finsent.modeling.model_dir import INPUTS, PLAIN_TOKENIZER_CLASSES
+from finsent.modeling.model_dir import INPUTS, PLAIN_TOKENIZER_CLASSES, TokenizerConfigFile
 
 # Keys of tokenizer_config.json that record how the tokenizer was loaded on this machine.
 _LOCAL_KEYS = ("is_local", "local_files_only")
@@ -168,16 +168,14 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path, max_length: in
 
 def _overruling_settings(own: Tokenizer, config: Path | None) -> list[str]:
     """Return the settings of tokenizer_config.json that differ from tokenizer.json's normalizer."""
-    settings = read_json(config) if config else None
-    normalizer = json.loads(own.to_str())["normalizer"] or {}
-    if not isinstance(settings, dict):
+    if config is None:
         return []
+    settings = TokenizerConfigFile.read(config).model_dump(include={*_BERT_SETTINGS})
+    normalizer = json.loads(own.to_str())["normalizer"] or {}
     return [
         f"{key}={settings[key]}"
         for key, rule in _BERT_SETTINGS.items()
-        if settings.get(key) is not None
-        and rule in normalizer
-        and settings[key] != normalizer[rule]
+        if settings[key] is not None and rule in normalizer and settings[key] != normalizer[rule]
     ]
 
 
@@ -187,8 +185,8 @@ def _differing_rules(built: Tokenizer, own: Tokenizer) -> list[str]:
     return [name for name in _RULES if first[name] != second[name]]
 
 
-def _comparable_rules(tokenizer: Tokenizer) -> dict[str, Any]:
-    rules: dict[str, Any] = json.loads(tokenizer.to_str())
+def _comparable_rules(tokenizer: Tokenizer) -> dict[str, object]:
+    rules = json.loads(tokenizer.to_str())
     model = dict(rules["model"])
     for key, default in _MODEL_DEFAULTS:
         model[key] = model.get(key) or default

@@ -30,12 +30,7 @@ def read_trained_on(model_dir: Path) -> TrainedOn | None:
     if "dataset" not in provenance.model_fields_set:
         raise InputError(f"{file}: dataset is missing. {REMEDY}")
     dataset = provenance.dataset
-    if dataset is None:
-        return None
-    try:
-        return TrainedOn(str(dataset["name"]), str(dataset["version"]))
-    except KeyError:
-        raise InputError(f"{file}: dataset={dataset!r} has no name and version. {REMEDY}") from None
+    return None if dataset is None else TrainedOn(dataset.name, dataset.version)
 
 
 def find_dataset(workspace: Workspace, trained_on: TrainedOn | None) -> DatasetVersion | None:

@@ -82,7 +82,7 @@ def read_config(source: str, name: str, revision: str | None = None) -> Any:
     return config
 
 
-def neutral_options(config: Any) -> dict[str, Any]:
+def neutral_options(config: Any) -> dict[str, str | bool | int]:
     """Return options of `from_pretrained` with which a model computes plain logits.
 
     Args:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from finsent.estimates import Estimate
 from finsent.labels import LABELS
@@ -39,7 +38,7 @@ def model_card(
     provenance: Provenance,
     metrics: StoredMetrics,
     files: Sequence[VersionFile] = (),
-    code: dict[str, Any] | None = None,
+    code: Mapping[str, object] | None = None,
     license: str | None = None,
     usage: Sequence[str] = (),
     gate: Gate | None = None,
@@ -87,7 +86,7 @@ def _trained_model(provenance: Provenance, license: str | None) -> list[str]:
         f"view. Fine-tuned from `{cell(provenance.backbone)}`, inputs of at most "
         f"{provenance.max_length} tokens. License: {license or 'not stated'}.",
         "",
-        *data_section(provenance.dataset or {}),
+        *(data_section(dataset) if (dataset := provenance.dataset) else []),
         *base_section(provenance),
     ]
 

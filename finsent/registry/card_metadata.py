@@ -18,24 +18,27 @@ def card_metadata(
     # Loading and listing versions do without the hub's client.
     from huggingface_hub import EvalResult, ModelCardData
 
-    origin, dataset, base = provenance.origin, provenance.dataset or {}, provenance.base
+    origin, dataset, base = provenance.origin, provenance.dataset, provenance.base
     results = None
     if metrics.is_measured and dataset and not origin:  # an adopted model is measured on other rows
-        shared_keys = {
-            "task_type": "text-classification",
-            "dataset_type": dataset["name"],
-            "dataset_name": dataset["name"],
-            "dataset_revision": dataset["version"],
-            "dataset_split": "test",
-        }
         results = [
-            EvalResult(metric_type=kind, metric_name=name, metric_value=value, **shared_keys)
+            EvalResult(
+                task_type="text-classification",
+                dataset_type=dataset.name,
+                dataset_name=dataset.name,
+                dataset_revision=dataset.version,
+                dataset_split="test",
+                metric_type=kind,
+                metric_name=name,
+                metric_value=value,
+            )
             for kind, name, value in (
                 ("accuracy", "accuracy", metrics.accuracy),
                 ("f1", "macro-F1", metrics.macro_f1),
             )
         ]
-    hub_ids = {file.get("hub_id") for file in dataset.get("inputs") or []} - {None}
+    inputs = (dataset.inputs if dataset else None) or ()
+    hub_ids = {file.hub_id for file in inputs if file.hub_id is not None}
     metadata = ModelCardData(
         language=None if origin else "en",
         license=(origin.license if origin else None) or license,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finsent.modeling.provenance import FileDigest, Provenance
+from finsent.modeling.provenance import DatasetOrigin, Provenance
+from finsent.records import FileDigest, ForeignRecord
 from finsent.registry.version_manifest import VersionFile
 
 _USES = {
@@ -22,36 +23,60 @@ def cell(text: object) -> str:
     return " ".join(str(text).replace("`", "'").split()).replace("|", "\\|")
 
 
-def data_section(dataset: Mapping[str, Any]) -> list[str]:
-    """Return the sources and splits that a model was trained, chosen and measured on.
-
-    Args:
-        dataset: of the model's provenance.
-    """
+def data_section(dataset: DatasetOrigin) -> list[str]:
+    """Return the sources and splits that a model was trained, chosen and measured on."""
+    rows = "an unknown number of" if dataset.rows is None else dataset.rows
     lines = [
         "## Data",
-        f"Dataset `{dataset.get('name')}`, version `{dataset.get('version')}`: "
-        f"{dataset.get('rows')} distinct rows after cleaning.",
+        f"Dataset `{dataset.name}`, version `{dataset.version}`: {rows} distinct rows after "
+        "cleaning.",
         "",
     ]
-    inputs = dataset.get("inputs") or []
-    if inputs:
+    if dataset.inputs:
         lines += ["| source | rows | license | SHA-256 |", "|---|---|---|---|"]
         lines += [
-            f"| `{cell(file['source'])}` | {file['rows']} | "
-            f"{cell(file.get('license') or 'not stated')} | {file['sha256']} |"
-            for file in inputs
+            f"| `{cell(file.source)}` | {file.rows} | {cell(file.license or 'not stated')} "
+            f"| {file.sha256} |"
+            for file in dataset.inputs
         ]
         lines.append("")
-    splits = dataset.get("splits") or {}
-    if splits:
+    if dataset.splits:
         lines += ["| split | rows | used to |", "|---|---|---|"]
-        lines += [f"| {name} | {rows} | {_USES[name]} |" for name, rows in splits.items()]
+        lines += [f"| {name} | {rows} | {_USES[name]} |" for name, rows in dataset.splits.items()]
         lines.append("")
-    return [*lines, split_sentences(dataset.get("rules")), ""]
+    return [*lines, split_sentences(dataset.rules), ""]
 
 
-def split_sentences(rules: Mapping[str, Any] | None) -> str:
+class _TimeRule(ForeignRecord):
+    column: str | None
+    validation_from: str | None
+    test_from: str | None
+
+
+class _SplitRule(ForeignRecord):
+    train: float
+    validation: float
+    test: float
+    group_by: str | None
+    time: _TimeRule
+
+    @property
+    def shares(self) -> str:
+        return "/".join(f"{100 * share:g}" for share in (self.train, self.validation, self.test))
+
+
+class _NearDuplicatesRule(ForeignRecord):
+    enabled: bool
+    threshold: float
+
+
+class _Rules(ForeignRecord):
+    split: _SplitRule
+    salt: str
+    near_duplicates: _NearDuplicatesRule
+
+
+def split_sentences(rules: Mapping[str, object] | None) -> str:
     """Return how rows were split, and which near-duplicates share a split.
 
     Args:
@@ -60,14 +85,14 @@ def split_sentences(rules: Mapping[str, Any] | None) -> str:
     """
     if rules is None:
         return "How the rows were split is not recorded."
-    split, near_duplicates = rules["split"], rules["near_duplicates"]
-    group, time = split["group_by"], split["time"]
-    shares = "/".join(f"{100 * split[name]:g}" for name in _USES)
-    salt = f"{shares} %, salt `{cell(rules['salt'])}`"
-    if time["column"]:
+    recorded = _Rules.model_validate(rules)
+    split, near_duplicates = recorded.split, recorded.near_duplicates
+    group, time = split.group_by, split.time
+    salt = f"{split.shares} %, salt `{cell(recorded.salt)}`"
+    if time.column:
         sentences = (
-            f"The split of a row depends on its time in `{cell(time['column'])}`: rows before "
-            f"{time['validation_from']} train, rows from {time['test_from']} on test, rows "
+            f"The split of a row depends on its time in `{cell(time.column)}`: rows before "
+            f"{time.validation_from} train, rows from {time.test_from} on test, rows "
             "in between validate. No text is in two splits."
         )
     elif group:
@@ -79,11 +104,11 @@ def split_sentences(rules: Mapping[str, Any] | None) -> str:
         sentences = (
             f"The split of a row depends on a hash of its text ({salt}): no text is in two splits."
         )
-    if not near_duplicates["enabled"]:
+    if not near_duplicates.enabled:
         return f"{sentences} Near-duplicates were not looked for and may be in two splits."
-    threshold = f"{near_duplicates['threshold']:g}"
+    threshold = f"{near_duplicates.threshold:g}"
     definition = f"texts whose shingles have a Jaccard similarity of {threshold} or more"
-    if group or time["column"]:
+    if group or time.column:
         return (
             f"{sentences} Of near-duplicates ({definition}) in two splits, the newer was removed."
         )

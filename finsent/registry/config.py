@@ -55,9 +55,9 @@ class PublishConfig(Section):
     def weakened(self) -> list[str]:
         """Return the rules of the gate that are weaker than the defaults, in words."""
         default = PublishConfig()
-        found = []
+        weaker_rules = []
         if self.margin > default.margin:
-            found.append(f"publish.margin={self.margin:g} (default: {default.margin:g})")
+            weaker_rules.append(f"publish.margin={self.margin:g} (default: {default.margin:g})")
         if self.min_rows < default.min_rows:
-            found.append(f"publish.min_rows={self.min_rows} (default: {default.min_rows})")
-        return found
+            weaker_rules.append(f"publish.min_rows={self.min_rows} (default: {default.min_rows})")
+        return weaker_rules

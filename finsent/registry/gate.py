@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from finsent.judgments import (
     CANNOT_TELL,
@@ -15,6 +15,7 @@ from finsent.judgments import (
     Outcome,
     Verdict,
 )
+from finsent.records import JsonObject
 
 Owner = Literal["candidate", "champion", "both", "neither"]
 Obstacle = Literal["champion", "dataset"]
@@ -36,6 +37,17 @@ class GateSplit:
     unusable: Obstacle | None = None  # reason against a judgment; None: judged, or too few rows
 
 
+class GateBrief(TypedDict):
+    """Outcome and rules of a gate, for lists and the service's /info."""
+
+    outcome: Outcome
+    forced: bool
+    against: str
+    margin: float
+    min_rows: int
+    weakened: list[str]
+
+
 @dataclass(frozen=True)
 class Gate:
     """Whether a model may take the champion's place."""
@@ -51,17 +63,20 @@ class Gate:
     seed: int
     splits: list[GateSplit]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the record as manifest, alias and job result contain it."""
+    def as_json(self) -> JsonObject:
+        """Return the record as manifest and alias contain it."""
         return asdict(self)
 
-    def brief(self) -> dict[str, Any]:
-        """Return the outcome and the rules, JSON-able."""
-        record = self.as_json()
-        return {key: record[key] for key in _BRIEF_KEYS}
-
-
-_BRIEF_KEYS = ("outcome", "forced", "against", "margin", "min_rows", "weakened")
+    def brief(self) -> GateBrief:
+        """Return the outcome and the rules."""
+        return {
+            "outcome": self.outcome,
+            "forced": self.forced,
+            "against": self.against,
+            "margin": self.margin,
+            "min_rows": self.min_rows,
+            "weakened": self.weakened,
+        }
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finsent.errors import InputError
-from finsent.files import read_json
+from finsent.records import ForeignRecord, JsonObject
 from finsent.references import (
     ALIAS,
     LATEST,
@@ -123,10 +123,13 @@ def _last_trained(runs_dir: Path) -> Path | None:
     return last.parent / "model"
 
 
+class _RecordedOrigin(ForeignRecord):
+    origin: JsonObject | None = None
+
+
 def _is_adopted(run_dir: Path) -> bool:
     """Return whether a run's model was adopted."""
     try:
-        provenance = read_json(run_dir / "model/provenance.json")
+        return _RecordedOrigin.read(run_dir / "model/provenance.json").origin is not None
     except InputError:
         return False  # damaged: an error when the model is used
-    return isinstance(provenance, dict) and bool(provenance.get("origin"))

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from finsent.errors import InputError
 from finsent.files import make_dir, staged_dir
@@ -74,7 +74,7 @@ class Registry:
         self,
         model_dir: Path,
         metrics: StoredMetrics,
-        code: dict[str, Any],
+        code: Mapping[str, object],
         gate: Gate | None = None,
         *,
         license: str | None = None,
@@ -280,7 +280,7 @@ def _manifest(
     metrics: StoredMetrics,
     gate: Gate | None,
     license: str | None,
-    code: dict[str, Any],
+    code: Mapping[str, object],
 ) -> VersionManifest:
     return VersionManifest(
         version=version,

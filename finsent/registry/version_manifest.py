@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from finsent.inference.export_record import Export
 from finsent.metrics_record import StoredMetrics
-from finsent.modeling.provenance import AdoptedOrigin
-from finsent.records import Record
+from finsent.modeling.provenance import AdoptedOrigin, DatasetOrigin
+from finsent.records import JsonObject, Record
 from finsent.registry.gate import Gate
 
 MANIFEST = "manifest.json"
@@ -36,9 +37,9 @@ class VersionManifest(Record):
     exports: tuple[Export, ...]  # refused exports are listed too
     backbone: str | None
     origin: AdoptedOrigin | None  # None: finsent trained the model
-    dataset: dict[str, Any] | None  # of the provenance
-    config: dict[str, Any] | None  # the training recipe
-    code: dict[str, Any]  # commit and package versions
+    dataset: DatasetOrigin | None  # of the provenance
+    config: JsonObject | None  # the training recipe
+    code: Mapping[str, object]  # commit and package versions
 
     @classmethod
     def remedy(cls) -> str:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from finsent.config import Section, local_dir, setting
 from finsent.data.config import Source
-from finsent.names import NAME_PATTERN, CalibrationsByTag
+from finsent.names import CalibrationName, CalibrationsByTag
 from finsent.spellings import ColumnName
 
 
@@ -20,11 +20,10 @@ class AnsweringConfig(Section):
         "model to use: `alias:NAME`, `version:ID`, `run:NAME`, a directory, `latest`, or a bare "
         "name that is one of these",
     )
-    calibration: str | None = setting(
+    calibration: CalibrationName | None = setting(
         None,
         "calibration of the model for a domain, made by `ray_jobs.calibrate`, e.g. tweets; null: "
         "the model's own",
-        pattern=NAME_PATTERN,
     )
 
 

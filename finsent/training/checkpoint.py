@@ -17,7 +17,7 @@ from pydantic import Field
 
 from finsent.errors import InputError
 from finsent.files import digest, read_json, sha256_file
-from finsent.records import Record
+from finsent.records import ContentDigest, Record
 from finsent.runs import CHECKPOINT_PREFIX
 from finsent.training.metrics import EpochMetrics, EpochTotals
 
@@ -30,13 +30,6 @@ _PATTERN = f"{CHECKPOINT_PREFIX}[es]*_[0-9]*"
 _NEEDED_FILES = (OPTIMIZER_FILE, f"{MODEL_DIR}/config.json", f"{MODEL_DIR}/model.safetensors")
 _KEPT_OF_EVERY = 4  # newest checkpoints of `train.keep_every_epochs`
 _KEPT_NEWEST = 2  # the second serves where the first is damaged
-
-
-class FileDigest(Record):
-    """Size and SHA-256 of a file."""
-
-    bytes: int
-    sha256: str
 
 
 class LoopState(Record):
@@ -54,7 +47,7 @@ class StateRecord(LoopState):
     """`state.json` of a checkpoint: the loop's state, and what proves that the files are intact."""
 
     optimizer_tensors: int
-    files: dict[str, FileDigest]  # by path
+    files: dict[str, ContentDigest]  # by path
     digest: str  # of this record without `digest`
 
 
@@ -178,13 +171,13 @@ def prune(run_dir: Path, every: int | None = None) -> None:
     # what the run's new processes write meanwhile.
     existing = [*run_dir.glob(_PATTERN)]
     checkpoints = list_checkpoints(run_dir)
-    kept = checkpoints[-_KEPT_NEWEST:]
+    retained = checkpoints[-_KEPT_NEWEST:]
     ends = [checkpoint for checkpoint in checkpoints if checkpoint.is_epoch_end]
     if every is not None:
-        kept += [end for end in ends if end.epoch % every == 0][-_KEPT_OF_EVERY:]
+        retained += [end for end in ends if end.epoch % every == 0][-_KEPT_OF_EVERY:]
     if ends:
-        kept.append(best_checkpoint(checkpoints))
-    folders = {checkpoint.folder for checkpoint in kept}
+        retained.append(best_checkpoint(checkpoints))
+    folders = {checkpoint.folder for checkpoint in retained}
     for folder in existing:
         if folder not in folders:
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.inference.truncation_record import TruncationRecord
@@ -13,6 +13,7 @@ from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.settings import Settings
 from finsent.training.config import OPERATIONAL, TrainConfig
 from finsent.training.frontends.check import check_trainer
+from finsent.training.metrics import EpochMetrics
 from finsent.training.task import make_task
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class FineTuned:
     threshold: Annotated[
         float | None, "after calibration; null: none reaches evaluate.wanted_accuracy"
     ]
-    history: Annotated[list[dict[str, Any]], "by epoch"]
+    history: Annotated[list[EpochMetrics], "by epoch"]
 
 
 def prepare_backbone(settings: Settings) -> Backbone:
@@ -118,7 +119,7 @@ def fine_tune(
         temperature=fitted_temperature(calibration),
         ece=calibration.ece_after,
         threshold=calibration.abstention.threshold,
-        history=[metrics.model_dump(mode="json") for metrics in trained.history],
+        history=trained.history,
     )
 
 

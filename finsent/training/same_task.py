@@ -20,8 +20,8 @@ def check_same_task(task: Task, run_dir: Path) -> None:
         ConfigError: the checkpoints are of another task.
     """
     file = run_dir / _TASK_FILE
-    recipe = {k: v for k, v in task.provenance["config"].items() if k not in OPERATIONAL}
-    current = {**task.provenance, "config": recipe}
+    recipe = {k: v for k, v in (task.provenance.config or {}).items() if k not in OPERATIONAL}
+    current = task.provenance.replaced(config=recipe).model_dump(mode="json")
     if file.is_file() and has_trained(run_dir):
         check_same(read_json(file), current, run_dir.name)
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from finsent.files import read_json, write_json
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer
+from finsent.modeling.provenance import Provenance
 from finsent.training.callbacks import WritingCallbacks
 from finsent.training.checkpoint import epoch_checkpoint_name, latest_valid, read_state
 from finsent.training.checkpoint_writer import CheckpointWriter, WriteState
@@ -49,7 +50,7 @@ def write_spec(folder: Path, task: Task, splits: dict[str, pa.Table]) -> Path:
     spec = {
         "config": task.config.model_dump(mode="json"),
         "backbone": asdict(task.backbone),
-        "provenance": task.provenance,
+        "provenance": task.provenance.model_dump(mode="json"),
     }
     write_json(folder / _SPEC_FILE, spec)
     return folder / _SPEC_FILE
@@ -115,7 +116,8 @@ def main(spec_file: Path) -> None:
 
 def _read_task(spec_file: Path) -> Task:
     spec = read_json(spec_file)
-    return Task(TrainConfig(**spec["config"]), Backbone(**spec["backbone"]), spec["provenance"])
+    provenance = Provenance.model_validate(spec["provenance"])
+    return Task(TrainConfig(**spec["config"]), Backbone(**spec["backbone"]), provenance)
 
 
 def _start_process_group(config: TrainConfig) -> torch.device:

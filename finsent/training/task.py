@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.manifest import InputSource
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.config import ModelConfig
-from finsent.modeling.provenance import backbone_origin
+from finsent.modeling.provenance import DatasetOrigin, DatasetSource, Provenance, backbone_origin
 from finsent.training.config import TrainConfig
 
-_ORIGIN = ("source", "bytes", "sha256", "rows")  # without the path, which differs by machine
 _RULES = ("split", "salt", "near_duplicates", "conflicts")  # settings that decide the splits
 
 
@@ -31,12 +30,12 @@ class Task:
 
     config: TrainConfig
     backbone: Backbone
-    provenance: dict[str, Any]  # JSON-able; has `max_length` in tokens, which inference needs
+    provenance: Provenance
 
     @property
     def max_length(self) -> int:
         """Longest input in tokens."""
-        return int(self.provenance["max_length"])
+        return self.provenance.max_length
 
     @property
     def tokenizer_arguments(self) -> TokenizerArguments:
@@ -55,31 +54,33 @@ def make_task(
     if config.learning_rate is None:
         config = config.replaced(learning_rate=backbone.learning_rate)
     manifest = version.manifest
-    provenance = {
-        "backbone": model.backbone,
-        "revision": model.revision,
-        "max_length": model.max_length,
-        "labels": manifest.labels,
-        "base": backbone_origin(backbone).model_dump(mode="json"),
-        "dataset": {
-            "name": manifest.name,
-            "version": manifest.version,
-            "rows": manifest.counts.kept,
-            "inputs": [_input(file) for file in manifest.inputs],
-            "splits": {name: split.rows for name, split in manifest.splits.items()},
-            "rules": {key: manifest.config[key] for key in _RULES},
-        },
-        "config": config.model_dump(mode="json", exclude={"dataset"}),
-    }
+    provenance = Provenance(
+        backbone=model.backbone,
+        revision=model.revision,
+        max_length=model.max_length,
+        labels=tuple(manifest.labels),
+        base=backbone_origin(backbone),
+        dataset=DatasetOrigin(
+            name=manifest.name,
+            version=manifest.version,
+            rows=manifest.counts.kept,
+            inputs=tuple(map(_source, manifest.inputs)),
+            splits={name: split.rows for name, split in manifest.splits.items()},
+            rules={key: manifest.config[key] for key in _RULES},
+        ),
+        config=config.model_dump(mode="json", exclude={"dataset"}),
+    )
     return Task(config, backbone, provenance)
 
 
-def _input(file: InputSource) -> dict[str, Any]:
-    """Return a source's entry in a model's provenance.
-
-    Returns:
-        Name and digest, `license` (null: not stated) and `hub_id` (null: not from Hugging Face).
-    """
+def _source(file: InputSource) -> DatasetSource:
+    """Return a source's entry in a model's provenance; its path differs by machine."""
     hub = re.fullmatch(r"hf://([\w.-]+/[\w.-]+).*", file.uri, re.ASCII)
-    origin = file.model_dump(include={*_ORIGIN})
-    return {**origin, "license": file.license, "hub_id": hub and hub[1]}
+    return DatasetSource(
+        source=file.source,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        rows=file.rows,
+        license=file.license,
+        hub_id=hub[1] if hub else None,
+    )

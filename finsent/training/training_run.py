@@ -301,7 +301,7 @@ class TrainingRun:
         return TrainingState(
             model=self.model,
             tokenizer=self.tokenizer,
-            provenance={**self.task.provenance, "epoch": self.epoch},
+            provenance=self.task.provenance.replaced(epoch=self.epoch),
             published_weights=published_weights,
             step_weights=step_weights,
             optimizer_tensors=optimizer_tensors(self.optimizer),

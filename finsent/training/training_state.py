@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +19,7 @@ from finsent.files import sha256_file, write_json
 from finsent.modeling.classifier import save_classifier
 from finsent.modeling.model_dir import check_model_dir
 from finsent.modeling.provenance import Provenance
+from finsent.records import ContentDigest
 from finsent.training.checkpoint import (
     MODEL_DIR,
     OPTIMIZER_FILE,
@@ -43,7 +43,7 @@ class TrainingState:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
-    provenance: dict[str, Any]
+    provenance: Provenance
     published_weights: Tensors  # weights that are evaluated and published
     step_weights: Tensors | None  # where the next step starts from others
     optimizer_tensors: Tensors
@@ -63,18 +63,16 @@ class TrainingState:
 
         `state.json`, which has the digests of all other files, is written last.
         """
-        provenance = Provenance.model_validate(self.provenance)
         save_classifier(
-            self.model, self.tokenizer, out / MODEL_DIR, provenance, self.published_weights
+            self.model, self.tokenizer, out / MODEL_DIR, self.provenance, self.published_weights
         )
         if self.step_weights is not None:
             _save(self.step_weights, out / _WEIGHTS_FILE)
         _save(self.optimizer_tensors, out / OPTIMIZER_FILE)
         files = {
-            file.relative_to(out).as_posix(): {
-                "bytes": file.stat().st_size,
-                "sha256": sha256_file(file),
-            }
+            file.relative_to(out).as_posix(): ContentDigest(
+                bytes=file.stat().st_size, sha256=sha256_file(file)
+            ).model_dump()
             for file in sorted(out.rglob("*"))
             if file.is_file()
         }

@@ -22,6 +22,7 @@ from finsent.data.readers.text_table import (
     TableFormat,
     TableRow,
     TextTable,
+    UnknownColumnError,
     read_text_table,
 )
 from finsent.errors import InputError
@@ -107,9 +108,12 @@ async def read_upload(body: bytes, headers: Mapping[str, str], query: QueryParam
             delimiter=source.delimiter,
             encoding=_encoding(source.encoding, charset),
         )
+    except NotTextError as error:
+        raise Problem("unsupported_media_type", str(error)) from None
+    except UnknownColumnError as error:
+        raise Problem("unknown_column", str(error)) from None
     except InputError as error:
-        code = "unsupported_media_type" if isinstance(error, NotTextError) else "invalid_request"
-        raise Problem(code, str(error)) from None
+        raise Problem("invalid_request", str(error)) from None
     if JSON_LINES in headers.get("accept", ""):
         return Upload(table, JSON_LINES, parameters.source)
     return Upload(table, TSV if table.delimiter == "\t" else CSV, parameters.source)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from finsent.inference.config import Truncate
@@ -12,7 +21,7 @@ from finsent.labels import LABELS
 from serve_app.problems import Problem
 
 Request = TypeVar("Request", bound=BaseModel)
-_NULL: dict[str, Any] = {"type": "null"}
+_NULL: JsonValue = {"type": "null"}
 _MAX_ERRORS = 1000
 
 SOURCE = "tag of the source of the texts, which selects a calibration of serve.calibrations"
@@ -34,17 +43,17 @@ class Parameters(Strict):
         "sigmoid of each logit",
     )
     truncation: bool | None = Field(None, description="the same as truncate")
+    candidate_labels: SkipJsonSchema[Any] = None  # of another task of the hub
 
-    @model_validator(mode="before")
+    @field_validator("candidate_labels")
     @classmethod
-    def _other_tasks(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("candidate_labels") is not None:
+    def _refuse_other_tasks(cls, value: Any) -> None:
+        if value is not None:
             raise PydanticCustomError(
                 "labels",
                 "candidate_labels: the labels are {labels}. Leave candidate_labels out.",
                 {"labels": ", ".join(LABELS)},
             )
-        return value
 
 
 class TeiOptions(BaseModel):
@@ -108,13 +117,11 @@ class TeiOptions(BaseModel):
         return "left" if self.truncation_direction in ("Left", "left") else "right"
 
 
-_INPUTS: dict[str, Any] = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}},
-        {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
-    ]
-}
+_INPUT_SCHEMAS: list[JsonValue] = [
+    {"type": "string"},
+    {"type": "array", "items": {"type": "string"}},
+    {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+]
 
 
 class TeiRequest(TeiOptions):
@@ -123,7 +130,7 @@ class TeiRequest(TeiOptions):
     inputs: str | list[Any] = Field(
         title="TeiInputs",  # generators name the type by it
         description="a string, or a list of strings or of lists of one string",
-        json_schema_extra=_INPUTS,
+        json_schema_extra={"anyOf": _INPUT_SCHEMAS},
     )
 
 
@@ -144,7 +151,7 @@ class PredictRequest(TeiOptions):
         title="PredictInputs",
         description="in place of text or texts, answered as by Hugging Face's "
         "text-embeddings-inference: a string, or a list of strings or of lists of one string",
-        json_schema_extra={"anyOf": [*_INPUTS["anyOf"], _NULL]},
+        json_schema_extra={"anyOf": [*_INPUT_SCHEMAS, _NULL]},
     )
 
     def form(self) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pydantic.json_schema import models_json_schema
 
+from finsent.records import JsonObject
 from serve_app.config import LimitsConfig
 from serve_app.dialects import tei, vllm
 from serve_app.http import answers, requests
-from serve_app.openapi.parts import REFS, JsonObject
+from serve_app.openapi.parts import REFS
 from serve_app.openapi.paths import paths
 
 _ANSWERS = (

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
+from finsent.records import JsonObject
 from serve_app.http.answers import ProblemAnswer
 from serve_app.problems import CODES, MEDIA_TYPE
 
-JsonObject: TypeAlias = dict[str, Any]  # a node of the document: OpenAPI nests without an end
-
+TEXT: JsonObject = {"type": "string"}
 REFS = "#/components/schemas/{model}"
 # Codes of problems. Each operation reads the header of deadlines, so each may be invalid.
 ANY = ("invalid_request", "internal")
@@ -55,6 +55,9 @@ class Described:
     problems: tuple[str, ...]  # codes, without those of all operations
     method: Literal["get", "post"] = "post"
     media_type: str = "application/json"  # of the answer
+    other_media_types: tuple[str, ...] = ()  # of the answer, each a text
+    upload: JsonObject | None = None  # body of another type than JSON, by media type
+    parameters: tuple[JsonObject, ...] = ()  # of the query
     request: type[BaseModel] | None = None  # of a JSON body, which has a deadline
     example: JsonObject = field(default_factory=dict)  # of the body
     tag: str = FINSENT
@@ -73,36 +76,40 @@ class Described:
                 "200": {
                     "description": "Done",
                     "headers": _headers(response_headers),
-                    "content": {self.media_type: {"schema": self.answer}},
+                    "content": {
+                        self.media_type: {"schema": self.answer},
+                        **{kind: {"schema": dict(TEXT)} for kind in self.other_media_types},
+                    },
                 },
                 **self._problem_responses(),
             },
         }
         if self.request is not None:
-            schema = {"schema": ref(self.request), "example": self.example}
+            schema: JsonValue = {"schema": ref(self.request), "example": self.example}
             document["requestBody"] = {"required": True, "content": {"application/json": schema}}
             document["parameters"] = [_DEADLINE]
+        if self.upload is not None:
+            document["parameters"] = [*self.parameters]
+            document["requestBody"] = {"required": True, "content": self.upload}
         if not self.needs_key:
             document["security"] = []
         return document
 
     def _problem_responses(self) -> JsonObject:
         keyed = KEYED if self.needs_key else ()
-        responses: JsonObject = {}
+        titles: dict[int, dict[str, None]] = {}  # by status, each once
         for code in (*self.problems, *keyed, *ANY):
             own_status, title = CODES[code]
             status = self.style.statuses.get(own_status, own_status)
-            response = responses.setdefault(
-                str(status),
-                {
-                    "description": title,
-                    "headers": _headers(_ID_HEADER | _PROBLEM_HEADERS.get(status, {})),
-                    "content": {self.style.media_type: {"schema": ref(self.style.model)}},
-                },
-            )
-            if title not in response["description"]:
-                response["description"] += f"; or: {title}"
-        return responses
+            titles.setdefault(status, {})[title] = None
+        return {
+            str(status): {
+                "description": "; or: ".join(titles_of_status),
+                "headers": _headers(_ID_HEADER | _PROBLEM_HEADERS.get(status, {})),
+                "content": {self.style.media_type: {"schema": ref(self.style.model)}},
+            }
+            for status, titles_of_status in titles.items()
+        }
 
 
 _DEADLINE: JsonObject = {

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
+from pydantic import JsonValue
+
 from finsent.data.readers.text_table import TableFormat
 from finsent.labels import LABELS
+from finsent.records import JsonObject
 from serve_app.dialects import tei, vllm
 from serve_app.http import answers, requests
 from serve_app.http.files import CSV, JSON_LINES, TSV, FileQuery
@@ -14,18 +17,21 @@ from serve_app.openapi.parts import (
     BODY,
     JSON_BODY,
     TEI,
+    TEXT,
     TEXTS,
     VLLM,
     Described,
-    JsonObject,
     ProblemStyle,
     list_of,
     ref,
 )
 
-_TEXT: JsonObject = {"type": "string"}
 _EXAMPLE = "Profit rose."
-_RANKING = {**list_of(ref(tei.LabelScore)), "minItems": 1, "maxItems": len(LABELS)}
+_RANKING: JsonObject = {
+    **list_of(ref(tei.LabelScore)),
+    "minItems": 1,
+    "maxItems": len(LABELS),
+}
 _LIST_TEXTS = ("too_many_texts", *TEXTS)
 
 _PREDICT = Described(
@@ -49,9 +55,25 @@ _EXPLAIN = Described(
 _FILE = Described(
     "predict_file",
     "Classify the rows of a CSV or text file",
-    _TEXT,
-    (*BODY, "unknown_source", "overloaded", "deadline_exceeded"),
+    TEXT,
+    (*BODY, "unknown_source", "unknown_column", "overloaded", "deadline_exceeded"),
     media_type=CSV,
+    other_media_types=(TSV, JSON_LINES),
+    # Bytes, too: most generators make no function for CSV alone.
+    upload={
+        CSV: {"schema": TEXT, "example": f"text\n{_EXAMPLE}\n"},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+    parameters=tuple(
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": {"enum": [*get_args(TableFormat)]} if name == "format" else TEXT,
+            "description": field.description,
+        }
+        for name, field in FileQuery.model_fields.items()
+    ),
 )
 _INFO = Described(
     "info", "The model and the limits", ref(answers.InfoAnswer), ("not_ready",), "get"
@@ -59,12 +81,12 @@ _INFO = Described(
 _MODEL_CARD = Described(
     "model_card",
     "The model's data, figures and limits, in Markdown",
-    _TEXT,
+    TEXT,
     ("not_ready",),
     "get",
     "text/markdown",
 )
-_METRICS = Described("metrics", "Counters, for Prometheus", _TEXT, (), "get", "text/plain")
+_METRICS = Described("metrics", "Counters, for Prometheus", TEXT, (), "get", "text/plain")
 _HEALTH = Described(
     "health",
     "Readiness and load",
@@ -97,7 +119,7 @@ _TEI_TOKENIZE = Described(
 _TEI_DECODE = Described(
     "decode",
     "Turn token ids into texts",
-    list_of(_TEXT),
+    list_of(TEXT),
     ("too_many_texts", *JSON_BODY),
     request=tei.DecodeRequest,
     example={"ids": [101, 102]},
@@ -154,32 +176,8 @@ _OPERATIONS = {
 }
 
 
-def paths() -> JsonObject:
+def paths() -> dict[str, JsonValue]:
     """Return the paths with their operations."""
-    documents = {
+    return {
         path: {operation.method: operation.document()} for path, operation in _OPERATIONS.items()
     }
-    documents["/predict/file"]["post"] |= _file_upload()
-    content = documents["/predict/file"]["post"]["responses"]["200"]["content"]
-    content |= {media_type: {"schema": _TEXT} for media_type in (TSV, JSON_LINES)}
-    return documents
-
-
-def _file_upload() -> JsonObject:
-    """Describe the parameters and the body of /predict/file."""
-    parameters = [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "schema": {"enum": [*get_args(TableFormat)]} if name == "format" else _TEXT,
-            "description": field.description,
-        }
-        for name, field in FileQuery.model_fields.items()
-    ]
-    # Bytes, too: most generators make no function for CSV alone.
-    content = {
-        CSV: {"schema": _TEXT, "example": f"text\n{_EXAMPLE}\n"},
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-    }
-    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}

@@ -122,7 +122,7 @@ async function run(work) {
 function failed(error, retry) {
   if (error.code === "unauthorized") needKey(error, retry);
   else fail(error.message);
-  if (error.message.includes("which column")) {
+  if (error.code === "unknown_column") {
     $("columnform").hidden = false;
     $("column").focus();
   }

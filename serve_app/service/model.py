@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig
@@ -16,7 +16,9 @@ from finsent.inference.engine import Engine
 from finsent.memory import release_unused
 from finsent.modeling.calibration import Calibration
 from finsent.modeling.domain_calibration import DomainCalibration
+from finsent.records import JsonObject
 from finsent.registry.calibrations import Calibrations
+from finsent.registry.gate import GateBrief
 from finsent.registry.model_version import ModelVersion
 from finsent.registry.registry import Registry
 from finsent.registry.version_manifest import CARD
@@ -47,9 +49,9 @@ class ModelDetails(TypedDict):
     """Details of a version's manifest and the engine's settings, for `/info`."""
 
     created: str | None
-    backbone: Any
-    dataset: Any
-    metrics: dict[str, Any]
+    backbone: str | None
+    dataset: JsonObject | None
+    metrics: dict[str, float | None]
     truncate: str
 
 
@@ -64,7 +66,7 @@ class Model:
     card: str  # Markdown
     details: ModelDetails
     domains: dict[str, Calibration] = field(default_factory=dict)  # calibrations by name
-    gate: dict[str, Any] | None = None  # that the version passed to get the followed alias
+    gate: GateBrief | None = None  # that the version passed to get the followed alias
     users: int = 0  # requests that began with this version and are not answered
 
     @classmethod
@@ -97,7 +99,7 @@ class Model:
         details: ModelDetails = {
             "created": manifest.created,
             "backbone": manifest.backbone,
-            "dataset": manifest.dataset,
+            "dataset": manifest.dataset.model_dump(mode="json") if manifest.dataset else None,
             "metrics": {name: getattr(manifest.metrics, name) for name in _METRICS},
             "truncate": config.truncate,
         }
@@ -112,7 +114,7 @@ class Model:
         own = self.engine.calibration
         return {name: calibration.on(own) for name, calibration in calibrations.items()}
 
-    def read_gate(self, registry: Registry, reference: str) -> dict[str, Any] | None:
+    def read_gate(self, registry: Registry, reference: str) -> GateBrief | None:
         """Read the record of the gate that this version passed.
 
         Args:

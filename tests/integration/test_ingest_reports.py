@@ -79,7 +79,7 @@ def test_diff_shows_what_changed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     settings = load(JobSettings, [], [f"storage.root={root}"])
     result = ingest_job.compare(Call(settings, tmp_path, ["diff", a.version, str(b.path)]))
     assert {
-        kind: result.rows[kind]["rows"] for kind in ("added", "removed", "relabeled", "moved")
+        kind: getattr(result.rows, kind).rows for kind in ("added", "removed", "relabeled", "moved")
     } == {
         "added": 1,
         "removed": 1,

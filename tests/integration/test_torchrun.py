@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.modeling.provenance import Provenance
 from finsent.training.checkpoint import (
     MODEL_DIR,
     epoch_checkpoint_name,
@@ -77,7 +78,7 @@ def prepare(backbone: Path, folder: Path, **settings: object) -> Path:
     folder.mkdir(exist_ok=True)
     recipe = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 5e-3, "seed": 7}
     config = TrainConfig.model_validate({**recipe, "use_gpu": "no", **settings})
-    task = Task(config, Backbone("tiny", str(backbone)), {"max_length": 64})
+    task = Task(config, Backbone("tiny", str(backbone)), Provenance(max_length=64))
     splits = {
         "train": tokens(backbone, TRAIN_ROWS, 0),
         "validation": tokens(backbone, VALIDATION_ROWS, TRAIN_ROWS),

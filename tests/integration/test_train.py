@@ -28,6 +28,7 @@ from finsent.inference.config import EngineConfig
 from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.modeling.provenance import DatasetOrigin, Provenance
 from finsent.training.checkpoint import (
     MODEL_DIR,
     Checkpoint,
@@ -71,7 +72,7 @@ def tokens(table: pa.Table, tiny: Path) -> pa.Table:
 
 def task(tiny: Path, **settings: object) -> Task:
     recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "seed": 7, **settings}
-    return Task(TrainConfig(**recipe), Backbone("tiny", str(tiny)), {"max_length": 64})
+    return Task(TrainConfig(**recipe), Backbone("tiny", str(tiny)), Provenance(max_length=64))
 
 
 def weights(model_dir: Path) -> dict[str, torch.Tensor]:
@@ -323,7 +324,7 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(
     run = Path(shutil.copytree(trained_run.run_dir, tmp_path / "run"))
     drop_checkpoints(run)
     assert not [*run.glob("checkpoint_*")]
-    recipe = replace(task(tiny, epochs=4), provenance={"max_length": 64, "config": {}})
+    recipe = replace(task(tiny, epochs=4), provenance=Provenance(max_length=64, config={}))
     absent = DatasetVersion(tmp_path / "absent")  # which is not read
     result = fit(recipe, absent, run)
     assert (result.best, result.history) == (trained_run.done.best, trained_run.done.history)
@@ -358,7 +359,8 @@ def test_run_resumes_only_with_its_own_task(tiny: Path, tmp_path: Path) -> None:
     def of(version: str, **settings: object) -> Task:
         plain = task(tiny, **settings)
         recipe = plain.config.model_dump(mode="json")
-        provenance = {"max_length": 64, "dataset": {"version": version}, "config": recipe}
+        dataset = DatasetOrigin(name="default", version=version)
+        provenance = Provenance(max_length=64, dataset=dataset, config=recipe)
         return Task(plain.config, plain.backbone, provenance)
 
     check_same_task(of("aaa"), tmp_path)

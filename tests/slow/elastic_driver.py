@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.modeling.provenance import Provenance
 from finsent.modeling.random_backbones import tiny_backbone
 from finsent.training.config import TrainConfig
 from finsent.training.finished_run import TrainResult
@@ -54,7 +55,7 @@ def task(tiny: Path, epochs: int) -> Task:
         log_every_steps=5,
         start_timeout=5,
     )
-    return Task(config, Backbone("tiny", str(tiny)), {"max_length": 64})
+    return Task(config, Backbone("tiny", str(tiny)), Provenance(max_length=64))
 
 
 def main(folder: Path, epochs: int) -> None:

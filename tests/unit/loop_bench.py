@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import new_classifier
+from finsent.modeling.provenance import Provenance
 from finsent.training.checkpoint import epoch_checkpoint_name
 from finsent.training.checkpoint_writer import WriteState
 from finsent.training.config import TrainConfig
@@ -118,7 +119,7 @@ class Bench:
         source = Backbone("tiny", str(backbone or self.tiny))
         self.runs += 1
         recorder = (callbacks or Recorder)(self.folder / str(self.runs), stop_after=stop_after)
-        task = Task(config, source, {"max_length": 64})
+        task = Task(config, source, Provenance(max_length=64))
         train_rows = self.train_rows if rows is None else rows
         with contextlib.suppress(Stopped):
             train(

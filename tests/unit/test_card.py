@@ -207,12 +207,13 @@ def test_a_training_keeps_what_the_card_says_of_its_data(tiny: Path, tmp_path: P
     write_json(tmp_path / "manifest.json", manifest)
     backbone = Backbone("tiny", str(tiny))
     task = make_task(TrainConfig(), ModelConfig(), backbone, DatasetVersion(tmp_path))
-    kept = task.provenance["dataset"]
-    assert [(file["license"], file["hub_id"]) for file in kept["inputs"]] == [
+    dataset = task.provenance.dataset
+    assert dataset is not None
+    assert [(file.license, file.hub_id) for file in dataset.inputs or ()] == [
         ("mit", "o/n"),
         (None, None),
     ]
-    assert "/home" not in str(kept)
-    assert kept["splits"] == {"train": 8, "validation": 1, "test": 1}
-    text = model_card("0123456789ab", Provenance.model_validate(task.provenance), METRICS)
+    assert "/home" not in str(dataset)
+    assert dataset.splits == {"train": 8, "validation": 1, "test": 1}
+    text = model_card("0123456789ab", task.provenance, METRICS)
     assert "The split of a row depends on a hash of its `company`" in text

@@ -17,6 +17,7 @@ from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier
+from finsent.modeling.provenance import Provenance
 from finsent.training.checkpoint import MODEL_DIR, LoopState
 from finsent.training.config import TrainConfig
 from finsent.training.optim import build_optimizer
@@ -50,7 +51,7 @@ def save(tiny: Path, made: Trainer, out: Path) -> Path:
     state = TrainingState(
         model=model,
         tokenizer=load_tokenizer(str(tiny)),
-        provenance={"max_length": 64},
+        provenance=Provenance(max_length=64),
         published_weights=model.state_dict(),
         step_weights=None,
         optimizer_tensors=optimizer_tensors(optimizer),

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_classifier
+from finsent.modeling.provenance import Provenance
 from finsent.training.checkpoint import find_damage
 from finsent.training.config import TrainConfig
 from finsent.training.lora import trainable_weights
@@ -34,7 +35,7 @@ def bench(tiny: Path, tmp_path: Path) -> Bench:
 def model_of(tiny: Path, **settings: object) -> PreTrainedModel:
     config = TrainConfig.model_validate({"learning_rate": 1e-3, **settings})
     return build_model(
-        Task(config, Backbone("tiny", str(tiny)), {"max_length": 64}), torch.device("cpu")
+        Task(config, Backbone("tiny", str(tiny)), Provenance(max_length=64)), torch.device("cpu")
     )
 
 

@@ -36,7 +36,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 DEADLINE = "X-Request-Timeout-Ms"
-DESCRIPTION = describe(LimitsConfig())
+DESCRIPTION: Any = describe(LimitsConfig())
 schema = schemathesis.openapi.from_dict(DESCRIPTION, config=schemathesis.Config(seed=7))
 
 

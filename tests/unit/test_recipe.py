@@ -17,6 +17,7 @@ from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_classifier, new_classifier
+from finsent.modeling.provenance import Provenance
 from finsent.training.accumulation import GradientAccumulator
 from finsent.training.config import ClassWeights, TrainConfig
 from finsent.training.distributed import DistributedContext
@@ -235,7 +236,7 @@ def test_gradient_checkpointing_saves_memory_and_changes_nothing(
 
     for saving in (False, True):
         config = recipe(gradient_checkpointing=saving)
-        task = Task(config, Backbone("still", str(no_dropout)), {"max_length": 64})
+        task = Task(config, Backbone("still", str(no_dropout)), Provenance(max_length=64))
         model = build_model(task, torch.device("cpu"))
         model.train()
         saved_sizes.clear()

@@ -18,7 +18,7 @@ from ray_jobs._settings import JobSettings
 from tests.unit import sweeps
 from tune.config import SweepConfig
 from tune.plan import begin_sweep, make_plan
-from tune.records import Trial, read_sweep
+from tune.records import Params, Trial, read_sweep
 from tune.samplers import check_search
 from tune.search import StudySearch
 from tune.space import Space
@@ -139,7 +139,7 @@ def test_a_resumed_sweep_continues_its_open_trials_and_numbers(tmp_path: Path) -
 
 
 def test_a_lost_study_is_rebuilt_from_the_records(tmp_path: Path) -> None:
-    params = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
+    params: Params = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
     searcher, study = make_searcher(tmp_path, [Trial(4, params, "running")])
     assert searcher.suggest("a")["params"] == params
     searcher.on_trial_complete("a", {"final/macro_f1": 0.8})
@@ -156,7 +156,7 @@ def test_a_trial_without_a_record_fails(tmp_path: Path) -> None:
 
 def test_a_queued_trial_of_a_killed_driver_is_discarded(tmp_path: Path) -> None:
     queued = {"train.learning_rate": 2e-4, "train.schedule": "linear"}
-    running = {"train.learning_rate": 3e-4, "train.schedule": "linear"}
+    running: Params = {"train.learning_rate": 3e-4, "train.schedule": "linear"}
     open_study(config(), tmp_path).enqueue_trial(queued)  # and the driver is killed
     searcher, study = make_searcher(tmp_path, [Trial(0, running, "running")])
     assert searcher.suggest("a")["params"] == running
@@ -343,7 +343,8 @@ def test_a_password_is_masked(url: str, masked: str, tmp_path: Path) -> None:
     assert str(caught.value).startswith(f"sweep.storage={masked!r}: Optuna cannot use it (")
     assert "secret" not in str(caught.value)
     values = JobSettings(sweep=config(storage=url))
-    assert values.for_records()["sweep"]["storage"] == masked
+    recorded: Any = values.for_records()
+    assert recorded["sweep"]["storage"] == masked
     backbone = resolve_backbone(ModelConfig(backbone="tiny"), tmp_path)
     begin_sweep(make_plan(values, backbone), tmp_path, "v1", 1)
     assert read_sweep(tmp_path).settings.storage == masked

@@ -6,20 +6,19 @@ import csv
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from finsent.errors import InputError
 from tests.unit import sweeps
-from tune.analysis import analyze, duration, main, moment
+from tune.analysis import Analysis, analyze, duration, main, moment
 
 pytestmark = pytest.mark.cost(4, "draws the pictures of a sweep")
 
 PICTURES = {"best_so_far", "curves", "parallel", "importances", "slices", "contour", "savings"}
 
 
-def page_of(result: dict[str, Any]) -> str:
+def page_of(result: Analysis) -> str:
     return Path(result["page"]).read_text(encoding="utf-8")
 
 
@@ -38,7 +37,7 @@ def test_a_sweep_of_many_trials(tmp_path: Path) -> None:
     result = analyze([sweeps.write(tmp_path, [*repeats, *sweeps.drawn(500)], **changes)])
     assert result["trials"] == 500
     assert next(iter(result["importances"])) == "train.learning_rate"
-    assert 0.5 < result["spent_share"] < 1
+    assert 0.5 < (result["spent_share"] or 0) < 1
     assert json.loads(json.dumps(result)) == result
     assert drawn(tmp_path) == PICTURES
     with (tmp_path / "trials.csv").open() as stream:

@@ -37,11 +37,12 @@ from finsent.data.ingest.task_results import (
 from finsent.data.rows.split import split_of
 from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.data.versions.manifest import MANIFEST, SCHEMA_VERSION, FileDigest, Manifest
+from finsent.data.versions.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from finsent.data.versions.report import write_report
 from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import digest, sha256_file, staged_dir
+from finsent.records import FileDigest
 
 log = logging.getLogger(__name__)
 

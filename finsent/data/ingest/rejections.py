@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,22 +45,20 @@ def count_rejected(rejected: pa.Table) -> dict[str, RejectedBlockRows]:
     """
     reasons = pc.replace_substring_regex(rejected["reason"], "(?s):.*", "").to_pylist()
     return {
-        reason: RejectedBlockRows(
-            rows=rows, **_describe_row(reason, rejected.slice(reasons.index(reason), 1))
-        )
+        reason: _describe(reason, rows, rejected.slice(reasons.index(reason), 1))
         for reason, rows in Counter(reasons).items()
     }
 
 
-def _describe_row(reason: str, rejected_row: pa.Table) -> dict[str, Any]:
-    row = rejected_row.to_pylist()[0]
+def _describe(reason: str, rows: int, first: pa.Table) -> RejectedBlockRows:
+    [row] = first.to_pylist()
     description = f"record {row['row']}"
     detail = row["reason"].partition(": ")[2]
     if reason == "unknown_label":
         description += f", {row['raw_label'][:_MAX_LABEL_CHARS]!r}"
     elif detail:
         description += f", {detail!r}" if reason == "unknown_time" else f", {detail}"
-    return {"first": description, "row": row["row"]}
+    return RejectedBlockRows(rows=rows, first=description, row=row["row"])
 
 
 def sum_rows(reasons: RejectedByReason) -> int:

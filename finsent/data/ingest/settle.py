@@ -100,30 +100,30 @@ def settle(rows: pa.Table, traits: SourceTraits, config: DataConfig) -> Settled:
     winners = _winning_labels(votes, labeled, traits, config)
     if config.conflicts == "keep":  # one row per label
         wins = is_labeled
-        kept = _mark_first(text_ids * len(LABELS) + label, wins)
+        is_kept = _mark_first(text_ids * len(LABELS) + label, wins)
     else:
         wins = is_labeled & (label == winners[text_ids])
-        kept = _mark_first(text_ids, wins)
+        is_kept = _mark_first(text_ids, wins)
     lost = is_labeled & in_conflict[text_ids] & ~wins
     decisions = _decisions(winners, config)
-    unit = _split_units(rows, text_ids, kept)
+    unit = _split_units(rows, text_ids, is_kept)
     matches = _oldest_orders(rows, text_ids, is_unseen)[text_ids[is_excluded]]
     return Settled(
-        kept=_kept_table(rows, kept, wins, text_ids, unit, traits),
+        kept=_kept_table(rows, is_kept, wins, text_ids, unit, traits),
         conflicts=_conflict_table(
             rows, is_labeled & in_conflict[text_ids], decisions[text_ids], label, traits
         ),
         excluded=_excluded_table(rows, is_excluded, "same_as_excluded", matches, label, traits),
         texts=_distinct_texts(rows, text_ids, unit, is_unseen_text),
         fates={
-            "kept": _count_by_source(source[kept], traits),
-            "duplicates": _count_by_source(source[wins & ~kept], traits),
+            "kept": _count_by_source(source[is_kept], traits),
+            "duplicates": _count_by_source(source[wins & ~is_kept], traits),
             "conflicts": _count_by_source(source[lost], traits),
             "excluded": _count_by_source(source[is_excluded], traits),
         },
         decisions=Counter(decisions[in_conflict].tolist()),
         best_votes=int(votes.max(1, initial=0).sum()),
-        kept_best_votes=len(np.unique(text_ids[kept])),
+        kept_best_votes=len(np.unique(text_ids[is_kept])),
     )
 
 
@@ -245,13 +245,13 @@ def _oldest_orders(rows: pa.Table, text_ids: Ints, candidates: Bools) -> npt.NDA
 # --- tables -------------------------------------------------------------------------------------
 
 
-def _split_units(rows: pa.Table, text_ids: Ints, kept: Bools) -> npt.NDArray[np.uint64]:
+def _split_units(rows: pa.Table, text_ids: Ints, is_kept: Bools) -> npt.NDArray[np.uint64]:
     """Return the unit that decides each text's split: of its first kept row, or else first row.
 
     The rows of one text may have several companies or times. A text is still in one split only.
     """
     chosen = np.flatnonzero(_is_first_row(text_ids))
-    kept_rows = np.flatnonzero(kept)
+    kept_rows = np.flatnonzero(is_kept)
     texts, first = np.unique(text_ids[kept_rows], return_index=True)
     chosen[texts] = kept_rows[first]
     return np.asarray(rows["unit"].to_numpy()[chosen])
@@ -288,26 +288,26 @@ def _count_by_source(source: npt.NDArray[np.int32], traits: SourceTraits) -> Int
 
 def _kept_table(
     rows: pa.Table,
-    kept: Bools,
+    is_kept: Bools,
     wins: Bools,
     text_ids: Ints,
     unit: npt.NDArray[np.uint64],
     traits: SourceTraits,
 ) -> pa.Table:
     """Return the kept rows, each with the best agreement of all rows of its text and label."""
-    table, source = rows.filter(pa.array(kept)), rows["source"].to_numpy()
+    table, source = rows.filter(pa.array(is_kept)), rows["source"].to_numpy()
     agreement = traits.agreement[source]
     best = np.full(_count_texts(text_ids) * len(LABELS), -np.inf)  # by text and label
     cells = text_ids * len(LABELS) + pc.fill_null(rows["label"], 0).to_numpy()
     np.maximum.at(best, cells[wins], np.where(np.isnan(agreement), -np.inf, agreement)[wins])
-    kept_agreement = best[cells[kept]]
+    kept_agreement = best[cells[is_kept]]
     return pa.table(
         {
             **{name: table[name] for name in KEPT.names if name in table.column_names},
-            "unit": unit[text_ids[kept]],
+            "unit": unit[text_ids[is_kept]],
             "raw_text": table["raw_text"],
             "agreement": pa.array(kept_agreement, pa.float32(), mask=np.isneginf(kept_agreement)),
-            "weight": pa.array(traits.weight[source[kept]], pa.float32()),
+            "weight": pa.array(traits.weight[source[is_kept]], pa.float32()),
         },
         schema=KEPT,
     )
@@ -364,7 +364,7 @@ def _excluded_table(
 
 
 def excluded_rows(
-    kept: pa.Table,
+    kept_rows: pa.Table,
     is_excluded: Bools,
     reason: str,
     matches: npt.NDArray[np.uint64],
@@ -375,5 +375,5 @@ def excluded_rows(
     Args:
         matches: for each excluded row, the order (see `orders`) of the text that it is near to.
     """
-    label = kept["label"].to_numpy().astype(np.int64)
-    return _excluded_table(kept, is_excluded, reason, matches, label, traits)
+    label = kept_rows["label"].to_numpy().astype(np.int64)
+    return _excluded_table(kept_rows, is_excluded, reason, matches, label, traits)

@@ -220,21 +220,23 @@ def write_partition(plan: Plan, partition: int, groups: Groups) -> WriteResult |
     path = plan.kept_file(partition)
     if not path.is_file():
         return None
-    kept = feather.read_table(str(path), memory_map=False)
-    return _write_splits(plan, partition, kept, groups)
+    kept_rows = feather.read_table(str(path), memory_map=False)
+    return _write_splits(plan, partition, kept_rows, groups)
 
 
-def _write_splits(plan: Plan, partition: int, kept: pa.Table, groups: Groups | None) -> WriteResult:
+def _write_splits(
+    plan: Plan, partition: int, kept_rows: pa.Table, groups: Groups | None
+) -> WriteResult:
     removed: dict[str, list[int]] = {}
     if groups is None:
-        keys = roots = key64(kept["key"])
+        keys = roots = key64(kept_rows["key"])
     else:
-        kept, removed = _remove_near(plan, partition, kept, groups)
-        keys = key64(kept["key"])
+        kept_rows, removed = _remove_near(plan, partition, kept_rows, groups)
+        keys = key64(kept_rows["key"])
         roots = groups.roots_of(keys)
-    units = roots if plan.splits_by_text else kept["unit"].to_numpy()
+    units = roots if plan.splits_by_text else kept_rows["unit"].to_numpy()
     split = split_of(units, plan.config.salt, plan.config.split)
-    table = _published_columns(kept, roots, plan.traits)
+    table = _published_columns(kept_rows, roots, plan.traits)
     files = {
         name: _write_split_part(
             plan.out, name, partition, table.filter(pa.array(split == position))
@@ -244,21 +246,21 @@ def _write_splits(plan: Plan, partition: int, kept: pa.Table, groups: Groups | N
     return WriteResult(
         removed=removed,
         files={name: file for name, file in files.items() if file is not None},
-        labels=_count_labels(kept, split, len(plan.files)),
-        lengths=_count_lengths(kept["text"]),
-        near=_count_near(keys, roots, kept["label"].to_numpy(), groups),
+        labels=_count_labels(kept_rows, split, len(plan.files)),
+        lengths=_count_lengths(kept_rows["text"]),
+        near=_count_near(keys, roots, kept_rows["label"].to_numpy(), groups),
     )
 
 
 def _remove_near(
-    plan: Plan, partition: int, kept: pa.Table, groups: Groups
+    plan: Plan, partition: int, kept_rows: pa.Table, groups: Groups
 ) -> tuple[pa.Table, dict[str, list[int]]]:
     """Remove rows near a text that must stay unseen or near an older text of another split.
 
     Returns:
         The other rows, and the number of removed rows by reason and source.
     """
-    keys = key64(kept["key"])
+    keys = key64(kept_rows["key"])
     removed: dict[str, list[int]] = {}
     for reason, removed_keys, matched_orders in (
         ("near_excluded", groups.near_excluded, groups.near_excluded_by),
@@ -266,12 +268,12 @@ def _remove_near(
     ):
         is_removed = _is_in_sorted(keys, removed_keys)
         matches = matched_orders[np.searchsorted(removed_keys, keys[is_removed])]
-        rows = excluded_rows(kept, is_removed, reason, matches, plan.traits)
+        rows = excluded_rows(kept_rows, is_removed, reason, matches, plan.traits)
         _write_side_part(plan, "excluded", f"{partition:05d}-{reason}", rows)
-        sources = kept["source"].to_numpy()[is_removed]
+        sources = kept_rows["source"].to_numpy()[is_removed]
         removed[reason] = np.bincount(sources, minlength=len(plan.files)).tolist()
-        kept, keys = kept.filter(pa.array(~is_removed)), keys[~is_removed]
-    return kept, removed
+        kept_rows, keys = kept_rows.filter(pa.array(~is_removed)), keys[~is_removed]
+    return kept_rows, removed
 
 
 def _is_in_sorted(keys: Words, sorted_keys: Words) -> npt.NDArray[np.bool_]:
@@ -282,20 +284,20 @@ def _is_in_sorted(keys: Words, sorted_keys: Words) -> npt.NDArray[np.bool_]:
     return np.asarray(sorted_keys[positions] == keys)
 
 
-def _published_columns(kept: pa.Table, roots: Words, traits: SourceTraits) -> pa.Table:
-    columns = described(kept, kept["label"].to_numpy().astype(np.int64), traits)
+def _published_columns(kept_rows: pa.Table, roots: Words, traits: SourceTraits) -> pa.Table:
+    columns = described(kept_rows, kept_rows["label"].to_numpy().astype(np.int64), traits)
     return pa.table(
         {
             "key": columns["key"],
             "group": hex_words(roots),
-            "text": kept["text"],
+            "text": kept_rows["text"],
             "label": columns["label"],
             "source": columns["source"],
-            "row": kept["row"],
-            "raw_text": pc.coalesce(kept["raw_text"], kept["text"]),
-            "unit": kept["unit_text"],
-            "agreement": kept["agreement"],
-            "weight": kept["weight"],
+            "row": kept_rows["row"],
+            "raw_text": pc.coalesce(kept_rows["raw_text"], kept_rows["text"]),
+            "unit": kept_rows["unit_text"],
+            "agreement": kept_rows["agreement"],
+            "weight": kept_rows["weight"],
         }
     )
 
@@ -317,12 +319,12 @@ def _write_split_part(out: Path, split: str, partition: int, rows: pa.Table) -> 
 
 
 def _count_labels(
-    kept: pa.Table, split: npt.NDArray[np.int8], sources: int
+    kept_rows: pa.Table, split: npt.NDArray[np.int8], sources: int
 ) -> dict[str, list[list[int]]]:
     """Count rows by split, source and label."""
     shape = (len(SPLITS), sources, len(LABELS))
     cells = np.ravel_multi_index(
-        (split, kept["source"].to_numpy(), kept["label"].to_numpy()), shape
+        (split, kept_rows["source"].to_numpy(), kept_rows["label"].to_numpy()), shape
     )
     counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
     return {name: counts[position].tolist() for position, name in enumerate(SPLITS)}

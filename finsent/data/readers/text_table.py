@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, BinaryIO, Literal, cast
@@ -39,6 +39,10 @@ _WHERE = "the file"  # for messages
 
 class NotTextError(InputError):
     """The file is binary, or its bytes are in no known encoding or not in the given one."""
+
+
+class UnknownColumnError(InputError):
+    """The column of the texts is not known: no column, or several, may be the one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,8 @@ def read_text_table(
 
     Raises:
         NotTextError: the file is not text.
-        InputError: the file cannot be parsed, or the text's column is not known.
+        UnknownColumnError: the text's column is not known.
+        InputError: the file cannot be parsed.
     """
     utf8, encoding = _utf8(body, encoding)
     head = utf8[:_HEAD_BYTES].to_pybytes().decode(errors="ignore")
@@ -114,6 +119,8 @@ def read_text_table(
             column_index = _text_column(names, column, layout.delimiter)
             header = tuple(names)
         rows = sum(map(len, _tables(layout, header, column_index, utf8)))
+    except UnknownColumnError:
+        raise
     except InputError as error:
         # A text table has no setting `quote`.
         raise InputError(str(error).replace(NO_QUOTES, "")) from None
@@ -193,23 +200,23 @@ def _text_column(header: list[str], column: str | None, delimiter: str) -> int:
     """Return the position of the text's column.
 
     Raises:
-        InputError: no column or several ones may be the text's.
+        UnknownColumnError: no column or several ones may be the text's.
     """
     columns = quoted(header)
     positions = [position for position, name in enumerate(header) if _is_text(name, column)]
     if column is not None and len(positions) != 1:
         count = "no" if not positions else len(positions)
-        raise InputError(
+        raise UnknownColumnError(
             f"column={column!r}: {count} such columns. Set column to one of {columns}."
         )
     names = [header[position] for position in positions]
     if names and header.count(names[0]) > 1:
-        raise InputError(
+        raise UnknownColumnError(
             f"the file has {header.count(names[0])} columns {names[0]!r}. Rename all but one, or "
             "set column to another."
         )
     if len(names) > 1:
-        raise InputError(
+        raise UnknownColumnError(
             f"which column is the text? {quoted(names)} are names of a text. Set column to one of "
             "them."
         )
@@ -217,12 +224,12 @@ def _text_column(header: list[str], column: str | None, delimiter: str) -> int:
         return positions[0]
     other = likely_delimiter(header[0]) if len(header) == 1 else None
     if other is not None and other != delimiter:
-        raise InputError(
+        raise UnknownColumnError(
             f"which column is the text? The header is {columns}. Set delimiter to {other!r} and "
             "column to the text's, or name that column text."
         )
     lines = " or set format to text" if len(header) == 1 else ""
-    raise InputError(
+    raise UnknownColumnError(
         f"which column is the text? Set column to its name, or name it text. The columns "
         f"are {columns}. If the first line is no header, add one above it{lines}."
     )
@@ -251,7 +258,7 @@ def _batched(rows: Iterator[TableRow]) -> Iterator[list[TableRow]]:
         yield batch
 
 
-def _slices(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
+def _slices(table: pa.Table) -> Iterator[list[Mapping[str, Any]]]:
     for start in range(0, len(table), _CHUNK_ROWS):
         yield table.slice(start, _CHUNK_ROWS).drop_columns(["source"]).to_pylist()
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from finsent.data.sources.locations import Location
 from finsent.errors import InputError
-from finsent.files import read_json
+from finsent.records import ForeignRecord, JsonObject
 from finsent.uris import parse
 
 log = logging.getLogger(__name__)
@@ -18,16 +17,18 @@ MANIFEST = "manifest.json"
 KEY = "scored"  # in the manifest: the records, by the path of the scored file
 
 
-def records_of(folder: Path) -> dict[str, dict[str, Any]] | None:
+class _ScoredManifest(ForeignRecord):
+    scored: JsonObject | None = None  # see `KEY`
+
+
+def records_of(folder: Path) -> JsonObject | None:
     """Return the records of a directory; None where it has no manifest of scored files."""
     if not (folder / MANIFEST).is_file():
         return None
     try:
-        manifest = read_json(folder / MANIFEST)
+        return _ScoredManifest.read(folder / MANIFEST).scored
     except (InputError, OSError):
         return None
-    records = manifest.get(KEY) if isinstance(manifest, dict) else None
-    return records if isinstance(records, dict) else None
 
 
 def scored_finder() -> Callable[[Location], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -59,7 +59,7 @@ class SourceFile:
         return origin_of(self.location, self.settings)
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return the JSON of all that decides the file's rows; its location does not."""
         fields = type(self.settings).model_fields
         settings = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
+from pydantic import JsonValue
+
+from finsent.data.readers.json_values import is_json_object
 from finsent.data.rows.split import SPLITS
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.diff_records import (
@@ -21,6 +23,7 @@ from finsent.data.versions.diff_records import (
 from finsent.data.versions.manifest import ExcludedSource, InputSource
 from finsent.data.versions.row_changes import find_row_changes
 from finsent.labels import LABELS
+from finsent.records import JsonObject
 
 _SPLIT_SETTINGS = ("salt", "split.", "near_duplicates.")  # decide the split of a row
 
@@ -129,7 +132,7 @@ def _diff_inputs(
     )
 
 
-def _diff_settings(a: dict[str, Any], b: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _diff_settings(a: JsonObject, b: JsonObject) -> dict[str, JsonObject]:
     """Return the settings that differ, by dotted key; a side that lacks a key is left out."""
     flat = {"a": dict(_flatten(a)), "b": dict(_flatten(b))}
     differences = {}
@@ -140,21 +143,22 @@ def _diff_settings(a: dict[str, Any], b: dict[str, Any]) -> dict[str, dict[str, 
     return differences
 
 
-def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:
     """Yield settings by dotted key; the items of a list of sources by their URIs."""
-    if isinstance(value, dict) and value:
+    if is_json_object(value) and value:
         for name, item in value.items():
             yield from _flatten(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        uris = [str(item.get("uri", index)) for index, item in enumerate(value)]
-        for index, (uri, item) in enumerate(zip(uris, value, strict=True)):
+    elif isinstance(value, list) and value and all(map(is_json_object, value)):
+        sources = [item for item in value if is_json_object(item)]
+        uris = [str(source.get("uri", index)) for index, source in enumerate(sources)]
+        for index, (uri, item) in enumerate(zip(uris, sources, strict=True)):
             name = uri if uris.count(uri) == 1 else f"{uri}#{uris[:index].count(uri)}"
             yield from _flatten(item, f"{key}[{name}]")
     else:
         yield key, value
 
 
-def _warn_of_moves(rows: RowChanges, config: dict[str, dict[str, Any]]) -> list[str]:
+def _warn_of_moves(rows: RowChanges, config: Mapping[str, JsonObject]) -> list[str]:
     moved = rows.moved
     if not moved.rows:
         return []

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import ConfigDict, Field
 
-from finsent.records import Record
+from finsent.records import JsonObject, Record
 
 
 class VersionIdentity(Record):
@@ -145,5 +143,5 @@ class VersionDiff(Record):
     counts: dict[str, CountChange]
     inputs: InputChanges
     exclude: InputChanges
-    config: dict[str, dict[str, Any]]  # dotted key -> `a` and `b`; a side that lacks it is left out
+    config: dict[str, JsonObject]  # dotted key -> `a` and `b`; a side that lacks it is left out
     examples: dict[str, list[ExamplePair]]  # by kind of change

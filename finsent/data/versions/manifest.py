@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from finsent.data.rows.clean import DROPPED, LEFT_OUT
 from finsent.data.rows.split import SPLITS
-from finsent.records import Record
+from finsent.records import FileDigest, JsonObject, Record
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
@@ -138,13 +138,6 @@ class TextLengths(Record):
     histogram: dict[str, int]  # rows by length
 
 
-class FileDigest(Record):
-    """A file of the version, relative to its directory."""
-
-    path: str
-    sha256: str
-
-
 class SplitFile(FileDigest):
     """A Parquet file of a split."""
 
@@ -177,7 +170,7 @@ class Manifest(Record):
     label_noise: LabelNoise | SkippedLabelNoise | None
     lengths: TextLengths
     splits: dict[str, Split]
-    config: dict[str, Any]  # the resolved `data` section; an older version may have other keys
+    config: JsonObject  # the resolved `data` section; an older version may have other keys
     files: list[FileDigest] = Field(default_factory=list)  # all files other than those of splits
 
     @classmethod

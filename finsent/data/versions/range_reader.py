@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,17 @@ Keys = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 
-StoredRows = dict[tuple[int, int], dict[str, Any]]  # by key prefix and label
+
+class StoredRow(TypedDict):
+    """The columns of a row that an example shows."""
+
+    key: str
+    text: str
+    row: int
+    label: str
+
+
+StoredRows = dict[tuple[int, int], StoredRow]  # by key prefix and label
 
 
 @dataclass(frozen=True)
@@ -146,8 +156,11 @@ class RangeReader:
         """Compose a row of an example from its origin and its stored columns."""
         if origin is None:
             return None
+        stored = rows[key, origin.label]
         return ExampleRow(
-            **{name: rows[key, origin.label][name] for name in _EXAMPLE_COLUMNS},
+            key=stored["key"],
+            text=stored["text"],
+            row=stored["row"],
             label=LABELS[origin.label],
             split=SPLITS[origin.split],
             source=[*self.source_codes][origin.source],

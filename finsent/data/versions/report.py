@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import pyarrow.parquet as pq
 import yaml
+from pydantic import JsonValue
 
 from finsent.data.config import DataConfig
+from finsent.data.readers.json_values import is_json_object
 from finsent.data.rows.split import SPLITS
 from finsent.data.versions.manifest import Manifest
 from finsent.data.versions.pictures import PICTURES
 from finsent.data.versions.warnings import version_warnings
 from finsent.labels import LABELS
+from finsent.records import JsonObject
 from finsent.reports.page import render
 from finsent.reports.pictures import draw_all
 
-Rows = list[dict[str, Any]]
+Rows = Sequence[Mapping[str, object]]
 
 _ROWS_PER_TABLE = 20
 _BATCH_ROWS = 512
 _FILES_PER_SPLIT = 2  # bounds the reading; a rare label may have fewer samples than it could
+
+
+class SampleRow(TypedDict):
+    """A row of a split."""
+
+    key: str
+    text: str
+    label: str
+    source: str
+    row: int
+    split: NotRequired[str]  # none in a split's files, which are in the split's directory
 
 
 def write_report(version_dir: Path, manifest: Manifest) -> None:
@@ -59,9 +73,9 @@ def _read_head(path: Path) -> Rows:
         return batch.to_pylist() if batch is not None else []
 
 
-def _sample_by_label(version_dir: Path) -> dict[str, Rows]:
+def _sample_by_label(version_dir: Path) -> Mapping[str, Rows]:
     """Return the rows of each label with the smallest keys. Keys are hashes: the sample is fair."""
-    samples: dict[str, Rows] = {label: [] for label in LABELS}
+    samples: dict[str, list[SampleRow]] = {label: [] for label in LABELS}
     for split in SPLITS:
         wanted = dict.fromkeys(LABELS, _ROWS_PER_TABLE)
         for row in _iterate_rows(version_dir / split):
@@ -71,12 +85,12 @@ def _sample_by_label(version_dir: Path) -> dict[str, Rows]:
             if not any(wanted.values()):
                 break
     return {
-        label: sorted(rows, key=lambda row: str(row["key"]))[:_ROWS_PER_TABLE]
+        label: sorted(rows, key=lambda row: row["key"])[:_ROWS_PER_TABLE]
         for label, rows in samples.items()
     }
 
 
-def _iterate_rows(split_dir: Path) -> Iterator[dict[str, Any]]:
+def _iterate_rows(split_dir: Path) -> Iterator[SampleRow]:
     columns = ["key", "text", "label", "source", "row"]
     for path in sorted(split_dir.glob("*.parquet"))[:_FILES_PER_SPLIT]:
         with pq.ParquetFile(path) as file:
@@ -84,11 +98,11 @@ def _iterate_rows(split_dir: Path) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
 
 
-def _changed_settings(config: dict[str, Any]) -> dict[str, Any]:
+def _changed_settings(config: JsonObject) -> JsonObject:
     """Return the settings that differ from their defaults, by dotted key."""
 
-    def walk(value: Any, default: Any, key: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict) and isinstance(default, dict):
+    def walk(value: JsonValue, default: JsonValue, key: str) -> Iterator[tuple[str, JsonValue]]:
+        if is_json_object(value) and is_json_object(default):
             for name in value:
                 yield from walk(value[name], default.get(name), f"{key}.{name}" if key else name)
         elif value != default:

@@ -10,7 +10,7 @@ from finsent.training.config import TrainConfig
 
 _PACKAGES = {"transformers": "accelerate", "lightning": "lightning"}
 # Settings that only the native loop supports, with the value that the other front ends accept.
-_NATIVE_ONLY: dict[str, Any] = {
+_NATIVE_ONLY: dict[str, int | float | bool] = {
     "accumulation_steps": 1,
     "unfreeze_epochs": 0.0,
     "compile": False,

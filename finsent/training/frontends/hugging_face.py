@@ -31,7 +31,9 @@ class _RunTrainer(Trainer):
                 num_train_epochs=1,
                 max_grad_norm=run.config.max_grad_norm,
                 use_cpu=run.context.device.type == "cpu",
-                **_distributed_arguments(run),
+                # With the values of several processes, the library expects a process group.
+                ddp_backend=_backend(run) if run.context.world_size > 1 else None,
+                ddp_broadcast_buffers=False if run.context.world_size > 1 else None,
                 seed=run.config.seed,
                 logging_strategy="no",
                 save_strategy="no",
@@ -73,8 +75,5 @@ class _RunCallback(TrainerCallback):
             control.should_training_stop = True
 
 
-def _distributed_arguments(run: TrainingRun) -> dict[str, Any]:
-    if run.context.world_size == 1:  # with these arguments, it would expect a process group
-        return {}
-    backend = "gloo" if run.context.device.type == "cpu" else "nccl"
-    return {"ddp_backend": backend, "ddp_broadcast_buffers": False}
+def _backend(run: TrainingRun) -> str:
+    return "gloo" if run.context.device.type == "cpu" else "nccl"

@@ -148,8 +148,8 @@ def test_a_file_may_be_answered_in_json_lines(client: TestClient, engine: Engine
 @pytest.mark.parametrize(
     ("body", "kind", "query", "code"),
     [
-        (b"a,b\n1,2\n", "text/csv", "", "invalid_request"),  # which column?
-        (b"a,b\n1,2\n", "text/csv", "?column=c", "invalid_request"),
+        (b"a,b\n1,2\n", "text/csv", "", "unknown_column"),
+        (b"a,b\n1,2\n", "text/csv", "?column=c", "unknown_column"),
         (b"", "text/csv", "", "invalid_request"),
         (b'text\n"Profit rose.\nSales fell.\n', "text/csv", "", "invalid_request"),
         (b"text\na\n", "text/csv", "?colum=text", "invalid_request"),
