@@ -27,6 +27,7 @@ from serve_app.service.streams import Computed, Streams
 
 _RATE_SHARE = 0.1  # weight of a new measurement in the running rate
 _USUAL_ROWS = 32  # of a micro-batch, where only the token budget limits them
+_BATCHES_AHEAD = 2  # full micro-batches that wait before one is taken ahead of a free stream
 _WINDOW_BATCHES = 8  # full micro-batches of waiting rows that the next one is chosen from
 
 
@@ -168,11 +169,8 @@ class Coalescer:
 
     def _may_take_ahead(self) -> bool:
         """Return whether a full batch may be taken before a stream is free: one per stream."""
-        full = self._streams.full_batches_ahead
-        is_full = (
-            self.waiting_rows >= full * self._max_rows or self.waiting_tokens >= full * self.budget
-        )
-        return is_full and -self._free < self._streams.count
+        batches = max(self.waiting_rows / self._max_rows, self.waiting_tokens / self.budget)
+        return batches >= _BATCHES_AHEAD and -self._free < self._streams.count
 
     def _take(self) -> list[tuple[_Job, int]]:
         """Take the next request's first row, and the rows that go best with it in a micro-batch.

@@ -23,9 +23,6 @@ Pending: TypeAlias = Callable[[], list[int]]
 class Streams(Protocol):
     """Computes micro-batches; all methods belong to one event loop."""
 
-    # Full micro-batches that wait before one is taken ahead of a free stream.
-    full_batches_ahead: int
-
     @property
     def count(self) -> int:
         """Micro-batches that are computed at a time; may change."""
@@ -50,7 +47,6 @@ class Streams(Protocol):
 class ThreadStreams:
     """Computes in threads of this process, which start with the first micro-batch."""
 
-    full_batches_ahead = 2
     other_tokens = 0.0
 
     def __init__(self, compute: Callable[[Sequence[Row]], Logits], count: int) -> None:

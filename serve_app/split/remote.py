@@ -138,9 +138,6 @@ async def _retried(call: Callable[[], Awaitable[T]]) -> T:
 class RemoteStreams:
     """The streams of all classifiers, for one version."""
 
-    # A call takes about as long as a small micro-batch, so the next one is sent in advance.
-    full_batches_ahead = 1
-
     def __init__(self, classifiers: Classifiers, version: str, info: EngineInfo) -> None:
         self._classifiers, self._version, self._info = classifiers, version, info
 

@@ -1,0 +1,187 @@
+"""The topologies of the service compared: `split` with `fused`, and two gateways with one."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.table import Table
+
+from benchmarks.serve import distinct_texts, load, write_bodies
+from benchmarks.servers import Server, running
+from benchmarks.settings import BenchSettings, benchmark
+from finsent.errors import InputError
+from finsent.memory import process_tree
+from ray_jobs._cli import Result, main, table_console
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 64
+_ROLES = {"Gateway": "gateway", "Classifier": "classifier", "haproxy": "haproxy"}
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one load of a server measured."""
+
+    rate: float  # requests/s
+    p50: float  # milliseconds
+    p99: float  # milliseconds
+    failed: int
+    milliseconds: dict[str, float]  # CPU time per request, by role of the process
+    busy_share: float  # of all cores of the machine, including other programs
+
+
+Rounds = dict[str, list[Round]]  # by server
+
+
+def servers(settings: BenchSettings) -> list[Server]:
+    """Return the variants of the service."""
+    overrides = [
+        f"storage.root={settings.workspace.root}",
+        f"registry.root={settings.workspace.registry_dir}",
+        f"serve.model={settings.serve.model}",
+        "serve.port={port}",
+        "serve.watch_seconds=0",
+        "serve.limits.queue_seconds=60",
+        "serve.limits.timeout_ms=60000",
+        f"engine.backend={settings.engine.backend}",
+        f"engine.precision={settings.engine.precision}",
+    ]
+
+    def server(name: str, module: str, gateways: int, topology: str = "split") -> Server:
+        changes = [
+            f"serve.topology={topology}",
+            f"serve.gateways.min_replicas={gateways}",
+            f"serve.gateways.max_replicas={gateways}",
+        ]
+        return Server(name, [sys.executable, "-m", module, *overrides, *changes])
+
+    return [
+        server("fused", "ray_jobs.serve", 1, "fused"),
+        server("split", "ray_jobs.serve", 1),
+        server("stub, 1 gateway", "benchmarks.stub_service", 1),
+        server("stub, 2 gateways", "benchmarks.stub_service", 2),
+    ]
+
+
+def bench_topologies(settings: BenchSettings) -> Result:
+    """Measure all variants in turn, and compare medians of the rounds."""
+    if shutil.which("wrk") is None:
+        raise InputError("benchmarks.topologies: wrk is not installed. Run `apt-get install wrk`.")
+    rounds: Rounds = {}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        write_bodies(distinct_texts(settings), work)
+        for number in range(1, settings.bench.rounds + 1):
+            for server in servers(settings):
+                log.info("round %d of %d: %s", number, settings.bench.rounds, server.name)
+                with running(server, work) as (address, process):
+                    measured = _measure(address, process.pid, settings.bench.seconds, work)
+                rounds.setdefault(server.name, []).append(measured)
+                cpu = {role: round(value, 2) for role, value in measured.milliseconds.items()}
+                log.info("%.0f requests/s, CPU ms per request %s", measured.rate, cpu)
+    _print_table(rounds)
+    return ratios(rounds) | {"rounds": settings.bench.rounds, "connections": CONNECTIONS}
+
+
+def _measure(address: str, root: int, seconds: int, work: Path) -> Round:
+    """Load a server after a warm-up, and count the CPU time of its processes."""
+    bodies = work / "single.txt"
+    load(address, bodies, 16, max(2, seconds // 4), work)
+    before, times_before = _cpu_seconds(root), psutil.cpu_times()
+    loaded = load(address, bodies, CONNECTIONS, seconds, work)
+    used, times = _cpu_seconds(root), psutil.cpu_times()
+    requests = max(1.0, loaded.rate * seconds)
+    total, idle = (
+        sum(times) - sum(times_before),
+        times.idle + times.iowait - times_before.idle - times_before.iowait,
+    )
+    return Round(
+        loaded.rate,
+        loaded.p50,
+        loaded.p99,
+        loaded.failed,
+        {role: 1000 * (used[role] - before.get(role, 0.0)) / requests for role in sorted(used)},
+        1 - idle / total,
+    )
+
+
+def _cpu_seconds(root: int) -> dict[str, float]:
+    """Return the CPU seconds of a server's processes by role; other roles are Ray's."""
+    seconds: dict[str, float] = defaultdict(float)
+    for pid in process_tree(root):
+        try:
+            process = psutil.Process(pid)
+            title, used = " ".join(process.cmdline()), process.cpu_times()
+        except psutil.Error:
+            continue
+        role = next((role for word, role in _ROLES.items() if word in title), "ray")
+        seconds[role] += used.user + used.system
+    return seconds
+
+
+def ratios(rounds: Rounds) -> Result:
+    """Return the ratios of the medians, and the medians of all variants."""
+
+    def rate(name: str) -> float:
+        return statistics.median(one.rate for one in rounds[name])
+
+    def gateway(name: str) -> float:
+        return statistics.median(one.milliseconds.get("gateway", 0.0) for one in rounds[name])
+
+    one, two = "stub, 1 gateway", "stub, 2 gateways"
+    return {
+        "split_over_fused": round(rate("split") / rate("fused"), 3),
+        "two_gateways_over_one": round(rate(two) / rate(one), 3),
+        # Where cores are free, requests/s grow by this factor: the CPU time of a request in a
+        # gateway is what a gateway's core limits.
+        "two_gateways_over_one_per_core": round(2 * gateway(one) / gateway(two), 3),
+        "variants": {name: _medians(measured) for name, measured in rounds.items()},
+    }
+
+
+def _medians(measured: list[Round]) -> Result:
+    roles = sorted({role for one in measured for role in one.milliseconds})
+    return {
+        "requests_per_second": round(statistics.median(one.rate for one in measured), 1),
+        "p50_ms": round(statistics.median(one.p50 for one in measured), 1),
+        "p99_ms": round(statistics.median(one.p99 for one in measured), 1),
+        "failed": sum(one.failed for one in measured),
+        "cpu_ms_per_request": {
+            role: round(statistics.median(one.milliseconds.get(role, 0) for one in measured), 3)
+            for role in roles
+        },
+        "busy_share": round(statistics.median(one.busy_share for one in measured), 3),
+    }
+
+
+def _print_table(rounds: Rounds) -> None:
+    table = Table("variant", "requests/s", "p50, p99 ms", "CPU ms per request", "busy")
+    for name, measured in rounds.items():
+        row = _medians(measured)
+        cpu = ", ".join(f"{role} {value}" for role, value in row["cpu_ms_per_request"].items())
+        latency = f"{row['p50_ms']}, {row['p99_ms']}"
+        table.add_row(name, str(row["requests_per_second"]), latency, cpu, str(row["busy_share"]))
+    table_console().print(table)
+
+
+JOB = benchmark(
+    "topologies",
+    bench_topologies,
+    summary="Measure requests/s of the published serve.model in the topologies fused and split, "
+    "and of one and two gateways before a classifier whose engine takes 0.2 ms per micro-batch, "
+    "by wrk at 64 connections, with the CPU time of each process.",
+    result="split_over_fused, two_gateways_over_one, two_gateways_over_one_per_core, variants",
+    sections=("data", "serve", "engine", "registry", "ray"),
+)
+
+if __name__ == "__main__":
+    main(JOB)
