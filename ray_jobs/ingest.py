@@ -15,7 +15,6 @@ from finsent.data.versions.diff import diff
 from finsent.data.versions.diff_tables import diff_tables
 from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
-from finsent.files import make_dir
 from finsent.ray_session import ray_session
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
@@ -63,9 +62,7 @@ def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> D
     """Ingest on a running Ray. Rows that stop the ingest are listed in the run's directory."""
     megabytes = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), megabytes)
-    return ingest(
-        settings.data, settings.workspace.versions_dir(settings.data.name), files, run_dir
-    )
+    return ingest(settings.data, settings.workspace.versions(settings.data.name), files, run_dir)
 
 
 def describe(version: DatasetVersion, is_reused: bool) -> IngestResult:
@@ -115,8 +112,8 @@ def compare(call: Call) -> DiffResult:
             f"ingest {' '.join(call.arguments)!r}: unknown arguments. Write "
             "`diff VERSION_A VERSION_B`, or no arguments."
         )
-    versions_dir = call.settings.workspace.versions_dir(call.settings.data.name)
-    a, b = (DatasetVersion.find(name, versions_dir, "diff") for name in call.arguments[1:])
+    versions = call.settings.workspace.versions(call.settings.data.name)
+    a, b = (DatasetVersion.find(name, versions, "diff") for name in call.arguments[1:])
     changes = diff(a, b)
     console = table_console()
     for table in diff_tables(changes):
@@ -129,10 +126,10 @@ def run(call: Call) -> IngestResult | DiffResult:
     if call.arguments:
         return compare(call)
     settings = call.settings
-    versions_dir = settings.workspace.versions_dir(settings.data.name)
+    versions = settings.workspace.versions(settings.data.name)
     files = find_sources(settings.data, settings.workspace.sources_dir)
-    make_dir(versions_dir, "storage.root")
-    version = find_existing(settings.data, versions_dir, files)
+    versions.check_writable()
+    version = find_existing(settings.data, versions, files)
     is_reused = version is not None
     if version is None:
         with ray_session(settings):

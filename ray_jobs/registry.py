@@ -77,7 +77,7 @@ def run(call: Call) -> Output:
         raise ConfigError(
             f"registry {' '.join(call.arguments)!r}: unknown arguments. Write {_USAGE}."
         )
-    registry = Registry(call.settings.workspace.registry_dir)
+    registry = Registry(call.settings.workspace.registry)
     if action == "show":
         return _show(registry, names[0])
     if action == "promote":
@@ -89,7 +89,7 @@ def run(call: Call) -> Output:
 
 def _show(registry: Registry, reference: str) -> ShowResult:
     version = registry.get(reference)
-    calibrations = Calibrations(registry.root, version.version)
+    calibrations = Calibrations(registry.location, version.version)
     return ShowResult(
         **_version_keys(version),
         manifest=version.manifest.model_dump(mode="json"),
@@ -136,7 +136,7 @@ def _list(registry: Registry) -> Listing:
             table.add_row(version.version, "damaged")
             models.append({"model_version": version.version, "damaged": True})
             continue
-        calibrations = Calibrations(registry.root, version.version).names()
+        calibrations = Calibrations(registry.location, version.version).names()
         gates = {
             alias: gate.brief() if gate else None
             for alias, gate in registry.gates(version.version).items()
@@ -153,7 +153,7 @@ def _list(registry: Registry) -> Listing:
             ", ".join(calibrations),
         )
     table_console().print(table)
-    return Listing(str(registry.root), aliases, models)
+    return Listing(str(registry.location), aliases, models)
 
 
 def _version_keys(version: ModelVersion) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Model:
         Raises:
             InputError: there is no such model, it is damaged, or the reference names two.
         """
-        registry = Registry(workspace.registry_dir)
+        registry = Registry(workspace.registry)
         parsed = parse(reference, field, (RUN, ALIAS, VERSION, PATH))
         published = registry.matches(parsed)
         folders = {name: registry.version_dir(version) for name, version in published.items()}
@@ -53,7 +53,9 @@ class Model:
             problem = _not_found(reference, workspace, field)
             if parsed.kind in (ALIAS, VERSION):
                 problem = f"{field}={reference!r}: no such {parsed.kind} in the registry"
-            raise InputError(f"{problem}. Published in {str(registry.root)!r}: {names or 'none'}.")
+            raise InputError(
+                f"{problem}. Published in {str(registry.location)!r}: {names or 'none'}."
+            )
         version = registry.version_at(folder)  # a path may be the directory of a version
         if version is not None:
             folder = registry.get(f"{VERSION}:{version}", field).path
@@ -74,7 +76,7 @@ class Model:
         folder = only_match(reference, field, folders)
         if folder is None:
             raise InputError(_not_found(reference, workspace, field))
-        return cls(folder, Registry(workspace.registry_dir).version_at(folder))
+        return cls(folder, Registry(workspace.registry).version_at(folder))
 
 
 def _unpublished(reference: Reference, workspace: Workspace) -> dict[str, Path]:

@@ -84,7 +84,7 @@ class RecorderReplica:
 
 def make_service(settings: ServiceSettings) -> Service:
     """Return a service that has not loaded its model yet."""
-    return Service(settings.workspace.registry_dir, settings.serve, settings.engine)
+    return Service(settings.workspace.registry, settings.serve, settings.engine)
 
 
 def log_like_serve() -> None:

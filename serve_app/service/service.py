@@ -14,6 +14,7 @@ from finsent.inference.engine import apply_calibration
 from finsent.modeling.calibration import Calibration
 from finsent.normalize import is_blank
 from finsent.registry.registry import Registry
+from finsent.storage import Location
 from serve_app.config import ServeConfig
 from serve_app.problems import Problem, too_many_characters, too_many_texts
 from serve_app.request_log import log_texts
@@ -38,7 +39,9 @@ class QueueStats(TypedDict):
 class Service:
     """One replica's work. All methods but the constructor belong to one event loop."""
 
-    def __init__(self, registry: Path, config: ServeConfig, engine: EngineConfig) -> None:
+    def __init__(
+        self, registry: Path | Location, config: ServeConfig, engine: EngineConfig
+    ) -> None:
         self._runtime = RuntimeConfig(config, engine)
         self.cache = AnswerCache(self._runtime)
         self.models = ModelFollower(Registry(registry), self._runtime, self.cache.clear)

@@ -28,7 +28,7 @@ from finsent.modeling.classifier import load_tokenizer, new_classifier, save_cla
 from finsent.modeling.provenance import Provenance
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
-from finsent.settings import StorageConfig
+from finsent.storage import StorageConfig
 from finsent.tracking.config import TrackingConfig
 from finsent.training.fine_tune import calibrate_model
 from ray_jobs import compare, evaluate, publish, registry, sweep
