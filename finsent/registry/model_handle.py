@@ -82,22 +82,23 @@ class Model:
 def _unpublished(reference: Reference, workspace: Workspace) -> dict[str, Path]:
     """Return the models' directories that a reference may name, by unambiguous spelling."""
     folders: dict[str, Path] = {}
-    run_dir = workspace.runs_dir / reference.name
-    is_bare = "/" not in reference.name
-    if reference.may_be(RUN) and (model := _model_in(run_dir)):
-        folders[f"run:{reference.name}" if is_bare else str(run_dir)] = model
+    is_bare, has_runs = "/" not in reference.name, workspace.root.is_local
+    if reference.may_be(RUN) and has_runs:
+        run_dir = workspace.runs_dir / reference.name
+        if model := _model_in(run_dir):
+            folders[f"run:{reference.name}" if is_bare else str(run_dir)] = model
     if reference.may_be(PATH) and (
         model := _model_in(Path(reference.name).expanduser().absolute())
     ):
         folders[path_spelling(reference.name)] = model
     is_latest = reference.kind is None and reference.name == LATEST
-    if is_latest and (model := _last_trained(workspace.runs_dir)):
+    if is_latest and has_runs and (model := _last_trained(workspace.runs_dir)):
         folders[f"run:{model.parent.name}"] = model
     return folders
 
 
 def _not_found(reference: str, workspace: Workspace, field: str) -> str:
-    runs_dir = str(workspace.runs_dir)
+    runs_dir = str(workspace.root / "runs")
     if reference == LATEST:
         return (
             f"{field}='latest': no trained model in {runs_dir!r}; "
