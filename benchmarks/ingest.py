@@ -55,7 +55,7 @@ def bench_ingest(settings: BenchSettings) -> dict[str, Any]:
     _check_environment(settings)
     row_count = settings.bench.rows or ROWS
     peer_row_count = min(settings.bench.peer_rows, row_count)
-    bench_dir = make_dir(settings.workspace.root / "bench", "storage.root")
+    bench_dir = make_dir(settings.workspace.root.path / "bench", "storage.root")
     with tempfile.TemporaryDirectory(dir=bench_dir) as name:
         work = Path(name)
         log.info("generating %d rows", row_count)

@@ -184,7 +184,7 @@ def bench_serve(settings: BenchSettings) -> Result:
     """Measure all servers in turn, and compare medians of the rounds."""
     if shutil.which("wrk") is None:
         raise InputError("benchmarks.serve: wrk is not installed. Run `apt-get install wrk`.")
-    model_dir = Registry(settings.workspace.registry_dir).get(settings.serve.model).path
+    model_dir = Registry(settings.workspace.registry).get(settings.serve.model).path
     texts = distinct_texts(settings)
     rounds = settings.bench.rounds
     results = Measurements()

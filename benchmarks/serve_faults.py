@@ -257,7 +257,7 @@ def bench_faults(settings: BenchSettings) -> Result:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         root = work / "artifacts"
-        origin = Registry(settings.workspace.registry_dir).get(settings.serve.model)
+        origin = Registry(settings.workspace.registry).get(settings.serve.model)
         registry = Registry(root / "registry")
         copied = work / "copy"
         shutil.copytree(origin.path, copied)

@@ -82,8 +82,8 @@ def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server
 
 def _own_servers(settings: BenchSettings) -> list[Server]:
     overrides = [
-        f"storage.root={settings.workspace.root}",
-        f"registry.root={settings.workspace.registry_dir}",
+        f"storage.root={settings.workspace.root.address}",
+        f"registry.root={settings.workspace.registry.address}",
         f"serve.model={settings.serve.model}",
         "serve.port={port}",
         "serve.watch_seconds=0",

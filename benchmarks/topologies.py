@@ -45,8 +45,8 @@ Rounds = dict[str, list[Round]]  # by server
 def servers(settings: BenchSettings) -> list[Server]:
     """Return the variants of the service."""
     overrides = [
-        f"storage.root={settings.workspace.root}",
-        f"registry.root={settings.workspace.registry_dir}",
+        f"storage.root={settings.workspace.root.address}",
+        f"registry.root={settings.workspace.registry.address}",
         f"serve.model={settings.serve.model}",
         "serve.port={port}",
         "serve.watch_seconds=0",

@@ -20,7 +20,6 @@ from benchmarks.settings import BenchSettings, benchmark
 from finsent.data.ingest.ingest import find_existing
 from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
-from finsent.files import make_dir
 from finsent.ray_session import ray_session
 from finsent.training.fine_tune import prepare_backbone
 from finsent.training.task import Task, make_task
@@ -59,7 +58,7 @@ def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]
     if settings.train.dataset != "latest":
         version = DatasetVersion.find(
             settings.train.dataset,
-            settings.workspace.versions_dir(settings.data.name),
+            settings.workspace.versions(settings.data.name),
             "train.dataset",
         )
     else:
@@ -70,10 +69,8 @@ def prepare(settings: BenchSettings, epochs: int) -> tuple[DatasetVersion, Task]
 
 def _ingest_version(settings: BenchSettings) -> DatasetVersion:
     files = find_sources(settings.data, settings.workspace.sources_dir)
-    make_dir(settings.workspace.versions_dir(settings.data.name), "storage.root")
-    version = find_existing(
-        settings.data, settings.workspace.versions_dir(settings.data.name), files
-    )
+    settings.workspace.versions(settings.data.name).check_writable()
+    version = find_existing(settings.data, settings.workspace.versions(settings.data.name), files)
     if version is None:
         with ray_session(settings):
             version = ingest.step(settings, files, None)

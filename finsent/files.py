@@ -58,7 +58,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically, as `write_text` does."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, indented_json(value))
+
+
+def indented_json(value: Any) -> str:
+    """Return JSON for people, with a newline at its end."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def append_lines(path: Path, lines: bytes) -> None:

@@ -17,8 +17,11 @@ def job_dirs(settings: Settings) -> dict[str, Path]:
     ray_dir, temporary_dir = os.environ.get("RAY_TMPDIR"), temp_dir()
     workspace = settings.workspace
     directories = {
-        "storage.root": workspace.root,
-        "registry.root": workspace.registry_dir,
+        **{
+            location.field: location.path
+            for location in (workspace.root, workspace.registry)
+            if location.is_local
+        },
         "RAY_TMPDIR": Path(ray_dir) if ray_dir else temporary_dir / private_name(RAY_DIRECTORY),
         "TMPDIR": temporary_dir,
         "HF_HOME": Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser(),

@@ -65,7 +65,8 @@ def ray_session(settings: Settings, runtime_env: dict[str, Any] | None = None) -
             protect_auth_token()
         catch_signals()
         quiet_data()
-        check_shared(settings.workspace.root)
+        if settings.workspace.root.is_local:
+            check_shared(settings.workspace.root.path)
         yield
     finally:
         join_reader_threads()

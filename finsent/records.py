@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -15,7 +16,7 @@ from pydantic import (
 )
 
 from finsent.errors import InputError
-from finsent.files import read_json, write_json
+from finsent.files import indented_json, read_json, write_json
 
 # Content that finsent stores or passes on and does not interpret, e.g. settings of another version.
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -37,13 +38,32 @@ class _JsonFile(BaseModel):
             InputError: the file is missing, not JSON, or not such a record. One line that names the
                 file, the first wrong key and the remedy.
         """
-        content = read_json(path)
+        return cls._of(read_json(path), str(path))
+
+    @classmethod
+    def decode(cls, data: bytes, place: str) -> Self:
+        """Read a record from the bytes of a JSON file.
+
+        Args:
+            place: path or URI of the file, for messages.
+
+        Raises:
+            InputError: as `read`.
+        """
+        try:
+            content = json.loads(data)
+        except ValueError as error:
+            raise InputError(f"{place}: not valid JSON ({error}). The file is damaged.") from None
+        return cls._of(content, place)
+
+    @classmethod
+    def _of(cls, content: Any, place: str) -> Self:
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "the file"
-            raise InputError(f"{path}: {key}: {first['msg']}. {cls.remedy()}") from None
+            raise InputError(f"{place}: {key}: {first['msg']}. {cls.remedy()}") from None
 
 
 class ForeignRecord(_JsonFile):
@@ -69,6 +89,10 @@ class Record(_JsonFile):
     def write(self, path: Path) -> None:
         """Write the record as indented JSON, atomically."""
         write_json(path, self.model_dump(mode="json"))
+
+    def encode(self) -> bytes:
+        """Return the bytes of the file that `write` writes."""
+        return indented_json(self.model_dump(mode="json")).encode()
 
 
 class SparseRecord(Record):

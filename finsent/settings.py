@@ -6,12 +6,10 @@ composes all of them, so that one YAML file serves every job.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import AfterValidator, field_validator
+from pydantic import field_validator
 
 from finsent.adoption.config import AdoptConfig
-from finsent.config import Section, local_dir, setting
+from finsent.config import Section, setting
 from finsent.data.config import DataConfig
 from finsent.evaluation.config import CalibrateConfig, EvaluateConfig
 from finsent.export.config import ExportConfig
@@ -20,21 +18,10 @@ from finsent.modeling.config import ModelConfig
 from finsent.references import LATEST
 from finsent.registry.config import PublishConfig, RegistryConfig
 from finsent.scoring.config import ClassifyConfig, PredictConfig
+from finsent.storage import StorageConfig
 from finsent.tracking.config import TrackingConfig
 from finsent.training.config import TrainConfig
 from finsent.workspace import Workspace
-
-
-class StorageConfig(Section):
-    """Where artifacts are stored."""
-
-    root: Annotated[str, AfterValidator(local_dir)] = setting(
-        "artifacts",
-        "directory of datasets, runs and the registry; on several machines a mount they share. "
-        "Inside a Ray job a relative path counts from ~/finsent, as the job's own working "
-        "directory is deleted with it",
-        min_length=1,
-    )
 
 
 class RunConfig(Section):
@@ -93,4 +80,4 @@ class Settings(Section):
     @property
     def workspace(self) -> Workspace:
         """The directories of datasets, sources, runs, models and backbones."""
-        return Workspace.at(self.storage.root, self.registry.root)
+        return Workspace.at(self.storage.root, self.registry.root, self.storage)

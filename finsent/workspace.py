@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from finsent.storage import Location, StorageConfig
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The directories below `storage.root`. All paths are absolute."""
+    """The places below `storage.root`, and the directories of this machine."""
 
-    root: Path
-    registry_dir: Path  # published model versions
+    root: Location
+    registry: Location  # published model versions
 
     @classmethod
-    def at(cls, root: str | Path, registry: str | Path | None = None) -> Workspace:
+    def at(
+        cls,
+        root: str | Path,
+        registry: str | Path | None = None,
+        config: StorageConfig | None = None,
+    ) -> Workspace:
         """Return the workspace below a root.
 
         Args:
-            root: inside a Ray job a relative path counts from ~/finsent, since Ray deletes the
-                job's working directory at its end.
-            registry: directory of the registry, by the same rule; None: ROOT/registry.
+            root: path or URI. Inside a Ray job a relative path counts from ~/finsent, since Ray
+                deletes the job's working directory at its end.
+            registry: path or URI of the registry, by the same rule; None: ROOT/registry.
+            config: cache and retries of object stores; None: the defaults.
         """
-        path = _resolve(root)
-        return cls(path, _resolve(registry) if registry else path / "registry")
+        location = Location.at(root, "storage.root", config)
+        if registry:
+            return cls(location, Location.at(registry, "registry.root", config))
+        return cls(location, replace(location / "registry", field="registry.root"))
+
+    @property
+    def local_dir(self) -> Path:
+        """The directory of files that this machine can make again: ROOT, or the cache's."""
+        return self.root.path if self.root.is_local else self.root.cache.folder
 
     @property
     def runs_dir(self) -> Path:
-        """The directories of runs."""
-        return self.root / "runs"
+        """The directories of runs.
+
+        Raises:
+            InputError: the root is in an object store.
+        """
+        return (self.root / "runs").path
 
     @property
     def sources_dir(self) -> Path:
         """Files that hubs have delivered."""
-        return self.root / "sources"
+        return self.local_dir / "sources"
 
     @property
     def backbones_dir(self) -> Path:
         """Backbones that finsent has made or adapted."""
-        return self.root / "backbones"
+        return self.local_dir / "backbones"
 
-    def versions_dir(self, dataset: str) -> Path:
-        """Return the directory of a dataset's versions."""
+    def versions(self, dataset: str) -> Location:
+        """Return the place of a dataset's versions."""
         return self.root / "datasets" / dataset
-
-
-def _resolve(name: str | Path) -> Path:
-    path = Path(name).expanduser()
-    if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        path = Path.home() / "finsent" / path
-    return path.absolute()

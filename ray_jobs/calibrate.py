@@ -24,9 +24,9 @@ def run(call: Call) -> CalibrateResult:
     for line in gain_lines(calibration):
         log.info("%s", line)
     name, version = calibration.name, calibration.model_version
-    path = Calibrations(settings.workspace.registry_dir, version).path(name)
-    log.info("calibration %s of model version %s: %s", name, version, path)
-    return CalibrateResult(**vars(summary(calibration)), file=str(path))
+    location = Calibrations(settings.workspace.registry, version).locate(name)
+    log.info("calibration %s of model version %s: %s", name, version, location)
+    return CalibrateResult(**vars(summary(calibration)), file=location)
 
 
 JOB = Job(

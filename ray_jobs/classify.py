@@ -44,7 +44,7 @@ def run(call: Call) -> ClassifyResult:
     from finsent.inference.engine import Engine  # 0.6 s; wrong arguments fail before
     from finsent.inference.truncation import count_truncation
 
-    registry = Registry(settings.workspace.registry_dir)
+    registry = Registry(settings.workspace.registry)
     domain = find_calibration(registry, model.folder, config.calibration, "classify.calibration")
     engine = Engine(model.folder, settings.engine, domain=domain)
     encoded = engine.encode_checked([text.text for text in texts])

@@ -53,12 +53,12 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
     version = find_dataset(workspace, trained_on)
     if trained_on is None:  # adopted: exports can be compared with the model on any rows
         version = DatasetVersion.find(
-            "latest", settings.workspace.versions_dir(settings.data.name), "export.model"
+            "latest", settings.workspace.versions(settings.data.name), "export.model"
         )
     elif version is None:
         raise InputError(
             f"export.model={settings.export.model!r}: dataset version {trained_on.version} is "
-            f"not in {str(workspace.versions_dir(trained_on.name))!r}, and exports are "
+            f"not in {str(workspace.versions(trained_on.name))!r}, and exports are "
             "compared with the model on its validation rows. Ingest it there again."
         )
     rows = version.read("validation", ["text", "label"])

@@ -24,7 +24,6 @@ from finsent.data.versions.diff_records import (
 from finsent.data.versions.diff_tables import diff_tables
 from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
-from finsent.files import make_dir
 from finsent.ray_session import joins_cluster, ray_session
 from finsent.records import JsonObject
 from finsent.settings import Settings
@@ -76,9 +75,7 @@ def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> D
     """
     megabytes = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), megabytes)
-    return ingest(
-        settings.data, settings.workspace.versions_dir(settings.data.name), files, run_dir
-    )
+    return ingest(settings.data, settings.workspace.versions(settings.data.name), files, run_dir)
 
 
 def describe(version: DatasetVersion, is_reused: bool) -> IngestResult:
@@ -128,8 +125,8 @@ def compare(call: Call) -> DiffResult:
             f"ingest {' '.join(call.arguments)!r}: unknown arguments. Write "
             "`diff VERSION_A VERSION_B`, or no arguments."
         )
-    versions_dir = call.settings.workspace.versions_dir(call.settings.data.name)
-    a, b = (DatasetVersion.find(name, versions_dir, "diff") for name in call.arguments[1:])
+    versions = call.settings.workspace.versions(call.settings.data.name)
+    a, b = (DatasetVersion.find(name, versions, "diff") for name in call.arguments[1:])
     changes = diff(a, b)
     console = table_console()
     for table in diff_tables(changes):
@@ -142,10 +139,10 @@ def run(call: Call) -> IngestResult | DiffResult:
     if call.arguments:
         return compare(call)
     settings = call.settings
-    versions_dir = settings.workspace.versions_dir(settings.data.name)
+    versions = settings.workspace.versions(settings.data.name)
     files = find_sources(settings.data, settings.workspace.sources_dir)
-    make_dir(versions_dir, "storage.root")
-    version = find_existing(settings.data, versions_dir, files)
+    versions.check_writable()
+    version = find_existing(settings.data, versions, files)
     is_reused = version is not None
     if version is None:
         # A cluster that the job is to join is checked, also where a small ingest does without.

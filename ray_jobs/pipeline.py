@@ -10,7 +10,6 @@ from typing import Annotated
 from finsent.data.sources.files import find_sources
 from finsent.evaluation.results import EvaluateResult
 from finsent.export.exporter import configured_forms
-from finsent.files import make_dir
 from finsent.metrics_record import Intervals
 from finsent.ray_session import ray_session
 from finsent.registry.gate import Gate
@@ -62,8 +61,8 @@ def run(call: Call) -> PipelineResult:
     # What can fail early fails before Ray starts.
     configured_forms(settings.export)
     files = find_sources(settings.data, settings.workspace.sources_dir)
-    make_dir(settings.workspace.versions_dir(settings.data.name), "storage.root")
-    Registry(settings.workspace.registry_dir).check_writable()
+    settings.workspace.versions(settings.data.name).check_writable()
+    Registry(settings.workspace.registry).check_writable()
     backbone = prepare_backbone(settings)
     past = past_run(settings.workspace.runs_dir, "pipeline", settings.model_dump(mode="json"))
     steps = Steps(_STEPS, past)

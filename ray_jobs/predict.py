@@ -43,7 +43,7 @@ def run(call: Call) -> PredictResult:
     out, workspace = Path(os.path.normpath(output.absolute())), settings.workspace
     files = find_files(config, settings.data, workspace.sources_dir, out)
     model_dir = Model.find(config.model, workspace, "predict.model").folder
-    model = ScoringModel.of(model_dir, Registry(workspace.registry_dir), config, settings.engine)
+    model = ScoringModel.of(model_dir, Registry(workspace.registry), config, settings.engine)
     batch = Batch(model, config, files, out)
     backends, rows_per_second = list[str](), None
     if batch.pending:

@@ -50,7 +50,7 @@ def step(settings: Settings, model_dir: Path, out: Path) -> Publication:
 
     rules = settings.publish
     metrics = read_metrics(rules.model, model_dir)
-    Registry(settings.workspace.registry_dir).check_writable()
+    Registry(settings.workspace.registry).check_writable()
     # All writers into a run's directory replace files, as sharing demands.
     is_own = model_dir.resolve().is_relative_to(settings.workspace.runs_dir.resolve())
     publication = publish_behind_gate(

@@ -110,7 +110,7 @@ def run(call: Call) -> Output:
         raise ConfigError(
             f"registry {' '.join(call.arguments)!r}: unknown arguments. Write {_USAGE}."
         )
-    registry = Registry(call.settings.workspace.registry_dir)
+    registry = Registry(call.settings.workspace.registry)
     if action == "show":
         return _show(registry, names[0])
     if action == "promote":
@@ -122,7 +122,7 @@ def run(call: Call) -> Output:
 
 def _show(registry: Registry, reference: str) -> ShowResult:
     version = registry.get(reference)
-    calibrations = Calibrations(registry.root, version.version)
+    calibrations = Calibrations(registry.location, version.version)
     return ShowResult(
         **_version_keys(version),
         manifest=version.manifest,
@@ -164,7 +164,7 @@ def _list(registry: Registry) -> Listing:
             table.add_row(version.version, "damaged")
             models.append(DamagedVersion(version.version))
             continue
-        calibrations = Calibrations(registry.root, version.version).names()
+        calibrations = Calibrations(registry.location, version.version).names()
         gates = {
             alias: gate.brief() if gate else None
             for alias, gate in registry.gates(version.version).items()
@@ -181,7 +181,7 @@ def _list(registry: Registry) -> Listing:
             ", ".join(calibrations),
         )
     table_console().print(table)
-    return Listing(str(registry.root), aliases, models)
+    return Listing(str(registry.location), aliases, models)
 
 
 def _version_keys(version: ModelVersion) -> VersionKeys:

@@ -84,7 +84,7 @@ def _checked(settings: JobSettings, is_local: bool) -> ServeConfig:
     # grpc and tokenizers take half a second to import, which `finsent --help` does without.
     from serve_app.launch.checks import check_ports, check_service, with_free_ports
 
-    check_service(settings.serve, Registry(settings.workspace.registry_dir))
+    check_service(settings.serve, Registry(settings.workspace.registry))
     if is_local:
         for pid in end_orphans():
             log.warning("ended HAProxy (process %d) of a service that was killed", pid)

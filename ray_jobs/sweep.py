@@ -49,7 +49,7 @@ def run(call: Call) -> SweepResult | Estimate:
 
     settings, run_dir = call.settings, call.run_dir
     version = DatasetVersion.find(
-        settings.train.dataset, settings.workspace.versions_dir(settings.data.name), "train.dataset"
+        settings.train.dataset, settings.workspace.versions(settings.data.name), "train.dataset"
     )
     backbone = prepare_backbone(settings)
     plan = make_plan(settings, backbone)
@@ -61,7 +61,7 @@ def run(call: Call) -> SweepResult | Estimate:
         log_cost(expected)
         return expected
     if settings.sweep.publish:
-        Registry(settings.workspace.registry_dir).check_writable()
+        Registry(settings.workspace.registry).check_writable()
     with lock_run_dir(run_dir):
         # Both fail before workers start.
         claim_study(open_study(settings.sweep, run_dir), sweep_identity(run_dir))

@@ -15,7 +15,7 @@ def run(call: Call) -> FineTuned:
     """Run the job."""
     settings = call.settings
     version = DatasetVersion.find(
-        settings.train.dataset, settings.workspace.versions_dir(settings.data.name), "train.dataset"
+        settings.train.dataset, settings.workspace.versions(settings.data.name), "train.dataset"
     )
     backbone = prepare_backbone(settings)
     tracking = tracked(settings.tracking, call.run_dir, settings.for_records())

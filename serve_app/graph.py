@@ -20,6 +20,7 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.schema import LoggingConfig
 
 from finsent.errors import ConfigError
+from finsent.registry.registry import Registry
 from serve_app.config import ServeConfig
 from serve_app.deployments.gateway import Gateway
 from serve_app.deployments.replicas import (
@@ -79,8 +80,8 @@ def _as_json(settings: ServiceSettings) -> str:
     """Return settings whose paths are absolute, because replicas have other working directories."""
     data = settings.model_dump(mode="json", include={*ServiceSettings.model_fields})
     keys_file = settings.serve.keys_file
-    data["storage"]["root"] = str(settings.workspace.root)
-    data["registry"]["root"] = str(settings.workspace.registry_dir)
+    data["storage"]["root"] = settings.workspace.root.address
+    data["registry"]["root"] = settings.workspace.registry.address
     data["serve"]["api_keys"] = None if keys_file is None else str(keys_file)
     return json.dumps(data)
 
@@ -112,7 +113,7 @@ def _explainer(config: ServeConfig, data: str) -> Any:
 
 def _recorder(settings: ServiceSettings) -> Any:
     recorder = _deployment(RecorderReplica, "Recorder", ray_actor_options={"num_cpus": 0})
-    return recorder.bind(str(settings.workspace.root / "predictions"))
+    return recorder.bind(str((settings.workspace.root / "predictions").path))
 
 
 def _classifier(config: ServeConfig, data: str) -> Any:
@@ -189,10 +190,10 @@ def app(args: Mapping[str, object]) -> Any:
     files = [name for name in str(args.get("config", "")).split(",") if name]
     overrides = [f"{key}={_override(value)}" for key, value in args.items() if key != "config"]
     settings = load_service(files, overrides)
-    if not settings.workspace.registry_dir.is_dir():
+    if not Registry(settings.workspace.registry).exists():
         raise ConfigError(
-            f"registry.root={str(settings.workspace.registry_dir)!r}: no registry there. Publish a "
-            "model first, or name the directory of a registry."
+            f"registry.root={str(settings.workspace.registry)!r}: no registry there. Publish a "
+            "model first, or name the root of a registry."
         )
     return build(settings)
 

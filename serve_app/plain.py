@@ -18,7 +18,7 @@ from serve_app.settings import ServiceSettings, load_service
 
 async def serve(settings: ServiceSettings) -> None:
     """Load the model and answer until a signal ends the process."""
-    service = Service(settings.workspace.registry_dir, settings.serve, settings.engine)
+    service = Service(settings.workspace.registry, settings.serve, settings.engine)
     await service.models.follow()
     keys = Keys(settings.serve.keys_file)
     config = uvicorn.Config(

@@ -78,7 +78,7 @@ def trial_version(
         from finsent.data.sources.files import find_sources
 
         files = find_sources(settings.data, settings.workspace.sources_dir)
-        versions_dir = settings.workspace.versions_dir(settings.data.name)
+        versions_dir = settings.workspace.versions(settings.data.name)
         version = find_existing(settings.data, versions_dir, files)
         return version or ingest(settings.data, versions_dir, files, folder)
     shared = DatasetVersion.at(version_dir)

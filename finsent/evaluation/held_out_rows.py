@@ -53,7 +53,7 @@ def training_rows(workspace: Workspace, trained_on: TrainedOn | None) -> Trainin
         return TrainingRows()
     version = find_dataset(workspace, trained_on)
     if version is None:
-        folder = workspace.versions_dir(trained_on.name)
+        folder = workspace.versions(trained_on.name)
         return TrainingRows(None, f"dataset version {trained_on.version} is not in {str(folder)!r}")
     return TrainingRows(version.read("train", ["key", "text"]), None)
 

@@ -45,7 +45,7 @@ class EvaluationSetup:
     @property
     def registry(self) -> Registry:
         """The published models."""
-        return Registry(self.workspace.registry_dir)
+        return Registry(self.workspace.registry)
 
     def with_evaluate(self, config: EvaluateConfig) -> EvaluationSetup:
         """Return the setup with another section `evaluate`."""

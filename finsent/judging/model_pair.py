@@ -115,7 +115,7 @@ class ModelPair:
         calibration = setup.evaluate.calibration
         self._domains = {
             name: find_calibration(
-                Registry(workspace.registry_dir), folder, calibration, "evaluate.calibration"
+                Registry(workspace.registry), folder, calibration, "evaluate.calibration"
             )
             for name, folder in self._folders.items()
         }

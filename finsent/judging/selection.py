@@ -61,7 +61,7 @@ def _find_version(setup: EvaluationSetup, trained_on: TrainedOn | None) -> Datas
         return version
     origin = trained_on or TrainedOn(setup.data.name, "latest")
     reference = config.dataset or origin.version
-    return DatasetVersion.find(reference, workspace.versions_dir(origin.name), "evaluate.dataset")
+    return DatasetVersion.find(reference, workspace.versions(origin.name), "evaluate.dataset")
 
 
 def source_names(sources: list[SourceConfig]) -> list[str]:

@@ -51,7 +51,7 @@ def calibrate_version(setup: EvaluationSetup, config: CalibrateConfig) -> Domain
         setup.evaluate,
         setup.data.near_duplicates,
     )
-    return Calibrations(registry.root, version.version).publish(DomainCalibration.of(content))
+    return Calibrations(registry.location, version.version).publish(DomainCalibration.of(content))
 
 
 def _unseen_rows(setup: EvaluationSetup, config: CalibrateConfig, engine: Engine) -> pa.Table:

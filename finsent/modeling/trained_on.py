@@ -47,4 +47,4 @@ def find_dataset(workspace: Workspace, trained_on: TrainedOn | None) -> DatasetV
     """
     if trained_on is None:
         return None
-    return DatasetVersion.at(workspace.versions_dir(trained_on.name) / trained_on.version)
+    return DatasetVersion.at(workspace.versions(trained_on.name) / trained_on.version)

@@ -32,7 +32,7 @@ def find_calibration(
             f"{field}={name!r}: {str(model_dir)!r} is not a published version. Only published "
             f"versions have calibrations for domains. Publish the model, or leave {field} out."
         )
-    return Calibrations(registry.root, version).get(name, field)
+    return Calibrations(registry.location, version).get(name, field)
 
 
 def warn_of_lost_calibrations(registry: Registry, alias: str | None, version: str) -> None:
@@ -43,7 +43,9 @@ def warn_of_lost_calibrations(registry: Registry, alias: str | None, version: st
     current = None if alias is None else registry.aliases().get(alias)
     if current is None:
         return
-    names_of_current, names = (Calibrations(registry.root, v).names() for v in (current, version))
+    names_of_current, names = (
+        Calibrations(registry.location, v).names() for v in (current, version)
+    )
     lost = sorted({*names_of_current} - {*names})
     if lost:
         log.warning(

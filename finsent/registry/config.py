@@ -6,15 +6,18 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from finsent.config import Section, local_dir, setting
+from finsent.config import Section, setting
 from finsent.names import Alias
+from finsent.storage.config import storage_root
 
 
 class RegistryConfig(Section):
     """Where model versions live."""
 
-    root: Annotated[str | None, AfterValidator(local_dir)] = setting(
-        None, "directory of published model versions; null: storage.root/registry"
+    root: Annotated[str | None, AfterValidator(storage_root)] = setting(
+        None,
+        "directory, or s3://, gs:// or az:// with bucket and prefix, of published model versions; "
+        "null: storage.root/registry",
     )
 
 

@@ -42,7 +42,7 @@ class Model:
         Raises:
             InputError: there is no such model, it is damaged, or the reference names two.
         """
-        registry = Registry(workspace.registry_dir)
+        registry = Registry(workspace.registry)
         parsed = parse(reference, field, (RUN, ALIAS, VERSION, PATH))
         published = registry.matches(parsed)
         folders = {name: registry.version_dir(version) for name, version in published.items()}
@@ -53,7 +53,9 @@ class Model:
             problem = _not_found(reference, workspace, field)
             if parsed.kind in (ALIAS, VERSION):
                 problem = f"{field}={reference!r}: no such {parsed.kind} in the registry"
-            raise InputError(f"{problem}. Published in {str(registry.root)!r}: {names or 'none'}.")
+            raise InputError(
+                f"{problem}. Published in {str(registry.location)!r}: {names or 'none'}."
+            )
         version = registry.version_at(folder)  # a path may be the directory of a version
         if version is not None:
             folder = registry.get(f"{VERSION}:{version}", field).path
@@ -74,28 +76,29 @@ class Model:
         folder = only_match(reference, field, folders)
         if folder is None:
             raise InputError(_not_found(reference, workspace, field))
-        return cls(folder, Registry(workspace.registry_dir).version_at(folder))
+        return cls(folder, Registry(workspace.registry).version_at(folder))
 
 
 def _unpublished(reference: Reference, workspace: Workspace) -> dict[str, Path]:
     """Return the models' directories that a reference may name, by unambiguous spelling."""
     folders: dict[str, Path] = {}
-    run_dir = workspace.runs_dir / reference.name
-    is_bare = "/" not in reference.name
-    if reference.may_be(RUN) and (model := _model_in(run_dir)):
-        folders[f"run:{reference.name}" if is_bare else str(run_dir)] = model
+    is_bare, has_runs = "/" not in reference.name, workspace.root.is_local
+    if reference.may_be(RUN) and has_runs:
+        run_dir = workspace.runs_dir / reference.name
+        if model := _model_in(run_dir):
+            folders[f"run:{reference.name}" if is_bare else str(run_dir)] = model
     if reference.may_be(PATH) and (
         model := _model_in(Path(reference.name).expanduser().absolute())
     ):
         folders[path_spelling(reference.name)] = model
     is_latest = reference.kind is None and reference.name == LATEST
-    if is_latest and (model := _last_trained(workspace.runs_dir)):
+    if is_latest and has_runs and (model := _last_trained(workspace.runs_dir)):
         folders[f"run:{model.parent.name}"] = model
     return folders
 
 
 def _not_found(reference: str, workspace: Workspace, field: str) -> str:
-    runs_dir = str(workspace.runs_dir)
+    runs_dir = str(workspace.root / "runs")
     if reference == LATEST:
         return (
             f"{field}='latest': no trained model in {runs_dir!r}; "

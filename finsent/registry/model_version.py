@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from finsent.registry.version_manifest import MANIFEST, VersionFile, VersionMani
 class ModelVersion:
     """A published model."""
 
-    path: Path
+    path: Path  # of its files; in a list of a bucket's versions, whose files are not here: the id
+    place: str = ""  # URI, if the registry is in a bucket
+    manifest_data: bytes | None = field(default=None, repr=False)  # None: is in the directory
 
     @property
     def version(self) -> str:
@@ -39,6 +41,8 @@ class ModelVersion:
         Raises:
             InputError: the manifest is missing or damaged.
         """
+        if self.manifest_data is not None:
+            return VersionManifest.decode(self.manifest_data, f"{self.place}/{MANIFEST}")
         return VersionManifest.read(self.path / MANIFEST)
 
     def verify(self) -> ModelVersion:
@@ -47,7 +51,8 @@ class ModelVersion:
         Raises:
             InputError: a file is missing, changed or foreign. Such a version is never loaded.
         """
-        remedy = f"use another version, or delete {str(self.path)!r} and publish the model again"
+        place = self.place or str(self.path)
+        remedy = f"use another version, or delete {place!r} and publish the model again"
         manifest = self.manifest
         if list(manifest.labels or ()) != list(LABELS):
             labels = None if manifest.labels is None else list(manifest.labels)
@@ -56,8 +61,7 @@ class ModelVersion:
             )
         if (problem := self._file_problem(manifest.files)) is not None:
             raise InputError(
-                f"model version {self.version} in {str(self.path)!r} is damaged: {problem}; "
-                f"{remedy}"
+                f"model version {self.version} in {place!r} is damaged: {problem}; {remedy}"
             )
         return self
 

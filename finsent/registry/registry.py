@@ -1,5 +1,8 @@
 """Published model versions: immutable directories, and aliases that move between them.
 
+The root is a directory, or in a bucket. Files of a bucket's versions are read from verified copies
+in the local cache.
+
 `ROOT/versions/ID/` holds a model in Hugging Face layout with a model card and `manifest.json`.
 `ROOT/aliases/NAME.json` names the alias's version and its earlier versions.
 """
@@ -12,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finsent.errors import InputError
-from finsent.files import make_dir, staged_dir
 from finsent.inference.export_record import Export, ExportsRecord
 from finsent.labels import LABELS
 from finsent.metrics_record import StoredMetrics
@@ -33,33 +35,67 @@ from finsent.registry.version_files import (
     version_file,
 )
 from finsent.registry.version_manifest import CARD, MANIFEST, VersionFile, VersionManifest
+from finsent.storage import Location, as_location
 
 log = logging.getLogger(__name__)
 
 
 class Registry:
-    """A registry under a root directory."""
+    """A registry in a directory or in a bucket."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._aliases = Aliases(root / "aliases")
+    def __init__(self, root: Path | str | Location) -> None:
+        self.location = as_location(root, "registry.root")
+        self._trees = self.location.trees
+        self._aliases = Aliases(self.location / "aliases")
+
+    @property
+    def root(self) -> Path:
+        """The directory of a local registry.
+
+        Raises:
+            InputError: the registry is in a bucket.
+        """
+        return self.location.path
 
     def check_writable(self) -> None:
-        """Create the directories, so that an unusable root fails before a training.
+        """Check that versions and aliases can be written, so that a wrong root fails early.
 
         Raises:
             InputError: the root cannot be created or written.
         """
-        make_dir(self.root / "versions", "registry.root")
+        (self.location / "versions").check_writable()
         self._aliases.check_writable()
+
+    def exists(self) -> bool:
+        """Return whether anything was stored here."""
+        if self.location.is_local:
+            return self.root.is_dir()
+        return bool(self.location.store.list_folders(""))
 
     # --- versions ---
 
     def versions(self) -> list[ModelVersion]:
         """Return all versions, oldest first."""
-        folders = [path.parent for path in self.root.glob(f"versions/[!.]*/{MANIFEST}")]
-        versions = [ModelVersion(folder) for folder in folders if VERSION_ID.fullmatch(folder.name)]
+        names = filter(VERSION_ID.fullmatch, self._trees.names("versions"))
+        versions = [self._listed(name) for name in names if self.is_published(name)]
         return sorted(versions, key=lambda version: (version.created, version.version))
+
+    def _listed(self, version: str) -> ModelVersion:
+        """Return a version, without fetching its files from a bucket."""
+        key = _key(version)
+        if self.location.is_local:
+            return ModelVersion(self.version_dir(version))
+        data = self._trees.read_file(key, MANIFEST)
+        return ModelVersion(Path(version), self._trees.locate(key), data or b"")
+
+    def _fetched(self, version: str) -> ModelVersion:
+        """Return a version with its files, verified.
+
+        Raises:
+            InputError: the version is missing or damaged.
+        """
+        place = "" if self.location.is_local else self._trees.locate(_key(version))
+        return ModelVersion(self.version_dir(version), place).verify()
 
     def version_id(self, model_dir: Path) -> str:
         """Return the id that a model's directory has, or would get, as a version.
@@ -100,15 +136,16 @@ class Registry:
         self.check_writable()
         check_model_dir(model_dir)
         files = model_files(model_dir)
-        version = ModelVersion(self.version_dir(digest_of_files(files)))
-        if version.path.exists():  # another publisher's version may appear, complete, at any moment
-            return _existing(version, license)
-        with staged_dir(version.path) as staging:
+        version = digest_of_files(files)
+        if self._trees.is_published(_key(version)):
+            return self._existing(version, license)
+        # Another publisher's version may appear, complete, at any moment: then it stays.
+        with self._trees.publish(_key(version)) as staging:
             copy_files(files, model_dir, staging, share=share)
             provenance = read_provenance(model_dir)
             card = staging / CARD
             text = model_card(
-                version.version,
+                version,
                 provenance,
                 metrics,
                 files,
@@ -120,11 +157,33 @@ class Registry:
             card.write_text(text, encoding="utf-8")
             all_files = (*files, version_file(card, staging))
             manifest = _manifest(
-                version.version, all_files, model_dir, provenance, metrics, gate, license, code
+                version, all_files, model_dir, provenance, metrics, gate, license, code
             )
             manifest.write(staging / MANIFEST)
             make_read_only(staging, card.stat().st_mode)
-        return version.verify()
+        return self._fetched(version)
+
+    def _existing(self, version: str, license: str | None) -> ModelVersion:
+        """Verify a version that is published again.
+
+        Raises:
+            InputError: the version is incomplete or damaged.
+        """
+        place = self._trees.locate(_key(version))
+        if not self.is_published(version):
+            raise InputError(
+                f"{place!r}: is incomplete (no {MANIFEST}); delete it and publish again"
+            )
+        existing = self._fetched(version)
+        if license is not None and existing.manifest.license != license:
+            log.warning(
+                "publish.license=%r: is not applied, as the version %s exists already and never "
+                "changes. Delete %r and publish again for another license.",
+                license,
+                version,
+                place,
+            )
+        return existing
 
     def get(self, reference: str, field: str | None = None) -> ModelVersion:
         """Return the version of an id or an alias, verified.
@@ -140,10 +199,10 @@ class Registry:
             known = [*self.aliases(), *(v.version for v in self.versions())]
             subject = f"{field}={reference!r}" if field else f"model {reference!r}"
             raise InputError(
-                f"{subject}: no such alias or version in {str(self.root)!r}; "
+                f"{subject}: no such alias or version in {str(self.location)!r}; "
                 f"known: {', '.join(known) or 'none, publish one first'}"
             )
-        return ModelVersion(self.version_dir(version)).verify()
+        return self._fetched(version)
 
     def resolve(self, reference: str, field: str | None = None) -> str | None:
         """Return the id of the version that `alias:NAME`, `version:ID` or a bare name refers to.
@@ -159,7 +218,7 @@ class Registry:
         """
         field = field or "model"
         versions = self.matches(parse(reference, field, (ALIAS, VERSION)))
-        only_match(reference, field, {k: self.version_dir(v) for k, v in versions.items()})
+        only_match(reference, field, {k: Path(_key(v)) for k, v in versions.items()})
         return next(iter(versions.values()), None)
 
     def matches(self, reference: Reference) -> dict[str, str]:
@@ -174,15 +233,24 @@ class Registry:
         return versions
 
     def version_dir(self, version: str) -> Path:
-        """Return the directory that a version with this id has, or would have."""
-        return self.root / "versions" / version
+        """Return the directory of a version: its own, or that of its copy in the cache.
+
+        Raises:
+            InputError: the registry is in a bucket that has no such version.
+        """
+        if self.location.is_local:
+            return self.root / "versions" / version
+        return self._trees.fetch(_key(version))
 
     def is_published(self, version: str) -> bool:
         """Return whether there is a version with this id, damaged or not."""
-        return (self.version_dir(version) / MANIFEST).is_file()
+        return self._trees.has_file(_key(version), MANIFEST)
 
     def version_at(self, path: Path) -> str | None:
         """Return the id of the version at a path or a link to it; None: no version is there."""
+        if not self.location.is_local:
+            is_copy = self.location.cache.holds(path) and VERSION_ID.fullmatch(path.name)
+            return path.name if is_copy and self.is_published(path.name) else None
         versions = (self.root / "versions").resolve()
         for folder in (path.absolute(), path.resolve()):
             if folder.parent.resolve() == versions and VERSION_ID.fullmatch(folder.name):
@@ -246,30 +314,12 @@ class Registry:
         Raises:
             InputError: the alias is unknown or has no earlier version.
         """
-        with self._aliases.moving_back(alias) as previous:
-            return self.get(previous)
+        previous = self._aliases.move_back(alias, self.get)
+        return self._fetched(previous)
 
 
-def _existing(version: ModelVersion, license: str | None) -> ModelVersion:
-    """Verify a version that is published again.
-
-    Raises:
-        InputError: the version is incomplete or damaged.
-    """
-    if not (version.path / MANIFEST).is_file():
-        raise InputError(
-            f"{str(version.path)!r}: is incomplete (no {MANIFEST}); delete it and publish again"
-        )
-    version.verify()
-    if license is not None and version.manifest.license != license:
-        log.warning(
-            "publish.license=%r: is not applied, as the version %s exists already and never "
-            "changes. Delete %r and publish again for another license.",
-            license,
-            version.version,
-            str(version.path),
-        )
-    return version
+def _key(version: str) -> str:
+    return f"versions/{version}"
 
 
 def _manifest(

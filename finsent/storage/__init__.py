@@ -34,7 +34,7 @@ one line that names the location and what to set. Failed requests are repeated w
 from __future__ import annotations
 
 from finsent.storage.config import StorageConfig
-from finsent.storage.location import Location
+from finsent.storage.location import Location, as_location
 from finsent.storage.store import ObjectInfo, StorageError, Store, StoredObject
 from finsent.storage.trees import TreeMarker, Trees
 
@@ -47,4 +47,5 @@ __all__ = [
     "StoredObject",
     "TreeMarker",
     "Trees",
+    "as_location",
 ]

@@ -74,6 +74,10 @@ class LocalCache:
             _touch(copy)
         return copy
 
+    def holds(self, path: Path) -> bool:
+        """Return whether a path is the directory of a copy."""
+        return path.absolute().parent.parent == self.folder / _TREES
+
     def _fetch(
         self, tree: CachedTree, copy: Path, lock: int, download: Callable[[Path], None]
     ) -> None:

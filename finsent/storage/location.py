@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from finsent.errors import InputError
 from finsent.extras import require
+from finsent.files import make_dir
 from finsent.storage.cache import LocalCache
 from finsent.storage.config import StorageConfig
 from finsent.storage.local_store import LocalStore
 from finsent.storage.store import Store
 from finsent.storage.trees import LocalTrees, ObjectTrees, Trees
-from finsent.uris import Uri, parse
+from finsent.uris import parse
 
 
 def _defaults() -> StorageConfig:
@@ -26,7 +28,7 @@ def _defaults() -> StorageConfig:
 class Location:
     """A local directory, or a prefix of a bucket. Can be pickled: a node opens its own store."""
 
-    root: str  # absolute path, or URI
+    address: str  # absolute path, or URI with its options
     field: str = "storage.root"  # the setting that names it, for messages
     config: StorageConfig = dataclasses.field(default_factory=_defaults, compare=False, repr=False)
 
@@ -46,20 +48,29 @@ class Location:
         return cls(str(root) if is_uri else str(_resolve(root)), name, config or _defaults())
 
     def __truediv__(self, name: str) -> Location:
-        uri = parse(self.root)
+        uri = parse(self.address)
         if uri is None:
-            return replace(self, root=str(Path(self.root, name)))
+            return replace(self, address=str(Path(self.address, name)))
         path = f"{uri.path.rstrip('/')}/{name}"
-        return replace(self, root=f"{uri.root}{path}{uri.tail}")
+        return replace(self, address=f"{uri.root}{path}{uri.tail}")
+
+    def split(self) -> tuple[Location, str]:
+        """Return the location above, and the last name."""
+        uri = parse(self.address)
+        if uri is None:
+            path = Path(self.address)
+            return replace(self, address=str(path.parent)), path.name
+        above, _, name = uri.path.rstrip("/").rpartition("/")
+        return replace(self, address=f"{uri.root}{above}{uri.tail}"), name
 
     def __str__(self) -> str:
-        uri = parse(self.root)
-        return self.root if uri is None else uri.redacted
+        uri = parse(self.address)
+        return self.address if uri is None else uri.redacted
 
     @property
     def is_local(self) -> bool:
         """Whether the location is a directory."""
-        return parse(self.root) is None
+        return parse(self.address) is None
 
     @property
     def path(self) -> Path:
@@ -72,7 +83,7 @@ class Location:
             raise InputError(
                 f"{self.field}={str(self)!r}: this job needs a directory. Set {self.field} to one."
             )
-        return Path(self.root)
+        return Path(self.address)
 
     @cached_property
     def store(self) -> Store:
@@ -83,7 +94,7 @@ class Location:
         # 30 ms, and an extra: most roots are directories.
         from finsent.storage.object_store import ObjectStore
 
-        return ObjectStore(self.root, self.field, self.config.retry_seconds)
+        return ObjectStore(self.address, self.field, self.config.retry_seconds)
 
     @property
     def cache(self) -> LocalCache:
@@ -98,10 +109,27 @@ class Location:
             return LocalTrees(self.path, self.field)
         return ObjectTrees(self.store, self.cache)
 
-    @property
-    def uri(self) -> Uri | None:
-        """The parts of the URI; None: the location is a directory."""
-        return parse(self.root)
+    def check_writable(self) -> None:
+        """Create the directory, or write a probe to the bucket, so that a wrong root fails early.
+
+        Raises:
+            InputError: it cannot be created or written.
+        """
+        if self.is_local:
+            make_dir(self.path, self.field)
+            return
+        probe = f".probe-{uuid.uuid4().hex}"
+        self.store.put(probe, b"")
+        self.store.delete(probe)
+
+
+def as_location(root: Path | str | Location, name: str) -> Location:
+    """Return the location of a path or URI; a location is returned as it is.
+
+    Args:
+        name: the setting that names the root, for messages.
+    """
+    return root if isinstance(root, Location) else Location.at(root, name)
 
 
 def _resolve(name: str | Path) -> Path:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -47,6 +48,11 @@ class TreeMarker(Record):
         """The size of all files."""
         return sum(file.bytes for file in self.files)
 
+    @property
+    def sha256_by_path(self) -> dict[str, str]:
+        """The digests of all files."""
+        return {file.path: file.sha256 for file in self.files}
+
 
 class Trees(Protocol):
     """Immutable directories by key. Methods raise `StorageError` or `DiskError`."""
@@ -59,6 +65,9 @@ class Trees(Protocol):
 
     def is_published(self, key: str) -> bool:
         """Return whether there is a complete tree."""
+
+    def has_file(self, key: str, path: str) -> bool:
+        """Return whether there is a tree that lists a file."""
 
     def read_file(self, key: str, path: str) -> bytes | None:
         """Return the bytes of a tree's file; None: there is no such tree or file."""
@@ -100,6 +109,10 @@ class LocalTrees:
     def is_published(self, key: str) -> bool:
         """Return whether there is a directory."""
         return (self.root / key).is_dir()
+
+    def has_file(self, key: str, path: str) -> bool:
+        """Return whether there is a file."""
+        return (self.root / key / path).is_file()
 
     def read_file(self, key: str, path: str) -> bytes | None:
         """Return the bytes of a file; None: there is no such file."""
@@ -172,13 +185,18 @@ class ObjectTrees:
                 "again."
             ) from None
 
+    def has_file(self, key: str, path: str) -> bool:
+        """Return whether there is a marker that lists a file."""
+        marker = self.marker(key)
+        return marker is not None and path in marker.sha256_by_path
+
     def read_file(self, key: str, path: str) -> bytes | None:
         """Return the bytes of a tree's file; None: there is no such tree or file."""
         marker = self.marker(key)
-        if marker is None or path not in {file.path for file in marker.files}:
+        if marker is None or path not in marker.sha256_by_path:
             return None
         stored = self.store.read(f"{key}/{marker.attempt}/{path}")
-        if stored is None:
+        if stored is None or sha256(stored.data).hexdigest() != marker.sha256_by_path[path]:
             raise _damaged(self.locate(key), path)
         return stored.data
 
@@ -241,7 +259,7 @@ class ObjectTrees:
         marker = self.marker(key)
         if marker is None:
             raise _missing(self.locate(key))
-        digests = {file.path: file.sha256 for file in marker.files}
+        digests = marker.sha256_by_path
         prefix = f"{key}/{marker.attempt}"
 
         def download(folder: Path) -> None:
@@ -268,4 +286,6 @@ def _missing(place: str) -> InputError:
 
 
 def _damaged(place: str, path: str) -> StorageError:
-    return StorageError(f"{place}: is damaged ({path} is missing). Delete it and publish it again.")
+    return StorageError(
+        f"{place}: is damaged ({path} is missing or changed). Delete it and publish it again."
+    )

@@ -82,7 +82,7 @@ class ClassifierReplica:
         parsed = ServiceSettings.model_validate_json(settings)
         self._classifier = Classifier(
             serve.get_replica_context().replica_id.unique_id,
-            Registry(parsed.workspace.registry_dir),
+            Registry(parsed.workspace.registry),
             parsed.engine,
             parsed.serve.num_gpus or 0,
         )
@@ -147,7 +147,7 @@ def make_service(settings: ServiceSettings, loader: ModelLoader | None = None) -
     Args:
         loader: loads model versions; None: into this process.
     """
-    return Service(settings.workspace.registry_dir, settings.serve, settings.engine, loader)
+    return Service(settings.workspace.registry, settings.serve, settings.engine, loader)
 
 
 def log_like_serve() -> None:

@@ -40,7 +40,7 @@ def read_calibrations(
     Raises:
         InputError: the version has no calibration of a name, or the calibration is damaged.
     """
-    store = Calibrations(registry.root, version)
+    store = Calibrations(registry.location, version)
     unique_names = sorted({name for name in names if name is not None})
     return {name: store.get(name, "serve.calibrations") for name in unique_names}
 

@@ -14,6 +14,7 @@ from finsent.inference.engine import apply_calibration
 from finsent.modeling.calibration import Calibration
 from finsent.normalize import is_blank
 from finsent.registry.registry import Registry
+from finsent.storage import Location
 from serve_app.config import ServeConfig
 from serve_app.problems import Problem, too_many_characters, too_many_texts
 from serve_app.request_log import log_texts
@@ -40,7 +41,7 @@ class Service:
 
     def __init__(
         self,
-        registry: Path,
+        registry: Path | Location,
         config: ServeConfig,
         engine: EngineConfig,
         loader: ModelLoader | None = None,

@@ -54,7 +54,7 @@ def make_version(root: Path) -> DatasetVersion:
     plain = settings(root, {})
     return ingest(
         plain.data,
-        plain.workspace.versions_dir(plain.data.name),
+        plain.workspace.versions(plain.data.name),
         find_sources(plain.data, plain.workspace.sources_dir),
     )
 

@@ -324,7 +324,7 @@ def test_a_space_over_data_and_model_makes_its_own_versions(
         assert task["datasets"] == []  # the shared datasets have other rows
         own = DatasetVersion.find(
             task["version"],
-            context.settings.workspace.versions_dir(context.settings.data.name),
+            context.settings.workspace.versions(context.settings.data.name),
             "train.dataset",
         )
         assert own.manifest.config["conflicts"] == trial.params["data.conflicts"]

@@ -89,7 +89,7 @@ def main(folder: Path) -> None:
     settings = made_settings(folder)
     version = ingest(
         settings.data,
-        settings.workspace.versions_dir(settings.data.name),
+        settings.workspace.versions(settings.data.name),
         find_sources(settings.data, settings.workspace.sources_dir),
     )
     backbone = resolve_backbone(settings.model, settings.workspace.backbones_dir)

@@ -190,7 +190,7 @@ def test_a_registry_behind_a_link_has_its_calibrations(
     (tmp_path / "link").symlink_to(store.root.parent)
     settings = load(Settings, [], [f"storage.root={tmp_path / 'link'}"])
     calibration = find_calibration(
-        Registry(settings.workspace.registry_dir),
+        Registry(settings.workspace.registry),
         store.get("champion").path,
         name,
         "classify.calibration",

@@ -83,13 +83,13 @@ def test_every_setting_has_a_meaning() -> None:
 
 def test_directories_are_below_the_storage_root(tmp_path: Path) -> None:
     settings = load(JobSettings, [], [f"storage.root={tmp_path}", "data.name=filings"])
-    assert settings.workspace.versions_dir(settings.data.name) == tmp_path / "datasets" / "filings"
+    assert settings.workspace.versions(settings.data.name).path == tmp_path / "datasets" / "filings"
     assert settings.workspace.runs_dir == tmp_path / "runs"
-    assert settings.workspace.registry_dir == tmp_path / "registry"
+    assert settings.workspace.registry.path == tmp_path / "registry"
     assert settings.workspace.sources_dir == tmp_path / "sources"
     assert settings.workspace.backbones_dir == tmp_path / "backbones"
     elsewhere = load(JobSettings, [], [f"registry.root={tmp_path / 'models'}"])
-    assert elsewhere.workspace.registry_dir == tmp_path / "models"
+    assert elsewhere.workspace.registry.path == tmp_path / "models"
 
 
 def test_relative_root_counts_from_home_inside_a_ray_job(
@@ -97,11 +97,11 @@ def test_relative_root_counts_from_home_inside_a_ray_job(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
-    assert JobSettings().workspace.root == tmp_path / "artifacts"
+    assert JobSettings().workspace.root.path == tmp_path / "artifacts"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert JobSettings().workspace.root == tmp_path / "home" / "finsent" / "artifacts"
-    assert load(JobSettings, [], ["storage.root=/srv/x"]).workspace.root == Path("/srv/x")
+    assert JobSettings().workspace.root.path == tmp_path / "home" / "finsent" / "artifacts"
+    assert load(JobSettings, [], ["storage.root=/srv/x"]).workspace.root.path == Path("/srv/x")
 
 
 def test_new_run_names_are_valid_and_differ() -> None:

@@ -152,11 +152,11 @@ def test_shares_that_add_up_but_for_rounding_are_accepted(shares: tuple[float, .
 
 
 @pytest.mark.parametrize("key", ["storage.root", "registry.root"])
-@pytest.mark.parametrize("uri", ["s3://bucket/x", "file:///tmp/x"])
-def test_uri_as_a_root_is_refused_with_the_remedy(key: str, uri: str) -> None:
+@pytest.mark.parametrize("uri", ["ftp://bucket/x", "file:///tmp/x"])
+def test_uri_that_is_no_object_store_is_refused_with_the_remedy(key: str, uri: str) -> None:
     text = problem(f"{key}={uri}")
-    assert text.startswith(f"{key}: '{uri}' is a URI")
-    assert "Write a directory" in text
+    assert text.startswith(f"{key}: '{uri}' is no place to store")
+    assert "Write a directory, or s3://BUCKET/PREFIX" in text
 
 
 def test_value_that_fits_no_branch_of_a_union_is_one_problem() -> None:

@@ -32,7 +32,7 @@ class Store:
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(self.root, self.registry.root)
+        return Workspace.at(self.root, self.registry.root)
 
     @property
     def runs(self) -> Path:

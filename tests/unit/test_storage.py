@@ -159,7 +159,7 @@ def test_changed_bytes_are_never_returned(bucket: Location) -> None:
     (name,) = [info.key for info in bucket.store.list_objects("t") if info.key.endswith("/f")]
     bucket.store.put(name, b"y" * 100)
     impatient = Location.at(
-        bucket.root, config=bucket.config.model_copy(update={"retry_seconds": 0.5})
+        bucket.address, config=bucket.config.model_copy(update={"retry_seconds": 0.5})
     )
     with pytest.raises(StorageError, match="do not match their SHA-256"):
         impatient.trees.fetch("t")
@@ -175,7 +175,7 @@ def test_a_damaged_copy_in_the_cache_is_replaced(bucket: Location, s3_server: st
     )
 
     def fetch() -> Path:
-        command = [sys.executable, "-c", code, bucket.root, bucket.config.cache_dir]
+        command = [sys.executable, "-c", code, bucket.address, bucket.config.cache_dir]
         environment = {**os.environ, **s3_environment(s3_server), "PYTHONPATH": str(PROJECT)}
         done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
         return Path(done.stdout.strip())

@@ -78,7 +78,7 @@ def test_processes_that_need_a_copy_at_once_download_it_once(tmp_path: Path) -> 
 
 def test_a_location_joins_names_before_its_options() -> None:
     root = Location.at("s3://bucket/a/?region=eu&endpoint_override=localhost:1")
-    assert (root / "b").root == "s3://bucket/a/b?region=eu&endpoint_override=localhost:1"
+    assert (root / "b").address == "s3://bucket/a/b?region=eu&endpoint_override=localhost:1"
     assert str(root / "b") == "s3://bucket/a/b"
     assert (Location.at("/x") / "b").path == Path("/x/b")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from finsent.evaluation.held_out_rows import training_rows, validation_keys
 from finsent.modeling.trained_on import TrainedOn
-from finsent.settings import Settings, StorageConfig
+from finsent.settings import Settings
+from finsent.storage import StorageConfig
 from finsent.workspace import Workspace
 from tests.unit.dataset_versions import Row, write
 
@@ -15,9 +16,9 @@ VERSION = "0123456789ab"
 
 def test_workspace_is_that_of_the_settings(tmp_path: Path) -> None:
     settings = Settings(storage=StorageConfig(root=str(tmp_path)))
-    assert settings.workspace == Workspace(tmp_path, tmp_path / "registry")
+    assert settings.workspace == Workspace.at(tmp_path)
     assert (
-        settings.workspace.versions_dir(settings.data.name)
+        settings.workspace.versions(settings.data.name).path
         == tmp_path / "datasets" / settings.data.name
     )
 

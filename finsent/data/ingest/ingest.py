@@ -41,8 +41,9 @@ from finsent.data.versions.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from finsent.data.versions.report import write_report
 from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
-from finsent.files import digest, sha256_file, staged_dir
+from finsent.files import digest, sha256_file
 from finsent.records import FileDigest
+from finsent.storage import Location, as_location
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +99,11 @@ def version_id(files: list[SourceFile], config: DataConfig) -> str:
 
 
 def find_existing(
-    config: DataConfig, datasets_dir: Path, files: list[SourceFile]
+    config: DataConfig, versions: Path | Location, files: list[SourceFile]
 ) -> DatasetVersion | None:
     """Return the published version of these files and settings, or None. Needs no Ray."""
-    version = DatasetVersion.at(datasets_dir / version_id(files, config))
+    location = as_location(versions, "storage.root")
+    version = DatasetVersion.at(location / version_id(files, config))
     if version is not None:
         version.mark_latest()
     return version
@@ -109,7 +111,7 @@ def find_existing(
 
 def ingest(
     config: DataConfig,
-    datasets_dir: Path,
+    versions: Path | Location,
     files: list[SourceFile],
     refused_rows_dir: Path | None = None,
 ) -> DatasetVersion:
@@ -123,21 +125,24 @@ def ingest(
     Raises:
         InputError: too many rows are rejected, too few are left, or the disk is full.
     """
-    version = version_id(files, config)
-    final = datasets_dir / version
-    existing = find_existing(config, datasets_dir, files)
+    location = as_location(versions, "storage.root")
+    version, trees = version_id(files, config), location.trees
+    existing = find_existing(config, location, files)
     if existing is not None:
         log.info("dataset version %s exists: reused", version)
         return existing
-    if final.exists():
-        raise InputError(f"{str(final)!r}: is incomplete (no {MANIFEST}). Delete it and run again.")
-    with translate_disk_errors(datasets_dir, "storage.root"), staged_dir(final) as staging:
+    if trees.is_published(version):
+        raise InputError(
+            f"{trees.locate(version)!r}: is incomplete (no {MANIFEST}). Delete it and run again."
+        )
+    staging_root = location.path if location.is_local else location.cache.folder
+    with translate_disk_errors(staging_root, location.field), trees.publish(version) as staging:
         partitions = min(1 + _unpacked_bytes(files) // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
         plan = Plan(files, config, staging, partitions)
         tasks: Tasks = ray_tasks if needs_ray(files) else local_tasks
         manifest = _run_steps(plan, tasks, version, refused_rows_dir)
         manifest.write(staging / MANIFEST)
-    published = DatasetVersion.open(final, verify=False)
+    published = DatasetVersion.fetched(location / version)
     published.mark_latest()
     return published
 

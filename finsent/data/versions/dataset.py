@@ -1,11 +1,15 @@
-"""A dataset version on disk: an immutable directory of Parquet splits and a manifest."""
+"""A dataset version: an immutable directory of Parquet splits and a manifest.
+
+The files of a bucket's versions are read from verified copies in the local cache.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +19,8 @@ from finsent.errors import InputError
 from finsent.files import sha256_file, write_text
 from finsent.labels import LABELS
 from finsent.references import PATH, VERSION, only_match, parse, path_spelling
+from finsent.storage import Location, as_location
+from finsent.storage.trees import MARKER
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +32,24 @@ class DatasetVersion:
     """A published dataset version."""
 
     path: Path
+    origin: Location | None = None  # in a bucket; None: the directory itself
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.origin is None:
+            return type(self), (self.path,)
+        return type(self).fetched, (self.origin,)  # another machine fetches its own copy
+
+    @classmethod
+    def fetched(cls, location: Location) -> DatasetVersion:
+        """Return the version at a location, with its files on this machine.
+
+        Raises:
+            InputError: there is no version, or it is damaged.
+        """
+        if location.is_local:
+            return cls(location.path)
+        parent, name = location.split()
+        return cls(parent.trees.fetch(name), location)
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = True) -> DatasetVersion:
@@ -45,12 +69,19 @@ class DatasetVersion:
         return version
 
     @classmethod
-    def at(cls, path: Path) -> DatasetVersion | None:
-        """Open the version in a directory, or return None if there is none. Raises as `open`."""
-        return cls.open(path) if (path / MANIFEST).is_file() else None
+    def at(cls, place: Path | Location) -> DatasetVersion | None:
+        """Open the version at a place, or return None if there is none. Raises as `open`."""
+        parent, name = as_location(place, "storage.root").split()
+        return cls._opened(parent, name) if parent.trees.has_file(name, MANIFEST) else None
 
     @classmethod
-    def find(cls, reference: str, datasets_dir: Path, field: str) -> DatasetVersion:
+    def _opened(cls, versions: Location, name: str) -> DatasetVersion:
+        fetched = cls.fetched(versions / name)
+        is_verified = fetched.origin is not None  # by the cache
+        return replace(cls.open(fetched.path, verify=not is_verified), origin=fetched.origin)
+
+    @classmethod
+    def find(cls, reference: str, versions: Path | Location, field: str) -> DatasetVersion:
         """Open a version by id, by directory, or as `latest`: the version that was last used.
 
         Args:
@@ -59,27 +90,39 @@ class DatasetVersion:
         Raises:
             InputError: there is no such version, or the reference names two.
         """
-        parsed = parse(reference, field, (VERSION, PATH))
+        parsed, location = parse(reference, field, (VERSION, PATH)), as_location(versions, field)
         matches: dict[str, Path] = {}
-        if parsed.may_be(VERSION):
-            matches[f"{VERSION}:{parsed.name}"] = datasets_dir / parsed.name
+        # A bucket's version has no path: its id stands for it.
+        folder = location.path if location.is_local else Path(VERSION)
+        is_name = "/" not in parsed.name and parsed.name not in ("", ".", "..")
+        if parsed.may_be(VERSION) and (location.is_local or is_name):
+            matches[f"{VERSION}:{parsed.name}"] = folder / parsed.name
         if parsed.may_be(PATH):
             matches[path_spelling(parsed.name)] = Path(parsed.name).expanduser().absolute()
-        matches = {name: path for name, path in matches.items() if (path / MANIFEST).is_file()}
-        if reference == "latest" and (last := _last_used(datasets_dir)):
-            matches[f"{VERSION}:{last.name}"] = last
+        matches = {
+            spelling: path
+            for spelling, path in matches.items()
+            if (
+                location.trees.has_file(path.name, MANIFEST)
+                if path.parent == folder
+                else (path / MANIFEST).is_file()
+            )
+        }
+        if reference == "latest" and (last := _last_used(location)):
+            matches[f"{VERSION}:{last}"] = folder / last
         match = only_match(reference, field, matches)
+        if match is not None and match.parent == folder:
+            return cls._opened(location, match.name)
         if match is not None:
             return cls.open(match)
         if reference == "latest":
             raise InputError(
-                f"{field}='latest': no dataset version in {str(datasets_dir)!r}. "
+                f"{field}='latest': no dataset version in {str(location)!r}. "
                 "Run `python -m ray_jobs.ingest` first."
             )
-        known = sorted(path.parent.name for path in datasets_dir.glob(f"[!.]*/{MANIFEST}"))
         raise InputError(
             f"{field}={reference!r}: no such dataset version. "
-            f"Versions in {str(datasets_dir)!r}: {', '.join(known) or 'none'}."
+            f"Versions in {str(location)!r}: {', '.join(_version_names(location)) or 'none'}."
         )
 
     @cached_property
@@ -101,8 +144,12 @@ class DatasetVersion:
 
         If the folder of the versions is another user's, log a warning: the version can be used.
         """
+        name = f"{self.path.name}\n"
+        if self.origin is not None:
+            self.origin.split()[0].store.put(LATEST, name.encode())
+            return
         try:
-            write_text(self.path.parent / LATEST, f"{self.path.name}\n")
+            write_text(self.path.parent / LATEST, name)
         except OSError as error:
             log.warning(
                 "`latest` does not become %s: cannot write to %s (%s)",
@@ -140,19 +187,28 @@ class DatasetVersion:
                 )
 
 
-def _last_used(datasets_dir: Path) -> Path | None:
-    """Return the directory of the version that was last created or used."""
-    manifests = list(datasets_dir.glob(f"[!.]*/{MANIFEST}"))
-    if not manifests:
-        return None
-    newest = max(manifests, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))
-    marked = datasets_dir / _read_mark(datasets_dir) / MANIFEST
-    return (marked if marked in manifests else newest).parent
+def _version_names(location: Location) -> list[str]:
+    """Return the ids of the versions at a location, sorted."""
+    trees = location.trees
+    return [name for name in trees.names("") if trees.has_file(name, MANIFEST)]
 
 
-def _read_mark(datasets_dir: Path) -> str:
+def _last_used(location: Location) -> str | None:
+    """Return the id of the version that was last created or used."""
+    marked = _read_mark(location)
+    if marked and location.trees.has_file(marked, MANIFEST):
+        return marked
+    names = set(_version_names(location))
+    infos = [info for info in location.store.list_objects("") if info.key.count("/") == 1]
+    written = [
+        (info.modified, info.key.partition("/")[0])
+        for info in infos
+        if info.key.endswith((f"/{MANIFEST}", f"/{MARKER}"))
+    ]
+    return max((entry for entry in written if entry[1] in names), default=(None, None))[1]
+
+
+def _read_mark(location: Location) -> str:
     """Return the version id in the file `LATEST`, or an empty string."""
-    try:
-        return (datasets_dir / LATEST).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError):
-        return ""
+    stored = location.store.read(LATEST)
+    return stored.data.decode("utf-8", "replace").strip() if stored is not None else ""

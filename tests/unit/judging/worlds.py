@@ -13,7 +13,7 @@ from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.registry.config import PublishConfig
 from finsent.registry.registry import Registry
-from finsent.settings import StorageConfig
+from finsent.storage import StorageConfig
 from ray_jobs import publish
 from ray_jobs._cli import Call
 from ray_jobs._results import as_result
