@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,8 @@ class LeanTorchTrainer(TorchTrainer):
             timeout: in seconds. A `fit` that waits for workers to start ends with Ray.
         """
         if self._stop is not None and not self._has_ended.is_set():
-            self._stop()
+            with suppress(RuntimeError):  # it has just ended, and its event loop is closed
+                self._stop()
             self._has_ended.wait(timeout)
 
 

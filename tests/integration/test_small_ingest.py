@@ -39,7 +39,8 @@ def write_source(path: Path, *, broken: int) -> Path:
 
 
 def make(folder: Path, source: Path) -> DatasetVersion:
-    config = load(JobSettings, [], [f"data.sources=[{source}]"]).data
+    overrides = [f"data.sources=[{source}]", "data.max_rejected_fraction=0.05"]
+    config = load(JobSettings, [], overrides).data
     files = find_sources(config, folder / "hubs")
     return ingest(config, folder, files, folder)
 
