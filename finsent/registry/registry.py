@@ -140,8 +140,8 @@ class Registry:
             known = [*self.aliases(), *(v.version for v in self.versions())]
             subject = f"{field}={reference!r}" if field else f"model {reference!r}"
             raise InputError(
-                f"{subject}: no such alias or version in {str(self.root)!r}; "
-                f"known: {', '.join(known) or 'none, publish one first'}"
+                f"{subject}: no such alias or version in {str(self.root)!r} (known: "
+                f"{', '.join(known) or 'none, publish one first'}). Name an existing one."
             )
         return ModelVersion(self.version_dir(version)).verify()
 
@@ -258,7 +258,7 @@ def _existing(version: ModelVersion, license: str | None) -> ModelVersion:
     """
     if not (version.path / MANIFEST).is_file():
         raise InputError(
-            f"{str(version.path)!r}: is incomplete (no {MANIFEST}); delete it and publish again"
+            f"{str(version.path)!r}: is incomplete (no {MANIFEST}). Delete it and publish again."
         )
     version.verify()
     if license is not None and version.manifest.license != license:

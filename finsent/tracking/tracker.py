@@ -267,6 +267,6 @@ def _numbers(line: MetricsLine) -> dict[str, int | float]:
     }
 
 
-def _images(name: str, files: Iterable[Path]) -> dict[str, Any]:
+def _images(name: str, files: Iterable[Path]) -> dict[str, object]:
     """Return pictures by `NAME/FILE`."""
     return {f"{name}/{file.stem}": _wandb().image(file) for file in sorted(files)}
