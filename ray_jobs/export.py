@@ -11,6 +11,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.export.tables import export_table
 from finsent.inference.export_record import Export
+from finsent.modeling.rows_origin import RowsOrigin
 from finsent.modeling.trained_on import find_dataset, read_trained_on
 from finsent.registry.model_handle import Model
 from finsent.settings import Settings
@@ -63,7 +64,7 @@ def step(settings: Settings, model_dir: Path) -> ExportResult:
         )
     rows = version.read("validation", ["text", "label"])
     log.info("export: %s, compared on %d rows of the validation split", model_dir, len(rows))
-    origin = {"dataset_version": version.version, "split": "validation"}
+    origin: RowsOrigin = {"dataset_version": version.version, "split": "validation"}
     exports = export_model(model_dir, rows, settings.export, settings.engine, origin)
     table_console().print(export_table(exports))
     return ExportResult(

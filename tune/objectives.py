@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finsent.data.versions.dataset import DatasetVersion
+from finsent.modeling.rows_origin import RowsOrigin
 from finsent.settings import Settings
 
 _LATENCY_TEXTS = 100
@@ -45,7 +46,7 @@ def ece(model: TrialModel) -> float:
     from finsent.inference.engine import Engine
 
     rows = model.version.read("validation", ["text", "label"])
-    origin = {"dataset_version": model.version.version, "split": "validation"}
+    origin: RowsOrigin = {"dataset_version": model.version.version, "split": "validation"}
     engine = Engine(model.model_dir, model.settings.engine.exact())
     calibration = calibrate(engine, rows, model.settings.evaluate.wanted_accuracy, origin)
     assert calibration.ece_after is not None  # None: of a calibration of other programs
@@ -62,7 +63,7 @@ def latency_ms(model: TrialModel) -> float:
     from finsent.inference.engine import Engine
 
     rows = model.version.read("validation", ["text", "label"])
-    origin = {"dataset_version": model.version.version, "split": "validation"}
+    origin: RowsOrigin = {"dataset_version": model.version.version, "split": "validation"}
     config = model.settings.engine.replaced(threads=model.settings.train.cpus_per_worker)
     export_model(model.model_dir, rows, model.settings.export, config, origin)
     engine = Engine(model.model_dir, config)

@@ -116,14 +116,14 @@ def _read_labels(config: Any, path: str, field: str) -> tuple[str, ...]:
     contradiction = contradicting_ids(config.id2label, config.label2id)
     if contradiction:
         raise InputError(
-            f"{field}: config.json contradicts itself on its labels ({contradiction}); find out "
-            "from the model's training which of the two is right, and correct the other"
+            f"{field}: config.json contradicts itself on its labels ({contradiction}). Find out "
+            "from the model's training which of the two is right, and correct the other."
         )
     task = config.problem_type
     if len(names) == 1 or task in ("regression", "multi_label_classification"):
         raise InputError(
-            f"{field}: answers {task or 'one number'}, not one label per text; use a model of "
-            "single_label_classification"
+            f"{field}: answers {task or 'one number'}, not one label per text. Use a model of "
+            "single_label_classification."
         )
     return names
 
@@ -134,8 +134,8 @@ def _check_task(config: Any, field: str) -> None:
     if others:
         raise InputError(
             f"{field}: is a {others[0]} (architectures in config.json), which does not label "
-            f"texts; use a model of ...ForSequenceClassification, or fine-tune this one with "
-            "`python -m ray_jobs.train model.backbone=...`"
+            f"texts. Use a model of ...ForSequenceClassification, or fine-tune this one with "
+            "`python -m ray_jobs.train model.backbone=...`."
         )
 
 
@@ -194,15 +194,15 @@ def _check_head(foreign: ForeignModel, loaded: LoadedModel) -> None:
     if names and names <= {*loaded.missing}:
         raise InputError(
             f"{foreign.field}: has no classification head ({sorted(names)[-1]} is missing): an "
-            f"encoder, not a classifier; fine-tune it with `python -m ray_jobs.train "
-            f"model.backbone={foreign.name}`"
+            f"encoder, not a classifier. Fine-tune it with `python -m ray_jobs.train "
+            f"model.backbone={foreign.name}`."
         )
     outputs = {loaded.mismatched[key][0] for key in names if key in loaded.mismatched}
     if outputs:
         raise InputError(
             f"{foreign.field}: its head has {outputs.pop()} outputs, but config.json names "
-            f"{len(foreign.label_map.sources)} labels ({', '.join(foreign.label_map.sources)}); "
-            "set id2label in config.json to the label of each output"
+            f"{len(foreign.label_map.sources)} labels ({', '.join(foreign.label_map.sources)}). "
+            "Set id2label in config.json to the label of each output."
         )
 
 

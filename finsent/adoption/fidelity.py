@@ -63,13 +63,14 @@ def check_same(engine: Engine, foreign: ForeignModel, max_difference: float) -> 
         problem = one_line(error)
         raise InputError(
             f"{foreign.field}: cannot answer a batch of token ids and a mask ("
-            f"{type(error).__name__}: {problem}); it cannot be adopted as it is"
+            f"{type(error).__name__}: {problem}). Use a model that can."
         ) from None
     if not largest <= max_difference:  # also where the difference is not a number
         raise InputError(
             f"{foreign.field}: a probability differs by {largest:.1e} from plain transformers, at "
-            f"most {max_difference:.1e} is allowed (adopt.max_difference); the model needs more "
-            "than token ids and a mask, or depends on padding: it cannot be adopted as it is"
+            f"most {max_difference:.1e} is allowed (adopt.max_difference). The model "
+            "needs more than token ids and a mask, or depends on padding. Use another model, or "
+            "raise adopt.max_difference."
         )
     return largest
 

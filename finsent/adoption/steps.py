@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from finsent.adoption.adopt import ForeignModel, adopt
 from finsent.adoption.config import AdoptConfig
@@ -23,6 +22,7 @@ from finsent.inference.export_record import Export, ExportError
 from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.judging.model_evaluation import Evaluation
 from finsent.judging.selection import source_names
+from finsent.modeling.rows_origin import RowsOrigin
 from finsent.modeling.trained_on import read_trained_on
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Adoption:
         if self.labeled is None:
             sample, cache = [SourceConfig(uri=SAMPLE)], self.setup.workspace.sources_dir
             rows = read_benchmark(sample, DataConfig(), cache).slice(0, _PARITY_ROWS)
-            origin = {**self._origin(), "sources": [SAMPLE]}
+            origin = RowsOrigin(dataset_version=None, split=None, sources=[SAMPLE])
         else:
             rows, origin = self.labeled.rows, self._origin()
         try:
@@ -124,8 +124,8 @@ class Adoption:
         )
         return Evaluation(metrics, ", ".join(source_names(sources)))
 
-    def _origin(self) -> dict[str, Any]:
-        """Return where the labeled rows are from, for records."""
+    def _origin(self) -> RowsOrigin:
+        """Return the origin of the labeled rows."""
         names = source_names(self.config.sources)
         return {"dataset_version": None, "split": None, "sources": names}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,7 @@ from finsent.modeling.calibration import (
 )
 from finsent.modeling.label_map import ABSENT_LOGIT
 from finsent.modeling.model_dir import CALIBRATION
+from finsent.modeling.rows_origin import RowsOrigin
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def _abstention(answers: Answers, wanted_accuracy: float) -> AbstentionRecord:
 
 
 def calibrate(
-    engine: Engine, rows: pa.Table, wanted_accuracy: float, origin: Mapping[str, Any]
+    engine: Engine, rows: pa.Table, wanted_accuracy: float, origin: RowsOrigin
 ) -> CalibrationRecord:
     """Fit on labeled rows, fold the temperature into the weights, and write `calibration.json`.
 
@@ -187,7 +187,7 @@ def calibrate(
         engine: of the model; its present calibration has no effect. Load a new engine afterwards.
         rows: the validation split, with `text` and `label`; of more than 10,000 a sample is used.
         wanted_accuracy: see `calibration_of`.
-        origin: `dataset_version`, `split` and `sources` of the rows, as far as known.
+        origin: of the rows.
 
     Returns:
         The stored record; `temperature` is the divisor that the weights do not contain.
@@ -236,14 +236,14 @@ def _is_same(a: CalibrationRecord, b: CalibrationRecord) -> bool:
     """Return whether two calibrations differ only by the rounding of logits."""
     first, second = (_comparable(record) for record in (a, b))
     return first.keys() == second.keys() and all(
-        math.isclose(value, second[key], rel_tol=_SAME_FIT, abs_tol=1e-6)
-        if isinstance(value, float) and isinstance(second[key], float)
+        math.isclose(value, other, rel_tol=_SAME_FIT, abs_tol=1e-6)
+        if isinstance(value, float) and isinstance(other := second[key], float)
         else value == second[key]
         for key, value in first.items()
     )
 
 
-def _comparable(record: CalibrationRecord) -> dict[str, Any]:
+def _comparable(record: CalibrationRecord) -> Mapping[str, object]:
     """Return the figures of a record by key, without the curve."""
     content = record.model_dump(mode="json", exclude={"abstention"})
     return content | record.abstention.model_dump(mode="json", exclude={"curve"})

@@ -45,8 +45,8 @@ def gain_lines(calibration: DomainCalibration) -> list[str]:
     lines = [f"temperature {calibration.temperature:.3f}, biases {biases_line(calibration.biases)}"]
     if calibration.threshold_reason is not None:
         lines.append(
-            f"abstains from every row: {calibration.threshold_reason}; add rows, or lower "
-            "evaluate.wanted_accuracy"
+            f"abstains from every row: {calibration.threshold_reason}. Add rows, or lower "
+            "evaluate.wanted_accuracy."
         )
     else:
         lines.append(

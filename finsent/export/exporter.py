@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +32,7 @@ from finsent.inference.export_record import (
     write_exports,
 )
 from finsent.inference.selection.candidates import load_export, thread_count
+from finsent.modeling.rows_origin import RowsOrigin
 
 log = logging.getLogger(__name__)
 
@@ -88,14 +88,14 @@ def export_model(
     rows: pa.Table,
     config: ExportConfig,
     engine: EngineConfig,
-    origin: Mapping[str, Any],
+    origin: RowsOrigin,
 ) -> list[Export]:
     """Write exports and `exports.json` into a model's directory, replacing earlier exports.
 
     Args:
         rows: labeled (`text`, `label`); to compare and to calibrate on.
         engine: threads and token budget of the comparison.
-        origin: `dataset_version`, `split` and `sources` of the rows, as far as known; recorded.
+        origin: of the rows, for the record.
 
     Raises:
         InputError: see `configured_forms`; or the model's directory is damaged.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from finsent.errors import InputError
 from finsent.estimates import Estimate
 from finsent.files import sha256_file
 from finsent.modeling.model_dir import EXPORTS, WEIGHTS
+from finsent.modeling.rows_origin import RowsOrigin
 from finsent.records import Record, SparseRecord
 
 EXPORT_FOLDERS = ("onnx", "openvino")
@@ -77,12 +78,12 @@ class ExportsRecord(SparseRecord):
 
 
 def write_exports(
-    model_dir: Path, exports: Sequence[Export], origin: Mapping[str, Any], rows: int
+    model_dir: Path, exports: Sequence[Export], origin: RowsOrigin, rows: int
 ) -> None:
     """Write `exports.json`.
 
     Args:
-        origin: `dataset_version`, `split` and `sources` of the compared rows, as far as known.
+        origin: of the compared rows.
         rows: number of compared rows.
     """
     record = ExportsRecord(

@@ -274,7 +274,7 @@ def _judge_split(
 
 def _raise_missing(dataset: TrainedOn) -> NoReturn:
     raise InputError(
-        f"its rows are not found; ingest the dataset {dataset.name!r} again under storage.root"
+        f"its rows are not found. Ingest the dataset {dataset.name!r} again under storage.root."
     )
 
 

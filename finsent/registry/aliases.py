@@ -140,9 +140,13 @@ class Aliases:
         def plan(old: AliasRecord | None) -> Planned:
             if old is None:
                 known = ", ".join(self.versions()) or "none"
-                raise InputError(f"alias {alias!r}: unknown; known: {known}")
+                raise InputError(
+                    f"alias {alias!r}: unknown (known: {known}). Name an existing alias."
+                )
             if not old.previous:
-                raise InputError(f"alias {alias!r}: has no earlier version to go back to")
+                raise InputError(
+                    f"alias {alias!r}: has no earlier version. Promote a version instead."
+                )
             verify(old.previous[-1])
             return "rollback", old.previous[-1], old.previous[:-1], None
 

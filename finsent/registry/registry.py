@@ -199,8 +199,8 @@ class Registry:
             known = [*self.aliases(), *(v.version for v in self.versions())]
             subject = f"{field}={reference!r}" if field else f"model {reference!r}"
             raise InputError(
-                f"{subject}: no such alias or version in {str(self.location)!r}; "
-                f"known: {', '.join(known) or 'none, publish one first'}"
+                f"{subject}: no such alias or version in {str(self.location)!r} (known: "
+                f"{', '.join(known) or 'none, publish one first'}). Name an existing one."
             )
         return self._fetched(version)
 

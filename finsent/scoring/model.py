@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from finsent.errors import InputError
 from finsent.extras import is_installed
@@ -51,7 +51,7 @@ class ScoringModel:
             tagged = Tagged(config.source_column, domains)
         return cls(model_dir, version, fingerprint(model_dir), engine, domain, tagged)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Return all of the model that decides its answers."""
         return {
             **self.fingerprint,

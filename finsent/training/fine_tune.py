@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.inference.truncation_record import TruncationRecord
 from finsent.modeling.backbone import Backbone, resolve_backbone
+from finsent.modeling.rows_origin import RowsOrigin
 from finsent.settings import Settings
 from finsent.training.config import OPERATIONAL, TrainConfig
 from finsent.training.frontends.check import check_trainer
@@ -137,7 +138,7 @@ def calibrate_model(
     from finsent.training.finished_run import update_weights_digest
 
     rows = version.read("validation", ["text", "label"])
-    origin = {"dataset_version": version.version, "split": "validation"}
+    origin: RowsOrigin = {"dataset_version": version.version, "split": "validation"}
     log.info("calibrate: %s on %d rows of the validation split", model_dir, len(rows))
     engine = Engine(model_dir, settings.engine.exact())
     calibration = calibrate(engine, rows, settings.evaluate.wanted_accuracy, origin)
