@@ -3,104 +3,30 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypedDict
 
 from rich.table import Table
 
 from finsent.errors import ConfigError, InputError
 from finsent.evaluation.domain_report import summary
-from finsent.evaluation.results import CalibrationSummary
 from finsent.judging.evaluation_setup import EvaluationSetup
 from finsent.registry.aliases import check_alias
 from finsent.registry.calibration_lookup import warn_of_lost_calibrations
 from finsent.registry.calibrations import Calibrations
-from finsent.registry.gate import Gate, GateBrief
-from finsent.registry.model_version import ModelVersion
 from finsent.registry.registry import Registry
-from finsent.registry.version_manifest import VersionManifest
+from finsent.registry.results import (
+    DamagedVersion,
+    ListedVersion,
+    Listing,
+    PromoteResult,
+    RollbackResult,
+    ShowResult,
+    version_keys,
+)
 from ray_jobs._cli import Call, Job, Output, main, table_console
 
 _USAGE = "list | show MODEL | promote MODEL ALIAS | rollback ALIAS"
 _ARGUMENT_COUNTS = {"list": 0, "show": 1, "promote": 2, "rollback": 1}
-
-
-class VersionKeys(TypedDict):
-    """The keys of `VersionResult`."""
-
-    model_version: str
-    version_dir: str
-    created: str
-    macro_f1: float | None
-    accuracy: float | None
-    dataset_version: str | None
-    backbone: str | None
-
-
-@dataclass(frozen=True)
-class VersionResult:
-    """What each action returns of a version."""
-
-    model_version: str
-    version_dir: str
-    created: str
-    macro_f1: Annotated[float | None, "null: adopted and not measured"]
-    accuracy: float | None
-    dataset_version: str | None
-    backbone: str | None
-
-
-@dataclass(frozen=True)
-class ListedVersion(VersionResult):
-    """A version in the result of `list`."""
-
-    aliases: list[str]
-    gates: dict[str, GateBrief | None]  # by alias
-    calibrations: list[str]  # names
-
-
-@dataclass(frozen=True)
-class DamagedVersion:
-    """A version in the result of `list` whose manifest cannot be read."""
-
-    model_version: str
-    damaged: bool = True
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Result of `list`."""
-
-    root: str
-    aliases: Annotated[dict[str, str], "version by alias"]
-    models: Annotated[
-        list[ListedVersion | DamagedVersion],
-        "as of show, with the names of their aliases and calibrations",
-    ]
-
-
-@dataclass(frozen=True)
-class ShowResult(VersionResult):
-    """Result of `show`."""
-
-    manifest: VersionManifest
-    gates: Annotated[dict[str, Gate | None], "by alias, of the step that pointed it at the version"]
-    calibrations: list[CalibrationSummary]
-
-
-@dataclass(frozen=True)
-class RollbackResult(VersionResult):
-    """Result of `rollback`."""
-
-    alias: str
-
-
-@dataclass(frozen=True)
-class PromoteResult(RollbackResult):
-    """Result of `promote`."""
-
-    gate: Annotated[Gate | None, "null: no comparison was needed"]
 
 
 def run(call: Call) -> Output:
@@ -116,7 +42,7 @@ def run(call: Call) -> Output:
     if action == "promote":
         return _promote(call, registry, *names)
     if action == "rollback":
-        return RollbackResult(**_version_keys(registry.rollback(names[0])), alias=names[0])
+        return RollbackResult(**version_keys(registry.rollback(names[0])), alias=names[0])
     return _list(registry)
 
 
@@ -124,7 +50,7 @@ def _show(registry: Registry, reference: str) -> ShowResult:
     version = registry.get(reference)
     calibrations = Calibrations(registry.location, version.version)
     return ShowResult(
-        **_version_keys(version),
+        **version_keys(version),
         manifest=version.manifest,
         gates=registry.gates(version.version),
         calibrations=[
@@ -147,7 +73,7 @@ def _promote(call: Call, registry: Registry, reference: str, alias: str) -> Prom
     warn_of_lost_calibrations(registry, alias, candidate.version)
     promoted = registry.promote(candidate.version, alias, clearance)
     gate = clearance.gate if clearance else None
-    return PromoteResult(**_version_keys(promoted), alias=alias, gate=gate)
+    return PromoteResult(**version_keys(promoted), alias=alias, gate=gate)
 
 
 def _list(registry: Registry) -> Listing:
@@ -159,7 +85,7 @@ def _list(registry: Registry) -> Listing:
     for version in registry.versions():
         names = [alias for alias, target in aliases.items() if target == version.version]
         try:
-            keys = _version_keys(version)
+            keys = version_keys(version)
         except (InputError, KeyError):
             table.add_row(version.version, "damaged")
             models.append(DamagedVersion(version.version))
@@ -182,21 +108,6 @@ def _list(registry: Registry) -> Listing:
         )
     table_console().print(table)
     return Listing(str(registry.location), aliases, models)
-
-
-def _version_keys(version: ModelVersion) -> VersionKeys:
-    manifest = version.manifest
-    dataset = manifest.dataset
-    metrics = manifest.metrics
-    return {
-        "model_version": version.version,
-        "version_dir": str(version.path),
-        "created": manifest.created,
-        "macro_f1": metrics.macro_f1,
-        "accuracy": metrics.accuracy,
-        "dataset_version": dataset.version if dataset else None,
-        "backbone": manifest.backbone,
-    }
 
 
 JOB = Job(
