@@ -16,7 +16,7 @@ from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
 from finsent.storage import Location, StorageConfig
 from finsent.workspace import Workspace
-from tests.unit.test_domain import domain_content
+from tests.unit.models import domain_content
 from tests.unit.test_registry import CODE, METRICS, model_dir
 
 
