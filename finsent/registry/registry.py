@@ -172,7 +172,7 @@ class Registry:
         place = self._trees.locate(_key(version))
         if not self.is_published(version):
             raise InputError(
-                f"{place!r}: is incomplete (no {MANIFEST}); delete it and publish again"
+                f"{place!r}: is incomplete (no {MANIFEST}). Delete it and publish again."
             )
         existing = self._fetched(version)
         if license is not None and existing.manifest.license != license:
