@@ -23,8 +23,16 @@ from ray_jobs._cli import Result, main, table_console
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 64
+CONNECTIONS = 64  # per gateway: with fewer, the micro-batches of two gateways would be smaller
 _ROLES = {"Gateway": "gateway", "Classifier": "classifier", "haproxy": "haproxy"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A server and its load."""
+
+    server: Server
+    connections: int
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Round:
 Rounds = dict[str, list[Round]]  # by server
 
 
-def servers(settings: BenchSettings) -> list[Server]:
+def variants(settings: BenchSettings) -> list[Variant]:
     """Return the variants of the service."""
     overrides = [
         f"storage.root={settings.workspace.root.address}",
@@ -56,19 +64,20 @@ def servers(settings: BenchSettings) -> list[Server]:
         f"engine.precision={settings.engine.precision}",
     ]
 
-    def server(name: str, module: str, gateways: int, topology: str = "split") -> Server:
+    def variant(name: str, module: str, gateways: int, topology: str = "split") -> Variant:
         changes = [
             f"serve.topology={topology}",
             f"serve.gateways.min_replicas={gateways}",
             f"serve.gateways.max_replicas={gateways}",
         ]
-        return Server(name, [sys.executable, "-m", module, *overrides, *changes])
+        server = Server(name, [sys.executable, "-m", module, *overrides, *changes])
+        return Variant(server, CONNECTIONS * gateways)
 
     return [
-        server("fused", "ray_jobs.serve", 1, "fused"),
-        server("split", "ray_jobs.serve", 1),
-        server("stub, 1 gateway", "benchmarks.stub_service", 1),
-        server("stub, 2 gateways", "benchmarks.stub_service", 2),
+        variant("fused", "ray_jobs.serve", 1, "fused"),
+        variant("split", "ray_jobs.serve", 1),
+        variant("stub, 1 gateway", "benchmarks.stub_service", 1),
+        variant("stub, 2 gateways", "benchmarks.stub_service", 2),
     ]
 
 
@@ -77,28 +86,29 @@ def bench_topologies(settings: BenchSettings) -> Result:
     if shutil.which("wrk") is None:
         raise InputError("benchmarks.topologies: wrk is not installed. Run `apt-get install wrk`.")
     rounds: Rounds = {}
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
         write_bodies(distinct_texts(settings), work)
         for number in range(1, settings.bench.rounds + 1):
-            for server in servers(settings):
-                log.info("round %d of %d: %s", number, settings.bench.rounds, server.name)
-                with running(server, work) as (address, process):
-                    measured = _measure(address, process.pid, settings.bench.seconds, work)
-                rounds.setdefault(server.name, []).append(measured)
+            for variant in variants(settings):
+                name = variant.server.name
+                log.info("round %d of %d: %s", number, settings.bench.rounds, name)
+                measured = _measure(variant, settings.bench.seconds, work)
+                rounds.setdefault(name, []).append(measured)
                 cpu = {role: round(value, 2) for role, value in measured.milliseconds.items()}
                 log.info("%.0f requests/s, CPU ms per request %s", measured.rate, cpu)
     _print_table(rounds)
-    return ratios(rounds) | {"rounds": settings.bench.rounds, "connections": CONNECTIONS}
+    return ratios(rounds) | {"rounds": settings.bench.rounds}
 
 
-def _measure(address: str, root: int, seconds: int, work: Path) -> Round:
+def _measure(variant: Variant, seconds: int, work: Path) -> Round:
     """Load a server after a warm-up, and count the CPU time of its processes."""
     bodies = work / "single.txt"
-    load(address, bodies, 16, max(2, seconds // 4), work)
-    before, times_before = _cpu_seconds(root), psutil.cpu_times()
-    loaded = load(address, bodies, CONNECTIONS, seconds, work)
-    used, times = _cpu_seconds(root), psutil.cpu_times()
+    with running(variant.server, work) as (address, process):
+        load(address, bodies, 16, max(2, seconds // 4), work)
+        before, times_before = _cpu_seconds(process.pid), psutil.cpu_times()
+        loaded = load(address, bodies, variant.connections, seconds, work)
+        used, times = _cpu_seconds(process.pid), psutil.cpu_times()
     requests = max(1.0, loaded.rate * seconds)
     total, idle = (
         sum(times) - sum(times_before),
@@ -178,7 +188,7 @@ JOB = benchmark(
     bench_topologies,
     summary="Measure requests/s of the published serve.model in the topologies fused and split, "
     "and of one and two gateways before a classifier whose engine takes 0.2 ms per micro-batch, "
-    "by wrk at 64 connections, with the CPU time of each process.",
+    "by wrk at 64 connections per gateway, with the CPU time of each process.",
     result="split_over_fused, two_gateways_over_one, two_gateways_over_one_per_core, variants",
     sections=("data", "serve", "engine", "registry", "ray"),
 )

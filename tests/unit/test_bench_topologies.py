@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.settings import BenchSettings
-from benchmarks.topologies import Round, ratios, servers
+from benchmarks.topologies import Round, ratios, variants
 
 
 def measured(rate: float, gateway: float) -> Round:
@@ -26,7 +26,9 @@ def test_ratios_compare_medians_of_the_rounds() -> None:
 
 
 def test_each_variant_has_its_own_number_of_gateways() -> None:
-    commands = {server.name: server.command for server in servers(BenchSettings())}
+    loads = {variant.server.name: variant.connections for variant in variants(BenchSettings())}
+    assert loads["stub, 2 gateways"] == 2 * loads["stub, 1 gateway"]
+    commands = {one.server.name: one.server.command for one in variants(BenchSettings())}
     assert "serve.topology=fused" in commands["fused"]
     for name in ("split", "stub, 1 gateway"):
         assert "serve.gateways.max_replicas=1" in commands[name]
