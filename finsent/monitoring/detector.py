@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from finsent.monitoring.ranks import Floats, Ints, add_rows, uniforms
-from finsent.monitoring.tilts import Shape, log_densities, nominal_cells
+from finsent.monitoring.tilts import Shape, alternative_weights, log_densities, nominal_cells
 from finsent.monitoring.wealth import LOOK, Wealth, stakes
 
 
@@ -33,6 +33,7 @@ class Detector:
         self.counts = counts.copy()
         self._edges = nominal.cumsum(-1)[..., :-1]
         self._log_densities = np.stack([log_densities(shape, lane) for lane in nominal])
+        self._weights = alternative_weights(shape, nominal.shape[-1])
         self._lanes = np.arange(len(nominal))[:, None]
         self._stakes = stakes(-(-horizon // LOOK))
         self._seed = seed
@@ -40,8 +41,7 @@ class Detector:
         self.rows = 0
 
     def _new_wealth(self) -> Wealth:
-        lanes, _, _, alternatives = self._log_densities.shape
-        return Wealth.new(lanes, alternatives)
+        return Wealth.new(len(self._log_densities), self._weights)
 
     def update(self, cells: Ints, strata: Ints | None = None) -> None:
         """Test rows of the stream in order.

@@ -5,7 +5,7 @@ e-value, since the best moment was chosen afterwards, and the signals' wealths h
 filtrations. An adjuster turns the peak into an e-value that is valid at every moment and for every
 combination of signals (Dawid et al. 2011, "Insuring against loss of evidence in game-theoretic
 probability", arXiv:1005.1811; Choi & Ramdas 2024, "Combining evidence across filtrations using
-adjusters", arXiv:2402.09698). The adjuster used here is a step function: it keeps 90 % of the
+adjusters", arXiv:2402.09698). The adjuster used here is a step function: it keeps 95 % of the
 peak's strength for the first rejection, and uses the other part for several rejections at once.
 
 e-BH rejects the r signals with the largest e-values, for the largest r with e >= m / (alpha * r).
@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from finsent.monitoring.ranks import Floats
 
-FIRST_WEIGHT = 0.9
+FIRST_WEIGHT = 0.95
 LEVEL_RATIO = 4
-MAIN_SHARE = 0.6  # of the error budget, for the label mix
+MAIN_SHARE = 0.7  # of the error budget, for the label mix
 
 Bools = npt.NDArray[np.bool_]
 

@@ -25,6 +25,8 @@ Shape = Literal["few", "many", "ordered"]
 SHAPES: tuple[Shape, ...] = ("few", "many", "ordered")
 
 MOVED_SHARES = (0.03, 0.06, 0.12)
+MOVED_WEIGHTS = (0.4, 0.4, 0.2)  # small moves decide how late the slowest detection is
+OTHER_WEIGHT = 0.05  # of moves to "other", which unknown values show anyway
 MAX_MOVED = 0.8  # of a cell's share, so that no alternative excludes a cell
 FACTORS = (0.4, 2.5, 6.0)
 SLOPES = (0.25, 0.6, 1.4, 3.5)
@@ -78,6 +80,17 @@ def _shapes(shares: Floats) -> Floats:
 def _tilted(shares: Floats, weights: Floats) -> Floats:
     tilted = shares * weights
     return np.asarray(tilted / tilted.sum(-1, keepdims=True))
+
+
+def alternative_weights(shape: Shape, cells: int) -> Floats:
+    """Return the part of a stake that each alternative gets, in the order of `alternatives`."""
+    if shape != "few":
+        count = alternatives(shape, np.full((1, cells), 1 / cells)).shape[1]
+        return np.full(count, 1 / count)
+    pairs = (cells - 1) * (cells - 2)
+    parts = np.append(np.full(pairs, (1 - OTHER_WEIGHT) / max(pairs, 1)), OTHER_WEIGHT)
+    weights = np.outer(MOVED_WEIGHTS, parts).ravel()
+    return np.asarray(weights / weights.sum())
 
 
 def log_densities(shape: Shape, nominal: Floats) -> Floats:

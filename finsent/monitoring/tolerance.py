@@ -44,7 +44,8 @@ class ToleranceTest:
         self._log_gains = _log_gains(self.lower, self.upper)
         self._stakes = stakes(-(-horizon // LOOK))
         self._threshold = 1 / ((1 - REFERENCE_PART) * alpha)
-        self.wealth = Wealth.new(1, self._log_gains.shape[1])
+        size = self._log_gains.shape[1]
+        self.wealth = Wealth.new(1, np.full(size, 1 / size))
         self.rows = 0
 
     def update(self, cells: Ints) -> bool:

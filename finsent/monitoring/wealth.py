@@ -24,7 +24,7 @@ import numpy as np
 from finsent.monitoring.ranks import Floats
 
 LOOK = 10  # rows between two looks
-FIRST_SHARE = 0.25  # of the initial wealth, staked before the first row
+FIRST_SHARE = 0.35  # of the initial wealth, staked before the first row
 SCALE_LOOKS = 100.0  # stakes fall as 1 / (looks + SCALE_LOOKS): early changes are cheap
 MAX_WEALTH = 1e200  # no overflow after a drift
 
@@ -43,23 +43,29 @@ def stakes(look_count: int) -> Floats:
 class Wealth:
     """Wealth per lane and alternative since the horizon began."""
 
-    staked: Floats  # mean wealth of the bets by alternative, shape (lanes, alternatives)
+    staked: Floats  # wealth of the bets per weight of the alternative, shape (lanes, alternatives)
     log_growth: Floats  # of the bets since the last look, same shape
+    weights: Floats  # part of a stake by alternative, shape (alternatives,)
     reserve: float  # part of the initial wealth without a bet
     peak: Floats  # largest total so far, shape (lanes,)
 
     @staticmethod
-    def new(lanes: int, alternatives: int) -> Wealth:
-        """Return the wealth before the first row."""
-        zeros = np.zeros((lanes, alternatives))
-        return Wealth(zeros, zeros.copy(), 1.0, np.ones(lanes))
+    def new(lanes: int, weights: Floats) -> Wealth:
+        """Return the wealth before the first row.
+
+        Args:
+            lanes: number of lanes.
+            weights: part of a stake that each alternative gets; their sum is 1.
+        """
+        zeros = np.zeros((lanes, len(weights)))
+        return Wealth(zeros, zeros.copy(), weights, 1.0, np.ones(lanes))
 
     def total(self) -> Floats:
         """Return the wealth at the last look, shape (lanes,)."""
-        return np.asarray(self.reserve + self.staked.mean(-1))
+        return np.asarray(self.reserve + self.staked @ self.weights)
 
     def stake(self, part: float) -> None:
-        """Move a part of the initial wealth from the reserve into equal bets."""
+        """Move a part of the initial wealth from the reserve into bets."""
         self.staked += part
         self.reserve = max(self.reserve - part, 0.0)
 

@@ -137,7 +137,7 @@ def test_seasons_compare_rows_with_their_season() -> None:
     parts = [seasonal(0, 1_000, "06"), seasonal(1, 1_000, "12")]
     labels = [label for part in parts for label in part.categories["label"]]
     reference = Rows(2_000, {"label": labels}, seasons=["06"] * 1_000 + ["12"] * 1_000)
-    winter = seasonal(2, 900, "12")
+    winter = seasonal(7, 900, "12")
     with_seasons = DriftMonitor(build_profile(reference))
     with_seasons.update(winter)
     assert with_seasons.alarms() == []

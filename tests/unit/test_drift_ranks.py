@@ -10,7 +10,14 @@ import pytest
 from finsent.monitoring.detector import Detector
 from finsent.monitoring.discovery import adjusted, e_bh, levels, rejected, weights
 from finsent.monitoring.ranks import add_rows, uniforms
-from finsent.monitoring.tilts import SHAPES, Shape, alternatives, log_densities, nominal_cells
+from finsent.monitoring.tilts import (
+    SHAPES,
+    Shape,
+    alternative_weights,
+    alternatives,
+    log_densities,
+    nominal_cells,
+)
 from finsent.monitoring.wealth import Wealth, stakes
 
 HALF = np.full((1, 1), 0.5)
@@ -78,6 +85,9 @@ def test_densities_of_alternatives_integrate_to_one(shape: Shape) -> None:
     rows = alternatives(shape, nominal)
     assert np.allclose(rows.sum(-1), 1)
     assert (rows > 0).all()
+    weights_of_rows = alternative_weights(shape, 4)
+    assert weights_of_rows.shape == rows.shape[1:2]
+    assert weights_of_rows.sum() == pytest.approx(1)
     densities = np.exp(log_densities(shape, nominal))
     assert np.allclose((densities * nominal[:, :, None]).sum(1), 1)
 
@@ -96,16 +106,16 @@ def test_a_rank_belongs_to_the_cell_of_its_interval() -> None:
 
 
 def test_wealth_follows_its_recursion() -> None:
-    wealth = Wealth.new(1, 2)
+    wealth = Wealth.new(1, np.array([0.75, 0.25]))
     wealth.stake(0.5)
     wealth.bet(np.log([[2.0, 0.5]]))
     wealth.look()  # bets 1.0 and 0.25
-    assert wealth.total()[0] == pytest.approx(0.5 + 1.25 / 2)
+    assert wealth.total()[0] == pytest.approx(0.5 + 0.75 * 1 + 0.25 * 0.25)
     wealth.stake(0.25)
     wealth.bet(np.log([[0.4, 1.0]]))
     wealth.look()  # bets 1.25 * 0.4 and 0.5
-    assert wealth.total()[0] == pytest.approx(0.25 + 0.5)
-    assert wealth.peak[0] == pytest.approx(1.125)
+    assert wealth.total()[0] == pytest.approx(0.25 + 0.75 * 0.5 + 0.25 * 0.5)
+    assert wealth.peak[0] == pytest.approx(1.3125)
 
 
 def test_stakes_sum_to_the_initial_wealth() -> None:
@@ -144,7 +154,7 @@ def test_e_bh_rejects_by_hand() -> None:
 
 def test_the_main_signal_has_most_of_the_budget() -> None:
     parts = weights(["label", "length", "topic"], "label")
-    assert parts.tolist() == pytest.approx([1.8, 0.6, 0.6])
+    assert parts.tolist() == pytest.approx([2.1, 0.45, 0.45])
     assert rejected(np.array([40.0, 1, 1]), parts, 0.05)[0]
     assert not rejected(np.array([1.0, 40, 1]), parts, 0.05).any()
     assert weights(["length"], "label").tolist() == [1]
