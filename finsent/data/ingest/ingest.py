@@ -10,13 +10,19 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from finsent.data.config import DataConfig
 from finsent.data.ingest.groups import Groups, resolve
 from finsent.data.ingest.noise import find_label_noise
-from finsent.data.ingest.ray_tasks import map_partitions, run_task, scan_sources, small_blocks
+from finsent.data.ingest.ray_tasks import (
+    map_partitions,
+    on_this_node,
+    run_task,
+    scan_sources,
+    small_blocks,
+)
 from finsent.data.ingest.side_tables import merge_side_table, merge_side_tables
 from finsent.data.ingest.stages import (
     Plan,
@@ -88,8 +94,13 @@ def ingest(
         raise InputError(
             f"{trees.locate(version)!r}: is incomplete (no {MANIFEST}). Delete it and run again."
         )
+    # Nodes write to a directory that they share, or else the node with the directory does all.
     staging_root = location.path if location.is_local else location.cache.folder
-    with translate_disk_errors(staging_root, location.field), trees.publish(version) as staging:
+    with (
+        translate_disk_errors(staging_root, location.field),
+        trees.publish(version) as staging,
+        nullcontext() if location.is_local else on_this_node(),
+    ):
         size = sum(file.unpacked_bytes for file in files)
         partitions = min(1 + size // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
         manifest = _run_steps(Plan(files, config, staging, partitions), version, refused_rows_dir)
