@@ -1,4 +1,4 @@
-"""Dataset versions in a bucket of a real S3 server: look-up, reads, and what ingest refuses."""
+"""Dataset versions in a bucket of a real S3 server: look-up, reads and ingest."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import pickle
 from pathlib import Path
 
 import pytest
+import ray
 
-from finsent.adapters.ray_core import Node
-from finsent.cluster import Cluster
-from finsent.data.ingest.ingest import check_one_machine
+from finsent.config import load
+from finsent.data.ingest.ingest import ingest
+from finsent.data.sources.files import find_sources
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
+from finsent.labels import LABELS
+from finsent.settings import Settings
 from finsent.storage import Location, StorageConfig
-from tests.unit.test_diff import Row, write
+from tests.unit.dataset_versions import Row, write
 
 VERSIONS = ("0123456789ab", "123456789abc")
 
@@ -53,9 +56,23 @@ def test_latest_is_the_newest_version_where_none_is_marked(versions: Location) -
         DatasetVersion.find("latest", versions / "none", "x")
 
 
-def test_an_ingest_of_several_machines_into_a_bucket_is_refused() -> None:
-    nodes = [Node(str(number), "host", {"CPU": 4.0}) for number in range(2)]
-    location = Location.at("s3://bucket/a")
-    check_one_machine(Cluster(nodes[:1]), location)
-    with pytest.raises(InputError, match=r"storage.root='s3://bucket/a': an ingest on 2 machines"):
-        check_one_machine(Cluster(nodes), location)
+@pytest.mark.cost(5, "ingests the same rows into a directory and into a bucket")
+def test_a_small_file_is_ingested_into_a_bucket_without_ray(s3_root: str, tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    lines = [f"Unit {number} rose in spring,{LABELS[number % 3]}" for number in range(90)]
+    source.write_text("\n".join(["Sentence,Sentiment", *lines]))
+    digests = []
+    for root in (str(tmp_path / "root"), s3_root):
+        overrides = [
+            f"data.sources=[{{uri: '{source}'}}]",
+            "data.label_noise.enabled=false",
+            f"storage.root={root}",
+            f"storage.cache_dir={tmp_path / 'cache'}",
+        ]
+        settings = load(Settings, [], overrides)
+        files = find_sources(settings.data, settings.workspace.sources_dir)
+        version = ingest(settings.data, settings.workspace.versions(settings.data.name), files)
+        tables = [file for file in version.manifest.digests if file.path.endswith(".parquet")]
+        digests.append((version.version, tables))
+    assert digests[0] == digests[1]
+    assert not ray.is_initialized()

@@ -10,11 +10,10 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from finsent.cluster import Cluster
 from finsent.data.config import DataConfig
 from finsent.data.ingest import local_tasks, ray_tasks
 from finsent.data.ingest.groups import Groups, resolve
@@ -110,20 +109,6 @@ def find_existing(
     return version
 
 
-def check_one_machine(cluster: Cluster, location: Location) -> None:
-    """Check that the tasks of an ingest into a bucket see each other's files.
-
-    Raises:
-        InputError: the cluster has several machines, whose tasks would write to several disks.
-    """
-    if len(cluster.nodes) > 1:
-        raise InputError(
-            f"{location.field}={str(location)!r}: an ingest on {len(cluster.nodes)} machines needs "
-            f"a directory that they share. Set {location.field} to one, or ingest with a local Ray "
-            "(ray.address=null)."
-        )
-
-
 def ingest(
     config: DataConfig,
     versions: Path | Location,
@@ -150,13 +135,17 @@ def ingest(
         raise InputError(
             f"{trees.locate(version)!r}: is incomplete (no {MANIFEST}). Delete it and run again."
         )
-    if not location.is_local:
-        check_one_machine(Cluster.connected(), location)
+    partitions = min(1 + _unpacked_bytes(files) // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
+    tasks: Tasks = ray_tasks if needs_ray(files) else local_tasks
+    # Machines write to a directory that they share. Otherwise this machine does all.
+    is_pinned = tasks is ray_tasks and not location.is_local
     staging_root = location.path if location.is_local else location.cache.folder
-    with translate_disk_errors(staging_root, location.field), trees.publish(version) as staging:
-        partitions = min(1 + _unpacked_bytes(files) // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
+    with (
+        translate_disk_errors(staging_root, location.field),
+        trees.publish(version) as staging,
+        ray_tasks.on_this_node() if is_pinned else nullcontext(),
+    ):
         plan = Plan(files, config, staging, partitions)
-        tasks: Tasks = ray_tasks if needs_ray(files) else local_tasks
         manifest = _run_steps(plan, tasks, version, refused_rows_dir)
         manifest.write(staging / MANIFEST)
     published = DatasetVersion.fetched(location / version)

@@ -22,6 +22,7 @@ from finsent.progress import progress_bar
 R = TypeVar("R", bound=TaskResult)
 T = TypeVar("T")
 
+_STRATEGIES = ("scheduling_strategy", "scheduling_strategy_large_args")  # of `DataContext`
 _ERROR_ROW = -1  # in the column `row`; rows of a source have positive numbers
 _REPLIES = pa.schema(
     [
@@ -48,15 +49,38 @@ def small_blocks() -> Iterator[None]:
         context.target_max_block_size = previous
 
 
+@contextmanager
+def on_this_node() -> Iterator[None]:
+    """Run all tasks of the block on this machine, whose disk holds their files."""
+    import ray  # 1 s; with Ray
+    from ray.data import DataContext
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    context = DataContext.get_current()
+    previous = {name: getattr(context, name) for name in _STRATEGIES}
+    node = ray.get_runtime_context().get_node_id()
+    for name in _STRATEGIES:
+        setattr(context, name, NodeAffinitySchedulingStrategy(node, soft=False))
+    try:
+        yield
+    finally:
+        for name in _STRATEGIES:
+            setattr(context, name, previous[name])
+
+
 def run_task(function: Callable[..., T], out: Path, *arguments: Any) -> T:
     """Call `function(out, *arguments)` in a Ray task: the driver reads no texts."""
     import ray  # 1 s; with Ray
+    from ray.data import DataContext
 
     def run() -> T:
         with translate_disk_errors(out):
             return function(out, *arguments)
 
-    result: T = ray.get(ray.remote(num_cpus=1)(run).remote())
+    task, strategy = ray.remote(num_cpus=1)(run), DataContext.get_current().scheduling_strategy
+    if not isinstance(strategy, str):  # of `on_this_node`
+        task = task.options(scheduling_strategy=strategy)
+    result: T = ray.get(task.remote())
     return result
 
 
