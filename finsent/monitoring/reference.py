@@ -86,10 +86,10 @@ class Profile(Record):
 
 
 def check_columns(profile: Profile, rows: Rows) -> None:
-    """Refuse rows that lack a column of the reference.
+    """Refuse rows that lack a column of the reference, or have embeddings of another encoder.
 
     Raises:
-        InputError: names the missing column.
+        InputError: names the column.
     """
     given = {
         *rows.categories,
@@ -105,6 +105,13 @@ def check_columns(profile: Profile, rows: Rows) -> None:
         raise InputError(
             f"{missing[0]}=null: the reference has this column. Give a value for each row."
         )
+    if profile.centroids and rows.embeddings is not None:
+        given_size, size = rows.embeddings.shape[1], len(profile.centroids[0])
+        if given_size != size:
+            raise InputError(
+                f"embeddings={given_size} dimensions: the reference has {size}. Use the encoder of "
+                "the reference, or build the reference again."
+            )
 
 
 def build_profile(rows: Rows, seed: int = 0) -> Profile:
@@ -123,17 +130,15 @@ def build_profile(rows: Rows, seed: int = 0) -> Profile:
         )
     random = np.random.default_rng(seed)
     seasons = _seasons(rows)
-    builder = _Builder(seasons, [], random)
-    if rows.embeddings is not None:
-        fit, _ = builder.split(rows)
-        assert fit.embeddings is not None
+    builder = _Builder(rows, seasons, random)
+    fit, _ = builder.split(None)
+    if fit.embeddings is not None:
         builder.centroids = topic_centroids(fit.embeddings, seed)
     known = [tag for tag in known_categories(rows.sources or []) if tag]
-    signals = list(builder.signals(rows, None))
+    signals = list(builder.signals(None))
     for tag in known:
-        part = rows.selected(rows.indices_of(tag))
-        if len(known) > 1 and part.count >= MIN_ROWS:
-            signals += builder.signals(part, tag)
+        if len(known) > 1 and len(rows.indices_of(tag)) >= MIN_ROWS:
+            signals += builder.signals(tag)
     return Profile(rows=rows.count, signals=signals, centroids=builder.centroids, seasons=seasons)
 
 
@@ -148,30 +153,33 @@ def _seasons(rows: Rows) -> list[str]:
 class _Builder:
     """Builds the signals of one part of the rows after the other."""
 
-    def __init__(
-        self, seasons: list[str], centroids: list[list[float]], random: np.random.Generator
-    ):
+    def __init__(self, rows: Rows, seasons: list[str], random: np.random.Generator):
+        self.rows = rows
         self.seasons = seasons
-        self.centroids = centroids
-        self.random = random
-        self.seed = int(random.integers(2**31))
+        self.centroids: list[list[float]] = []
+        seed = int(random.integers(2**31))
+        self._order = np.random.default_rng(seed).permutation(rows.count)
+        self._topic_rows = _fit_count(rows.count)  # the first in the order define the topics
 
-    def split(self, rows: Rows) -> tuple[Rows, Rows]:
+    def split(self, source: str | None) -> tuple[Rows, Rows]:
         """Return the rows that define cells and bets, and the rows of the test, in order.
 
-        The rows of `fit` are the same in each call with the same rows, since topics are fitted on
-        them before.
+        No row that defines the topics is a row of any test: such a row is nearer to its topic than
+        a row of the stream, which `novelty` would take for drift.
         """
-        fit_count = max(MIN_FIT_ROWS, round(FIT_SHARE * rows.count))
-        order = np.random.default_rng(self.seed).permutation(rows.count)
+        is_part = np.zeros(self.rows.count, dtype=bool)
+        is_part[self.rows.indices_of(source)] = True
+        order = self._order[is_part[self._order]]
+        topic_rows = int(is_part[self._order[: self._topic_rows]].sum())
+        fit_count = max(_fit_count(len(order)), topic_rows)
         return (
-            rows.selected(sorted(order[:fit_count])),
-            rows.selected(sorted(order[fit_count:])),
+            self.rows.selected(sorted(order[:fit_count])),
+            self.rows.selected(sorted(order[fit_count:])),
         )
 
-    def signals(self, rows: Rows, source: str | None) -> Iterable[SignalReference]:
+    def signals(self, source: str | None) -> Iterable[SignalReference]:
         """Yield the references of all columns."""
-        fit, test = self.split(rows)
+        fit, test = self.split(source)
         for name, values in fit.categories.items():
             yield self._signal(name, source, "categories", known_categories(values), [], fit, test)
         for name, numbers in fit.numbers.items():
@@ -181,10 +189,10 @@ class _Builder:
             yield self._signal(TOPIC, source, "topic", names, [], fit, test)
             _, distances = nearest_topics(fit.embeddings, np.array(self.centroids))
             yield self._signal(NOVELTY, source, "novelty", [], bin_edges(distances), fit, test)
-        if rows.text_keys is not None:
-            yield self._duplicates(rows, source)
-        if rows.sources is not None and source is None:
-            known = known_categories(rows.sources)
+        if self.rows.text_keys is not None:
+            yield self._duplicates(self.rows.selected(self.rows.indices_of(source)), source)
+        if self.rows.sources is not None and source is None:
+            known = known_categories(self.rows.sources)
             yield self._signal(SOURCE, source, "source", known, [], fit, test)
 
     def _signal(
@@ -244,6 +252,10 @@ class _Builder:
             nominal=uniform_shares(1).tolist(),
             counts=[np.bincount(cells, minlength=len(edges) + 1).tolist()],
         )
+
+
+def _fit_count(rows: int) -> int:
+    return max(MIN_FIT_ROWS, round(FIT_SHARE * rows))
 
 
 def bin_names(edges: Sequence[float]) -> list[str]:

@@ -39,8 +39,8 @@ class Rows:
                 raise ValueError(
                     f"{name}={len(column)} values: {self.count} rows. Give a value per row."
                 )
-        for name, numbers in self.numbers.items():
-            if not np.isfinite(numbers).all():
+        for name, numbers in {**self.numbers, "embeddings": self.embeddings}.items():
+            if numbers is not None and not np.isfinite(numbers).all():
                 raise ValueError(f"{name}: a value is not finite. Leave such rows out.")
 
     def selected(self, indices: Sequence[int]) -> Rows:
