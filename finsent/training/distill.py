@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 
 from finsent.data.versions.dataset import DatasetVersion
@@ -63,26 +62,6 @@ class FoldFilter:
 FitFold = Callable[[Task, DatasetVersion, FoldFilter, Path], Path]
 
 
-def _read_files(version: DatasetVersion, split: str) -> ray.data.Dataset:
-    """Return all rows of a split.
-
-    Each machine reads a bucket's version from its own verified copy.
-    """
-    files = version.files(split)
-    if version.origin is None:
-        return ray.data.read_parquet([str(file) for file in files])
-
-    def read(batch: pa.Table) -> pa.Table:
-        return pa.concat_tables(
-            pq.read_table(version.files(split)[index], partitioning=None)
-            for index in batch["id"].to_pylist()
-        )
-
-    return ray.data.range(len(files), override_num_blocks=len(files)).map_batches(
-        read, batch_size=1, batch_format="pyarrow"
-    )
-
-
 def read_split(
     version: DatasetVersion, split: str, fold_filter: FoldFilter | None
 ) -> ray.data.Dataset:
@@ -91,7 +70,7 @@ def read_split(
     Args:
         fold_filter: which rows; None: all.
     """
-    dataset = _read_files(version, split)
+    dataset = ray.data.read_parquet([str(file) for file in version.files(split)])
     if fold_filter is None:
         return dataset.select_columns([*SPLIT_COLUMNS])
     return (
