@@ -142,6 +142,6 @@ def test_rates_of_wrong_rollbacks_and_of_missed_errors() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_limit_of_nothing_or_all_is_refused(field: str, value: float) -> None:
     """No disagreement at all would make one disagreement infinite evidence."""
-    arguments = {"margin": 0.02, "allowed_disagreement": 0.1, field: value}
+    limits = {"margin": 0.02, "allowed_disagreement": 0.1, "alpha": 0.05, field: value}
     with pytest.raises(InputError, match=f"{field}={value}: not between 0 and 1"):
-        CanaryTest(**arguments)
+        CanaryTest(limits["margin"], limits["allowed_disagreement"], limits["alpha"])
