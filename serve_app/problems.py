@@ -127,6 +127,11 @@ def not_ready() -> Problem:
     return Problem("not_ready", "the model is being loaded. Retry in a few seconds.")
 
 
+def no_classifier() -> Problem:
+    """Return the answer of a health check while no classifier of the topology `split` runs."""
+    return Problem("not_ready", "no classifier runs. Retry in a few seconds.")
+
+
 def internal(request_id: str) -> Problem:
     """Return the refusal of a request on which this server failed; the log has the reason."""
     return Problem(

@@ -116,8 +116,8 @@ def _read_labels(config: Any, path: str, field: str) -> tuple[str, ...]:
     contradiction = contradicting_ids(config.id2label, config.label2id)
     if contradiction:
         raise InputError(
-            f"{field}: config.json contradicts itself on its labels ({contradiction}). Find out "
-            "from the model's training which of the two is right, and correct the other."
+            f"{field}: config.json contradicts itself on its labels ({contradiction}). Look up "
+            "the labels of the model's training, and correct the wrong key of config.json."
         )
     task = config.problem_type
     if len(names) == 1 or task in ("regression", "multi_label_classification"):

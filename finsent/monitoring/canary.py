@@ -30,6 +30,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from finsent.errors import InputError
 from finsent.monitoring.ranks import Floats, Ints
 from finsent.records import Record
 
@@ -88,6 +89,13 @@ class CanaryTest:
                 advance a version that is worse by the margin.
             state: of an earlier test.
         """
+        for name, value in (
+            ("margin", margin),
+            ("allowed_disagreement", allowed_disagreement),
+            ("alpha", alpha),
+        ):
+            if not 0 < value < 1:
+                raise InputError(f"{name}={value}: not between 0 and 1. Give a fraction.")
         self.margin = margin
         self.allowed_disagreement = allowed_disagreement
         self.alpha = alpha

@@ -47,7 +47,14 @@ class MonitorState(Record):
 
     schema_version: Literal[1] = 1
     rows: int
+    horizon: int
+    seed: int  # of the ranks: other ranks of the next rows would be ranks of another stream
     signals: list[SignalState]
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what the user does about a file that is not a state."""
+        return "Begin a new monitor."
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ class DriftMonitor:
         """
         self.profile = profile
         self.alpha = alpha
+        self._horizon, self._seed = horizon, seed
         self._centroids = np.array(profile.centroids)
         self._trackers = [
             _Tracker(reference, horizon, seed + number)
@@ -102,11 +110,21 @@ class DriftMonitor:
             self._restore(state)
 
     def _restore(self, state: MonitorState) -> None:
-        if len(state.signals) != len(self._trackers):
-            raise InputError(
-                f"state={len(state.signals)} signals: the reference has {len(self._trackers)}. "
-                "Use the state of this reference, or begin a new one."
-            )
+        """Continue from a state.
+
+        Raises:
+            InputError: the state is damaged, or of a monitor with other arguments.
+        """
+        for name, given, own in (
+            ("signals", len(state.signals), len(self._trackers)),
+            ("horizon", state.horizon, self._horizon),
+            ("seed", state.seed, self._seed),
+        ):
+            if given != own:
+                raise InputError(
+                    f"state.{name}={given}: this monitor has {own}. Use the arguments of the "
+                    "state, or begin a new monitor."
+                )
         self.rows = state.rows
         for tracker, signal_state in zip(self._trackers, state.signals, strict=True):
             tracker.restore(signal_state)
@@ -150,7 +168,12 @@ class DriftMonitor:
 
     def state(self) -> MonitorState:
         """Return the state to persist. Its size does not depend on the number of rows."""
-        return MonitorState(rows=self.rows, signals=[tracker.state() for tracker in self._trackers])
+        return MonitorState(
+            rows=self.rows,
+            horizon=self._horizon,
+            seed=self._seed,
+            signals=[tracker.state() for tracker in self._trackers],
+        )
 
 
 class _Tracker:
@@ -238,7 +261,27 @@ class _Tracker:
             alarmed_at=self.alarmed_at,
         )
 
+    def _is_own(self, state: SignalState) -> bool:
+        """Return whether a state counts this reference and the tested rows, and has no NaN."""
+        wealth, own = self._detector.wealth, self._detector.counts[0]
+        if [len(row) for row in state.counts] != [own.shape[1]] * len(own):
+            return False
+        added = np.array(state.counts) - own
+        sizes = (len(state.staked), len(state.log_growth), len(state.recent))
+        numbers = [*state.staked, *state.log_growth, *state.recent, state.reserve, state.peak]
+        return (
+            bool((added >= 0).all())
+            and added.sum() == state.rows
+            and sizes == (len(wealth.weights), len(wealth.weights), len(self.recent))
+            and bool(np.isfinite(numbers).all())
+        )
+
     def restore(self, state: SignalState) -> None:
+        if not self._is_own(state):
+            raise InputError(
+                f"state.signals={self.reference.signal}: damaged, or of another reference. Use "
+                "the state of this reference, or begin a new monitor."
+            )
         wealth = self._detector.wealth
         self._detector.counts[0] = state.counts
         self._detector.rows = state.rows

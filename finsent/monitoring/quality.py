@@ -26,6 +26,7 @@ import numpy as np
 
 from finsent.errors import InputError
 from finsent.monitoring.ranks import Floats, Ints
+from finsent.monitoring.tolerance import share_bounds
 
 LEVEL = 0.95
 _BOOTSTRAP_PRIOR = 0.15  # rows per cell: more would pull small sources to equal shares
@@ -118,6 +119,9 @@ def _interval(value: float, draws: Floats) -> Interval:
 def powered_accuracy(confidences: Floats, labeled_confidences: Floats, is_right: Ints) -> Interval:
     """Estimate accuracy by all confidences and the labels of a random share.
 
+    If all labeled answers are right, or all are wrong, the interval is that of the labels alone
+    (Clopper & Pearson 1934).
+
     Args:
         confidences: of all rows without labels.
         labeled_confidences: of the rows with labels, which must be a random share.
@@ -131,11 +135,15 @@ def powered_accuracy(confidences: Floats, labeled_confidences: Floats, is_right:
     spread = float(np.var(np.concatenate([confidences, labeled_confidences]), ddof=1))
     covariance = float(np.cov(is_right, labeled_confidences)[0, 1])
     weight = covariance / (spread * (1 + labels / rows)) if spread > 0 else 0.0
+    right = int(is_right.sum())
+    if right in (0, labels):  # the spread of equal labels is 0, which is no certainty
+        low, high = share_bounds(np.array([right, labels - right]), 1 - LEVEL)
+        return Interval(right / labels, float(low[0]), float(high[0]))
     rest = is_right - weight * labeled_confidences
-    value = weight * float(confidences.mean()) + float(rest.mean())
+    value = float(np.clip(weight * confidences.mean() + rest.mean(), 0.0, 1.0))
     variance = rest.var(ddof=1) / labels + weight**2 * confidences.var(ddof=1) / rows
     half = float(norm.ppf((1 + LEVEL) / 2) * math.sqrt(variance))
-    return Interval(value, value - half, value + half)
+    return Interval(value, max(value - half, 0.0), min(value + half, 1.0))
 
 
 def certified_accuracy(right: int, labels: int, alpha: float = 1 - LEVEL) -> float:

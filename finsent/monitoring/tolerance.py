@@ -10,15 +10,38 @@ Ramdas 2024, arXiv:2010.09686). The bets are mixed as in `wealth`.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from finsent.errors import InputError
 from finsent.monitoring.ranks import Floats, Ints
 from finsent.monitoring.wealth import LOOK, Wealth, stakes
+from finsent.records import JsonObject, Record
 
 REFERENCE_PART = 0.2  # of alpha, for the intervals of the reference
 EXCESSES = np.array([0.03, 0.06, 0.12, 0.25])  # of the share beyond the tolerance
 MAX_SHARE = 1 - 1e-6
+
+
+class ToleranceState(Record):
+    """State of a test. Store it to continue after a restart."""
+
+    schema_version: Literal[1] = 1
+    reference: list[int]
+    tolerance: float
+    alpha: float
+    horizon: int
+    rows: int
+    staked: list[float]
+    log_growth: list[float]
+    reserve: float
+    peak: float
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what the user does about a file that is not a state."""
+        return "Begin a new test."
 
 
 class ToleranceTest:
@@ -28,15 +51,25 @@ class ToleranceTest:
     tolerance.
     """
 
-    def __init__(self, reference: Ints, tolerance: float, alpha: float, horizon: int):
-        """Begin a test.
+    def __init__(
+        self,
+        reference: Ints,
+        tolerance: float,
+        alpha: float,
+        horizon: int,
+        state: ToleranceState | None = None,
+    ):
+        """Begin a test, or continue one from its state.
 
         Args:
             reference: rows by cell.
             tolerance: largest shift of a share that is no drift, as a fraction.
             alpha: bound of the probability of a false alarm.
             horizon: rows.
+            state: of an earlier test with the same arguments.
         """
+        if not reference.sum():
+            raise InputError("reference=0 rows: nothing to compare with. Give rows.")
         if not 0 < tolerance < 1:
             raise InputError(f"tolerance={tolerance}: not between 0 and 1. Give a fraction.")
         lower, upper = share_bounds(reference, REFERENCE_PART * alpha)
@@ -47,6 +80,45 @@ class ToleranceTest:
         size = self._log_gains.shape[1]
         self.wealth = Wealth.new(1, np.full(size, 1 / size))
         self.rows = 0
+        self._arguments: JsonObject = {
+            "reference": reference.tolist(),
+            "tolerance": tolerance,
+            "alpha": alpha,
+            "horizon": horizon,
+        }
+        if state is not None:
+            self._restore(state)
+
+    def _restore(self, state: ToleranceState) -> None:
+        for name, own in self._arguments.items():
+            given = getattr(state, name)
+            if given != own:
+                raise InputError(
+                    f"state.{name}={given}: this test has {own}. Use the arguments of the state, "
+                    "or begin a new test."
+                )
+        wealth = self.wealth
+        numbers = [*state.staked, *state.log_growth, state.reserve, state.peak]
+        size = len(wealth.weights)
+        if (len(state.staked), len(state.log_growth)) != (size, size) or not np.isfinite(
+            numbers
+        ).all():
+            raise InputError("state: the wealth is damaged. Begin a new test.")
+        wealth.staked[0], wealth.log_growth[0] = state.staked, state.log_growth
+        wealth.reserve, wealth.peak[0] = state.reserve, state.peak
+        self.rows = state.rows
+
+    def state(self) -> ToleranceState:
+        """Return the state to persist."""
+        wealth = self.wealth
+        values = {
+            "rows": self.rows,
+            "staked": wealth.staked[0].tolist(),
+            "log_growth": wealth.log_growth[0].tolist(),
+            "reserve": wealth.reserve,
+            "peak": float(wealth.peak[0]),
+        }
+        return ToleranceState.model_validate({**self._arguments, **values})
 
     def update(self, cells: Ints) -> bool:
         """Test rows, and return whether a share left its tolerance since the test began."""
@@ -80,13 +152,13 @@ def _log_gains(lower: Floats, upper: Floats) -> Floats:
 
     A bet on more rows in cell k has likelihood ratio r / u in the cell and (1 - r) / (1 - u) in the
     other cells, with r > u. Its mean is at most 1 for every share up to u. A bet whose bound is
-    not inside (0, 1) cannot win and never gains.
+    not inside (0, 1), or too near to an end for a share beyond the bound, never gains.
     """
     size = len(lower)
     rows = np.zeros((size, size, 2, len(EXCESSES)))
     for cell in range(size):
         for side, (bound, sign) in enumerate(((upper[cell], 1), (lower[cell], -1))):
-            if not 0 < bound < 1:
+            if not 1 - MAX_SHARE < bound < MAX_SHARE:
                 continue
             shares = np.clip(bound + sign * EXCESSES, 1 - MAX_SHARE, MAX_SHARE)
             rows[:, cell, side] = np.log((1 - shares) / (1 - bound))

@@ -1,4 +1,4 @@
-"""Score files by one model into one directory; files and parts that are finished stay."""
+"""Score files by one model into one directory; a restart keeps finished files and parts."""
 
 from __future__ import annotations
 

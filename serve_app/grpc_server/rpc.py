@@ -214,4 +214,5 @@ class Rpc:
         )
 
     async def _health(self, _: pb.HealthRequest, __: RpcCall[Any, Any]) -> pb.HealthResponse:
+        self._service.check_ready()
         return pb.HealthResponse(status="ok", model_version=self._service.model.version)

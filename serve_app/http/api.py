@@ -23,7 +23,7 @@ from serve_app.http.requests import ExplainRequest, PredictRequest, parse
 from serve_app.http.responses import json_response
 from serve_app.info import Explain, ShadowReporter, describe_service
 from serve_app.metrics import CONTENT_TYPE, Metrics
-from serve_app.problems import Problem, not_ready, too_many_files
+from serve_app.problems import Problem, too_many_files
 from serve_app.sender import Sender
 from serve_app.service.answer import Answer, Answers
 from serve_app.service.service import Service
@@ -149,8 +149,7 @@ class Api:
 
     async def health(self, _: HttpCall) -> Response:
         """Return the readiness and the load."""
-        if not self._service.models.ready:
-            raise not_ready()
+        self._service.check_ready()
         return json_response(
             {
                 "status": "ok",

@@ -36,7 +36,7 @@ class Timing:
     """Times of the phases of a request."""
 
     encoded: float = 0.0  # seconds of tokenizing
-    queued: float = 0.0  # seconds until a stream took the last of its rows
+    queued: float = 0.0  # seconds until a stream began to compute the last of its rows
     computed: float = 0.0  # seconds of the slowest of its micro-batches
     rows: int = 0  # of the largest of its micro-batches, including rows of other requests
     arrived: float = 0.0  # Unix time at which its rows entered the queue
@@ -106,6 +106,11 @@ class Coalescer:
         return self._stream_rate * self._streams.count
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a micro-batch would be computed now."""
+        return self._streams.is_ready
+
+    @property
     def drain_seconds(self) -> float:
         """Seconds that the waiting and running tokens will take at the measured rate."""
         tokens = self.waiting_tokens + self.running_tokens + self._streams.other_tokens
@@ -156,9 +161,6 @@ class Coalescer:
         while self.waiting_rows and (self._free > 0 or self._may_take_ahead()):
             batch = self._take()
             self._running_batches += 1
-            now = time.perf_counter()
-            for job, _ in batch:
-                job.timing.queued = now - job.arrived
             tokens = sum(len(job.rows[i]) for job, i in batch)
             self.running_tokens += tokens
             rows = [job.rows[i] for job, i in batch]
@@ -232,9 +234,7 @@ class Coalescer:
     ) -> None:
         self._running_batches -= 1
         self.running_tokens -= tokens
-        if done.cancelled():
-            return
-        error = done.exception()
+        error = _error(done)
         if error is None:
             logits, seconds = done.result()
             if seconds:
@@ -242,8 +242,10 @@ class Coalescer:
             if seconds and self.observer is not None:
                 longest = max(len(job.rows[i]) for job, i in batch)
                 self.observer(Batch(len(batch), tokens, longest, seconds))
+            began = time.perf_counter() - seconds  # a batch may wait for a stream elsewhere
             for n, (job, i) in enumerate(batch):
                 job.logits[i] = logits[n]
+                job.timing.queued = max(job.timing.queued, began - job.arrived)
                 job.unanswered -= 1
                 job.timing.computed = max(job.timing.computed, seconds)
                 job.timing.rows = max(job.timing.rows, len(batch))
@@ -259,6 +261,13 @@ class Coalescer:
     def _measure(self, tokens: int, seconds: float) -> None:
         rate, mean = tokens / max(seconds, 1e-6), self._stream_rate
         self._stream_rate = mean + _RATE_SHARE * (rate - mean) if mean else rate
+
+
+def _error(done: asyncio.Future[Computed]) -> BaseException | None:
+    """Return the error of a micro-batch: a request whose rows were cancelled must end, too."""
+    if done.cancelled():
+        return RuntimeError("the micro-batch was cancelled")
+    return done.exception()
 
 
 def _pending(batch: Sequence[tuple[_Job, int]]) -> list[int]:

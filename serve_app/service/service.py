@@ -16,7 +16,7 @@ from finsent.normalize import is_blank
 from finsent.registry.registry import Registry
 from finsent.storage import Location
 from serve_app.config import ServeConfig
-from serve_app.problems import Problem, too_many_characters, too_many_texts
+from serve_app.problems import Problem, no_classifier, too_many_characters, too_many_texts
 from serve_app.request_log import log_texts
 from serve_app.sender import Sender
 from serve_app.service.admission import Admission
@@ -97,6 +97,15 @@ class Service:
     def batch_listeners(self) -> list[Callable[[Batch, int], None]]:
         """Called with each micro-batch and its padded tokens."""
         return self.models.batch_listeners
+
+    def check_ready(self) -> None:
+        """Check that a text would be answered now.
+
+        Raises:
+            Problem: no model is loaded, or no classifier runs.
+        """
+        if not self.model.coalescer.is_ready:
+            raise no_classifier()
 
     def stats(self) -> QueueStats:
         """Return what autoscaling decides by."""

@@ -28,6 +28,10 @@ class Streams(Protocol):
         """Micro-batches that are computed at a time; may change."""
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a micro-batch would be computed now."""
+
+    @property
     def other_tokens(self) -> float:
         """Tokens of other processes that wait for the same streams."""
 
@@ -47,6 +51,7 @@ class Streams(Protocol):
 class ThreadStreams:
     """Computes in threads of this process, which start with the first micro-batch."""
 
+    is_ready = True
     other_tokens = 0.0
 
     def __init__(self, compute: Callable[[Sequence[Row]], Logits], count: int) -> None:

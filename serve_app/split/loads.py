@@ -39,6 +39,11 @@ class ClassifierLoads:
         return max(1, len(self._running))
 
     @property
+    def is_any_running(self) -> bool:
+        """Whether a classifier runs."""
+        return bool(self._running)
+
+    @property
     def other_tokens(self) -> float:
         """Tokens of other gateways that wait for the classifiers or run on them."""
         with self._lock:

@@ -147,6 +147,11 @@ class RemoteStreams:
         return self._info.streams * LOADS.count
 
     @property
+    def is_ready(self) -> bool:
+        """See `Streams.is_ready`."""
+        return LOADS.is_any_running
+
+    @property
     def other_tokens(self) -> float:
         """See `Streams.other_tokens`."""
         return LOADS.other_tokens

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from finsent.errors import InputError
 from finsent.monitoring.canary import (
     ODDS_RATIOS,
     SHARES,
@@ -135,3 +136,12 @@ def test_rates_of_wrong_rollbacks_and_of_missed_errors() -> None:
         stopped[rate] = count
     assert stopped[0.001] <= 5
     assert stopped[0.021] >= 95
+
+
+@pytest.mark.parametrize("field", ["margin", "allowed_disagreement", "alpha"])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_limit_of_nothing_or_all_is_refused(field: str, value: float) -> None:
+    """No disagreement at all would make one disagreement infinite evidence."""
+    limits = {"margin": 0.02, "allowed_disagreement": 0.1, "alpha": 0.05, field: value}
+    with pytest.raises(InputError, match=f"{field}={value}: not between 0 and 1"):
+        CanaryTest(limits["margin"], limits["allowed_disagreement"], limits["alpha"])

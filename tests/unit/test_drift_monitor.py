@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -180,14 +181,33 @@ def test_bad_rows_are_refused() -> None:
         build_profile(make_rows(0, 10))
 
 
-def test_a_state_of_another_profile_is_refused(profile: Profile) -> None:
-    with pytest.raises(InputError, match="state=1 signals"):
-        DriftMonitor(
-            profile,
-            state=MonitorState(
-                rows=0,
-                signals=DriftMonitor(build_profile(Rows(300, {"label": ["a", "b"] * 150})))
-                .state()
-                .signals,
-            ),
-        )
+def test_a_state_of_another_monitor_is_refused(profile: Profile) -> None:
+    state = DriftMonitor(build_profile(Rows(300, {"label": ["a", "b"] * 150}))).state()
+    with pytest.raises(InputError, match=r"state.signals=1: this monitor has 16"):
+        DriftMonitor(profile, state=state)
+    own = DriftMonitor(profile).state()
+    with pytest.raises(InputError, match=r"state.horizon=100000: this monitor has 10"):
+        DriftMonitor(profile, horizon=10, state=own)
+    with pytest.raises(InputError, match=r"state.seed=0: this monitor has 1"):
+        DriftMonitor(profile, seed=1, state=own)
+    with pytest.raises(InputError, match=r"state.signals=label: damaged, or of another reference"):
+        DriftMonitor(build_profile(make_rows(9, 1_500)), state=own)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"rows": 41},
+        {"staked": [1.0]},  # numpy would give each alternative this wealth
+        {"recent": [1.0]},
+        {"peak": math.nan},
+        {"counts": [[1, 2], [3]]},
+    ],
+)
+def test_a_damaged_state_is_refused(profile: Profile, damage: dict[str, object]) -> None:
+    monitor = DriftMonitor(profile)
+    monitor.update(make_rows(4, 40))
+    state = monitor.state()
+    first = state.signals[0].replaced(**damage)
+    with pytest.raises(InputError, match=r"state.signals=label: damaged"):
+        DriftMonitor(profile, state=state.replaced(signals=[first, *state.signals[1:]]))

@@ -75,6 +75,16 @@ def test_informative_confidences_narrow_the_interval_and_correct_the_mean() -> N
         powered_accuracy(truth, truth[:1], right[:1])
 
 
+@pytest.mark.parametrize("answer", [0, 1])
+def test_equal_labels_are_no_certainty(answer: int) -> None:
+    """10 of 10 labels right: the exact bound solves p^10 = 2.5 % / 2 cells."""
+    random = np.random.default_rng(0)
+    interval = powered_accuracy(random.random(500), random.random(10), np.full(10, answer))
+    bound = 0.0125**0.1
+    low, high = (bound, 1.0) if answer else (0.0, 1 - bound)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((answer, low, high))
+
+
 def test_a_certificate_by_hand() -> None:
     """All of 100 labels right: the bound solves a^100 = mixture * alpha."""
     mixture = math.exp(math.lgamma(100.5) - math.lgamma(101) - math.lgamma(0.5))

@@ -37,7 +37,9 @@ def reading(location: Location, where: str) -> Iterator[None]:
         yield
         location.check_unchanged()
     except EOFError as error:
-        raise InputError(f"{where} is cut off ({error}). Fetch or make it again.") from None
+        raise InputError(
+            f"{where} is cut off ({error}). Download the file or create it again."
+        ) from None
     except UnicodeError as error:
         raise InputError(
             f"{where}: its bytes are not in its encoding ({error}). Set data.encoding, or the "
@@ -45,7 +47,7 @@ def reading(location: Location, where: str) -> Iterator[None]:
         ) from None
     except (pa.ArrowException, lzma.LZMAError, BadZipFile, zlib.error) as error:
         raise InputError(
-            f"{where} is damaged ({one_line(error)}). Fetch or make it again."
+            f"{where} is damaged ({one_line(error)}). Download the file or create it again."
         ) from None
     except NotImplementedError as error:  # of zipfile: e.g. Deflate64, which Windows writes
         raise InputError(
@@ -55,7 +57,8 @@ def reading(location: Location, where: str) -> Iterator[None]:
     except OSError as error:
         if error.strerror is None:  # from a decompressor, not from the system
             raise InputError(
-                f"{where} is damaged or cut off ({one_line(error)}). Fetch or make it again."
+                f"{where} is damaged or cut off ({one_line(error)}). Download the file or create "
+                "it again."
             ) from None
         raise InputError(
             f"{where}: cannot be read ({error.strerror}). Allow access to it, or name another file."

@@ -81,7 +81,7 @@ class RowChanges(Record):
 
 
 class InputVersion(Record):
-    """A source file as a version has it."""
+    """A source file of a dataset version."""
 
     source: str
     sha256: str
