@@ -89,12 +89,18 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: str) -> str:
+    """The bucket of all tests: the server has room for 14, since each reserves seven volumes."""
+    return new_bucket(s3_server)
+
+
 @pytest.fixture
-def s3_root(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A root in a new bucket; the environment holds address and credentials."""
+def s3_root(s3_server: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A root that no other test has; the environment holds address and credentials."""
     for name, value in s3_environment(s3_server).items():
         monkeypatch.setenv(name, value)
-    return f"s3://{new_bucket(s3_server)}/root"
+    return f"s3://{s3_bucket}/{uuid.uuid4().hex[:12]}/root"
 
 
 def s3_environment(url: str) -> dict[str, str]:
