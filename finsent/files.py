@@ -209,11 +209,36 @@ def staged_dir(final: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def _staged(final: Path, replace: bool) -> Iterator[Path]:
-    staging = final.parent / f"{_host_prefix()}{uuid.uuid4().hex[:8]}"
-    replaced = staging.with_name(f"{staging.name}old")
+def scratch_dir(parent: Path) -> Iterator[Path]:
+    """Yield a new directory in `parent`, which is removed at the block's end.
+
+    Directories that dead processes left are removed first.
+
+    Raises:
+        DiskError: the directory cannot be written.
+    """
+    with translate_disk_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(parent)
+        with _locked_staging(parent) as staging:
+            yield staging
+
+
+@contextmanager
+def _locked_staging(parent: Path) -> Iterator[Path]:
+    staging = parent / f"{_host_prefix()}{uuid.uuid4().hex[:8]}"
     with _new_lock(_lock_path(staging)):  # held from before the directory exists until it is gone
         staging.mkdir()
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _staged(final: Path, replace: bool) -> Iterator[Path]:
+    with _locked_staging(final.parent) as staging:
+        replaced = staging.with_name(f"{staging.name}old")
         try:
             yield staging
             if replace and final.is_dir():
@@ -224,8 +249,7 @@ def _staged(final: Path, replace: bool) -> Iterator[Path]:
                 if not final.is_dir():
                     raise
         finally:
-            for directory in (staging, replaced):
-                shutil.rmtree(directory, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _lock_path(staging: Path) -> Path:

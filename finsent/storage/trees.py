@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from pydantic import ValidationError
 
 from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
-from finsent.files import STAGING, sha256_file, staged_dir
+from finsent.files import STAGING, scratch_dir, sha256_file, staged_dir
 from finsent.records import Record
 from finsent.storage.cache import CachedTree, LocalCache
 from finsent.storage.store import StorageError, Store
@@ -203,10 +202,12 @@ class ObjectTrees:
     @contextmanager
     def publish(self, key: str) -> Iterator[Path]:
         """Yield a staging directory, which is uploaded when the block succeeds."""
-        self.cache.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.cache.folder, prefix=STAGING) as folder:
-            yield Path(folder)
-            self.upload(Path(folder), key)
+        with (
+            translate_disk_errors(self.cache.folder, "storage.cache_dir"),
+            scratch_dir(self.cache.folder) as staging,
+        ):
+            yield staging
+            self.upload(staging, key)
 
     def upload(self, folder: Path, key: str) -> bool:
         """Publish a local directory, which the caller keeps.

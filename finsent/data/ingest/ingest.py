@@ -39,7 +39,6 @@ from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from finsent.data.versions.report import write_report
-from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import digest, sha256_file
 from finsent.records import FileDigest
@@ -139,9 +138,7 @@ def ingest(
     tasks: Tasks = ray_tasks if needs_ray(files) else local_tasks
     # Machines write to a directory that they share. Otherwise this machine does all.
     is_pinned = tasks is ray_tasks and not location.is_local
-    staging_root = location.path if location.is_local else location.cache.folder
     with (
-        translate_disk_errors(staging_root, location.field),
         trees.publish(version) as staging,
         ray_tasks.on_this_node() if is_pinned else nullcontext(),
     ):

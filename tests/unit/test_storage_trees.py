@@ -1,0 +1,56 @@
+"""Trees in an object store: what writers stage, what deletions leave, and damaged markers.
+
+The store is a directory, which has the interface of a bucket.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finsent.disk import DiskError
+from finsent.storage.cache import LocalCache
+from finsent.storage.local_store import LocalStore
+from finsent.storage.trees import ObjectTrees
+from tests.commands import PROJECT
+
+_DIE = """
+import os, sys
+from pathlib import Path
+from tests.unit.test_storage_trees import open_trees
+with open_trees(Path(sys.argv[1])).publish("a") as staging:
+    (staging / "f").write_text("x")
+    os._exit(1)
+"""
+
+
+def open_trees(folder: Path) -> ObjectTrees:
+    store = LocalStore(folder / "bucket", "storage.root")
+    return ObjectTrees(store, LocalCache(folder / "cache", 10**6))
+
+
+def publish(trees: ObjectTrees, key: str, text: str) -> None:
+    with trees.publish(key) as staging:
+        (staging / "f").write_text(text)
+
+
+@pytest.mark.cost(2, "a process that imports the library")
+def test_the_next_writer_removes_what_a_dead_writer_staged(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", _DIE, str(tmp_path)], cwd=PROJECT, check=False)
+    assert [*(tmp_path / "cache").rglob("f")]
+    trees = open_trees(tmp_path)
+    publish(trees, "b", "y")
+    assert os.listdir(tmp_path / "cache") == []
+    assert (trees.fetch("b") / "f").read_text() == "y"
+
+
+def test_a_full_disk_of_the_cache_names_its_setting(tmp_path: Path) -> None:
+    trees = open_trees(tmp_path)
+    with pytest.raises(DiskError, match="^storage.cache_dir="), trees.publish("a") as staging:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(staging / "f"))
+    assert trees.names("") == []
