@@ -45,12 +45,12 @@ def test_the_next_writer_removes_what_a_dead_writer_staged(tmp_path: Path) -> No
     assert [*(tmp_path / "cache").rglob("f")]
     trees = open_trees(tmp_path)
     publish(trees, "b", "y")
-    assert os.listdir(tmp_path / "cache") == []
+    assert [*(tmp_path / "cache").iterdir()] == []
     assert (trees.fetch("b") / "f").read_text() == "y"
 
 
 def test_a_full_disk_of_the_cache_names_its_setting(tmp_path: Path) -> None:
     trees = open_trees(tmp_path)
-    with pytest.raises(DiskError, match="^storage.cache_dir="), trees.publish("a") as staging:
+    with pytest.raises(DiskError, match=r"^storage\.cache_dir="), trees.publish("a") as staging:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(staging / "f"))
     assert trees.names("") == []
