@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
@@ -27,10 +27,17 @@ _TRANSFERS = 4  # files at a time
 _ABANDONED = timedelta(days=7)  # no upload takes longer
 
 
+def _inner_path(path: str) -> str:
+    """Refuse a path outside of the tree: who writes to the bucket may not write to this machine."""
+    if {"", ".", ".."} & {*path.split("/")}:
+        raise ValueError(f"{path!r} is not below the tree")
+    return path
+
+
 class TreeFile(Record):
     """A file of a tree."""
 
-    path: str  # relative to the tree
+    path: Annotated[str, AfterValidator(_inner_path)]  # relative to the tree
     bytes: int
     sha256: str
 
@@ -39,7 +46,7 @@ class TreeMarker(Record):
     """The content of `KEY/tree.json`, whose existence makes the tree visible."""
 
     schema_version: Literal[1] = 1
-    attempt: str  # the files are below KEY/ATTEMPT/
+    attempt: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # the files are below KEY/ATTEMPT/
     files: tuple[TreeFile, ...]
 
     @property
@@ -277,9 +284,19 @@ class ObjectTrees:
         return self.cache.fetch(CachedTree(name, marker.bytes, digests), download)
 
     def delete(self, key: str) -> None:
-        """Delete the marker, and then the files."""
+        """Delete the marker, and then its files.
+
+        Files of other attempts stay: another writer may be uploading the same tree.
+        """
+        stored = self.store.read(f"{key}/{MARKER}")
+        if stored is None:
+            return
+        try:
+            prefix = f"{key}/{TreeMarker.model_validate_json(stored.data).attempt}"
+        except ValidationError:  # damaged: any file may be of this tree
+            prefix = key
         self.store.delete(f"{key}/{MARKER}")
-        self.store.delete_prefix(key)
+        self.store.delete_prefix(prefix)
 
 
 def _missing(place: str) -> InputError:

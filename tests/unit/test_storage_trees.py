@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from finsent.disk import DiskError
+from finsent.storage import StorageError
 from finsent.storage.cache import LocalCache
 from finsent.storage.local_store import LocalStore
 from finsent.storage.trees import ObjectTrees
@@ -54,3 +55,35 @@ def test_a_full_disk_of_the_cache_names_its_setting(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match=r"^storage\.cache_dir="), trees.publish("a") as staging:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(staging / "f"))
     assert trees.names("") == []
+
+
+def test_a_deletion_keeps_what_another_writer_uploads(tmp_path: Path) -> None:
+    trees = open_trees(tmp_path)
+    publish(trees, "a", "old")
+    trees.store.put("a/0123456789abcdef/f", b"of a writer that has not published yet")
+    trees.delete("a")
+    assert not trees.is_published("a")
+    assert [info.key for info in trees.store.list_objects("")] == ["a/0123456789abcdef/f"]
+    publish(trees, "a", "new")
+    assert (trees.fetch("a") / "f").read_text() == "new"
+
+
+def test_a_tree_with_a_damaged_marker_can_be_deleted(tmp_path: Path) -> None:
+    trees = open_trees(tmp_path)
+    publish(trees, "a", "x")
+    trees.store.put("a/tree.json", b"{")
+    with pytest.raises(StorageError, match=r"tree\.json: is damaged\. Delete "):
+        trees.fetch("a")
+    trees.delete("a")
+    assert trees.store.list_objects("") == []
+
+
+@pytest.mark.parametrize("path", ["../f", "/f", "a/../../f", "", "a//f"])
+def test_a_marker_names_no_file_outside_of_its_tree(path: str, tmp_path: Path) -> None:
+    trees = open_trees(tmp_path)
+    publish(trees, "a", "x")
+    marker = trees.store.read("a/tree.json")
+    assert marker is not None
+    trees.store.put("a/tree.json", marker.data.replace(b'"f"', f'"{path}"'.encode()))
+    with pytest.raises(StorageError, match=r"tree\.json: is damaged"):
+        trees.fetch("a")
