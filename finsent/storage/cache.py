@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -19,6 +20,7 @@ from finsent.files import digest, sha256_file, staged_dir
 _TREES, _LOCKS = "trees", "locks"
 _MAX_ATTEMPTS = 5  # at a damaged copy
 _POLL_SECONDS = 0.2
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # such as of NFS without its lock daemon
 
 # Locks of the copies that this process uses. The kernel releases them when the process ends.
 _locks_in_use: dict[Path, int] = {}
@@ -54,7 +56,7 @@ class LocalCache:
 
         Raises:
             DiskError: the cache cannot be written.
-            InputError: the copy is damaged, and another process uses it.
+            InputError: the copy stays damaged, or the cache's file system has no locks.
         """
         copy = self.folder / _TREES / tree.digest / tree.name
         with translate_disk_errors(self.folder, "storage.cache_dir"):
@@ -66,8 +68,13 @@ class LocalCache:
             lock = os.open(self._lock_path(tree.digest), os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 self._fetch(tree, copy, lock, download)
-            except BaseException:
+            except BaseException as error:
                 os.close(lock)
+                if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+                    raise InputError(
+                        f"storage.cache_dir={str(self.folder)!r}: the file system has no locks, so "
+                        "a copy in use could be deleted. Set storage.cache_dir to a local disk."
+                    ) from None
                 raise
             if _locks_in_use.setdefault(copy.parent, lock) != lock:
                 os.close(lock)  # another thread of this process was first
@@ -85,24 +92,24 @@ class LocalCache:
 
         No process waits for an exclusive lock: the users of a copy hold theirs for hours.
         """
-        attempts = 0
+        damaged_count = 0
         while True:
             if _flock(lock, fcntl.LOCK_SH):
                 if _is_complete(copy, tree):
                     return
-                attempts += copy.is_dir()  # damaged
-            if _flock(lock, fcntl.LOCK_EX):
-                shutil.rmtree(copy, ignore_errors=True)
-                self._make_room(tree.bytes, copy.parent)
-                with staged_dir(copy) as staging:
-                    download(staging)
-                continue  # another process may take the lock before it is shared
+                damaged_count += copy.is_dir()
+                if damaged_count > _MAX_ATTEMPTS:
+                    raise InputError(
+                        f"{copy}: is damaged, also after downloads, or while another process uses "
+                        "it. End that process, or set storage.cache_dir to another disk."
+                    )
+                if _flock(lock, fcntl.LOCK_EX):
+                    shutil.rmtree(copy, ignore_errors=True)
+                    self._make_room(tree.bytes, copy.parent)
+                    with staged_dir(copy) as staging:
+                        download(staging)
+                    continue  # another process may take the lock before it is shared
             fcntl.flock(lock, fcntl.LOCK_UN)
-            if attempts > _MAX_ATTEMPTS:
-                raise InputError(
-                    f"{copy}: is damaged, and another process uses it. End that process, or set "
-                    "storage.cache_dir to another directory."
-                )
             time.sleep(random.uniform(_POLL_SECONDS / 2, _POLL_SECONDS))
 
     def _make_room(self, needed: int, wanted: Path) -> None:

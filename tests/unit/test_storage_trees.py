@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from finsent.disk import DiskError
+from finsent.errors import InputError
 from finsent.storage import StorageError
-from finsent.storage.cache import LocalCache
+from finsent.storage.cache import CachedTree, LocalCache
 from finsent.storage.local_store import LocalStore
 from finsent.storage.trees import ObjectTrees
 from tests.commands import PROJECT
@@ -86,4 +87,27 @@ def test_a_marker_names_no_file_outside_of_its_tree(path: str, tmp_path: Path) -
     assert marker is not None
     trees.store.put("a/tree.json", marker.data.replace(b'"f"', f'"{path}"'.encode()))
     with pytest.raises(StorageError, match=r"tree\.json: is damaged"):
+        trees.fetch("a")
+
+
+def test_a_copy_that_every_download_leaves_damaged_ends_with_one_line(tmp_path: Path) -> None:
+    tree = CachedTree("a", 1, {"f": "0" * 64})
+    with pytest.raises(
+        InputError, match=r"is damaged, also after downloads.* set storage\.cache_dir"
+    ):
+        LocalCache(tmp_path, 10**6).fetch(tree, lambda folder: (folder / "f").touch())
+
+
+def test_a_cache_on_a_file_system_without_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    trees = open_trees(tmp_path)
+    publish(trees, "a", "x")
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(
+        InputError, match=r"^storage\.cache_dir=.* no locks.*Set storage\.cache_dir"
+    ):
         trees.fetch("a")
