@@ -20,7 +20,7 @@ from finsent.errors import InputError
 from finsent.names import VERSION_ID, alias_problem
 from finsent.records import Record
 from finsent.registry.gate import Clearance, Gate
-from finsent.storage import Location, as_location
+from finsent.storage import Location, StorageError, as_location
 
 _MAX_WAIT_SECONDS = 0.5
 
@@ -161,27 +161,49 @@ class Aliases:
         """
         change_id, key = uuid.uuid4().hex[:16], f"{alias}.json"
         store, seconds = self.location.store, self.location.config.retry_seconds
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        deadline, has_tried = time.monotonic() + seconds, False
+        while True:
             old, etag = self._read(alias)
-            if old and (own := [c for c in old.changes if c.id == change_id]):
-                return own[0].version  # written by a request whose response was lost
+            if (own := _own_version(old, change_id)) is not None:
+                return own  # written by a request whose response was lost
+            if has_tried and time.monotonic() >= deadline:
+                raise InputError(
+                    f"alias {alias!r}: other processes changed the alias all the time for "
+                    f"{seconds:g} s. Run again."
+                )
             planned = plan(old)
             if planned is None:
                 assert old is not None
                 return old.version
             data = _changed(change_id, old, planned).encode()
-            if (
-                store.put_if_absent(key, data)
-                if etag is None
-                else store.put_if_match(key, data, etag)
-            ):
-                return planned[1]
+            try:
+                if (
+                    store.put_if_absent(key, data)
+                    if etag is None
+                    else store.put_if_match(key, data, etag)
+                ):
+                    return planned[1]
+            except StorageError as error:
+                return self._confirmed(alias, change_id, error)
+            has_tried = True
             time.sleep(random.uniform(0, min(_MAX_WAIT_SECONDS, seconds)))
-        raise InputError(
-            f"alias {alias!r}: other processes changed the alias all the time for {seconds:g} s. "
-            "Run again."
-        )
+
+    def _confirmed(self, alias: str, change_id: str, error: StorageError) -> str:
+        """Return the version of a change whose request failed, if the store carried it out.
+
+        Raises:
+            StorageError: the alias has not changed, or the store does not tell.
+        """
+        try:
+            own = _own_version(self.get(alias), change_id)
+        except StorageError:
+            raise StorageError(
+                f"{error} Alias {alias!r} may have changed: run `finsent registry list` before "
+                "you repeat the command."
+            ) from None
+        if own is None:
+            raise error
+        return own
 
     def _read(self, alias: str) -> tuple[AliasRecord | None, str | None]:
         """Return the record of an alias and its ETag; None: there is no such alias."""
@@ -190,6 +212,12 @@ class Aliases:
         if stored is None:
             return None, None
         return AliasRecord.decode(stored.data, self.location.store.locate(key)), stored.etag
+
+
+def _own_version(record: AliasRecord | None, change_id: str) -> str | None:
+    """Return the version that a change set; None: the record lacks the change."""
+    changes = record.changes if record else ()
+    return next((change.version for change in changes if change.id == change_id), None)
 
 
 def _changed(change_id: str, old: AliasRecord | None, planned: Planned) -> AliasRecord:
