@@ -15,7 +15,7 @@ from finsent.files import make_dir
 from finsent.storage.cache import LocalCache
 from finsent.storage.config import StorageConfig
 from finsent.storage.local_store import LocalStore
-from finsent.storage.store import Store
+from finsent.storage.store import StorageError, Store
 from finsent.storage.trees import LocalTrees, ObjectTrees, Trees
 from finsent.uris import parse
 
@@ -113,14 +113,30 @@ class Location:
         """Create the directory, or write a probe to the bucket, so that a wrong root fails early.
 
         Raises:
-            InputError: it cannot be created or written.
+            InputError: it cannot be created or written, or the bucket's server ignores the
+                conditions of writes.
         """
         if self.is_local:
             make_dir(self.path, self.field)
             return
         probe = f".probe-{uuid.uuid4().hex}"
-        self.store.put(probe, b"")
+        has_conditions = _has_conditions(self.store, probe)
         self.store.delete(probe)
+        if not has_conditions:
+            raise StorageError(
+                f"{self.field}={str(self)!r}: the server ignores the conditions of writes, so "
+                "versions and aliases of writers at the same time would be lost. Use a server "
+                f"with If-None-Match and If-Match, or set {self.field} to a directory."
+            )
+
+
+def _has_conditions(store: Store, key: str) -> bool:
+    """Return whether a new object is created once, and replaced by its current ETag alone."""
+    first = store.put_if_absent(key, b"1")
+    if first is None or store.put_if_absent(key, b"2") is not None:
+        return False
+    is_replaced = store.put_if_match(key, b"3", first) is not None
+    return is_replaced and store.put_if_match(key, b"4", first) is None
 
 
 def as_location(root: Path | str | Location, name: str) -> Location:
