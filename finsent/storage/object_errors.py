@@ -24,6 +24,7 @@ _ADDRESS = {
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _PASSING_STATUS = (408, 409, 429)  # and all from 500
+_STALE_LOGINS = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")  # with HTTP 400
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _NO_CREDENTIALS = ("169.254.169.254", "metadata.google.internal", "Configuration")
 _URL = re.compile(r"\S+://\S+")  # may hold a signature
@@ -66,8 +67,11 @@ def storage_error(
             "another one."
         )
     problem = _problem(error)
+    code = _CODE.search(str(error))
+    if code and code[1] == "RequestTimeTooSkewed":
+        return StorageError(f"{subject}: access refused ({problem}). Set this machine's clock.")
     is_refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    if is_refused or status_of(error) in (401, 403):
+    if is_refused or status_of(error) in (401, 403) or (code and code[1] in _STALE_LOGINS):
         return StorageError(
             f"{subject}: access refused ({problem}). Set {_CREDENTIALS[uri.scheme]} to a login "
             "that may read, write, list and delete there."
