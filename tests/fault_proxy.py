@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["503", "429", "403", "stall", "torn", "lost", "false"]
+Fault = Literal[
+    "503", "429", "403", "stall", "torn", "lost", "false", "expired", "skew", "unconditional"
+]
 # The first line of a request, e.g. "GET /bucket/key HTTP/1.1": its fault; None: it is answered.
 Choice = Callable[[str], Fault | None]
 
@@ -20,6 +23,8 @@ _REFUSALS = {
     "503": (503, "Service Unavailable", "SlowDown"),
     "429": (429, "Too Many Requests", "TooManyRequests"),
     "403": (403, "Forbidden", "InvalidAccessKeyId"),
+    "expired": (400, "Bad Request", "ExpiredToken"),
+    "skew": (403, "Forbidden", "RequestTimeTooSkewed"),
 }
 
 
@@ -55,6 +60,8 @@ class FaultProxy:
         if fault == "stall":
             await asyncio.sleep(_STALL_SECONDS)
             return
+        if fault == "unconditional":  # as a server that does not know conditional writes
+            head = re.sub(rb"(?i)\r\nif-(none-)?match:[^\r]*", b"", head)
         response = await self._forward(head, body)
         if fault == "lost":
             return

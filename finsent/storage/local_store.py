@@ -30,8 +30,10 @@ class LocalStore:
 
     def read(self, key: str) -> StoredObject | None:
         """Return a file's bytes; None: there is no such file."""
+        path = self.root / key
         try:
-            data = (self.root / key).read_bytes()
+            with translate_disk_errors(path, self.field):
+                data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         return StoredObject(data, _etag(data))

@@ -19,7 +19,7 @@ from finsent.errors import InputError
 from finsent.files import sha256_file, write_text
 from finsent.labels import LABELS
 from finsent.references import PATH, VERSION, only_match, parse, path_spelling
-from finsent.storage import Location, as_location
+from finsent.storage import Location, StorageError, as_location
 from finsent.storage.trees import MARKER
 
 log = logging.getLogger(__name__)
@@ -142,11 +142,14 @@ class DatasetVersion:
     def mark_latest(self) -> None:
         """Make `latest` refer to this version.
 
-        If the folder of the versions is another user's, log a warning: the version can be used.
+        Where the folder of the versions cannot be written, log a warning: the version can be used.
         """
         name = f"{self.path.name}\n"
         if self.origin is not None:
-            self.origin.split()[0].store.put(LATEST, name.encode())
+            try:
+                self.origin.split()[0].store.put(LATEST, name.encode())
+            except StorageError as error:
+                log.warning("`latest` does not become %s: %s", self.path.name, error)
             return
         try:
             write_text(self.path.parent / LATEST, name)
@@ -210,5 +213,8 @@ def _last_used(location: Location) -> str | None:
 
 def _read_mark(location: Location) -> str:
     """Return the version id in the file `LATEST`, or an empty string."""
-    stored = location.store.read(LATEST)
+    try:
+        stored = location.store.read(LATEST)
+    except OSError:  # such as of another user's file
+        return ""
     return stored.data.decode("utf-8", "replace").strip() if stored is not None else ""
