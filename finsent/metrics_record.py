@@ -85,11 +85,11 @@ class MatrixScores(StoredScores):
 
 
 class Scores(MatrixScores):
-    """All figures of answers to labeled rows."""
+    """All figures of answers to labeled rows; None: a probability is not a number."""
 
-    log_loss: float
-    brier: float
-    ece: float
+    log_loss: float | None
+    brier: float | None
+    ece: float | None
 
 
 class ReliabilityBin(_Figures):
