@@ -22,7 +22,7 @@ def test_figures_that_are_not_numbers_are_null(tmp_path: Path) -> None:
     probabilities = np.array([[0.5, 0.3, 0.2], [np.nan] * 3, [0.1, 0.2, 0.7]])
     scores = Answers(np.array([0, 1, 2]), probabilities).measure()
     origin = {"model_dir": "model", "model_version": None, "domain_calibration": None}
-    rows = {"dataset_version": None, "split": None, "sources": []}
+    rows: dict[str, object] = {"dataset_version": None, "split": None, "sources": []}
     metrics = evaluation(scores, **origin, **rows)
     result = as_result(EvaluateResult.of(metrics, tmp_path))
     assert UNDEFINED.items() <= json.loads(json.dumps(result, allow_nan=False)).items()
