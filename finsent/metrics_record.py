@@ -85,11 +85,11 @@ class MatrixScores(StoredScores):
 
 
 class Scores(MatrixScores):
-    """All figures of answers to labeled rows."""
+    """All figures of answers to labeled rows; None: a probability is not a number."""
 
-    log_loss: float
-    brier: float
-    ece: float
+    log_loss: float | None
+    brier: float | None
+    ece: float | None
 
 
 class ReliabilityBin(_Figures):
@@ -304,6 +304,16 @@ class StoredMetrics(StoredScores, EvaluatedModel):
         """Whether there is any figure; False: the model was not measured."""
         return bool(self.model_fields_set)
 
+    @property
+    def missing(self) -> list[str]:
+        """Names of the figures that the registry shows and that are not known."""
+        shown = PublishableMetrics.model_fields
+        return [
+            name
+            for name, field in shown.items()
+            if field.is_required() and getattr(self, name) is None
+        ]
+
     def brief(self) -> Self:
         """Return the figures without their long lists: bins, mistakes, slices, curve and groups."""
         parts: dict[str, _Figures] = {}
@@ -318,6 +328,7 @@ class StoredMetrics(StoredScores, EvaluatedModel):
 class PublishableMetrics(StoredMetrics):
     """An evaluation with the figures that the registry shows of a model version."""
 
+    rows: int
     accuracy: float
     macro_f1: float
     labels: dict[str, LabelScores]

@@ -39,7 +39,7 @@ class PipelineResult:
     accuracy: float
     split: str
     baselines: Annotated[dict[str, dict[str, float | None]], "macro_f1 and accuracy by name"]
-    ece: float
+    ece: float | None
     intervals: Annotated[Intervals, "95 %"]
     temperature: float | None
     threshold: float | None

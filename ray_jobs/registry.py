@@ -86,7 +86,7 @@ def _list(registry: Registry) -> Listing:
         names = [alias for alias, target in aliases.items() if target == version.version]
         try:
             keys = version_keys(version)
-        except (InputError, KeyError):
+        except InputError:
             table.add_row(version.version, "damaged")
             models.append(DamagedVersion(version.version))
             continue

@@ -114,6 +114,8 @@ class ServeConfig(Section):
         "prefix of the service's paths at a proxy, e.g. /ai/sentiment, whether the proxy strips "
         "the prefix or passes it on; empty: none",
         pattern=r"^(/\.*[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$",  # browsers resolve /. and /..
+        form="empty, or begin with / and end without /, with letters, digits, dots, -, _ or ~ "
+        "between slashes, and not with dots alone",
     )
     topology: Literal["auto", "fused", "split"] = setting(
         "auto",

@@ -129,7 +129,7 @@ def without_value(plan: Plan, sweep: Sweep) -> InputError:
             field = f"sweep.space.{LEARNING_RATE}={form}"
         trials = "the only trial" if count == 1 else f"all {count} trials"
         return InputError(
-            f"{field}: {trials} diverged (e.g. {reason}); set a lower rate under another run.name"
+            f"{field}: {trials} diverged (e.g. {reason}). Set a lower rate under another run.name."
         )
     counts = ", ".join(f"{number} {status}" for status, number in _status_counts(sweep).items())
     return InputError(f"sweep: not one of {count} trials has a value ({counts}; first: {reason})")

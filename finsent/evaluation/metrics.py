@@ -222,9 +222,9 @@ class Answers:
             },
             confusion=measured.confusion,
             auroc=number(figures["auroc"][0]),
-            log_loss=float(figures["log_loss"][0]),
-            brier=float(figures["brier"][0]),
-            ece=float(figures["ece"][0]),
+            log_loss=number(figures["log_loss"][0]),
+            brier=number(figures["brier"][0]),
+            ece=number(figures["ece"][0]),
         )
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Answers:

@@ -55,9 +55,9 @@ class EvaluateResult:
     weighted_f1: float
     mcc: float | None
     auroc: float | None
-    log_loss: float
-    brier: float
-    ece: float
+    log_loss: Annotated[float | None, "null, as brier and ece: a probability is not a number"]
+    brier: float | None
+    ece: float | None
     labels: Annotated[
         dict[str, LabelScores], "precision, recall, f1, support, auroc; null: no rows"
     ]

@@ -46,7 +46,12 @@ class AdoptedOrigin(Record):
 
 
 class DatasetSource(SparseRecord):
-    """A source of a dataset version; older versions of finsent wrote fewer keys."""
+    """A source of a dataset version; older versions of finsent wrote fewer keys.
+
+    Further keys, of a later version, are kept.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     source: str  # name, as in the column `source`
     bytes: int | None = None
@@ -100,8 +105,13 @@ def read_provenance(model_dir: Path) -> Provenance:
     return Provenance.read(model_dir / PROVENANCE)
 
 
+class _DatasetName(ForeignRecord):
+    name: str
+    version: str
+
+
 class _ForeignProvenance(ForeignRecord):
-    dataset: DatasetOrigin | None = None
+    dataset: JsonObject | None = None
 
 
 def read_adopted_dataset(model_dir: Path) -> DatasetOrigin | None:
@@ -117,10 +127,15 @@ def read_adopted_dataset(model_dir: Path) -> DatasetOrigin | None:
         return None
     try:
         dataset = _ForeignProvenance.model_validate(read_json(file)).dataset
-    except ValidationError:  # a file of another tool
+        named = _DatasetName.model_validate(dataset)
+    except ValidationError:  # no dataset, or a file of another tool
         return None
-    is_named = dataset and all(map(_DATASET_NAME.fullmatch, (dataset.name, dataset.version)))
-    return dataset if is_named else None
+    if not all(map(_DATASET_NAME.fullmatch, (named.name, named.version))):
+        return None
+    try:
+        return DatasetOrigin.model_validate(dataset)
+    except ValidationError:  # other keys of another version
+        return DatasetOrigin(name=named.name, version=named.version)
 
 
 class _CardHead(ForeignRecord):

@@ -81,20 +81,20 @@ class Calibrations:
         return self._parse(name, stored)
 
     def _parse(self, name: str, stored: StoredObject) -> DomainCalibration:
-        place, remedy = self.locate(name), "delete the file and calibrate again"
+        place, remedy = self.locate(name), "Delete the file and calibrate again."
         try:
             calibration = DomainCalibration.model_validate(json.loads(stored.data))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             key = ".".join(map(str, first["loc"]))
             problem = f"{key}: {first['msg']}" if key else first["msg"]
-            raise InputError(f"{place}: is damaged ({problem}); {remedy}") from None
+            raise InputError(f"{place}: is damaged ({problem}). {remedy}") from None
         except ValueError as error:
-            raise InputError(f"{place}: is damaged (not valid JSON: {error}); {remedy}") from None
+            raise InputError(f"{place}: is damaged (not valid JSON: {error}). {remedy}") from None
         if (calibration.model_version, calibration.name) != (self.version, name):
             raise InputError(
                 f"{place}: is the calibration {calibration.name!r} of model version "
-                f"{calibration.model_version}; {remedy}"
+                f"{calibration.model_version}. {remedy}"
             )
         return calibration
 

@@ -52,16 +52,16 @@ class ModelVersion:
             InputError: a file is missing, changed or foreign. Such a version is never loaded.
         """
         place = self.place or str(self.path)
-        remedy = f"use another version, or delete {place!r} and publish the model again"
+        remedy = f"Use another version, or delete {place!r} and publish the model again."
         manifest = self.manifest
         if list(manifest.labels or ()) != list(LABELS):
             labels = None if manifest.labels is None else list(manifest.labels)
             raise InputError(
-                f"model version {self.version}: labels are {labels}, not {list(LABELS)}; {remedy}"
+                f"model version {self.version}: labels are {labels}, not {list(LABELS)}. {remedy}"
             )
         if (problem := self._file_problem(manifest.files)) is not None:
             raise InputError(
-                f"model version {self.version} in {place!r} is damaged: {problem}; {remedy}"
+                f"model version {self.version} in {place!r} is damaged: {problem}. {remedy}"
             )
         return self
 

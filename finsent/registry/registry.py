@@ -131,8 +131,14 @@ class Registry:
                 for a directory whose writers replace files and never write them in place.
 
         Raises:
-            InputError: the model's directory is incomplete or the root is not writable.
+            InputError: the metrics or the model's directory are incomplete, or the root is not
+                writable.
         """
+        if (missing := metrics.missing) and metrics.is_measured:
+            raise InputError(
+                f"{str(model_dir)!r}: its metrics lack {', '.join(missing)}. Evaluate the model "
+                "again."
+            )
         self.check_writable()
         check_model_dir(model_dir)
         files = model_files(model_dir)

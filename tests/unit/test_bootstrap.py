@@ -179,7 +179,7 @@ def test_interval_of_ece_makes_up_for_its_bias() -> None:
     sharper = population.probabilities**1.1
     probabilities = sharper / sharper.sum(1, keepdims=True)
     truth = Answers(population.truth, probabilities).measure().ece
-    assert 0.02 < truth < 0.06
+    assert truth is not None and 0.02 < truth < 0.06
     random, covered = np.random.default_rng(9), 0
     for seed in range(60):
         rows = random.integers(0, 200_000, 1000)

@@ -132,7 +132,7 @@ def test_a_sweep_without_any_value_is_an_error(tmp_path: Path, backbone: Backbon
     message = str(without_value(plan, read_sweep(sweeps.write(tmp_path / "one", events))))
     assert message == (
         "sweep.space.train.learning_rate={'loguniform': [1e-05, 0.01]}: the only trial diverged "
-        f"(e.g. {why.partition(';')[0]}); set a lower rate under another run.name"
+        f"(e.g. {why.partition(';')[0]}). Set a lower rate under another run.name."
     )
     other = [sweeps.start(1, 0.0, {}), sweeps.end(1, 1.0, 0, None, status="failed", reason="lost")]
     two = str(without_value(plan, read_sweep(sweeps.write(tmp_path / "two", events + other))))

@@ -79,8 +79,8 @@ def _group(raw: RawGroup, shared: Fillers, index: int, file: Path) -> Any:
         known = ", ".join(KINDS)
         raise InputError(f"{where}: kind={raw.get('kind')!r}: unknown. Write one of {known}.")
     try:
-        group = kind.model_validate({**raw, "fillers": raw.get("fillers") or {}})
-        group = group.replaced(fillers={**shared, **group.fillers})
+        own = kind.model_validate({**raw, "fillers": raw.get("fillers") or {}})
+        group = kind.model_validate({**raw, "fillers": {**shared, **own.fillers}})
         group.expand()
     except ValidationError as error:
         raise InputError(f"{where}: {_describe(_cause(error), kind)}") from None
