@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,6 @@ from finsent.monitoring.canary import SHARES, CanaryTest, Decision, Events
 from finsent.monitoring.paired import PairedRows, PairedTest
 from finsent.monitoring.ranks import Ints
 from ray_jobs._cli import Result, main
-
-log = logging.getLogger(__name__)
 
 MORE_ERRORS = 0.02
 BASE_RATES = (0.0, 0.001, 0.002, 0.005, 0.01)  # errors of the current version
@@ -51,21 +48,21 @@ def bench_canary(settings: BenchSettings) -> Result:
 def _rollouts(random: np.random.Generator, rate: float, count: int) -> Result:
     worse = [_rollout(random, rate, MORE_ERRORS) for _ in range(count)]
     equal = [_rollout(random, rate, 0.0) for _ in range(count)]
-    stopped = np.array([one.requests for one in worse if one.decision == "roll back"])
+    stopped = np.array([run.requests for run in worse if run.decision == "roll back"])
     return {
         "worse_stopped_share": float((stopped <= REQUESTS_BAR).sum() / count),
         "worse_requests_p95": float(np.quantile(stopped, 0.95)) if len(stopped) else None,
-        "worse_served_completely": sum(one.stage == len(SHARES) - 1 for one in worse),
-        "equal_stopped_share": sum(one.decision == "roll back" for one in equal) / count,
-        "equal_served_completely": sum(one.stage == len(SHARES) - 1 for one in equal) / count,
-        "equal_requests_median": float(np.median([one.requests for one in equal])),
+        "worse_served_completely": sum(run.stage == len(SHARES) - 1 for run in worse),
+        "equal_stopped_share": sum(run.decision == "roll back" for run in equal) / count,
+        "equal_served_completely": sum(run.stage == len(SHARES) - 1 for run in equal) / count,
+        "equal_requests_median": float(np.median([run.requests for run in equal])),
     }
 
 
 def _incidents(random: np.random.Generator, count: int) -> Result:
     """Return how often an equal version is stopped when both versions fail for 100 requests."""
     runs = [_rollout(random, 0.002, 0.0, incident=(200, 300)) for _ in range(count)]
-    return {"equal_stopped_share": sum(one.decision == "roll back" for one in runs) / count}
+    return {"equal_stopped_share": sum(run.decision == "roll back" for run in runs) / count}
 
 
 def _rollout(

@@ -22,12 +22,12 @@ E-variables for exact sequential k-sample tests that allow for optional stopping
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from finsent.errors import InputError
@@ -41,7 +41,6 @@ ODDS_RATIOS = np.array([4.0, 12.0, 40.0])
 EXCESSES = np.array([0.03, 0.1, 0.3])  # of the disagreement over the allowed rate
 SAFE_BETS = np.array([0.3, 0.6, 0.9])
 WEIGHTS = {"error": 0.7, "slow": 0.1, "abstained": 0.1, "disagreement": 0.1}
-EVENTS = ("error", "slow", "abstained")
 DISAGREEMENT, ERROR = "disagreement", "error"
 
 
@@ -105,7 +104,7 @@ class CanaryTest:
         """Add blocks in the order of time, and return the decision.
 
         Args:
-            events: of the kinds in EVENTS; a kind that is missing is not judged.
+            events: of the kinds "error", "slow" and "abstained"; a missing kind is not judged.
             disagreements: 1 for each text with another label than the current version's.
         """
         state = self.state
@@ -124,24 +123,15 @@ class CanaryTest:
             log_safe=tuple(safe.tolist()),
             stage_requests=state.stage_requests + count,
             requests=state.requests + count,
-            is_rolled_back=state.is_rolled_back or self._log_worse(logs) >= -math.log(self.alpha),
+            is_rolled_back=state.is_rolled_back or _worse_wealth(logs) >= 1 / self.alpha,
         )
         return self.decision()
-
-    def _log_worse(self, logs: Mapping[str, Floats]) -> float:
-        """Return the log of the weighted mean wealth; a signal without rows has wealth 1."""
-        total = sum(
-            weight * float(np.exp(np.minimum(logs.get(name, np.zeros(1)), 500.0)).mean())
-            for name, weight in WEIGHTS.items()
-        )
-        return math.log(total)
 
     def decision(self) -> Decision:
         """Return the decision by the blocks so far; a rollback is final."""
         if self.state.is_rolled_back:
             return "roll back"
-        safe = float(np.exp(np.minimum(self.state.log_safe, 500.0)).mean())
-        return "advance" if safe >= 1 / self.alpha else "hold"
+        return "advance" if _mean_wealth(self.state.log_safe) >= 1 / self.alpha else "hold"
 
     def advance(self) -> float:
         """Begin the next stage, and return its share of requests."""
@@ -152,6 +142,15 @@ class CanaryTest:
             stage=stage, stage_requests=0, log_safe=(0.0,) * len(SAFE_BETS)
         )
         return SHARES[stage]
+
+
+def _mean_wealth(logs: npt.ArrayLike) -> float:
+    return float(np.exp(np.minimum(logs, 500.0)).mean())
+
+
+def _worse_wealth(logs: Mapping[str, Floats]) -> float:
+    """Return the weighted mean wealth of the signals; a signal without rows has wealth 1."""
+    return sum(weight * _mean_wealth(logs.get(name, 0.0)) for name, weight in WEIGHTS.items())
 
 
 def event_gains(blocks: Events) -> Floats:
