@@ -15,7 +15,7 @@ from finsent.monitoring.discovery import rejected, weights
 from finsent.monitoring.ranks import Floats
 from finsent.monitoring.reference import Profile, SignalReference, check_columns
 from finsent.monitoring.rows import Rows
-from finsent.monitoring.wealth import LOOK
+from finsent.monitoring.wealth import LOOK, WealthState
 from finsent.records import Record
 
 ALPHA = 0.05
@@ -26,14 +26,10 @@ CHUNK = 500  # rows between two looks at the alarms within a batch
 HALF_LIFE = 500.0  # rows after which a row counts half in the recent shares
 
 
-class SignalState(Record):
+class SignalState(WealthState):
     """State of one signal: a few hundred numbers."""
 
     counts: list[list[int]]
-    staked: list[float]
-    log_growth: list[float]
-    reserve: float
-    peak: float  # of the current horizon
     best_peak: float  # of all horizons
     rows: int  # tested rows; for duplicates, blocks
     recent: list[float]  # decayed counts of the stream's cells
@@ -83,7 +79,6 @@ class DriftMonitor:
         alpha: float = ALPHA,
         horizon: int = HORIZON,
         seed: int = 0,
-        main: str = MAIN,
         state: MonitorState | None = None,
     ):
         """Begin a monitor, or continue one from its state.
@@ -93,7 +88,6 @@ class DriftMonitor:
             alpha: bound of the probability of a false alarm within a horizon.
             horizon: rows.
             seed: of the ranks; the same for all parts of a stream.
-            main: signal that gets the largest part of `alpha`, MAIN_SHARE.
             state: of an earlier monitor with the same profile and arguments.
         """
         self.profile = profile
@@ -104,7 +98,7 @@ class DriftMonitor:
             _Tracker(reference, horizon, seed + number)
             for number, reference in enumerate(profile.signals)
         ]
-        self._weights = weights([signal.signal for signal in profile.signals], main)
+        self._weights = weights([signal.signal for signal in profile.signals], MAIN)
         self.rows = 0
         if state is not None:
             self._restore(state)
@@ -136,23 +130,20 @@ class DriftMonitor:
             self._update_chunk(rows.selected(range(start, min(start + CHUNK, rows.count))))
 
     def _update_chunk(self, rows: Rows) -> None:
-        indices: dict[str | None, list[int]] = {}
+        parts: dict[str | None, Rows] = {None: rows}
         for tracker in self._trackers:
             source = tracker.reference.source
-            if source not in indices:
-                indices[source] = rows.indices_of(source)
-            part = rows if source is None else rows.selected(indices[source])
-            tracker.update(part, self.profile, self._centroids)
+            if source not in parts:
+                parts[source] = rows.selected(rows.indices_of(source))
+            tracker.update(parts[source], self.profile, self._centroids)
         self.rows += rows.count
         for tracker in self._trackers:
             tracker.record(self.rows)
-        for tracker, is_alarm in zip(self._trackers, self._rejected(), strict=True):
+        peaks = np.array([tracker.peak for tracker in self._trackers])
+        is_rejected = rejected(peaks, self._weights, self.alpha)
+        for tracker, is_alarm in zip(self._trackers, is_rejected, strict=True):
             if is_alarm and tracker.alarmed_at is None:
                 tracker.alarmed_at = self.rows
-
-    def _rejected(self) -> list[bool]:
-        peaks = np.array([tracker.peak for tracker in self._trackers])
-        return [bool(is_alarm) for is_alarm in rejected(peaks, self._weights, self.alpha)]
 
     def alarms(self) -> list[Alarm]:
         """Return the signals that drifted, the strongest evidence first."""
@@ -201,15 +192,15 @@ class _Tracker:
         return float(self._detector.wealth.peak[0])
 
     def update(self, rows: Rows, profile: Profile, centroids: Floats) -> None:
+        strata = None
         if self.reference.kind == "duplicates":
             rows = self._complete_blocks(rows)
+        else:
+            strata = profile.strata(rows)[None]
         if not rows.count:
             return
         cells = self.reference.values_to_cells(rows, centroids)
-        strata = np.zeros(len(cells), dtype=np.int64)
-        if self.reference.kind != "duplicates":
-            strata = profile.strata(rows)
-        self._detector.update(cells[None], strata[None])
+        self._detector.update(cells[None], strata)
         ages = np.arange(len(cells))[::-1]
         self.recent *= 0.5 ** (len(cells) / HALF_LIFE)
         np.add.at(self.recent, cells, 0.5 ** (ages / HALF_LIFE))
@@ -246,13 +237,9 @@ class _Tracker:
         )
 
     def state(self) -> SignalState:
-        wealth = self._detector.wealth
         return SignalState(
+            **self._detector.wealth.state().model_dump(),
             counts=self._detector.counts[0].tolist(),
-            staked=wealth.staked[0].tolist(),
-            log_growth=wealth.log_growth[0].tolist(),
-            reserve=wealth.reserve,
-            peak=self.peak,
             best_peak=self._best_peak,
             rows=self._detector.rows,
             recent=self.recent.tolist(),
@@ -263,17 +250,16 @@ class _Tracker:
 
     def _is_own(self, state: SignalState) -> bool:
         """Return whether a state counts this reference and the tested rows, and has no NaN."""
-        wealth, own = self._detector.wealth, self._detector.counts[0]
+        own = self._detector.counts[0]
         if [len(row) for row in state.counts] != [own.shape[1]] * len(own):
             return False
         added = np.array(state.counts) - own
-        sizes = (len(state.staked), len(state.log_growth), len(state.recent))
-        numbers = [*state.staked, *state.log_growth, *state.recent, state.reserve, state.peak]
         return (
             bool((added >= 0).all())
             and added.sum() == state.rows
-            and sizes == (len(wealth.weights), len(wealth.weights), len(self.recent))
-            and bool(np.isfinite(numbers).all())
+            and self._detector.wealth.fits(state)
+            and len(state.recent) == len(self.recent)
+            and bool(np.isfinite(state.recent).all())
         )
 
     def restore(self, state: SignalState) -> None:
@@ -282,11 +268,9 @@ class _Tracker:
                 f"state.signals={self.reference.signal}: damaged, or of another reference. Use "
                 "the state of this reference, or begin a new monitor."
             )
-        wealth = self._detector.wealth
         self._detector.counts[0] = state.counts
         self._detector.rows = state.rows
-        wealth.staked[0], wealth.log_growth[0] = state.staked, state.log_growth
-        wealth.reserve, wealth.peak[0] = state.reserve, state.peak
+        self._detector.wealth.restore(state)
         self.recent, self.pending_keys = np.array(state.recent), list(state.pending_keys)
         self.history, self.alarmed_at = list(state.history), state.alarmed_at
         self._best_peak = state.best_peak

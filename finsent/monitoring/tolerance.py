@@ -16,15 +16,15 @@ import numpy as np
 
 from finsent.errors import InputError
 from finsent.monitoring.ranks import Floats, Ints
-from finsent.monitoring.wealth import LOOK, Wealth, stakes
-from finsent.records import JsonObject, Record
+from finsent.monitoring.wealth import LOOK, Wealth, WealthState, stakes
+from finsent.records import JsonObject
 
 REFERENCE_PART = 0.2  # of alpha, for the intervals of the reference
 EXCESSES = np.array([0.03, 0.06, 0.12, 0.25])  # of the share beyond the tolerance
 MAX_SHARE = 1 - 1e-6
 
 
-class ToleranceState(Record):
+class ToleranceState(WealthState):
     """State of a test. Store it to continue after a restart."""
 
     schema_version: Literal[1] = 1
@@ -33,10 +33,6 @@ class ToleranceState(Record):
     alpha: float
     horizon: int
     rows: int
-    staked: list[float]
-    log_growth: list[float]
-    reserve: float
-    peak: float
 
     @classmethod
     def remedy(cls) -> str:
@@ -73,8 +69,7 @@ class ToleranceTest:
         if not 0 < tolerance < 1:
             raise InputError(f"tolerance={tolerance}: not between 0 and 1. Give a fraction.")
         lower, upper = share_bounds(reference, REFERENCE_PART * alpha)
-        self.lower, self.upper = lower - tolerance, upper + tolerance
-        self._log_gains = _log_gains(self.lower, self.upper)
+        self._log_gains = _log_gains(lower - tolerance, upper + tolerance)
         self._stakes = stakes(-(-horizon // LOOK))
         self._threshold = 1 / ((1 - REFERENCE_PART) * alpha)
         size = self._log_gains.shape[1]
@@ -97,28 +92,15 @@ class ToleranceTest:
                     f"state.{name}={given}: this test has {own}. Use the arguments of the state, "
                     "or begin a new test."
                 )
-        wealth = self.wealth
-        numbers = [*state.staked, *state.log_growth, state.reserve, state.peak]
-        size = len(wealth.weights)
-        if (len(state.staked), len(state.log_growth)) != (size, size) or not np.isfinite(
-            numbers
-        ).all():
+        if not self.wealth.fits(state):
             raise InputError("state: the wealth is damaged. Begin a new test.")
-        wealth.staked[0], wealth.log_growth[0] = state.staked, state.log_growth
-        wealth.reserve, wealth.peak[0] = state.reserve, state.peak
+        self.wealth.restore(state)
         self.rows = state.rows
 
     def state(self) -> ToleranceState:
         """Return the state to persist."""
-        wealth = self.wealth
-        values = {
-            "rows": self.rows,
-            "staked": wealth.staked[0].tolist(),
-            "log_growth": wealth.log_growth[0].tolist(),
-            "reserve": wealth.reserve,
-            "peak": float(wealth.peak[0]),
-        }
-        return ToleranceState.model_validate({**self._arguments, **values})
+        wealth = self.wealth.state().model_dump()
+        return ToleranceState.model_validate({**self._arguments, **wealth, "rows": self.rows})
 
     def update(self, cells: Ints) -> bool:
         """Test rows, and return whether a share left its tolerance since the test began."""

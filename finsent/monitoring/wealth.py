@@ -22,6 +22,7 @@ from functools import lru_cache
 import numpy as np
 
 from finsent.monitoring.ranks import Floats
+from finsent.records import Record
 
 LOOK = 10  # rows between two looks
 FIRST_SHARE = 0.35  # of the initial wealth, staked before the first row
@@ -37,6 +38,15 @@ def stakes(look_count: int) -> Floats:
     parts[0] += FIRST_SHARE
     parts.flags.writeable = False
     return np.asarray(parts)
+
+
+class WealthState(Record):
+    """The wealth of one lane, as a part of a test's state."""
+
+    staked: list[float]
+    log_growth: list[float]
+    reserve: float
+    peak: float  # of the current horizon
 
 
 @dataclass
@@ -79,3 +89,23 @@ class Wealth:
         np.minimum(self.staked, MAX_WEALTH, out=self.staked)
         self.log_growth[:] = 0.0
         np.maximum(self.peak, self.total(), out=self.peak)
+
+    def state(self) -> WealthState:
+        """Return the state of the first lane."""
+        return WealthState(
+            staked=self.staked[0].tolist(),
+            log_growth=self.log_growth[0].tolist(),
+            reserve=self.reserve,
+            peak=float(self.peak[0]),
+        )
+
+    def fits(self, state: WealthState) -> bool:
+        """Return whether a state has a finite number for each alternative."""
+        numbers = [*state.staked, *state.log_growth, state.reserve, state.peak]
+        sizes = {len(state.staked), len(state.log_growth)}
+        return sizes == {len(self.weights)} and bool(np.isfinite(numbers).all())
+
+    def restore(self, state: WealthState) -> None:
+        """Continue the first lane from a state that fits."""
+        self.staked[0], self.log_growth[0] = state.staked, state.log_growth
+        self.reserve, self.peak[0] = state.reserve, state.peak
