@@ -73,6 +73,18 @@ class Measurements:
 # --- the load -----------------------------------------------------------------------------------
 
 
+def check_wrk(benchmark_name: str) -> None:
+    """Check that the load generator is installed.
+
+    Raises:
+        InputError: wrk is missing.
+    """
+    if shutil.which("wrk") is None:
+        raise InputError(
+            f"benchmarks.{benchmark_name}: wrk is not installed. Run `apt-get install wrk`."
+        )
+
+
 def load(
     address: str, bodies: Path, connections: int, seconds: int, work: Path, path: str = "/predict"
 ) -> Load:
@@ -182,8 +194,7 @@ def engine_rates(settings: BenchSettings, model_dir: Path, texts: list[str], wor
 
 def bench_serve(settings: BenchSettings) -> Result:
     """Measure all servers in turn, and compare medians of the rounds."""
-    if shutil.which("wrk") is None:
-        raise InputError("benchmarks.serve: wrk is not installed. Run `apt-get install wrk`.")
+    check_wrk("serve")
     model_dir = Registry(settings.workspace.registry).get(settings.serve.model).path
     texts = distinct_texts(settings)
     rounds = settings.bench.rounds

@@ -80,8 +80,9 @@ def servers(settings: BenchSettings, model_dir: Path, work: Path) -> list[Server
     return [*_own_servers(settings), *available]
 
 
-def _own_servers(settings: BenchSettings) -> list[Server]:
-    overrides = [
+def own_overrides(settings: BenchSettings) -> list[str]:
+    """Return the settings of the service under load; `{port}` stands for its port."""
+    return [
         f"storage.root={settings.workspace.root.address}",
         f"registry.root={settings.workspace.registry.address}",
         f"serve.model={settings.serve.model}",
@@ -92,6 +93,10 @@ def _own_servers(settings: BenchSettings) -> list[Server]:
         f"engine.backend={settings.engine.backend}",
         f"engine.precision={settings.engine.precision}",
     ]
+
+
+def _own_servers(settings: BenchSettings) -> list[Server]:
+    overrides = own_overrides(settings)
     return [
         Server("finsent", [sys.executable, "-m", "ray_jobs.serve", *overrides]),
         Server("uvicorn", [sys.executable, "-m", "serve_app.plain", *overrides]),

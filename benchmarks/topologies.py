@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import statistics
 import sys
 import tempfile
@@ -14,10 +13,9 @@ from pathlib import Path
 import psutil
 from rich.table import Table
 
-from benchmarks.serve import distinct_texts, load, write_bodies
-from benchmarks.servers import Server, running
+from benchmarks.serve import check_wrk, distinct_texts, load, write_bodies
+from benchmarks.servers import Server, own_overrides, running
 from benchmarks.settings import BenchSettings, benchmark
-from finsent.errors import InputError
 from finsent.memory import process_tree
 from ray_jobs._cli import Result, main, table_console
 
@@ -52,17 +50,7 @@ Rounds = dict[str, list[Round]]  # by server
 
 def variants(settings: BenchSettings) -> list[Variant]:
     """Return the variants of the service."""
-    overrides = [
-        f"storage.root={settings.workspace.root.address}",
-        f"registry.root={settings.workspace.registry.address}",
-        f"serve.model={settings.serve.model}",
-        "serve.port={port}",
-        "serve.watch_seconds=0",
-        "serve.limits.queue_seconds=60",
-        "serve.limits.timeout_ms=60000",
-        f"engine.backend={settings.engine.backend}",
-        f"engine.precision={settings.engine.precision}",
-    ]
+    overrides = own_overrides(settings)
 
     def variant(name: str, module: str, gateways: int, topology: str = "split") -> Variant:
         changes = [
@@ -83,8 +71,7 @@ def variants(settings: BenchSettings) -> list[Variant]:
 
 def bench_topologies(settings: BenchSettings) -> Result:
     """Measure all variants in turn, and compare medians of the rounds."""
-    if shutil.which("wrk") is None:
-        raise InputError("benchmarks.topologies: wrk is not installed. Run `apt-get install wrk`.")
+    check_wrk("topologies")
     rounds: Rounds = {}
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
@@ -110,10 +97,8 @@ def _measure(variant: Variant, seconds: int, work: Path) -> Round:
         loaded = load(address, bodies, variant.connections, seconds, work)
         used, times = _cpu_seconds(process.pid), psutil.cpu_times()
     requests = max(1.0, loaded.rate * seconds)
-    total, idle = (
-        sum(times) - sum(times_before),
-        times.idle + times.iowait - times_before.idle - times_before.iowait,
-    )
+    total = sum(times) - sum(times_before)
+    idle = times.idle + times.iowait - times_before.idle - times_before.iowait
     return Round(
         loaded.rate,
         loaded.p50,
@@ -142,41 +127,47 @@ def ratios(rounds: Rounds) -> Result:
     """Return the ratios of the medians, and the medians of all variants."""
 
     def rate(name: str) -> float:
-        return statistics.median(one.rate for one in rounds[name])
+        return statistics.median(measured.rate for measured in rounds[name])
 
-    def gateway(name: str) -> float:
-        return statistics.median(one.milliseconds.get("gateway", 0.0) for one in rounds[name])
+    def gateway_ms(name: str) -> float:
+        return statistics.median(
+            measured.milliseconds.get("gateway", 0.0) for measured in rounds[name]
+        )
 
-    one, two = "stub, 1 gateway", "stub, 2 gateways"
+    one_gateway, two_gateways = "stub, 1 gateway", "stub, 2 gateways"
     return {
         "split_over_fused": round(rate("split") / rate("fused"), 3),
-        "two_gateways_over_one": round(rate(two) / rate(one), 3),
+        "two_gateways_over_one": round(rate(two_gateways) / rate(one_gateway), 3),
         # Where cores are free, requests/s grow by this factor: the CPU time of a request in a
         # gateway is what a gateway's core limits.
-        "two_gateways_over_one_per_core": round(2 * gateway(one) / gateway(two), 3),
-        "variants": {name: _medians(measured) for name, measured in rounds.items()},
+        "two_gateways_over_one_per_core": round(
+            2 * gateway_ms(one_gateway) / gateway_ms(two_gateways), 3
+        ),
+        "variants": {name: _medians(rounds[name]) for name in rounds},
     }
 
 
-def _medians(measured: list[Round]) -> Result:
-    roles = sorted({role for one in measured for role in one.milliseconds})
+def _medians(rounds: list[Round]) -> Result:
+    roles = sorted({role for measured in rounds for role in measured.milliseconds})
     return {
-        "requests_per_second": round(statistics.median(one.rate for one in measured), 1),
-        "p50_ms": round(statistics.median(one.p50 for one in measured), 1),
-        "p99_ms": round(statistics.median(one.p99 for one in measured), 1),
-        "failed": sum(one.failed for one in measured),
+        "requests_per_second": round(statistics.median(measured.rate for measured in rounds), 1),
+        "p50_ms": round(statistics.median(measured.p50 for measured in rounds), 1),
+        "p99_ms": round(statistics.median(measured.p99 for measured in rounds), 1),
+        "failed": sum(measured.failed for measured in rounds),
         "cpu_ms_per_request": {
-            role: round(statistics.median(one.milliseconds.get(role, 0) for one in measured), 3)
+            role: round(
+                statistics.median(measured.milliseconds.get(role, 0) for measured in rounds), 3
+            )
             for role in roles
         },
-        "busy_share": round(statistics.median(one.busy_share for one in measured), 3),
+        "busy_share": round(statistics.median(measured.busy_share for measured in rounds), 3),
     }
 
 
 def _print_table(rounds: Rounds) -> None:
     table = Table("variant", "requests/s", "p50, p99 ms", "CPU ms per request", "busy")
-    for name, measured in rounds.items():
-        row = _medians(measured)
+    for name in rounds:
+        row = _medians(rounds[name])
         cpu = ", ".join(f"{role} {value}" for role, value in row["cpu_ms_per_request"].items())
         latency = f"{row['p50_ms']}, {row['p99_ms']}"
         table.add_row(name, str(row["requests_per_second"]), latency, cpu, str(row["busy_share"]))
