@@ -36,7 +36,7 @@ def with_vocabulary(folder: Path, words: list[str], **settings: Any) -> Path:
 
 
 def test_cased_vocabulary_that_is_lowercased_is_said(tiny: Path, tmp_path: Path) -> None:
-    """With a vocabulary alone, transformers lowercases unless it is told otherwise."""
+    """Without `do_lower_case`, transformers lowercases texts for a vocabulary."""
     folder = saved(classifier(), tmp_path / "mine", tiny)
     words = [
         word.capitalize() if i % 2 and word[0].isalpha() else word

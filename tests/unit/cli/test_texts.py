@@ -48,7 +48,7 @@ def test_texts_are_read_from_the_arguments() -> None:
         ("Sales rose\r\nCosts fell", ["Sales rose", "Costs fell"]),
         ("\ufeffSales rose\n\n   \nCosts fell\n\n", ["Sales rose", "Costs fell"]),
         ("Zürich ↑, \"a\", 'b'\n", ["Zürich ↑, \"a\", 'b'"]),
-        # Only a line feed ends a line: answers must stay beside the lines of the file.
+        # Only a line feed ends a line, so that each answer belongs to one line of the file.
         ("Up\u2028again\x0c5 %\x85in\x1dMay\nDown", ["Up\u2028again\x0c5 %\x85in\x1dMay", "Down"]),
     ],
     ids=["plain", "carriage returns", "mark and blank lines", "any letters", "other separators"],

@@ -125,7 +125,7 @@ def test_a_shared_model_takes_its_place_once(tmp_path: Path, registry: Registry)
     assert (version.path / "model.safetensors").samefile(model / "model.safetensors")
     assert not (version.path / "config.json").samefile(model / "config.json")  # people edit those
     modes = {path.stat().st_mode & 0o777 for path in version.path.iterdir()}
-    assert len(modes) == 1, "whoever may read one file may read all"
+    assert len(modes) == 1, "all files have the same permissions"
     assert not any(mode & 0o222 for mode in modes), "read-only"
     # Writers replace a run's files, which leaves those of the registry.
     weight = np.zeros((3, 4), np.float32)
