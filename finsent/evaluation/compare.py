@@ -88,9 +88,14 @@ def answers_of(engine: Engine, rows: pa.Table) -> Answers:
 
 
 def read_answers(engine: Engine, rows: pa.Table) -> tuple[Answers, TruncationRecord]:
-    """Return a model's answers to labeled rows, and the truncation of the texts."""
+    """Return a model's answers to labeled rows, and the truncation of the texts.
+
+    Raises:
+        InputError: the answers are not numbers.
+    """
     encoded = engine.encode_checked(rows["text"].to_pylist())
     logits = engine.logits_of_rows([text.ids for text in encoded])
+    engine.check_numbers(logits)
     answers = Answers(label_ids(rows), engine.calibrated(logits))
     return answers, count_truncation(encoded, engine.max_length)
 

@@ -116,7 +116,7 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
     result = read_json(tmp_path / "metrics.json")
     trained = sum(row["label"] != "neutral" for row in tables[0][:120])
     assert result["macro_over"] == ["negative", "positive"]
-    # The keys of this version are no hashes of ingest, so its rows are result as near copies.
+    # The keys of this version are no hashes of ingest, so its rows are found as near copies.
     assert (result["seen_in_training"], result["overlap"]["near_copies"]) == (0, trained)
     assert result["overlap"]["unseen"]["rows"] == result["rows"] - trained
     assert (result["truncation"]["cut"], result["truncation"]["max_length"]) == (1, 48)
