@@ -15,11 +15,9 @@ from safetensors import safe_open
 from transformers import PreTrainedModel, pipeline
 
 from benchmarks.synthetic import make_rows
-from finsent.adoption.adopt import adopt, open_foreign
-from finsent.adoption.config import AdoptConfig
+from finsent.adoption.adopt import adopt
 from finsent.evaluation.calibration import calibrate, fitted_temperature
 from finsent.files import link_or_copy, read_json, sha256_file
-from finsent.inference.config import EngineConfig
 from finsent.inference.encoder import normalize_texts
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
@@ -28,21 +26,11 @@ from finsent.modeling.classification_head import output_layer
 from finsent.modeling.classifier import init_classifier
 from finsent.modeling.folding import scaling_tensors
 from finsent.modeling.model_dir import CALIBRATION, WEIGHTS
-from finsent.modeling.model_folder import find_model_folder
+from tests.unit.adoption import EXACT, ORDER, STARS, STARS_MAP, opened
 from tests.unit.foreign import ARCHITECTURES, OWN, classifier, saved
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(4, "8 architectures")]
 
-EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
-ORDER = ("Positive", "Negative", "Neutral")
-STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
-STARS_MAP = {
-    "1 star": "negative",
-    "2 stars": "negative",
-    "3 stars": "neutral",
-    "4 stars": "positive",
-    "5 stars": "positive",
-}
 ROWS = 200
 SURE = 3.0  # times too sure
 
@@ -66,10 +54,8 @@ def too_sure(kind: str, labels: Sequence[str]) -> PreTrainedModel:
 
 
 def adopted(model: PreTrainedModel, folder: Path, tiny: Path, **config: Any) -> Path:
-    source = saved(model, folder / "source", tiny)
-    model_folder = find_model_folder(str(source), None, "SOURCE", "")
-    foreign = open_foreign(str(source), model_folder, AdoptConfig.model_validate(config))
-    adopt(foreign, folder / "model")
+    """Save and adopt a model, and return the directory of the adopted model."""
+    adopt(opened(saved(model, folder / "source", tiny), **config), folder / "model")
     return folder / "model"
 
 

@@ -1,4 +1,4 @@
-"""A model that answers a row by NaN is refused by each job that measures, and nothing is written."""
+"""Jobs that measure refuse a model that answers a row by NaN, and write nothing."""
 
 from __future__ import annotations
 
@@ -49,9 +49,8 @@ def test_evaluate_refuses_the_model_and_writes_nothing(world: World, damaged: Pa
     assert not out.exists()
 
 
-def test_compare_refuses_the_model_and_writes_nothing(
-    world: World, damaged: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("damaged")
+def test_compare_refuses_the_model_and_writes_nothing(world: World, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=PROBLEM):
         compare.run(Call(world.settings(), tmp_path, ["good", "nan"]))
     assert not list(tmp_path.iterdir())
