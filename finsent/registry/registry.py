@@ -134,11 +134,7 @@ class Registry:
             InputError: the metrics or the model's directory are incomplete, or the root is not
                 writable.
         """
-        if (missing := metrics.missing) and metrics.is_measured:
-            raise InputError(
-                f"{str(model_dir)!r}: its metrics lack {', '.join(missing)}. Evaluate the model "
-                "again."
-            )
+        _check_complete(metrics, model_dir)
         self.check_writable()
         check_model_dir(model_dir)
         files = model_files(model_dir)
@@ -326,6 +322,18 @@ class Registry:
 
 def _key(version: str) -> str:
     return f"versions/{version}"
+
+
+def _check_complete(metrics: StoredMetrics, model_dir: Path) -> None:
+    """Refuse metrics in which a figure of the registry is missing.
+
+    Raises:
+        InputError: the metrics are incomplete.
+    """
+    if (missing := metrics.missing) and metrics.is_measured:
+        raise InputError(
+            f"{str(model_dir)!r}: its metrics lack {', '.join(missing)}. Evaluate the model again."
+        )
 
 
 def _manifest(

@@ -25,11 +25,49 @@ pytestmark = pytest.mark.cost(1.5, "draws the pictures of a report")
 
 EVIL = '<script>alert("x")</script> & "quoted" {{ 7 * 7 }} $x$ https://example.org/a'
 ROWS = 600
+ABSTENTION = {
+    "wanted_accuracy": 0.9,
+    "threshold": 0.71,
+    "coverage": 0.64,
+    "accuracy": 0.93,
+    "reason": None,
+    "curve": [
+        {"threshold": 0.9, "coverage": 0.2, "accuracy": 1.0},
+        {"threshold": 0.4, "coverage": 1.0, "accuracy": 0.83},
+    ],
+}
+MISTAKES = [
+    {
+        "key": "k",
+        "text": EVIL,
+        "label": "neutral",
+        "predicted": "positive",
+        "score": 0.987,
+        "source": EVIL,
+        "row": 7,
+    },
+    {
+        "key": "k",
+        "text": "plain",
+        "label": "neutral",
+        "predicted": "negative",
+        "score": 0.9,
+    },
+]
+
+
+def behavior_outcome() -> dict[str, Any]:
+    """Return the outcome of two groups of the suite, with a text that a page must escape."""
+    suite = [group for group in read_suite() if group.name in ("another ticker", "rumours")]
+    outcome = run_suite(suite, lambda texts: np.tile([0.2, 0.5, 0.3], (len(texts), 1)))
+    behavior = outcome.model_dump(mode="json")
+    behavior["groups"][0]["examples"][0]["texts"] = [EVIL]
+    return behavior
 
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
-    """A whole result: right on 5 of 6 rows, calibrated, nothing to warn of."""
+    """Return a complete result: right on 5 of 6 rows, calibrated, nothing to warn of."""
     rng = np.random.default_rng(0)
     truth = np.arange(ROWS) % 3
     predicted = np.where(np.arange(ROWS) % 6 == 5, 0, truth)
@@ -42,19 +80,14 @@ def result() -> dict[str, Any]:
             "source": np.where(np.arange(ROWS) % 5, EVIL, "other").tolist(),
         }
     )
-    found = scores(confusion(truth, predicted))
     bins = [
         {"low": i / 10, "high": (i + 1) / 10, "rows": 0, "confidence": None, "accuracy": None}
         for i in range(9)
     ]
     bins.append({"low": 0.9, "high": 1, "rows": ROWS, "confidence": 0.95, "accuracy": 0.83})
-    suite = [group for group in read_suite() if group.name in ("another ticker", "rumours")]
-    outcome = run_suite(suite, lambda texts: np.tile([0.2, 0.5, 0.3], (len(texts), 1)))
-    behavior = outcome.model_dump(mode="json")
-    behavior["groups"][0]["examples"][0]["texts"] = [EVIL]
     majority = scores(confusion(truth, truth * 0))
     return {
-        **dict(found),
+        **dict(scores(confusion(truth, predicted))),
         **dict.fromkeys(("weighted_f1", "mcc", "auroc"), 0.75),
         **dict.fromkeys(("log_loss", "brier"), 0.25),
         "ece": 0.012,
@@ -69,37 +102,10 @@ def result() -> dict[str, Any]:
         },
         "reliability": bins,
         "reliability_before": bins,
-        "abstention": {
-            "wanted_accuracy": 0.9,
-            "threshold": 0.71,
-            "coverage": 0.64,
-            "accuracy": 0.93,
-            "reason": None,
-            "curve": [
-                {"threshold": 0.9, "coverage": 0.2, "accuracy": 1.0},
-                {"threshold": 0.4, "coverage": 1.0, "accuracy": 0.83},
-            ],
-        },
+        "abstention": ABSTENTION,
         "slices": slices(rows, truth, probabilities),
-        "behavior": behavior,
-        "mistakes": [
-            {
-                "key": "k",
-                "text": EVIL,
-                "label": "neutral",
-                "predicted": "positive",
-                "score": 0.987,
-                "source": EVIL,
-                "row": 7,
-            },
-            {
-                "key": "k",
-                "text": "plain",
-                "label": "neutral",
-                "predicted": "negative",
-                "score": 0.9,
-            },
-        ],
+        "behavior": behavior_outcome(),
+        "mistakes": MISTAKES,
         "seen_in_training": 0,
         "model_dir": f"/models/{EVIL}",
         "dataset_version": "abc123",
