@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finsent.disk import find_disk_error
-from finsent.errors import InputError
+from finsent.errors import InputError, first_line
 from finsent.modeling.file_checks import weight_file
 
 _FILES = ["*.json", "*.txt", "*.model", "README.md", "model*.safetensors"]
@@ -74,9 +74,8 @@ def _download(reference: str, revision: str | None, field: str, remedy: str) -> 
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         if (full_disk := find_disk_error(error)) is not None:
             raise full_disk.with_setting("HF_HOME", HF_HUB_CACHE) from None
-        problem = str(error).strip().splitlines()[0]
         raise InputError(
             f"{field}={reference!r}: no such directory, and the model hub does not "
-            f"give it ({type(error).__name__}: {problem[:120]}). {remedy}"
+            f"give it ({type(error).__name__}: {first_line(error)[:120]}). {remedy}"
         ) from None
     return path

@@ -60,5 +60,5 @@ def with_free_ports(config: ServeConfig) -> ServeConfig:
     for name in PORT_FIELDS:
         if getattr(config, name) == 0:
             port = free_port(config.host, {config.port, config.grpc_port})
-            config = config.model_copy(update={name: port})
+            config = config.replaced(**{name: port})
     return config
