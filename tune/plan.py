@@ -139,8 +139,8 @@ def _nested_value(settings: JsonObject, key: str) -> JsonValue:
     """Return a setting by its dotted key; None: a section is null."""
     value: Any = settings
     try:
-        for part in key.split("."):
-            value = value[part]
+        for name in key.split("."):
+            value = value[name]
     except (LookupError, TypeError):
         return None
     setting: JsonValue = value

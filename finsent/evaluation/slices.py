@@ -85,17 +85,19 @@ def slices(
             continue
         for i, value in enumerate(names):
             mask = ids == i
-            part = _measure(truth[mask], predicted[mask])
+            figures = _measure(truth[mask], predicted[mask])
             parts.append(
                 Slice(
                     slice=name,
                     value="not known" if value is None else value,
-                    difference=part.accuracy - accuracy,
-                    small=part.rows < min_rows,
-                    **dict(part),
+                    difference=figures.accuracy - accuracy,
+                    small=figures.rows < min_rows,
+                    **dict(figures),
                 )
             )
-    return tuple(sorted(parts, key=lambda part: (part.small, _shrunk_difference(part, min_rows))))
+    return tuple(
+        sorted(parts, key=lambda entry: (entry.small, _shrunk_difference(entry, min_rows)))
+    )
 
 
 def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> tuple[AgreementLevel, ...]:
@@ -123,9 +125,9 @@ def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> tuple[Agreem
     )
 
 
-def _shrunk_difference(part: Slice, prior_rows: int) -> float:
+def _shrunk_difference(entry: Slice, prior_rows: int) -> float:
     """Return the difference to all rows, shrunk towards 0 by a number of prior rows."""
-    return part.difference * part.rows / (part.rows + prior_rows)
+    return entry.difference * entry.rows / (entry.rows + prior_rows)
 
 
 def _measure(truth: Ids, predicted: Ids) -> PartScores:

@@ -36,8 +36,8 @@ class PublishConfig(Section):
     )
     margin: float = setting(
         0.06,
-        "accuracy and macro-F1 that a model may lose in the champion's place: with 95 % confidence "
-        "it must lose less",
+        "accuracy and macro-F1 that a model may lose when it replaces the champion: with 95 % "
+        "confidence it must lose less",
         unit="fraction",
         gt=0,
         lt=1,

@@ -50,7 +50,7 @@ class GateBrief(TypedDict):
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether a model may take the champion's place."""
+    """Whether a model may replace the champion."""
 
     against: str  # the champion's version
     outcome: Outcome

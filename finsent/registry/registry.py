@@ -94,8 +94,8 @@ class Registry:
         Raises:
             InputError: the version is missing or damaged.
         """
-        place = "" if self.location.is_local else self._trees.locate(_key(version))
-        return ModelVersion(self.version_dir(version), place).verify()
+        uri = "" if self.location.is_local else self._trees.locate(_key(version))
+        return ModelVersion(self.version_dir(version), uri).verify()
 
     def version_id(self, model_dir: Path) -> str:
         """Return the id that a model's directory has, or would get, as a version.
@@ -171,10 +171,10 @@ class Registry:
         Raises:
             InputError: the version is incomplete or damaged.
         """
-        place = self._trees.locate(_key(version))
+        location = self._trees.locate(_key(version))
         if not self.is_published(version):
             raise InputError(
-                f"{place!r}: is incomplete (no {MANIFEST}). Delete it and publish again."
+                f"{location!r}: is incomplete (no {MANIFEST}). Delete it and publish again."
             )
         existing = self._fetched(version)
         if license is not None and existing.manifest.license != license:
@@ -183,7 +183,7 @@ class Registry:
                 "changes. Delete %r and publish again for another license.",
                 license,
                 version,
-                place,
+                location,
             )
         return existing
 

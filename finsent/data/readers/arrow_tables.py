@@ -59,17 +59,17 @@ def read_parquet(
     Raises:
         InputError: the file is damaged, or a column is of a type that holds no text.
     """
-    first = 1
+    first_row = 1
     try:
         file = pq.ParquetFile(stream, buffer_size=_READ_BYTES)  # not a complete row group at once
         classes = class_names(file.schema_arrow)
         names = columns.all_stored
         for batch in file.iter_batches(_rows_per_block(file.metadata, names), columns=names):
-            yield _block(batch, source, first, columns, classes, layout.where)
-            first += len(batch)
+            yield _block(batch, source, first_row, columns, classes, layout.where)
+            first_row += len(batch)
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{layout.where} is not valid Parquet near row {first} ({one_line(error)}). "
+            f"{layout.where} is not valid Parquet near row {first_row} ({one_line(error)}). "
             "Repair the file."
         ) from None
 
@@ -93,15 +93,15 @@ def read_arrow(
     Raises:
         InputError: the file is damaged, or a column is of a type that holds no text.
     """
-    first = 1
+    first_row = 1
     with _valid_arrow(layout.where):
         reader = _open_arrow(stream)
         classes = class_names(reader.schema)
         for batch in _batches(reader):
             for start in range(0, len(batch), _BLOCK_ROWS):
-                part = batch.slice(start, _BLOCK_ROWS)
-                yield _block(part, source, first, columns, classes, layout.where)
-                first += len(part)
+                block = batch.slice(start, _BLOCK_ROWS)
+                yield _block(block, source, first_row, columns, classes, layout.where)
+                first_row += len(block)
 
 
 def arrow_schema(stream: BinaryIO, layout: FileLayout) -> pa.Schema:

@@ -129,10 +129,10 @@ def _filled_rows(sheet: CalamineSheet, where: str) -> list[_Row]:
     return [_Row(number, cells) for number, cells in rows if any(cell != "" for cell in cells)]
 
 
-def _names(first: _Row, has_header: bool) -> list[str]:
+def _names(first_row: _Row, has_header: bool) -> list[str]:
     if not has_header:
-        return [str(position) for position in range(1, len(first.cells) + 1)]
-    return [_as_text(cell) or "" for cell in first.cells]
+        return [str(position) for position in range(1, len(first_row.cells) + 1)]
+    return [_as_text(cell) or "" for cell in first_row.cells]
 
 
 def _as_text(cell: _Cell) -> str | None:

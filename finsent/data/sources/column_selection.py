@@ -25,8 +25,8 @@ LABEL_NAMES = ("label", "sentiment", "Sentiment")
 def partitions(location: Location) -> dict[str, str | None]:
     """Return the columns that a path states, as Hive and Spark write them: `label=positive/`."""
     values: dict[str, str | None] = {}
-    for part in location.parts[:-1]:
-        name, equals, value = part.partition("=")
+    for folder in location.parts[:-1]:
+        name, equals, value = folder.partition("=")
         if equals and name:
             value = unquote(value)
             values[unquote(name)] = None if value == _HIVE_NULL else value
