@@ -66,7 +66,7 @@ class GradientAccumulator:
         """Set the step's gradients, the same on all ranks, and count the rows in the meter.
 
         Raises:
-            MemoryShortageError: memory does not suffice for a single row.
+            MemoryShortageError: a single row does not fit in memory.
         """
         while True:
             is_distributed = self._context.world_size > 1
@@ -171,7 +171,7 @@ class GradientAccumulator:
             free = f", {free_bytes / 2**30:.1f} of {total_bytes / 2**30:.1f} GiB free"
         if max_count <= 1:
             raise MemoryShortageError(
-                f"model.max_length: memory does not suffice for one row of {longest} tokens "
+                f"model.max_length: a row of {longest} tokens does not fit in memory "
                 f"({_brief(shortage)}{free}). Lower model.max_length, set "
                 "train.gradient_checkpointing=true, or use a smaller backbone."
             )

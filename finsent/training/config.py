@@ -297,7 +297,7 @@ class TrainConfig(Section):
         is_pair = len(pair) == len(numbers) == 2
         if not (is_pair and 1 <= numbers[0] <= numbers[1] <= _MAX_WORKERS):
             raise ValueError(
-                f"{value!r} is no number of workers. Write 1 to {_MAX_WORKERS}, or minimum and "
+                f"{value!r} is not a number of workers. Write 1 to {_MAX_WORKERS}, or minimum and "
                 "maximum, e.g. [1, 4]."
             )
         return value

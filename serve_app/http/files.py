@@ -135,8 +135,8 @@ def _charset(content_type: str) -> str | None:
     except ValidationError:
         raise Problem(
             "unsupported_media_type",
-            f"Content-Type: charset={charset[:100]!r}: no encoding of Python. Write e.g. utf-8, or "
-            "leave charset out.",
+            f"Content-Type: charset={charset[:100]!r}: not an encoding of Python. Write e.g. "
+            "utf-8, or leave charset out.",
         ) from None
 
 
