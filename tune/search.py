@@ -1,6 +1,6 @@
 """The search for configurations: an Optuna study behind Ray Tune's searcher interface.
 
-Ray's own `OptunaSearch` is not used. It tells a study a trial's last report even where the
+Ray's own `OptunaSearch` is not used. It gives a study a trial's last report even where the
 scheduler stopped the trial, leaves a trial with a NaN running forever, and cannot resume a trial of
 a driver that was killed. Here a stopped trial is pruned, with its value after each epoch, which TPE
 ranks as such (Bergstra et al. 2011; Optuna's `TPESampler`).

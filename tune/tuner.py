@@ -77,7 +77,7 @@ def make_tuner(
 
 
 def memory_share(memories: Sequence[int], count: int) -> int:
-    """Return the smallest share of memory of which the machines together hold at most `count`.
+    """Return the smallest share of memory that fits at most `count` times on the machines.
 
     Args:
         memories: of the machines, in bytes; a share is on one machine.

@@ -42,7 +42,7 @@ def _codec_name(value: str) -> str:
         return codecs.lookup(value).name
     except LookupError:
         raise ValueError(
-            f"{value!r} is no encoding of Python. Write e.g. utf-8, cp1252, utf-16, or auto."
+            f"{value!r} is not an encoding of Python. Write e.g. utf-8, cp1252, utf-16, or auto."
         ) from None
 
 
@@ -126,8 +126,8 @@ class SourceConfig(Section):
         is_reserved = value is not None and (value.isalnum() or value in ' "\r\n\0')
         if value is not None and (len(value) != 1 or not value.isascii() or is_reserved):
             raise ValueError(
-                f"{value!r}: must be one ASCII character, no letter, digit, quote or white space. "
-                'Write e.g. ";".'
+                f"{value!r}: must be one ASCII character, not a letter, digit, quote or white "
+                'space. Write e.g. ";".'
             )
         return value
 
@@ -139,7 +139,7 @@ class SourceConfig(Section):
         if len(value) != 1 or not value.isascii() or value.isalnum() or value in " \r\n\0":
             remedy = '"\'", or none' if info.field_name == "quote" else '"\\\\"'
             raise ValueError(
-                f"{value!r}: must be one ASCII character, no letter, digit or white space. "
+                f"{value!r}: must be one ASCII character, not a letter, digit or white space. "
                 f"Write e.g. {remedy}."
             )
         return value
@@ -192,7 +192,7 @@ class SourceConfig(Section):
 def _as_mapping(value: Any) -> Any:
     if not isinstance(value, str | dict | SourceConfig):
         raise ValueError(
-            f"{value!r} is no source. Write a path or URI as a text, or a mapping with `uri`."
+            f"{value!r} is not a source. Write a path or URI as a text, or a mapping with `uri`."
         )
     return {"uri": value} if isinstance(value, str) else value
 
@@ -204,12 +204,12 @@ def iso_time(value: str) -> datetime:
     """Parse an ISO date or time; without a time zone it is in UTC.
 
     Raises:
-        ValueError: the value is no ISO date or time.
+        ValueError: the value is not an ISO date or time.
     """
     try:
         time = datetime.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"{value!r} is no ISO date or time. Write e.g. 2024-07-01.") from None
+        raise ValueError(f"{value!r} is not an ISO date or time. Write e.g. 2024-07-01.") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 

@@ -199,7 +199,7 @@ def no_gain(difference: Figure) -> str | None:
         return None
     return (
         f"the log loss of rows that it was not fitted on changes by {difference.value:+.3f} "
-        f"(95 %: {low:+.3f} to {high:+.3f}), which is no clear gain"
+        f"(95 %: {low:+.3f} to {high:+.3f}), which is not a clear gain"
     )
 
 

@@ -22,7 +22,7 @@ SHORT, LONG = (
 _Z = 1.959963984540054  # the normal distribution's 97.5 % point
 _WORD = r"\S+"
 # Words after Potts (http://sentiment.christopherpotts.net/lingstruc.html), as in
-# nltk.sentiment.util, and `without`; "No. 2" is no negation.
+# nltk.sentiment.util, and `without`; "No. 2" is not a negation.
 _NUMERO = r"\b[Nn]o\. ?[0-9]"
 _NEGATION = (
     r"(?i)\b(?:no|not|non|nor|never|none|nobody|nothing|nowhere|noone|neither|cannot|without)\b"
@@ -59,7 +59,7 @@ def slices(
 
     Parts are made by source, length (words between spaces: short up to 12, long from 29), by
     whether a text holds a digit, a negation, a cashtag or URL, and by the annotators' agreement.
-    A criterion by which all rows are in one part is left out.
+    A criterion that puts all rows into one part is left out.
 
     By accuracy alone, tiny parts would come first by chance. So parts are sorted by accuracy shrunk
     towards that of all rows, as if each part had `min_rows` more rows of it (Efron & Morris 1975,

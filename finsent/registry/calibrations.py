@@ -130,7 +130,7 @@ class Calibrations:
                 return new
             time.sleep(random.uniform(0, _MAX_WAIT_SECONDS))
         raise InputError(
-            f"{self.locate(name)}: other processes changed the calibration all the time. Run again."
+            f"{self.locate(name)}: other processes kept changing the calibration. Run again."
         )
 
     def _write(self, calibration: DomainCalibration, old: StoredObject | None) -> bool:

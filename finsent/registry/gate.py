@@ -1,4 +1,4 @@
-"""The record of a gate: whether a model may become champion, by which rules and rows."""
+"""The record of a gate: its rules, the rows it compared, and whether a model may be champion."""
 
 from __future__ import annotations
 

@@ -301,7 +301,7 @@ class Registry:
             clearance: of the gate, stored with the alias; None: the alias has no gate.
 
         Raises:
-            InputError: the version is missing or damaged, the alias is no valid name, or it has
+            InputError: the version is missing or damaged, the alias is not a valid name, or it has
                 moved since the clearance was given.
         """
         check_alias(alias)

@@ -96,11 +96,11 @@ def test_ordered_thresholds_are_accepted(bounds: tuple[float, float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sources", "parts"),
+    ("sources", "phrases"),
     [
         ("a.csv", ["sources='a.csv'", "list", "Write sources='[\"a.csv\"]'."]),
         ("[]", ["sources=[]", "at least 1"]),
-        ("[5]", ["sources.0: 5 is no source", "a path or URI", "mapping with `uri`"]),
+        ("[5]", ["sources.0: 5 is not a source", "a path or URI", "mapping with `uri`"]),
         ("[a.csv, '']", ["sources.1.uri=''", "at least 1 character"]),
         ("[{name: news}]", ["sources.0.uri: is missing", "path, glob, directory", "hf://"]),
         ("[{uri: a, txt: b}]", ["sources.0.txt: unknown key", "Did you mean 'sources[].text'?"]),
@@ -139,9 +139,9 @@ def test_ordered_thresholds_are_accepted(bounds: tuple[float, float]) -> None:
         ),
     ],
 )
-def test_a_wrong_source_is_named_with_the_remedy(sources: str, parts: list[str]) -> None:
+def test_a_wrong_source_is_named_with_the_remedy(sources: str, phrases: list[str]) -> None:
     text = problem(f"sources={sources}")
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize("sign", [";", "|", "\t", "~"])
@@ -223,7 +223,7 @@ def test_preferred_labels_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "parts"),
+    ("value", "phrases"),
     [
         ("vote", ["conflicts='vote'", "'drop'", "'majority'", "'priority'", "prefer"]),
         ("{prefer: [up]}", ["prefer", "'up'", "'negative', 'neutral' or 'positive'"]),
@@ -233,14 +233,14 @@ def test_preferred_labels_keep_their_order() -> None:
         ("{priority: 1}", ["conflicts.prefer: is missing. Write it: policy for a text"]),
     ],
 )
-def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -> None:
+def test_a_wrong_policy_is_named_with_the_remedy(value: str, phrases: list[str]) -> None:
     text = problem(f"conflicts={value}")
     assert text.startswith("conflicts")
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize(
-    ("override", "parts"),
+    ("override", "phrases"),
     [
         ("max_chars=9", ["max_chars=9", "greater than or equal to 10", "default is 5000"]),
         ("max_rejected_fraction=-0.1", ["max_rejected_fraction=-0.1", "default is 0.01"]),
@@ -253,9 +253,9 @@ def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -
         ("name=Up/down", ["name='Up/down'", "small letters, digits"]),
     ],
 )
-def test_limits(override: str, parts: list[str]) -> None:
+def test_limits(override: str, phrases: list[str]) -> None:
     text = problem(override)
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 # --- splits ---------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "parts"),
+    ("overrides", "phrases"),
     [
         (["split.time.column=day"], ["split.time: column, validation_from and test_from"]),
         (["split.time.test_from=2024-07-01"], ["belong together", "{column: date, validation_"]),
@@ -316,9 +316,9 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
         (["split.test=0"], ["split.test=0", "greater than 0", "default is 0.1"]),
     ],
 )
-def test_a_wrong_split_is_named_with_the_remedy(overrides: list[str], parts: list[str]) -> None:
+def test_a_wrong_split_is_named_with_the_remedy(overrides: list[str], phrases: list[str]) -> None:
     text = problem(*overrides)
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 def test_fractions_may_add_up_to_one_approximately() -> None:

@@ -74,11 +74,11 @@ def test_a_temperature_without_a_shift_is_found(temperature: float) -> None:
 def test_the_gradient_is_that_of_the_loss() -> None:
     logits, truth = shifted(50, 1.5)
     for seed in range(3):
-        place = np.random.default_rng(seed).normal(0, 1, 3)
+        shift = np.random.default_rng(seed).normal(0, 1, 3)
         error = check_grad(
             lambda b: bias_loss(b, logits, truth)[0],
             lambda b: bias_loss(b, logits, truth)[1],
-            place,
+            shift,
         )
         assert error < 1e-4
 

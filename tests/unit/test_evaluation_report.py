@@ -126,7 +126,7 @@ def without_pictures(text: str) -> str:
 
 def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) -> None:
     text = page(result, tmp_path / "new" / "evaluation")
-    for shown in (
+    for phrase in (
         "0.833",
         "0.707 to 0.909",
         "noise ceiling",
@@ -151,7 +151,7 @@ def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) 
         "abc123",
         "123.5",  # identity
     ):
-        assert shown in text, shown
+        assert phrase in text, phrase
     assert all(name in text for name, _ in FIGURES.values())
     assert "<h2>Warnings</h2>" not in text
     names = ["confusion", "reliability", "coverage", "slices", "behavior"]
@@ -173,11 +173,11 @@ def test_texts_are_escaped_and_nothing_is_fetched(result: dict[str, Any], tmp_pa
     text = page(result, tmp_path, title=EVIL)
     assert "<script" not in text
     assert "{{ 7 * 7 }}" in text and " 49 " not in text  # shown, not computed
-    found = Parsed(text)
-    assert found.loaded and all(value.startswith(("data:", "#")) for value in found.loaded)
-    assert found.tags & {"table", "img", "details"}
-    assert not found.tags & {"script", "link", "iframe", "object", "embed", "base", "form", "svg"}
-    assert "url(" not in found.style and "@import" not in found.style
+    parsed = Parsed(text)
+    assert parsed.loaded and all(value.startswith(("data:", "#")) for value in parsed.loaded)
+    assert parsed.tags & {"table", "img", "details"}
+    assert not parsed.tags & {"script", "link", "iframe", "object", "embed", "base", "form", "svg"}
+    assert "url(" not in parsed.style and "@import" not in parsed.style
 
 
 class Parsed(HTMLParser):
@@ -225,8 +225,8 @@ def test_every_part_may_be_missing_or_null(result: dict[str, Any], tmp_path: Pat
     drawn = dict.fromkeys(("confusion", "reliability", "slices", "behavior"))
     bare = {**result, **drawn, "abstention": {**result["abstention"], "curve": []}}
     for key in KEYS:
-        for part in ({k: v for k, v in bare.items() if k != key}, {**bare, key: None}):
-            text = page(part, tmp_path)
+        for reduced in ({k: v for k, v in bare.items() if k != key}, {**bare, key: None}):
+            text = page(reduced, tmp_path)
             assert text.rstrip().endswith("</html>"), key
             assert "None" not in without_pictures(text), key
 
@@ -252,7 +252,9 @@ def test_older_results_are_shown_as_far_as_they_go(
 def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> None:
     changed = {
         **result,
-        "labels": {name: found.replaced(auroc=None) for name, found in result["labels"].items()},
+        "labels": {
+            name: figures.replaced(auroc=None) for name, figures in result["labels"].items()
+        },
         "abstention": {
             "wanted_accuracy": 0.9,
             "threshold": None,

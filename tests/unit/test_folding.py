@@ -136,15 +136,15 @@ def test_calibrating_again_composes_and_never_drifts(
     rows = labeled(model_dir, texts)
     shifted = pa.array([*rows["label"].to_pylist()[1:], LABELS[0]])
     other = rows.set_column(1, "label", shifted)
-    first = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
+    first_fit = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
     digest = sha256_file(model_dir / WEIGHTS)
-    assert calibrate(Engine(model_dir, EXACT), rows, 0.6, {}) == first
+    assert calibrate(Engine(model_dir, EXACT), rows, 0.6, {}) == first_fit
     assert sha256_file(model_dir / WEIGHTS) == digest
     for _ in range(5):  # there and back
         again = calibrate(Engine(model_dir, EXACT), other, 0.6, {})
         last = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
-    assert fitted_temperature(again) != pytest.approx(fitted_temperature(first), rel=0.05)
-    assert fitted_temperature(last) == pytest.approx(fitted_temperature(first), rel=1e-3)
+    assert fitted_temperature(again) != pytest.approx(fitted_temperature(first_fit), rel=0.05)
+    assert fitted_temperature(last) == pytest.approx(fitted_temperature(first_fit), rel=1e-3)
     after = Engine(model_dir, EXACT)
     assert after.uncalibrated(after.logits(texts)) == pytest.approx(raw, rel=1e-4, abs=1e-4)
     if len(labels) == 2:
@@ -194,9 +194,9 @@ def test_head_whose_layer_does_not_scale_the_logits_keeps_the_temperature_outsid
 
     class WithCap(BertForSequenceClassification):
         def forward(self, *arguments: Any, **options: Any) -> Any:
-            found = super().forward(*arguments, **options)
-            found.logits = 3 * torch.tanh(found.logits / 3)
-            return found
+            calibration = super().forward(*arguments, **options)
+            calibration.logits = 3 * torch.tanh(calibration.logits / 3)
+            return calibration
 
     texts = sentences()
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
@@ -209,9 +209,9 @@ def test_head_whose_layer_does_not_scale_the_logits_keeps_the_temperature_outsid
         )
         assert scaling_tensors(model_dir, [[2, 5, 3]]) == []
         rows = labeled(model_dir, texts)
-        found = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
+        calibration = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
         after = Engine(model_dir, EXACT)
-        assert after.temperature == found.temperature == fitted_temperature(found) > 1.3
+        assert after.temperature == calibration.temperature == fitted_temperature(calibration) > 1.3
         expected = softmax(after.logits(texts), after.temperature)
         assert after.probabilities(texts) == pytest.approx(expected)
     assert sha256_file(model_dir / WEIGHTS) == digest

@@ -290,7 +290,7 @@ def test_column_names_of_parquet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "content", "parts"),
+    ("format", "content", "phrases"),
     [
         ("csv", "", ["is empty", "labeled rows"]),
         ("jsonl", "\ufeff\r\n \n", ["is empty", "labeled rows"]),
@@ -303,13 +303,13 @@ def test_column_names_of_parquet() -> None:
     ],
 )
 def test_a_head_of_another_format_is_refused(
-    format: Format, content: str, parts: list[str]
+    format: Format, content: str, phrases: list[str]
 ) -> None:
     with pytest.raises(InputError) as caught:
         read_names(io.BytesIO(content.encode()), FileLayout(format, "here"))
     text = str(caught.value)
     assert text.startswith("here ")
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def _unwrapped(values: pa.Array) -> pa.Array:
 
 
 def plain_type(type: pa.DataType) -> pa.DataType:
-    """Return the type in which a column of a given type is carried."""
+    """Return the type of the carried copy of a column of a given type."""
     if pa.types.is_dictionary(type):
         return plain_type(type.value_type)
     # Polars writes views; Arrow's `take` does not support them.
@@ -260,6 +260,6 @@ def _as_text(values: pa.Array, name: str, where: str) -> pa.Array:
                 "Write the column as strings, or name another."
             ) from None
         raise InputError(
-            f"{where}: column {name!r} is of type {values.type}, which is no text, number or time. "
+            f"{where}: column {name!r} is of type {values.type}, not text, a number or a time. "
             "Name another column."
         ) from None

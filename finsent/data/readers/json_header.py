@@ -66,7 +66,7 @@ def read_json_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
         keys = ", ".join(map(repr, records[0]))[:_MAX_KEYS_CHARACTERS]
         raise InputError(
             f"{where} is one object with the keys {keys}, not an array of records. Write the "
-            "records alone, in pandas with orient='records', or where it is no data, name the "
+            "records alone (in pandas: orient='records'). If the file is not data, name the "
             "other files by a glob."
         )
     return key_names(records)

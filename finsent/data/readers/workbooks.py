@@ -111,7 +111,7 @@ def _filled_sheets(stream: BinaryIO, layout: FileLayout) -> dict[str, list[_Row]
         rows = {name: _filled_rows(book.get_sheet_by_name(name), where) for name in names}
     except CalamineError as error:
         raise InputError(
-            f"{where} is no workbook that can be read ({one_line(error)}). Save it again without "
+            f"{where} is not a readable workbook ({one_line(error)}). Save it again without "
             "a password, or as CSV."
         ) from None
     if not names:

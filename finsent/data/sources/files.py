@@ -48,7 +48,7 @@ def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
             for file in _source_files(source, excluded, cache):
                 if _FileKey(file.location.uri, not excluded) in files:
                     raise InputError(
-                        f"{file.where} is also in data.sources; a file is learned from or stays "
+                        f"{file.where} is also in data.sources; a file is trained on or stays "
                         "unseen. Leave it out of one of them."
                     )
                 # A file counts once.

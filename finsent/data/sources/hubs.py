@@ -121,7 +121,7 @@ def _load_local(where: str, name: str) -> Dataset | DatasetDict:
     folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
         raise InputError(
-            f"{where}: {str(folder)!r} is no directory. Give a folder of CSV, JSON "
+            f"{where}: {str(folder)!r} is not a directory. Name a folder of CSV, JSON "
             "Lines or Parquet files, or one that `save_to_disk` made."
         )
     is_saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()

@@ -162,11 +162,11 @@ class DatasetVersion:
             )
 
     def files(self, split: str) -> list[Path]:
-        """The Parquet files of a split."""
+        """Return the Parquet files of a split."""
         return [self.path / file.path for file in self.manifest.splits[split].files]
 
     def rows(self, split: str) -> int:
-        """The number of rows of a split."""
+        """Return the number of rows of a split."""
         return self.manifest.splits[split].rows
 
     def read(self, split: str, columns: list[str] | None = None) -> pa.Table:

@@ -31,10 +31,10 @@ def champion_alias(world: World) -> dict[str, Any]:
 def test_first_champion_is_compared_with_nobody(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = world.publish("poor")
-    assert first["gate"] is None
+    result = world.publish("poor")
+    assert result["gate"] is None
     again = world.publish("poor")  # the same model
-    assert (again["model_version"], again["gate"]) == (first["model_version"], None)
+    assert (again["model_version"], again["gate"]) == (result["model_version"], None)
     assert "first champion" not in caplog.text
     version = world.registry().get("champion")
     assert (version.path / "calibration.json").is_file()

@@ -32,7 +32,7 @@ def test_alias_that_moved_since_the_gate_stays(registry: Registry, publish: Publ
     registry.promote(first, "champion", Clearance(None))
     text = refusal(lambda: registry.promote(second, "champion", Clearance(None)))
     assert text == (
-        f"alias 'champion': the champion changed meanwhile, from none to {first}. Run again."
+        f"alias 'champion': moved from no version to {first} after the comparison. Run again."
     )
     registry.promote(second, "champion", Clearance(first))
     text = refusal(lambda: registry.promote(third, "champion", Clearance(first)))
