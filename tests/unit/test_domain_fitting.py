@@ -211,7 +211,7 @@ def test_a_calibration_of_what_needs_none_is_no_gain() -> None:
     validation = cross_validate(logits, truth, each(len(truth)), 10, 0.9)
     before = judge_own_calibration(logits, truth, None).answers
     gain = log_loss_difference(before, validation.answers, each(200), 200, 0)
-    assert "no clear gain" in str(no_gain(gain))
+    assert "not a clear gain" in str(no_gain(gain))
 
 
 def test_a_share_has_wilsons_interval() -> None:
