@@ -19,7 +19,7 @@ from tune.parameter_pictures import (
 from tune.picture_style import (
     BLUE,
     COLORS,
-    GREY,
+    GRAY,
     LINES,
     MARKS,
     View,
@@ -192,7 +192,7 @@ def _pareto(axes: Any, view: View) -> None:
             [_value(t, other) for t in behind],
             [_value(t, first_objective) for t in behind],
             s=20,
-            color=GREY,
+            color=GRAY,
             alpha=0.6,
             label="other trials",
         )
