@@ -196,7 +196,7 @@ class TrainConfig(Section):
     )
     resize_every: int = setting(
         60,
-        "time between two checks of an elastic run whether the cluster has room for more workers; "
+        "time between two checks whether the cluster has room for more workers of an elastic run; "
         "more workers restart from the last checkpoint (checkpoint_every_steps)",
         unit="seconds",
         ge=1,
@@ -237,8 +237,8 @@ class TrainConfig(Section):
     )
     keep_every_epochs: int | None = setting(
         None,
-        "also keep the newest four checkpoints of every so many epochs; null: only the best and "
-        "the two newest",
+        "interval of further checkpoints to keep, at most the newest four; null: keep only the "
+        "best checkpoint and the two newest",
         unit="epochs",
         ge=1,
     )
