@@ -297,7 +297,10 @@ class NoiseConfig(Section):
     enabled: bool = setting(True, "find labels that out-of-fold predictions contradict")
     folds: int = setting(5, "folds of the cross-validation", ge=2)
     max_rows: int = setting(
-        20_000, "most rows to inspect: those with the smallest hashes", unit="rows", ge=100
+        20_000,
+        "largest number of rows to inspect; of more rows, those with the smallest hashes",
+        unit="rows",
+        ge=100,
     )
 
 
@@ -358,14 +361,15 @@ class DataConfig(Section):
     )
     conflicts: Conflicts = setting(
         "drop",
-        "policy for a text under several labels: drop the text; keep the label of the majority; "
-        "by priority: of the majority of the rows whose sources have the highest (both drop the "
-        "text at a tie); {prefer: [labels in order]}; keep one row per label (harmful: no "
-        "classifier can be right on both); error: stop",
+        "policy for a text under several labels; drop: drop the text; majority: keep the label of "
+        "most rows; priority: keep the label of most rows of the sources with the highest "
+        "priority (both drop the text at a tie); {prefer: [labels in order]}: keep the first of "
+        "these labels; keep: keep one row per label (harmful: no classifier can be right on "
+        "both); error: stop",
     )
     max_rejected_fraction: float = setting(
         0.01,
-        "largest fraction of a source's rows that may be rejected; above, ingest fails",
+        "largest fraction of a source's rows that may be rejected; ingest fails above it",
         unit="fraction",
         ge=0,
         le=1,

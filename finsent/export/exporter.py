@@ -137,7 +137,7 @@ class _Reference:
         """Compute the answers to labeled rows.
 
         Raises:
-            InputError: the model's answers are not finite.
+            InputError: the model's answers are not numbers.
         """
         engine = Engine(model_dir, config.replaced(backend="torch", precision="fp32"))
         texts = rows["text"].to_pylist()

@@ -134,7 +134,7 @@ class Engine:
         """Compute each usual shape once, so that the first request is not slower than others.
 
         Raises:
-            InputError: the model's logits are not finite.
+            InputError: the model's answers are not numbers.
         """
         for rows, length in self.backend.warmup_shapes(self.max_length):
             self.check_numbers(self.compute([[self._pad_id] * length] * rows))

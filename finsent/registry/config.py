@@ -51,8 +51,8 @@ class PublishConfig(Section):
     )
     force: bool = setting(
         False,
-        "make it `champion` even if it is inferior to the present one, or the rows cannot tell; "
-        "recorded with the version and the alias",
+        "publish the model as `champion` even if it is inferior to the current champion, or the "
+        "rows are too few to tell; the version and the alias record this",
     )
 
     def weakened(self) -> list[str]:

@@ -40,7 +40,7 @@ def is_data(parts: Parts, format: Format | None) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Return whether Spark, Hive or macOS reserve a name; `_key=value` is a partition."""
+    """Return whether Spark, Hive or macOS reserves a name; `_key=value` is a partition."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
