@@ -113,11 +113,14 @@ def _figures(answers: Answers) -> Figures:
 def compare(a: Answers, b: Answers, resamples: int, seed: int) -> Comparison:
     """Compare model B with model A on the same rows, with 95 % intervals, and judge B.
 
-    `better` or `worse`: McNemar's test has p < 0.05, or the interval of the macro-F1 difference
-    excludes 0; the two do not point in opposite directions; and at least 6 rows have another label,
-    as no exact test distinguishes fewer rows from chance. Else `no difference`, which means: not
-    shown on these rows. In simulation (227 rows, both models right on 85 %, 1,500 pairs)
-    equal models got a verdict in 6 %, half of them `worse`.
+    The verdict is `better` or `worse` if all of these hold:
+
+    - McNemar's test has p < 0.05, or the interval of the macro-F1 difference excludes 0.
+    - The two do not point in opposite directions.
+    - At least 6 rows have another label: no exact test distinguishes fewer rows from chance.
+
+    Else the verdict is `no difference`: these rows show none. In simulation (227 rows, both models
+    right on 85 %, 1,500 pairs) equal models got `better` or `worse` in 6 %, half of them `worse`.
 
     Args:
         a: answers of the present model.

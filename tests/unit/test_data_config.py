@@ -106,7 +106,7 @@ def test_ordered_thresholds_are_accepted(bounds: tuple[float, float]) -> None:
         ("[{uri: a, txt: b}]", ["sources.0.txt: unknown key", "Did you mean 'sources[].text'?"]),
         ("[{uri: a, format: xlsx}]", ["sources.0.format='xlsx'", "'csv'", "'phrasebank'"]),
         ("[{uri: a, encoding: utf9}]", ["sources.0.encoding: 'utf9'", "cp1252", "auto"]),
-        ("[{uri: a, encoding: hex}]", ["sources.0.encoding: 'hex'", "no encoding"]),
+        ("[{uri: a, encoding: hex}]", ["sources.0.encoding: 'hex'", "not an encoding"]),
         ("[{uri: a, weight: 0}]", ["sources.0.weight=0", "greater than 0", "default is 1.0"]),
         ("[{uri: a, weight: -2}]", ["sources.0.weight=-2", "greater than 0"]),
         ("[{uri: a, weight: .nan}]", ["sources.0.weight=nan"]),
@@ -295,7 +295,10 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
         (["split.time.column=day"], ["split.time: column, validation_from and test_from"]),
         (["split.time.test_from=2024-07-01"], ["belong together", "{column: date, validation_"]),
         ([TIME.format("soon", "2024-07-01")], ["split.time: 'soon'", "Write e.g. 2024-07-01"]),
-        ([TIME.format("2024-13-01", "2024-07-01")], ["split.time: '2024-13-01'", "no ISO date"]),
+        (
+            [TIME.format("2024-13-01", "2024-07-01")],
+            ["split.time: '2024-13-01'", "not an ISO date"],
+        ),
         (
             [TIME.format("2024-07-01", "2024-07-01")],
             ["validation_from='2024-07-01'", "not before test_from='2024-07-01'", "Write a later"],

@@ -212,7 +212,7 @@ def test_parquet_rows_are_numbered_through_its_row_groups() -> None:
 def test_parquet_columns_that_hold_no_text_are_named(values: list[Any]) -> None:
     text = problem("parquet", parquet(text=["a"], label=values))
     assert text.startswith("here: column 'label' is of type "), text
-    assert text.endswith("no text, number or time. Name another column."), text
+    assert text.endswith("not text, a number or a time. Name another column."), text
 
 
 @pytest.mark.parametrize("type", [pa.binary(), pa.large_binary()])
