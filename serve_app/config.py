@@ -176,7 +176,7 @@ class ServeConfig(Section):
         "text) as a line of STORAGE/predictions/DATE.jsonl",
     )
     watch_seconds: float = setting(
-        5.0, "time between two checks of the alias; 0: no checks", unit="seconds", ge=0
+        5.0, "time between checks of which version the alias names; 0: never", unit="seconds", ge=0
     )
     api_keys: str | None = setting(
         None,
