@@ -136,12 +136,12 @@ def powered_accuracy(confidences: Floats, labeled_confidences: Floats, is_right:
     covariance = float(np.cov(is_right, labeled_confidences)[0, 1])
     weight = covariance / (spread * (1 + labels / rows)) if spread > 0 else 0.0
     right = int(is_right.sum())
-    if right in (0, labels):  # the spread of equal labels is 0, which is no certainty
+    if right in (0, labels):  # the spread of equal labels is 0, which does not mean certainty
         low, high = share_bounds(np.array([right, labels - right]), 1 - LEVEL)
         return Interval(right / labels, float(low[0]), float(high[0]))
-    rest = is_right - weight * labeled_confidences
-    value = float(np.clip(weight * confidences.mean() + rest.mean(), 0.0, 1.0))
-    variance = rest.var(ddof=1) / labels + weight**2 * confidences.var(ddof=1) / rows
+    residuals = is_right - weight * labeled_confidences
+    value = float(np.clip(weight * confidences.mean() + residuals.mean(), 0.0, 1.0))
+    variance = residuals.var(ddof=1) / labels + weight**2 * confidences.var(ddof=1) / rows
     half = float(norm.ppf((1 + LEVEL) / 2) * math.sqrt(variance))
     return Interval(value, max(value - half, 0.0), min(value + half, 1.0))
 

@@ -123,9 +123,9 @@ def share_bounds(counts: Ints, alpha: float) -> tuple[Floats, Floats]:
     """Return exact bounds of the true shares, all valid together with probability 1 - alpha."""
     from scipy.stats import beta  # 0.8 s; monitors without a tolerance do not need it
 
-    part, total = alpha / (2 * len(counts)), counts.sum()
-    lower = beta.ppf(part, counts, total - counts + 1)
-    upper = beta.ppf(1 - part, counts + 1, total - counts)
+    tail, total = alpha / (2 * len(counts)), counts.sum()
+    lower = beta.ppf(tail, counts, total - counts + 1)
+    upper = beta.ppf(1 - tail, counts + 1, total - counts)
     return np.where(counts > 0, lower, 0.0), np.where(counts < total, upper, 1.0)
 
 
