@@ -72,8 +72,8 @@ def test_publishers_at_the_same_time_agree(
 
     def publish(number: int) -> str:
         config = StorageConfig(cache_dir=str(tmp_path / f"cache-{number}"), retry_seconds=10)
-        place = Location.at(f"{s3_root}/registry", "registry.root", config)
-        return Registry(place).publish(model, METRICS, CODE | {"by": number}).version
+        location = Location.at(f"{s3_root}/registry", "registry.root", config)
+        return Registry(location).publish(model, METRICS, CODE | {"by": number}).version
 
     with ThreadPoolExecutor(3) as pool:
         versions = list(pool.map(publish, range(3)))

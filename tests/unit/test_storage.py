@@ -18,7 +18,7 @@ from tests.seaweed import s3_environment
 
 
 @pytest.fixture(params=["directory", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     config = StorageConfig(cache_dir=str(tmp_path / "cache"), retry_seconds=10)
     if request.param == "directory":
         return Location.at(tmp_path / "root", "storage.root", config)
@@ -32,16 +32,16 @@ def bucket(s3_root: str, tmp_path: Path) -> Location:
     )
 
 
-def write_tree(place: Location, key: str, **files: str) -> None:
-    with place.trees.publish(key) as staging:
+def write_tree(location: Location, key: str, **files: str) -> None:
+    with location.trees.publish(key) as staging:
         for name, text in files.items():
             path = staging / name.replace("__", "/")
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
 
 
-def test_conditional_writes_have_one_winner(place: Location) -> None:
-    store = place.store
+def test_conditional_writes_have_one_winner(location: Location) -> None:
+    store = location.store
     assert store.read("a/b.json") is None
     first = store.put_if_absent("a/b.json", b"one")
     assert first is not None
@@ -65,21 +65,21 @@ def test_a_repeated_conditional_write_wins_when_its_response_was_lost(bucket: Lo
 
 
 @pytest.mark.cost(2, "20 MB through both stores, with digests")
-def test_files_of_any_size_go_there_and_back(place: Location, tmp_path: Path) -> None:
+def test_files_of_any_size_go_there_and_back(location: Location, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "new" / "target"
     data = os.urandom(20 << 20)  # two ranges, three parts
     source.write_bytes(data)
-    place.store.upload(source, "x/large")
-    place.store.download("x/large", target, sha256(data).hexdigest())
+    location.store.upload(source, "x/large")
+    location.store.download("x/large", target, sha256(data).hexdigest())
     assert target.read_bytes() == data
-    assert place.store.read_range("x/large", 5, 7) == data[5:12]
+    assert location.store.read_range("x/large", 5, 7) == data[5:12]
     with pytest.raises(InputError, match="has no 7 bytes"):
-        place.store.read_range("x/large", len(data) - 3, 7)
-    place.store.upload(_written(tmp_path / "empty", b""), "x/empty")
-    place.store.download("x/empty", target)
+        location.store.read_range("x/large", len(data) - 3, 7)
+    location.store.upload(_written(tmp_path / "empty", b""), "x/empty")
+    location.store.download("x/empty", target)
     assert target.read_bytes() == b""
     with pytest.raises(InputError, match="no such"):
-        place.store.download("x/none", target)
+        location.store.download("x/none", target)
 
 
 def _written(path: Path, data: bytes) -> Path:
@@ -87,8 +87,8 @@ def _written(path: Path, data: bytes) -> Path:
     return path
 
 
-def test_listings_are_sorted_and_end_at_the_folder(place: Location) -> None:
-    store = place.store
+def test_listings_are_sorted_and_end_at_the_folder(location: Location) -> None:
+    store = location.store
     for key in ("runs/b/2", "runs/b/10", "runs/a/1", "runs-old/c/1", "top"):
         store.put(key, key.encode())
     assert [info.key for info in store.list_objects("runs")] == [
@@ -105,17 +105,17 @@ def test_listings_are_sorted_and_end_at_the_folder(place: Location) -> None:
     store.delete("top")
     store.delete("top")
     assert [info.key for info in store.list_objects("")] == ["runs-old/c/1"]
-    below = (place / "runs-old" / "c").store.read("1")
+    below = (location / "runs-old" / "c").store.read("1")
     assert below is not None and below.data == b"runs-old/c/1"
 
 
-def test_a_tree_is_visible_when_its_block_has_succeeded(place: Location) -> None:
-    trees = place.trees
+def test_a_tree_is_visible_when_its_block_has_succeeded(location: Location) -> None:
+    trees = location.trees
     with pytest.raises(ZeroDivisionError), trees.publish("versions/a") as staging:
         (staging / "f").write_text("x")
         raise ZeroDivisionError
-    assert place.store.list_objects("versions") == []
-    write_tree(place, "versions/a", f="x", sub__g="y")
+    assert location.store.list_objects("versions") == []
+    write_tree(location, "versions/a", f="x", sub__g="y")
     assert trees.names("versions") == ["a"]
     assert trees.is_published("versions/a") and not trees.is_published("versions/b")
     folder = trees.fetch("versions/a")
@@ -126,11 +126,11 @@ def test_a_tree_is_visible_when_its_block_has_succeeded(place: Location) -> None
     assert trees.read_file("versions/b", "f") is None
     with pytest.raises(InputError, match="versions/b: nothing is published there"):
         trees.fetch("versions/b")
-    write_tree(place, "versions/a", f="other")  # a tree never changes
+    write_tree(location, "versions/a", f="other")  # a tree never changes
     assert trees.read_file("versions/a", "f") == b"x"
     trees.delete("versions/a")
     trees.delete("versions/a")
-    assert trees.names("versions") == [] == place.store.list_objects("versions")
+    assert trees.names("versions") == [] == location.store.list_objects("versions")
 
 
 def test_the_second_of_two_writers_leaves_nothing(bucket: Location, tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_a_damaged_copy_in_the_cache_is_replaced(bucket: Location, s3_server: st
     write_tree(bucket, "t", f="x")
     code = (
         "import sys; from finsent.storage import *; "
-        "place = Location.at(sys.argv[1], config=StorageConfig(cache_dir=sys.argv[2])); "
-        "print(place.trees.fetch('t'))"
+        "location = Location.at(sys.argv[1], config=StorageConfig(cache_dir=sys.argv[2])); "
+        "print(location.trees.fetch('t'))"
     )
 
     def fetch() -> Path:
@@ -186,8 +186,8 @@ def test_a_damaged_copy_in_the_cache_is_replaced(bucket: Location, s3_server: st
 
 @pytest.mark.usefixtures("s3_root")
 def test_a_bucket_that_does_not_exist_is_named() -> None:
-    place = Location.at("s3://no-such-bucket/root", "registry.root")
-    for call in (lambda: place.store.read("a"), lambda: place.store.list_objects("")):
+    location = Location.at("s3://no-such-bucket/root", "registry.root")
+    for call in (lambda: location.store.read("a"), lambda: location.store.list_objects("")):
         with pytest.raises(StorageError) as caught:
             call()
         assert str(caught.value) == (

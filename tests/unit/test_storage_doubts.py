@@ -13,9 +13,9 @@ from finsent.errors import InputError
 from finsent.registry.aliases import Aliases
 from finsent.storage import Location, StorageError
 from tests.fault_proxy import Fault, FaultProxy
-from tests.unit.test_storage_faults import Place, place, proxy
+from tests.unit.test_storage_faults import Locate, locate, proxy
 
-__all__ = ["place", "proxy"]  # fixtures
+__all__ = ["locate", "proxy"]  # fixtures
 
 FIRST, SECOND = "0" * 12, "1" * 12
 
@@ -26,8 +26,10 @@ def at_puts(fault: Fault, key: str) -> Callable[[str], Fault | None]:
 
 
 @pytest.mark.cost(1, "requests that are repeated until the time is over")
-def test_a_change_with_a_lost_response_is_reported_as_done(proxy: FaultProxy, place: Place) -> None:
-    aliases = Aliases(place(1.0))
+def test_a_change_with_a_lost_response_is_reported_as_done(
+    proxy: FaultProxy, locate: Locate
+) -> None:
+    aliases = Aliases(locate(1.0))
     aliases.move("champion", FIRST, None)
     proxy.choose = at_puts("lost", "champion.json")
     aliases.move("champion", SECOND, None)
@@ -37,8 +39,8 @@ def test_a_change_with_a_lost_response_is_reported_as_done(proxy: FaultProxy, pl
 
 
 @pytest.mark.cost(1, "requests that are repeated until the time is over")
-def test_a_change_that_cannot_be_confirmed_says_so(proxy: FaultProxy, place: Place) -> None:
-    aliases = Aliases(place(0.5))
+def test_a_change_that_cannot_be_confirmed_says_so(proxy: FaultProxy, locate: Locate) -> None:
+    aliases = Aliases(locate(0.5))
     aliases.move("champion", FIRST, None)
     is_lost = False
 
@@ -56,8 +58,8 @@ def test_a_change_that_cannot_be_confirmed_says_so(proxy: FaultProxy, place: Pla
     assert "may have changed" not in str(caught.value)
 
 
-def test_a_change_that_was_late_is_no_error(proxy: FaultProxy, place: Place) -> None:
-    aliases = Aliases(place(2.0))
+def test_a_change_that_was_late_is_no_error(proxy: FaultProxy, locate: Locate) -> None:
+    aliases = Aliases(locate(2.0))
     aliases.move("champion", FIRST, None)
     others = iter([aliases.location])  # of another writer, which is first after the loss
     is_lost = False
@@ -82,8 +84,8 @@ def supersede(location: Location) -> None:
     Aliases(bucket).move("champion", "2" * 12, None)
 
 
-def test_a_server_that_ignores_conditions_is_refused(proxy: FaultProxy, place: Place) -> None:
-    location = place(5.0)
+def test_a_server_that_ignores_conditions_is_refused(proxy: FaultProxy, locate: Locate) -> None:
+    location = locate(5.0)
     location.check_writable()
     proxy.choose = lambda line: "unconditional" if line.startswith("PUT") else None
     with pytest.raises(StorageError, match=r"ignores the conditions .* set storage\.root to a dir"):
@@ -96,18 +98,18 @@ def test_a_server_that_ignores_conditions_is_refused(proxy: FaultProxy, place: P
     [("expired", "Set AWS_ACCESS_KEY_ID"), ("skew", "Set this machine's clock")],
 )
 def test_a_refusal_names_its_remedy(
-    fault: Fault, remedy: str, proxy: FaultProxy, place: Place
+    fault: Fault, remedy: str, proxy: FaultProxy, locate: Locate
 ) -> None:
     proxy.choose = lambda _: fault
     with pytest.raises(StorageError, match=rf"access refused \(HTTP .*{remedy}"):
-        place(5.0).store.read("a")
+        locate(5.0).store.read("a")
 
 
 def test_a_version_is_usable_where_latest_cannot_be_written(
-    proxy: FaultProxy, place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    proxy: FaultProxy, locate: Locate, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.choose = at_puts("403", LATEST)
-    DatasetVersion(tmp_path / "a", place(5.0) / "a").mark_latest()
+    DatasetVersion(tmp_path / "a", locate(5.0) / "a").mark_latest()
     assert "`latest` does not become a: storage.root=" in caplog.text
 
 

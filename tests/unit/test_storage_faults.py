@@ -25,7 +25,7 @@ def proxy(s3_server: str) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def place(proxy: FaultProxy, s3_root: str, tmp_path: Path) -> Callable[[float], Location]:
+def locate(proxy: FaultProxy, s3_root: str, tmp_path: Path) -> Callable[[float], Location]:
     """Makes the location of a bucket behind the proxy, with the seconds of its retries."""
 
     def of(retry_seconds: float) -> Location:
@@ -37,7 +37,7 @@ def place(proxy: FaultProxy, s3_root: str, tmp_path: Path) -> Callable[[float], 
     return of
 
 
-Place = Callable[[float], Location]
+Locate = Callable[[float], Location]
 
 
 def often(seed: int, share: float) -> Callable[[str], Fault | None]:
@@ -47,9 +47,9 @@ def often(seed: int, share: float) -> Callable[[str], Fault | None]:
 
 
 @pytest.mark.cost(3, "hundreds of requests through a proxy in this process")
-def test_passing_faults_lose_nothing(proxy: FaultProxy, place: Place) -> None:
+def test_passing_faults_lose_nothing(proxy: FaultProxy, locate: Locate) -> None:
     proxy.choose = often(0, 0.25)
-    location = place(60)
+    location = locate(60)
     with location.trees.publish("versions/a") as staging:
         for index in range(5):
             (staging / f"{index}").write_bytes(bytes([index]) * 1000)
@@ -79,9 +79,9 @@ def test_passing_faults_lose_nothing(proxy: FaultProxy, place: Place) -> None:
     ],
 )
 def test_a_fault_that_stays_is_one_line(
-    fault: Fault, problem: str, proxy: FaultProxy, place: Place
+    fault: Fault, problem: str, proxy: FaultProxy, locate: Locate
 ) -> None:
-    location = place(1.0)
+    location = locate(1.0)
     location.store.put("a", b"x" * 100)
     proxy.choose = lambda _: fault
     for call in (
@@ -101,19 +101,19 @@ def test_a_fault_that_stays_is_one_line(
         )
 
 
-def test_a_refused_login_is_not_repeated(proxy: FaultProxy, place: Place) -> None:
+def test_a_refused_login_is_not_repeated(proxy: FaultProxy, locate: Locate) -> None:
     proxy.choose = lambda _: "403"
     with pytest.raises(StorageError, match=r"access refused .*Set AWS_ACCESS_KEY_ID") as caught:
-        place(10).store.read("a")
+        locate(10).store.read("a")
     assert proxy.counts == {"403": 1}
     assert "test" not in str(caught.value).replace("storage.root", "")
 
 
 @pytest.mark.cost(1, "requests that are repeated until the time is over")
 def test_a_publication_that_fails_is_invisible_and_can_be_repeated(
-    proxy: FaultProxy, place: Place
+    proxy: FaultProxy, locate: Locate
 ) -> None:
-    location = place(1.0)
+    location = locate(1.0)
 
     def write() -> None:
         with location.trees.publish("versions/a") as staging:
@@ -130,8 +130,8 @@ def test_a_publication_that_fails_is_invisible_and_can_be_repeated(
 
 
 @pytest.mark.cost(1, "requests that are repeated until the time is over")
-def test_false_bytes_are_read_again_and_never_returned(proxy: FaultProxy, place: Place) -> None:
-    location = place(5.0)
+def test_false_bytes_are_read_again_and_never_returned(proxy: FaultProxy, locate: Locate) -> None:
+    location = locate(5.0)
     faults: list[Fault] = ["false", "false"]
     lies = iter(faults)
     with location.trees.publish("a") as staging:
@@ -141,8 +141,10 @@ def test_false_bytes_are_read_again_and_never_returned(proxy: FaultProxy, place:
     assert proxy.counts == {"false": 2}
 
 
-def test_a_marker_whose_response_is_lost_is_published_once(proxy: FaultProxy, place: Place) -> None:
-    location = place(5.0)
+def test_a_marker_whose_response_is_lost_is_published_once(
+    proxy: FaultProxy, locate: Locate
+) -> None:
+    location = locate(5.0)
     faults: list[Fault] = ["lost"]
     losses = iter(faults)
     proxy.choose = lambda line: next(losses, None) if "PUT" in line and "tree" in line else None
