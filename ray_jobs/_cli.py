@@ -22,6 +22,7 @@ from finsent.job_dirs import named_disk_errors
 from finsent.runs import RESULT, finish_run, new_run_name, start_run
 from finsent.signals import SIGNALS, Interrupted, catch_signals, find_cause
 from finsent.stdout import write_line
+from finsent.stored_runs import StoredRuns
 from ray_jobs._arguments import config_files, parse_arguments
 from ray_jobs._job import Call, Job, JobSettings, RefusedError
 from ray_jobs._results import Output, Result, as_result
@@ -159,11 +160,17 @@ def _run(job: Job, settings: JobSettings, positional: list[str]) -> Result:
         RefusedError: the job's last step was refused; the result of the others is stored.
     """
     started = time.perf_counter()
-    run_dir = settings.workspace.runs_dir / (settings.run.name or new_run_name(job.name))
-    keeps_run = job.keeps_run and not job.dry(settings)
+    keeps_run, stored_runs = (
+        job.keeps_run and not job.dry(settings),
+        StoredRuns.of(settings.workspace),
+    )
+    run_dir = stored_runs.runs_dir / (settings.run.name or new_run_name(job.name))
     if keeps_run:
+        if settings.run.name is not None:
+            stored_runs.fetch(run_dir.name, checkpoints=True)
         job.check(settings, run_dir)
         start_run(run_dir, job.name, settings, job.fixed)
+        stored_runs.store_started(run_dir)
     refusal: RefusedError | None = None
     try:
         output = as_result(job.run(Call(settings, run_dir, positional)))
@@ -183,6 +190,7 @@ def _run(job: Job, settings: JobSettings, positional: list[str]) -> Result:
     result["seconds"] = round(time.perf_counter() - started, 3)
     if keeps_run:
         finish_run(run_dir, result)
+        stored_runs.store_ended(run_dir)
     if refusal is not None:
         if keeps_run:
             log.info("the result of the steps before is in %s", run_dir / RESULT)

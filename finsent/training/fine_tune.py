@@ -11,6 +11,7 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.inference.truncation_record import TruncationRecord
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.rows_origin import RowsOrigin
+from finsent.ray_session import check_training_shared
 from finsent.settings import Settings
 from finsent.training.config import OPERATIONAL, TrainConfig
 from finsent.training.frontends.check import check_trainer
@@ -89,6 +90,7 @@ def fine_tune(
     from finsent.training.split_summary import summarize_splits
 
     config = settings.train
+    check_training_shared(settings)
     log.info(
         "train: %s on dataset %s, %d rows, %d epochs, %d worker(s)",
         backbone.name,
