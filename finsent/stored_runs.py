@@ -4,7 +4,9 @@ A job writes its run's directory on this machine, below `storage.cache_dir`. The
 
 * `runs/NAME/files-ID`, a tree of the directory's files without checkpoints. `runs/NAME/run.json`
   names the current one. It is stored when the run starts and when a job has ended.
-* `runs/NAME/checkpoints/checkpoint_N`, a tree per checkpoint.
+* `runs/NAME/checkpoints/checkpoint_N`, a tree per checkpoint, and `runs/NAME/metrics.jsonl`, which
+  `finsent.training.checkpoint_mirror` uploads while the run trains.
+* `runs/NAME/lease.json`, which the process that runs the run renews, see `finsent.storage.lease`.
 
 A machine that needs a run copies it to a directory of its own. Jobs also change older runs, such as
 `evaluate` by the report of a run's model. Therefore each job stores all runs of this machine that
@@ -30,12 +32,14 @@ from finsent.files import STAGING, directory_lock, link_or_copy, make_dir, stage
 from finsent.records import Record
 from finsent.runs import CHECKPOINT_PREFIX, RESULT, has_trained_model
 from finsent.storage import Location
+from finsent.storage.lease import hold_lease
 from finsent.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 _STORED = ".stored.json"  # in a run's directory
 _RECORD = "run.json"
+_LEASE = "lease.json"
 _LAST_TRAINED = "last_trained.json"
 _CHECKPOINT_TREES = "checkpoints"
 _CHECKPOINTS = f"{CHECKPOINT_PREFIX}*"
@@ -169,6 +173,19 @@ class StoredRuns:
         if run_dir is not None and has_trained_model(run_dir):
             data = _LastTrained(run=run_dir.name).model_dump_json().encode()
             self.location.store.put(_LAST_TRAINED, data)
+
+    @contextmanager
+    def owned(self, name: str) -> Iterator[None]:
+        """Keep processes of all machines from running a run of this name while the block runs.
+
+        Raises:
+            InputError: a living process runs the run, or has taken it over meanwhile.
+        """
+        if self.location.is_local:
+            yield
+            return
+        with hold_lease(self.location.store, f"{name}/{_LEASE}", f"run.name={name!r}"):
+            yield
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

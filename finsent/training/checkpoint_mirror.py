@@ -16,6 +16,7 @@ from finsent.files import link_or_copy, staged_dir, staged_file
 from finsent.storage import Location, StorageError
 from finsent.training.checkpoint import STATE_FILE, list_checkpoints, read_state
 from finsent.training.metrics_log import METRICS_FILE
+from finsent.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,13 @@ class CheckpointMirror:
     """
 
     location: Location  # ROOT/runs/NAME
+
+    @classmethod
+    def of_run(cls, workspace: Workspace, run_dir: Path) -> CheckpointMirror | None:
+        """Return the mirror of a run; None: the run is in a directory."""
+        if workspace.root.is_local:
+            return None
+        return cls(workspace.root / "runs" / run_dir.name)
 
     def fetch_missing(self, run_dir: Path) -> None:
         """Copy the checkpoints that a run's directory lacks, and metrics that it lacks."""
