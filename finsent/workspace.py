@@ -44,8 +44,9 @@ class Workspace:
     @property
     def runs_dir(self) -> Path:
         """The directories of runs: ROOT/runs, or their copies in the cache, one folder per root."""
-        runs = self.root / "runs"
-        return runs.path if runs.is_local else runs.cache.folder / "runs" / digest(str(runs))[:16]
+        if self.root.is_local:
+            return self.root.path / "runs"
+        return self.root.cache.folder / "runs" / digest(self.root.address)[:16]
 
     @property
     def sources_dir(self) -> Path:
