@@ -46,9 +46,9 @@ class Corpus:
         within = np.bincount(self.labels, minlength=len(LABELS)) / len(self.labels)
         weights = np.zeros(len(self.labels))
         for label in range(len(LABELS)):
-            for topic, part in ((1, share), (0, 1 - share)):
+            for topic, topic_share in ((1, share), (0, 1 - share)):
                 members = (self.labels == label) & (self.is_topic == topic)
-                weights[members] = within[label] * part / members.sum()
+                weights[members] = within[label] * topic_share / members.sum()
         return random.choice(self.rows.count, shape, p=weights / weights.sum())
 
     def mix(self) -> Floats:

@@ -120,9 +120,9 @@ def write_bodies(texts: list[str], work: Path) -> tuple[Path, Path]:
     infinity = (json.dumps({"model": "bench", "input": [text]}) for text in texts)
     (work / "infinity.txt").write_text("\n".join(infinity))
     parts = [texts[i : i + LIST_LENGTH] for i in range(0, len(texts), LIST_LENGTH)]
-    complete = [part for part in parts if len(part) == LIST_LENGTH]
+    complete = [list_of_texts for list_of_texts in parts if len(list_of_texts) == LIST_LENGTH]
     complete = complete or [(texts * LIST_LENGTH)[:LIST_LENGTH]]
-    lists.write_text("\n".join(json.dumps({"texts": part}) for part in complete))
+    lists.write_text("\n".join(json.dumps({"texts": list_of_texts}) for list_of_texts in complete))
     return single, lists
 
 

@@ -160,11 +160,13 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
 def switches(settings: BenchSettings, root: Path, texts: list[str], work: Path) -> Result:
     """Move the alias back and forth under load, then to broken versions."""
     registry = Registry(root / "registry")
-    first = registry.aliases()["champion"]
-    second = _publish_changed(registry, first, work / "second", _scale_temperature(1.25))
+    champion = registry.aliases()["champion"]
+    second = _publish_changed(registry, champion, work / "second", _scale_temperature(1.25))
     broken = {
-        "nan_weights": _publish_changed(registry, first, work / "nan", _write_nan_weights),
-        "bad_digest": _publish_changed(registry, first, work / "digest", _scale_temperature(1.5)),
+        "nan_weights": _publish_changed(registry, champion, work / "nan", _write_nan_weights),
+        "bad_digest": _publish_changed(
+            registry, champion, work / "digest", _scale_temperature(1.5)
+        ),
     }
     damaged_file = registry.get(broken["bad_digest"]).path / "calibration.json"
     reasons = {}
@@ -175,7 +177,7 @@ def switches(settings: BenchSettings, root: Path, texts: list[str], work: Path) 
 
         with probing(address, texts, PROBE_CLIENTS) as probes:
             for turn in range(SWITCHES):
-                version = (second, first)[turn % 2]
+                version = (second, champion)[turn % 2]
                 registry.promote(version, "champion")
                 _wait_until(lambda version=version: info()["model_version"] == version, 60)  # type: ignore[misc]
             switched_versions = set(probes.versions)
@@ -193,9 +195,9 @@ def switches(settings: BenchSettings, root: Path, texts: list[str], work: Path) 
         "switches": SWITCHES,
         "codes": dict(probes.codes),
         "failed": probes.failed(),
-        "both_answered": switched_versions == {first, second},
+        "both_answered": switched_versions == {champion, second},
         "refused": reasons,
-        "old_one_served": served_version == first and probes.versions == {first, second},
+        "old_one_served": served_version == champion and probes.versions == {champion, second},
     }
 
 

@@ -144,7 +144,7 @@ def _infinity(python: str, model_dir: Path, int8: Path, work: Path) -> Server:
         "--served-model-name": "bench",
         "--log-level": "warning",
     }
-    arguments = [part for option in options.items() for part in option]
+    arguments = [word for option in options.items() for word in option]
     # infinity's warm-up sends more tokens than the model accepts.
     command = [python, "-m", "infinity_emb.cli", "v2", *arguments, "--no-model-warmup"]
     return Server(
@@ -165,7 +165,7 @@ def running(server: Server, work: Path) -> Iterator[tuple[str, subprocess.Popen[
     A process that remained would answer for the next server.
     """
     port = free_port("127.0.0.1")
-    command = [part.replace("{port}", str(port)) for part in server.command]
+    command = [word.replace("{port}", str(port)) for word in server.command]
     with (work / "server.log").open("wb") as out:
         process = subprocess.Popen(
             command,

@@ -138,8 +138,8 @@ def ratios(rounds: Rounds) -> Result:
     return {
         "split_over_fused": round(rate("split") / rate("fused"), 3),
         "two_gateways_over_one": round(rate(two_gateways) / rate(one_gateway), 3),
-        # Where cores are free, requests/s grow by this factor: the CPU time of a request in a
-        # gateway is what a gateway's core limits.
+        # The factor by which a second gateway raises requests/s where cores are free: one core per
+        # gateway limits the requests/s to 1 / (CPU time of a request in the gateway).
         "two_gateways_over_one_per_core": round(
             2 * gateway_ms(one_gateway) / gateway_ms(two_gateways), 3
         ),

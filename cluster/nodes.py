@@ -337,9 +337,9 @@ def _free_worker_ports(count: int) -> list[int]:
         if connection.status == psutil.CONN_LISTEN and connection.laddr
     }
     free = [
-        first
-        for first in WORKER_PORTS
-        if listening.isdisjoint(range(first, first + WORKER_PORTS.step))
+        first_port
+        for first_port in WORKER_PORTS
+        if listening.isdisjoint(range(first_port, first_port + WORKER_PORTS.step))
     ]
     if len(free) < count:
         raise InputError(

@@ -119,8 +119,8 @@ def jobs(address: str) -> Iterator[tuple[str, str, str]]:
 
 
 async def _copy_log(client: JobSubmissionClient, job_id: str) -> None:
-    async for part in client.tail_job_logs(job_id):
-        sys.stdout.write(part)
+    async for lines in client.tail_job_logs(job_id):
+        sys.stdout.write(lines)
         sys.stdout.flush()
 
 

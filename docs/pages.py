@@ -87,7 +87,9 @@ def rewrite_links(text: str, page: str) -> str:
 
     # Code is not rewritten.
     parts = re.split(rf"({_CODE.pattern})", text, flags=re.M | re.S)
-    return "".join(part if i % 2 else _LINK.sub(rewritten, part) for i, part in enumerate(parts))
+    return "".join(
+        fragment if i % 2 else _LINK.sub(rewritten, fragment) for i, fragment in enumerate(parts)
+    )
 
 
 def _in_project(page: str, target: str) -> str:

@@ -38,7 +38,13 @@ def __getattr__(name: str) -> Any:
     # A service or a worker imports modules of finsent and must not pay for all of them.
     if name not in _MODULES:
         raise AttributeError(f"module 'finsent' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    try:
+        module = importlib.import_module(_MODULES[name])
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"finsent.{name}: needs the package {error.name}. Run pip install 'finsent[platform]'."
+        ) from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:_MAX_CHARS] or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, where the other lines are of no use to users."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class UserError(Exception):
     """Bad config or bad input: one line that names the field, the value and the remedy.
 

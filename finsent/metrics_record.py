@@ -37,8 +37,8 @@ class _Figures(SparseRecord):
 
     def without(self, *names: str) -> Self:
         """Return a copy in which some keys are not set."""
-        kept = self.model_fields_set.difference(names)
-        return type(self).model_validate({name: getattr(self, name) for name in kept})
+        set_names = self.model_fields_set.difference(names)
+        return type(self).model_validate({name: getattr(self, name) for name in set_names})
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -307,10 +307,10 @@ class StoredMetrics(StoredScores, EvaluatedModel):
     @property
     def missing(self) -> list[str]:
         """Names of the figures that the registry shows and that are not known."""
-        shown = PublishableMetrics.model_fields
+        card_fields = PublishableMetrics.model_fields
         return [
             name
-            for name, field in shown.items()
+            for name, field in card_fields.items()
             if field.is_required() and getattr(self, name) is None
         ]
 

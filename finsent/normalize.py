@@ -193,8 +193,8 @@ def text_keys(text: pa.ChunkedArray | pa.Array) -> pa.FixedSizeBinaryArray:
 
 def key64(keys: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint64]:
     """Return the first 8 bytes of each key as a big-endian number; shape (keys,)."""
-    first = np.ascontiguousarray(_bytes_of(keys)[:, :8])
-    return first.view(">u8").reshape(-1).astype(np.uint64)
+    first_bytes = np.ascontiguousarray(_bytes_of(keys)[:, :8])
+    return first_bytes.view(">u8").reshape(-1).astype(np.uint64)
 
 
 def hex_keys(keys: pa.ChunkedArray | pa.Array) -> pa.StringArray:

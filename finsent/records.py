@@ -41,11 +41,11 @@ class _JsonFile(BaseModel):
         return cls._of(read_json(path), str(path))
 
     @classmethod
-    def decode(cls, data: bytes, place: str) -> Self:
+    def decode(cls, data: bytes, source: str) -> Self:
         """Read a record from the bytes of a JSON file.
 
         Args:
-            place: path or URI of the file, for messages.
+            source: path or URI of the file, for messages.
 
         Raises:
             InputError: as `read`.
@@ -53,17 +53,17 @@ class _JsonFile(BaseModel):
         try:
             content = json.loads(data)
         except ValueError as error:
-            raise InputError(f"{place}: not valid JSON ({error}). The file is damaged.") from None
-        return cls._of(content, place)
+            raise InputError(f"{source}: not valid JSON ({error}). The file is damaged.") from None
+        return cls._of(content, source)
 
     @classmethod
-    def _of(cls, content: Any, place: str) -> Self:
+    def _of(cls, content: Any, source: str) -> Self:
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "the file"
-            raise InputError(f"{place}: {key}: {first['msg']}. {cls.remedy()}") from None
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"])) or "the file"
+            raise InputError(f"{source}: {key}: {problem['msg']}. {cls.remedy()}") from None
 
 
 class ForeignRecord(_JsonFile):

@@ -48,8 +48,8 @@ class RayConfig(Section):
 
     address: str | None = setting(
         None,
-        "running cluster to join, e.g. auto; null: the one this job was submitted to, or else a "
-        "local Ray of its own",
+        "running cluster to join, e.g. auto; null: the cluster that this job was submitted to, "
+        "else a new local Ray",
     )
     num_cpus: int | None = setting(
         None, "logical CPUs of a local Ray; null: the cores, and at least 4", unit="CPUs", ge=1

@@ -16,7 +16,7 @@ from finsent.runs import CONFIG, RESULT
 
 log = logging.getLogger(__name__)
 
-_MAX_RUNS = 20  # of the newest runs, which are read
+_MAX_RUNS = 20  # newest runs that are read
 _TIMED_SECTIONS = ("data", "model", "train", "evaluate", "export")  # sections that decide the time
 
 

@@ -82,5 +82,5 @@ def refuse_secrets(uri: str) -> None:
     if not parts.options.keys() <= {*OPTIONS} or re.search(r"\?[^/?]*=", parts.path):
         raise ValueError(
             f"the URI has other options than {', '.join(OPTIONS)}. Leave them out: they would "
-            "be in every manifest, and credentials belong into the environment."
+            "be in every manifest, and credentials belong in the environment."
         )

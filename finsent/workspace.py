@@ -26,8 +26,8 @@ class Workspace:
         """Return the workspace below a root.
 
         Args:
-            root: path or URI. Inside a Ray job a relative path counts from ~/finsent, since Ray
-                deletes the job's working directory at its end.
+            root: path or URI. Inside a Ray job a relative path is relative to ~/finsent, because
+                Ray deletes the job's working directory at its end.
             registry: path or URI of the registry, by the same rule; None: ROOT/registry.
             config: cache and retries of object stores; None: the defaults.
         """

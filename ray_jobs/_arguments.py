@@ -76,8 +76,8 @@ def _is_config(job: Job, argument: str) -> bool:
 def _path_of(name: str) -> Path:
     """Return the path of a configuration.
 
-    A name without a suffix is that of a shipped one. A user's file has priority over a shipped one
-    of the same name.
+    A name without a suffix names a shipped configuration. A user's file has priority over a shipped
+    configuration of the same name.
     """
     if name.endswith(_CONFIG_SUFFIXES) and Path(name).is_file():
         return Path(name)

@@ -47,7 +47,7 @@ class Job:
     arguments: str = ""  # how positional arguments are written; "": it accepts none
     home: str = ""  # section whose keys may be written without its name
     flags: dict[str, str] = field(default_factory=dict)  # override by command line flag
-    dry: Callable[[JobSettings], bool] = lambda _: False  # whether it only reports what it would do
+    dry: Callable[[JobSettings], bool] = lambda _: False  # whether the job only prints a plan
     check: Callable[[JobSettings, Path], None] = lambda *_: None  # before a run starts or resumes
     resumes: bool = False  # the same command with the same run.name resumes the run
     fixed: tuple[str, ...] = ()  # keys and sections that a run which has trained must resume with

@@ -71,9 +71,9 @@ def run(call: Call) -> ClassifyResult:
 
 JOB = Job(
     name="classify",
-    summary="Label texts given as arguments, as a file (classify.input=FILE: a table, of which "
-    "the column data.text_column is read, or lines), or as lines of standard input. Write `--` "
-    "before texts that look like key=value.",
+    summary="Label texts given as arguments, as a file (classify.input=FILE: the column "
+    "data.text_column of a table, or lines), or as lines of standard input. Write `--` before "
+    "texts that look like key=value.",
     result=ClassifyResult,
     sections=("classify", "data", "engine", "registry", "storage"),
     run=run,

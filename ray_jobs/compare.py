@@ -45,7 +45,7 @@ def run(call: Call) -> CompareResult:
     out = call.run_dir / "comparison"
     judged = pair.compare(selection, out)
     table_console().print(_table(judged.comparison))
-    log.info("B in A's place: %s: %s", judged.judgment.outcome, judged.judgment.reason)
+    log.info("B as a replacement of A: %s: %s", judged.judgment.outcome, judged.judgment.reason)
     return CompareResult.of(judged.record, out)
 
 

@@ -13,7 +13,7 @@ from ray_jobs._cli import Call, Job, main, table_console
 
 
 def on_own_test_split(settings: Settings) -> Settings:
-    """Return settings by which a model is measured as it is, on its own test split."""
+    """Return settings that measure a model without a domain calibration on its own test split."""
     return settings.replaced(evaluate=settings.evaluate.on_own_test_split())
 
 

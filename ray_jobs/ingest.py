@@ -69,7 +69,7 @@ class DiffResult:
 
 
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
-    """Ingest, on a running Ray if `needs_ray(files)`.
+    """Ingest files, on a running Ray if `needs_ray(files)`.
 
     Rows that stop the ingest are listed in the run's directory.
     """

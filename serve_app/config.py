@@ -160,7 +160,10 @@ class ServeConfig(Section):
         "clients; /info reports how often it agrees; null: none",
     )
     shadow_share: float = setting(
-        1.0, "share of the texts that the shadow gets, as far as it keeps up", ge=0, le=1
+        1.0,
+        "share of the texts that the shadow gets; a shadow that is too slow drops texts",
+        ge=0,
+        le=1,
     )
     explainers: int = setting(
         0,

@@ -109,11 +109,11 @@ class Costs:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what the test's process has measured."""
-        found = dict(report.user_properties)
-        if report.when == "call" and "cpu_seconds" in found:
-            budget = found["cpu_budget"]
+        properties = dict(report.user_properties)
+        if report.when == "call" and "cpu_seconds" in properties:
+            budget = properties["cpu_budget"]
             assert isinstance(budget, float | None)
-            self.costs[report.nodeid] = float(str(found["cpu_seconds"])), budget
+            self.costs[report.nodeid] = float(str(properties["cpu_seconds"])), budget
 
     def over(self) -> dict[str, tuple[float, float]]:
         """CPU seconds and budget of each test that costs too much."""

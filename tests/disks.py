@@ -24,23 +24,23 @@ def file_limit(size: int) -> Iterator[None]:
 
 
 @contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Path]:
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """Mount a file system of some bytes, such as 3m, on a new directory."""
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "finsent-test", str(place)]
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "finsent-test", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting needs root")
     try:
-        yield place
+        yield folder
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
-def filled(place: Path, left: int = 0) -> Iterator[None]:
+def filled(folder: Path, left: int = 0) -> Iterator[None]:
     """Take the room of a small file system, but for some bytes."""
-    ballast = place / "ballast"
-    size = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize - left
+    ballast = folder / "ballast"
+    size = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - left
     with ballast.open("wb") as stream:
         os.posix_fallocate(stream.fileno(), 0, size)
     try:

@@ -54,7 +54,8 @@ def _reduce(schema: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     reduced = {key: value for key, value in schema.items() if key != "description"}
     if "properties" in schema:
         reduced["properties"] = {
-            name: _reduce(part, shared) for name, part in schema["properties"].items()
+            name: _reduce(property_schema, shared)
+            for name, property_schema in schema["properties"].items()
         }
     for key in _NESTED:
         if isinstance(schema.get(key), dict):
@@ -71,7 +72,9 @@ def _close(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema whose objects refuse fields that it does not name."""
     closed = dict(schema)
     if "properties" in schema:
-        closed["properties"] = {name: _close(part) for name, part in schema["properties"].items()}
+        closed["properties"] = {
+            name: _close(property_schema) for name, property_schema in schema["properties"].items()
+        }
         if not schema.get("x-kubernetes-preserve-unknown-fields"):
             closed.setdefault("additionalProperties", False)
     for key in _NESTED:

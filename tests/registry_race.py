@@ -10,6 +10,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the racing processes do not import pytest
+    import pytest
 
 from finsent.registry.aliases import Aliases, AliasRecord
 from finsent.storage import Location, StorageConfig
@@ -59,13 +63,12 @@ def _report(action: str, version: str, started: float) -> None:
     sys.stdout.flush()
 
 
-def race(root: str, environment: dict[str, str], processes: int, count: int) -> list[list[Done]]:
+def _race(root: str, processes: int, count: int) -> list[list[Done]]:
     """Run the processes, and return what each of them did, in its order."""
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", _WORKER, root, str(seed), str(count)],
             cwd=PROJECT,
-            env=environment,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -76,7 +79,7 @@ def race(root: str, environment: dict[str, str], processes: int, count: int) -> 
     return [[Done(*json.loads(line)) for line in output.splitlines()] for output in outputs]
 
 
-def check_history(record: AliasRecord, done: list[list[Done]]) -> None:
+def _check_history(record: AliasRecord, done: list[list[Done]]) -> None:
     """Check that the history is one order of all changes, in which each of them is legal.
 
     No change is lost, doubled or foreign; each process's changes are in its order; and replaying
@@ -111,13 +114,20 @@ def _check_time(history: list[Done], promotions: dict[str, Done]) -> None:
             latest_start = max(latest_start, own.started)
 
 
-def read(root: str) -> AliasRecord:
-    """The alias's record."""
+def check_race(
+    kind: str, folder: Path, request: pytest.FixtureRequest, processes: int, count: int
+) -> None:
+    """Race on a registry in a directory or in a bucket, and check the history.
+
+    Args:
+        kind: "directory" or "bucket".
+        folder: of the test.
+        count: changes per process.
+    """
+    root = str(folder / "registry")
+    if kind == "bucket":
+        root = request.getfixturevalue("s3_root")
+    done = _race(root, processes, count)
     record = aliases(root).get(ALIAS)
     assert record is not None
-    return record
-
-
-def local_root(folder: Path) -> str:
-    """A registry in a directory."""
-    return str(folder / "registry")
+    _check_history(record, done)

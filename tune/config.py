@@ -74,7 +74,7 @@ class SweepConfig(Section):
     )
     study: str | None = setting(None, "the study's name in that storage; null: the run's name")
     scheduler: SchedulerName = setting(
-        "asha", f"rule by which trials end early; {summaries(SCHEDULERS)}"
+        "asha", f"rule that ends trials early; {summaries(SCHEDULERS)}"
     )
     grace_epochs: int = setting(
         1, "minimum epochs of every trial; pbt: epochs between two exchanges", unit="epochs", ge=1

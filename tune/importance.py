@@ -137,9 +137,9 @@ def pareto_front(sweep: Sweep) -> list[int]:
     with silenced():
         study = _study(_frozen(sweep, trials, sweep.objectives), sweep.objectives)
         best = {trial.user_attrs["trial"] for trial in study.best_trials}
-    first = sweep.objectives[0]
+    objective = sweep.objectives[0]
     front = [trial for trial in trials if trial.number in best]
-    return [t.number for t in sorted(front, key=lambda t: (score(t, first), t.number))]
+    return [t.number for t in sorted(front, key=lambda t: (score(t, objective), t.number))]
 
 
 # --- studies ------------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ from tune.importance import Importances
 from tune.records import Sweep
 from tune.stats import Axis
 
-BLUE, RED, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#999999"
+BLUE, RED, GREEN, ORANGE, GRAY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#999999"
 PURPLE = "#CC79A7"
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLORS = {
     "finished": BLUE,
-    "stopped": GREY,
+    "stopped": GRAY,
     "diverged": PURPLE,
     "failed": RED,
     "interrupted": ORANGE,

@@ -19,7 +19,7 @@ from tune.parameter_pictures import (
 from tune.picture_style import (
     BLUE,
     COLORS,
-    GREY,
+    GRAY,
     LINES,
     MARKS,
     View,
@@ -176,7 +176,7 @@ def _savings(axes: Any, view: View) -> None:
 def _pareto(axes: Any, view: View) -> None:
     """Draw the first objective against each other objective."""
     sweep = view.sweep
-    first, *others = sweep.objectives
+    first_objective, *others = sweep.objectives
     figure = axes.figure
     axes.remove()
     figure.set_size_inches(max(6.4, 4.0 * len(others)), 4.2)
@@ -190,13 +190,13 @@ def _pareto(axes: Any, view: View) -> None:
         )
         panel.scatter(
             [_value(t, other) for t in behind],
-            [_value(t, first) for t in behind],
+            [_value(t, first_objective) for t in behind],
             s=20,
-            color=GREY,
+            color=GRAY,
             alpha=0.6,
             label="other trials",
         )
-        x, y = [_value(t, other) for t in front], [_value(t, first) for t in front]
+        x, y = [_value(t, other) for t in front], [_value(t, first_objective) for t in front]
         if len(others) == 1:
             panel.step(
                 x, y, where="post" if other.mode == "min" else "pre", color=BLUE, linewidth=1
@@ -211,7 +211,7 @@ def _pareto(axes: Any, view: View) -> None:
             panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             panel.xaxis.set_minor_formatter("")
         panel.set_xlabel(f"{shorten(other.name)} ({_better(other.mode)})")
-    panels[0].set_ylabel(f"{shorten(first.name)} ({_better(first.mode)})")
+    panels[0].set_ylabel(f"{shorten(first_objective.name)} ({_better(first_objective.mode)})")
     panels[0].legend(fontsize=8, frameon=False, loc="best")
     figure.suptitle("Each objective against the first objective", fontsize=11, x=0.01, ha="left")
 

@@ -139,8 +139,8 @@ def _nested_value(settings: JsonObject, key: str) -> JsonValue:
     """Return a setting by its dotted key; None: a section is null."""
     value: Any = settings
     try:
-        for part in key.split("."):
-            value = value[part]
+        for name in key.split("."):
+            value = value[name]
     except (LookupError, TypeError):
         return None
     setting: JsonValue = value
@@ -197,8 +197,7 @@ def end_sweep(run_dir: Path, *, exhausted: bool = False) -> None:
         exhausted: whether the search has tried each configuration of the space.
     """
     record = SweepRecord.read(run_dir / SWEEP)
-    update = {"finished": _now(), "exhausted": exhausted}
-    record.model_copy(update=update).write(run_dir / SWEEP)
+    record.replaced(finished=_now(), exhausted=exhausted).write(run_dir / SWEEP)
 
 
 def check_run_dir(settings: SweepSettings, run_dir: Path) -> None:

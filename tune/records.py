@@ -334,9 +334,9 @@ def _read_trials(path: Path) -> tuple[list[Trial], Counter[int]]:
             else:
                 trials[event.trial] = _apply(trials.get(event.trial), event)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            problem = f"{key}: {first['msg']}" if key else first["msg"]
+            first_problem = error.errors()[0]
+            key = ".".join(map(str, first_problem["loc"]))
+            problem = f"{key}: {first_problem['msg']}" if key else first_problem["msg"]
             raise _damaged(path, line_number, problem) from None
         except LookupError as error:
             raise _damaged(path, line_number, str(error)) from None

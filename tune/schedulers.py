@@ -239,7 +239,7 @@ def _clip_to(space: Space) -> Callable[[PopulationConfig], PopulationConfig]:
 
 def _number(value: JsonValue) -> float:
     if not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is not a number, and is of a range of numbers")
+        raise TypeError(f"{value!r} is not a number, but its range is numeric")
     return value
 
 

@@ -1,6 +1,6 @@
 """The search for configurations: an Optuna study behind Ray Tune's searcher interface.
 
-Ray's own `OptunaSearch` is not used. It tells a study a trial's last report even where the
+Ray's own `OptunaSearch` is not used. It gives a study a trial's last report even where the
 scheduler stopped the trial, leaves a trial with a NaN running forever, and cannot resume a trial of
 a driver that was killed. Here a stopped trial is pruned, with its value after each epoch, which TPE
 ranks as such (Bergstra et al. 2011; Optuna's `TPESampler`).
@@ -30,8 +30,8 @@ from tune.trial_outcome import FAILED, Outcome, recorded_outcome, reported_outco
 from tune.trial_report import TrialReport, is_finite
 
 MAX_LISTED = 2000  # configurations of a space that are listed to find the untried ones
-_MAX_REPEATS = 20  # of the study in a row; then another configuration is drawn at random
-_MAX_DRAWS = 1000  # repeats in a row from a larger space, which then counts as exhausted
+_MAX_REPEATS = 20  # the study's repeats in a row before a configuration is drawn at random
+_MAX_DRAWS = 1000  # repeats in a row of random draws before a larger space counts as exhausted
 _NUMBER, _REPEATS = "number", "repeats"  # attributes of the study's trials
 
 

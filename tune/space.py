@@ -213,8 +213,8 @@ def with_values(settings: T, params: Mapping[str, Any]) -> T:
         *sections, name = key.split(".")
         section: Any = values
         try:
-            for part in sections:
-                section = section[part]
+            for section_name in sections:
+                section = section[section_name]
             section[name] = value
         except (LookupError, TypeError):  # a section is missing, null or a value
             raise ConfigError(

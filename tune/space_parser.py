@@ -79,15 +79,15 @@ def _parse_parameter(key: str, form: Any) -> Parameter:
             "then makes its own version."
         )
     if not isinstance(form, Mapping):
-        raise ConfigError(f"{field}={form!r}: is no range. Write one of {forms}.")
+        raise ConfigError(f"{field}={form!r}: is not a range. Write one of {forms}.")
     kinds = [name for name in form if name != "when"]
     if len(kinds) != 1 or kinds[0] not in _FORMS:
-        raise ConfigError(f"{field}: is no range. Write one of {forms}.")
+        raise ConfigError(f"{field}: is not a range. Write one of {forms}.")
     [kind] = kinds
     parent, parent_values = _parse_condition(field, form.get("when"))
     values = form[kind]
     if not isinstance(values, list | tuple):
-        raise ConfigError(f"{field}.{kind}={values!r}: is no list. Write {_FORMS[kind]}.")
+        raise ConfigError(f"{field}.{kind}={values!r}: is not a list. Write {_FORMS[kind]}.")
     if kind == "choice":
         choices = _parse_choices(field, values)
         return Parameter(key, kind, choices=choices, parent=parent, parent_values=parent_values)
@@ -110,7 +110,7 @@ def _parse_range(field: str, kind: str, values: Sequence[Any]) -> tuple[float, f
     count = 3 if kind == "quantized" else 2
     are_numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in values)
     if len(values) != count or not are_numbers or not all(map(math.isfinite, values)):
-        raise ConfigError(f"{prefix}: is no such range. Write {_FORMS[kind]} with numbers.")
+        raise ConfigError(f"{prefix}: is not such a range. Write {_FORMS[kind]} with numbers.")
     low, high = values[0], values[1]
     if low >= high:
         problem = "is empty" if low == high else "has its lower bound above the upper bound"
@@ -133,7 +133,7 @@ def _parse_condition(field: str, when: Any) -> tuple[str | None, tuple[Any, ...]
         return None, ()
     if not isinstance(when, Mapping) or len(when) != 1:
         raise ConfigError(
-            f"{field}.when={when!r}: is no condition. Write {{KEY: VALUE}} or {{KEY: [VALUES]}}."
+            f"{field}.when={when!r}: is not a condition. Write {{KEY: VALUE}} or {{KEY: [VALUES]}}."
         )
     [(parent, values)] = when.items()
     return str(parent), tuple(values) if isinstance(values, list | tuple) else (values,)
@@ -151,7 +151,7 @@ def _check_condition(parameter: Parameter, by_key: Mapping[str, Parameter]) -> N
     impossible = [value for value in parameter.parent_values if not parent.contains(value)]
     if impossible or not parameter.parent_values:
         raise ConfigError(
-            f"{field}: {parameter.parent} never is {impossible or 'nothing'}. Name values of its "
+            f"{field}: {parameter.parent} is never {impossible or 'nothing'}. Name values of its "
             "range."
         )
     seen: set[str] = {parameter.key}

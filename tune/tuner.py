@@ -12,8 +12,8 @@ from ray.tune import Callback, Stopper
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from finsent.adapters.ray_core import live_nodes
 from finsent.adapters.ray_tune import limit_pending_trials, silence_output
+from finsent.cluster import Cluster
 from finsent.daemon_call import call_in_daemon
 from tune.orphaned_groups import remove_last_orphaned_groups, remove_orphaned_groups
 from tune.population import Population
@@ -51,7 +51,7 @@ def make_tuner(
     if isinstance(source, Population):
         limit_pending_trials(concurrent)
         param_space = {"trial": tune.grid_search(source.configs)}
-        memories = [node.memory for node in live_nodes()]
+        memories = [node.memory for node in Cluster.connected().nodes]
         memory = memory_share(memories, concurrent) - _TINY_MEMORY
     return tune.Tuner(
         tune.with_resources(trainable, {"CPU": 0, "memory": memory}),
@@ -77,7 +77,7 @@ def make_tuner(
 
 
 def memory_share(memories: Sequence[int], count: int) -> int:
-    """Return the smallest share of memory of which the machines together hold at most `count`.
+    """Return the smallest share of memory that fits at most `count` times on the machines.
 
     Args:
         memories: of the machines, in bytes; a share is on one machine.

@@ -39,7 +39,7 @@ def offered_checkpoint(folder: Path, epoch: int) -> Iterator[Any]:
 
 
 def training_dir(folder: Path, params: Mapping[str, Any]) -> Path:
-    """Return the directory in which a trial trains, with another trial's weights where PBT says so.
+    """Return the directory of a trial's training. It has another trial's weights if PBT chose so.
 
     Args:
         folder: the trial's first directory.
@@ -57,7 +57,7 @@ def training_dir(folder: Path, params: Mapping[str, Any]) -> Path:
 
 
 def with_params(last: Path, folder: Path, params: Mapping[str, Any]) -> Path:
-    """Return the directory in which a trial trains under its configuration.
+    """Return the directory of a trial's training under its configuration.
 
     A killed driver may have given a trial another configuration than its directory's. The trial
     then continues in a new directory with its own weights.

@@ -44,8 +44,8 @@ def with_pandas(folder: Path, out: Path) -> dict[str, int]:
 
     parts = []
     for path in sorted(folder.glob("*.csv")):
-        part = pd.read_csv(path, engine="pyarrow", dtype="string[pyarrow]", keep_default_na=False)
-        parts.append(part.assign(source=path.name, row=range(2, len(part) + 2)))
+        table = pd.read_csv(path, engine="pyarrow", dtype="string[pyarrow]", keep_default_na=False)
+        parts.append(table.assign(source=path.name, row=range(2, len(table) + 2)))
     rows = pd.concat(parts, ignore_index=True).rename(columns={"Sentence": "raw_text"})
     text = rows["raw_text"].copy()
     is_unclean = text.str.contains(UNCLEAN, regex=True).to_numpy(bool)
@@ -62,10 +62,10 @@ def with_pandas(folder: Path, out: Path) -> dict[str, int]:
     labels = rows["label"].cat.codes.groupby(rows["key"])
     is_conflict = labels.transform("max") != labels.transform("min")
     conflicts, rows = rows[is_conflict], rows[~is_conflict]
-    kept = rows.drop_duplicates("key").sort_values("key")
-    fraction = kept["key"].to_numpy() / 2.0**64
+    unique_rows = rows.drop_duplicates("key").sort_values("key")
+    fraction = unique_rows["key"].to_numpy() / 2.0**64
     for name, low, high in SPLIT_BOUNDS:
-        kept[(fraction >= low) & (fraction < high)].drop(columns="Sentiment").to_parquet(
+        unique_rows[(fraction >= low) & (fraction < high)].drop(columns="Sentiment").to_parquet(
             out / f"{name}.parquet", compression="zstd", index=False
         )
     rejected.to_parquet(out / "rejected.parquet", compression="zstd", index=False)
@@ -73,8 +73,8 @@ def with_pandas(folder: Path, out: Path) -> dict[str, int]:
     return {
         "rejected": len(rejected),
         "conflicts": len(conflicts),
-        "duplicates": len(rows) - len(kept),
-        "kept": len(kept),
+        "duplicates": len(rows) - len(unique_rows),
+        "kept": len(unique_rows),
     }
 
 
@@ -109,19 +109,19 @@ def with_polars(folder: Path, out: Path) -> dict[str, int]:
     conflict_keys = codes.filter(pl.col("low") != pl.col("high"))["key"].implode()
     conflicts = rows.filter(pl.col("key").is_in(conflict_keys))
     rows = rows.filter(~pl.col("key").is_in(conflict_keys))
-    kept = rows.unique("key", keep="first", maintain_order=True).sort("key")
+    unique_rows = rows.unique("key", keep="first", maintain_order=True).sort("key")
     fraction = pl.col("key") / 2.0**64
     for name, low, high in SPLIT_BOUNDS:
-        kept.filter((fraction >= low) & (fraction < high)).drop("Sentiment", "code").write_parquet(
-            out / f"{name}.parquet", compression="zstd"
-        )
+        unique_rows.filter((fraction >= low) & (fraction < high)).drop(
+            "Sentiment", "code"
+        ).write_parquet(out / f"{name}.parquet", compression="zstd")
     rejected.write_parquet(out / "rejected.parquet", compression="zstd")
     conflicts.write_parquet(out / "conflicts.parquet", compression="zstd")
     return {
         "rejected": len(rejected),
         "conflicts": len(conflicts),
-        "duplicates": len(rows) - len(kept),
-        "kept": len(kept),
+        "duplicates": len(rows) - len(unique_rows),
+        "kept": len(unique_rows),
     }
 
 

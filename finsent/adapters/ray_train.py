@@ -113,7 +113,10 @@ class LeanTorchTrainer(TorchTrainer):
 
 
 class _DriverWorkerGroup(WorkerGroup):
-    """Workers whose controller is no actor. Only `get_all_reported_checkpoints` would call it."""
+    """Workers whose controller is not an actor.
+
+    Only `get_all_reported_checkpoints` would call the controller.
+    """
 
     def _init_train_context_on_workers(
         self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]

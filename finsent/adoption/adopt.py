@@ -193,8 +193,8 @@ def _check_head(foreign: ForeignModel, loaded: LoadedModel) -> None:
         return  # the encoder is incomplete, too: `check_complete` reports that
     if names and names <= {*loaded.missing}:
         raise InputError(
-            f"{foreign.field}: has no classification head ({sorted(names)[-1]} is missing): an "
-            f"encoder, not a classifier. Fine-tune it with `python -m ray_jobs.train "
+            f"{foreign.field}: has no classification head ({sorted(names)[-1]} is missing), so it "
+            f"is an encoder, not a classifier. Fine-tune it with `python -m ray_jobs.train "
             f"model.backbone={foreign.name}`."
         )
     outputs = {loaded.mismatched[key][0] for key in names if key in loaded.mismatched}

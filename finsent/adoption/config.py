@@ -19,8 +19,9 @@ class AdoptConfig(Section):
     revision: str | None = setting(None, "commit, tag or branch of a hub id; null: its default")
     label_map: Annotated[dict[str, Label], BeforeValidator(strings_as_keys)] = setting(
         dict,
-        "label by the model's own label in any case, e.g. {bullish: positive, LABEL_0: negative}; "
-        "the probabilities of labels with the same target are added; finsent's own need no entry",
+        "finsent's label for each label of the model, in any case, e.g. {bullish: positive, "
+        "LABEL_0: negative}; probabilities of labels with the same target are added; positive, "
+        "neutral and negative need no entry",
     )
     max_length: int | None = setting(
         None,
@@ -37,7 +38,7 @@ class AdoptConfig(Section):
         "labeled files, read by the rules of the section data: one half of the texts calibrates "
         "the model, the other half measures it, 50 or more each; empty: neither",
     )
-    export: bool = setting(True, "export the model by the section `export`")
+    export: bool = setting(True, "export the model with the settings of the section export")
     max_difference: float = setting(
         1e-5, "largest difference of any probability from plain transformers in fp32", gt=0, le=1
     )

@@ -67,7 +67,7 @@ def check_same(engine: Engine, foreign: ForeignModel, max_difference: float) -> 
         ) from None
     if not largest <= max_difference:  # also where the difference is not a number
         raise InputError(
-            f"{foreign.field}: a probability differs by {largest:.1e} from plain transformers, at "
+            f"{foreign.field}: a probability differs by {largest:.1e} from plain transformers; at "
             f"most {max_difference:.1e} is allowed (adopt.max_difference). The model "
             "needs more than token ids and a mask, or depends on padding. Use another model, or "
             "raise adopt.max_difference."

@@ -45,7 +45,7 @@ def union_section(annotation: Any) -> type[BaseModel] | None:
     """Return the section that a union accepts besides plain values, or None."""
     if is_section(annotation):
         return annotation
-    sections = (union_section(part) for part in typing.get_args(annotation))
+    sections = (union_section(member) for member in typing.get_args(annotation))
     return next((section for section in sections if section is not None), None)
 
 

@@ -14,7 +14,7 @@ from finsent.config.keys import walk_fields
 from finsent.config.messages import describe
 from finsent.config.section import Section
 from finsent.config.yaml_files import read_file, read_override
-from finsent.errors import ConfigError
+from finsent.errors import ConfigError, first_line
 
 T = TypeVar("T", bound=Section)
 
@@ -44,7 +44,7 @@ def load(
         values: Any = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "config"
-        problem = str(error).splitlines()[0]
+        problem = first_line(error)
         raise ConfigError(
             f"{key}: {problem}. Correct it, or write \\${{ where no reference is intended."
         ) from None

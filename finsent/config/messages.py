@@ -16,18 +16,18 @@ from finsent.config.keys import default_text, indexed_to_pattern, union_section,
 def describe(error: ValidationError, schema: type[BaseModel]) -> str:
     """Return one line for an error: the first problem in full, the keys of the others."""
     problems = error.errors(include_url=False)
-    first = _describe_problem(problems[0], schema)
+    first_problem = _describe_problem(problems[0], schema)
     first_key = _key(problems[0]["loc"])
     keys = sorted({_key(problem["loc"]) for problem in problems[1:]} - {first_key, ""})
     # Keys below the first are those of a union's other branches.
     other_keys = [key for key in keys if not first_key or not key.startswith(f"{first_key}.")]
-    return f"{first} (also wrong: {', '.join(other_keys)})" if other_keys else first
+    return f"{first_problem} (also wrong: {', '.join(other_keys)})" if other_keys else first_problem
 
 
 def _key(loc: tuple[int | str, ...]) -> str:
     # Pydantic adds the branch of a union ("int", "function-after[...]") to the location, which is
     # no key that a user wrote.
-    return ".".join(str(part) for part in loc if not (isinstance(part, str) and "[" in part))
+    return ".".join(str(key) for key in loc if not (isinstance(key, str) and "[" in key))
 
 
 def _describe_problem(problem: ErrorDetails, schema: type[BaseModel]) -> str:

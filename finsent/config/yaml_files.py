@@ -60,7 +60,7 @@ def read_override(override: str, fields: dict[str, FieldInfo]) -> Any:
     key, equals, written = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
-            f"argument {override!r}: no setting. Write key=value, e.g. train.epochs=2."
+            f"argument {override!r}: not a setting. Write key=value, e.g. train.epochs=2."
         )
     try:
         if duplicate := duplicate_key(written):

@@ -42,7 +42,7 @@ def _codec_name(value: str) -> str:
         return codecs.lookup(value).name
     except LookupError:
         raise ValueError(
-            f"{value!r} is no encoding of Python. Write e.g. utf-8, cp1252, utf-16, or auto."
+            f"{value!r} is not an encoding of Python. Write e.g. utf-8, cp1252, utf-16, or auto."
         ) from None
 
 
@@ -126,8 +126,8 @@ class SourceConfig(Section):
         is_reserved = value is not None and (value.isalnum() or value in ' "\r\n\0')
         if value is not None and (len(value) != 1 or not value.isascii() or is_reserved):
             raise ValueError(
-                f"{value!r}: must be one ASCII character, no letter, digit, quote or white space. "
-                'Write e.g. ";".'
+                f"{value!r}: must be one ASCII character, not a letter, digit, quote or white "
+                'space. Write e.g. ";".'
             )
         return value
 
@@ -139,7 +139,7 @@ class SourceConfig(Section):
         if len(value) != 1 or not value.isascii() or value.isalnum() or value in " \r\n\0":
             remedy = '"\'", or none' if info.field_name == "quote" else '"\\\\"'
             raise ValueError(
-                f"{value!r}: must be one ASCII character, no letter, digit or white space. "
+                f"{value!r}: must be one ASCII character, not a letter, digit or white space. "
                 f"Write e.g. {remedy}."
             )
         return value
@@ -192,7 +192,7 @@ class SourceConfig(Section):
 def _as_mapping(value: Any) -> Any:
     if not isinstance(value, str | dict | SourceConfig):
         raise ValueError(
-            f"{value!r} is no source. Write a path or URI as a text, or a mapping with `uri`."
+            f"{value!r} is not a source. Write a path or URI as a text, or a mapping with `uri`."
         )
     return {"uri": value} if isinstance(value, str) else value
 
@@ -204,12 +204,12 @@ def iso_time(value: str) -> datetime:
     """Parse an ISO date or time; without a time zone it is in UTC.
 
     Raises:
-        ValueError: the value is no ISO date or time.
+        ValueError: the value is not an ISO date or time.
     """
     try:
         time = datetime.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"{value!r} is no ISO date or time. Write e.g. 2024-07-01.") from None
+        raise ValueError(f"{value!r} is not an ISO date or time. Write e.g. 2024-07-01.") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
@@ -297,7 +297,10 @@ class NoiseConfig(Section):
     enabled: bool = setting(True, "find labels that out-of-fold predictions contradict")
     folds: int = setting(5, "folds of the cross-validation", ge=2)
     max_rows: int = setting(
-        20_000, "most rows to inspect: those with the smallest hashes", unit="rows", ge=100
+        20_000,
+        "largest number of rows to inspect; of more rows, those with the smallest hashes",
+        unit="rows",
+        ge=100,
     )
 
 
@@ -358,14 +361,15 @@ class DataConfig(Section):
     )
     conflicts: Conflicts = setting(
         "drop",
-        "policy for a text under several labels: drop the text; keep the label of the majority; "
-        "by priority: of the majority of the rows whose sources have the highest (both drop the "
-        "text at a tie); {prefer: [labels in order]}; keep one row per label (harmful: no "
-        "classifier can be right on both); error: stop",
+        "policy for a text under several labels; drop: drop the text; majority: keep the label of "
+        "most rows; priority: keep the label of most rows of the sources with the highest "
+        "priority (both drop the text at a tie); {prefer: [labels in order]}: keep the first of "
+        "these labels; keep: keep one row per label (harmful: no classifier can be right on "
+        "both); error: stop",
     )
     max_rejected_fraction: float = setting(
         0.01,
-        "largest fraction of a source's rows that may be rejected; above, ingest fails",
+        "largest fraction of a source's rows that may be rejected; ingest fails above it",
         unit="fraction",
         ge=0,
         le=1,

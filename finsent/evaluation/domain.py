@@ -126,10 +126,7 @@ def _answer(
     """
     texts = rows["text"].to_pylist()
     logits = calibrated_logits(engine, texts)
-    if not np.isfinite(logits).all():
-        raise InputError(
-            f"calibrate.model={config.model!r}: its answers are not numbers. Name another model."
-        )
+    engine.check_numbers(logits, f"calibrate.model={config.model!r}")
     keys, labels = rows["key"].to_pylist(), rows["label"].to_pylist()
     groups = near_groups(rows["text"], near)
     domain = DomainRows(keys, texts, labels, label_ids(rows), logits, groups)
@@ -202,7 +199,7 @@ def no_gain(difference: Figure) -> str | None:
         return None
     return (
         f"the log loss of rows that it was not fitted on changes by {difference.value:+.3f} "
-        f"(95 %: {low:+.3f} to {high:+.3f}), which is no clear gain"
+        f"(95 %: {low:+.3f} to {high:+.3f}), which is not a clear gain"
     )
 
 

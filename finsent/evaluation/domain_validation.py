@@ -23,10 +23,10 @@ def fold_ids(truth: Ids, groups: Ids, folds: int) -> Ids:
     Args:
         groups: of each row, from 0 without gaps. Its label is that of its first row.
     """
-    _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
-    order = np.lexsort((-sizes, truth[first]))
-    ids = np.empty(len(first), np.int64)
-    ids[order] = np.arange(len(first)) % folds
+    _, first_rows, sizes = np.unique(groups, return_index=True, return_counts=True)
+    order = np.lexsort((-sizes, truth[first_rows]))
+    ids = np.empty(len(first_rows), np.int64)
+    ids[order] = np.arange(len(first_rows)) % folds
     return ids[groups]
 
 

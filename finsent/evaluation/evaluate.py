@@ -70,11 +70,12 @@ def evaluate(
         The figures, without the keys of `EvaluatedModel`, which the caller knows.
 
     Raises:
-        InputError: the behavior suite is faulty.
+        InputError: the behavior suite is faulty, or the model's answers are not numbers.
     """
     suite = _suite(config)
     texts, truth = rows["text"].to_pylist(), label_ids(rows)
     logits, truncation, seconds = _run(engine, texts)
+    engine.check_numbers(logits)
     answers = Answers(truth, engine.calibrated(engine.fold_labels(logits)))
     before = Answers(truth, _uncalibrated(engine, logits))
     overlap = find_overlap(rows, seen or TrainingRows(), near or NearConfig())

@@ -101,10 +101,10 @@ def f1_by_label(matrices: npt.NDArray[Any]) -> Floats:
     return _ratio(2 * hits, matrices.sum(-1) + matrices.sum(-2))
 
 
-def _ratio(part: npt.NDArray[Any], total: npt.NDArray[Any]) -> Floats:
+def _ratio(count: npt.NDArray[Any], total: npt.NDArray[Any]) -> Floats:
     """Return the ratios by element; 0 where the total is 0."""
-    ratios = np.zeros(np.broadcast_shapes(np.shape(part), np.shape(total)))
-    np.divide(part, total, out=ratios, where=np.asarray(total) > 0)
+    ratios = np.zeros(np.broadcast_shapes(np.shape(count), np.shape(total)))
+    np.divide(count, total, out=ratios, where=np.asarray(total) > 0)
     return ratios
 
 

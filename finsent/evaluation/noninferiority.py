@@ -1,6 +1,6 @@
 """Non-inferiority: whether a model may replace another, by the same rows, within a margin.
 
-`compare` answers another question: a difference that is not shown is no proof of equality, least
+`compare` answers another question: a difference that is not shown is not a proof of equality, least
 of all on few rows. A model is not inferior when the lower ends of the one-sided 95 % intervals of
 its differences in accuracy and in macro-F1 are above minus the margin (Piaggio et al. 2012, JAMA
 308:2594, doi:10.1001/jama.2012.87802).

@@ -174,16 +174,16 @@ def _coverage(axes: Any, metrics: StoredMetrics) -> None:
 
 def _large(metrics: StoredMetrics) -> list[Slice]:
     """Return the slices with enough rows to judge."""
-    return [part for part in metrics.slices or () if not part.small]
+    return [figures for figures in metrics.slices or () if not figures.small]
 
 
 def _slices(axes: Any, metrics: StoredMetrics) -> None:
     slices = _large(metrics)[:_MAX_SLICES]
     axes.figure.set_figheight(1.2 + 0.3 * max(len(slices), 3))
-    names = [_shortened(f"{part.slice}: {part.value}") for part in slices]
-    accuracy = np.array([part.accuracy for part in slices])
+    names = [_shortened(f"{figures.slice}: {figures.value}") for figures in slices]
+    accuracy = np.array([figures.accuracy for figures in slices])
     positions = np.arange(len(slices))
-    distances = np.abs(np.array([part.interval for part in slices]).T - accuracy)
+    distances = np.abs(np.array([figures.interval for figures in slices]).T - accuracy)
     axes.errorbar(
         accuracy, positions, xerr=distances, fmt="o", color=_BLUE, elinewidth=1.5, markersize=5
     )
@@ -192,11 +192,11 @@ def _slices(axes: Any, metrics: StoredMetrics) -> None:
         axes.axvline(metrics.accuracy, color=_RED, linewidth=1, linestyle="--")
         title += f"; dashed: all rows, {metrics.accuracy:.3f}"
     axes.set_title(title, loc="left", fontsize=11)
-    for position, part in enumerate(slices):
+    for position, figures in enumerate(slices):
         axes.text(
             1.01,
             position,
-            f"{part.rows:,}",
+            f"{figures.rows:,}",
             va="center",
             fontsize=9,
             transform=axes.get_yaxis_transform(),
@@ -333,14 +333,14 @@ def agreement_table(levels: Sequence[AgreementLevel]) -> Table | None:
     table = Table(title="accuracy by the annotators' agreement")
     for name in ("agreement", "rows", "annotators", "model", "95 % interval", "macro-F1"):
         table.add_column(name, justify="left" if name == "agreement" else "right")
-    for part in levels:
+    for level in levels:
         table.add_row(
-            part.level,
-            f"{part.rows:,}",
-            f"{part.annotators:.3f}",
-            f"{part.accuracy:.3f}",
-            _interval(part.interval),
-            f"{part.macro_f1:.3f}",
+            level.level,
+            f"{level.rows:,}",
+            f"{level.annotators:.3f}",
+            f"{level.accuracy:.3f}",
+            _interval(level.interval),
+            f"{level.macro_f1:.3f}",
         )
     return table
 

@@ -182,11 +182,11 @@ def _about_confidence(metrics: StoredMetrics) -> Iterator[str]:
 
 def _about_parts(metrics: StoredMetrics) -> Iterator[str]:
     overall = (metrics.intervals or {}).get("accuracy")
-    for part in metrics.slices or ():
-        if overall and not part.small and part.interval[1] < overall[0]:
+    for entry in metrics.slices or ():
+        if overall and not entry.small and entry.interval[1] < overall[0]:
             yield (
-                f"{part.slice}, {part.value}: accuracy {part.accuracy:.3f} on "
-                f"{part.rows:,} rows, {-part.difference:.3f} below that of all rows, "
+                f"{entry.slice}, {entry.value}: accuracy {entry.accuracy:.3f} on "
+                f"{entry.rows:,} rows, {-entry.difference:.3f} below that of all rows, "
                 "beyond chance. Add training rows of that kind."
             )
     groups = (metrics.behavior.groups if metrics.behavior else None) or ()

@@ -22,7 +22,7 @@ SHORT, LONG = (
 _Z = 1.959963984540054  # the normal distribution's 97.5 % point
 _WORD = r"\S+"
 # Words after Potts (http://sentiment.christopherpotts.net/lingstruc.html), as in
-# nltk.sentiment.util, and `without`; "No. 2" is no negation.
+# nltk.sentiment.util, and `without`; "No. 2" is not a negation.
 _NUMERO = r"\b[Nn]o\. ?[0-9]"
 _NEGATION = (
     r"(?i)\b(?:no|not|non|nor|never|none|nobody|nothing|nowhere|noone|neither|cannot|without)\b"
@@ -59,7 +59,7 @@ def slices(
 
     Parts are made by source, length (words between spaces: short up to 12, long from 29), by
     whether a text holds a digit, a negation, a cashtag or URL, and by the annotators' agreement.
-    A criterion by which all rows are in one part is left out.
+    A criterion that puts all rows into one part is left out.
 
     By accuracy alone, tiny parts would come first by chance. So parts are sorted by accuracy shrunk
     towards that of all rows, as if each part had `min_rows` more rows of it (Efron & Morris 1975,
@@ -85,17 +85,19 @@ def slices(
             continue
         for i, value in enumerate(names):
             mask = ids == i
-            part = _measure(truth[mask], predicted[mask])
+            figures = _measure(truth[mask], predicted[mask])
             parts.append(
                 Slice(
                     slice=name,
                     value="not known" if value is None else value,
-                    difference=part.accuracy - accuracy,
-                    small=part.rows < min_rows,
-                    **dict(part),
+                    difference=figures.accuracy - accuracy,
+                    small=figures.rows < min_rows,
+                    **dict(figures),
                 )
             )
-    return tuple(sorted(parts, key=lambda part: (part.small, _shrunk_difference(part, min_rows))))
+    return tuple(
+        sorted(parts, key=lambda entry: (entry.small, _shrunk_difference(entry, min_rows)))
+    )
 
 
 def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> tuple[AgreementLevel, ...]:
@@ -123,9 +125,9 @@ def agreement_levels(rows: pa.Table, truth: Ids, predicted: Ids) -> tuple[Agreem
     )
 
 
-def _shrunk_difference(part: Slice, prior_rows: int) -> float:
+def _shrunk_difference(entry: Slice, prior_rows: int) -> float:
     """Return the difference to all rows, shrunk towards 0 by a number of prior rows."""
-    return part.difference * part.rows / (part.rows + prior_rows)
+    return entry.difference * entry.rows / (entry.rows + prior_rows)
 
 
 def _measure(truth: Ids, predicted: Ids) -> PartScores:

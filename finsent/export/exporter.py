@@ -137,16 +137,12 @@ class _Reference:
         """Compute the answers to labeled rows.
 
         Raises:
-            InputError: the model's answers are not finite.
+            InputError: the model's answers are not numbers.
         """
         engine = Engine(model_dir, config.replaced(backend="torch", precision="fp32"))
         texts = rows["text"].to_pylist()
         probabilities = engine.probabilities(texts)
-        if not np.isfinite(probabilities).all():
-            raise InputError(
-                f"{str(model_dir)!r}: its answers are not numbers: the weights are damaged. "
-                "Train again."
-            )
+        engine.check_numbers(probabilities)
         return cls(engine, thread_count(config), texts, label_ids(rows), probabilities)
 
 

@@ -134,15 +134,26 @@ class Engine:
         """Compute each usual shape once, so that the first request is not slower than others.
 
         Raises:
-            InputError: the model's logits are not finite.
+            InputError: the model's answers are not numbers.
         """
         for rows, length in self.backend.warmup_shapes(self.max_length):
-            logits = self.compute([[self._pad_id] * length] * rows)
-            if not np.isfinite(logits).all():
-                raise InputError(
-                    f"{str(self.model_dir)!r}: its answers are not numbers: the weights are "
-                    "damaged. Use another model."
-                )
+            self.check_numbers(self.compute([[self._pad_id] * length] * rows))
+
+    def check_numbers(self, answers: npt.NDArray[np.floating[Any]], name: str = "") -> None:
+        """Refuse answers that are not numbers.
+
+        Args:
+            answers: logits or probabilities.
+            name: the setting and its value that name the model; empty: the model's directory.
+
+        Raises:
+            InputError: an answer is not a finite number.
+        """
+        if not np.isfinite(answers).all():
+            raise InputError(
+                f"{name or repr(str(self.model_dir))}: the model's answers are not numbers: its "
+                "weights are damaged. Use another model."
+            )
 
     # --- steps ---
 

@@ -1,4 +1,4 @@
-"""The workspace and the settings by which models are evaluated."""
+"""The workspace and the settings of an evaluation."""
 
 from __future__ import annotations
 

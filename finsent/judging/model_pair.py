@@ -125,7 +125,6 @@ class ModelPair:
         if name not in self._engines:
             exact = self._setup.engine.exact()
             engine = Engine(self._folders[name], exact, domain=self._domains[name])
-            engine.warm_up()  # refuses answers that are not numbers
             self._engines[name] = engine
         return self._engines[name]
 

@@ -51,7 +51,7 @@ class DomainContent(DomainRecord):
     @model_validator(mode="after")
     def _fits_labels(self) -> Self:
         if list(self.biases) != list(LABELS):
-            raise ValueError(f"biases are of {list(self.biases)}, not of {list(LABELS)}")
+            raise ValueError(f"biases have the labels {list(self.biases)}, not {list(LABELS)}")
         if abs(math.fsum(self.biases.values())) > _TOLERANCE:
             raise ValueError(f"biases={self.biases} do not sum to 0")
         return self

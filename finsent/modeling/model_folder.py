@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finsent.disk import find_disk_error
-from finsent.errors import InputError
+from finsent.errors import InputError, first_line
 from finsent.modeling.file_checks import weight_file
 
 _FILES = ["*.json", "*.txt", "*.model", "README.md", "model*.safetensors"]
@@ -43,7 +43,7 @@ def find_model_folder(reference: str, revision: str | None, field: str, remedy: 
         if revision is not None:
             raise InputError(
                 f"{field}={reference!r}: is a local directory, which has no revision {revision!r}. "
-                "Leave the revision empty, or give a hub id that is no directory here."
+                "Leave the revision empty, or give a hub id that names no directory here."
             )
         return ModelFolder(path.absolute())
     if path.is_absolute() or reference.startswith((".", "~")):
@@ -74,9 +74,8 @@ def _download(reference: str, revision: str | None, field: str, remedy: str) -> 
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         if (full_disk := find_disk_error(error)) is not None:
             raise full_disk.with_setting("HF_HOME", HF_HUB_CACHE) from None
-        problem = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{field}={reference!r}: no such directory, and the model hub does not "
-            f"give it ({type(error).__name__}: {problem[:120]}). {remedy}"
+            f"{field}={reference!r}: no such directory, and the model hub did not "
+            f"return it ({type(error).__name__}: {first_line(error)[:120]}). {remedy}"
         ) from None
     return path

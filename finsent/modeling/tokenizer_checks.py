@@ -69,10 +69,10 @@ def _case_notes(tokenizer: PreTrainedTokenizerFast) -> list[str]:
 
 def _special_token_notes(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     special_ids = tokenizer.backend_tokenizer.encode("").ids
-    first = tokenizer.cls_token
-    if special_ids or first is None or tokenizer.cls_token_id is None:
+    cls_token = tokenizer.cls_token
+    if special_ids or cls_token is None or tokenizer.cls_token_id is None:
         return []
     return [
-        f"the tokenizer has {first}, but puts no special tokens around a text: the model may have "
-        "been trained with them (post_processor of tokenizer.json)"
+        f"the tokenizer has {cls_token}, but puts no special tokens around a text: the model may "
+        "have been trained with them (post_processor of tokenizer.json)"
     ]

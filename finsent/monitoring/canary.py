@@ -4,7 +4,7 @@ A block is one request to the canary and the requests to the current version at 
 (99 at a share of 1 %, 19 at 5 %). Without a difference, the block's requests are exchangeable: any
 of the k + 1 requests could be the canary's. A block with j events then gives the canary an event
 with probability j / (k + 1), whatever the rate of events is at that time. So an incident that hits
-both versions, or a busy hour, is no evidence against the canary.
+both versions, or a busy hour, is not evidence against the canary.
 
 A bet on an odds ratio w multiplies the wealth by w (event) or 1, divided by
 1 + (w - 1) j / (k + 1). Its mean without a difference is 1 in every block. The ratio is that of

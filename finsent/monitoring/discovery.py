@@ -37,8 +37,8 @@ def levels(signals: int, alpha: float) -> tuple[Floats, Floats]:
     at most 1.
     """
     counts = [LEVEL_RATIO**power for power in range(1, signals) if LEVEL_RATIO**power <= signals]
-    first = FIRST_WEIGHT if counts else 1.0
-    parts = np.array([first, *[(1 - first) / max(len(counts), 1)] * len(counts)])
+    first_weight = FIRST_WEIGHT if counts else 1.0
+    parts = np.array([first_weight, *[(1 - first_weight) / max(len(counts), 1)] * len(counts)])
     added = signals / (alpha * np.array([1, *counts]))
     return np.asarray(added / parts), np.asarray(added)
 

@@ -59,7 +59,7 @@ class ToleranceTest:
 
         Args:
             reference: rows by cell.
-            tolerance: largest shift of a share that is no drift, as a fraction.
+            tolerance: largest shift of a share that is not drift, as a fraction.
             alpha: bound of the probability of a false alarm.
             horizon: rows.
             state: of an earlier test with the same arguments.

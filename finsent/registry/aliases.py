@@ -118,8 +118,8 @@ class Aliases:
                 return None
             if clearance and old_version != clearance.replaces:
                 raise InputError(
-                    f"alias {alias!r}: the {alias} changed meanwhile, from "
-                    f"{clearance.replaces or 'none'} to {old_version or 'none'}. Run again."
+                    f"alias {alias!r}: moved from {clearance.replaces or 'no version'} to "
+                    f"{old_version or 'no version'} after the comparison. Run again."
                 )
             previous = (*old.previous, old.version) if old else ()
             return "promote", version, previous, clearance.gate if clearance else None
@@ -168,7 +168,7 @@ class Aliases:
                 return own  # written by a request whose response was lost
             if has_tried and time.monotonic() >= deadline:
                 raise InputError(
-                    f"alias {alias!r}: other processes changed the alias all the time for "
+                    f"alias {alias!r}: other processes kept changing the alias for "
                     f"{seconds:g} s. Run again."
                 )
             planned = plan(old)

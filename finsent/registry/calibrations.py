@@ -36,7 +36,7 @@ class Calibrations:
 
     @property
     def location(self) -> Location:
-        """The place of the current calibrations."""
+        """The location of the current calibrations."""
         return as_location(self.root, "registry.root") / _FOLDER / self.version
 
     @property
@@ -81,19 +81,21 @@ class Calibrations:
         return self._parse(name, stored)
 
     def _parse(self, name: str, stored: StoredObject) -> DomainCalibration:
-        place, remedy = self.locate(name), "Delete the file and calibrate again."
+        location, remedy = self.locate(name), "Delete the file and calibrate again."
         try:
             calibration = DomainCalibration.model_validate(json.loads(stored.data))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            key = ".".join(map(str, first["loc"]))
-            problem = f"{key}: {first['msg']}" if key else first["msg"]
-            raise InputError(f"{place}: is damaged ({problem}). {remedy}") from None
+            first_problem = error.errors(include_url=False, include_input=False)[0]
+            key = ".".join(map(str, first_problem["loc"]))
+            problem = f"{key}: {first_problem['msg']}" if key else first_problem["msg"]
+            raise InputError(f"{location}: is damaged ({problem}). {remedy}") from None
         except ValueError as error:
-            raise InputError(f"{place}: is damaged (not valid JSON: {error}). {remedy}") from None
+            raise InputError(
+                f"{location}: is damaged (not valid JSON: {error}). {remedy}"
+            ) from None
         if (calibration.model_version, calibration.name) != (self.version, name):
             raise InputError(
-                f"{place}: is the calibration {calibration.name!r} of model version "
+                f"{location}: is the calibration {calibration.name!r} of model version "
                 f"{calibration.model_version}. {remedy}"
             )
         return calibration
@@ -128,7 +130,7 @@ class Calibrations:
                 return new
             time.sleep(random.uniform(0, _MAX_WAIT_SECONDS))
         raise InputError(
-            f"{self.locate(name)}: other processes changed the calibration all the time. Run again."
+            f"{self.locate(name)}: other processes kept changing the calibration. Run again."
         )
 
     def _write(self, calibration: DomainCalibration, old: StoredObject | None) -> bool:

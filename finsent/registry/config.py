@@ -36,8 +36,8 @@ class PublishConfig(Section):
     )
     margin: float = setting(
         0.06,
-        "accuracy and macro-F1 that a model may lose in the champion's place: with 95 % confidence "
-        "it must lose less",
+        "accuracy and macro-F1 that a model may lose when it replaces the champion: with 95 % "
+        "confidence it must lose less",
         unit="fraction",
         gt=0,
         lt=1,
@@ -51,8 +51,8 @@ class PublishConfig(Section):
     )
     force: bool = setting(
         False,
-        "make it `champion` even if it is inferior to the present one, or the rows cannot tell; "
-        "recorded with the version and the alias",
+        "publish the model as `champion` even if it is inferior to the current champion, or the "
+        "rows are too few to tell; the version and the alias record this",
     )
 
     def weakened(self) -> list[str]:

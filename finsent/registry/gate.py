@@ -1,4 +1,4 @@
-"""The record of a gate: whether a model may become champion, by which rules and rows."""
+"""The record of a gate: its rules, the rows it compared, and whether a model may be champion."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class GateBrief(TypedDict):
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether a model may take the champion's place."""
+    """Whether a model may replace the champion."""
 
     against: str  # the champion's version
     outcome: Outcome

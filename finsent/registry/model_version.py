@@ -18,7 +18,7 @@ class ModelVersion:
     """A published model."""
 
     path: Path  # of its files; in a list of a bucket's versions, whose files are not here: the id
-    place: str = ""  # URI, if the registry is in a bucket
+    uri: str = ""  # if the registry is in a bucket
     manifest_data: bytes | None = field(default=None, repr=False)  # None: is in the directory
 
     @property
@@ -42,7 +42,7 @@ class ModelVersion:
             InputError: the manifest is missing or damaged.
         """
         if self.manifest_data is not None:
-            return VersionManifest.decode(self.manifest_data, f"{self.place}/{MANIFEST}")
+            return VersionManifest.decode(self.manifest_data, f"{self.uri}/{MANIFEST}")
         return VersionManifest.read(self.path / MANIFEST)
 
     def verify(self) -> ModelVersion:
@@ -51,8 +51,8 @@ class ModelVersion:
         Raises:
             InputError: a file is missing, changed or foreign. Such a version is never loaded.
         """
-        place = self.place or str(self.path)
-        remedy = f"Use another version, or delete {place!r} and publish the model again."
+        location = self.uri or str(self.path)
+        remedy = f"Use another version, or delete {location!r} and publish the model again."
         manifest = self.manifest
         if list(manifest.labels or ()) != list(LABELS):
             labels = None if manifest.labels is None else list(manifest.labels)
@@ -61,7 +61,7 @@ class ModelVersion:
             )
         if (problem := self._file_problem(manifest.files)) is not None:
             raise InputError(
-                f"model version {self.version} in {place!r} is damaged: {problem}. {remedy}"
+                f"model version {self.version} in {location!r} is damaged: {problem}. {remedy}"
             )
         return self
 

@@ -94,8 +94,8 @@ class Registry:
         Raises:
             InputError: the version is missing or damaged.
         """
-        place = "" if self.location.is_local else self._trees.locate(_key(version))
-        return ModelVersion(self.version_dir(version), place).verify()
+        uri = "" if self.location.is_local else self._trees.locate(_key(version))
+        return ModelVersion(self.version_dir(version), uri).verify()
 
     def version_id(self, model_dir: Path) -> str:
         """Return the id that a model's directory has, or would get, as a version.
@@ -134,11 +134,7 @@ class Registry:
             InputError: the metrics or the model's directory are incomplete, or the root is not
                 writable.
         """
-        if (missing := metrics.missing) and metrics.is_measured:
-            raise InputError(
-                f"{str(model_dir)!r}: its metrics lack {', '.join(missing)}. Evaluate the model "
-                "again."
-            )
+        _check_complete(metrics, model_dir)
         self.check_writable()
         check_model_dir(model_dir)
         files = model_files(model_dir)
@@ -175,10 +171,10 @@ class Registry:
         Raises:
             InputError: the version is incomplete or damaged.
         """
-        place = self._trees.locate(_key(version))
+        location = self._trees.locate(_key(version))
         if not self.is_published(version):
             raise InputError(
-                f"{place!r}: is incomplete (no {MANIFEST}). Delete it and publish again."
+                f"{location!r}: is incomplete (no {MANIFEST}). Delete it and publish again."
             )
         existing = self._fetched(version)
         if license is not None and existing.manifest.license != license:
@@ -187,7 +183,7 @@ class Registry:
                 "changes. Delete %r and publish again for another license.",
                 license,
                 version,
-                place,
+                location,
             )
         return existing
 
@@ -305,7 +301,7 @@ class Registry:
             clearance: of the gate, stored with the alias; None: the alias has no gate.
 
         Raises:
-            InputError: the version is missing or damaged, the alias is no valid name, or it has
+            InputError: the version is missing or damaged, the alias is not a valid name, or it has
                 moved since the clearance was given.
         """
         check_alias(alias)
@@ -326,6 +322,18 @@ class Registry:
 
 def _key(version: str) -> str:
     return f"versions/{version}"
+
+
+def _check_complete(metrics: StoredMetrics, model_dir: Path) -> None:
+    """Refuse metrics in which a figure of the registry is missing.
+
+    Raises:
+        InputError: the metrics are incomplete.
+    """
+    if (missing := metrics.missing) and metrics.is_measured:
+        raise InputError(
+            f"{str(model_dir)!r}: its metrics lack {', '.join(missing)}. Evaluate the model again."
+        )
 
 
 def _manifest(

@@ -65,9 +65,9 @@ def format_count(count: int) -> str:
     return f"{count:,}"
 
 
-def format_share(part: int, total: int) -> str:
+def format_share(count: int, total: int) -> str:
     """Write a part of a total as a percentage."""
-    return f"{part / total:.1%}" if total else "0.0%"
+    return f"{count / total:.1%}" if total else "0.0%"
 
 
 def shorten(text: str | None) -> str:

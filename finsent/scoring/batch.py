@@ -182,7 +182,7 @@ def _total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _identity(model: ScoringModel, config: PredictConfig, file: SourceFile) -> str:
-    """Digest what decides a scored file: rows, model, how it may be computed, and the columns."""
+    """Return the digest of all that determines a scored file: rows, model, engine, columns."""
     engine = model.config.model_dump(include={"backend", "precision", "truncate"})
     carried = [field.name for field in file.columns.carried]
     return digest([file.identity, carried, model.identity(), engine, config.format])

@@ -32,9 +32,9 @@ class ClassifyConfig(AnsweringConfig):
 
     input: str | None = setting(
         None,
-        "file of texts: CSV, TSV, JSON, JSON Lines, Parquet, Arrow or a workbook, of which the "
-        "column data.text_column is read, PhraseBank, or any other file with one text per line; "
-        "`-`: standard input; null: texts from the arguments",
+        "file of texts: the column data.text_column of CSV, TSV, JSON, JSON Lines, Parquet, Arrow "
+        "or a workbook; PhraseBank; any other file with one text per line; `-`: standard input; "
+        "null: texts from the arguments",
     )
 
 

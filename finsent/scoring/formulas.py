@@ -20,12 +20,12 @@ _IS_QUOTED = re.compile(rf"'{_FORMULA[1:]}")
 
 
 def quote_formula(cell: str) -> str:
-    """Return a cell that no spreadsheet runs. Numbers stay as they are."""
+    """Return a cell that no spreadsheet executes as a formula. Numbers do not change."""
     return f"'{cell}" if _IS_FORMULA.match(cell) and not _IS_NUMBER.match(cell) else cell
 
 
 def unquote_formula(cell: str) -> str:
-    """Return the cell that `quote_formula` was given."""
+    """Return the argument of `quote_formula` from its result."""
     return cell[1:] if _IS_QUOTED.match(cell) else cell
 
 

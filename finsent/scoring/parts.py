@@ -115,10 +115,10 @@ class Parts:
         if not path.is_file():
             return False
         try:
-            part = pq.read_table(path, page_checksum_verification=True)
+            table = pq.read_table(path, page_checksum_verification=True)
         except (pa.ArrowException, OSError):  # a power cut
             return False
-        return bool(part["row"].equals(rows["row"]))
+        return bool(table["row"].equals(rows["row"]))
 
     def _write(self, number: int, table: pa.Table) -> None:
         with staged_file(self._path(number)) as staged:

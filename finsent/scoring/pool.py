@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from finsent.cluster import Cluster
 from finsent.errors import InputError
 from finsent.scoring.model import ScoringModel
 from finsent.scoring.score import Scorer
@@ -145,11 +146,11 @@ def _resources(actors: int | None) -> tuple[int, dict[str, float]]:
 
     An engine uses all cores of its machine, so an actor asks for all CPUs that Ray counts there.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    cluster = Cluster.connected()
+    gpus = int(cluster.gpus)
     if gpus:
         return (actors or gpus), {"num_gpus": 1, "num_cpus": 1}
-    cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+    cpus = [node.cpus for node in cluster.nodes if node.cpus]
     if actors is None:
         return max(1, len(cpus)), {"num_cpus": min(cpus, default=1)}
     actors_per_node = -(-actors // max(1, len(cpus)))

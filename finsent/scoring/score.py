@@ -185,6 +185,6 @@ class Scorer:
 
 
 def _faults(faults: pa.Array, texts: pa.Array) -> pa.Array:
-    """Return the faults, with a fault for each other row whose text is blank for the model."""
+    """Return the faults; a row without a fault gets one if normalization leaves no text."""
     is_blank = pc.equal(normalize(texts).text, "")
     return pc.if_else(pc.and_(pc.is_null(faults), is_blank), pa.scalar("no_text"), faults)

@@ -49,9 +49,9 @@ class ScoredDir:
         try:
             return {name: ScoredFile.model_validate(record) for name, record in records.items()}
         except ValidationError as error:
-            first = error.errors()[0]
+            problem = error.errors()[0]
             raise InputError(
-                f"{self.path / MANIFEST}: {'.'.join(map(str, first['loc']))}: {first['msg']}. "
+                f"{self.path / MANIFEST}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}. "
                 "Choose another predict.output."
             ) from None
 
@@ -217,5 +217,5 @@ def _root(source: SourceConfig, location: Location) -> PurePosixPath | None:
 
 def _safe(name: str) -> str:
     """Return a name as a relative path without characters that a file system or shell refuses."""
-    parts = (re.sub(r"[^\w.,=+-]", "_", part) for part in name.split("/"))
-    return "/".join(part for part in parts if part not in ("", ".", ".."))
+    parts = (re.sub(r"[^\w.,=+-]", "_", name_part) for name_part in name.split("/"))
+    return "/".join(name_part for name_part in parts if name_part not in ("", ".", ".."))

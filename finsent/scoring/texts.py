@@ -115,7 +115,9 @@ def _read_lines(raw: bytes, source: str, column: str) -> list[Text]:
     except UnicodeDecodeError as error:
         raise InputError(f"{field}: not UTF-8 ({error}). Convert it.") from None
     if "\0" in content:
-        raise InputError(f"{field}: has NUL characters: UTF-16, or no text. Convert it to UTF-8.")
+        raise InputError(
+            f"{field}: has NUL characters: it is UTF-16, or not text. Convert it to UTF-8."
+        )
     _check_no_table(content[:_HEAD_CHARS], field, column)
     # Not splitlines(), which also splits at U+2028 and other characters within a text.
     lines = [line.removesuffix("\r") for line in content.split("\n")]

@@ -60,8 +60,8 @@ class LocalCache:
         """
         copy = self.folder / _TREES / tree.digest / tree.name
         with translate_disk_errors(self.folder, "storage.cache_dir"):
-            for part in (_TREES, _LOCKS):
-                (self.folder / part).mkdir(parents=True, exist_ok=True)
+            for folder in (_TREES, _LOCKS):
+                (self.folder / folder).mkdir(parents=True, exist_ok=True)
             if copy.parent in _locks_in_use and copy.is_dir():
                 _touch(copy)
                 return copy

@@ -20,7 +20,9 @@ def storage_root(value: str | None) -> str | None:
     refuse_secrets(value)
     if uri.scheme not in OBJECT_SCHEMES or not uri.host:
         known = ", ".join(f"{scheme}://BUCKET/PREFIX" for scheme in OBJECT_SCHEMES)
-        raise ValueError(f"{uri.redacted!r} is no place to store. Write a directory, or {known}.")
+        raise ValueError(
+            f"{uri.redacted!r} is not a storage location. Write a directory, or {known}."
+        )
     return value
 
 
@@ -31,8 +33,7 @@ class StorageConfig(Section):
         "artifacts",
         "directory of datasets, runs and the registry, or s3://, gs:// or az:// with bucket and "
         "prefix; on several machines a mount they share, or an object store. Inside a Ray job a "
-        "relative path counts from ~/finsent, as the job's own working directory is deleted with "
-        "it",
+        "relative path is relative to ~/finsent, because Ray deletes the job's working directory",
         min_length=1,
     )
     cache_dir: str = setting(

@@ -39,8 +39,8 @@ class Location:
         """Return the location of a root.
 
         Args:
-            root: a URI, or a path. Inside a Ray job a relative path counts from ~/finsent, since
-                Ray deletes the job's working directory at its end.
+            root: a URI, or a path. Inside a Ray job a relative path is relative to ~/finsent,
+                because Ray deletes the job's working directory at its end.
             name: the setting that names the root.
             config: cache and retries; None: the defaults.
         """

@@ -77,31 +77,25 @@ def open_client(root: str, field: str, retry_seconds: float) -> Client:
 
 
 def _s3_config(uri: Uri) -> S3Config:
-    config: S3Config = {}
+    config: S3Config = {"skip_signature": True} if _is_anonymous(uri) else {}
     if endpoint := _s3_endpoint(uri):
         config["endpoint"] = endpoint
     if region := uri.options.get("region") or os.environ.get("AWS_REGION"):
         config["region"] = region
-    if _is_anonymous(uri):
-        config["skip_signature"] = True
     return config
 
 
 def _gs_config(uri: Uri) -> GCSConfig:
-    config: GCSConfig = {}
+    config: GCSConfig = {"skip_signature": True} if _is_anonymous(uri) else {}
     if endpoint := _endpoint(uri):
         config["base_url"] = endpoint
-    if _is_anonymous(uri):
-        config["skip_signature"] = True
     return config
 
 
 def _az_config(uri: Uri) -> AzureConfig:
-    config: AzureConfig = {}
+    config: AzureConfig = {"skip_signature": True} if _is_anonymous(uri) else {}
     if endpoint := _endpoint(uri):
         config["endpoint"] = endpoint
-    if _is_anonymous(uri):
-        config["skip_signature"] = True
     return config
 
 

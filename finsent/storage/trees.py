@@ -299,11 +299,11 @@ class ObjectTrees:
         self.store.delete_prefix(prefix)
 
 
-def _missing(place: str) -> InputError:
-    return InputError(f"{place}: nothing is published there. Name another one, or publish it.")
+def _missing(uri: str) -> InputError:
+    return InputError(f"{uri}: nothing is published there. Name another one, or publish it.")
 
 
-def _damaged(place: str, path: str) -> StorageError:
+def _damaged(uri: str, path: str) -> StorageError:
     return StorageError(
-        f"{place}: is damaged ({path} is missing or changed). Delete it and publish it again."
+        f"{uri}: is damaged ({path} is missing or changed). Delete it and publish it again."
     )

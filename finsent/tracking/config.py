@@ -12,8 +12,9 @@ class TrackingConfig(Section):
 
     mode: Literal["auto", "online", "offline", "disabled"] = setting(
         "auto",
-        "mode of Weights & Biases; auto: WANDB_MODE, else online where a key is set "
-        "(WANDB_API_KEY, netrc), else offline, into the run's directory, for `wandb sync` later",
+        "mode of Weights & Biases; auto: the mode of WANDB_MODE, else online if a key is set "
+        "(WANDB_API_KEY, netrc), else offline: `wandb sync` uploads the files in the run's "
+        "directory later",
     )
     project: str = setting("finsent", "project of Weights & Biases", min_length=1)
     entity: str | None = setting(

@@ -66,7 +66,7 @@ class GradientAccumulator:
         """Set the step's gradients, the same on all ranks, and count the rows in the meter.
 
         Raises:
-            MemoryShortageError: memory does not suffice for a single row.
+            MemoryShortageError: a single row does not fit in memory.
         """
         while True:
             is_distributed = self._context.world_size > 1
@@ -97,7 +97,10 @@ class GradientAccumulator:
         return np.array_split(own_rows, min(len(own_rows), self.micro_batches))
 
     def _padded_tokens(self, rows: TokenizedRows, own_rows: Indices) -> int:
-        return sum(len(part) * int(rows.lengths[part].max()) for part in self._split(own_rows))
+        return sum(
+            len(micro_rows) * int(rows.lengths[micro_rows].max())
+            for micro_rows in self._split(own_rows)
+        )
 
     def _accumulate(
         self, rows: TokenizedRows, weights: Weights, batch: Indices, *, exchange: bool
@@ -109,10 +112,10 @@ class GradientAccumulator:
         factor = 1.0 if parts else 0.0
         parts = parts or [batch[:1]]
         total = torch.zeros((), dtype=torch.float64, device=context.device)
-        for number, part in enumerate(parts):
+        for number, micro_rows in enumerate(parts):
             is_last = number == len(parts) - 1
             with self._exchanging(exchange and is_last):
-                loss = self._batch_loss(rows.batch(part), weights[part] * factor)
+                loss = self._batch_loss(rows.batch(micro_rows), weights[micro_rows] * factor)
                 # DDP averages over ranks; with this factor the average is the batch's mean.
                 mean = loss * (context.world_size / max(batch_weight, MIN_WEIGHT))
                 (self._scaler.scale(mean) if self._scaler else mean).backward()
@@ -142,8 +145,12 @@ class GradientAccumulator:
     def _shapes(self, rows: TokenizedRows, batch: Indices) -> set[tuple[int, int]]:
         """Return (rows, longest row) of all ranks' micro-batches, which every rank can compute."""
         size = self._context.world_size
-        parts = (part for rank in range(size) for part in self._split(rank_rows(batch, rank, size)))
-        return {(len(part), int(rows.lengths[part].max())) for part in parts}
+        parts = (
+            micro_rows
+            for rank in range(size)
+            for micro_rows in self._split(rank_rows(batch, rank, size))
+        )
+        return {(len(micro_rows), int(rows.lengths[micro_rows].max())) for micro_rows in parts}
 
     def _has_fitted(self, rows: TokenizedRows, batch: Indices) -> bool:
         return all(
@@ -164,7 +171,7 @@ class GradientAccumulator:
             free = f", {free_bytes / 2**30:.1f} of {total_bytes / 2**30:.1f} GiB free"
         if max_count <= 1:
             raise MemoryShortageError(
-                f"model.max_length: memory does not suffice for one row of {longest} tokens "
+                f"model.max_length: a row of {longest} tokens does not fit in memory "
                 f"({_brief(shortage)}{free}). Lower model.max_length, set "
                 "train.gradient_checkpointing=true, or use a smaller backbone."
             )

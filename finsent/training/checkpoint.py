@@ -89,12 +89,12 @@ def read_state(folder: Path) -> StateRecord:
     """Read `state.json` of a checkpoint.
 
     Raises:
-        InputError: the file is missing, or is not as it was written.
+        InputError: the file is missing, or has changed.
     """
     record = StateRecord.read(folder / STATE_FILE)
     # Of the file's own content: the record may spell a number in another way.
     if record.digest != state_digest(read_json(folder / STATE_FILE)):
-        raise InputError(f"{folder / STATE_FILE}: not as it was written")
+        raise InputError(f"{folder / STATE_FILE}: has changed since it was written")
     return record
 
 

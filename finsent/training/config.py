@@ -196,7 +196,7 @@ class TrainConfig(Section):
     )
     resize_every: int = setting(
         60,
-        "time between two checks of an elastic run whether the cluster has room for more workers; "
+        "time between two checks whether the cluster has room for more workers of an elastic run; "
         "more workers restart from the last checkpoint (checkpoint_every_steps)",
         unit="seconds",
         ge=1,
@@ -237,8 +237,8 @@ class TrainConfig(Section):
     )
     keep_every_epochs: int | None = setting(
         None,
-        "also keep the newest four checkpoints of every so many epochs; null: only the best and "
-        "the two newest",
+        "interval of further checkpoints to keep, at most the newest four; null: keep only the "
+        "best checkpoint and the two newest",
         unit="epochs",
         ge=1,
     )
@@ -297,7 +297,7 @@ class TrainConfig(Section):
         is_pair = len(pair) == len(numbers) == 2
         if not (is_pair and 1 <= numbers[0] <= numbers[1] <= _MAX_WORKERS):
             raise ValueError(
-                f"{value!r} is no number of workers. Write 1 to {_MAX_WORKERS}, or minimum and "
+                f"{value!r} is not a number of workers. Write 1 to {_MAX_WORKERS}, or minimum and "
                 "maximum, e.g. [1, 4]."
             )
         return value

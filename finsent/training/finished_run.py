@@ -110,7 +110,7 @@ def finished_training(
         check_model_dir(model_dir)
         for name, sha256 in record.sha256.items():
             if not (model_dir / name).is_file() or sha256_file(model_dir / name) != sha256:
-                raise InputError(f"{model_dir / name}: is not as training wrote it")
+                raise InputError(f"{model_dir / name}: has changed since training wrote it")
         epoch = read_provenance(model_dir).epoch
         best = next(metrics for metrics in record.history if metrics.epoch == epoch)
     except (InputError, KeyError, StopIteration) as error:

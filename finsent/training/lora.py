@@ -36,8 +36,8 @@ def add_adapters(model: PreTrainedModel, config: TrainConfig) -> None:
     ]
     if not targets:
         raise InputError(
-            f"train.lora_rank={config.lora_rank}: {type(model).__name__} has no layers that can be "
-            "told apart. Set train.lora_rank=null."
+            f"train.lora_rank={config.lora_rank}: the names of {type(model).__name__}'s weights "
+            "have no layer numbers. Set train.lora_rank=null."
         )
     head = [parameter for name, parameter in model.named_parameters() if _in_head(name)]
     rank = config.lora_rank

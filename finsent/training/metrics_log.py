@@ -37,11 +37,11 @@ def read_metrics(run_dir: Path) -> list[MetricsLine]:
         try:
             lines.append(_LINE.validate_python(content))
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "line"
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"])) or "line"
             raise InputError(
-                f"{file}: line {number}: {key}: {first['msg']}. The file is damaged or of another "
-                "version of finsent. Train under another run.name."
+                f"{file}: line {number}: {key}: {problem['msg']}. The file is damaged or of "
+                "another version of finsent. Train under another run.name."
             ) from None
     return lines
 

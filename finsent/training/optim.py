@@ -41,8 +41,8 @@ def parameter_depths(model: PreTrainedModel, config: TrainConfig) -> dict[str, i
         for field, neutral in (("layer_decay", 1.0), ("unfreeze_epochs", 0.0)):
             if (value := getattr(config, field)) != neutral:
                 raise InputError(
-                    f"train.{field}={value}: {type(model).__name__} has no layers that can be "
-                    f"told apart. Set train.{field}={neutral:g}"
+                    f"train.{field}={value}: the names of {type(model).__name__}'s weights have no "
+                    f"layer numbers. Set train.{field}={neutral:g}."
                 )
     count = max(layers.values(), default=-1) + 1
     return {

@@ -22,7 +22,7 @@ def train(inputs: TrainingInputs) -> None:
 
     Raises:
         InputError: the front end's package is missing, the backbone does not suit the recipe,
-            memory does not suffice for one row, or the loss diverges.
+            one row does not fit in memory, or the loss diverges.
     """
     config = inputs.task.config
     check_trainer(config)

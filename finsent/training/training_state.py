@@ -136,7 +136,7 @@ def _load_weights(path: Path, model: PreTrainedModel, average: PreTrainedModel |
         with _naming(weights_file) as file:
             _, unknown = load_model(model, file, strict=False, device=device)
             if unknown:
-                raise RuntimeError(f"has {unknown[0]}, which the model has not")
+                raise RuntimeError(f"has {unknown[0]}, which the model does not have")
 
 
 def _check_optimizer_tensors(

@@ -114,7 +114,7 @@ class ShadowReplica:
 
     def __init__(self, settings: str) -> None:
         log_like_serve()
-        # On the machine of a gateway it uses the CPU time that the gateway leaves.
+        # On the machine of a gateway the shadow uses only CPU time that the gateway does not need.
         os.nice(10)
         service = make_service(ServiceSettings.model_validate_json(settings))
         # The challenger need not have the gateways' calibrations: `Shadow` looks for each of them.

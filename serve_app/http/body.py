@@ -100,12 +100,12 @@ def paced(request: Request, pace: Pace) -> Request:
             ),
             pace.until: pace.late(),
         }
-        first = min(refusals)
+        deadline = min(refusals)
         try:
-            async with asyncio.timeout_at(first):
+            async with asyncio.timeout_at(deadline):
                 message = await request.receive()
         except TimeoutError:
-            raise refusals[first] from None
+            raise refusals[deadline] from None
         size += len(message.get("body", b""))
         return message
 

@@ -135,8 +135,8 @@ def _charset(content_type: str) -> str | None:
     except ValidationError:
         raise Problem(
             "unsupported_media_type",
-            f"Content-Type: charset={charset[:100]!r}: no encoding of Python. Write e.g. utf-8, or "
-            "leave charset out.",
+            f"Content-Type: charset={charset[:100]!r}: not an encoding of Python. Write e.g. "
+            "utf-8, or leave charset out.",
         ) from None
 
 
@@ -166,10 +166,10 @@ def _parameters(query: QueryParams) -> tuple[FileQuery, SourceConfig]:
             encoding=parameters.encoding,
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))[:100]
-        message = first["msg"].removeprefix("Value error, ").removeprefix("'upload': ")
-        if first["type"] == "extra_forbidden":
+        problem = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(map(str, problem["loc"]))[:100]
+        message = problem["msg"].removeprefix("Value error, ").removeprefix("'upload': ")
+        if problem["type"] == "extra_forbidden":
             known = FileQuery.model_fields
             matches = get_close_matches(name, known, n=1)
             remedy = f"Did you mean {matches[0]}?" if matches else f"Use {', '.join(known)}."

@@ -209,10 +209,10 @@ def parse(request_type: type[Request], body: bytes) -> Request:
             raise Problem(
                 "invalid_request", f"{error.error_count()} errors. See /docs for the fields."
             ) from None
-        first = error.errors(include_url=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            raise Problem("invalid_json", first["msg"]) from None
+        problem = error.errors(include_url=False, include_input=False)[0]
+        if problem["type"] == "json_invalid":
+            raise Problem("invalid_json", problem["msg"]) from None
         # The client chooses the keys, which may be long.
-        field = ".".join(str(part)[:100] for part in first["loc"][:2])
-        message = first["msg"]
+        field = ".".join(str(key)[:100] for key in problem["loc"][:2])
+        message = problem["msg"]
         raise Problem("invalid_request", f"{field}: {message}" if field else message) from None

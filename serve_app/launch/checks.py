@@ -20,7 +20,7 @@ def check_service(config: ServeConfig, registry: Registry) -> None:
     Raises:
         InputError: a model is missing or damaged, a file is unusable, or packages for
             `serve.otlp_endpoint` are missing.
-        ConfigError: `serve.otlp_endpoint` is no address.
+        ConfigError: `serve.otlp_endpoint` is not an address.
     """
     for key, reference in (("model", config.model), ("shadow", config.shadow)):
         try:
@@ -60,5 +60,5 @@ def with_free_ports(config: ServeConfig) -> ServeConfig:
     for name in PORT_FIELDS:
         if getattr(config, name) == 0:
             port = free_port(config.host, {config.port, config.grpc_port})
-            config = config.model_copy(update={name: port})
+            config = config.replaced(**{name: port})
     return config

@@ -93,8 +93,8 @@ def start_serve(config: ServeConfig, deadline: float) -> None:
                 return
         time.sleep(_POLL_SECONDS)
     raise InputError(
-        f"serve.start_timeout={config.start_timeout}: Ray Serve did not start by then ({problem}). "
-        "Free this machine of other work, or raise the timeout."
+        f"serve.start_timeout={config.start_timeout}: Ray Serve did not start within this time "
+        f"({problem}). Free this machine of other work, or raise the timeout."
     )
 
 
@@ -114,8 +114,8 @@ def wait_until_running(config: ServeConfig, deadline: float) -> None:
             return
         time.sleep(_POLL_SECONDS)
     raise InputError(
-        f"serve.start_timeout={config.start_timeout}: {address} does not answer by then. See "
-        f"the logs in {log_directory()}, or raise the timeout."
+        f"serve.start_timeout={config.start_timeout}: {address} did not answer within this time. "
+        f"See the logs in {log_directory()}, or raise the timeout."
     )
 
 

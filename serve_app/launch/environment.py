@@ -29,10 +29,10 @@ FAST = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # HAProxy retries on another replica the requests that a dying replica was working on: all
     # requests of this service are idempotent. HAProxy can retry only a request that it has
-    # buffered completely, so the lines after tell it to (Ray has no settings for them), as far as
-    # a request fits into its buffer. A request that does not arrive in time is refused (408)
-    # rather than held for Ray's hour. HAProxy also notes when it accepted each request, and
-    # deadlines count from that moment.
+    # buffered completely. Ray has no settings for this, so the lines after the codes make HAProxy
+    # buffer each request that fits into its buffer. A request that does not arrive within 10 s is
+    # refused (408); Ray would hold it for an hour. HAProxy also sends the time at which it accepted
+    # a request, where the request's deadline begins.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout 500\n"
     "    option http-buffer-request\n"
     "    timeout http-request 10s\n"

@@ -79,7 +79,7 @@ def _end_with_parent() -> None:
 
 
 def _record(directory: Path) -> None:
-    # Found by the path of this folder, which is set below: this file is no part of a package here.
+    # Found by the path of this folder, which is set below: this file is not part of a package here.
     from haproxy_watchdog import RECORDS, start_time  # type: ignore[import-not-found]
 
     pid = os.getpid()  # stays the same when this process becomes HAProxy

@@ -59,7 +59,7 @@ def _is_recorded(pid: int, started: str, directory: Path) -> bool:
     return (
         process.stat().st_uid == os.geteuid()
         and start_time(pid) == started != ""
-        and any(part.startswith(os.fsencode(directory) + b"/") for part in arguments)
+        and any(argument.startswith(os.fsencode(directory) + b"/") for argument in arguments)
     )
 
 

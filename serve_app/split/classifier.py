@@ -130,7 +130,7 @@ class Classifier:
     @property
     def drain_seconds(self) -> float:
         """Time for this classifier's share of all waiting work, at the measured rate."""
-        streams = next((one.engine.streams for one in self._versions.values()), 0)
+        streams = next((version.engine.streams for version in self._versions.values()), 0)
         rate = self._stream_rate * streams
         return self.queues.tokens / rate if rate else 0.0
 

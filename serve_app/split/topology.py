@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ray
 
+from finsent.cluster import Cluster
 from finsent.inference.config import EngineConfig
 from serve_app.config import ServeConfig
 
 
 def cluster_gpus() -> float:
     """Return the GPUs of the connected cluster; 0 if no cluster is connected."""
-    return float(ray.cluster_resources().get("GPU", 0.0)) if ray.is_initialized() else 0.0
+    return Cluster.connected().gpus if ray.is_initialized() else 0.0
 
 
 def resolved(config: ServeConfig, gpus: float) -> ServeConfig:

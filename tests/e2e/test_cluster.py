@@ -102,9 +102,11 @@ def test_a_run_is_submitted_once_and_its_exit_code_is_returned(
 ) -> None:
     (tmp_path / "some.csv").write_text("text,label\nProfit rose,positive\n")
     run = ("registry", "run.name=listed", f"storage.root={tmp_path}/out")
-    first = run_cluster(cluster, tmp_path, "submit", *run)
-    assert first.returncode == 0, first.stderr
-    [result] = [line for line in first.stdout.splitlines() if line.startswith('{"job": "registry"')]
+    first_run = run_cluster(cluster, tmp_path, "submit", *run)
+    assert first_run.returncode == 0, first_run.stderr
+    [result] = [
+        line for line in first_run.stdout.splitlines() if line.startswith('{"job": "registry"')
+    ]
     again = run_cluster(cluster, tmp_path, "submit", *run)
     assert again.returncode == 0
     assert result in again.stdout.splitlines()  # the log of the same job

@@ -34,9 +34,11 @@ def test_ports_are_those_of_the_serve_that_runs(
     arguments = (f"storage.root={served_root}", "engine.threads=1", "engine.precision=fp32")
     env = cluster.joining
     try:
-        first = run_job("serve", *arguments, "port=0", "serve.grpc_port=0", cwd=tmp_path, env=env)
-        assert first.code == 0, first.err
-        address, grpc_address = first.result["address"], first.result["grpc_address"]
+        first_run = run_job(
+            "serve", *arguments, "port=0", "serve.grpc_port=0", cwd=tmp_path, env=env
+        )
+        assert first_run.code == 0, first_run.err
+        address, grpc_address = first_run.result["address"], first_run.result["grpc_address"]
         port, grpc_port = (
             int(address_of_port.rpartition(":")[2]) for address_of_port in (address, grpc_address)
         )

@@ -146,17 +146,17 @@ def test_own_data_and_its_history(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
     folder = desk.project / "artifacts" / "datasets" / "news"
     write_news(desk.project, 240)
     desk.shell(share)
-    [first] = versions(folder)
+    [first_version] = versions(folder)
     write_news(desk.project, 300)
     desk.shell(share)
-    [second] = versions(folder) - {first}
-    assert versions(folder) == {first, second}  # the earlier one was not deleted
+    [second] = versions(folder) - {first_version}
+    assert versions(folder) == {first_version, second}  # the earlier one was not deleted
 
     back, forth = history.split("git checkout --quiet -\n")
     desk.shell(back)
-    assert (versions(folder), latest(folder)) == ({first}, first)
+    assert (versions(folder), latest(folder)) == ({first_version}, first_version)
     desk.shell(f"git checkout --quiet -\n{forth}")
-    assert (versions(folder), latest(folder)) == ({first, second}, second)
+    assert (versions(folder), latest(folder)) == ({first_version, second}, second)
 
     # Links into DVC's cache are read-only.
     colleague = desk.project.parent / "colleague"
@@ -167,7 +167,7 @@ def test_own_data_and_its_history(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
     assert sorted(path.name for path in (colleague / "artifacts").iterdir()) == ["datasets"]
     pulled = colleague / "artifacts" / "datasets" / "news"
     assert latest(pulled) == second
-    DatasetVersion.open(pulled / first).mark_latest()
+    DatasetVersion.open(pulled / first_version).mark_latest()
     assert "modified" in desk.shell("dvc status", colleague)
     desk.shell("dvc checkout --force", colleague)
     assert latest(pulled) == second
@@ -176,21 +176,23 @@ def test_own_data_and_its_history(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
     ingested = invoke_job("ingest", "configs/news.yaml")
     assert ingested.code == 0, ingested.err
     assert (ingested.result["dataset_version"], ingested.result["reused"]) == (second, True)
-    changed = invoke_job("ingest", "configs/news.yaml", "diff", first, second)
+    changed = invoke_job("ingest", "configs/news.yaml", "diff", first_version, second)
     assert changed.code == 0, changed.err
-    check_growth(changed.result, pulled, first, second)
+    check_growth(changed.result, pulled, first_version, second)
     assert latest(pulled) == second  # the version that was asked for last
 
 
-def check_growth(difference: dict[str, Any], folder: Path, first: str, second: str) -> None:
-    rows = {name: DatasetVersion.open(folder / name) for name in (first, second)}
+def check_growth(
+    difference: dict[str, Any], folder: Path, first_version: str, second_version: str
+) -> None:
+    rows = {name: DatasetVersion.open(folder / name) for name in (first_version, second_version)}
     row_counts = {name: sum(v.rows(split) for split in SPLITS) for name, v in rows.items()}
     assert difference["rows"]["added"]["rows"] - difference["rows"]["removed"]["rows"] == (
-        row_counts[second] - row_counts[first]
+        row_counts[second_version] - row_counts[first_version]
     )
     assert difference["rows"]["moved"]["rows"] == 0
     assert [item["source"] for item in difference["inputs"]["changed"]] == ["news.csv"]
-    assert read_json(folder / second / "manifest.json")["counts"]["rows_in"] == 300
+    assert read_json(folder / second_version / "manifest.json")["counts"]["rows_in"] == 300
 
 
 def test_the_stage_is_the_documented_command() -> None:

@@ -56,8 +56,8 @@ def check_killed_ingest(
     Args:
         env: of the jobs that are not killed.
     """
-    first = run_job("ingest", *DATA, "data.sources=[sample]", cwd=project, env=env)
-    assert first.code == 0, first.err
+    first_run = run_job("ingest", *DATA, "data.sources=[sample]", cwd=project, env=env)
+    assert first_run.code == 0, first_run.err
     [old] = versions(project)
     before = contents(old)
     source = project / "rows"

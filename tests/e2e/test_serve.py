@@ -175,8 +175,8 @@ def test_branches_see_what_clients_asked(served: Served) -> None:
     def recorded() -> list[dict[str, Any]]:
         texts = [file.read_text() for file in folder.glob("*.jsonl")]
         lines = [line for text in texts for line in text.splitlines(keepends=True)]
-        found = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [line for line in found if line["text_sha256"] == digest]
+        records = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [line for line in records if line["text_sha256"] == digest]
 
     wait_until(lambda: bool(recorded()), 120, "the answer in the prediction log")
     [line] = recorded()

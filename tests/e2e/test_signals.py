@@ -78,13 +78,13 @@ def test_a_killed_job_resumes_under_the_same_name_and_ctrl_c_ends_it_cleanly(
 
     check_refused(invoke_job(*ALONE, "train.epochs=2"), ["train.epochs=400"])
 
-    first = {p.name for p in project.glob("out/runs/stopped/checkpoint_*")}
+    checkpoints = {p.name for p in project.glob("out/runs/stopped/checkpoint_*")}
     process = start_job(*ALONE, cwd=project)
     children: set[psutil.Process] = set()
 
     def has_resumed() -> bool:
         children.update(descendants(psutil.Process(process.pid)))
-        later = {p.name for p in project.glob("out/runs/stopped/checkpoint_*")} - first
+        later = {p.name for p in project.glob("out/runs/stopped/checkpoint_*")} - checkpoints
         return bool(later) or process.poll() is not None
 
     # The recipe is longer than a test should be: end it soon after it has resumed.

@@ -160,17 +160,17 @@ def test_a_model_is_not_published_before_it_is_measured() -> None:
 
 def test_a_full_disk_is_a_clear_error(project: Path, tmp_path: Path) -> None:
     [source] = write_rows(project / "rows", rows=30_000, files=1, seed=5)
-    with small_disk(tmp_path / "small", "3m") as place:
+    with small_disk(tmp_path / "small", "3m") as folder:
         refused = invoke_job(
             "ingest",
             *DATA,
             f"data.sources=[{source}]",
             "data.max_rejected_fraction=0.05",
-            f"storage.root={place}",
+            f"storage.root={folder}",
         )
         words = ["storage.root=", "No space left", "MB free, more is needed", "Free some space"]
         check_refused(refused, words)
-        assert not [*place.glob("datasets/faults/*")]
+        assert not [*folder.glob("datasets/faults/*")]
 
 
 def test_a_source_that_vanishes_half_way_is_a_clear_error(

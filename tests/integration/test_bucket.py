@@ -58,8 +58,8 @@ def test_a_version_in_a_bucket_is_that_of_a_directory(tmp_path: Path, s3_root: s
     assert ours.version == theirs.version
     assert tables(ours) == tables(theirs)
     for name in ("latest", ours.version, f"version:{ours.version}"):
-        found = DatasetVersion.find(name, versions, "train.dataset")
-        assert (found.path, found.origin) == (ours.path, versions / ours.version)
+        version = DatasetVersion.find(name, versions, "train.dataset")
+        assert (version.path, version.origin) == (ours.path, versions / ours.version)
     with pytest.raises(InputError, match=f"no such dataset version.*{ours.version}"):
         DatasetVersion.find("other", versions, "train.dataset")
     files = find_sources(remote.data, remote.workspace.sources_dir)

@@ -144,10 +144,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
         assert "will not be generated" not in done.stdout, done.stdout
         (folder / "out").rename(folder / "finsent_generated")
         sys.path.insert(0, str(folder))
-        found = importlib.import_module("finsent_generated")
+        module = importlib.import_module("finsent_generated")
         for name in ("models", "types"):
             importlib.import_module(f"finsent_generated.{name}")
-        return found
+        return module
 
     yield package
     if str(folder) in sys.path:

@@ -195,10 +195,10 @@ def test_killed_haproxy_is_started_again(monkeypatch: pytest.MonkeyPatch) -> Non
         api = HAProxyApi(config, config_file_path=f"{folder}/haproxy.cfg")
         await api.start()
         assert api._proc
-        first = api._proc
-        first.kill()
+        first_process = api._proc
+        first_process.kill()
         async with asyncio.timeout(60):
-            while api._proc is first or not listens(LOOPBACK, port):
+            while api._proc is first_process or not listens(LOOPBACK, port):
                 await asyncio.sleep(0.02)
         await api.reload()  # Ray can change the configuration of the new one
         second = api._proc

@@ -27,7 +27,7 @@ def good_rows(count: int, start: int = 0) -> list[tuple[str, str]]:
 
 
 def test_every_row_has_one_fate(tmp_path: Path) -> None:
-    first = write_csv(
+    first_file = write_csv(
         tmp_path / "first.csv",
         [
             *good_rows(300),
@@ -38,7 +38,7 @@ def test_every_row_has_one_fate(tmp_path: Path) -> None:
         ],
     )
     second = write_csv(tmp_path / "second.csv", [*good_rows(100, start=250), ("No label here", "")])
-    version = make(tmp_path / "out", [first, second], "data.max_rejected_fraction=0.02")
+    version = make(tmp_path / "out", [first_file, second], "data.max_rejected_fraction=0.02")
     counts = version.manifest.counts
     assert counts == FateCounts(
         rows_in=405, kept=349, rejected=3, duplicates=51, conflicts=2, excluded=0
@@ -80,8 +80,8 @@ def test_files_as_other_programs_write_them_become_one_version(tmp_path: Path) -
         folder = tmp_path / "hive" / f"Sentiment={label}"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "part.csv.gz").open("ab") as stream:
-            first = b"Sentence\n" * (stream.tell() == 0)
-            stream.write(gzip.compress(first + f"{text}\n".encode()))
+            first_line = b"Sentence\n" * (stream.tell() == 0)
+            stream.write(gzip.compress(first_line + f"{text}\n".encode()))
     version = make(
         tmp_path / "out",
         [
@@ -103,22 +103,22 @@ def test_files_as_other_programs_write_them_become_one_version(tmp_path: Path) -
 
 def test_same_input_and_config_give_the_same_version_and_reuse_it(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", good_rows(60))
-    first = make(tmp_path / "a", [source])
-    written = {p: p.stat().st_mtime_ns for p in first.path.rglob("*.parquet")}
+    first_version = make(tmp_path / "a", [source])
+    written = {p: p.stat().st_mtime_ns for p in first_version.path.rglob("*.parquet")}
     other = make(tmp_path / "a", [source], "data.salt=other")
-    assert other.version != first.version
+    assert other.version != first_version.version
     again = make(tmp_path / "a", [source])
-    assert again.path == first.path
+    assert again.path == first_version.path
     assert {p: p.stat().st_mtime_ns for p in again.path.rglob("*.parquet")} == written
     # The newest is the one that was asked for last, made anew or not.
-    assert DatasetVersion.find("latest", tmp_path / "a", "train.dataset").path == first.path
+    assert DatasetVersion.find("latest", tmp_path / "a", "train.dataset").path == first_version.path
 
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     elsewhere = make(tmp_path / "b", [source.rename(moved / "rows.csv")])
-    assert elsewhere.version == first.version
+    assert elsewhere.version == first_version.version
     assert [f.sha256 for f in elsewhere.manifest.splits["train"].files] == [
-        f.sha256 for f in first.manifest.splits["train"].files
+        f.sha256 for f in first_version.manifest.splits["train"].files
     ]
 
 

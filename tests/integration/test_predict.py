@@ -165,11 +165,11 @@ def test_finished_files_are_not_scored_again(model: Path, tmp_path: Path) -> Non
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     write_csv(folder / "a.csv", TEXTS)
-    first = score(model, str(folder), out)
+    first_result = score(model, str(folder), out)
     made = (out / "a.csv.parquet").stat().st_mtime_ns
     write_csv(folder / "b.csv", ["Loss widened."])
     second = score(model, str(folder), out)
-    assert (first["finished_before"], second["finished_before"]) == (0, 1)
+    assert (first_result["finished_before"], second["finished_before"]) == (0, 1)
     assert (out / "a.csv.parquet").stat().st_mtime_ns == made
     assert second["rows"] == len(TEXTS) + 1
     write_csv(folder / "a.csv", [*TEXTS, "Profit rose."])  # another content

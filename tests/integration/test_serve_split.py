@@ -75,7 +75,9 @@ def replicas(deployment: str) -> dict[str, int]:
     client: Any = _get_global_client()
     details = client.get_serve_details()["applications"]["finsent"]["deployments"][deployment]
     return {
-        one["replica_id"]: one["pid"] for one in details["replicas"] if one["state"] == "RUNNING"
+        replica["replica_id"]: replica["pid"]
+        for replica in details["replicas"]
+        if replica["state"] == "RUNNING"
     }
 
 
@@ -88,11 +90,11 @@ def test_answers_and_limits_are_those_of_an_engine_in_the_gateway(split: Split) 
     version = split.registry.get("champion")
     engine = Engine(version.path, EngineConfig(precision="fp32", threads=1))
     [want] = engine.classify(TEXTS[:1])
-    [found] = probabilities(split.post(TEXTS[:1]))
-    assert found == want.probabilities  # one row is the same micro-batch everywhere: bit for bit
+    [answer] = probabilities(split.post(TEXTS[:1]))
+    assert answer == want.probabilities  # one row is the same micro-batch everywhere: bit for bit
 
     body = split.post([*TEXTS, "", 5]).json()
-    labels = [one.label for one in engine.classify(TEXTS)]
+    labels = [prediction.label for prediction in engine.classify(TEXTS)]
     assert [item["label"] for item in body["predictions"][:-2]] == labels
     assert [item["code"] for item in body["predictions"][-2:]] == ["invalid_text"] * 2
 
@@ -135,10 +137,10 @@ def test_a_client_that_leaves_cancels_no_rows_of_others(split: Split) -> None:
             def ask() -> asyncio.Task[httpx.Response]:
                 return asyncio.create_task(client.post(address, json={"texts": TEXTS * 20}))
 
-            first = ask()  # its request sends the first micro-batches
+            first_answer = ask()  # its request sends the first micro-batches
             await asyncio.sleep(0.02)
             others = [ask() for _ in range(6)]
-            for leaving in (first, *others[::2]):
+            for leaving in (first_answer, *others[::2]):
                 await asyncio.sleep(0.02)
                 leaving.cancel()
             return await asyncio.gather(*others[1::2])

@@ -89,8 +89,8 @@ def test_a_failed_trial_does_not_fail_the_sweep(version: DatasetVersion, tmp_pat
     assert study.trials[0].value == first.values["macro_f1"]
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
     # Disk space: a finished trial's checkpoints are deleted, its model stays.
-    place = run_dir / "trials" / "0000"
-    assert (place / "model" / "model.safetensors").is_file()
+    trial_dir = run_dir / "trials" / "0000"
+    assert (trial_dir / "model" / "model.safetensors").is_file()
     assert not [*(run_dir / "trials").glob("*/checkpoint_[es]*_[0-9]*")]
 
 
@@ -178,17 +178,17 @@ def test_only_placement_groups_of_dead_actors_are_removed() -> None:
     remote: Any = ray.remote(num_cpus=0)(Maker)
     own = placement_group([{"CPU": 0.01}])
     dead, alive = remote.remote(), remote.remote()
-    left, kept = ray.get([dead.make.remote(), alive.make.remote()])
+    orphaned_group, live_group = ray.get([dead.make.remote(), alive.make.remote()])
     remove_orphaned_groups()
     states = {key: row["state"] for key, row in placement_group_table().items()}
-    assert "REMOVED" not in {states[left], states[kept], states[own.id.hex()]}
+    assert "REMOVED" not in {states[orphaned_group], states[live_group], states[own.id.hex()]}
     ray.kill(dead)
     deadline = time.monotonic() + 30
-    while placement_group_table()[left]["state"] != "REMOVED":
+    while placement_group_table()[orphaned_group]["state"] != "REMOVED":
         assert time.monotonic() < deadline
         remove_orphaned_groups()
     states = {key: row["state"] for key, row in placement_group_table().items()}
-    assert "REMOVED" not in {states[kept], states[own.id.hex()]}
+    assert "REMOVED" not in {states[live_group], states[own.id.hex()]}
     ray.kill(alive)
     remove_placement_group(own)
     wait_until_released(remove_orphaned_groups)

@@ -179,9 +179,9 @@ def trained_run(
     logging.getLogger("finsent").addHandler(log)
     killer = Killer(run_dir)
     killer.start()
-    first = fit_tokenized(task(tiny, **RECIPE), datasets, run_dir)
+    first_run = fit_tokenized(task(tiny, **RECIPE), datasets, run_dir)
     killer.join()
-    shutil.copytree(first.model_dir, folder / "first")
+    shutil.copytree(first_run.model_dir, folder / "first")
     names = [path.name for path in run_dir.glob("checkpoint_*_*[0-9]")]
     steps = steps_of(run_dir)
 
@@ -197,7 +197,7 @@ def trained_run(
     yield TrainedRun(
         run_dir,
         killer.killed,
-        first,
+        first_run,
         folder / "first",
         names,
         steps,

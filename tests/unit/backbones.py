@@ -13,8 +13,6 @@ from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import inspect_backbone
 from finsent.modeling.config import ModelConfig
 
-STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
-
 
 def backbone_of(folder: Path) -> Backbone:
     """Return the backbone of a directory."""

@@ -44,9 +44,9 @@ def write(
         own = [row for row in rows if row.split == split]
         files = [
             write_part(
-                path, split, part, [r for r in own if int(r.key[0], 16) * parts // 16 == part]
+                path, split, number, [r for r in own if int(r.key[0], 16) * parts // 16 == number]
             )
-            for part in range(parts)
+            for number in range(parts)
         ]
         labels = Counter(row.label for row in own)
         splits[split] = split_content(
@@ -74,8 +74,8 @@ def write(
     return DatasetVersion.open(path)
 
 
-def write_part(path: Path, split: str, part: int, rows: list[Row]) -> dict[str, Any]:
-    file = path / split / f"part-{part:05d}.parquet"
+def write_part(path: Path, split: str, number: int, rows: list[Row]) -> dict[str, Any]:
+    file = path / split / f"part-{number:05d}.parquet"
     file.parent.mkdir(parents=True, exist_ok=True)
     columns = {
         "key": [row.key for row in rows],

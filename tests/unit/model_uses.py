@@ -10,15 +10,12 @@ import pytest
 from finsent.adoption.adopt import adopt, open_foreign
 from finsent.adoption.config import AdoptConfig
 from finsent.errors import InputError
-from finsent.inference.config import EngineConfig
 from finsent.modeling.backbone import resolve_backbone
 from finsent.modeling.classifier import (
     inspect_backbone,
 )
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.model_folder import find_model_folder
-
-EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
 
 
 def refusals(folder: Path) -> list[str]:

@@ -136,8 +136,12 @@ def test_many_labels_stay_in_the_directory_and_are_added_up_by_the_engine(
     folder = saved(classifier(labels=STARS), tmp_path / "source", tiny)
     _, engine = adopted(folder, tmp_path / "model", label_map=STARS_MAP)
     for text in TEXTS:
-        one, two, three, four, five = plain(tmp_path / "model", text)
-        expected = {"negative": one + two, "neutral": three, "positive": four + five}
+        one_star, two_stars, three_stars, four_stars, five_stars = plain(tmp_path / "model", text)
+        expected = {
+            "negative": one_star + two_stars,
+            "neutral": three_stars,
+            "positive": four_stars + five_stars,
+        }
         assert engine.classify([text])[0].probabilities == pytest.approx(expected, abs=1e-6)
         faults = pa.array([None], pa.string())
         row = pa.table({"row": pa.array([1]), "raw_text": [text], "fault": faults})

@@ -194,13 +194,13 @@ def test_adopting_again_under_a_name_leaves_the_published_version_whole(
     saved(classifier(hidden_size=160), project / "one", tiny)  # large enough to be linked
     saved(classifier(hidden_size=160, seed=8), project / "other", tiny)
     quick = ("adopt.export=false", "run.name=mine")
-    first = run("adopt", "one", *quick)
+    first_result = run("adopt", "one", *quick)
     file = project / "artifacts/runs/mine/model/model.safetensors"
     assert file.stat().st_nlink > 1
     second = run("adopt", "other", *quick)
-    assert first["model_version"] != second["model_version"]
+    assert first_result["model_version"] != second["model_version"]
     registry = Registry(project / "artifacts/registry")
-    registry.get(first["model_version"])  # verifies each file
+    registry.get(first_result["model_version"])  # verifies each file
     registry.get(second["model_version"])
 
 
@@ -208,14 +208,17 @@ def test_model_that_the_gate_refuses_keeps_its_result(tiny: Path, project: Path)
     saved(classifier(), project / "one", tiny)
     saved(classifier(seed=8), project / "other", tiny)
     quick = ("adopt.export=false", "name=champion", "run.name=mine")
-    first = run("adopt", "one", *quick)
+    first_result = run("adopt", "one", *quick)
     refused = invoke_job("adopt", *QUICK, "other", *quick)
     check_refused(refused, ["alias 'champion': cannot tell whether the model is inferior"])
     result = read_json(project / "artifacts/runs/mine/result.json")
     assert (result["source"], result["model_version"], result["gate"]) == ("other", None, None)
     assert result["refused"].startswith("alias 'champion': cannot tell")
     assert (project / "artifacts/runs/mine/model/model.safetensors").is_file()
-    assert Registry(project / "artifacts/registry").aliases()["champion"] == first["model_version"]
+    assert (
+        Registry(project / "artifacts/registry").aliases()["champion"]
+        == first_result["model_version"]
+    )
 
 
 def test_few_labeled_rows_neither_calibrate_nor_measure(tiny: Path, project: Path) -> None:

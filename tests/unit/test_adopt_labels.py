@@ -39,10 +39,10 @@ def test_folded_logits_are_those_of_summed_probabilities(
     label_map = LabelMap(STARS, tuple(targets))
     source = np.array(logits, np.float32)
     probabilities = softmax(source, 1.0).astype(np.float64)
-    found = softmax(label_map.fold(source), 1.0)
+    folded = softmax(label_map.fold(source), 1.0)
     for i, label in enumerate(LABELS):
         expected = probabilities[:, label_map.columns(label)].sum(1)
-        assert found[:, i] == pytest.approx(expected, abs=1e-6)
+        assert folded[:, i] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 20.0])  # all that a calibration may find

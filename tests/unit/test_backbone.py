@@ -164,8 +164,8 @@ def test_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("no-such-organisation-7d1/no-such-model", "the model hub does not give it"),
-        ("no-such-model-7d1", "the model hub does not give it"),
+        ("no-such-organisation-7d1/no-such-model", "the model hub did not return it"),
+        ("no-such-model-7d1", "the model hub did not return it"),
         ("no/such/model", "neither a directory nor a hub id"),
         ("no such model", "neither a directory nor a hub id"),
         ("s3://bucket/model", "neither a directory nor a hub id"),

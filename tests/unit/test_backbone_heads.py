@@ -15,7 +15,8 @@ from finsent.labels import ID2LABEL
 from finsent.modeling.classifier import init_classifier, inspect_backbone
 from finsent.modeling.compatibility import position_limit
 from tests.commands import check_refused, invoke_job
-from tests.unit.backbones import QUERY, STARS, backbone_of, refusal, same
+from tests.unit.adoption import STARS
+from tests.unit.backbones import QUERY, backbone_of, refusal, same
 from tests.unit.dataset_versions import Row, write
 from tests.unit.foreign import classifier, edit_json, encoder, saved
 

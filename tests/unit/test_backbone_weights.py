@@ -14,7 +14,8 @@ from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.classifier import inspect_backbone, new_classifier
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.tokenizer import read_tokenizer
-from tests.unit.backbones import QUERY, STARS, backbone_of, refusal, same
+from tests.unit.adoption import STARS
+from tests.unit.backbones import QUERY, backbone_of, refusal, same
 from tests.unit.foreign import classifier, edit_json, encoder, saved, snapshot
 
 pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("one_thread")]

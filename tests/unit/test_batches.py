@@ -57,10 +57,10 @@ def test_no_rows_make_no_batches() -> None:
 
 def test_every_process_computes_the_same_batches() -> None:
     """Ranks exchange no messages, so the batches depend on the arguments only."""
-    first = epoch_batches(uneven_lengths(97), 8, 3, seed=5, epoch=2)
+    batches = epoch_batches(uneven_lengths(97), 8, 3, seed=5, epoch=2)
     np.random.seed(1)  # somebody else's global state
     again = epoch_batches(uneven_lengths(97), 8, 3, seed=5, epoch=2)
-    assert order(first) == order(again)
+    assert order(batches) == order(again)
 
 
 def test_seed_and_epoch_decide_the_order() -> None:
@@ -140,7 +140,7 @@ def test_ranks_partition_a_batch_evenly(rows: int, world: int) -> None:
     batch = np.arange(100, 100 + rows, dtype=np.int64)
     shares = [rank_rows(batch, rank, world) for rank in range(world)]
     assert sorted(np.concatenate(shares).tolist()) == batch.tolist()
-    sizes = [len(part) for part in shares]
+    sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
 
 

@@ -93,26 +93,30 @@ def test_no_text_is_in_the_sample_corpus(shipped: Suite) -> None:
 
 
 def test_an_oracle_fails_nothing(shipped: Suite) -> None:
-    found = run_suite(shipped, oracle(shipped))
-    assert (found.failed, found.failure_rate) == (0, 0.0)
-    assert found.cases == len(cases_of(shipped))
-    assert all(group.examples == () for group in groups_of(found))
+    outcome = run_suite(shipped, oracle(shipped))
+    assert (outcome.failed, outcome.failure_rate) == (0, 0.0)
+    assert outcome.cases == len(cases_of(shipped))
+    assert all(group.examples == () for group in groups_of(outcome))
 
 
 @pytest.mark.parametrize("label", LABELS)
 def test_a_model_of_one_label_fails_what_it_must(shipped: Suite, label: str) -> None:
-    found = run_suite(shipped, always(label))
-    for group, part in zip(shipped, groups_of(found), strict=True):
+    outcome = run_suite(shipped, always(label))
+    for group, group_outcome in zip(shipped, groups_of(outcome), strict=True):
         cases = group.expand()
         wrong = {
             "mft": sum(case.labels != (label,) for case in cases),
             "inv": 0,
             "dir": len(cases),  # nothing moves
         }[group.kind]
-        assert (part.group, part.cases, part.failed) == (group.name, len(cases), wrong)
-        assert part.failure_rate == wrong / len(cases)
-        assert len(part.examples) == min(wrong, 5)
-    assert found.failed == sum(part.failed for part in groups_of(found))
+        assert (group_outcome.group, group_outcome.cases, group_outcome.failed) == (
+            group.name,
+            len(cases),
+            wrong,
+        )
+        assert group_outcome.failure_rate == wrong / len(cases)
+        assert len(group_outcome.examples) == min(wrong, 5)
+    assert outcome.failed == sum(group_outcome.failed for group_outcome in groups_of(outcome))
 
 
 # --- judging --------------------------------------------------------------------------------------
@@ -177,9 +181,9 @@ def test_each_text_is_asked_once_and_the_surest_failures_lead(tmp_path: Path) ->
         sure = np.array([0.0, *np.linspace(0.5, 0.9, 8)])
         return np.stack([1 - sure, sure, 0 * sure], 1)
 
-    found = run_suite(suite, probabilities)
+    outcome = run_suite(suite, probabilities)
     assert asked == [f"{name} rose" for name in names]
-    [group] = groups_of(found)
+    [group] = groups_of(outcome)
     assert [example.texts[1] for example in group.examples] == [
         f"n{i} rose" for i in (8, 7, 6, 5, 4)
     ]

@@ -28,7 +28,9 @@ def test_ratios_compare_medians_of_the_rounds() -> None:
 def test_each_variant_has_its_own_number_of_gateways() -> None:
     loads = {variant.server.name: variant.connections for variant in variants(BenchSettings())}
     assert loads["stub, 2 gateways"] == 2 * loads["stub, 1 gateway"]
-    commands = {one.server.name: one.server.command for one in variants(BenchSettings())}
+    commands = {
+        candidate.server.name: candidate.server.command for candidate in variants(BenchSettings())
+    }
     assert "serve.topology=fused" in commands["fused"]
     for name in ("split", "stub, 1 gateway"):
         assert "serve.gateways.max_replicas=1" in commands[name]

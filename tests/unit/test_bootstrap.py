@@ -59,34 +59,34 @@ def by_hand(truth: Ids, probabilities: Floats) -> dict[str, float]:
 
 @pytest.mark.parametrize("digits", [17, 1], ids=["no ties", "many ties"])
 def test_figures_are_those_of_scikit_learn(digits: int) -> None:
-    whole = simulated(400, 1)
-    probabilities = np.round(whole.probabilities, digits) + 0.01  # no 0, no log of it
+    population = simulated(400, 1)
+    probabilities = np.round(population.probabilities, digits) + 0.01  # no 0, no log of it
     probabilities /= probabilities.sum(1, keepdims=True)
-    found = Answers(whole.truth, probabilities).measure()
-    expected = by_hand(whole.truth, probabilities)
-    assert {name: getattr(found, name) for name in HEADLINE} == pytest.approx(expected)
+    figures = Answers(population.truth, probabilities).measure()
+    expected = by_hand(population.truth, probabilities)
+    assert {name: getattr(figures, name) for name in HEADLINE} == pytest.approx(expected)
     for i, label in enumerate(LABELS):
-        auroc = sk.roc_auc_score(whole.truth == i, probabilities[:, i])
-        assert found.labels[label].auroc == pytest.approx(auroc)
-    assert Scores.model_validate_json(found.model_dump_json()) == found
+        auroc = sk.roc_auc_score(population.truth == i, probabilities[:, i])
+        assert figures.labels[label].auroc == pytest.approx(auroc)
+    assert Scores.model_validate_json(figures.model_dump_json()) == figures
 
 
 def test_weights_are_as_good_as_repeated_rows() -> None:
     answers = simulated(150, 2)
     [counts] = resample_counts(150, 10, seed=3)
-    found = answers.figures(counts)
+    figures = answers.figures(counts)
     for i, times in enumerate(counts.astype(int)):
         repeated = np.repeat(np.arange(150), times)
         expected = by_hand(answers.truth[repeated], answers.probabilities[repeated])
-        assert {name: found[name][i] for name in HEADLINE} == pytest.approx(expected)
+        assert {name: figures[name][i] for name in HEADLINE} == pytest.approx(expected)
 
 
 def test_auroc_of_a_label_without_rows_is_left_out() -> None:
     answers = simulated(80, 4, shares=(0.5, 0.5, 0.0))
-    found = answers.measure()
-    negative, neutral, positive = (found.labels[label].auroc for label in LABELS)
+    figures = answers.measure()
+    negative, neutral, positive = (figures.labels[label].auroc for label in LABELS)
     assert positive is None and negative is not None and neutral is not None
-    assert found.auroc == pytest.approx((negative + neutral) / 2)
+    assert figures.auroc == pytest.approx((negative + neutral) / 2)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -94,9 +94,9 @@ def test_hardly_any_rows_warn_of_nothing(rows: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         answers = Answers(np.zeros(rows, np.int64), np.full((rows, 3), 1 / 3))
-        found = answers.measure()
+        figures = answers.measure()
         bounds = intervals(answers, 100, seed=0)
-    assert found.auroc is None
+    assert figures.auroc is None
     assert bounds["auroc"] is None
     for name, value in {"brier": 2 / 3, "ece": 2 / 3}.items():  # sure to a third, and right
         assert bounds[name] == (pytest.approx([value, value]) if rows else None)
@@ -112,7 +112,7 @@ def test_bins_hold_their_upper_end(confidence: float, expected: int) -> None:
 
 def test_reliability_adds_up_to_ece_and_accuracy() -> None:
     answers = simulated(500, 5)
-    found, bins = answers.measure(), answers.reliability()
+    figures, bins = answers.measure(), answers.reliability()
     assert [b.low for b in bins] == pytest.approx([i / 15 for i in range(15)])
     full = [
         (b, b.accuracy, b.confidence)
@@ -121,15 +121,17 @@ def test_reliability_adds_up_to_ece_and_accuracy() -> None:
     ]
     assert sum(b.rows for b, _, _ in full) == 500
     ece = sum(b.rows / 500 * abs(accuracy - confidence) for b, accuracy, confidence in full)
-    assert ece == pytest.approx(found.ece)
-    assert sum(b.rows * accuracy for b, accuracy, _ in full) / 500 == pytest.approx(found.accuracy)
+    assert ece == pytest.approx(figures.ece)
+    assert sum(b.rows * accuracy for b, accuracy, _ in full) / 500 == pytest.approx(
+        figures.accuracy
+    )
     assert all(b.low < confidence <= b.high for b, _, confidence in full)
     assert all(b.accuracy is b.confidence is None for b in bins if not b.rows)
 
 
 def test_hopeless_certainty_costs_a_finite_log_loss() -> None:
-    found = Answers(np.array([0]), np.array([[0.0, 1.0, 0.0]])).measure()
-    assert (found.log_loss, found.brier, found.ece) == pytest.approx(
+    figures = Answers(np.array([0]), np.array([[0.0, 1.0, 0.0]])).measure()
+    assert (figures.log_loss, figures.brier, figures.ece) == pytest.approx(
         (-math.log(np.finfo(np.float32).eps), 2.0, 1.0)
     )
 
@@ -165,9 +167,9 @@ def test_intervals_cover_the_truth_in_95_of_100_samples() -> None:
     for seed in range(samples):
         rows = random.integers(0, 200_000, 250)
         sample = Answers(population.truth[rows], population.probabilities[rows])
-        found = intervals(sample, 200, seed)
+        bounds = intervals(sample, 200, seed)
         for name in names:
-            low, high = found[name] or [0, 0]
+            low, high = bounds[name] or [0, 0]
             covered[name] += low <= getattr(truth, name) <= high
     for name, count in covered.items():
         assert 0.91 <= count / samples <= 0.985, (name, count / samples)

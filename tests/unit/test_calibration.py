@@ -62,23 +62,23 @@ def simulated(rows: int, temperature: float, seed: int = 0) -> tuple[Logits, Ids
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5, 7.0])
 def test_the_temperature_that_spoilt_the_logits_is_found(temperature: float) -> None:
     logits, truth = simulated(4000, temperature)
-    found, reason = fit_temperature(logits, truth)
+    fitted, reason = fit_temperature(logits, truth)
     assert reason is None
-    assert found == pytest.approx(temperature, rel=0.08)
+    assert fitted == pytest.approx(temperature, rel=0.08)
     grid = np.exp(np.linspace(np.log(0.1), np.log(15), 2000))
     best = min(grid, key=lambda t: log_loss(logits, truth, float(t)))
-    assert found == pytest.approx(best, rel=0.01)
+    assert fitted == pytest.approx(best, rel=0.01)
 
 
 def test_calibration_lowers_ece_and_moves_no_label() -> None:
     fitted, unseen = simulated(1500, 3.0, seed=1), simulated(1500, 3.0, seed=2)
-    found = calibration_of(*fitted, 0.9)
-    assert found.log_loss_after is not None and found.log_loss_before is not None
-    assert found.log_loss_after < found.log_loss_before
-    assert found.ece_after is not None and found.ece_before is not None
-    assert found.ece_after < 0.03 < 0.15 < found.ece_before
+    calibration = calibration_of(*fitted, 0.9)
+    assert calibration.log_loss_after is not None and calibration.log_loss_before is not None
+    assert calibration.log_loss_after < calibration.log_loss_before
+    assert calibration.ece_after is not None and calibration.ece_before is not None
+    assert calibration.ece_after < 0.03 < 0.15 < calibration.ece_before
     logits, truth = unseen
-    raw, scaled = (Answers(truth, softmax(logits, t)) for t in (1.0, found.temperature))
+    raw, scaled = (Answers(truth, softmax(logits, t)) for t in (1.0, calibration.temperature))
     assert np.array_equal(raw.predicted, scaled.predicted)
     raw_ece, scaled_ece = raw.measure().ece, scaled.measure().ece
     assert raw_ece is not None and scaled_ece is not None
@@ -91,12 +91,12 @@ def test_rows_that_a_model_never_answers_right_do_not_move_the_temperature() -> 
     logits[:, 1] = ABSENT_LOGIT
     answerable = truth != 1
     expected = calibration_of(logits[answerable], truth[answerable], 0.9)
-    found = calibration_of(logits, truth, 0.9)
-    assert found.temperature == expected.temperature
-    assert found.reason is None
+    calibration = calibration_of(logits, truth, 0.9)
+    assert calibration.temperature == expected.temperature
+    assert calibration.reason is None
     # Abstention counts all rows: those are wrong answers, too.
-    rule = found.abstention
-    confidence = softmax(logits, found.temperature).max(1)
+    rule = calibration.abstention
+    confidence = softmax(logits, calibration.temperature).max(1)
     expected_threshold = threshold_for(confidence, logits.argmax(1) == truth, 0.9)
     assert rule.threshold == expected_threshold
 
@@ -137,17 +137,17 @@ def opposite(rows: int) -> tuple[Logits, Ids]:
 def test_rows_that_say_nothing_leave_the_temperature_at_one(
     logits: Logits, truth: Ids, words: str
 ) -> None:
-    found, reason = fit_temperature(logits, truth)
-    assert found == 1.0
+    temperature, reason = fit_temperature(logits, truth)
+    assert temperature == 1.0
     assert words in str(reason)
 
 
 @pytest.mark.parametrize("rows", [0, 7, MIN_ROWS - 1])
 def test_few_rows_give_a_calibration_that_changes_nothing(rows: int) -> None:
-    found = calibration_of(*simulated(rows, 3.0), 0.5)
-    assert (found.temperature, found.abstention.threshold) == (1.0, None)
-    assert CalibrationRecord.model_validate_json(found.model_dump_json()) == found
-    line = calibration_line(found)
+    calibration = calibration_of(*simulated(rows, 3.0), 0.5)
+    assert (calibration.temperature, calibration.abstention.threshold) == (1.0, None)
+    assert CalibrationRecord.model_validate_json(calibration.model_dump_json()) == calibration
+    line = calibration_line(calibration)
     assert line.startswith(f"temperature 1 ({rows} rows are too few")
     assert "no abstention threshold" in line
 
@@ -166,21 +166,21 @@ rated = st.lists(
 def test_threshold_answers_as_many_as_it_can(rows: Rated, wanted: float) -> None:
     confidence = np.array([c for c, _ in rows])
     right = np.array([r for _, r in rows])
-    found = threshold_for(confidence, right, wanted)
+    threshold = threshold_for(confidence, right, wanted)
     possible = [
         (confidence >= t).mean()
         for t in set(confidence.tolist())
         if right[confidence >= t].mean() >= wanted
     ]
     if not possible:
-        assert found is None
+        assert threshold is None
         return
-    assert found is not None
-    assert (confidence >= found).mean() == max(possible)
-    accuracy = selective(confidence, right, found).accuracy
+    assert threshold is not None
+    assert (confidence >= threshold).mean() == max(possible)
+    accuracy = selective(confidence, right, threshold).accuracy
     assert accuracy is not None and accuracy >= wanted
-    assert (found == 0) == (max(possible) == 1)
-    assert 0 <= found <= 1
+    assert (threshold == 0) == (max(possible) == 1)
+    assert 0 <= threshold <= 1
 
 
 @given(rated)
@@ -220,9 +220,9 @@ def test_threshold_keeps_its_word_on_other_rows() -> None:
     assert 0.3 < rule.abstention.coverage < 0.95
     logits, truth = simulated(4000, 2.0, seed=4)
     answers = Answers(truth, softmax(logits, rule.temperature))
-    found = selective(answers.confidence, answers.right, threshold)
-    assert found.accuracy == pytest.approx(0.9, abs=0.02)
-    assert found.coverage == pytest.approx(rule.abstention.coverage, abs=0.03)
+    measured = selective(answers.confidence, answers.right, threshold)
+    assert measured.accuracy == pytest.approx(0.9, abs=0.02)
+    assert measured.coverage == pytest.approx(rule.abstention.coverage, abs=0.03)
     assert answers.right.mean() < 0.85
 
 
@@ -232,9 +232,9 @@ def test_accuracy_out_of_reach_is_said() -> None:
     logits[0] = [-9, 9, -9]  # the surest row is wrong
     truth = random.integers(0, 3, 500)
     truth[0] = 0
-    found = calibration_of(logits, truth, 1.0)
-    assert found.abstention.threshold is found.abstention.coverage is None
-    assert "no threshold reaches an accuracy of 1" in calibration_line(found)
+    calibration = calibration_of(logits, truth, 1.0)
+    assert calibration.abstention.threshold is calibration.abstention.coverage is None
+    assert "no threshold reaches an accuracy of 1" in calibration_line(calibration)
 
 
 # --- in a model's directory -----------------------------------------------------------------------
@@ -285,10 +285,10 @@ def test_engine_divides_by_the_temperature_and_abstains_below_the_threshold(
     expected = torch.from_numpy(raw / 2).softmax(-1).numpy()
     surest = np.sort(expected.max(1))
     write(model_dir, abstention={"threshold": float(surest[1:3].mean())})
-    found = engine(model_dir)
-    assert found.logits(TEXTS) == pytest.approx(raw)
-    assert found.probabilities(TEXTS) == pytest.approx(expected, abs=1e-6)
-    predictions = found.classify(TEXTS)
+    loaded = engine(model_dir)
+    assert loaded.logits(TEXTS) == pytest.approx(raw)
+    assert loaded.probabilities(TEXTS) == pytest.approx(expected, abs=1e-6)
+    predictions = loaded.classify(TEXTS)
     assert [p.abstained for p in predictions] == (expected.max(1) < surest[1:3].mean()).tolist()
     assert sum(p.abstained for p in predictions) == 2
     assert all(p.score == max(p.probabilities.values()) for p in predictions)
@@ -304,34 +304,36 @@ def test_calibration_is_written_beside_the_model_and_used(model_dir: Path) -> No
     wrong = random.random(120) < 0.3
     truth[wrong] = random.integers(0, 3, int(wrong.sum()))
     rows = pa.table({"text": texts, "label": [LABELS[i] for i in truth]})
-    found = calibrate(before, rows, 0.6, {"dataset_version": "0123abcd", "split": "validation"})
-    assert found.rows == 120
+    calibration = calibrate(
+        before, rows, 0.6, {"dataset_version": "0123abcd", "split": "validation"}
+    )
+    assert calibration.rows == 120
     stored = json.loads((model_dir / "calibration.json").read_text())
-    assert stored == found.model_dump(mode="json")
+    assert stored == calibration.model_dump(mode="json")
     after = engine(model_dir)
-    assert after.temperature == found.temperature == 1  # the weights have it
-    assert after.folded == after.calibration.fitted == found.folded_temperature
+    assert after.temperature == calibration.temperature == 1  # the weights have it
+    assert after.folded == after.calibration.fitted == calibration.folded_temperature
     assert after.folded > 1.05
     record = read_calibration_record(model_dir)
     assert record is not None
-    assert record == found
+    assert record == calibration
     assert after.calibration.fit == CalibrationFit(
         dataset_version="0123abcd",
         split="validation",
         rows=120,
         reason=None,
-        ece_before=found.ece_before,
-        ece_after=found.ece_after,
+        ece_before=calibration.ece_before,
+        ece_after=calibration.ece_after,
         wanted_accuracy=0.6,
-        threshold_reason=found.abstention.reason,
+        threshold_reason=calibration.abstention.reason,
     )
     assert after.uncalibrated(after.logits(texts)) == pytest.approx(before.logits(texts), rel=1e-5)
     ids = np.array([LABELS.index(label) for label in rows["label"].to_pylist()])
     measured = Answers(ids, after.probabilities(texts)).measure()
-    assert measured.ece == pytest.approx(found.ece_after, abs=1e-4)
+    assert measured.ece == pytest.approx(calibration.ece_after, abs=1e-4)
     files = fingerprint(model_dir)
     again = calibrate(after, rows, 0.6, {"dataset_version": "0123abcd", "split": "validation"})
-    assert again == found  # on raw logits, whatever the engine's temperature was
+    assert again == calibration  # on raw logits, whatever the engine's temperature was
     assert fingerprint(model_dir) == files
 
 
@@ -339,9 +341,9 @@ def test_many_rows_are_sampled(model_dir: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("finsent.evaluation.calibration._MAX_ROWS", 60)
     texts = [f"Unit {i} opened" for i in range(90)]
     rows = pa.table({"text": texts, "label": [LABELS[i % 3] for i in range(90)]})
-    found = [calibrate(engine(model_dir), rows, 0.9, {}) for _ in range(2)]
-    assert found[0].rows == 60
-    assert found[0] == found[1]
+    calibration = [calibrate(engine(model_dir), rows, 0.9, {}) for _ in range(2)]
+    assert calibration[0].rows == 60
+    assert calibration[0] == calibration[1]
 
 
 @pytest.mark.parametrize(

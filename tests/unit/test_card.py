@@ -115,7 +115,7 @@ def card(**changes: Any) -> str:
 
 def test_sources_splits_base_files_and_code() -> None:
     text = card()
-    for part in (
+    for phrase in (
         "License: cc-by-4.0.",
         "`headlines`, version `d5d5d5d5d5d5`: 300 distinct rows after cleaning.",
         f"| `a\\|b.csv` | 200 | not stated | {BYTES} |",
@@ -128,7 +128,7 @@ def test_sources_splits_base_files_and_code() -> None:
         f"## Files\n| file | SHA-256 |\n|---|---|\n| model.safetensors | {BYTES} |\n",
         "Published by commit `f00d` with uncommitted changes.\nPackages: torch 2.13.0.\nSeed 7;",
     ):
-        assert part in text, part
+        assert phrase in text, phrase
 
 
 def test_what_is_not_recorded_is_said_to_be() -> None:
@@ -152,8 +152,8 @@ def test_the_head_is_what_hubs_read() -> None:
         "model-index": None,
     }
     assert head.model_name == "finsent-0123456789ab"
-    found = {(r.metric_type, r.metric_name, r.metric_value) for r in head.eval_results}
-    assert found == {("accuracy", "accuracy", 0.8), ("f1", "macro-F1", 0.7)}
+    results = {(r.metric_type, r.metric_name, r.metric_value) for r in head.eval_results}
+    assert results == {("accuracy", "accuracy", 0.8), ("f1", "macro-F1", 0.7)}
     [where] = {(r.dataset_name, r.dataset_revision, r.dataset_split) for r in head.eval_results}
     assert where == ("headlines", "d5d5d5d5d5d5", "test")
 

@@ -23,13 +23,10 @@ from finsent.inference.engine import Engine, softmax
 from finsent.modeling.model_dir import CALIBRATION
 from finsent.modeling.model_folder import find_model_folder
 from finsent.registry.registry import Registry
+from tests.unit.adoption import EXACT, ORDER, STARS, STARS_MAP
 from tests.unit.foreign import OWN, edit_json
 from tests.unit.models import METRICS
 from tests.unit.test_folding import (
-    EXACT,
-    ORDER,
-    STARS,
-    STARS_MAP,
     adopted,
     labeled,
     piped,

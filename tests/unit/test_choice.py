@@ -225,11 +225,11 @@ def stored_file(model_dir: Path) -> Path:
 
 
 def test_clear_choice_is_stored_for_a_week(machine: Machine) -> None:
-    first = machine.start()
-    assert first.backend.name == max(machine.speeds, key=machine.speeds.__getitem__)
+    first_engine = machine.start()
+    assert first_engine.backend.name == max(machine.speeds, key=machine.speeds.__getitem__)
     machine.speeds = {name: OTHER[name] for name in machine.speeds}
     again = machine.start(NOW + 6.9 * DAY)
-    assert (again.backend.name, again.rates) == (first.backend.name, first.rates)
+    assert (again.backend.name, again.rates) == (first_engine.backend.name, first_engine.rates)
     assert machine.count == 1
     assert machine.start(NOW + 7.1 * DAY).backend.name == "onnxruntime-fp32"
     assert machine.count == 2

@@ -227,9 +227,9 @@ def test_no_row_is_lost_and_none_depends_on_its_block(
         {"row": n, "raw_text": text, "raw_label": label, "fault": fault}
         for n, (text, label, fault) in enumerate(records)
     ]
-    complete, parts = cleaned(rows), [cleaned(part) for part in (rows[:cut], rows[cut:])]
-    assert pa.concat_tables([part.good for part in parts]) == complete.good
-    assert pa.concat_tables([part.rejected for part in parts]) == complete.rejected
+    complete, parts = cleaned(rows), [cleaned(block) for block in (rows[:cut], rows[cut:])]
+    assert pa.concat_tables([block.good for block in parts]) == complete.good
+    assert pa.concat_tables([block.rejected for block in parts]) == complete.rejected
     numbers = complete.good["row"].to_pylist() + complete.rejected["row"].to_pylist()
     assert sorted(numbers) == list(range(len(rows)))
 

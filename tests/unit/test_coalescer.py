@@ -96,13 +96,13 @@ def test_each_row_is_answered_once_in_its_place(streams: int) -> None:
 def test_one_text_goes_at_once_and_others_gather_meanwhile() -> None:
     async def test(queue: Coalescer, model: Model) -> None:
         model.go.clear()
-        first = asyncio.create_task(queue.run([row(0)]))
+        first_task = asyncio.create_task(queue.run([row(0)]))
         await asyncio.sleep(0)
         other_tasks = [asyncio.create_task(queue.run([row(n)])) for n in range(1, 11)]
         await asyncio.sleep(0)
         assert queue.waiting_rows == 10
         model.go.set()
-        await asyncio.gather(first, *other_tasks)
+        await asyncio.gather(first_task, *other_tasks)
         assert [sorted(batch) for batch in model.batches] == [[0], [*range(1, 11)]]
 
     run(test)
@@ -145,7 +145,7 @@ def test_a_long_list_does_not_hold_up_a_single_text() -> None:
 def test_rows_of_a_client_that_left_never_reach_the_model() -> None:
     async def test(queue: Coalescer, model: Model) -> None:
         model.go.clear()
-        first = asyncio.create_task(queue.run([row(0)]))
+        first_task = asyncio.create_task(queue.run([row(0)]))
         await asyncio.sleep(0)
         left = asyncio.create_task(queue.run([row(n) for n in range(1, 300)]))
         stays = asyncio.create_task(queue.run([row(500)]))
@@ -155,7 +155,7 @@ def test_rows_of_a_client_that_left_never_reach_the_model() -> None:
             await left
         assert queue.waiting_rows == 1
         model.go.set()
-        await asyncio.gather(first, stays)
+        await asyncio.gather(first_task, stays)
         assert model.batches == [[0], [500]]
 
     run(test)

@@ -31,8 +31,10 @@ Ids = npt.NDArray[np.int64]
 
 
 def answers(truth: Ids, predicted: Ids, confidence: float = 0.8) -> Answers:
-    rest = (1 - confidence) / 2
-    return Answers(truth, np.eye(3)[predicted] * (confidence - rest) + rest)
+    other_probability = (1 - confidence) / 2
+    return Answers(
+        truth, np.eye(3)[predicted] * (confidence - other_probability) + other_probability
+    )
 
 
 def noisy(truth: Ids, errors: float, seed: int) -> Answers:

@@ -25,7 +25,7 @@ def test_missing_file_hints_at_a_near_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
+    ("text", "phrases"),
     [
         (
             "train:\n  epochs: 1\n  seed: [1\nx: 2\n",
@@ -45,13 +45,13 @@ def test_missing_file_hints_at_a_near_name(tmp_path: Path) -> None:
     ],
 )
 def test_bad_file_is_named_with_the_line(
-    tmp_path: Path, text: str | bytes, parts: list[str]
+    tmp_path: Path, text: str | bytes, phrases: list[str]
 ) -> None:
     path = write(tmp_path, "bad.yaml", text)
     message = problem(files=(path,))
-    assert all(part in message for part in parts), message
+    assert all(phrase in message for phrase in phrases), message
     assert "\n" not in message
-    assert str(path) in message or "is a section" in parts
+    assert str(path) in message or "is a section" in phrases
 
 
 def test_directory_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
@@ -67,25 +67,25 @@ def test_files_that_do_not_merge_are_a_config_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "parts"),
+    ("override", "phrases"),
     [
         ("epochs", ["'epochs'", "key=value", "train.epochs=2"]),
         ("=3", ["'=3'", "key=value"]),
         ("data.sources=[a.csv", ["'data.sources=[a.csv'", "not valid YAML", "Quote it"]),
     ],
 )
-def test_bad_override_is_named_with_an_example(override: str, parts: list[str]) -> None:
+def test_bad_override_is_named_with_an_example(override: str, phrases: list[str]) -> None:
     text = problem(override)
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 def test_later_files_win_and_overrides_win_over_files(tmp_path: Path) -> None:
-    first = write(tmp_path, "1.yaml", "train: {epochs: 2, seed: 2}\ndata: {sources: [a, b]}\n")
+    first_file = write(tmp_path, "1.yaml", "train: {epochs: 2, seed: 2}\ndata: {sources: [a, b]}\n")
     second = write(tmp_path, "2.yaml", "train: {epochs: 3}\ndata: {sources: [c]}\n")
-    settings = load(JobSettings, [first, second], ["train.seed=4", "train.seed=5"])
+    settings = load(JobSettings, [first_file, second], ["train.seed=4", "train.seed=5"])
     assert (settings.train.epochs, settings.train.seed) == (3, 5)
     assert [s.uri for s in settings.data.sources] == ["c"]  # a list is replaced as a whole
-    assert load(JobSettings, [second, first], []).train.epochs == 2
+    assert load(JobSettings, [second, first_file], []).train.epochs == 2
 
 
 @pytest.mark.parametrize("text", ["", "# only a remark\n", "\ufefftrain: {epochs: 4}\n"])

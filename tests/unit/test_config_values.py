@@ -16,7 +16,7 @@ from tests.unit.config_problems import problem, write
 
 
 @pytest.mark.parametrize(
-    ("override", "parts"),
+    ("override", "phrases"),
     [
         ("train.epoch=1", ["train.epoch:", "Did you mean 'train.epochs'?"]),
         ("train.Epochs=1", ["train.Epochs:", "Did you mean 'train.epochs'?"]),
@@ -28,9 +28,9 @@ from tests.unit.config_problems import problem, write
         ("zzz=1", ["zzz:", "Sections are ", "train", "data.split", "registry"]),
     ],
 )
-def test_unknown_key_names_the_nearest_one(override: str, parts: list[str]) -> None:
+def test_unknown_key_names_the_nearest_one(override: str, phrases: list[str]) -> None:
     text = problem(override)
-    assert all(part in text for part in [*parts, "unknown key", "--help"]), text
+    assert all(phrase in text for phrase in [*phrases, "unknown key", "--help"]), text
 
 
 @pytest.mark.parametrize("value", ["auto", "yes", "no"])
@@ -54,7 +54,7 @@ def test_hint_is_not_the_section_that_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "parts"),
+    ("override", "phrases"),
     [
         ("train.epochs=two", ["train.epochs='two'", "integer", "default is 4"]),
         ("train.epochs=2.5", ["train.epochs=2.5", "integer", "default is 4"]),
@@ -68,7 +68,7 @@ def test_hint_is_not_the_section_that_was_written() -> None:
             ["data.sources='a.csv'", "list", "Write data.sources='[\"a.csv\"]'."],
         ),
         ("data.sources=[]", ["data.sources=[]", "at least 1", "default is [sample]"]),
-        ("data.sources=[1]", ["data.sources.0", "1 is no source", "a mapping with `uri`"]),
+        ("data.sources=[1]", ["data.sources.0", "1 is not a source", "a mapping with `uri`"]),
         ("data.sources=[{format: csv}]", ["data.sources.0.uri: is missing", "Write it: path"]),
         (
             "data.sources=[{uri: a, prioriy: 1}]",
@@ -85,13 +85,13 @@ def test_hint_is_not_the_section_that_was_written() -> None:
         ("data.encoding=hex", ["data.encoding", "'hex'", "cp1252"]),  # a codec, but not of text
     ],
 )
-def test_wrong_type_names_field_value_and_default(override: str, parts: list[str]) -> None:
+def test_wrong_type_names_field_value_and_default(override: str, phrases: list[str]) -> None:
     text = problem(override)
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize(
-    ("override", "parts"),
+    ("override", "phrases"),
     [
         ("train.epochs=0", ["train.epochs=0", "greater than or equal to 1", "default is 4"]),
         ("train.epochs=1001", ["train.epochs=1001", "less than or equal to 1000"]),
@@ -114,13 +114,13 @@ def test_wrong_type_names_field_value_and_default(override: str, parts: list[str
         ('storage.root=""', ["storage.root=''", "at least 1 character"]),
     ],
 )
-def test_out_of_range_names_field_value_and_limit(override: str, parts: list[str]) -> None:
+def test_out_of_range_names_field_value_and_limit(override: str, phrases: list[str]) -> None:
     text = problem(override)
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize(
-    ("overrides", "parts"),
+    ("overrides", "phrases"),
     [
         (
             ["data.split.train=0.9"],
@@ -136,9 +136,9 @@ def test_out_of_range_names_field_value_and_limit(override: str, parts: list[str
         ),
     ],
 )
-def test_contradiction_names_both_sides(overrides: list[str], parts: list[str]) -> None:
+def test_contradiction_names_both_sides(overrides: list[str], phrases: list[str]) -> None:
     text = problem(*overrides)
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize("shares", [(0.7, 0.2, 0.1), (0.34, 0.33, 0.33), (0.98, 0.01, 0.01)])
@@ -155,7 +155,7 @@ def test_shares_that_add_up_but_for_rounding_are_accepted(shares: tuple[float, .
 @pytest.mark.parametrize("uri", ["ftp://bucket/x", "file:///tmp/x"])
 def test_uri_that_is_no_object_store_is_refused_with_the_remedy(key: str, uri: str) -> None:
     text = problem(f"{key}={uri}")
-    assert text.startswith(f"{key}: '{uri}' is no place to store")
+    assert text.startswith(f"{key}: '{uri}' is not a storage location")
     assert "Write a directory, or s3://BUCKET/PREFIX" in text
 
 

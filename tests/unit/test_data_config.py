@@ -96,17 +96,17 @@ def test_ordered_thresholds_are_accepted(bounds: tuple[float, float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sources", "parts"),
+    ("sources", "phrases"),
     [
         ("a.csv", ["sources='a.csv'", "list", "Write sources='[\"a.csv\"]'."]),
         ("[]", ["sources=[]", "at least 1"]),
-        ("[5]", ["sources.0: 5 is no source", "a path or URI", "mapping with `uri`"]),
+        ("[5]", ["sources.0: 5 is not a source", "a path or URI", "mapping with `uri`"]),
         ("[a.csv, '']", ["sources.1.uri=''", "at least 1 character"]),
         ("[{name: news}]", ["sources.0.uri: is missing", "path, glob, directory", "hf://"]),
         ("[{uri: a, txt: b}]", ["sources.0.txt: unknown key", "Did you mean 'sources[].text'?"]),
         ("[{uri: a, format: xlsx}]", ["sources.0.format='xlsx'", "'csv'", "'phrasebank'"]),
         ("[{uri: a, encoding: utf9}]", ["sources.0.encoding: 'utf9'", "cp1252", "auto"]),
-        ("[{uri: a, encoding: hex}]", ["sources.0.encoding: 'hex'", "no encoding"]),
+        ("[{uri: a, encoding: hex}]", ["sources.0.encoding: 'hex'", "not an encoding"]),
         ("[{uri: a, weight: 0}]", ["sources.0.weight=0", "greater than 0", "default is 1.0"]),
         ("[{uri: a, weight: -2}]", ["sources.0.weight=-2", "greater than 0"]),
         ("[{uri: a, weight: .nan}]", ["sources.0.weight=nan"]),
@@ -139,9 +139,9 @@ def test_ordered_thresholds_are_accepted(bounds: tuple[float, float]) -> None:
         ),
     ],
 )
-def test_a_wrong_source_is_named_with_the_remedy(sources: str, parts: list[str]) -> None:
+def test_a_wrong_source_is_named_with_the_remedy(sources: str, phrases: list[str]) -> None:
     text = problem(f"sources={sources}")
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize("sign", [";", "|", "\t", "~"])
@@ -223,7 +223,7 @@ def test_preferred_labels_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "parts"),
+    ("value", "phrases"),
     [
         ("vote", ["conflicts='vote'", "'drop'", "'majority'", "'priority'", "prefer"]),
         ("{prefer: [up]}", ["prefer", "'up'", "'negative', 'neutral' or 'positive'"]),
@@ -233,14 +233,14 @@ def test_preferred_labels_keep_their_order() -> None:
         ("{priority: 1}", ["conflicts.prefer: is missing. Write it: policy for a text"]),
     ],
 )
-def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -> None:
+def test_a_wrong_policy_is_named_with_the_remedy(value: str, phrases: list[str]) -> None:
     text = problem(f"conflicts={value}")
     assert text.startswith("conflicts")
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize(
-    ("override", "parts"),
+    ("override", "phrases"),
     [
         ("max_chars=9", ["max_chars=9", "greater than or equal to 10", "default is 5000"]),
         ("max_rejected_fraction=-0.1", ["max_rejected_fraction=-0.1", "default is 0.01"]),
@@ -253,9 +253,9 @@ def test_a_wrong_policy_is_named_with_the_remedy(value: str, parts: list[str]) -
         ("name=Up/down", ["name='Up/down'", "small letters, digits"]),
     ],
 )
-def test_limits(override: str, parts: list[str]) -> None:
+def test_limits(override: str, phrases: list[str]) -> None:
     text = problem(override)
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 # --- splits ---------------------------------------------------------------------------------------
@@ -290,12 +290,15 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "parts"),
+    ("overrides", "phrases"),
     [
         (["split.time.column=day"], ["split.time: column, validation_from and test_from"]),
         (["split.time.test_from=2024-07-01"], ["belong together", "{column: date, validation_"]),
         ([TIME.format("soon", "2024-07-01")], ["split.time: 'soon'", "Write e.g. 2024-07-01"]),
-        ([TIME.format("2024-13-01", "2024-07-01")], ["split.time: '2024-13-01'", "no ISO date"]),
+        (
+            [TIME.format("2024-13-01", "2024-07-01")],
+            ["split.time: '2024-13-01'", "not an ISO date"],
+        ),
         (
             [TIME.format("2024-07-01", "2024-07-01")],
             ["validation_from='2024-07-01'", "not before test_from='2024-07-01'", "Write a later"],
@@ -316,9 +319,9 @@ def test_unquoted_dates_are_dates(tmp_path: Path) -> None:
         (["split.test=0"], ["split.test=0", "greater than 0", "default is 0.1"]),
     ],
 )
-def test_a_wrong_split_is_named_with_the_remedy(overrides: list[str], parts: list[str]) -> None:
+def test_a_wrong_split_is_named_with_the_remedy(overrides: list[str], phrases: list[str]) -> None:
     text = problem(*overrides)
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 def test_fractions_may_add_up_to_one_approximately() -> None:

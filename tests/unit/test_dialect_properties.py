@@ -69,9 +69,9 @@ def test_any_table_comes_back_in_order_with_its_keys(
         encoding=encoding,
         header="first" if has_header else "none",
     )
-    first = 2 if has_header else 1
+    first_row = 2 if has_header else 1
     for n, (row, (text, _)) in enumerate(zip(rows_read, rows, strict=True)):
-        assert row.number == n + first
+        assert row.number == n + first_row
         if row.fault is None:
             assert (row.text, row.label) == (text, f"k{n}")
         else:
@@ -103,8 +103,8 @@ def test_files_of_any_kind_and_order_keep_their_rows_apart(
     tmp_path_factory: pytest.TempPathFactory, files: list[tuple[str, list[str]]]
 ) -> None:
     folder, uris, expected = tmp_path_factory.mktemp("any"), [], []
-    for place, (suffix, texts) in enumerate([("csv", ["x"]), *files]):
-        records = [{"key": f"{place}.{n}", "text": text} for n, text in enumerate(texts)]
+    for number, (suffix, texts) in enumerate([("csv", ["x"]), *files]):
+        records = [{"key": f"{number}.{n}", "text": text} for n, text in enumerate(texts)]
         sink = io.StringIO(newline="")
         if suffix in ("csv", "tsv"):
             sign = "," if suffix == "csv" else "\t"
@@ -114,7 +114,7 @@ def test_files_of_any_kind_and_order_keep_their_rows_apart(
             continue
         else:
             sink.write("\n".join(map(json.dumps, records)))
-        uris.append(str(write(folder, sink.getvalue(), f"{place}.{suffix}")))
+        uris.append(str(write(folder, sink.getvalue(), f"{number}.{suffix}")))
         expected.append([(record["key"], record["text"]) for record in records])
     entries = [{"uri": uri, "text": "text", "label": "key"} for uri in uris]
     pairs = []

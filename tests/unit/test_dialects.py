@@ -61,7 +61,7 @@ def test_a_text_of_several_lines_is_no_swallowed_record(
 def test_a_table_of_many_columns_may_hold_texts_of_several_lines(
     tmp_path: Path, columns: int
 ) -> None:
-    further = [f"c{place}" for place in range(columns - 2)]
+    further = [f"c{number}" for number in range(columns - 2)]
     rows = [
         ["text", *further, "label"],
         ["Sales\nrose", *(["1"] * len(further)), "positive"],
@@ -169,7 +169,7 @@ def test_an_open_quote_names_its_record_and_both_remedies(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("settings", "part"),
+    ("settings", "phrase"),
     [
         ({"quote": "''"}, 'Write e.g. "\'", or none.'),
         ({"escape": "x"}, 'Write e.g. "\\\\"'),
@@ -178,8 +178,8 @@ def test_an_open_quote_names_its_record_and_both_remedies(tmp_path: Path) -> Non
         ({"escape": "\\", "format": "jsonl"}, "is for CSV, and format is 'jsonl'"),
     ],
 )
-def test_signs_that_contradict_are_refused(settings: dict[str, Any], part: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(part)):
+def test_signs_that_contradict_are_refused(settings: dict[str, Any], phrase: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(phrase)):
         SourceConfig(uri="a.csv", **settings)
 
 

@@ -25,10 +25,10 @@ def test_every_group_is_in_one_fold_and_folds_are_about_as_large() -> None:
     groups = [f"{i // 2:016x}" for i in range(4000)]
     rows = pa.table({"group": groups, "row": range(4000)})
     parts = [FoldFilter(fold, 4, 42, is_inside=True).select(rows) for fold in range(4)]
-    dealt = [row for part in parts for row in part["row"].to_pylist()]
+    dealt = [row for rows_of_fold in parts for row in rows_of_fold["row"].to_pylist()]
     assert sorted(dealt) == [*range(4000)]
-    assert all(900 < len(part) < 1100 for part in parts)
-    fold_groups = [set(part["group"].to_pylist()) for part in parts]
+    assert all(900 < len(rows_of_fold) < 1100 for rows_of_fold in parts)
+    fold_groups = [set(rows_of_fold["group"].to_pylist()) for rows_of_fold in parts]
     assert sum(map(len, fold_groups)) == 2000
     others = FoldFilter(1, 4, 42, is_inside=False).select(rows)
     assert set(others["row"].to_pylist()).isdisjoint(parts[1]["row"].to_pylist())

@@ -174,7 +174,7 @@ def defined_names(file: Path) -> set[str]:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 names.update(target.id for target in targets if isinstance(target, ast.Name))
         if isinstance(node, ast.ClassDef):
-            methods = (part.name for part in node.body if hasattr(part, "name"))
+            methods = (member.name for member in node.body if hasattr(member, "name"))
             names.update(f"{node.name}.{method}" for method in methods)
     return names
 

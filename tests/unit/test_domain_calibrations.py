@@ -52,13 +52,15 @@ def test_logits_that_are_shown_have_the_probabilities_as_softmax(own: Calibratio
 
 def test_a_replaced_calibration_is_kept(tmp_path: Path) -> None:
     store = Calibrations(tmp_path, "0123456789ab")
-    first = store.publish(DomainCalibration.of(domain_content()))
-    assert store.get("tweets", "x") == first
-    assert store.publish(DomainCalibration.of(domain_content())) == first  # the same stays
+    first_calibration = store.publish(DomainCalibration.of(domain_content()))
+    assert store.get("tweets", "x") == first_calibration
+    assert (
+        store.publish(DomainCalibration.of(domain_content())) == first_calibration
+    )  # the same stays
     second = store.publish(DomainCalibration.of(domain_content(temperature=3.0)))
-    assert (second.previous, store.names()) == ((first.id,), ["tweets"])
+    assert (second.previous, store.names()) == ((first_calibration.id,), ["tweets"])
     assert store.get("tweets", "x").temperature == 3.0
-    previous = store.folder / "previous" / f"tweets-{first.id}.json"
+    previous = store.folder / "previous" / f"tweets-{first_calibration.id}.json"
     assert json.loads(previous.read_text())["temperature"] == 2.0
     assert not store.path("tweets").stat().st_mode & 0o222
 

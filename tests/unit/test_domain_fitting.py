@@ -74,11 +74,11 @@ def test_a_temperature_without_a_shift_is_found(temperature: float) -> None:
 def test_the_gradient_is_that_of_the_loss() -> None:
     logits, truth = shifted(50, 1.5)
     for seed in range(3):
-        place = np.random.default_rng(seed).normal(0, 1, 3)
+        shift = np.random.default_rng(seed).normal(0, 1, 3)
         error = check_grad(
             lambda b: bias_loss(b, logits, truth)[0],
             lambda b: bias_loss(b, logits, truth)[1],
-            place,
+            shift,
         )
         assert error < 1e-4
 
@@ -211,7 +211,7 @@ def test_a_calibration_of_what_needs_none_is_no_gain() -> None:
     validation = cross_validate(logits, truth, each(len(truth)), 10, 0.9)
     before = judge_own_calibration(logits, truth, None).answers
     gain = log_loss_difference(before, validation.answers, each(200), 200, 0)
-    assert "no clear gain" in str(no_gain(gain))
+    assert "not a clear gain" in str(no_gain(gain))
 
 
 def test_a_share_has_wilsons_interval() -> None:

@@ -95,19 +95,19 @@ def test_state_continues_where_the_monitor_ended(profile: Profile, tmp_path: Pat
     rows = make_rows(4, 730, (0.4, 0.3, 0.3))
     at_once = DriftMonitor(profile)
     at_once.update(rows)
-    first = DriftMonitor(profile)
-    first.update(rows.selected(range(333)))
-    first.state().write(tmp_path / "state.json")
+    first_monitor = DriftMonitor(profile)
+    first_monitor.update(rows.selected(range(333)))
+    first_monitor.state().write(tmp_path / "state.json")
     profile.write(tmp_path / "profile.json")
     second = DriftMonitor(
         Profile.read(tmp_path / "profile.json"), state=MonitorState.read(tmp_path / "state.json")
     )
     second.update(rows.selected(range(333, 730)))
-    for one, other in zip(at_once.state().signals, second.state().signals, strict=True):
-        assert one.counts == other.counts
-        assert one.staked == pytest.approx(other.staked, rel=1e-9)
-        assert one.peak == pytest.approx(other.peak, rel=1e-9)
-        assert one.recent == pytest.approx(other.recent)
+    for signal, other in zip(at_once.state().signals, second.state().signals, strict=True):
+        assert signal.counts == other.counts
+        assert signal.staked == pytest.approx(other.staked, rel=1e-9)
+        assert signal.peak == pytest.approx(other.peak, rel=1e-9)
+        assert signal.recent == pytest.approx(other.recent)
     assert fired(at_once) == fired(second)
 
 
@@ -136,7 +136,7 @@ def test_seasons_compare_rows_with_their_season() -> None:
         return Rows(count, {"label": rows.categories["label"]}, seasons=[season] * count)
 
     parts = [seasonal(0, 1_000, "06"), seasonal(1, 1_000, "12")]
-    labels = [label for part in parts for label in part.categories["label"]]
+    labels = [label for batch in parts for label in batch.categories["label"]]
     reference = Rows(2_000, {"label": labels}, seasons=["06"] * 1_000 + ["12"] * 1_000)
     winter = seasonal(7, 900, "12")
     with_seasons = DriftMonitor(build_profile(reference))
@@ -208,6 +208,6 @@ def test_a_damaged_state_is_refused(profile: Profile, damage: dict[str, object])
     monitor = DriftMonitor(profile)
     monitor.update(make_rows(4, 40))
     state = monitor.state()
-    first = state.signals[0].replaced(**damage)
+    damaged_signal = state.signals[0].replaced(**damage)
     with pytest.raises(InputError, match=r"state.signals=label: damaged"):
-        DriftMonitor(profile, state=state.replaced(signals=[first, *state.signals[1:]]))
+        DriftMonitor(profile, state=state.replaced(signals=[damaged_signal, *state.signals[1:]]))

@@ -125,7 +125,7 @@ def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("source", "parts"),
+    ("source", "phrases"),
     [
         ("none.csv", ["'{tmp}/none.csv': no such file", "Check the path", "'sample'"]),
         ("no*.csv", ["'{tmp}/no*.csv'", "match", "Check the path"]),
@@ -133,11 +133,11 @@ def test_short_names_are_unique_and_the_same_on_every_machine(tmp_path: Path) ->
         ("empty", ["'{tmp}/empty' is a directory without files of a known", "Put labeled files"]),
     ],
 )
-def test_source_that_leads_nowhere(tmp_path: Path, source: str, parts: list[str]) -> None:
+def test_source_that_leads_nowhere(tmp_path: Path, source: str, phrases: list[str]) -> None:
     (tmp_path / "empty").mkdir()
     text = problem(tmp_path / source)
     assert text.startswith("data.sources: ")
-    assert all(part.format(tmp=tmp_path) in text for part in parts), text
+    assert all(phrase.format(tmp=tmp_path) in text for phrase in phrases), text
 
 
 def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:

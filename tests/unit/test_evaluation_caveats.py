@@ -46,31 +46,31 @@ def rows(*texts: str) -> pa.Table:
 def test_exact_and_near_rows_are_told_apart() -> None:
     training = TrainingRows(rows(LONG, "Sales fell", "Nothing was decided at the meeting"), None)
     asked = rows(LONG, f"{LONG} last year", "The dividend stays", "Sales fell", "A new plant opens")
-    found = find_overlap(asked, training, NearConfig())
-    assert found.exact is not None and found.near is not None and found.seen is not None
-    assert found.exact.tolist() == [True, False, False, True, False]
-    assert found.near.tolist() == [False, True, False, False, False]
-    assert found.seen.tolist() == [True, True, False, True, False]
-    assert found.counts() == OverlapCounts(rows=2, near_copies=1, reason=None)
+    overlap = find_overlap(asked, training, NearConfig())
+    assert overlap.exact is not None and overlap.near is not None and overlap.seen is not None
+    assert overlap.exact.tolist() == [True, False, False, True, False]
+    assert overlap.near.tolist() == [False, True, False, False, False]
+    assert overlap.seen.tolist() == [True, True, False, True, False]
+    assert overlap.counts() == OverlapCounts(rows=2, near_copies=1, reason=None)
 
 
 def test_near_copies_among_the_evaluated_rows_are_no_overlap() -> None:
-    found = find_overlap(
+    overlap = find_overlap(
         rows(LONG, f"{LONG} last year"), TrainingRows(rows("Sales fell"), None), NearConfig()
     )
-    assert found.counts() == OverlapCounts(rows=0, near_copies=0, reason=None)
+    assert overlap.counts() == OverlapCounts(rows=0, near_copies=0, reason=None)
 
 
 def test_what_is_not_looked_for_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, training = rows(LONG), TrainingRows(rows(f"{LONG} last year"), None)
-    assert find_overlap(one, TrainingRows(), NearConfig()).counts() == OverlapCounts(
+    one_row, training = rows(LONG), TrainingRows(rows(f"{LONG} last year"), None)
+    assert find_overlap(one_row, TrainingRows(), NearConfig()).counts() == OverlapCounts(
         rows=None, near_copies=None, reason="the model was trained elsewhere"
     )
-    off = find_overlap(one, training, NearConfig(enabled=False)).counts()
+    off = find_overlap(one_row, training, NearConfig(enabled=False)).counts()
     assert (off.rows, off.near_copies) == (0, None)
     assert "data.near_duplicates.enabled=false" in (off.reason or "")
     monkeypatch.setattr(training_overlap, "MAX_NEAR_ROWS", 1)
-    assert find_overlap(one, training, NearConfig()).counts().near_copies is None
+    assert find_overlap(one_row, training, NearConfig()).counts().near_copies is None
 
 
 # --- cut texts ------------------------------------------------------------------------------------
@@ -79,15 +79,17 @@ def test_what_is_not_looked_for_has_a_reason(monkeypatch: pytest.MonkeyPatch) ->
 def test_tokens_left_out_are_those_beyond_the_cut(tiny: Path) -> None:
     encoder = Encoder(tiny, 8)
     texts = ["Up", LONG, f"{LONG} {LONG}"]
-    whole = [len(encoder.tokens(text, special=True)) for text in texts]
+    lengths = [len(encoder.tokens(text, special=True)) for text in texts]
     for side in ("right", "left"):
-        found = encoder(texts, side)
-        assert [len(text.ids) + text.cut_tokens for text in found] == whole
-        assert [text.truncated for text in found] == [n > 8 for n in whole] == [False, True, True]
+        encoded = encoder(texts, side)
+        assert [len(text.ids) + text.cut_tokens for text in encoded] == lengths
+        assert (
+            [text.truncated for text in encoded] == [n > 8 for n in lengths] == [False, True, True]
+        )
     record = count_truncation(encoder(texts, "right"), 8)
-    assert (record.rows, record.cut, record.tokens) == (3, 2, sum(whole))
-    assert record.left_out == sum(n - 8 for n in whole[1:])
-    assert record.left_out_share == pytest.approx(record.left_out / sum(whole))
+    assert (record.rows, record.cut, record.tokens) == (3, 2, sum(lengths))
+    assert record.left_out == sum(n - 8 for n in lengths[1:])
+    assert record.left_out_share == pytest.approx(record.left_out / sum(lengths))
 
 
 def test_cut_texts_are_said_with_a_remedy() -> None:
@@ -119,11 +121,11 @@ def sure(right: int, wrong: int, doubtful: int = 0) -> Answers:
     ids=["0.78 of 500", "0.92 of 50", "0.85 of 20"],
 )
 def test_promise_is_judged_by_an_interval(answers: Answers, holds: bool | None) -> None:
-    found = promise(answers, 0.8, 0.9)
-    assert found.holds is holds
-    assert found.answered == (answers.confidence > 0.8).sum()
-    assert found.interval is not None
-    low, high = found.interval
+    promised = promise(answers, 0.8, 0.9)
+    assert promised.holds is holds
+    assert promised.answered == (answers.confidence > 0.8).sum()
+    assert promised.interval is not None
+    low, high = promised.interval
     assert low < answers.right[answers.confidence > 0.8].mean() < high
 
 
@@ -144,17 +146,17 @@ def test_agreement_has_a_line_per_level() -> None:
     )
     truth = np.array([0, 1, 2, 0, 0, 1, 2])
     predicted = np.array([0, 0, 2, 0, 0, 1, 0])
-    found = agreement_levels(table, truth, predicted)
-    assert [(one.level, one.rows, one.accuracy) for one in found] == [
+    levels = agreement_levels(table, truth, predicted)
+    assert [(level.level, level.rows, level.accuracy) for level in levels] == [
         ("below 0.66", 2, 0.5),
         ("0.66 to 0.75", 1, 1.0),
         ("0.75 to 1", 1, 1.0),
         ("all", 2, 1.0),
     ]
-    assert [one.annotators for one in found] == pytest.approx([0.5, 0.66, 0.75, 1.0])
+    assert [level.annotators for level in levels] == pytest.approx([0.5, 0.66, 0.75, 1.0])
     assert agreement_levels(table.select(["text"]), truth, predicted) == ()
     assert agreement_table(()) is None
-    assert agreement_table(found) is not None
+    assert agreement_table(levels) is not None
 
 
 # --- sentences ------------------------------------------------------------------------------------
@@ -315,8 +317,8 @@ def test_phrasebank_files_keep_their_agreement(tmp_path: Path) -> None:
         (tmp_path / f"Sentences_{name}.txt").write_text("\n".join(lines))
     files = [SourceConfig(uri=str(path)) for path in sorted(tmp_path.glob("*.txt"))]
     table = read_benchmark(files, DataConfig(), tmp_path / "cache")
-    found = dict(zip(table["text"].to_pylist(), table["agreement"].to_pylist(), strict=True))
-    assert found == pytest.approx({"Sales fell": 0.5, "Up a lot": 0.66, "A note": 1.0})
+    agreements = dict(zip(table["text"].to_pylist(), table["agreement"].to_pylist(), strict=True))
+    assert agreements == pytest.approx({"Sales fell": 0.5, "Up a lot": 0.66, "A note": 1.0})
 
 
 def test_a_comparison_says_what_it_left_out() -> None:

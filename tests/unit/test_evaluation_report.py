@@ -25,11 +25,49 @@ pytestmark = pytest.mark.cost(1.5, "draws the pictures of a report")
 
 EVIL = '<script>alert("x")</script> & "quoted" {{ 7 * 7 }} $x$ https://example.org/a'
 ROWS = 600
+ABSTENTION = {
+    "wanted_accuracy": 0.9,
+    "threshold": 0.71,
+    "coverage": 0.64,
+    "accuracy": 0.93,
+    "reason": None,
+    "curve": [
+        {"threshold": 0.9, "coverage": 0.2, "accuracy": 1.0},
+        {"threshold": 0.4, "coverage": 1.0, "accuracy": 0.83},
+    ],
+}
+MISTAKES = [
+    {
+        "key": "k",
+        "text": EVIL,
+        "label": "neutral",
+        "predicted": "positive",
+        "score": 0.987,
+        "source": EVIL,
+        "row": 7,
+    },
+    {
+        "key": "k",
+        "text": "plain",
+        "label": "neutral",
+        "predicted": "negative",
+        "score": 0.9,
+    },
+]
+
+
+def behavior_outcome() -> dict[str, Any]:
+    """Return the outcome of two groups of the suite, with a text that a page must escape."""
+    suite = [group for group in read_suite() if group.name in ("another ticker", "rumours")]
+    outcome = run_suite(suite, lambda texts: np.tile([0.2, 0.5, 0.3], (len(texts), 1)))
+    behavior = outcome.model_dump(mode="json")
+    behavior["groups"][0]["examples"][0]["texts"] = [EVIL]
+    return behavior
 
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
-    """A whole result: right on 5 of 6 rows, calibrated, nothing to warn of."""
+    """Return a complete result: right on 5 of 6 rows, calibrated, nothing to warn of."""
     rng = np.random.default_rng(0)
     truth = np.arange(ROWS) % 3
     predicted = np.where(np.arange(ROWS) % 6 == 5, 0, truth)
@@ -42,19 +80,14 @@ def result() -> dict[str, Any]:
             "source": np.where(np.arange(ROWS) % 5, EVIL, "other").tolist(),
         }
     )
-    found = scores(confusion(truth, predicted))
     bins = [
         {"low": i / 10, "high": (i + 1) / 10, "rows": 0, "confidence": None, "accuracy": None}
         for i in range(9)
     ]
     bins.append({"low": 0.9, "high": 1, "rows": ROWS, "confidence": 0.95, "accuracy": 0.83})
-    suite = [group for group in read_suite() if group.name in ("another ticker", "rumours")]
-    outcome = run_suite(suite, lambda texts: np.tile([0.2, 0.5, 0.3], (len(texts), 1)))
-    behavior = outcome.model_dump(mode="json")
-    behavior["groups"][0]["examples"][0]["texts"] = [EVIL]
     majority = scores(confusion(truth, truth * 0))
     return {
-        **dict(found),
+        **dict(scores(confusion(truth, predicted))),
         **dict.fromkeys(("weighted_f1", "mcc", "auroc"), 0.75),
         **dict.fromkeys(("log_loss", "brier"), 0.25),
         "ece": 0.012,
@@ -69,37 +102,10 @@ def result() -> dict[str, Any]:
         },
         "reliability": bins,
         "reliability_before": bins,
-        "abstention": {
-            "wanted_accuracy": 0.9,
-            "threshold": 0.71,
-            "coverage": 0.64,
-            "accuracy": 0.93,
-            "reason": None,
-            "curve": [
-                {"threshold": 0.9, "coverage": 0.2, "accuracy": 1.0},
-                {"threshold": 0.4, "coverage": 1.0, "accuracy": 0.83},
-            ],
-        },
+        "abstention": ABSTENTION,
         "slices": slices(rows, truth, probabilities),
-        "behavior": behavior,
-        "mistakes": [
-            {
-                "key": "k",
-                "text": EVIL,
-                "label": "neutral",
-                "predicted": "positive",
-                "score": 0.987,
-                "source": EVIL,
-                "row": 7,
-            },
-            {
-                "key": "k",
-                "text": "plain",
-                "label": "neutral",
-                "predicted": "negative",
-                "score": 0.9,
-            },
-        ],
+        "behavior": behavior_outcome(),
+        "mistakes": MISTAKES,
         "seen_in_training": 0,
         "model_dir": f"/models/{EVIL}",
         "dataset_version": "abc123",
@@ -120,7 +126,7 @@ def without_pictures(text: str) -> str:
 
 def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) -> None:
     text = page(result, tmp_path / "new" / "evaluation")
-    for shown in (
+    for phrase in (
         "0.833",
         "0.707 to 0.909",
         "noise ceiling",
@@ -145,7 +151,7 @@ def test_all_that_was_measured_is_shown(result: dict[str, Any], tmp_path: Path) 
         "abc123",
         "123.5",  # identity
     ):
-        assert shown in text, shown
+        assert phrase in text, phrase
     assert all(name in text for name, _ in FIGURES.values())
     assert "<h2>Warnings</h2>" not in text
     names = ["confusion", "reliability", "coverage", "slices", "behavior"]
@@ -167,11 +173,11 @@ def test_texts_are_escaped_and_nothing_is_fetched(result: dict[str, Any], tmp_pa
     text = page(result, tmp_path, title=EVIL)
     assert "<script" not in text
     assert "{{ 7 * 7 }}" in text and " 49 " not in text  # shown, not computed
-    found = Parsed(text)
-    assert found.loaded and all(value.startswith(("data:", "#")) for value in found.loaded)
-    assert found.tags & {"table", "img", "details"}
-    assert not found.tags & {"script", "link", "iframe", "object", "embed", "base", "form", "svg"}
-    assert "url(" not in found.style and "@import" not in found.style
+    parsed = Parsed(text)
+    assert parsed.loaded and all(value.startswith(("data:", "#")) for value in parsed.loaded)
+    assert parsed.tags & {"table", "img", "details"}
+    assert not parsed.tags & {"script", "link", "iframe", "object", "embed", "base", "form", "svg"}
+    assert "url(" not in parsed.style and "@import" not in parsed.style
 
 
 class Parsed(HTMLParser):
@@ -219,8 +225,8 @@ def test_every_part_may_be_missing_or_null(result: dict[str, Any], tmp_path: Pat
     drawn = dict.fromkeys(("confusion", "reliability", "slices", "behavior"))
     bare = {**result, **drawn, "abstention": {**result["abstention"], "curve": []}}
     for key in KEYS:
-        for part in ({k: v for k, v in bare.items() if k != key}, {**bare, key: None}):
-            text = page(part, tmp_path)
+        for reduced in ({k: v for k, v in bare.items() if k != key}, {**bare, key: None}):
+            text = page(reduced, tmp_path)
             assert text.rstrip().endswith("</html>"), key
             assert "None" not in without_pictures(text), key
 
@@ -246,7 +252,9 @@ def test_older_results_are_shown_as_far_as_they_go(
 def test_nested_figures_may_be_null(result: dict[str, Any], tmp_path: Path) -> None:
     changed = {
         **result,
-        "labels": {name: found.replaced(auroc=None) for name, found in result["labels"].items()},
+        "labels": {
+            name: figures.replaced(auroc=None) for name, figures in result["labels"].items()
+        },
         "abstention": {
             "wanted_accuracy": 0.9,
             "threshold": None,

@@ -41,7 +41,7 @@ def store(exchange: Exchange, name: str, hashes: list[int]) -> pa.Table:
 
 def parts(exchange: Exchange) -> list[pa.Table]:
     tables = [exchange.read(partition) for partition in range(exchange.partitions)]
-    return [part for part in tables if part is not None]
+    return [table for table in tables if table is not None]
 
 
 @examples(60)
@@ -56,9 +56,9 @@ def test_what_is_written_is_read_once_in_ranges_and_in_the_writers_order(
     read = parts(exchange)
     assert len(read) == partitions
     highest = -1
-    for part in read:
-        assert part.schema == SCHEMA
-        rows = part.to_pylist()
+    for table in read:
+        assert table.schema == SCHEMA
+        rows = table.to_pylist()
         hashes = [row["hash"] for row in rows]
         assert rows == [row for row in everything if row["hash"] in set(hashes)]
         assert min(hashes, default=2**64) > highest
@@ -84,10 +84,10 @@ def test_no_files_differ_from_no_rows(tmp_path: Path, partitions: int) -> None:
     exchange = Exchange(tmp_path / "rows", partitions)
     assert parts(exchange) == []
     store(exchange, "a", [])
-    assert [len(part) for part in parts(exchange)] == [0] * partitions
-    assert all(part.schema == SCHEMA for part in parts(exchange))
+    assert [len(table) for table in parts(exchange)] == [0] * partitions
+    assert all(table.schema == SCHEMA for table in parts(exchange))
     rows = store(exchange, "b", [0])
-    assert [len(part) for part in parts(exchange)] == [1] + [0] * (partitions - 1)
+    assert [len(table) for table in parts(exchange)] == [1] + [0] * (partitions - 1)
     assert exchange.read(0) == rows
 
 
@@ -96,7 +96,7 @@ def test_a_task_that_runs_again_replaces_its_own_file_alone(tmp_path: Path) -> N
     store(exchange, "a", [1, 2, 2**63])
     other_rows = store(exchange, "b", [2**63])
     again = store(exchange, "a", [5])
-    assert [part.to_pylist() for part in parts(exchange)] == [
+    assert [table.to_pylist() for table in parts(exchange)] == [
         again.to_pylist(),
         other_rows.to_pylist(),
     ]
@@ -110,9 +110,9 @@ def test_unfinished_and_foreign_files_are_never_read(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content[: len(content) // 2])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".b", ".b.arrow", "a.arrow", "notes.txt"]
-    assert [part.to_pylist() for part in parts(exchange)] == [rows.to_pylist(), []]
+    assert [table.to_pylist() for table in parts(exchange)] == [rows.to_pylist(), []]
     again = store(exchange, "b", [8])  # the task that was cut off
-    assert [part.to_pylist() for part in parts(exchange)] == [
+    assert [table.to_pylist() for table in parts(exchange)] == [
         rows.to_pylist() + again.to_pylist(),
         [],
     ]
@@ -123,7 +123,7 @@ def test_slices_and_chunks_of_larger_tables_keep_only_their_rows(tmp_path: Path)
     chunks = pa.concat_tables([table("x", hashes), table("y", hashes)])
     exchange = Exchange(tmp_path, 2)
     exchange.write("a", chunks.slice(3, 4), np.array([*hashes, *hashes][3:7], np.uint64))
-    assert [[row["hash"] for row in part.to_pylist()] for part in parts(exchange)] == [
+    assert [[row["hash"] for row in block.to_pylist()] for block in parts(exchange)] == [
         [2, 3, 1],
         [2**63],
     ]

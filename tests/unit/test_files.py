@@ -71,8 +71,8 @@ def test_staged_dir_replaces_a_directory_only_on_request(tmp_path: Path) -> None
     for replace, left in ((True, "new.txt"), (False, "old.txt")):
         final.mkdir()
         (final / "old.txt").touch()
-        with staged_dir(final, replace=replace) as place:
-            (place / "new.txt").touch()
+        with staged_dir(final, replace=replace) as staged:
+            (staged / "new.txt").touch()
         assert [path.name for path in tmp_path.rglob("*.txt")] == [left]
         assert staging(tmp_path) == []
         (final / left).unlink()
@@ -90,10 +90,10 @@ def test_a_failure_keeps_the_directory_to_replace(tmp_path: Path) -> None:
 
 def test_staged_dir_is_renamed_at_the_end(tmp_path: Path) -> None:
     final = tmp_path / "deep" / "version"
-    with staged_dir(final) as place:
-        assert place.parent == final.parent  # a rename needs one file system
-        (place / "sub").mkdir()
-        (place / "sub" / "a.txt").write_text("whole")
+    with staged_dir(final) as staged:
+        assert staged.parent == final.parent  # a rename needs one file system
+        (staged / "sub").mkdir()
+        (staged / "sub" / "a.txt").write_text("whole")
         assert not final.exists()
     assert (final / "sub" / "a.txt").read_text() == "whole"
     assert staging(tmp_path) == []
@@ -101,8 +101,8 @@ def test_staged_dir_is_renamed_at_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_failure_leaves_nothing(tmp_path: Path, kind: type[BaseException]) -> None:
-    with pytest.raises(kind), staged_dir(tmp_path / "version") as place:
-        (place / "a.txt").write_text("half")
+    with pytest.raises(kind), staged_dir(tmp_path / "version") as staging:
+        (staging / "a.txt").write_text("half")
         raise kind
     assert list(tmp_path.iterdir()) == []
 
@@ -120,8 +120,8 @@ def test_first_of_two_publishers_wins(tmp_path: Path) -> None:
 def test_an_existing_file_is_kept_and_reported(tmp_path: Path) -> None:
     final = tmp_path / "version"
     final.write_text("not a directory")
-    with pytest.raises(OSError), staged_dir(final) as place:
-        (place / "a.txt").write_text("new")
+    with pytest.raises(OSError), staged_dir(final) as staged:
+        (staged / "a.txt").write_text("new")
     assert final.read_text() == "not a directory"
     assert staging(tmp_path) == []
 
@@ -218,10 +218,10 @@ def test_a_process_in_another_container_keeps_staging_in_use(tmp_path: Path) -> 
     isolated = ["unshare", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*isolated, "true"], capture_output=True).returncode:
         pytest.skip("a PID namespace needs root")
-    with staged_dir(tmp_path / "mine") as place:
+    with staged_dir(tmp_path / "mine") as staging:
         command = [*isolated, sys.executable, "-c", script, str(tmp_path / "other")]
         subprocess.run(command, check=True)
-        assert place.is_dir()
+        assert staging.is_dir()
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "other"}
 
 
@@ -307,7 +307,7 @@ def test_readers_never_see_a_partial_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "part"),
+    ("content", "phrase"),
     [
         (None, "no such file"),
         (b"", "not valid JSON"),
@@ -315,13 +315,13 @@ def test_readers_never_see_a_partial_file(tmp_path: Path) -> None:
         (b'{"a": "\xff"}', "not valid JSON"),
     ],
 )
-def test_unreadable_json_is_named(tmp_path: Path, content: bytes | None, part: str) -> None:
+def test_unreadable_json_is_named(tmp_path: Path, content: bytes | None, phrase: str) -> None:
     path = tmp_path / "manifest.json"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_json(path)
-    assert str(caught.value).startswith(f"{path}: {part}")
+    assert str(caught.value).startswith(f"{path}: {phrase}")
 
 
 def test_digest_depends_on_values_and_not_on_their_order() -> None:
@@ -346,11 +346,11 @@ def test_make_dir_creates_parents_and_leaves_no_trace(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["{tmp}/file", "{tmp}/file/below", "/proc/finsent", "/sys/finsent", "/proc", "{long}"]
+    "case", ["{tmp}/file", "{tmp}/file/below", "/proc/finsent", "/sys/finsent", "/proc", "{long}"]
 )
-def test_an_unusable_directory_names_field_path_and_remedy(tmp_path: Path, place: str) -> None:
+def test_an_unusable_directory_names_field_path_and_remedy(tmp_path: Path, case: str) -> None:
     (tmp_path / "file").write_text("a regular file")
-    path = Path(place.format(tmp=tmp_path, long=tmp_path / ("x" * 300)))
+    path = Path(case.format(tmp=tmp_path, long=tmp_path / ("x" * 300)))
     with pytest.raises(InputError) as caught:
         make_dir(path, "registry.root")
     text = str(caught.value)
@@ -379,10 +379,10 @@ def test_a_link_points_to_the_file_and_not_to_its_symlink(tmp_path: Path) -> Non
 def test_a_file_is_copied_where_the_file_system_cannot_link(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"weights")
     try:
-        place = tempfile.TemporaryDirectory(dir="/dev/shm")
+        memory_dir = tempfile.TemporaryDirectory(dir="/dev/shm")
     except OSError:
         pytest.skip("no second file system")
-    with place as other:
+    with memory_dir as other:
         target = Path(other) / "b"
         if target.parent.stat().st_dev == tmp_path.stat().st_dev:
             pytest.skip("no second file system")

@@ -132,10 +132,10 @@ def test_a_partition_may_begin_with_an_underscore(tmp_path: Path) -> None:
 
 def test_a_delta_table_is_refused_with_the_way_to_export_it(tmp_path: Path) -> None:
     table = tmp_path / "news"
-    for part, action in ((0, "remove"), (1, "add")):
-        path = write(table, b"", f"part-{part}.parquet")
+    for index, action in ((0, "remove"), (1, "add")):
+        path = write(table, b"", f"part-{index}.parquet")
         pq.write_table(pa.table({"Sentence": ["a"], "Sentiment": ["positive"]}), path)
-        write(table, json.dumps({action: {"path": path.name}}), f"_delta_log/{part:020d}.json")
+        write(table, json.dumps({action: {"path": path.name}}), f"_delta_log/{index:020d}.json")
     for source in (table, tmp_path, table / "*.parquet", tmp_path / "*" / "part-*.parquet"):
         text = refused(source)
         assert "holds a Delta table, whose log says which of its files are valid" in text

@@ -15,11 +15,9 @@ from safetensors import safe_open
 from transformers import PreTrainedModel, pipeline
 
 from benchmarks.synthetic import make_rows
-from finsent.adoption.adopt import adopt, open_foreign
-from finsent.adoption.config import AdoptConfig
+from finsent.adoption.adopt import adopt
 from finsent.evaluation.calibration import calibrate, fitted_temperature
 from finsent.files import link_or_copy, read_json, sha256_file
-from finsent.inference.config import EngineConfig
 from finsent.inference.encoder import normalize_texts
 from finsent.inference.engine import Engine, softmax
 from finsent.labels import LABELS
@@ -28,21 +26,11 @@ from finsent.modeling.classification_head import output_layer
 from finsent.modeling.classifier import init_classifier
 from finsent.modeling.folding import scaling_tensors
 from finsent.modeling.model_dir import CALIBRATION, WEIGHTS
-from finsent.modeling.model_folder import find_model_folder
+from tests.unit.adoption import EXACT, ORDER, STARS, STARS_MAP, opened
 from tests.unit.foreign import ARCHITECTURES, OWN, classifier, saved
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(4, "8 architectures")]
 
-EXACT = EngineConfig(threads=1, backend="torch", precision="fp32")
-ORDER = ("Positive", "Negative", "Neutral")
-STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
-STARS_MAP = {
-    "1 star": "negative",
-    "2 stars": "negative",
-    "3 stars": "neutral",
-    "4 stars": "positive",
-    "5 stars": "positive",
-}
 ROWS = 200
 SURE = 3.0  # times too sure
 
@@ -66,10 +54,8 @@ def too_sure(kind: str, labels: Sequence[str]) -> PreTrainedModel:
 
 
 def adopted(model: PreTrainedModel, folder: Path, tiny: Path, **config: Any) -> Path:
-    source = saved(model, folder / "source", tiny)
-    model_folder = find_model_folder(str(source), None, "SOURCE", "")
-    foreign = open_foreign(str(source), model_folder, AdoptConfig.model_validate(config))
-    adopt(foreign, folder / "model")
+    """Save and adopt a model, and return the directory of the adopted model."""
+    adopt(opened(saved(model, folder / "source", tiny), **config), folder / "model")
     return folder / "model"
 
 
@@ -150,15 +136,15 @@ def test_calibrating_again_composes_and_never_drifts(
     rows = labeled(model_dir, texts)
     shifted = pa.array([*rows["label"].to_pylist()[1:], LABELS[0]])
     other = rows.set_column(1, "label", shifted)
-    first = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
+    first_fit = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
     digest = sha256_file(model_dir / WEIGHTS)
-    assert calibrate(Engine(model_dir, EXACT), rows, 0.6, {}) == first
+    assert calibrate(Engine(model_dir, EXACT), rows, 0.6, {}) == first_fit
     assert sha256_file(model_dir / WEIGHTS) == digest
     for _ in range(5):  # there and back
         again = calibrate(Engine(model_dir, EXACT), other, 0.6, {})
         last = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
-    assert fitted_temperature(again) != pytest.approx(fitted_temperature(first), rel=0.05)
-    assert fitted_temperature(last) == pytest.approx(fitted_temperature(first), rel=1e-3)
+    assert fitted_temperature(again) != pytest.approx(fitted_temperature(first_fit), rel=0.05)
+    assert fitted_temperature(last) == pytest.approx(fitted_temperature(first_fit), rel=1e-3)
     after = Engine(model_dir, EXACT)
     assert after.uncalibrated(after.logits(texts)) == pytest.approx(raw, rel=1e-4, abs=1e-4)
     if len(labels) == 2:
@@ -208,9 +194,9 @@ def test_head_whose_layer_does_not_scale_the_logits_keeps_the_temperature_outsid
 
     class WithCap(BertForSequenceClassification):
         def forward(self, *arguments: Any, **options: Any) -> Any:
-            found = super().forward(*arguments, **options)
-            found.logits = 3 * torch.tanh(found.logits / 3)
-            return found
+            calibration = super().forward(*arguments, **options)
+            calibration.logits = 3 * torch.tanh(calibration.logits / 3)
+            return calibration
 
     texts = sentences()
     model_dir = adopted(too_sure("bert", OWN), tmp_path, tiny)
@@ -223,9 +209,9 @@ def test_head_whose_layer_does_not_scale_the_logits_keeps_the_temperature_outsid
         )
         assert scaling_tensors(model_dir, [[2, 5, 3]]) == []
         rows = labeled(model_dir, texts)
-        found = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
+        calibration = calibrate(Engine(model_dir, EXACT), rows, 0.6, {})
         after = Engine(model_dir, EXACT)
-        assert after.temperature == found.temperature == fitted_temperature(found) > 1.3
+        assert after.temperature == calibration.temperature == fitted_temperature(calibration) > 1.3
         expected = softmax(after.logits(texts), after.temperature)
         assert after.probabilities(texts) == pytest.approx(expected)
     assert sha256_file(model_dir / WEIGHTS) == digest

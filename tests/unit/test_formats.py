@@ -212,7 +212,7 @@ def test_parquet_rows_are_numbered_through_its_row_groups() -> None:
 def test_parquet_columns_that_hold_no_text_are_named(values: list[Any]) -> None:
     text = problem("parquet", parquet(text=["a"], label=values))
     assert text.startswith("here: column 'label' is of type "), text
-    assert text.endswith("no text, number or time. Name another column."), text
+    assert text.endswith("not text, a number or a time. Name another column."), text
 
 
 @pytest.mark.parametrize("type", [pa.binary(), pa.large_binary()])
@@ -290,7 +290,7 @@ def test_column_names_of_parquet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "content", "parts"),
+    ("format", "content", "phrases"),
     [
         ("csv", "", ["is empty", "labeled rows"]),
         ("jsonl", "\ufeff\r\n \n", ["is empty", "labeled rows"]),
@@ -303,13 +303,13 @@ def test_column_names_of_parquet() -> None:
     ],
 )
 def test_a_head_of_another_format_is_refused(
-    format: Format, content: str, parts: list[str]
+    format: Format, content: str, phrases: list[str]
 ) -> None:
     with pytest.raises(InputError) as caught:
         read_names(io.BytesIO(content.encode()), FileLayout(format, "here"))
     text = str(caught.value)
     assert text.startswith("here ")
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,13 @@ def test_a_new_file_is_complete_or_absent_and_the_old_one_stays(stage: str, tmp_
 
 def test_free_space_is_measured_after_cleanup(tmp_path: Path) -> None:
     with (
-        small_disk(tmp_path / "small", "1m") as place,
+        small_disk(tmp_path / "small", "1m") as folder,
         pytest.raises(DiskError) as caught,
-        translate_disk_errors(place, "storage.root"),
-        staged_dir(place / "version") as staging,
+        translate_disk_errors(folder, "storage.root"),
+        staged_dir(folder / "version") as staging,
     ):
         (staging / "a").write_bytes(bytes(5_000_000))
-    assert str(caught.value).startswith(f"storage.root='{place}/version': No space left on device")
+    assert str(caught.value).startswith(f"storage.root='{folder}/version': No space left on device")
     assert "(1.0 MB free, more is needed)" in str(caught.value)
 
 
@@ -100,8 +100,8 @@ def test_the_deepest_setting_names_a_path(tmp_path: Path) -> None:
         (tmp_path / "registry" / "versions", "registry.root"),
         (Path("/elsewhere"), None),
     ]
-    for place, field in inside:
-        setting = find_setting(place, places)
+    for folder, field in inside:
+        setting = find_setting(folder, places)
         assert (setting and setting[0]) == field
 
 

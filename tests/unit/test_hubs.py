@@ -26,11 +26,11 @@ pytestmark = pytest.mark.cost(1.5, "starts a process without a package")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "set"
-    place.mkdir()
-    (place / "train.csv").write_text("text,label\nSales rose,2\nSales fell,0\n")
-    (place / "test.csv").write_text("text,label\nThe share is listed in Oslo,1\n")
-    return place
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.csv").write_text("text,label\nSales rose,2\nSales fell,0\n")
+    (folder / "test.csv").write_text("text,label\nThe share is listed in Oslo,1\n")
+    return folder
 
 
 def texts(uri: str, cache: Path) -> list[str]:
@@ -45,15 +45,15 @@ def test_a_local_folder_is_read_whole_or_by_split(folder: Path, tmp_path: Path) 
 
 
 def test_json_lines_and_the_same_bytes_twice(tmp_path: Path) -> None:
-    place = tmp_path / "set"
-    place.mkdir()
+    folder = tmp_path / "set"
+    folder.mkdir()
     rows = [{"text": f"Unit {i} opened", "label": "neutral"} for i in range(30)]
-    (place / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    first = fetch(SourceConfig(uri=f"hf://{place}"), tmp_path / "a")
-    again = fetch(SourceConfig(uri=f"hf://{place}"), tmp_path / "b")
-    assert first.path.name == again.path.name
-    assert first.path.read_bytes() == again.path.read_bytes()
-    assert [*first.path.parent.iterdir()] == [first.path]
+    (folder / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first_fetch = fetch(SourceConfig(uri=f"hf://{folder}"), tmp_path / "a")
+    again = fetch(SourceConfig(uri=f"hf://{folder}"), tmp_path / "b")
+    assert first_fetch.path.name == again.path.name
+    assert first_fetch.path.read_bytes() == again.path.read_bytes()
+    assert [*first_fetch.path.parent.iterdir()] == [first_fetch.path]
 
 
 @pytest.mark.parametrize(
@@ -72,25 +72,25 @@ def test_json_lines_and_the_same_bytes_twice(tmp_path: Path) -> None:
 def test_a_damaged_or_empty_folder_is_one_line_with_the_cause(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: str, cause: str
 ) -> None:
-    place = tmp_path / "set"
-    place.mkdir()
+    folder = tmp_path / "set"
+    folder.mkdir()
     if name:
-        (place / name).write_text(content)
+        (folder / name).write_text(content)
     with pytest.raises(InputError) as caught:
-        fetch(SourceConfig(uri=f"hf://{place}"), tmp_path / "cache", "data.exclude")
+        fetch(SourceConfig(uri=f"hf://{folder}"), tmp_path / "cache", "data.exclude")
     text = str(caught.value)
-    assert text.startswith(f"data.exclude: 'hf://{place}': cannot be loaded ("), text
+    assert text.startswith(f"data.exclude: 'hf://{folder}': cannot be loaded ("), text
     assert cause in text
     assert "\n" not in text
     assert capfd.readouterr() == ("", "")
 
 
-def save(place: Path, **splits: dict[str, list[str]]) -> str:
+def save(folder: Path, **splits: dict[str, list[str]]) -> str:
     from datasets import Dataset, DatasetDict, disable_progress_bars
 
     disable_progress_bars()
-    DatasetDict({k: Dataset.from_dict(v) for k, v in splits.items()}).save_to_disk(str(place))
-    return f"hf://{place}"
+    DatasetDict({k: Dataset.from_dict(v) for k, v in splits.items()}).save_to_disk(str(folder))
+    return f"hf://{folder}"
 
 
 def test_splits_that_do_not_go_together_and_none_at_all(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_usual_names_help_only_where_the_wanted_column_is_not_there() -> None:
     [
         ("hf://no/such-set", ["no such data set", "HF_HUB_OFFLINE", "local folder"]),
         ("hf://{folder}:dev", ["no split 'dev'", "train", "test"]),
-        ("hf:///no/such/folder", ["is no directory", "save_to_disk"]),
+        ("hf:///no/such/folder", ["is not a directory", "save_to_disk"]),
         ("hf://", ["Write hf://owner/name[/config][:split]"]),
         ("hf://:train", ["Write hf://owner/name[/config][:split]"]),
         ("hf://{folder}:", ["Write hf://owner/name[/config][:split]"]),
@@ -264,11 +264,11 @@ def test_kaggle_without_its_package_says_what_to_install(tmp_path: Path) -> None
 def test_words_that_pandas_takes_for_missing_stay_words_as_under_a_plain_path(
     tmp_path: Path,
 ) -> None:
-    place = tmp_path / "set"
-    place.mkdir()
+    folder = tmp_path / "set"
+    folder.mkdir()
     texts = ["NA", "null", "None", "N/A", "nan"]
-    (place / "train.csv").write_text("text,label\n" + "".join(f"{t},neutral\n" for t in texts))
-    for uri in (f"hf://{place}", str(place / "train.csv")):
+    (folder / "train.csv").write_text("text,label\n" + "".join(f"{t},neutral\n" for t in texts))
+    for uri in (f"hf://{folder}", str(folder / "train.csv")):
         source = SourceConfig(uri=uri, text="text", label="label")
         (file,) = find_sources(DataConfig(sources=[source]), tmp_path / "cache")
         assert [t for table in file.rows(0) for t in table["raw_text"].to_pylist()] == texts

@@ -35,17 +35,17 @@ def versions(s3_root: str, tmp_path: Path) -> Location:
 
 @pytest.mark.cost(1, "publishes two versions over HTTP")
 def test_versions_are_found_and_read(versions: Location) -> None:
-    first = DatasetVersion.find(VERSIONS[0], versions, "train.dataset")
-    assert first.origin == versions / VERSIONS[0]
-    assert first.read("train")["text"].to_pylist() == ["Profit rose 0."]
-    found = DatasetVersion.at(versions / VERSIONS[1])
-    assert found is not None and found.path.name == VERSIONS[1]
+    first_version = DatasetVersion.find(VERSIONS[0], versions, "train.dataset")
+    assert first_version.origin == versions / VERSIONS[0]
+    assert first_version.read("train")["text"].to_pylist() == ["Profit rose 0."]
+    version = DatasetVersion.at(versions / VERSIONS[1])
+    assert version is not None and version.path.name == VERSIONS[1]
     assert DatasetVersion.at(versions / "fedcba987654") is None
-    first.mark_latest()
-    assert DatasetVersion.find("latest", versions, "train.dataset") == first
-    found.mark_latest()
-    assert DatasetVersion.find("latest", versions, "train.dataset") == found
-    assert pickle.loads(pickle.dumps(first)) == first
+    first_version.mark_latest()
+    assert DatasetVersion.find("latest", versions, "train.dataset") == first_version
+    version.mark_latest()
+    assert DatasetVersion.find("latest", versions, "train.dataset") == version
+    assert pickle.loads(pickle.dumps(first_version)) == first_version
     with pytest.raises(InputError, match=rf"Versions in 's3://.*/news': {', '.join(VERSIONS)}"):
         DatasetVersion.find("none", versions, "train.dataset")
 

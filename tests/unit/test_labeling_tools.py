@@ -259,7 +259,7 @@ def test_a_quoted_yes_is_not_true() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "place"),
+    ("content", "column"),
     [
         ("train:\n  epochs: 1\n  epochs: 2\n", "duplicate key epochs at line 2 and line 3"),
         (
@@ -277,12 +277,12 @@ def test_a_quoted_yes_is_not_true() -> None:
     ],
 )
 def test_a_key_that_stands_twice_in_yaml_is_an_error(
-    tmp_path: Path, content: str, place: str
+    tmp_path: Path, content: str, column: str
 ) -> None:
     path = write(tmp_path, content, "c.yaml")
     with pytest.raises(ConfigError) as caught:
         load(Settings, [path], [])
-    assert place in str(caught.value)
+    assert column in str(caught.value)
     assert str(path) in str(caught.value)
     assert "Leave one of them out" in str(caught.value)
 

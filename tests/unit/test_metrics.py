@@ -53,21 +53,21 @@ def test_scores_are_those_of_scikit_learn(name: str) -> None:
     truth, predicted = ANSWERS[name]
     every: dict[str, Any] = {"labels": [0, 1, 2], "zero_division": 0}
     matrix = confusion(truth, predicted)
-    found = scores(matrix)
+    measured = scores(matrix)
     assert matrix.tolist() == sk.confusion_matrix(truth, predicted, labels=[0, 1, 2]).tolist()
-    assert np.array_equal(found.confusion, matrix)
-    assert found.rows == len(truth)
-    assert found.accuracy == pytest.approx(sk.accuracy_score(truth, predicted))
+    assert np.array_equal(measured.confusion, matrix)
+    assert measured.rows == len(truth)
+    assert measured.accuracy == pytest.approx(sk.accuracy_score(truth, predicted))
     present = np.unique(truth)
     for kind, labels in (("macro", present), ("weighted", [0, 1, 2])):
         f1 = sk.f1_score(truth, predicted, average=kind, labels=labels, zero_division=0)
-        assert getattr(found, f"{kind}_f1") == pytest.approx(f1)
-    assert found.macro_over == tuple(LABELS[i] for i in present)
-    assert found.mcc == pytest.approx(sk.matthews_corrcoef(truth, predicted))
+        assert getattr(measured, f"{kind}_f1") == pytest.approx(f1)
+    assert measured.macro_over == tuple(LABELS[i] for i in present)
+    assert measured.mcc == pytest.approx(sk.matthews_corrcoef(truth, predicted))
     by_label = sk.precision_recall_fscore_support(truth, predicted, **every)
     for i, label in enumerate(LABELS):
         figures = [
-            getattr(found.labels[label], k) for k in ("precision", "recall", "f1", "support")
+            getattr(measured.labels[label], k) for k in ("precision", "recall", "f1", "support")
         ]
         if i not in present:
             assert figures == [0.0 if i in predicted else None, None, None, 0]
@@ -79,10 +79,10 @@ def test_label_without_rows_is_in_no_mean_and_in_no_resample() -> None:
     """Two labels, as in many public files: a mean over three could not pass 0.667."""
     truth = ids(*[NEG] * 40 + [POS] * 20)
     right = Answers(truth, np.eye(3)[truth])
-    found = right.measure()
-    assert (found.macro_f1, found.macro_over) == (1.0, ("negative", "positive"))
-    assert found.labels["neutral"].auroc is None
-    assert found.auroc == 1.0
+    figures = right.measure()
+    assert (figures.macro_f1, figures.macro_over) == (1.0, ("negative", "positive"))
+    assert figures.labels["neutral"].auroc is None
+    assert figures.auroc == 1.0
     assert intervals(right, 200, 0)["macro_f1"] == (1.0, 1.0)
     # One row of a label is absent from many resamples; it counts as a label in each of them.
     rare = Answers(ids(*[NEG] * 30, POS), np.eye(3)[ids(*[NEG] * 30, POS)])
@@ -99,14 +99,14 @@ def test_counts_of_parts_add_up() -> None:
 def test_no_rows_score_nothing_and_warn_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = scores(confusion(ids(), ids()))
-    assert (found.rows, found.accuracy, found.macro_f1) == (0, 0.0, 0.0)
+        figures = scores(confusion(ids(), ids()))
+    assert (figures.rows, figures.accuracy, figures.macro_f1) == (0, 0.0, 0.0)
 
 
 def test_scores_are_json() -> None:
-    found = scores(confusion(*ANSWERS["all labels"]))
-    assert MatrixScores.model_validate_json(found.model_dump_json()) == found
-    assert [type(getattr(found, k)) for k in ("accuracy", "macro_f1", "rows")] == [
+    figures = scores(confusion(*ANSWERS["all labels"]))
+    assert MatrixScores.model_validate_json(figures.model_dump_json()) == figures
+    assert [type(getattr(figures, k)) for k in ("accuracy", "macro_f1", "rows")] == [
         float,
         float,
         int,
@@ -121,9 +121,9 @@ def test_scores_are_json() -> None:
     [(ids(POS, NEG, POS), POS), (ids(NEU), NEU), (ids(NEG, NEU, NEU, POS, NEG, NEG), NEG)],
 )
 def test_majority_is_the_most_frequent_training_label(labels: Ids, expected: int) -> None:
-    found = majority(labels, 4)
-    assert found.argmax(1).tolist() == [expected] * 4
-    assert found == pytest.approx(np.tile([(labels == i).mean() for i in range(3)], (4, 1)))
+    probabilities = majority(labels, 4)
+    assert probabilities.argmax(1).tolist() == [expected] * 4
+    assert probabilities == pytest.approx(np.tile([(labels == i).mean() for i in range(3)], (4, 1)))
     assert majority(labels, 0).shape == (0, 3)
 
 
@@ -138,37 +138,39 @@ def headlines(count: int, start: int = 0) -> tuple[list[str], Ids]:
 def test_tfidf_learns_words() -> None:
     texts, labels = headlines(60)
     unseen, truth = headlines(30, start=60)
-    found = tfidf(texts, labels, unseen)
-    assert found.argmax(1).tolist() == truth.tolist()
-    assert found.sum(1) == pytest.approx(np.ones(30))
-    assert tfidf(texts, labels, unseen).tolist() == found.tolist()
+    probabilities = tfidf(texts, labels, unseen)
+    assert probabilities.argmax(1).tolist() == truth.tolist()
+    assert probabilities.sum(1) == pytest.approx(np.ones(30))
+    assert tfidf(texts, labels, unseen).tolist() == probabilities.tolist()
 
 
 def test_tfidf_needs_word_pairs_for_these() -> None:
     texts = ["costs up profit down", "profit up costs down", "costs down profit up"] * 5
     labels = ids(*[NEG, POS, POS] * 5)
-    found = tfidf(texts, labels, ["profit up costs down", "costs up profit down"])
-    assert found.argmax(1).tolist() == [POS, NEG]
-    assert found[:, NEU].tolist() == [0, 0]  # no training row has it
+    probabilities = tfidf(texts, labels, ["profit up costs down", "costs up profit down"])
+    assert probabilities.argmax(1).tolist() == [POS, NEG]
+    assert probabilities[:, NEU].tolist() == [0, 0]  # no training row has it
 
 
 def test_tfidf_answers_texts_without_a_known_word() -> None:
-    found = tfidf(*headlines(60), ["", "zzz"])
-    assert found.sum(1) == pytest.approx([1, 1])
+    probabilities = tfidf(*headlines(60), ["", "zzz"])
+    assert probabilities.sum(1) == pytest.approx([1, 1])
 
 
 def test_vader_knows_plain_english_and_not_finance() -> None:
-    found = vader(["A great success!", "A horrible disaster.", "The meeting is in May.", ""])
-    assert found.argmax(1).tolist() == [POS, NEG, NEU, NEU]
-    assert found.sum(1).tolist() == [1.0] * 4
+    probabilities = vader(
+        ["A great success!", "A horrible disaster.", "The meeting is in May.", ""]
+    )
+    assert probabilities.argmax(1).tolist() == [POS, NEG, NEU, NEU]
+    assert probabilities.sum(1).tolist() == [1.0] * 4
     assert vader(["Operating loss narrowed."]).argmax(1).tolist() == [NEG]  # a person: positive
     assert vader([]).shape == (0, 3)
 
 
 def test_tfidf_of_one_label_predicts_it() -> None:
     """A user's file may hold nothing else; the report must still come out."""
-    found = tfidf(["Profit rose", "Sales grew"], ids(POS, POS), ["Costs fell"])
-    assert found.tolist() == [[0, 0, 1]]
+    probabilities = tfidf(["Profit rose", "Sales grew"], ids(POS, POS), ["Costs fell"])
+    assert probabilities.tolist() == [[0, 0, 1]]
 
 
 # --- pictures -------------------------------------------------------------------------------------

@@ -102,9 +102,9 @@ def test_non_finite_validation_loss_stops_before_the_checkpoint(
 
 
 def test_run_that_diverges_stops_before_its_checkpoint(bench: Bench) -> None:
-    first = bench.run(epochs=1)
+    first_run = bench.run(epochs=1)
     with pytest.raises(InputError) as caught:
-        bench.run(epochs=2, resume=first.last, max_loss=0.001)
+        bench.run(epochs=2, resume=first_run.last, max_loss=0.001)
     text = str(caught.value)
     assert "in epoch 2, above train.max_loss=0.001" in text
     assert f"last good checkpoint: {epoch_checkpoint_name(1)}" in text
@@ -169,8 +169,8 @@ class LimitedMemory:
 def test_micro_batch_is_halved_until_it_fits(bench: Bench, no_dropout: Path) -> None:
     expected, _ = LimitedMemory(no_dropout, 1000).step(bench.train_rows, 16)
     small = LimitedMemory(no_dropout, 5)
-    found, meter = small.step(bench.train_rows, 16)
-    assert distance(found, expected) < 1e-6
+    gradients, meter = small.step(bench.train_rows, 16)
+    assert distance(gradients, expected) < 1e-6
     assert small.tried == [16, 8, 4, 4, 4, 4]
     assert (small.accumulator.micro_batches, meter.local().rows) == (4, 16)
     assert len(small.notes) == 2
@@ -202,9 +202,9 @@ def test_gradients_from_before_memory_ran_out_are_dropped(bench: Bench, no_dropo
         batch_loss=fail_once,
         checks_memory=True,
     )
-    found, meter = small.step(bench.train_rows, 7)
+    gradients, meter = small.step(bench.train_rows, 7)
     assert failed
-    assert distance(found, expected) < 1e-6
+    assert distance(gradients, expected) < 1e-6
     assert meter.local().rows == 7
 
 

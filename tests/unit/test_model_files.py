@@ -18,8 +18,9 @@ from finsent.inference.engine import Engine
 from finsent.modeling.backbone import resolve_backbone
 from finsent.modeling.config import ModelConfig
 from finsent.modeling.model_folder import find_model_folder
+from tests.unit.adoption import EXACT
 from tests.unit.foreign import classifier, edit_json, saved
-from tests.unit.model_uses import EXACT, adopt_it, refusals, train_it
+from tests.unit.model_uses import adopt_it, refusals, train_it
 
 pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("one_thread")]
 

@@ -31,8 +31,9 @@ from finsent.modeling.compatibility import check_padding
 from finsent.modeling.model_folder import find_model_folder
 from finsent.modeling.provenance import Provenance
 from finsent.modeling.tokenizer import read_tokenizer
+from tests.unit.adoption import EXACT
 from tests.unit.foreign import classifier, edit_json, saved
-from tests.unit.model_uses import EXACT, adopt_it, refusals, train_it
+from tests.unit.model_uses import adopt_it, refusals, train_it
 
 pytestmark = [pytest.mark.cost(1.0, "builds models"), pytest.mark.usefixtures("one_thread")]
 

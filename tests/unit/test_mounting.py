@@ -189,5 +189,5 @@ def test_all_paths_work_behind_nginx(tmp_path: Path, strips: bool) -> None:
         docs = client.get(f"{home}docs/", follow_redirects=True)
         assert str(docs.url) == f"{home}docs"
         # nginx sends a path without its slash on by itself.
-        first = client.get(home.rstrip("/"), follow_redirects=True)
-        assert str(first.url) == home
+        response = client.get(home.rstrip("/"), follow_redirects=True)
+        assert str(response.url) == home

@@ -46,11 +46,11 @@ def table(texts: Sequence[str], excluded: Sequence[bool] | None = None) -> pa.Ta
 def pairs(texts: Sequence[str], excluded: Sequence[bool] | None = None) -> set[tuple[int, int]]:
     """Positions of the texts that are found near, the older first."""
     rows = table(texts, excluded)
-    place = {key: i for i, key in enumerate(rows["key"].to_pylist())}
+    positions = {key: i for i, key in enumerate(rows["key"].to_pylist())}
     edges = find_edges(entries(rows, CONFIG), CONFIG)
     assert edges.schema == EDGES
     return {
-        (place[a], place[b])
+        (positions[a], positions[b])
         for a, b in zip(edges["a_key"].to_pylist(), edges["b_key"].to_pylist(), strict=True)
     }
 
@@ -159,10 +159,10 @@ def test_templates_leak_neither_from_a_benchmark_nor_across_splits(
     rows = table(headlines(500), [i < unseen for i in range(500)])
     bands = entries(rows, CONFIG)
     keys = rows["key"].to_numpy()
-    place = {key: i for i, key in enumerate(keys.tolist())}
+    positions = {key: i for i, key in enumerate(keys.tolist())}
     sketches = np.zeros((500, 32), np.uint8)
     for key, sketch in zip(*(bands[c].to_pylist() for c in ("key", "sketch")), strict=True):
-        sketches[place[key]] = np.frombuffer(sketch, np.uint8)
+        sketches[positions[key]] = np.frombuffer(sketch, np.uint8)
     a, b = np.triu_indices(500, 1)
     which = near._is_near(sketches, a, b, CONFIG)
     a, b = a[which], b[which]

@@ -103,14 +103,14 @@ def test_label_noise_is_reproducible_and_counts_its_rows() -> None:
     wrong = range(0, 400, 20)
     for row in wrong:
         names[row] = LABELS[(labels[row] + 1) % 3]
-    first, entry = inspect_labels(rows_of(texts, names), NoiseConfig())
+    suspects, entry = inspect_labels(rows_of(texts, names), NoiseConfig())
     again, same = inspect_labels(rows_of(texts, names), NoiseConfig())
-    assert first.equals(again) and entry == same
-    assert first.schema == NOISE_SCHEMA
-    assert set(first["key"].to_pylist()[:5]) <= {f"{row:032x}" for row in wrong}
+    assert suspects.equals(again) and entry == same
+    assert suspects.schema == NOISE_SCHEMA
+    assert set(suspects["key"].to_pylist()[:5]) <= {f"{row:032x}" for row in wrong}
     assert isinstance(entry, LabelNoise)
     assert entry.rows == 400
-    assert entry.issues == len(first) > 0
+    assert entry.issues == len(suspects) > 0
     assert entry.out_of_fold_accuracy > 0.9
 
 

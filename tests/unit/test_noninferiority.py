@@ -39,8 +39,8 @@ def even(rows: int) -> Ids:
 
 
 def judged(a: Answers, b: Answers, rules: Allowance = RULES) -> Judgment:
-    found = compare(a, b, 200, 0)
-    return judge(a, b, found.worse, rules, 1000, 0)
+    comparison = compare(a, b, 200, 0)
+    return judge(a, b, comparison.worse, rules, 1000, 0)
 
 
 # --- the bound of accuracy ------------------------------------------------------------------------
@@ -91,9 +91,9 @@ def test_equal_answers_do_not_prove_equal_models() -> None:
     bounds = []
     for rows in (3, 60, 600, 6000):
         same = wrong_at(even(rows))
-        found = macro_f1_difference(same, same, 2000, 0)
-        assert found.value == 0
-        bounds.append(found.bound)
+        difference = macro_f1_difference(same, same, 2000, 0)
+        assert difference.value == 0
+        bounds.append(difference.bound)
     assert bounds[0] < -0.4
     assert bounds == sorted(bounds)
     assert -0.001 < bounds[-1] < 0
@@ -110,19 +110,19 @@ def test_a_label_with_few_rows_widens_the_interval() -> None:
 def test_value_is_the_difference_of_macro_f1() -> None:
     truth = even(300)
     a, b = wrong_at(truth, *range(40)), wrong_at(truth, *range(30, 50))
-    found = macro_f1_difference(a, b, 1000, 0)
-    assert found.value == pytest.approx(b.measure().macro_f1 - a.measure().macro_f1)
-    assert 0 < found.bound < found.value
-    assert found == macro_f1_difference(a, b, 1000, 0)  # the same seed
+    difference = macro_f1_difference(a, b, 1000, 0)
+    assert difference.value == pytest.approx(b.measure().macro_f1 - a.measure().macro_f1)
+    assert 0 < difference.bound < difference.value
+    assert difference == macro_f1_difference(a, b, 1000, 0)  # the same seed
 
 
 def test_macro_f1_is_over_the_labels_that_the_rows_have() -> None:
     """Counting the absent label's F1 of 0 on both sides would make each difference smaller."""
     truth = np.arange(200, dtype=np.int64) % 2
     a, b = wrong_at(truth), wrong_at(truth, *range(0, 40, 2))  # 20 of 100 rows of label 0
-    found = macro_f1_difference(a, b, 200, 0)
+    difference = macro_f1_difference(a, b, 200, 0)
     # F1: 2*80/(100+80) of label 0; 2*100/(100+120) of label 1
-    assert found.value == pytest.approx((160 / 180 + 200 / 220) / 2 - 1)
+    assert difference.value == pytest.approx((160 / 180 + 200 / 220) / 2 - 1)
 
 
 # --- the judgment --------------------------------------------------------------------------------
@@ -131,28 +131,30 @@ def test_macro_f1_is_over_the_labels_that_the_rows_have() -> None:
 def test_three_rows_cannot_tell() -> None:
     truth = even(3)
     for b in (wrong_at(truth), wrong_at(truth, 0)):
-        found = judged(wrong_at(truth), b)
-        assert found.outcome == "cannot tell"
-        assert "3 rows" in found.reason and "100 are needed (publish.min_rows)" in found.reason
+        judgment = judged(wrong_at(truth), b)
+        assert judgment.outcome == "cannot tell"
+        assert (
+            "3 rows" in judgment.reason and "100 are needed (publish.min_rows)" in judgment.reason
+        )
 
 
 def test_minimum_of_rows_is_exact() -> None:
-    found = {n: judged(wrong_at(even(n)), wrong_at(even(n))).outcome for n in (99, 100)}
-    assert found == {99: "cannot tell", 100: "not inferior"}
+    judgment = {n: judged(wrong_at(even(n)), wrong_at(even(n))).outcome for n in (99, 100)}
+    assert judgment == {99: "cannot tell", 100: "not inferior"}
 
 
 def test_all_newly_wrong_is_inferior_whatever_the_rows() -> None:
     for rows in (6, 300):
         truth = even(rows)
-        found = judged(wrong_at(truth), wrong_at(truth, *range(rows)))
-        assert found.outcome == "inferior"
-        assert "worse on" in found.reason and "McNemar" in found.reason
+        judgment = judged(wrong_at(truth), wrong_at(truth, *range(rows)))
+        assert judgment.outcome == "inferior"
+        assert "worse on" in judgment.reason and "McNemar" in judgment.reason
 
 
 def test_small_loss_that_is_shown_is_inferior_within_the_margin() -> None:
     truth = even(3000)
-    found = judged(wrong_at(truth), wrong_at(truth, *range(30)))  # 1 point of 6 allowed
-    assert found.outcome == "inferior"
+    judgment = judged(wrong_at(truth), wrong_at(truth, *range(30)))  # 1 point of 6 allowed
+    assert judgment.outcome == "inferior"
 
 
 def test_equal_answers_and_better_ones_are_not_inferior() -> None:
@@ -168,36 +170,36 @@ def test_one_row_more_or_less_moves_the_bound_by_little() -> None:
     truth = even(220)
     bounds = []
     for lost in range(5):
-        found = judged(wrong_at(truth), wrong_at(truth, *range(lost)))
-        assert found.accuracy is not None
-        bounds.append(found.accuracy.bound)
-        assert found.outcome == "not inferior", found.reason
+        judgment = judged(wrong_at(truth), wrong_at(truth, *range(lost)))
+        assert judgment.accuracy is not None
+        bounds.append(judgment.accuracy.bound)
+        assert judgment.outcome == "not inferior", judgment.reason
     assert all(0.003 < now - after < 0.009 for now, after in pairwise(bounds))
 
 
 def test_wide_interval_cannot_tell_and_says_how_many_rows_would() -> None:
     truth = even(200)
     a, b = wrong_at(truth, *range(40)), wrong_at(truth, *range(30, 75))  # 30 newly right, 35 wrong
-    found = judged(a, b)
-    assert found.outcome == "cannot tell"
-    assert "200 rows do not show that no more than 0.06 is lost (publish.margin)" in found.reason
-    assert "accuracy -0.025 (95 %: at least -0.0" in found.reason
-    [_, needed] = found.reason.rsplit("about ", 1)
+    judgment = judged(a, b)
+    assert judgment.outcome == "cannot tell"
+    assert "200 rows do not show that no more than 0.06 is lost (publish.margin)" in judgment.reason
+    assert "accuracy -0.025 (95 %: at least -0.0" in judgment.reason
+    [_, needed] = judgment.reason.rsplit("about ", 1)
     assert 500 < int(needed.split(" ")[0].replace(",", "")) < 2000
 
 
 def test_loss_beyond_the_margin_promises_no_number_of_rows() -> None:
     truth = even(100)
     a, b = wrong_at(truth, *range(20)), wrong_at(truth, *range(13, 40))
-    found = judged(a, b)
-    assert found.outcome == "cannot tell" and "would decide" not in found.reason
+    judgment = judged(a, b)
+    assert judgment.outcome == "cannot tell" and "would decide" not in judgment.reason
 
 
 def test_absent_label_is_said() -> None:
     truth = np.arange(200, dtype=np.int64) % 2 + 1
-    found = judged(wrong_at(truth), wrong_at(truth))
-    assert (found.outcome, found.absent_labels) == ("not inferior", ["negative"])
-    assert found.reason.endswith("no row is negative: not judged on this label")
+    judgment = judged(wrong_at(truth), wrong_at(truth))
+    assert (judgment.outcome, judgment.absent_labels) == ("not inferior", ["negative"])
+    assert judgment.reason.endswith("no row is negative: not judged on this label")
 
 
 def test_model_as_bad_as_the_margin_seldom_passes_and_an_equal_one_mostly() -> None:

@@ -63,7 +63,7 @@ def test_json_of_any_shape_is_read(tmp_path: Path, content: str, encoding: str) 
 
 
 @pytest.mark.parametrize(
-    ("content", "parts"),
+    ("content", "phrases"),
     [
         ("[", ["is not valid JSON behind record 0", "cut off"]),
         (json.dumps(RECORDS)[:-1], ["is not valid JSON behind record 2", "cut off"]),
@@ -81,10 +81,10 @@ def test_json_of_any_shape_is_read(tmp_path: Path, content: str, encoding: str) 
     ],
 )
 def test_json_that_holds_no_records_is_refused(
-    tmp_path: Path, content: str, parts: list[str]
+    tmp_path: Path, content: str, phrases: list[str]
 ) -> None:
     text = problem(write(tmp_path, content, "a.json"))
-    assert all(part in text for part in parts), text
+    assert all(phrase in text for phrase in phrases), text
 
 
 def test_what_is_no_object_in_an_array_is_a_row_with_a_fault(tmp_path: Path) -> None:
@@ -228,13 +228,13 @@ def test_a_zip_of_a_workbook_or_parquet_is_read(tmp_path: Path) -> None:
 def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
     """A small .xlsx by its parts: texts inline, numbers as they are."""
 
-    def cell(value: Any, place: str) -> str:
+    def cell(value: Any, reference: str) -> str:
         if value is None:
             return ""
         if isinstance(value, str):
-            return f'<c r="{place}" t="inlineStr"><is><t>{value}</t></is></c>'
+            return f'<c r="{reference}" t="inlineStr"><is><t>{value}</t></is></c>'
         kind = ' t="b"' if isinstance(value, bool) else ""
-        return f'<c r="{place}"{kind}><v>{int(value) if kind else value}</v></c>'
+        return f'<c r="{reference}"{kind}><v>{int(value) if kind else value}</v></c>'
 
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -267,7 +267,7 @@ def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
         '<Default Extension="rels" '
         'ContentType="application/vnd.openxmlformats-package.relationships+xml"/></Types>'
     )
-    path.write_bytes(zipped(**{name: part.encode() for name, part in parts.items()}))
+    path.write_bytes(zipped(**{name: content.encode() for name, content in parts.items()}))
     return path
 
 
@@ -325,7 +325,7 @@ def test_a_sheet_of_more_cells_than_memory_bears_is_refused(
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
     assert "not a workbook" in problem(write(tmp_path, BODY, "a.xlsx"))
     text = problem(write(tmp_path, zipped(**{"a.csv": BODY}), "b.xlsx"))
-    assert "is no workbook that can be read" in text
+    assert "is not a readable workbook" in text
     assert "or as CSV" in text
     assert "is csv, which has no sheet" in problem(write(tmp_path, BODY), sheet="A")
 

@@ -21,9 +21,11 @@ def test_free_ports_are_those_of_no_client_and_of_no_service() -> None:
 
 
 def test_free_ports_of_a_service_are_different(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = free_port(LOOPBACK)
-    monkeypatch.setattr(ports_module, "_FREE_PORTS", [first, free_port(LOOPBACK, {first})])
-    for requested in (ServeConfig(port=0, grpc_port=0), ServeConfig(port=0, grpc_port=first)):
+    first_port = free_port(LOOPBACK)
+    monkeypatch.setattr(
+        ports_module, "_FREE_PORTS", [first_port, free_port(LOOPBACK, {first_port})]
+    )
+    for requested in (ServeConfig(port=0, grpc_port=0), ServeConfig(port=0, grpc_port=first_port)):
         configs = [with_free_ports(requested) for _ in range(10)]
         assert all(config.port != config.grpc_port for config in configs)
 

@@ -40,7 +40,7 @@ def test_sources_have_recalls_of_their_own() -> None:
     other = np.array([[50, 25, 25], [25, 50, 25], [25, 25, 50]])
     confusion = np.stack([CONFUSION[0], other])
     mix = np.array([0.3, 0.4, 0.3])
-    answers = [mix @ (part / part.sum(1, keepdims=True)) for part in confusion]
+    answers = [mix @ (counts / counts.sum(1, keepdims=True)) for counts in confusion]
     predicted = np.round(np.array([[2_500], [7_500]]) * np.array(answers)).astype(int)
     quality = estimate_quality(confusion, predicted, 200, 0)
     assert quality.accuracy.value == pytest.approx(0.25 * 0.84 + 0.75 * 0.5, abs=1e-3)

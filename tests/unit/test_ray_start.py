@@ -45,8 +45,8 @@ def test_only_a_start_timeout_is_a_user_error(
 def test_full_temporary_directory_is_reported_before_ray_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with small_disk(tmp_path / "small", "100k") as place:
-        monkeypatch.setenv("RAY_TMPDIR", str(place))
+    with small_disk(tmp_path / "small", "100k") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
         with pytest.raises(DiskError, match=r"^RAY_TMPDIR='.* free, about 1\.0 MB needed\)"):
             _start_local(4, worker_logs=False)
 

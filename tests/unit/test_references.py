@@ -66,7 +66,7 @@ def test_each_kind_has_a_spelling_and_a_bare_name_of_one_kind_works(store: Store
     run = store.run("nightly")
     model_dir(store.root / "here" / "mine", seed=9)
     version = store.registry.version_dir(store.version)
-    for reference, found in {
+    for reference, reading in {
         "alias:champion": version,
         "champion": version,
         f"version:{store.version}": version,
@@ -78,7 +78,7 @@ def test_each_kind_has_a_spelling_and_a_bare_name_of_one_kind_works(store: Store
         "mine": store.root / "here" / "mine",
         str(store.root / "here" / "mine"): store.root / "here" / "mine",
     }.items():
-        assert store.find(reference) == found, reference
+        assert store.find(reference) == reading, reference
 
 
 def test_name_of_two_kinds_is_refused_with_both_spellings(store: Store) -> None:
@@ -147,7 +147,7 @@ def test_alias_that_looks_like_a_version_is_refused_where_both_exist(store: Stor
 
 
 @pytest.mark.parametrize(
-    ("reference", "part"),
+    ("reference", "phrase"),
     [
         ("run:champion", "neither a run in"),
         ("alias:nightly", "no such alias in the registry"),
@@ -158,11 +158,11 @@ def test_alias_that_looks_like_a_version_is_refused_where_both_exist(store: Stor
         ("run:a/b", "Write run:NAME or"),
     ],
 )
-def test_reference_to_nothing_is_refused(store: Store, reference: str, part: str) -> None:
+def test_reference_to_nothing_is_refused(store: Store, reference: str, phrase: str) -> None:
     store.run("nightly")
     text = store.refusal(reference)
     assert text.startswith(f"evaluate.model={reference!r}: ")
-    assert part in text
+    assert phrase in text
 
 
 def test_registry_accepts_aliases_and_versions_only(store: Store) -> None:

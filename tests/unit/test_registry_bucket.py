@@ -92,7 +92,7 @@ def test_a_changed_file_is_refused_and_never_loaded(
     (key,) = [i.key for i in store.list_objects("versions") if i.key.endswith(".safetensors")]
     store.put(key, b"foreign")
     shutil.rmtree(tmp_path / "cache")
-    hasty = config.model_copy(update={"retry_seconds": 0.3, "cache_dir": str(tmp_path / "other")})
+    hasty = config.replaced(retry_seconds=0.3, cache_dir=str(tmp_path / "other"))
     other = Registry(Location.at(registry.location.address, "registry.root", hasty))
     with pytest.raises(InputError, match="do not match their SHA-256"):
         other.get(version)

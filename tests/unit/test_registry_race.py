@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from finsent.registry.aliases import Aliases
 from finsent.storage import Location, as_location
-from tests.registry_race import check_history, local_root, race, read
+from tests.registry_race import check_race
 
 
 @pytest.mark.cost(12, "three processes that import the registry")
@@ -17,11 +16,7 @@ from tests.registry_race import check_history, local_root, race, read
 def test_changes_of_three_processes_have_one_order(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    root = local_root(tmp_path)
-    if kind == "bucket":
-        root = request.getfixturevalue("s3_root")
-    done = race(root, dict(os.environ), processes=3, count=20)
-    check_history(read(root), done)
+    check_race(kind, tmp_path, request, processes=3, count=20)
 
 
 class LostResponses:

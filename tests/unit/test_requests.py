@@ -344,7 +344,11 @@ def test_a_connection_with_a_slow_body_is_closed(registry: Registry, path: str) 
         server.lifespan = config.lifespan_class(config)
         await server.startup()
         try:
-            [port] = {item.getsockname()[1] for part in server.servers for item in part.sockets}
+            [port] = {
+                item.getsockname()[1]
+                for server_part in server.servers
+                for item in server_part.sockets
+            }
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             head = f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n"
             writer.write(head.encode() + b"t")

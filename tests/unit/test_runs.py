@@ -53,7 +53,7 @@ def test_resumed_run_has_no_result_until_it_ends_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "overrides", "parts"),
+    ("job", "overrides", "phrases"),
     [
         ("evaluate", [], ["is a run of the job 'train', not 'evaluate'", "Choose another name"]),
         ("train", ["train.epochs=9"], ["train.epochs=4, now train.epochs=9", "restore them"]),
@@ -67,7 +67,7 @@ def test_resumed_run_has_no_result_until_it_ends_again(tmp_path: Path) -> None:
     ],
 )
 def test_name_of_another_run_is_refused_and_its_files_stay(
-    tmp_path: Path, job: str, overrides: list[str], parts: list[str]
+    tmp_path: Path, job: str, overrides: list[str], phrases: list[str]
 ) -> None:
     run = tmp_path / "nightly"
     start_run(run, "train", settings(), RECIPE)
@@ -78,7 +78,7 @@ def test_name_of_another_run_is_refused_and_its_files_stay(
         start_run(run, job, settings(*overrides), FIXED.get(job, ()))
     text = str(caught.value)
     assert text.startswith("run.name='nightly': ")
-    assert all(part in text for part in [*parts, "Choose another name"]), text
+    assert all(phrase in text for phrase in [*phrases, "Choose another name"]), text
     assert content(run) == before
 
 
@@ -169,7 +169,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("reference", "found"),
+    ("reference", "named"),
     [
         ("latest", "a-new/model"),
         ("b-old", "b-old/model"),
@@ -180,11 +180,11 @@ def runs(tmp_path: Path) -> Path:
     ],
 )
 def test_model_is_found_by_run_directory_and_latest(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, reference: str, found: str
+    runs: Path, monkeypatch: pytest.MonkeyPatch, reference: str, named: str
 ) -> None:
     monkeypatch.setenv("HOME", str(runs.parent))
     monkeypatch.chdir(runs.parent)
-    assert find_unpublished(reference.format(runs=runs), runs) == runs / found
+    assert find_unpublished(reference.format(runs=runs), runs) == runs / named
 
 
 def test_relative_directory_counts_from_the_working_directory(

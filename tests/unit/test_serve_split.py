@@ -214,8 +214,8 @@ def test_rows_of_many_requests_share_calls_and_get_their_own_answers() -> None:
         [[number, 1 + number % 30, 0]] for number in range(64)
     ]
     assert len(batches) <= 20  # 128 rows in micro-batches of up to 16
-    assert all(len(one.lengths) <= 16 for one in batches)
-    waiting = [one.waiting_tokens for one in batches]
+    assert all(len(batch.lengths) <= 16 for batch in batches)
+    waiting = [batch.waiting_tokens for batch in batches]
     assert waiting[0] < max(waiting) > waiting[-1] == 0  # the first rows found free streams
 
 

@@ -85,8 +85,12 @@ def check_kept(corpus: Corpus, kept: pa.Table, policy: Any) -> dict[str, list[st
     chosen: dict[str, list[str]] = {}
     for row in kept.to_pylist():
         text, label = text_of_key[row["key"]], LABELS[row["label"]]
-        first = first_records[text, label]  # in the order of the sources
-        assert (row["source"], row["row"], row["text"]) == (first.source, first.row, first.text)
+        first_record = first_records[text, label]  # in the order of the sources
+        assert (row["source"], row["row"], row["text"]) == (
+            first_record.source,
+            first_record.row,
+            first_record.text,
+        )
         chosen.setdefault(text, []).append(label)
     if policy == "keep":
         assert {text: set(labels) for text, labels in chosen.items()} == {
@@ -154,16 +158,16 @@ def test_partitions_and_their_order_change_nothing(
         rows.sort(key=lambda r: rank[r.text.lower()])
     parts = [settled(rows, policy) for rows in spread]
     for name in ("kept", "conflicts", "excluded", "texts"):
-        joined = pa.concat_tables([getattr(part, name) for part in parts])
+        joined = pa.concat_tables([getattr(block, name) for block in parts])
         together = [("key", "ascending"), ("label" if name == "kept" else "key", "ascending")]
         table = getattr(complete, name)
         assert joined.schema == table.schema
         assert joined.sort_by(together).to_pylist() == table.sort_by(together).to_pylist()
     for fate in complete.fates:
-        added = np.sum([part.fates[fate] for part in parts], axis=0)
+        added = np.sum([block.fates[fate] for block in parts], axis=0)
         assert added.tolist() == complete.fates[fate].tolist()
-    assert sum((part.decisions for part in parts), Counter()) == complete.decisions
-    assert sum(part.best_votes for part in parts) == complete.best_votes
+    assert sum((block.decisions for block in parts), Counter()) == complete.decisions
+    assert sum(block.best_votes for block in parts) == complete.best_votes
 
 
 # --- texts ----------------------------------------------------------------------------------------

@@ -49,8 +49,8 @@ def slow_value(name: str, row: dict[str, Any]) -> str:
         return "has a number" if any(c.isdigit() for c in row["text"]) else "has no number"
     if name == "negation":
         joined = row["text"].replace("No. 2", "")
-        found = NEGATED & {word.lower() for word in joined.split()}
-        return "has a negation" if found else "has no negation"
+        negations = NEGATED & {word.lower() for word in joined.split()}
+        return "has a negation" if negations else "has no negation"
     if name == "cashtag or URL":
         tag = any(re.fullmatch(r"\$[A-Z]+", word) or "://" in word for word in words)
         return "has one" if tag else "has none"
@@ -88,22 +88,22 @@ def ids(rows: list[dict[str, Any]], name: str) -> npt.NDArray[np.int64]:
 @given(st.lists(row, min_size=1, max_size=25), st.integers(1, 6))
 def test_slices_are_what_a_loop_finds(rows: list[dict[str, Any]], fewest: int) -> None:
     truth, predicted = ids(rows, "truth"), ids(rows, "predicted")
-    found = slices(table(rows), truth, np.eye(3)[predicted], fewest)
-    whole = (truth == predicted).mean()
+    entries = slices(table(rows), truth, np.eye(3)[predicted], fewest)
+    accuracy = (truth == predicted).mean()
     seen: dict[str, int] = {}
-    for part in found:
-        value = part.value.split(",")[0] if part.slice == "length" else part.value
-        here = np.array([slow_value(part.slice, r) == value for r in rows])
+    for entry in entries:
+        value = entry.value.split(",")[0] if entry.slice == "length" else entry.value
+        here = np.array([slow_value(entry.slice, r) == value for r in rows])
         t, p = truth[here], predicted[here]
-        assert part.rows == here.sum()
-        assert part.accuracy == pytest.approx(sk.accuracy_score(t, p))
-        assert part.macro_f1 == pytest.approx(
+        assert entry.rows == here.sum()
+        assert entry.accuracy == pytest.approx(sk.accuracy_score(t, p))
+        assert entry.macro_f1 == pytest.approx(
             sk.f1_score(t, p, average="macro", labels=np.unique(t), zero_division=0)
         )
-        assert part.difference == pytest.approx(part.accuracy - whole)
-        assert part.small == (part.rows < fewest)
-        seen[part.slice] = seen.get(part.slice, 0) + 1
-        assert part.interval[0] <= part.accuracy <= part.interval[1]
+        assert entry.difference == pytest.approx(entry.accuracy - accuracy)
+        assert entry.small == (entry.rows < fewest)
+        seen[entry.slice] = seen.get(entry.slice, 0) + 1
+        assert entry.interval[0] <= entry.accuracy <= entry.interval[1]
     for name in ("source", "length", "number", "negation", "cashtag or URL", "agreement"):
         values = {slow_value(name, r) for r in rows}
         assert seen.get(name, 0) == (len(values) if len(values) > 1 else 0)
@@ -127,20 +127,20 @@ def test_tiny_slices_do_not_lead() -> None:
     truth = np.zeros(len(sources), np.int64)
     predicted = np.where(right, 0, 1)
     rows = pa.table({"text": ["x"] * len(sources), "source": sources})
-    found = slices(rows, truth, np.eye(3)[predicted])
-    assert [(part.value, part.small) for part in found] == [
+    entries = slices(rows, truth, np.eye(3)[predicted])
+    assert [(entry.value, entry.small) for entry in entries] == [
         ("big", False),
         ("few", False),
         ("good", False),
         ("tiny", True),
     ]
-    assert found[1].accuracy < found[0].accuracy  # 22 of 40 say less than 60 of 100
+    assert entries[1].accuracy < entries[0].accuracy  # 22 of 40 say less than 60 of 100
 
 
 def test_rows_without_source_and_agreement_are_cut_by_their_text() -> None:
     rows = pa.table({"text": ["Sales fell 5 %", "Sales fell"]})
-    found = slices(rows, np.array([0, 0]), np.eye(3)[[0, 1]], min_rows=1)
-    assert [part.slice for part in found] == ["number", "number"]
+    entries = slices(rows, np.array([0, 0]), np.eye(3)[[0, 1]], min_rows=1)
+    assert [entry.slice for entry in entries] == ["number", "number"]
 
 
 def test_no_rows_give_no_slices() -> None:
@@ -170,6 +170,6 @@ def test_signs_in_texts(text: str, name: str, value: str) -> None:
         "number": ["1", "one"],
     }[name]
     rows = pa.table({"text": [text, *opposite]})
-    found = slices(rows, np.array([0, 0, 0]), np.eye(3)[[1, 0, 0]], min_rows=1)
-    [here] = [part for part in found if part.slice == name and part.accuracy < 1]
+    entries = slices(rows, np.array([0, 0, 0]), np.eye(3)[[1, 0, 0]], min_rows=1)
+    [here] = [entry for entry in entries if entry.slice == name and entry.accuracy < 1]
     assert here.value == value

@@ -53,7 +53,7 @@ def test_other_encodings_are_found_by_their_bytes(tmp_path: Path, written: str) 
 def test_a_wrongly_declared_encoding_is_named(tmp_path: Path, written: str, declared: str) -> None:
     path = write(tmp_path, CAFE_TEXT.encode(written))
     text = problem(path, encoding=declared)
-    assert text.startswith(f"data.encoding={declared!r}: {str(path)!r} is not in it (")
+    assert text.startswith(f"data.encoding={declared!r}: {str(path)!r} is in another encoding (")
     assert "the file's own, e.g. cp1252, or to auto" in text
 
 
@@ -64,7 +64,7 @@ def test_all_bytes_are_looked_at_not_only_the_head(tmp_path: Path, tail: str) ->
     assert len(head) > MIB
     path = write(tmp_path, (head + tail + "Flat,neutral\n").encode("cp1252"))
     text = problem(path, encoding="utf-8")
-    assert text.startswith(f"data.encoding='utf-8': {str(path)!r} is not in it (")
+    assert text.startswith(f"data.encoding='utf-8': {str(path)!r} is in another encoding (")
     detected = read(path)
     assert detected[rows].text.startswith("Café")
     assert detected[-1] == Row(rows + 3, "Flat", "neutral")

@@ -116,14 +116,16 @@ def test_rows_of_parquet_are_counted_in_any_packing(
 def test_parquet_in_zstd_is_refused_with_the_remedy(tmp_path: Path) -> None:
     packed = pa.compress(parquet(), codec="zstd", asbytes=True)
     text = problem(write(tmp_path, packed, "a.parquet.zst"))
-    assert "is parquet in zstd, which cannot be read from its end. Decompress it first" in text
+    assert (
+        "is parquet in zstd: parquet is read from its end, and zstd only from its beginning" in text
+    )
     assert "damaged" not in text
 
 
 def test_an_archive_of_another_method_is_refused_with_the_remedy(tmp_path: Path) -> None:
     content = bytearray(zipped(GOOD.encode(), "a.csv"))
-    for place in (8, content.index(b"PK\x01\x02") + 10):  # of the method, in both headers
-        content[place] = 9  # Deflate64, which Windows' Explorer writes
+    for offset in (8, content.index(b"PK\x01\x02") + 10):  # of the method, in both headers
+        content[offset] = 9  # Deflate64, which Windows' Explorer writes
     text = problem(write(tmp_path, bytes(content), "a.zip"))
     assert "is packed in a way that cannot be read" in text
     assert "Unpack it, and name the file" in text

@@ -16,7 +16,7 @@ from tests.unit.test_files import without_root
 
 
 @pytest.mark.parametrize(
-    ("content", "parts"),
+    ("content", "phrases"),
     [
         (b"", ["is empty", "labeled rows"]),
         (b" \r\n\n", ["is empty", "labeled rows"]),
@@ -55,13 +55,13 @@ from tests.unit.test_files import without_root
     ],
 )
 def test_unusable_file_is_refused_before_any_work(
-    tmp_path: Path, content: bytes, parts: list[str]
+    tmp_path: Path, content: bytes, phrases: list[str]
 ) -> None:
     path = write(tmp_path, content)
     with pytest.raises(InputError) as caught:
         find_files(path)
     text = str(caught.value)
-    assert all(part in text for part in [*parts, str(path)]), text
+    assert all(phrase in text for phrase in [*phrases, str(path)]), text
     assert text.startswith("data.")
 
 

@@ -63,10 +63,10 @@ def test_a_field_of_a_megabyte_is_read(tmp_path: Path) -> None:
     assert read(path)[1] == Row(3, text, "positive")
 
 
-@pytest.mark.parametrize("place", ['"b,neutral', 'b,"neutral'])
-def test_unclosed_quote_does_not_swallow_the_rest_unnoticed(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("line", ['"b,neutral', 'b,"neutral'])
+def test_unclosed_quote_does_not_swallow_the_rest_unnoticed(tmp_path: Path, line: str) -> None:
     before, after = ("a,neutral\n" * count for count in (300, 100))
-    path = write(tmp_path, f"{HEADER}{before}{place}\n{after}")
+    path = write(tmp_path, f"{HEADER}{before}{line}\n{after}")
     text = problem(path)  # as one bad row of 302 it would pass data.max_rejected_fraction
     assert str(path) in text
     assert "record 302" in text  # the record where the quote opens

@@ -158,9 +158,7 @@ def test_changed_bytes_are_never_returned(bucket: Location) -> None:
     write_tree(bucket, "t", f="x" * 100)
     (name,) = [info.key for info in bucket.store.list_objects("t") if info.key.endswith("/f")]
     bucket.store.put(name, b"y" * 100)
-    impatient = Location.at(
-        bucket.address, config=bucket.config.model_copy(update={"retry_seconds": 0.5})
-    )
+    impatient = Location.at(bucket.address, config=bucket.config.replaced(retry_seconds=0.5))
     with pytest.raises(StorageError, match="do not match their SHA-256"):
         impatient.trees.fetch("t")
 

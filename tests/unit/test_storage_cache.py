@@ -89,8 +89,8 @@ def test_a_location_joins_names_before_its_options() -> None:
         ("s3://key:secret@bucket/a", "holds credentials"),
         ("az://login@container/a", "holds credentials"),
         ("s3://bucket/a?secret_key=b", "other options"),
-        ("http://bucket/a", "no place to store"),
-        ("s3:///a", "no place to store"),
+        ("http://bucket/a", "not a storage location"),
+        ("s3:///a", "not a storage location"),
     ],
 )
 def test_a_root_has_no_secret_and_a_bucket(root: str, problem: str) -> None:

@@ -106,13 +106,13 @@ def one_of_two(folder: Path, **changes: Any) -> tuple[Sweep, dict[str, Any]]:
     """A search whose first configuration has been suggested again while its trial runs."""
     space = {"train.batch_size": {"choice": [16, 32]}}
     sweep = Sweep(folder, space=space, search="random", **changes)
-    first = sweep.suggest("a")
-    assert first is not None
-    sweep.study.enqueue_trial(first["params"])
+    suggestion = sweep.suggest("a")
+    assert suggestion is not None
+    sweep.study.enqueue_trial(suggestion["params"])
     second = sweep.suggest("b")
-    assert second is not None and second["params"] != first["params"]
+    assert second is not None and second["params"] != suggestion["params"]
     assert sweep.repeats[0] == 0
-    return sweep, first["params"]
+    return sweep, suggestion["params"]
 
 
 def test_a_repeat_of_a_running_trial_waits_for_it(tmp_path: Path) -> None:
@@ -268,8 +268,8 @@ def test_the_search_learns_from_memory_failures_and_not_from_lost_processes(tmp_
     sweep.end("b", failure="64 CPUs are not there")
     sweep.searcher.on_trial_complete("c", {"cause": "diverged"}, error=True)
     by_number = {t.user_attrs["number"]: t for t in sweep.study.trials if "number" in t.user_attrs}
-    found = [(by_number[n].state, by_number[n].constraints) for n in range(3)]
-    assert found == [
+    states = [(by_number[n].state, by_number[n].constraints) for n in range(3)]
+    assert states == [
         (TrialState.PRUNED, {"memory": 1.0}),
         (TrialState.FAIL, {}),
         (TrialState.FAIL, {}),

@@ -133,11 +133,11 @@ def test_weights_are_exchanged_after_kept_epochs_and_before_the_last(
         sweeps.tiny_settings(scheduler="pbt", search="random", grace_epochs=2), backbone
     )
     exchanges = []
-    for first in (1, 3):  # a resumed trial starts at a later epoch
+    for first_epoch in (1, 3):  # a resumed trial starts at a later epoch
         scheduler = make_scheduler(plan.config, plan.space, 6, [])
         trial: Any = TuneTrialAndController()
         scheduler.on_trial_add(trial, trial)
-        for epoch in range(first, 7):
+        for epoch in range(first_epoch, 7):
             result = {"epoch": epoch, "macro_f1": 0.5}
             decision = scheduler.on_trial_result(trial, trial, result)
             exchanges += [epoch] if decision != TrialScheduler.CONTINUE else []

@@ -178,13 +178,15 @@ def test_a_grid_is_tried_once_each(tmp_path: Path) -> None:
         "train.schedule": {"choice": ["linear", "cosine"]},
         "train.epochs": {"int": [1, 3]},
     }
-    first = {"train.schedule": "cosine", "train.epochs": 2}
+    first_params = {"train.schedule": "cosine", "train.epochs": 2}
     done = Trial(0, {"train.schedule": "linear", "train.epochs": 1}, "finished")
-    searcher, _ = make_searcher(tmp_path, [done], [first], space=form, search="grid", trials=100)
+    searcher, _ = make_searcher(
+        tmp_path, [done], [first_params], space=form, search="grid", trials=100
+    )
     seen: list[Any] = []
     while (suggested := searcher.suggest(f"t{len(seen)}")) != StudySearch.FINISHED:
         seen.append(suggested["params"])
-    assert len(seen) == 5 and done.params not in seen and seen[0] == first
+    assert len(seen) == 5 and done.params not in seen and seen[0] == first_params
     assert all(seen.count(params) == 1 for params in seen)
 
 

@@ -144,20 +144,20 @@ def test_a_sweep_without_any_value_is_an_error(tmp_path: Path, backbone: Backbon
 def test_new_settings_after_a_kill_continue_in_a_new_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = tmp_path / "0003"
-    place.mkdir()
+    trial_dir = tmp_path / "0003"
+    trial_dir.mkdir()
 
     def take_over(source: Path, base: Path) -> Path:
-        assert (source, base) == (place, place)
+        assert (source, base) == (trial_dir, trial_dir)
         (tmp_path / "0003-1").mkdir()
         return tmp_path / "0003-1"
 
     monkeypatch.setattr("tune.weight_exchange._take_over", take_over)
-    assert with_params(place, place, {"train.dropout": 0.1}) == place
-    assert with_params(place, place, {"train.dropout": 0.1}) == place
-    following = with_params(place, place, {"train.dropout": 0.2})
+    assert with_params(trial_dir, trial_dir, {"train.dropout": 0.1}) == trial_dir
+    assert with_params(trial_dir, trial_dir, {"train.dropout": 0.1}) == trial_dir
+    following = with_params(trial_dir, trial_dir, {"train.dropout": 0.2})
     assert following == tmp_path / "0003-1"
-    assert with_params(following, place, {"train.dropout": 0.2}) == following
+    assert with_params(following, trial_dir, {"train.dropout": 0.2}) == following
 
 
 def test_memory_shares_fit_on_single_machines() -> None:

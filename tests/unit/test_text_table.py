@@ -162,7 +162,7 @@ def test_a_bad_byte_costs_one_sign_and_not_all_letters(format: str) -> None:
     table = read_text_table(body, format)  # type: ignore[arg-type]
     texts = [record.cells[0] for record in rows_of(table)][-3:]
     assert texts == ["München Köln", "cut \ufffd", "Zürich"]
-    with pytest.raises(NotTextError, match="encoding='utf-8': the file is not in it"):
+    with pytest.raises(NotTextError, match="encoding='utf-8': the file is in another encoding"):
         read_text_table(body, format, encoding="utf-8")  # type: ignore[arg-type]
 
 

@@ -126,9 +126,9 @@ def test_only_long_texts_are_truncated(tiny: Path) -> None:
 
 def test_cached_tokenizers_keep_their_own_limits(tiny: Path) -> None:
     """Tokenizers are cached, and each has its own limit."""
-    first = tokenize(table(TEXTS), str(tiny), None, 16)
+    tokens = tokenize(table(TEXTS), str(tiny), None, 16)
     tokenize(table(TEXTS), str(tiny), None, 8)
-    assert tokenize(table(TEXTS), str(tiny), None, 16) == first
+    assert tokenize(table(TEXTS), str(tiny), None, 16) == tokens
 
 
 def test_ids_of_a_text_do_not_depend_on_its_block(tiny: Path) -> None:

@@ -164,7 +164,7 @@ def test_an_offline_run_holds_config_steps_report_and_model(
     assert [line["epoch/macro_f1"] for line in lines if "epoch/macro_f1" in line] == [0.7]
     assert media(tmp_path, "test/report")
     all_text = str(records(tmp_path))
-    for part in (
+    for phrase in (
         "seed",
         "news",
         "test/macro_f1",
@@ -175,7 +175,7 @@ def test_an_offline_run_holds_config_steps_report_and_model(
         "not inferior",
         "0a1b2c3d4e5f",
     ):
-        assert part in all_text, part
+        assert phrase in all_text, phrase
     assert str(weights) in all_text, "uploaded from where it is"
     size = weights.stat().st_size
     copies = [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size == size]
@@ -238,11 +238,15 @@ def test_resumed_run_continues_the_tracked_run_and_sends_no_step_twice(tmp_path:
     config = TrackingConfig(mode="offline")
     with tracked(config, tmp_path, SETTINGS):
         write_lines(tmp_path, step_line(10, 1.0), step_line(20, 0.5))
-    first = json.loads((tmp_path / TRACKING_FILE).read_text())
+    first_record = json.loads((tmp_path / TRACKING_FILE).read_text())
     with tracked(config, tmp_path, SETTINGS):
         write_lines(tmp_path, step_line(10, 1.0), step_line(20, 0.5), step_line(30, 0.25))
     second = json.loads((tmp_path / TRACKING_FILE).read_text())
-    assert (first["id"], first["sent"], second["sent"]) == (second["id"], [20, 0], [30, 0])
+    assert (first_record["id"], first_record["sent"], second["sent"]) == (
+        second["id"],
+        [20, 0],
+        [30, 0],
+    )
     assert [line["step/loss"] for line in history(tmp_path)] == [1.0, 0.5, 0.25]
 
 

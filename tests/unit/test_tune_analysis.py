@@ -59,10 +59,10 @@ def test_a_running_sweep_can_be_analyzed_repeatedly(tmp_path: Path) -> None:
     sweeps.write(tmp_path, events[:60], finished=None)
     with (tmp_path / "trials.jsonl").open("a") as stream:
         stream.write('{"event": "ep')
-    first = analyze([tmp_path])
-    assert "The sweep has not ended" in page_of(first)
+    first_page = analyze([tmp_path])
+    assert "The sweep has not ended" in page_of(first_page)
     sweeps.write(tmp_path, events, finished=None)
-    assert analyze([tmp_path])["trials"] == 30 > first["trials"]
+    assert analyze([tmp_path])["trials"] == 30 > first_page["trials"]
 
 
 def test_one_trial(tmp_path: Path) -> None:

@@ -122,14 +122,14 @@ def test_lists_may_be_choices() -> None:
         ({}, "sweep.space: is empty"),
         ({"train.learning_rat": {"uniform": [0.1, 0.2]}}, "train.learning_rat: unknown key"),
         ({"serve.port": {"int": [1, 2]}}, "sweep.space.serve.port: a trial varies settings of"),
-        ({"train.dropout": 0.1}, "sweep.space.train.dropout=0.1: is no range. Write one of"),
+        ({"train.dropout": 0.1}, "sweep.space.train.dropout=0.1: is not a range. Write one of"),
         (
             {"train.dropout": {"normal": [0, 1]}},
-            "sweep.space.train.dropout: is no range. Write one of",
+            "sweep.space.train.dropout: is not a range. Write one of",
         ),
         (
             {"train.dropout": {"uniform": 0.1}},
-            "train.dropout.uniform=0.1: is no list. Write {uniform",
+            "train.dropout.uniform=0.1: is not a list. Write {uniform",
         ),
         ({"train.dropout": {"uniform": [0.1]}}, "with numbers"),
         ({"train.dropout": {"uniform": [0.1, "much"]}}, "with numbers"),
@@ -152,7 +152,7 @@ def test_lists_may_be_choices() -> None:
                 "train.batch_size": {"choice": [16, 32]},
                 "train.epochs": {"int": [1, 3], "when": {"train.batch_size": 8}},
             },
-            r"train.batch_size never is \[8\]",
+            r"train.batch_size is never \[8\]",
         ),
         (
             {

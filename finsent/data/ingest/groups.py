@@ -116,9 +116,9 @@ class _Graph:
             return np.concatenate([known, *(edges[f"{end}_{name}"].to_numpy() for end in "ab")])
 
         old_keys = self.key
-        self.key, first = np.unique(with_ends(old_keys, "key"), return_index=True)
-        self.order = with_ends(self.order, "order")[first]
-        self.unit = with_ends(self.unit, "unit")[first]
+        self.key, first_rows = np.unique(with_ends(old_keys, "key"), return_index=True)
+        self.order = with_ends(self.order, "order")[first_rows]
+        self.unit = with_ends(self.unit, "unit")[first_rows]
         renumbered = np.searchsorted(self.key, old_keys)
         a, b = (np.searchsorted(self.key, edges[f"{end}_key"].to_numpy()) for end in "ab")
         old_pairs = renumbered[self.pairs >> 32] << 32 | renumbered[self.pairs & 0xFFFFFFFF]
@@ -129,16 +129,16 @@ class _Graph:
         keys = np.concatenate([self.near_excluded, edges["b_key"].to_numpy()])
         orders = np.concatenate([self.near_excluded_by, edges["a_order"].to_numpy()])
         by_key = np.lexsort((orders, keys))
-        self.near_excluded, first = np.unique(keys[by_key], return_index=True)
-        self.near_excluded_by = orders[by_key][first]
+        self.near_excluded, first_rows = np.unique(keys[by_key], return_index=True)
+        self.near_excluded_by = orders[by_key][first_rows]
 
 
 def _find_roots(older: Ints, newer: Ints, order: Words) -> Ints:
     """Return the end of each text's chain of oldest neighbors. Chains have no cycles: they age."""
     parent = np.arange(len(order))
     by_age = np.lexsort((order[older], newer))
-    texts, first = np.unique(newer[by_age], return_index=True)
-    parent[texts] = older[by_age][first]
+    texts, first_rows = np.unique(newer[by_age], return_index=True)
+    parent[texts] = older[by_age][first_rows]
     while True:
         grandparent = parent[parent]
         if np.array_equal(grandparent, parent):

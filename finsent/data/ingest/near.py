@@ -203,11 +203,13 @@ class _Buckets:
     @classmethod
     def of(cls, bands: pa.Table, config: NearConfig) -> _Buckets:
         is_unseen = bands["excluded"].to_numpy()
-        _, first, text = np.unique(bands["key"].to_numpy(), return_index=True, return_inverse=True)
-        by_age = np.lexsort((bands["order"].to_numpy()[first], ~is_unseen[first]))
-        number = np.empty(len(first), np.int64)
-        number[by_age] = np.arange(len(first))
-        row = first[by_age]
+        _, first_bands, text = np.unique(
+            bands["key"].to_numpy(), return_index=True, return_inverse=True
+        )
+        by_age = np.lexsort((bands["order"].to_numpy()[first_bands], ~is_unseen[first_bands]))
+        number = np.empty(len(first_bands), np.int64)
+        number[by_age] = np.arange(len(first_bands))
+        row = first_bands[by_age]
         text, band = number[text], bands["band"].to_numpy()
         by_bucket = np.lexsort((text, band))
         text, band = text[by_bucket], band[by_bucket]
@@ -279,9 +281,9 @@ def _is_near(
     """
     is_near = np.zeros(len(a), bool)
     for start in range(0, len(a), _PAIRS_PER_CALL):
-        part = slice(start, start + _PAIRS_PER_CALL)
-        bits = sketches[a[part]] ^ sketches[b[part]]
+        pairs_of_call = slice(start, start + _PAIRS_PER_CALL)
+        bits = sketches[a[pairs_of_call]] ^ sketches[b[pairs_of_call]]
         differ = np.bitwise_and(bits | bits >> 1, np.uint8(0x55))
         agreement = 1 - np.bitwise_count(differ).sum(1, dtype=np.int64) / config.permutations
-        is_near[part] = (agreement - 0.25) / 0.75 >= config.threshold
+        is_near[pairs_of_call] = (agreement - 0.25) / 0.75 >= config.threshold
     return is_near

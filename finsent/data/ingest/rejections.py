@@ -50,8 +50,8 @@ def count_rejected(rejected: pa.Table) -> dict[str, RejectedBlockRows]:
     }
 
 
-def _describe(reason: str, rows: int, first: pa.Table) -> RejectedBlockRows:
-    [row] = first.to_pylist()
+def _describe(reason: str, rows: int, first_row: pa.Table) -> RejectedBlockRows:
+    [row] = first_row.to_pylist()
     description = f"record {row['row']}"
     detail = row["reason"].partition(": ")[2]
     if reason == "unknown_label":

@@ -237,8 +237,8 @@ def orders(rows: pa.Table) -> npt.NDArray[np.uint64]:
 def _oldest_orders(rows: pa.Table, text_ids: Ints, candidates: Bools) -> npt.NDArray[np.uint64]:
     """Return the order of the first candidate of each text, or 0 if there is none."""
     oldest = np.zeros(_count_texts(text_ids), np.uint64)
-    first = np.flatnonzero(_mark_first(text_ids, candidates))
-    oldest[text_ids[first]] = orders(rows)[first]
+    first_rows = np.flatnonzero(_mark_first(text_ids, candidates))
+    oldest[text_ids[first_rows]] = orders(rows)[first_rows]
     return oldest
 
 
@@ -252,8 +252,8 @@ def _split_units(rows: pa.Table, text_ids: Ints, is_kept: Bools) -> npt.NDArray[
     """
     chosen = np.flatnonzero(_is_first_row(text_ids))
     kept_rows = np.flatnonzero(is_kept)
-    texts, first = np.unique(text_ids[kept_rows], return_index=True)
-    chosen[texts] = kept_rows[first]
+    texts, first_rows = np.unique(text_ids[kept_rows], return_index=True)
+    chosen[texts] = kept_rows[first_rows]
     return np.asarray(rows["unit"].to_numpy()[chosen])
 
 
@@ -270,14 +270,14 @@ def _distinct_texts(
     Texts that a conflict drops are included: the groups of near texts must not depend on labels, or
     a new label could move an old row to another split.
     """
-    first = rows.filter(pa.array(_is_first_row(text_ids)))
+    first_rows = rows.filter(pa.array(_is_first_row(text_ids)))
     return pa.table(
         {
-            "key": key64(first["key"]),
-            "order": orders(first),
+            "key": key64(first_rows["key"]),
+            "order": orders(first_rows),
             "unit": unit,
             "excluded": is_unseen_text,
-            "text": first["text"],
+            "text": first_rows["text"],
         }
     )
 

@@ -40,6 +40,6 @@ def merge_side_table(out: Path, work_dir: Path, name: str) -> Path:
         staged_file(path) as staged,
         pq.ParquetWriter(staged, SIDE_SCHEMAS[name], compression="zstd") as writer,
     ):
-        for part in sorted((work_dir / name).glob("[!.]*.parquet")):
-            writer.write_table(pq.read_table(part, partitioning=None))
+        for file in sorted((work_dir / name).glob("[!.]*.parquet")):
+            writer.write_table(pq.read_table(file, partitioning=None))
     return path

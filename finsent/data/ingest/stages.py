@@ -175,15 +175,16 @@ def _first_conflict(conflicts: pa.Table) -> FirstConflict | None:
     if not len(conflicts):
         return None
     rows = conflicts.sort_by([("source", "ascending"), ("row", "ascending")])
-    first = rows.slice(0, 1).to_pylist()[0]
-    same_text = pc.equal(rows["key"], first["key"])
-    other_label = pc.not_equal(rows["label"], first["label"])
+    first_row = rows.slice(0, 1).to_pylist()[0]
+    same_text = pc.equal(rows["key"], first_row["key"])
+    other_label = pc.not_equal(rows["label"], first_row["label"])
     contradicting = rows.filter(pc.and_(same_text, other_label)).slice(0, 1).to_pylist()
     descriptions = [
-        f"{row['source']} record {row['row']} ({row['label']})" for row in [first, *contradicting]
+        f"{row['source']} record {row['row']} ({row['label']})"
+        for row in [first_row, *contradicting]
     ]
     return FirstConflict(
-        source=first["source"], row=first["row"], description=" and ".join(descriptions)
+        source=first_row["source"], row=first_row["row"], description=" and ".join(descriptions)
     )
 
 

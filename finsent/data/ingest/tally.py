@@ -220,8 +220,10 @@ class Tally:
             rejected_reasons=_without_positions(reasons),
         )
 
-    def _splits(self, kept: int) -> dict[str, Split]:
-        overall = np.sum([table.sum(0) for table in self.labels.values()], axis=0) / max(kept, 1)
+    def _splits(self, kept_rows: int) -> dict[str, Split]:
+        overall = np.sum([table.sum(0) for table in self.labels.values()], axis=0) / max(
+            kept_rows, 1
+        )
         splits = {}
         for name, table in self.labels.items():
             rows_by_label = table.sum(0)
@@ -306,8 +308,8 @@ def _without_positions(reasons: dict[str, RejectedBlockRows]) -> dict[str, Rejec
     }
 
 
-def _fraction(part: int, total: int) -> float:
-    return round(part / total, 6) if total else 1.0
+def _fraction(count: int, total: int) -> float:
+    return round(count / total, 6) if total else 1.0
 
 
 def _summarize_lengths(histogram: Ints) -> TextLengths:

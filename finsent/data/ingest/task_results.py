@@ -29,11 +29,11 @@ class TaskResult(Record):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "result"
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"])) or "result"
             raise InputError(
                 f"ray: a node has another version of finsent ({cls.__name__}.{key}: "
-                f"{first['msg']}). Install the same version on all nodes."
+                f"{problem['msg']}). Install the same version on all nodes."
             ) from None
 
 

@@ -59,17 +59,17 @@ def read_parquet(
     Raises:
         InputError: the file is damaged, or a column is of a type that holds no text.
     """
-    first = 1
+    first_row = 1
     try:
         file = pq.ParquetFile(stream, buffer_size=_READ_BYTES)  # not a complete row group at once
         classes = class_names(file.schema_arrow)
         names = columns.all_stored
         for batch in file.iter_batches(_rows_per_block(file.metadata, names), columns=names):
-            yield _block(batch, source, first, columns, classes, layout.where)
-            first += len(batch)
+            yield _block(batch, source, first_row, columns, classes, layout.where)
+            first_row += len(batch)
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            f"{layout.where} is not valid Parquet near row {first} ({one_line(error)}). "
+            f"{layout.where} is not valid Parquet near row {first_row} ({one_line(error)}). "
             "Repair the file."
         ) from None
 
@@ -93,15 +93,15 @@ def read_arrow(
     Raises:
         InputError: the file is damaged, or a column is of a type that holds no text.
     """
-    first = 1
+    first_row = 1
     with _valid_arrow(layout.where):
         reader = _open_arrow(stream)
         classes = class_names(reader.schema)
         for batch in _batches(reader):
             for start in range(0, len(batch), _BLOCK_ROWS):
-                part = batch.slice(start, _BLOCK_ROWS)
-                yield _block(part, source, first, columns, classes, layout.where)
-                first += len(part)
+                block = batch.slice(start, _BLOCK_ROWS)
+                yield _block(block, source, first_row, columns, classes, layout.where)
+                first_row += len(block)
 
 
 def arrow_schema(stream: BinaryIO, layout: FileLayout) -> pa.Schema:
@@ -232,7 +232,7 @@ def _unwrapped(values: pa.Array) -> pa.Array:
 
 
 def plain_type(type: pa.DataType) -> pa.DataType:
-    """Return the type in which a column of a given type is carried."""
+    """Return the type of the carried copy of a column of a given type."""
     if pa.types.is_dictionary(type):
         return plain_type(type.value_type)
     # Polars writes views; Arrow's `take` does not support them.
@@ -260,6 +260,6 @@ def _as_text(values: pa.Array, name: str, where: str) -> pa.Array:
                 "Write the column as strings, or name another."
             ) from None
         raise InputError(
-            f"{where}: column {name!r} is of type {values.type}, which is no text, number or time. "
+            f"{where}: column {name!r} is of type {values.type}, not text, a number or a time. "
             "Name another column."
         ) from None

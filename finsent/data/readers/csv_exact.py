@@ -150,13 +150,13 @@ class ExactReader:
             InputError: a quote is not closed, or no record fits the header.
         """
         records = self._records(stream, encoding)
-        first = next(records, None)
-        if first is None:
+        first_record = next(records, None)
+        if first_record is None:
             return
-        names = first.fields
+        names = first_record.fields
         if not self._dialect.has_header:
             names = [str(position) for position in range(1, len(names) + 1)]
-            records = chain([first], records)
+            records = chain([first_record], records)
         positions = {name: names.index(name) for name in self._read_names(names)}
         block: list[_Row] = []
         size = 0

@@ -28,8 +28,8 @@ def read_json_line_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
     """
     head = read_head(stream, layout)
     lines = [line for line in re.split(r"[\r\n]", head) if line.strip()]
-    first = parse_line(lines[0])
-    if not isinstance(first, str):
+    first_value = parse_line(lines[0])
+    if not isinstance(first_value, str):
         return key_names(filter(is_json_object, map(parse_line, lines[:_HEAD_RECORDS])))
     item = _first_item(head, layout.where)
     if item is not None and is_json_object(item.value):
@@ -37,7 +37,7 @@ def read_json_line_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
             f"{layout.where} is not JSON Lines: it is an array, not one object per line, or its "
             "objects span lines. Set format: json for this source."
         )
-    kind = "no object" if first.endswith("object") else "not JSON"
+    kind = "no object" if first_value.endswith("object") else "not JSON"
     raise InputError(
         f"{layout.where} is not JSON Lines: its first line is {kind}. Write one object per line, "
         "or set the source's format."
@@ -66,7 +66,7 @@ def read_json_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
         keys = ", ".join(map(repr, records[0]))[:_MAX_KEYS_CHARACTERS]
         raise InputError(
             f"{where} is one object with the keys {keys}, not an array of records. Write the "
-            "records alone, in pandas with orient='records', or where it is no data, name the "
+            "records alone (in pandas: orient='records'). If the file is not data, name the "
             "other files by a glob."
         )
     return key_names(records)
@@ -74,13 +74,13 @@ def read_json_names(stream: BinaryIO, layout: FileLayout) -> list[str]:
 
 def is_json(head: str) -> bool:
     """Return whether a text begins with a JSON object, an array of them, or a line of either."""
-    first = next((line.strip() for line in re.split(r"[\r\n]", head) if line.strip()), "")
-    if not first.startswith(("{", "[")):
+    first_line = next((line.strip() for line in re.split(r"[\r\n]", head) if line.strip()), "")
+    if not first_line.startswith(("{", "[")):
         return False
-    if first in ("{", "["):
+    if first_line in ("{", "["):
         return True
     try:
-        return isinstance(json.loads(first), dict | list)
+        return isinstance(json.loads(first_line), dict | list)
     except (ValueError, RecursionError):
         pass
     item = _first_item(head, "")

@@ -47,7 +47,7 @@ def read_items(stream: BinaryIO, encoding: str, where: str) -> Iterator[JsonItem
 
 
 class _Parser:
-    """Parses a text of which it holds a part: from the current item on."""
+    """Parser of a text. It holds only the rest of the text, from the current item."""
 
     def __init__(self, source: TextIO, where: str) -> None:
         self._source, self._where = source, where
@@ -123,7 +123,7 @@ class _Parser:
         if self._text.startswith(",", self._position):
             self._position += 1
         elif not self._text.startswith("]", self._position):
-            raise self._invalid("a comma is missing, or it is cut off")
+            raise self._invalid("a comma is missing, or the file is cut off")
 
     def _invalid(self, problem: str) -> InputError:
         return InputError(

@@ -41,11 +41,11 @@ def nested_value(record: JsonObject, name: str) -> Any:
     if name in record or "." not in name:
         return record.get(name)
     value: Any = record
-    for part in name.split("."):
+    for key in name.split("."):
         if is_json_object(value):
-            value = value.get(part)
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
+            value = value.get(key)
+        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
         else:
             return None
     return value

@@ -20,7 +20,7 @@ def read_head(stream: BinaryIO, layout: FileLayout) -> str:
     Raises:
         InputError: the file is empty.
     """
-    # A character that the end of the head cuts is no error.
+    # A character that the end of the head cuts is not an error.
     head = stream.read(_HEAD_BYTES).decode(layout.encoding, errors="ignore").lstrip("\ufeff")
     if not head.strip():
         raise InputError(f"{layout.where} is empty. It needs labeled rows.")

@@ -130,10 +130,10 @@ class StrayQuoteDetector:
                 rf"{before}{delimiter}(?:{field}{delimiter}){{{between}}}\"?{value}\"?"
                 rf"(?:{delimiter}{field}){{{after}}}[\r\n]"
             )
-        first = r"[^0-9\s]" if is_sentence else r"\S"
+        first_sign = r"[^0-9\s]" if is_sentence else r"\S"
         return (
             rf"[\r\n](?:{field}{delimiter}){{{witness}}}\"?{value}\"?{delimiter}"
-            rf"(?:{field}{delimiter}){{{text - witness - 1}}}{first}"
+            rf"(?:{field}{delimiter}){{{text - witness - 1}}}{first_sign}"
         )
 
 

@@ -109,7 +109,7 @@ def read_text_table(
     if not head.strip():
         raise InputError("the file is empty. It needs rows.")
     if is_json(head):
-        raise InputError("the file is JSON, not text. Write its texts as CSV, and give that.")
+        raise InputError("the file is JSON, not text. Save its texts as CSV, and send that file.")
     layout, column_index = FileLayout(format, _WHERE, dialect=Dialect()), 0
     header: tuple[str, ...] = ("text",)
     try:
@@ -134,7 +134,9 @@ def _utf8(body: bytes, encoding: str) -> tuple[pa.Buffer, str]:
     """Return a file's text in UTF-8, without blank lines around it, and the file's encoding."""
     kind = binary_kind(body[:SIGNATURE_BYTES])
     if kind:
-        raise NotTextError(f"the file is {kind}, not text. Save its table as CSV, and give that.")
+        raise NotTextError(
+            f"the file is {kind}, not text. Save its table as CSV, and send that file."
+        )
     bounds = [(start, start + _CHUNK_BYTES) for start in range(0, len(body), _CHUNK_BYTES)]
     if encoding == "auto":
         detector = EncodingDetector()
@@ -153,8 +155,8 @@ def _utf8(body: bytes, encoding: str) -> tuple[pa.Buffer, str]:
         body = body if is_utf8 else b"".join(text.encode() for text in texts)
     except UnicodeError as error:
         raise NotTextError(
-            f"encoding={encoding!r}: the file is not in it ({error}). Set encoding to the file's "
-            "own, e.g. cp1252, or to auto."
+            f"encoding={encoding!r}: the file is in another encoding ({error}). Set encoding to "
+            "the file's own, e.g. cp1252, or to auto."
         ) from None
     return _without_blank_ends(body), encoding
 
@@ -231,7 +233,7 @@ def _text_column(header: list[str], column: str | None, delimiter: str) -> int:
     lines = " or set format to text" if len(header) == 1 else ""
     raise UnknownColumnError(
         f"which column is the text? Set column to its name, or name it text. The columns "
-        f"are {columns}. If the first line is no header, add one above it{lines}."
+        f"are {columns}. If the first line is not a header, add one above it{lines}."
     )
 
 

@@ -111,7 +111,7 @@ def _filled_sheets(stream: BinaryIO, layout: FileLayout) -> dict[str, list[_Row]
         rows = {name: _filled_rows(book.get_sheet_by_name(name), where) for name in names}
     except CalamineError as error:
         raise InputError(
-            f"{where} is no workbook that can be read ({one_line(error)}). Save it again without "
+            f"{where} is not a readable workbook ({one_line(error)}). Save it again without "
             "a password, or as CSV."
         ) from None
     if not names:
@@ -129,10 +129,10 @@ def _filled_rows(sheet: CalamineSheet, where: str) -> list[_Row]:
     return [_Row(number, cells) for number, cells in rows if any(cell != "" for cell in cells)]
 
 
-def _names(first: _Row, has_header: bool) -> list[str]:
+def _names(first_row: _Row, has_header: bool) -> list[str]:
     if not has_header:
-        return [str(position) for position in range(1, len(first.cells) + 1)]
-    return [_as_text(cell) or "" for cell in first.cells]
+        return [str(position) for position in range(1, len(first_row.cells) + 1)]
+    return [_as_text(cell) or "" for cell in first_row.cells]
 
 
 def _as_text(cell: _Cell) -> str | None:

@@ -205,7 +205,7 @@ def _digest64(value: str) -> int:
 
 
 def _time_units(raw: pa.ChunkedArray, config: TimeSplitConfig) -> pa.Array:
-    """Return 0, 1, 2 for train, validation, test; null where the value is no ISO time."""
+    """Return 0, 1, 2 for train, validation, test; null where the value is not an ISO time."""
     times = parse_times(raw.to_pylist())
     validation_from = pd.Timestamp(iso_time(str(config.validation_from)))
     test_from = pd.Timestamp(iso_time(str(config.test_from)))

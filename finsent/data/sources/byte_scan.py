@@ -80,9 +80,9 @@ class _EncodingCheck:
             self._decoder.decode(chunk)
         except UnicodeError as error:
             raise InputError(
-                f"data.encoding={self._encoding!r}: {self._where.partition(': ')[2]} is not in it "
-                f"({error}). Set data.encoding, or the source's encoding, to the file's own, e.g. "
-                "cp1252, or to auto."
+                f"data.encoding={self._encoding!r}: {self._where.partition(': ')[2]} is in "
+                f"another encoding ({error}). Set data.encoding, or the source's encoding, to the "
+                "file's own, e.g. cp1252, or to auto."
             ) from None
 
     def result(self, where: str) -> str:

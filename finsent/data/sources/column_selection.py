@@ -25,8 +25,8 @@ LABEL_NAMES = ("label", "sentiment", "Sentiment")
 def partitions(location: Location) -> dict[str, str | None]:
     """Return the columns that a path states, as Hive and Spark write them: `label=positive/`."""
     values: dict[str, str | None] = {}
-    for part in location.parts[:-1]:
-        name, equals, value = part.partition("=")
+    for folder in location.parts[:-1]:
+        name, equals, value = folder.partition("=")
         if equals and name:
             value = unquote(value)
             values[unquote(name)] = None if value == _HIVE_NULL else value
@@ -66,15 +66,15 @@ def requested_columns(
     unit = config.split.group_by or config.split.time.column
     if source.where and not FORMATS[format].has_columns:
         raise InputError(
-            f"{where} has no columns, by which where={source.where} could choose. Leave where out."
+            f"{where} has no columns, so where={source.where} cannot select rows. Leave where out."
         )
     if format == "text":
         return Columns("text", None if excluded else source.label or config.label_column, None)
     if format == "phrasebank":
         if unit is not None and not excluded:
             raise InputError(
-                f"{where}: PhraseBank files have no column {unit!r}, by which "
-                "data.split divides the rows. Leave the file out, or split by text."
+                f"{where}: PhraseBank files have no column {unit!r}, which data.split needs. "
+                "Leave the file out, or split by text."
             )
         return Columns("sentence", None if excluded else "label", None)
     text, label = config.text_column, config.label_column

@@ -135,7 +135,7 @@ def _file_names(archive: ZipFile) -> list[str]:
         name
         for name in archive.namelist()
         if not name.endswith("/")
-        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+        and not any(name_part.startswith((".", "__MACOSX")) for name_part in name.split("/"))
     ]
 
 

@@ -114,8 +114,8 @@ def _format_of(file: NamedFile) -> tuple[Format, str | None]:
         )
     if compression == "zstd" and not FORMATS[format].is_text:
         raise InputError(
-            f"{where} is {format} in zstd, which cannot be read from its end. Decompress it first "
-            "(zstd -d FILE), and name the result."
+            f"{where} is {format} in zstd: {format} is read from its end, and zstd only from its "
+            "beginning. Decompress it first (zstd -d FILE), and name the result."
         )
     for setting in _FORMAT_SETTINGS:
         value = getattr(source, setting)

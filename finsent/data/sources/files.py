@@ -48,12 +48,12 @@ def find_sources(config: DataConfig, cache: Path) -> list[SourceFile]:
             for file in _source_files(source, excluded, cache):
                 if _FileKey(file.location.uri, not excluded) in files:
                     raise InputError(
-                        f"{file.where} is also in data.sources; a file is learned from or stays "
+                        f"{file.where} is also in data.sources; a file is trained on or stays "
                         "unseen. Leave it out of one of them."
                     )
                 # A file counts once.
-                first = files.setdefault(_FileKey(file.location.uri, excluded), file)
-                _check_same_reading(first, file, config)
+                first_file = files.setdefault(_FileKey(file.location.uri, excluded), file)
+                _check_same_reading(first_file, file, config)
     named = list(files.values())
     names = _names(named)
     with ThreadPoolExecutor(_INSPECTION_THREADS) as pool:
@@ -89,8 +89,8 @@ def find_texts(
                 continue
             if source.format is None and is_plain_text(file.location.name):
                 file = replace(file, source=_as_text(source))
-            first = files.setdefault(file.location.uri, file)
-            _check_same_reading(first, file, config)
+            first_file = files.setdefault(file.location.uri, file)
+            _check_same_reading(first_file, file, config)
     unique = list(files.values())
     names = short_names([file.location for file in unique])
     return [inspect(file, name, config) for file, name in zip(unique, names, strict=True)]

@@ -40,21 +40,21 @@ def is_data(parts: Parts, format: Format | None) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Return whether Spark, Hive or macOS reserve a name; `_key=value` is a partition."""
+    """Return whether Spark, Hive or macOS reserves a name; `_key=value` is a partition."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 def is_leftover(parts: Parts, pattern: str) -> bool:
     """Return whether a file that a glob finds is in a hidden folder that the glob does not name."""
     named = pattern.split("/")
-    return any(_is_hidden(part) and part not in named for part in parts[:-1])
+    return any(_is_hidden(name) and name not in named for name in parts[:-1])
 
 
 def log_skipped(uri: str, files: Iterable[Parts]) -> None:
     """Log which files of a folder are not read."""
     names_by_kind: dict[str, list[str]] = {"of no known format": [], "with a hidden name": []}
     for parts in files:
-        if any(part.startswith(".") for part in parts):
+        if any(name.startswith(".") for name in parts):
             continue
         is_known = detect(parts[-1])[0] is not None and any(map(_is_hidden, parts))
         kind = "with a hidden name" if is_known else "of no known format"

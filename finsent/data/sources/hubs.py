@@ -121,7 +121,7 @@ def _load_local(where: str, name: str) -> Dataset | DatasetDict:
     folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
         raise InputError(
-            f"{where}: {str(folder)!r} is no directory. Give a folder of CSV, JSON "
+            f"{where}: {str(folder)!r} is not a directory. Name a folder of CSV, JSON "
             "Lines or Parquet files, or one that `save_to_disk` made."
         )
     is_saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
@@ -152,21 +152,21 @@ def _write(where: str, splits: dict[str, Dataset], path: Path) -> pa.Schema:
         InputError: the data set has no rows, or the splits have different columns.
     """
     tables = (table for dataset in splits.values() for table in _tables(dataset))
-    first = next(tables, None)
-    if first is None:
+    first_table = next(tables, None)
+    if first_table is None:
         raise InputError(f"{where}: has no rows. Name another data set or split.")
-    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
-        writer.write_table(first)
+    with pq.ParquetWriter(path, first_table.schema, compression="zstd") as writer:
+        writer.write_table(first_table)
         for table in tables:
             try:
-                aligned = table.select(first.schema.names).cast(first.schema)
+                aligned = table.select(first_table.schema.names).cast(first_table.schema)
             except (KeyError, pa.ArrowException):
                 raise InputError(
                     f"{where}: its splits {', '.join(splits)} have different "
                     f"columns. Name one at its end, e.g. :{next(iter(splits))}."
                 ) from None
             writer.write_table(aligned)
-    return first.schema
+    return first_table.schema
 
 
 def _tables(dataset: Dataset) -> Iterator[pa.Table]:

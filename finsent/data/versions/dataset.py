@@ -69,9 +69,9 @@ class DatasetVersion:
         return version
 
     @classmethod
-    def at(cls, place: Path | Location) -> DatasetVersion | None:
-        """Open the version at a place, or return None if there is none. Raises as `open`."""
-        parent, name = as_location(place, "storage.root").split()
+    def at(cls, location: Path | Location) -> DatasetVersion | None:
+        """Open the version of a directory or a location; None: there is none. Raises as `open`."""
+        parent, name = as_location(location, "storage.root").split()
         return cls._opened(parent, name) if parent.trees.has_file(name, MANIFEST) else None
 
     @classmethod
@@ -162,11 +162,11 @@ class DatasetVersion:
             )
 
     def files(self, split: str) -> list[Path]:
-        """The Parquet files of a split."""
+        """Return the Parquet files of a split."""
         return [self.path / file.path for file in self.manifest.splits[split].files]
 
     def rows(self, split: str) -> int:
-        """The number of rows of a split."""
+        """Return the number of rows of a split."""
         return self.manifest.splits[split].rows
 
     def read(self, split: str, columns: list[str] | None = None) -> pa.Table:

@@ -119,10 +119,10 @@ class RangeReader:
             for group in self.groups
             if group.first <= last and first <= group.last
         ]
-        key = np.concatenate([np.zeros(0, np.uint64), *(part.key for part in parts)])
-        label = np.concatenate([np.zeros(0, np.int8), *(part.label for part in parts)])
-        split = np.concatenate([np.zeros(0, np.int8), *(part.split for part in parts)])
-        source = np.concatenate([np.zeros(0, np.int32), *(part.source for part in parts)])
+        key = np.concatenate([np.zeros(0, np.uint64), *(block.key for block in parts)])
+        label = np.concatenate([np.zeros(0, np.int8), *(block.label for block in parts)])
+        split = np.concatenate([np.zeros(0, np.int8), *(block.split for block in parts)])
+        source = np.concatenate([np.zeros(0, np.int32), *(block.source for block in parts)])
         return RowBlock(key, label, split, source).take(np.lexsort((split, label, key)))
 
     def _read_part(self, group: _RowGroup, first: int, last: int) -> RowBlock:

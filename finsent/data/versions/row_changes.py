@@ -5,7 +5,7 @@ only narrow columns; texts are read for examples only. Keys are compared by thei
 10 million texts two share these bits in one of 370,000 versions. Such texts are then distinguished
 by their labels only.
 
-This is no join of PyArrow, DuckDB or Polars. The last two would be new required dependencies. A
+This is not a join of PyArrow, DuckDB or Polars. The last two would be new required dependencies. A
 hash join of PyArrow holds all rows in memory. No join matches rows by key and label first and the
 others by key alone, n-th to n-th, so the matching would remain code of this module.
 """

@@ -161,8 +161,8 @@ class InvGroup(Group):
                     f"swap={self.swap!r}: has no other filler. Write at least two fillers of that "
                     "name."
                 )
-            first, *swapped = fillers[self.swap]
-            fillers[self.swap] = [first]
+            first_filler, *swapped = fillers[self.swap]
+            fillers[self.swap] = [first_filler]
         if not variants and not swapped:
             raise ValueError(f"text={case.text!r}: nothing changes. Write variants or swap.")
         for values in _products([case.text, *variants], fillers):

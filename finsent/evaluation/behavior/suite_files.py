@@ -110,9 +110,9 @@ def _describe_file(error: ValidationError) -> str:
 
 def _describe(problem: ErrorDetails, schema: type[BaseModel]) -> str:
     """Return a problem in one line: the key, the value and the remedy."""
-    loc, kind = [part for part in problem["loc"] if part != "[key]"], problem["type"]
+    loc, kind = [step for step in problem["loc"] if step != "[key]"], problem["type"]
     key, fields = ".".join(map(str, loc)), _fields(schema, loc)
-    leaf = next((str(part) for part in reversed(loc) if not isinstance(part, int)), "")
+    leaf = next((str(step) for step in reversed(loc) if not isinstance(step, int)), "")
     meaning = fields[leaf].description if leaf in fields else None
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(leaf, fields, n=1)

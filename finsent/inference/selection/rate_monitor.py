@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 # be the better one.
 SLOW_SHARE = 0.25
 WINDOW_ROWS = 500
-SLOW_WINDOWS = 5  # in a row; a single fast window shows that the others were load
+SLOW_WINDOWS = 5  # in a row; one fast window between them shows that other load was the cause
 
 
 class RateMonitor:

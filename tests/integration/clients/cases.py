@@ -90,7 +90,7 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """A page with the calls in their place."""
+    """Return a page with the current table of calls."""
     before, _, after_start = text.partition(START)
     _, _, after = after_start.partition(END)
     return f"{before}{START}\n{table()}\n{END}{after}"

@@ -47,7 +47,7 @@ def test_added_and_deleted_keys_take_effect_without_a_restart(
 ) -> None:
     monkeypatch.setattr(auth, "_REFRESH_SECONDS", 0.0)
     path = tmp_path / "keys.json"
-    first = new_key(path, "first", "predict")
+    first_key = new_key(path, "first", "predict")
     client = serving(api_keys=str(path))
 
     def status(key: str) -> int:
@@ -55,12 +55,12 @@ def test_added_and_deleted_keys_take_effect_without_a_restart(
         return client.post("/predict", json={"text": "Up"}, headers=headers).status_code
 
     second = new_key(path, "second", "predict")
-    assert (status(first), status(second)) == (200, 200)
+    assert (status(first_key), status(second)) == (200, 200)
     keys = json.loads(path.read_text())["keys"]
     path.write_text(json.dumps({"keys": keys[1:]}))
-    assert (status(first), status(second)) == (401, 200)
+    assert (status(first_key), status(second)) == (401, 200)
     path.write_text("{")  # half a file opens and closes nothing
-    assert (status(first), status(second)) == (401, 200)
+    assert (status(first_key), status(second)) == (401, 200)
 
 
 def test_file_of_keys_is_checked(tmp_path: Path) -> None:

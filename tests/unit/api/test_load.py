@@ -105,18 +105,18 @@ def sends(
 
 
 def test_an_incomplete_body_ends_at_the_deadline(registry: Registry) -> None:
-    part = {"type": "http.request", "body": b'{"text"', "more_body": True}
+    message_part = {"type": "http.request", "body": b'{"text"', "more_body": True}
     app = make_app(registry, limits=LimitsConfig(files=1))
-    assert sends(app, part, timeout_ms=50) == 504
+    assert sends(app, message_part, timeout_ms=50) == 504
     for _ in range(2):  # the first one is not counted for ever
-        assert sends(app, part, timeout_ms=50, path="/predict/file") == 504
+        assert sends(app, message_part, timeout_ms=50, path="/predict/file") == 504
 
 
 def test_a_client_that_leaves_within_its_body_is_not_logged_as_an_error(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    part = {"type": "http.request", "body": b'{"text"', "more_body": True}
-    assert sends(make_app(registry), part, {"type": "http.disconnect"}) == 499
+    message_part = {"type": "http.request", "body": b'{"text"', "more_body": True}
+    assert sends(make_app(registry), message_part, {"type": "http.disconnect"}) == 499
     assert "Traceback" not in caplog.text
     assert not [item for item in caplog.records if item.levelno >= logging.ERROR]
 
@@ -172,10 +172,10 @@ def test_too_many_requests_at_a_time_are_refused(registry: Registry) -> None:
 
 def test_cache_answers_the_same_text_once(serving: Callable[..., TestClient]) -> None:
     client = serving(cache_entries=2)
-    first = post(client, {"text": "Profit rose."})
+    first_response = post(client, {"text": "Profit rose."})
     again = post(client, {"text": "Profit rose."})
-    assert first.json()["probabilities"] == again.json()["probabilities"]
-    assert (first.headers["x-batch-size"], again.headers["x-batch-size"]) == ("1", "0")
+    assert first_response.json()["probabilities"] == again.json()["probabilities"]
+    assert (first_response.headers["x-batch-size"], again.headers["x-batch-size"]) == ("1", "0")
     for text in ("a", "b"):
         post(client, {"text": text})
     assert post(client, {"text": "Profit rose."}).headers["x-batch-size"] == "1"  # pushed out

@@ -115,8 +115,8 @@ def test_the_text_column_of_a_table_is_classified(tmp_path: Path, name: str) -> 
     file = tmp_path / name
     file.write_bytes(TABLES[name])
     given = read_texts([], JobSettings(classify=ClassifyConfig(input=str(file))))
-    first = 1 if name == "a.jsonl" else 2
-    assert given == [Text("Sales, net, rose", first), Text("Up", first + 2)]
+    first_row = 1 if name == "a.jsonl" else 2
+    assert given == [Text("Sales, net, rose", first_row), Text("Up", first_row + 2)]
 
 
 def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:

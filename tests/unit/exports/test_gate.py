@@ -108,11 +108,11 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
 def test_records_of_earlier_releases_are_read(copied: Path) -> None:
     record = read_json(copied / EXPORTS)
     new = read_exports(copied)
-    assert all(one.seen is not None and one.seen.rows == record["rows"] for one in new)
-    for one in record["exports"]:
-        del one["seen"]
+    assert all(export.seen is not None and export.seen.rows == record["rows"] for export in new)
+    for export in record["exports"]:
+        del export["seen"]
     write_json(copied / EXPORTS, record)
-    assert [one.replaced(seen=None) for one in new] == read_exports(copied)
+    assert [export.replaced(seen=None) for export in new] == read_exports(copied)
 
 
 def test_no_rows_to_compare_on_is_one_line(own: Path, rows: pa.Table) -> None:

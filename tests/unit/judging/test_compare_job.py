@@ -49,7 +49,7 @@ def test_compare_judges_in_the_gates_words(
         result = compare.run(Call(world.settings(publish=rules), tmp_path, ["poor", "good"]))
     judgment = result.judgment
     assert (judgment.outcome, judgment.rows) == ("cannot tell", 200)
-    assert f"B in A's place: cannot tell: {judgment.reason}" in caplog.text
+    assert f"B as a replacement of A: cannot tell: {judgment.reason}" in caplog.text
     assert judgment.macro_f1 is not None
     assert judgment.macro_f1.bound > 0  # better, but on fewer rows than were demanded
 

@@ -116,27 +116,27 @@ def test_file_with_training_rows_and_two_labels_is_told_in_the_terminal(
     result = read_json(tmp_path / "metrics.json")
     trained = sum(row["label"] != "neutral" for row in tables[0][:120])
     assert result["macro_over"] == ["negative", "positive"]
-    # The keys of this version are no hashes of ingest, so its rows are result as near copies.
+    # The keys of this version are no hashes of ingest, so its rows are found as near copies.
     assert (result["seen_in_training"], result["overlap"]["near_copies"]) == (0, trained)
     assert result["overlap"]["unseen"]["rows"] == result["rows"] - trained
     assert (result["truncation"]["cut"], result["truncation"]["max_length"]) == (1, 48)
     messages = " ".join(caplog.messages)
-    for part in (
+    for phrase in (
         f"trained on: near copies of {trained} of",
         "No row is neutral",
         "1 of ",
         "are cut: ",
         "data.exclude",
     ):
-        assert part in messages
+        assert phrase in messages
     assert "macro-F1 over negative and positive" in capsys.readouterr().err
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for part in (
+    for phrase in (
         "macro-F1 over negative and positive",
         "No row is neutral",
         "rows that the model was not trained on",
     ):
-        assert part in page
+        assert phrase in page
     assert result["sources"] == [str(source)]
     assert f"calibrate.sources=[{source}]" in messages or result["abstention"]["holds"] is not False
 
@@ -149,11 +149,11 @@ def test_card_tells_how_far_to_trust_the_model(world: World) -> None:
     card = (world.registry().get("champion").path / "README.md").read_text(encoding="utf-8")
     result = metrics(world, "good")
     low, high = result["intervals"]["macro_f1"]
-    for part in (
+    for phrase in (
         f"| this model | {result['macro_f1']:.3f} ({low:.3f} to {high:.3f}) |",
         f"temperature {result['calibration']['temperature']:.3f}",
         f"{result['ece']:.3f} with it",
         f"abstains below a confidence of {result['abstention']['threshold']:.3f}",
         "no classifier can exceed an accuracy of 1.000 on the rows that were kept, 0.900 on all",
     ):
-        assert part in card
+        assert phrase in card

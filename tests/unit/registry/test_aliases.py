@@ -32,11 +32,11 @@ def test_alias_that_moved_since_the_gate_stays(registry: Registry, publish: Publ
     registry.promote(first, "champion", Clearance(None))
     text = refusal(lambda: registry.promote(second, "champion", Clearance(None)))
     assert text == (
-        f"alias 'champion': the champion changed meanwhile, from none to {first}. Run again."
+        f"alias 'champion': moved from no version to {first} after the comparison. Run again."
     )
     registry.promote(second, "champion", Clearance(first))
     text = refusal(lambda: registry.promote(third, "champion", Clearance(first)))
-    assert f"from {first} to {second}. Run again." in text
+    assert f"moved from {first} to {second} after the comparison. Run again." in text
     registry.promote(second, "champion", Clearance(first))  # of the same model
     assert registry.aliases() == {"champion": second}
 

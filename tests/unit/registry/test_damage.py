@@ -43,7 +43,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "part"),
+    ("damage", "phrase"),
     [
         (lambda p: (p / "model.safetensors").write_bytes(b"x"), "model.safetensors does not match"),
         (lambda p: flip_a_bit(p / "model.safetensors"), "model.safetensors does not match"),
@@ -61,7 +61,7 @@ def flip_a_bit(path: Path) -> None:
     ],
 )
 def test_damaged_version_is_never_handed_out(
-    registry: Registry, publish: Publish, damage: Callable[[Path], object], part: str
+    registry: Registry, publish: Publish, damage: Callable[[Path], object], phrase: str
 ) -> None:
     good, bad = publish(0), publish(1)
     registry.promote(bad.version, "challenger")
@@ -73,7 +73,7 @@ def test_damaged_version_is_never_handed_out(
         lambda: registry.promote("challenger", "champion"),
     ):
         text = refusal(action)
-        assert part in text
+        assert phrase in text
         assert bad.version in text
     assert registry.aliases() == {"challenger": bad.version}
     assert registry.get(good.version).version == good.version

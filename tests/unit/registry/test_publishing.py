@@ -107,7 +107,7 @@ def test_model_with_other_labels_is_refused(
     model = model_dir(tmp_path / "model")
     (model / "config.json").write_text(json.dumps({"id2label": id2label}))
     text = refusal(lambda: registry.publish(model, METRICS, CODE))
-    assert all(part in text for part in ("config.json", "labels", *id2label.values())), text
+    assert all(phrase in text for phrase in ("config.json", "labels", *id2label.values())), text
     assert left(registry.root) == []
 
 
@@ -175,14 +175,14 @@ def test_others_may_read_a_registry_that_they_may_not_write(tmp_path: Path) -> N
         registry.promote(version, "champion")
         places = [Path(folder), registry.root, *registry.root.glob("*")]
         try:
-            for place in places:
-                place.chmod(0o555)
+            for version_dir in places:
+                version_dir.chmod(0o555)
             with without_root():
                 assert registry.get("champion").version == version
                 text = refusal(lambda: registry.promote("champion", "challenger"))
         finally:
-            for place in places:
-                place.chmod(0o755)
+            for version_dir in places:
+                version_dir.chmod(0o755)
         assert text.startswith("registry.root=")
         assert "Permission denied" in text
         assert registry.aliases() == {"champion": version}
@@ -198,7 +198,7 @@ def test_card_tells_what_the_model_is_and_how_good(publish: Publish) -> None:
     usage, provenance = usage_section(version.path), read_provenance(version.path)
     assert card == model_card(version.version, provenance, METRICS, files, CODE, usage=usage)
     assert card.startswith("---\nlanguage: en\n")
-    for part in (
+    for phrase in (
         f"# Financial sentiment {version.version}",
         "negative, neutral, positive",
         "`small-bert`",
@@ -211,7 +211,7 @@ def test_card_tells_what_the_model_is_and_how_good(publish: Publish) -> None:
         "| neutral | 0.900 | 0.900 | 0.900 | 10 |",
         "Not investment advice",
     ):
-        assert part in card
+        assert phrase in card
 
 
 def test_registry_needs_no_ray_and_no_torch() -> None:

@@ -77,15 +77,15 @@ def test_unreadable_checkpoints_are_not_removed(finished_run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage_run", "part"),
+    ("damage_run", "phrase"),
     [
         (
             lambda run: (run / MODEL_DIR / "model.safetensors").write_bytes(b"x"),
-            "model.safetensors: is not as training wrote it",
+            "model.safetensors: has changed since training wrote it",
         ),
         (
             lambda run: (run / MODEL_DIR / "tokenizer.json").write_text("{}"),
-            "tokenizer.json: is not as training wrote it",
+            "tokenizer.json: has changed since training wrote it",
         ),
         (
             lambda run: (run / MODEL_DIR / "tokenizer.json").unlink(),
@@ -97,7 +97,7 @@ def test_unreadable_checkpoints_are_not_removed(finished_run: Path) -> None:
     ],
 )
 def test_finished_run_with_a_damaged_model_warns_that_it_trains_again(
-    finished_run: Path, damage_run: Callable[[Path], object], part: str
+    finished_run: Path, damage_run: Callable[[Path], object], phrase: str
 ) -> None:
     drop_checkpoints(finished_run)
     damage_run(finished_run)
@@ -105,4 +105,4 @@ def test_finished_run_with_a_damaged_model_warns_that_it_trains_again(
     assert finished_training(finished_run, warnings.append) is None
     [line] = warnings
     assert line.startswith("run.name='run': its model is damaged. The run trains again (")
-    assert part in line
+    assert phrase in line

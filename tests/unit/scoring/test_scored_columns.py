@@ -88,9 +88,13 @@ def test_columns_of_parquet_keep_their_types(scorer: Scorer, tmp_path: Path) -> 
     }
     assert {name: rows[0][name] for name in expected} == expected
     assert {rows[1][name] for name in expected} == {""}
-    first = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
-    assert (first["id"], first["price"], first["raw"]) == (9007199254740993, "1.10", "\\xff")
-    assert (first["tags"], first["day"][:10]) == (["a"], "2024-07-01")
+    first_row = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
+    assert (first_row["id"], first_row["price"], first_row["raw"]) == (
+        9007199254740993,
+        "1.10",
+        "\\xff",
+    )
+    assert (first_row["tags"], first_row["day"][:10]) == (["a"], "2024-07-01")
 
 
 def test_named_columns_alone_are_carried(scorer: Scorer, tmp_path: Path) -> None:
@@ -223,10 +227,10 @@ def test_columns_of_arrow_keep_their_types(scorer: Scorer, tmp_path: Path) -> No
     assert [answers[name].to_pylist() for name in table.column_names] == [
         table[name].to_pylist() for name in table.column_names
     ]
-    first = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
-    assert (first["id"], first["note"]) == (9007199254740993, "a, b")
-    first = next(csv.DictReader(score(file, scorer, tmp_path, "csv").open()))
-    assert (first["id"], first["note"]) == ("9007199254740993", "a, b")
+    first_row = orjson.loads(score(file, scorer, tmp_path, "jsonl").read_bytes().splitlines()[0])
+    assert (first_row["id"], first_row["note"]) == (9007199254740993, "a, b")
+    first_row = next(csv.DictReader(score(file, scorer, tmp_path, "csv").open()))
+    assert (first_row["id"], first_row["note"]) == ("9007199254740993", "a, b")
 
 
 def test_a_type_that_no_scored_file_can_hold_is_refused(tmp_path: Path) -> None:

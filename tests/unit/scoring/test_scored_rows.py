@@ -62,8 +62,8 @@ def test_rows_come_out_in_order_each_with_its_id_or_a_fault(
     (folder / name).write_bytes(WRITERS[name](rows))
     [file] = find(folder / name, encoding="utf-8")
     answers = pq.read_table(score(file, scorer, folder)).to_pylist()
-    first = 1 if name in ("a.jsonl", "a.parquet") else 2
-    assert [row["row"] for row in answers] == [*range(first, first + len(rows))]
+    first_row = 1 if name in ("a.jsonl", "a.parquet") else 2
+    assert [row["row"] for row in answers] == [*range(first_row, first_row + len(rows))]
     for row, given_row in zip(answers, rows, strict=True):
         is_scored = row["label"] is not None
         assert is_scored == (row["fault"] is None)
@@ -83,8 +83,8 @@ def test_blank_lines_are_rows_where_a_line_is_a_row(
     (tmp_path / name).write_bytes(f"{header}Profit rose.\r\n\r\n  \r\nUp\r\n".encode())
     [file] = find(tmp_path / name)
     answers = pq.read_table(score(file, scorer, tmp_path)).to_pylist()
-    first = 1 if name == "lines.txt" else 2
-    assert [row["row"] for row in answers] == [*range(first, first + 4)]
+    first_row = 1 if name == "lines.txt" else 2
+    assert [row["row"] for row in answers] == [*range(first_row, first_row + 4)]
     assert [row["fault"] for row in answers] == [None, "no_text", "no_text", None]
 
 
