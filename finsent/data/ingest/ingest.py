@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from finsent.data.config import DataConfig
 from finsent.data.ingest import local_tasks, ray_tasks
+from finsent.data.ingest.exported_metrics import IngestMetrics
 from finsent.data.ingest.groups import Groups, resolve
 from finsent.data.ingest.noise import find_label_noise
 from finsent.data.ingest.side_tables import merge_side_table, merge_side_tables
@@ -152,10 +153,12 @@ def ingest(
 
 def _run_steps(plan: Plan, tasks: Tasks, version: str, refused_rows_dir: Path | None) -> Manifest:
     """Write every file of the version except the manifest, and return the manifest."""
-    tally = Tally(plan.files, plan.config)
+    tally, metrics = Tally(plan.files, plan.config), IngestMetrics(plan.config.name)
     with tasks.small_blocks():
         for scanned in tasks.scan_sources(plan):
             tally.add_scan(scanned)
+            if not plan.files[scanned.source].excluded:
+                metrics.scanned(scanned)
         with _keep_refused_rows(plan, tasks, "rejected", refused_rows_dir):
             tally.check_scanned()
         for settled in tasks.map_partitions(
@@ -172,6 +175,7 @@ def _run_steps(plan: Plan, tasks: Tasks, version: str, refused_rows_dir: Path | 
             ):
                 tally.add_written(written)
     tally.check_written()
+    metrics.settled(tally.counts)
     tasks.run_task(merge_side_tables, plan.out, plan.work_dir)
     shutil.rmtree(plan.work_dir)
     noise = None
