@@ -171,21 +171,22 @@ TRAIN_DIVERGENCES = Metric(
     "Trainings that ended because the loss was not a finite number, or above train.max_loss.",
     _RUN,
 )
+# An ingest may be shorter than the interval of scrapes, which would see no counter increase.
 INGEST_ROWS = Metric(
-    "counter", "ingest_rows", "rows", "Rows read from labeled sources.", ("dataset",)
+    "gauge", "ingest_rows", "rows", "Rows read from the labeled sources of an ingest.", ("dataset",)
 )
 INGEST_REJECTED = Metric(
-    "counter",
+    "gauge",
     "ingest_rejected_rows",
     "rows",
-    "Rows that ingest rejected, by reason.",
+    "Rows that an ingest rejected, by reason; `none`: 0, in each ingest.",
     ("dataset", "reason"),
 )
-INGEST_FATES = Metric(
-    "counter",
+INGEST_SETTLED = Metric(
+    "gauge",
     "ingest_settled_rows",
     "rows",
-    "Valid rows by fate: kept, duplicates, conflicts, excluded.",
+    "Valid rows of an ingest by fate: kept, duplicates, conflicts, excluded.",
     ("dataset", "fate"),
 )
 PREDICT_ROWS = Metric("counter", "predict_rows", "rows", "Rows that predict scored.", _RUN)
@@ -222,7 +223,7 @@ JOB_METRICS = (
     TRAIN_DIVERGENCES,
     INGEST_ROWS,
     INGEST_REJECTED,
-    INGEST_FATES,
+    INGEST_SETTLED,
     PREDICT_ROWS,
     PREDICT_PROGRESS,
     SWEEP_TRIALS,

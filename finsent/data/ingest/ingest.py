@@ -42,6 +42,7 @@ from finsent.data.versions.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from finsent.data.versions.report import write_report
 from finsent.errors import InputError
 from finsent.files import digest, sha256_file
+from finsent.job_metrics import JobMetrics
 from finsent.records import FileDigest
 from finsent.storage import Location, as_location
 
@@ -142,18 +143,22 @@ def ingest(
     with (
         trees.publish(version) as staging,
         ray_tasks.on_this_node() if is_pinned else nullcontext(),
+        JobMetrics(dataset=config.name) as job_metrics,
     ):
         plan = Plan(files, config, staging, partitions)
-        manifest = _run_steps(plan, tasks, version, refused_rows_dir)
+        metrics = IngestMetrics(job_metrics)
+        manifest = _run_steps(plan, tasks, version, refused_rows_dir, metrics)
         manifest.write(staging / MANIFEST)
     published = DatasetVersion.fetched(location / version)
     published.mark_latest()
     return published
 
 
-def _run_steps(plan: Plan, tasks: Tasks, version: str, refused_rows_dir: Path | None) -> Manifest:
+def _run_steps(
+    plan: Plan, tasks: Tasks, version: str, refused_rows_dir: Path | None, metrics: IngestMetrics
+) -> Manifest:
     """Write every file of the version except the manifest, and return the manifest."""
-    tally, metrics = Tally(plan.files, plan.config), IngestMetrics(plan.config.name)
+    tally = Tally(plan.files, plan.config)
     with tasks.small_blocks():
         for scanned in tasks.scan_sources(plan):
             tally.add_scan(scanned)
