@@ -27,7 +27,7 @@ from tests.commands import PROJECT, environment, run_job, wait_until
 from tests.served import publish
 from tests.slow.elastic_driver import WORDS
 
-ROWS = 600
+ROWS, REQUESTS = 600, 200
 QUICK = (
     "model.backbone=tiny",
     "model.max_length=64",
@@ -83,7 +83,7 @@ def scrape_config(metrics_port: int, service: str, key_file: Path) -> dict[str, 
 @contextmanager
 def prometheus(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
     """A running Prometheus; yield its address."""
-    address = f"127.0.0.1:{free_port('127.0.0.1', [])}"
+    address = f"127.0.0.1:{free_port('127.0.0.1')}"
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
     command = [
@@ -122,14 +122,8 @@ def write_rows(path: Path) -> Path:
 
 
 @contextmanager
-def served(folder: Path, tiny: Path, env: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
-    """A service with keys on the cluster; yield its address and the file of an admin's key."""
-    registry = Registry(folder / "registry")
-    registry.promote(publish(tiny, folder, 3), "champion")
-    keys, key_file = folder / "keys.json", folder / "key"
-    made = run_job("serve", f"serve.api_keys={keys}", "new-key", "prometheus", "admin", cwd=folder)
-    assert made.code == 0, made.err
-    key_file.write_text(made.result["key"])
+def served(folder: Path, port: int, env: Mapping[str, str], keys: Path) -> Iterator[None]:
+    """A service on the cluster, which needs keys."""
     try:
         started = run_job(
             "serve",
@@ -137,19 +131,19 @@ def served(folder: Path, tiny: Path, env: Mapping[str, str]) -> Iterator[tuple[s
             f"serve.api_keys={keys}",
             "engine.threads=1",
             "engine.precision=fp32",
-            "port=0",
+            f"port={port}",
             "serve.grpc_port=0",
             cwd=folder,
             env={**env},
         )
         assert started.code == 0, started.err
-        yield started.result["address"], key_file
+        yield
     finally:
         subprocess.run([sys.executable, "-c", END_SERVE], env={**env}, timeout=120, check=True)
 
 
 def ask(address: str, key: str, count: int) -> None:
-    """Send requests: texts, a text without an answer, and a request that is no JSON."""
+    """Send `count` requests of texts, one with an empty text, and one that is no JSON."""
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     with httpx.Client(base_url=address, headers=headers, timeout=60) as client:
         for number in range(count):
@@ -185,20 +179,32 @@ def run_jobs(folder: Path, env: Mapping[str, str]) -> None:
 
 @contextmanager
 def monitored(folder: Path, tiny: Path) -> Iterator[PrometheusClient]:
-    """A Prometheus that has scraped a service under requests, and all kinds of jobs."""
-    with running_cluster() as (record, env), served(folder, tiny, env) as (address, key_file):
+    """A Prometheus that has scraped all kinds of jobs, and a service under requests."""
+    registry = Registry(folder / "registry")
+    registry.promote(publish(tiny, folder, 3), "champion")
+    keys, key_file = folder / "keys.json", folder / "key"
+    made = run_job("serve", f"serve.api_keys={keys}", "new-key", "prometheus", "admin", cwd=folder)
+    assert made.code == 0, made.err
+    key_file.write_text(made.result["key"])
+    port = free_port("127.0.0.1")
+    address = f"http://127.0.0.1:{port}"
+    with running_cluster() as (record, env):
         [node] = record.nodes
         config = scrape_config(node.metrics_port, address, key_file)
         with prometheus(folder, config) as prometheus_address:
-            key = key_file.read_text()
-            ask(address, key, 200)
-            run_jobs(folder, env)
-            ask(address, key, 200)
             client = PrometheusClient(prometheus_address)
-            # Ray sends the counts of the last requests within ten seconds.
-            series = 'sum(finsent_requests_total{operation="predict"})'
-            wait_until(lambda: _value(client, series) >= 401, 60, "the last requests")
-            yield client
+            run_jobs(folder, env)  # before the service: predict uses all CPUs of a node
+            with served(folder, port, env, keys):
+                for count in (1, 2):  # a rate needs two values
+                    ask(address, key_file.read_text(), REQUESTS)
+                    _wait_for_requests(client, count * (REQUESTS + 1))
+                yield client
+
+
+def _wait_for_requests(client: PrometheusClient, count: int) -> None:
+    """Wait until Prometheus has a number of answered requests. Ray sends it every ten seconds."""
+    series = 'sum(finsent_requests_total{operation="predict",status="200"})'
+    wait_until(lambda: _value(client, series) >= count, 60, f"{count} requests in Prometheus")
 
 
 def _value(client: PrometheusClient, expression: str) -> float:
