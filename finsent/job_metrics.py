@@ -31,11 +31,13 @@ class JobMetrics:
         self._exports = collects_metrics()
         self._ray_metrics: dict[Metric, Any] = {}
         self._gauges: dict[tuple[Metric, _Labels], float] = {}
+        self._lock = threading.Lock()  # a repeated value must not replace a newer one
         self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._repeat_gauges, name="job-metrics", daemon=True)
 
     def __enter__(self) -> JobMetrics:
         if self._exports:
-            threading.Thread(target=self._repeat_gauges, name="job-metrics", daemon=True).start()
+            self._thread.start()
         return self
 
     def __exit__(
@@ -45,13 +47,16 @@ class JobMetrics:
         trace: TracebackType | None,
     ) -> None:
         self._has_ended.set()
+        if self._exports:
+            self._thread.join()  # no thread may call Ray after its shutdown
 
     def set(self, metric: Metric, value: float, /, **labels: str) -> None:
         """Set a gauge. Values that are not finite are left out: Ray would drop them, too."""
         if self._exports and math.isfinite(value):
             labels = {**self._labels, **labels}
-            self._gauges[metric, tuple(labels.items())] = value
-            self._ray_metric(metric).set(value, labels)
+            with self._lock:
+                self._gauges[metric, tuple(labels.items())] = value
+                self._ray_metric(metric).set(value, labels)
 
     def add(self, metric: Metric, count: float, /, **labels: str) -> None:
         """Increase a counter. A count of 0 changes nothing: Ray refuses to add 0."""
@@ -60,8 +65,9 @@ class JobMetrics:
 
     def _repeat_gauges(self) -> None:
         while not self._has_ended.wait(_REPEAT_SECONDS):
-            for (metric, labels), value in self._gauges.copy().items():
-                self._ray_metric(metric).set(value, dict(labels))
+            with self._lock:
+                for (metric, labels), value in self._gauges.items():
+                    self._ray_metric(metric).set(value, dict(labels))
 
     def _ray_metric(self, metric: Metric) -> Any:
         if metric not in self._ray_metrics:

@@ -1,4 +1,4 @@
-"""Metrics of a training in Prometheus, from its workers."""
+"""Metrics of a training in Prometheus, from its workers and its driver."""
 
 from __future__ import annotations
 
@@ -32,16 +32,11 @@ class TrainingMetrics:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Export metrics during the block, and count a divergence that ends it."""
+        """Keep the gauges during the block."""
         with self._metrics:
             if self._rank == 0:
                 self._metrics.set(metric_list.TRAIN_WORKERS, self._workers)
-            try:
-                yield
-            except DivergenceError:
-                if self._rank == 0:
-                    self._metrics.add(metric_list.TRAIN_DIVERGENCES, 1)
-                raise
+            yield
 
     def show(self, progress: Progress) -> None:
         """Export the position of the run."""
@@ -65,6 +60,19 @@ class TrainingMetrics:
             self._metrics.set(
                 metric_list.TRAIN_GPU_BYTES, torch.cuda.memory_allocated(), rank=str(self._rank)
             )
+
+
+@contextmanager
+def counted_divergence(run_dir: Path) -> Iterator[None]:
+    """Count a divergence that ends the block, in the driver.
+
+    Ray kills the workers at the end of a training, before they send their last values.
+    """
+    try:
+        yield
+    except DivergenceError:
+        JobMetrics(run=run_label(run_dir)).add(metric_list.TRAIN_DIVERGENCES, 1)
+        raise
 
 
 def run_label(run_dir: Path) -> str:

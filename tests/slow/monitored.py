@@ -160,7 +160,7 @@ def run_jobs(folder: Path, env: Mapping[str, str]) -> None:
     search = json.dumps({"train.dropout": {"uniform": [0.0, 0.3]}})
     jobs: list[tuple[str, ...]] = [
         ("ingest",),
-        ("train", *QUICK, "train.epochs=12", "run.name=news"),
+        ("train", *QUICK, "train.epochs=40", "train.patience=null", "run.name=news"),
         ("predict", f"predict.input={rows}", "data.text_column=Sentence", "run.name=archive"),
         (
             "sweep",
