@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cluster.monitoring.dashboards import DASHBOARDS
 from cluster.monitoring.model import Dashboard, Panel, Unit
@@ -26,7 +27,7 @@ from cluster.monitoring.rules import for_all_runs
 Floats = npt.NDArray[np.float64]
 
 _COLUMNS = 2
-_PANEL_INCHES = (4.6, 2.5)
+_PANEL_INCHES = (3.9, 2.5)
 _DPI = 100
 _TIMEOUT_SECONDS = 30
 _POINTS = 200
@@ -97,7 +98,7 @@ def draw(
     rows = -(-len(dashboard.panels) // _COLUMNS)
     width, height = _PANEL_INCHES
     figure = Figure(figsize=(_COLUMNS * width, rows * height), layout="constrained", dpi=_DPI)
-    figure.suptitle(dashboard.title, fontsize=13, fontweight="bold")
+    figure.suptitle(dashboard.title, fontsize=14, fontweight="bold")
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
     for panel, axis in zip(dashboard.panels, axes, strict=False):
         _draw_panel(panel, axis, client, begin, end)
@@ -118,17 +119,18 @@ def _draw_panel(
     for number, series in enumerate(lines):
         label = series.legend if number < _MAX_LEGEND else "_nolegend_"
         axis.plot(series.minutes, series.values, linewidth=1.6, label=label)
-    axis.set_title(panel.title, fontsize=10, loc="left")
+    axis.set_title(panel.title, fontsize=11, loc="left")
     axis.set_xlim((begin - end) / 60, 0)
     axis.set_ylim(0, panel.maximum)
     axis.grid(alpha=0.3)
-    axis.tick_params(labelsize=8)
+    axis.tick_params(labelsize=9)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g} min")
     if panel.unit in _FORMATS:
         write = _FORMATS[panel.unit]
         axis.yaxis.set_major_formatter(lambda value, _: write(value))
     if lines:
-        axis.legend(fontsize=7, loc="best", framealpha=0.8)
+        axis.legend(fontsize=8, loc="best", framealpha=0.8)
     else:
         axis.text(0.5, 0.5, "no data", ha="center", va="center", transform=axis.transAxes)
 
