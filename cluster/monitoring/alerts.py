@@ -130,7 +130,7 @@ SERVICE_ALERTS = (
         f"{_ABSTAINED} > 1.5 * ({_ABSTAINED_BEFORE}) + 0.05",
         30,
         "warning",
-        "The model abstains on far more texts than the day before",
+        "The model abstains on far more texts than in the last 24 hours",
         "Compare the texts with those of the training, and the model version with the one before.",
         fires=(
             _gauge(m.PREDICTIONS, "0+60x2000", label="neutral"),

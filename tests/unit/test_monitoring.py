@@ -68,7 +68,7 @@ def program(name: str) -> str:
     """Return the path of a program; skip the test, or in CI fail, where it is missing."""
     path = shutil.which(name)
     if path is None:
-        reason = f"{name} is not installed. Run .ci/programs promtool amtool."
+        reason = f"{name} is not installed. Run .ci/programs {name}."
         if "CI" in os.environ:
             pytest.fail(reason)
         pytest.skip(reason)
@@ -208,6 +208,12 @@ def test_manifests_of_the_prometheus_operator_have_known_fields(name: str) -> No
     jsonschema.validate(manifest, schema)
     with pytest.raises(jsonschema.ValidationError, match="unknown"):
         jsonschema.validate({**manifest, "unknown": 1}, schema)
+
+
+@pytest.mark.cost(2, "starts kubectl")
+def test_kustomize_renders_both_manifests() -> None:
+    rendered = yaml.safe_load_all(run("kubectl", "kustomize", str(KUBERNETES)))
+    assert {manifest["kind"] for manifest in rendered} == set(SPECS)
 
 
 def test_pods_have_the_port_and_the_label_that_the_operator_selects() -> None:
