@@ -40,6 +40,7 @@ from finsent.training.checkpoint import (
 )
 from finsent.training.checkpoint_mirror import CheckpointMirror
 from finsent.training.distill import FoldFilter, distilled_rows, read_split
+from finsent.training.exported_metrics import counted_divergence
 from finsent.training.finished_run import TrainResult, export_best, finished_training
 from finsent.training.frontends.check import check_trainer
 from finsent.training.metrics_log import METRICS_FILE, read_metrics
@@ -194,7 +195,8 @@ def _fit_blocks(
     # whatever the number of workers, and no row is lost to equal splits.
     trainer = _make_trainer(WorkerInputs(task, board, run_dir, blocks, mirror), use_gpu=use_gpu)
     try:
-        run_trainer(trainer, board, TrainingDisplay(title, config.epochs))
+        with counted_divergence(run_dir):
+            run_trainer(trainer, board, TrainingDisplay(title, config.epochs))
         if mirror:
             mirror.fetch_missing(run_dir)  # rank 0 may have trained on another node
     finally:

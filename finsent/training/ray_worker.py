@@ -26,6 +26,7 @@ from finsent.training.callbacks import WritingCallbacks
 from finsent.training.checkpoint import epoch_checkpoint_name, latest_valid
 from finsent.training.checkpoint_mirror import CheckpointMirror, CheckpointUploads
 from finsent.training.checkpoint_writer import CheckpointWriter, WriteState
+from finsent.training.exported_metrics import TrainingMetrics
 from finsent.training.metrics import EpochMetrics
 from finsent.training.progress import Progress
 from finsent.training.task import Task
@@ -48,14 +49,18 @@ class WorkerInputs:
 
 
 class _RayCallbacks(WritingCallbacks):
-    """Sends progress and notes to the board, and metrics to Ray Train; writes the run's files."""
+    """Sends progress and notes to the board, and metrics to Ray; writes the run's files."""
 
-    def __init__(self, inputs: WorkerInputs, writer: CheckpointWriter | None) -> None:
+    def __init__(
+        self, inputs: WorkerInputs, writer: CheckpointWriter | None, metrics: TrainingMetrics
+    ) -> None:
         super().__init__(inputs.run_dir, writer)
-        self._board = inputs.board
+        self._board, self._metrics = inputs.board, metrics
 
     def on_progress(self, progress: Progress) -> None:
+        self._metrics.show_gpu()
         if self._writer:
+            self._metrics.show(progress)
             self._board.write.remote(progress)
 
     def on_note(self, message: str) -> None:
@@ -68,6 +73,7 @@ class _RayCallbacks(WritingCallbacks):
             folder = self._writer.write(epoch_checkpoint_name(metrics.epoch), write_state)
             checkpoint = ray.train.Checkpoint.from_directory(folder)
             self._board.finish_epoch.remote(metrics)
+            self._metrics.show_epoch(metrics)
         ray.train.report(
             metrics.model_dump(mode="json"),
             checkpoint,
@@ -99,7 +105,8 @@ def train_worker(arguments: dict[str, WorkerInputs]) -> None:
     is_first, workers = context.get_world_rank() == 0, context.get_world_size()
     if is_first and workers < config.max_workers:
         board.note.remote(f"{workers} of at most {config.max_workers} worker(s) for now")
-    with _reporting_failures(inputs, is_first=is_first):
+    metrics = TrainingMetrics(inputs.run_dir, context.get_world_rank(), workers)
+    with _reporting_failures(inputs, is_first=is_first), metrics.running():
         resume_from = _latest_checkpoint(inputs)
         with inputs.open_writer() if is_first else nullcontext() as writer:
             train(
@@ -107,7 +114,7 @@ def train_worker(arguments: dict[str, WorkerInputs]) -> None:
                     task=inputs.task,
                     train_rows=rows["train"],
                     validation_rows=rows["validation"],
-                    callbacks=_RayCallbacks(inputs, writer),
+                    callbacks=_RayCallbacks(inputs, writer, metrics),
                     device=get_device(),
                     resume_from=resume_from,
                 )
