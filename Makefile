@@ -11,7 +11,7 @@ COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-python test-slow coverage mutants lint format lock cluster-up cluster-down submit docs openapi clients proto clean
+.PHONY: help install demo test test-python test-slow coverage mutants lint format lock cluster-up cluster-down submit docs dashboards openapi clients proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ submit: install ## submit JOB=train ARGS="..." to this cluster or to RAY_API_SER
 docs: install ## build the documentation into build/site; a dead link is an error
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+dashboards: install ## write dashboards, alert rules and their documentation from the list of metrics
+	$(BIN)/python -m cluster.monitoring
 
 openapi: install ## write docs/openapi.json, from which clients are generated
 	$(BIN)/python -m serve_app.openapi docs/openapi.json

@@ -93,9 +93,9 @@ def _measure(variant: Variant, seconds: int, work: Path) -> Round:
     bodies = work / "single.txt"
     with running(variant.server, work) as (address, process):
         load(address, bodies, 16, max(2, seconds // 4), work)
-        before, times_before = _cpu_seconds(process.pid), psutil.cpu_times()
+        before, times_before = cpu_seconds(process.pid), psutil.cpu_times()
         loaded = load(address, bodies, variant.connections, seconds, work)
-        used, times = _cpu_seconds(process.pid), psutil.cpu_times()
+        used, times = cpu_seconds(process.pid), psutil.cpu_times()
     requests = max(1.0, loaded.rate * seconds)
     total = sum(times) - sum(times_before)
     idle = times.idle + times.iowait - times_before.idle - times_before.iowait
@@ -109,7 +109,7 @@ def _measure(variant: Variant, seconds: int, work: Path) -> Round:
     )
 
 
-def _cpu_seconds(root: int) -> dict[str, float]:
+def cpu_seconds(root: int) -> dict[str, float]:
     """Return the CPU seconds of a server's processes by role; other roles are Ray's."""
     seconds: dict[str, float] = defaultdict(float)
     for pid in process_tree(root):

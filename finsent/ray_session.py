@@ -66,7 +66,7 @@ def ray_session(settings: Settings, runtime_env: dict[str, Any] | None = None) -
         catch_signals()
         quiet_data()
         if settings.workspace.root.is_local:
-            check_shared(settings.workspace.root.path)
+            check_shared(settings.workspace.root.path, "storage.root")
         yield
     finally:
         join_reader_threads()
@@ -146,8 +146,11 @@ def _exists(path: str) -> bool:
     return Path(path).exists()
 
 
-def check_shared(root: Path) -> None:
-    """Check that all machines of the cluster see the same `storage.root`.
+def check_shared(root: Path, field: str) -> None:
+    """Check that all machines of the cluster see the same directory.
+
+    Args:
+        field: setting that names the directory, for messages.
 
     Raises:
         InputError: a machine does not.
@@ -177,6 +180,17 @@ def check_shared(root: Path) -> None:
         probe.unlink()
     if blind:
         raise InputError(
-            f"storage.root={str(root)!r}: {', '.join(blind)} cannot see it. Set storage.root to a "
-            "directory that every machine of the cluster mounts."
+            f"{field}={str(root)!r}: {', '.join(blind)} cannot see it. Set {field} to a directory "
+            "that every machine of the cluster mounts."
         )
+
+
+def check_training_shared(settings: Settings) -> None:
+    """Check that all machines see the files of trainings, where `storage.root` is in a bucket.
+
+    Raises:
+        InputError: a machine does not.
+    """
+    root = settings.workspace.root
+    if not root.is_local:
+        check_shared(root.cache.folder, "storage.cache_dir")

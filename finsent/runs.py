@@ -13,11 +13,13 @@ from typing import TypedDict
 from finsent.config import Section
 from finsent.errors import ConfigError, InputError
 from finsent.files import make_dir, read_json, write_json
+from finsent.records import ForeignRecord, JsonObject
 from finsent.same_settings import check_same
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 RESULT = "result.json"
+MODEL_DIR = "model"  # in a run's directory and in a checkpoint
 CHECKPOINT_PREFIX = "checkpoint_"
 TRAINED_FILE = "trained.json"  # replaces the checkpoints of a finished run
 _PACKAGES = (
@@ -119,3 +121,18 @@ def finish_run(run_dir: Path, result: Mapping[str, object]) -> None:
     The key `refused`, where present, is the reason why the run's model was not published.
     """
     write_json(run_dir / RESULT, result)
+
+
+class _RecordedOrigin(ForeignRecord):
+    origin: JsonObject | None = None
+
+
+def has_trained_model(run_dir: Path) -> bool:
+    """Return whether a run's directory has a model that was trained, and not adopted."""
+    provenance = run_dir / MODEL_DIR / "provenance.json"
+    if not provenance.is_file():
+        return False
+    try:
+        return _RecordedOrigin.read(provenance).origin is None
+    except InputError:
+        return True  # damaged: an error when the model is used

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finsent.files import digest
 from finsent.storage import Location, StorageConfig
 
 
@@ -42,12 +43,10 @@ class Workspace:
 
     @property
     def runs_dir(self) -> Path:
-        """The directories of runs.
-
-        Raises:
-            InputError: the root is in an object store.
-        """
-        return (self.root / "runs").path
+        """The directories of runs: ROOT/runs, or their copies in the cache, one folder per root."""
+        if self.root.is_local:
+            return self.root.path / "runs"
+        return self.root.cache.folder / "runs" / digest(self.root.address)[:16]
 
     @property
     def sources_dir(self) -> Path:

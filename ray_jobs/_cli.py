@@ -22,6 +22,7 @@ from finsent.job_dirs import named_disk_errors
 from finsent.runs import RESULT, finish_run, new_run_name, start_run
 from finsent.signals import SIGNALS, Interrupted, catch_signals, find_cause
 from finsent.stdout import write_line
+from finsent.stored_runs import StoredRuns
 from ray_jobs._arguments import config_files, parse_arguments
 from ray_jobs._job import Call, Job, JobSettings, RefusedError
 from ray_jobs._results import Output, Result, as_result
@@ -158,15 +159,28 @@ def _run(job: Job, settings: JobSettings, positional: list[str]) -> Result:
     Raises:
         RefusedError: the job's last step was refused; the result of the others is stored.
     """
+    stored_runs = StoredRuns.of(settings.workspace)
+    run_dir = stored_runs.runs_dir / (settings.run.name or new_run_name(job.name))
+    call = Call(settings, run_dir, positional)
+    if not job.keeps_run or job.dry(settings):
+        started = time.perf_counter()
+        output = {"job": job.name, **as_result(job.run(call))}
+        return {**output, "seconds": round(time.perf_counter() - started, 3)}
+    with stored_runs.owned(run_dir.name):
+        return _run_and_store(job, call, stored_runs)
+
+
+def _run_and_store(job: Job, call: Call, stored_runs: StoredRuns) -> Result:
     started = time.perf_counter()
-    run_dir = settings.workspace.runs_dir / (settings.run.name or new_run_name(job.name))
-    keeps_run = job.keeps_run and not job.dry(settings)
-    if keeps_run:
-        job.check(settings, run_dir)
-        start_run(run_dir, job.name, settings, job.fixed)
+    settings, run_dir = call.settings, call.run_dir
+    if settings.run.name is not None:
+        stored_runs.fetch(run_dir.name, checkpoints=True)
+    job.check(settings, run_dir)
+    start_run(run_dir, job.name, settings, job.fixed)
+    stored_runs.store_started(run_dir)
     refusal: RefusedError | None = None
     try:
-        output = as_result(job.run(Call(settings, run_dir, positional)))
+        output = as_result(job.run(call))
     except RefusedError as error:
         refusal, output = error, {**as_result(error.result), "refused": str(error)}
     except BaseException as error:
@@ -174,17 +188,14 @@ def _run(job: Job, settings: JobSettings, positional: list[str]) -> Result:
         with suppress(OSError):  # the job's own error is reported
             # Checkpoints of workers that died with Ray.
             remove_abandoned_below(run_dir, quiet_seconds, _MAX_WRITE_SECONDS)
-        if job.resumes and keeps_run and settings.run.name is None and find_disk_error(error):
+        if job.resumes and settings.run.name is None and find_disk_error(error):
             log.info("resume by the same command with run.name=%s", run_dir.name)
         raise
-    result = {"job": job.name, **output}
-    if keeps_run:
-        result["run_dir"] = str(run_dir)
+    result = {"job": job.name, **output, "run_dir": str(run_dir)}
     result["seconds"] = round(time.perf_counter() - started, 3)
-    if keeps_run:
-        finish_run(run_dir, result)
+    finish_run(run_dir, result)
+    stored_runs.store_ended(run_dir)
     if refusal is not None:
-        if keeps_run:
-            log.info("the result of the steps before is in %s", run_dir / RESULT)
+        log.info("the result of the steps before is in %s", run_dir / RESULT)
         raise refusal
     return result

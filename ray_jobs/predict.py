@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from finsent.errors import InputError
+from finsent.job_metrics import JobMetrics
 from finsent.ray_session import ray_session
 from finsent.registry.model_handle import Model
 from finsent.registry.registry import Registry
@@ -53,8 +54,9 @@ def run(call: Call) -> PredictResult:
         with (
             ray_session(settings),
             EnginePool(model, backend, config.actors, config.start_timeout) as pool,
+            JobMetrics(run=call.run_dir.name) as metrics,
         ):
-            rows_per_second = round(batch.score(pool), 1)
+            rows_per_second = round(batch.score(pool, metrics), 1)
             backends = [pool.backend]
     summary = batch.summary()
     return PredictResult(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.modeling.trained_on import find_dataset, read_trained_on
-from finsent.ray_session import ray_session
+from finsent.ray_session import check_training_shared, ray_session
 from finsent.registry.publication import Refusal, attempt
 from finsent.registry.registry import Registry
 from finsent.training.fine_tune import calibrate_model, prepare_backbone
@@ -66,6 +66,7 @@ def run(call: Call) -> SweepResult | Estimate:
         # Both fail before workers start.
         claim_study(open_study(settings.sweep, run_dir), sweep_identity(run_dir))
         with ray_session(settings):
+            check_training_shared(settings)
             sweep_run = SweepRun(plan, run_dir, backbone, version, ENVIRONMENT)
             return _sweep(sweep_run, warm)
 

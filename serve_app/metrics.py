@@ -8,6 +8,33 @@ from typing import Any
 
 import prometheus_client as prometheus
 
+from finsent.metric_list import (
+    BATCH_ROWS,
+    CACHE_HITS,
+    DEADLINE_SECONDS,
+    DRAIN_SECONDS,
+    KEY_REQUESTS,
+    KEY_TEXTS,
+    MARKED_PREDICTIONS,
+    PREDICTIONS,
+    PREFIX,
+    PROBLEMS,
+    QUEUE_LIMIT_SECONDS,
+    QUEUE_ROWS,
+    QUEUE_TOKENS,
+    READY,
+    REQUEST_SECONDS,
+    REQUESTS,
+    REQUESTS_IN_PROGRESS,
+    SCORE,
+    SERVED_MODEL,
+    SERVICE_METRICS,
+    STAGE_SECONDS,
+    TEXT_PROBLEMS,
+    TOKENS,
+    USER_CONFIG_REFUSED,
+    Metric,
+)
 from serve_app.problems import Problem
 from serve_app.request_log import Outcome
 from serve_app.sender import Sender
@@ -16,9 +43,6 @@ from serve_app.service.coalescer import Batch, Timing
 from serve_app.service.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
-_SCORE_BUCKETS = tuple(i / 10 for i in range(4, 11))
 
 
 class _Instruments:
@@ -31,35 +55,19 @@ class _Instruments:
         self.registry = prometheus.CollectorRegistry()
         self._ray = ray_metrics
 
-    def counter(self, name: str, text: str, *labels: str) -> _Instrument:
-        """Return a new counter."""
-        return self._instrument("Counter", name, text, labels)
-
-    def gauge(self, name: str, text: str) -> _Instrument:
-        """Return a new gauge."""
-        return self._instrument("Gauge", name, text, ())
-
-    def histogram(
-        self, name: str, text: str, buckets: Sequence[float], *labels: str
-    ) -> _Instrument:
-        """Return a new histogram."""
-        return self._instrument("Histogram", name, text, labels, buckets)
-
-    def _instrument(
-        self,
-        kind: str,
-        name: str,
-        text: str,
-        labels: tuple[str, ...],
-        buckets: Sequence[float] | None = None,
-    ) -> _Instrument:
-        name = f"finsent_{name}"
-        own_buckets = {} if buckets is None else {"buckets": buckets}
-        own = getattr(prometheus, kind)(name, text, labels, registry=self.registry, **own_buckets)
+    def make(self, metric: Metric) -> _Instrument:
+        """Return a new instrument."""
+        kind, name, labels = metric.kind.capitalize(), PREFIX + metric.name, metric.labels
+        own_buckets = {"buckets": metric.buckets} if metric.buckets else {}
+        own = getattr(prometheus, kind)(
+            name, metric.text, labels, registry=self.registry, **own_buckets
+        )
         if self._ray is None:
             return _Instrument(own, None, labels)
-        ray_buckets = {} if buckets is None else {"boundaries": [*buckets]}
-        ray_metric = getattr(self._ray, kind)(name, text, tag_keys=labels or None, **ray_buckets)
+        ray_buckets = {"boundaries": [*metric.buckets]} if metric.buckets else {}
+        ray_metric = getattr(self._ray, kind)(
+            name, metric.text, tag_keys=labels or None, **ray_buckets
+        )
         return _Instrument(own, ray_metric, labels)
 
 
@@ -86,15 +94,6 @@ class _Instrument:
         self._do("set", value, labels)
 
 
-_GAUGES = {
-    "queue_rows": "Texts that wait.",
-    "queue_tokens": "Tokens that wait or are being computed.",
-    "drain_seconds": "Time that they will take at the measured rate.",
-    "requests_in_progress": "Requests in progress.",
-    "user_config_refused": "1: the last user_config was refused; /info has the reason.",
-}
-
-
 class Metrics:
     """The metrics of one replica."""
 
@@ -104,56 +103,24 @@ class Metrics:
         Args:
             ray_metrics: `ray.serve.metrics`, in a replica.
         """
-        make = _Instruments(ray_metrics)
-        self.registry = make.registry
+        instruments = _Instruments(ray_metrics)
+        self.registry = instruments.registry
         self._service = service
-        self._requests = make.counter(
-            "requests", "Requests by operation and status.", "operation", "status"
-        )
-        self._latency = make.histogram(
-            "request_seconds", "Time of a request.", _SECOND_BUCKETS, "operation"
-        )
-        self._stages = make.histogram(
-            "stage_seconds",
-            "Time of a request's texts by stage: tokenizing, waiting for a stream, the model.",
-            _SECOND_BUCKETS,
-            "stage",
-        )
-        self._rows = make.histogram("batch_rows", "Rows of a micro-batch.", _ROW_BUCKETS)
-        self._tokens = make.counter("tokens", "Tokens of texts and of padding.", "kind")
-        self._labels = make.counter(
-            "predictions", "Texts by label and model.", "label", "model_version"
-        )
-        self._scores = make.histogram("score", "Probability of the label.", _SCORE_BUCKETS)
-        self._marks = make.counter(
-            "marked_predictions", "Texts that were truncated or abstained on.", "mark"
-        )
-        # The label `key` has as many values as the file of keys has names, and `auth.UNKNOWN`.
-        self._keys = make.counter(
-            "key_requests",
-            "Requests by the name of their API key, if the service needs keys.",
-            "key",
-            "operation",
-            "status",
-        )
-        self._key_texts = make.counter("key_texts", "Texts by the name of the API key.", "key")
-        self._problems = make.counter("problems", "Refused requests by code.", "code")
-        self._text_problems = make.counter("text_problems", "Texts without an answer.", "code")
-        self._hits = make.counter("cache_hits", "Answers from the cache.")
+        self._instruments = {metric: instruments.make(metric) for metric in SERVICE_METRICS}
         self._counted_hits = 0
-        self._gauges = {name: make.gauge(name, text) for name, text in _GAUGES.items()}
+        self._shown_model: str | None = None  # the model version whose gauge is 1
         service.answer_listeners.append(self.answered)
         service.batch_listeners.append(self.computed)
 
     def request(self, outcome: Outcome) -> None:
         """Count a request."""
         operation, status, key = outcome.operation, str(outcome.status), outcome.sender.key
-        self._requests.inc(operation, status)
-        self._latency.observe(outcome.seconds, operation)
+        self._instruments[REQUESTS].inc(operation, status)
+        self._instruments[REQUEST_SECONDS].observe(outcome.seconds, operation)
         if outcome.code is not None:
-            self._problems.inc(outcome.code)
+            self._instruments[PROBLEMS].inc(outcome.code)
         if key is not None:
-            self._keys.inc(key, operation, status)
+            self._instruments[KEY_REQUESTS].inc(key, operation, status)
 
     def computed(self, batch: Batch, padded: int) -> None:
         """Count a micro-batch.
@@ -161,43 +128,57 @@ class Metrics:
         Args:
             padded: tokens of the micro-batch with padding.
         """
-        self._rows.observe(batch.rows)
-        self._tokens.inc("text", by=batch.tokens)
-        self._tokens.inc("padding", by=padded - batch.tokens)
+        self._instruments[BATCH_ROWS].observe(batch.rows)
+        self._instruments[TOKENS].inc("text", by=batch.tokens)
+        self._instruments[TOKENS].inc("padding", by=padded - batch.tokens)
 
     def answered(
         self, sender: Sender, _: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
     ) -> None:
         """Count the answers of a request."""
         if sender.key is not None:
-            self._key_texts.inc(sender.key, by=len(answers))
+            self._instruments[KEY_TEXTS].inc(sender.key, by=len(answers))
         if timing.rows:
-            self._stages.observe(timing.encoded, "encode")
-            self._stages.observe(timing.queued, "queue")
-            self._stages.observe(timing.computed, "inference")
+            self._instruments[STAGE_SECONDS].observe(timing.encoded, "encode")
+            self._instruments[STAGE_SECONDS].observe(timing.queued, "queue")
+            self._instruments[STAGE_SECONDS].observe(timing.computed, "inference")
         for answer in answers:
             if isinstance(answer, Problem):
-                self._text_problems.inc(answer.code)
+                self._instruments[TEXT_PROBLEMS].inc(answer.code)
                 continue
-            self._labels.inc(answer.prediction.label, answer.model_version)
-            self._scores.observe(answer.prediction.score)
+            self._instruments[PREDICTIONS].inc(answer.prediction.label, answer.model_version)
+            self._instruments[SCORE].observe(answer.prediction.score)
             if answer.truncated:
-                self._marks.inc("truncated")
+                self._instruments[MARKED_PREDICTIONS].inc("truncated")
             if answer.prediction.abstained:
-                self._marks.inc("abstained")
+                self._instruments[MARKED_PREDICTIONS].inc("abstained")
 
     def refresh(self) -> None:
         """Update the gauges, and the counters that other parts keep."""
         service = self._service
-        queue = service.model.coalescer if service.models.ready else None
+        is_loaded = service.models.ready
+        queue = service.model.coalescer if is_loaded else None
         stats = service.stats()
-        self._gauges["queue_rows"].set(queue.waiting_rows if queue else 0)
-        self._gauges["queue_tokens"].set(stats["queue_tokens"])
-        self._gauges["drain_seconds"].set(stats["drain_seconds"])
-        self._gauges["requests_in_progress"].set(service.admission.requests)
-        self._gauges["user_config_refused"].set(service.refused_config is not None)
-        self._hits.inc(by=service.cache.hits - self._counted_hits)
+        self._instruments[QUEUE_ROWS].set(queue.waiting_rows if queue else 0)
+        self._instruments[QUEUE_TOKENS].set(stats["queue_tokens"])
+        self._instruments[DRAIN_SECONDS].set(stats["drain_seconds"])
+        self._instruments[REQUESTS_IN_PROGRESS].set(service.admission.requests)
+        self._instruments[USER_CONFIG_REFUSED].set(service.refused_config is not None)
+        self._instruments[CACHE_HITS].inc(by=service.cache.hits - self._counted_hits)
         self._counted_hits = service.cache.hits
+        limits = service.config.limits
+        self._instruments[QUEUE_LIMIT_SECONDS].set(limits.queue_seconds)
+        self._instruments[DEADLINE_SECONDS].set(limits.timeout_ms / 1000)
+        self._instruments[READY].set(queue is not None and queue.is_ready)
+        self._set_model(service.model.version if is_loaded else None)
+
+    def _set_model(self, version: str | None) -> None:
+        """Set the gauge of the model version that answers to 1, and that of the one before to 0."""
+        if self._shown_model not in (None, version):
+            self._instruments[SERVED_MODEL].set(0, self._shown_model)
+        if version is not None:
+            self._instruments[SERVED_MODEL].set(1, version)
+        self._shown_model = version
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -56,6 +56,16 @@ class SweepBar:
     ) -> None:
         self._bar.close()
 
+    @property
+    def running_trials(self) -> int:
+        """Number of running trials."""
+        return len(self._running)
+
+    @property
+    def best_value(self) -> float | None:
+        """Best value of `sweep.metric` so far."""
+        return None if self._best is None else self._best[0]
+
     def on_event(self, event: Event) -> None:
         """Show an event of a trial."""
         if isinstance(event, TrialStarted):
@@ -68,7 +78,7 @@ class SweepBar:
             self._on_end(event)
         best = "none" if self._best is None else f"{self._best[0]:.4f} (trial {self._best[1]})"
         self._bar.set_postfix_str(
-            f"running={len(self._running)}, epochs={self._epochs}, "
+            f"running={self.running_trials}, epochs={self._epochs}, "
             f"best {self._config.metric}={best}",
             refresh=False,
         )

@@ -10,7 +10,9 @@ from typing import Any
 
 from ray import tune
 
+from finsent.job_metrics import JobMetrics
 from tune.budget import Budget, spent_epochs, spent_seconds
+from tune.exported_metrics import SweepMetrics
 from tune.plan import Plan, sweep_identity
 from tune.population import Population
 from tune.progress import SweepBar
@@ -81,8 +83,9 @@ def search(
         searcher.close()
         budget.end()
 
-    with SweepBar(config, past.trials) as bar:
-        show_events = partial(_show_events, events, bar, follow, context)
+    with SweepBar(config, past.trials) as bar, JobMetrics(run=run_dir.name) as job_metrics:
+        metrics = SweepMetrics(job_metrics, config.metric)
+        show_events = partial(_show_events, events, bar, metrics, follow, context)
         try:
             run_tuner(tuner, show_events, close)
         finally:
@@ -113,9 +116,12 @@ class _EventQueue:
             yield self._events.popleft()
 
 
-def _show_events(events: _EventQueue, bar: SweepBar, follow: Follow, context: TrialContext) -> None:
+def _show_events(
+    events: _EventQueue, bar: SweepBar, metrics: SweepMetrics, follow: Follow, context: TrialContext
+) -> None:
     for event in events.get_all():
         bar.on_event(event)
+        metrics.on_event(event, bar)
         follow(event)
         if isinstance(event, TrialEnded):
             _tidy_trial(context, event.trial, event.status)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+_METRICS = "RAY_enable_metrics_collection"
 # Ray reads these variables when it is imported or when its processes start.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no reports to Ray's makers
@@ -23,7 +25,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",  # Ray's processes are the parallelism
 }
 LOCAL_ENVIRONMENT = {  # of a local Ray
-    "RAY_enable_metrics_collection": "0",  # no program reads them
+    _METRICS: "0",  # no program reads them
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process per run, for machines that go away
 }
 # The longest path of a socket below Ray's directory. Process ids have up to seven digits.
@@ -33,6 +35,14 @@ _START_TIMEOUT = "timed out during startup"  # Ray raises no class of its own
 _READER_THREAD = "iter_threaded"  # of Ray Data
 _READER_SECONDS = 5.0
 _AUTH_TOKEN = Path(".ray", "auth_token")  # in the home directory
+
+
+def collects_metrics() -> bool:
+    """Return whether this process is connected to a Ray that collects metrics."""
+    ray = sys.modules.get("ray")  # not imported: then no session exists
+    if ray is None or not ray.is_initialized():
+        return False
+    return os.environ.get(_METRICS, "1").lower() not in ("0", "false")
 
 
 def set_environment(variables: Mapping[str, str]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finsent.errors import InputError
-from finsent.records import ForeignRecord, JsonObject
 from finsent.references import (
     ALIAS,
     LATEST,
@@ -19,7 +18,8 @@ from finsent.references import (
     path_spelling,
 )
 from finsent.registry.registry import Registry
-from finsent.runs import RESULT
+from finsent.runs import MODEL_DIR, RESULT, has_trained_model
+from finsent.stored_runs import StoredRuns
 from finsent.workspace import Workspace
 
 
@@ -82,9 +82,9 @@ class Model:
 def _unpublished(reference: Reference, workspace: Workspace) -> dict[str, Path]:
     """Return the models' directories that a reference may name, by unambiguous spelling."""
     folders: dict[str, Path] = {}
-    is_bare, has_runs = "/" not in reference.name, workspace.root.is_local
-    if reference.may_be(RUN) and has_runs:
-        run_dir = workspace.runs_dir / reference.name
+    is_bare, stored_runs = "/" not in reference.name, StoredRuns.of(workspace)
+    if reference.may_be(RUN):
+        run_dir = stored_runs.fetch(reference.name)
         if model := _model_in(run_dir):
             folders[f"run:{reference.name}" if is_bare else str(run_dir)] = model
     if reference.may_be(PATH) and (
@@ -92,7 +92,7 @@ def _unpublished(reference: Reference, workspace: Workspace) -> dict[str, Path]:
     ):
         folders[path_spelling(reference.name)] = model
     is_latest = reference.kind is None and reference.name == LATEST
-    if is_latest and has_runs and (model := _last_trained(workspace.runs_dir)):
+    if is_latest and (model := _last_trained(stored_runs)):
         folders[f"run:{model.parent.name}"] = model
     return folders
 
@@ -109,30 +109,21 @@ def _not_found(reference: str, workspace: Workspace, field: str) -> str:
 
 def _model_in(folder: Path) -> Path | None:
     """Return the model's directory of a run's or a model's directory; None: neither."""
-    folders = (folder, folder / "model")
+    folders = (folder, folder / MODEL_DIR)
     return next((path for path in folders if (path / "provenance.json").is_file()), None)
 
 
-def _last_trained(runs_dir: Path) -> Path | None:
-    """Return the model of the last finished run; a run's result is written last."""
+def _last_trained(stored_runs: StoredRuns) -> Path | None:
+    """Return the model of the last finished training run; a run's result is written last."""
+    if not stored_runs.location.is_local:
+        run_dir = stored_runs.fetch_last_trained()
+        return run_dir and _model_in(run_dir)
     results = [
         result
-        for result in runs_dir.glob(f"*/{RESULT}")
-        if (result.parent / "model/provenance.json").is_file() and not _is_adopted(result.parent)
+        for result in stored_runs.runs_dir.glob(f"*/{RESULT}")
+        if has_trained_model(result.parent)
     ]
     if not results:
         return None
     last = max(results, key=lambda result: (result.stat().st_mtime_ns, str(result)))
-    return last.parent / "model"
-
-
-class _RecordedOrigin(ForeignRecord):
-    origin: JsonObject | None = None
-
-
-def _is_adopted(run_dir: Path) -> bool:
-    """Return whether a run's model was adopted."""
-    try:
-        return _RecordedOrigin.read(run_dir / "model/provenance.json").origin is not None
-    except InputError:
-        return False  # damaged: an error when the model is used
+    return last.parent / MODEL_DIR

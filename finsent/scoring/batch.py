@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from finsent import metric_list
 from finsent.data.config import DataConfig
 from finsent.data.sources.carried_columns import with_all_rows
 from finsent.data.sources.files import find_texts
@@ -20,6 +21,7 @@ from finsent.disk import translate_disk_errors
 from finsent.errors import InputError
 from finsent.files import digest, make_dir
 from finsent.inference.truncation_record import REMEDY
+from finsent.job_metrics import JobMetrics
 from finsent.progress import progress_bar
 from finsent.scoring.config import PredictConfig
 from finsent.scoring.model import ScoringModel
@@ -89,8 +91,11 @@ class Batch:
                 return record.backend
         return None
 
-    def score(self, pool: Pool) -> float:
+    def score(self, pool: Pool, metrics: JobMetrics) -> float:
         """Score the pending files one after another.
+
+        Args:
+            metrics: of the run.
 
         Returns:
             Rows per second.
@@ -103,20 +108,16 @@ class Batch:
         started = time.perf_counter()
         total = sum(file.count_rows() for file in pending.values())
         with (
-            progress_bar(
-                "predict", "row", total, terminal_seconds=0.2, log_seconds=10.0
-            ) as progress,
+            progress_bar("predict", "row", total, terminal_seconds=0.2, log_seconds=10.0) as bar,
             translate_disk_errors(self._scored.path, "predict.output", reads=True),
         ):
+            progress = _Progress(bar, total, metrics)
             for output, file in pending.items():
                 rows += self.score_file(output, file, pool, progress)
         return rows / (time.perf_counter() - started)
 
-    def score_file(self, output: str, file: SourceFile, pool: Pool, progress: Any) -> int:
+    def score_file(self, output: str, file: SourceFile, pool: Pool, progress: _Progress) -> int:
         """Score a file, and record it in the manifest when it is complete.
-
-        Args:
-            progress: bar over the rows.
 
         Returns:
             The rows that this run scored.
@@ -137,7 +138,7 @@ class Batch:
             new_rows = old_rows = 0
             try:
                 for rows, existed in parts.score(file, pool.map):
-                    progress.update(rows)
+                    progress.add(rows, is_new=not existed)
                     old_rows, new_rows = old_rows + rows * existed, new_rows + rows * (not existed)
             except InputError:  # the file must change, and its parts with it
                 parts.remove()
@@ -172,6 +173,24 @@ class Batch:
             _total(record.labels for record in records),
             _total(record.faults for record in records),
         )
+
+
+class _Progress:
+    """Progress over the rows of all files: on a bar, and in Prometheus."""
+
+    def __init__(self, bar: Any, total_rows: int, metrics: JobMetrics) -> None:
+        self._bar, self._total, self._metrics = bar, total_rows, metrics
+
+    def add(self, rows: int, *, is_new: bool) -> None:
+        """Add finished rows.
+
+        Args:
+            is_new: whether this run scored the rows.
+        """
+        self._bar.update(rows)
+        if is_new:
+            self._metrics.add(metric_list.PREDICT_ROWS, rows)
+        self._metrics.set(metric_list.PREDICT_PROGRESS, self._bar.n / max(self._total, 1))
 
 
 def _total(counts: Iterable[dict[str, int]]) -> dict[str, int]:

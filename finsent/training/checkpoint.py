@@ -18,12 +18,11 @@ from pydantic import Field
 from finsent.errors import InputError
 from finsent.files import digest, read_json, sha256_file
 from finsent.records import ContentDigest, Record
-from finsent.runs import CHECKPOINT_PREFIX
+from finsent.runs import CHECKPOINT_PREFIX, MODEL_DIR
 from finsent.training.metrics import EpochMetrics, EpochTotals
 
 log = logging.getLogger(__name__)
 
-MODEL_DIR = "model"  # in a checkpoint and in a run's directory
 STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
 _PATTERN = f"{CHECKPOINT_PREFIX}[es]*_[0-9]*"

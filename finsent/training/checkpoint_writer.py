@@ -10,19 +10,26 @@ from types import TracebackType
 
 from finsent.files import staged_dir
 from finsent.training.checkpoint import prune
+from finsent.training.checkpoint_mirror import CheckpointUploads
 
 WriteState = Callable[[Path], None]  # writes a training state into an empty directory
 
 
 class CheckpointWriter:
-    """Writes a run's checkpoints; on exit, waits for the one in the background.
+    """Writes a run's checkpoints; on exit, waits for writes and uploads.
 
     Args:
         keep_every: the setting `train.keep_every_epochs`.
+        uploads: of the checkpoints to a bucket; None: the run is in a directory.
     """
 
-    def __init__(self, run_dir: Path, keep_every: int | None = None) -> None:
-        self._run_dir, self._keep_every = run_dir, keep_every
+    def __init__(
+        self,
+        run_dir: Path,
+        keep_every: int | None = None,
+        uploads: CheckpointUploads | None = None,
+    ) -> None:
+        self._run_dir, self._keep_every, self._uploads = run_dir, keep_every, uploads
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[Path] | None = None
 
@@ -38,6 +45,8 @@ class CheckpointWriter:
         try:
             if error is None:
                 self._wait()
+                if self._uploads:
+                    self._uploads.finish()
         finally:
             self._pool.shutdown()
 
@@ -76,4 +85,6 @@ class CheckpointWriter:
         with staged_dir(folder) as staging:
             write_state(staging)
         prune(self._run_dir, self._keep_every)
+        if self._uploads:
+            self._uploads.start()
         return folder

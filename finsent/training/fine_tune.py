@@ -11,7 +11,9 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.inference.truncation_record import TruncationRecord
 from finsent.modeling.backbone import Backbone, resolve_backbone
 from finsent.modeling.rows_origin import RowsOrigin
+from finsent.ray_session import check_training_shared
 from finsent.settings import Settings
+from finsent.training.checkpoint_mirror import CheckpointMirror
 from finsent.training.config import OPERATIONAL, TrainConfig
 from finsent.training.frontends.check import check_trainer
 from finsent.training.metrics import EpochMetrics
@@ -89,6 +91,7 @@ def fine_tune(
     from finsent.training.split_summary import summarize_splits
 
     config = settings.train
+    check_training_shared(settings)
     log.info(
         "train: %s on dataset %s, %d rows, %d epochs, %d worker(s)",
         backbone.name,
@@ -101,7 +104,8 @@ def fine_tune(
     splits = summarize_splits(version, task)
     for remark in splits.remarks():
         log.warning("train: %s", remark)
-    trained = fit(task, version, run_dir, title=title)
+    mirror = CheckpointMirror.of_run(settings.workspace, run_dir)
+    trained = fit(task, version, run_dir, title=title, mirror=mirror)
     calibration = calibrate_model(settings, trained.model_dir, version)
     assert calibration.ece_after is not None  # None: of a calibration of other programs
     best, last = trained.best, trained.history[-1]

@@ -13,9 +13,8 @@ from finsent.files import sha256_file, staged_dir
 from finsent.modeling.model_dir import WEIGHTS, check_model_dir
 from finsent.modeling.provenance import read_provenance
 from finsent.records import Record
-from finsent.runs import CHECKPOINT_PREFIX, TRAINED_FILE
+from finsent.runs import CHECKPOINT_PREFIX, MODEL_DIR, TRAINED_FILE
 from finsent.training.checkpoint import (
-    MODEL_DIR,
     best_checkpoint,
     find_damage,
     list_checkpoints,

@@ -38,7 +38,9 @@ from finsent.training.checkpoint import (
     list_checkpoints,
     prune,
 )
+from finsent.training.checkpoint_mirror import CheckpointMirror
 from finsent.training.distill import FoldFilter, distilled_rows, read_split
+from finsent.training.exported_metrics import counted_divergence
 from finsent.training.finished_run import TrainResult, export_best, finished_training
 from finsent.training.frontends.check import check_trainer
 from finsent.training.metrics_log import METRICS_FILE, read_metrics
@@ -101,6 +103,7 @@ def fit(
     datasets: Mapping[str, ray.data.Dataset] | None = None,
     *,
     title: str = "train",
+    mirror: CheckpointMirror | None = None,
 ) -> TrainResult:
     """Tokenize a dataset version with Ray Data and train on it, as `fit_tokenized` does.
 
@@ -109,23 +112,27 @@ def fit(
     Args:
         datasets: the version's splits from `tokenize_split` for the same task; None: tokenize.
         title: of the progress bar.
+        mirror: of a run in a bucket; None: the run is in a directory that all nodes see.
 
     Raises:
         ConfigError: the run's checkpoints are of another task.
     """
+    if mirror:
+        mirror.fetch_missing(run_dir)
     check_same_task(task, run_dir)
     if (finished := finished_training(run_dir)) is not None:
         log.info("train: %s is finished, and its model is used", run_dir.name)
         return finished
     if datasets is not None:
-        return fit_tokenized(task, datasets, run_dir, title=title)
+        return fit_tokenized(task, datasets, run_dir, title=title, mirror=mirror)
     validation = tokenized_blocks(version, "validation", task)
     if task.config.distill_folds is None:
         train = tokenized_blocks(version, "train", task)
     else:
         fit_fold = partial(_fit_fold, validation)
         train = _blocks(distilled_rows(task, version, run_dir / "folds", fit_fold))
-    return _fit_blocks(task, {"train": train, "validation": validation}, run_dir, title=title)
+    blocks = {"train": train, "validation": validation}
+    return _fit_blocks(task, blocks, run_dir, title=title, mirror=mirror)
 
 
 def _fit_fold(
@@ -140,26 +147,39 @@ def _fit_fold(
 
 
 def fit_tokenized(
-    task: Task, datasets: Mapping[str, ray.data.Dataset], run_dir: Path, *, title: str = "train"
+    task: Task,
+    datasets: Mapping[str, ray.data.Dataset],
+    run_dir: Path,
+    *,
+    title: str = "train",
+    mirror: CheckpointMirror | None = None,
 ) -> TrainResult:
     """Train on a running Ray; resume from the latest valid checkpoint in `run_dir`, if any.
 
     Args:
         datasets: `train` and `validation`, materialized, of schema
             `finsent.training.tokens.TOKENIZED_SCHEMA`.
-        run_dir: for checkpoints and the best model; seen by all nodes.
+        run_dir: for checkpoints and the best model; seen by all nodes, unless there is a mirror.
         title: of the progress bar.
+        mirror: of a run in a bucket; None: the run is in a directory.
 
     Raises:
         InputError: the cluster cannot hold the workers.
         ray.train.TrainingFailedError: a worker failed more often than allowed.
     """
+    if mirror:
+        mirror.fetch_missing(run_dir)
     blocks = {split: _blocks(dataset) for split, dataset in datasets.items()}
-    return _fit_blocks(task, blocks, run_dir, title=title)
+    return _fit_blocks(task, blocks, run_dir, title=title, mirror=mirror)
 
 
 def _fit_blocks(
-    task: Task, blocks: dict[str, Blocks], run_dir: Path, *, title: str = "train"
+    task: Task,
+    blocks: dict[str, Blocks],
+    run_dir: Path,
+    *,
+    title: str = "train",
+    mirror: CheckpointMirror | None = None,
 ) -> TrainResult:
     config = task.config
     check_trainer(config)  # here, so that not every worker fails
@@ -173,9 +193,12 @@ def _fit_blocks(
     board = start_board()
     # Every worker reads all rows and takes its share of each batch: the batches stay the same
     # whatever the number of workers, and no row is lost to equal splits.
-    trainer = _make_trainer(WorkerInputs(task, board, run_dir, blocks), use_gpu=use_gpu)
+    trainer = _make_trainer(WorkerInputs(task, board, run_dir, blocks, mirror), use_gpu=use_gpu)
     try:
-        run_trainer(trainer, board, TrainingDisplay(title, config.epochs))
+        with counted_divergence(run_dir):
+            run_trainer(trainer, board, TrainingDisplay(title, config.epochs))
+        if mirror:
+            mirror.fetch_missing(run_dir)  # rank 0 may have trained on another node
     finally:
         _plot(run_dir)
     return export_best(run_dir)

@@ -21,9 +21,12 @@ from ray.train.torch import get_device
 
 from finsent.disk import DiskError, translate_disk_errors
 from finsent.errors import InputError
+from finsent.storage import StorageError
 from finsent.training.callbacks import WritingCallbacks
 from finsent.training.checkpoint import epoch_checkpoint_name, latest_valid
+from finsent.training.checkpoint_mirror import CheckpointMirror, CheckpointUploads
 from finsent.training.checkpoint_writer import CheckpointWriter, WriteState
+from finsent.training.exported_metrics import TrainingMetrics
 from finsent.training.metrics import EpochMetrics
 from finsent.training.progress import Progress
 from finsent.training.task import Task
@@ -35,19 +38,29 @@ class WorkerInputs:
 
     task: Task
     board: Any  # handle of a `finsent.training.progress.ProgressBoard`
-    run_dir: Path  # seen by all nodes
+    run_dir: Path  # seen by all nodes, unless there is a mirror
     blocks: dict[str, list[Any]]  # references of each split's tables, by split
+    mirror: CheckpointMirror | None = None  # of a run in a bucket
+
+    def open_writer(self) -> CheckpointWriter:
+        """Return the writer of rank 0."""
+        uploads = CheckpointUploads(self.mirror, self.run_dir) if self.mirror else None
+        return CheckpointWriter(self.run_dir, self.task.config.keep_every_epochs, uploads)
 
 
 class _RayCallbacks(WritingCallbacks):
-    """Sends progress and notes to the board, and metrics to Ray Train; writes the run's files."""
+    """Sends progress and notes to the board, and metrics to Ray; writes the run's files."""
 
-    def __init__(self, inputs: WorkerInputs, writer: CheckpointWriter | None) -> None:
+    def __init__(
+        self, inputs: WorkerInputs, writer: CheckpointWriter | None, metrics: TrainingMetrics
+    ) -> None:
         super().__init__(inputs.run_dir, writer)
-        self._board = inputs.board
+        self._board, self._metrics = inputs.board, metrics
 
     def on_progress(self, progress: Progress) -> None:
+        self._metrics.show_gpu()
         if self._writer:
+            self._metrics.show(progress)
             self._board.write.remote(progress)
 
     def on_note(self, message: str) -> None:
@@ -60,6 +73,7 @@ class _RayCallbacks(WritingCallbacks):
             folder = self._writer.write(epoch_checkpoint_name(metrics.epoch), write_state)
             checkpoint = ray.train.Checkpoint.from_directory(folder)
             self._board.finish_epoch.remote(metrics)
+            self._metrics.show_epoch(metrics)
         ray.train.report(
             metrics.model_dump(mode="json"),
             checkpoint,
@@ -91,20 +105,16 @@ def train_worker(arguments: dict[str, WorkerInputs]) -> None:
     is_first, workers = context.get_world_rank() == 0, context.get_world_size()
     if is_first and workers < config.max_workers:
         board.note.remote(f"{workers} of at most {config.max_workers} worker(s) for now")
-    with _reporting_failures(inputs, is_first=is_first):
+    metrics = TrainingMetrics(inputs.run_dir, context.get_world_rank(), workers)
+    with _reporting_failures(inputs, is_first=is_first), metrics.running():
         resume_from = _latest_checkpoint(inputs)
-        writer_context = (
-            CheckpointWriter(inputs.run_dir, config.keep_every_epochs)
-            if is_first
-            else nullcontext()
-        )
-        with writer_context as writer:
+        with inputs.open_writer() if is_first else nullcontext() as writer:
             train(
                 TrainingInputs(
                     task=inputs.task,
                     train_rows=rows["train"],
                     validation_rows=rows["validation"],
-                    callbacks=_RayCallbacks(inputs, writer),
+                    callbacks=_RayCallbacks(inputs, writer, metrics),
                     device=get_device(),
                     resume_from=resume_from,
                 )
@@ -116,12 +126,13 @@ def _reporting_failures(inputs: WorkerInputs, *, is_first: bool) -> Iterator[Non
     """Report to the board what the user has to fix.
 
     Raises:
-        DiskError: this rank cannot write. Other errors for the user end the block silently.
+        DiskError, StorageError: this rank cannot write or fetch. Other errors for the user end the
+            block silently.
     """
     try:
         with translate_disk_errors(inputs.run_dir, "storage.root"):
             yield
-    except DiskError as error:
+    except (DiskError, StorageError) as error:
         ray.get(inputs.board.fail.remote(error))
         raise  # the other ranks have no such error, and wait for this rank
     except InputError as error:
@@ -138,20 +149,37 @@ def _latest_checkpoint(inputs: WorkerInputs) -> Path | None:
     Raises:
         InputError: all checkpoints are damaged; on all ranks.
     """
-    folder, problem = None, None
+    name: str | None = None
+    problem: str | None = None
     if ray.train.get_context().get_world_rank() == 0:
         try:
-            checkpoint = latest_valid(inputs.run_dir, inputs.board.note.remote)
+            name = _choose_checkpoint(inputs)
         except InputError as error:
             problem = str(error)
-        else:
-            folder = str(checkpoint.folder) if checkpoint else None
-            for metrics in checkpoint.history if checkpoint else []:
-                inputs.board.finish_epoch.remote(metrics)
-    folder, problem = broadcast_from_rank_zero((folder, problem))
+    # The name: each node of a run in a bucket has its own copy.
+    name, problem = broadcast_from_rank_zero((name, problem))
     if problem is not None:
         raise InputError(problem)
-    return None if folder is None else Path(folder)
+    if name is None:
+        return None
+    if inputs.mirror:
+        inputs.mirror.fetch(name, inputs.run_dir)
+    return inputs.run_dir / name
+
+
+def _choose_checkpoint(inputs: WorkerInputs) -> str | None:
+    """Return the name of the newest valid checkpoint, and report its epochs to the board."""
+    mirror, run_dir = inputs.mirror, inputs.run_dir
+    if mirror:
+        mirror.fetch_missing(run_dir)
+    checkpoint = latest_valid(run_dir, inputs.board.note.remote)
+    if checkpoint is None:
+        return None
+    for metrics in checkpoint.history:
+        inputs.board.finish_epoch.remote(metrics)
+    if mirror:  # for the ranks on other nodes
+        mirror.upload(checkpoint.folder)
+    return checkpoint.folder.name
 
 
 def _concatenate(blocks: list[Any]) -> pa.Table:

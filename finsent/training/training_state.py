@@ -20,8 +20,8 @@ from finsent.modeling.classifier import save_classifier
 from finsent.modeling.model_dir import check_model_dir
 from finsent.modeling.provenance import Provenance
 from finsent.records import ContentDigest
+from finsent.runs import MODEL_DIR
 from finsent.training.checkpoint import (
-    MODEL_DIR,
     OPTIMIZER_FILE,
     STATE_FILE,
     LoopState,

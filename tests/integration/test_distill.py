@@ -17,8 +17,9 @@ from finsent.data.versions.dataset import DatasetVersion
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
+from finsent.runs import MODEL_DIR
 from finsent.settings import Settings
-from finsent.training.checkpoint import MODEL_DIR, best_checkpoint, list_checkpoints
+from finsent.training.checkpoint import best_checkpoint, list_checkpoints
 from finsent.training.distill import FoldFilter
 from finsent.training.standalone import main, write_spec
 from finsent.training.task import Task, make_task

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.provenance import Provenance
+from finsent.runs import MODEL_DIR
 from finsent.training.checkpoint import (
-    MODEL_DIR,
     epoch_checkpoint_name,
     find_damage,
     list_checkpoints,

@@ -29,8 +29,8 @@ from finsent.inference.engine import Engine
 from finsent.labels import LABELS
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.provenance import DatasetOrigin, Provenance
+from finsent.runs import MODEL_DIR
 from finsent.training.checkpoint import (
-    MODEL_DIR,
     Checkpoint,
     best_checkpoint,
     epoch_checkpoint_name,

@@ -18,7 +18,8 @@ from finsent.errors import InputError
 from finsent.modeling.backbone import Backbone
 from finsent.modeling.classifier import load_tokenizer, new_classifier
 from finsent.modeling.provenance import Provenance
-from finsent.training.checkpoint import MODEL_DIR, LoopState
+from finsent.runs import MODEL_DIR
+from finsent.training.checkpoint import LoopState
 from finsent.training.config import TrainConfig
 from finsent.training.optim import build_optimizer
 from finsent.training.training_state import TrainingState, load_training_state, optimizer_tensors

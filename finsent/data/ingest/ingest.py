@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from finsent.data.config import DataConfig
 from finsent.data.ingest import local_tasks, ray_tasks
+from finsent.data.ingest.exported_metrics import IngestMetrics
 from finsent.data.ingest.groups import Groups, resolve
 from finsent.data.ingest.noise import find_label_noise
 from finsent.data.ingest.side_tables import merge_side_table, merge_side_tables
@@ -41,6 +42,7 @@ from finsent.data.versions.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from finsent.data.versions.report import write_report
 from finsent.errors import InputError
 from finsent.files import digest, sha256_file
+from finsent.job_metrics import JobMetrics
 from finsent.records import FileDigest
 from finsent.storage import Location, as_location
 
@@ -141,21 +143,27 @@ def ingest(
     with (
         trees.publish(version) as staging,
         ray_tasks.on_this_node() if is_pinned else nullcontext(),
+        JobMetrics(dataset=config.name) as job_metrics,
     ):
         plan = Plan(files, config, staging, partitions)
-        manifest = _run_steps(plan, tasks, version, refused_rows_dir)
+        metrics = IngestMetrics(job_metrics)
+        manifest = _run_steps(plan, tasks, version, refused_rows_dir, metrics)
         manifest.write(staging / MANIFEST)
     published = DatasetVersion.fetched(location / version)
     published.mark_latest()
     return published
 
 
-def _run_steps(plan: Plan, tasks: Tasks, version: str, refused_rows_dir: Path | None) -> Manifest:
+def _run_steps(
+    plan: Plan, tasks: Tasks, version: str, refused_rows_dir: Path | None, metrics: IngestMetrics
+) -> Manifest:
     """Write every file of the version except the manifest, and return the manifest."""
     tally = Tally(plan.files, plan.config)
     with tasks.small_blocks():
         for scanned in tasks.scan_sources(plan):
             tally.add_scan(scanned)
+            if not plan.files[scanned.source].excluded:
+                metrics.scanned(scanned)
         with _keep_refused_rows(plan, tasks, "rejected", refused_rows_dir):
             tally.check_scanned()
         for settled in tasks.map_partitions(
@@ -172,6 +180,7 @@ def _run_steps(plan: Plan, tasks: Tasks, version: str, refused_rows_dir: Path | 
             ):
                 tally.add_written(written)
     tally.check_written()
+    metrics.settled(tally.counts)
     tasks.run_task(merge_side_tables, plan.out, plan.work_dir)
     shutil.rmtree(plan.work_dir)
     noise = None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from finsent.modeling.folding import fold, scaling_tensors
+from finsent.runs import MODEL_DIR
 from finsent.training.checkpoint import (
-    MODEL_DIR,
     best_checkpoint,
     epoch_checkpoint_name,
     list_checkpoints,

@@ -13,6 +13,7 @@ import pytest
 from finsent.errors import InputError
 from finsent.files import directory_lock
 from finsent.inference.config import EngineConfig
+from finsent.job_metrics import JobMetrics
 from finsent.modeling.model_dir import fingerprint
 from finsent.scoring.batch import Batch
 from finsent.scoring.config import PredictConfig
@@ -119,10 +120,10 @@ def test_a_run_that_dies_after_a_file_is_complete_scores_no_row_again(
     with monkeypatch.context() as patched:
         patched.setattr(Parts, "remove", die)
         with pytest.raises(KeyboardInterrupt):
-            first.score(pool)
+            first.score(pool, JobMetrics())
     [record] = ScoredDir(out).records().values()
     assert (record.finished, record.rows) == (True, 1)
-    assert second.score(pool) == 0  # as a second process that waited for the first
+    assert second.score(pool, JobMetrics()) == 0  # as a second process that waited for the first
     assert second.summary().rows == 1
     assert pool.tables == 1
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "n.parquet"]

@@ -1,0 +1,1 @@
+"""Dashboards, alert rules and their documentation, made from `finsent.metric_list`."""
