@@ -13,6 +13,6 @@ import pytest
 from tests.e2e.test_signals import check_signal
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_leaves_nothing_behind(project: Path, signum: signal.Signals) -> None:
     check_signal(project, signum)
