@@ -109,7 +109,7 @@ def read_text_table(
     if not head.strip():
         raise InputError("the file is empty. It needs rows.")
     if is_json(head):
-        raise InputError("the file is JSON, not text. Save its texts as CSV, and send that file.")
+        raise InputError("the file is JSON, not text. Save its texts as CSV, and use that file.")
     layout, column_index = FileLayout(format, _WHERE, dialect=Dialect()), 0
     header: tuple[str, ...] = ("text",)
     try:
@@ -135,7 +135,7 @@ def _utf8(body: bytes, encoding: str) -> tuple[pa.Buffer, str]:
     kind = binary_kind(body[:SIGNATURE_BYTES])
     if kind:
         raise NotTextError(
-            f"the file is {kind}, not text. Save its table as CSV, and send that file."
+            f"the file is {kind}, not text. Save its table as CSV, and use that file."
         )
     bounds = [(start, start + _CHUNK_BYTES) for start in range(0, len(body), _CHUNK_BYTES)]
     if encoding == "auto":
