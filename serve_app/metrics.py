@@ -189,9 +189,8 @@ class Metrics:
     def refresh(self) -> None:
         """Update the gauges, and the counters that other parts keep."""
         service = self._service
-        queue = service.model.coalescer if service.models.ready else None
         stats = service.stats()
-        self._gauges["queue_rows"].set(queue.waiting_rows if queue else 0)
+        self._gauges["queue_rows"].set(sum(queue.waiting_rows for queue in service.models.queues))
         self._gauges["queue_tokens"].set(stats["queue_tokens"])
         self._gauges["drain_seconds"].set(stats["drain_seconds"])
         self._gauges["requests_in_progress"].set(service.admission.requests)

@@ -206,7 +206,9 @@ def event_logs(logs: Floats, blocks: Events, limit: float) -> Floats:
         losses = np.log1p((ODDS_RATIOS - 1) * chance)
         with_event, without = logs + np.log(ODDS_RATIOS) - losses, logs - losses
         before = _mean_wealth(logs, ODDS_WEIGHTS)
-        if before < limit < _mean_wealth(with_event, ODDS_WEIGHTS):
+        if before >= limit * (1 - _ROUNDING):
+            break  # the limit is reached, whatever follows
+        if limit < _mean_wealth(with_event, ODDS_WEIGHTS):
             with_event += np.log(limit / _mean_wealth(with_event, ODDS_WEIGHTS))
             remaining = (before - chance * limit) / (1 - chance)
             without += np.log(remaining / _mean_wealth(without, ODDS_WEIGHTS))
