@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from serve_app.request_log import Outcome
 from serve_app.sender import Sender
 from serve_app.service.answer import Answer
 from serve_app.service.coalescer import Batch, Timing
+from serve_app.service.routing import RequestRouter, RouterCounts
 from serve_app.service.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -91,6 +93,11 @@ _GAUGES = {
     "queue_tokens": "Tokens that wait or are being computed.",
     "drain_seconds": "Time that they will take at the measured rate.",
     "requests_in_progress": "Requests in progress.",
+    "rollout_share": "Share of the requests that a canary gets.",
+    "rollout_worse_evidence": "Evidence that the canary is worse; 1 / promote.alpha rolls back.",
+    "rollout_safe_evidence": "Evidence that the canary is safe; 1 / promote.alpha ends the stage.",
+    "rollout_rolled_back": "1: the latest rollout was rolled back; /info has the reason.",
+    "rollout_decisions": "Decisions of the latest rollout.",
     "user_config_refused": "1: the last user_config was refused; /info has the reason.",
 }
 
@@ -141,6 +148,13 @@ class Metrics:
         self._text_problems = make.counter("text_problems", "Texts without an answer.", "code")
         self._hits = make.counter("cache_hits", "Answers from the cache.")
         self._counted_hits = 0
+        self._routed = make.counter(
+            "rollout_requests",
+            "Requests during rollouts by the version that answered: canary, current, or fallback "
+            "(the current version in the canary's place).",
+            "answered_by",
+        )
+        self._counted_routed = RouterCounts()
         self._gauges = {name: make.gauge(name, text) for name, text in _GAUGES.items()}
         service.answer_listeners.append(self.answered)
         service.batch_listeners.append(self.computed)
@@ -197,6 +211,22 @@ class Metrics:
         self._gauges["user_config_refused"].set(service.refused_config is not None)
         self._hits.inc(by=service.cache.hits - self._counted_hits)
         self._counted_hits = service.cache.hits
+        if service.router is not None:
+            self._refresh_rollout(service.router)
+
+    def _refresh_rollout(self, router: RequestRouter) -> None:
+        for name, count in vars(router.counts).items():
+            self._routed.inc(name, by=count - getattr(self._counted_routed, name))
+        self._counted_routed = replace(router.counts)
+        record = router.record
+        if record is None:
+            return
+        test = record.test()
+        self._gauges["rollout_share"].set(record.share)
+        self._gauges["rollout_worse_evidence"].set(test.worse_wealth)
+        self._gauges["rollout_safe_evidence"].set(test.safe_wealth)
+        self._gauges["rollout_rolled_back"].set(record.status == "rolled back")
+        self._gauges["rollout_decisions"].set(len(record.decisions))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

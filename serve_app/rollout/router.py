@@ -27,6 +27,7 @@ from serve_app.sender import Sender
 from serve_app.service.answer import Answer, Answers
 from serve_app.service.coalescer import Timing
 from serve_app.service.model import Model
+from serve_app.service.routing import RouterCounts
 from serve_app.service.service import Service
 
 log = logging.getLogger(__name__)
@@ -38,15 +39,6 @@ _MAX_COMPARISONS = 8  # at a time; more texts are not compared
 _PATIENCE_FACTOR = 5  # of the limit of slow requests, after which the current version answers
 _SHORTEST_PATIENCE = 0.25  # seconds
 _UNCOUNTED = ("overloaded", "not_ready")  # problems of the replica, not of a version
-
-
-@dataclass
-class RouterCounts:
-    """Counts of a router for the metrics."""
-
-    canary: int = 0  # requests that the canary answered
-    fallbacks: int = 0  # requests to the canary that the current version answered
-    control: int = 0  # requests to the current version during a rollout
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ class CanaryRouter:
             return await request.answer(self._service.model)
         if canary.takes(sender.client or "\0".join(texts)):
             return await self._by_canary(canary, request, sender)
-        self.counts.control += 1
+        self.counts.current += 1
         return await self._by_current(canary, request)
 
     async def _by_current(self, canary: _Canary, request: _Request) -> tuple[Answers, Timing]:
@@ -131,7 +123,7 @@ class CanaryRouter:
         self, canary: _Canary, request: _Request, error: Exception | None
     ) -> tuple[Answers, Timing]:
         """Answer by the current version, and count an error of the canary."""
-        self.counts.fallbacks += 1
+        self.counts.fallback += 1
         if error is not None:
             self._add(canary, RequestOutcome(True, None, None))
             log.warning("the canary %s did not answer: %r", canary.model.version, error)
@@ -151,7 +143,7 @@ class CanaryRouter:
         )
         self._add(canary, RequestOutcome(is_error, None, None))
         if is_error:
-            self.counts.fallbacks += 1
+            self.counts.fallback += 1
             return current, current_timing
         self.counts.canary += 1
         return answers, timing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 from finsent.errors import InputError
 from finsent.inference.config import EngineConfig, Truncate
@@ -26,26 +26,8 @@ from serve_app.service.coalescer import Batch, Timing
 from serve_app.service.encoding import BatchEncoder
 from serve_app.service.following import ModelFollower
 from serve_app.service.model import LocalLoader, Model, ModelLoader
+from serve_app.service.routing import RequestRouter
 from serve_app.service.runtime import RuntimeConfig
-
-
-class RequestRouter(Protocol):
-    """Chooses the version that answers a request."""
-
-    @property
-    def is_active(self) -> bool:
-        """Whether a version besides the followed one answers requests."""
-
-    async def classify(
-        self, texts: Sequence[str], truncate: Truncate | None, source: str | None, sender: Sender
-    ) -> tuple[Answers, Timing]:
-        """Return an answer or a problem for each text; see `Service.classify`."""
-
-    async def watch(self) -> None:
-        """Follow the rollouts forever."""
-
-    async def close(self) -> None:
-        """Report the outcomes that wait."""
 
 
 class QueueStats(TypedDict):
