@@ -172,13 +172,6 @@ class ServeConfig(Section):
         "write each answer (label, probabilities, version, the text's SHA-256; with log_texts the "
         "text) as a line of STORAGE/predictions/DATE.jsonl",
     )
-    shadow_margin: float = setting(
-        0.02,
-        "accuracy difference of the shadow that counts as equal",
-        unit="fraction",
-        gt=0,
-        lt=1,
-    )
     canary_header: str = setting(
         "x-client-id",
         "header whose value decides whether a client's requests go to a canary, so that all "

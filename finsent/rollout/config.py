@@ -59,6 +59,13 @@ class PromoteConfig(Section):
         ge=0,
         le=1,
     )
+    shadow_margin: float = setting(
+        0.02,
+        "accuracy difference between a shadow and the current version that counts as equal",
+        unit="fraction",
+        gt=0,
+        lt=1,
+    )
     behavior_margin: float = setting(
         0.02,
         "share of the behavior suite's cases that a version may fail in addition to the version "

@@ -53,6 +53,14 @@ class Rollouts:
         """
         return self._file(alias).get()
 
+    def check_closed(self, alias: str) -> None:
+        """Check that no rollout of an alias is open.
+
+        Raises:
+            InputError: one is open, or the record is damaged.
+        """
+        _check_closed(self.get(alias))
+
     def start(
         self, alias: str, champion: str, candidate: str, gate: Gate | None, rules: RolloutRules
     ) -> RolloutRecord:
@@ -76,11 +84,7 @@ class Rollouts:
         )
 
         def plan(old: RolloutRecord | None) -> RolloutRecord:
-            if old is not None and old.is_open:
-                raise InputError(
-                    f"promote.alias={alias!r}: a canary of {old.candidate} is at "
-                    f"{old.share:.0%} of the requests. Wait for its end, or run `finsent rollback`."
-                )
+            _check_closed(old)
             return decisions.begin(new, _now())
 
         return self._change(alias, plan)
@@ -196,6 +200,14 @@ class Rollouts:
 
     def _file(self, alias: str) -> StateFile[RolloutRecord]:
         return StateFile(self.root / "rollouts", f"{alias}.json", RolloutRecord)
+
+
+def _check_closed(record: RolloutRecord | None) -> None:
+    if record is not None and record.is_open:
+        raise InputError(
+            f"promote.alias={record.alias!r}: a canary of {record.candidate} gets "
+            f"{record.share:.0%} of the requests. Wait for its end, or run `finsent rollback`."
+        )
 
 
 def _entry(

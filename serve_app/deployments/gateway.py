@@ -147,7 +147,8 @@ class Gateway:
                 records = await asyncio.to_thread(self._shadows.records)
         except (TimeoutError, InputError) as error:
             return {"model": config.shadow, "problem": repr(error)[:200]}
-        pairs = [report(record, config.shadow_margin) for record in records]
+        margin = self._settings.promote.shadow_margin
+        pairs = [report(record, margin) for record in records]
         return {"model": config.shadow, "pairs": pairs}
 
     async def _explain_remotely(

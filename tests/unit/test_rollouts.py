@@ -130,7 +130,7 @@ def test_an_alias_that_moves_ends_the_rollout(rollouts: Rollouts) -> None:
 
 def test_a_second_rollout_of_the_alias_is_refused(rollouts: Rollouts) -> None:
     start(rollouts)
-    with pytest.raises(InputError, match=r"promote\.alias='served': a canary of .* is at 5%"):
+    with pytest.raises(InputError, match=r"promote\.alias='served': a canary of .* gets 5%"):
         start(rollouts)
 
 
