@@ -75,7 +75,7 @@ class PromoteConfig(Section):
         lt=1,
     )
     parity_margin: float = setting(
-        0.02,
+        0.04,
         "share of the behavior suite's texts that the backend of the service may label differently "
         "from torch in fp32",
         unit="fraction",

@@ -169,7 +169,7 @@ def test_a_version_with_other_labels_is_rolled_back(world: World, tmp_path: Path
 
     async def test() -> None:
         async with serving(world, tmp_path, "labels") as replica:
-            await replica.ask_until_the_end(lambda i: replica.ask(f"{LONG} {i}"))
+            await replica.ask_until_the_end(lambda i: replica.ask(f"{TEXTS[i % 7]} {i}"))
             assert set(replica.statuses) == {200}
 
     asyncio.run(test())

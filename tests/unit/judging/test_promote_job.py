@@ -24,7 +24,10 @@ from ray_jobs._settings import JobSettings
 from tests.unit.judging.worlds import World
 from tests.unit.models import published
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.cost(4, "measures models, some of them on a suite")]
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.cost(4, "measures models, some of them on a suite"),
+]
 
 
 def run_promote(world: World, *names: str, **sections: Any) -> dict[str, Any]:
