@@ -16,12 +16,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from finsent.disk import DiskError
 from finsent.errors import InputError
 from finsent.inference.config import Truncate
 from finsent.references import plain_name
 from finsent.rollout.outcomes import BlockBuilder, RequestOutcome
 from finsent.rollout.rollout_record import RolloutRecord
 from finsent.rollout.rollouts import Rollouts
+from finsent.storage import StorageError
 from serve_app.problems import Problem
 from serve_app.sender import Sender
 from serve_app.service.answer import Answer, Answers
@@ -217,7 +219,7 @@ class CanaryRouter:
             InputError: the rollout's record is damaged.
         """
         self._has_blocks.clear()
-        self.record = await asyncio.to_thread(self._exchange, self._canary)
+        self.record = await self._exchange()
         if self.record is not None and self._is_followed(self.record):
             await self._use(self.record)
         else:
@@ -226,16 +228,18 @@ class CanaryRouter:
     async def close(self) -> None:
         """See `RequestRouter.close`."""
         if self._canary is not None:
-            await asyncio.to_thread(self._exchange, self._canary)
+            await self._exchange()
 
-    def _exchange(self, canary: _Canary | None) -> RolloutRecord | None:
-        alias = plain_name(self._service.models.reference)
-        if canary is not None:
-            outcomes = canary.blocks.take()
-            record = self._rollouts.report(canary.record.alias, canary.record.id, outcomes)
+    async def _exchange(self) -> RolloutRecord | None:
+        """Report the outcomes so far, and return the followed alias's latest rollout."""
+        rollouts, canary = self._rollouts, self._canary
+        if canary is None:
+            alias = plain_name(self._service.models.reference)
+            record = await asyncio.to_thread(rollouts.get, alias)
         else:
-            record = self._rollouts.get(alias)
-        return None if record is None else self._rollouts.settle(record)
+            own, outcomes = canary.record, canary.blocks.take()
+            record = await asyncio.to_thread(rollouts.report, own.alias, own.id, outcomes)
+        return None if record is None else await asyncio.to_thread(rollouts.settle, record)
 
     def _is_followed(self, record: RolloutRecord) -> bool:
         """Return whether this replica takes part in a rollout."""
@@ -248,6 +252,8 @@ class CanaryRouter:
         canary = self._canary
         try:
             model = await self._service.models.load_standby(record.candidate)
+        except (StorageError, DiskError):  # which may be back at the next attempt
+            raise
         except InputError as error:
             self._canary = None
             reason = f"the version cannot be loaded: {error}"

@@ -125,20 +125,31 @@ class ModelFollower:
         )
 
     async def _loaded(self, version: str) -> Model:
+        model: Model | None = None
         try:
             # First, because it is cheap: each retry would load the model to find one missing.
             await asyncio.to_thread(self._check_calibrations, version)
-            model = self.standby
-            if model is None or model.version != version:
+            model = self._taken_standby(version)
+            if model is None:
                 model = await self._loader.load(self.registry, version, self._runtime.engine)
             await self._follow_records(model)
         except Exception as error:
+            if model is not None:
+                asyncio.get_running_loop().create_task(model.retire())
             self.refused_version = RefusedVersion(version, str(error))
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             if isinstance(error, InputError):
                 raise
             log.exception("model version %s cannot be loaded", version)
-            raise InputError(f"model version {version}: cannot be loaded ({error!r})") from None
+            raise _unloadable(version, error) from None
+        return model
+
+    def _taken_standby(self, version: str) -> Model | None:
+        """Return the standby if it is the version; from then on, no caller can release it."""
+        model = self.standby
+        if model is None or model.version != version:
+            return None
+        self.standby = None
         return model
 
     async def load_standby(self, version: str) -> Model:
@@ -150,7 +161,13 @@ class ModelFollower:
         if self.standby is None or self.standby.version != version:
             self.release_standby()
             await asyncio.to_thread(self._check_calibrations, version)
-            model = await self._loader.load(self.registry, version, self._runtime.engine)
+            try:
+                model = await self._loader.load(self.registry, version, self._runtime.engine)
+            except InputError:
+                raise
+            except Exception as error:
+                log.exception("model version %s cannot be loaded", version)
+                raise _unloadable(version, error) from None
             model.coalescer.observer = partial(self._computed, model)
             self.standby = model
         await self._read_domains(self.standby)
@@ -174,8 +191,6 @@ class ModelFollower:
     def _replace(self, model: Model) -> None:
         model.coalescer.observer = partial(self._computed, model)
         old, self._model = self._model, model
-        if self.standby is model:
-            self.standby = None
         self.refused_version = None
         self._on_change()
         log.info(
@@ -253,6 +268,10 @@ class ModelFollower:
             tag: None if name is None else _described(name, domains[name])
             for tag, name in self.calibration_names.items()
         }
+
+
+def _unloadable(version: str, error: Exception) -> InputError:
+    return InputError(f"model version {version}: cannot be loaded ({error!r})")
 
 
 def _described(name: str, calibration: Calibration) -> CalibrationInfo:

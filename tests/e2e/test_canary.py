@@ -107,7 +107,7 @@ def service(root: Path, versions: Versions) -> Iterator[Served]:
 
 
 def job(name: str, root: Path, *arguments: str) -> dict[str, Any]:
-    finished = run_job(name, f"storage.root={root}", f"promote.alias={ALIAS}", *arguments)
+    finished = run_job(name, f"storage.root={root}", f"promote.alias={ALIAS}", *arguments, cwd=root)
     assert finished.code == 0, finished.err
     return finished.result
 

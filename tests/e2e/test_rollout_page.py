@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -84,7 +85,7 @@ def address(rollouts: Rollouts) -> Iterator[str]:
         thread.join(30)
 
 
-def _app(service: Service, rollouts: Rollouts) -> object:
+def _app(service: Service, rollouts: Rollouts) -> Any:
     service.router = CanaryRouter(service, rollouts)
     return build_app(service, Keys(None))
 
