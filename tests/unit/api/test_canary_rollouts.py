@@ -21,7 +21,10 @@ from serve_app.auth import Keys
 from serve_app.config import ServeConfig
 from serve_app.http.app import build_app
 from serve_app.metrics import Metrics
+from serve_app.rollout import router
 from serve_app.rollout.router import CanaryRouter
+from serve_app.sender import Sender
+from serve_app.service.answer import Answer
 from serve_app.service.service import Service
 from tests.unit.canaries import ENGINE, RULES, publish
 from tests.unit.models import TEXTS
@@ -91,16 +94,16 @@ def world(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
 async def serving(world: World, root: Path, alias: str) -> AsyncIterator[Replica]:
     """Serve an alias."""
     service = Service(world.registry.root, ServeConfig(model=alias, watch_seconds=0.2), ENGINE)
-    router = CanaryRouter(service, Rollouts(Location.at(root), world.registry))
-    service.router = router
+    canary_router = CanaryRouter(service, Rollouts(Location.at(root), world.registry))
+    service.router = canary_router
     await service.models.follow()
     app = build_app(service, Keys(None), Metrics(service))
-    watching = asyncio.create_task(router.watch())
+    watching = asyncio.create_task(canary_router.watch())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield Replica(service, client)
     watching.cancel()
-    await router.close()
+    await canary_router.close()
 
 
 def start(world: World, root: Path, alias: str, candidate: str) -> Rollouts:
@@ -214,3 +217,52 @@ def test_a_version_that_cannot_be_loaded_is_rolled_back(world: World, tmp_path: 
 
     asyncio.run(test())
     assert latest(rollouts, "missing").status == "rolled back"
+
+
+def test_a_canary_that_is_too_slow_is_replaced_by_the_current_version(
+    world: World, tmp_path: Path
+) -> None:
+    rollouts = start(world, tmp_path, "slow", world.equal)
+
+    async def test() -> None:
+        async with serving(world, tmp_path, "slow") as replica:
+            await asyncio.sleep(0.5)  # the router follows
+            for i in range(40):
+                sender = Sender(str(i), seconds=1e-9)
+                [answer], _ = await replica.service.answer([f"{SHORT} {i}"], None, sender)
+                assert isinstance(answer, Answer)
+                assert answer.model_version == world.champion
+
+    asyncio.run(test())
+    record = latest(rollouts, "slow")
+    assert record.status == "rolled back"
+    assert record.totals.errors == record.totals.requests > 0
+
+
+def test_without_its_record_a_canary_gets_no_requests_until_the_record_is_back(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "_MAX_BLIND_SECONDS", 0.0)
+    start(world, tmp_path, "blind", world.equal)
+    file = tmp_path / "rollouts" / "blind.json"
+    content = file.read_bytes()
+
+    async def versions(replica: Replica) -> set[str]:
+        return {await replica.ask(f"{SHORT} {i}") for i in range(40)}
+
+    async def until(replica: Replica, expected: set[str]) -> None:
+        async with asyncio.timeout(60):
+            while await versions(replica) != expected:
+                await asyncio.sleep(0.05)
+
+    async def test() -> None:
+        async with serving(world, tmp_path, "blind") as replica:
+            both = {world.champion, world.equal}
+            await until(replica, both)
+            file.write_bytes(b"{")
+            await until(replica, {world.champion})
+            file.write_bytes(content)
+            await until(replica, both)
+            assert set(replica.statuses) == {200}
+
+    asyncio.run(test())
