@@ -65,7 +65,7 @@ def promote(promotion: Promotion, rollouts: Rollouts, report: GateReport) -> Pro
         record = rollouts.settle(record)
         return replace(result, rollout=record.id, share=record.share)
     rollouts.registry.promote(f"version:{version}", alias, report.clearance)
-    reason = ", ".join(f"{one.gate}: {one.outcome}" for one in report.results)
+    reason = ", ".join(f"{gate.gate}: {gate.outcome}" for gate in report.results)
     rollouts.record_move(alias, replaced, version, "promote", reason)
     return result
 

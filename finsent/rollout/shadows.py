@@ -1,7 +1,7 @@
 """Shadows: how often a challenger agrees with the version that answers, and the verdict on it.
 
 `ROOT/shadow/MODEL--SHADOW.json` has the counts of a pair of versions. Processes add their counts by
-conditional writes, so counts survive restarts and have no second writer's losses.
+conditional writes, so counts survive restarts, and no writer loses those of another.
 
 Without labels, a text with two different labels may be an error of either version. The verdict
 "equal within the margin" therefore assumes that the shadow is wrong on each of these texts: the
@@ -27,6 +27,10 @@ def no_confusion() -> Confusion:
     return {label: dict.fromkeys(LABELS, 0) for label in LABELS}
 
 
+def _same_labels(confusion: Confusion) -> int:
+    return sum(confusion[label][label] for label in LABELS)
+
+
 @dataclass
 class ShadowCounts:
     """Counts of a shadow's answers compared with those that clients got."""
@@ -41,7 +45,7 @@ class ShadowCounts:
     @property
     def same_labels(self) -> int:
         """Number of texts with equal labels."""
-        return sum(self.confusion[label][label] for label in LABELS)
+        return _same_labels(self.confusion)
 
 
 class ShadowRecord(Record):
@@ -66,7 +70,7 @@ class ShadowRecord(Record):
     @property
     def same_labels(self) -> int:
         """Number of texts with equal labels."""
-        return sum(self.confusion[label][label] for label in LABELS)
+        return _same_labels(self.confusion)
 
     def plus(self, counts: ShadowCounts) -> ShadowRecord:
         """Return the record after more counts."""
