@@ -104,7 +104,9 @@ def roll_back(rollouts: Rollouts, alias: str) -> RolledBack:
     record = rollouts.get(alias)
     if record is not None and record.is_open:
         ended = rollouts.end(record, "roll back", "rolled back", reason)
-        if ended.status == "rolled back":
+        # A process that promotes the candidate at this moment may have moved the alias.
+        has_moved = rollouts.registry.aliases().get(alias) == ended.candidate
+        if not has_moved:
             return RolledBack(alias, ended.champion, ended.candidate, ended.id)
     replaced = rollouts.registry.aliases().get(alias)
     version = rollouts.registry.rollback(alias).version

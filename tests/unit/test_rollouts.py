@@ -12,6 +12,7 @@ import pytest
 from finsent.errors import InputError
 from finsent.registry.registry import Registry
 from finsent.rollout.outcomes import Block, BlockBuilder, Outcomes, RequestOutcome, SignalCounts
+from finsent.rollout.promotion import roll_back
 from finsent.rollout.rollout_record import RolloutRecord, RolloutRules
 from finsent.rollout.rollouts import Rollouts
 from finsent.rollout.shadows import ShadowCounts, Shadows
@@ -118,6 +119,19 @@ def test_a_decision_that_a_dead_process_left_is_carried_out_once(rollouts: Rollo
         ended = list(pool.map(rollouts.settle, [latest] * 4))
     assert {one.status for one in ended} == {"promoted"}
     assert actions(rollouts) == ["start", "advance", "promote"]
+
+
+def test_a_rollback_undoes_a_promotion_of_the_same_moment(rollouts: Rollouts) -> None:
+    record = start(rollouts)
+    rollouts.report("served", record.id, blocks([0] * 80))
+    rollouts.report("served", record.id, blocks([0] * 80, 0))
+    rollouts.registry.promote(f"version:{record.candidate}", "served")  # by another process
+    back = roll_back(rollouts, "served")
+    assert (back.model_version, back.instead_of) == (record.champion, record.candidate)
+    assert rollouts.registry.aliases()["served"] == record.champion
+    ended = rollouts.get("served")
+    assert ended is not None
+    assert rollouts.settle(ended).status == "rolled back"
 
 
 def test_an_alias_that_moves_ends_the_rollout(rollouts: Rollouts) -> None:
