@@ -29,6 +29,7 @@ PAGES = (
     "docs/guides/export.md",
     "docs/guides/publish.md",
     "docs/guides/classify.md",
+    "docs/rollout.md",
 )
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
