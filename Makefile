@@ -24,13 +24,16 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
 	touch $@
 
-# constraints.txt has the tested versions of all extras. requirements.lock has those of the extra `platform` with
-# hashes. uv resolves them for all Pythons at once. No other target needs uv.
+# constraints.txt has the tested versions of all extras. Images are installed from the locks with hashes:
+# requirements.lock has the extra `platform`, serve.lock the extra `serve`, sbom.lock the program that lists the
+# packages of an image. uv resolves them for all Pythons at once. No other target needs uv.
 LOCK := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 --strip-extras --no-annotate --quiet --custom-compile-command 'make lock'
-lock: install ## write constraints.txt and requirements.lock; UPGRADE=1: with the newest versions
+lock: install ## write constraints.txt and the locks of images; UPGRADE=1: with the newest versions
 	$(BIN)/python -m pip install --quiet uv
 	$(LOCK) --all-extras $(if $(UPGRADE),--upgrade) --output-file constraints.txt
 	$(LOCK) --extra platform --generate-hashes --constraint constraints.txt --output-file requirements.lock
+	$(LOCK) --extra serve --generate-hashes --constraint constraints.txt --output-file cluster/images/serve.lock
+	$(LOCK) --group sbom --generate-hashes --constraint constraints.txt --output-file cluster/images/sbom.lock
 
 demo: install ## train and publish a model of the sample corpus, then serve a page; DEMO_ONESHOT=1: no page
 	$(BIN)/finsent demo $(if $(DEMO_ONESHOT),once)

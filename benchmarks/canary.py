@@ -14,7 +14,7 @@ from ray_jobs._cli import Result, main
 
 MORE_ERRORS = 0.02
 BASE_RATES = (0.0, 0.001, 0.002, 0.005, 0.01)  # errors of the current version
-SLOW_RATE, ABSTENTION_RATE, DISAGREEMENT_RATE = 0.01, 0.05, 0.06
+SLOW_RATE, MEDIAN_RATE, ABSTENTION_RATE, DISAGREEMENT_RATE = 0.01, 0.1, 0.05, 0.06
 ALLOWED_DISAGREEMENT = 0.1
 REQUESTS_BAR, MAX_REQUESTS, BATCH = 500, 5_000, 10
 MARGIN = 0.02
@@ -85,6 +85,7 @@ def _rollout(
         events = {
             "error": _events(random, base, base + more, control),
             "slow": _events(random, SLOW_RATE, SLOW_RATE, control),
+            "slow_median": _events(random, MEDIAN_RATE, MEDIAN_RATE, control),
             "abstained": _events(random, ABSTENTION_RATE, ABSTENTION_RATE, control),
         }
         decision = test.update(events, _flags(random, DISAGREEMENT_RATE))

@@ -19,6 +19,7 @@ EXTRAS = {  # by the module that is imported
     "peft": "lora",
     "python_calamine": "excel",
     "sentencepiece": "sentencepiece",
+    "torch": "platform",
 }
 
 
@@ -53,3 +54,21 @@ def require(module: str, field: str, alternative: str = "") -> None:
     """
     if not is_installed(module):
         raise missing_extra(module, field, alternative)
+
+
+def missing_package(error: ModuleNotFoundError, field: str) -> InputError | None:
+    """Return the error for an import of a package that is not installed.
+
+    Args:
+        field: what needs the package, e.g. `JOB='train'`.
+
+    Returns:
+        None: a module is missing in a package that is installed.
+    """
+    package = (error.name or "").partition(".")[0]
+    if not package or is_installed(package):
+        return None
+    return InputError(
+        f"{field}: needs the package {package}. Run pip install "
+        f"'finsent[{EXTRAS.get(package, 'platform')}]'."
+    )

@@ -108,6 +108,39 @@ SERVED_MODEL = Metric(
     "gauge", "served_model", "0 or 1", "1: the model version that answers.", ("model_version",)
 )
 
+# `answered_by`: canary, current, or fallback: the current version in the canary's place.
+ROLLOUT_REQUESTS = Metric(
+    "counter",
+    "rollout_requests",
+    "requests",
+    "Requests during rollouts by the version that answered; fallback: the canary failed.",
+    ("answered_by",),
+)
+ROLLOUT_SHARE = Metric(
+    "gauge", "rollout_share", "ratio", "Share of the requests that a canary gets."
+)
+ROLLOUT_WORSE_EVIDENCE = Metric(
+    "gauge",
+    "rollout_worse_evidence",
+    "ratio",
+    "Evidence that the canary is worse; 1 / promote.alpha rolls back.",
+)
+ROLLOUT_SAFE_EVIDENCE = Metric(
+    "gauge",
+    "rollout_safe_evidence",
+    "ratio",
+    "Evidence that the canary is safe; 1 / promote.alpha ends the stage.",
+)
+ROLLOUT_ROLLED_BACK = Metric(
+    "gauge",
+    "rollout_rolled_back",
+    "0 or 1",
+    "1: the latest rollout was rolled back; /info has the reason.",
+)
+ROLLOUT_DECISIONS = Metric(
+    "gauge", "rollout_decisions", "decisions", "Decisions of the latest rollout."
+)
+
 SERVICE_METRICS = (
     REQUESTS,
     REQUEST_SECONDS,
@@ -131,6 +164,12 @@ SERVICE_METRICS = (
     USER_CONFIG_REFUSED,
     READY,
     SERVED_MODEL,
+    ROLLOUT_REQUESTS,
+    ROLLOUT_SHARE,
+    ROLLOUT_WORSE_EVIDENCE,
+    ROLLOUT_SAFE_EVIDENCE,
+    ROLLOUT_ROLLED_BACK,
+    ROLLOUT_DECISIONS,
 )
 
 # --- of jobs on a Ray cluster -------------------------------------------------------------------

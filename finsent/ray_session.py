@@ -37,13 +37,16 @@ _PROBE_SECONDS = 60.0  # for another machine to look for a file
 
 
 @contextmanager
-def ray_session(settings: Settings, runtime_env: dict[str, Any] | None = None) -> Iterator[None]:
+def ray_session(
+    settings: Settings, runtime_env: dict[str, Any] | None = None, uses_data: bool = True
+) -> Iterator[None]:
     """Connect to a cluster, or start a local Ray that is shut down at the block's end.
 
     A Ray that this process is connected to is used and stays connected.
 
     Args:
         runtime_env: Ray's runtime environment of this job's workers.
+        uses_data: whether the job may use Ray Data, which takes 1 s to import and needs pandas.
 
     Raises:
         InputError: the cluster does not answer, or a local Ray does not start.
@@ -64,7 +67,8 @@ def ray_session(settings: Settings, runtime_env: dict[str, Any] | None = None) -
             _start_local(cpus, settings.ray.worker_logs, runtime_env)
             protect_auth_token()
         catch_signals()
-        quiet_data()
+        if uses_data:
+            quiet_data()
         if settings.workspace.root.is_local:
             check_shared(settings.workspace.root.path, "storage.root")
         yield

@@ -17,6 +17,7 @@ from finsent.inference.config import EngineConfig
 from finsent.modeling.config import ModelConfig
 from finsent.references import LATEST
 from finsent.registry.config import PublishConfig, RegistryConfig
+from finsent.rollout.config import PromoteConfig
 from finsent.scoring.config import ClassifyConfig, PredictConfig
 from finsent.storage import StorageConfig
 from finsent.tracking.config import TrackingConfig
@@ -71,6 +72,7 @@ class Settings(Section):
     adopt: AdoptConfig = setting(AdoptConfig, "a classifier from elsewhere")
     registry: RegistryConfig = setting(RegistryConfig, "published models")
     publish: PublishConfig = setting(PublishConfig, "what is published")
+    promote: PromoteConfig = setting(PromoteConfig, "how a version gets an alias")
     tracking: TrackingConfig = setting(TrackingConfig, "experiment tracking")
     engine: EngineConfig = setting(EngineConfig, "inference")
     export: ExportConfig = setting(ExportConfig, "faster forms of a model")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import pkgutil
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from types import ModuleType
+from pathlib import Path
 from typing import NoReturn
 
 import ray_jobs
+from finsent.extras import missing_package
 from finsent.stdout import write_line
 from ray_jobs._completion import COMMAND, USAGE, completion
 
@@ -41,7 +43,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(2)
     from ray_jobs._cli import main as run_job  # pydantic and rich: 0.3 s; a typo fails before
 
-    run_job(importlib.import_module(f"ray_jobs.{name}").JOB, arguments[1:], f"finsent {name}")
+    try:
+        job = importlib.import_module(f"ray_jobs.{name}").JOB
+    except ModuleNotFoundError as error:
+        if not (refusal := missing_package(error, f"JOB={name!r}")):
+            raise
+        sys.stderr.write(f"error: {refusal}\n")
+        sys.exit(2)
+    run_job(job, arguments[1:], f"finsent {name}")
 
 
 def _complete(arguments: Sequence[str]) -> NoReturn:
@@ -63,9 +72,9 @@ def job_names() -> list[str]:
 
 def usage() -> str:
     """Return the text of `finsent --help`: one line per job."""
-    modules = {name: importlib.import_module(f"ray_jobs.{name}") for name in job_names()}
-    width = max(map(len, modules))
-    jobs = [f"  {name:{width}}  {_summary(module)}" for name, module in modules.items()]
+    names = job_names()
+    width = max(map(len, names))
+    jobs = [f"  {name:{width}}  {_summary(name)}" for name in names]
     return "\n".join(
         [
             "usage: finsent JOB [CONFIG.yaml ...] [key=value ...]",
@@ -78,8 +87,10 @@ def usage() -> str:
     )
 
 
-def _summary(module: ModuleType) -> str:
-    return (module.__doc__ or "").partition("\n")[0]
+def _summary(name: str) -> str:
+    # Without an import, which takes seconds and needs the packages of the job.
+    source = Path(ray_jobs.__path__[0], f"{name}.py").read_text("utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import IO, NoReturn
 from finsent.config import load, to_yaml
 from finsent.disk import find_disk_error
 from finsent.errors import UserError
+from finsent.extras import missing_package
 from finsent.files import remove_abandoned_below
 from finsent.job_dirs import named_disk_errors
 from finsent.runs import RESULT, finish_run, new_run_name, start_run
@@ -123,19 +124,22 @@ def _main(job: Job, argv: list[str], stdout: IO[str], command: str) -> int:
         with named_disk_errors(settings):
             result = _run(job, settings, arguments.positional)
     except (Exception, SystemExit, Interrupted) as error:
-        return _report(error)
+        return _report(error, job)
     write_line(json.dumps(result, ensure_ascii=False), stdout)
     return 0
 
 
-def _report(error: BaseException) -> int:
+def _report(error: BaseException, job: Job) -> int:
     """Write an error to stderr, and return the exit code."""
     if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
         return _report_signal(signal.SIGTERM)  # Ray's own handler, while ray.init runs
     # Before the others: Ray's code wraps what a signal handler raises.
     if not isinstance(error, UserError) and (interrupted := find_cause(error, Interrupted)):
         return _report_signal(interrupted.signum)
-    if user_error := find_cause(error, UserError):
+    user_error = find_cause(error, UserError)
+    if user_error is None and isinstance(error, ModuleNotFoundError):
+        user_error = missing_package(error, f"JOB={job.name!r}")
+    if user_error:
         say(f"error: {_message(user_error)}")
         return 2
     traceback.print_exception(error)

@@ -61,7 +61,7 @@ def run(call: Call) -> ServeResult | NewKeyResult:
             "worker_process_setup_hook": HOOK,
             "env_vars": grpc_environment(config.host, config.grpc_port, is_local),
         }
-        stack.enter_context(ray_session(settings, workers))
+        stack.enter_context(ray_session(settings, workers, uses_data=False))
         started = time.perf_counter()
         config = _deploy(settings, config, is_local)
         seconds = time.perf_counter() - started

@@ -175,8 +175,18 @@ class ServeConfig(Section):
         "write each answer (label, probabilities, version, the text's SHA-256; with log_texts the "
         "text) as a line of STORAGE/predictions/DATE.jsonl",
     )
+    canary_header: str = setting(
+        "x-client-id",
+        "header whose value decides whether a client's requests go to a canary, so that all "
+        "requests of a client go to one version; requests without the header are assigned by text",
+        pattern=r"^[a-z0-9-]+$",
+        form="lower-case letters, digits and -",
+    )
     watch_seconds: float = setting(
-        5.0, "time between checks of which version the alias names; 0: never", unit="seconds", ge=0
+        5.0,
+        "time between checks of which version the alias names, and of rollouts; 0: never",
+        unit="seconds",
+        ge=0,
     )
     api_keys: str | None = setting(
         None,

@@ -35,7 +35,7 @@ from serve_app.split.topology import cluster_gpus, for_gpus, resolved
 NAME = "finsent"
 _ROUTER: Any = "serve_app.split.router:LeastTokensRouter"  # Ray's mypy plugin expects a dict
 _CLASSIFIER_CALLS = 1000  # at a time
-_SHADOW_IDLE_SECONDS = 300.0  # without texts, after which the shadow's process and counts end
+_SHADOW_IDLE_SECONDS = 300.0  # without texts, after which the process of the shadow ends
 
 
 def build(settings: ServiceSettings) -> Any:

@@ -13,6 +13,7 @@ from finsent.labels import ID2LABEL, LABEL2ID, LABELS
 from finsent.references import plain_name
 from finsent.registry.gate import GateBrief
 from serve_app.deployments.shadow import AgreementReport
+from serve_app.rollout.report import RolloutInfo, describe_rollout
 from serve_app.sender import Sender
 from serve_app.service.explain import Explanation
 from serve_app.service.following import CalibrationInfo
@@ -76,6 +77,7 @@ class ServiceInfo(TeiInfo, ModelDetails):
     limits: dict[str, int | float]
     gate: GateBrief | None
     shadow: NotRequired[ShadowReport]  # where one is configured
+    rollout: NotRequired[RolloutInfo]  # the latest one, if there was any
 
 
 async def describe_service(service: Service, shadow: ShadowReporter | None) -> ServiceInfo:
@@ -107,6 +109,8 @@ async def describe_service(service: Service, shadow: ShadowReporter | None) -> S
         **model.details,  # type: ignore[typeddict-item] # mypy: it could have `shadow`
         "gate": model.gate,
     }
+    if service.router is not None and service.router.record is not None:
+        info["rollout"] = describe_rollout(service.router.record)
     if config.shadow is not None and shadow is not None:
         info["shadow"] = await shadow()
     return info

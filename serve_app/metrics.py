@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,12 @@ from finsent.metric_list import (
     REQUEST_SECONDS,
     REQUESTS,
     REQUESTS_IN_PROGRESS,
+    ROLLOUT_DECISIONS,
+    ROLLOUT_REQUESTS,
+    ROLLOUT_ROLLED_BACK,
+    ROLLOUT_SAFE_EVIDENCE,
+    ROLLOUT_SHARE,
+    ROLLOUT_WORSE_EVIDENCE,
     SCORE,
     SERVED_MODEL,
     SERVICE_METRICS,
@@ -40,6 +47,7 @@ from serve_app.request_log import Outcome
 from serve_app.sender import Sender
 from serve_app.service.answer import Answer
 from serve_app.service.coalescer import Batch, Timing
+from serve_app.service.routing import RequestRouter, RouterCounts
 from serve_app.service.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -109,6 +117,7 @@ class Metrics:
         self._instruments = {metric: instruments.make(metric) for metric in SERVICE_METRICS}
         self._counted_hits = 0
         self._shown_model: str | None = None  # the model version whose gauge is 1
+        self._counted_routed = RouterCounts()
         service.answer_listeners.append(self.answered)
         service.batch_listeners.append(self.computed)
 
@@ -159,7 +168,8 @@ class Metrics:
         is_loaded = service.models.ready
         queue = service.model.coalescer if is_loaded else None
         stats = service.stats()
-        self._instruments[QUEUE_ROWS].set(queue.waiting_rows if queue else 0)
+        waiting_rows = sum(queue.waiting_rows for queue in service.models.queues)
+        self._instruments[QUEUE_ROWS].set(waiting_rows)
         self._instruments[QUEUE_TOKENS].set(stats["queue_tokens"])
         self._instruments[DRAIN_SECONDS].set(stats["drain_seconds"])
         self._instruments[REQUESTS_IN_PROGRESS].set(service.admission.requests)
@@ -171,6 +181,8 @@ class Metrics:
         self._instruments[DEADLINE_SECONDS].set(limits.timeout_ms / 1000)
         self._instruments[READY].set(queue is not None and queue.is_ready)
         self._set_model(service.model.version if is_loaded else None)
+        if service.router is not None:
+            self._refresh_rollout(service.router)
 
     def _set_model(self, version: str | None) -> None:
         """Set the gauge of the model version that answers to 1, and that of the one before to 0."""
@@ -179,6 +191,21 @@ class Metrics:
         if version is not None:
             self._instruments[SERVED_MODEL].set(1, version)
         self._shown_model = version
+
+    def _refresh_rollout(self, router: RequestRouter) -> None:
+        for name, count in vars(router.counts).items():
+            by = count - getattr(self._counted_routed, name)
+            self._instruments[ROLLOUT_REQUESTS].inc(name, by=by)
+        self._counted_routed = replace(router.counts)
+        record = router.record
+        if record is None:
+            return
+        test = record.test()
+        self._instruments[ROLLOUT_SHARE].set(record.share)
+        self._instruments[ROLLOUT_WORSE_EVIDENCE].set(test.worse_wealth)
+        self._instruments[ROLLOUT_SAFE_EVIDENCE].set(test.safe_wealth)
+        self._instruments[ROLLOUT_ROLLED_BACK].set(record.status == "rolled back")
+        self._instruments[ROLLOUT_DECISIONS].set(len(record.decisions))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

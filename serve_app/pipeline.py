@@ -13,7 +13,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from serve_app import request_log
@@ -125,7 +125,8 @@ class Pipeline:
 
     def _identify(self, call: Call[T]) -> Key | None:
         key = None if call.operation.role is None else self._keys.find(call.headers)
-        call.sender = Sender(request_id_of(call.headers), key.name if key else None)
+        client = call.headers.get(self._service.config.canary_header)
+        call.sender = Sender(request_id_of(call.headers), key.name if key else None, client)
         return key
 
     def _authorize(self, call: Call[T], key: Key | None) -> None:
@@ -135,6 +136,8 @@ class Pipeline:
     def _set_deadline(self, call: Call[T]) -> None:
         requested = call.headers.get("x-request-timeout-ms")
         call.deadline = self._service.admission.deadline(requested, call.waited())
+        if call.operation.has_deadline:
+            call.sender = replace(call.sender, seconds=call.deadline)
 
     def _limit(self, call: Call[T]) -> None:
         # Before the body is read or parsed. Under overload every step of a request waits for all

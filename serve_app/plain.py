@@ -10,8 +10,10 @@ import sys
 import uvicorn
 import uvloop
 
+from finsent.rollout.rollouts import Rollouts
 from serve_app.auth import Keys
 from serve_app.http.app import build_app
+from serve_app.rollout.router import CanaryRouter
 from serve_app.service.service import Service
 from serve_app.settings import ServiceSettings, load_service
 
@@ -19,6 +21,7 @@ from serve_app.settings import ServiceSettings, load_service
 async def serve(settings: ServiceSettings) -> None:
     """Load the model and answer until a signal ends the process."""
     service = Service(settings.workspace.registry, settings.serve, settings.engine)
+    service.router = CanaryRouter(service, Rollouts(settings.workspace.root, service.registry))
     await service.models.follow()
     keys = Keys(settings.serve.keys_file)
     config = uvicorn.Config(

@@ -15,6 +15,8 @@ class Sender:
 
     request_id: str
     key: str | None = None  # name of the API key; None: the request needs no key
+    client: str | None = None  # value of the header `serve.canary_header`; None: not sent
+    seconds: float | None = None  # that the request may take; None: no deadline
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:

@@ -1,15 +1,18 @@
-"""The commands of README and docs, and a place to run them in."""
+"""The commands of README and docs, how to run them, and a place to run them in."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
+import subprocess
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from ray_jobs._configs import shipped
-from tests.commands import PROJECT
+from tests.commands import PROJECT, environment
 
 # Pages in the order in which their bash blocks run: each page uses what earlier pages made.
 PAGES = (
@@ -29,6 +32,7 @@ PAGES = (
     "docs/guides/export.md",
     "docs/guides/publish.md",
     "docs/guides/classify.md",
+    "docs/rollout.md",
 )
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
@@ -45,21 +49,34 @@ def block_lines(text: str, language: str) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def commands(changes: dict[str, str]) -> list[str]:
-    """Return the lines of all bash blocks in the order of `PAGES`, each line once.
+def commands(changes: dict[str, str], pages: Sequence[str] = PAGES) -> list[str]:
+    """Return the lines of the bash blocks of pages, in order, each line once.
 
     `finsent JOB` becomes `python -m ray_jobs.JOB`, which needs no installed script.
 
     Args:
         changes: text to replace; each occurs in a command.
     """
-    lines = [line for page in PAGES for line in block_lines(read_page(page), "bash")]
+    lines = [line for page in pages for line in block_lines(read_page(page), "bash")]
     lines = [line for line in dict.fromkeys(lines) if line != ". .venv/bin/activate"]
     lines = [re.sub(r"(^|\| )finsent ", r"\1python -m ray_jobs.", line) for line in lines]
     for before, after in changes.items():
         assert any(before in line for line in lines), before
         lines = [line.replace(before, after) for line in lines]
     return lines
+
+
+def run_in_shell(command: str) -> dict[str, Any] | None:
+    """Run a command, and return the JSON object on the last line of its stdout, if any."""
+    process = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=700,
+    )
+    assert process.returncode == 0, f"{command}\n{process.stdout}\n{process.stderr}"
+    return json.loads(process.stdout.splitlines()[-1]) if process.stdout else None
 
 
 def notebook_code(notebook: str) -> list[str]:

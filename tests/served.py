@@ -79,15 +79,19 @@ def served_root(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(root: Path, *arguments: str) -> Iterator[Served]:
-    """`ray_jobs.serve` until it has ended; SIGINT ends it where the test has not."""
+def serving(root: Path, *arguments: str, python: str = sys.executable) -> Iterator[Served]:
+    """`ray_jobs.serve` until it has ended; SIGINT ends it where the test has not.
+
+    Args:
+        python: the interpreter of the service.
+    """
     from finsent.registry.registry import Registry
 
     log = root / "serve.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             [
-                sys.executable,
+                python,
                 "-m",
                 "ray_jobs.serve",
                 f"storage.root={root}",

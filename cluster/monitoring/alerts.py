@@ -170,6 +170,16 @@ SERVICE_ALERTS = (
         quiet=(_constant(m.USER_CONFIG_REFUSED, 0),),
     ),
     Alert(
+        "FinsentRolledBack",
+        f"max({m.ROLLOUT_ROLLED_BACK.series}) > 0",
+        1,
+        "warning",
+        "A canary was rolled back",
+        "Read the reason in /info, and in the rollout's audit log.",
+        fires=(_constant(m.ROLLOUT_ROLLED_BACK, 1),),
+        quiet=(_constant(m.ROLLOUT_ROLLED_BACK, 0),),
+    ),
+    Alert(
         "FinsentErrorBudgetFast",
         _burns(14.4, "1h", "5m"),
         2,

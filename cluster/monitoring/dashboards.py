@@ -106,6 +106,35 @@ SERVING = Dashboard(
             "reqps",
             (Query(f"sum by (code) ({rate(m.PROBLEMS)})", "{{code}}"),),
         ),
+        Panel(
+            "Requests of a rollout by answering version",
+            "fallback: the current version answered, because the canary failed.",
+            "reqps",
+            (
+                Query(
+                    f"sum by (answered_by) ({rate(m.ROLLOUT_REQUESTS)})",
+                    "{{answered_by}}",
+                    (Planted(f'{m.ROLLOUT_REQUESTS.series}{{answered_by="canary"}}', "0+60x60"),),
+                ),
+            ),
+        ),
+        Panel(
+            "Evidence of a rollout",
+            "worse above 1 / promote.alpha rolls back; safe above it ends the stage.",
+            "short",
+            (
+                Query(f"max({m.ROLLOUT_WORSE_EVIDENCE.series})", "worse"),
+                Query(f"max({m.ROLLOUT_SAFE_EVIDENCE.series})", "safe"),
+                Query(f"max({m.ROLLOUT_DECISIONS.series})", "decisions"),
+            ),
+        ),
+        Panel(
+            "Share of a canary",
+            "Share of the requests by the stages of promote.stages.",
+            "percentunit",
+            (Query(f"max({m.ROLLOUT_SHARE.series})", "canary"),),
+            1,
+        ),
     ),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import yaml
 from omegaconf import OmegaConf
 
-from finsent.config.section import Section
+from finsent.config.section import FOR_RECORDS, Section
 
 
 class _Dumper(yaml.SafeDumper):
@@ -26,6 +26,7 @@ _Dumper.add_representer(str, _represent_str)
 
 
 def to_yaml(config: Section, sections: Sequence[str] | None = None) -> str:
-    """Return settings, or some of their sections, as YAML that a job loads unchanged."""
-    values = config.model_dump(mode="json", include=set(sections) if sections else None)
+    """Return settings, or some of their sections, as YAML that a job loads; no passwords."""
+    include = set(sections) if sections else None
+    values = config.model_dump(mode="json", include=include, context=FOR_RECORDS)
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -13,7 +13,9 @@ E-variables for exact sequential k-sample tests that allow for optional stopping
 
 - Worse: the weighted mean of the signals' wealths reaches 1/alpha. A version that equals the
   current one is rolled back with probability at most alpha, over all stages together, by Ville's
-  inequality.
+  inequality. A wealth above the limit proves nothing more, so a bet that would overshoot the limit
+  gains less, and loses less if there is no event (Fischer & Ramdas 2024, "Improving the
+  (approximate) sequential probability ratio test by avoiding overshoot", arXiv:2410.16076).
 - Safe: bets against "the canary has at least `margin` more errors" reach 1/alpha (Waudby-Smith &
   Ramdas 2024, arXiv:2010.09686). A version that is worse by the margin passes a stage with
   probability at most alpha.
@@ -22,7 +24,7 @@ E-variables for exact sequential k-sample tests that allow for optional stopping
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,11 +39,13 @@ from finsent.records import Record
 Decision = Literal["roll back", "hold", "advance"]
 
 SHARES = (0.01, 0.05, 0.2, 0.5, 1.0)
-ODDS_RATIOS = np.array([4.0, 12.0, 40.0])
+ODDS_RATIOS = np.array([4.0, 15.0])
+ODDS_WEIGHTS = np.array([0.75, 0.25])  # of the initial wealth
 EXCESSES = np.array([0.03, 0.1, 0.3])  # of the disagreement over the allowed rate
 SAFE_BETS = np.array([0.3, 0.6, 0.9])
-WEIGHTS = {"error": 0.7, "slow": 0.1, "abstained": 0.1, "disagreement": 0.1}
 DISAGREEMENT, ERROR = "disagreement", "error"
+WEIGHTS = {ERROR: 0.8, "slow": 0.05, "slow_median": 0.05, "abstained": 0.05, DISAGREEMENT: 0.05}
+_ROUNDING = 1e-9  # a wealth that is limited to a value may be less by rounding
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ class CanaryState(Record):
 class CanaryTest:
     """Judges a canary by blocks of requests.
 
-    `slow` means slower than a limit that was set before the stage, for example the current
-    version's 99th percentile of the latest hour.
+    `slow` and `slow_median` mean slower than a limit that was set before the block, for example
+    twice the 99th percentile and twice the median of the current version's latest requests.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class CanaryTest:
         allowed_disagreement: float,
         alpha: float = 0.05,
         state: CanaryState | None = None,
+        shares: Sequence[float] = SHARES,
     ):
         """Begin a rollout, or continue one.
 
@@ -87,6 +92,7 @@ class CanaryTest:
             alpha: bound of the probability to roll back an equal version, and, per stage, to
                 advance a version that is worse by the margin.
             state: of an earlier test.
+            shares: of the requests, by stage.
         """
         for name, value in (
             ("margin", margin),
@@ -99,18 +105,38 @@ class CanaryTest:
         self.allowed_disagreement = allowed_disagreement
         self.alpha = alpha
         self.state = state or CanaryState()
+        self.shares = tuple(shares)
+
+    @property
+    def share(self) -> float:
+        """Share of requests of the current stage."""
+        return self.shares[self.state.stage]
+
+    @property
+    def is_last_stage(self) -> bool:
+        """Whether no stage follows."""
+        return self.state.stage == len(self.shares) - 1
+
+    def evidence(self) -> dict[str, float]:
+        """Return the wealth of the bets on "worse" by signal; their weighted mean is judged."""
+        return {
+            name: _mean_wealth(logs, None if name == DISAGREEMENT else ODDS_WEIGHTS)
+            for name, logs in self.state.log_worse.items()
+        }
 
     def update(self, events: Mapping[str, Events], disagreements: Ints) -> Decision:
         """Add blocks in the order of time, and return the decision.
 
         Args:
-            events: of the kinds "error", "slow" and "abstained"; a missing kind is not judged.
+            events: of the kinds "error", "slow", "slow_median" and "abstained"; a missing kind is
+                not judged.
             disagreements: 1 for each text with another label than the current version's.
         """
         state = self.state
         logs = {name: np.array(values) for name, values in state.log_worse.items()}
         for name, blocks in events.items():
-            logs[name] = logs.get(name, 0.0) + event_gains(blocks).sum(0)
+            limit = 1 / (self.alpha * WEIGHTS[name])  # alone, this wealth rolls back
+            logs[name] = event_logs(logs.get(name, np.zeros(len(ODDS_RATIOS))), blocks, limit)
         if len(disagreements):
             gains = disagreement_gains(disagreements, self.allowed_disagreement)
             logs[DISAGREEMENT] = logs.get(DISAGREEMENT, 0.0) + gains.sum(0)
@@ -123,42 +149,71 @@ class CanaryTest:
             log_safe=tuple(safe.tolist()),
             stage_requests=state.stage_requests + count,
             requests=state.requests + count,
-            is_rolled_back=state.is_rolled_back or _worse_wealth(logs) >= 1 / self.alpha,
         )
+        is_worse = self.worse_wealth >= (1 - _ROUNDING) / self.alpha
+        self.state = self.state.replaced(is_rolled_back=state.is_rolled_back or is_worse)
         return self.decision()
 
     def decision(self) -> Decision:
         """Return the decision by the blocks so far; a rollback is final."""
         if self.state.is_rolled_back:
             return "roll back"
-        return "advance" if _mean_wealth(self.state.log_safe) >= 1 / self.alpha else "hold"
+        return "advance" if self.safe_wealth >= 1 / self.alpha else "hold"
+
+    @property
+    def worse_wealth(self) -> float:
+        """Weighted mean wealth of the bets on "worse"; 1 / alpha rolls back."""
+        evidence = self.evidence()
+        return sum(weight * evidence.get(name, 1.0) for name, weight in WEIGHTS.items())
+
+    @property
+    def safe_wealth(self) -> float:
+        """Mean wealth of the bets against "worse by the margin"; 1 / alpha ends the stage."""
+        return _mean_wealth(self.state.log_safe)
 
     def advance(self) -> float:
         """Begin the next stage, and return its share of requests."""
         if self.decision() != "advance":
             raise ValueError(f"decision={self.decision()}: the stage has not ended. Add requests.")
-        stage = min(self.state.stage + 1, len(SHARES) - 1)
+        stage = min(self.state.stage + 1, len(self.shares) - 1)
         self.state = self.state.replaced(
             stage=stage, stage_requests=0, log_safe=(0.0,) * len(SAFE_BETS)
         )
-        return SHARES[stage]
+        return self.share
 
 
-def _mean_wealth(logs: npt.ArrayLike) -> float:
-    return float(np.exp(np.minimum(logs, 500.0)).mean())
+def _mean_wealth(logs: npt.ArrayLike, weights: Floats | None = None) -> float:
+    """Return the mean wealth of alternatives.
+
+    Args:
+        logs: of the wealth by alternative.
+        weights: of the alternatives; None: equal ones.
+    """
+    return float(np.average(np.exp(np.minimum(logs, 500.0)), weights=weights))
 
 
-def _worse_wealth(logs: Mapping[str, Floats]) -> float:
-    """Return the weighted mean wealth of the signals; a signal without rows has wealth 1."""
-    return sum(weight * _mean_wealth(logs.get(name, 0.0)) for name, weight in WEIGHTS.items())
+def event_logs(logs: Floats, blocks: Events, limit: float) -> Floats:
+    """Return the logs of the wealth after blocks, shape (alternatives,).
 
-
-def event_gains(blocks: Events) -> Floats:
-    """Return the log gains of bets that the canary has more events, shape (..., alternatives)."""
-    events = blocks.canary + blocks.control
-    chance = events / (blocks.control_requests + 1)
-    base = np.where(blocks.canary[..., None] > 0, np.log(ODDS_RATIOS), 0.0)
-    return np.asarray(base - np.log1p((ODDS_RATIOS - 1) * chance[..., None]))
+    Args:
+        limit: of the wealth. A bet that would exceed the limit gains exactly the limit, and its
+            loss without an event is smaller in return, so the mean gain of the block stays 1.
+    """
+    chances = (blocks.canary + blocks.control) / (blocks.control_requests + 1)
+    # Without an event, or with an event in each request, a block changes nothing.
+    for index in np.flatnonzero((chances > 0) & (chances < 1)):
+        chance, is_event = chances[index], blocks.canary[index] > 0
+        losses = np.log1p((ODDS_RATIOS - 1) * chance)
+        with_event, without = logs + np.log(ODDS_RATIOS) - losses, logs - losses
+        before = _mean_wealth(logs, ODDS_WEIGHTS)
+        if before >= limit * (1 - _ROUNDING):
+            break  # the limit is reached, whatever follows
+        if limit < _mean_wealth(with_event, ODDS_WEIGHTS):
+            with_event += np.log(limit / _mean_wealth(with_event, ODDS_WEIGHTS))
+            remaining = (before - chance * limit) / (1 - chance)
+            without += np.log(remaining / _mean_wealth(without, ODDS_WEIGHTS))
+        logs = with_event if is_event else without
+    return logs
 
 
 def disagreement_gains(disagreements: Ints, allowed: float) -> Floats:

@@ -18,17 +18,20 @@ from finsent.adapters import ray_serve
 from finsent.errors import ConfigError, InputError
 from finsent.inference.config import Truncate
 from finsent.memory import release_early
+from finsent.rollout.rollouts import Rollouts
+from finsent.rollout.shadows import Shadows
 from serve_app.auth import Keys
 from serve_app.deployments.autoscaling import BusyTime
 from serve_app.deployments.branches import Branch
 from serve_app.deployments.recorder import record_listener
 from serve_app.deployments.replicas import log_like_serve, make_service
-from serve_app.deployments.shadow import ShadowItem, shadow_listener
+from serve_app.deployments.shadow import ShadowItem, report, shadow_listener
 from serve_app.grpc_server.rpc import Message, Rpc
 from serve_app.http.app import build_app
 from serve_app.info import ShadowReport
 from serve_app.metrics import Metrics
 from serve_app.problems import Problem
+from serve_app.rollout.router import CanaryRouter
 from serve_app.sender import Sender
 from serve_app.service.explain import Explanation, explain
 from serve_app.service.user_config import apply_user_config
@@ -71,6 +74,10 @@ class Gateway:
         config = self._settings.serve
         loader = None if classifier is None else Classifiers(classifier, self._longest_deadline)
         self._service = make_service(self._settings, loader)
+        root = self._settings.workspace.root
+        self._shadows = Shadows(root)
+        rollouts = Rollouts(root, self._service.registry)
+        self._service.router = CanaryRouter(self._service, rollouts)
         self._busy_time = BusyTime()
         await self._service.models.follow()
         gc.collect()
@@ -133,14 +140,16 @@ class Gateway:
             await self._shadow.compare.remote(reference, items)
 
     async def _shadow_report(self) -> ShadowReport:
-        """Return the counts of the shadow, or why there are none."""
-        model = self._service.config.shadow
+        """Return the stored counts of shadows, or why there are none."""
+        config = self._service.config
         try:
             async with asyncio.timeout(_SHADOW_REPORT_SECONDS):
-                pairs = await self._shadow.report.remote()
-        except (TimeoutError, RayServeException, ray.exceptions.RayError) as error:
-            return {"model": model, "problem": repr(error)[:200]}
-        return {"model": model, "pairs": pairs}
+                records = await asyncio.to_thread(self._shadows.records)
+        except (TimeoutError, InputError) as error:
+            return {"model": config.shadow, "problem": repr(error)[:200]}
+        margin = self._settings.promote.shadow_margin
+        pairs = [report(record, margin) for record in records]
+        return {"model": config.shadow, "pairs": pairs}
 
     async def _explain_remotely(
         self, text: Any, truncate: Truncate | None, sender: Sender, source: str | None

@@ -15,9 +15,10 @@ from finsent.errors import InputError
 from finsent.inference.config import Truncate
 from finsent.memory import release_early
 from finsent.registry.registry import Registry
+from finsent.rollout.shadows import Shadows
 from serve_app.deployments import recorder
 from serve_app.deployments.recorder import RecordedAnswer
-from serve_app.deployments.shadow import AgreementReport, Shadow, ShadowItem
+from serve_app.deployments.shadow import Shadow, ShadowItem
 from serve_app.problems import Problem
 from serve_app.sender import Sender
 from serve_app.service.explain import Explanation, explain, follow_gateway
@@ -116,18 +117,15 @@ class ShadowReplica:
         log_like_serve()
         # On the machine of a gateway the shadow uses only CPU time that the gateway does not need.
         os.nice(10)
-        service = make_service(ServiceSettings.model_validate_json(settings))
+        parsed = ServiceSettings.model_validate_json(settings)
+        service = make_service(parsed)
         # The challenger need not have the gateways' calibrations: `Shadow` looks for each of them.
         service.apply(service.config.replaced(calibrations={}))
-        self._shadow = Shadow(service)
+        self._shadow = Shadow(service, Shadows(parsed.workspace.root))
 
     async def compare(self, reference: str, items: list[ShadowItem]) -> None:
         """Classify the texts that clients sent; see `Shadow.compare`."""
         await self._shadow.compare(reference, items)
-
-    async def report(self) -> list[AgreementReport]:
-        """Return the counts by pair of versions."""
-        return self._shadow.report()
 
 
 class RecorderReplica:

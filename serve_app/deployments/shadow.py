@@ -6,12 +6,14 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from finsent.errors import InputError
 from finsent.labels import LABELS
 from finsent.modeling.calibration import Calibration
+from finsent.monitoring.paired import PairedVerdict
+from finsent.rollout.shadows import Confusion, ShadowCounts, ShadowRecord, Shadows
 from serve_app.deployments.branches import Branch
 from serve_app.problems import Problem
 from serve_app.sender import Sender
@@ -69,56 +71,53 @@ class AgreementReport(TypedDict):
     same_labels: float | None  # share of the texts
     mean_difference: float | None
     texts_per_second: float | None
-    confusion: dict[str, dict[str, int]]
+    confusion: Confusion
+    verdict: PairedVerdict  # on the shadow
+    lowest_difference: float  # of the accuracy, shadow minus model, with 95 % at every look
 
 
-@dataclass
-class Agreement:
-    """Counts of a shadow's answers compared with those that clients got."""
+def report(record: ShadowRecord, margin: float) -> AgreementReport:
+    """Return shares, means and the verdict of a pair of versions.
 
-    texts: int = 0
-    same_labels: int = 0
-    difference: float = 0.0  # sum of each text's largest difference of a probability
-    seconds: float = 0.0  # of the shadow
-    failed: int = 0  # texts that the shadow had no answer for
-    uncalibrated: int = 0  # texts of a source for which the shadow has no calibration
-    # By the label that the client got, then by the shadow's label.
-    confusion: dict[str, dict[str, int]] = field(
-        default_factory=lambda: {label: dict.fromkeys(LABELS, 0) for label in LABELS}
+    Args:
+        margin: accuracy difference that counts as equal, as a fraction.
+    """
+    texts = record.texts
+    return {
+        "model_version": record.model_version,
+        "shadow_version": record.shadow_version,
+        "texts": texts,
+        "failed": record.failed,
+        "uncalibrated": record.uncalibrated,
+        "same_labels": record.same_labels / texts if texts else None,
+        "mean_difference": record.difference / texts if texts else None,
+        "texts_per_second": texts / record.seconds if record.seconds else None,
+        "confusion": record.confusion,
+        "verdict": record.verdict(margin),
+        "lowest_difference": record.worst_case.lower,
+    }
+
+
+def add_text(counts: ShadowCounts, item: ShadowItem, answer: Answer) -> None:
+    """Count a text that the shadow answered."""
+    shadow = answer.prediction
+    counts.texts += 1
+    counts.difference += max(
+        abs(shadow.probabilities[label] - item.probabilities[label]) for label in LABELS
     )
-
-    def add(self, item: ShadowItem, answer: Answer) -> None:
-        """Count a text."""
-        shadow = answer.prediction
-        self.texts += 1
-        self.same_labels += shadow.label == item.label
-        self.difference += max(
-            abs(shadow.probabilities[label] - item.probabilities[label]) for label in LABELS
-        )
-        self.confusion[item.label][shadow.label] += 1
-
-    def report(self, model_version: str, shadow_version: str) -> AgreementReport:
-        """Return shares and means of the counts."""
-        return {
-            "model_version": model_version,
-            "shadow_version": shadow_version,
-            "texts": self.texts,
-            "failed": self.failed,
-            "uncalibrated": self.uncalibrated,
-            "same_labels": self.same_labels / self.texts if self.texts else None,
-            "mean_difference": self.difference / self.texts if self.texts else None,
-            "texts_per_second": self.texts / self.seconds if self.seconds else None,
-            "confusion": self.confusion,
-        }
+    counts.confusion[item.label][shadow.label] += 1
 
 
 class Shadow:
     """Compares a challenger with the model that answers, by pair of versions."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        # By the version that answered and the shadow's version.
-        self._agreements: dict[tuple[str, str], Agreement] = {}
+    def __init__(self, service: Service, shadows: Shadows) -> None:
+        """Load nothing yet.
+
+        Args:
+            shadows: stores the counts.
+        """
+        self._service, self._shadows = service, shadows
 
     async def compare(self, reference: str, items: Sequence[ShadowItem]) -> None:
         """Classify the texts that clients sent, and count how often the labels agree.
@@ -128,13 +127,18 @@ class Shadow:
             items: each is classified with the shadow's calibration of the same name, if any.
 
         Raises:
-            InputError: the shadow cannot be loaded.
+            InputError: the shadow cannot be loaded, or its counts cannot be stored.
             Problem: too much work waits.
         """
         await self._service.models.follow(reference)
+        version = self._service.model.version
+        counts: dict[str, ShadowCounts] = {}  # by the version that answered
         for name in dict.fromkeys(item.calibration for item in items):
             calibration = await asyncio.to_thread(self._calibration, name)
-            await self._compare([item for item in items if item.calibration == name], calibration)
+            same_name = [item for item in items if item.calibration == name]
+            await self._compare(same_name, calibration, counts)
+        for model_version, added in counts.items():
+            await asyncio.to_thread(self._shadows.add, model_version, version, added)
 
     def _calibration(self, name: str | None) -> Calibration | None:
         """Return the shadow's calibration of a name; None: it has none."""
@@ -146,8 +150,12 @@ class Shadow:
         except InputError:
             return None
 
-    async def _compare(self, items: Sequence[ShadowItem], calibration: Calibration | None) -> None:
-        version = self._service.model.version
+    async def _compare(
+        self,
+        items: Sequence[ShadowItem],
+        calibration: Calibration | None,
+        counts: dict[str, ShadowCounts],
+    ) -> None:
         size = self._service.config.limits.texts
         for start in range(0, len(items), size):
             batch = items[start : start + size]
@@ -156,17 +164,10 @@ class Shadow:
             answers, _ = await self._service.classify(texts, calibration=calibration)
             seconds = time.perf_counter() - started
             for item, answer in zip(batch, answers, strict=True):
-                agreement = self._agreements.setdefault((item.model_version, version), Agreement())
-                agreement.seconds += seconds / len(batch)
-                agreement.uncalibrated += calibration is None
+                pair = counts.setdefault(item.model_version, ShadowCounts())
+                pair.seconds += seconds / len(batch)
+                pair.uncalibrated += calibration is None
                 if isinstance(answer, Answer):
-                    agreement.add(item, answer)
+                    add_text(pair, item, answer)
                 else:
-                    agreement.failed += 1
-
-    def report(self) -> list[AgreementReport]:
-        """Return all pairs of versions, the latest last."""
-        return [
-            agreement.report(model, shadow)
-            for (model, shadow), agreement in self._agreements.items()
-        ]
+                    pair.failed += 1

@@ -87,7 +87,7 @@ class Api:
                     else answer_body(answer, request.raw_scores, request_id)
                     for answer in answers
                 ],
-                "model_version": self._service.model.version,
+                "model_version": call.model_version or self._service.model.version,
                 "request_id": request_id,
             }
         )

@@ -69,7 +69,13 @@ def build_app(
             CORSMiddleware,
             allow_origins=service.config.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-request-timeout-ms"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                "x-api-key",
+                "x-request-timeout-ms",
+                service.config.canary_header,
+            ],
         )
     app.add_middleware(Mounted, prefix=service.config.root_path)  # the outermost
     return app
@@ -80,11 +86,17 @@ def _lifespan(
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(service.models.watch())
+        router = service.router
+        watching = [asyncio.create_task(service.models.watch())]
+        if router is not None:
+            watching.append(asyncio.create_task(router.watch()))
         yield
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        if router is not None:
+            await router.close()
         if at_end is not None:
             await at_end()
         if tracer is not None:

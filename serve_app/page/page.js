@@ -1,11 +1,12 @@
 // Reacts to the user: texts, files, keys, and the answers of the server.
 
 import {Failure, ask, jsonLines, key, post} from "./server.js";
-import {$, element, number, showModel, showOne, showWords} from "./show.js";
+import {$, element, number, showModel, showOne, showRollout, showWords} from "./show.js";
 import * as table from "./table.js";
 
 const MAX_TEXTS = 256, MAX_CHARACTERS = 250000; // of one request
 const RETRY_MS = 2000; // between requests for the model while it is being loaded
+const ROLLOUT_MS = 5000; // between requests for a canary while it runs
 const EXAMPLES = [
   "Operating profit rose to EUR 13.1 mn from EUR 8.7 mn a year earlier.",
   "The annual general meeting will be held on 14 April.",
@@ -16,6 +17,7 @@ let model = {}; // the answer of `info`
 let stopping = null; // AbortController of the running work
 let afterKey = null; // function to call when a key is accepted
 let lastFile = null;
+let rolloutTimer = 0;
 
 function fail(message) {
   $("error").textContent = message;
@@ -72,7 +74,20 @@ async function loadModel() {
   }
   $("model").textContent = `model ${model.model_version}`;
   showModel(model);
+  followRollout(model.rollout);
   return true;
+}
+
+// Show the canary, and follow it while it runs.
+function followRollout(rollout) {
+  showRollout(rollout);
+  clearTimeout(rolloutTimer);
+  if (rollout?.status !== "running") return;
+  rolloutTimer = setTimeout(async () => {
+    const latest = await ask("info").then((response) => response.json()).catch(() => model);
+    if (latest.model_version === model.model_version) followRollout(latest.rollout);
+    else await loadModel();
+  }, ROLLOUT_MS);
 }
 
 $("card").addEventListener("toggle", async () => {

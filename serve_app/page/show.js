@@ -92,6 +92,47 @@ $("words").addEventListener("keydown", (event) => {
   next.focus();
 });
 
+function pairs(figures) {
+  return Object.entries(figures).filter(([, value]) => value).map(([name, value]) => {
+    const pair = element("div");
+    pair.append(element("dt", name), element("dd", value));
+    return pair;
+  });
+}
+
+const STATES = {
+  "running": "The canary runs.", "promoting": "The version gets the alias now.",
+  "promoted": "The version passed all stages and has the alias.",
+  "rolled back": "The version was rolled back. The version before answers all requests.",
+  "stopped": "The rollout ended without a result.",
+};
+
+// Show the latest canary, if there was one.
+export function showRollout(rollout) {
+  $("rollout").hidden = !rollout;
+  if (!rollout) return;
+  const of = (count, total) => `${number(count)} of ${number(total)}`;
+  const evidence = (value) => `${value < 100 ? value.toFixed(1) : number(Math.round(value))}, limit ${rollout.limit.toFixed(0)}`;
+  $("rollout-title").textContent = `Canary of ${rollout.candidate}`;
+  $("rollout-state").textContent = STATES[rollout.status] || rollout.status;
+  $("stages").replaceChildren(...rollout.shares.map((share) => {
+    const isCurrent = rollout.status === "running" && share === rollout.share;
+    const stage = element("li", `${+(100 * share).toFixed(2)} %`, isCurrent ? "current" : "");
+    if (isCurrent) stage.setAttribute("aria-current", "step");
+    return stage;
+  }));
+  $("rollout-figures").replaceChildren(...pairs({
+    "Errors of the canary": of(rollout.errors, rollout.requests),
+    "Errors of the current version": of(rollout.control_errors, rollout.control_requests),
+    "Other labels": of(rollout.disagreements, rollout.compared),
+    "Evidence for worse": evidence(rollout.worse_evidence),
+    "Evidence for safe": evidence(rollout.safe_evidence),
+    "Version before": rollout.champion,
+  }));
+  $("decisions").replaceChildren(...rollout.decisions.toReversed().map(({at, action, reason}) =>
+    element("li", `${at.slice(0, 19).replace("T", " ")} UTC, ${action}: ${reason}`)));
+}
+
 export function showModel(model) {
   const metrics = model.metrics || {}, data = model.dataset || {};
   const rows = metrics.rows ? ` on ${number(metrics.rows)} test rows` : "";
@@ -106,12 +147,7 @@ export function showModel(model) {
     "Published": model.created?.slice(0, 10),
     "Backbone": model.backbone,
   };
-  $("figures").replaceChildren(...Object.entries(figures).filter(([, value]) => value).map(
-    ([name, value]) => {
-      const pair = element("div");
-      pair.append(element("dt", name), element("dd", value));
-      return pair;
-    }));
+  $("figures").replaceChildren(...pairs(figures));
   const {characters, file_bytes: bytes} = model.limits || {};
   const side = model.truncate === "left" ? "last" : "first";
   const limits = [

@@ -52,15 +52,17 @@ class Admission:
         Raises:
             Problem: overloaded, with the seconds after which there is room.
         """
-        queue = self._models.model.coalescer
+        rate, queues = self._models.model.coalescer.rate, self._models.queues
         limits = self._runtime.serve.limits
-        seconds_per_token = 1 / queue.rate if queue.rate else 0.0
-        drain = queue.drain_seconds + self.reserved_tokens * seconds_per_token
+        seconds_per_token = 1 / rate if rate else 0.0
+        drain = sum(queue.drain_seconds for queue in queues)
+        drain += self.reserved_tokens * seconds_per_token
         is_full = drain + tokens * seconds_per_token > limits.queue_seconds
-        is_busy = bool(queue.waiting_rows or self.reserved_tokens)
+        waiting_rows = sum(queue.waiting_rows for queue in queues)
+        is_busy = bool(waiting_rows or self.reserved_tokens)
         # A request of more than a full queue is accepted when no other request waits.
         if self.requests > limits.requests or (is_full and is_busy):
-            raise overloaded(queue.waiting_rows, drain, retry_after=max(1, math.ceil(drain)))
+            raise overloaded(waiting_rows, drain, retry_after=max(1, math.ceil(drain)))
 
     def admit_body(self, size: int) -> None:
         """Refuse a body by its size in bytes, before reading the body takes time.

@@ -54,7 +54,12 @@ class BatchEncoder:
                 groups.setdefault((arrival.model, arrival.truncate), []).append(arrival)
         for (model, truncate), group in groups.items():
             texts = [text for arrival in group for text in arrival.texts]
-            rows = _encode(model.engine, texts, truncate)
+            try:
+                rows = _encode(model.engine, texts, truncate)
+            except Exception as error:  # a bug: without an answer, the requests would time out
+                for arrival in group:
+                    arrival.encoded.set_exception(error)
+                continue
             start = 0
             for arrival in group:
                 end = start + len(arrival.texts)

@@ -14,7 +14,7 @@ from finsent.errors import InputError
 from finsent.modeling.calibration import Calibration, CalibrationFit
 from finsent.registry.registry import Registry
 from serve_app.problems import Problem, not_ready
-from serve_app.service.coalescer import Batch
+from serve_app.service.coalescer import Batch, Coalescer
 from serve_app.service.model import Model, ModelLoader, read_calibrations
 from serve_app.service.runtime import RuntimeConfig
 
@@ -65,6 +65,7 @@ class ModelFollower:
         self.calibration_names: dict[str, str | None] = {}  # by tag; the model has them
         self.refused_version: RefusedVersion | None = None  # the last one
         self._retry_at = 0.0  # time of the next attempt at the refused version
+        self.standby: Model | None = None  # a loaded version that may be the next
         # Called with each micro-batch and its padded tokens.
         self.batch_listeners: list[Callable[[Batch, int], None]] = []
         self._loading = asyncio.Lock()
@@ -84,6 +85,12 @@ class ModelFollower:
     def ready(self) -> bool:
         """Whether a model is loaded and warm."""
         return self._model is not None
+
+    @property
+    def queues(self) -> list[Coalescer]:
+        """The queues of the loaded versions."""
+        models = (self._model, self.standby)
+        return [model.coalescer for model in models if model is not None]
 
     async def follow(self, reference: str | None = None) -> None:
         """Load the version that an alias or version names, unless that version is loaded.
@@ -118,19 +125,59 @@ class ModelFollower:
         )
 
     async def _loaded(self, version: str) -> Model:
+        model: Model | None = None
         try:
             # First, because it is cheap: each retry would load the model to find one missing.
             await asyncio.to_thread(self._check_calibrations, version)
-            model = await self._loader.load(self.registry, version, self._runtime.engine)
+            model = self._taken_standby(version)
+            if model is None:
+                model = await self._loader.load(self.registry, version, self._runtime.engine)
             await self._follow_records(model)
         except Exception as error:
+            if model is not None:
+                asyncio.get_running_loop().create_task(model.retire())
             self.refused_version = RefusedVersion(version, str(error))
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             if isinstance(error, InputError):
                 raise
             log.exception("model version %s cannot be loaded", version)
-            raise InputError(f"model version {version}: cannot be loaded ({error!r})") from None
+            raise _unloadable(version, error) from None
         return model
+
+    def _taken_standby(self, version: str) -> Model | None:
+        """Return the standby if it is the version; from then on, no caller can release it."""
+        model = self.standby
+        if model is None or model.version != version:
+            return None
+        self.standby = None
+        return model
+
+    async def load_standby(self, version: str) -> Model:
+        """Load a version next to the followed one, with the calibrations of the followed one.
+
+        Raises:
+            InputError: the version cannot be used.
+        """
+        if self.standby is None or self.standby.version != version:
+            self.release_standby()
+            await asyncio.to_thread(self._check_calibrations, version)
+            try:
+                model = await self._loader.load(self.registry, version, self._runtime.engine)
+            except InputError:
+                raise
+            except Exception as error:
+                log.exception("model version %s cannot be loaded", version)
+                raise _unloadable(version, error) from None
+            model.coalescer.observer = partial(self._computed, model)
+            self.standby = model
+        await self._read_domains(self.standby)
+        return self.standby
+
+    def release_standby(self) -> None:
+        """Release the version next to the followed one, when its requests are answered."""
+        model, self.standby = self.standby, None
+        if model is not None:
+            asyncio.get_running_loop().create_task(model.retire())
 
     def _check_calibrations(self, version: str) -> None:
         """Check that a version has the calibrations of the config's names.
@@ -163,11 +210,15 @@ class ModelFollower:
         """
         model.gate = await asyncio.to_thread(model.read_gate, self.registry, self.reference)
         names = dict(self._runtime.serve.calibrations)
-        domains = await asyncio.to_thread(model.read_domains, self.registry, names.values())
+        await self._read_domains(model)
+        self.calibration_names = names
+
+    async def _read_domains(self, model: Model) -> None:
+        names = self._runtime.serve.calibrations.values()
+        domains = await asyncio.to_thread(model.read_domains, self.registry, names)
         if domains != model.domains:
             model.domains = domains
             self._on_change()
-        self.calibration_names = names
 
     async def watch(self) -> None:
         """Follow the alias forever; return at once if `serve.watch_seconds` is 0."""
@@ -217,6 +268,10 @@ class ModelFollower:
             tag: None if name is None else _described(name, domains[name])
             for tag, name in self.calibration_names.items()
         }
+
+
+def _unloadable(version: str, error: Exception) -> InputError:
+    return InputError(f"model version {version}: cannot be loaded ({error!r})")
 
 
 def _described(name: str, calibration: Calibration) -> CalibrationInfo:

@@ -26,6 +26,7 @@ from serve_app.service.coalescer import Batch, Timing
 from serve_app.service.encoding import BatchEncoder
 from serve_app.service.following import ModelFollower
 from serve_app.service.model import LocalLoader, Model, ModelLoader
+from serve_app.service.routing import RequestRouter
 from serve_app.service.runtime import RuntimeConfig
 
 
@@ -63,6 +64,7 @@ class Service:
         self._encoder = BatchEncoder()
         self.refused_config: str | None = None  # why the last `user_config` is not used
         self.answer_listeners: list[AnswerListener] = []
+        self.router: RequestRouter | None = None  # None: the followed version answers all requests
 
     # --- settings and model ---
 
@@ -109,12 +111,12 @@ class Service:
 
     def stats(self) -> QueueStats:
         """Return what autoscaling decides by."""
-        if not self.models.ready:
-            return {"queue_tokens": 0.0, "drain_seconds": 0.0}
-        queue = self.model.coalescer
+        queues = self.models.queues
         return {
-            "queue_tokens": float(queue.waiting_tokens + queue.running_tokens),
-            "drain_seconds": queue.drain_seconds,
+            "queue_tokens": float(
+                sum(queue.waiting_tokens + queue.running_tokens for queue in queues)
+            ),
+            "drain_seconds": float(sum(queue.drain_seconds for queue in queues)),
         }
 
     # --- answering ---
@@ -142,7 +144,11 @@ class Service:
         faults = [_fault(text, limits.characters) for text in texts]
         valid = [text for text, fault in zip(texts, faults, strict=True) if fault is None]
         calibration = self.models.calibration(self.model, source)
-        classified, timing = await self.classify(valid, truncate, calibration)
+        router = self.router
+        if router is not None and router.is_active and valid:
+            classified, timing = await router.classify(valid, truncate, source, sender)
+        else:
+            classified, timing = await self.classify(valid, truncate, calibration)
         if self.config.log_texts:
             log_texts(sender, valid)
         remaining = iter(classified)
@@ -156,16 +162,18 @@ class Service:
         texts: Sequence[str],
         truncate: Truncate | None = None,
         calibration: Calibration | None = None,
+        model: Model | None = None,
     ) -> tuple[Answers, Timing]:
         """Return an answer or a problem for each text, in order.
 
         Args:
             calibration: None: the model's own.
+            model: None: the followed version.
 
         Raises:
             Problem: the replica is overloaded, or no model is loaded.
         """
-        model = self.model
+        model = model or self.model
         with model.in_use():
             return await self._classify(
                 model,

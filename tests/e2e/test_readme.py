@@ -5,7 +5,6 @@ tests/slow/test_readme.py runs them as written, with the real backbone, in a she
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -16,9 +15,17 @@ from typing import Any
 
 import pytest
 
-from tests.commands import PROJECT, environment, invoke_job
+from tests.commands import PROJECT, invoke_job
 from tests.integration.cluster import shared_ray
-from tests.readme import README, commands, notebook_code, sample_rows, write_csv, write_demo
+from tests.readme import (
+    README,
+    commands,
+    notebook_code,
+    run_in_shell,
+    sample_rows,
+    write_csv,
+    write_demo,
+)
 
 SMALL = {
     "sources: [sample]": "sources: [some.csv]",
@@ -71,15 +78,7 @@ def run_command(command: str) -> dict[str, Any] | None:
         finished = invoke_job(job, *arguments)
         assert finished.code == 0, f"{command}\n{finished.out}\n{finished.err}"
         return finished.result
-    process = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, f"{command}\n{process.stdout}\n{process.stderr}"
-    return json.loads(process.stdout.splitlines()[-1]) if process.stdout else None
+    return run_in_shell(command)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ tests/unit/test_command.py runs the command in a checkout.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.commands import PROJECT, environment
+from tests.installed import distributions, linked_venv
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -73,33 +73,9 @@ def test_wheel_runs_the_pipeline_in_an_empty_folder(wheel: Path, tmp_path: Path)
     assert len(json.loads(out.splitlines()[-1])["predictions"]) == 1
 
 
-def distributions(name: str) -> set[str]:
-    """Return the names of a distribution and of all that it needs, as they are installed here."""
-    names, waiting = set[str](), [name]
-    while waiting:
-        name = waiting.pop()
-        if name not in names:
-            names.add(name)
-            needed = map(Requirement, importlib.metadata.requires(name) or ())
-            waiting += [
-                each.name
-                for each in needed
-                if each.marker is None or each.marker.evaluate({"extra": ""})
-            ]
-    return names
-
-
 def test_wheel_alone_is_the_client(wheel: Path, tmp_path: Path) -> None:
     """As `pip install finsent` makes it: the required dependencies, no Ray and no torch."""
-    run(sys.executable, "-m", "venv", "--without-pip", "venv", cwd=tmp_path)
-    python = tmp_path / "venv" / "bin" / "python"
-    site = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
-    installed = Path(sysconfig.get_path("purelib"))
-    for name in distributions("httpx"):
-        files = importlib.metadata.files(name) or []
-        for top in {file.parts[0] for file in files if file.parts[0] not in ("..", "__pycache__")}:
-            if not (site / top).exists():
-                (site / top).symlink_to(installed / top)
+    python = linked_venv(tmp_path / "venv", distributions([Requirement("httpx")]))
     pip = (sys.executable, "-m", "pip", "--python", python)
     run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
     code = (

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ray import cloudpickle
 from ray.train.v2._internal import constants
 from ray.train.v2._internal.callbacks.user_callback import UserCallbackHandler
+from ray.train.v2._internal.execution.checkpoint import sync_actor
 from ray.train.v2._internal.execution.controller.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import (
     AUTOSCALING_REQUESTS_INTERVAL_S,
@@ -92,3 +97,29 @@ def test_only_the_coordinator_registers_workers() -> None:
     methods = ("_maybe_send_resource_request", "_send_resource_request", "_cancel_resource_request")
     for name in methods:
         assert name in vars(ScalingPolicy), CHANGED + f"_UnregisteredScalingPolicy.{name}"
+
+
+class Recorder(pickle.Unpickler):
+    """Records the modules that an object needs."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self.modules: set[str] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        self.modules.add(module)
+        return super().find_class(module, name)
+
+
+def test_the_synchronization_actor_needs_no_import_of_ray_train() -> None:
+    """That the workers meet at the actor: `integration/test_train.py`."""
+    start = inspect.getsource(WorkerGroup._start_impl)
+    call = "SynchronizationActor.options("
+    assert start.count(call) == 1, CHANGED + "_LeanSynchronizationActor"
+    actor_class: Any = sync_actor.SynchronizationActor
+    with ray_train.pickled_by_value(*ray_train.SYNCHRONIZATION_MODULES):
+        recorder = Recorder(cloudpickle.dumps(actor_class.__ray_metadata__.modified_class))
+    recorder.load()
+    needed = {module for module in recorder.modules if module.startswith("ray.train")}
+    assert not needed, CHANGED + "SYNCHRONIZATION_MODULES"
+    assert not cloudpickle.list_registry_pickle_by_value()

@@ -17,11 +17,13 @@ from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.registry.registry import Registry
+from finsent.rollout.shadows import Shadows
+from finsent.storage import Location
 from serve_app.config import ServeConfig
 from serve_app.deployments import branches, recorder
 from serve_app.deployments.branches import Branch
 from serve_app.deployments.recorder import record_listener
-from serve_app.deployments.shadow import Shadow, shadow_listener
+from serve_app.deployments.shadow import Shadow, report, shadow_listener
 from serve_app.problems import Problem
 from serve_app.sender import Sender
 from serve_app.service.answer import Answer
@@ -153,20 +155,25 @@ def test_the_shadow_gets_its_share_of_the_texts(registry: Registry) -> None:
     assert 0 < len(ask(registry, half, texts, shadow_listener)) < len(texts)
 
 
-def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
+def reports(shadows: Shadows) -> list[Any]:
+    return [report(record, 0.02) for record in shadows.records()]
+
+
+def test_the_shadow_counts_how_often_it_agrees(registry: Registry, tmp_path: Path) -> None:
+    shadows = Shadows(Location.at(tmp_path))
     items = ask(registry, ServeConfig(shadow="challenger"), TEXTS, shadow_listener)
 
     async def main() -> list[Any]:
         service = Service(registry.root, ServeConfig(), ENGINE)
-        shadow = Shadow(service)
-        await shadow.compare("champion", items)
-        await shadow.compare("challenger", items)
+        await Shadow(service, shadows).compare("champion", items)
+        await Shadow(service, shadows).compare("challenger", items)
+        shadow = Shadow(service, shadows)  # of another process: the counts continue
         await shadow.compare("challenger", items)
         with pytest.raises(InputError):
             await shadow.compare("nobody", items)
         answers, _ = await service.classify(TEXTS)
         expected = [entry.prediction.label for entry in answers if isinstance(entry, Answer)]
-        same, other = shadow.report()
+        same, other = reports(shadows)
         agreeing = sum(a == b.label for a, b in zip(expected, items, strict=True))
         assert other["same_labels"] == pytest.approx(agreeing / len(TEXTS))
         for item, label in zip(items, expected, strict=True):
@@ -182,17 +189,20 @@ def test_the_shadow_counts_how_often_it_agrees(registry: Registry) -> None:
     assert sum(sum(row.values()) for row in other["confusion"].values()) == 2 * len(TEXTS)
 
 
-def test_the_shadow_uses_its_calibration_of_the_same_name(registry: Registry) -> None:
+def test_the_shadow_uses_its_calibration_of_the_same_name(
+    registry: Registry, tmp_path: Path
+) -> None:
+    shadows = Shadows(Location.at(tmp_path))
     publish_domain(registry)
     config = ServeConfig(shadow="challenger", calibrations={"x.com": "tweets"})
     items = ask(registry, config, TEXTS, shadow_listener, "x.com")
     assert {item.calibration for item in items} == {"tweets"}
 
     async def main() -> list[Any]:
-        shadow = Shadow(Service(registry.root, ServeConfig(), ENGINE))
+        shadow = Shadow(Service(registry.root, ServeConfig(), ENGINE), shadows)
         await shadow.compare("champion", items)
         await shadow.compare("challenger", items)
-        return shadow.report()
+        return reports(shadows)
 
     same, other = asyncio.run(main())
     assert (same["same_labels"], same["uncalibrated"]) == (1.0, 0)

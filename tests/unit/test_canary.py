@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from finsent.errors import InputError
 from finsent.monitoring.canary import (
     ODDS_RATIOS,
+    ODDS_WEIGHTS,
     SHARES,
     CanaryState,
     CanaryTest,
     Events,
     disagreement_gains,
-    event_gains,
+    event_logs,
     safe_gains,
 )
 
@@ -30,25 +33,42 @@ def errors(canary: list[int], requests: int = 19) -> dict[str, Events]:
     return {"error": blocks(canary, [0] * len(canary), requests)}
 
 
+START = np.zeros(len(ODDS_RATIOS))
+NO_LIMIT = 1e9
+
+
+def gains(block: Events, limit: float = NO_LIMIT, logs: npt.NDArray[np.float64] = START) -> Any:
+    return np.exp(event_logs(logs, block, limit) - logs)
+
+
 def test_gains_by_hand() -> None:
-    gains = np.exp(event_gains(blocks([1, 0, 0, 1], [0, 1, 0, 3], 3)))
     ratio = ODDS_RATIOS
-    assert np.allclose(gains[0], ratio / (1 + (ratio - 1) / 4))
-    assert np.allclose(gains[1], 1 / (1 + (ratio - 1) / 4))
-    assert np.allclose(gains[2:], 1)  # no event, and an event in each request
+    assert np.allclose(gains(blocks([1], [0], 3)), ratio / (1 + (ratio - 1) / 4))
+    assert np.allclose(gains(blocks([0], [1], 3)), 1 / (1 + (ratio - 1) / 4))
+    assert np.allclose(gains(blocks([0, 1], [0, 3], 3)), 1)  # no event, an event in each request
+    both = gains(blocks([1, 0], [0, 1], 3))
+    assert np.allclose(both, gains(blocks([1], [0], 3)) * gains(blocks([0], [1], 3)))
 
 
+@pytest.mark.parametrize("limit", [NO_LIMIT, 1.5])
 @pytest.mark.parametrize("requests", [0, 1, 4, 19])
-def test_the_mean_gain_is_one_whichever_request_is_the_canary(requests: int) -> None:
+def test_the_mean_gain_is_one_whichever_request_is_the_canary(requests: int, limit: float) -> None:
     """All numbers of events in a block: the canary is one of k + 1 exchangeable requests."""
     for events in range(requests + 2):
         chance = events / (requests + 1)
-        means = np.zeros(len(ODDS_RATIOS))
+        mean = 0.0
         for canary, probability in ((1, chance), (0, 1 - chance)):
             if probability:
-                gains = event_gains(blocks([canary], [events - canary], requests))
-                means += probability * np.exp(gains[0])
-        assert np.allclose(means, 1)
+                gain = gains(blocks([canary], [events - canary], requests), limit)
+                assert ODDS_WEIGHTS @ gain <= limit * (1 + 1e-9)
+                mean += probability * float(ODDS_WEIGHTS @ gain)
+        assert mean == pytest.approx(1)
+
+
+def test_a_bet_that_would_overshoot_the_limit_loses_less_in_return() -> None:
+    event, none = blocks([1], [0], 19), blocks([0], [1], 19)
+    assert ODDS_WEIGHTS @ gains(event, 2.0) == pytest.approx(2.0)
+    assert (gains(none, 2.0) > gains(none)).all()
 
 
 def test_bets_on_disagreement_lose_at_the_allowed_rate_and_below() -> None:
@@ -84,10 +104,11 @@ def test_errors_of_both_versions_are_no_evidence() -> None:
     test = CanaryTest(0.02, 0.1)
     assert test.update({"error": blocks([1] * 50, [19] * 50, 19)}, NONE) == "hold"
     assert all(value == pytest.approx(0) for value in test.state.log_worse["error"])
+    assert test.worse_wealth == pytest.approx(1)
 
 
 def test_each_signal_can_roll_back() -> None:
-    for name in ("slow", "abstained"):
+    for name in ("slow", "slow_median", "abstained"):
         test = CanaryTest(0.02, 0.1)
         assert test.update({name: blocks([1] * 6, [0] * 6, 19)}, NONE) == "roll back"
     test = CanaryTest(0.02, 0.1)
@@ -105,6 +126,14 @@ def test_stages_end_by_enough_requests_without_errors() -> None:
     assert test.state.stage_requests == 0
     assert test.state.requests == 300
     assert test.decision() == "hold"
+
+
+def test_the_last_stage_is_known() -> None:
+    test = CanaryTest(0.02, 0.1, shares=(0.5, 1.0))
+    assert (test.share, test.is_last_stage) == (0.5, False)
+    test.update(errors([0] * 300), NONE)
+    assert test.advance() == 1.0
+    assert test.is_last_stage
 
 
 def test_a_restart_continues_the_rollout(tmp_path: Path) -> None:

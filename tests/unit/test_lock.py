@@ -38,7 +38,8 @@ def requirements(*extras: str) -> Iterator[Requirement]:
     ("lock", "extras"),
     [
         ("constraints.txt", tuple(PROJECT_TABLE["optional-dependencies"])),
-        ("requirements.lock", ("platform",)),
+        ("requirements.lock", ("platform", "serve")),
+        ("cluster/images/serve.lock", ("serve",)),
     ],
 )
 def test_each_requirement_is_locked_within_its_range(lock: str, extras: tuple[str, ...]) -> None:
@@ -55,9 +56,10 @@ def test_each_requirement_is_locked_within_its_range(lock: str, extras: tuple[st
     assert not wrong, f"{lock} is out of date; run `make lock`"
 
 
-def test_both_locks_hold_the_same_versions() -> None:
+@pytest.mark.parametrize("lock", ["requirements.lock", "cluster/images/serve.lock"])
+def test_locks_hold_the_same_versions(lock: str) -> None:
     constraints = locked("constraints.txt")
-    for name, pins in locked("requirements.lock").items():
+    for name, pins in locked(lock).items():
         assert {str(pin.specifier) for pin in pins} <= {
             str(pin.specifier) for pin in constraints[name]
         }

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from finsent.errors import InputError
-from finsent.extras import EXTRAS, is_installed, missing_extra
+from finsent.extras import EXTRAS, is_installed, missing_extra, require
 from finsent.inference.backends import Backend
 from finsent.inference.config import EngineConfig
 from finsent.inference.export_record import Export, read_exports
@@ -39,9 +39,11 @@ def candidate_loaders(model_dir: Path, config: EngineConfig) -> dict[str, Loader
                 load_export, file, export.backend, export.precision, threads
             )
     # On a CPU an exported graph is always faster, and torch costs seconds and memory to import.
-    if config.backend == "torch" or (config.backend == "auto" and (not loaders or _has_gpu())):
+    is_wanted = config.backend == "auto" and (not loaders or _has_gpu())
+    if config.backend == "torch" or (is_wanted and is_installed("torch")):
         precision = _torch_precision(config)
         if precision is not None:
+            require("torch", _named(config), "set engine.backend=auto and use an exported model")
             loaders[f"torch-{precision}"] = partial(_load_torch, model_dir, precision, config)
     if not loaders:
         raise _no_candidate(model_dir, config, exports)
@@ -60,14 +62,23 @@ def _has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
+def _named(config: EngineConfig) -> str:
+    return f"engine.backend={config.backend!r}, engine.precision={config.precision!r}"
+
+
 def _no_candidate(model_dir: Path, config: EngineConfig, exports: list[Export]) -> InputError:
-    settings = f"engine.backend={config.backend!r}, engine.precision={config.precision!r}"
     if config.backend in EXTRAS and not is_installed(config.backend):
-        return missing_extra(config.backend, settings, "set engine.backend=auto")
+        return missing_extra(config.backend, _named(config), "set engine.backend=auto")
     usable = ", ".join(export.name for export in exports) or "nothing"
+    if config.backend == "auto" and not is_installed("torch"):
+        return InputError(
+            f"{_named(config)}: {str(model_dir)!r} is exported to {usable}, and neither torch nor "
+            "the library of an export is installed. Export it with `python -m ray_jobs.export` and "
+            "publish it, or run pip install 'finsent[platform]'."
+        )
     return InputError(
-        f"{settings}: {str(model_dir)!r} is exported to {usable} for use there. Export it with "
-        "`python -m ray_jobs.export` and publish it, or set both to auto"
+        f"{_named(config)}: {str(model_dir)!r} is exported to {usable} for use there. Export it "
+        "with `python -m ray_jobs.export` and publish it, or set both to auto"
     )
 
 

@@ -1,0 +1,1 @@
+"""The part of a replica that sends requests to a canary."""
