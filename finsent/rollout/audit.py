@@ -1,7 +1,8 @@
 """The audit log: numbered entries that are written once, each with the digest of the one before.
 
 `ROOT/audit/NUMBER.json` is an entry. A changed, deleted or inserted entry breaks the chain at its
-number; a deletion of the newest entries does not. Writers on several machines form one chain, because each number is written once.
+number; a deletion of the newest entries does not. Writers on several machines form one chain,
+because each number is written once.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ def test_no_memory_for_one_row_is_refused_with_numbers(bench: Bench, no_dropout:
     with pytest.raises(InputError) as caught:
         small.step(bench.train_rows, 8)
     text = str(caught.value)
-    assert f"one row of {bench.train_rows.lengths[:8].max()} tokens" in text
+    assert f"a row of {bench.train_rows.lengths[:8].max()} tokens" in text
     assert "2.00 GiB" in text
     assert "model.max_length" in text
     assert "train.gradient_checkpointing=true" in text
