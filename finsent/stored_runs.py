@@ -226,7 +226,9 @@ class StoredRuns:
     def _store_checkpoints(self, run_dir: Path) -> None:
         """Store the checkpoints of a run, and delete those that it does not have any more."""
         trees, prefix = self.location.trees, f"{run_dir.name}/{_CHECKPOINT_TREES}"
-        stored, local = set(trees.names(prefix)), {path.name for path in run_dir.glob(_CHECKPOINTS)}
+        stored = set(trees.names(prefix))
+        # Ray Train has a file of such a name.
+        local = {path.name for path in run_dir.glob(_CHECKPOINTS) if path.is_dir()}
         for name in sorted(local - stored):
             with trees.publish(f"{prefix}/{name}") as folder:
                 _link_files(run_dir / name, _file_states(run_dir / name), folder)

@@ -34,7 +34,7 @@ class Workspace:
         location = Location.at(root, "storage.root", config)
         if registry:
             return cls(location, Location.at(registry, "registry.root", config))
-        return cls(location, replace(location / "registry", field="registry.root"))
+        return cls(location, replace(location / "registry", field="registry.root", configured=None))
 
     @property
     def local_dir(self) -> Path:

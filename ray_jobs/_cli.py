@@ -175,6 +175,7 @@ def _run(job: Job, settings: JobSettings, positional: list[str]) -> Result:
 
 
 def _run_and_store(job: Job, call: Call, stored_runs: StoredRuns) -> Result:
+    """Run a job that keeps a run, whose name this process owns, as `_run` does."""
     started = time.perf_counter()
     settings, run_dir = call.settings, call.run_dir
     if settings.run.name is not None:

@@ -26,6 +26,8 @@ offers two views of what is stored there.
 `tree.json` (`TreeMarker`) lists path, size and SHA-256 of each file. The files of a tree are in
 `KEY/ATTEMPT/`, a prefix that no other writer uses, so competing or dead writers damage no tree.
 
+`hold_lease` (`finsent.storage.lease`) lets one process at a time own a name in a store.
+
 Credentials come from the environment that the store's own tools read. Errors are `StorageError`:
 one line that names the location and what to set. Failed requests are repeated with jitter until
 `storage.retry_seconds` have passed.

@@ -31,6 +31,8 @@ class Location:
     address: str  # absolute path, or URI with its options
     field: str = "storage.root"  # the setting that names it, for messages
     config: StorageConfig = dataclasses.field(default_factory=_defaults, compare=False, repr=False)
+    # The value of the setting, for messages; None: the address.
+    configured: str | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
     def at(
@@ -45,7 +47,8 @@ class Location:
             config: cache and retries; None: the defaults.
         """
         is_uri = parse(str(root)) is not None
-        return cls(str(root) if is_uri else str(_resolve(root)), name, config or _defaults())
+        address = str(root) if is_uri else str(_resolve(root))
+        return cls(address, name, config or _defaults(), address)
 
     def __truediv__(self, name: str) -> Location:
         uri = parse(self.address)
@@ -68,6 +71,13 @@ class Location:
         return self.address if uri is None else uri.redacted
 
     @property
+    def _setting(self) -> str:
+        """Field and value of the setting, for messages about an object store."""
+        uri = parse(self.configured or self.address)
+        assert uri is not None
+        return f"{self.field}={uri.redacted!r}"
+
+    @property
     def is_local(self) -> bool:
         """Whether the location is a directory."""
         return parse(self.address) is None
@@ -81,7 +91,7 @@ class Location:
         """
         if not self.is_local:
             raise InputError(
-                f"{self.field}={str(self)!r}: this job needs a directory. Set {self.field} to one."
+                f"{self._setting}: this job needs a directory. Set {self.field} to one."
             )
         return Path(self.address)
 
@@ -90,11 +100,12 @@ class Location:
         """The records and files here, by key."""
         if self.is_local:
             return LocalStore(self.path, self.field)
-        require("obstore", f"{self.field}={str(self)!r}", f"set {self.field} to a directory")
+        require("obstore", self._setting, f"set {self.field} to a directory")
         # 30 ms, and an extra: most roots are directories.
         from finsent.storage.object_store import ObjectStore
 
-        return ObjectStore(self.address, self.field, self.config.retry_seconds)
+        configured = self.configured or self.address
+        return ObjectStore(self.address, self.field, self.config.retry_seconds, configured)
 
     @property
     def cache(self) -> LocalCache:
@@ -124,7 +135,7 @@ class Location:
         self.store.delete(probe)
         if not has_conditions:
             raise StorageError(
-                f"{self.field}={str(self)!r}: the server ignores the conditions of writes, so "
+                f"{self._setting}: the server ignores the conditions of writes, so "
                 "versions and aliases of writers at the same time would be lost. Use a server "
                 f"with If-None-Match and If-Match, or set {self.field} to a directory."
             )

@@ -47,10 +47,17 @@ class ObjectStore:
     root: str  # URI
     field: str  # the setting that names the root
     retry_seconds: float
+    configured: str  # URI that the setting has, for messages: `root` or a prefix of it
 
     @cached_property
     def _uri(self) -> Uri:
         uri = parse(self.root)
+        assert uri is not None
+        return uri
+
+    @cached_property
+    def _configured_uri(self) -> Uri:
+        uri = parse(self.configured)
         assert uri is not None
         return uri
 
@@ -201,15 +208,17 @@ class ObjectStore:
                 raise
             except FileNotFoundError as error:
                 if lacks_bucket(error):
-                    raise storage_error(error, self._uri, self.field) from None
+                    raise storage_error(error, self._configured_uri, self.field) from None
                 raise
             except StorageError:  # of a request inside
                 raise
             except (BaseError, _TornBodyError, ConnectionError, TimeoutError) as error:
                 if not may_pass(error):
-                    raise storage_error(error, self._uri, self.field) from None
+                    raise storage_error(error, self._configured_uri, self.field) from None
                 if time.monotonic() + wait > deadline:
-                    raise storage_error(error, self._uri, self.field, self.retry_seconds) from None
+                    raise storage_error(
+                        error, self._configured_uri, self.field, self.retry_seconds
+                    ) from None
             time.sleep(random.uniform(wait / 2, wait))
             wait = min(2 * wait, _MAX_WAIT_SECONDS)
 

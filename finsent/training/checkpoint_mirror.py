@@ -11,9 +11,9 @@ from pathlib import Path
 from threading import Lock
 
 from finsent.daemon_call import call_in_daemon
-from finsent.errors import InputError
+from finsent.errors import InputError, UserError
 from finsent.files import link_or_copy, staged_dir, staged_file
-from finsent.storage import Location, StorageError
+from finsent.storage import Location
 from finsent.training.checkpoint import STATE_FILE, list_checkpoints, read_state
 from finsent.training.metrics_log import METRICS_FILE
 from finsent.workspace import Workspace
@@ -79,16 +79,18 @@ class CheckpointMirror:
         The oldest checkpoint is uploaded first. A run that resumes from a checkpoint of the bucket
         therefore also finds the best checkpoint before.
         """
-        checkpoints = list_checkpoints(run_dir, _ignore)
+        checkpoints = list_checkpoints(
+            run_dir, _ignore
+        )  # first: the metrics then have all lines before them
         metrics = run_dir / METRICS_FILE
-        if metrics.is_file():  # before the checkpoints, so that no line before them is missing
+        if metrics.is_file():
             lines = metrics.read_bytes()
             self.location.store.put(METRICS_FILE, lines[: lines.rfind(b"\n") + 1])
         for checkpoint in checkpoints:
             self.upload(checkpoint.folder)
-        trees, kept = self.location.trees, {c.folder.name for c in checkpoints}
+        trees = self.location.trees
         for name in trees.names(_TREES):
-            if name not in kept:
+            if not (run_dir / name).is_dir():
                 trees.delete(f"{_TREES}/{name}")
 
 
@@ -118,7 +120,8 @@ class CheckpointUploads:
         """Upload what the bucket lacks.
 
         Raises:
-            StorageError: the bucket cannot be used. The checkpoints stay on this machine.
+            StorageError, DiskError: bucket or disk cannot be used. The checkpoints stay on this
+                machine.
         """
         with self._lock:
             self._is_due = False
@@ -130,7 +133,7 @@ class CheckpointUploads:
         while self._claim():
             try:
                 self._mirror.synchronize(self._run_dir)
-            except StorageError as error:
+            except UserError as error:  # also of a full disk below storage.cache_dir
                 log.warning("train: checkpoints will be uploaded with the next (%s)", error)
 
     def _claim(self) -> bool:

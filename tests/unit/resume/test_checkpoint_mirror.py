@@ -158,7 +158,7 @@ def test_a_bucket_that_fails_for_good_ends_the_run_with_one_line(
     uploads = CheckpointUploads(mirror, tmp_path)
     name = step_checkpoint_name(5)
     with (
-        pytest.raises(StorageError, match=r"^storage\.root='s3:.* \(HTTP 503"),
+        pytest.raises(StorageError, match=rf"^storage\.root='{s3_root}': .* \(HTTP 503"),
         CheckpointWriter(tmp_path, uploads=uploads) as writer,
     ):
         writer.write(name, _copy_of(uninterrupted.folder / name))
