@@ -31,7 +31,7 @@ class ServiceModel:
     max_rows: int  # of a micro-batch
     batch_seconds: float  # of a micro-batch without its rows
     row_seconds: float  # of each row of a micro-batch
-    gateway_seconds: float  # of the Python thread, per request
+    gateway_seconds: float  # of the Python thread, per request; mean of an exponential distribution
     call_seconds: float = 0.0  # between gateway and classifier, per micro-batch
     network_seconds: float = 0.0  # between client and gateway, per request
 
@@ -57,6 +57,7 @@ class Simulated:
 class _Server:
     model: ServiceModel
     env: simpy.Environment
+    draws: random.Random
     requests: int = 0  # in progress
     waiting: deque[simpy.Event] = field(default_factory=deque)  # rows, each with its answer
     batches: int = 0  # on their way or being computed
@@ -80,7 +81,7 @@ class _Server:
         """Use the Python thread for half of a request's time."""
         with self.thread.request() as turn:
             yield turn
-            yield self.env.timeout(self.model.gateway_seconds / 2)
+            yield self.env.timeout(self.draws.expovariate(2 / self.model.gateway_seconds))
 
     def _start_batches(self) -> None:
         while self.waiting and (self._free > 0 or self._may_take_ahead()):
@@ -113,10 +114,10 @@ class _Server:
 class _Service:
     """Servers behind a proxy that sends each request to the server with the fewest requests."""
 
-    def __init__(self, model: ServiceModel) -> None:
-        self.env = simpy.Environment()
+    def __init__(self, model: ServiceModel, seed: int) -> None:
+        self.env, self.draws = simpy.Environment(), random.Random(seed)
         self._network_seconds = model.network_seconds
-        self._servers = [_Server(model, self.env) for _ in range(model.servers)]
+        self._servers = [_Server(model, self.env, self.draws) for _ in range(model.servers)]
         self._answers: list[tuple[float, float]] = []  # time and duration of each
 
     def request(self) -> Steps:
@@ -127,10 +128,13 @@ class _Service:
         yield from server.answer()
         self._answers.append((self.env.now, self.env.now - began))
 
-    def run(self, seconds: float) -> Simulated:
-        """Simulate some seconds."""
+    def run(self, seconds: float, warm: float = 0.0) -> Simulated:
+        """Simulate some seconds.
+
+        Args:
+            warm: seconds at the start that are not counted.
+        """
         self.env.run(until=seconds)
-        warm = _WARM_UP_SHARE * seconds
         durations = [duration for time, duration in self._answers if time > warm]
         if not durations:
             return Simulated(0.0, float("inf"), float("inf"), float("inf"))
@@ -139,9 +143,14 @@ class _Service:
         return Simulated(rate, mean, float(p50), float(p99))
 
 
-def simulate_connections(model: ServiceModel, connections: int, seconds: float) -> Simulated:
-    """Simulate clients that each send the next request when the last one is answered."""
-    service = _Service(model)
+def simulate_connections(
+    model: ServiceModel, connections: int, seconds: float, seed: int = 0
+) -> Simulated:
+    """Simulate clients that each send the next request when the last one is answered.
+
+    As in a run of wrk, the first answers count, and the requests at the end have no answer.
+    """
+    service = _Service(model, seed)
 
     def client() -> Steps:
         while True:
@@ -158,15 +167,15 @@ def simulate_arrivals(model: ServiceModel, rate: float, seconds: float, seed: in
     Args:
         rate: requests per second.
     """
-    service, draws = _Service(model), random.Random(seed)
+    service = _Service(model, seed)
 
     def arrivals() -> Steps:
         while True:
-            yield service.env.timeout(draws.expovariate(rate))
+            yield service.env.timeout(service.draws.expovariate(rate))
             service.env.process(service.request())
 
     service.env.process(arrivals())
-    return service.run(seconds)
+    return service.run(seconds, _WARM_UP_SHARE * seconds)
 
 
 def largest_rate(model: ServiceModel, p99: float, seconds: float = 4.0) -> float:

@@ -32,6 +32,7 @@ _DPI = 100
 _TIMEOUT_SECONDS = 30
 _POINTS = 200
 _DEFAULT_MINUTES = 60
+_TOP = 1.05  # of the axis over the largest value, which would be hidden by the frame
 _MAX_LEGEND = 6  # series; more would cover the picture
 _FORMATS: Mapping[Unit, Callable[[float], str]] = {
     "percentunit": lambda value: f"{value * 100:g} %",
@@ -121,7 +122,7 @@ def _draw_panel(
         axis.plot(series.minutes, series.values, linewidth=1.6, label=label)
     axis.set_title(panel.title, fontsize=11, loc="left")
     axis.set_xlim((begin - end) / 60, 0)
-    axis.set_ylim(0, panel.maximum)
+    axis.set_ylim(0, None if panel.maximum is None else _TOP * panel.maximum)
     axis.grid(alpha=0.3)
     axis.tick_params(labelsize=9)
     axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -132,6 +133,7 @@ def _draw_panel(
     if lines:
         axis.legend(fontsize=8, loc="best", framealpha=0.8)
     else:
+        axis.set_yticks([])
         axis.text(0.5, 0.5, "no data", ha="center", va="center", transform=axis.transAxes)
 
 

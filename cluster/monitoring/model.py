@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["short", "percentunit", "s", "bytes", "reqps", "ops", "bool"]  # Grafana's names
+Unit = Literal["short", "percentunit", "s", "bytes", "reqps", "ops"]  # Grafana's names
 Severity = Literal["critical", "warning"]
 
 

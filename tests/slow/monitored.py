@@ -131,6 +131,7 @@ def served(folder: Path, port: int, env: Mapping[str, str], keys: Path) -> Itera
             f"serve.api_keys={keys}",
             "engine.threads=1",
             "engine.precision=fp32",
+            "serve.cache_entries=10",
             f"port={port}",
             "serve.grpc_port=0",
             cwd=folder,
@@ -142,14 +143,19 @@ def served(folder: Path, port: int, env: Mapping[str, str], keys: Path) -> Itera
         subprocess.run([sys.executable, "-c", END_SERVE], env={**env}, timeout=120, check=True)
 
 
-def ask(address: str, key: str, count: int) -> None:
-    """Send `count` requests of texts, one with an empty text, and one that is no JSON."""
+def ask(address: str, key: str, first: int) -> None:
+    """Send requests: texts, a long and an empty text, a repeated text, and one that is no JSON.
+
+    Args:
+        first: number in the first text, so that later texts are not answered from the cache.
+    """
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     with httpx.Client(base_url=address, headers=headers, timeout=60) as client:
-        for number in range(count):
+        for number in range(first, first + REQUESTS):
             texts = [f"Profit of unit {number} {WORDS[label]}." for label in LABELS]
             assert client.post("/predict", json={"texts": texts}).status_code == 200
-        client.post("/predict", json={"texts": ["Profit rose.", ""]})
+        for _ in range(2):
+            client.post("/predict", json={"texts": ["Profit rose.", "", "profit " * 200]})
         assert client.post("/predict", content=b"{").status_code == 400
 
 
@@ -195,9 +201,9 @@ def monitored(folder: Path, tiny: Path) -> Iterator[PrometheusClient]:
             client = PrometheusClient(prometheus_address)
             run_jobs(folder, env)  # before the service: predict uses all CPUs of a node
             with served(folder, port, env, keys):
-                for count in (1, 2):  # a rate needs two values
-                    ask(address, key_file.read_text(), REQUESTS)
-                    _wait_for_requests(client, count * (REQUESTS + 1))
+                for number in range(2):  # a rate needs two values
+                    ask(address, key_file.read_text(), number * REQUESTS)
+                    _wait_for_requests(client, (number + 1) * REQUESTS)
                 yield client
 
 

@@ -31,13 +31,13 @@ def test_full_batches_give_the_rate_of_the_streams(streams: int) -> None:
 def test_one_connection_waits_for_each_part() -> None:
     model = replace(WAITING, gateway_seconds=0.01, call_seconds=0.02, network_seconds=0.03)
     simulated = simulate_connections(model, 1, 30)
-    assert simulated.p50 == pytest.approx(160)
+    assert simulated.mean == pytest.approx(160, rel=0.05)
     assert simulated.rate == pytest.approx(1 / 0.16, rel=0.05)
 
 
 def test_a_slow_gateway_limits_the_rate() -> None:
     model = replace(WAITING, streams=3, gateway_seconds=0.01)
-    assert simulate_connections(model, 96, 20).rate == pytest.approx(100, rel=0.02)
+    assert simulate_connections(model, 96, 20).rate == pytest.approx(100, rel=0.05)
     assert model.capacity == pytest.approx(100)
     assert replace(model, servers=2).capacity == pytest.approx(200)
 
