@@ -141,12 +141,15 @@ def seconds_until(served: Served, version: str) -> float:
 
 
 def wait_for_the_end(served: Served, version: str) -> dict[str, Any]:
+    ended: dict[str, Any] = {}  # the other replica may not know the end yet
+
     def has_ended() -> bool:
         latest = rollout(served)
+        ended.update(latest)
         return latest["candidate"] == version and latest["status"] not in ("running", "promoting")
 
     wait_until(has_ended, 180, "the canary to end")
-    return rollout(served)
+    return ended
 
 
 def test_canaries_of_a_running_service(service: Served, root: Path, versions: Versions) -> None:
