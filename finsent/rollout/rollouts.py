@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from finsent.errors import InputError
+from finsent.hash_chain import START
 from finsent.registry.gate import Clearance, Gate
 from finsent.registry.registry import Registry
 from finsent.rollout import decisions
-from finsent.rollout.audit import START, AuditEntry, AuditLog
+from finsent.rollout.audit import AuditEntry, AuditLog
 from finsent.rollout.outcomes import Outcomes
 from finsent.rollout.rollout_record import (
     Action,
@@ -219,7 +220,7 @@ def _entry(
 ) -> AuditEntry:
     return AuditEntry(
         number=0,
-        previous=START,
+        link=START,
         alias=alias,
         rollout=rollout,
         champion=champion,

@@ -53,7 +53,7 @@ class Clients:
         with httpx.Client(timeout=30) as client:
             count = 0
             while not ended.is_set():
-                text = "Profit rose." if count % 4 else "The bond matures in 2031 and pays 4 %"
+                text = "Up." if count % 4 else "The bond matures in 2031 and pays 4 %"
                 body = {"text": f"{text} {number} {count}", "truncate": "error"}
                 response = client.post(f"{address}/predict", json=body)
                 self.statuses[response.status_code] += 1
@@ -141,17 +141,18 @@ def seconds_until(served: Served, version: str) -> float:
 
 
 def wait_for_the_end(served: Served, version: str) -> dict[str, Any]:
+    ended: dict[str, Any] = {}  # the other replica may not know the end yet
+
     def has_ended() -> bool:
         latest = rollout(served)
+        ended.update(latest)
         return latest["candidate"] == version and latest["status"] not in ("running", "promoting")
 
     wait_until(has_ended, 180, "the canary to end")
-    return rollout(served)
+    return ended
 
 
-def test_canaries_of_a_running_service(
-    service: Served, root: Path, versions: Versions, record_property: Any
-) -> None:
+def test_canaries_of_a_running_service(service: Served, root: Path, versions: Versions) -> None:
     with asking(service) as clients:
         started = promote(root, versions.equal, "canary=true", *RULES)
         assert (started["share"], started["replaced"]) == (0.2, versions.first)
@@ -159,7 +160,7 @@ def test_canaries_of_a_running_service(
         assert ended["status"] == "promoted"
         assert [decision["share"] for decision in ended["decisions"]] == [0.2, 0.5, 1.0, 1.0]
         assert service.registry.aliases()[ALIAS] == versions.equal
-        record_property("promoted", seconds_until(service, versions.equal))
+        seconds_until(service, versions.equal)
 
         promote(root, versions.refusing, "canary=true", *RULES)
         ended = wait_for_the_end(service, versions.refusing)
@@ -172,12 +173,10 @@ def test_canaries_of_a_running_service(
         command_seconds = time.monotonic() - back_started
         assert back["model_version"] == versions.first
         followed_seconds = seconds_until(service, versions.first)
-        record_property("rollback", (command_seconds, followed_seconds))
         assert command_seconds + followed_seconds < 3 * FOLLOW_SECONDS  # other tests run, too
 
         promote(root, versions.equal)
         followed_seconds = seconds_until(service, versions.equal)
-        record_property("promote", followed_seconds)
         assert followed_seconds < 3 * FOLLOW_SECONDS
     assert set(clients.statuses) == {200}
     assert set(clients.versions) == {versions.first, versions.equal, versions.refusing}

@@ -24,7 +24,7 @@ from serve_app.service.answer import Answer
 from serve_app.service.service import Service
 from tests.unit.canaries import ENGINE, RULES, publish
 
-ROLLOUTS = 60
+ROLLOUTS = 20
 MORE_ERRORS = 0.02  # share of long texts, which the worse version refuses
 MAX_REQUESTS = 500  # to the canary, within which it must be stopped
 SHORT, LONG = "Profit rose.", "The bond matures in 2031 and pays 4.25 percent, twice a year"
@@ -84,4 +84,5 @@ def test_worse_versions_are_stopped_and_equal_ones_are_not(world: World, tmp_pat
     worse = ends(world, tmp_path / "worse", world.refusing)
     equal = ends(world, tmp_path / "equal", world.equal)
     assert worse["rolled back"] >= 0.95 * ROLLOUTS, worse
-    assert equal["rolled back"] <= 0.05 * ROLLOUTS, equal
+    # At a rate of 5 %, one of 20 is expected, and four would be a chance of 2 %.
+    assert equal["rolled back"] <= 3, equal
