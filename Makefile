@@ -11,7 +11,7 @@ COVERAGE := $(CURDIR)/tests/assurance/coverage.ini
 COVERAGE_DATA := $(CURDIR)/build/coverage
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-python test-slow coverage mutants lint format lock cluster-up cluster-down submit docs dashboards openapi clients proto clean
+.PHONY: help install demo test test-python test-slow coverage mutants lint format lock audit cluster-up cluster-down submit docs dashboards openapi clients proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +34,16 @@ lock: install ## write constraints.txt and the locks of images; UPGRADE=1: with 
 	$(LOCK) --extra platform --generate-hashes --constraint constraints.txt --output-file requirements.lock
 	$(LOCK) --extra serve --generate-hashes --constraint constraints.txt --output-file cluster/images/serve.lock
 	$(LOCK) --group sbom --generate-hashes --constraint constraints.txt --output-file cluster/images/sbom.lock
+
+# pip-audit returns 1 where it has found something. The report is complete then, too.
+AUDIT := build/audit
+audit: install ## report known vulnerabilities of the locked packages in build/audit; needs a network
+	$(BIN)/python -m pip install --quiet pip-audit
+	mkdir -p $(AUDIT)
+	for lock in requirements.lock cluster/images/serve.lock; do \
+	  $(BIN)/pip-audit --disable-pip --require-hashes --requirement $$lock --format markdown --output $(AUDIT)/$$(basename $$lock .lock).md; \
+	  [ $$? -le 1 ] || exit 1; \
+	done
 
 demo: install ## train and publish a model of the sample corpus, then serve a page; DEMO_ONESHOT=1: no page
 	$(BIN)/finsent demo $(if $(DEMO_ONESHOT),once)

@@ -19,6 +19,7 @@ INTEGRATION = "tests/integration"
 CLUSTER = "tests/e2e on the cluster"
 CLUSTER_FILES = (
     "tests/e2e/test_cluster.py",
+    "tests/e2e/test_cluster_access.py",
     "tests/e2e/test_cluster_serve.py",
     "tests/e2e/test_dvc.py",
     "tests/e2e/test_killed_ingest.py",

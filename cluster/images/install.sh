@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Install the versions of requirements.lock into the Python environment whose pip is first on PATH.
+# Install the versions of a lock into the Python environment whose pip is first on PATH.
 #
-#   cluster/images/install.sh cpu|gpu [LOCK]
+#   cluster/images/install.sh cpu|gpu|serve
 #
+# serve: the service without torch, from serve.lock. cpu, gpu: all of requirements.lock.
 # gpu: PyPI's torch, with NVIDIA's libraries (several GB). cpu: the same version of torch from
 # TORCH_INDEX, without them. The lock's hashes are of PyPI's files. For `cpu`, torch alone is
 # therefore installed without a hash of the lock.
 set -euo pipefail
 
 variant=${1:-}
-lock=${2:-requirements.lock}
+lock=requirements.lock
 torch_index=${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
 gpu_packages='torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+'
 
@@ -23,9 +24,9 @@ install_locked() {
 }
 
 case $variant in
-  cpu | gpu) ;;
+  cpu | gpu | serve) ;;
   *)
-    echo "error: variant='$variant': unknown. Write cpu or gpu." >&2
+    echo "error: variant='$variant': unknown. Write cpu, gpu or serve." >&2
     exit 2
     ;;
 esac
@@ -37,6 +38,8 @@ select_requirements setuptools 1 >"$directory/build.lock" # builds the packages 
 install_locked "$directory/build.lock"
 if [ "$variant" = gpu ]; then
   install_locked "$lock"
+elif [ "$variant" = serve ]; then
+  install_locked cluster/images/serve.lock
 else
   torch=$(grep -oE '^torch==[^ ]+' "$lock")
   pip install --no-cache-dir --no-deps --index-url "$torch_index" "$torch"

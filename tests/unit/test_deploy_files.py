@@ -199,8 +199,8 @@ def install(variant: str, env: dict[str, str]) -> list[str]:
     return Path(env["PIP_LOG"]).read_text().splitlines()
 
 
-def locked() -> list[str]:
-    text = (PROJECT / "requirements.lock").read_text("utf-8")
+def locked(lock: str = "requirements.lock") -> list[str]:
+    text = (PROJECT / lock).read_text("utf-8")
     return re.findall(r"^[a-z0-9-]+==[^ ]+", text, flags=re.M)
 
 
@@ -227,13 +227,23 @@ def test_gpu_image_has_the_complete_lock(fake_pip: dict[str, str]) -> None:
 
 
 @pytest.mark.cost(2, "starts a shell")
+def test_serve_image_has_its_lock_and_no_torch(fake_pip: dict[str, str]) -> None:
+    lines = install("serve", fake_pip)
+    [setuptools, *packages] = [line for line in lines if "==" in line]
+    assert setuptools in locked()
+    assert packages == locked("cluster/images/serve.lock")
+    assert not any(re.match(r"torch==|transformers==", name) for name in packages)
+    assert all("--require-hashes" in line for line in lines if line.startswith("install "))
+
+
+@pytest.mark.cost(2, "starts a shell")
 def test_unknown_variant_is_refused(fake_pip: dict[str, str]) -> None:
     command = [str(CLUSTER / "images" / "install.sh"), "tpu"]
     finished = subprocess.run(
         command, cwd=PROJECT, env=fake_pip, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 2
-    assert finished.stderr == "error: variant='tpu': unknown. Write cpu or gpu.\n"
+    assert finished.stderr == "error: variant='tpu': unknown. Write cpu, gpu or serve.\n"
 
 
 def test_compose_names_existing_targets_files_and_secrets() -> None:
