@@ -92,7 +92,7 @@ def test_encoder_is_no_classifier(tiny: Path, tmp_path: Path) -> None:
     folder = saved(encoder(), tmp_path / "source", tiny)
     edit_json(folder / "config.json", id2label=dict(enumerate(LABELS)))
     text = refusal(folder)
-    assert "has no classification head (classifier.weight is missing): an encoder" in text
+    assert "has no classification head (classifier.weight is missing), so it is an encoder" in text
     assert f"model.backbone={folder}" in text
 
 
