@@ -16,15 +16,18 @@ LABELS = ("positive", "neutral", "negative")
 
 @pytest.mark.cost(60, "trains, evaluates and publishes once, and resumes the training")
 def test_every_machine_continues_where_another_ended(
-    tmp_path: Path, s3_root: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, s3_server: str, s3_root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # The workers of the tests' Ray started without the variables of `s3_root`.
+    host = s3_server.removeprefix("http://")
+    root = f"{s3_root}?endpoint_override={host}&scheme=http&anonymous=true"
     rows = [(story(number, "."), LABELS[number % 3]) for number in range(120)]
     source = write_csv(tmp_path / "rows.csv", rows)
 
     def run(machine: str, job: str, *arguments: str) -> Finished:
         cache = f"storage.cache_dir={tmp_path / machine}"
-        done = invoke_job(job, f"storage.root={s3_root}", cache, "engine.backend=torch", *arguments)
+        done = invoke_job(job, f"storage.root={root}", cache, "engine.backend=torch", *arguments)
         assert done.code == 0, done.err
         return done
 
