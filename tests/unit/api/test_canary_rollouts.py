@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from finsent.registry.registry import Registry
-from finsent.rollout.rollout_record import RolloutRecord
+from finsent.rollout.rollout_record import RolloutRecord, RolloutRules
 from finsent.rollout.rollouts import Rollouts
 from finsent.storage import Location
 from serve_app.auth import Keys
@@ -68,6 +68,14 @@ class Replica:
         version: str = response.json()["model_version"]
         return version
 
+    async def wait_for_the_canary(self) -> None:
+        """Wait until a canary gets requests."""
+        router = self.service.router
+        assert router is not None
+        async with asyncio.timeout(60):
+            while not router.is_active:
+                await asyncio.sleep(0.02)
+
     async def ask_until_the_end(self, ask: Callable[[int], Any]) -> dict[str, Any]:
         """Send requests until the rollout has ended, and return its description."""
         for first in range(0, MAX_REQUESTS, 8):
@@ -106,10 +114,12 @@ async def serving(world: World, root: Path, alias: str) -> AsyncIterator[Replica
     await canary_router.close()
 
 
-def start(world: World, root: Path, alias: str, candidate: str) -> Rollouts:
+def start(
+    world: World, root: Path, alias: str, candidate: str, rules: RolloutRules = RULES
+) -> Rollouts:
     world.registry.promote(f"version:{world.champion}", alias)
     rollouts = Rollouts(Location.at(root), world.registry)
-    rollouts.settle(rollouts.start(alias, world.champion, candidate, None, RULES))
+    rollouts.settle(rollouts.start(alias, world.champion, candidate, None, rules))
     return rollouts
 
 
@@ -126,8 +136,9 @@ def test_an_equal_version_takes_over(world: World, tmp_path: Path) -> None:
         async with serving(world, tmp_path, "equal") as replica:
             await replica.ask_until_the_end(lambda i: replica.ask(f"{SHORT} {i}"))
             assert set(replica.statuses) == {200}
-            while replica.service.model.version != world.equal:
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(60):
+                while replica.service.model.version != world.equal:
+                    await asyncio.sleep(0.02)
             assert replica.service.models.standby is None
             metrics = (await replica.client.get("/metrics")).text
             assert 'finsent_rollout_requests_total{answered_by="canary"}' in metrics
@@ -184,13 +195,14 @@ def test_a_version_with_other_labels_is_rolled_back(world: World, tmp_path: Path
 def test_a_client_stays_with_its_version_and_a_restart_continues(
     world: World, tmp_path: Path
 ) -> None:
-    rollouts = start(world, tmp_path, "sticky", world.equal)
+    slow_stages = RULES.replaced(shares=(0.5, 1.0), margin=0.02)  # none ends in this test
+    rollouts = start(world, tmp_path, "sticky", world.equal, slow_stages)
 
     async def test() -> dict[str, str]:
         versions: dict[str, set[str]] = {}
         async with serving(world, tmp_path, "sticky") as replica:
+            await replica.wait_for_the_canary()
             for _ in range(3):
-                await asyncio.sleep(0.3)  # the router follows
                 for number in range(20):
                     version = await replica.ask(f"{SHORT} {number}", client=f"desk-{number}")
                     versions.setdefault(f"desk-{number}", set()).add(version)
@@ -226,8 +238,8 @@ def test_a_canary_that_is_too_slow_is_replaced_by_the_current_version(
 
     async def test() -> None:
         async with serving(world, tmp_path, "slow") as replica:
-            await asyncio.sleep(0.5)  # the router follows
-            for i in range(40):
+            await replica.wait_for_the_canary()
+            for i in range(120):
                 sender = Sender(str(i), seconds=1e-9)
                 [answer], _ = await replica.service.answer([f"{SHORT} {i}"], None, sender)
                 assert isinstance(answer, Answer)
