@@ -117,7 +117,9 @@ def test_service_shows_no_secret(served_root: Path, project: Path) -> None:
     key = made.result["key"]
     secrets = {**IN_ENVIRONMENT, "key": str(key), "wrong key": WRONG_KEY}
     assert not leaks_of_text(made.err, secrets)
-    arguments = (f"serve.api_keys={keys}", "port=0", "serve.record=true", "serve.log_requests=true")
+    addresses = ("port=0", "serve.grpc_port=0")
+    logs = ("serve.record=true", "serve.log_requests=true")
+    arguments = (f"serve.api_keys={keys}", *addresses, *logs)
     with serving(served_root, *arguments) as service:
         for address, text in texts_of_service(service, str(key)):
             assert not leaks_of_text(text, secrets), address
@@ -125,8 +127,8 @@ def test_service_shows_no_secret(served_root: Path, project: Path) -> None:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 assert not leaks_of_text(" ".join(process.cmdline()), secrets)
-        [logs] = re.findall(r"logs: (\S+)/serve ", service.log.read_text())
-        session = Path(logs)
+        [directory] = re.findall(r"logs: (\S+)/serve ", service.log.read_text())
+        session = Path(directory)
         assert list(session.glob("serve/replica_*.log"))
     assert not leaks(session, secrets)
     assert not leaks(served_root, secrets)
