@@ -64,19 +64,23 @@ def network(host_count: int) -> Iterator[tuple[Host, ...]]:
             )
             _ip("netns", "add", host.namespace)
             removal.callback(_ip, "netns", "del", host.namespace)
-            _connect(host, bridge)
+            _connect(host, bridge, f"{subnet}.1")
             hosts.append(host)
         yield tuple(hosts)
 
 
-def _connect(host: Host, bridge: str) -> None:
-    """Lay a cable from the host to the bridge. The cable ends with the host's namespace."""
+def _connect(host: Host, bridge: str, gateway: str) -> None:
+    """Lay a cable from the host to the bridge. The kernel removes it with the host's namespace.
+
+    Programs find the host's own address by its default route, which leads to this machine.
+    """
     peer = ("peer", "name", "eth0", "netns", host.namespace)
     _ip("link", "add", host.link, "type", "veth", *peer)
     _ip("link", "set", host.link, "master", bridge, "up")
     _ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
     for device in ("lo", "eth0"):
         _ip("-n", host.namespace, "link", "set", device, "up")
+    _ip("-n", host.namespace, "route", "add", "default", "via", gateway)
 
 
 def _remove_abandoned() -> None:

@@ -6,7 +6,6 @@ loses its power. The nodes share the machine's files.
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import subprocess
@@ -22,7 +21,7 @@ import httpx
 import psutil
 
 from benchmarks.faults.network import Host, network
-from cluster.nodes import alive_nodes
+from cluster.nodes import alive_nodes, process_environment
 from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.errors import InputError
 from serve_app.launch.node import node_environment
@@ -67,6 +66,7 @@ class Node:
         """Kill all processes of the node at once."""
         with suppress(psutil.NoSuchProcess, ValueError):
             self.first_process().send_signal(signal.SIGKILL)
+        self.starter.kill()
         self.starter.wait(_STOP_SECONDS)
 
 
@@ -99,17 +99,17 @@ class NamespacedCluster:
         Args:
             name: of the job.
             arguments: config files and settings.
-            log: gets stdout and stderr.
+            log: gets stderr.
         """
         namespaces = ["--net", "--pid", "--mount", "--wdns=/"]
         enter = ["nsenter", "--target", str(self.head.first_process().pid), *namespaces, "--"]
         command = [sys.executable, "-m", f"ray_jobs.{name}", *arguments]
-        env = _environment(self.token_file) | {
+        env = process_environment(ENVIRONMENT, self.token_file) | {
             "RAY_ADDRESS": f"{self.head.host.address}:{GCS_PORT}"
         }
         with log.open("wb") as file:
             return subprocess.Popen(
-                [*enter, *command], env=env, stdout=file, stderr=subprocess.STDOUT
+                [*enter, *command], env=env, stdout=subprocess.DEVNULL, stderr=file
             )
 
 
@@ -184,7 +184,8 @@ def _start_node(host: Host, directory: Path, token_file: Path, arguments: Sequen
         f"--object-store-memory={STORE_BYTES}",
         f"--temp-dir={folder}",
     ]
-    env = _environment(token_file) | node_environment(folder / "haproxy")
+    variables = ENVIRONMENT | node_environment(folder / "haproxy")
+    env = process_environment(variables, token_file)
     with (folder / "node.log").open("wb") as log:
         starter = subprocess.Popen(
             [*with_parent, *enter, *unshare, *ray, *options, *arguments],
@@ -195,12 +196,3 @@ def _start_node(host: Host, directory: Path, token_file: Path, arguments: Sequen
             start_new_session=True,
         )
     return Node(host, folder, starter)
-
-
-def _environment(token_file: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        **ENVIRONMENT,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token_file),
-    }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,13 +14,17 @@ import httpx
 from benchmarks.faults.balancer import balancer
 from benchmarks.faults.load import open_loop
 from benchmarks.faults.log_lines import last_lines
-from benchmarks.faults.nodes import NamespacedCluster, Node, namespaced_cluster, wait_until
+from benchmarks.faults.nodes import (
+    START_SECONDS,
+    NamespacedCluster,
+    Node,
+    namespaced_cluster,
+    wait_until,
+)
 from benchmarks.faults.record import FaultRecord
 from benchmarks.faults.subject import Subject
 from finsent.errors import InputError
 from serve_app.graph import NAME
-
-log = logging.getLogger(__name__)
 
 PORT = 8000
 DEPLOY_SECONDS = 180.0
@@ -48,6 +52,12 @@ class Service:
             )
         return 0
 
+    def serves(self, node: Node) -> bool:
+        """Return whether a node has a replica, and a proxy that passes a health check."""
+        return self.running_replicas((node,)) == 1 and is_healthy(
+            f"http://{node.host.address}:{PORT}"
+        )
+
 
 @contextmanager
 def running_service(subject: Subject, work: Path) -> Iterator[Service]:
@@ -64,21 +74,14 @@ def running_service(subject: Subject, work: Path) -> Iterator[Service]:
         ]
         job_log = work / "serve.log"
         job = cluster.start_job("serve", arguments, job_log)
-        try:
-            if job.wait(DEPLOY_SECONDS):
-                raise InputError(f"benchmarks.faults: {' '.join(last_lines(job_log))}")
-        finally:
-            job.kill()
+        wait_until(lambda: job.poll() is not None, DEPLOY_SECONDS, "end of `finsent serve`")
+        if job.returncode:
+            raise InputError(f"benchmarks.faults: {' '.join(last_lines(job_log))}")
         servers = [f"{node.host.address}:{PORT}" for node in cluster.nodes]
         with balancer(servers, work) as address:
             service = Service(cluster, address)
-            for server in servers:
-                wait_until(lambda url=f"http://{server}": is_healthy(url), 60, f"proxy at {server}")  # type: ignore[misc]
-            wait_until(
-                lambda: service.running_replicas(cluster.nodes) == len(cluster.nodes),
-                60,
-                "replicas",
-            )
+            for node in cluster.nodes:
+                wait_until(partial(service.serves, node), START_SECONDS, f"service on {node.host}")
             yield service
 
 
@@ -94,8 +97,6 @@ def worker_killed(subject: Subject, work: Path) -> FaultRecord:
     """Kill a worker node under load."""
     with running_service(subject, work) as service:
         lost = service.cluster.workers[0]
-        if not lost.actors("ServeReplica"):
-            raise InputError("benchmarks.faults: the worker node has no replica to lose.")
         remaining = tuple(node for node in service.cluster.nodes if node is not lost)
         count = len(service.cluster.nodes)
         return under_load(

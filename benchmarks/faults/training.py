@@ -16,6 +16,7 @@ from finsent.files import sha256_file
 from finsent.modeling.model_dir import WEIGHTS
 from finsent.training.checkpoint import MODEL_DIR
 from finsent.training.metrics_log import read_epochs, read_steps
+from finsent.workspace import Workspace
 
 EPOCHS = 4
 TRAIN_SECONDS = 150.0
@@ -74,10 +75,10 @@ def train(
     Args:
         cluster: has two CPUs for the workers.
         subject: has the dataset.
-        log: gets stdout and stderr; its stem is the name of the run.
+        log: gets stderr; its stem is the name of the run.
         watch: called all the time with the run's directory.
     """
-    run_dir = subject.root / "runs" / "train" / log.stem
+    run_dir = Workspace.at(subject.root).runs_dir / log.stem
     job = cluster.start_job("train", arguments(subject, log.stem), log)
     deadline = time.monotonic() + TRAIN_SECONDS
     try:
