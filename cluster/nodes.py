@@ -39,7 +39,7 @@ WORKER_PORTS = range(10_000, 20_000, 200)  # first ports of blocks, one block pe
 RECORD = "cluster.json"
 LOG = "node.log"
 TOKEN = "token"
-HAPROXY = "haproxy"  # folder of HAProxy's files
+HAPROXY = "h"  # folder of HAProxy's files; short: HAProxy limits the paths of its sockets
 NODE_PORTS = (
     "node-manager-port",
     "object-manager-port",

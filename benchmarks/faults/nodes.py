@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from benchmarks.faults.network import Host, network
-from cluster.nodes import alive_nodes, process_environment
+from cluster.nodes import HAPROXY, alive_nodes, process_environment
 from finsent.adapters.ray_core import ENVIRONMENT
 from finsent.errors import InputError
 from serve_app.launch.node import node_environment
@@ -184,7 +184,7 @@ def _start_node(host: Host, directory: Path, token_file: Path, arguments: Sequen
         f"--object-store-memory={STORE_BYTES}",
         f"--temp-dir={folder}",
     ]
-    variables = ENVIRONMENT | node_environment(folder / "haproxy")
+    variables = ENVIRONMENT | node_environment(folder / HAPROXY)
     env = process_environment(variables, token_file)
     with (folder / "node.log").open("wb") as log:
         starter = subprocess.Popen(
