@@ -27,6 +27,9 @@ class BenchConfig(Section):
     fault_seconds: int = setting(
         60, "serve_faults: duration of the overload, and of the kills", unit="seconds", ge=5
     )
+    fault: str | None = setting(
+        None, "faults: name of the one fault to plant, e.g. serve_worker_sigkill; null: all"
+    )
     trials: int = setting(500, "sweep: number of trials, which do nothing", ge=2)
     seed: int = setting(0, "drift, canary: seed of the simulated streams", ge=0)
     years: int = setting(1_000, "drift: simulated years without drift", ge=1)

@@ -39,7 +39,7 @@ WORKER_PORTS = range(10_000, 20_000, 200)  # first ports of blocks, one block pe
 RECORD = "cluster.json"
 LOG = "node.log"
 TOKEN = "token"
-HAPROXY = "haproxy"  # folder of HAProxy's files
+HAPROXY = "h"  # folder of HAProxy's files; short: HAProxy limits the paths of its sockets
 NODE_PORTS = (
     "node-manager-port",
     "object-manager-port",
@@ -197,7 +197,7 @@ def start(
         f"--ray-client-server-port={client_port}",
     )
     head_ports, *worker_ports = _free_worker_ports(1 + workers)
-    starter = _NodeStarter(directory, _node_environment(node_environment, token_file), cpus)
+    starter = _NodeStarter(directory, process_environment(node_environment, token_file), cpus)
     nodes: list[NodeRecord] = []
     with ExitStack() as on_failure:
         on_failure.callback(lambda: stop_nodes(nodes))
@@ -249,7 +249,7 @@ def _serve_environment(directory: Path) -> dict[str, str]:
         return {**FAST, **prepare_haproxy(directory / HAPROXY, ports)}
 
 
-def _node_environment(more: dict[str, str], token_file: Path) -> dict[str, str]:
+def process_environment(more: dict[str, str], token_file: Path) -> dict[str, str]:
     """Return the environment of the nodes: this process's, with more variables."""
     env = {
         **os.environ,

@@ -81,7 +81,10 @@ def print_config(name: str, arguments: list[str]) -> Finished:
 
 def test_commands_name_jobs() -> None:
     named = {split_command(line)[0] for line in COMMANDS}
-    benchmarks = {f"benchmarks.{path.stem}" for path in (PROJECT / "benchmarks").glob("*.py")}
+    folder = PROJECT / "benchmarks"
+    names = {path.stem for path in folder.glob("*.py")}
+    names |= {path.parent.name for path in folder.glob("*/__main__.py")}
+    benchmarks = {f"benchmarks.{name}" for name in names}
     assert {*job_names()} <= named <= {*job_names()} | benchmarks
 
 
