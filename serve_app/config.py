@@ -172,8 +172,16 @@ class ServeConfig(Section):
     )
     record: bool = setting(
         False,
-        "write each answer (label, probabilities, version, the text's SHA-256; with log_texts the "
-        "text) as a line of STORAGE/predictions/DATE.jsonl",
+        "write each answer (id, label, probabilities, version, times; with log_texts the text) as "
+        "a row of the Parquet files in STORAGE/predictions/DATE/HOUR",
+    )
+    record_seconds: float = setting(
+        10.0,
+        "time between writes of the prediction log; a recorder that is killed loses at most the "
+        "answers of this time",
+        unit="seconds",
+        gt=0,
+        le=600,
     )
     canary_header: str = setting(
         "x-client-id",

@@ -113,7 +113,7 @@ def _explainer(config: ServeConfig, data: str) -> Any:
 
 def _recorder(settings: ServiceSettings) -> Any:
     recorder = _deployment(RecorderReplica, "Recorder", ray_actor_options={"num_cpus": 0})
-    return recorder.bind(str((settings.workspace.root / "predictions").path))
+    return recorder.bind(settings.workspace.root, settings.serve.record_seconds)
 
 
 def _classifier(config: ServeConfig, data: str) -> Any:

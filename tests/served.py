@@ -148,6 +148,7 @@ def served(served_root: Path) -> Iterator[Served]:
         "serve.grpc_port=0",
         "serve.shadow=challenger",
         "serve.record=true",
+        "serve.record_seconds=0.5",
         "serve.explainers=1",
     ) as service:
         yield service

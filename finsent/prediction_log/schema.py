@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from finsent.records import JsonObject
 
-SCHEMA_VERSION = 1
 CHAIN = "chain"  # column of the links of the hash chain
 
 SCHEMA = pa.schema(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finsent.errors import InputError
 from finsent.hash_chain import HashChain
-from finsent.prediction_log.schema import CHAIN, SCHEMA, SCHEMA_VERSION, LoggedPrediction
+from finsent.prediction_log.schema import CHAIN, SCHEMA, LoggedPrediction
 from finsent.records import Record
 
 FOLDER = "predictions"  # below the storage root
@@ -22,7 +23,7 @@ _METADATA = b"finsent"
 class SegmentRecord(Record):
     """The place of a segment in the hash chain of its writer."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     writer: str  # id of the process
     number: int  # from 1, over all hours of the writer
     rows: int

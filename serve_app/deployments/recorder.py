@@ -1,19 +1,20 @@
-"""The prediction log: one line per answer, one file per day."""
+"""The prediction log: gateways offer their answers, and one process stores them."""
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import logging
 import time
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import orjson
-
-from finsent.disk import translate_disk_errors
-from finsent.files import append_lines
+from finsent.errors import InputError
+from finsent.prediction_log import LoggedPrediction, LogWriter
+from finsent.storage import Location
 from serve_app.deployments.branches import Branch
 from serve_app.problems import Problem
 from serve_app.sender import Sender
@@ -21,28 +22,70 @@ from serve_app.service.answer import Answer, AnswerListener
 from serve_app.service.coalescer import Timing
 from serve_app.service.service import Service
 
+log = logging.getLogger(__name__)
+
+MAX_ROWS = 100_000  # that wait in memory for a store that does not answer
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedAnswer:
     """An answer on its way to the prediction log."""
 
+    id: str  # of the text
     time: float  # Unix time
     sender: Sender
     answer: Answer
-    text: str
-    keeps_text: bool  # else the log has only the text's SHA-256
+    timing: Timing
+    backend: str | None  # None: the model version has changed since the answer
+    characters: int
+    text: str | None  # None: the log gets no texts
+
+    def as_row(self) -> LoggedPrediction:
+        """Return the row of the log."""
+        answer, prediction = self.answer, self.answer.prediction
+        return LoggedPrediction(
+            id=self.id,
+            time=datetime.fromtimestamp(self.time, UTC),
+            request_id=self.sender.request_id,
+            key=self.sender.key,
+            source=None,
+            text=self.text,
+            text_hmac=None,
+            characters=self.characters,
+            tokens=answer.tokens,
+            truncated=answer.truncated,
+            label=prediction.label,
+            confidence=float(prediction.score),
+            abstained=bool(prediction.abstained),
+            probabilities={name: float(value) for name, value in prediction.probabilities.items()},
+            model_version=answer.model_version,
+            calibration=answer.calibration,
+            backend=self.backend,
+            encoded_seconds=self.timing.encoded,
+            queued_seconds=self.timing.queued,
+            computed_seconds=self.timing.computed,
+        )
 
 
 def record_listener(service: Service, branch: Branch[RecordedAnswer]) -> AnswerListener:
     """Return a listener that offers each answer to the recorder."""
 
     def listener(
-        sender: Sender, texts: Sequence[Any], answers: Sequence[Answer | Problem], _: Timing
+        sender: Sender, texts: Sequence[Any], answers: Sequence[Answer | Problem], timing: Timing
     ) -> None:
-        now, keeps_text = time.time(), service.config.log_texts
+        now, keeps_text, model = time.time(), service.config.log_texts, service.model
         branch.offer(
             [
-                RecordedAnswer(now, sender, answer, text, keeps_text)
+                RecordedAnswer(
+                    uuid.uuid4().hex,
+                    now,
+                    sender,
+                    answer,
+                    timing,
+                    model.engine.backend.name if model.version == answer.model_version else None,
+                    len(text),
+                    text if keeps_text else None,
+                )
                 for text, answer in zip(texts, answers, strict=True)
                 if isinstance(answer, Answer)
             ]
@@ -51,38 +94,46 @@ def record_listener(service: Service, branch: Branch[RecordedAnswer]) -> AnswerL
     return listener
 
 
-def write(folder: Path, items: Iterable[RecordedAnswer]) -> int:
-    """Append answers to the files of their days (UTC); return how many.
+class Recorder:
+    """Stores answers in the prediction log, at most once per interval."""
 
-    Equal texts have equal digests, so a log without texts still shows repeated ones.
-    """
-    lines: dict[str, list[bytes]] = {}
-    for item in items:
-        when = datetime.fromtimestamp(item.time, UTC)
-        lines.setdefault(f"{when:%Y-%m-%d}", []).append(_line(item, when))
-    folder.mkdir(parents=True, exist_ok=True)
-    for day, day_lines in lines.items():
-        with translate_disk_errors(folder, "storage.root"):
-            append_lines(folder / f"{day}.jsonl", b"\n".join(day_lines) + b"\n")
-    return sum(map(len, lines.values()))
+    def __init__(self, root: Location, flush_seconds: float) -> None:
+        self._writer = LogWriter(root, MAX_ROWS)
+        self._flush_seconds = flush_seconds
+        self._ending = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
+    def record(self, items: Sequence[RecordedAnswer]) -> int:
+        """Accept answers, and return how many were accepted."""
+        accepted = self._writer.add([item.as_row() for item in items])
+        if accepted < len(items):
+            log.warning(
+                "prediction log: %d answers are dropped, %d so far: %d wait for the store",
+                len(items) - accepted,
+                self._writer.dropped,
+                self._writer.waiting,
+            )
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        return accepted
 
-def _line(item: RecordedAnswer, when: datetime) -> bytes:
-    answer, prediction = item.answer, item.answer.prediction
-    line = {
-        "time": when.isoformat(timespec="milliseconds"),
-        "request_id": item.sender.request_id,
-        "key": item.sender.key,
-        "model_version": answer.model_version,
-        "calibration": answer.calibration,
-        "label": prediction.label,
-        "score": prediction.score,
-        "probabilities": prediction.probabilities,
-        "abstained": prediction.abstained,
-        "truncated": answer.truncated,
-        "characters": len(item.text),
-        "text_sha256": hashlib.sha256(item.text.encode()).hexdigest(),
-    }
-    if item.keeps_text:
-        line["text"] = item.text
-    return orjson.dumps(line)
+    async def close(self) -> None:
+        """Store the answers that still wait."""
+        self._ending.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        try:
+            while self._writer.waiting:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._flush_seconds):
+                        await self._ending.wait()
+                try:
+                    await asyncio.to_thread(self._writer.flush)
+                except InputError as error:  # the next flush repeats the segment
+                    log.warning("prediction log: %s", error)
+                    if self._ending.is_set():
+                        break
+        finally:
+            self._task = None

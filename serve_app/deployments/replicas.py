@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -16,8 +15,8 @@ from finsent.inference.config import Truncate
 from finsent.memory import release_early
 from finsent.registry.registry import Registry
 from finsent.rollout.shadows import Shadows
-from serve_app.deployments import recorder
-from serve_app.deployments.recorder import RecordedAnswer
+from finsent.storage import Location
+from serve_app.deployments.recorder import RecordedAnswer, Recorder
 from serve_app.deployments.shadow import Shadow, ShadowItem
 from serve_app.problems import Problem
 from serve_app.sender import Sender
@@ -129,14 +128,19 @@ class ShadowReplica:
 
 
 class RecorderReplica:
-    """Writes the prediction log. It is one process, so that lines do not mix."""
+    """Writes the prediction log. It is one process, so that the log has few files."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
+    def __init__(self, root: Location, flush_seconds: float) -> None:
+        log_like_serve()
+        self._recorder = Recorder(root, flush_seconds)
 
     async def record(self, items: list[RecordedAnswer]) -> int:
-        """Append answers to the log; return how many."""
-        return await asyncio.to_thread(recorder.write, self._folder, items)
+        """Accept answers; return how many were accepted."""
+        return self._recorder.record(items)
+
+    async def __del__(self) -> None:
+        """Store the answers that wait. Serve awaits this method when the replica ends."""
+        await self._recorder.close()
 
 
 def make_service(settings: ServiceSettings, loader: ModelLoader | None = None) -> Service:

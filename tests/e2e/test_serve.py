@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import socket
@@ -21,6 +19,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from playwright.sync_api import Page
 
+from finsent.prediction_log import LoggedPrediction, read, verify
+from finsent.storage import Location
 from serve_app.proto import sentiment_pb2 as pb
 from serve_app.proto import sentiment_pb2_grpc
 from tests.commands import invoke_job, wait_until
@@ -169,19 +169,17 @@ def test_haproxy_obeys_only_this_user(served: Served) -> None:
 def test_branches_see_what_clients_asked(served: Served) -> None:
     text = f"Sales of unit {served.process.pid} fell."
     answer = served.ask(text)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    folder = served.root / "predictions"
+    root = Location.at(served.root)
 
-    def recorded() -> list[dict[str, Any]]:
-        texts = [file.read_text() for file in folder.glob("*.jsonl")]
-        lines = [line for text in texts for line in text.splitlines(keepends=True)]
-        records = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [line for line in records if line["text_sha256"] == digest]
+    def recorded() -> list[LoggedPrediction]:
+        rows = [LoggedPrediction.from_row(row) for batch in read(root) for row in batch.to_pylist()]
+        return [row for row in rows if row.request_id == answer["request_id"]]
 
     wait_until(lambda: bool(recorded()), 120, "the answer in the prediction log")
-    [line] = recorded()
-    assert (line["label"], line["request_id"]) == (answer["label"], answer["request_id"])
-    assert "text" not in line
+    [row] = recorded()
+    assert (row.label, row.characters, row.text) == (answer["label"], len(text), None)
+    assert row.probabilities == answer["probabilities"]
+    assert verify(root).problems == ()
 
     def compared() -> list[dict[str, Any]]:
         shadow = httpx.get(f"{served.address}/info", timeout=30).json()["shadow"]

@@ -27,6 +27,7 @@ SETTINGS = {
     "serve.num_cpus": 0.1,
     "serve.gateways.num_cpus": 0.1,
     "serve.record": True,
+    "serve.record_seconds": 0.5,
 }
 
 
@@ -105,7 +106,7 @@ def test_answers_and_limits_are_those_of_an_engine_in_the_gateway(split: Split) 
     late = split.post([TEXTS[4]] * 1000, headers={"X-Request-Timeout-Ms": "1"})
     assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
     assert probabilities(split.post(TEXTS[:1])) == [want.probabilities]
-    wait_until(lambda: any((split.root / "predictions").glob("*.jsonl")), 30, "the log")
+    wait_until(lambda: any((split.root / "predictions").rglob("*.parquet")), 30, "the log")
 
 
 def test_gateways_and_classifiers_follow_the_alias_together(split: Split) -> None:

@@ -1,28 +1,21 @@
-"""Side branches: batches of items, the counts of the shadow, the lines of the recorder."""
+"""Side branches: batches of items, and the counts of the shadow."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.json
 import pytest
 
-from finsent.disk import DiskError
 from finsent.errors import ConfigError, InputError
 from finsent.inference.config import EngineConfig
-from finsent.labels import LABELS
 from finsent.registry.registry import Registry
 from finsent.rollout.shadows import Shadows
 from finsent.storage import Location
 from serve_app.config import ServeConfig
-from serve_app.deployments import branches, recorder
+from serve_app.deployments import branches
 from serve_app.deployments.branches import Branch
-from serve_app.deployments.recorder import record_listener
 from serve_app.deployments.shadow import Shadow, report, shadow_listener
 from serve_app.problems import Problem
 from serve_app.sender import Sender
@@ -30,7 +23,6 @@ from serve_app.service.answer import Answer
 from serve_app.service.service import Service
 from serve_app.service.user_config import with_user_config
 from serve_app.settings import ServiceSettings
-from tests.disks import file_limit
 from tests.unit.models import TEXTS, publish_domain, published
 
 pytestmark = pytest.mark.usefixtures("keep_threads")
@@ -208,61 +200,6 @@ def test_the_shadow_uses_its_calibration_of_the_same_name(
     assert (same["same_labels"], same["uncalibrated"]) == (1.0, 0)
     assert same["mean_difference"] == pytest.approx(0.0, abs=1e-6)
     assert other["uncalibrated"] == len(TEXTS)
-
-
-# --- the recorder ---------------------------------------------------------------------------------
-
-
-def test_a_full_disk_leaves_no_partial_lines(registry: Registry, tmp_path: Path) -> None:
-    items = ask(registry, ServeConfig(), [*TEXTS, ""], record_listener)
-    recorder.write(tmp_path, items[:1])
-    [file] = tmp_path.iterdir()
-    before = file.read_bytes()
-    with (
-        file_limit(len(before) + 50),
-        pytest.raises(DiskError, match=r"storage\.root=.* too large"),
-    ):
-        recorder.write(tmp_path, items[1:])
-    assert file.read_bytes() == before
-    assert recorder.write(tmp_path, items[1:]) == len(items) - 1
-    assert pyarrow.json.read_json(file).num_rows == len(items)
-
-
-@pytest.mark.parametrize("with_text", [False, True])
-def test_answers_are_recorded_without_texts_unless_wanted(
-    registry: Registry, tmp_path: Path, with_text: bool
-) -> None:
-    items = ask(registry, ServeConfig(log_texts=with_text), [*TEXTS, ""], record_listener)
-    assert recorder.write(tmp_path, items[:2]) == 2
-    items[-1] = replace(items[-1], time=0.0)  # another day
-    assert recorder.write(tmp_path, items[2:]) == len(TEXTS) - 2
-    files = sorted(tmp_path.iterdir())
-    assert files[0].name == "1970-01-01.jsonl"
-    lines = [json.loads(line) for file in files[::-1] for line in file.read_text().splitlines()]
-    assert len(lines) == len(TEXTS)
-    for text, line in zip(TEXTS, lines, strict=True):
-        assert line["text_sha256"] == hashlib.sha256(text.encode()).hexdigest()
-        assert line.get("text") == (text if with_text else None)
-        assert (line["request_id"], line["key"]) == ("request-1", "desk")
-        assert line["model_version"] == registry.aliases()["champion"]
-        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-        assert line["probabilities"][line["label"]] == line["score"]
-        assert set(line["probabilities"]) == set(LABELS)
-
-
-def test_a_log_that_began_before_keys_were_written_reads_as_one_table(
-    registry: Registry, tmp_path: Path
-) -> None:
-    items = ask(registry, ServeConfig(), TEXTS, record_listener)
-    recorder.write(tmp_path, items)
-    [file] = tmp_path.iterdir()
-    old = [json.loads(line) for line in file.read_text().splitlines()]
-    for line in old:
-        del line["key"]
-    file.write_text("".join(f"{json.dumps(line)}\n" for line in old))
-    recorder.write(tmp_path, items)
-    table = pyarrow.json.read_json(file)
-    assert table["key"].to_pylist() == [None] * len(TEXTS) + ["desk"] * len(TEXTS)
 
 
 # --- user_config ----------------------------------------------------------------------------------
