@@ -14,7 +14,7 @@ from benchmarks.faults.subject import Subject
 from finsent.errors import InputError
 from finsent.files import sha256_file
 from finsent.modeling.model_dir import WEIGHTS
-from finsent.training.checkpoint import MODEL_DIR
+from finsent.runs import MODEL_DIR
 from finsent.training.metrics_log import read_epochs, read_steps
 from finsent.workspace import Workspace
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from finsent.monitoring.roots import find_root
 from finsent.records import Record
 
 PairedVerdict = Literal["better", "worse", "equal within the margin", "undecided"]
@@ -90,8 +91,6 @@ class PairedTest:
 
 def difference_bounds(rows: PairedRows, alpha: float) -> tuple[float, float]:
     """Return the bounds of accuracy B minus A, valid at all moments together."""
-    from scipy.optimize import brentq  # 0.4 s; services without a shadow do not need it
-
     total = rows.only_a + rows.only_b + rows.same
     if not total:
         return -1.0, 1.0
@@ -105,7 +104,7 @@ def difference_bounds(rows: PairedRows, alpha: float) -> tuple[float, float]:
     ends = []
     for end in (-1 + 1e-9, 1 - 1e-9):
         is_excluded = abs(best) < 1 and excess(end) > 0
-        ends.append(float(brentq(excess, best, end, xtol=1e-10)) if is_excluded else round(end))
+        ends.append(find_root(excess, best, end) if is_excluded else round(end))
     return _one_sided(rows, total, (ends[0], ends[1]), excess)
 
 
@@ -113,12 +112,10 @@ def _one_sided(
     rows: PairedRows, total: int, ends: tuple[float, float], excess: Callable[[float], float]
 ) -> tuple[float, float]:
     """Return the bounds where all rows favor one version: the estimate is then an end itself."""
-    from scipy.optimize import brentq  # as above
-
     if rows.only_b == total and excess(-1 + 1e-9) > 0:
-        return float(brentq(excess, 1 - 1e-12, -1 + 1e-9)), 1.0
+        return find_root(excess, 1 - 1e-12, -1 + 1e-9), 1.0
     if rows.only_a == total and excess(1 - 1e-9) > 0:
-        return -1.0, float(brentq(excess, -1 + 1e-12, 1 - 1e-9))
+        return -1.0, find_root(excess, -1 + 1e-12, 1 - 1e-9)
     return ends
 
 

@@ -28,7 +28,7 @@ def run(*arguments: str) -> int | str | None:
 
 def test_first_word_is_a_job() -> None:
     assert completed("") == completed() == job_names()
-    assert completed("pr") == ["predict"]
+    assert completed("pr") == ["predict", "promote"]
     assert completed("fly") == []
     assert completed("fly", "") == []
 
