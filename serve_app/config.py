@@ -177,8 +177,8 @@ class ServeConfig(Section):
     )
     record_seconds: float = setting(
         10.0,
-        "time between writes of the prediction log; a recorder that is killed loses at most the "
-        "answers of this time",
+        "time between writes of the prediction log; a recorder that is killed loses the answers "
+        "since its last write and those on their way to it",
         unit="seconds",
         gt=0,
         le=600,

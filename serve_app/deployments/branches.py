@@ -43,7 +43,13 @@ class Branch(Generic[Item]):
         """Send the items that still wait."""
         self._ending.set()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_LAST_SEND_SECONDS)
+            _, running = await asyncio.wait({self._task}, timeout=_LAST_SEND_SECONDS)
+            if running:
+                log.warning(
+                    "%s: the last items may be lost: a call took more than %g seconds",
+                    self._name,
+                    _LAST_SEND_SECONDS,
+                )
 
     async def _run(self) -> None:
         try:

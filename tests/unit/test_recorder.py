@@ -101,3 +101,20 @@ def test_rows_are_stored_at_intervals_also_after_a_full_disk(
 
     asyncio.run(main())
     assert [row.id for row in rows_of(root)] == [item.id for item in items]
+
+
+def test_a_last_call_without_an_answer_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(branches, "_LAST_SEND_SECONDS", 0.01)
+
+    async def send(_: list[str]) -> None:
+        await asyncio.Event().wait()  # the recorder does not answer
+
+    async def main() -> None:
+        branch = Branch("recorder", send)
+        branch.offer(["item"])
+        await branch.close()
+
+    asyncio.run(main())
+    assert "recorder: the last items may be lost" in caplog.text
