@@ -70,6 +70,8 @@ def run(call: Call) -> ServeResult | NewKeyResult:
         if is_local:
             log.info("Ctrl-C ends it")
             _wait_for_signal()
+            if config.record:
+                _end()
     return ServeResult(
         address=addresses.http,
         grpc_address=addresses.grpc,
@@ -119,6 +121,13 @@ def _deploy(settings: JobSettings, config: ServeConfig, is_local: bool) -> Serve
     config = deploy(lambda final: build(settings.replaced(serve=final)), config, settings.serve)
     wait_for_ports(config, is_local)
     return config
+
+
+def _end() -> None:
+    """End the service before its Ray, which kills replicas without notice."""
+    from serve_app.launch.deployment import end  # as in `_deploy`
+
+    end()
 
 
 def _wait_for_signal() -> None:

@@ -1,4 +1,4 @@
-"""Deploy a service on a connected Ray, and wait until the service answers.
+"""Deploy a service on a connected Ray, wait until the service answers, and end it.
 
 Import this module when the environment of `serve_app.launch.environment` is set: it imports Ray
 Serve, which reads its environment then.
@@ -117,6 +117,16 @@ def wait_until_running(config: ServeConfig, deadline: float) -> None:
         f"serve.start_timeout={config.start_timeout}: {address} did not answer within this time. "
         f"See the logs in {log_directory()}, or raise the timeout."
     )
+
+
+def end() -> None:
+    """Delete the service's application, so that the recorder stores the answers that wait."""
+    try:
+        serve.delete(NAME)
+    except (RayError, TimeoutError) as error:
+        log.warning(
+            "the last answers may not be in the prediction log: %s", _last_error(str(error))
+        )
 
 
 def is_ready(address: str) -> bool:
