@@ -4,68 +4,21 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from finsent.data.ingest.ingest import find_existing, ingest, needs_ray
+from finsent.data.ingest.results import DiffResult, IngestResult
 from finsent.data.sources.files import find_sources
 from finsent.data.sources.source_file import SourceFile
 from finsent.data.versions.dataset import DatasetVersion
 from finsent.data.versions.diff import diff
-from finsent.data.versions.diff_records import (
-    CountChange,
-    ExamplePair,
-    InputChanges,
-    LabelChange,
-    RowChanges,
-    VersionIdentity,
-)
 from finsent.data.versions.diff_tables import diff_tables
-from finsent.data.versions.warnings import version_warnings
 from finsent.errors import ConfigError
 from finsent.ray_session import joins_cluster, ray_session
-from finsent.records import JsonObject
 from finsent.settings import Settings
 from ray_jobs._cli import Call, Job, main, table_console
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class IngestResult:
-    """Result of the job: a dataset version."""
-
-    dataset: str
-    dataset_version: str
-    dataset_dir: str
-    counts: Annotated[dict[str, int], "rows"]
-    splits: Annotated[dict[str, int], "rows"]
-    excluded_reasons: dict[str, int]
-    near_groups: int | None
-    noise_ceiling: Annotated[
-        float | None, "best accuracy of any deterministic classifier on the kept rows"
-    ]
-    suspect_labels: int | None
-    report: str
-    reused: Annotated[bool, "whether the version existed before"]
-
-
-@dataclass(frozen=True)
-class DiffResult:
-    """Result of `diff`: what changed from version A to version B."""
-
-    a: VersionIdentity
-    b: VersionIdentity
-    identical: bool
-    warnings: list[str]
-    rows: Annotated[RowChanges, "by change"]
-    labels: Annotated[dict[str, dict[str, LabelChange]], "rows and shares by split"]
-    counts: dict[str, CountChange]
-    inputs: InputChanges
-    exclude: InputChanges
-    config: dict[str, JsonObject]
-    examples: dict[str, list[ExamplePair]]
 
 
 def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> DatasetVersion:
@@ -76,46 +29,6 @@ def step(settings: Settings, files: list[SourceFile], run_dir: Path | None) -> D
     megabytes = sum(file.bytes for file in files) / 1e6
     log.info("ingest: %d file(s), %.1f MB", len(files), megabytes)
     return ingest(settings.data, settings.workspace.versions(settings.data.name), files, run_dir)
-
-
-def describe(version: DatasetVersion, is_reused: bool) -> IngestResult:
-    """Log what a dataset version holds, and return the job's result.
-
-    Args:
-        is_reused: whether the version existed before.
-    """
-    manifest = version.manifest
-    counts, noise = manifest.counts, manifest.label_noise
-    splits = {name: split.rows for name, split in manifest.splits.items()}
-    log.info(
-        "dataset %s: %d rows in, %d kept (%s), %d rejected, %d duplicates, %d in conflict, "
-        "%d excluded",
-        version.version,
-        counts.rows_in,
-        counts.kept,
-        ", ".join(f"{name} {rows}" for name, rows in splits.items()),
-        counts.rejected,
-        counts.duplicates,
-        counts.conflicts,
-        counts.excluded,
-    )
-    for warning in version_warnings(manifest):
-        log.warning("note: %s", warning)
-    report = version.path / "report.html"
-    log.info("report: %s", report)
-    return IngestResult(
-        dataset=manifest.name,
-        dataset_version=version.version,
-        dataset_dir=str(version.path),
-        counts=counts.model_dump(),
-        splits=splits,
-        excluded_reasons=manifest.details.excluded_reasons,
-        near_groups=manifest.details.near_groups,
-        noise_ceiling=manifest.noise_ceiling.kept,
-        suspect_labels=None if noise is None else noise.issues,
-        report=str(report),
-        reused=is_reused,
-    )
 
 
 def compare(call: Call) -> DiffResult:
@@ -149,7 +62,7 @@ def run(call: Call) -> IngestResult | DiffResult:
         needs_session = needs_ray(files) or joins_cluster(settings)
         with ray_session(settings) if needs_session else nullcontext():
             version = step(settings, files, call.run_dir)
-    return describe(version, is_reused)
+    return IngestResult.of(version, is_reused)
 
 
 JOB = Job(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from finsent.data.ingest.results import IngestResult
 from finsent.data.sources.files import find_sources
 from finsent.evaluation.results import EvaluateResult
 from finsent.export.exporter import configured_forms
@@ -71,7 +72,7 @@ def run(call: Call) -> PipelineResult:
             check_capacity(settings.train)
             steps.begin("ingest")
             version = ingest.step(settings, files, run_dir)
-            ingested = ingest.describe(version, is_reused=False)
+            ingested = IngestResult.of(version, is_reused=False)
             title = steps.begin("train")
             recorded = settings.for_records()
             tracker = stack.enter_context(tracked(settings.tracking, run_dir, recorded))
@@ -96,7 +97,7 @@ def run(call: Call) -> PipelineResult:
 
 
 def _result(
-    ingested: ingest.IngestResult,
+    ingested: IngestResult,
     trained: FineTuned,
     measured: EvaluateResult,
     exported: export.ExportResult,

@@ -17,9 +17,6 @@ from finsent.ray_session import joins_cluster, ray_session
 from finsent.registry.registry import Registry
 from ray_jobs._cli import Call, Interrupted, Job, JobSettings, main
 from serve_app.config import ServeConfig
-from serve_app.launch.environment import FAST, PLAIN, environment, unless_set
-from serve_app.launch.ports import Ports, reserved_ports
-from serve_app.launch.private_haproxy import end_orphans, private_haproxy
 from serve_app.workers import HOOK
 
 log = logging.getLogger(__name__)
@@ -51,12 +48,15 @@ def run(call: Call) -> ServeResult | NewKeyResult:
     settings = call.settings
     if call.arguments:
         return _add_key(settings.serve, call.arguments)
-    from serve_app.launch.addresses import Addresses  # imports tokenizers, as below
+    # grpc and tokenizers take half a second to import, which `finsent --help` does without.
+    from serve_app.launch.addresses import Addresses
+    from serve_app.launch.local import checked_config, serving_environment
 
     is_local = not joins_cluster(settings)
-    config = _checked(settings, is_local)
+    registry = Registry(settings.workspace.registry)
+    config = checked_config(settings.serve, registry, is_local)
     with ExitStack() as stack:
-        ports = _enter_environment(stack, config, is_local)
+        ports = stack.enter_context(serving_environment(config, is_local))
         workers = {
             "worker_process_setup_hook": HOOK,
             "env_vars": grpc_environment(config.host, config.grpc_port, is_local),
@@ -79,38 +79,6 @@ def run(call: Call) -> ServeResult | NewKeyResult:
         ports=ports.as_dict() if ports else {},
         startup_seconds=round(seconds, 3),
     )
-
-
-def _checked(settings: JobSettings, is_local: bool) -> ServeConfig:
-    """Check the service's settings, and return them with a free port in the place of each 0."""
-    # grpc and tokenizers take half a second to import, which `finsent --help` does without.
-    from serve_app.launch.checks import check_ports, check_service, with_free_ports
-
-    check_service(settings.serve, Registry(settings.workspace.registry))
-    if is_local:
-        for pid in end_orphans():
-            log.warning("ended HAProxy (process %d) of a service that was killed", pid)
-        check_ports(settings.serve)
-    return with_free_ports(settings.serve)
-
-
-def _enter_environment(stack: ExitStack, config: ServeConfig, is_local: bool) -> Ports | None:
-    """Set the environment of Ray Serve until the stack is closed.
-
-    Returns:
-        Ports of the service's helpers; None: there are no helpers of this service alone.
-    """
-    from serve_app.grpc_server import size_limit  # imports grpc, as above
-
-    ports = None
-    if is_local and config.fast:
-        ports = stack.enter_context(reserved_ports({config.port, config.grpc_port}))
-        private = stack.enter_context(private_haproxy(ports))
-        stack.enter_context(environment(unless_set(FAST) | private))
-    elif is_local:
-        stack.enter_context(environment(unless_set(PLAIN)))
-    stack.enter_context(environment(unless_set(size_limit(config.limits))))
-    return ports
 
 
 def _deploy(settings: JobSettings, config: ServeConfig, is_local: bool) -> ServeConfig:

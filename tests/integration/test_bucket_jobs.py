@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 
 from finsent.files import sha256_file
-from ray_jobs._cli import Finished
+from finsent.training.checkpoint import list_checkpoints
+from ray_jobs._cli import Finished, Result
 from tests.commands import invoke_job
 from tests.integration.ingested import FAR, story, write_csv
 
 LABELS = ("positive", "neutral", "negative")
+
+
+def checkpoint_names(result: Result) -> set[str]:
+    """Return the names of a run's checkpoints."""
+    run_dir = Path(result["run_dir"])
+    return {checkpoint.folder.name for checkpoint in list_checkpoints(run_dir)}
 
 
 @pytest.mark.cost(60, "trains, evaluates and publishes once, and resumes the training")
@@ -53,6 +60,5 @@ def test_every_machine_continues_where_another_ended(
     assert sha256_file(Path(resumed["run_dir"], weights)) == sha256_file(
         Path(trained["run_dir"], weights)
     )
-    names = {path.name for path in Path(trained["run_dir"]).glob("checkpoint_*")}
-    assert names == {path.name for path in Path(resumed["run_dir"]).glob("checkpoint_*")}
+    assert checkpoint_names(trained) == checkpoint_names(resumed)
     assert "has all of its 2 epochs" in run("i", "train", *recipe).err

@@ -98,7 +98,7 @@ def _imported(file: Path) -> set[str]:
 
 def test_jobs_are_thin() -> None:
     files = sorted((PROJECT / "ray_jobs").glob("*.py"))
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 2_500
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 2_400
     importers = Counter(module for file in files for module in _imported(file))
     assert importers.pop("ray_jobs._cli") > 2
     shared = {module: count for module, count in importers.items() if count > 2}

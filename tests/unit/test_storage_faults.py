@@ -135,9 +135,9 @@ def test_false_bytes_are_read_again_and_never_returned(proxy: FaultProxy, locate
     faults: list[Fault] = ["false", "false"]
     lies = iter(faults)
     with location.trees.publish("a") as staging:
-        (staging / "f").write_text("x" * 1000)
-    proxy.choose = lambda line: next(lies, None) if "GET" in line and "/f" in line else None
-    assert (location.trees.fetch("a") / "f").read_text() == "x" * 1000
+        (staging / "text").write_text("x" * 1000)
+    proxy.choose = lambda line: next(lies, None) if "GET" in line and "/text" in line else None
+    assert (location.trees.fetch("a") / "text").read_text() == "x" * 1000
     assert proxy.counts == {"false": 2}
 
 

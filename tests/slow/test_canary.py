@@ -1,4 +1,8 @@
-"""Canaries of a running service by the commands of users. No request fails."""
+"""Canaries of a running service by the commands of users. No request fails.
+
+tests/unit/api/test_canary_rollouts.py runs canaries through the application,
+tests/e2e/test_rollout_page.py shows one on the page.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,6 @@ from finsent.storage import Location
 from tests.commands import run_job, wait_until
 from tests.served import Served, serving
 from tests.unit.canaries import publish
-
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.cost(60, "starts a service, and runs three canaries to their ends"),
-]
 
 ALIAS = "live"
 FOLLOW_SECONDS = 10.0  # in which a running service follows a promotion or a rollback

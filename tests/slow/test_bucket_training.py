@@ -1,11 +1,14 @@
-"""A training whose machine is lost resumes on another one from the checkpoints in the bucket."""
+"""A training whose machine is lost resumes on another one from the checkpoints in the bucket.
+
+tests/unit/resume/test_checkpoint_mirror.py kills a run without Ray,
+tests/integration/test_bucket_jobs.py continues a run on other machines.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import psutil
-import pytest
 
 from finsent.files import sha256_file
 from finsent.storage import Location, StorageConfig
@@ -22,7 +25,6 @@ RECIPE = (
 )
 
 
-@pytest.mark.cost(120, "trains twice, of which one is killed and waits for the lease of the other")
 def test_a_lost_machine_costs_no_step_of_the_bucket(tmp_path: Path, s3_root: str) -> None:
     rows = [(story(number, "."), LABELS[number % 3]) for number in range(120)]
     source = write_csv(tmp_path / "rows.csv", rows)
