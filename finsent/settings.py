@@ -66,7 +66,7 @@ class Settings(Section):
     ray: RayConfig = setting(RayConfig, "the local Ray")
     data: DataConfig = setting(DataConfig, "sources and their treatment")
     model: ModelConfig = setting(ModelConfig, "the pre-trained encoder")
-    train: TrainConfig = setting(TrainConfig, "the recipe")
+    train: TrainConfig = setting(TrainConfig, "the training")
     evaluate: EvaluateConfig = setting(EvaluateConfig, "what is measured")
     calibrate: CalibrateConfig = setting(CalibrateConfig, "a published model for a domain")
     adopt: AdoptConfig = setting(AdoptConfig, "a classifier from elsewhere")

@@ -101,6 +101,15 @@ def overloaded(waiting_rows: int, drain_seconds: float, retry_after: int) -> Pro
     )
 
 
+def too_many_requests(limit: int, retry_after: int) -> Problem:
+    """Return the refusal of one request more than a replica holds at a time."""
+    return Problem(
+        "overloaded",
+        f"{limit} requests are in progress (serve.limits.requests). Retry after {retry_after} s.",
+        retry_after=retry_after,
+    )
+
+
 def too_many_files(limit: int, retry_after: int) -> Problem:
     """Return the refusal of one file more than a replica scores at a time."""
     return Problem(

@@ -29,6 +29,7 @@ def bench_faults(settings: BenchSettings) -> Result:
     subject = Subject(
         settings.workspace.root.path.absolute(), settings.data.name, settings.serve.model
     )
+    MEASURED.mkdir(exist_ok=True)
     for fault in selected:
         log.info("benchmarks.faults: %s", fault.name)
         with tempfile.TemporaryDirectory(prefix="fault-") as name:

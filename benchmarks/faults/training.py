@@ -140,7 +140,8 @@ def worker_killed_inside_epoch(subject: Subject, work: Path) -> FaultRecord:
         name="train_worker_sigkill_inside_epoch",
         recovery_seconds=fault.recovery_seconds,
         exit_code=faulty.exit_code,
-        last_lines=last_lines(log),
+        # Without this machine's path.
+        last_lines=tuple(line.replace(str(subject.root), "ROOT") for line in last_lines(log)),
         epoch_rows_equal=faulty.rows == undisturbed.rows and faulty.steps == undisturbed.steps,
         weights_equal=faulty.weights is not None and faulty.weights == undisturbed.weights,
     )

@@ -154,7 +154,8 @@ def _sample(rows: pa.Table, model_dir: Path) -> pa.Table:
     """
     if not len(rows):
         raise InputError(
-            f"{str(model_dir)!r}: no rows to compare exports with the model on. Add labeled rows."
+            f"{str(model_dir)!r}: no labeled rows on which to compare an export with the model. "
+            "Add labeled rows."
         )
     if len(rows) <= _MAX_ROWS:
         return rows

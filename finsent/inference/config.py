@@ -19,7 +19,8 @@ class EngineConfig(Section):
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = setting(
         "auto",
-        "number format of weights and products; auto: any that kept the model's quality",
+        "number format of the computation; auto: any format with an export that passed the parity "
+        "gate",
     )
     threads: int | None = setting(
         None,

@@ -16,8 +16,8 @@ class RegistryConfig(Section):
 
     root: Annotated[str | None, AfterValidator(storage_root)] = setting(
         None,
-        "directory, or s3://, gs:// or az:// with bucket and prefix, of published model versions; "
-        "null: storage.root/registry",
+        "where published model versions are stored: a directory, or s3://, gs:// or az:// with "
+        "bucket and prefix; null: storage.root/registry",
     )
 
 

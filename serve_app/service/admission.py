@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from serve_app.problems import Problem, overloaded, too_late
+from serve_app.problems import Problem, overloaded, too_late, too_many_requests
 from serve_app.service.following import ModelFollower
 from serve_app.service.runtime import RuntimeConfig
 
@@ -61,8 +61,11 @@ class Admission:
         waiting_rows = sum(queue.waiting_rows for queue in queues)
         is_busy = bool(waiting_rows or self.reserved_tokens)
         # A request of more than a full queue is accepted when no other request waits.
-        if self.requests > limits.requests or (is_full and is_busy):
-            raise overloaded(waiting_rows, drain, retry_after=max(1, math.ceil(drain)))
+        retry_after = max(1, math.ceil(drain))
+        if self.requests > limits.requests:
+            raise too_many_requests(limits.requests, retry_after)
+        if is_full and is_busy:
+            raise overloaded(waiting_rows, drain, retry_after)
 
     def admit_body(self, size: int) -> None:
         """Refuse a body by its size in bytes, before reading the body takes time.

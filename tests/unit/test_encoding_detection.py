@@ -134,8 +134,11 @@ def test_the_end_may_be_within_a_letter() -> None:
 def test_what_is_no_text_is_refused(data: bytes, what: str, chunk: int) -> None:
     with pytest.raises(InputError) as caught:
         detect(data, chunk)
-    text, remedy = str(caught.value), "Set encoding to the file's own, e.g. cp1252 or utf-16, or "
-    assert re.fullmatch(rf"data.sources: 'a.csv' .*{what}.*\. {remedy}give a text file\.", text)
+    text, remedy = (
+        str(caught.value),
+        "Set `encoding` to the file's encoding, e.g. cp1252 or utf-16, or ",
+    )
+    assert re.fullmatch(rf"data.sources: 'a.csv' .*{what}.*\. {remedy}name a text file\.", text)
 
 
 @examples(300)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def small_blocks() -> AbstractContextManager[None]:
-    """Return a block in which nothing changes: the readers decide the size of the blocks."""
+    """Return a context that does nothing: without Ray, the readers set the size of row blocks."""
     return nullcontext()
 
 

@@ -254,7 +254,8 @@ class Tally:
             if not rows:
                 field = "data.exclude" if file.excluded else "data.sources"
                 raise InputError(
-                    f"{field}: {file.name!r} has a header but no rows. Add rows, or remove it."
+                    f"{field}: {file.name!r} has a header but no rows. Add rows, or "
+                    "remove the file."
                 )
             check = check_excluded_source if file.excluded else check_rejected
             check(file.name, rows, reasons, self.config)

@@ -105,8 +105,8 @@ class EncodingDetector:
             self._encoding = self._guess()
         if self._problem:
             raise InputError(
-                f"{where} {self._problem}. Set encoding to the file's own, e.g. cp1252 or utf-16, "
-                "or give a text file."
+                f"{where} {self._problem}. Set `encoding` to the file's encoding, e.g. cp1252 or "
+                "utf-16, or name a text file."
             )
         return self._encoding or "utf-8"
 

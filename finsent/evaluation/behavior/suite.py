@@ -58,7 +58,10 @@ class InvCase(Section):
     """A text whose label must not change."""
 
     text: Text = setting(..., "the text; {name} is replaced by each filler of that name")
-    variants: list[Text] = setting(list, "texts that must get the same label; {text} is the text")
+    variants: list[Text] = setting(
+        list,
+        "texts that must get the same label as the original; {text} inserts the original",
+    )
 
 
 class DirCase(Section):
