@@ -75,7 +75,9 @@ def split_command(line: str) -> tuple[str, list[str]]:
 
 def print_config(name: str, arguments: list[str]) -> Finished:
     """Parse a command line and validate its settings, without running the job."""
-    job = import_module(name).JOB if "." in name else job_named(name)
+    is_package = (PROJECT / name.replace(".", "/") / "__main__.py").is_file()
+    module = f"{name}.__main__" if is_package else name
+    job = import_module(module).JOB if "." in name else job_named(name)
     return invoke(job, ["--print-config", *arguments])
 
 

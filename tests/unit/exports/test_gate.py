@@ -116,7 +116,7 @@ def test_records_of_earlier_releases_are_read(copied: Path) -> None:
 
 
 def test_no_rows_to_compare_on_is_one_line(own: Path, rows: pa.Table) -> None:
-    with pytest.raises(InputError, match="no rows to compare exports"):
+    with pytest.raises(InputError, match="no labeled rows on which to compare an export"):
         export_model(own, rows.slice(0, 0), ANY, EXACT, {})
 
 
