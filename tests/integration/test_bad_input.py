@@ -94,7 +94,7 @@ SOURCES: list[tuple[Callable[[Path], Path], list[str]]] = [
     (empty, ["data.sources", "empty.csv", "is empty"]),
     (missing_column, ["data.text_column='Sentence'", "columns.csv", "'Headline'"]),
     (unknown_label, UNKNOWN_LABEL),
-    (binary, ["binary.csv", "NUL bytes", "it is binary", "give a text file"]),
+    (binary, ["binary.csv", "NUL bytes", "it is binary", "name a text file"]),
     (huge_line, ["huge.csv", "text_too_long: 1", "data.max_rejected_fraction"]),
     (no_files, ["nothing", "without files of a known format"]),
     (absent, ["absent.csv", "no such file"]),
