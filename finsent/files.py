@@ -16,7 +16,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,17 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)  # `os.link` would link a symbolic link itself
     except OSError:  # another file system, no links there, too many links, or not allowed
         shutil.copyfile(source, target)
+
+
+def link_files(source: Path, paths: Iterable[str], target: Path) -> None:
+    """Hard-link or copy files of a directory into another one.
+
+    Args:
+        paths: relative to both directories.
+    """
+    for path in paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(source / path, target / path)
 
 
 def make_dir(path: Path, field: str) -> Path:

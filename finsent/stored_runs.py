@@ -19,7 +19,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finsent.errors import InputError
-from finsent.files import STAGING, directory_lock, link_or_copy, make_dir, staged_dir
+from finsent.files import STAGING, directory_lock, link_files, make_dir, staged_dir
 from finsent.records import Record
 from finsent.runs import CHECKPOINT_PREFIX, RESULT, has_trained_model
 from finsent.storage import Location
 from finsent.storage.lease import hold_lease
+from finsent.training.checkpoint_mirror import CheckpointMirror
 from finsent.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,6 @@ _STORED = ".stored.json"  # in a run's directory
 _RECORD = "run.json"
 _LEASE = "lease.json"
 _LAST_TRAINED = "last_trained.json"
-_CHECKPOINT_TREES = "checkpoints"
-_CHECKPOINTS = f"{CHECKPOINT_PREFIX}*"
 _ATTEMPTS = 3  # at a run that another machine replaces meanwhile
 
 TreeName = Annotated[str, Field(pattern=r"^files-[0-9a-f]{16}$")]
@@ -79,9 +78,9 @@ class _StoredState(Record):
     pending: TreeName | None  # may have replaced `tree`: the process died meanwhile
     files: dict[str, _FileState]  # of `tree`, by path relative to the run's directory
 
-    def knows(self, tree: str | None) -> bool:
+    def knows(self, tree: str) -> bool:
         """Return whether this machine stored or copied a tree."""
-        return tree in (self.tree, self.pending or self.tree)
+        return tree in (self.tree, self.pending)
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class StoredRuns:
                     if attempt == _ATTEMPTS or self._record(name)[0] == record:
                         raise
             if checkpoints:
-                self._copy_checkpoints(run_dir)
+                self._mirror(run_dir).fetch_missing(run_dir)
         return run_dir
 
     def fetch_last_trained(self) -> Path | None:
@@ -145,11 +144,11 @@ class StoredRuns:
         with self._lock():
             self._store_run(run_dir)
 
-    def store_ended(self, run_dir: Path | None) -> None:
+    def store_ended(self, run_dir: Path) -> None:
         """Store what a job has changed: its own run, and other finished runs of this machine.
 
         Args:
-            run_dir: of the job's run; None: it keeps none.
+            run_dir: of the job's run.
 
         Raises:
             InputError: another machine has changed one of these runs at the same time.
@@ -158,7 +157,8 @@ class StoredRuns:
             return
         conflicts: list[InputError] = []
         with self._lock():
-            for changed in sorted({result.parent for result in self.runs_dir.glob(f"*/{RESULT}")}):
+            for result in sorted(self.runs_dir.glob(f"*/{RESULT}")):
+                changed = result.parent
                 is_staged = changed.name.startswith(STAGING)
                 if is_staged or (changed != run_dir and _stored_state(changed) is None):
                     continue
@@ -166,11 +166,10 @@ class StoredRuns:
                     self._store_run(changed)
                 except _ConflictError as error:
                     conflicts.append(error)
-            if run_dir is not None and not conflicts:
-                self._store_checkpoints(run_dir)
-        if conflicts:
-            raise conflicts[0]
-        if run_dir is not None and has_trained_model(run_dir):
+            if conflicts:
+                raise conflicts[0]
+            self._mirror(run_dir).synchronize(run_dir)
+        if has_trained_model(run_dir):
             data = _LastTrained(run=run_dir.name).model_dump_json().encode()
             self.location.store.put(_LAST_TRAINED, data)
 
@@ -210,30 +209,13 @@ class StoredRuns:
         with staged_dir(run_dir, replace=True) as staging:
             # No links: jobs append to files of a run.
             shutil.copytree(copy, staging, dirs_exist_ok=True)
-            for checkpoint in run_dir.glob(_CHECKPOINTS):
+            for checkpoint in run_dir.glob(f"{CHECKPOINT_PREFIX}*"):
                 checkpoint.rename(staging / checkpoint.name)
             state = _StoredState(tree=record.tree, pending=None, files=_file_states(staging))
             state.write(staging / _STORED)
 
-    def _copy_checkpoints(self, run_dir: Path) -> None:
-        trees = self.location.trees
-        for name in trees.names(f"{run_dir.name}/{_CHECKPOINT_TREES}"):
-            if not (run_dir / name).is_dir():
-                copy = trees.fetch(f"{run_dir.name}/{_CHECKPOINT_TREES}/{name}")
-                with staged_dir(run_dir / name) as staging:
-                    shutil.copytree(copy, staging, dirs_exist_ok=True)
-
-    def _store_checkpoints(self, run_dir: Path) -> None:
-        """Store the checkpoints of a run, and delete those that it does not have any more."""
-        trees, prefix = self.location.trees, f"{run_dir.name}/{_CHECKPOINT_TREES}"
-        stored = set(trees.names(prefix))
-        # Ray Train has a file of such a name.
-        local = {path.name for path in run_dir.glob(_CHECKPOINTS) if path.is_dir()}
-        for name in sorted(local - stored):
-            with trees.publish(f"{prefix}/{name}") as folder:
-                _link_files(run_dir / name, _file_states(run_dir / name), folder)
-        for name in stored - local:
-            trees.delete(f"{prefix}/{name}")
+    def _mirror(self, run_dir: Path) -> CheckpointMirror:
+        return CheckpointMirror(self.location / run_dir.name)
 
     def _store_run(self, run_dir: Path) -> None:
         name, files, state = run_dir.name, _file_states(run_dir), _stored_state(run_dir)
@@ -245,7 +227,7 @@ class StoredRuns:
             raise self._conflict(name)
         tree = f"files-{uuid.uuid4().hex[:16]}"
         with self.location.trees.publish(f"{name}/{tree}") as folder:
-            _link_files(run_dir, files, folder)
+            link_files(run_dir, files, folder)
         known = state.files if state else {}
         _StoredState(tree=before, pending=tree, files=known).write(run_dir / _STORED)
         self._replace_record(name, tree, etag)
@@ -262,9 +244,9 @@ class StoredRuns:
             raise self._conflict(name)
 
     def _conflict(self, name: str) -> _ConflictError:
-        place = self.location.store.locate(name)
+        uri = self.location.store.locate(name)
         return _ConflictError(
-            f"run.name={name!r}: another machine has changed this run in {place} at the same time. "
+            f"run.name={name!r}: another machine has changed this run in {uri} at the same time. "
             "Run this job again, under another run.name if the run is its own."
         )
 
@@ -295,9 +277,3 @@ def _file_states(run_dir: Path) -> dict[str, _FileState]:
                 state = _FileState(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
                 states[path.relative_to(run_dir).as_posix()] = state
     return states
-
-
-def _link_files(source: Path, paths: Iterable[str], target: Path) -> None:
-    for path in paths:
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(source / path, target / path)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # every run of tests loads this plugin
     from playwright.sync_api import Browser, Page
 
     from finsent.registry.registry import Registry
+    from serve_app.service.service import Service
 
 METRICS = StoredMetrics(rows=1, macro_f1=1.0, accuracy=1.0, ece=0.1, labels={})
 
@@ -49,6 +50,35 @@ class Served:
             .json()
         )
         return prediction
+
+
+@contextmanager
+def serving_in_thread(service: Service) -> Iterator[str]:
+    """Serve a service without Ray from a thread, and yield its address."""
+    import asyncio
+    import threading
+
+    import uvicorn
+
+    from serve_app.auth import Keys
+    from serve_app.http.app import build_app
+
+    app = build_app(service, Keys(service.config.keys_file))
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning"))
+
+    async def work() -> None:
+        await service.models.follow()
+        await server.serve()
+
+    thread = threading.Thread(target=asyncio.run, args=(work(),))
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), 120, "the server to start")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 def publish(tiny: Path, root: Path, seed: int) -> str:

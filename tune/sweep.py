@@ -61,9 +61,7 @@ def search(
     trial_log = TrialLog(run_dir)
     searcher = _make_searcher(plan, past, warm, trial_log.write_repeat)
     budget = Budget(config, spent_epochs(past), spent_seconds(past), run_dir / STOP_FILE)
-    if budget.stop_all():
-        budget.clear()
-        log.info("sweep: its budget was spent before (%s)", budget.reason)
+    if _is_spent(budget):
         return False
     population = Population(searcher) if config.exchanges_weights else None
     events = _EventQueue(budget, population)
@@ -94,6 +92,15 @@ def search(
             budget.clear()
     _tidy_sweep(context, read_sweep(run_dir))
     return searcher.exhausted
+
+
+def _is_spent(budget: Budget) -> bool:
+    """Return whether earlier runs of the sweep have spent the budget, and say so."""
+    if not budget.stop_all():
+        return False
+    budget.clear()
+    log.info("sweep: its budget was spent before (%s)", budget.reason)
+    return True
 
 
 class _EventQueue:

@@ -21,9 +21,8 @@ class FaultRecord(Record):
     exit_code: int | None = None  # of the job
     last_lines: tuple[str, ...] = ()  # of the job's log
     requests: int | None = None
-    failures: dict[str, int] = Field(
-        default_factory=dict
-    )  # failed requests by status or class of the error
+    # Failed requests by status or class of the error.
+    failures: dict[str, int] = Field(default_factory=dict)
     slowest_seconds: float | None = None  # of the answered requests
     epoch_rows_equal: bool | None = None  # also the steps; to the undisturbed run
     weights_equal: bool | None = None  # to those of the undisturbed run

@@ -43,29 +43,30 @@ class _Chain:
         """Verify the next segment."""
         self._number += 1
         if record.number != self._number or _name(record) != key.rpartition("/")[2]:
-            self._report(key, None, f"segment {self._number} of {self._writer} is missing")
+            self.report(key, None, f"segment {self._number} of {self._writer} is missing")
         elif record.previous != self._head:
-            self._report(key, None, "does not follow the segment before")
+            self.report(key, None, "does not follow the segment before")
         rows = [
             (LoggedPrediction.from_row(row).to_json(), str(row[CHAIN])) for row in table.to_pylist()
         ]
         position = first_tampered(rows, record.previous)
         head = rows[-1][1] if rows else record.previous
         if position is not None:
-            self._report(key, position, "the row does not match its link")
+            self.report(key, position, "the row does not match its link")
         elif len(rows) != record.rows or head != record.head:
-            self._report(key, len(rows), "rows are missing at the end")
+            self.report(key, len(rows), "rows are missing at the end")
         self._number, self._head = record.number, record.head
-
-    def skip(self, key: str, problem: str) -> None:
-        """Report a segment that cannot be read. The next segment is verified by itself."""
-        self._report(key, None, problem)
 
     def resume(self, record: SegmentRecord) -> None:
         """Continue after unreadable segments with the link that the next segment names."""
         self._number, self._head = record.number - 1, record.previous
 
-    def _report(self, key: str, row: int | None, problem: str) -> None:
+    def report(self, key: str, row: int | None, problem: str) -> None:
+        """Add a problem.
+
+        Args:
+            row: position of the row; None: the complete segment.
+        """
         self.problems.append(LogProblem(key, row, problem))
 
 
@@ -83,7 +84,7 @@ def verify(root: Location) -> LogVerification:
             try:
                 record, table = _load(store, key)
             except InputError as error:
-                chain.skip(key, str(error))
+                chain.report(key, None, str(error))
                 is_after_gap = True
                 continue
             if is_after_gap:

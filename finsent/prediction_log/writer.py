@@ -70,8 +70,8 @@ class LogWriter:
         with self._flush_lock:
             while segment := self._next_segment():
                 if self._store.put_if_absent(segment.key, segment.data) is None:
-                    place = self._store.locate(segment.key)
-                    raise InputError(f"{place}: another writer has written this segment.")
+                    uri = self._store.locate(segment.key)
+                    raise InputError(f"{uri}: another writer has written this segment.")
                 self._pending, self._taken = None, 0
                 self.stored += segment.rows
                 stored += segment.rows

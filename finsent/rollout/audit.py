@@ -57,8 +57,10 @@ class AuditLog:
             entry: its number and link are set here.
         """
         store = self._location.store
+        # Only a rollout's decision may be in the log already.
+        count = 1 if entry.rollout is None else _LATEST
         while True:
-            latest = [self._read(number) for number in self._numbers()[-_LATEST:]]
+            latest = [self._read(number) for number in self._numbers()[-count:]]
             for stored in latest:
                 if entry.rollout is not None and stored.is_same_decision(entry):
                     return stored

@@ -12,7 +12,7 @@ from threading import Lock
 
 from finsent.daemon_call import call_in_daemon
 from finsent.errors import InputError, UserError
-from finsent.files import link_or_copy, staged_dir, staged_file
+from finsent.files import link_files, staged_dir, staged_file
 from finsent.storage import Location
 from finsent.training.checkpoint import STATE_FILE, list_checkpoints, read_state
 from finsent.training.metrics_log import METRICS_FILE
@@ -68,10 +68,7 @@ class CheckpointMirror:
         except InputError:  # deleted, or damaged, which the run's next start reports
             return
         with suppress(FileNotFoundError), trees.publish(key) as staging:  # of a deleted checkpoint
-            for name in names:
-                linked = staging / name  # stays when the run deletes the checkpoint
-                linked.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(folder / name, linked)
+            link_files(folder, names, staging)  # links stay when the run deletes the checkpoint
 
     def synchronize(self, run_dir: Path) -> None:
         """Upload a run's checkpoints and metrics, then delete what the run does not keep.

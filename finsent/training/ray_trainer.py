@@ -112,19 +112,19 @@ def fit(
     Args:
         datasets: the version's splits from `tokenize_split` for the same task; None: tokenize.
         title: of the progress bar.
-        mirror: of a run in a bucket; None: the run is in a directory that all nodes see.
+        mirror: of a run in a bucket, whose checkpoints the run's directory has already; None: the
+            run is in a directory that all nodes see.
 
     Raises:
         ConfigError: the run's checkpoints are of another task.
     """
-    if mirror:
-        mirror.fetch_missing(run_dir)
     check_same_task(task, run_dir)
     if (finished := finished_training(run_dir)) is not None:
         log.info("train: %s is finished, and its model is used", run_dir.name)
         return finished
     if datasets is not None:
-        return fit_tokenized(task, datasets, run_dir, title=title, mirror=mirror)
+        blocks = {split: _blocks(dataset) for split, dataset in datasets.items()}
+        return _fit_blocks(task, blocks, run_dir, title=title, mirror=mirror)
     validation = tokenized_blocks(version, "validation", task)
     if task.config.distill_folds is None:
         train = tokenized_blocks(version, "train", task)
@@ -152,25 +152,21 @@ def fit_tokenized(
     run_dir: Path,
     *,
     title: str = "train",
-    mirror: CheckpointMirror | None = None,
 ) -> TrainResult:
     """Train on a running Ray; resume from the latest valid checkpoint in `run_dir`, if any.
 
     Args:
         datasets: `train` and `validation`, materialized, of schema
             `finsent.training.tokens.TOKENIZED_SCHEMA`.
-        run_dir: for checkpoints and the best model; seen by all nodes, unless there is a mirror.
+        run_dir: for checkpoints and the best model; seen by all nodes.
         title: of the progress bar.
-        mirror: of a run in a bucket; None: the run is in a directory.
 
     Raises:
         InputError: the cluster cannot hold the workers.
         ray.train.TrainingFailedError: a worker failed more often than allowed.
     """
-    if mirror:
-        mirror.fetch_missing(run_dir)
     blocks = {split: _blocks(dataset) for split, dataset in datasets.items()}
-    return _fit_blocks(task, blocks, run_dir, title=title, mirror=mirror)
+    return _fit_blocks(task, blocks, run_dir, title=title)
 
 
 def _fit_blocks(

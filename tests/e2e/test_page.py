@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route
 
@@ -22,12 +19,11 @@ from finsent.inference.config import EngineConfig
 from finsent.labels import LABELS
 from finsent.modeling.model_dir import CALIBRATION
 from finsent.registry.registry import Registry
-from serve_app.auth import Keys, new_key
+from serve_app.auth import new_key
 from serve_app.config import ServeConfig
-from serve_app.http.app import build_app
 from serve_app.service.service import Service
 from tests.commands import wait_until
-from tests.served import METRICS, wait_until_done
+from tests.served import METRICS, serving_in_thread, wait_until_done
 from tests.unit.models import MAX_LENGTH, saved_model
 
 INJECTION = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -42,22 +38,8 @@ def serving(registry: Path, **config: Any) -> Iterator[str]:
     service = Service(
         registry, ServeConfig(watch_seconds=0, **config), EngineConfig(backend="torch", threads=1)
     )
-    app = build_app(service, Keys(service.config.keys_file))
-    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning"))
-
-    async def work() -> None:
-        await service.models.follow()
-        await server.serve()
-
-    thread = threading.Thread(target=asyncio.run, args=(work(),))
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive(), 120, "the server to start")
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with serving_in_thread(service) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

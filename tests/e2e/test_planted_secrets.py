@@ -40,17 +40,17 @@ def environment_with_secrets() -> Iterator[None]:
 
 def leaks(directory: Path, secrets: dict[str, str]) -> list[str]:
     """Return the name of each secret that a file has, with the file."""
-    found: list[str] = []
+    named: list[str] = []
     for path in directory.rglob("*"):
         with suppress(FileNotFoundError):  # a log that was rotated
             if stat.S_ISREG(path.lstat().st_mode):
                 content = path.read_bytes()
-                found += [
+                named += [
                     f"{name} in {path}"
                     for name, secret in secrets.items()
                     if secret.encode() in content
                 ]
-    return found
+    return named
 
 
 def leaks_of_text(text: str, secrets: dict[str, str]) -> list[str]:

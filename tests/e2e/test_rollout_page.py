@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from finsent.inference.config import EngineConfig
-from finsent.registry.registry import Registry
 from finsent.rollout.outcomes import Outcomes, SignalCounts
-from finsent.rollout.rollout_record import RolloutRules
 from finsent.rollout.rollouts import Rollouts
 from finsent.storage import Location
-from serve_app.auth import Keys
 from serve_app.config import ServeConfig
-from serve_app.http.app import build_app
 from serve_app.rollout.router import CanaryRouter
 from serve_app.service.service import Service
-from tests.commands import wait_until
-from tests.unit.models import METRICS, saved_model
+from tests.served import serving_in_thread
+from tests.unit import canaries
 
 pytestmark = pytest.mark.e2e
 
-RULES = RolloutRules(
-    shares=(0.01, 0.05, 0.2, 0.5, 1.0),
-    margin=0.1,
-    allowed_disagreement=0.1,
-    alpha=0.05,
-    slow_factor=2.0,
-    compare_share=0.05,
-)
+RULES = canaries.RULES.replaced(shares=(0.01, 0.05, 0.2, 0.5, 1.0))
 
 
 @pytest.fixture(scope="module")
 def rollouts(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Rollouts:
     """Return rollouts with a canary at 5 %."""
     root = tmp_path_factory.mktemp("rollout-page")
-    registry = Registry(root / "registry")
-    for seed, alias in ((3, "champion"), (4, "challenger")):
-        model = saved_model(tiny, root / alias, seed)
-        registry.promote(registry.publish(model, METRICS, {}).version, alias)
+    registry = canaries.published_pair(tiny, root)
     rollouts = Rollouts(Location.at(root), registry)
     versions = registry.aliases()
     record = rollouts.start("champion", versions["champion"], versions["challenger"], None, RULES)
@@ -66,28 +48,9 @@ def address(rollouts: Rollouts) -> Iterator[str]:
     config = ServeConfig(watch_seconds=0.2)
     engine = EngineConfig(backend="torch", threads=1)
     service = Service(rollouts.registry.root, config, engine)
-    server = uvicorn.Server(
-        uvicorn.Config(_app(service, rollouts), "127.0.0.1", 0, log_level="warning")
-    )
-
-    async def work() -> None:
-        await service.models.follow()
-        await server.serve()
-
-    thread = threading.Thread(target=asyncio.run, args=(work(),))
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive(), 120, "the server to start")
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
-
-
-def _app(service: Service, rollouts: Rollouts) -> Any:
     service.router = CanaryRouter(service, rollouts)
-    return build_app(service, Keys(None))
+    with serving_in_thread(service) as address:
+        yield address
 
 
 def test_the_page_shows_a_canary_and_its_end(

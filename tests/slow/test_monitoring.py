@@ -46,8 +46,8 @@ def recent(client: PrometheusClient, expression: str, legend: str = "") -> list[
 
 
 def names(client: PrometheusClient, pattern: str) -> set[str]:
-    found = recent(client, f'group by (__name__) ({{__name__=~"{pattern}"}})', "{{__name__}}")
-    return {series.legend for series in found}
+    groups = recent(client, f'group by (__name__) ({{__name__=~"{pattern}"}})', "{{__name__}}")
+    return {series.legend for series in groups}
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)

@@ -13,7 +13,7 @@ from finsent.modeling.classifier import load_tokenizer, save_classifier
 from finsent.modeling.provenance import Provenance
 from finsent.registry.registry import Registry
 from finsent.rollout.rollout_record import RolloutRules
-from tests.unit.models import MAX_LENGTH, METRICS, TEXTS, opinionated
+from tests.unit.models import MAX_LENGTH, METRICS, TEXTS, opinionated, saved_model
 
 ENGINE = EngineConfig(precision="fp32", threads=1)
 RULES = RolloutRules(
@@ -24,6 +24,15 @@ RULES = RolloutRules(
     slow_factor=5.0,  # requests of a test take milliseconds, and other tests run, too
     compare_share=0.1,
 )
+
+
+def published_pair(tiny: Path, folder: Path) -> Registry:
+    """Return a new registry with two versions, `champion` and `challenger`."""
+    registry = Registry(folder / "registry")
+    for seed, alias in ((3, "champion"), (4, "challenger")):
+        model = saved_model(tiny, folder / alias, seed)
+        registry.promote(registry.publish(model, METRICS, {}).version, alias)
+    return registry
 
 
 def publish(

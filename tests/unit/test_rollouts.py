@@ -13,30 +13,18 @@ from finsent.errors import InputError
 from finsent.registry.registry import Registry
 from finsent.rollout.outcomes import Block, BlockBuilder, Outcomes, RequestOutcome, SignalCounts
 from finsent.rollout.promotion import roll_back
-from finsent.rollout.rollout_record import RolloutRecord, RolloutRules
+from finsent.rollout.rollout_record import RolloutRecord
 from finsent.rollout.rollouts import Rollouts
 from finsent.rollout.shadows import ShadowCounts, Shadows
 from finsent.storage import Location
-from tests.unit.models import METRICS, saved_model
+from tests.unit import canaries
 
-RULES = RolloutRules(
-    shares=(0.05, 1.0),
-    margin=0.1,
-    allowed_disagreement=0.1,
-    alpha=0.05,
-    slow_factor=2.0,
-    compare_share=0.05,
-)
+RULES = canaries.RULES.replaced(shares=(0.05, 1.0))
 
 
 @pytest.fixture(scope="module")
 def registry(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    folder = tmp_path_factory.mktemp("rollouts")
-    registry = Registry(folder / "registry")
-    for seed, alias in ((3, "champion"), (4, "challenger")):
-        model = saved_model(tiny, folder / alias, seed)
-        registry.promote(registry.publish(model, METRICS, {}).version, alias)
-    return registry
+    return canaries.published_pair(tiny, tmp_path_factory.mktemp("rollouts"))
 
 
 @pytest.fixture

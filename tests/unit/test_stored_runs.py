@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import uuid
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finsent.errors import InputError
+from finsent.files import write_json
+from finsent.records import ContentDigest
 from finsent.registry.model_handle import Model
 from finsent.runs import RESULT
 from finsent.storage import Location, StorageConfig
 from finsent.stored_runs import StoredRuns
+from finsent.training.checkpoint import (
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    StateRecord,
+    epoch_checkpoint_name,
+    state_digest,
+)
 from finsent.workspace import Workspace
 from tests.fault_proxy import fault_proxy
+
+CHECKPOINT = epoch_checkpoint_name(1)
+CHECKPOINT_FILES = {
+    OPTIMIZER_FILE: "moments",
+    "model/config.json": "{}",
+    "model/model.safetensors": "weights",
+}
 
 
 @pytest.fixture
@@ -31,17 +50,36 @@ def write_run(runs: StoredRuns, name: str, *, provenance: str = "{}") -> Path:
         "config.json": "{}",
         "model/provenance.json": provenance,
         "model/model.safetensors": "weights",
-        "checkpoint_000001/state.pt": "state",
+        **{f"{CHECKPOINT}/{path}": text for path, text in CHECKPOINT_FILES.items()},
         ".staging-x": "half",
     }.items():
         (run_dir / path).parent.mkdir(parents=True, exist_ok=True)
         (run_dir / path).write_text(text)
+    write_json(run_dir / CHECKPOINT / STATE_FILE, checkpoint_state())
     return run_dir
+
+
+def checkpoint_state() -> dict[str, Any]:
+    """Return the content of a checkpoint's `state.json`."""
+    digests = {
+        path: ContentDigest(bytes=len(text), sha256=sha256(text.encode()).hexdigest())
+        for path, text in CHECKPOINT_FILES.items()
+    }
+    record = StateRecord(optimizer_tensors=0, files=digests, digest="")
+    content = record.model_dump(mode="json")
+    return {**content, "digest": state_digest(content)}
 
 
 def end(runs: StoredRuns, run_dir: Path) -> None:
     (run_dir / RESULT).write_text("{}")
     runs.store_ended(run_dir)
+
+
+def end_other_job(runs: StoredRuns) -> None:
+    """End a job with a run of its own that has changed other runs, as `evaluate` does."""
+    run_dir = runs.runs_dir / f"evaluate-{uuid.uuid4().hex[:8]}"
+    run_dir.mkdir()
+    end(runs, run_dir)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -70,7 +108,7 @@ def test_a_run_arrives_with_its_checkpoints_where_they_are_asked_for(
 def test_checkpoints_are_not_copied_for_a_model(machines: list[Workspace]) -> None:
     here, there = map(StoredRuns.of, machines)
     end(here, write_run(here, "first"))
-    assert not (there.fetch("first") / "checkpoint_000001").exists()
+    assert not (there.fetch("first") / CHECKPOINT).exists()
 
 
 def test_a_change_elsewhere_arrives_and_leaves_no_old_tree(machines: list[Workspace]) -> None:
@@ -78,7 +116,7 @@ def test_a_change_elsewhere_arrives_and_leaves_no_old_tree(machines: list[Worksp
     run_dir = write_run(here, "first")
     end(here, run_dir)
     (there.fetch("first") / "metrics.json").write_text("{}")
-    there.store_ended(None)
+    end_other_job(there)
     assert (here.fetch("first") / "metrics.json").read_text() == "{}"
     assert len(here.location.trees.names("first")) == 1
 
@@ -90,12 +128,12 @@ def test_changes_on_two_machines_at_once_are_an_error_and_the_first_one_stays(
     run_dir = write_run(here, "first")
     end(here, run_dir)
     (there.fetch("first") / "metrics.json").write_text("theirs")
-    there.store_ended(None)
+    end_other_job(there)
     (run_dir / "metrics.json").write_text("ours")
     with pytest.raises(InputError, match=r"run.name='first': another machine has changed this run"):
-        here.store_ended(None)
+        end_other_job(here)
     assert (here.fetch("first") / "metrics.json").read_text() == "theirs"
-    here.store_ended(None)
+    end_other_job(here)
 
 
 def test_a_name_belongs_to_the_machine_that_starts_first(machines: list[Workspace]) -> None:
@@ -132,7 +170,7 @@ def test_an_upload_that_failed_is_made_up_by_the_next_job(
         with pytest.raises(InputError, match="cannot be used for 1 s"):
             end(runs, run_dir)
         proxy.choose = lambda _: None
-        runs.store_ended(None)
+        end_other_job(runs)
     there = StoredRuns.of(workspace(s3_root, tmp_path / "b"))
     assert (there.fetch("first") / "metrics.json").is_file()
 
