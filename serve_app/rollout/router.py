@@ -204,9 +204,7 @@ class CanaryRouter:
             except Exception:  # e.g. the storage, which may be back at the next attempt
                 log.exception("cannot follow the rollout")
                 if time.monotonic() - self._followed > _MAX_BLIND_SECONDS:
-                    self._canary = (
-                        None  # until the storage answers: outcomes would not count
-                    )
+                    self._canary = None  # until the storage answers: outcomes would not count
             await asyncio.sleep(_SHORTEST_PAUSE)
             try:
                 async with asyncio.timeout(self._service.config.watch_seconds):
